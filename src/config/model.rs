@@ -1,0 +1,388 @@
+//! The checked form of a configuration: what `file` spelt and `check` understood, as plain typed data.
+//!
+//! It holds no handle, socket or counter; `snapshot` makes the run form from it. Everything in it is valid by
+//! construction: names resolve, patterns parse, numbers are in range. It does not cover what only a running gateway
+//! can judge (a changed listener, a removal above `removal_max_percent`): `swap` does.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use ipnet::IpNet;
+use regex::Regex;
+
+use super::finding::Place;
+use crate::units::Share;
+
+/// A whole configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `[server]`
+    pub server: Server,
+    /// `[[listener]]`, as written; never empty.
+    pub listeners: Vec<Listener>,
+    /// `[admin]`
+    pub admin: Option<Admin>,
+    /// `[trusted].proxies`: whose `X-Forwarded-*` is believed.
+    pub trusted: Vec<IpNet>,
+    /// `[log]`
+    pub log: Log,
+    /// `[reload]`
+    pub reload: Reload,
+    /// `[upstream.*]`, by name.
+    pub upstreams: Vec<Upstream>,
+    /// `[route.*]`, in the order written (files in name order).
+    pub routes: Vec<Route>,
+    /// Files read besides the configuration itself (tokens, certificates): changes in them reload too.
+    pub files: Vec<PathBuf>,
+}
+
+/// `[server]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    /// Worker threads; 0: one per core.
+    pub threads: usize,
+    /// Where revisions and release state are kept; absolute, or relative to the working directory.
+    pub state_dir: PathBuf,
+    /// How long a shutdown waits for what is in flight.
+    pub shutdown_grace: Duration,
+    /// Where the table stands; the first config file when it is absent.
+    pub place: Place,
+}
+
+/// `[[listener]]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    /// Where to listen.
+    pub address: SocketAddr,
+    /// How long a kept connection may be without a request; whole seconds, at least one.
+    pub idle_timeout: Duration,
+    /// Where `address` stands.
+    pub place: Place,
+}
+
+/// `[admin]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admin {
+    /// Where to listen.
+    pub address: SocketAddr,
+    /// The bearer token, from `token_file`, one trailing newline cut.
+    pub token: Option<Secret>,
+    /// Where `address` stands.
+    pub place: Place,
+}
+
+/// Something that must not be printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub Arc<[u8]>);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    /// Where access-log lines go.
+    pub access: AccessLog,
+    /// Share of answers below 500 that are logged.
+    pub sample: Share,
+}
+
+/// `log.access`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Standard output.
+    Stdout,
+    /// Nowhere.
+    Off,
+    /// Appended to a file, made if absent.
+    File(PathBuf),
+}
+
+/// `[reload]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reload {
+    /// Whether file changes are followed.
+    pub watch: bool,
+    /// A revision that drops more than this share of all routes or of all servers is refused unless forced.
+    pub removal_max: Share,
+    /// Revisions kept; at least 1.
+    pub history: usize,
+}
+
+/// `[upstream.NAME]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upstream {
+    /// The table's name.
+    pub name: Arc<str>,
+    /// Where the servers come from.
+    pub servers: Servers,
+    /// How one of them is picked.
+    pub balance: Balance,
+    /// How long a server that comes (back) takes to its full share.
+    pub slow_start: Option<Duration>,
+    /// Requests in flight a server takes at most.
+    pub max_requests_per_server: Option<u32>,
+    /// HTTPS to the servers.
+    pub tls: Option<UpstreamTls>,
+    /// HTTP/2 to the servers: by ALPN with `tls`, with prior knowledge without.
+    pub http2: bool,
+    /// Active probes.
+    pub health: Option<Health>,
+    /// Passive ejection.
+    pub outlier: Outlier,
+    /// Time limits.
+    pub timeout: Timeouts,
+    /// Retries.
+    pub retry: Retry,
+    /// Where the table stands.
+    pub place: Place,
+}
+
+/// Where an upstream's servers come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Servers {
+    /// `servers`, as written; addresses are distinct.
+    Static(Vec<Member>),
+    /// `dns`: every address the name resolves to, asked again every `refresh`.
+    Dns {
+        /// Host name.
+        name: Arc<str>,
+        /// Port of every server.
+        port: u16,
+        /// Time between two look-ups.
+        refresh: Duration,
+    },
+}
+
+/// One entry of `servers`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its share relative to the others; 0 drains it. At most 65,535.
+    pub weight: u16,
+}
+
+/// `balance`, with `hash_key`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Balance {
+    /// Smooth weighted round robin.
+    RoundRobin,
+    /// Weighted random.
+    Random,
+    /// The less loaded one of two weighted random choices.
+    LeastRequest,
+    /// The one of two weighted random choices with less latency times load.
+    PeakEwma,
+    /// Consistent hash (Ketama) over a part of the request.
+    Hash(HashKey),
+}
+
+/// `hash_key`: what of a request is hashed; a request without it is hashed by client address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HashKey {
+    /// `header:NAME`
+    Header(HeaderName),
+    /// `cookie:NAME`
+    Cookie(String),
+    /// `query:NAME`
+    Query(String),
+    /// `path`, as routed
+    Path,
+    /// `ip` (default)
+    Ip,
+}
+
+/// `tls` of an upstream
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// Name asked for and verified; default: the DNS name, else the server's address.
+    pub sni: String,
+    /// Certificates trusted instead of the system's, DER, at least one.
+    pub ca: Option<Arc<[Vec<u8>]>>,
+    /// Whether the server's certificate is verified.
+    pub verify: bool,
+}
+
+/// `.health`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// HTTP path asked for; absent: a TCP connect.
+    pub path: Option<String>,
+    /// Time between two probes of a server, before jitter.
+    pub interval: Duration,
+    /// Time a probe may take.
+    pub timeout: Duration,
+    /// Failures in a row that make a server unhealthy; at least 1.
+    pub unhealthy_after: u32,
+    /// Successes in a row that make it healthy again; at least 1.
+    pub healthy_after: u32,
+}
+
+/// `.outlier`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outlier {
+    /// Failures in a row that eject a server; 0 switches ejection off.
+    pub consecutive_failures: u32,
+    /// First ejection's length; each further one is longer.
+    pub eject_for: Duration,
+    /// Share of an upstream's servers that may be out at once.
+    pub max_ejected: Share,
+}
+
+/// `.timeout`; `None` is "0s": no limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// TCP and TLS set-up.
+    pub connect: Option<Duration>,
+    /// Per attempt, to the answer's head.
+    pub first_byte: Option<Duration>,
+    /// Between two reads of the answer.
+    pub read: Option<Duration>,
+    /// Between two writes of the request.
+    pub write: Option<Duration>,
+    /// All attempts together.
+    pub total: Option<Duration>,
+}
+
+/// `.retry`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Retry {
+    /// Tries in all; at least 1.
+    pub attempts: u32,
+    /// `"connect"` is in `on`.
+    pub on_connect: bool,
+    /// `"reset"` is in `on`.
+    pub on_reset: bool,
+    /// `"timeout"` is in `on`.
+    pub on_timeout: bool,
+    /// Statuses in `on`, 400 to 599.
+    pub on_status: Vec<u16>,
+    /// Retries allowed, as a share of the requests of the last 10 s; may exceed 100 %.
+    pub budget: Share,
+}
+
+/// `[route.NAME]`
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The table's name.
+    pub name: Arc<str>,
+    /// Hosts; empty: any.
+    pub hosts: Vec<HostPattern>,
+    /// Paths; empty: any.
+    pub paths: Vec<PathPattern>,
+    /// Methods; empty: any. GET also takes HEAD.
+    pub methods: Vec<Method>,
+    /// Headers that must have exactly this value.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// How the client must have come.
+    pub scheme: Option<Scheme>,
+    /// Client addresses that may use it; empty: all.
+    pub allow: Vec<IpNet>,
+    /// Client addresses that may not; wins over `allow`.
+    pub deny: Vec<IpNet>,
+    /// What happens to the request.
+    pub action: Action,
+    /// Cut from the path's start before forwarding.
+    pub strip_prefix: Option<String>,
+    /// Put before the path after `strip_prefix`.
+    pub add_prefix: Option<String>,
+    /// Rules for the request on its way to the upstream.
+    pub request_headers: HeaderRules,
+    /// Rules for the answer on its way to the client.
+    pub response_headers: HeaderRules,
+    /// Bytes a request body may have.
+    pub body_max: Option<u64>,
+    /// Where the table stands.
+    pub place: Place,
+}
+
+/// One of `hosts`, lower case, without a port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum HostPattern {
+    /// `api.example.com`
+    Exact(String),
+    /// `*.example.com`, kept as `.example.com`: one or more labels before it.
+    Suffix(String),
+}
+
+/// One of `paths`, normalised (see `proxy::route::normalise`) but for regexes.
+#[derive(Clone, Debug)]
+pub enum PathPattern {
+    /// `/orders`
+    Exact(String),
+    /// `/orders/*`, kept as `/orders/`; `/*` is kept as `/`.
+    Prefix(String),
+    /// `~^/v[0-9]+/`, unanchored.
+    Regex(Regex),
+}
+
+/// How the client came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// Without TLS.
+    Http,
+    /// With TLS, here or at a trusted proxy.
+    Https,
+}
+
+/// What a route does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Forwards to `Config::upstreams[i]`.
+    Upstream(usize),
+    /// Answers with a redirect.
+    Redirect {
+        /// Where to: literal text and the variables between.
+        to: Vec<Piece>,
+        /// 301, 302, 303, 307 or 308.
+        status: StatusCode,
+    },
+    /// Answers with this.
+    Respond {
+        /// Final status: 200 to 599.
+        status: StatusCode,
+        /// Body; empty for a status without one.
+        body: Bytes,
+        /// Headers of the answer; hop-by-hop ones and content-length are refused.
+        headers: Vec<(HeaderName, HeaderValue)>,
+    },
+}
+
+/// A part of `redirect.to`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// Text as it is.
+    Text(String),
+    /// `{scheme}`
+    Scheme,
+    /// `{host}`, without a port
+    Host,
+    /// `{path}`
+    Path,
+    /// `{query}`, with its `?`; empty without a query
+    Query,
+}
+
+/// `request_headers`, `response_headers`: first `remove`, then `set`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HeaderRules {
+    /// Headers put in, replacing what is there.
+    pub set: Vec<(HeaderName, HeaderValue)>,
+    /// Headers taken out.
+    pub remove: Vec<HeaderName>,
+}
+
+impl HeaderRules {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.remove.is_empty()
+    }
+}

@@ -1,0 +1,6 @@
+//! Tollgate.
+
+pub mod config;
+pub mod health;
+pub mod pool;
+pub mod units;
