@@ -1,1 +1,177 @@
-//! In the making.
+//! Upstream sets: which server takes a request, and which ones are left out for a while.
+//!
+//! A [`Pool`] is an immutable set of members with one algorithm; what is learnt about a server lives in its [`State`],
+//! which goes over to the next pool that has the same address, so that a reload resets nothing. The engine is pure: time
+//! and randomness are arguments, and picking takes no lock, allocates nothing and looks nothing up by name.
+//!
+//! - [`choose`](self): the algorithms, ties and stand-ins; `sequence`, `weights`, `ring` are their tables.
+//! - `state`, `ewma`: what is known of a server. `lease`: a request's hold on one. `tried`: where it was already.
+//! - `outlier`: passive ejection. [`budget`]: how many retries an upstream may add to its load.
+//!
+//! Members keep the order they were given in, and that order breaks ties. Not covered: probing (`crate::health`), names
+//! (addresses come resolved), connections, queues.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::model::{Balance, Outlier};
+use crate::units::Nanos;
+
+pub mod budget;
+mod choose;
+mod ewma;
+mod lease;
+mod outlier;
+mod random;
+mod ring;
+mod sequence;
+mod state;
+#[cfg(test)]
+mod tests;
+mod tried;
+mod weights;
+
+use choose::{Fleet, Plan, Search};
+pub use lease::{Lease, Member};
+pub use outlier::Ejection;
+pub use state::State;
+pub use tried::Tried;
+
+/// Lost races after which a pick looks at everyone in turn.
+const RACES: usize = 8;
+
+/// How a pool behaves.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// How a member is picked.
+    pub balance: Balance,
+    /// How long a member that comes (back) takes to its full share; not with `Balance::Hash`.
+    pub slow_start: Option<Duration>,
+    /// Requests in flight a member takes at most.
+    pub max_in_flight: Option<u32>,
+    /// Passive ejection.
+    pub outlier: Outlier,
+}
+
+/// A member to be.
+#[derive(Clone, Debug)]
+pub struct Spec<T> {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its share relative to the others; 0 drains it.
+    pub weight: u16,
+    /// What the owner keeps with it.
+    pub attached: T,
+}
+
+/// What a pick needs to know of its request.
+#[derive(Clone, Copy, Debug)]
+pub struct Pick<'a> {
+    /// What is hashed, with `Balance::Hash`.
+    pub key: &'a [u8],
+    /// The members this request was sent to before.
+    pub tried: &'a Tried,
+    /// The time.
+    pub now: Nanos,
+    /// 64 fresh random bits.
+    pub random: u64,
+}
+
+/// Nobody can take the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoMember {
+    /// There are no servers, or all are drained.
+    #[error("the upstream has no servers")]
+    Empty,
+    /// Every server that could be used has as many requests in flight as it may.
+    #[error("every server of the upstream is at its limit of requests in flight")]
+    Saturated,
+}
+
+/// A set of servers.
+pub struct Pool<T> {
+    members: Box<[Arc<Member<T>>]>,
+    fleet: Arc<Fleet>,
+}
+
+impl<T> Pool<T> {
+    /// A pool of these servers. Those that `previous` has too keep their state, whatever their weight was; the others
+    /// start slowly, unless there was nobody before them.
+    pub fn new(settings: Settings, specs: Vec<Spec<T>>, previous: Option<&Pool<T>>, now: Nanos) -> Pool<T> {
+        let before: HashMap<SocketAddr, &Arc<Member<T>>> =
+            previous.into_iter().flat_map(|p| &p.members).map(|m| (m.address, m)).collect();
+        let states = specs.iter().map(|spec| state_for(spec, &before, now)).collect::<Box<[Arc<State>]>>();
+        if settings.outlier.consecutive_failures == 0 {
+            states.iter().for_each(|state| state.pardon());
+        }
+        let shape = specs.iter().map(|spec| (spec.address, spec.weight)).collect();
+        let plan = Plan::new(&settings.balance, shape, previous.map(|p| &p.fleet.plan));
+        let turns = previous.map(|p| Arc::clone(&p.fleet.turns)).unwrap_or_default();
+        let ejecting = previous.map(|p| Arc::clone(&p.fleet.ejecting)).unwrap_or_default();
+        let fleet = Arc::new(Fleet { settings, states, plan, turns, ejecting });
+        let members = specs
+            .into_iter()
+            .enumerate()
+            .map(|(index, spec)| {
+                let Spec { address, weight, attached } = spec;
+                let state = Arc::clone(&fleet.states[index]);
+                Arc::new(Member { address, weight, state, attached, fleet: Arc::clone(&fleet), index })
+            })
+            .collect();
+        Pool { members, fleet }
+    }
+
+    /// Chooses a member and counts the request in.
+    pub fn pick(&self, request: Pick<'_>) -> Result<Lease<T>, NoMember> {
+        if self.fleet.total_weight() == 0 {
+            return Err(NoMember::Empty);
+        }
+        let mut search = Search::new(&self.fleet, &request);
+        for _ in 0..RACES {
+            let (found, down) = search.find().ok_or(NoMember::Saturated)?;
+            if let Some(lease) = Lease::take(&self.members[found], down, request.now) {
+                debug_assert!(lease.weight > 0, "a drained server was picked");
+                return Ok(lease);
+            }
+        }
+        let carrying = self.members.iter().filter(|m| m.weight > 0 && m.state.usable(request.now));
+        carrying.filter_map(|m| Lease::take(m, false, request.now)).next().ok_or(NoMember::Saturated)
+    }
+
+    /// Everyone, drained ones too, in the order given.
+    pub fn members(&self) -> &[Arc<Member<T>>] {
+        &self.members
+    }
+
+    /// Whether every server that has a weight is unhealthy or ejected, so that requests go to them nevertheless. It is
+    /// worked out when asked, from times, so it cannot be out of date.
+    pub fn is_panicking(&self, now: Nanos) -> bool {
+        self.fleet.total_weight() > 0 && !self.fleet.carrying().any(|state| state.is_up(now))
+    }
+
+    /// How it behaves.
+    pub fn settings(&self) -> &Settings {
+        &self.fleet.settings
+    }
+}
+
+/// The state of a server that stays, or a new one; it ramps up where it joins others or was drained before.
+fn state_for<T>(spec: &Spec<T>, before: &HashMap<SocketAddr, &Arc<Member<T>>>, now: Nanos) -> Arc<State> {
+    match before.get(&spec.address) {
+        Some(member) => {
+            if member.weight == 0 && spec.weight > 0 {
+                member.state.start_ramp(now);
+            }
+            Arc::clone(&member.state)
+        }
+        None => {
+            let state = State::new();
+            if !before.is_empty() {
+                state.start_ramp(now);
+            }
+            Arc::new(state)
+        }
+    }
+}

@@ -1,8 +1,10 @@
 //! Numbers with their unit: no bare number crosses a module.
 //!
-//! A [`Share`] is a part of a whole, a [`Revision`] counts configurations. Ties and rounding are the caller's.
+//! A [`Share`] is a part of a whole, a [`Revision`] counts configurations, [`Nanos`] is a moment. Ties and rounding are
+//! the caller's.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -46,4 +48,25 @@ impl fmt::Display for Revision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
+}
+
+/// A moment, in nanoseconds since the process started. Engines are given it; they never ask a clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Nanos(pub u64);
+
+impl Nanos {
+    /// The moment `time` later; the end of time rather than an overflow.
+    pub fn after(self, time: Duration) -> Nanos {
+        Nanos(self.0.saturating_add(nanoseconds(time)))
+    }
+
+    /// How long ago `earlier` was; zero where it is not earlier, as two cores may disagree.
+    pub fn since(self, earlier: Nanos) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// A length of time in nanoseconds; 584 years at most.
+pub fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

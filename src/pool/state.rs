@@ -1,0 +1,207 @@
+//! What is known of one server, whatever snapshot it is in: health, load, latency, failures, ejection, ramp.
+//!
+//! All of it is atomics on two groups of cache lines that no other server shares: what each request writes, and what
+//! only events write. Orderings are relaxed: each number stands for itself, and a pick that reads one an instant late
+//! only decides as it would have an instant earlier. It does not decide who is ejected: `outlier` does.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::time::Duration;
+
+use super::ewma::PeakEwma;
+use crate::units::Nanos;
+
+/// The share that a ramp starts with, in 1,024ths: 10 %.
+const RAMP_START: u64 = 102;
+/// A full share.
+pub(super) const FULL: u64 = 1_024;
+/// No ramp.
+const NEVER: u64 = u64::MAX;
+
+/// Tells servers apart for as long as the process lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Id(u64);
+
+impl Id {
+    /// Nobody.
+    pub(super) const NONE: Id = Id(0);
+
+    /// One that nobody has.
+    pub(super) fn fresh() -> Id {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Id(LAST.fetch_add(1, Relaxed) + 1)
+    }
+}
+
+/// What is known of one server.
+#[derive(Debug)]
+pub struct State {
+    pub(super) id: Id,
+    pub(super) hot: Hot,
+    pub(super) cold: Cold,
+}
+
+/// Written by each request.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct Hot {
+    in_flight: AtomicU32,
+    /// Failures in a row.
+    pub(super) failures: AtomicU32,
+    pub(super) latency: PeakEwma,
+}
+
+/// Written by events only.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(super) struct Cold {
+    healthy: AtomicBool,
+    /// Ejected and not yet proven good again.
+    pub(super) probation: AtomicBool,
+    /// The one request of a probation is under way.
+    pub(super) probing: AtomicBool,
+    /// The end of the latest ejection.
+    pub(super) ejected_until: AtomicU64,
+    /// Ejections so far: also the generation that outcomes belong to.
+    pub(super) ejections: AtomicU32,
+    /// Ejections in a row, as they set the next one's length.
+    pub(super) streak: AtomicU32,
+    /// The latest failure.
+    pub(super) failed_at: AtomicU64,
+    /// Where the ramp of a slow start began.
+    ramp_from: AtomicU64,
+}
+
+impl State {
+    /// A server nobody has used yet: healthy, so that it is tried at once.
+    pub(super) fn new() -> State {
+        let cold = Cold {
+            healthy: AtomicBool::new(true),
+            probation: AtomicBool::new(false),
+            probing: AtomicBool::new(false),
+            ejected_until: AtomicU64::new(0),
+            ejections: AtomicU32::new(0),
+            streak: AtomicU32::new(0),
+            failed_at: AtomicU64::new(0),
+            ramp_from: AtomicU64::new(NEVER),
+        };
+        State { id: Id::fresh(), hot: Hot::default(), cold }
+    }
+
+    /// Requests in flight, of all snapshots together.
+    pub fn in_flight(&self) -> u32 {
+        self.hot.in_flight.load(Relaxed)
+    }
+
+    /// What the active probes last decided; true where there are none.
+    pub fn healthy(&self) -> bool {
+        self.cold.healthy.load(Relaxed)
+    }
+
+    /// Sets what the active probes decided. A server that comes back starts its ramp.
+    pub fn set_healthy(&self, healthy: bool, now: Nanos) {
+        let before = self.cold.healthy.swap(healthy, Relaxed);
+        if healthy && !before {
+            self.start_ramp(now);
+        }
+    }
+
+    /// The end of the ejection, while there is one.
+    pub fn ejected_until(&self, now: Nanos) -> Option<Nanos> {
+        let until = Nanos(self.cold.ejected_until.load(Relaxed));
+        (now < until).then_some(until)
+    }
+
+    /// Whether it is healthy and not ejected; what `upstream_healthy` tells.
+    pub fn is_up(&self, now: Nanos) -> bool {
+        self.healthy() && self.ejected_until(now).is_none()
+    }
+
+    /// Whether an ejection is over but no request has succeeded since.
+    pub fn on_probation(&self, now: Nanos) -> bool {
+        self.cold.probation.load(Relaxed) && self.ejected_until(now).is_none()
+    }
+
+    /// The peak EWMA of its latency, as of the last answer; `None` before the first one.
+    pub fn latency(&self) -> Option<Duration> {
+        self.hot.latency.last()
+    }
+
+    /// How often it was ejected.
+    pub fn ejections(&self) -> u32 {
+        self.cold.ejections.load(Relaxed)
+    }
+
+    /// Failures in a row.
+    pub fn failures(&self) -> u32 {
+        self.hot.failures.load(Relaxed)
+    }
+
+    /// Whether it may be sent a request, but for the limit of requests in flight.
+    pub(super) fn usable(&self, now: Nanos) -> bool {
+        self.is_up(now) && !(self.cold.probation.load(Relaxed) && self.cold.probing.load(Relaxed))
+    }
+
+    pub(super) fn has_room(&self, limit: Option<u32>) -> bool {
+        limit.is_none_or(|limit| self.in_flight() < limit)
+    }
+
+    /// Counts a request in, unless `limit` are.
+    pub(super) fn enter(&self, limit: Option<u32>) -> bool {
+        let Some(limit) = limit else {
+            self.hot.in_flight.fetch_add(1, Relaxed);
+            return true;
+        };
+        let more = |n: u32| (n < limit).then_some(n + 1);
+        self.hot.in_flight.fetch_update(Relaxed, Relaxed, more).is_ok()
+    }
+
+    /// Counts a request out.
+    pub(super) fn leave(&self) {
+        let before = self.hot.in_flight.fetch_sub(1, Relaxed);
+        debug_assert!(before > 0, "a request left that never entered");
+    }
+
+    pub(super) fn start_ramp(&self, now: Nanos) {
+        self.cold.ramp_from.store(now.0, Relaxed);
+    }
+
+    /// Its part of its weight while it ramps up over `slow_start` nanoseconds, in 1,024ths.
+    pub(super) fn ramp(&self, slow_start: u64, now: Nanos) -> u64 {
+        let from = self.cold.ramp_from.load(Relaxed);
+        if from == NEVER {
+            return FULL;
+        }
+        let since = now.0.saturating_sub(from);
+        if since >= slow_start {
+            return FULL;
+        }
+        RAMP_START + (u128::from(FULL - RAMP_START) * u128::from(since) / u128::from(slow_start)) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ramp_is_linear_from_a_tenth() {
+        let state = State::new();
+        let slow_start = 30_000_000_000;
+        assert_eq!(state.ramp(slow_start, Nanos(0)), FULL, "nothing started it");
+        state.set_healthy(true, Nanos(5));
+        assert_eq!(state.ramp(slow_start, Nanos(5)), FULL, "it was healthy before");
+        state.set_healthy(false, Nanos(10));
+        state.set_healthy(true, Nanos(20));
+        assert_eq!(state.ramp(slow_start, Nanos(20)), RAMP_START);
+        assert_eq!(state.ramp(slow_start, Nanos(7)), RAMP_START, "time that runs back");
+        assert_eq!(state.ramp(slow_start, Nanos(20 + slow_start / 2)), (RAMP_START + FULL) / 2);
+        assert_eq!(state.ramp(slow_start, Nanos(20 + slow_start)), FULL);
+    }
+
+    #[test]
+    fn servers_share_no_cache_line() {
+        assert_eq!(align_of::<State>(), 128);
+        assert!(size_of::<Hot>() == 128 && size_of::<Cold>() == 128);
+    }
+}
