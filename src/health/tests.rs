@@ -178,3 +178,37 @@ async fn a_shorter_interval_counts_at_once() {
     supervisor.sync(vec![target(backend.address, &state, Some("/"))]);
     until("the next ones", || backend.asked() > 3).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_http2_upstream_is_probed_over_http2() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (status, asked) = (Arc::new(AtomicU16::new(200)), Arc::new(Mutex::new(Vec::new())));
+    let (answer, seen) = (status.clone(), asked.clone());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (answer, seen) = (answer.clone(), seen.clone());
+            tokio::spawn(async move {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                let mut asked = 0;
+                while let Some(Ok((request, mut respond))) = connection.accept().await {
+                    asked += 1;
+                    seen.lock().push((asked, request.uri().to_string()));
+                    let head = http::Response::builder().status(answer.load(SeqCst)).body(()).unwrap();
+                    respond.send_response(head, true).unwrap();
+                }
+            });
+        }
+    });
+    let (supervisor, state) = (supervisor(), state());
+    let mut over_h2 = target(address, &state, Some("/up"));
+    over_h2.peer.options.set_http_version(2, 2);
+    supervisor.sync(vec![over_h2]);
+    until("it was probed", || asked.lock().len() > 3).await;
+    assert!(state.healthy());
+    // Pingora says https on plain connections too.
+    let uri = format!("https://{address}/up");
+    assert!(asked.lock().iter().all(|seen| *seen == (1, uri.clone())), "a connection each: {:?}", asked.lock());
+    status.store(503, SeqCst);
+    until("a 503 makes it unhealthy", || !state.healthy()).await;
+}

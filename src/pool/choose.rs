@@ -123,6 +123,8 @@ pub(super) struct Search<'a> {
     draws: Draws,
     /// Whose turn it is, for round robin.
     turn: Option<usize>,
+    /// The length of a ramp, in nanoseconds.
+    slow_start: Option<u64>,
 }
 
 impl<'a> Search<'a> {
@@ -136,7 +138,8 @@ impl<'a> Search<'a> {
             _ => None,
         };
         let draws = Draws::new(request.random);
-        Search { fleet, key: request.key, tried: request.tried, now: request.now, draws, turn }
+        let slow_start = fleet.settings.slow_start.map(nanoseconds);
+        Search { fleet, key: request.key, tried: request.tried, now: request.now, draws, turn, slow_start }
     }
 
     /// The member to use, and whether it may be one that is down.
@@ -245,10 +248,7 @@ impl<'a> Search<'a> {
     }
 
     fn ramp(&self, index: usize) -> u64 {
-        match self.fleet.settings.slow_start {
-            Some(slow_start) => self.fleet.states[index].ramp(nanoseconds(slow_start), self.now),
-            None => FULL,
-        }
+        self.slow_start.map_or(FULL, |slow_start| self.fleet.states[index].ramp(slow_start, self.now))
     }
 
     fn fits(&self, index: usize, tier: Tier) -> bool {
