@@ -4,7 +4,7 @@
 //! which goes over to the next pool that has the same address, so that a reload resets nothing. The engine is pure: time
 //! and randomness are arguments, and picking takes no lock, allocates nothing and looks nothing up by name.
 //!
-//! - [`choose`](self): the algorithms, ties and stand-ins; `sequence`, `weights`, `ring` are their tables.
+//! - `choose`: the algorithms, ties and stand-ins; `sequence`, `weights`, `ring` are their tables.
 //! - `state`, `ewma`: what is known of a server. `lease`: a request's hold on one. `tried`: where it was already.
 //! - `outlier`: passive ejection. [`budget`]: how many retries an upstream may add to its load.
 //!
