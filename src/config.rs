@@ -1,4 +1,48 @@
-//! From the file to what runs: `file` → `check` → `snapshot` → `swap`.
+//! From the files to what runs: `source` reads, `file` spells, `check` understands, `snapshot` builds, `swap` serves.
+//!
+//! Every step either hands on a whole value or says everything that is wrong; nothing is applied in part. Two findings
+//! at one place keep the order of their messages. What only a running gateway can judge stays out of here.
 
+pub mod check;
+pub mod file;
 pub mod finding;
+pub mod findings;
 pub mod model;
+pub mod places;
+pub mod source;
+
+use std::path::Path;
+
+use finding::Finding;
+use findings::Findings;
+use places::Places;
+use source::Source;
+
+/// A configuration that may be served, and the text it came from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The checked form.
+    pub config: model::Config,
+    /// The files as they were read.
+    pub source: Source,
+}
+
+/// Reads and checks what `-c` names; every finding at once, in the order of their places.
+pub fn load(path: &Path) -> Result<Loaded, Vec<Finding>> {
+    load_source(Source::read(path)?)
+}
+
+/// Checks files that are already in memory, such as a revision read back from the history.
+pub fn load_source(source: Source) -> Result<Loaded, Vec<Finding>> {
+    let places = Places::new(&source);
+    let mut findings = Findings::new(&places);
+    let form = file::read(&source, &places, &mut findings);
+    let config = check::check(&form, &source, &places, &mut findings);
+    match (config, findings.finish()) {
+        (Some(config), found) if found.is_empty() => Ok(Loaded { config, source }),
+        (_, found) => Err(found),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,5 +2,6 @@
 
 pub mod config;
 pub mod health;
+pub mod path;
 pub mod pool;
 pub mod units;

@@ -1,0 +1,197 @@
+//! From what was written to what it means: names resolve, files are read, values that depend on each other agree.
+//!
+//! Everything is checked, whatever was found before; but a table that could not be read whole is never said to lack
+//! something, since the misspelt key is the finding. Defaults are filled in here and nowhere else. Of two things that
+//! collide the later one gets the finding, which names the earlier one.
+
+pub mod ambiguous;
+pub mod files;
+pub mod headers;
+pub mod route;
+pub mod upstream;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::file::at::At;
+use super::file::number::{Number, Percent};
+use super::file::word::{Text, Word};
+use super::file::{self, Access, Form, Item};
+use super::findings::Findings;
+use super::model::{AccessLog, Admin, Config, Listener, Log, Reload, Server};
+use super::places::{Places, Span};
+use super::source::Source;
+use crate::units::Share;
+
+/// What the checks of all tables share.
+pub struct Check<'c, 'p> {
+    source: &'c Source,
+    places: &'c Places,
+    findings: &'c mut Findings<'p>,
+    /// Files read besides the configuration itself.
+    files: Vec<PathBuf>,
+}
+
+/// Checks the whole form. What it returns may be served only if nothing was found, now or before.
+pub fn check(form: &Form, source: &Source, places: &Places, findings: &mut Findings<'_>) -> Option<Config> {
+    let mut check = Check { source, places, findings, files: Vec::new() };
+    let server = check.server(form.server.as_ref());
+    let listeners = check.listeners(form);
+    let admin = form.admin.as_ref().and_then(|item| check.admin(item, &form.listeners));
+    let trusted = form.trusted.as_ref().map(|item| item.form.proxies.iter().map(|at| at.value.0).collect());
+    let log = check.log(form.log.as_ref());
+    let reload = reload(form.reload.as_ref());
+    let upstreams = form.upstreams.iter().filter_map(|item| check.upstream(item)).collect();
+    let routes = check.routes(form);
+    let config = Config {
+        server,
+        listeners,
+        admin,
+        trusted: trusted.unwrap_or_default(),
+        log,
+        reload,
+        upstreams,
+        routes,
+        files: check.files,
+    };
+    (findings.count() == 0).then_some(config)
+}
+
+impl Check<'_, '_> {
+    fn server(&self, item: Option<&Item<file::Server>>) -> Server {
+        let form = item.map(|item| &item.form);
+        let state_dir = form.and_then(|form| form.state_dir.as_ref()).map_or("state", |at| &at.value.0.0);
+        Server {
+            threads: number(form.and_then(|form| form.threads.as_ref()), 0) as usize,
+            state_dir: self.source.root.join(state_dir),
+            shutdown_grace: duration(form.and_then(|form| form.shutdown_grace.as_ref()), Duration::from_secs(10)),
+            place: item.map_or_else(|| self.places.nowhere(), |item| self.places.place(&item.span)),
+        }
+    }
+
+    fn listeners(&mut self, form: &Form) -> Vec<Listener> {
+        if form.listeners.is_empty() && form.whole {
+            self.findings.nowhere("there is no `[[listener]]`", "add one: [[listener]] address = \"127.0.0.1:8080\"");
+        }
+        let mut taken: Vec<(SocketAddr, &Span)> = Vec::new();
+        let mut listeners = Vec::new();
+        for item in &form.listeners {
+            let idle_timeout = self.idle_timeout(item.form.idle_timeout.as_ref());
+            let Some(address) = &item.form.address else {
+                self.missing(item.whole, &item.span, "address", "address = \"127.0.0.1:8080\"");
+                continue;
+            };
+            let wanted = address.value.0;
+            if let Some((_, first)) = taken.iter().find(|(other, _)| collide(*other, wanted)) {
+                self.collision(&address.span, &format!("another listener has `{wanted}` already"), first);
+            }
+            taken.push((wanted, &address.span));
+            listeners.push(Listener { address: wanted, idle_timeout, place: self.places.place(&address.span) });
+        }
+        listeners
+    }
+
+    fn idle_timeout(&mut self, written: Option<&Word<Duration>>) -> Duration {
+        let timeout = duration(written, Duration::from_secs(60));
+        if let Some(at) = written.filter(|_| timeout.subsec_nanos() != 0 || timeout.is_zero()) {
+            self.findings.at(&at.span, "`idle_timeout` must be whole seconds, at least one", "such as \"60s\"");
+        }
+        timeout
+    }
+
+    fn admin(&mut self, item: &Item<file::Admin>, listeners: &[Item<file::Listener>]) -> Option<Admin> {
+        let form = &item.form;
+        let (address, span) = match &form.address {
+            Some(at) => (at.value.0, &at.span),
+            None => (SocketAddr::from(([127, 0, 0, 1], 9900)), &item.span),
+        };
+        let others = listeners.iter().filter_map(|item| item.form.address.as_ref());
+        if let Some(other) = others.into_iter().find(|other| collide(other.value.0, address)) {
+            self.collision(span, &format!("a listener has `{address}` already"), &other.span);
+        }
+        if form.token_file.is_none() && !address.ip().is_loopback() && item.whole {
+            let hint = "add `token_file = \"secrets/admin.token\"`, or listen on 127.0.0.1";
+            self.findings.at(span, "the admin address is not a loopback one and needs a `token_file`", hint);
+        }
+        let token = form.token_file.as_ref().map(|at| self.token(at));
+        Some(Admin { address, token: token.flatten(), place: self.places.place(span) })
+    }
+
+    fn log(&self, item: Option<&Item<file::Log>>) -> Log {
+        let form = item.map(|item| &item.form);
+        let access = match form.and_then(|form| form.access.as_ref()).map(|at| &at.value.0) {
+            None | Some(Access::Stdout) => AccessLog::Stdout,
+            Some(Access::Off) => AccessLog::Off,
+            Some(Access::File(path)) => AccessLog::File(self.source.root.join(path)),
+        };
+        Log { access, sample: share(form.and_then(|form| form.sample_percent.as_ref()), 100.0) }
+    }
+
+    /// Says that a key is missing in a table that could be read whole.
+    fn missing(&mut self, whole: bool, table: &Span, key: &str, example: &str) {
+        if whole {
+            self.findings.at(table, format!("`{key}` is missing"), format!("add it: {example}"));
+        }
+    }
+
+    /// Says that two things collide; `first` is the one that may stay.
+    fn collision(&mut self, at: &Span, message: &str, first: &Span) {
+        let place = self.places.place(first);
+        self.findings.at(at, message, format!("the other one is at {}:{}; keep one", place.file, place.line));
+    }
+
+    /// A duration that must be longer than nothing.
+    fn positive(&mut self, written: Option<&Word<Duration>>, default: Duration) -> Duration {
+        if let Some(at) = written.filter(|at| at.value.0.is_zero()) {
+            self.findings.at(&at.span, "this must be longer than nothing", "such as \"1s\"");
+        }
+        duration(written, default)
+    }
+}
+
+fn reload(item: Option<&Item<file::Reload>>) -> Reload {
+    let form = item.map(|item| &item.form);
+    Reload {
+        watch: form.and_then(|form| form.watch).unwrap_or(true),
+        removal_max: share(form.and_then(|form| form.removal_max_percent.as_ref()), 100.0),
+        history: number(form.and_then(|form| form.history.as_ref()), 50) as usize,
+    }
+}
+
+/// Whether two sockets cannot both listen. Port 0 is a new port each time.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let (a, b) = (one.ip(), other.ip());
+    let overlap = a == b || a.is_ipv4() == b.is_ipv4() && (a.is_unspecified() || b.is_unspecified());
+    one.port() == other.port() && one.port() != 0 && overlap
+}
+
+fn number<const MIN: u64, const MAX: u64>(written: Option<&At<Number<MIN, MAX>>>, default: u64) -> u64 {
+    written.map_or(default, |at| at.value.0)
+}
+
+fn share<const MAX: u32>(written: Option<&At<Percent<MAX>>>, default: f64) -> Share {
+    written.map(|at| at.value.0).or_else(|| Share::percent(default)).unwrap_or(Share::ALL)
+}
+
+fn duration(written: Option<&Word<Duration>>, default: Duration) -> Duration {
+    written.map_or(default, |at| at.value.0)
+}
+
+/// What was spelt, without its place.
+fn spelt<T: Clone>(words: &[Word<T>]) -> Vec<T> {
+    words.iter().map(|At { value: Text(value), .. }| value.clone()).collect()
+}
+
+/// Finds the values that occur twice: each with the span of the one before.
+fn twice<'a, T: Eq + std::hash::Hash + 'a>(values: impl Iterator<Item = (T, &'a Span)>) -> Vec<(&'a Span, &'a Span)> {
+    let mut seen: HashMap<T, &Span> = HashMap::new();
+    let mut found = Vec::new();
+    for (value, span) in values {
+        if let Some(first) = seen.insert(value, span) {
+            found.push((span, first));
+        }
+    }
+    found
+}

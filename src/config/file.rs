@@ -1,0 +1,225 @@
+//! The form in which a configuration is written: every table and key of it, with the place of each value.
+//!
+//! `merge` reads the files into one tree, `decode` turns each table of it into one of the forms here, finding by
+//! finding. What one value alone tells is judged here, by its type; what several tell together is `check`'s. A key that
+//! a later version owns is [`Later`]: it parses and is refused. The descriptions double as those of the JSON Schema.
+
+pub mod at;
+pub mod decode;
+pub mod http;
+pub mod merge;
+pub mod net;
+pub mod number;
+pub mod route;
+pub mod upstream;
+pub mod word;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use self::at::{At, Later, Table};
+use self::number::{Number, Percent};
+use self::route::Route;
+use self::upstream::Upstream;
+use self::word::{FilePath, Spelt, Word};
+use super::findings::Findings;
+use super::places::{Places, Span};
+use super::source::Source;
+
+/// Everything that was written.
+#[derive(Debug, Default)]
+pub struct Form {
+    /// `[server]`
+    pub server: Option<Item<Server>>,
+    /// `[[listener]]`
+    pub listeners: Vec<Item<Listener>>,
+    /// `[admin]`
+    pub admin: Option<Item<Admin>>,
+    /// `[trusted]`
+    pub trusted: Option<Item<Trusted>>,
+    /// `[log]`
+    pub log: Option<Item<Log>>,
+    /// `[reload]`
+    pub reload: Option<Item<Reload>>,
+    /// `[upstream.*]`, in the order written
+    pub upstreams: Vec<Item<Upstream>>,
+    /// `[route.*]`, in the order written
+    pub routes: Vec<Item<Route>>,
+    /// Whether every file could be parsed and every section was a table: only then may something be called missing.
+    pub whole: bool,
+}
+
+/// One table that was written.
+#[derive(Debug)]
+pub struct Item<T> {
+    /// Its last key: `orders` of `[upstream.orders]`.
+    pub name: String,
+    /// Where it stands.
+    pub span: Span,
+    /// What could be read of it.
+    pub form: T,
+    /// Whether all of it could be read: only then may something be called missing in it.
+    pub whole: bool,
+}
+
+/// Reads every file of `source` into the form.
+pub fn read(source: &Source, places: &Places, findings: &mut Findings<'_>) -> Form {
+    let tree = merge::tree(source, places, findings);
+    decode::document(tree, findings)
+}
+
+/// A Tollgate configuration. Several files of one folder are merged by table.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields, title = "Tollgate")]
+#[allow(dead_code, reason = "it is only looked at: the schema and the list of tables come from it")]
+pub struct Document {
+    server: Option<Server>,
+    listener: Vec<Listener>,
+    admin: Option<Admin>,
+    trusted: Option<Trusted>,
+    log: Option<Log>,
+    reload: Option<Reload>,
+    /// Sets of servers, by name.
+    upstream: Option<BTreeMap<String, Upstream>>,
+    /// Which request goes where, by name. The best route wins, whatever the order.
+    route: Option<BTreeMap<String, Route>>,
+    /// Not yet in this version: how users of a route prove who they are.
+    auth: Option<Later>,
+    /// Not yet in this version: developers' applications.
+    app: Option<Later>,
+    /// Not yet in this version: rate and concurrency limits.
+    limit: Option<Later>,
+    /// Not yet in this version: named sets of users.
+    cohort: Option<Later>,
+    /// Not yet in this version: gray releases.
+    release: Option<Later>,
+    /// Not yet in this version: feature switches.
+    flag: Option<Later>,
+    /// Not yet in this version: where feature switches are served.
+    flags: Option<Later>,
+    /// Not yet in this version: where reports and alarms go.
+    notify: Option<Later>,
+    /// Not yet in this version: the ledger.
+    ledger: Option<Later>,
+}
+
+/// The process.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// Worker threads; 0: one per core. Default 0.
+    pub threads: Option<At<Number<0, 1024>>>,
+    /// Where revisions and release state are kept. Default "state".
+    pub state_dir: Option<Word<FilePath>>,
+    /// How long a shutdown waits for what is in flight. Default "10s".
+    pub shutdown_grace: Option<Word<Duration>>,
+}
+
+/// Where clients connect.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// IP address and port. REQUIRED.
+    #[schemars(required)]
+    pub address: Option<Word<SocketAddr>>,
+    /// How long a kept connection may be without a request, in whole seconds. Default "60s".
+    pub idle_timeout: Option<Word<Duration>>,
+    /// Not yet in this version: HTTP/2 without TLS, beside HTTP/1.1.
+    pub h2c: Option<Later>,
+    /// Not yet in this version: PROXY v1/v2 from trusted.proxies.
+    pub proxy_protocol: Option<Later>,
+    /// Not yet in this version: time for the whole head.
+    pub header_timeout: Option<Later>,
+    /// Not yet in this version: bytes a second of a request body.
+    pub body_min_rate: Option<Later>,
+    /// Not yet in this version: size of a head.
+    pub head_max: Option<Later>,
+    /// Not yet in this version: number of headers.
+    pub headers_max: Option<Later>,
+    /// Not yet in this version: length of a request target.
+    pub uri_max: Option<Later>,
+    /// Not yet in this version: connections of one client address.
+    pub max_connections_per_ip: Option<Later>,
+    /// Not yet in this version: HTTPS.
+    pub tls: Option<Later>,
+}
+
+/// The operator's own listener: API, health, metrics. Absent: none.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// IP address and port. Default "127.0.0.1:9900".
+    pub address: Option<Word<SocketAddr>>,
+    /// File with the bearer token; REQUIRED when the address is not a loopback one.
+    pub token_file: Option<Word<FilePath>>,
+}
+
+/// Whom the gateway believes.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Trusted {
+    /// Networks whose X-Forwarded-For and PROXY header are believed. Default [].
+    #[serde(default)]
+    pub proxies: Vec<Word<IpNet>>,
+}
+
+/// The access log.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// "stdout", "off", or a path that contains a "/". Default "stdout".
+    pub access: Option<Word<Access>>,
+    /// Percent of answers below 500 that are logged; the others always are. Default 100.
+    pub sample_percent: Option<At<Percent<100>>>,
+}
+
+/// `log.access` as written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// `stdout`
+    Stdout,
+    /// `off`
+    Off,
+    /// A path.
+    File(String),
+}
+
+impl Spelt for Access {
+    const WHAT: &'static str = "a place for the access log";
+    const EXAMPLE: &'static str = "\"stdout\", \"off\" or a path with a \"/\", such as \"logs/access.log\"";
+    fn schema() -> schemars::Schema {
+        schemars::json_schema!({ "pattern": "^(stdout|off|.*/.*)$" })
+    }
+    fn spell(text: &str) -> Result<Self, String> {
+        match text {
+            "stdout" => Ok(Access::Stdout),
+            "off" => Ok(Access::Off),
+            path if path.contains('/') && !path.ends_with('/') && !path.contains('\0') => {
+                Ok(Access::File(path.to_owned()))
+            }
+            _ => Err(word::not_a::<Self>(text)),
+        }
+    }
+}
+
+/// How a new configuration is taken.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Reload {
+    /// Whether file changes are followed. Default true.
+    pub watch: Option<bool>,
+    /// Not yet in this version: a new revision serves a share of users first.
+    pub stage: Option<Later>,
+    /// Percent of all routes, or of all servers; a revision that drops more is refused unless forced. Default 100.
+    pub removal_max_percent: Option<At<Percent<100>>>,
+    /// Revisions kept. Default 50.
+    pub history: Option<At<Number<1, 10_000>>>,
+}
+
+/// A table in a table.
+pub type Sub<T> = Option<At<Table<T>>>;

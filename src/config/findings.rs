@@ -1,0 +1,92 @@
+//! Collects findings, bounded: a file of junk must not fill the memory or the screen.
+//!
+//! The first [`LIMIT`] are kept, the rest is counted; they come out in the order of their places, each once. Words that
+//! were misspelt get the nearest allowed one as a hint; of two equally near ones the first wins.
+
+use super::finding::{Finding, Place};
+use super::places::{Places, Span};
+
+/// Findings that are kept.
+pub const LIMIT: usize = 1000;
+
+/// Findings so far.
+#[derive(Debug)]
+pub struct Findings<'p> {
+    places: &'p Places,
+    kept: Vec<Finding>,
+    dropped: usize,
+}
+
+impl<'p> Findings<'p> {
+    /// None yet.
+    pub fn new(places: &'p Places) -> Self {
+        Self { places, kept: Vec::new(), dropped: 0 }
+    }
+
+    /// Notes a finding at a span.
+    pub fn at(&mut self, span: &Span, message: impl Into<String>, hint: impl Into<String>) {
+        // Making the place may cost more than keeping it, so a finding too many is only counted.
+        if self.kept.len() < LIMIT {
+            self.kept.push(self.places.place(span).finding(message, hint));
+        } else {
+            self.dropped += 1;
+        }
+    }
+
+    /// Notes a finding about the configuration as a whole.
+    pub fn nowhere(&mut self, message: impl Into<String>, hint: impl Into<String>) {
+        self.kept.push(self.places.nowhere().finding(message, hint));
+    }
+
+    /// How many there are so far.
+    pub fn count(&self) -> usize {
+        self.kept.len() + self.dropped
+    }
+
+    /// Whether something was found on the line of `span`.
+    pub fn on_line_of(&self, span: &Span) -> bool {
+        let Place { file, line, .. } = self.places.place(span);
+        self.kept.iter().any(|found| found.line == line && *found.file == *file)
+    }
+
+    /// All of them, sorted by place, each once.
+    pub fn finish(self) -> Vec<Finding> {
+        let Self { places, mut kept, dropped } = self;
+        kept.sort();
+        kept.dedup();
+        if dropped > 0 {
+            let hint = "mend the first ones and check again";
+            kept.push(places.nowhere().finding(format!("and {dropped} more findings"), hint));
+        }
+        kept
+    }
+}
+
+/// The allowed word that `word` was probably meant to be.
+pub fn near_miss<'a>(word: &str, allowed: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Comparing is quadratic in length; no name anybody misspelt is this long.
+    if word.len() > 100 {
+        return None;
+    }
+    let score = |candidate: &str| strsim::damerau_levenshtein(&word.to_lowercase(), &candidate.to_lowercase());
+    let (distance, best) = allowed
+        .into_iter()
+        .filter(|candidate| candidate.len().abs_diff(word.len()) <= 3)
+        .map(|candidate| (score(candidate), candidate))
+        .min_by_key(|&(distance, _)| distance)?;
+    let most = 1 + word.chars().count() / 4;
+    (distance <= most && distance < word.chars().count()).then_some(best)
+}
+
+/// A hint that names the near miss, then what is allowed.
+pub fn suggest(word: &str, allowed: &[&str], lead: &str) -> String {
+    const SHOWN: usize = 30;
+    let mut listed = allowed.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
+    if allowed.len() > SHOWN {
+        listed.push_str(", ...");
+    }
+    match near_miss(word, allowed.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`? {lead}: {listed}"),
+        None => format!("{lead}: {listed}"),
+    }
+}
