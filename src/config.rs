@@ -4,11 +4,13 @@
 //! at one place keep the order of their messages. What only a running gateway can judge stays out of here.
 
 pub mod check;
+pub mod diff;
 pub mod file;
 pub mod finding;
 pub mod findings;
 pub mod model;
 pub mod places;
+pub mod schema;
 pub mod source;
 
 use std::path::Path;

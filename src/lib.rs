@@ -1,5 +1,6 @@
 //! Tollgate.
 
+pub mod cli;
 pub mod config;
 pub mod health;
 pub mod path;

@@ -79,7 +79,8 @@ pub fn read(source: &Source, places: &Places, findings: &mut Findings<'_>) -> Fo
 #[allow(dead_code, reason = "it is only looked at: the schema and the list of tables come from it")]
 pub struct Document {
     server: Option<Server>,
-    listener: Vec<Listener>,
+    // One file of a folder may do without, so it is not required here.
+    listener: Option<Vec<Listener>>,
     admin: Option<Admin>,
     trusted: Option<Trusted>,
     log: Option<Log>,

@@ -1,0 +1,10 @@
+//! `tollgate schema`: the JSON Schema of the configuration, for editors.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Prints the schema.
+pub fn schema() -> ExitCode {
+    let _ = writeln!(std::io::stdout(), "{:#}", crate::config::schema::schema());
+    ExitCode::SUCCESS
+}

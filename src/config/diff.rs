@@ -1,0 +1,261 @@
+//! What a change moves: routes, upstreams, servers, and the addresses the gateway itself has.
+//!
+//! Tables are the same where their names are: a renamed route is one removed and one added. Changes are told by key, as
+//! it is written in the file, and defaults count like what is written: a default made explicit changes nothing. A
+//! secret is compared, never shown. Which users a change moves is not told: this version has no releases.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::net::SocketAddr;
+
+use serde::Serialize;
+
+use super::model::{Action, Config, PathPattern, Route, Servers, Upstream};
+
+/// The difference between two configurations.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Diff {
+    /// Keys outside of routes, upstreams and listeners, such as `admin.address`.
+    pub settings: Vec<&'static str>,
+    /// `[[listener]]`, by address.
+    pub listeners: Changes,
+    /// `[upstream.*]`, by name; its servers stand in `servers`.
+    pub upstreams: Changes,
+    /// Servers of upstreams that are fixed or become so.
+    pub servers: Vec<ServerChange>,
+    /// `[route.*]`, by name.
+    pub routes: Changes,
+    /// Whether routes with regexes stand in another order, which decides between them.
+    pub regexes_reordered: bool,
+}
+
+/// What happened to the tables of one kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Changes {
+    /// Names that are new.
+    pub added: Vec<String>,
+    /// Names that are gone.
+    pub removed: Vec<String>,
+    /// Names that stay, with the keys that changed.
+    pub changed: Vec<Changed>,
+}
+
+/// A table that changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Changed {
+    /// Its name.
+    pub name: String,
+    /// The keys whose meaning changed.
+    pub keys: Vec<&'static str>,
+}
+
+/// A server that came, went or has another weight.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ServerChange {
+    /// The upstream's name.
+    pub upstream: String,
+    /// The server.
+    pub address: SocketAddr,
+    /// Its weight before; absent: it is new.
+    pub old_weight: Option<u16>,
+    /// Its weight now; absent: it is gone.
+    pub new_weight: Option<u16>,
+}
+
+impl Diff {
+    /// Compares two configurations.
+    pub fn between(old: &Config, new: &Config) -> Diff {
+        let listener =
+            |config: &Config| config.listeners.iter().map(|it| (it.address.to_string(), it.clone())).collect();
+        let (old_listeners, new_listeners): (Vec<_>, Vec<_>) = (listener(old), listener(new));
+        let upstreams = |config: &Config| config.upstreams.iter().map(|it| (it.name.to_string(), it.clone())).collect();
+        let (old_upstreams, new_upstreams): (Vec<_>, Vec<_>) = (upstreams(old), upstreams(new));
+        let routes = |config: &Config| config.routes.iter().map(|it| (it.name.to_string(), it.clone())).collect();
+        let (old_routes, new_routes): (Vec<_>, Vec<_>) = (routes(old), routes(new));
+        Diff {
+            settings: settings(old, new),
+            listeners: changes(&old_listeners, &new_listeners, |old, new| {
+                differing([("idle_timeout", old.idle_timeout != new.idle_timeout)])
+            }),
+            servers: servers(&old_upstreams, &new_upstreams),
+            upstreams: changes(&old_upstreams, &new_upstreams, upstream_keys),
+            routes: changes(&old_routes, &new_routes, |one, other| route_keys((old, one), (new, other))),
+            regexes_reordered: reordered(old, new),
+        }
+    }
+
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        *self == Diff::default()
+    }
+}
+
+/// The names of the pairs that are true.
+fn differing<const N: usize>(keys: [(&'static str, bool); N]) -> Vec<&'static str> {
+    keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+}
+
+fn changes<T>(old: &[(String, T)], new: &[(String, T)], keys: impl Fn(&T, &T) -> Vec<&'static str>) -> Changes {
+    let before: HashMap<&str, &T> = old.iter().map(|(name, it)| (&**name, it)).collect();
+    let after: HashMap<&str, &T> = new.iter().map(|(name, it)| (&**name, it)).collect();
+    let only = |these: &[(String, T)], others: &HashMap<&str, &T>| {
+        these.iter().map(|(name, _)| name).filter(|name| !others.contains_key(&***name)).cloned().collect()
+    };
+    let changed = new.iter().filter_map(|(name, now)| {
+        let keys = keys(before.get(&**name)?, now);
+        (!keys.is_empty()).then(|| Changed { name: name.clone(), keys })
+    });
+    Changes { added: only(new, &before), removed: only(old, &after), changed: changed.collect() }
+}
+
+fn settings(old: &Config, new: &Config) -> Vec<&'static str> {
+    let address = |config: &Config| config.admin.as_ref().map(|admin| admin.address);
+    let token = |config: &Config| config.admin.as_ref().and_then(|admin| admin.token.clone());
+    differing([
+        ("server.threads", old.server.threads != new.server.threads),
+        ("server.state_dir", old.server.state_dir != new.server.state_dir),
+        ("server.shutdown_grace", old.server.shutdown_grace != new.server.shutdown_grace),
+        ("admin.address", address(old) != address(new)),
+        ("admin.token_file", token(old) != token(new)),
+        ("trusted.proxies", old.trusted != new.trusted),
+        ("log.access", old.log.access != new.log.access),
+        ("log.sample_percent", old.log.sample != new.log.sample),
+        ("reload.watch", old.reload.watch != new.reload.watch),
+        ("reload.removal_max_percent", old.reload.removal_max != new.reload.removal_max),
+        ("reload.history", old.reload.history != new.reload.history),
+    ])
+}
+
+fn upstream_keys(old: &Upstream, new: &Upstream) -> Vec<&'static str> {
+    let dns = |upstream: &Upstream| match &upstream.servers {
+        Servers::Dns { .. } => Some(upstream.servers.clone()),
+        Servers::Static(_) => None,
+    };
+    differing([
+        ("dns", dns(old) != dns(new)),
+        ("balance", old.balance != new.balance),
+        ("slow_start", old.slow_start != new.slow_start),
+        ("max_requests_per_server", old.max_requests_per_server != new.max_requests_per_server),
+        ("tls", old.tls != new.tls),
+        ("http2", old.http2 != new.http2),
+        ("health", old.health != new.health),
+        ("outlier", old.outlier != new.outlier),
+        ("timeout", old.timeout != new.timeout),
+        ("retry", old.retry != new.retry),
+    ])
+}
+
+fn servers(old: &[(String, Upstream)], new: &[(String, Upstream)]) -> Vec<ServerChange> {
+    let mut weights: BTreeMap<(&str, SocketAddr), (Option<u16>, Option<u16>)> = BTreeMap::new();
+    let members = |upstream: &Upstream| match &upstream.servers {
+        Servers::Static(members) => members.clone(),
+        Servers::Dns { .. } => Vec::new(),
+    };
+    for (name, upstream) in old {
+        for member in members(upstream) {
+            weights.entry((name, member.address)).or_default().0 = Some(member.weight);
+        }
+    }
+    for (name, upstream) in new {
+        for member in members(upstream) {
+            weights.entry((name, member.address)).or_default().1 = Some(member.weight);
+        }
+    }
+    let moved = weights.into_iter().filter(|(_, (old, new))| old != new);
+    let change = |((upstream, address), (old_weight, new_weight)): ((&str, _), _)| ServerChange {
+        upstream: upstream.to_owned(),
+        address,
+        old_weight,
+        new_weight,
+    };
+    moved.map(change).collect()
+}
+
+/// Routes are compared with what their upstream is called: its index moves when another one comes or goes.
+fn route_keys((before, old): (&Config, &Route), (after, new): (&Config, &Route)) -> Vec<&'static str> {
+    let upstream = |config: &Config, route: &Route| match route.action {
+        Action::Upstream(index) => config.upstreams.get(index).map(|upstream| upstream.name.clone()),
+        _ => None,
+    };
+    let answer = |route: &Route| Some(route.action.clone()).filter(|action| !matches!(action, Action::Upstream(_)));
+    let redirect = |route: &Route| answer(route).filter(|action| matches!(action, Action::Redirect { .. }));
+    let respond = |route: &Route| answer(route).filter(|action| matches!(action, Action::Respond { .. }));
+    differing([
+        ("hosts", old.hosts != new.hosts),
+        ("paths", spellings(old) != spellings(new)),
+        ("methods", old.methods != new.methods),
+        ("headers", old.headers != new.headers),
+        ("scheme", old.scheme != new.scheme),
+        ("allow", old.allow != new.allow),
+        ("deny", old.deny != new.deny),
+        ("upstream", upstream(before, old) != upstream(after, new)),
+        ("redirect", redirect(old) != redirect(new)),
+        ("respond", respond(old) != respond(new)),
+        ("strip_prefix", old.strip_prefix != new.strip_prefix),
+        ("add_prefix", old.add_prefix != new.add_prefix),
+        ("request_headers", old.request_headers != new.request_headers),
+        ("response_headers", old.response_headers != new.response_headers),
+        ("body_max", old.body_max != new.body_max),
+    ])
+}
+
+/// A compiled regex cannot be compared; its text can.
+fn spellings(route: &Route) -> Vec<(u8, &str)> {
+    fn spelling(path: &PathPattern) -> (u8, &str) {
+        match path {
+            PathPattern::Exact(path) => (0, path),
+            PathPattern::Prefix(path) => (1, path),
+            PathPattern::Regex(regex) => (2, regex.as_str()),
+        }
+    }
+    route.paths.iter().map(spelling).collect()
+}
+
+fn reordered(old: &Config, new: &Config) -> bool {
+    fn names(config: &Config) -> Vec<&str> {
+        let with_regex = |route: &&Route| route.paths.iter().any(|path| matches!(path, PathPattern::Regex(_)));
+        config.routes.iter().filter(with_regex).map(|route| &*route.name).collect()
+    }
+    let (mut before, mut after) = (names(old), names(new));
+    let kept: std::collections::HashSet<&str> = before.iter().copied().filter(|name| after.contains(name)).collect();
+    before.retain(|name| kept.contains(name));
+    after.retain(|name| kept.contains(name));
+    before != after
+}
+
+impl fmt::Display for Diff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("no difference");
+        }
+        let mut lines: Vec<String> = self.settings.iter().map(|key| format!("~ {key}")).collect();
+        for (kind, changes) in [("listener", &self.listeners), ("upstream", &self.upstreams)] {
+            changes.lines(kind, &mut lines);
+        }
+        lines.extend(self.servers.iter().map(ServerChange::to_string));
+        self.routes.lines("route", &mut lines);
+        if self.regexes_reordered {
+            lines.push("~ the order of routes with regexes".to_owned());
+        }
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+impl Changes {
+    fn lines(&self, kind: &str, lines: &mut Vec<String>) {
+        lines.extend(self.added.iter().map(|name| format!("+ {kind} {name}")));
+        lines.extend(self.removed.iter().map(|name| format!("- {kind} {name}")));
+        lines.extend(self.changed.iter().map(|table| format!("~ {kind} {}: {}", table.name, table.keys.join(", "))));
+    }
+}
+
+impl fmt::Display for ServerChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { upstream, address, .. } = self;
+        match (self.old_weight, self.new_weight) {
+            (Some(old), Some(new)) => write!(f, "~ server {address} of {upstream}: weight {old} -> {new}"),
+            (None, weight) => write!(f, "+ server {address} of {upstream}: weight {}", weight.unwrap_or(1)),
+            (Some(_), None) => write!(f, "- server {address} of {upstream}"),
+        }
+    }
+}
