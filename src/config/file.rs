@@ -67,10 +67,23 @@ pub struct Item<T> {
     pub whole: bool,
 }
 
+/// Stack for reading: the parser allows some thousand levels of nesting, and each costs a frame.
+const STACK: usize = 64 << 20;
+
 /// Reads every file of `source` into the form.
 pub fn read(source: &Source, places: &Places, findings: &mut Findings<'_>) -> Form {
-    let tree = merge::tree(source, places, findings);
-    decode::document(tree, findings)
+    let form = std::thread::scope(|scope| {
+        let read = || {
+            let mut sheets = merge::sheets(source, places, findings);
+            decode::document(merge::tree(&mut sheets, places, findings), findings)
+        };
+        let reader = std::thread::Builder::new().name("config".into()).stack_size(STACK).spawn_scoped(scope, read);
+        reader.map(|reader| reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    form.unwrap_or_else(|error| {
+        findings.nowhere(format!("no thread could be started to read it: {error}"), "see the limits of the process");
+        Form::default()
+    })
 }
 
 /// A Tollgate configuration. Several files of one folder are merged by table.

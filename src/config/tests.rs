@@ -1,31 +1,46 @@
 //! What a configuration's author is told, and what is understood.
+//!
+//! `findings` holds the words, `meaning` the checked form, `mutations` what must never panic.
+
+mod findings;
+mod meaning;
+mod mutations;
+mod schema;
+
+use std::path::PathBuf;
 
 use super::*;
 
-/// Loads one file called `c.toml`.
-fn one(text: &str) -> Result<Loaded, Vec<Finding>> {
-    load_source(Source::from_parts("/nowhere".into(), vec![("c.toml".into(), text.into())]))
+/// Loads files called `a.toml`, `b.toml`, ... in this order.
+fn load_texts(texts: &[&str]) -> Result<Loaded, Vec<Finding>> {
+    let named = texts.iter().zip('a'..).map(|(text, name)| (format!("{name}.toml"), (*text).to_owned()));
+    load_source(Source::from_parts(conf(), named.collect()))
 }
 
-#[test]
-fn the_quickstart_loads() {
-    let loaded = one(include_str!("../../conf/quickstart.toml")).expect("no findings");
-    assert_eq!(loaded.config.routes.len(), 1);
-    assert_eq!(loaded.config.upstreams.len(), 1);
+/// Every finding as `line:column message -> hint`, of a text that is given a listener at its end.
+fn found(text: &str) -> Vec<String> {
+    let text = format!("{text}\n[[listener]]\naddress = \"127.0.0.1:8080\"\n");
+    let findings = load_texts(&[&text]).err().unwrap_or_default();
+    findings.iter().map(|it| format!("{}:{} {} -> {}", it.line, it.column, it.message, it.hint)).collect()
 }
 
-#[test]
-fn every_file_in_conf_loads() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
-    let mut count = 0;
-    for entry in std::fs::read_dir(folder).expect("conf") {
-        let path = entry.expect("entry").path();
-        if path.extension().is_some_and(|ext| ext == "toml") {
-            count += 1;
-            if let Err(findings) = load(&path) {
-                panic!("{}", findings.iter().map(|f| f.to_string()).collect::<Vec<_>>().join("\n"));
-            }
-        }
+/// The checked form of a text that is given a listener at its end.
+fn meant(text: &str) -> model::Config {
+    match load_texts(&[&format!("{text}\n[[listener]]\naddress = \"127.0.0.1:8080\"\n")]) {
+        Ok(loaded) => loaded.config,
+        Err(findings) => panic!("{}", findings.iter().map(Finding::to_string).collect::<Vec<_>>().join("\n")),
     }
-    assert!(count >= 9, "only {count} files");
+}
+
+fn conf() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("conf")
+}
+
+/// The files of `conf/`, in name order.
+fn conf_files() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(conf()).expect("conf/ can be read");
+    let mut paths: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    paths.sort();
+    paths
 }

@@ -20,10 +20,10 @@ use crate::config::places::Span;
 const ROUNDS: usize = 32;
 
 /// Every table of this version, as it stands at the top.
-const TABLES: [&str; 8] = ["server", "listener", "admin", "trusted", "log", "reload", "upstream", "route"];
+pub const TABLES: [&str; 8] = ["server", "listener", "admin", "trusted", "log", "reload", "upstream", "route"];
 
 /// Tables of later versions.
-const LATER: [&str; 9] = ["auth", "app", "limit", "cohort", "release", "flag", "flags", "notify", "ledger"];
+pub const LATER: [&str; 9] = ["auth", "app", "limit", "cohort", "release", "flag", "flags", "notify", "ledger"];
 
 type Node<'s> = Spanned<DeValue<'s>>;
 type Key<'s> = Spanned<DeString<'s>>;

@@ -4,6 +4,8 @@
 //! value stays. Parsing goes on after a syntax error, so that all of them are found at once. A file of nothing but white
 //! space is not parsed at all: ten megabytes of it must cost nothing.
 
+use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::ops::Range;
 
 use serde_spanned::Spanned;
@@ -16,6 +18,18 @@ use crate::config::source::Source;
 /// Syntax errors of one file that are shown: after a while each is only the echo of the ones before.
 const SYNTAX_SHOWN: usize = 20;
 
+/// Files above this size are not parsed again after a syntax error.
+const MENDED: usize = 1 << 20;
+
+const SYNTAX_HINT: &str = "keys are `key = value`, strings stand in \"quotes\", tables begin with `[name]`";
+
+/// One file, parsed; or without the lines that are not TOML, to be parsed.
+pub struct Sheet<'s> {
+    base: usize,
+    text: Cow<'s, str>,
+    parsed: Option<DeTable<'s>>,
+}
+
 /// All files as one table.
 pub struct Tree<'s> {
     /// The merged table.
@@ -24,36 +38,73 @@ pub struct Tree<'s> {
     pub whole: bool,
 }
 
-/// Reads the files of `source` into one tree.
-pub fn tree<'s>(source: &'s Source, places: &Places, findings: &mut Findings<'_>) -> Tree<'s> {
-    let mut root = DeTable::new();
-    for (index, file) in source.files.iter().enumerate() {
-        if file.text.bytes().all(|byte| byte.is_ascii_whitespace()) && !file.text.contains('\r') {
-            continue;
-        }
-        let (table, errors) = DeTable::parse_recoverable(&file.text);
-        let base = places.base(index);
-        for error in errors.iter().take(SYNTAX_SHOWN) {
-            let span = error.span().unwrap_or_default();
-            findings.at(
-                &(base + span.start..base + span.end),
-                format!("this is not TOML: {}", error.message()),
-                SYNTAX_HINT,
-            );
-        }
-        if let Some(error) = errors.get(SYNTAX_SHOWN) {
-            let start = base + error.span().unwrap_or_default().start;
-            let message = format!("this is not TOML, here and in {} more places", errors.len() - SYNTAX_SHOWN);
-            findings.at(&(start..start), message, SYNTAX_HINT);
-        }
-        let shift = Shift { base, text: &file.text };
-        merge(&mut root, shift.table(table.into_inner()), places, findings);
-    }
-    let whole = findings.count() == 0;
-    Tree { root, whole }
+/// Notes the syntax errors of every file. The parser gives up at some of them, so the lines they stand on are blanked,
+/// which moves nothing, until it comes through.
+pub fn sheets<'s>(source: &'s Source, places: &Places, findings: &mut Findings<'_>) -> Vec<Sheet<'s>> {
+    let blank = |text: &str| text.trim_ascii().is_empty();
+    let files = source.files.iter().enumerate().filter(|(_, file)| !blank(&file.text));
+    files.map(|(index, file)| sheet(places.base(index), &file.text, findings)).collect()
 }
 
-const SYNTAX_HINT: &str = "keys are `key = value`, strings stand in \"quotes\", tables begin with `[name]`";
+fn sheet<'s>(base: usize, text: &'s str, findings: &mut Findings<'_>) -> Sheet<'s> {
+    let mut sheet = Sheet { base, text: Cow::Borrowed(text), parsed: None };
+    let (table, mut errors) = DeTable::parse_recoverable(text);
+    if errors.is_empty() {
+        sheet.parsed = Some(table.into_inner());
+        return sheet;
+    }
+    let mut shown = 0;
+    while shown <= SYNTAX_SHOWN && !errors.is_empty() {
+        let mut lines = Vec::new();
+        for error in &errors {
+            let span = error.span().unwrap_or_default();
+            let start = sheet.text.floor_char_boundary(span.start.min(text.len()));
+            let line = sheet.text[..start].rfind('\n').map_or(0, |at| at + 1);
+            shown += 1;
+            match shown.cmp(&(SYNTAX_SHOWN + 1)) {
+                Ordering::Less => {
+                    let message = format!("this is not TOML: {}", error.message());
+                    findings.at(&(base + span.start..base + span.end), message, SYNTAX_HINT);
+                }
+                Ordering::Equal => {
+                    findings.at(&(base + start..base + start), "this is not TOML, nor is more below", SYNTAX_HINT)
+                }
+                Ordering::Greater => break,
+            }
+            lines.push(line);
+        }
+        if text.len() > MENDED || !blank_lines(sheet.text.to_mut(), lines) {
+            break;
+        }
+        errors = DeTable::parse_recoverable(&sheet.text).1;
+    }
+    sheet
+}
+
+/// Blanks the lines that start at these offsets; false where nothing was left to blank.
+fn blank_lines(text: &mut String, lines: Vec<usize>) -> bool {
+    let mut blanked = false;
+    for start in lines {
+        let end = text[start..].find('\n').map_or(text.len(), |length| start + length);
+        if !text[start..end].trim_ascii().is_empty() {
+            // Every byte becomes a blank, so that what follows keeps its offset.
+            text.replace_range(start..end, &" ".repeat(end - start));
+            blanked = true;
+        }
+    }
+    blanked
+}
+
+/// Merges the sheets into one tree.
+pub fn tree<'t>(sheets: &'t mut [Sheet<'_>], places: &Places, findings: &mut Findings<'_>) -> Tree<'t> {
+    let mut tree = Tree { root: DeTable::new(), whole: true };
+    for Sheet { base, text, parsed } in sheets {
+        tree.whole &= parsed.is_some();
+        let table = parsed.take().unwrap_or_else(|| DeTable::parse_recoverable(text).0.into_inner());
+        merge(&mut tree.root, Shift { base: *base, text }.table(table), places, findings);
+    }
+    tree
+}
 
 /// Moves the spans of one file to global offsets.
 struct Shift<'t> {
