@@ -43,6 +43,11 @@ impl<'p> Findings<'p> {
         self.kept.len() + self.dropped
     }
 
+    /// Whether more are only counted: then their words need not be made.
+    pub fn full(&self) -> bool {
+        self.kept.len() >= LIMIT
+    }
+
     /// Whether something was found on the line of `span`.
     pub fn on_line_of(&self, span: &Span) -> bool {
         let Place { file, line, .. } = self.places.place(span);

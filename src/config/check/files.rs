@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::Check;
 use crate::config::file::word::{FilePath, Word};
@@ -38,12 +39,18 @@ impl Check<'_, '_> {
     /// The certificates of a PEM file, at least one.
     pub(super) fn certificates(&mut self, file: &Word<FilePath>) -> Option<Arc<[Vec<u8>]>> {
         let bytes = self.file(file, CA_MAX)?;
-        let certificates: Result<Vec<Vec<u8>>, _> =
-            CertificateDer::pem_slice_iter(&bytes).map(|each| each.map(|der| der.as_ref().to_vec())).collect();
         let hint = "a PEM file with `-----BEGIN CERTIFICATE-----`";
-        match certificates {
-            Ok(certificates) if !certificates.is_empty() => return Some(certificates.into()),
-            Ok(_) => self.findings.at(&file.span, "the file holds no certificate", hint),
+        let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+        match read {
+            Ok(read) if read.is_empty() => self.findings.at(&file.span, "the file holds no certificate", hint),
+            // A handshake expects what it is given to parse, so what does not must not get that far.
+            Ok(read) => match read.iter().position(|der| X509Certificate::from_der(der).is_err()) {
+                None => return Some(read.iter().map(|der| der.to_vec()).collect()),
+                Some(at) => {
+                    let message = format!("certificate {} in the file is not a valid one", at + 1);
+                    self.findings.at(&file.span, message, "make the file anew");
+                }
+            },
             Err(error) => self.findings.at(&file.span, format!("the file is not valid PEM: {error}"), hint),
         }
         None

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::StatusCode;
+use ipnet::IpNet;
 use regex::Regex;
 
 use super::{Check, spelt, twice};
@@ -54,6 +55,7 @@ impl Check<'_, '_> {
         let headers = self.header_pairs(&form.headers);
         let request_headers = self.header_rules(&form.request_headers);
         let response_headers = self.header_rules(&form.response_headers);
+        let allow = self.allowed(item);
         let action = self.action(item, context);
         Some(Route {
             name: Arc::from(&*item.name),
@@ -62,7 +64,7 @@ impl Check<'_, '_> {
             methods: spelt(&form.methods),
             headers,
             scheme: form.scheme.as_ref().map(|at| at.value.0),
-            allow: spelt(&form.allow),
+            allow,
             deny: spelt(&form.deny),
             action: action?,
             strip_prefix: form.strip_prefix.as_ref().map(|at| at.value.0.0.clone()),
@@ -113,6 +115,18 @@ impl Check<'_, '_> {
             self.findings.at(span, format!("the regex is not valid: {reason}"), "the syntax is that of docs.rs/regex");
         }
         compiled.ok()
+    }
+
+    /// An empty `allow` would let everyone in, which is hardly what its author meant.
+    fn allowed(&mut self, item: &Item<form::Route>) -> Vec<IpNet> {
+        let Some(allow) = &item.form.allow else {
+            return Vec::new();
+        };
+        if allow.value.is_empty() && item.whole {
+            let hint = "name the networks that may use the route, or remove `allow` to let all in";
+            self.findings.at(&allow.span, "`allow` is empty", hint);
+        }
+        spelt(&allow.value)
     }
 
     fn listed_twice(&mut self, what: &str, found: Vec<(&Span, &Span)>) {

@@ -13,7 +13,7 @@ use super::at::NOT_YET;
 use super::merge::Tree;
 use super::word::shown;
 use super::{Form, Item};
-use crate::config::findings::{Findings, LIMIT, suggest};
+use crate::config::findings::{Findings, suggest};
 use crate::config::places::Span;
 
 /// Errors found in one table before it is given up.
@@ -82,7 +82,7 @@ impl Decoder<'_, '_> {
             let cut = cut_out(&mut node, &at);
             self.explain(error.message(), &at, cut.as_ref());
             // What has no node of its own cannot be cut out, and would be found again.
-            if cut.is_none() || self.findings.count() > LIMIT {
+            if cut.is_none() || self.findings.full() {
                 break;
             }
         }
@@ -128,6 +128,9 @@ impl Decoder<'_, '_> {
 
     /// Says what serde said, in this program's words.
     fn explain(&mut self, error: &str, at: &Span, cut: Option<&Cut>) {
+        if self.findings.full() {
+            return self.note(at, "", "");
+        }
         if error == NOT_YET {
             let (span, name) = cut.map_or((at, "this"), |cut| (&cut.span, &*cut.key));
             return self.note(span, &format!("`{}` is {NOT_YET}", shown(name)), "remove it for now");
@@ -166,7 +169,7 @@ impl Decoder<'_, '_> {
     }
 
     fn unknown(&mut self, at: &Span, key: &str, allowed: &[&str]) {
-        let hint = suggest(key, allowed, "allowed here");
+        let hint = if self.findings.full() { String::new() } else { suggest(key, allowed, "allowed here") };
         self.note(at, &format!("unknown key `{}`", shown(key)), &hint);
     }
 

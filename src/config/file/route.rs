@@ -38,8 +38,7 @@ pub struct Route {
     /// How the client came: "http" or "https". Absent: any.
     pub scheme: Option<Word<Scheme>>,
     /// Client networks that may use it; others get 403. Absent: all.
-    #[serde(default)]
-    pub allow: Vec<Word<IpNet>>,
+    pub allow: Option<At<Vec<Word<IpNet>>>>,
     /// Client networks that may not; wins over allow.
     #[serde(default)]
     pub deny: Vec<Word<IpNet>>,

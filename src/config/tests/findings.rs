@@ -188,6 +188,27 @@ fn hosts_and_paths_are_told_what_is_wrong() {
 }
 
 #[test]
+fn an_empty_allow_does_not_let_everyone_in() {
+    golden(&[(
+        "[route.a]\nrespond = {}\nallow = []\ndeny = [\"10.0.0.0/33\"]\n[route.b]\nrespond = {}\nallow = []",
+        &[
+            "4:9 `10.0.0.0/33` is not a network -> such as \"10.0.0.0/8\", \"2001:db8::/32\" or \"192.0.2.7\"",
+            "5:1 route `b` ties with route `a`: one request could match both equally well -> the other one is at \
+             a.toml:1; give one of them another host, path or condition",
+            "7:9 `allow` is empty -> name the networks that may use the route, or remove `allow` to let all in",
+        ],
+    )]);
+}
+
+#[test]
+fn a_finding_has_exactly_the_six_keys_of_the_design() {
+    let finding = &load_texts(&["x = 1"]).expect_err("unknown")[0];
+    let value = serde_json::to_value(finding).expect("JSON");
+    let keys: Vec<_> = value.as_object().expect("an object").keys().collect();
+    assert_eq!(keys, ["file", "line", "column", "text", "message", "hint"]);
+}
+
+#[test]
 fn syntax_errors_are_found_beside_the_others_but_not_their_echo() {
     let all = found("[route.a]\nupstream = \nx y\n[server]\nthread = 1");
     assert_eq!(all.len(), 3, "{all:#?}");
