@@ -38,15 +38,16 @@ def measure(contender, options, origins, folder):
         else:
             lines = None
     seconds = seen["micros"] / 1e6
+    foreign = max(0.0, busy - cpu) / seconds / len(options.mine)
     share = cpu / seconds / len(options.mine)
     if share < options.min_busy:
-        problems.append(f"it used {share:.0%} of its core: something else was the bottleneck")
+        problems.append(f"it used {share:.0%} of its core, and others {foreign:.0%}: something else was the bottleneck")
     if not seen["requests"]:
         raise Invalid(f"{contender.label} answered nothing: {problems}")
     return {
         "cpu_us": cpu / seen["requests"] * 1e6, "per_second": seen["requests"] / seconds, "p50_us": seen["p50_us"],
         "p99_us": seen["p99_us"], "requests": seen["requests"], "served": after["served"] - before["served"],
-        "logged": lines, "busy": share, "foreign": max(0.0, busy - cpu) / seconds / len(options.mine),
+        "logged": lines, "busy": share, "foreign": foreign,
         "problems": problems,
     }
 

@@ -83,6 +83,8 @@ def pushes(options, origins, folder):
                 run = one_run(options, tollgate, process, load, rate, pusher, folder)
                 number = pusher.number if pusher else number
                 run["round"] = round_number + 1
+                if pushed and run["connections_replaced"] and not runs[-1]["connections_replaced"]:
+                    run["problems"].append("connections were opened again, as in the quiet run they were not")
                 runs.append(run)
                 origins.settled()
     problems = [f"{name(run)}: {problem}" for run in runs for problem in run["problems"]]
@@ -125,8 +127,6 @@ def one_run(options, tollgate, process, load, rate, pusher, folder):
         run["problems"].append(f"{failed} failed requests: {wrk_faults(seen) if options.mode == 'peak' else seen}")
     if options.mode == "half" and per_second < 0.98 * rate:
         run["problems"].append(f"{per_second:.0f} requests/s instead of {rate}: it fell behind")
-    if replaced:
-        run["problems"].append(f"{replaced} connections were closed and opened again")
     if pusher:
         run |= {"pushes": pusher.pushed, "revisions": tollgate.revision() - revision}
         if pusher.waits:
