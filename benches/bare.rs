@@ -59,15 +59,11 @@ impl ProxyHttp for Bare {
 fn main() {
     let arguments = Arguments::parse();
     let Some(listen) = arguments.listen else {
-        println!(
-            "bare: the floor of scripts/bench, which starts it with a listen address and upstreams"
-        );
+        println!("bare: the floor of scripts/bench, which starts it with a listen address and upstreams");
         exit(if arguments.bench { 0 } else { 2 });
     };
     if arguments.upstreams.is_empty() || arguments.threads == 0 {
-        eprintln!(
-            "bare: give at least one upstream after the listen address, and at least one thread"
-        );
+        eprintln!("bare: give at least one upstream after the listen address, and at least one thread");
         exit(2);
     }
     let conf = ServerConf {
@@ -80,11 +76,7 @@ fn main() {
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
     let bare = Bare {
-        peers: arguments
-            .upstreams
-            .iter()
-            .map(|address| HttpPeer::new(address, false, String::new()))
-            .collect(),
+        peers: arguments.upstreams.iter().map(|address| HttpPeer::new(address, false, String::new())).collect(),
         turn: AtomicUsize::new(0),
     };
     let mut service = pingora::proxy::http_proxy_service(&server.configuration, bare);

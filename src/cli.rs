@@ -1,7 +1,100 @@
 //! The commands of `tollgate`, each a function that ends in an exit code: 0 done, 1 the answer is no, 2 wrong use.
 //!
-//! Answers go to stdout, errors to stderr; a reader that closes its end early is no error.
+//! Answers go to stdout, errors to stderr; a reader that closes its end early is no error. `--json` prints JSON
+//! everywhere. Commands for a running gateway talk to its admin address.
 
 pub mod check;
+pub mod config;
 pub mod diff;
+pub mod explain;
+pub mod run;
 pub mod schema;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A layer-7 gateway that balances, checks health, and swaps its configuration without dropping a request.
+#[derive(Parser)]
+#[command(name = "tollgate", version, arg_required_else_help = true)]
+struct Arguments {
+    /// Prints JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serves everything the configuration names, in one process.
+    Run(Conf),
+    /// Prints every finding of a configuration and runs nothing.
+    Check(Conf),
+    /// Says which route takes a request, and why.
+    Explain {
+        #[command(flatten)]
+        conf: Conf,
+        /// The request.
+        #[command(flatten)]
+        request: explain::Asked,
+    },
+    /// Says what a change of configuration moves.
+    Diff {
+        /// File or folder.
+        old: PathBuf,
+        /// File or folder.
+        new: PathBuf,
+    },
+    /// Prints the JSON Schema of the configuration, for editors.
+    Schema,
+    /// Shows and changes which revision a running gateway serves.
+    Config {
+        #[command(subcommand)]
+        command: config::Command,
+        #[command(flatten)]
+        target: config::Target,
+    },
+}
+
+/// Which configuration.
+#[derive(Args)]
+pub struct Conf {
+    /// A file, or a folder whose *.toml are merged.
+    #[arg(short = 'c', long = "conf", value_name = "PATH")]
+    conf: PathBuf,
+}
+
+/// Parses the arguments and runs what they say.
+pub fn main() -> ExitCode {
+    let Arguments { json, command } = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(e) => {
+            // A reader that is gone needs no help text.
+            let _ = e.print();
+            return ExitCode::from(if e.use_stderr() { 2 } else { 0 });
+        }
+    };
+    match command {
+        Command::Run(conf) => run::run(&conf.conf, json),
+        Command::Check(conf) => check::check(&conf.conf, json),
+        Command::Explain { conf, request } => explain::explain(&conf.conf, &request, json),
+        Command::Diff { old, new } => diff::diff(&old, &new, json),
+        Command::Schema => schema::schema(),
+        Command::Config { command, target } => config::run(&command, &target, json),
+    }
+}
+
+/// Prints to stdout; a reader that is gone is no error.
+fn print(text: impl std::fmt::Display) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Says on stderr what is wrong, and ends with 2 where the command was used wrongly, else with 1.
+fn fail(wrong_use: bool, message: impl std::fmt::Display) -> ExitCode {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "tollgate: {message}");
+    ExitCode::from(if wrong_use { 2 } else { 1 })
+}

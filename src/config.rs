@@ -8,10 +8,15 @@ pub mod diff;
 pub mod file;
 pub mod finding;
 pub mod findings;
+pub mod guard;
+pub mod history;
 pub mod model;
 pub mod places;
 pub mod schema;
+pub mod snapshot;
 pub mod source;
+pub mod swap;
+pub mod watch;
 
 use std::path::Path;
 

@@ -1,8 +1,33 @@
-//! Tollgate.
+//! Tollgate: a layer-7 gateway that balances, checks health, and swaps its configuration without dropping a request.
+//!
+//! # The map
+//!
+//! A request's way is one file, [`proxy`], whose hooks call one stage each: listen → identify → route → balance →
+//! forward → observe. Verbs are stages, nouns the engines they ask.
+//!
+//! | module | is |
+//! |---|---|
+//! | [`cli`] | the command line |
+//! | [`app`] | the wiring: the only place where engines, services and the proxy are put together |
+//! | [`config`] | file form → findings → run form → swap |
+//! | [`proxy`] | **the way of a request** |
+//! | [`path`] | one spelling for every path |
+//! | [`pool`] | upstream sets: members, algorithms, ejection, retry budget (pure) |
+//! | [`health`] | active probes (the only I/O) and rise and fall counts (pure) |
+//! | [`discover`] | servers by DNS name |
+//! | [`admin`] | the operator's listener |
+//! | [`telemetry`] | every metric name in one table, counters, the access log |
+//! | [`clock`], [`units`] | time, and numbers with their unit |
 
+pub mod admin;
+pub mod app;
 pub mod cli;
+pub mod clock;
 pub mod config;
+pub mod discover;
 pub mod health;
 pub mod path;
 pub mod pool;
+pub mod proxy;
+pub mod telemetry;
 pub mod units;

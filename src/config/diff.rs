@@ -146,7 +146,7 @@ fn upstream_keys(old: &Upstream, new: &Upstream) -> Vec<&'static str> {
 }
 
 fn servers(old: &[(String, Upstream)], new: &[(String, Upstream)]) -> Vec<ServerChange> {
-    let mut weights: BTreeMap<(&str, SocketAddr), (Option<u16>, Option<u16>)> = BTreeMap::new();
+    let mut weights: BTreeMap<(&str, _), (Option<u16>, Option<u16>)> = BTreeMap::new();
     let members = |upstream: &Upstream| match &upstream.servers {
         Servers::Static(members) => members.clone(),
         Servers::Dns { .. } => Vec::new(),

@@ -11,7 +11,7 @@ use http::{HeaderName, Method};
 
 use super::Check;
 use crate::config::findings::LIMIT;
-use crate::config::model::{HostPattern, PathPattern, Route, Scheme};
+use crate::config::model::{HostPattern, PathPattern, Route};
 use crate::config::places::Span;
 
 /// What two patterns must share for one request to match both with the same rank.
@@ -108,10 +108,7 @@ fn split(routes: &[Route], group: Vec<usize>) -> Vec<Vec<usize>> {
 
 /// Whether one request can fulfil the conditions of both.
 fn together(one: &Route, other: &Route) -> bool {
-    let schemes = match (one.scheme, other.scheme) {
-        (Some(Scheme::Http), Some(Scheme::Https)) | (Some(Scheme::Https), Some(Scheme::Http)) => false,
-        _ => true,
-    };
+    let schemes = one.scheme.is_none() || other.scheme.is_none() || one.scheme == other.scheme;
     let clash =
         |(name, value): &(HeaderName, _)| other.headers.iter().any(|(theirs, asked)| theirs == name && asked != value);
     schemes && !one.headers.iter().any(clash) && methods_meet(&one.methods, &other.methods)

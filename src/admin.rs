@@ -1,0 +1,71 @@
+//! The operator's side: health, metrics, configuration and upstreams, on a listener of its own.
+//!
+//! Every call but `/healthz` and `/readyz` needs the token, where one is configured. A foreign `Origin`, or a `Host`
+//! that is not this listener, is refused: no web page an operator has open may reach in here, whatever its name
+//! resolves to. Errors are problem documents, as on the proxy's side. It runs on the background thread and can slow
+//! no request down.
+
+mod api;
+mod guard;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use tokio::net::TcpListener;
+
+use crate::config::snapshot::Snapshot;
+use crate::config::swap::Control;
+use crate::telemetry::Registry;
+
+/// What the calls work on.
+#[derive(Clone)]
+pub struct State {
+    /// Changes the configuration.
+    pub control: Control,
+    /// The configuration that is served.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// What is counted.
+    pub registry: Arc<Registry>,
+    /// Whether the process wants to end.
+    pub draining: Arc<AtomicBool>,
+}
+
+/// Serves the API until the process ends. `address` is the listener's, as configured.
+pub async fn serve(socket: TcpListener, address: SocketAddr, state: State) {
+    let routes = Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(api::ready))
+        .route("/metrics", get(api::metrics))
+        .route("/api/v1/config", get(api::config))
+        .route("/api/v1/config/reload", post(api::reload))
+        .route("/api/v1/config/rollback", post(api::rollback))
+        .route("/api/v1/config/confirm", post(api::confirm))
+        .route("/api/v1/upstreams", get(api::upstreams))
+        .fallback(|| async { problem(StatusCode::NOT_FOUND, "not_found", "There is no such call.") })
+        .method_not_allowed_fallback(|| async {
+            problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This call takes another method.")
+        })
+        .layer(axum::middleware::from_fn_with_state((state.clone(), address), guard::check))
+        .with_state(state);
+    let routes = routes.into_make_service_with_connect_info::<SocketAddr>();
+    if let Err(e) = axum::serve(socket, routes).await {
+        log::error!("the admin listener ended: {e}");
+    }
+}
+
+/// A problem document (RFC 9457).
+fn problem(status: StatusCode, label: &str, detail: &str) -> Response {
+    let body = serde_json::json!({
+        "type": format!("urn:tollgate:problem:{label}"),
+        "title": status.canonical_reason().unwrap_or_default(),
+        "status": status.as_u16(),
+        "detail": detail,
+    });
+    (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+}

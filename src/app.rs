@@ -1,0 +1,261 @@
+//! Wiring: the only place where engines, services and the proxy are put together.
+//!
+//! Two runtimes: the workers, which do nothing but serve, and one background thread for everything that must never
+//! compete with them (admin, probes, names, signals). Building a configuration has a thread of its own (`swap`).
+//! Order matters at start: sockets are bound last, so a gateway that cannot serve never takes a connection; and at the
+//! end: listeners close first, what is in flight is finished, then the log is written out.
+
+mod boot;
+mod drain;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use arc_swap::ArcSwap;
+use pingora::proxy::HttpProxy;
+use pingora::server::configuration::ServerConf;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::watch;
+
+use crate::config::snapshot::Snapshot;
+use crate::config::swap::{By, Control, Swapper};
+use crate::config::watch as files;
+use crate::health::{Supervisor, Target};
+use crate::proxy::Gateway;
+use crate::proxy::listen::{Acceptor, bind};
+use crate::telemetry::Registry;
+use crate::telemetry::access_log::AccessLog;
+use crate::{admin, clock, discover};
+
+/// Idle connections to servers kept for each worker.
+const POOL_PER_WORKER: usize = 1024;
+/// Pingora counts attempts too; ours is the count that matters.
+const ATTEMPTS_MAX: usize = 1_000;
+
+/// Why a start failed: a line for stderr, or findings.
+#[derive(Debug)]
+pub enum StartError {
+    /// The configuration has findings, and there is no good revision to serve instead.
+    Findings(Vec<crate::config::finding::Finding>),
+    /// The machine refused something.
+    Io(String),
+}
+
+impl StartError {
+    fn io(what: impl std::fmt::Display) -> impl FnOnce(io::Error) -> StartError {
+        move |e| StartError::Io(format!("{what}: {e}"))
+    }
+}
+
+/// Serves the configuration at `path` until a signal ends it.
+pub fn run(path: &Path) -> Result<(), StartError> {
+    raise_file_limit();
+    let boot = boot::choose(path)?;
+    let registry = Arc::new(Registry::default());
+    let background = Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("background")
+        .enable_all()
+        .build()
+        .map_err(StartError::io("starting a runtime"))?;
+    let log = AccessLog::start(registry.log_dropped.clone()).map_err(StartError::io("starting the log"))?;
+    let config = Arc::new(boot.loaded.config.clone());
+    let first = Arc::new(Snapshot::new(config.clone(), boot.active.revision, None, &registry, clock::now()));
+    discover::first(&first, background.handle());
+    let snapshot = Arc::new(ArcSwap::new(first.clone()));
+    let followers = Followers::new(background.handle().clone(), snapshot.clone(), log.clone());
+    let refused = boot.refused.clone();
+    let control = swapper(path, &boot, &snapshot, &registry, &followers)
+        .start(refused)
+        .map_err(StartError::io("starting the config thread"))?;
+
+    let draining = Arc::new(AtomicBool::new(false));
+    let (stop, shutdown) = watch::channel(false);
+    let workers = workers(config.server.threads)?;
+    let gateway = Gateway {
+        snapshot: snapshot.clone(),
+        registry: registry.clone(),
+        access_log: log.clone(),
+        draining: draining.clone(),
+    };
+    let proxy = proxy(gateway, config.server.threads);
+    let open = listen(&first, &snapshot, &registry, &proxy, &workers, &shutdown)?;
+    let state = admin::State {
+        control: control.clone(),
+        snapshot: snapshot.clone(),
+        registry: registry.clone(),
+        draining: draining.clone(),
+    };
+    serve_admin(&first, state, &background)?;
+    followers.follow(&first);
+    watch_files(path, &control, &snapshot)?;
+    log::info!(
+        "tollgate {} serves revision {} on {} with {} workers",
+        env!("CARGO_PKG_VERSION"),
+        first.revision,
+        config.listeners.iter().map(|l| l.address.to_string()).collect::<Vec<_>>().join(", "),
+        worker_count(config.server.threads),
+    );
+    drop(first);
+    let end = drain::Drain { draining, stop, proxy, open, grace: config.server.shutdown_grace };
+    background.block_on(drain::until_ended(end, &control, &log));
+    log.stop();
+    Ok(())
+}
+
+fn swapper(
+    path: &Path,
+    boot: &boot::Boot,
+    snapshot: &Arc<ArcSwap<Snapshot>>,
+    registry: &Arc<Registry>,
+    followers: &Followers,
+) -> Swapper {
+    let (runtime, follow) = (followers.runtime.clone(), followers.clone());
+    Swapper {
+        path: path.to_owned(),
+        snapshot: snapshot.clone(),
+        registry: registry.clone(),
+        history: boot.history.clone(),
+        source: boot.loaded.source.clone(),
+        active: boot.active.clone(),
+        before: Box::new(move |snapshot| discover::first(snapshot, &runtime)),
+        after: Box::new(move |snapshot| follow.follow(snapshot)),
+        retired: vec![],
+    }
+}
+
+/// What follows each snapshot: probes, names, and where the log goes.
+#[derive(Clone)]
+struct Followers {
+    runtime: Handle,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    probes: Arc<Supervisor>,
+    log: Arc<AccessLog>,
+    logged: Arc<parking_lot::Mutex<Option<crate::config::model::AccessLog>>>,
+}
+
+impl Followers {
+    fn new(runtime: Handle, snapshot: Arc<ArcSwap<Snapshot>>, log: Arc<AccessLog>) -> Followers {
+        let probes = Arc::new(Supervisor::new(runtime.clone(), Arc::new(clock::now)));
+        Followers { runtime, snapshot, probes, log, logged: Arc::default() }
+    }
+
+    fn follow(&self, snapshot: &Arc<Snapshot>) {
+        let mut logged = self.logged.lock();
+        let target = &snapshot.config.log.access;
+        if logged.as_ref() != Some(target) {
+            self.log.point(target);
+            *logged = Some(target.clone());
+        }
+        self.probe(snapshot);
+        let own = self.clone();
+        discover::follow(snapshot, &self.runtime, move || own.probe(&own.snapshot.load()));
+    }
+
+    fn probe(&self, snapshot: &Snapshot) {
+        let mut targets = vec![];
+        for upstream in &snapshot.upstreams {
+            let Some(health) = &upstream.health else { continue };
+            targets.extend(upstream.pool().members().iter().map(|member| Target {
+                upstream: upstream.name.clone(),
+                address: member.address,
+                state: member.state.clone(),
+                health: health.clone(),
+                peer: member.attached.peer.clone(),
+            }));
+        }
+        self.probes.sync(targets);
+    }
+}
+
+fn worker_count(threads: usize) -> usize {
+    match threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        n => n,
+    }
+}
+
+fn workers(threads: usize) -> Result<Runtime, StartError> {
+    Builder::new_multi_thread()
+        .worker_threads(worker_count(threads))
+        .thread_name("worker")
+        .enable_all()
+        .build()
+        .map_err(StartError::io("starting the workers"))
+}
+
+fn proxy(gateway: Gateway, threads: usize) -> Arc<HttpProxy<Gateway>> {
+    let conf = ServerConf {
+        threads: worker_count(threads),
+        upstream_keepalive_pool_size: POOL_PER_WORKER,
+        max_retries: ATTEMPTS_MAX,
+        ..ServerConf::default()
+    };
+    let mut proxy = HttpProxy::new(gateway, Arc::new(conf));
+    proxy.handle_init_modules();
+    Arc::new(proxy)
+}
+
+fn listen(
+    first: &Snapshot,
+    snapshot: &Arc<ArcSwap<Snapshot>>,
+    registry: &Registry,
+    proxy: &Arc<HttpProxy<Gateway>>,
+    workers: &Runtime,
+    shutdown: &watch::Receiver<bool>,
+) -> Result<Vec<Arc<crate::telemetry::shard::Gauge>>, StartError> {
+    let _entered = workers.enter();
+    let mut acceptors = vec![];
+    for listener in &first.config.listeners {
+        let address = listener.address;
+        let socket = bind(address).map_err(StartError::io(format!("listening on {address}")))?;
+        let snapshot = snapshot.clone();
+        acceptors.push(Acceptor {
+            socket,
+            address,
+            proxy: proxy.clone(),
+            open: registry.connections(address),
+            idle_timeout: Box::new(move || snapshot.load().idle_timeout(address)),
+            shutdown: shutdown.clone(),
+        });
+    }
+    let open = acceptors.iter().map(|acceptor| acceptor.open.clone()).collect();
+    acceptors.into_iter().for_each(|acceptor| drop(workers.spawn(acceptor.run())));
+    Ok(open)
+}
+
+fn serve_admin(first: &Snapshot, state: admin::State, background: &Runtime) -> Result<(), StartError> {
+    let Some(admin) = &first.config.admin else { return Ok(()) };
+    let _entered = background.enter();
+    let socket = bind(admin.address).map_err(StartError::io(format!("listening on {} (admin)", admin.address)))?;
+    background.spawn(admin::serve(socket, admin.address, state));
+    Ok(())
+}
+
+fn watch_files(path: &Path, control: &Control, snapshot: &Arc<ArcSwap<Snapshot>>) -> Result<(), StartError> {
+    let (path, control, snapshot) = (path.to_owned(), control.clone(), snapshot.clone());
+    let follow = move || {
+        let also = || -> Vec<PathBuf> { snapshot.load().config.files.clone() };
+        files::follow(&path, also, || {
+            if snapshot.load().config.reload.watch {
+                // The answer is in the log and in `/api/v1/config`.
+                drop(control.reload(By { who: boot::owner(&path), trigger: "file" }, false));
+            }
+            true
+        });
+    };
+    std::thread::Builder::new().name("watch".into()).spawn(follow).map_err(StartError::io("starting the watcher"))?;
+    Ok(())
+}
+
+/// A gateway needs two sockets a request: takes as many as the machine allows.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(e) = setrlimit(Resource::Nofile, limit) {
+        log::warn!("the limit of open files could not be raised: {e}");
+    }
+}

@@ -1,0 +1,169 @@
+//! `tollgate explain`: which route takes a request and where it goes, without sending it.
+//!
+//! It asks the very router that serves, so what it says is what happens. The client's address is unknown here unless
+//! `--client` says it: `allow` and `deny` are then judged too, else only named.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Args;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use serde_json::{Value, json};
+
+use crate::config::model::{Action, Config, HostPattern, PathPattern, Route, Scheme};
+use crate::config::snapshot::holds;
+use crate::config::{self};
+use crate::path::normalise_path;
+use crate::proxy::identify;
+use crate::proxy::rewrite::prefixed;
+use crate::proxy::route::{Request, Router};
+
+/// A request to explain.
+#[derive(Args)]
+pub struct Asked {
+    /// Method, such as GET.
+    method: String,
+    /// URL, such as http://api.example.com/orders?x=1, or a path with -H 'host: …'.
+    url: String,
+    /// A header, 'name: value'; may be given several times.
+    #[arg(short = 'H', long = "header", value_name = "HEADER")]
+    headers: Vec<String>,
+    /// Address the client comes from.
+    #[arg(long, value_name = "ADDRESS")]
+    client: Option<IpAddr>,
+}
+
+/// Explains a request; 1 where no route takes it.
+pub fn explain(path: &Path, asked: &Asked, json: bool) -> ExitCode {
+    let loaded = match config::load(path) {
+        Ok(loaded) => loaded,
+        Err(findings) => {
+            super::check::report(&findings, json);
+            return ExitCode::FAILURE;
+        }
+    };
+    let (method, uri, headers) = match parse(asked) {
+        Ok(parsed) => parsed,
+        Err(message) => return super::fail(true, message),
+    };
+    let config = &loaded.config;
+    let scheme = if uri.scheme_str() == Some("https") { Scheme::Https } else { Scheme::Http };
+    let host = identify::host(identify::authority(&uri, &headers));
+    let path = normalise_path(if uri.path().is_empty() { "/" } else { uri.path() });
+    let request = Request { host: &host, path: &path, method: &method, headers: &headers, scheme };
+    let found = Router::new(&config.routes).find(&request);
+    let Some(route) = found.map(|route| &config.routes[route]) else {
+        show(None, None, json, vec![format!("no route takes {method} {host}{path}: it would be answered 404")]);
+        return ExitCode::FAILURE;
+    };
+    let mut why = reasons(route, &request);
+    why.extend(outcome(config, route, &path, asked.client));
+    let upstream = match &route.action {
+        Action::Upstream(upstream) => Some(&*config.upstreams[*upstream].name),
+        _ => None,
+    };
+    show(Some(&route.name), upstream, json, why);
+    ExitCode::SUCCESS
+}
+
+fn parse(asked: &Asked) -> Result<(Method, Uri, HeaderMap), String> {
+    let method = asked.method.parse().map_err(|_| format!("`{}` is no method", asked.method))?;
+    let uri: Uri = asked.url.parse().map_err(|e| format!("`{}` is no URL: {e}", asked.url))?;
+    let mut headers = HeaderMap::new();
+    for header in &asked.headers {
+        let parsed = header.split_once(':').and_then(|(name, value)| {
+            Some((name.trim().parse::<HeaderName>().ok()?, value.trim().parse::<HeaderValue>().ok()?))
+        });
+        let (name, value) = parsed.ok_or_else(|| format!("`{header}` is no header; write -H 'name: value'"))?;
+        headers.append(name, value);
+    }
+    Ok((method, uri, headers))
+}
+
+/// Which of the route's conditions hold, and how.
+fn reasons(route: &Route, request: &Request<'_>) -> Vec<String> {
+    let host = match best_host(route, request.host) {
+        None => "any host".to_owned(),
+        Some(HostPattern::Exact(host)) => format!("host {host}, exactly"),
+        Some(HostPattern::Suffix(suffix)) => format!("host {} fits *{suffix}", request.host),
+    };
+    let path = match best_path(route, request.path) {
+        None => "any path".to_owned(),
+        Some(PathPattern::Exact(path)) => format!("path {path}, exactly"),
+        Some(PathPattern::Prefix(prefix)) => format!("path {} lies in {prefix}*", request.path),
+        Some(PathPattern::Regex(regex)) => format!("path {} matches ~{regex}", request.path),
+    };
+    let mut why = vec![host, path];
+    if !route.methods.is_empty() {
+        why.push(format!("method {}", request.method));
+    }
+    why.extend(route.headers.iter().map(|(name, value)| format!("header {name} is {}", value.to_str().unwrap_or("…"))));
+    if let Some(scheme) = route.scheme {
+        why.push(format!("scheme {}", if scheme == Scheme::Https { "https" } else { "http" }));
+    }
+    why
+}
+
+fn best_host<'a>(route: &'a Route, host: &str) -> Option<&'a HostPattern> {
+    let exact = route.hosts.iter().find(|pattern| matches!(pattern, HostPattern::Exact(name) if name == host));
+    exact.or_else(|| {
+        let fits = |pattern: &&HostPattern| matches!(pattern, HostPattern::Suffix(s) if host.len() > s.len() && host.ends_with(s.as_str()));
+        route.hosts.iter().filter(fits).max_by_key(|pattern| match pattern {
+            HostPattern::Exact(name) | HostPattern::Suffix(name) => name.len(),
+        })
+    })
+}
+
+fn best_path<'a>(route: &'a Route, path: &str) -> Option<&'a PathPattern> {
+    let rank = |pattern: &PathPattern| match pattern {
+        PathPattern::Exact(exact) if exact == path => Some((2, 0)),
+        PathPattern::Prefix(prefix) if path.starts_with(prefix.as_str()) => Some((1, prefix.len())),
+        PathPattern::Regex(regex) if regex.is_match(path) => Some((0, 0)),
+        _ => None,
+    };
+    route
+        .paths
+        .iter()
+        .filter_map(|pattern| Some((rank(pattern)?, pattern)))
+        .max_by_key(|(rank, _)| *rank)
+        .map(|(_, p)| p)
+}
+
+/// What the route does with it.
+fn outcome(config: &Config, route: &Route, path: &str, client: Option<IpAddr>) -> Vec<String> {
+    let mut why = vec![];
+    if !route.allow.is_empty() || !route.deny.is_empty() {
+        why.push(match client {
+            None => "allow and deny are judged by the client's address: say it with --client".to_owned(),
+            Some(client) if holds(&route.deny, client) || !(route.allow.is_empty() || holds(&route.allow, client)) => {
+                format!("client {client} is kept out: it would be answered 403")
+            }
+            Some(client) => format!("client {client} may use it"),
+        });
+    }
+    why.push(match &route.action {
+        Action::Upstream(upstream) => {
+            let forwarded = prefixed(path, route.strip_prefix.as_deref(), route.add_prefix.as_deref());
+            format!("forwarded to upstream {} as {forwarded}", config.upstreams[*upstream].name)
+        }
+        Action::Redirect { status, .. } => format!("answered by the gateway with a redirect, {}", status.as_u16()),
+        Action::Respond { status, .. } => format!("answered by the gateway with {}", status.as_u16()),
+    });
+    why
+}
+
+fn show(route: Option<&str>, upstream: Option<&str>, json: bool, why: Vec<String>) {
+    if json {
+        let empty = Value::Null;
+        return super::print(json!({
+            "route": route, "app": empty, "limits": empty, "user": empty, "release": empty, "bucket": empty,
+            "cohorts": empty, "arm": empty, "upstream": upstream, "why": why,
+        }));
+    }
+    super::print(format!("route     {}", route.unwrap_or("none")));
+    if let Some(upstream) = upstream {
+        super::print(format!("upstream  {upstream}"));
+    }
+    why.iter().for_each(|why| super::print(format!("  - {why}")));
+}

@@ -1,0 +1,73 @@
+//! How to connect to an upstream's servers, in Pingora's terms.
+//!
+//! A peer is made once, with the snapshot, and cloned for each attempt. Pingora's pool of idle connections does not
+//! look at a peer's CA or protocol, so `group_key` says which connections may be shared: those with equal trust.
+
+use std::hash::{Hash, Hasher};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora::protocols::ALPN;
+use pingora::protocols::tls::CaType;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::utils::tls::{WrappedX509, parse_x509};
+
+use crate::config::model::{Upstream, UpstreamTls};
+
+/// How long an idle connection to a server is kept.
+const IDLE: Duration = Duration::from_secs(60);
+/// Requests that share one HTTP/2 connection to a server.
+const STREAMS: usize = 100;
+
+/// A peer of the upstream, without its address.
+pub fn template(upstream: &Upstream) -> HttpPeer {
+    let sni = upstream.tls.as_ref().map_or_else(String::new, |tls| tls.sni.clone());
+    let mut peer = HttpPeer::new(SocketAddr::from(([0, 0, 0, 0], 0)), upstream.tls.is_some(), sni);
+    peer.group_key = group_key(upstream);
+    let options = &mut peer.options;
+    options.connection_timeout = upstream.timeout.connect;
+    options.total_connection_timeout = upstream.timeout.connect;
+    options.read_timeout = upstream.timeout.read;
+    options.write_timeout = upstream.timeout.write;
+    options.idle_timeout = Some(IDLE);
+    if upstream.http2 {
+        options.alpn = ALPN::H2;
+        // `first_byte` and `total` end an attempt by shutting its socket down, so it must not share one.
+        let alone = upstream.timeout.first_byte.is_some() || upstream.timeout.total.is_some();
+        options.max_h2_streams = if alone { 1 } else { STREAMS };
+    }
+    if let Some(tls) = &upstream.tls {
+        options.verify_cert = tls.verify;
+        options.verify_hostname = tls.verify;
+        options.ca = authorities(tls);
+    }
+    peer
+}
+
+/// The peer at an address.
+pub fn at(template: &HttpPeer, address: SocketAddr) -> HttpPeer {
+    let mut peer = template.clone();
+    peer._address = pingora::protocols::l4::socket::SocketAddr::Inet(address);
+    peer
+}
+
+fn authorities(tls: &UpstreamTls) -> Option<Arc<CaType>> {
+    let certificates = tls.ca.as_ref()?;
+    Some(certificates.iter().map(|der| WrappedX509::new(der.clone(), parse_x509)).collect())
+}
+
+/// Equal for peers whose connections may be shared, across snapshots and upstreams of one process.
+fn group_key(upstream: &Upstream) -> u64 {
+    if upstream.tls.is_none() && !upstream.http2 {
+        return 0;
+    }
+    let mut hasher = ahash::RandomState::with_seeds(1, 2, 3, 4).build_hasher();
+    upstream.http2.hash(&mut hasher);
+    if let Some(tls) = &upstream.tls {
+        (&tls.sni, tls.verify, &tls.ca).hash(&mut hasher);
+    }
+    hasher.finish() | 1
+}
+
+use std::hash::BuildHasher;

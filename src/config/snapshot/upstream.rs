@@ -1,0 +1,131 @@
+//! The run form of an upstream: its pool of servers, its limits, and what both count.
+//!
+//! The pool of a fixed list never changes within a snapshot. That of a DNS name is replaced whenever the name's
+//! addresses change; servers that stay keep their state either way.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use pingora::upstreams::peer::HttpPeer;
+
+use super::peer;
+use crate::config::model::{self, Balance, Health, Retry, Servers, Timeouts};
+use crate::pool::budget::Budget;
+use crate::pool::{Pool, Settings, Spec};
+use crate::telemetry::Registry;
+use crate::telemetry::series::{ServerSeries, UpstreamSeries};
+use crate::units::Nanos;
+
+/// What a pool holds for each server.
+#[derive(Debug)]
+pub struct Server {
+    /// How to connect; cloned for each attempt.
+    pub peer: HttpPeer,
+    /// Its address, for the log.
+    pub name: Box<str>,
+    /// What it counts.
+    pub series: Arc<ServerSeries>,
+}
+
+/// An upstream that runs.
+pub struct Upstream {
+    /// Its name.
+    pub name: Arc<str>,
+    /// How it picks.
+    pub balance: Balance,
+    /// Time limits.
+    pub timeout: Timeouts,
+    /// Retries.
+    pub retry: Retry,
+    /// Active probes.
+    pub health: Option<Health>,
+    /// What it counts.
+    pub series: Arc<UpstreamSeries>,
+    /// Retries it may still make.
+    pub budget: Budget,
+    pool: ArcSwap<Pool<Server>>,
+    template: HttpPeer,
+    settings: Settings,
+    registry: Arc<Registry>,
+}
+
+impl Upstream {
+    pub(super) fn new(
+        model: &model::Upstream,
+        previous: Option<&Arc<Upstream>>,
+        registry: &Arc<Registry>,
+        now: Nanos,
+    ) -> Upstream {
+        let template = peer::template(model);
+        let settings = Settings {
+            balance: model.balance.clone(),
+            slow_start: model.slow_start,
+            max_in_flight: model.max_requests_per_server,
+            outlier: model.outlier.clone(),
+        };
+        let before = previous.map(|p| p.pool.load_full());
+        let members: Vec<(SocketAddr, u16)> = match &model.servers {
+            Servers::Static(members) => members.iter().map(|m| (m.address, m.weight)).collect(),
+            Servers::Dns { port, .. } => before
+                .iter()
+                .flat_map(|p| p.members())
+                .map(|m| (m.address, 1))
+                .filter(|m| m.0.port() == *port)
+                .collect(),
+        };
+        let specs = specs(&members, &template, &model.name, registry);
+        Upstream {
+            name: model.name.clone(),
+            balance: model.balance.clone(),
+            timeout: model.timeout.clone(),
+            retry: model.retry.clone(),
+            health: model.health.clone(),
+            series: registry.upstream(&model.name),
+            budget: Budget::new(model.retry.budget, previous.map(|p| &p.budget)),
+            pool: ArcSwap::from_pointee(Pool::new(settings.clone(), specs, before.as_deref(), now)),
+            template,
+            settings,
+            registry: registry.clone(),
+        }
+    }
+
+    /// The servers as they are now.
+    pub fn pool(&self) -> arc_swap::Guard<Arc<Pool<Server>>> {
+        self.pool.load()
+    }
+
+    /// Takes over the addresses a DNS name has now; says whether they changed.
+    pub fn resolve(&self, mut addresses: Vec<SocketAddr>, now: Nanos) -> bool {
+        addresses.sort();
+        addresses.dedup();
+        let before = self.pool.load_full();
+        let mut known: Vec<SocketAddr> = before.members().iter().map(|m| m.address).collect();
+        known.sort();
+        if known == addresses {
+            return false;
+        }
+        let members: Vec<_> = addresses.into_iter().map(|address| (address, 1)).collect();
+        let specs = specs(&members, &self.template, &self.name, &self.registry);
+        self.pool.store(Arc::new(Pool::new(self.settings.clone(), specs, Some(&before), now)));
+        true
+    }
+}
+
+fn specs(
+    members: &[(SocketAddr, u16)],
+    template: &HttpPeer,
+    upstream: &Arc<str>,
+    registry: &Registry,
+) -> Vec<Spec<Server>> {
+    let spec = |(address, weight): &(SocketAddr, u16)| Spec {
+        address: *address,
+        weight: *weight,
+        attached: Server {
+            peer: peer::at(template, *address),
+            name: address.to_string().into(),
+            series: registry.server(upstream, *address),
+        },
+    };
+    members.iter().map(spec).collect()
+}

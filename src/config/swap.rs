@@ -1,0 +1,288 @@
+//! The one place where what runs is replaced, and the one thread that does it.
+//!
+//! Triggers (a file change, SIGHUP, the API) become commands; a thread of low priority takes them one at a time: load,
+//! check, hold against what runs, build, and store one pointer. Whatever goes wrong before the store leaves the running
+//! snapshot untouched, whole. After the store the revision is kept on disk; a disk that is full then is said in
+//! `last_error` and the log, but does not take the new configuration back.
+//!
+//! A content that runs already is built again under its number, because files it names (certificates, tokens) may have
+//! changed. After a rollback the content of the files is ignored until it changes or a reload is forced.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use serde::Serialize;
+
+use super::finding::{Finding, Place};
+use super::history::{self, Active, History, Record, Summary};
+use super::snapshot::Snapshot;
+use super::source::Source;
+use super::{Loaded, guard};
+use crate::clock;
+use crate::telemetry::Registry;
+use crate::telemetry::registry::Reload;
+use crate::units::Revision;
+
+/// How often snapshots that nobody holds any more are taken apart.
+const SWEEP: Duration = Duration::from_millis(500);
+
+/// Who wants a change, and by what.
+#[derive(Clone, Debug)]
+pub struct By {
+    /// A user, or the address of an API call.
+    pub who: String,
+    /// start, file, sighup or api.
+    pub trigger: &'static str,
+}
+
+/// What `last_error` shows.
+#[derive(Clone, Debug, Serialize)]
+pub struct LastError {
+    /// When it was refused, RFC 3339.
+    pub at: String,
+    /// What brought it.
+    pub trigger: &'static str,
+    /// Why.
+    pub findings: Vec<Finding>,
+}
+
+/// What `GET /api/v1/config` tells besides the history.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// When the served revision was taken over, RFC 3339.
+    pub loaded_at: String,
+    /// Why the last offer was refused; `None` once one is taken.
+    pub last_error: Option<LastError>,
+}
+
+/// The revision that is served after a command, or why it was refused.
+pub type Answer = Result<Revision, Vec<Finding>>;
+
+enum Order {
+    Reload { force: bool },
+    Rollback { to: Option<Revision> },
+    Confirm,
+}
+
+struct Command {
+    order: Order,
+    by: By,
+    reply: tokio::sync::oneshot::Sender<Answer>,
+}
+
+/// Hands commands to the thread, and tells how things stand.
+#[derive(Clone)]
+pub struct Control {
+    commands: Sender<Command>,
+    status: Arc<Mutex<Status>>,
+    history: Arc<History>,
+}
+
+impl Control {
+    /// Loads what stands at the configuration's path. Answers when it is served, or refused.
+    pub fn reload(&self, by: By, force: bool) -> tokio::sync::oneshot::Receiver<Answer> {
+        self.send(Order::Reload { force }, by)
+    }
+
+    /// Goes back to a revision; without one, to the one served before.
+    pub fn rollback(&self, by: By, to: Option<Revision>) -> tokio::sync::oneshot::Receiver<Answer> {
+        self.send(Order::Rollback { to }, by)
+    }
+
+    /// Makes a staged revision good; every revision is, while staging is not built.
+    pub fn confirm(&self, by: By) -> tokio::sync::oneshot::Receiver<Answer> {
+        self.send(Order::Confirm, by)
+    }
+
+    /// How things stand.
+    pub fn status(&self) -> Status {
+        self.status.lock().clone()
+    }
+
+    /// The revisions kept.
+    pub fn history(&self) -> Vec<Summary> {
+        self.history.list()
+    }
+
+    fn send(&self, order: Order, by: By) -> tokio::sync::oneshot::Receiver<Answer> {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        // The thread lives as long as the process; without it the receiver says so.
+        let _ = self.commands.send(Command { order, by, reply });
+        answer
+    }
+}
+
+/// What is done with each snapshot that is served.
+pub type Follow = Box<dyn Fn(&Arc<Snapshot>) + Send>;
+
+/// What the thread works on.
+pub struct Swapper {
+    /// `-c`
+    pub path: PathBuf,
+    /// Where the snapshot is stored.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Where is counted.
+    pub registry: Arc<Registry>,
+    /// Where revisions are kept.
+    pub history: Arc<History>,
+    /// The content that is served.
+    pub source: Source,
+    /// What is noted on disk.
+    pub active: Active,
+    /// Called with each snapshot before it is stored: resolves names.
+    pub before: Box<dyn Fn(&Snapshot) + Send>,
+    /// Called after it is stored: probes and log follow.
+    pub after: Follow,
+    /// Snapshots that requests may still hold.
+    pub retired: Vec<Arc<Snapshot>>,
+}
+
+impl Swapper {
+    /// Starts the thread. `refused` are the findings a start was made in spite of.
+    pub fn start(self, refused: Option<LastError>) -> std::io::Result<Control> {
+        let (commands, orders) = channel();
+        let status = Status { loaded_at: clock::rfc3339(clock::wall_ms()), last_error: refused };
+        let control = Control { commands, status: Arc::new(Mutex::new(status)), history: self.history.clone() };
+        let status = control.status.clone();
+        std::thread::Builder::new().name("config".into()).spawn(move || self.run(&orders, &status))?;
+        Ok(control)
+    }
+
+    fn run(mut self, orders: &Receiver<Command>, status: &Mutex<Status>) {
+        // Building must not compete with serving. Linux keeps this value per thread.
+        let _ = rustix::process::setpriority_process(None, 19);
+        loop {
+            self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
+            let Command { order, by, reply } = match orders.recv_timeout(SWEEP) {
+                Ok(command) => command,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let answer = self.obey(order, &by);
+            match &answer {
+                Ok(_) => {}
+                Err(findings) => {
+                    self.registry.reloaded(Reload::Refused);
+                    let first = findings.first().map(|f| f.to_string().replace('\n', " ")).unwrap_or_default();
+                    log::error!(
+                        "configuration refused ({}), revision {} goes on; {} findings, the first: {first}",
+                        by.trigger,
+                        self.active.revision,
+                        findings.len()
+                    );
+                    let at = clock::rfc3339(clock::wall_ms());
+                    status.lock().last_error = Some(LastError { at, trigger: by.trigger, findings: findings.clone() });
+                }
+            }
+            if let Ok((_, reload)) = answer {
+                self.registry.reloaded(reload);
+                let mut status = status.lock();
+                status.last_error = None;
+                if reload == Reload::Applied {
+                    status.loaded_at = clock::rfc3339(clock::wall_ms());
+                }
+            }
+            // Whoever asked may have left.
+            let _ = reply.send(answer.map(|(revision, _)| revision));
+        }
+    }
+
+    fn obey(&mut self, order: Order, by: &By) -> Result<(Revision, Reload), Vec<Finding>> {
+        match order {
+            Order::Reload { force } => self.reload(by, force),
+            Order::Rollback { to } => self.rollback(by, to),
+            Order::Confirm => Ok((self.active.revision, Reload::Unchanged)),
+        }
+    }
+
+    fn reload(&mut self, by: &By, force: bool) -> Result<(Revision, Reload), Vec<Finding>> {
+        let source = Source::read(&self.path)?;
+        let hash = history::hash(&source);
+        if !force && self.active.ignored.as_ref() == Some(&hash) {
+            return Ok((self.active.revision, Reload::Unchanged));
+        }
+        let same = hash == history::hash(&self.source);
+        let loaded = super::load_source(source)?;
+        self.hold_against_running(&loaded, force)?;
+        if same {
+            self.publish(loaded, self.active.revision);
+            self.note(Active { ignored: None, ..self.active.clone() });
+            return Ok((self.active.revision, Reload::Unchanged));
+        }
+        let revision = Revision(self.active.last.0 + 1);
+        let files = history::parts(&loaded.source);
+        let before = history::parts(&self.source);
+        let keep = loaded.config.reload.history;
+        let root = loaded.source.root.clone();
+        self.publish(loaded, revision);
+        log::info!("revision {revision} is served ({}, {})", by.trigger, by.who);
+        let summary = Summary {
+            revision,
+            at: clock::rfc3339(clock::wall_ms()),
+            who: by.who.clone(),
+            trigger: by.trigger.to_owned(),
+            hash,
+            diff: history::diff(&before, &files),
+        };
+        if let Err(e) = self.history.save(&Record { summary, root, files }) {
+            log::error!("revision {revision} is served but could not be kept in state_dir: {e}");
+        }
+        self.note(Active { revision, last: revision, ignored: None });
+        self.history.prune(keep, revision);
+        Ok((revision, Reload::Applied))
+    }
+
+    fn rollback(&mut self, by: &By, to: Option<Revision>) -> Result<(Revision, Reload), Vec<Finding>> {
+        let kept = self.history.revisions();
+        let before = || kept.iter().rev().find(|revision| **revision < self.active.revision).copied();
+        let refuse = |message: String| {
+            let kept: Vec<String> = kept.iter().map(ToString::to_string).collect();
+            vec![
+                Place::file(self.path.display().to_string()).finding(message, format!("kept are: {}", kept.join(", "))),
+            ]
+        };
+        let to = to.or_else(before).ok_or_else(|| refuse("there is no revision before this one".to_owned()))?;
+        let record = self.history.load(to).ok_or_else(|| refuse(format!("revision {to} is not kept")))?;
+        let loaded = super::load_source(record.source())?;
+        self.hold_against_running(&loaded, true)?;
+        // What stands in the files now is what is rolled back: it must not come again by itself.
+        let ignored = Source::read(&self.path).ok().map(|source| history::hash(&source));
+        let ignored = ignored.filter(|hash| *hash != record.summary.hash);
+        self.publish(loaded, to);
+        log::warn!("rolled back to revision {to} ({}, {})", by.trigger, by.who);
+        self.note(Active { revision: to, last: self.active.last, ignored });
+        Ok((to, Reload::Applied))
+    }
+
+    fn hold_against_running(&self, loaded: &Loaded, force: bool) -> Result<(), Vec<Finding>> {
+        let findings = guard::findings(&self.snapshot.load().config, &loaded.config, force);
+        if findings.is_empty() { Ok(()) } else { Err(findings) }
+    }
+
+    fn publish(&mut self, loaded: Loaded, revision: Revision) {
+        let running = self.snapshot.load_full();
+        let config = Arc::new(loaded.config);
+        let next = Arc::new(Snapshot::new(config, revision, Some(&running), &self.registry, clock::now()));
+        (self.before)(&next);
+        self.snapshot.store(next.clone());
+        self.source = loaded.source;
+        (self.after)(&next);
+        // Taking a large snapshot apart takes time: this thread does it, not the last request that held it.
+        self.retired.push(running);
+        self.registry.sweep();
+    }
+
+    fn note(&mut self, active: Active) {
+        if active == self.active {
+            return;
+        }
+        self.active = active;
+        if let Err(e) = self.history.set_active(&self.active) {
+            log::error!("which revision is served could not be kept in state_dir: {e}");
+        }
+    }
+}

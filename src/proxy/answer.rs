@@ -1,0 +1,61 @@
+//! Answers that a route makes itself: redirects and canned responses.
+
+use bytes::Bytes;
+use http::{StatusCode, Uri, header};
+use pingora::Result;
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+
+use super::ctx::Ctx;
+use super::{identify, reject, rewrite};
+use crate::config::model::{Action, Piece, Scheme};
+
+/// Answers when the request's route does so itself; says whether it did.
+pub async fn from_route(session: &mut Session, ctx: &Ctx, route: usize) -> Result<bool> {
+    let snapshot = ctx.snapshot.clone();
+    let (head, body) = match &snapshot.route(route).0.action {
+        Action::Upstream(_) => return Ok(false),
+        Action::Redirect { to, status } => (redirect(session, ctx, to, *status)?, Bytes::new()),
+        Action::Respond { status, body, headers } => {
+            let mut head = ResponseHeader::build(*status, Some(headers.len() + 2))?;
+            for (name, value) in headers {
+                head.append_header(name.clone(), value.clone())?;
+            }
+            (head, body.clone())
+        }
+    };
+    let mut head = head;
+    rewrite::response(&mut head, ctx)?;
+    reject::respond(session, ctx, head, body, false).await?;
+    Ok(true)
+}
+
+fn redirect(session: &Session, ctx: &Ctx, to: &[Piece], status: StatusCode) -> Result<ResponseHeader> {
+    let sent = session.req_header();
+    let mut head = ResponseHeader::build(status, Some(3))?;
+    let host = identify::host(identify::authority(&sent.uri, &sent.headers));
+    let path = ctx.path.as_deref().unwrap_or(sent.uri.path());
+    head.insert_header(header::LOCATION, location(to, ctx.scheme, &host, path, &sent.uri))?;
+    Ok(head)
+}
+
+/// Fills the template.
+pub fn location(to: &[Piece], scheme: Scheme, host: &str, path: &str, uri: &Uri) -> String {
+    let mut location = String::new();
+    for piece in to {
+        match piece {
+            Piece::Text(text) => location.push_str(text),
+            Piece::Scheme if scheme == Scheme::Https => location.push_str("https"),
+            Piece::Scheme => location.push_str("http"),
+            Piece::Host => location.push_str(host),
+            Piece::Path => location.push_str(path),
+            Piece::Query => {
+                if let Some(query) = uri.query() {
+                    location.push('?');
+                    location.push_str(query);
+                }
+            }
+        }
+    }
+    location
+}

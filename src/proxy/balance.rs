@@ -1,0 +1,86 @@
+//! Which server takes this attempt.
+//!
+//! The pool decides; this stage gives it what of the request it may look at: the key that `hash_key` names, and the
+//! servers that were tried already. A request without the key is hashed by its client's address.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use http::HeaderMap;
+use http::header::COOKIE;
+use pingora::http::RequestHeader;
+
+use super::ctx::Ctx;
+use crate::clock;
+use crate::config::model::{Balance, HashKey};
+use crate::pool::{NoMember, Pick};
+
+/// Picks a server and holds it in `ctx`.
+pub fn pick(head: &RequestHeader, ctx: &mut Ctx) -> Result<(), NoMember> {
+    let upstream = ctx.snapshot.upstreams.get(ctx.tries.upstream).ok_or(NoMember::Empty)?;
+    let now = clock::now();
+    let key = match &upstream.balance {
+        Balance::Hash(key) => hash_key(key, head, ctx.client),
+        _ => Cow::Borrowed(&b""[..]),
+    };
+    let lease = upstream.pool().pick(Pick { key: &key, tried: &ctx.tries.tried, now, random: fastrand::u64(..) })?;
+    if ctx.tries.count == 0 {
+        upstream.budget.request(now);
+    }
+    lease.mark(&mut ctx.tries.tried);
+    ctx.tries.count += 1;
+    ctx.tries.started = now;
+    ctx.tries.head_after = None;
+    ctx.tries.status = 0;
+    ctx.tries.failure = None;
+    ctx.tries.body_bytes = 0;
+    ctx.tries.lease = Some(lease);
+    Ok(())
+}
+
+fn hash_key<'a>(key: &HashKey, head: &'a RequestHeader, client: IpAddr) -> Cow<'a, [u8]> {
+    let found = match key {
+        HashKey::Header(name) => head.headers.get(name).map(|value| value.as_bytes()),
+        HashKey::Cookie(name) => cookie(&head.headers, name),
+        HashKey::Query(name) => query(head.uri.query().unwrap_or_default(), name),
+        HashKey::Path => Some(head.uri.path().as_bytes()),
+        HashKey::Ip => None,
+    };
+    match found.filter(|value| !value.is_empty()) {
+        Some(value) => Cow::Borrowed(value),
+        None => Cow::Owned(match client.to_canonical() {
+            IpAddr::V4(v4) => v4.octets().to_vec(),
+            IpAddr::V6(v6) => v6.octets().to_vec(),
+        }),
+    }
+}
+
+/// The value of a cookie, as sent.
+fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+    let pairs = headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|b| *b == b';'));
+    pairs.filter_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"=")).next()
+}
+
+/// The value of a query parameter, as sent.
+fn query<'a>(query: &'a str, name: &str) -> Option<&'a [u8]> {
+    query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|(_, v)| v.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_found_where_it_is_named() {
+        let mut head = RequestHeader::build("GET", b"/p?a=1&user=u-9&user=2", None).unwrap();
+        head.append_header("cookie", "xuid=0; uid=c-7").unwrap();
+        head.append_header("x-user-id", "h-1").unwrap();
+        let client = IpAddr::from([10, 0, 0, 1]);
+        let key = |key: &HashKey| hash_key(key, &head, client).into_owned();
+        assert_eq!(key(&HashKey::Header("x-user-id".parse().unwrap())), b"h-1");
+        assert_eq!(key(&HashKey::Cookie("uid".into())), b"c-7");
+        assert_eq!(key(&HashKey::Query("user".into())), b"u-9");
+        assert_eq!(key(&HashKey::Path), b"/p");
+        assert_eq!(key(&HashKey::Cookie("absent".into())), [10, 0, 0, 1]);
+    }
+}

@@ -1,0 +1,161 @@
+//! A client's connection, as Pingora's sessions see it.
+//!
+//! It is Pingora's own stream without what we do not need: reads go straight into the session's buffer, and small
+//! writes are gathered, so that a head and a short body leave in one packet. It carries who is at the other end and
+//! which listener took it, once per connection rather than once per request.
+
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::AsRawFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use async_trait::async_trait;
+use pingora::http::ResponseHeader;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
+    UniqueIDType,
+};
+use pingora::proxy::Session;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+
+/// Writes are gathered up to this many bytes.
+const GATHER_BYTES: usize = 4096;
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its address.
+    pub address: IpAddr,
+    /// The listener that took the connection.
+    pub listener: SocketAddr,
+}
+
+impl Peer {
+    /// The peer of a session; the unspecified address where the connection is none of ours.
+    pub fn of(session: &Session) -> Peer {
+        let carried = session.as_ref().digest().and_then(|digest| digest.proxy_digest.as_ref()?.user_data.as_ref());
+        let unknown = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        carried
+            .and_then(|data| data.downcast_ref::<Peer>().copied())
+            .unwrap_or(Peer { address: unknown, listener: SocketAddr::new(unknown, 0) })
+    }
+}
+
+/// A client's TCP connection.
+pub struct Connection {
+    stream: TcpStream,
+    gathered: Vec<u8>,
+    socket: Arc<SocketDigest>,
+    peer: Arc<ProxyDigest>,
+}
+
+impl Connection {
+    /// Wraps an accepted connection.
+    pub fn new(stream: TcpStream, from: SocketAddr, listener: SocketAddr) -> pingora::Result<Connection> {
+        let socket = SocketDigest::from_raw_fd(stream.as_raw_fd());
+        let _ = socket.peer_addr.set(Some(pingora::protocols::l4::socket::SocketAddr::Inet(from)));
+        let peer: Box<dyn Any + Send + Sync> = Box::new(Peer { address: from.ip().to_canonical(), listener });
+        // The digest is made for HTTP proxies, whose answer it holds; ours only carries `peer`.
+        let response = Box::new(ResponseHeader::build(200, Some(0))?);
+        Ok(Connection {
+            stream,
+            gathered: Vec::new(),
+            socket: Arc::new(socket),
+            peer: Arc::new(ProxyDigest::new(response, Some(peer))),
+        })
+    }
+
+    /// Writes out what was gathered.
+    fn poll_gathered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut written = 0;
+        let result = loop {
+            if written == self.gathered.len() {
+                break Poll::Ready(Ok(()));
+            }
+            match Pin::new(&mut self.stream).poll_write(cx, &self.gathered[written..]) {
+                Poll::Ready(Ok(0)) => break Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(n)) => written += n,
+                Poll::Ready(Err(e)) => break Poll::Ready(Err(e)),
+                Poll::Pending => break Poll::Pending,
+            }
+        };
+        self.gathered.drain(..written);
+        result
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.gathered.len() + buf.len() > GATHER_BYTES {
+            ready!(self.poll_gathered(cx))?;
+        }
+        if buf.len() > GATHER_BYTES {
+            return Pin::new(&mut self.stream).poll_write(cx, buf);
+        }
+        self.gathered.extend_from_slice(buf);
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_gathered(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_gathered(cx))?;
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[async_trait]
+impl Shutdown for Connection {
+    async fn shutdown(&mut self) {
+        // The other end may be gone already.
+        let _ = AsyncWriteExt::shutdown(self).await;
+    }
+}
+
+impl UniqueID for Connection {
+    fn id(&self) -> UniqueIDType {
+        self.stream.as_raw_fd()
+    }
+}
+
+impl Ssl for Connection {}
+
+impl Peek for Connection {}
+
+impl GetTimingDigest for Connection {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl GetProxyDigest for Connection {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        Some(self.peer.clone())
+    }
+}
+
+impl GetSocketDigest for Connection {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        Some(self.socket.clone())
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,143 @@
+//! What is known of one request: each stage writes its part once, later stages read it.
+//!
+//! It pins the snapshot, so a request sees one configuration from its head to its last byte. Whatever must be given
+//! back (a server's in-flight count, a timer) is given back by dropping: a panic in a stage leaks nothing.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use super::deadline::Deadline;
+use super::reject::Reason;
+use crate::clock;
+use crate::config::model::Scheme;
+use crate::config::snapshot::{Server, Snapshot, Upstream};
+use crate::pool::{Lease, Member, Tried};
+use crate::units::Nanos;
+
+/// State of a request.
+pub struct Ctx {
+    /// The configuration that serves it.
+    pub snapshot: Arc<Snapshot>,
+    /// When its head was read.
+    pub started: Nanos,
+    /// Who asks; by `identify`.
+    pub client: IpAddr,
+    /// Whether the peer is one of `trusted.proxies`; by `identify`.
+    pub peer_trusted: bool,
+    /// How the client came; by `identify`.
+    pub scheme: Scheme,
+    /// `x-request-id`; by `identify`.
+    pub request_id: HeaderValue,
+    /// The path as routed, where it is not the path as sent; by `route`.
+    pub path: Option<Box<str>>,
+    /// Number of the route; by `route`.
+    pub route: Option<usize>,
+    /// Why the gateway answered by itself.
+    pub rejected: Option<Reason>,
+    /// The attempts; by `balance` and `forward`.
+    pub tries: Tries,
+}
+
+/// State of a request's attempts at servers.
+pub struct Tries {
+    /// Number of the upstream in the snapshot.
+    pub upstream: usize,
+    /// Attempts so far, this one included.
+    pub count: u32,
+    /// Of them, those on a pooled connection that turned out dead: they cost nothing.
+    pub free: u32,
+    /// Servers tried.
+    pub tried: Tried,
+    /// The server of this attempt; counts as in flight while held.
+    pub lease: Option<Lease<Server>>,
+    /// The server of the attempt before, for the log.
+    pub last: Option<Arc<Member<Server>>>,
+    /// When this attempt began.
+    pub started: Nanos,
+    /// From this attempt's start to its answer's head.
+    pub head_after: Option<Duration>,
+    /// Status of this attempt's head, as the server sent it.
+    pub status: u16,
+    /// Ends this attempt when its head is late.
+    pub first_byte: Option<Deadline>,
+    /// Ends the request when all of it is late.
+    pub total: Option<Deadline>,
+    /// What ended the last attempt; decides between 502 and 504.
+    pub failure: Option<Failure>,
+    /// Bytes of the request body seen in this attempt.
+    pub body_bytes: u64,
+}
+
+/// What ended an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No connection.
+    Connect,
+    /// No connection in time.
+    ConnectTimeout,
+    /// The connection broke, or what came was no HTTP.
+    Reset,
+    /// `first_byte`, `read`, `write` or `total` passed.
+    Timeout,
+    /// A pooled connection had been closed by the server.
+    Pooled,
+    /// A status in `retry.on`.
+    Status,
+    /// The client left.
+    Canceled,
+}
+
+impl Failure {
+    /// The access log's `error`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Failure::Connect => "upstream_connect",
+            Failure::ConnectTimeout => "upstream_connect_timeout",
+            Failure::Reset | Failure::Pooled => "upstream_reset",
+            Failure::Timeout => "upstream_timeout",
+            Failure::Status => "upstream_status",
+            Failure::Canceled => "client_left",
+        }
+    }
+}
+
+impl Ctx {
+    /// The state of a request whose head was just read.
+    pub fn new(snapshot: Arc<Snapshot>) -> Self {
+        let now = clock::now();
+        Self {
+            snapshot,
+            started: now,
+            client: IpAddr::from([0, 0, 0, 0]),
+            peer_trusted: false,
+            scheme: Scheme::Http,
+            request_id: HeaderValue::from_static(""),
+            path: None,
+            route: None,
+            rejected: None,
+            tries: Tries {
+                upstream: usize::MAX,
+                count: 0,
+                free: 0,
+                tried: Tried::default(),
+                lease: None,
+                last: None,
+                started: now,
+                head_after: None,
+                status: 0,
+                first_byte: None,
+                total: None,
+                failure: None,
+                body_bytes: 0,
+            },
+        }
+    }
+
+    /// The upstream of the request's route; `None` before `route`, and for routes that answer by themselves.
+    pub fn upstream(&self) -> Option<&Arc<Upstream>> {
+        self.snapshot.upstreams.get(self.tries.upstream)
+    }
+}

@@ -1,0 +1,199 @@
+//! The attempt at a server: what is sent, how long it may take, and what happens when it fails.
+//!
+//! A failed attempt is made again on another server when all of this holds: `retry.on` lists what happened, tries and
+//! budget are left, the request may be repeated (its method is idempotent, or nothing was sent yet), its body still
+//! fits Pingora's replay buffer, and no byte of an answer has reached the client. A pooled connection that turned out
+//! dead costs neither a try nor budget, but is bounded too.
+//!
+//! A status in `retry.on` is retried only while another try is possible; otherwise the client gets it as it is.
+
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use pingora::proxy::Session;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType, Result, RetryType};
+
+use super::ctx::{Ctx, Failure};
+use super::deadline::Deadline;
+use super::observe;
+use super::reject::Reason;
+use crate::clock;
+use crate::telemetry::series::{Outcome, RetryReason};
+
+/// Dead pooled connections a request may meet before it is given up.
+const FREE_MAX: u32 = 4;
+
+/// How to connect to the server that was picked; `left` is what remains of `total`.
+pub fn peer(ctx: &Ctx, left: Option<Duration>) -> Result<Box<HttpPeer>> {
+    let lease = ctx.tries.lease.as_ref().ok_or_else(|| Error::new(ErrorType::InternalError))?;
+    let mut peer = Box::new(lease.attached.peer.clone());
+    if let Some(left) = left {
+        let connect = peer.options.total_connection_timeout.map_or(left, |connect| connect.min(left));
+        peer.options.connection_timeout = Some(connect);
+        peer.options.total_connection_timeout = Some(connect);
+    }
+    Ok(peer)
+}
+
+/// What is left of `total`, where it is set; an error when nothing is.
+pub fn time_left(ctx: &Ctx) -> Result<Option<Duration>> {
+    let Some(total) = ctx.upstream().and_then(|u| u.timeout.total) else { return Ok(None) };
+    match total.checked_sub(clock::now().since(ctx.started)) {
+        Some(left) if !left.is_zero() => Ok(Some(left)),
+        _ => Err(Error::explain(ErrorType::ReadTimedout, "the request's total time is over").into_up()),
+    }
+}
+
+/// Arms the limits that Pingora does not know.
+pub fn connected(ctx: &mut Ctx, fd: RawFd) -> Result<()> {
+    let Some(upstream) = ctx.upstream() else { return Ok(()) };
+    let (first_byte, total) = (upstream.timeout.first_byte, upstream.timeout.total);
+    if first_byte.is_none() && total.is_none() {
+        return Ok(());
+    }
+    let arm =
+        |after| Deadline::arm(fd, after).map_err(|e| Error::because(ErrorType::InternalError, "arming a timer", e));
+    ctx.tries.total = time_left(ctx)?.map(&arm).transpose()?;
+    ctx.tries.first_byte = first_byte.map(arm).transpose()?;
+    Ok(())
+}
+
+/// Judges the head of an answer; an error sends the request to another server.
+pub fn head_arrived(session: &Session, ctx: &mut Ctx, status: StatusCode) -> Result<()> {
+    if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(());
+    }
+    if ctx.tries.first_byte.take().is_some_and(|deadline| !deadline.disarm()) {
+        return Err(Error::explain(ErrorType::ReadTimedout, "first_byte").into_up());
+    }
+    let now = clock::now();
+    let latency = now.since(ctx.tries.started);
+    let status = status.as_u16();
+    ctx.tries.head_after = Some(latency);
+    ctx.tries.status = status;
+    let Some(lease) = &ctx.tries.lease else { return Ok(()) };
+    match status {
+        500.. => observe::ejected(ctx, lease, lease.failed(now)),
+        _ => lease.succeeded(latency, now),
+    }
+    let bodiless = matches!(status, 101 | 204 | 304) || session.req_header().method == Method::HEAD;
+    if bodiless {
+        ctx.tries.total = None;
+    }
+    let listed = ctx.upstream().is_some_and(|upstream| upstream.retry.on_status.contains(&status));
+    if listed && may_repeat(session) && take_try(ctx) {
+        retried(ctx, Failure::Status, RetryReason::Status);
+        let mut e = Error::explain(ErrorType::HTTPStatus(status), "a status in retry.on");
+        e.set_retry(true);
+        return Err(e);
+    }
+    Ok(())
+}
+
+/// The answer is complete: nothing may touch its socket any more, as it goes back into the pool.
+pub fn body_ended(ctx: &mut Ctx) {
+    ctx.tries.total = None;
+}
+
+/// Decides what follows when there was no connection.
+pub fn connect_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Box<Error> {
+    let timed_out = matches!(e.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
+    let failure = if timed_out { Failure::ConnectTimeout } else { Failure::Connect };
+    // Nothing was sent, so any method may be sent again.
+    let retry = ctx.upstream().is_some_and(|u| u.retry.on_connect) && !session.as_ref().retry_buffer_truncated();
+    let retry = retry && take_try(ctx);
+    failed(ctx, failure, Outcome::Connect);
+    if retry {
+        retried(ctx, failure, RetryReason::Connect);
+    }
+    e.set_retry(retry);
+    e
+}
+
+/// Decides what follows when an attempt broke after its connection stood.
+pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>, reused: bool) -> Box<Error> {
+    if ctx.tries.failure == Some(Failure::Status) {
+        failed(ctx, Failure::Status, Outcome::Failure);
+        e.set_retry(true);
+        return e;
+    }
+    if *e.esource() != ErrorSource::Upstream {
+        failed(ctx, Failure::Canceled, Outcome::Canceled);
+        e.set_retry(false);
+        return e;
+    }
+    let late = [&ctx.tries.first_byte, &ctx.tries.total].into_iter().flatten().any(Deadline::fired);
+    let timed_out = late || matches!(e.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
+    let (failure, outcome, reason) = match timed_out {
+        true => (Failure::Timeout, Outcome::Timeout, RetryReason::Timeout),
+        false => (Failure::Reset, Outcome::Reset, RetryReason::Reset),
+    };
+    let answered =
+        ctx.tries.head_after.is_some() || session.response_written().is_some_and(|r| !r.status.is_informational());
+    let repeatable = !answered && may_repeat(session);
+    if repeatable && reused && e.retry == RetryType::ReusedOnly && !timed_out && ctx.tries.free < FREE_MAX {
+        ctx.tries.free += 1;
+        failed(ctx, Failure::Pooled, outcome);
+        retried(ctx, Failure::Pooled, RetryReason::Pooled);
+        e.set_retry(true);
+        return e;
+    }
+    let listed = ctx.upstream().is_some_and(|u| if timed_out { u.retry.on_timeout } else { u.retry.on_reset });
+    let over = ctx.tries.total.as_ref().is_some_and(Deadline::fired);
+    let retry = repeatable && listed && !over && take_try(ctx);
+    failed(ctx, failure, outcome);
+    if retry {
+        retried(ctx, failure, reason);
+    }
+    e.set_retry(retry);
+    e
+}
+
+/// Whether the request may be sent again although a server may have seen it.
+fn may_repeat(session: &Session) -> bool {
+    session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated()
+}
+
+/// Takes one of the tries that are left, and its part of the budget.
+fn take_try(ctx: &Ctx) -> bool {
+    let Some(upstream) = ctx.upstream() else { return false };
+    let spent = ctx.tries.count - ctx.tries.free;
+    spent < upstream.retry.attempts && upstream.budget.try_retry(clock::now())
+}
+
+fn retried(ctx: &mut Ctx, failure: Failure, reason: RetryReason) {
+    ctx.tries.failure = Some(failure);
+    if let Some(upstream) = ctx.upstream() {
+        upstream.series.retried(reason);
+    }
+}
+
+/// Books a failed attempt on its server and lets go of it.
+fn failed(ctx: &mut Ctx, failure: Failure, outcome: Outcome) {
+    ctx.tries.failure = Some(failure);
+    ctx.tries.first_byte = None;
+    ctx.tries.total = None;
+    let Some(lease) = ctx.tries.lease.take() else { return };
+    lease.attached.series.attempted(outcome);
+    // A listed status was booked when its head arrived; a client that leaves, or an old connection, blames nobody.
+    if !matches!(failure, Failure::Canceled | Failure::Status | Failure::Pooled) {
+        observe::ejected(ctx, &lease, lease.failed(clock::now()));
+    }
+    ctx.tries.last = Some(lease.member().clone());
+}
+
+/// The answer for a request that no attempt could serve.
+pub fn reason(ctx: &Ctx, e: &Error) -> Reason {
+    match (ctx.rejected, ctx.tries.failure) {
+        (Some(reason), _) => reason,
+        (None, Some(Failure::Timeout | Failure::ConnectTimeout)) => Reason::GatewayTimeout,
+        (None, Some(Failure::Connect | Failure::Reset | Failure::Status | Failure::Pooled)) => Reason::BadGateway,
+        (None, _) if matches!(e.etype(), ErrorType::ReadTimedout) && *e.esource() != ErrorSource::Downstream => {
+            Reason::GatewayTimeout
+        }
+        (None, _) if *e.esource() == ErrorSource::Downstream => Reason::BadRequest,
+        (None, _) => Reason::Internal,
+    }
+}

@@ -1,0 +1,139 @@
+//! Who asks: the client's address, the host asked for, how the client came, and the request's id.
+//!
+//! `X-Forwarded-*` is believed only from `trusted.proxies`. The client is then the rightmost address of the chain that
+//! is not itself trusted: what stands to the left of it was written by strangers. An entry that is no address ends the
+//! walk at the last one that was. Without a usable chain the client is the peer.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use http::header::{HOST, HeaderMap, HeaderName};
+use http::{HeaderValue, Uri};
+
+use crate::config::model::Scheme;
+use crate::config::snapshot::Snapshot;
+
+/// `x-forwarded-for`
+pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// `x-forwarded-proto`
+pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// `x-forwarded-host`
+pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// The longest request id that is kept.
+const REQUEST_ID_MAX: usize = 128;
+
+/// The client's address, given that `peer` is trusted.
+pub fn client(snapshot: &Snapshot, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
+    let mut client = peer;
+    let values = headers.get_all(X_FORWARDED_FOR).iter().collect::<Vec<_>>();
+    let entries = values.iter().rev().flat_map(|value| value.as_bytes().rsplit(|b| *b == b','));
+    for entry in entries {
+        let Some(address) = address(entry) else { break };
+        client = address;
+        if !snapshot.trusts(address) {
+            break;
+        }
+    }
+    client
+}
+
+/// `1.2.3.4`, `1.2.3.4:80`, `::1` or `[::1]:80`.
+fn address(entry: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(entry).ok()?.trim();
+    let parsed = text.parse::<IpAddr>().ok().or_else(|| Some(text.parse::<std::net::SocketAddr>().ok()?.ip()));
+    parsed.or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse().ok()).map(|a| a.to_canonical())
+}
+
+/// How the client came to the trusted proxy `peer`.
+pub fn forwarded_scheme(headers: &HeaderMap) -> Option<Scheme> {
+    let proto = headers.get(X_FORWARDED_PROTO)?.to_str().ok()?;
+    match proto.rsplit(',').next()?.trim() {
+        p if p.eq_ignore_ascii_case("https") || p.eq_ignore_ascii_case("wss") => Some(Scheme::Https),
+        p if p.eq_ignore_ascii_case("http") || p.eq_ignore_ascii_case("ws") => Some(Scheme::Http),
+        _ => None,
+    }
+}
+
+/// The authority asked for, as sent: that of an absolute target, else the `Host` header, else empty.
+pub fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> &'a str {
+    let header = || headers.get(HOST).and_then(|host| std::str::from_utf8(host.as_bytes()).ok());
+    uri.authority().map(|a| a.as_str()).or_else(header).unwrap_or_default()
+}
+
+/// The host of an authority: lower case, without port and user.
+pub fn host(authority: &str) -> Cow<'_, str> {
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((v6, _)) => &authority[..v6.len() + 2],
+        None => authority.split_once(':').map_or(authority, |(host, _)| host),
+    };
+    let host = host.strip_suffix('.').unwrap_or(host);
+    if host.bytes().any(|b| b.is_ascii_uppercase()) {
+        Cow::Owned(host.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(host)
+    }
+}
+
+/// The request's id: the one it came with if it is short and printable, else a new random one.
+pub fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let kept = headers.get(super::reject::X_REQUEST_ID).filter(|id| {
+        let bytes = id.as_bytes();
+        !bytes.is_empty() && bytes.len() <= REQUEST_ID_MAX && bytes.iter().all(u8::is_ascii_graphic)
+    });
+    kept.cloned().unwrap_or_else(|| new_request_id(fastrand::u128(..)))
+}
+
+/// 32 hexadecimal digits.
+fn new_request_id(random: u128) -> HeaderValue {
+    let mut id = [0; 32];
+    for (i, digit) in id.iter_mut().enumerate() {
+        *digit = b"0123456789abcdef"[(random >> (4 * i)) as usize & 15];
+    }
+    HeaderValue::from_bytes(&id).expect("hexadecimal digits are a valid header value")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_lose_case_port_user_and_final_dot() {
+        for (authority, expected) in [
+            ("A.Example:8080", "a.example"),
+            ("a.example.", "a.example"),
+            ("[::1]:80", "[::1]"),
+            ("[::1]", "[::1]"),
+            ("u@b", "b"),
+            ("", ""),
+        ] {
+            assert_eq!(host(authority), expected, "{authority}");
+        }
+    }
+
+    #[test]
+    fn ids_are_kept_when_printable_and_short() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(request_id(&headers).len(), 32);
+        assert_ne!(request_id(&headers), request_id(&headers));
+        headers.insert("x-request-id", HeaderValue::from_static("mine-1"));
+        assert_eq!(request_id(&headers), "mine-1");
+        headers.insert("x-request-id", HeaderValue::from_static("two words"));
+        assert_eq!(request_id(&headers).len(), 32);
+    }
+
+    #[test]
+    fn entries_of_a_chain_may_have_ports_and_brackets() {
+        for (entry, expected) in [
+            (" 10.0.0.1 ", Some("10.0.0.1")),
+            ("10.0.0.1:99", Some("10.0.0.1")),
+            ("[2001:db8::1]:9", Some("2001:db8::1")),
+            ("[2001:db8::1]", Some("2001:db8::1")),
+            ("::ffff:10.0.0.1", Some("10.0.0.1")),
+            ("unknown", None),
+        ] {
+            assert_eq!(address(entry.as_bytes()), expected.map(|e| e.parse().unwrap()), "{entry}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Every answer the gateway makes up when something is wrong, in one table.
+//!
+//! A refusal is an `application/problem+json` document (RFC 9457) with a stable `type`. It never tells an upstream's
+//! address. What a client may do about it is in `detail`; what happened inside is in the access log.
+
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use pingora::Result;
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+
+use super::ctx::Ctx;
+
+/// Why the gateway answered by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The request breaks HTTP.
+    BadRequest,
+    /// `allow` and `deny` keep this client out.
+    Forbidden,
+    /// No route matches.
+    NoRoute,
+    /// The body is longer than `body_max`.
+    BodyTooLarge,
+    /// Nothing inside should lead here.
+    Internal,
+    /// No connection to a server, or it broke.
+    BadGateway,
+    /// The upstream has no server that takes requests.
+    NoServer,
+    /// Every server has `max_requests_per_server` requests in flight.
+    Saturated,
+    /// A server did not answer in time.
+    GatewayTimeout,
+}
+
+impl Reason {
+    /// All reasons, in the order of their numbers.
+    pub const ALL: [Reason; 9] = [
+        Reason::BadRequest,
+        Reason::Forbidden,
+        Reason::NoRoute,
+        Reason::BodyTooLarge,
+        Reason::Internal,
+        Reason::BadGateway,
+        Reason::NoServer,
+        Reason::Saturated,
+        Reason::GatewayTimeout,
+    ];
+
+    /// Label in metrics, `error` in the access log, and last part of the problem's `type`.
+    pub fn label(self) -> &'static str {
+        self.row().1
+    }
+
+    /// Status of the answer.
+    pub fn status(self) -> u16 {
+        self.row().0
+    }
+
+    fn row(self) -> (u16, &'static str, &'static str) {
+        match self {
+            Reason::BadRequest => (400, "bad_request", "The request is not valid HTTP."),
+            Reason::Forbidden => (403, "forbidden", "This client address may not use this route."),
+            Reason::NoRoute => (404, "no_route", "No route matches this request."),
+            Reason::BodyTooLarge => (413, "body_too_large", "The request body is longer than this route takes."),
+            Reason::Internal => (500, "internal", "The gateway failed."),
+            Reason::BadGateway => {
+                (502, "bad_gateway", "The server behind the gateway could not be reached or broke off.")
+            }
+            Reason::NoServer => (503, "no_server", "No server behind the gateway takes requests now."),
+            Reason::Saturated => (503, "saturated", "Every server behind the gateway is busy. Try again soon."),
+            Reason::GatewayTimeout => (504, "gateway_timeout", "The server behind the gateway did not answer in time."),
+        }
+    }
+
+    /// The problem document.
+    pub fn document(self, request_id: &[u8]) -> Vec<u8> {
+        let (status, label, detail) = self.row();
+        let title = StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or_default();
+        let document = serde_json::json!({
+            "type": format!("urn:tollgate:problem:{label}"),
+            "title": title,
+            "status": status,
+            "detail": detail,
+            "request_id": String::from_utf8_lossy(request_id),
+        });
+        document.to_string().into_bytes()
+    }
+}
+
+/// Media type of a problem document.
+pub const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// Answers with a problem. With `close` the connection ends after it.
+pub async fn answer(session: &mut Session, ctx: &mut Ctx, reason: Reason, close: bool) -> Result<()> {
+    ctx.rejected = Some(reason);
+    let body = reason.document(ctx.request_id.as_bytes());
+    let mut head = ResponseHeader::build(reason.status(), Some(6))?;
+    head.insert_header(header::CONTENT_TYPE, PROBLEM)?;
+    head.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))?;
+    if matches!(reason, Reason::NoServer | Reason::Saturated) {
+        head.insert_header(header::RETRY_AFTER, HeaderValue::from_static("1"))?;
+    }
+    respond(session, ctx, head, body.into(), close).await
+}
+
+/// Sends an answer that the gateway made: adds length and request id, spares the body where HTTP has none.
+pub async fn respond(
+    session: &mut Session,
+    ctx: &Ctx,
+    mut head: ResponseHeader,
+    body: bytes::Bytes,
+    close: bool,
+) -> Result<()> {
+    let bodiless = matches!(head.status.as_u16(), 204 | 304);
+    if !bodiless {
+        head.insert_header(header::CONTENT_LENGTH, body.len())?;
+    }
+    head.insert_header(X_REQUEST_ID, ctx.request_id.clone())?;
+    if close {
+        session.set_keepalive(None);
+    }
+    let empty = bodiless || body.is_empty() || session.req_header().method == http::Method::HEAD;
+    session.write_response_header(Box::new(head), empty).await?;
+    if !empty {
+        session.write_response_body(Some(body), true).await?;
+    }
+    Ok(())
+}
+
+/// The request's id.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_stand_in_the_order_of_their_numbers() {
+        for (i, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, i);
+            let document: serde_json::Value = serde_json::from_slice(&reason.document(b"id")).unwrap();
+            assert_eq!(document["status"], reason.status());
+            assert_eq!(document["type"], format!("urn:tollgate:problem:{}", reason.label()));
+        }
+    }
+}

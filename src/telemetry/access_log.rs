@@ -1,0 +1,208 @@
+//! The access log's writer: lines leave through buffers of their threads, and no request ever waits.
+//!
+//! A thread appends to a buffer of its own. A full buffer goes to a bounded queue, and the writer takes over what is in
+//! the others every 100 ms, so a line costs a memory copy and nothing wakes anybody for it. When the writer cannot
+//! keep up (a stalled pipe, a full disk), whole buffers are dropped and their lines counted. Lines of one thread keep
+//! their order; lines of different threads may swap places within 100 ms.
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::line::Line;
+use super::shard::{Counter, SHARDS, index};
+use crate::config::model::AccessLog as Target;
+
+const BUFFER_BYTES: usize = 64 * 1024;
+const QUEUE_BUFFERS: usize = 256;
+const HAND_OVER: Duration = Duration::from_millis(100);
+
+/// Lines, and how many they are.
+#[derive(Debug, Default)]
+struct Buffer {
+    bytes: Vec<u8>,
+    lines: u64,
+}
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Slot(Mutex<Buffer>);
+
+#[derive(Debug)]
+struct Queue {
+    full: VecDeque<Buffer>,
+    target: Option<Target>,
+    stop: bool,
+}
+
+/// Takes lines.
+#[derive(Debug)]
+pub struct AccessLog {
+    slots: [Slot; SHARDS],
+    queue: Mutex<Queue>,
+    wake: Condvar,
+    reopen: AtomicBool,
+    on: AtomicBool,
+    dropped: Arc<Counter>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl AccessLog {
+    /// Starts the writer, which writes nowhere until [`AccessLog::point`] says where.
+    pub fn start(dropped: Arc<Counter>) -> io::Result<Arc<Self>> {
+        let log = Arc::new(Self {
+            slots: Default::default(),
+            queue: Mutex::new(Queue { full: VecDeque::new(), target: None, stop: false }),
+            wake: Condvar::new(),
+            reopen: AtomicBool::new(false),
+            on: AtomicBool::new(false),
+            dropped,
+            writer: Mutex::new(None),
+        });
+        let own = log.clone();
+        let writer = std::thread::Builder::new().name("access-log".into()).spawn(move || own.write_all())?;
+        *log.writer.lock() = Some(writer);
+        Ok(log)
+    }
+
+    /// Whether a line would be written at all.
+    pub fn is_on(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
+    }
+
+    /// Says where lines go from now on.
+    pub fn point(&self, target: &Target) {
+        self.queue.lock().target = Some(target.clone());
+        self.on.store(*target != Target::Off, Ordering::Relaxed);
+        self.wake.notify_one();
+    }
+
+    /// Opens the file anew, after a rotation moved it away.
+    pub fn reopen(&self) {
+        self.reopen.store(true, Ordering::Relaxed);
+        self.wake.notify_one();
+    }
+
+    /// Takes a line.
+    pub fn log(&self, line: &Line<'_>) {
+        let mut buffer = self.slots[index()].0.lock();
+        if buffer.bytes.capacity() == 0 {
+            buffer.bytes.reserve_exact(BUFFER_BYTES + 4096);
+        }
+        line.write(&mut buffer.bytes);
+        buffer.lines += 1;
+        if buffer.bytes.len() >= BUFFER_BYTES {
+            self.hand_over(std::mem::take(&mut buffer));
+        }
+    }
+
+    fn hand_over(&self, buffer: Buffer) {
+        let mut queue = self.queue.lock();
+        if queue.full.len() < QUEUE_BUFFERS {
+            queue.full.push_back(buffer);
+            self.wake.notify_one();
+        } else {
+            self.dropped.add(buffer.lines);
+        }
+    }
+
+    /// Writes what there is and ends the writer.
+    pub fn stop(&self) {
+        self.queue.lock().stop = true;
+        self.wake.notify_one();
+        let writer = self.writer.lock().take();
+        if let Some(writer) = writer {
+            let _ = writer.join();
+        }
+    }
+
+    fn write_all(&self) {
+        let mut out = Out::Off;
+        loop {
+            let (full, target, stop) = {
+                let mut queue = self.queue.lock();
+                if queue.full.is_empty() && queue.target.is_none() && !queue.stop {
+                    self.wake.wait_for(&mut queue, HAND_OVER);
+                }
+                (std::mem::take(&mut queue.full), queue.target.take(), queue.stop)
+            };
+            for buffer in full {
+                self.write(&mut out, buffer);
+            }
+            for slot in &self.slots {
+                let buffer = std::mem::take(&mut *slot.0.lock());
+                self.write(&mut out, buffer);
+            }
+            if let Some(target) = target {
+                out = Out::open(&target);
+            }
+            if self.reopen.swap(false, Ordering::Relaxed) {
+                out.reopen();
+            }
+            if stop {
+                return;
+            }
+        }
+    }
+
+    fn write(&self, out: &mut Out, buffer: Buffer) {
+        if buffer.lines > 0 && out.write_all(&buffer.bytes).is_err() {
+            self.dropped.add(buffer.lines);
+        }
+    }
+}
+
+/// Where lines go.
+enum Out {
+    Off,
+    Stdout,
+    File(File, std::path::PathBuf),
+    Failed(std::path::PathBuf),
+}
+
+impl Out {
+    fn open(target: &Target) -> Out {
+        match target {
+            Target::Off => Out::Off,
+            Target::Stdout => Out::Stdout,
+            Target::File(path) => Out::file(path),
+        }
+    }
+
+    fn file(path: &Path) -> Out {
+        match append_to(path) {
+            Ok(file) => Out::File(file, path.to_owned()),
+            Err(e) => {
+                log::error!("access log {}: {e}; lines are dropped and counted until it can be opened", path.display());
+                Out::Failed(path.to_owned())
+            }
+        }
+    }
+
+    fn reopen(&mut self) {
+        if let Out::File(_, path) | Out::Failed(path) = self {
+            *self = Out::file(&std::mem::take(path));
+        }
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Out::Off => Ok(()),
+            Out::Stdout => io::stdout().lock().write_all(bytes),
+            Out::File(file, _) => file.write_all(bytes),
+            Out::Failed(_) => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+}
+
+/// Opens a log file for appending, made if absent.
+pub fn append_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}

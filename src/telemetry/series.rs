@@ -1,0 +1,229 @@
+//! What routes, upstreams and servers count.
+//!
+//! A configuration holds these by reference, so that a request counts without a look-up. A route's series is made at
+//! its first use: ten thousand idle routes cost nothing. Nothing here is ever reset.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::shard::Sharded;
+
+/// Upper bounds of the duration histogram, in seconds.
+pub const BUCKETS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+const BUCKETS_NANOS: [u64; BUCKETS.len()] = {
+    let mut nanos = [0; BUCKETS.len()];
+    let mut i = 0;
+    while i < BUCKETS.len() {
+        nanos[i] = (BUCKETS[i] * 1e9) as u64;
+        i += 1;
+    }
+    nanos
+};
+
+/// Which version of a backend a request went to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arm {
+    /// No release runs on the route.
+    None,
+}
+
+impl Arm {
+    /// All arms, in the order of their numbers.
+    pub const ALL: [Arm; 1] = [Arm::None];
+
+    /// The label's value.
+    pub fn label(self) -> &'static str {
+        match self {
+            Arm::None => "none",
+        }
+    }
+}
+
+/// One thread's part of a route's series.
+#[derive(Debug, Default)]
+pub struct RouteCells {
+    classes: [AtomicU64; 5],
+    buckets: [AtomicU64; BUCKETS.len()],
+    nanos: AtomicU64,
+}
+
+/// What is counted for a route and an arm.
+#[derive(Debug, Default)]
+pub struct ArmSeries(Sharded<RouteCells>);
+
+/// Totals of an [`ArmSeries`].
+#[derive(Debug, Default, PartialEq)]
+pub struct ArmTotals {
+    /// Answers 1xx to 5xx.
+    pub classes: [u64; 5],
+    /// Answers up to each of [`BUCKETS`], not cumulative.
+    pub buckets: [u64; BUCKETS.len()],
+    /// Answers in all.
+    pub count: u64,
+    /// Sum of the durations, in seconds.
+    pub seconds: f64,
+}
+
+impl ArmSeries {
+    /// Counts an answer.
+    pub fn answered(&self, status: u16, duration: Duration) {
+        let nanos = duration.as_nanos() as u64;
+        let cells = self.0.mine();
+        let class = usize::from(status / 100).clamp(1, 5) - 1;
+        cells.classes[class].fetch_add(1, Ordering::Relaxed);
+        if let Some(bucket) = BUCKETS_NANOS.iter().position(|bound| nanos <= *bound) {
+            cells.buckets[bucket].fetch_add(1, Ordering::Relaxed);
+        }
+        cells.nanos.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    /// What was counted so far.
+    pub fn totals(&self) -> ArmTotals {
+        let mut totals = ArmTotals::default();
+        for cells in self.0.all() {
+            for (sum, cell) in totals.classes.iter_mut().zip(&cells.classes) {
+                *sum += cell.load(Ordering::Relaxed);
+            }
+            for (sum, cell) in totals.buckets.iter_mut().zip(&cells.buckets) {
+                *sum += cell.load(Ordering::Relaxed);
+            }
+            totals.seconds += cells.nanos.load(Ordering::Relaxed) as f64 / 1e9;
+        }
+        totals.count = totals.classes.iter().sum();
+        totals
+    }
+}
+
+/// A route's series, one an arm, each made at its first use.
+#[derive(Debug, Default)]
+pub struct RouteSeries([OnceLock<Box<ArmSeries>>; Arm::ALL.len()]);
+
+impl RouteSeries {
+    /// The series of an arm.
+    pub fn arm(&self, arm: Arm) -> &ArmSeries {
+        self.0[arm as usize].get_or_init(Box::default)
+    }
+
+    /// The series that were used.
+    pub fn used(&self) -> impl Iterator<Item = (Arm, &ArmSeries)> {
+        Arm::ALL.into_iter().filter_map(|arm| Some((arm, &**self.0[arm as usize].get()?)))
+    }
+}
+
+/// How an attempt at a server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// An answer below 500.
+    Success,
+    /// An answer from 500 up.
+    Failure,
+    /// No connection.
+    Connect,
+    /// The connection broke.
+    Reset,
+    /// A time limit passed.
+    Timeout,
+    /// The client left.
+    Canceled,
+}
+
+impl Outcome {
+    /// All outcomes, in the order of their numbers.
+    pub const ALL: [Outcome; 6] =
+        [Outcome::Success, Outcome::Failure, Outcome::Connect, Outcome::Reset, Outcome::Timeout, Outcome::Canceled];
+
+    /// The label's value.
+    pub fn label(self) -> &'static str {
+        match self {
+            Outcome::Success => "success",
+            Outcome::Failure => "failure",
+            Outcome::Connect => "connect",
+            Outcome::Reset => "reset",
+            Outcome::Timeout => "timeout",
+            Outcome::Canceled => "canceled",
+        }
+    }
+}
+
+/// What is counted for a server.
+#[derive(Debug, Default)]
+pub struct ServerSeries(Sharded<[AtomicU64; Outcome::ALL.len()]>);
+
+impl ServerSeries {
+    /// Counts an attempt.
+    pub fn attempted(&self, outcome: Outcome) {
+        self.0.mine()[outcome as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Attempts by outcome.
+    pub fn total(&self, outcome: Outcome) -> u64 {
+        self.0.all().map(|cells| cells[outcome as usize].load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// Why an attempt was made again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryReason {
+    /// No connection.
+    Connect,
+    /// The connection broke.
+    Reset,
+    /// A time limit passed.
+    Timeout,
+    /// A status that `retry.on` lists.
+    Status,
+    /// A pooled connection was dead.
+    Pooled,
+}
+
+impl RetryReason {
+    /// All reasons, in the order of their numbers.
+    pub const ALL: [RetryReason; 5] =
+        [RetryReason::Connect, RetryReason::Reset, RetryReason::Timeout, RetryReason::Status, RetryReason::Pooled];
+
+    /// The label's value.
+    pub fn label(self) -> &'static str {
+        match self {
+            RetryReason::Connect => "connect",
+            RetryReason::Reset => "reset",
+            RetryReason::Timeout => "timeout",
+            RetryReason::Status => "status",
+            RetryReason::Pooled => "pooled",
+        }
+    }
+}
+
+/// What is counted for an upstream.
+#[derive(Debug, Default)]
+pub struct UpstreamSeries(Sharded<[AtomicU64; RetryReason::ALL.len()]>);
+
+impl UpstreamSeries {
+    /// Counts a retry.
+    pub fn retried(&self, reason: RetryReason) {
+        self.0.mine()[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Retries for a reason.
+    pub fn total(&self, reason: RetryReason) -> u64 {
+        self.0.all().map(|cells| cells[reason as usize].load(Ordering::Relaxed)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_counts_in_its_class_and_bucket() {
+        let route = RouteSeries::default();
+        assert_eq!(route.used().count(), 0, "made at its first use");
+        route.arm(Arm::None).answered(204, Duration::from_micros(1_000));
+        route.arm(Arm::None).answered(503, Duration::from_secs(60));
+        let totals = route.arm(Arm::None).totals();
+        assert_eq!(totals.classes, [0, 1, 0, 0, 1]);
+        assert_eq!((totals.count, totals.buckets[0], totals.buckets.iter().sum::<u64>()), (2, 1, 1));
+        assert!((totals.seconds - 60.001).abs() < 1e-9);
+    }
+}
