@@ -19,6 +19,8 @@
 //! | [`telemetry`] | every metric name in one table, counters, the access log |
 //! | [`clock`], [`units`] | time, and numbers with their unit |
 
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
+
 pub mod admin;
 pub mod app;
 pub mod cli;
