@@ -146,7 +146,8 @@ fn upstream_keys(old: &Upstream, new: &Upstream) -> Vec<&'static str> {
 }
 
 fn servers(old: &[(String, Upstream)], new: &[(String, Upstream)]) -> Vec<ServerChange> {
-    let mut weights: BTreeMap<(&str, _), (Option<u16>, Option<u16>)> = BTreeMap::new();
+    type Server<'u> = (&'u str, SocketAddr);
+    let mut weights: BTreeMap<Server<'_>, (Option<u16>, Option<u16>)> = BTreeMap::new();
     let members = |upstream: &Upstream| match &upstream.servers {
         Servers::Static(members) => members.clone(),
         Servers::Dns { .. } => Vec::new(),

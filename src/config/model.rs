@@ -313,7 +313,7 @@ pub enum HostPattern {
     Suffix(String),
 }
 
-/// One of `paths`, normalised (see `proxy::route::normalise`) but for regexes.
+/// One of `paths`, normalised (see `crate::path`) but for regexes.
 #[derive(Clone, Debug)]
 pub enum PathPattern {
     /// `/orders`
