@@ -1,8 +1,9 @@
 //! One spelling for every path, so that what a route says and what a request asks for can be compared byte by byte.
 //!
 //! Unreserved characters are decoded, other escapes get upper-case hex, runs of slashes become one, and dot segments go
-//! (also where the dots were escaped). `%2F` stays: decoding it would make a separator of data. An escape that is none
-//! stays as it is. Climbing above the root stays at the root. Neither case nor a trailing slash is touched.
+//! (also where the dots were escaped). `%2F` stays: decoding it would make a separator of data. A stray percent sign
+//! becomes `%25`: left as it is, it could make an escape of what follows, and the next reader another path. Climbing
+//! above the root stays at the root. Neither case nor a trailing slash is touched.
 
 use std::borrow::Cow;
 
@@ -42,7 +43,7 @@ fn decoded(path: &str) -> String {
                 out.push(char::from(HEX[usize::from(byte & 15)]));
             }
             None => {
-                out.push('%');
+                out.push_str("%25");
                 rest = &rest[1..];
                 continue;
             }
@@ -113,9 +114,10 @@ mod tests {
             ("/a%2fb", "/a%2Fb"),
             ("/a%2F..%2fb", "/a%2F..%2Fb"),
             ("/caf%c3%a9", "/caf%C3%A9"),
-            ("/%", "/%"),
-            ("/%4", "/%4"),
-            ("/%zz/%é", "/%zz/%é"),
+            ("/%", "/%25"),
+            ("/%4", "/%254"),
+            ("/%zz/%é", "/%25zz/%25é"),
+            ("/%%34%31", "/%2541"),
             ("/%25%32%65", "/%252e"),
             ("/.hidden", "/.hidden"),
             ("/a/...", "/a/..."),
