@@ -24,6 +24,7 @@ use crate::config::swap::{By, Control, Swapper};
 use crate::config::watch as files;
 use crate::health::{Supervisor, Target};
 use crate::proxy::Gateway;
+use crate::proxy::idle::Sweeper;
 use crate::proxy::listen::{Acceptor, bind};
 use crate::telemetry::Registry;
 use crate::telemetry::access_log::AccessLog;
@@ -81,7 +82,7 @@ pub fn run(path: &Path) -> Result<(), StartError> {
         draining: draining.clone(),
     };
     let proxy = proxy(gateway, config.server.threads);
-    let open = listen(&first, &snapshot, &registry, &proxy, &workers, &shutdown)?;
+    let open = listen(&first, &snapshot, &registry, &proxy, (&workers, &background), &shutdown)?;
     let state = admin::State {
         control: control.clone(),
         snapshot: snapshot.clone(),
@@ -203,7 +204,7 @@ fn listen(
     snapshot: &Arc<ArcSwap<Snapshot>>,
     registry: &Registry,
     proxy: &Arc<HttpProxy<Gateway>>,
-    workers: &Runtime,
+    (workers, background): (&Runtime, &Runtime),
     shutdown: &watch::Receiver<bool>,
 ) -> Result<Vec<Arc<crate::telemetry::shard::Gauge>>, StartError> {
     let _entered = workers.enter();
@@ -211,13 +212,14 @@ fn listen(
     for listener in &first.config.listeners {
         let address = listener.address;
         let socket = bind(address).map_err(StartError::io(format!("listening on {address}")))?;
-        let snapshot = snapshot.clone();
+        let (snapshot, idle) = (snapshot.clone(), Arc::new(Sweeper::default()));
+        background.spawn(idle.clone().run(move || snapshot.load().idle_timeout(address)));
         acceptors.push(Acceptor {
             socket,
             address,
             proxy: proxy.clone(),
             open: registry.connections(address),
-            idle_timeout: Box::new(move || snapshot.load().idle_timeout(address)),
+            idle,
             shutdown: shutdown.clone(),
         });
     }

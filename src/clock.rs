@@ -4,11 +4,14 @@
 //! pure engines take both as arguments and never come here. Time zones are not covered: everything is UTC.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::units::Nanos;
 
 static START: OnceLock<Instant> = OnceLock::new();
+/// Wall-clock nanoseconds when the process started.
+static WALL_AT_START: AtomicU64 = AtomicU64::new(0);
 
 /// Monotonic time since the first call.
 #[allow(clippy::disallowed_methods)]
@@ -20,6 +23,17 @@ pub fn now() -> Nanos {
 #[allow(clippy::disallowed_methods)]
 pub fn wall_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}
+
+/// Wall-clock time at a monotonic one, in milliseconds since 1970. It costs no system call: the distance between the
+/// two clocks is read by [`follow_wall`], so after the wall clock was set it may be wrong until the next call of that.
+pub fn wall_ms_at(now: Nanos) -> u64 {
+    WALL_AT_START.load(Ordering::Relaxed).saturating_add(now.0) / 1_000_000
+}
+
+/// Reads the distance between the clocks anew.
+pub fn follow_wall() {
+    WALL_AT_START.store((wall_ms() * 1_000_000).saturating_sub(now().0), Ordering::Relaxed);
 }
 
 /// RFC 3339, UTC, with milliseconds: `2026-11-21T03:38:00.123Z`.

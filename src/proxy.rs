@@ -4,7 +4,7 @@
 //!
 //! | hook | stage | what it settles |
 //! |---|---|---|
-//! | (accept) | [`listen`] | the connection: address, buffers, how long it may be idle |
+//! | (accept) | [`listen`] | the [`connection`]: address, buffers, how long it may be [`idle`] |
 //! | `new_ctx` | [`ctx`] | the one snapshot that serves this request |
 //! | `request_filter` | [`identify`] | client, scheme, host, request id |
 //! | | [`route`] | the route, or 404; who may use it, or 403; what it answers by itself ([`answer`]) |
@@ -27,13 +27,13 @@ pub mod ctx;
 pub mod deadline;
 pub mod forward;
 pub mod identify;
+pub mod idle;
 pub mod listen;
 pub mod observe;
 pub mod reject;
 pub mod rewrite;
 pub mod route;
 
-use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -83,9 +83,8 @@ impl ProxyHttp for Gateway {
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
-        let peer = Peer::of(session);
-        self.bound_keepalive(session, ctx, &peer);
-        identify(session, ctx, peer.address);
+        self.end_when_draining(session);
+        identify(session, ctx);
         let refusal = match route(session, ctx) {
             None => Some(Reason::NoRoute),
             Some(route) => refusal(session, ctx, route),
@@ -94,10 +93,13 @@ impl ProxyHttp for Gateway {
             reject::answer(session, ctx, reason, reason == Reason::BodyTooLarge).await?;
             return Ok(true);
         }
-        match ctx.route {
-            Some(route) => answer::from_route(session, ctx, route).await,
-            None => Ok(false),
+        if let Some(route) = ctx.route
+            && answer::from_route(session, ctx, route).await?
+        {
+            return Ok(true);
         }
+        rewrite::identified(session, ctx)?;
+        Ok(false)
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
@@ -130,7 +132,7 @@ impl ProxyHttp for Gateway {
         upstream_request: &mut RequestHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        rewrite::request(session, upstream_request, ctx, Peer::of(session).address)
+        rewrite::request(session, upstream_request, ctx)
     }
 
     async fn request_body_filter(
@@ -224,16 +226,18 @@ impl ProxyHttp for Gateway {
 }
 
 impl Gateway {
-    /// Pingora would keep a connection for ever: bounds it, where the client may keep it at all.
-    fn bound_keepalive(&self, session: &mut Session, ctx: &Ctx, peer: &Peer) {
-        if session.get_keepalive().is_some() {
-            let seconds = ctx.snapshot.idle_timeout(peer.listener).as_secs();
-            session.set_keepalive((!self.draining.load(Ordering::Relaxed)).then_some(seconds));
+    /// The answer to this request is the last one on its connection when the process wants to end.
+    fn end_when_draining(&self, session: &mut Session) {
+        if self.draining.load(Ordering::Relaxed) {
+            session.set_keepalive(None);
         }
     }
 }
 
-fn identify(session: &Session, ctx: &mut Ctx, peer: IpAddr) {
+fn identify(session: &Session, ctx: &mut Ctx) {
+    let peer = Peer::of(session);
+    peer.idle.busy();
+    let peer = peer.address;
     let headers = &session.req_header().headers;
     ctx.request_id = identify::request_id(headers);
     ctx.peer_trusted = ctx.snapshot.trusts(peer);

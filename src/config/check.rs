@@ -95,8 +95,12 @@ impl Check<'_, '_> {
 
     fn idle_timeout(&mut self, written: Option<&Word<Duration>>) -> Duration {
         let timeout = duration(written, Duration::from_secs(60));
-        if let Some(at) = written.filter(|_| timeout.subsec_nanos() != 0 || timeout.is_zero()) {
-            self.findings.at(&at.span, "`idle_timeout` must be whole seconds, at least one", "such as \"60s\"");
+        if let Some(at) = written.filter(|_| timeout.is_zero()) {
+            self.findings.at(
+                &at.span,
+                "`idle_timeout` must be longer than nothing: every connection would close at once",
+                "such as \"60s\"",
+            );
         }
         timeout
     }

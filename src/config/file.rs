@@ -141,7 +141,7 @@ pub struct Listener {
     /// IP address and port. REQUIRED.
     #[schemars(required)]
     pub address: Option<Word<SocketAddr>>,
-    /// How long a kept connection may be without a request, in whole seconds. Default "60s".
+    /// How long a kept connection may be without a request. Default "60s".
     pub idle_timeout: Option<Word<Duration>>,
     /// Not yet in this version: HTTP/2 without TLS, beside HTTP/1.1.
     pub h2c: Option<Later>,

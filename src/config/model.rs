@@ -58,7 +58,7 @@ pub struct Server {
 pub struct Listener {
     /// Where to listen.
     pub address: SocketAddr,
-    /// How long a kept connection may be without a request; whole seconds, at least one.
+    /// How long a kept connection may be without a request; never zero.
     pub idle_timeout: Duration,
     /// Where `address` stands.
     pub place: Place,

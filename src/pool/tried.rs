@@ -5,7 +5,7 @@
 
 use super::state::Id;
 
-const INLINE: usize = 16;
+const INLINE: usize = 4;
 
 /// A small set of members.
 #[derive(Clone, Debug, Default)]

@@ -18,7 +18,8 @@ use crate::pool::{NoMember, Pick};
 /// Picks a server and holds it in `ctx`.
 pub fn pick(head: &RequestHeader, ctx: &mut Ctx) -> Result<(), NoMember> {
     let upstream = ctx.snapshot.upstreams.get(ctx.tries.upstream).ok_or(NoMember::Empty)?;
-    let now = clock::now();
+    // The first attempt begins with the request; reading the clock again would tell microseconds.
+    let now = if ctx.tries.count == 0 { ctx.started } else { clock::now() };
     let key = match &upstream.balance {
         Balance::Hash(key) => hash_key(key, head, ctx.client),
         _ => Cow::Borrowed(&b""[..]),

@@ -2,72 +2,81 @@
 //!
 //! It is Pingora's own stream without what we do not need: reads go straight into the session's buffer, and small
 //! writes are gathered, so that a head and a short body leave in one packet. It carries who is at the other end and
-//! which listener took it, once per connection rather than once per request.
+//! since when it is idle, once per connection rather than once per request.
 
-use std::any::Any;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
+use http::HeaderValue;
 use pingora::http::ResponseHeader;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
-    UniqueIDType,
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, SocketDigest, Ssl, TimingDigest, UniqueID, UniqueIDType,
 };
 use pingora::proxy::Session;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+
+use super::idle::{Idle, Sweeper};
 
 /// Writes are gathered up to this many bytes.
 const GATHER_BYTES: usize = 4096;
 
-/// Who is at the other end of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Who is at the other end of a connection, and what is known of the connection.
+#[derive(Debug)]
 pub struct Peer {
     /// Its address.
     pub address: IpAddr,
-    /// The listener that took the connection.
-    pub listener: SocketAddr,
+    /// Its address as a header value.
+    pub text: HeaderValue,
+    /// Since when the connection is without a request.
+    pub idle: Arc<Idle>,
 }
 
 impl Peer {
+    fn new(address: IpAddr) -> Peer {
+        let text = HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
+        Peer { address, text, idle: Arc::default() }
+    }
+
     /// The peer of a session; the unspecified address where the connection is none of ours.
-    pub fn of(session: &Session) -> Peer {
+    pub fn of(session: &Session) -> &Peer {
+        static UNKNOWN: LazyLock<Peer> = LazyLock::new(|| Peer::new(Ipv4Addr::UNSPECIFIED.into()));
         let carried = session.as_ref().digest().and_then(|digest| digest.proxy_digest.as_ref()?.user_data.as_ref());
-        let unknown = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        carried
-            .and_then(|data| data.downcast_ref::<Peer>().copied())
-            .unwrap_or(Peer { address: unknown, listener: SocketAddr::new(unknown, 0) })
+        carried.and_then(|data| data.downcast_ref::<Peer>()).unwrap_or_else(|| &UNKNOWN)
     }
 }
 
 /// A client's TCP connection.
 pub struct Connection {
-    stream: TcpStream,
+    stream: Arc<TcpStream>,
     gathered: Vec<u8>,
     socket: Arc<SocketDigest>,
     peer: Arc<ProxyDigest>,
 }
 
 impl Connection {
-    /// Wraps an accepted connection.
-    pub fn new(stream: TcpStream, from: SocketAddr, listener: SocketAddr) -> pingora::Result<Connection> {
+    /// Wraps an accepted connection, which `idle` closes when it is silent for too long.
+    pub fn new(stream: TcpStream, from: SocketAddr, idle: &Sweeper) -> pingora::Result<Connection> {
+        let stream = Arc::new(stream);
         let socket = SocketDigest::from_raw_fd(stream.as_raw_fd());
         let _ = socket.peer_addr.set(Some(pingora::protocols::l4::socket::SocketAddr::Inet(from)));
-        let peer: Box<dyn Any + Send + Sync> = Box::new(Peer { address: from.ip().to_canonical(), listener });
+        let peer = Peer::new(from.ip().to_canonical());
+        idle.follow(&stream, &peer.idle);
         // The digest is made for HTTP proxies, whose answer it holds; ours only carries `peer`.
         let response = Box::new(ResponseHeader::build(200, Some(0))?);
         Ok(Connection {
             stream,
             gathered: Vec::new(),
             socket: Arc::new(socket),
-            peer: Arc::new(ProxyDigest::new(response, Some(peer))),
+            peer: Arc::new(ProxyDigest::new(response, Some(Box::new(peer)))),
         })
     }
 
@@ -78,7 +87,7 @@ impl Connection {
             if written == self.gathered.len() {
                 break Poll::Ready(Ok(()));
             }
-            match Pin::new(&mut self.stream).poll_write(cx, &self.gathered[written..]) {
+            match poll_write(&self.stream, cx, &self.gathered[written..]) {
                 Poll::Ready(Ok(0)) => break Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(n)) => written += n,
                 Poll::Ready(Err(e)) => break Poll::Ready(Err(e)),
@@ -91,8 +100,14 @@ impl Connection {
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.stream.poll_read_ready(cx))?;
+            match self.stream.try_read_buf(buf) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                read => return Poll::Ready(read.map(|_| ())),
+            }
+        }
     }
 }
 
@@ -102,7 +117,7 @@ impl AsyncWrite for Connection {
             ready!(self.poll_gathered(cx))?;
         }
         if buf.len() > GATHER_BYTES {
-            return Pin::new(&mut self.stream).poll_write(cx, buf);
+            return poll_write(&self.stream, cx, buf);
         }
         self.gathered.extend_from_slice(buf);
         Poll::Ready(Ok(buf.len()))
@@ -114,12 +129,22 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_gathered(cx))?;
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        Poll::Ready(SockRef::from(&*self.stream).shutdown(Shutdown::Write))
+    }
+}
+
+fn poll_write(stream: &TcpStream, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(stream.poll_write_ready(cx))?;
+        match stream.try_write(buf) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            written => return Poll::Ready(written),
+        }
     }
 }
 
 #[async_trait]
-impl Shutdown for Connection {
+impl pingora::protocols::Shutdown for Connection {
     async fn shutdown(&mut self) {
         // The other end may be gone already.
         let _ = AsyncWriteExt::shutdown(self).await;

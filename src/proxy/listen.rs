@@ -2,8 +2,8 @@
 //!
 //! We accept ourselves instead of through Pingora's `Server`: all listeners then share one proxy and one pool of
 //! upstream connections, a shutdown can wait for exactly what is in flight, and sockets can later be handed over. The
-//! loop over a connection's requests is the one of Pingora's `ServerApp`, with the idle timeout of our listener from
-//! the first request on, and with pipelining on: without it a pipelined request would abort the one before it.
+//! loop over a connection's requests is the one of Pingora's `ServerApp`, with the idle timeout of our listener (`idle`)
+//! and with pipelining on: without it a pipelined request would abort the one before it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,11 +18,15 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::Gateway;
 use super::connection::Connection;
+use super::idle::Sweeper;
 use crate::telemetry::shard::Gauge;
 
 const BACKLOG: u32 = 4096;
 /// Pause when accepting fails, as it does while no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Pingora's word for a connection that it does not close by itself; `idle` does.
+const FOR_EVER: u64 = 0;
 
 /// Opens a listening socket. Needs a Tokio runtime around it.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -42,8 +46,8 @@ pub struct Acceptor {
     pub proxy: Arc<HttpProxy<Gateway>>,
     /// Connections open now.
     pub open: Arc<Gauge>,
-    /// How long a new connection may be without a request.
-    pub idle_timeout: Box<dyn Fn() -> Duration + Send + Sync>,
+    /// Closes silent connections.
+    pub idle: Arc<Sweeper>,
     /// Turns true when the process drains.
     pub shutdown: ShutdownWatch,
 }
@@ -69,25 +73,19 @@ impl Acceptor {
 
     fn serve(&self, stream: TcpStream, from: SocketAddr) {
         let _ = stream.set_nodelay(true);
-        let Ok(connection) = Connection::new(stream, from, self.address) else { return };
+        let Ok(connection) = Connection::new(stream, from, &self.idle) else { return };
         let open = Open::new(&self.open);
-        let idle_seconds = (self.idle_timeout)().as_secs();
         let (proxy, shutdown) = (self.proxy.clone(), self.shutdown.clone());
         tokio::spawn(async move {
             let _open = open;
-            requests(&proxy, connection, idle_seconds, &shutdown).await;
+            requests(&proxy, connection, &shutdown).await;
         });
     }
 }
 
-async fn requests(
-    proxy: &Arc<HttpProxy<Gateway>>,
-    connection: Connection,
-    idle_seconds: u64,
-    shutdown: &ShutdownWatch,
-) {
+async fn requests(proxy: &Arc<HttpProxy<Gateway>>, connection: Connection, shutdown: &ShutdownWatch) {
     let mut session = ServerSession::new_http1(Box::new(connection));
-    session.set_keepalive(Some(idle_seconds));
+    session.set_keepalive(Some(FOR_EVER));
     session.set_pipelining_enabled(true);
     let mut kept = proxy.process_new_http(session, shutdown).await;
     while let Some((stream, settings)) = kept.map(|kept| kept.consume()) {

@@ -7,6 +7,7 @@ use http::header::USER_AGENT;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorSource};
 
+use super::connection::Peer;
 use super::ctx::Ctx;
 use super::{Gateway, identify};
 use crate::clock;
@@ -14,6 +15,7 @@ use crate::config::snapshot::Server;
 use crate::pool::{Ejection, Lease};
 use crate::telemetry::line::Line;
 use crate::telemetry::series::{Arm, Outcome};
+use crate::units::Nanos;
 
 /// Status booked for a client that left before its answer began.
 const CLIENT_LEFT: u16 = 499;
@@ -22,6 +24,7 @@ const CLIENT_LEFT: u16 = 499;
 pub fn finished(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &mut Ctx) {
     let now = clock::now();
     let duration = now.since(ctx.started);
+    Peer::of(session).idle.since(now);
     let status = status(session, e, ctx);
     if let Some(lease) = ctx.tries.lease.take() {
         let left = e.is_some_and(|e| *e.esource() == ErrorSource::Downstream);
@@ -43,7 +46,7 @@ pub fn finished(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &m
     }
     let sample = ctx.snapshot.config.log.sample.fraction();
     if gateway.access_log.is_on() && (status >= 500 || sample >= 1.0 || fastrand::f64() < sample) {
-        log(gateway, session, e, ctx, status, duration);
+        log(gateway, session, e, ctx, (status, now));
     }
 }
 
@@ -57,7 +60,7 @@ fn status(session: &Session, e: Option<&Error>, ctx: &Ctx) -> u16 {
     }
 }
 
-fn log(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &Ctx, status: u16, duration: std::time::Duration) {
+fn log(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &Ctx, (status, now): (u16, Nanos)) {
     let head = session.req_header();
     let error = match (ctx.rejected, ctx.tries.failure, e) {
         (_, Some(failure), Some(_)) => failure.label(),
@@ -68,7 +71,7 @@ fn log(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &Ctx, statu
     };
     let path = head.raw_path();
     gateway.access_log.log(&Line {
-        wall_ms: clock::wall_ms(),
+        wall_ms: clock::wall_ms_at(now),
         request_id: ctx.request_id.as_bytes(),
         client: ctx.client,
         method: head.method.as_str(),
@@ -76,7 +79,7 @@ fn log(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &Ctx, statu
         path: path.split(|b| *b == b'?').next().unwrap_or_default(),
         status,
         bytes: session.body_bytes_sent() as u64,
-        duration,
+        duration: now.since(ctx.started),
         upstream: ctx.tries.head_after,
         route: ctx.route.map_or("", |route| &ctx.snapshot.route(route).0.name),
         arm: "",

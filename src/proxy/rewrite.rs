@@ -1,31 +1,59 @@
 //! What a request and its answer look like on the other side: headers, host and path.
 //!
 //! Towards the server, in this order: the client's own forwarding headers are replaced (untrusted peer) or continued
-//! (trusted one), the request id is set, then the route's `remove` and `set` apply, so an operator has the last word.
+//! (trusted one) and the request id is set, once; then, at each attempt, the route's `remove` and `set` apply, so an
+//! operator has the last word.
 //! The path is forwarded as it was routed (normalised), with the route's prefixes; the query is never touched.
 
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use http::header::{FORWARDED, HOST, HeaderName};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
-use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
+use pingora::{InvalidHTTPHeader, OrErr, Result};
 
+use super::connection::Peer;
 use super::ctx::Ctx;
-use super::identify::{self, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
+use super::identify::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use super::reject::X_REQUEST_ID;
 use crate::config::model::{Route, Scheme};
 
+/// Headers that `identified` adds.
+const ADDED: usize = 5;
 /// The application's name towards the server; only the gateway may say it.
 const X_TOLLGATE_APP: HeaderName = HeaderName::from_static("x-tollgate-app");
 
-/// Rewrites a request on its way to the server.
-pub fn request(session: &Session, head: &mut RequestHeader, ctx: &Ctx, peer: IpAddr) -> Result<()> {
+/// Puts in what every server gets, once per request: who asks, how and for what host, and the request's id.
+///
+/// Pingora keeps a second map for the case of header names, and a name put in there costs more than all the rest here.
+/// So the head leaves that map: names that HTTP/1.1 peers usually see capitalised still are, others are lower case, as
+/// HTTP/2 makes all of them.
+pub fn identified(session: &mut Session, ctx: &Ctx) -> Result<()> {
+    let peer = Peer::of(session);
+    let (address, text) = (peer.address, peer.text.clone());
+    let head = session.req_header_mut();
+    let odd = (!head.raw_path_is_utf8()).then(|| head.raw_path().to_vec());
+    let mut parts: Parts = std::mem::replace(head, empty()).into();
+    parts.headers.reserve(ADDED);
+    if let Some(authority) = parts.uri.authority() {
+        let host = HeaderValue::from_str(authority.as_str()).or_err(InvalidHTTPHeader, "an absolute target")?;
+        parts.headers.insert(HOST, host);
+    }
+    forwarding(&mut parts.headers, ctx, address, text)?;
+    parts.headers.insert(X_REQUEST_ID, ctx.request_id.clone());
+    *head = RequestHeader::from(parts);
+    odd.map_or(Ok(()), |target| head.set_raw_path(&target))
+}
+
+/// Applies the route's rules to an attempt: path and headers.
+pub fn request(session: &Session, head: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
     let Some(route) = ctx.route.map(|route| ctx.snapshot.route(route).0) else { return Ok(()) };
-    forwarding(session, head, ctx, peer)?;
-    head.insert_header(X_REQUEST_ID, ctx.request_id.clone())?;
-    target(session, head, ctx, route)?;
+    if let Some(target) = target(session, ctx, route) {
+        head.set_raw_path(&target)?;
+    }
     for name in &route.request_headers.remove {
         head.remove_header(name);
     }
@@ -37,7 +65,7 @@ pub fn request(session: &Session, head: &mut RequestHeader, ctx: &Ctx, peer: IpA
 
 /// Rewrites an answer on its way to the client.
 pub fn response(head: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
-    head.insert_header(X_REQUEST_ID, ctx.request_id.clone())?;
+    head.insert_header("X-Request-Id", ctx.request_id.clone())?;
     let Some(route) = ctx.route.map(|route| ctx.snapshot.route(route).0) else { return Ok(()) };
     for name in &route.response_headers.remove {
         head.remove_header(name);
@@ -48,10 +76,13 @@ pub fn response(head: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-fn forwarding(session: &Session, head: &mut RequestHeader, ctx: &Ctx, peer: IpAddr) -> Result<()> {
-    let sent = &session.req_header().headers;
+fn empty() -> RequestHeader {
+    RequestHeader::from(http::Request::new(()).into_parts().0)
+}
+
+fn forwarding(headers: &mut HeaderMap, ctx: &Ctx, peer: IpAddr, text: HeaderValue) -> Result<()> {
     let (mut forwarded, mut foreign) = (false, false);
-    for name in sent.keys() {
+    for name in headers.keys() {
         let name = name.as_str().as_bytes();
         foreign |= name.starts_with(b"x-forwarded-") || name == b"x-tollgate-app";
         forwarded |= name == b"forwarded";
@@ -61,35 +92,32 @@ fn forwarding(session: &Session, head: &mut RequestHeader, ctx: &Ctx, peer: IpAd
         Scheme::Https => "https",
     };
     if foreign {
-        head.remove_header(&X_TOLLGATE_APP);
-        if !ctx.peer_trusted {
-            let names = sent.keys().filter(|name| name.as_str().starts_with("x-forwarded-"));
-            names.for_each(|name| drop(head.remove_header(name)));
-        }
+        headers.remove(&X_TOLLGATE_APP);
     }
-    let chain = if foreign && ctx.peer_trusted { joined(sent, &X_FORWARDED_FOR) } else { vec![] };
-    head.insert_header(X_FORWARDED_FOR, appended(chain, &address(peer))?)?;
-    if !(foreign && ctx.peer_trusted && head.headers.contains_key(X_FORWARDED_PROTO)) {
-        head.insert_header(X_FORWARDED_PROTO, HeaderValue::from_static(scheme))?;
+    let trusted = foreign && ctx.peer_trusted;
+    if foreign && !trusted {
+        let names = headers.keys().filter(|name| name.as_str().starts_with("x-forwarded-")).cloned();
+        names.collect::<Vec<_>>().iter().for_each(|name| drop(headers.remove(name)));
     }
-    if !(foreign && ctx.peer_trusted && head.headers.contains_key(X_FORWARDED_HOST))
-        && let Some(host) = sent.get(HOST)
+    let chain = if trusted { appended(joined(headers, &X_FORWARDED_FOR), text.as_bytes())? } else { text };
+    headers.insert(X_FORWARDED_FOR, chain);
+    if !(trusted && headers.contains_key(X_FORWARDED_PROTO)) {
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
+    }
+    if !(trusted && headers.contains_key(X_FORWARDED_HOST))
+        && let Some(host) = headers.get(HOST).cloned()
     {
-        head.insert_header(X_FORWARDED_HOST, host.clone())?;
+        headers.insert(X_FORWARDED_HOST, host);
     }
     if forwarded {
-        let chain = if ctx.peer_trusted { joined(sent, &FORWARDED) } else { vec![] };
-        let element = match peer.to_canonical() {
+        let chain = if ctx.peer_trusted { joined(headers, &FORWARDED) } else { vec![] };
+        let element = match peer {
             IpAddr::V4(v4) => format!("for={v4};proto={scheme}"),
             IpAddr::V6(v6) => format!("for=\"[{v6}]\";proto={scheme}"),
         };
-        head.insert_header(FORWARDED, appended(chain, &element)?)?;
+        headers.insert(FORWARDED, appended(chain, element.as_bytes())?);
     }
     Ok(())
-}
-
-fn address(peer: IpAddr) -> String {
-    peer.to_canonical().to_string()
 }
 
 /// All values of a header, as one list.
@@ -97,25 +125,20 @@ fn joined(headers: &HeaderMap, name: &HeaderName) -> Vec<u8> {
     headers.get_all(name).iter().map(|value| value.as_bytes()).collect::<Vec<_>>().join(&b", "[..])
 }
 
-fn appended(mut list: Vec<u8>, element: &str) -> Result<HeaderValue> {
+fn appended(mut list: Vec<u8>, element: &[u8]) -> Result<HeaderValue> {
     if !list.is_empty() {
         list.extend_from_slice(b", ");
     }
-    list.extend_from_slice(element.as_bytes());
-    use pingora::OrErr;
-    HeaderValue::from_maybe_shared(bytes::Bytes::from(list)).or_err(pingora::InvalidHTTPHeader, "a forwarding header")
+    list.extend_from_slice(element);
+    HeaderValue::from_maybe_shared(Bytes::from(list)).or_err(InvalidHTTPHeader, "a forwarding header")
 }
 
-/// Sets the target where it differs from the one sent.
-fn target(session: &Session, head: &mut RequestHeader, ctx: &Ctx, route: &Route) -> Result<()> {
+/// The target for the server, where it differs from the one sent.
+fn target(session: &Session, ctx: &Ctx, route: &Route) -> Option<Vec<u8>> {
     let sent = session.req_header();
     let absolute = sent.uri.authority().is_some();
-    if absolute {
-        let authority = identify::authority(&sent.uri, &sent.headers);
-        head.insert_header(HOST, authority)?;
-    }
     if ctx.path.is_none() && route.strip_prefix.is_none() && route.add_prefix.is_none() && !absolute {
-        return Ok(());
+        return None;
     }
     let path = ctx.path.as_deref().unwrap_or(sent.uri.path());
     let mut target = prefixed(path, route.strip_prefix.as_deref(), route.add_prefix.as_deref());
@@ -123,7 +146,7 @@ fn target(session: &Session, head: &mut RequestHeader, ctx: &Ctx, route: &Route)
         target.push('?');
         target.push_str(query);
     }
-    head.set_raw_path(target.as_bytes())
+    Some(target.into_bytes())
 }
 
 /// `path` without the one prefix (where it has it, at a segment border) and with the other.

@@ -18,6 +18,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::line::Line;
 use super::shard::{Counter, SHARDS, index};
+use crate::clock;
 use crate::config::model::AccessLog as Target;
 
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -66,6 +67,7 @@ impl AccessLog {
             dropped,
             writer: Mutex::new(None),
         });
+        clock::follow_wall();
         let own = log.clone();
         let writer = std::thread::Builder::new().name("access-log".into()).spawn(move || own.write_all())?;
         *log.writer.lock() = Some(writer);
@@ -126,6 +128,7 @@ impl AccessLog {
     fn write_all(&self) {
         let mut out = Out::Off;
         loop {
+            clock::follow_wall();
             let (full, target, stop) = {
                 let mut queue = self.queue.lock();
                 if queue.full.is_empty() && queue.target.is_none() && !queue.stop {

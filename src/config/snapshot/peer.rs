@@ -8,15 +8,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pingora::protocols::ALPN;
 use pingora::protocols::tls::CaType;
+use pingora::protocols::{ALPN, TcpKeepalive};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::utils::tls::{WrappedX509, parse_x509};
 
 use crate::config::model::{Upstream, UpstreamTls};
 
-/// How long an idle connection to a server is kept.
-const IDLE: Duration = Duration::from_secs(60);
+/// Keep-alive of connections to servers, by the kernel: a server that vanished without a word is noticed after about a
+/// minute and a half, and a firewall between does not forget the connection. A server that closes an idle connection is
+/// noticed at once. An idle timeout of ours would cost a timer a request and tell nothing more.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_PROBES: usize = 3;
 /// Requests that share one HTTP/2 connection to a server.
 const STREAMS: usize = 100;
 
@@ -30,7 +34,12 @@ pub fn template(upstream: &Upstream) -> HttpPeer {
     options.total_connection_timeout = upstream.timeout.connect;
     options.read_timeout = upstream.timeout.read;
     options.write_timeout = upstream.timeout.write;
-    options.idle_timeout = Some(IDLE);
+    options.tcp_keepalive = Some(TcpKeepalive {
+        idle: KEEPALIVE_IDLE,
+        interval: KEEPALIVE_INTERVAL,
+        count: KEEPALIVE_PROBES,
+        user_timeout: Duration::ZERO,
+    });
     if upstream.http2 {
         options.alpn = ALPN::H2;
         // `first_byte` and `total` end an attempt by shutting its socket down, so it must not share one.
