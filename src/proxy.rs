@@ -111,7 +111,7 @@ impl ProxyHttp for Gateway {
             });
             return Error::e_explain(ErrorType::HTTPStatus(503), none.to_string());
         }
-        forward::peer(ctx, left)
+        forward::peer(session, ctx, left)
     }
 
     async fn connected_to_upstream(

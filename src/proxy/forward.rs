@@ -26,9 +26,13 @@ use crate::telemetry::series::{Outcome, RetryReason};
 const FREE_MAX: u32 = 4;
 
 /// How to connect to the server that was picked; `left` is what remains of `total`.
-pub fn peer(ctx: &Ctx, left: Option<Duration>) -> Result<Box<HttpPeer>> {
+pub fn peer(session: &mut Session, ctx: &Ctx, left: Option<Duration>) -> Result<Box<HttpPeer>> {
     let lease = ctx.tries.lease.as_ref().ok_or_else(|| Error::new(ErrorType::InternalError))?;
     let mut peer = Box::new(lease.attached.peer.clone());
+    if session.as_mut().is_body_empty() {
+        // A head alone fits any socket's buffer: Pingora need not read the clock for it.
+        peer.options.write_timeout = None;
+    }
     if let Some(left) = left {
         let connect = peer.options.total_connection_timeout.map_or(left, |connect| connect.min(left));
         peer.options.connection_timeout = Some(connect);

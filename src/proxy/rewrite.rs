@@ -21,7 +21,7 @@ use super::identify::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use super::reject::X_REQUEST_ID;
 use crate::config::model::{Route, Scheme};
 
-/// Headers that `identified` adds.
+/// Headers that we and Pingora add.
 const ADDED: usize = 5;
 /// The application's name towards the server; only the gateway may say it.
 const X_TOLLGATE_APP: HeaderName = HeaderName::from_static("x-tollgate-app");
@@ -63,17 +63,24 @@ pub fn request(session: &Session, head: &mut RequestHeader, ctx: &Ctx) -> Result
     Ok(())
 }
 
-/// Rewrites an answer on its way to the client.
+/// Rewrites an answer on its way to the client. It leaves the map of header cases too, for the same reason.
 pub fn response(head: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
-    head.insert_header("X-Request-Id", ctx.request_id.clone())?;
-    let Some(route) = ctx.route.map(|route| ctx.snapshot.route(route).0) else { return Ok(()) };
-    for name in &route.response_headers.remove {
-        head.remove_header(name);
+    let canonical = head.status.canonical_reason();
+    let odd = head.get_reason_phrase().filter(|reason| Some(*reason) != canonical).map(str::to_owned);
+    let none = ResponseHeader::from(http::Response::new(()).into_parts().0);
+    let mut parts: http::response::Parts = std::mem::replace(head, none).into();
+    parts.headers.reserve(ADDED);
+    parts.headers.insert(X_REQUEST_ID, ctx.request_id.clone());
+    if let Some(route) = ctx.route.map(|route| ctx.snapshot.route(route).0) {
+        for name in &route.response_headers.remove {
+            parts.headers.remove(name);
+        }
+        for (name, value) in &route.response_headers.set {
+            parts.headers.insert(name.clone(), value.clone());
+        }
     }
-    for (name, value) in &route.response_headers.set {
-        head.insert_header(name.clone(), value.clone())?;
-    }
-    Ok(())
+    *head = ResponseHeader::from(parts);
+    odd.map_or(Ok(()), |reason| head.set_reason_phrase(Some(&reason)))
 }
 
 fn empty() -> RequestHeader {
