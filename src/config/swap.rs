@@ -27,6 +27,9 @@ use crate::telemetry::Registry;
 use crate::telemetry::registry::Reload;
 use crate::units::Revision;
 
+/// Building yields to serving, but must not starve: beside a worker that takes its whole core this is a quarter of it.
+/// At 19 it would be a seventieth, and a push would wait for seconds.
+const NICE: i32 = 5;
 /// How often snapshots that nobody holds any more are taken apart.
 const SWEEP: Duration = Duration::from_millis(500);
 
@@ -153,8 +156,8 @@ impl Swapper {
     }
 
     fn run(mut self, orders: &Receiver<Command>, status: &Mutex<Status>) {
-        // Building must not compete with serving. Linux keeps this value per thread.
-        let _ = rustix::process::setpriority_process(None, 19);
+        // Linux keeps this value per thread.
+        let _ = rustix::process::setpriority_process(None, NICE);
         loop {
             self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
             let Command { order, by, reply } = match orders.recv_timeout(SWEEP) {
