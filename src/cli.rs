@@ -5,6 +5,7 @@
 
 pub mod check;
 pub mod config;
+pub mod demo;
 pub mod diff;
 pub mod explain;
 pub mod run;
@@ -56,6 +57,12 @@ enum Command {
         #[command(flatten)]
         target: config::Target,
     },
+    /// Starts backends, a gateway and a load, and tells what happens as backends die and configurations change.
+    #[command(disable_help_subcommand = true)]
+    Demo {
+        #[command(subcommand)]
+        part: Option<demo::Part>,
+    },
 }
 
 /// Which configuration.
@@ -83,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::Diff { old, new } => diff::diff(&old, &new, json),
         Command::Schema => schema::schema(),
         Command::Config { command, target } => config::run(&command, &target, json),
+        Command::Demo { part } => demo::run(part.as_ref(), json),
     }
 }
 

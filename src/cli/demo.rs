@@ -1,0 +1,105 @@
+//! `tollgate demo`: backends, load, a death, pushes and a way back, told as they happen.
+//!
+//! It starts real processes of this very binary: three backends, and a gateway with `tollgate run`. What it says is
+//! counted by its own client, never assumed, and every promise that did not hold is named at the end: exit code 0
+//! stands for all of them. Latencies are shown and never judged, since a busy machine is no fault of the gateway.
+//! Nothing outlives it: processes and the temporary folder belong to guards, for Ctrl-C and failures too, and every
+//! wait has a deadline. Everything stays on the loopback address. Releases and payments are not part of it yet.
+
+mod admin;
+mod backend;
+mod book;
+mod client;
+mod conf;
+mod load;
+mod stage;
+mod story;
+mod tell;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
+
+use tell::Tell;
+
+/// The processes that a demo starts.
+#[derive(Subcommand)]
+pub enum Part {
+    /// A small backend.
+    #[command(hide = true)]
+    Backend {
+        /// What it calls itself.
+        name: String,
+        /// Where it listens.
+        address: SocketAddr,
+    },
+    /// `tollgate run`, which ends when the demo does.
+    #[command(hide = true)]
+    Gateway {
+        /// Its configuration.
+        conf: PathBuf,
+    },
+}
+
+/// Runs the demo, or one of its parts; 0 where every promise held.
+pub fn run(part: Option<&Part>, json: bool) -> ExitCode {
+    match part {
+        Some(Part::Backend { name, address }) => backend::serve(name, *address),
+        Some(Part::Gateway { conf }) => stage::become_gateway(conf),
+        None => demo(json),
+    }
+}
+
+fn demo(json: bool) -> ExitCode {
+    let runtime = match Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => return super::fail(false, format!("demo: a runtime cannot be started: {e}")),
+    };
+    let tell = Tell::new(json);
+    // On this thread: processes that are started end with the thread that started them.
+    let told = runtime.block_on(async {
+        let interrupted = interrupted();
+        tokio::select! {
+            biased;
+            signal = interrupted => Err(format!("{signal}: everything that was started is stopped and removed")),
+            told = story::tell(&tell) => told,
+        }
+    });
+    runtime.shutdown_background();
+    match told {
+        Ok(outcome) => outcome.conclude(&tell),
+        Err(message) => {
+            if json {
+                super::print(serde_json::json!({ "ok": false, "error": message }));
+            }
+            super::fail(false, format!("demo: {message}"))
+        }
+    }
+}
+
+/// Ends when somebody wants the demo to end, and says how.
+fn interrupted() -> impl Future<Output = &'static str> {
+    // Listening starts now, not with the first poll: there is no moment in which a signal ends the process unguarded.
+    let listen = |kind| signal(kind).ok();
+    let (mut int, mut term, mut hup) =
+        (listen(SignalKind::interrupt()), listen(SignalKind::terminate()), listen(SignalKind::hangup()));
+    async move {
+        tokio::select! {
+            Some(()) = heard(&mut int) => "interrupted",
+            Some(()) = heard(&mut term) => "told to end",
+            Some(()) = heard(&mut hup) => "the terminal is gone",
+        }
+    }
+}
+
+async fn heard(signal: &mut Option<tokio::signal::unix::Signal>) -> Option<()> {
+    match signal {
+        Some(signal) => signal.recv().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,94 @@
+//! What the gateway says of itself, asked at its admin address.
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+
+use super::client;
+
+/// A gateway's admin listener.
+#[derive(Clone, Copy)]
+pub struct Admin(pub SocketAddr);
+
+impl Admin {
+    /// Whether it serves.
+    pub async fn is_ready(self) -> bool {
+        client::once(self.0, "GET", "/readyz").await.is_ok_and(|answer| answer.status.is_success())
+    }
+
+    /// `GET /api/v1/config`
+    pub async fn config(self) -> Result<Value, String> {
+        self.json("/api/v1/config").await
+    }
+
+    /// The number of the revision that is served.
+    pub async fn revision(self) -> Result<u64, String> {
+        self.config().await?["revision"].as_u64().ok_or_else(|| "/api/v1/config names no revision".to_owned())
+    }
+
+    /// What `GET /api/v1/upstreams` says of a server of the one upstream.
+    pub async fn server(self, address: SocketAddr) -> Result<Value, String> {
+        let upstreams = self.json("/api/v1/upstreams").await?;
+        let servers = upstreams[0]["servers"].as_array().into_iter().flatten();
+        let found = servers.into_iter().find(|server| server["server"] == address.to_string());
+        found.cloned().ok_or_else(|| format!("/api/v1/upstreams does not name {address}"))
+    }
+
+    /// `GET /metrics`
+    pub async fn metrics(self) -> Result<Metrics, String> {
+        let answer = client::once(self.0, "GET", "/metrics").await?;
+        if !answer.status.is_success() {
+            return Err(format!("/metrics answered {}", answer.status));
+        }
+        Ok(Metrics(answer.body))
+    }
+
+    async fn json(self, path: &str) -> Result<Value, String> {
+        let answer = client::once(self.0, "GET", path).await?;
+        let parsed = serde_json::from_str(&answer.body).ok().filter(|_| answer.status.is_success());
+        parsed.ok_or_else(|| format!("{path} answered {}: {}", answer.status, answer.body))
+    }
+}
+
+/// Whether a server, as the API tells of it, gets requests.
+pub fn is_in(server: &Value) -> bool {
+    server["healthy"] == true && server["ejected_until"].is_null()
+}
+
+/// Prometheus text.
+pub struct Metrics(String);
+
+impl Metrics {
+    /// The lines of a metric whose labels hold all of these.
+    pub fn lines<'a>(&'a self, name: &'a str, labels: &'a [&str]) -> impl Iterator<Item = &'a str> {
+        self.0.lines().filter(move |line| {
+            let rest = line.strip_prefix(name).filter(|rest| rest.starts_with(['{', ' ']));
+            rest.is_some_and(|rest| labels.iter().all(|label| rest.contains(label)))
+        })
+    }
+
+    /// Their sum.
+    pub fn sum(&self, name: &str, labels: &[&str]) -> u64 {
+        let values = self.lines(name, labels).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        values.sum::<f64>() as u64
+    }
+
+    /// Retries of all kinds.
+    pub fn retries(&self) -> u64 {
+        self.sum("tollgate_retries_total", &[])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_summed_by_name_and_label() {
+        let text =
+            "# HELP a_total x\na_total{u=\"s\",r=\"reset\"} 2\na_total{u=\"s\",r=\"status\"} 3\na_total_x 9\nb 1\n";
+        let metrics = Metrics(text.to_owned());
+        assert_eq!((metrics.sum("a_total", &[]), metrics.sum("a_total", &["r=\"status\""])), (5, 3));
+        assert_eq!((metrics.sum("b", &[]), metrics.sum("c", &[])), (1, 0));
+    }
+}

@@ -1,0 +1,194 @@
+//! What the load counts, a phase of the story at a time.
+//!
+//! A request belongs to the phase it was sent in, whenever its answer comes, so that a phase's numbers add up: sent is
+//! answered plus failed once nothing of it is in flight. `closed` counts connections that were closed without the
+//! gateway having said so in an answer.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde::Serialize;
+
+/// Examples of failures that are kept for each phase.
+const EXAMPLES: usize = 3;
+
+/// The counts of all phases.
+#[derive(Default)]
+pub struct Book {
+    phases: Mutex<Vec<Phase>>,
+}
+
+#[derive(Default)]
+struct Phase {
+    name: &'static str,
+    sent: u64,
+    answered: u64,
+    failed: u64,
+    closed: u64,
+    latencies_us: Vec<u32>,
+    by_backend: BTreeMap<String, u64>,
+    examples: Vec<String>,
+}
+
+/// Which phase a request was sent in.
+#[derive(Clone, Copy)]
+pub struct Ticket(usize);
+
+/// The counts of a phase.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Counts {
+    /// Its name.
+    pub phase: &'static str,
+    /// Requests sent.
+    pub sent: u64,
+    /// Answered rightly: 2xx, by a backend, to this very request.
+    pub answered: u64,
+    /// All others.
+    pub failed: u64,
+    /// Connections closed without a word.
+    pub closed: u64,
+    /// Half of the answers were quicker.
+    pub p50_ms: f64,
+    /// 99 of 100 answers were quicker.
+    pub p99_ms: f64,
+    /// Answers by backend.
+    pub by_backend: BTreeMap<String, u64>,
+    /// What failures looked like.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub examples: Vec<String>,
+}
+
+impl Book {
+    /// Begins a phase; requests from now on are its own.
+    pub fn begin(&self, name: &'static str) -> Ticket {
+        let mut phases = self.phases.lock();
+        phases.push(Phase { name, ..Phase::default() });
+        Ticket(phases.len() - 1)
+    }
+
+    /// A request is about to be sent.
+    pub fn sent(&self) -> Ticket {
+        let mut phases = self.phases.lock();
+        if phases.is_empty() {
+            phases.push(Phase::default());
+        }
+        let last = phases.len() - 1;
+        phases[last].sent += 1;
+        Ticket(last)
+    }
+
+    /// A backend answered it.
+    pub fn answered(&self, Ticket(phase): Ticket, backend: &str, after: Duration) {
+        let phase = &mut self.phases.lock()[phase];
+        phase.answered += 1;
+        phase.latencies_us.push(u32::try_from(after.as_micros()).unwrap_or(u32::MAX));
+        match phase.by_backend.get_mut(backend) {
+            Some(count) => *count += 1,
+            None => drop(phase.by_backend.insert(backend.to_owned(), 1)),
+        }
+    }
+
+    /// It was not answered, or wrongly.
+    pub fn failed(&self, Ticket(phase): Ticket, why: String) {
+        let phase = &mut self.phases.lock()[phase];
+        phase.failed += 1;
+        if phase.examples.len() < EXAMPLES {
+            phase.examples.push(why);
+        }
+    }
+
+    /// An idle connection was closed without a word.
+    pub fn closed(&self) {
+        if let Some(phase) = self.phases.lock().last_mut() {
+            phase.closed += 1;
+        }
+    }
+
+    /// Requests in flight.
+    pub fn in_flight(&self) -> u64 {
+        self.phases.lock().iter().map(Phase::in_flight).sum()
+    }
+
+    /// Whether nothing of a phase is in flight.
+    pub fn is_settled(&self, Ticket(phase): Ticket) -> bool {
+        self.phases.lock()[phase].in_flight() == 0
+    }
+
+    /// The counts of a phase so far.
+    pub fn counts(&self, Ticket(phase): Ticket) -> Counts {
+        self.phases.lock()[phase].counts()
+    }
+
+    /// The counts of all phases so far.
+    pub fn all(&self) -> Vec<Counts> {
+        self.phases.lock().iter().map(Phase::counts).collect()
+    }
+}
+
+impl Phase {
+    fn in_flight(&self) -> u64 {
+        self.sent - self.answered - self.failed
+    }
+
+    fn counts(&self) -> Counts {
+        let mut sorted = self.latencies_us.clone();
+        sorted.sort_unstable();
+        Counts {
+            phase: self.name,
+            sent: self.sent,
+            answered: self.answered,
+            failed: self.failed,
+            closed: self.closed,
+            p50_ms: quantile_ms(&sorted, 50),
+            p99_ms: quantile_ms(&sorted, 99),
+            by_backend: self.by_backend.clone(),
+            examples: self.examples.clone(),
+        }
+    }
+}
+
+impl Counts {
+    /// A backend's part of the answers, in percent.
+    pub fn percent(&self, backend: &str) -> f64 {
+        let count = self.by_backend.get(backend).copied().unwrap_or_default();
+        100.0 * count as f64 / self.answered.max(1) as f64
+    }
+
+    /// What was answered since an earlier look at the same phase.
+    pub fn since(&self, before: &Counts) -> Counts {
+        let earlier = |backend: &String| before.by_backend.get(backend).copied().unwrap_or_default();
+        let by_backend = self.by_backend.iter().map(|(b, n)| (b.clone(), n - earlier(b))).collect();
+        Counts { answered: self.answered - before.answered, by_backend, ..self.clone() }
+    }
+}
+
+fn quantile_ms(sorted_us: &[u32], percent: usize) -> f64 {
+    let place = (sorted_us.len() * percent).div_ceil(100).saturating_sub(1);
+    sorted_us.get(place).map_or(0.0, |us| f64::from(us / 10) / 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_counts_for_the_phase_it_was_sent_in() {
+        let book = Book::default();
+        let first = book.begin("first");
+        let (a, b) = (book.sent(), book.sent());
+        let second = book.begin("second");
+        book.answered(a, "b1", Duration::from_millis(2));
+        assert!(!book.is_settled(first) && book.is_settled(second));
+        book.failed(b, "why".into());
+        let counts = book.counts(first);
+        assert_eq!((counts.sent, counts.answered, counts.failed, counts.p99_ms), (2, 1, 1, 2.0));
+        assert_eq!((counts.percent("b1"), counts.percent("b2"), book.in_flight()), (100.0, 0.0, 0));
+    }
+
+    #[test]
+    fn quantiles_are_the_nearest_rank() {
+        let us: Vec<u32> = (1..=100).map(|ms| ms * 1000).collect();
+        assert_eq!((quantile_ms(&us, 50), quantile_ms(&us, 99), quantile_ms(&[], 50)), (50.0, 99.0, 0.0));
+    }
+}

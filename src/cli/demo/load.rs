@@ -1,0 +1,128 @@
+//! The load: kept connections that ask at an even pace.
+//!
+//! A connection asks again only when it has its answer, so a slow gateway is not buried; a tick that was missed is
+//! skipped. An answer counts only if a backend gave it, to this very request. It sends GET alone: what may not be
+//! repeated (a POST that reached a server which then died) is a client's own decision.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::book::Book;
+use super::client::{Answer, Broken, Connection};
+use crate::clock;
+
+/// Connections.
+pub const CONNECTIONS: u32 = 32;
+/// Requests a second, all connections together.
+pub const RATE: u32 = 2_000;
+const PATHS: [&str; 3] = ["/orders", "/users", "/basket"];
+
+/// A running load; it ends when this is dropped.
+pub struct Load {
+    shared: Arc<Shared>,
+    tasks: JoinSet<()>,
+}
+
+struct Shared {
+    gateway: SocketAddr,
+    book: Arc<Book>,
+    leaving: AtomicBool,
+}
+
+impl Load {
+    /// Starts it.
+    pub fn start(gateway: SocketAddr, book: Arc<Book>) -> Load {
+        let shared = Arc::new(Shared { gateway, book, leaving: AtomicBool::new(false) });
+        let mut tasks = JoinSet::new();
+        for number in 0..CONNECTIONS {
+            tasks.spawn(asks(number, shared.clone()));
+        }
+        Load { shared, tasks }
+    }
+
+    /// No new connections: those that are open go on until the gateway says that they close.
+    pub fn leave(&self) {
+        self.shared.leaving.store(true, Relaxed);
+    }
+
+    /// Waits until every connection is closed; false where that takes too long.
+    pub async fn left(mut self, within: Duration) -> bool {
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        tokio::time::timeout(within, all).await.is_ok()
+    }
+}
+
+async fn asks(number: u32, shared: Arc<Shared>) {
+    let pace = Duration::from_secs(1) * CONNECTIONS / RATE;
+    tokio::time::sleep(pace * number / CONNECTIONS).await;
+    let mut ticks = interval(pace);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    let mut connection = None;
+    for request in 0_u64.. {
+        ticks.tick().await;
+        if connection.as_ref().is_some_and(Connection::is_closed) {
+            shared.book.closed();
+            connection = None;
+        }
+        if connection.is_none() && shared.leaving.load(Relaxed) {
+            return;
+        }
+        connection = ask(connection, request * u64::from(CONNECTIONS) + u64::from(number), &shared).await;
+    }
+}
+
+/// One request; the connection, where it can be used again.
+async fn ask(connection: Option<Connection>, id: u64, shared: &Shared) -> Option<Connection> {
+    let Shared { gateway, book, .. } = shared;
+    let ticket = book.sent();
+    let begun = clock::now();
+    let path = format!("{}/{id}", PATHS[id as usize % PATHS.len()]);
+    let mut kept = connection;
+    loop {
+        let mut connection = match kept.take() {
+            Some(connection) => connection,
+            None => match Connection::open(*gateway).await {
+                Ok(connection) => connection,
+                Err(why) => {
+                    book.failed(ticket, why);
+                    return None;
+                }
+            },
+        };
+        match connection.ask("GET", &path).await {
+            Ok(answer) => {
+                match backend(&answer, id) {
+                    Some(name) => book.answered(ticket, name, clock::now().since(begun)),
+                    None => book.failed(ticket, format!("GET {path}: {} {}", answer.status.as_u16(), answer.body)),
+                }
+                return (!answer.closes).then_some(connection);
+            }
+            Err(Broken::Unsent) if clock::now().since(begun) < super::client::PATIENCE => book.closed(),
+            Err(Broken::Unsent) => {
+                book.failed(ticket, format!("GET {path}: connections close at once"));
+                return None;
+            }
+            Err(Broken::Lost(why)) => {
+                book.failed(ticket, why);
+                return None;
+            }
+        }
+    }
+}
+
+/// Which backend answered, if it was one and the answer belongs to the request.
+fn backend(answer: &Answer, id: u64) -> Option<&str> {
+    let mut words = answer.body.split_whitespace();
+    let (Some("backend"), Some(name), Some("GET"), Some(path)) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
+        return None;
+    };
+    let ours = path.rsplit('/').next() == Some(id.to_string().as_str());
+    (answer.status.is_success() && ours).then_some(name)
+}

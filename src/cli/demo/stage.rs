@@ -1,0 +1,163 @@
+//! What the demo starts and has to take away again: processes, ports, a temporary folder.
+//!
+//! Each belongs to a guard: whatever ends the demo, processes are killed by their own id and waited for, then the
+//! folder goes. A demo that is killed outright can do nothing any more; on Linux its processes end with it even so, the
+//! folder stays. Ports come from the kernel and stay reserved by a socket that does not listen, so a backend that died
+//! finds its port free when it comes back.
+
+use std::fs::{self, File};
+use std::future::Future;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::net::TcpSocket;
+
+/// Between two looks at something that is waited for.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// A folder that is removed with all it holds.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// Makes a new one that nobody else can read.
+    pub fn new() -> Result<Folder, String> {
+        let path = std::env::temp_dir().join(format!("tollgate-demo-{}-{:08x}", std::process::id(), fastrand::u32(..)));
+        let made = fs::DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(|e| {
+            format!("{} cannot be made: {e}; set TMPDIR to a folder that can be written", path.display())
+        })?;
+        Ok(Folder(path))
+    }
+
+    /// A path in it.
+    pub fn at(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Nobody is left to be told.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A child process that is killed and waited for.
+pub struct Process(Child);
+
+impl Process {
+    /// Starts this very program with other arguments; what it says goes where `out` and `err` are.
+    pub fn start(arguments: &[&str], out: Stdio, err: Stdio) -> Result<Process, String> {
+        let own = std::env::current_exe().map_err(|e| format!("the program's own path is not known: {e}"))?;
+        let mut command = Command::new(&own);
+        command.args(arguments).stdin(Stdio::null()).stdout(out).stderr(err).env_remove("TOLLGATE_LOG");
+        // A group of its own: Ctrl-C is for the demo, which then ends its children in order.
+        let child =
+            command.process_group(0).spawn().map_err(|e| format!("{} cannot be started: {e}", own.display()))?;
+        Ok(Process(child))
+    }
+
+    /// Its id.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// `kill -9`, at once.
+    pub fn kill(&mut self) -> Result<(), String> {
+        self.0.kill().and_then(|()| self.0.wait()).map(drop).map_err(|e| format!("process {}: {e}", self.id()))
+    }
+
+    /// SIGTERM: asks it to end.
+    pub fn terminate(&self) -> Result<(), String> {
+        let signalled = kill_process(Pid::from_child(&self.0), Signal::TERM);
+        signalled.map_err(|e| format!("process {}: {e}", self.id()))
+    }
+
+    /// How it ended, if it did.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.0.try_wait().ok().flatten()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // One that has ended already is no error.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Ports of the loopback address that are the demo's own until this is dropped.
+pub struct Ports {
+    _held: Vec<TcpSocket>,
+}
+
+impl Ports {
+    /// Takes as many.
+    pub fn reserve<const N: usize>() -> Result<(Ports, [SocketAddr; N]), String> {
+        let failed = |e: io::Error| format!("no port on 127.0.0.1: {e}");
+        let mut addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); N];
+        let mut sockets = vec![];
+        for address in &mut addresses {
+            let socket = TcpSocket::new_v4().map_err(failed)?;
+            socket.set_reuseaddr(true).map_err(failed)?;
+            socket.bind(*address).map_err(failed)?;
+            *address = socket.local_addr().map_err(failed)?;
+            sockets.push(socket);
+        }
+        Ok((Ports { _held: sockets }, addresses))
+    }
+}
+
+/// Waits until `look` finds what is waited for, at most so long.
+pub async fn until<T>(what: &str, limit: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> Result<T, String> {
+    let found = async {
+        loop {
+            if let Some(found) = look().await {
+                return found;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    within(what, limit, found).await
+}
+
+/// Waits for `found`, at most so long.
+pub async fn within<T>(what: &str, limit: Duration, found: impl Future<Output = T>) -> Result<T, String> {
+    let waited = tokio::time::timeout(limit, found).await;
+    waited.map_err(|_| format!("waited {} s for {what}, in vain", limit.as_secs()))
+}
+
+/// Runs this very program to its end; what it printed, and whether it ended well.
+pub async fn tool(folder: &Folder, arguments: &[&str]) -> Result<(bool, String), String> {
+    let path = folder.at("answer.txt");
+    let failed = |e: io::Error| format!("{}: {e}", path.display());
+    let out = File::create(&path).map_err(failed)?;
+    let err = out.try_clone().map_err(failed)?;
+    let mut process = Process::start(arguments, out.into(), err.into())?;
+    let what = format!("`tollgate {}`", arguments.join(" "));
+    let status = until(&what, Duration::from_secs(15), async || process.ended()).await?;
+    Ok((status.success(), fs::read_to_string(&path).map_err(failed)?))
+}
+
+/// Turns this process into `tollgate run`, which ends when the demo does.
+pub fn become_gateway(conf: &Path) -> ExitCode {
+    end_with_parent();
+    let replaced = match std::env::current_exe() {
+        Ok(own) => Command::new(own).args(["run", "-c"]).arg(conf).exec(),
+        Err(e) => e,
+    };
+    crate::cli::fail(false, format!("demo: the gateway cannot be started: {replaced}"))
+}
+
+/// Asks the kernel to end this process when its parent ends, where the kernel can.
+pub fn end_with_parent() {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+}

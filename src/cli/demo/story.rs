@@ -1,0 +1,240 @@
+//! The story: its acts in their order, the promises made in them, and how it ends.
+//!
+//! A promise is something the load or the gateway's own API can show. One that breaks does not end the story, so that
+//! one run shows all that is wrong; only what leaves nothing to go on with (a wait that was in vain) does.
+
+mod death;
+mod push;
+mod start;
+mod stop;
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::json;
+
+use super::admin::Admin;
+use super::book::{Book, Counts, Ticket};
+use super::client::{self, Broken, Connection, PATIENCE};
+use super::conf::{BACKENDS, Conf};
+use super::load::Load;
+use super::stage::{Folder, Ports, Process, until};
+use super::tell::Tell;
+use crate::clock;
+use crate::units::Nanos;
+
+/// The longest that anything but a request is waited for.
+const LIMIT: Duration = Duration::from_secs(15);
+/// Lines of the gateway's log that are shown where a promise broke.
+const LOG_TAIL: usize = 15;
+
+/// Something that was promised.
+#[derive(Serialize)]
+struct Promise {
+    promise: String,
+    kept: bool,
+}
+
+/// What stands on the stage. Fields are dropped in this order: the load first, the folder last.
+struct Story<'a> {
+    tell: &'a Tell,
+    load: Option<Load>,
+    visitor: Visitor,
+    gateway: Process,
+    backends: [Process; 3],
+    conf: Conf,
+    admin: Admin,
+    book: Arc<Book>,
+    phase: Ticket,
+    promises: Vec<Promise>,
+    folder: Folder,
+    _ports: Ports,
+}
+
+/// How the story ended.
+pub struct Outcome {
+    phases: Vec<Counts>,
+    promises: Vec<Promise>,
+    stopped: Option<String>,
+    log: String,
+    took: Duration,
+}
+
+/// Tells the story; an error where it could not begin.
+pub async fn tell(tell: &Tell) -> Result<Outcome, String> {
+    let begun = clock::now();
+    tell.line("tollgate demo: three backends, a gateway before them, and a load that counts every answer.");
+    tell.line("It takes about 25 seconds, stays on 127.0.0.1, and leaves nothing behind. Ctrl-C ends it.");
+    let mut story = Story::begin(tell).await?;
+    let stopped = story.acts().await.err().map(|why| story.cut_short(why));
+    let log = std::fs::read_to_string(story.folder.at("gateway.log")).unwrap_or_default();
+    let Story { book, promises, .. } = story;
+    Ok(Outcome { phases: book.all(), promises, stopped, log, took: clock::now().since(begun) })
+}
+
+impl Story<'_> {
+    async fn acts(&mut self) -> Result<(), String> {
+        self.all_serve().await?;
+        self.one_dies().await?;
+        self.one_fails().await?;
+        self.new_route().await?;
+        self.ten_pushes().await?;
+        self.bad_push().await?;
+        self.way_back().await?;
+        self.graceful_stop().await
+    }
+
+    /// Notes a promise, and says whether it held.
+    fn promise(&mut self, kept: bool, text: impl Into<String>) {
+        let promise = text.into();
+        self.tell.promise(kept, &promise);
+        self.promises.push(Promise { promise, kept });
+    }
+
+    /// Ends the phase that runs, once nothing of it is in flight, and begins the next one.
+    async fn turn(&mut self, next: &'static str) -> Result<Counts, String> {
+        let ended = std::mem::replace(&mut self.phase, self.book.begin(next));
+        self.settle(ended).await
+    }
+
+    /// Why the story could not go on, and what the phase that ran had come to.
+    fn cut_short(&mut self, why: String) -> String {
+        let counts = self.book.counts(self.phase);
+        if counts.failed > 0 {
+            self.tell.counts(&counts);
+            self.promise(false, format!("{}: no request failed", counts.phase));
+        }
+        match self.gateway.ended() {
+            Some(status) if !status.success() => format!("{why}; the gateway has ended ({status})"),
+            _ => why,
+        }
+    }
+
+    /// Waits for a phase's last answers, tells its counts, and holds it to the promise that nothing failed.
+    async fn settle(&mut self, phase: Ticket) -> Result<Counts, String> {
+        let book = self.book.clone();
+        let settled = async || book.is_settled(phase).then_some(());
+        until("the answers in flight", PATIENCE + LIMIT, settled).await?;
+        let counts = book.counts(phase);
+        self.tell.counts(&counts);
+        self.promise(counts.failed == 0, format!("{}: no request failed", counts.phase));
+        if counts.closed > 0 {
+            self.promise(false, format!("{}: no connection was closed unasked", counts.phase));
+        }
+        Ok(counts)
+    }
+
+    /// Puts the configuration in its place: written beside it, then renamed over it. When that began.
+    fn push(&self) -> Result<Nanos, String> {
+        let begun = clock::now();
+        let (beside, file) = (self.folder.at("gateway.toml.new"), self.folder.at("gateway.toml"));
+        let pushed = std::fs::write(&beside, self.conf.text()).and_then(|()| std::fs::rename(&beside, &file));
+        pushed.map_err(|e| format!("{}: {e}", file.display()))?;
+        Ok(begun)
+    }
+
+    /// Waits until a backend answers under a path; how long that took.
+    async fn served(&mut self, path: &str, since: Nanos) -> Result<Duration, String> {
+        let visitor = &mut self.visitor;
+        let look = async || match visitor.status(path).await {
+            Ok(200) => Some(Ok(clock::now().since(since))),
+            Ok(404) => None,
+            Ok(other) => Some(Err(format!("GET {path}: {other}"))),
+            Err(why) => Some(Err(why)),
+        };
+        until(&format!("{path} to be answered"), LIMIT, look).await?
+    }
+
+    async fn knob(&self, backend: usize, knobs: &str) -> Result<(), String> {
+        let answer = client::once(self.conf.servers[backend], "POST", &format!("/knobs?{knobs}")).await?;
+        let turned = answer.status.is_success();
+        turned.then_some(()).ok_or_else(|| format!("{} refused its knobs: {}", BACKENDS[backend], answer.body))
+    }
+
+    async fn shares(&self, time: Duration) -> Counts {
+        let before = self.book.counts(self.phase);
+        tokio::time::sleep(time).await;
+        self.book.counts(self.phase).since(&before)
+    }
+}
+
+/// Somebody besides the load who asks the gateway, over a kept connection.
+struct Visitor {
+    gateway: SocketAddr,
+    connection: Option<Connection>,
+    answers: u64,
+}
+
+impl Visitor {
+    /// Asks, and says the status of the answer.
+    async fn status(&mut self, path: &str) -> Result<u16, String> {
+        loop {
+            let mut connection = match self.connection.take().filter(|connection| !connection.is_closed()) {
+                Some(connection) => connection,
+                None => Connection::open(self.gateway).await?,
+            };
+            match connection.ask("GET", path).await {
+                Ok(answer) => {
+                    self.answers += 1;
+                    self.connection = (!answer.closes).then_some(connection);
+                    return Ok(answer.status.as_u16());
+                }
+                Err(Broken::Unsent) => {}
+                Err(Broken::Lost(why)) => return Err(why),
+            }
+        }
+    }
+}
+
+fn ms(time: Duration) -> String {
+    format!("{:.0} ms", time.as_secs_f64() * 1e3)
+}
+
+/// Each backend's share of the answers.
+fn shares(counts: &Counts) -> String {
+    BACKENDS.map(|name| format!("{name} {:.1} %", counts.percent(name))).join("   ")
+}
+
+impl Outcome {
+    /// Says how it ended; 0 where every promise held.
+    pub fn conclude(self, tell: &Tell) -> ExitCode {
+        let Outcome { phases, promises, stopped, log, took } = self;
+        let broken: Vec<&str> = promises.iter().filter(|p| !p.kept).map(|p| &*p.promise).collect();
+        let ok = broken.is_empty() && stopped.is_none();
+        if tell.json {
+            let seconds = (took.as_secs_f64() * 10.0).round() / 10.0;
+            let summary =
+                json!({ "ok": ok, "seconds": seconds, "phases": phases, "promises": promises, "error": stopped });
+            crate::cli::print(format_args!("{summary:#}"));
+        }
+        tell.heading("Summary");
+        tell.table(&phases);
+        if ok {
+            tell.line("");
+            tell.say(format_args!("All {} promises held, in {:.0} s.", promises.len(), took.as_secs_f64()));
+            tell.heading("What to try next");
+            tell.say("README.md                the first gateway of your own, step by step");
+            tell.say(
+                "conf/quickstart.toml     the smallest useful configuration: tollgate run -c conf/quickstart.toml",
+            );
+            tell.say("conf/reference.toml      every key, with its default");
+            tell.say("scripts/test             the tests");
+            return ExitCode::SUCCESS;
+        }
+        let tail: Vec<&str> = log.lines().rev().take(LOG_TAIL).collect();
+        let tail: String = tail.iter().rev().map(|line| format!("\n  | {line}")).collect();
+        let broken: String = broken.iter().map(|promise| format!("\n  broken: {promise}")).collect();
+        let stopped = stopped.map(|why| format!("\n  it could not go on: {why}")).unwrap_or_default();
+        crate::cli::fail(
+            false,
+            format_args!(
+                "demo: not every promise held{broken}{stopped}\n\
+                 the end of the gateway's log:{tail}\n\
+                 Run it again; if it stays so, report it with all of this output."
+            ),
+        )
+    }
+}

@@ -1,0 +1,85 @@
+//! The beginning: backends, a configuration, a gateway, a load; then all is well for a while.
+
+use std::fs::File;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::admin::Admin;
+use super::super::book::Book;
+use super::super::client;
+use super::super::conf::{BACKENDS, Conf};
+use super::super::load::{CONNECTIONS, Load, RATE};
+use super::super::stage::{Folder, Ports, Process, until};
+use super::super::tell::{Tell, thousands};
+use super::{LIMIT, Story, Visitor, ms, shares};
+use crate::clock;
+
+impl<'a> Story<'a> {
+    /// Starts everything.
+    pub(super) async fn begin(tell: &'a Tell) -> Result<Story<'a>, String> {
+        tell.act("Three backends, a gateway, a load");
+        let folder = Folder::new()?;
+        let (ports, [gateway, admin, b1, b2, b3]) = Ports::reserve()?;
+        let servers = [b1, b2, b3];
+        let conf = Conf { gateway, admin, servers, weights: [1; 3], routes: vec![], typo: false };
+        let backends = [start_backend(&conf, 0)?, start_backend(&conf, 1)?, start_backend(&conf, 2)?];
+        for (n, process) in backends.iter().enumerate() {
+            is_well(&conf, n).await?;
+            tell.say(format_args!("backend {}   {}   pid {}", BACKENDS[n], servers[n], process.id()));
+        }
+        let file = folder.at("gateway.toml");
+        std::fs::write(&file, conf.text()).map_err(|e| format!("{}: {e}", file.display()))?;
+        tell.say(format_args!("{}:", file.display()));
+        tell.quote(&conf.text());
+
+        let begun = clock::now();
+        let log = folder.at("gateway.log");
+        let messages = File::create(&log).map_err(|e| format!("{}: {e}", log.display()))?;
+        let path = file.to_str().ok_or("the temporary folder's name is not UTF-8; set TMPDIR")?;
+        let mut process = Process::start(&["demo", "gateway", path], Stdio::null(), messages.into())?;
+        let ready = async || match process.ended() {
+            Some(status) => Some(Err(format!("the gateway ended at once ({status})"))),
+            None => Admin(admin).is_ready().await.then_some(Ok(())),
+        };
+        let waited = until("the gateway to be ready", LIMIT, ready).await;
+        waited.and_then(|ready| ready).map_err(|why| {
+            format!("{why}; it said:\n{}", std::fs::read_to_string(&log).unwrap_or_default().trim_end())
+        })?;
+        let after = ms(clock::now().since(begun));
+        tell.say(format_args!("gateway      {gateway}   pid {}   ready after {after}, admin on {admin}", process.id()));
+
+        let book = Arc::new(Book::default());
+        let phase = book.begin("all three serve");
+        let load = Some(Load::start(gateway, book.clone()));
+        tell.say(format_args!(
+            "load         {CONNECTIONS} kept connections, {} requests a second",
+            thousands(RATE.into())
+        ));
+        let visitor = Visitor { gateway, connection: None, answers: 0 };
+        let (admin, promises, gateway) = (Admin(admin), vec![], process);
+        Ok(Story { tell, load, visitor, gateway, backends, conf, admin, book, phase, promises, folder, _ports: ports })
+    }
+
+    pub(super) async fn all_serve(&mut self) -> Result<(), String> {
+        self.tell.act("All three serve");
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        let counts = self.turn("b2 killed, and back").await?;
+        self.tell.say(format_args!("shares of the answers: {}", shares(&counts)));
+        let even = BACKENDS.iter().all(|name| (28.0..=39.0).contains(&counts.percent(name)));
+        self.promise(even, "each of three equal backends answers a third");
+        Ok(())
+    }
+}
+
+/// Starts a backend at its address.
+pub(super) fn start_backend(conf: &Conf, n: usize) -> Result<Process, String> {
+    let address = conf.servers[n].to_string();
+    Process::start(&["demo", "backend", BACKENDS[n], &address], Stdio::null(), Stdio::inherit())
+}
+
+/// Waits until a backend answers.
+pub(super) async fn is_well(conf: &Conf, n: usize) -> Result<(), String> {
+    let well = async || client::once(conf.servers[n], "GET", "/health").await.is_ok().then_some(());
+    until(&format!("backend {} to answer on {}", BACKENDS[n], conf.servers[n]), LIMIT, well).await
+}
