@@ -123,12 +123,20 @@ impl Check<'_, '_> {
         Some(Admin { address, token: token.flatten(), place: self.places.place(span) })
     }
 
-    fn log(&self, item: Option<&Item<file::Log>>) -> Log {
+    fn log(&mut self, item: Option<&Item<file::Log>>) -> Log {
         let form = item.map(|item| &item.form);
-        let access = match form.and_then(|form| form.access.as_ref()).map(|at| &at.value.0) {
-            None | Some(Access::Stdout) => AccessLog::Stdout,
-            Some(Access::Off) => AccessLog::Off,
-            Some(Access::File(path)) => AccessLog::File(self.source.root.join(path)),
+        let access = match form.and_then(|form| form.access.as_ref()).map(|at| (&at.value.0, &at.span)) {
+            None | Some((Access::Stdout, _)) => AccessLog::Stdout,
+            Some((Access::Off, _)) => AccessLog::Off,
+            Some((Access::File(path), span)) => {
+                let path = self.source.root.join(path);
+                if path.is_dir() || !path.parent().is_some_and(|folder| folder.is_dir()) {
+                    let message =
+                        format!("the access log cannot be written: {} is not a file in a folder", path.display());
+                    self.findings.at(span, message, "make the folder first, or name a file in one that is there");
+                }
+                AccessLog::File(path)
+            }
         };
         Log { access, sample: share(form.and_then(|form| form.sample_percent.as_ref()), 100.0) }
     }

@@ -8,7 +8,8 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorSource};
 
 use super::connection::Peer;
-use super::ctx::Ctx;
+use super::ctx::{Ctx, Failure};
+use super::reject::Reason;
 use super::{Gateway, identify};
 use crate::clock;
 use crate::config::snapshot::Server;
@@ -29,7 +30,7 @@ pub fn finished(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &m
     if let Some(lease) = ctx.tries.lease.take() {
         let left = e.is_some_and(|e| *e.esource() == ErrorSource::Downstream);
         let outcome = match ctx.tries.status {
-            0 | 101.. if left => Outcome::Canceled,
+            _ if left => Outcome::Canceled,
             500.. => Outcome::Failure,
             _ => Outcome::Success,
         };
@@ -63,10 +64,11 @@ fn status(session: &Session, e: Option<&Error>, ctx: &Ctx) -> u16 {
 fn log(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &Ctx, (status, now): (u16, Nanos)) {
     let head = session.req_header();
     let error = match (ctx.rejected, ctx.tries.failure, e) {
-        (_, Some(failure), Some(_)) => failure.label(),
-        (Some(reason), _, _) => reason.label(),
-        (None, _, Some(e)) if *e.esource() == ErrorSource::Downstream => "client_left",
-        (None, _, Some(_)) => "internal",
+        // What happened at the servers says more than what the client was told.
+        (None | Some(Reason::BadGateway | Reason::GatewayTimeout), Some(failure), Some(_)) => failure.label(),
+        (Some(reason), ..) => reason.label(),
+        (None, _, Some(e)) if *e.esource() == ErrorSource::Downstream => Failure::Canceled.label(),
+        (None, _, Some(_)) => Reason::Internal.label(),
         (None, _, None) => "",
     };
     let path = head.raw_path();

@@ -3,6 +3,8 @@
 //! A refusal is an `application/problem+json` document (RFC 9457) with a stable `type`. It never tells an upstream's
 //! address. What a client may do about it is in `detail`; what happened inside is in the access log.
 
+use std::time::Duration;
+
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
@@ -101,7 +103,26 @@ pub async fn answer(session: &mut Session, ctx: &mut Ctx, reason: Reason, close:
     if matches!(reason, Reason::NoServer | Reason::Saturated) {
         head.insert_header(header::RETRY_AFTER, HeaderValue::from_static("1"))?;
     }
-    respond(session, ctx, head, body.into(), close).await
+    respond(session, ctx, head, body.into(), close).await?;
+    if reason == Reason::BodyTooLarge {
+        linger(session).await;
+    }
+    Ok(())
+}
+
+/// Reads on for a while what the client still sends. Closing at once would reset the connection, and a client that is
+/// busy sending might never see its answer.
+async fn linger(session: &mut Session) {
+    let rest = async {
+        let mut seen = 0;
+        while let Ok(Some(part)) = session.as_mut().read_request_body().await {
+            seen += part.len();
+            if seen > LINGER_BYTES {
+                return;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LINGER, rest).await;
 }
 
 /// Sends an answer that the gateway made: adds length and request id, spares the body where HTTP has none.
@@ -127,6 +148,10 @@ pub async fn respond(
     }
     Ok(())
 }
+
+/// How much longer a client may send whose body is too large.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 16 << 20;
 
 /// The request's id.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
