@@ -1,0 +1,189 @@
+//! identify and rewrite: who asks, and what the server and the client get to see of each other.
+
+use crate::support::*;
+
+fn world(route: &str, origin: &Origin) -> World {
+    World::start(&format!(
+        "[trusted]\nproxies = [\"127.0.0.2\", \"10.0.0.0/8\"]\n{}[route.all]\nupstream = \"app\"\n{route}",
+        fleet("app", &[origin])
+    ))
+}
+
+#[test]
+fn prefixes_are_cut_and_added_and_the_query_stays() {
+    let origin = Origin::start("a");
+    let world = world("strip_prefix = \"/api\"\nadd_prefix = \"/internal\"\n", &origin);
+    for (sent, expected) in [
+        ("/api/orders?x=%2F&y=a+b", "/internal/orders?x=%2F&y=a+b"),
+        ("/api", "/internal/"),
+        ("/apis/x", "/internal/apis/x"),
+        ("/other", "/internal/other"),
+    ] {
+        assert_eq!(world.ask(get(sent)).status, 200);
+        assert_eq!(origin.last().path, expected, "{sent}");
+    }
+}
+
+#[test]
+fn the_target_reaches_the_server_as_it_was_routed() {
+    let origin = Origin::start("a");
+    let world = world("", &origin);
+    for (sent, expected) in
+        [("/plain?a=b&c", "/plain?a=b&c"), ("/a%20b/%E4?q=%ff", "/a%20b/%E4?q=%ff"), ("/a/../b", "/b"), ("/x?", "/x?")]
+    {
+        assert_eq!(world.ask(get(sent)).status, 200);
+        assert_eq!(origin.last().path, expected, "{sent}");
+    }
+}
+
+#[test]
+fn the_routes_rules_have_the_last_word() {
+    let origin = Origin::start("a");
+    origin.does(Act::Answer(
+        200,
+        vec![("server".into(), "secret/1.0".into()), ("x-kept".into(), "yes".into())],
+        "b".into(),
+    ));
+    let world = world(
+        "request_headers = { set = { \"x-gateway\" = \"tollgate\", host = \"inside.example\" }, remove = [\"x-debug\"] }\n\
+         response_headers = { set = { \"x-frame-options\" = \"DENY\" }, remove = [\"server\"] }\n",
+        &origin,
+    );
+    let answer = world.ask(get("/").header("x-debug", "1").header("x-gateway", "forged").header("x-other", "stays"));
+    let seen = origin.last();
+    assert_eq!(seen.header("x-gateway"), Some("tollgate"));
+    assert_eq!(seen.header("host"), Some("inside.example"));
+    assert_eq!((seen.header("x-debug"), seen.header("x-other")), (None, Some("stays")));
+    assert_eq!(answer.header("x-frame-options"), Some("DENY"));
+    assert_eq!((answer.header("server"), answer.header("x-kept")), (None, Some("yes")));
+}
+
+#[test]
+fn the_host_passes_unchanged() {
+    let origin = Origin::start("a");
+    let world = world("", &origin);
+    world.ask(get("/").host("Shop.Example:8443"));
+    assert_eq!(origin.last().header("host"), Some("Shop.Example:8443"));
+}
+
+#[test]
+fn forwarding_headers_of_strangers_are_replaced() {
+    let origin = Origin::start("a");
+    let world = world("", &origin);
+    let forged = get("/")
+        .host("shop.example")
+        .header("x-forwarded-for", "10.1.1.1")
+        .header("x-forwarded-proto", "https")
+        .header("x-forwarded-host", "evil.example")
+        .header("x-forwarded-port", "1")
+        .header("x-forwarded-anything", "1")
+        .header("forwarded", "for=10.1.1.1")
+        .header("x-tollgate-app", "acme");
+    assert_eq!(world.ask(forged).status, 200);
+    let seen = origin.last();
+    assert_eq!(seen.header("x-forwarded-for"), Some("127.0.0.1"));
+    assert_eq!(seen.header("x-forwarded-proto"), Some("http"));
+    assert_eq!(seen.header("x-forwarded-host"), Some("shop.example"));
+    assert_eq!(seen.header("forwarded"), Some("for=127.0.0.1;proto=http"));
+    for gone in ["x-forwarded-port", "x-forwarded-anything", "x-tollgate-app"] {
+        assert_eq!(seen.header(gone), None, "{gone}");
+    }
+    assert_eq!(world.log_line("/")["client"], "127.0.0.1");
+}
+
+#[test]
+fn forwarding_headers_of_trusted_proxies_are_continued() {
+    let origin = Origin::start("a");
+    let world = world("", &origin);
+    let told = get("/")
+        .header("x-forwarded-for", "198.51.100.7, 192.0.2.5")
+        .header("x-forwarded-for", "10.1.1.1")
+        .header("x-forwarded-proto", "https")
+        .header("x-forwarded-host", "shop.example")
+        .header("forwarded", "for=192.0.2.5")
+        .header("x-tollgate-app", "acme");
+    assert_eq!(world.ask_from([127, 0, 0, 2], told).status, 200);
+    let seen = origin.last();
+    assert_eq!(seen.header("x-forwarded-for"), Some("198.51.100.7, 192.0.2.5, 10.1.1.1, 127.0.0.2"));
+    assert_eq!(seen.header("x-forwarded-proto"), Some("https"));
+    assert_eq!(seen.header("x-forwarded-host"), Some("shop.example"));
+    assert_eq!(seen.header("forwarded"), Some("for=192.0.2.5, for=127.0.0.2;proto=https"));
+    assert_eq!(seen.header("x-tollgate-app"), None, "only the gateway says which app it is");
+    assert_eq!(world.log_line("/")["client"], "192.0.2.5", "the rightmost address that is not trusted");
+}
+
+#[test]
+fn a_trusted_proxy_that_says_nothing_is_the_client() {
+    let origin = Origin::start("a");
+    let world = world("", &origin);
+    world.ask_from([127, 0, 0, 2], get("/silent"));
+    assert_eq!(origin.last().header("x-forwarded-for"), Some("127.0.0.2"));
+    assert_eq!(world.log_line("/silent")["client"], "127.0.0.2");
+    world.ask_from([127, 0, 0, 2], get("/junk").header("x-forwarded-for", "192.0.2.1, unknown, 10.1.1.1"));
+    assert_eq!(world.log_line("/junk")["client"], "10.1.1.1", "the walk ends where an entry is no address");
+}
+
+#[test]
+fn request_ids_are_kept_or_made_and_told_to_both_sides() {
+    let origin = Origin::start("a");
+    let world = world("", &origin);
+    let answer = world.ask(get("/kept").header("x-request-id", "mine-1"));
+    assert_eq!(answer.header("x-request-id"), Some("mine-1"));
+    assert_eq!(origin.last().header("x-request-id"), Some("mine-1"));
+    assert_eq!(world.log_line("/kept")["request_id"], "mine-1");
+
+    let answer = world.ask(get("/made"));
+    let made = answer.header("x-request-id").unwrap().to_owned();
+    assert!(made.len() == 32 && made.bytes().all(|b| b.is_ascii_hexdigit()), "{made}");
+    assert_eq!(origin.last().header("x-request-id"), Some(&*made));
+    assert_eq!(world.log_line("/made")["request_id"], made);
+
+    let too_long = "x".repeat(200);
+    let answer = world.ask(get("/long").header("x-request-id", &too_long));
+    assert_eq!(answer.header("x-request-id").map(str::len), Some(32));
+}
+
+#[test]
+fn a_trace_is_carried_on() {
+    let origin = Origin::start("a");
+    let world = world("", &origin);
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    world.ask(get("/").header("traceparent", parent).header("tracestate", "a=b"));
+    assert_eq!(origin.last().header("traceparent"), Some(parent));
+    assert_eq!(origin.last().header("tracestate"), Some("a=b"));
+}
+
+#[test]
+fn hop_by_hop_headers_stay_on_their_hop() {
+    let origin = Origin::start("a");
+    let world = world("", &origin);
+    let mut connection = world.connect();
+    let asked = get("/").header("connection", "keep-alive, x-hop").header("x-hop", "1").header("te", "trailers");
+    assert_eq!(connection.ask(&asked).unwrap().status, 200);
+    let seen = origin.last();
+    assert!(!seen.header("connection").is_some_and(|c| c.contains("x-hop")), "{:?}", seen.headers);
+    assert_eq!(connection.ask(&get("/")).unwrap().status, 200);
+}
+
+#[test]
+fn bodies_pass_both_ways_whatever_frames_them() {
+    let origin = Origin::start("a");
+    let world = world("", &origin);
+    let large = (0..300_000_u32).flat_map(|n| n.to_le_bytes()).collect::<Vec<u8>>();
+    let mut connection = world.connect();
+    assert_eq!(connection.ask(&post("/sized", large.clone())).unwrap().status, 200);
+    assert!(origin.last().body == large, "the body changed on its way");
+    let chunked = post("/chunked", "3\r\nabc\r\n4;ext=1\r\ndefg\r\n0\r\n\r\n").header("transfer-encoding", "chunked");
+    for _ in 0..3 {
+        assert_eq!(connection.ask(&chunked).unwrap().status, 200);
+        assert_eq!(origin.last().body, b"abcdefg");
+    }
+    assert_eq!(origin.connections(), 1, "all of it went over one pooled connection");
+    origin.does(Act::Raw(
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n".to_vec(),
+        origin::End::Close,
+    ));
+    assert_eq!(connection.ask(&get("/")).unwrap().body, b"abc");
+    origin.does(Act::Raw([b"HTTP/1.1 200 OK\r\n\r\n", &large[..]].concat(), origin::End::Close));
+    assert!(connection.ask(&get("/")).unwrap().body == large, "a body that ends with its connection");
+}

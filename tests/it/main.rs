@@ -1,0 +1,17 @@
+//! The real executable before real backends, read like the way of a request.
+//!
+//! A test starts a [`support::world::World`]: a gateway process of its own with a configuration of its own, on ports
+//! the kernel assigns, between backends that live in this process or are nginx. Nothing waits by sleeping: what takes
+//! time is polled for until a deadline that a busy machine does not reach. `TOLLGATE_BIN` names another executable to
+//! test than the one of this build. Tests marked `long` take minutes and print figures: `scripts/test --long`.
+
+// The clock of the gateway is not the clock of its tests.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod support;
+
+mod balance;
+mod headers;
+mod health;
+mod resilience;
+mod routing;

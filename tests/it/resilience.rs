@@ -1,0 +1,274 @@
+//! forward: attempts that fail, what is tried again and where, and what the client is told when nothing helped.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::origin::End;
+use crate::support::*;
+
+const ROUTE: &str = "[route.all]\nupstream = \"app\"\n";
+/// No server is taken out, so that the tries alone decide.
+const NO_OUTLIER: &str = "[upstream.app.outlier]\nconsecutive_failures = 0\n";
+
+fn config(servers: &[String], keys: &str) -> String {
+    let servers: Vec<String> = servers.iter().map(|address| format!("{address:?}")).collect();
+    format!("[upstream.app]\nservers = [{}]\n{NO_OUTLIER}{keys}{ROUTE}", servers.join(", "))
+}
+
+fn retries(world: &World, reason: &str) -> f64 {
+    world.metric("tollgate_retries_total", &["upstream=\"app\"", &format!("reason={reason:?}")])
+}
+
+#[test]
+fn a_refused_connection_is_tried_elsewhere_whatever_the_method() {
+    let (dead, alive) = (Dead::new(), Origin::start("alive"));
+    let world = World::start(&config(&[dead.address(), alive.address()], ""));
+    for n in 1..=4 {
+        assert_eq!(world.ask(get("/")).server(), "alive");
+        assert_eq!(world.ask(post("/", "a body")).server(), "alive", "nothing was sent, so it may be sent again");
+        assert_eq!(alive.last().body, b"a body");
+        assert_eq!(alive.hits(), 2 * n);
+    }
+    assert!(retries(&world, "connect") >= 4.0);
+    let outcomes = ["server=\"", &dead.address(), "outcome=\"connect\""];
+    assert_eq!(world.metric("tollgate_upstream_requests_total", &outcomes), retries(&world, "connect"));
+}
+
+#[test]
+fn a_broken_attempt_goes_to_another_server_each_time() {
+    let (a, b, c) = (Origin::start("a"), Origin::start("b"), Origin::start("c"));
+    a.does(Act::reset());
+    b.does(Act::Raw(vec![], End::Close));
+    let servers = [a.address(), b.address(), c.address()];
+    let world = World::start(&config(&servers, "[upstream.app.retry]\nattempts = 3\n"));
+    for n in 1..=6 {
+        assert_eq!(world.ask(get(&format!("/{n}"))).server(), "c");
+        assert!(a.hits() <= n && b.hits() <= n, "a server was tried twice by one request");
+    }
+    assert!(retries(&world, "reset") >= 6.0);
+    let attempts: u64 = (1..=6).map(|n| world.log_line(&format!("/{n}"))["attempts"].as_u64().unwrap()).sum();
+    assert_eq!(attempts as usize, a.hits() + b.hits() + c.hits());
+}
+
+#[test]
+fn a_post_that_may_have_been_seen_is_not_sent_twice() {
+    let (a, b) = (Origin::start("a"), Origin::start("b"));
+    a.does(Act::reset());
+    b.does(Act::reset());
+    let world = World::start(&config(&[a.address(), b.address()], ""));
+    for n in 1..=4 {
+        world.ask(post("/", "pay")).is_problem(502, "bad_gateway");
+        assert_eq!(a.hits() + b.hits(), n);
+    }
+    world.ask(get("/")).is_problem(502, "bad_gateway");
+    assert_eq!(a.hits() + b.hits(), 6, "a GET is tried twice");
+}
+
+#[test]
+fn what_is_not_listed_is_not_retried() {
+    let (a, b) = (Origin::start("a"), Origin::start("b"));
+    a.does(Act::reset());
+    b.does(Act::reset());
+    let world = World::start(&config(&[a.address(), b.address()], "[upstream.app.retry]\non = [\"connect\"]\n"));
+    world.ask(get("/")).is_problem(502, "bad_gateway");
+    assert_eq!(a.hits() + b.hits(), 1);
+}
+
+#[test]
+fn a_listed_status_is_retried_and_the_last_one_is_told() {
+    let (a, b) = (Origin::start("a"), Origin::start("b"));
+    a.does(Act::status(503));
+    let retry = "[upstream.app.retry]\nattempts = 2\non = [503]\n";
+    let world = World::start(&config(&[a.address(), b.address()], retry));
+    for _ in 0..4 {
+        assert_eq!(world.ask(get("/")).server(), "b");
+    }
+    assert_eq!(retries(&world, "status"), a.hits() as f64);
+    b.does(Act::status(503));
+    let answer = world.ask(get("/"));
+    assert_eq!((answer.status, answer.text().len()), (503, 1), "the server's own answer, as it is");
+    b.does(Act::status(500));
+    a.does(Act::status(500));
+    let before = a.hits() + b.hits();
+    assert_eq!(world.ask(get("/")).status, 500);
+    assert_eq!(a.hits() + b.hits(), before + 1, "500 is not listed");
+    assert_eq!(world.ask(post("/", "x")).status, 500);
+}
+
+#[test]
+fn a_first_byte_that_is_late_is_given_up_for_another_server() {
+    let (a, b) = (Origin::start("a"), Origin::start("b"));
+    a.does(Act::hang());
+    let world = World::start(&config(&[a.address(), b.address()], "[upstream.app.timeout]\nfirst_byte = \"200ms\"\n"));
+    for _ in 0..3 {
+        assert_eq!(world.ask(get("/")).server(), "b");
+    }
+    assert!(retries(&world, "timeout") >= 1.0);
+    b.does(Act::hang());
+    let begun = Instant::now();
+    world.ask(get("/late")).is_problem(504, "gateway_timeout");
+    assert!(begun.elapsed() >= Duration::from_millis(400), "both were waited for");
+    assert_eq!(world.log_line("/late")["error"], "upstream_timeout");
+    assert_eq!(world.log_line("/late")["attempts"], 2);
+}
+
+#[test]
+fn a_head_in_time_may_be_followed_by_a_slow_body() {
+    let origin = Origin::start("a");
+    let gate = Gate::new();
+    origin.script({
+        let gate = gate.clone();
+        move |seen| match seen.path.as_str() {
+            "/slow" => Act::Raw(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\na".to_vec(), End::Hang),
+            _ => Act::when(&gate, Act::ok()),
+        }
+    });
+    let timeout =
+        "[upstream.app.timeout]\nfirst_byte = \"100ms\"\nread = \"700ms\"\n[upstream.app.retry]\nattempts = 1\n";
+    let world = World::start(&config(&[origin.address()], timeout));
+    let begun = Instant::now();
+    assert!(world.try_ask(&get("/slow")).is_err(), "half a body is no answer");
+    assert!(begun.elapsed() >= Duration::from_millis(600), "first_byte cut a body: {:?}", begun.elapsed());
+    world.metric_reaches("tollgate_upstream_requests_total", &["outcome=\"timeout\""], 1.0);
+    world.ask(get("/late")).is_problem(504, "gateway_timeout");
+    gate.open();
+}
+
+#[test]
+fn total_bounds_all_attempts_together() {
+    let (a, b) = (Origin::start("a"), Origin::start("b"));
+    a.does(Act::hang());
+    b.does(Act::hang());
+    let keys =
+        "[upstream.app.timeout]\nfirst_byte = \"300ms\"\ntotal = \"500ms\"\n[upstream.app.retry]\nattempts = 100\n";
+    let world = World::start(&config(&[a.address(), b.address()], keys));
+    let begun = Instant::now();
+    world.ask(get("/")).is_problem(504, "gateway_timeout");
+    assert!(begun.elapsed() >= Duration::from_millis(450), "{:?}", begun.elapsed());
+    assert_eq!(a.hits() + b.hits(), 2, "no time was left for a third try");
+}
+
+#[test]
+fn total_cuts_a_body_but_not_an_upgraded_connection() {
+    let origin = Origin::start("a");
+    origin.script(|seen| match seen.path.as_str() {
+        "/body" => Act::Raw(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\na".to_vec(), End::Hang),
+        "/socket" => Act::Echo,
+        _ => Act::ok(),
+    });
+    let world = World::start(&config(&[origin.address()], "[upstream.app.timeout]\ntotal = \"300ms\"\n"));
+    let mut socket = world.connect();
+    let upgrade = get("/socket").header("connection", "upgrade").header("upgrade", "websocket");
+    let answer = socket.ask(&upgrade).unwrap();
+    assert_eq!((answer.status, answer.header("upgrade")), (101, Some("websocket")));
+    let begun = Instant::now();
+    assert!(world.try_ask(&get("/body")).is_err());
+    assert!(begun.elapsed() >= Duration::from_millis(250));
+    // The other connection's total is over for sure; this one's would be too.
+    for n in 0..3 {
+        let text = format!("frame {n}");
+        socket.send(text.as_bytes()).unwrap();
+        assert_eq!(socket.exactly(text.len()).unwrap(), text.as_bytes());
+    }
+    assert_eq!(world.ask(get("/")).status, 200);
+}
+
+#[test]
+fn the_budget_ends_a_storm_of_retries() {
+    let dead = [Dead::new(), Dead::new()];
+    let keys = "[upstream.app.retry]\nattempts = 2\nbudget_percent = 20\n";
+    let world = World::start(&config(&dead.each_ref().map(Dead::address), keys));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut connection = world.connect();
+                for _ in 0..150 {
+                    let answer = connection.ask(&get("/")).or_else(|_| {
+                        connection = world.connect();
+                        connection.ask(&get("/"))
+                    });
+                    assert_eq!(answer.unwrap().status, 502);
+                    connection = world.connect();
+                }
+            });
+        }
+    });
+    let (requests, retried) = (600.0, retries(&world, "connect"));
+    // Ten a second are always free: 100 in the window of ten seconds, and what a slow machine gets beyond it.
+    assert!((100.0..=300.0).contains(&retried), "{retried} retries of {requests} requests");
+}
+
+#[test]
+fn a_dead_pooled_connection_costs_nothing() {
+    let origin = Origin::start("a");
+    let world = World::start(&config(&[origin.address()], "[upstream.app.retry]\nattempts = 1\n"));
+    let mut connection = world.connect();
+    for _ in 0..5 {
+        assert_eq!(connection.ask(&get("/")).unwrap().status, 200);
+        origin.hang_up();
+        assert_eq!(connection.ask(&get("/")).unwrap().status, 200, "the connection died while it was pooled");
+    }
+    // Closed while the request was on its way: the server read it and said nothing.
+    let silent = std::sync::atomic::AtomicUsize::new(0);
+    origin.script(move |seen| {
+        let first_on_connection = silent.swap(seen.connection, std::sync::atomic::Ordering::SeqCst) != seen.connection;
+        if first_on_connection { Act::ok() } else { Act::Raw(vec![], End::Close) }
+    });
+    for _ in 0..5 {
+        assert_eq!(connection.ask(&get("/")).unwrap().status, 200);
+    }
+    assert!(retries(&world, "pooled") >= 4.0);
+    assert_eq!(world.metric("tollgate_requests_total", &["status_class=\"5xx\""]), 0.0);
+}
+
+#[test]
+fn statuses_tell_what_happened() {
+    let dead = Dead::new();
+    let junk = Origin::start("junk");
+    junk.does(Act::Raw(b"SSH-2.0-OpenSSH_9.2\r\n\r\n".to_vec(), End::Close));
+    let world = World::start(&format!(
+        "[upstream.dead]\nservers = [\"{}\"]\n[upstream.junk]\nservers = [\"{}\"]\n\
+         [route.dead]\npaths = [\"/dead\"]\nupstream = \"dead\"\n[route.junk]\npaths = [\"/junk\"]\nupstream = \"junk\"\n",
+        dead.address(),
+        junk.address()
+    ));
+    world.ask(get("/dead")).is_problem(502, "bad_gateway");
+    assert_eq!(world.log_line("/dead")["error"], "upstream_connect");
+    assert_eq!(world.log_line("/dead")["server"], dead.address());
+    world.ask(get("/junk")).is_problem(502, "bad_gateway");
+    assert_eq!(world.log_line("/junk")["error"], "upstream_reset");
+    world.metric_reaches("tollgate_rejected_total", &["reason=\"bad_gateway\""], 2.0);
+}
+
+#[test]
+fn a_connect_that_hangs_is_a_timeout() {
+    // A listener with a full queue answers no SYN: what a machine that is gone looks like.
+    let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    full.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    full.listen(0).unwrap();
+    let address = full.local_addr().unwrap().as_socket().unwrap();
+    let _filler: Vec<_> = (0..3)
+        .filter_map(|_| std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok())
+        .collect();
+    let keys = "[upstream.app.timeout]\nconnect = \"200ms\"\n[upstream.app.retry]\nattempts = 1\n";
+    let world = World::start(&config(&[address.to_string()], keys));
+    world.ask(get("/x")).is_problem(504, "gateway_timeout");
+    assert_eq!(world.log_line("/x")["error"], "upstream_connect_timeout");
+}
+
+#[test]
+fn a_client_that_leaves_blames_no_server() {
+    let origin = Origin::start("a");
+    let gate = Gate::new();
+    origin.does(Act::when(&gate, Act::ok()));
+    let world = World::start(&config(&[origin.address()], ""));
+    let mut client = world.connect();
+    client.send(&get("/left").bytes()).unwrap();
+    eventually("the request arrives", || (origin.hits() == 1).then_some(()));
+    drop(client);
+    let line = world.log_line("/left");
+    assert_eq!((&line["status"], &line["error"]), (&499.into(), &"client_left".into()));
+    gate.open();
+    world.metric_reaches("tollgate_upstream_requests_total", &["outcome=\"canceled\""], 1.0);
+    assert_eq!(world.server(&origin.address())["failures_in_a_row"], 0);
+}

@@ -1,0 +1,12 @@
+//! What tests stand on: a gateway process, backends, a client that sends exactly what it is told.
+
+pub mod client;
+pub mod nginx;
+pub mod origin;
+pub mod wait;
+pub mod world;
+
+pub use client::{Answer, Connection, Request, delete, get, post};
+pub use origin::{Act, Dead, Gate, Origin, fleet};
+pub use wait::{eventually, within};
+pub use world::World;
