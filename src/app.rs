@@ -53,7 +53,9 @@ impl StartError {
 /// Serves the configuration at `path` until a signal ends it.
 pub fn run(path: &Path) -> Result<(), StartError> {
     raise_file_limit();
+    let seen = files::Seen::now(path);
     let boot = boot::choose(path)?;
+    let seen = seen.and(&boot.loaded.config.files);
     let registry = Arc::new(Registry::default());
     let background = Builder::new_multi_thread()
         .worker_threads(1)
@@ -91,7 +93,7 @@ pub fn run(path: &Path) -> Result<(), StartError> {
     };
     serve_admin(&first, state, &background)?;
     followers.follow(&first);
-    watch_files(path, &control, &snapshot)?;
+    watch_files(path, seen, &control, &snapshot)?;
     log::info!(
         "tollgate {} serves revision {} on {} with {} workers",
         env!("CARGO_PKG_VERSION"),
@@ -236,11 +238,16 @@ fn serve_admin(first: &Snapshot, state: admin::State, background: &Runtime) -> R
     Ok(())
 }
 
-fn watch_files(path: &Path, control: &Control, snapshot: &Arc<ArcSwap<Snapshot>>) -> Result<(), StartError> {
+fn watch_files(
+    path: &Path,
+    seen: files::Seen,
+    control: &Control,
+    snapshot: &Arc<ArcSwap<Snapshot>>,
+) -> Result<(), StartError> {
     let (path, control, snapshot) = (path.to_owned(), control.clone(), snapshot.clone());
     let follow = move || {
         let also = || -> Vec<PathBuf> { snapshot.load().config.files.clone() };
-        files::follow(&path, also, || {
+        files::follow(&path, seen, also, || {
             if snapshot.load().config.reload.watch {
                 // The answer is in the log and in `/api/v1/config`.
                 drop(control.reload(By { who: boot::owner(&path), trigger: "file" }, false));

@@ -27,22 +27,41 @@ const LINKS_MAX: usize = 40;
 /// A state of the files that a look can tell from another.
 type Fingerprint = Vec<(PathBuf, Option<(u64, u64, u64, i64, i64)>)>;
 
-/// Calls `changed` whenever the configuration at `config`, or one of the files that `also` names, changes. It runs
-/// until `changed` returns false.
-pub fn follow(config: &Path, also: impl Fn() -> Vec<PathBuf>, mut changed: impl FnMut() -> bool) {
-    let config = &std::path::absolute(config).unwrap_or_else(|_| config.to_owned());
+/// How the files were when they were read: what changed since then is a change too.
+pub struct Seen(Fingerprint);
+
+impl Seen {
+    /// The configuration at `config` as it is; take it before reading.
+    pub fn now(config: &Path) -> Seen {
+        Seen(fingerprint(&absolute(config), &[]))
+    }
+
+    /// And the files that it names.
+    pub fn and(mut self, files: &[PathBuf]) -> Seen {
+        self.0.extend(files.iter().cloned().map(print));
+        self.0.sort();
+        self
+    }
+}
+
+/// Calls `changed` whenever the configuration at `config`, or one of the files that `also` names, is another than it
+/// was `seen`. It runs until `changed` returns false.
+pub fn follow(config: &Path, seen: Seen, also: impl Fn() -> Vec<PathBuf>, mut changed: impl FnMut() -> bool) {
+    let config = &absolute(config);
     let (sender, events) = channel::<notify::Result<Event>>();
     let mut watcher = notify::recommended_watcher(move |event| drop(sender.send(event)))
         .inspect_err(|e| log::warn!("file events are not available ({e}); changes are seen within a second"))
         .ok();
     let mut watched = BTreeSet::new();
-    let mut seen = fingerprint(config, &also());
+    let Seen(mut seen) = seen;
+    // A change between the reading and the watching has no event.
+    let mut watching = false;
     loop {
         let files = also();
         if let Some(watcher) = &mut watcher {
             watch(watcher, &mut watched, folders(config, &files));
         }
-        let touched = wait(&events, config, &files);
+        let touched = std::mem::replace(&mut watching, true) && wait(&events, config, &files);
         let now = fingerprint(config, &also());
         if touched || now != seen {
             seen = now;
@@ -92,7 +111,7 @@ fn watch(watcher: &mut RecommendedWatcher, watched: &mut BTreeSet<PathBuf>, want
 fn folders(config: &Path, files: &[PathBuf]) -> BTreeSet<PathBuf> {
     let mut folders = BTreeSet::new();
     for path in std::iter::once(config).chain(files.iter().map(PathBuf::as_path)) {
-        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let path = absolute(path);
         let mut links = LINKS_MAX;
         follow_links(&path, &mut folders, &mut links);
     }
@@ -132,14 +151,19 @@ fn is_config(path: &Path) -> bool {
 fn fingerprint(config: &Path, files: &[PathBuf]) -> Fingerprint {
     let in_folder = fs::read_dir(config).into_iter().flatten().flatten().map(|e| e.path()).filter(|p| is_config(p));
     let own = if config.is_dir() { in_folder.collect() } else { vec![config.to_owned()] };
-    let print = |path: PathBuf| {
-        let meta = fs::metadata(&path).ok();
-        let print = meta.map(|m| (m.dev(), m.ino(), m.size(), m.mtime(), m.mtime_nsec()));
-        (path, print)
-    };
     let mut prints: Fingerprint = own.into_iter().chain(files.iter().cloned()).map(print).collect();
     prints.sort();
     prints
+}
+
+fn print(path: PathBuf) -> (PathBuf, Option<(u64, u64, u64, i64, i64)>) {
+    let meta = fs::metadata(&path).ok();
+    let print = meta.map(|m| (m.dev(), m.ino(), m.size(), m.mtime(), m.mtime_nsec()));
+    (path, print)
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 #[cfg(test)]
@@ -151,7 +175,8 @@ mod tests {
     fn sees(config: &Path, act: impl FnOnce()) {
         let (sender, changes) = channel();
         let path = config.to_owned();
-        std::thread::spawn(move || follow(&path, Vec::new, || sender.send(()).is_ok()));
+        let seen = Seen::now(&path);
+        std::thread::spawn(move || follow(&path, seen, Vec::new, || sender.send(()).is_ok()));
         std::thread::sleep(Duration::from_millis(150));
         assert!(changes.try_recv().is_err(), "nothing changed yet");
         act();
@@ -184,12 +209,28 @@ mod tests {
     }
 
     #[test]
+    fn a_change_before_the_watch_began_is_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.toml");
+        fs::write(&path, "a").unwrap();
+        let seen = Seen::now(&path);
+        fs::write(&path, "bb").unwrap();
+        let mut changes = 0;
+        follow(&path, seen, Vec::new, || {
+            changes += 1;
+            false
+        });
+        assert_eq!(changes, 1);
+    }
+
+    #[test]
     fn other_files_of_the_folder_change_nothing() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("t.toml"), "a").unwrap();
         let (sender, changes) = channel();
         let path = folder.path().join("t.toml");
-        std::thread::spawn(move || follow(&path, Vec::new, || sender.send(()).is_ok()));
+        let seen = Seen::now(&path);
+        std::thread::spawn(move || follow(&path, seen, Vec::new, || sender.send(()).is_ok()));
         std::thread::sleep(Duration::from_millis(100));
         fs::write(folder.path().join("access.log"), "line").unwrap();
         assert!(changes.recv_timeout(Duration::from_millis(300)).is_err());
