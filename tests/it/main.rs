@@ -11,7 +11,10 @@
 mod support;
 
 mod balance;
+mod connection;
 mod headers;
 mod health;
+mod history;
+mod reload;
 mod resilience;
 mod routing;

@@ -1,0 +1,210 @@
+//! listen: a client's connection, from its first byte to its close.
+
+use std::time::Duration;
+
+use crate::support::client::request;
+use crate::support::nginx::Nginx;
+use crate::support::*;
+
+const ROUTE: &str = "[route.all]\nupstream = \"app\"\n";
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let origin = Origin::start("a");
+    origin.script(|seen| Act::body(&seen.path));
+    let world = World::start(&format!(
+        "{}{ROUTE}[route.own]\npaths = [\"/own\"]\nrespond = {{ body = \"/own\" }}\n",
+        fleet("app", &[&origin])
+    ));
+    let paths = ["/1", "/2", "/own", "/3", "/none", "/4", "/own", "/5"];
+    let mut connection = world.connect();
+    for _ in 0..20 {
+        let all: Vec<u8> = paths.iter().flat_map(|path| get(path).bytes()).collect();
+        connection.send(&all).unwrap();
+        for path in paths {
+            assert_eq!(connection.answer(false).unwrap().text(), path);
+        }
+    }
+    let posts: Vec<u8> = (0..5).flat_map(|n| post(&format!("/post/{n}"), format!("body {n}")).bytes()).collect();
+    connection.send(&posts).unwrap();
+    for n in 0..5 {
+        assert_eq!(connection.answer(false).unwrap().text(), format!("/post/{n}"));
+    }
+}
+
+#[test]
+fn an_idle_connection_is_closed_after_idle_timeout_and_not_before() {
+    let world = World::start(
+        "[[listener]]\naddress = \"$LISTEN\"\nidle_timeout = \"1s\"\n[route.all]\nrespond = { body = \"ok\" }\n",
+    );
+    let (mut used, mut silent) = (world.connect(), world.connect());
+    assert_eq!(used.ask(&get("/")).unwrap().status, 200);
+    let after = used.closed_after();
+    assert!(after >= Duration::from_millis(800), "closed after {after:?}");
+    silent.closed_after();
+    world.metric_reaches("tollgate_connections", &[], 0.0);
+}
+
+#[test]
+fn idle_timeout_follows_a_push() {
+    let config = |idle: &str| {
+        format!(
+            "[[listener]]\naddress = \"$LISTEN\"\nidle_timeout = \"{idle}\"\n[route.all]\nrespond = {{ body = \"ok\" }}\n"
+        )
+    };
+    let world = World::start(&config("1h"));
+    let mut connection = world.connect();
+    assert_eq!(connection.ask(&get("/")).unwrap().status, 200);
+    world.push(&config("1s"));
+    assert_eq!(connection.ask(&get("/")).unwrap().status, 200);
+    connection.closed_after();
+}
+
+#[test]
+fn a_client_that_wants_to_close_or_speaks_http10_is_obeyed() {
+    let origin = Origin::start("a");
+    let world = World::start(&format!("{}{ROUTE}", fleet("app", &[&origin])));
+    let mut closing = world.connect();
+    let answer = closing.ask(&get("/").header("connection", "close")).unwrap();
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+    closing.closed_after();
+    let mut old = world.connect();
+    old.send(b"GET / HTTP/1.0\r\nhost: localhost\r\n\r\n").unwrap();
+    assert_eq!(old.answer(false).unwrap().text(), "a");
+    old.closed_after();
+    let mut half = world.connect();
+    half.send(&get("/").bytes()).unwrap();
+    assert_eq!(half.answer(false).unwrap().text(), "a");
+    half.finish();
+    half.closed_after();
+}
+
+#[test]
+fn connections_are_counted_by_listener() {
+    let world = World::start("[route.all]\nrespond = { body = \"ok\" }\n");
+    let mut held: Vec<Connection> = (0..3).map(|_| world.connect()).collect();
+    held.iter_mut().for_each(|connection| drop(connection.ask(&get("/")).unwrap()));
+    let listener = format!("listener=\"127.0.0.1:{}\"", world.port);
+    world.metric_reaches("tollgate_connections", &[&listener], 3.0);
+    held.truncate(1);
+    world.metric_reaches("tollgate_connections", &[&listener], 1.0);
+}
+
+#[test]
+fn what_is_no_http_gets_no_server_and_harms_nobody() {
+    let origin = Origin::start("a");
+    let world = World::start(&format!("{}{ROUTE}", fleet("app", &[&origin])));
+    let mut kept = world.connect();
+    assert_eq!(kept.ask(&get("/")).unwrap().status, 200);
+    for junk in [
+        &b"\x16\x03\x01\x02\x00\x01\x00"[..],
+        b"GET\r\n\r\n",
+        b"\0\0\0\0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nbad header\r\n\r\n",
+    ] {
+        let mut connection = world.connect();
+        connection.send(junk).unwrap();
+        connection.finish();
+        // An answer of 400 or a close: both refuse it.
+        if let Ok(answer) = connection.answer(false) {
+            assert_eq!(answer.status, 400, "{junk:?}");
+        }
+    }
+    assert_eq!(origin.hits(), 1);
+    assert_eq!(kept.ask(&get("/")).unwrap().status, 200);
+}
+
+#[test]
+fn expect_continue_and_early_hints_pass() {
+    let origin = Origin::start("a");
+    let hints = b"HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nx";
+    origin.script(move |seen| match seen.path.as_str() {
+        "/hints" => Act::Raw(hints.to_vec(), crate::support::origin::End::Close),
+        _ => Act::ok(),
+    });
+    let world = World::start(&format!("{}{ROUTE}", fleet("app", &[&origin])));
+    let mut connection = world.connect();
+    let mut answer = connection.ask(&get("/hints")).unwrap();
+    if answer.status == 103 {
+        answer = connection.answer(false).unwrap();
+    }
+    assert_eq!((answer.status, answer.text().as_str()), (200, "x"));
+    let mut patient = world.connect();
+    patient.send(b"POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\nbody").unwrap();
+    let mut answer = patient.answer(false).unwrap();
+    if answer.status == 100 {
+        answer = patient.answer(false).unwrap();
+    }
+    assert_eq!((answer.status, origin.last().body.as_slice()), (200, &b"body"[..]));
+}
+
+/// A CA and a certificate of `name` signed by it, in PEM: CA, certificate, key.
+fn certificates(name: &str) -> [String; 3] {
+    let ca_key = rcgen::KeyPair::generate().unwrap();
+    let mut ca = rcgen::CertificateParams::new(vec![]).unwrap();
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    ca.distinguished_name.push(rcgen::DnType::CommonName, "test authority");
+    let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
+    let issuer = rcgen::Issuer::new(ca, ca_key);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    [ca_pem, certificate.pem(), key.serialize_pem()]
+}
+
+#[test]
+fn https_servers_are_verified_by_their_own_authority_and_name() {
+    let [ca, certificate, key] = certificates("inside.example");
+    let [stranger, ..] = certificates("inside.example");
+    let nginx = Nginx::with(
+        "listen 127.0.0.1:$PORT ssl http2; ssl_certificate a.crt; ssl_certificate_key a.key;",
+        "return 200 '$server_protocol $ssl_server_name $https';",
+        &[("a.crt", &certificate), ("a.key", &key)],
+    );
+    let mut world = World::prepare();
+    world.write_as("ca.crt", ca.as_bytes());
+    world.write_as("stranger.crt", stranger.as_bytes());
+    let upstream = |name: &str, keys: &str| {
+        format!(
+            "[upstream.{name}]\nservers = [\"{}\"]\n{keys}\n[route.{name}]\npaths = [\"/{name}\"]\nupstream = \"{name}\"\n",
+            nginx.address()
+        )
+    };
+    world.boot(
+        &[
+            upstream("good", "tls = { sni = \"inside.example\", ca = \"ca.crt\" }"),
+            upstream("two", "tls = { sni = \"inside.example\", ca = \"ca.crt\" }\nhttp2 = true"),
+            upstream("stranger", "tls = { sni = \"inside.example\", ca = \"stranger.crt\" }"),
+            upstream("system", "tls = { sni = \"inside.example\" }"),
+            upstream("othername", "tls = { sni = \"outside.example\", ca = \"ca.crt\" }"),
+            upstream("unverified", "tls = { sni = \"outside.example\", verify = false }"),
+        ]
+        .concat(),
+    );
+    // Twice: the pool must not lend a connection to an upstream that trusts somebody else.
+    for _ in 0..2 {
+        assert_eq!(world.ask(get("/good")).text(), "HTTP/1.1 inside.example on");
+        assert_eq!(world.ask(get("/two")).text(), "HTTP/2.0 inside.example on");
+        assert_eq!(world.ask(get("/unverified")).text(), "HTTP/1.1 outside.example on");
+        for refused in ["/stranger", "/system", "/othername"] {
+            world.ask(get(refused)).is_problem(502, "bad_gateway");
+        }
+    }
+}
+
+#[test]
+fn http2_without_tls_reaches_the_servers_and_is_probed() {
+    let nginx =
+        Nginx::with("listen 127.0.0.1:$PORT http2;", "return 200 '$server_protocol $request_method $http_host';", &[]);
+    let world = World::start(&format!(
+        "[upstream.app]\nservers = [\"{}\"]\nhttp2 = true\n[upstream.app.health]\npath = \"/\"\ninterval = \"50ms\"\n\
+         unhealthy_after = 1\n{ROUTE}",
+        nginx.address()
+    ));
+    let mut connection = world.connect();
+    for _ in 0..10 {
+        assert_eq!(connection.ask(&get("/").host("shop.example")).unwrap().text(), "HTTP/2.0 GET shop.example");
+    }
+    assert_eq!(connection.ask(&request("HEAD", "/")).unwrap().status, 200);
+    assert_eq!(connection.ask(&post("/", "x")).unwrap().text(), "HTTP/2.0 POST localhost");
+    assert_eq!(world.server(&nginx.address())["healthy"], true);
+}
