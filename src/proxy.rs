@@ -165,7 +165,11 @@ impl ProxyHttp for Gateway {
         forward::head_arrived(session, ctx, upstream_response.status)
     }
 
-    async fn response_filter(&self, _session: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+    async fn response_filter(&self, session: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+        // A request that was in flight when draining began had been promised a connection that goes on.
+        if self.draining.load(Ordering::Relaxed) && !head.status.is_informational() {
+            session.set_keepalive(None);
+        }
         rewrite::response(head, ctx)
     }
 
