@@ -25,7 +25,9 @@ const LOOK: Duration = Duration::from_secs(1);
 const LINKS_MAX: usize = 40;
 
 /// A state of the files that a look can tell from another.
-type Fingerprint = Vec<(PathBuf, Option<(u64, u64, u64, i64, i64)>)>;
+type Fingerprint = Vec<Print>;
+/// A file's path; device, inode, size and time of change where it exists.
+type Print = (PathBuf, Option<(u64, u64, u64, i64, i64)>);
 
 /// How the files were when they were read: what changed since then is a change too.
 pub struct Seen(Fingerprint);
@@ -156,7 +158,7 @@ fn fingerprint(config: &Path, files: &[PathBuf]) -> Fingerprint {
     prints
 }
 
-fn print(path: PathBuf) -> (PathBuf, Option<(u64, u64, u64, i64, i64)>) {
+fn print(path: PathBuf) -> Print {
     let meta = fs::metadata(&path).ok();
     let print = meta.map(|m| (m.dev(), m.ino(), m.size(), m.mtime(), m.mtime_nsec()));
     (path, print)
