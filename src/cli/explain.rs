@@ -24,7 +24,7 @@ use crate::proxy::route::{Request, Router};
 pub struct Asked {
     /// Method, such as GET.
     method: String,
-    /// URL, such as http://api.example.com/orders?x=1, or a path with -H 'host: …'.
+    /// URL, such as `http://api.example.com/orders?x=1`, or a path with -H 'host: …'.
     url: String,
     /// A header, 'name: value'; may be given several times.
     #[arg(short = 'H', long = "header", value_name = "HEADER")]

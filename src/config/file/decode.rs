@@ -1,7 +1,7 @@
 //! Turns the tables of the tree into forms, and serde's errors into findings.
 //!
 //! Serde stops at the first error. So the offending node is noted, cut out of the tree, and the table read again: what
-//! is left at the end is the form of everything that could be understood. At most [`ROUNDS`] errors of one table are
+//! is left at the end is the form of everything that could be understood. At most `ROUNDS` errors of one table are
 //! told apart. Of two nodes at the same place the inner one is cut out.
 
 use serde::Deserialize;
