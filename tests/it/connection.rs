@@ -117,7 +117,7 @@ fn what_is_no_http_gets_no_server_and_harms_nobody() {
 #[test]
 fn expect_continue_and_early_hints_pass() {
     let origin = Origin::start("a");
-    let hints = b"HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nx";
+    let hints = b"HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\nHTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 1\r\n\r\nx";
     origin.script(move |seen| match seen.path.as_str() {
         "/hints" => Act::Raw(hints.to_vec(), crate::support::origin::End::Close),
         _ => Act::ok(),

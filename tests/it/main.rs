@@ -14,7 +14,17 @@ mod balance;
 mod connection;
 mod headers;
 mod health;
-mod history;
-mod reload;
 mod resilience;
 mod routing;
+mod telling;
+
+mod fuzz;
+mod history;
+mod load;
+mod reload;
+mod shutdown;
+
+mod admin;
+mod cli;
+mod config_examples;
+mod tidy;

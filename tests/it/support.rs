@@ -6,7 +6,7 @@ pub mod origin;
 pub mod wait;
 pub mod world;
 
-pub use client::{Answer, Connection, Request, delete, get, post};
+pub use client::{Connection, Request, delete, get, post};
 pub use origin::{Act, Dead, Gate, Origin, fleet};
-pub use wait::{eventually, within};
+pub use wait::eventually;
 pub use world::World;

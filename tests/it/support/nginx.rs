@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::client::{Connection, get};
+use super::client::Connection;
 use super::wait::within;
 use super::world::free_port;
 
@@ -21,7 +21,7 @@ pub struct Nginx {
 fn executable() -> PathBuf {
     let places = ["/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/sbin/nginx", "/usr/local/bin/nginx"];
     let found = places.into_iter().map(PathBuf::from).find(|path| path.exists());
-    found.expect("nginx is missing; install it: sudo apt-get install nginx-light (or run scripts/test as root)")
+    found.expect("nginx is missing; install it: sudo apt-get install nginx (or run scripts/test as root)")
 }
 
 impl Nginx {
@@ -46,6 +46,11 @@ impl Nginx {
         let port = free_port();
         fs::write(folder.path().join("nginx.conf"), config(&listen.replace("$PORT", &port.to_string()), location))
             .unwrap();
+        Self::run(folder, port)
+    }
+
+    /// Starts it in a folder that has its configuration; nothing where the port is taken.
+    fn run(folder: TempDir, port: u16) -> Option<Nginx> {
         let child = Command::new(executable())
             .arg("-p")
             .arg(folder.path())
@@ -75,14 +80,17 @@ impl Nginx {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// The same server started again, where this one was killed.
+    pub fn again(&mut self) -> Nginx {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
+        Self::run(folder, self.port).expect("its port is still free")
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-
-    /// Whether it answers on its own.
-    pub fn answers(&self) -> bool {
-        Connection::to(self.port).and_then(|mut c| c.ask(&get("/"))).is_ok()
     }
 }
 

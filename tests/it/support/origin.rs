@@ -18,8 +18,6 @@ use super::wait::{PATIENCE, eventually};
 pub enum Act {
     /// An answer with this status, headers and body.
     Answer(u16, Vec<(String, String)>, String),
-    /// Waits, then does the other.
-    After(Duration, Box<Act>),
     /// Waits until the gate is opened, then does the other.
     When(Arc<Gate>, Box<Act>),
     /// These bytes, then the end.
@@ -55,11 +53,6 @@ impl Act {
 
     pub fn hang() -> Act {
         Act::Raw(vec![], End::Hang)
-    }
-
-    /// Answers, and closes the connection without having said so: a pooled connection that turns out dead.
-    pub fn last_words() -> Act {
-        Act::Raw(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nlast".to_vec(), End::Close)
     }
 
     pub fn when(gate: &Arc<Gate>, act: Act) -> Act {
@@ -299,10 +292,6 @@ fn act_on(
             let body = if seen.method == "HEAD" { "" } else { &body };
             stream.write_all(format!("{head}\r\n{body}").as_bytes())?;
             Ok(true)
-        }
-        Act::After(time, act) => {
-            std::thread::sleep(time);
-            act_on(*act, stream, reader, seen, name)
         }
         Act::When(gate, act) => {
             gate.wait();

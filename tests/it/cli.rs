@@ -1,0 +1,176 @@
+//! The command line: answers on stdout, errors on stderr, 0 done, 1 the answer is no, 2 wrong use.
+
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::support::*;
+
+const GOOD: &str = "[upstream.app]\nservers = [\"127.0.0.1:9\"]\n\
+    [route.orders]\nhosts = [\"api.example.com\"]\npaths = [\"/orders/*\"]\nmethods = [\"GET\"]\nupstream = \"app\"\n\
+    strip_prefix = \"/orders\"\nallow = [\"10.0.0.0/8\"]\n\
+    [route.old]\npaths = [\"/old\"]\nredirect = { to = \"/new\" }\n";
+
+fn prepared(config: &str) -> World {
+    let world = World::prepare();
+    world.write(config);
+    world
+}
+
+#[track_caller]
+fn done(output: &Output, code: i32) -> String {
+    let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "stdout: {out}\nstderr: {error}");
+    assert!(code == 0 || code == 1 && !out.is_empty() || !error.is_empty(), "a failure that says nothing");
+    out.into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[track_caller]
+fn json(output: &Output, code: i32) -> Value {
+    let out = done(output, code);
+    serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e}: {out}"))
+}
+
+#[test]
+fn check_says_ok_or_every_finding() {
+    let world = prepared(GOOD);
+    assert_eq!(done(&world.cli(&["check", "-c", "tollgate.toml"]), 0), "ok: 1 listener, 1 upstream, 2 routes\n");
+    assert_eq!(json(&world.cli(&["check", "-c", "tollgate.toml", "--json"]), 0), Value::Array(vec![]));
+    world.write("[route.a]\nhostz = []\nupstream = \"ap\"\n[upstream.app]\nservers = [\"127.0.0.1:9\"]\n");
+    let output = world.cli(&["check", "-c", "tollgate.toml"]);
+    done(&output, 1);
+    let told = stderr(&output);
+    assert!(told.contains("tollgate.toml:10:1:") && told.contains("did you mean `hosts`"), "{told}");
+    let findings = json(&world.cli(&["--json", "check", "-c", "tollgate.toml"]), 1);
+    for finding in findings.as_array().unwrap() {
+        let keys: Vec<&String> = finding.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["file", "line", "column", "text", "message", "hint"]);
+    }
+    assert_eq!((&findings[0]["line"], &findings[0]["text"]), (&10.into(), &"hostz".into()));
+    let missing = world.cli(&["check", "-c", "none.toml"]);
+    done(&missing, 1);
+    assert!(stderr(&missing).contains("none.toml: cannot be read"), "{}", stderr(&missing));
+}
+
+#[test]
+fn wrong_use_is_two_and_help_is_zero() {
+    let world = prepared(GOOD);
+    for wrong in [
+        &["chek"][..],
+        &["check"],
+        &["run", "-c"],
+        &["explain", "-c", "tollgate.toml", "GET"],
+        &["explain", "-c", "tollgate.toml", "GET", "http://a/", "-H", "no header"],
+        &["config", "history"],
+        &["config", "rollback", "-c", "tollgate.toml", "x"],
+        &["--nonsense"],
+    ] {
+        let output = world.cli(wrong);
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}: {}", stderr(&output));
+        assert!(!output.stderr.is_empty(), "{wrong:?}");
+    }
+    assert_eq!(world.cli(&[]).status.code(), Some(2));
+    for right in [&["--help"][..], &["--version"], &["run", "--help"]] {
+        assert!(!done(&world.cli(right), 0).is_empty());
+    }
+}
+
+#[test]
+fn explain_names_route_upstream_and_reasons() {
+    let world = prepared(GOOD);
+    let asked = ["explain", "-c", "tollgate.toml", "GET", "http://api.example.com/orders/7?x=1"];
+    let text = done(&world.cli(&asked), 0);
+    for part in ["orders", "app", "host api.example.com, exactly", "/orders/*", "forwarded to upstream app as /7"] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    let told = json(&world.cli(&[&asked[..], &["--json", "--client", "10.1.1.1"]].concat()), 0);
+    let keys: Vec<&String> = told.as_object().unwrap().keys().collect();
+    let expected = ["route", "app", "limits", "user", "release", "bucket", "cohorts", "arm", "upstream", "why"];
+    assert_eq!(keys, expected);
+    assert_eq!((&told["route"], &told["upstream"], &told["arm"]), (&"orders".into(), &"app".into(), &Value::Null));
+    assert!(told["why"].to_string().contains("may use it"));
+    let kept_out = json(&world.cli(&[&asked[..], &["--json", "--client", "192.0.2.1"]].concat()), 0);
+    assert!(kept_out["why"].to_string().contains("403"), "{kept_out}");
+    let redirect = json(&world.cli(&["explain", "--json", "-c", "tollgate.toml", "HEAD", "/old", "-H", "host: x"]), 0);
+    assert_eq!((&redirect["route"], &redirect["upstream"]), (&"old".into(), &Value::Null));
+    let none = json(&world.cli(&["explain", "--json", "-c", "tollgate.toml", "POST", "http://b/x"]), 1);
+    assert!(none["route"].is_null() && none["why"].to_string().contains("404"), "{none}");
+}
+
+#[test]
+fn diff_tells_what_moves() {
+    let world = prepared(GOOD);
+    let new = GOOD.replace("127.0.0.1:9", "127.0.0.1:10").replace("[route.old]", "[route.older]");
+    world.write_as("new.toml", world.complete(&new).as_bytes());
+    let text = done(&world.cli(&["diff", "tollgate.toml", "new.toml"]), 0);
+    for line in ["+ server 127.0.0.1:10 of app", "- server 127.0.0.1:9 of app", "+ route older", "- route old"] {
+        assert!(text.contains(line), "{line} is not in {text}");
+    }
+    let told = json(&world.cli(&["diff", "--json", "tollgate.toml", "new.toml"]), 0);
+    assert_eq!(told["routes"]["added"], serde_json::json!(["older"]));
+    assert_eq!(done(&world.cli(&["diff", "tollgate.toml", "tollgate.toml"]), 0), "no difference\n");
+    world.write_as("bad.toml", b"x = 1\n");
+    done(&world.cli(&["diff", "tollgate.toml", "bad.toml"]), 1);
+}
+
+#[test]
+fn schema_is_a_json_schema() {
+    let schema = json(&World::prepare().cli(&["schema"]), 0);
+    assert!(schema["$schema"].as_str().is_some_and(|s| s.contains("2020-12")));
+    assert!(schema["properties"]["listener"].is_object() && schema["properties"]["route"].is_object());
+}
+
+#[test]
+fn config_commands_talk_to_the_running_gateway() {
+    let mut world = World::prepare();
+    world.write_as("admin.token", b"s3cret\n");
+    world.token = Some("s3cret".into());
+    let says = |text: &str| {
+        format!(
+            "[admin]\naddress = \"$ADMIN\"\ntoken_file = \"admin.token\"\n[route.all]\nrespond = {{ body = \"{text}\" }}\n"
+        )
+    };
+    world.boot(&says("one"));
+    world.push(&says("two"));
+    world.push(&says("three"));
+    let text = done(&world.cli(&["config", "history", "-c", "tollgate.toml"]), 0);
+    assert!(text.lines().count() == 4 && text.contains("* 3 "), "{text}");
+    let told = json(&world.cli(&["config", "history", "-c", "tollgate.toml", "--json"]), 0);
+    assert_eq!(told.as_array().map(Vec::len), Some(3));
+
+    let text = done(&world.cli(&["config", "rollback", "-c", "tollgate.toml"]), 0);
+    assert_eq!(text, "revision 2 is served\n");
+    assert_eq!(world.ask(get("/")).text(), "two");
+    let admin = format!("http://127.0.0.1:{}/", world.admin_port);
+    let by_url = ["--admin", &admin, "--token-file", "admin.token"];
+    let rolled = json(&world.cli(&[&["config", "--json", "rollback", "1"][..], &by_url].concat()), 0);
+    assert_eq!(rolled["revision"], 1);
+    assert_eq!(done(&world.cli(&[&["config", "confirm"][..], &by_url].concat()), 0), "revision 1 is served\n");
+
+    let refused = world.cli(&["config", "rollback", "77", "-c", "tollgate.toml"]);
+    done(&refused, 1);
+    assert!(stderr(&refused).contains("77 is not kept"), "{}", stderr(&refused));
+    let no_token = world.cli(&["config", "history", "--admin", &admin]);
+    done(&no_token, 1);
+    assert!(stderr(&no_token).contains("token"), "{}", stderr(&no_token));
+    world.stop();
+    let gone = world.cli(&["config", "history", "-c", "tollgate.toml"]);
+    done(&gone, 1);
+    assert!(stderr(&gone).contains("is the gateway running?"), "{}", stderr(&gone));
+}
+
+#[test]
+fn run_says_why_it_cannot_serve() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let world = prepared(&format!("[[listener]]\naddress = \"{address}\"\n[route.all]\nrespond = {{}}\n"));
+    let output = world.cli(&["run", "-c", "tollgate.toml"]);
+    done(&output, 1);
+    assert!(stderr(&output).contains(&address.to_string()), "{}", stderr(&output));
+    let findings = World::prepare().cli(&["run", "--json", "-c", "none.toml"]);
+    assert_eq!(json(&findings, 1).as_array().map(Vec::len), Some(1));
+}

@@ -1,0 +1,258 @@
+//! The rules of the tree (design, section 2), so that nobody needs to remember them.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+const FILE_LINES: usize = 500;
+const FUNCTION_LINES: usize = 70;
+
+/// Files that are pure: time and randomness come as arguments. A folder means everything in it.
+const PURE: &[&str] = &[
+    "src/pool.rs",
+    "src/pool",
+    "src/health/hysteresis.rs",
+    "src/proxy/route.rs",
+    "src/path.rs",
+    "src/units.rs",
+    "src/config/model.rs",
+    "src/config/file.rs",
+    "src/config/file",
+    "src/config/finding.rs",
+    "src/config/findings.rs",
+    "src/config/places.rs",
+    "src/config/diff.rs",
+    "src/config/guard.rs",
+    "src/telemetry/line.rs",
+    "src/telemetry/names.rs",
+];
+
+/// Pure files that may name one thing nobody else of them may, and why.
+const PURE_BUT: &[(&str, &str)] = &[
+    // Ketama is pure; Pingora publishes it as a crate of its own.
+    ("src/pool/ring.rs", "pingora"),
+    // It formats a time that it is given; reading it is the caller's.
+    ("src/telemetry/line.rs", "crate::clock"),
+];
+
+/// What a pure file must not name.
+const IMPURE: &[&str] = &[
+    "tokio",
+    "pingora",
+    "crate::clock",
+    "Instant::now",
+    "SystemTime",
+    "fastrand",
+    "TcpStream",
+    "TcpListener",
+    "UdpSocket",
+    "UnixStream",
+    "std::fs",
+    "std::thread::sleep",
+    "reqwest",
+];
+
+/// Files outside of `src/proxy*` that may name the proxy, and why.
+const PROXY_BUT: &[&str] = &[
+    // It silences the messages of that name: a filter, no import.
+    "src/telemetry.rs",
+    // The wiring builds the one `HttpProxy` that all listeners share.
+    "src/app.rs",
+    // The end of the process closes the silent connections that it holds.
+    "src/app/drain.rs",
+];
+
+/// Files outside of `src/config*` that may name the file form, and why: none.
+const FILE_FORM_BUT: &[&str] = &[];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every Rust file, by its path from the root.
+fn sources() -> Vec<(String, String)> {
+    let mut found = vec![];
+    for folder in ["src", "tests", "benches"] {
+        walk(&root().join(folder), &mut found);
+    }
+    assert!(found.len() > 50, "the tree was not found");
+    found
+}
+
+fn walk(folder: &Path, found: &mut Vec<(String, String)>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            walk(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let name = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+            found.push((name, fs::read_to_string(&path).unwrap()));
+        }
+    }
+}
+
+/// The file's own code: without comments and without the tests at its end.
+fn code(text: &str) -> String {
+    let text = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let uncommented = text.lines().map(|line| line.split_once("//").map_or(line, |(code, _)| code));
+    uncommented.collect::<Vec<_>>().join("\n")
+}
+
+fn is_in(file: &str, place: &str) -> bool {
+    file == place || file.strip_prefix(place).is_some_and(|rest| rest.starts_with('/'))
+}
+
+fn is_test(file: &str) -> bool {
+    !file.starts_with("src/") || file.ends_with("/tests.rs") || file.contains("/tests/")
+}
+
+#[test]
+fn pure_engines_name_no_socket_clock_or_runtime() {
+    let sources = sources();
+    let mut broken = vec![];
+    for (file, text) in sources.iter().filter(|(file, _)| PURE.iter().any(|place| is_in(file, place)) && !is_test(file))
+    {
+        let code = code(text);
+        for word in IMPURE.iter().filter(|word| code.contains(**word)) {
+            if !PURE_BUT.contains(&(file, word)) {
+                broken.push(format!("{file} names {word}"));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+    for place in PURE {
+        assert!(sources.iter().any(|(file, _)| is_in(file, place)), "{place} is gone: mend the list");
+    }
+}
+
+#[test]
+fn only_the_proxy_names_the_proxy_and_only_config_its_file_form() {
+    let mut broken = vec![];
+    for (file, text) in sources().iter().filter(|(file, _)| !is_test(file)) {
+        let code = code(text);
+        let of = |place: &str| is_in(file, place) || *file == format!("{place}.rs");
+        let names_proxy = ["pingora::proxy", "pingora_proxy"].iter().any(|name| code.contains(name));
+        if names_proxy && !of("src/proxy") && !PROXY_BUT.contains(&file.as_str()) {
+            broken.push(format!("{file} names pingora::proxy"));
+        }
+        let names_form = ["config::file", "file::Document"].iter().any(|name| code.contains(name));
+        if names_form && !of("src/config") && !FILE_FORM_BUT.contains(&file.as_str()) {
+            broken.push(format!("{file} names the file form"));
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn files_are_short_say_why_they_exist_and_leave_nothing_undone() {
+    // Put together here, so that this file does not find itself.
+    let undone = ["todo", "unimplemented"].map(|name| format!("{name}!("));
+    let marks = ["FIX", "XX", "TO"].map(|half| {
+        format!(
+            "{half}{}",
+            if half == "FIX" {
+                "ME"
+            } else if half == "XX" {
+                "X"
+            } else {
+                "DO"
+            }
+        )
+    });
+    let mut broken = vec![];
+    for (file, text) in sources() {
+        let lines = text.lines().count();
+        if lines >= FILE_LINES {
+            broken.push(format!("{file} has {lines} lines"));
+        }
+        if !text.starts_with("//! ") {
+            broken.push(format!("{file} does not open with //!"));
+        }
+        if file.ends_with("/mod.rs") || file.ends_with("utils.rs") {
+            broken.push(format!("{file}: a module is x.rs and x/, and is called after what it is"));
+        }
+        for word in undone.iter().chain(&marks).filter(|word| text.contains(word.as_str())) {
+            broken.push(format!("{file} says {word}"));
+        }
+        broken.extend(
+            long_functions(&text).into_iter().map(|(name, lines)| format!("{file}: fn {name} has {lines} lines")),
+        );
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+/// Functions of too many lines: from `fn` to the brace that stands as far in as it does, as rustfmt leaves it.
+fn long_functions(text: &str) -> Vec<(String, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut long = vec![];
+    for (at, line) in lines.iter().enumerate() {
+        let indent = line.len() - line.trim_start().len();
+        let Some((before, name)) = line.trim_start().split_once("fn ") else { continue };
+        let is_function = before.split_whitespace().all(|word| {
+            matches!(word, "const" | "async" | "unsafe" | "extern")
+                || word.starts_with("pub")
+                || word.starts_with("\"C")
+        }) || before.starts_with("pub(");
+        if !is_function {
+            continue;
+        }
+        let end = format!("{}}}", " ".repeat(indent));
+        let Some(length) = lines[at..].iter().position(|line| *line == end) else { continue };
+        if length + 1 >= FUNCTION_LINES {
+            long.push((name.split(['(', '<']).next().unwrap_or_default().to_owned(), length + 1));
+        }
+    }
+    long
+}
+
+#[test]
+fn long_functions_are_found() {
+    let body = "    x();\n".repeat(80);
+    let text = format!("pub(super) async fn long(\n    x: u8,\n) {{\n{body}}}\n\nfn short() {{\n}}\n");
+    assert_eq!(long_functions(&text), [("long".to_owned(), 84)]);
+}
+
+#[test]
+fn every_key_of_the_schema_stands_in_the_reference() {
+    let schema = tollgate::config::schema::schema();
+    let mut keys = BTreeSet::new();
+    collect_keys(&schema, &mut keys);
+    assert!(keys.len() > 60, "{keys:?}");
+    let reference = fs::read_to_string(root().join("conf/reference.toml")).unwrap();
+    let words: BTreeSet<&str> = reference.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '-')).collect();
+    let missing: Vec<&String> = keys.iter().filter(|key| !words.contains(key.as_str())).collect();
+    assert!(missing.is_empty(), "conf/reference.toml does not show {missing:?}");
+}
+
+/// Names of all properties, wherever they stand.
+fn collect_keys(schema: &Value, keys: &mut BTreeSet<String>) {
+    match schema {
+        Value::Object(object) => {
+            for (name, value) in object {
+                if let ("properties", Value::Object(properties)) = (name.as_str(), value) {
+                    keys.extend(properties.keys().cloned());
+                    properties.values().for_each(|property| collect_keys(property, keys));
+                } else {
+                    collect_keys(value, keys);
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect_keys(item, keys)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_metric_stands_in_the_readme() {
+    let readme = fs::read_to_string(root().join("README.md")).expect("README.md");
+    let rows: Vec<&str> = readme.lines().filter(|line| line.starts_with('|')).collect();
+    for name in tollgate::telemetry::names::ALL {
+        let row = rows.iter().find(|row| row.contains(&format!("`{}`", name.name)));
+        let row = row.unwrap_or_else(|| panic!("README.md has no row for {}", name.name));
+        for label in name.labels {
+            assert!(row.contains(label), "README.md does not name the label {label} of {}", name.name);
+        }
+    }
+}
