@@ -84,6 +84,8 @@ pub fn run(path: &Path) -> Result<(), StartError> {
         draining: draining.clone(),
     };
     let proxy = proxy(gateway, config.server.threads);
+    // Before the first connection: its requests are logged too.
+    followers.follow(&first);
     let open = listen(&first, &snapshot, &registry, &proxy, (&workers, &background), &shutdown)?;
     let state = admin::State {
         control: control.clone(),
@@ -92,7 +94,6 @@ pub fn run(path: &Path) -> Result<(), StartError> {
         draining: draining.clone(),
     };
     serve_admin(&first, state, &background)?;
-    followers.follow(&first);
     watch_files(path, seen, &control, &snapshot)?;
     log::info!(
         "tollgate {} serves revision {} on {} with {} workers",

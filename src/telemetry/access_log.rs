@@ -136,6 +136,12 @@ impl AccessLog {
                 }
                 (std::mem::take(&mut queue.full), queue.target.take(), queue.stop)
             };
+            // What is in the buffers belongs to the old target, unless that was none.
+            let mut target = target;
+            if let (Out::Off, Some(first)) = (&out, &target) {
+                out = Out::open(first);
+                target = None;
+            }
             for buffer in full {
                 self.write(&mut out, buffer);
             }
