@@ -41,6 +41,19 @@ fn a_log_line_tells_a_request_whole() {
 }
 
 #[test]
+fn the_very_first_request_is_logged() {
+    let mut world = World::prepare();
+    world.write("[route.all]\nrespond = {}\n");
+    for n in 0..10 {
+        let path = format!("/first/{n}");
+        world.spawn(&world.config_path());
+        eventually("it takes connections", || world.try_ask(&get(&path)).ok());
+        world.log_line(&path);
+        world.stop();
+    }
+}
+
+#[test]
 fn hostile_bytes_do_not_break_a_line() {
     let world = World::start("[route.all]\nrespond = {}\n");
     let mut connection = world.connect();

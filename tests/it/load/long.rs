@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{pushed, with_dying_servers};
+use super::{pushed, saves, with_dying_servers};
 use crate::support::nginx::Nginx;
 use crate::support::*;
 
@@ -109,6 +109,13 @@ fn p99(log: &std::path::Path) -> Duration {
     let mut times: Vec<u64> = text.lines().filter_map(|line| line.split('\t').nth(2)?.parse().ok()).collect();
     times.sort_unstable();
     Duration::from_micros(times[times.len() * 99 / 100])
+}
+
+#[test]
+#[ignore = "long: scripts/test --long"]
+fn every_saved_file_answers_within_300_ms() {
+    let times = saves(50);
+    assert!(times[times.len() - 1] < Duration::from_millis(300), "{times:?}");
 }
 
 #[test]

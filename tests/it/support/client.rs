@@ -133,12 +133,15 @@ impl Connection {
 
     /// Connects from an address of 127.0.0.0/8, all of which are this machine.
     pub fn from(source: Ipv4Addr, port: u16) -> io::Result<Connection> {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        if source != Ipv4Addr::LOCALHOST {
+        let to = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let stream = if source == Ipv4Addr::LOCALHOST {
+            TcpStream::connect(to)?
+        } else {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
             socket.bind(&SocketAddr::from((source, 0)).into())?;
-        }
-        socket.connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into(), PATIENCE)?;
-        let stream = TcpStream::from(socket);
+            socket.connect(&to.into())?;
+            TcpStream::from(socket)
+        };
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;

@@ -8,6 +8,7 @@ use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -31,9 +32,17 @@ pub fn executable() -> PathBuf {
     std::env::var_os("TOLLGATE_BIN").map_or_else(|| env!("CARGO_BIN_EXE_tollgate").into(), PathBuf::from)
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago. It lies below those that the kernel gives to outgoing connections (from 32768
+/// on), else one of them could take it while a server is started again.
 pub fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Two runs at once begin at different places.
+    let begin = std::process::id().wrapping_mul(7919);
+    let mut ports = std::iter::repeat_with(|| {
+        let n = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        10_240 + (n % 20_000) as u16
+    });
+    ports.find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()).unwrap()
 }
 
 impl World {
