@@ -1,6 +1,7 @@
 //! `tollgate config`: which revision a running gateway serves, through its admin address.
 
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -84,22 +85,38 @@ fn gateway(target: &Target) -> Result<Gateway, String> {
     let Some(path) = &target.conf else {
         return Err("say which gateway: -c CONF, or --admin http://ADDRESS".into());
     };
-    let loaded = config::load(path).map_err(|findings| {
-        format!(
-            "{} has {} findings; see `tollgate check`, or name the gateway with --admin",
-            path.display(),
-            findings.len()
-        )
-    })?;
-    let Some(admin) = loaded.config.admin else {
-        return Err(format!("{} has no [admin] address; add one, or name the gateway with --admin", path.display()));
+    // A broken file is just when a rollback is wanted: its [admin] table will do.
+    let (address, secret) = match config::load(path) {
+        Ok(loaded) => {
+            let admin = loaded.config.admin.ok_or_else(|| no_admin(path))?;
+            (admin.address, admin.token.map(|token| String::from_utf8_lossy(&token.0).into_owned()))
+        }
+        Err(_) => {
+            let (address, file) = admin_of_broken(path).ok_or_else(|| no_admin(path))?;
+            (address, file.as_ref().map(token).transpose()?)
+        }
     };
-    let mut address = admin.address;
+    let mut address = address;
     if address.ip().is_unspecified() {
         address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
     }
-    let token = admin.token.map(|token| String::from_utf8_lossy(&token.0).into_owned());
-    Ok(Gateway { url: format!("http://{address}"), token: named.or(token) })
+    Ok(Gateway { url: format!("http://{address}"), token: named.or(secret) })
+}
+
+fn no_admin(path: &Path) -> String {
+    format!("{} has no [admin] address that can be read; name the gateway with --admin", path.display())
+}
+
+/// Address and token file of a configuration that has findings.
+fn admin_of_broken(path: &Path) -> Option<(SocketAddr, Option<PathBuf>)> {
+    let source = config::source::Source::read(path).ok()?;
+    source.files.iter().find_map(|file| {
+        let (document, _) = toml::de::DeTable::parse_recoverable(&file.text);
+        let admin = document.get_ref().get("admin")?.get_ref().as_table()?;
+        let text = |key: &str| admin.get(key)?.get_ref().as_str().map(str::to_owned);
+        let token_file = text("token_file").map(|file| source.root.join(file));
+        Some((text("address")?.parse().ok()?, token_file))
+    })
 }
 
 impl Gateway {
