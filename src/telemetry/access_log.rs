@@ -21,8 +21,10 @@ use super::shard::{Counter, SHARDS, index};
 use crate::clock;
 use crate::config::model::AccessLog as Target;
 
-const BUFFER_BYTES: usize = 64 * 1024;
-const QUEUE_BUFFERS: usize = 256;
+const BUFFER_BYTES: usize = 32 * 1024;
+/// A line is rarely longer.
+const LINE_BYTES: usize = 4096;
+const QUEUE_BUFFERS: usize = 512;
 const HAND_OVER: Duration = Duration::from_millis(100);
 
 /// Lines, and how many they are.
@@ -39,6 +41,8 @@ struct Slot(Mutex<Buffer>);
 #[derive(Debug)]
 struct Queue {
     full: VecDeque<Buffer>,
+    /// Written out and empty: taken again, as fresh memory would cost a page fault each 4 KiB.
+    spare: Vec<Vec<u8>>,
     target: Option<Target>,
     stop: bool,
 }
@@ -60,7 +64,7 @@ impl AccessLog {
     pub fn start(dropped: Arc<Counter>) -> io::Result<Arc<Self>> {
         let log = Arc::new(Self {
             slots: Default::default(),
-            queue: Mutex::new(Queue { full: VecDeque::new(), target: None, stop: false }),
+            queue: Mutex::new(Queue { full: VecDeque::new(), spare: Vec::new(), target: None, stop: false }),
             wake: Condvar::new(),
             reopen: AtomicBool::new(false),
             on: AtomicBool::new(false),
@@ -96,7 +100,8 @@ impl AccessLog {
     pub fn log(&self, line: &Line<'_>) {
         let mut buffer = self.slots[index()].0.lock();
         if buffer.bytes.capacity() == 0 {
-            buffer.bytes.reserve_exact(BUFFER_BYTES + 4096);
+            buffer.bytes = self.queue.lock().spare.pop().unwrap_or_default();
+            buffer.bytes.reserve(BUFFER_BYTES + LINE_BYTES);
         }
         line.write(&mut buffer.bytes);
         buffer.lines += 1;
@@ -142,11 +147,8 @@ impl AccessLog {
                 out = Out::open(first);
                 target = None;
             }
-            for buffer in full {
-                self.write(&mut out, buffer);
-            }
-            for slot in &self.slots {
-                let buffer = std::mem::take(&mut *slot.0.lock());
+            let slots = self.slots.iter().map(|slot| std::mem::take(&mut *slot.0.lock()));
+            for buffer in full.into_iter().chain(slots) {
                 self.write(&mut out, buffer);
             }
             if let Some(target) = target {
@@ -161,9 +163,16 @@ impl AccessLog {
         }
     }
 
-    fn write(&self, out: &mut Out, buffer: Buffer) {
+    fn write(&self, out: &mut Out, mut buffer: Buffer) {
         if buffer.lines > 0 && out.write_all(&buffer.bytes).is_err() {
             self.dropped.add(buffer.lines);
+        }
+        buffer.bytes.clear();
+        if buffer.bytes.capacity() > 0 {
+            let mut queue = self.queue.lock();
+            if queue.spare.len() < SHARDS {
+                queue.spare.push(buffer.bytes);
+            }
         }
     }
 }
