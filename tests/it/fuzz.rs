@@ -9,6 +9,7 @@ use std::thread;
 use serde_json::Value;
 
 use crate::config_examples::examples;
+use crate::support::wait::Finally;
 use crate::support::*;
 
 /// xorshift64*: a seed gives the same run again.
@@ -41,6 +42,9 @@ const VALUES: &[&str] = &[
 /// A configuration with something wrong in it, or nothing.
 fn mutated(text: &str, dice: &mut Dice) -> Vec<u8> {
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    if lines.is_empty() {
+        return vec![];
+    }
     let (at, other) = (dice.roll(lines.len()), dice.roll(lines.len()));
     let key = lines[at].split(" =").next().unwrap_or_default().to_owned();
     match dice.roll(11) {
@@ -81,12 +85,17 @@ fn survives(rounds: usize, seed: u64) {
     let (done, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
     let (mut applied, mut refused, mut dice) = (0, 0, Dice(seed));
     thread::scope(|scope| {
+        let _end = Finally(&done);
         let client = scope.spawn(|| {
             let mut connection = world.connect();
             while !done.load(Ordering::Relaxed) {
                 let answer = connection.ask(&get("/kept/always").host("kept.example"));
-                let status = answer.unwrap_or_else(|e| panic!("seed {seed}: a request failed: {e}")).status;
-                assert!(matches!(status, 200 | 404 | 502 | 503), "seed {seed}: {status}");
+                let answer = answer.unwrap_or_else(|e| panic!("seed {seed}: a request failed: {e}"));
+                // A mutation that loads may send it anywhere; only the gateway's own failure is none of its doing.
+                assert_ne!(answer.status, 500, "seed {seed}");
+                if answer.header("connection") == Some("close") {
+                    connection = world.connect();
+                }
                 answered.fetch_add(1, Ordering::Relaxed);
             }
         });
@@ -108,7 +117,6 @@ fn survives(rounds: usize, seed: u64) {
             }
             assert!(!client.is_finished(), "seed {seed}, round {round}: the client gave up");
         }
-        done.store(true, Ordering::Relaxed);
     });
     println!(
         "{rounds} pushes: {applied} applied, {refused} refused, {} requests answered meanwhile",

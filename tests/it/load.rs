@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::support::nginx::Nginx;
+use crate::support::wait::Finally;
 use crate::support::*;
 
 mod long;
@@ -77,6 +78,7 @@ fn pushes_ten_times_a_second_cost_no_request() {
     let world = World::start(&pushed(0, &servers));
     let (done, tally) = (AtomicBool::new(false), Tally::default());
     thread::scope(|scope| {
+        let _end = Finally(&done);
         for _ in 0..8 {
             scope.spawn(|| client(&world, "/", &done, &tally));
         }
@@ -85,7 +87,6 @@ fn pushes_ten_times_a_second_cost_no_request() {
             world.write(&pushed(round as usize, &servers));
             thread::sleep((Duration::from_millis(100) * round).saturating_sub(begun.elapsed()));
         }
-        done.store(true, Ordering::SeqCst);
     });
     let (answered, failed, closed) = tally.count();
     assert_eq!((failed, closed), (0, 0), "of {answered} answered");
@@ -111,6 +112,7 @@ fn with_dying_servers(seconds: u64) {
     world.metric_reaches("tollgate_upstream_healthy", &[], 4.0);
     let (done, tally) = (AtomicBool::new(false), Tally::default());
     thread::scope(|scope| {
+        let _end = Finally(&done);
         for _ in 0..8 {
             scope.spawn(|| client(&world, "/", &done, &tally));
         }
@@ -123,7 +125,6 @@ fn with_dying_servers(seconds: u64) {
         world.metric_reaches("tollgate_upstream_healthy", &[], 3.0);
         servers[0] = servers[0].again();
         world.metric_reaches("tollgate_upstream_healthy", &[], 4.0);
-        done.store(true, Ordering::SeqCst);
     });
     let (answered, failed, closed) = tally.count();
     assert_eq!((failed, closed), (0, 0), "of {answered}");

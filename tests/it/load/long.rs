@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{pushed, saves, with_dying_servers};
 use crate::support::nginx::Nginx;
+use crate::support::wait::Finally;
 use crate::support::*;
 
 /// Seconds of the runs; the minute unless `TOLLGATE_LONG_SECONDS` says otherwise.
@@ -35,8 +36,9 @@ fn under_pushes(world: &World, servers: &[String], load: impl FnOnce() -> String
             }
             round as usize
         });
+        let end = Finally(&done);
         let said = load();
-        done.store(true, Ordering::SeqCst);
+        drop(end);
         (said, pusher.join().unwrap())
     })
 }

@@ -1,5 +1,6 @@
 //! Waiting for what takes time: polled, until a deadline that only a broken gateway reaches.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long anything may take on a busy machine.
@@ -22,6 +23,15 @@ pub fn within<T>(limit: Duration, mut probe: impl FnMut() -> Option<T>) -> Optio
             return None;
         }
         std::thread::sleep(POLL);
+    }
+}
+
+/// Sets a flag when it goes, by a failure too: else threads that wait for the flag would hold the failure back.
+pub struct Finally<'a>(pub &'a AtomicBool);
+
+impl Drop for Finally<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
     }
 }
 

@@ -27,6 +27,9 @@ pub struct World {
     pub token: Option<String>,
 }
 
+/// Messages that a failing test shows.
+const LINES_SHOWN: usize = 30;
+
 /// The executable under test.
 pub fn executable() -> PathBuf {
     std::env::var_os("TOLLGATE_BIN").map_or_else(|| env!("CARGO_BIN_EXE_tollgate").into(), PathBuf::from)
@@ -293,7 +296,9 @@ impl Drop for World {
         }
         let said = self.messages();
         if std::thread::panicking() && !said.is_empty() {
-            eprintln!("--- the gateway said:\n{said}---");
+            let lines: Vec<&str> = said.lines().collect();
+            let end = lines.len().saturating_sub(LINES_SHOWN);
+            eprintln!("--- the gateway said, in the end:\n{}\n---", lines[end..].join("\n"));
         }
         assert!(std::thread::panicking() || !said.contains("panicked at"), "the gateway panicked: {said}");
     }
