@@ -10,6 +10,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Uri;
+use pingora::OrErr;
 use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::client::HttpSession;
@@ -79,14 +81,25 @@ async fn get(plan: &Plan, path: &str, connector: &Connector) -> Result<(), Failu
     let peer = probe_peer(&plan.peer);
     let host = if peer.sni.is_empty() { plan.address.to_string() } else { peer.sni.clone() };
     let mut request = RequestHeader::build("GET", path.as_bytes(), None)?;
-    request.insert_header("host", host)?;
     request.insert_header("user-agent", USER_AGENT)?;
     let (mut session, _) = connector.get_http_session(&peer).await?;
+    match session {
+        // Not both: strict servers refuse `Host` beside `:authority`.
+        HttpSession::H2(_) => request.set_uri(absolute(&peer, &host, path)?),
+        _ => request.insert_header("host", host)?,
+    }
     session.write_request_header(Box::new(request)).await?;
     session.finish_request_body().await?;
     let status = final_status(&mut session).await?;
     session.shutdown().await;
     if (200..400).contains(&status) { Ok(()) } else { Err(Failure::Status(status)) }
+}
+
+/// A target as HTTP/2 has it: with scheme and authority.
+fn absolute(peer: &HttpPeer, host: &str, path: &str) -> pingora::Result<Uri> {
+    let scheme = if peer.is_tls() { "https" } else { "http" };
+    let uri = Uri::builder().scheme(scheme).authority(host).path_and_query(path).build();
+    uri.or_err(pingora::InvalidHTTPHeader, "the target of a probe")
 }
 
 /// The status of the answer itself. Informational ones before it come on HTTP/1.1 only: over HTTP/2 they are skipped below.

@@ -193,6 +193,7 @@ async fn an_http2_upstream_is_probed_over_http2() {
                 let mut asked = 0;
                 while let Some(Ok((request, mut respond))) = connection.accept().await {
                     asked += 1;
+                    assert!(!request.headers().contains_key("host"), "strict servers refuse it beside :authority");
                     seen.lock().push((asked, request.uri().to_string()));
                     let head = http::Response::builder().status(answer.load(SeqCst)).body(()).unwrap();
                     respond.send_response(head, true).unwrap();
@@ -206,8 +207,7 @@ async fn an_http2_upstream_is_probed_over_http2() {
     supervisor.sync(vec![over_h2]);
     until("it was probed", || asked.lock().len() > 3).await;
     assert!(state.healthy());
-    // Pingora says https on plain connections too.
-    let uri = format!("https://{address}/up");
+    let uri = format!("http://{address}/up");
     assert!(asked.lock().iter().all(|seen| *seen == (1, uri.clone())), "a connection each: {:?}", asked.lock());
     status.store(503, SeqCst);
     until("a 503 makes it unhealthy", || !state.healthy()).await;
