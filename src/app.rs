@@ -94,6 +94,7 @@ pub fn run(path: &Path) -> Result<(), StartError> {
         draining: draining.clone(),
     };
     serve_admin(&first, state, &background)?;
+    boot.keep();
     watch_files(path, seen, &control, &snapshot)?;
     log::info!(
         "tollgate {} serves revision {} on {} with {} workers",

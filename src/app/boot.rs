@@ -26,6 +26,26 @@ pub struct Boot {
     pub history: Arc<History>,
     /// Why the files are not what is served.
     pub refused: Option<LastError>,
+    /// What is to be kept once the gateway listens: a revision that never served is not a good one.
+    new: Option<Record>,
+}
+
+impl Boot {
+    /// Keeps what is served now. A disk that is full is only said: it must not keep a gateway from serving.
+    pub fn keep(&self) {
+        let revision = self.active.revision;
+        if let Some(record) = &self.new {
+            if let Err(e) = self.history.save(record) {
+                log::error!("revision {revision} could not be kept in state_dir: {e}");
+            }
+            self.history.prune(self.loaded.config.reload.history, revision);
+        }
+        if self.history.active().as_ref() != Some(&self.active)
+            && let Err(e) = self.history.set_active(&self.active)
+        {
+            log::error!("which revision is served could not be kept in state_dir: {e}");
+        }
+    }
 }
 
 /// Chooses what to serve.
@@ -60,7 +80,7 @@ fn serve_files(path: &Path, loaded: Loaded, hash: &str, before: Option<Active>, 
     let revision =
         if same { before.as_ref().map_or(Revision(1), |active| active.revision) } else { Revision(last.0 + 1) };
     let active = Active { revision, last: last.max(revision), ignored: None };
-    if !same {
+    let new = (!same).then(|| {
         let files = history::parts(&loaded.source);
         let summary = Summary {
             revision,
@@ -70,18 +90,9 @@ fn serve_files(path: &Path, loaded: Loaded, hash: &str, before: Option<Active>, 
             hash: hash.to_owned(),
             diff: history::diff(&record.map(|record| record.files).unwrap_or_default(), &files),
         };
-        let record = Record { summary, root: loaded.source.root.clone(), files };
-        if let Err(e) = history.save(&record) {
-            log::error!("revision {revision} could not be kept in state_dir: {e}");
-        }
-        history.prune(loaded.config.reload.history, revision);
-    }
-    if before.as_ref() != Some(&active)
-        && let Err(e) = history.set_active(&active)
-    {
-        log::error!("which revision is served could not be kept in state_dir: {e}");
-    }
-    Boot { loaded, active, history: Arc::new(history), refused: None }
+        Record { summary, root: loaded.source.root.clone(), files }
+    });
+    Boot { loaded, active, history: Arc::new(history), refused: None, new }
 }
 
 /// The revision that was served last, in place of files with findings or of rolled-back ones.
@@ -100,7 +111,7 @@ fn last_good(history: History, findings: Option<Vec<Finding>>) -> Result<Boot, S
         }
         LastError { at: clock::rfc3339(clock::wall_ms()), trigger: "start", findings }
     });
-    Ok(Boot { loaded, active, history: Arc::new(history), refused })
+    Ok(Boot { loaded, active, history: Arc::new(history), refused, new: None })
 }
 
 /// `server.state_dir` of files that may have findings elsewhere.

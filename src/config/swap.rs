@@ -1,9 +1,9 @@
 //! The one place where what runs is replaced, and the one thread that does it.
 //!
 //! Triggers (a file change, SIGHUP, the API) become commands; a thread of low priority takes them one at a time: load,
-//! check, hold against what runs, build, and store one pointer. Whatever goes wrong before the store leaves the running
-//! snapshot untouched, whole. After the store the revision is kept on disk; a disk that is full then is said in
-//! `last_error` and the log, but does not take the new configuration back.
+//! check, hold against what runs, keep on disk, build, and store one pointer. Whatever goes wrong before the store leaves
+//! the running snapshot untouched, whole; but a disk that is full is only said in the log: it must not hold back the
+//! change that an operator needs in an emergency.
 //!
 //! A content that runs already is built again under its number, because files it names (certificates, tokens) may have
 //! changed. After a rollback the content of the files is ignored until it changes or a reload is forced.
@@ -218,22 +218,22 @@ impl Swapper {
         }
         let revision = Revision(self.active.last.0 + 1);
         let files = history::parts(&loaded.source);
-        let before = history::parts(&self.source);
-        let keep = loaded.config.reload.history;
-        let root = loaded.source.root.clone();
-        self.publish(loaded, revision);
-        log::info!("revision {revision} is served ({}, {})", by.trigger, by.who);
         let summary = Summary {
             revision,
             at: clock::rfc3339(clock::wall_ms()),
             who: by.who.clone(),
             trigger: by.trigger.to_owned(),
             hash,
-            diff: history::diff(&before, &files),
+            diff: history::diff(&history::parts(&self.source), &files),
         };
-        if let Err(e) = self.history.save(&Record { summary, root, files }) {
+        // Kept before it is served: whoever sees it served finds it in the history.
+        let record = Record { summary, root: loaded.source.root.clone(), files };
+        if let Err(e) = self.history.save(&record) {
             log::error!("revision {revision} is served but could not be kept in state_dir: {e}");
         }
+        let keep = loaded.config.reload.history;
+        self.publish(loaded, revision);
+        log::info!("revision {revision} is served ({}, {})", by.trigger, by.who);
         self.note(Active { revision, last: revision, ignored: None });
         self.history.prune(keep, revision);
         Ok((revision, Reload::Applied))
