@@ -21,7 +21,7 @@ use pingora::protocols::{
 };
 use pingora::proxy::Session;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::idle::{Idle, Sweeper};
@@ -103,9 +103,16 @@ impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.stream.poll_read_ready(cx))?;
-            match self.stream.try_read_buf(buf) {
+            let (room, mut read) = (buf.remaining(), 0);
+            let tried = self.stream.try_io(Interest::READABLE, || {
+                read = self.stream.try_read_buf(buf)?;
+                // A read that leaves room has emptied the socket: saying so now spares the next read a system call.
+                if (1..room).contains(&read) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            });
+            match tried {
+                _ if read > 0 => return Poll::Ready(Ok(())),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                read => return Poll::Ready(read.map(|_| ())),
+                tried => return Poll::Ready(tried),
             }
         }
     }
