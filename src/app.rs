@@ -128,6 +128,8 @@ fn swapper(
         before: Box::new(move |snapshot| discover::first(snapshot, &runtime)),
         after: Box::new(move |snapshot| follow.follow(snapshot)),
         retired: vec![],
+        offered: None,
+        refused: None,
     }
 }
 

@@ -142,6 +142,10 @@ pub struct Swapper {
     pub after: Follow,
     /// Snapshots that requests may still hold.
     pub retired: Vec<Arc<Snapshot>>,
+    /// SHA-256 of the files that were offered last, and of those refused last.
+    pub offered: Option<String>,
+    /// See `offered`.
+    pub refused: Option<String>,
 }
 
 impl Swapper {
@@ -166,20 +170,8 @@ impl Swapper {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             let answer = self.obey(order, &by);
-            match &answer {
-                Ok(_) => {}
-                Err(findings) => {
-                    self.registry.reloaded(Reload::Refused);
-                    let first = findings.first().map(|f| f.to_string().replace('\n', " ")).unwrap_or_default();
-                    log::error!(
-                        "configuration refused ({}), revision {} goes on; {} findings, the first: {first}",
-                        by.trigger,
-                        self.active.revision,
-                        findings.len()
-                    );
-                    let at = clock::rfc3339(clock::wall_ms());
-                    status.lock().last_error = Some(LastError { at, trigger: by.trigger, findings: findings.clone() });
-                }
+            if let Err(findings) = &answer {
+                self.refused(findings, &by, status);
             }
             if let Ok((_, reload)) = answer {
                 self.registry.reloaded(reload);
@@ -194,6 +186,25 @@ impl Swapper {
         }
     }
 
+    /// Says why an offer was refused: once for each, also where a file's change came as several events.
+    fn refused(&mut self, findings: &[Finding], by: &By, status: &Mutex<Status>) {
+        let mut status = status.lock();
+        let known = status.last_error.as_ref().is_some_and(|last| last.findings == findings);
+        let again = self.refused == self.offered;
+        self.refused = self.offered.take();
+        if known && again && by.trigger == "file" {
+            return;
+        }
+        self.registry.reloaded(Reload::Refused);
+        let first = findings.first().map(|f| f.to_string().replace('\n', " ")).unwrap_or_default();
+        let (trigger, count, revision) = (by.trigger, findings.len(), self.active.revision);
+        log::error!(
+            "configuration refused ({trigger}), revision {revision} goes on; findings: {count}, the first: {first}"
+        );
+        let at = clock::rfc3339(clock::wall_ms());
+        status.last_error = Some(LastError { at, trigger, findings: findings.to_vec() });
+    }
+
     fn obey(&mut self, order: Order, by: &By) -> Result<(Revision, Reload), Vec<Finding>> {
         match order {
             Order::Reload { force } => self.reload(by, force),
@@ -203,8 +214,10 @@ impl Swapper {
     }
 
     fn reload(&mut self, by: &By, force: bool) -> Result<(Revision, Reload), Vec<Finding>> {
+        self.offered = None;
         let source = Source::read(&self.path)?;
         let hash = history::hash(&source);
+        self.offered = Some(hash.clone());
         if !force && self.active.ignored.as_ref() == Some(&hash) {
             return Ok((self.active.revision, Reload::Unchanged));
         }
