@@ -7,15 +7,19 @@
 //! it, so a writer that never stops cannot hold a change back. A file caught half written is refused by the check and
 //! looked at again with its next event.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode};
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::io::Errno;
 
 /// From the first event to the reload.
 pub const DEBOUNCE: Duration = Duration::from_millis(25);
@@ -50,20 +54,28 @@ impl Seen {
 /// was `seen`. It runs until `changed` returns false.
 pub fn follow(config: &Path, seen: Seen, also: impl Fn() -> Vec<PathBuf>, mut changed: impl FnMut() -> bool) {
     let config = &absolute(config);
-    let (sender, events) = channel::<notify::Result<Event>>();
-    let mut watcher = notify::recommended_watcher(move |event| drop(sender.send(event)))
+    let mut events = Events::open()
         .inspect_err(|e| log::warn!("file events are not available ({e}); changes are seen within a second"))
         .ok();
-    let mut watched = BTreeSet::new();
     let Seen(mut seen) = seen;
     // A change between the reading and the watching has no event.
     let mut watching = false;
     loop {
         let files = also();
-        if let Some(watcher) = &mut watcher {
-            watch(watcher, &mut watched, folders(config, &files));
+        if let Some(events) = &mut events {
+            events.watch(folders(config, &files));
         }
-        let touched = std::mem::replace(&mut watching, true) && wait(&events, config, &files);
+        let ours = |path: &Path| {
+            path == config || files.iter().any(|f| f == path) || (path.parent() == Some(config) && is_config(path))
+        };
+        let touched = std::mem::replace(&mut watching, true)
+            && match &mut events {
+                Some(events) => events.wait(ours),
+                None => {
+                    std::thread::sleep(LOOK);
+                    false
+                }
+            };
         let now = fingerprint(config, &also());
         if touched || now != seen {
             seen = now;
@@ -74,39 +86,71 @@ pub fn follow(config: &Path, seen: Seen, also: impl Fn() -> Vec<PathBuf>, mut ch
     }
 }
 
-/// Waits for a window of events, or for the next look; says whether a configuration file itself was written.
-fn wait(events: &Receiver<notify::Result<Event>>, config: &Path, files: &[PathBuf]) -> bool {
-    let first = match events.recv_timeout(LOOK) {
-        Ok(first) => first,
-        Err(RecvTimeoutError::Timeout) => return false,
-        Err(RecvTimeoutError::Disconnected) => {
-            std::thread::sleep(LOOK);
-            return false;
-        }
-    };
-    std::thread::sleep(DEBOUNCE);
-    let ours =
-        |path: &PathBuf| path == config || files.contains(path) || (path.parent() == Some(config) && is_config(path));
-    std::iter::once(first)
-        .chain(events.try_iter())
-        .flatten()
-        .filter(|event| match event.kind {
-            EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
-            _ => true,
-        })
-        .any(|event| event.paths.iter().any(ours))
+/// The kernel's word of what happens in folders.
+struct Events {
+    inotify: OwnedFd,
+    folders: BTreeMap<PathBuf, i32>,
 }
 
-fn watch(watcher: &mut RecommendedWatcher, watched: &mut BTreeSet<PathBuf>, wanted: BTreeSet<PathBuf>) {
-    for gone in watched.difference(&wanted) {
-        let _ = watcher.unwatch(gone);
+impl Events {
+    /// A file that is being written tells nothing until it is closed, and one that is only read nothing at all: a log
+    /// in the same folder must not wake us with its every write.
+    const WANTED: WatchFlags = WatchFlags::CLOSE_WRITE
+        .union(WatchFlags::CREATE)
+        .union(WatchFlags::DELETE)
+        .union(WatchFlags::MOVED_FROM)
+        .union(WatchFlags::MOVED_TO)
+        .union(WatchFlags::ONLYDIR);
+
+    fn open() -> rustix::io::Result<Events> {
+        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        Ok(Events { inotify, folders: BTreeMap::new() })
     }
-    for new in wanted.difference(watched) {
-        if let Err(e) = watcher.watch(new, RecursiveMode::NonRecursive) {
-            log::debug!("{}: no events from here ({e})", new.display());
+
+    fn watch(&mut self, wanted: BTreeSet<PathBuf>) {
+        let gone = self.folders.extract_if(.., |folder, _| !wanted.contains(folder)).collect::<Vec<_>>();
+        for (_, watch) in gone {
+            if !self.folders.values().any(|other| *other == watch) {
+                // A folder that was deleted took its watch along.
+                let _ = inotify::remove_watch(&self.inotify, watch);
+            }
+        }
+        for folder in wanted {
+            if self.folders.contains_key(&folder) {
+                continue;
+            }
+            match inotify::add_watch(&self.inotify, &folder, Self::WANTED) {
+                Ok(watch) => drop(self.folders.insert(folder, watch)),
+                Err(e) => log::debug!("{}: no events from here ({e})", folder.display()),
+            }
         }
     }
-    *watched = wanted;
+
+    /// Waits for a window of events, or for the next look; says whether one of `ours` was written or replaced.
+    fn wait(&mut self, ours: impl Fn(&Path) -> bool) -> bool {
+        let look = Timespec { tv_sec: LOOK.as_secs() as i64, tv_nsec: 0 };
+        let ready = poll(&mut [PollFd::new(&self.inotify, PollFlags::IN)], Some(&look));
+        if ready.is_ok_and(|ready| ready > 0) {
+            std::thread::sleep(DEBOUNCE);
+        }
+        let mut touched = false;
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut events = inotify::Reader::new(&self.inotify, &mut buffer);
+        loop {
+            match events.next() {
+                Ok(event) if event.events().contains(ReadFlags::IGNORED) => {
+                    self.folders.retain(|_, watch| *watch != event.wd());
+                }
+                Ok(event) => {
+                    let Some(name) = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes())) else { continue };
+                    let mut folders = self.folders.iter().filter(|(_, watch)| **watch == event.wd());
+                    touched |= folders.any(|(folder, _)| ours(&folder.join(name)));
+                }
+                Err(Errno::INTR) => {}
+                Err(_) => return touched,
+            }
+        }
+    }
 }
 
 /// Folders whose events tell of a change: of each file, and of each link on the way to it.
@@ -172,6 +216,7 @@ fn absolute(path: &Path) -> PathBuf {
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
+    use std::sync::mpsc::channel;
 
     /// Runs `act` while `config` is followed, and waits for one change.
     fn sees(config: &Path, act: impl FnOnce()) {
