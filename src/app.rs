@@ -24,6 +24,7 @@ use crate::config::swap::{By, Control, Swapper};
 use crate::config::watch as files;
 use crate::health::{Supervisor, Target};
 use crate::proxy::Gateway;
+use crate::proxy::deadline;
 use crate::proxy::idle::Sweeper;
 use crate::proxy::listen::{Acceptor, bind};
 use crate::telemetry::Registry;
@@ -214,6 +215,7 @@ fn listen(
     shutdown: &watch::Receiver<bool>,
 ) -> Result<Vec<Arc<crate::telemetry::shard::Gauge>>, StartError> {
     let _entered = workers.enter();
+    background.spawn(deadline::sweep());
     let mut acceptors = vec![];
     for listener in &first.config.listeners {
         let address = listener.address;

@@ -73,16 +73,17 @@ pub struct Gateway {
 
 #[async_trait]
 impl ProxyHttp for Gateway {
-    type CTX = Ctx;
+    /// In a box, as Pingora moves it from future to future.
+    type CTX = Box<Ctx>;
 
-    fn new_ctx(&self) -> Ctx {
-        Ctx::new(self.snapshot.load_full())
+    fn new_ctx(&self) -> Box<Ctx> {
+        Box::new(Ctx::new(self.snapshot.load_full()))
     }
 
     /// None: Pingora's compression module would cost each request something and nobody asked for it.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
-    async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
         self.end_when_draining(session);
         identify(session, ctx);
         let refusal = match route(session, ctx) {
@@ -102,7 +103,7 @@ impl ProxyHttp for Gateway {
         Ok(false)
     }
 
-    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<Box<HttpPeer>> {
         let left = forward::time_left(ctx)?;
         if let Err(none) = balance::pick(session.req_header(), ctx) {
             ctx.rejected = Some(match none {
@@ -117,20 +118,20 @@ impl ProxyHttp for Gateway {
     async fn connected_to_upstream(
         &self,
         _session: &mut Session,
-        _reused: bool,
+        reused: bool,
         _peer: &HttpPeer,
-        fd: RawFd,
-        _digest: Option<&Digest>,
-        ctx: &mut Ctx,
+        _fd: RawFd,
+        digest: Option<&Digest>,
+        ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        forward::connected(ctx, fd)
+        forward::connected(ctx, reused, digest)
     }
 
     async fn upstream_request_filter(
         &self,
         session: &mut Session,
         upstream_request: &mut RequestHeader,
-        ctx: &mut Ctx,
+        ctx: &mut Box<Ctx>,
     ) -> Result<()> {
         rewrite::request(session, upstream_request, ctx)
     }
@@ -140,9 +141,10 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         body: &mut Option<Bytes>,
         end_of_stream: bool,
-        ctx: &mut Ctx,
+        ctx: &mut Box<Ctx>,
     ) -> Result<()> {
         let Some(part) = body else { return Ok(()) };
+        forward::body_part_sent(ctx);
         ctx.tries.body_bytes += part.len() as u64;
         let max = ctx.route.and_then(|route| ctx.snapshot.route(route).0.body_max);
         if max.is_some_and(|max| ctx.tries.body_bytes > max) {
@@ -160,12 +162,17 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         upstream_response: &mut ResponseHeader,
-        ctx: &mut Ctx,
+        ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        forward::head_arrived(session, ctx, upstream_response.status)
+        forward::head_arrived(session, ctx, upstream_response)
     }
 
-    async fn response_filter(&self, session: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        head: &mut ResponseHeader,
+        ctx: &mut Box<Ctx>,
+    ) -> Result<()> {
         // A request that was in flight when draining began had been promised a connection that goes on.
         if self.draining.load(Ordering::Relaxed) && !head.status.is_informational() {
             session.set_keepalive(None);
@@ -178,15 +185,18 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         _body: &mut Option<Bytes>,
         end_of_stream: bool,
-        ctx: &mut Ctx,
+        ctx: &mut Box<Ctx>,
     ) -> Result<Option<std::time::Duration>> {
-        if end_of_stream {
-            forward::body_ended(ctx);
-        }
-        Ok(None)
+        forward::body_part_arrived(ctx, end_of_stream).map(|()| None)
     }
 
-    fn fail_to_connect(&self, session: &mut Session, _peer: &HttpPeer, ctx: &mut Ctx, e: Box<Error>) -> Box<Error> {
+    fn fail_to_connect(
+        &self,
+        session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut Box<Ctx>,
+        e: Box<Error>,
+    ) -> Box<Error> {
         forward::connect_failed(session, ctx, e)
     }
 
@@ -195,13 +205,13 @@ impl ProxyHttp for Gateway {
         _peer: &HttpPeer,
         session: &mut Session,
         e: Box<Error>,
-        ctx: &mut Ctx,
+        ctx: &mut Box<Ctx>,
         client_reused: bool,
     ) -> Box<Error> {
         forward::attempt_failed(session, ctx, e, client_reused)
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Ctx) -> FailToProxy {
+    async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Box<Ctx>) -> FailToProxy {
         let gone = *e.esource() == ErrorSource::Downstream
             && matches!(e.etype(), ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed);
         let begun = session.response_written().is_some_and(|head| !head.status.is_informational());
@@ -216,15 +226,15 @@ impl ProxyHttp for Gateway {
         FailToProxy { error_code: reason.status(), can_reuse_downstream: false }
     }
 
-    async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Ctx) {
+    async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Box<Ctx>) {
         observe::finished(self, session, e, ctx);
     }
 
-    fn suppress_error_log(&self, _session: &Session, _ctx: &Ctx, _error: &Error) -> bool {
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Box<Ctx>, _error: &Error) -> bool {
         true
     }
 
-    fn suppress_proxy_warn_log(&self, _: &Session, _: &Ctx, _: &Error, _: ProxyWarnLogContext) -> bool {
+    fn suppress_proxy_warn_log(&self, _: &Session, _: &Box<Ctx>, _: &Error, _: ProxyWarnLogContext) -> bool {
         true
     }
 }

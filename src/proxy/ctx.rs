@@ -61,10 +61,8 @@ pub struct Tries {
     pub head_after: Option<Duration>,
     /// Status of this attempt's head, as the server sent it.
     pub status: u16,
-    /// Ends this attempt when its head is late.
-    pub first_byte: Option<Deadline>,
-    /// Ends the request when all of it is late.
-    pub total: Option<Deadline>,
+    /// Ends this attempt when it is late.
+    pub deadline: Option<Deadline>,
     /// What ended the last attempt; decides between 502 and 504.
     pub failure: Option<Failure>,
     /// Bytes of the request body seen in this attempt.
@@ -128,8 +126,7 @@ impl Ctx {
                 started: now,
                 head_after: None,
                 status: 0,
-                first_byte: None,
-                total: None,
+                deadline: None,
                 failure: None,
                 body_bytes: 0,
             },

@@ -1,94 +1,341 @@
-//! A time limit that ends an attempt from outside, by shutting its socket down.
+//! Time limits of attempts, kept by one task that shuts a late attempt's socket down.
 //!
-//! Pingora knows one read timeout for head and body. `first_byte` and `total` need more: a timer that lives beside the
-//! attempt. It holds a duplicate of the socket, so the number cannot be given to another connection meanwhile, and
-//! firing and disarming exclude each other: a timer that lost never touches a socket that went back into the pool.
-//! It costs a task and a system call or two, so it is armed only where such a limit is set.
+//! Pingora knows one read timeout, for head and body alike, and arms a timer for each read. Here an attempt writes down
+//! until when it may be silent, and when it must be over; one task looks at all connections to servers now and then.
+//! An attempt costs two stores, whatever limits it has, and a limit fires at most a sixteenth of its length late.
+//!
+//! A silence is over only when nothing waits to be read: as long as a slow client keeps us from reading, the server is
+//! not to blame. The end of `total` asks nothing.
+//!
+//! A socket is shut down only while it is ours: its number is taken back before the connection closes, under the lock
+//! that the shutdown holds. Lifting a limit that has fired waits for that shutdown, so it cannot hit a request that
+//! gets the connection next.
 
-use std::net::{Shutdown, TcpStream};
-use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-const ARMED: u8 = 0;
-const FIRED: u8 = 1;
-const DISARMED: u8 = 2;
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use pingora::connectors::L4Connect;
+use pingora::http::ResponseHeader;
+use pingora::protocols::l4::ext;
+use pingora::protocols::l4::socket::SocketAddr;
+use pingora::protocols::l4::stream::Stream;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::{Digest, GetProxyDigest};
+use pingora::upstreams::peer::{Tracer, Tracing};
+use pingora::{Error, ErrorType, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{Shutdown, shutdown};
+use tokio::sync::Notify;
 
-/// An armed timer; dropping it disarms it.
+use crate::clock;
+use crate::telemetry::shard::{SHARDS, index};
+use crate::units::Nanos;
+
+/// [`Link::until`] of a connection without a limit, and of one that was shut down.
+const NEVER: u64 = u64::MAX;
+const FIRED: u64 = 0;
+
+/// The time between two looks is this part of the shortest limit seen.
+const LOOKS: u64 = 16;
+const LOOK_MIN: Duration = Duration::from_millis(1);
+const LOOK_MAX: Duration = Duration::from_millis(500);
+
+/// All connections to servers, by the thread that made them.
+static LINKS: [Mutex<Vec<Arc<Link>>>; SHARDS] = [const { Mutex::new(Vec::new()) }; SHARDS];
+/// The shortest limit set since the last look, in nanoseconds.
+static SHORTEST: AtomicU64 = AtomicU64::new(NEVER);
+static SHORTER: Notify = Notify::const_new();
+
+/// A connection to a server, as far as limits go.
 #[derive(Debug)]
-pub struct Deadline {
-    state: Arc<AtomicU8>,
-    task: tokio::task::AbortHandle,
+pub struct Link {
+    /// `None` once the connection closes.
+    socket: Mutex<Option<RawFd>>,
+    /// When to look whether the attempt is late; [`NEVER`] and [`FIRED`] apart, nanoseconds of [`clock::now`].
+    until: AtomicU64,
+    /// How long the server may be silent, in nanoseconds.
+    silence: AtomicU64,
+    /// When all must be over.
+    end: AtomicU64,
 }
 
+/// How long an attempt may take; `None` for ever.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long the server may be silent.
+    pub silence: Option<Duration>,
+    /// How long all attempts together may take.
+    pub total: Option<Duration>,
+    /// When they began.
+    pub began: Nanos,
+}
+
+/// The limits of an attempt; they are lifted when dropped.
+#[derive(Debug)]
+pub struct Deadline(Arc<Link>);
+
 impl Deadline {
-    /// Shuts the socket down after a while. `fd` must be open during the call.
-    pub fn arm(fd: RawFd, after: Duration) -> std::io::Result<Deadline> {
-        let socket = TcpStream::from(duplicate(fd)?);
-        let state = Arc::new(AtomicU8::new(ARMED));
-        let own = state.clone();
-        let task = tokio::spawn(async move {
-            tokio::time::sleep(after).await;
-            if own.compare_exchange(ARMED, FIRED, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-                // An error means that the socket is closed already.
-                let _ = socket.shutdown(Shutdown::Both);
-            }
-        });
-        Ok(Deadline { state, task: task.abort_handle() })
+    /// Limits an attempt on the connection that `digest` tells of: the server may be silent for `silence` from `now` on,
+    /// and all is over when `total` has passed since `began`.
+    pub fn set(digest: Option<&Digest>, now: Nanos, limits: Limits) -> Result<Deadline> {
+        let carried = digest.and_then(|digest| digest.proxy_digest.as_ref()?.user_data.as_ref());
+        let link = carried.and_then(|data| data.downcast_ref::<Arc<Link>>());
+        let link = link.ok_or_else(|| Error::explain(ErrorType::InternalError, "a connection that nobody limits"))?;
+        let (silence, total) = (nanos(limits.silence), nanos(limits.total));
+        let end = limits.began.0.saturating_add(total);
+        link.silence.store(silence, Ordering::Relaxed);
+        link.end.store(end, Ordering::Relaxed);
+        link.until.store(now.0.saturating_add(silence).min(end), Ordering::Release);
+        notice(silence.min(total));
+        Ok(Deadline(link.clone()))
+    }
+
+    /// The server said something: from `now` on it may be silent for that long again. False when it was too late.
+    pub fn renew(&self, now: Nanos, silence: Option<Duration>) -> bool {
+        let silence = nanos(silence);
+        if self.0.silence.load(Ordering::Relaxed) != silence {
+            self.0.silence.store(silence, Ordering::Relaxed);
+            notice(silence);
+        }
+        self.0.change(now.0.saturating_add(silence).min(self.0.end.load(Ordering::Relaxed)))
+    }
+
+    /// Nothing may end the attempt from now on, but for the server's silence.
+    pub fn forget_end(&self) {
+        self.0.end.store(NEVER, Ordering::Relaxed);
     }
 
     /// Whether it has ended the attempt.
     pub fn fired(&self) -> bool {
-        self.state.load(Ordering::Acquire) == FIRED
+        self.0.until.load(Ordering::Acquire) == FIRED
     }
 
-    /// Disarms it; false when it has fired before.
-    pub fn disarm(&self) -> bool {
-        self.task.abort();
-        self.state.compare_exchange(ARMED, DISARMED, Ordering::AcqRel, Ordering::Acquire).is_ok() || !self.fired()
+    /// Lifts the limits; false when they have ended the attempt before.
+    pub fn lift(self) -> bool {
+        self.0.change(NEVER)
     }
 }
 
 impl Drop for Deadline {
     fn drop(&mut self) {
-        self.disarm();
+        if self.0.until.load(Ordering::Relaxed) != NEVER {
+            self.0.change(NEVER);
+        }
     }
 }
 
-#[allow(unsafe_code)]
-fn duplicate(fd: RawFd) -> std::io::Result<OwnedFd> {
-    // SAFETY: Pingora calls `connected_to_upstream` with the number of a socket that the attempt owns and keeps open
-    // until the hook returns; the borrow ends before that.
-    unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned()
+impl Link {
+    /// Says when to look next, unless the socket was shut down.
+    fn change(&self, until: u64) -> bool {
+        let change = |now: u64| (now != FIRED).then_some(until);
+        let changed = self.until.fetch_update(Ordering::AcqRel, Ordering::Acquire, change).is_ok();
+        if !changed {
+            // The sweep holds this lock until the socket is shut down.
+            drop(self.socket.lock());
+        }
+        changed
+    }
+
+    /// Ends the attempt if it is late at `now`.
+    fn look(&self, now: u64) {
+        let until = self.until.load(Ordering::Acquire);
+        if until != NEVER {
+            notice(self.silence.load(Ordering::Relaxed));
+        }
+        if until > now || until == FIRED {
+            return;
+        }
+        let socket = self.socket.lock();
+        let Some(socket) = *socket else { return };
+        #[allow(unsafe_code)]
+        // SAFETY: `Traced` takes the number out, under the lock held here, before the socket is closed.
+        let socket = unsafe { BorrowedFd::borrow_raw(socket) };
+        let end = self.end.load(Ordering::Relaxed);
+        if end > now && is_readable(socket) {
+            let later = now.saturating_add(self.silence.load(Ordering::Relaxed)).min(end);
+            // Whoever changed it meanwhile knows better.
+            let _ = self.until.compare_exchange(until, later, Ordering::AcqRel, Ordering::Acquire);
+        } else if self.until.compare_exchange(until, FIRED, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            // An error means that the other end has closed it meanwhile.
+            let _ = shutdown(socket, Shutdown::Both);
+        }
+    }
+}
+
+fn nanos(limit: Option<Duration>) -> u64 {
+    limit.map_or(NEVER, |limit| limit.as_nanos() as u64)
+}
+
+/// Has the next look come in time for a limit of this length.
+fn notice(limit: u64) {
+    if limit < SHORTEST.load(Ordering::Relaxed) && SHORTEST.fetch_min(limit, Ordering::Relaxed) > limit {
+        SHORTER.notify_one();
+    }
+}
+
+fn is_readable(socket: BorrowedFd<'_>) -> bool {
+    let mut asked = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
+    poll(&mut asked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
+}
+
+/// Looks at all connections, for ever.
+pub async fn sweep() {
+    loop {
+        let look = Duration::from_nanos(SHORTEST.load(Ordering::Relaxed) / LOOKS).clamp(LOOK_MIN, LOOK_MAX);
+        tokio::select! {
+            () = tokio::time::sleep(look) => {}
+            () = SHORTER.notified() => continue,
+        }
+        SHORTEST.store(NEVER, Ordering::Relaxed);
+        let now = clock::now().0;
+        for links in &LINKS {
+            links.lock().retain(|link| {
+                link.look(now);
+                // Only this list knows a closed one.
+                Arc::strong_count(link) > 1
+            });
+        }
+    }
+}
+
+/// Makes the connections to servers; part of each peer.
+pub fn dial() -> Arc<dyn L4Connect + Send + Sync> {
+    static DIAL: LazyLock<Arc<Dial>> = LazyLock::new(|| Arc::new(Dial));
+    DIAL.clone()
+}
+
+#[derive(Debug)]
+struct Dial;
+
+#[async_trait]
+impl L4Connect for Dial {
+    async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
+        let SocketAddr::Inet(address) = address else {
+            return Error::e_explain(ErrorType::InternalError, "servers are at internet addresses");
+        };
+        let mut stream = Stream::from(ext::connect(address, None).await?);
+        let link = Arc::new(Link {
+            socket: Mutex::new(Some(stream.as_raw_fd())),
+            until: AtomicU64::new(NEVER),
+            silence: AtomicU64::new(NEVER),
+            end: AtomicU64::new(NEVER),
+        });
+        LINKS[index()].lock().push(link.clone());
+        stream.tracer = Some(Tracer(Box::new(Traced(link.clone()))));
+        // The digest is made for HTTP proxies, whose answer it holds; ours only carries the link.
+        let response = Box::new(ResponseHeader::build(200, Some(0))?);
+        stream.set_proxy_digest(ProxyDigest::new(response, Some(Box::new(link))));
+        Ok(stream)
+    }
+}
+
+/// Hears of the connection's end before its socket is closed.
+#[derive(Debug)]
+struct Traced(Arc<Link>);
+
+impl Tracing for Traced {
+    fn on_connected(&self) {}
+
+    fn on_disconnected(&self) {
+        *self.0.socket.lock() = None;
+    }
+
+    fn boxed_clone(&self) -> Box<dyn Tracing> {
+        Box::new(Traced(self.0.clone()))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-    use std::os::fd::AsRawFd;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
 
     use super::*;
 
-    fn pair() -> (TcpStream, TcpStream) {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        (client, listener.accept().unwrap().0)
+    fn link(socket: &TcpStream) -> Arc<Link> {
+        Arc::new(Link {
+            socket: Mutex::new(Some(socket.as_raw_fd())),
+            until: AtomicU64::new(NEVER),
+            silence: AtomicU64::new(NEVER),
+            end: AtomicU64::new(NEVER),
+        })
     }
 
-    #[tokio::test]
-    async fn it_ends_a_read_unless_disarmed() {
-        let (mut late, _peer) = pair();
-        let deadline = Deadline::arm(late.as_raw_fd(), Duration::from_millis(5)).unwrap();
-        let read = tokio::task::spawn_blocking(move || late.read(&mut [0]).unwrap()).await.unwrap();
-        assert_eq!((read, deadline.fired(), deadline.disarm()), (0, true, false));
+    /// An attempt at a server, whose side is the second one, with limits in nanoseconds that count from 1,000.
+    fn attempt(silence: u64, total: Option<u64>) -> (TcpStream, TcpStream, Arc<Link>, Deadline) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let server = listener.accept().unwrap().0;
+        let link = link(&ours);
+        let response = Box::new(ResponseHeader::build(200, Some(0)).unwrap());
+        let carried = ProxyDigest::new(response, Some(Box::new(link.clone())));
+        let digest = Digest { proxy_digest: Some(Arc::new(carried)), ..Digest::default() };
+        let limits = Limits {
+            silence: Some(Duration::from_nanos(silence)),
+            total: total.map(Duration::from_nanos),
+            began: Nanos(1_000),
+        };
+        let deadline = Deadline::set(Some(&digest), Nanos(1_000), limits).unwrap();
+        (ours, server, link, deadline)
+    }
 
-        let (kept, peer) = pair();
-        let deadline = Deadline::arm(kept.as_raw_fd(), Duration::from_millis(5)).unwrap();
-        assert!(deadline.disarm() && deadline.disarm());
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    #[test]
+    fn a_silent_server_ends_the_attempt_and_a_word_puts_it_off() {
+        let (mut ours, _server, link, deadline) = attempt(100, None);
+        link.look(1_099);
         assert!(!deadline.fired());
-        peer.set_nonblocking(true).unwrap();
-        assert_eq!((&peer).read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+        assert!(deadline.renew(Nanos(1_090), Some(Duration::from_nanos(200))));
+        link.look(1_289);
+        assert!(!deadline.fired());
+        link.look(1_290);
+        assert!(deadline.fired());
+        assert_eq!(ours.read(&mut [0]).unwrap(), 0, "the socket is shut down");
+        assert!(!deadline.renew(Nanos(1_300), None) && !deadline.lift());
+    }
+
+    #[test]
+    fn an_answer_that_waits_to_be_read_is_no_silence_but_the_end_is_the_end() {
+        let (mut ours, mut server, link, deadline) = attempt(100, Some(250));
+        server.write_all(b"x").unwrap();
+        ours.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        ours.peek(&mut [0]).unwrap();
+        link.look(1_100);
+        assert!(!deadline.fired());
+        link.look(1_200);
+        assert!(!deadline.fired());
+        link.look(1_250);
+        assert!(deadline.fired());
+        assert_eq!((ours.read(&mut [0; 2]).unwrap(), ours.read(&mut [0]).unwrap()), (1, 0));
+    }
+
+    #[test]
+    fn lifted_limits_and_closed_sockets_are_left_alone() {
+        let (ours, _server, link, deadline) = attempt(100, Some(200));
+        assert!(deadline.lift());
+        link.look(u64::MAX - 1);
+        ours.set_nonblocking(true).unwrap();
+        assert_eq!((&ours).read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+
+        let (other, _server, link, deadline) = attempt(100, None);
+        Traced(link.clone()).on_disconnected();
+        link.look(1_100);
+        assert!(!deadline.fired());
+        other.set_nonblocking(true).unwrap();
+        assert_eq!((&other).read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn after_an_upgrade_only_silence_counts() {
+        let (_ours, _server, link, deadline) = attempt(100, Some(150));
+        deadline.forget_end();
+        assert!(deadline.renew(Nanos(1_090), Some(Duration::from_nanos(100))));
+        link.look(1_180);
+        assert!(!deadline.fired());
+        link.look(1_190);
+        assert!(deadline.fired());
     }
 }

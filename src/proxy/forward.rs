@@ -7,20 +7,24 @@
 //!
 //! A status in `retry.on` is retried only while another try is possible; otherwise the client gets it as it is.
 
-use std::os::fd::RawFd;
 use std::time::Duration;
 
+use http::header::CONTENT_LENGTH;
 use http::{Method, StatusCode};
+use pingora::http::ResponseHeader;
+use pingora::protocols::Digest;
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result, RetryType};
 
 use super::ctx::{Ctx, Failure};
-use super::deadline::Deadline;
+use super::deadline::{self, Deadline, Limits};
 use super::observe;
 use super::reject::Reason;
 use crate::clock;
+use crate::config::snapshot::Upstream;
 use crate::telemetry::series::{Outcome, RetryReason};
+use crate::units::Nanos;
 
 /// Dead pooled connections a request may meet before it is given up.
 const FREE_MAX: u32 = 4;
@@ -29,13 +33,13 @@ const FREE_MAX: u32 = 4;
 pub fn peer(session: &mut Session, ctx: &Ctx, left: Option<Duration>) -> Result<Box<HttpPeer>> {
     let lease = ctx.tries.lease.as_ref().ok_or_else(|| Error::new(ErrorType::InternalError))?;
     let mut peer = Box::new(lease.attached.peer.clone());
+    peer.options.custom_l4 = Some(deadline::dial());
     if session.as_mut().is_body_empty() {
         // A head alone fits any socket's buffer: Pingora need not read the clock for it.
         peer.options.write_timeout = None;
     }
     if let Some(left) = left {
         let connect = peer.options.total_connection_timeout.map_or(left, |connect| connect.min(left));
-        peer.options.connection_timeout = Some(connect);
         peer.options.total_connection_timeout = Some(connect);
     }
     Ok(peer)
@@ -50,41 +54,58 @@ pub fn time_left(ctx: &Ctx) -> Result<Option<Duration>> {
     }
 }
 
-/// Arms the limits that Pingora does not know.
-pub fn connected(ctx: &mut Ctx, fd: RawFd) -> Result<()> {
+/// Sets the limits of the attempt, which begins now.
+pub fn connected(ctx: &mut Ctx, reused: bool, digest: Option<&Digest>) -> Result<()> {
     let Some(upstream) = ctx.upstream() else { return Ok(()) };
-    let (first_byte, total) = (upstream.timeout.first_byte, upstream.timeout.total);
-    if first_byte.is_none() && total.is_none() {
+    let silence = upstream.timeout.first_byte.into_iter().chain(read_limit(upstream)).min();
+    let total = upstream.timeout.total;
+    if silence.is_none() && total.is_none() {
         return Ok(());
     }
-    let arm =
-        |after| Deadline::arm(fd, after).map_err(|e| Error::because(ErrorType::InternalError, "arming a timer", e));
-    ctx.tries.total = time_left(ctx)?.map(&arm).transpose()?;
-    ctx.tries.first_byte = first_byte.map(arm).transpose()?;
+    // A connection that is there already costs no time.
+    let now = if reused { ctx.tries.started } else { clock::now() };
+    let limits = Limits { silence, total, began: ctx.started };
+    ctx.tries.deadline = Some(Deadline::set(digest, now, limits)?);
     Ok(())
 }
 
+/// `read`, where it is ours to keep: streams that share a connection leave it to Pingora.
+fn read_limit(upstream: &Upstream) -> Option<Duration> {
+    upstream.timeout.read.filter(|_| !upstream.http2)
+}
+
+/// A part of the request was sent: only from now on the server is silent.
+pub fn body_part_sent(ctx: &Ctx) {
+    if let (Some(deadline), Some(upstream)) = (&ctx.tries.deadline, ctx.upstream())
+        && upstream.timeout.first_byte.is_none()
+    {
+        // A limit that has fired shows where the answer is read.
+        deadline.renew(clock::now(), read_limit(upstream));
+    }
+}
+
 /// Judges the head of an answer; an error sends the request to another server.
-pub fn head_arrived(session: &Session, ctx: &mut Ctx, status: StatusCode) -> Result<()> {
-    if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+pub fn head_arrived(session: &Session, ctx: &mut Ctx, head: &ResponseHeader) -> Result<()> {
+    if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
+        body_part_sent(ctx);
         return Ok(());
     }
-    if ctx.tries.first_byte.take().is_some_and(|deadline| !deadline.disarm()) {
-        return Err(Error::explain(ErrorType::ReadTimedout, "first_byte").into_up());
-    }
     let now = clock::now();
+    let status = head.status.as_u16();
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        ctx.tries.deadline.iter().for_each(Deadline::forget_end);
+    }
+    let bodiless = matches!(status, 204 | 304)
+        || session.req_header().method == Method::HEAD
+        || head.headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0");
+    answer_went_on(ctx, now, bodiless)?;
     let latency = now.since(ctx.tries.started);
-    let status = status.as_u16();
     ctx.tries.head_after = Some(latency);
     ctx.tries.status = status;
     let Some(lease) = &ctx.tries.lease else { return Ok(()) };
     match status {
         500.. => observe::ejected(ctx, lease, lease.failed(now)),
         _ => lease.succeeded(latency, now),
-    }
-    let bodiless = matches!(status, 101 | 204 | 304) || session.req_header().method == Method::HEAD;
-    if bodiless {
-        ctx.tries.total = None;
     }
     let listed = ctx.upstream().is_some_and(|upstream| upstream.retry.on_status.contains(&status));
     if listed && may_repeat(session) && take_try(ctx) {
@@ -96,9 +117,26 @@ pub fn head_arrived(session: &Session, ctx: &mut Ctx, status: StatusCode) -> Res
     Ok(())
 }
 
-/// The answer is complete: nothing may touch its socket any more, as it goes back into the pool.
-pub fn body_ended(ctx: &mut Ctx) {
-    ctx.tries.total = None;
+/// A part of the answer's body arrived; an error when it was too late.
+pub fn body_part_arrived(ctx: &mut Ctx, end: bool) -> Result<()> {
+    // With the limits lifted there is nothing to measure.
+    let now = if end { ctx.started } else { clock::now() };
+    answer_went_on(ctx, now, end)
+}
+
+/// The server may be silent for a while again; at the end nothing may touch its socket any more, as it goes back into
+/// the pool.
+fn answer_went_on(ctx: &mut Ctx, now: Nanos, end: bool) -> Result<()> {
+    let Some(deadline) = &ctx.tries.deadline else { return Ok(()) };
+    let read = ctx.upstream().and_then(|upstream| read_limit(upstream));
+    let in_time = match end {
+        true => ctx.tries.deadline.take().is_none_or(Deadline::lift),
+        false => deadline.renew(now, read),
+    };
+    match in_time {
+        true => Ok(()),
+        false => Err(Error::explain(ErrorType::ReadTimedout, "the server's answer is late").into_up()),
+    }
 }
 
 /// Decides what follows when there was no connection.
@@ -128,7 +166,7 @@ pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>, reuse
         e.set_retry(false);
         return e;
     }
-    let late = [&ctx.tries.first_byte, &ctx.tries.total].into_iter().flatten().any(Deadline::fired);
+    let late = ctx.tries.deadline.as_ref().is_some_and(Deadline::fired);
     let timed_out = late || matches!(e.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
     let (failure, outcome, reason) = match timed_out {
         true => (Failure::Timeout, Outcome::Timeout, RetryReason::Timeout),
@@ -145,8 +183,7 @@ pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>, reuse
         return e;
     }
     let listed = ctx.upstream().is_some_and(|u| if timed_out { u.retry.on_timeout } else { u.retry.on_reset });
-    let over = ctx.tries.total.as_ref().is_some_and(Deadline::fired);
-    let retry = repeatable && listed && !over && take_try(ctx);
+    let retry = repeatable && listed && time_left(ctx).is_ok() && take_try(ctx);
     failed(ctx, failure, outcome);
     if retry {
         retried(ctx, failure, reason);
@@ -177,8 +214,7 @@ fn retried(ctx: &mut Ctx, failure: Failure, reason: RetryReason) {
 /// Books a failed attempt on its server and lets go of it.
 fn failed(ctx: &mut Ctx, failure: Failure, outcome: Outcome) {
     ctx.tries.failure = Some(failure);
-    ctx.tries.first_byte = None;
-    ctx.tries.total = None;
+    ctx.tries.deadline = None;
     let Some(lease) = ctx.tries.lease.take() else { return };
     lease.attached.series.attempted(outcome);
     // A listed status was booked when its head arrived; a client that leaves, or an old connection, blames nobody.

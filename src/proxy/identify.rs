@@ -55,14 +55,24 @@ pub fn forwarded_scheme(headers: &HeaderMap) -> Option<Scheme> {
     }
 }
 
-/// The authority asked for, as sent: that of an absolute target, else the `Host` header, else empty.
+/// The authority asked for: that of an absolute target, else the `Host` header; empty where that is no text.
 pub fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> &'a str {
-    let header = || headers.get(HOST).and_then(|host| std::str::from_utf8(host.as_bytes()).ok());
-    uri.authority().map(|a| a.as_str()).or_else(header).unwrap_or_default()
+    std::str::from_utf8(authority_as_sent(uri, headers)).unwrap_or_default()
+}
+
+/// The same, whatever its bytes are.
+pub fn authority_as_sent<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> &'a [u8] {
+    let header = || headers.get(HOST).map(HeaderValue::as_bytes);
+    uri.authority().map(|a| a.as_str().as_bytes()).or_else(header).unwrap_or_default()
 }
 
 /// The host of an authority: lower case, without port and user.
 pub fn host(authority: &str) -> Cow<'_, str> {
+    // Most authorities are nothing but such a host; looking at each byte without a way out is a few vector instructions.
+    let special = |b: u8| matches!(b, b'@' | b'[' | b':' | b'A'..=b'Z');
+    if !authority.bytes().fold(false, |any, b| any | special(b)) {
+        return Cow::Borrowed(authority.strip_suffix('.').unwrap_or(authority));
+    }
     let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let host = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((v6, _)) => &authority[..v6.len() + 2],

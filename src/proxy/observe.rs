@@ -77,7 +77,7 @@ fn log(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &Ctx, (stat
         request_id: ctx.request_id.as_bytes(),
         client: ctx.client,
         method: head.method.as_str(),
-        host: identify::authority(&head.uri, &head.headers).as_bytes(),
+        host: identify::authority_as_sent(&head.uri, &head.headers),
         path: path.split(|b| *b == b'?').next().unwrap_or_default(),
         status,
         bytes: session.body_bytes_sent() as u64,

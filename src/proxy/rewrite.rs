@@ -8,9 +8,9 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use http::header::{FORWARDED, HOST, HeaderName};
+use http::header::{CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, HeaderName, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use pingora::{InvalidHTTPHeader, OrErr, Result};
@@ -21,6 +21,7 @@ use super::identify::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use super::reject::X_REQUEST_ID;
 use crate::config::model::{Route, Scheme};
 
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// Headers that we and Pingora add.
 const ADDED: usize = 5;
 /// The application's name towards the server; only the gateway may say it.
@@ -69,7 +70,9 @@ pub fn response(head: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
     let odd = head.get_reason_phrase().filter(|reason| Some(*reason) != canonical).map(str::to_owned);
     let none = ResponseHeader::from(http::Response::new(()).into_parts().0);
     let mut parts: http::response::Parts = std::mem::replace(head, none).into();
-    parts.headers.reserve(ADDED);
+    if parts.status != StatusCode::SWITCHING_PROTOCOLS {
+        drop_hop_by_hop(&mut parts.headers);
+    }
     parts.headers.insert(X_REQUEST_ID, ctx.request_id.clone());
     if let Some(route) = ctx.route.map(|route| ctx.snapshot.route(route).0) {
         for name in &route.response_headers.remove {
@@ -81,6 +84,22 @@ pub fn response(head: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
     }
     *head = ResponseHeader::from(parts);
     odd.map_or(Ok(()), |reason| head.set_reason_phrase(Some(&reason)))
+}
+
+/// What the server said about its own connection is not the client's (RFC 9110, section 7.6.1).
+fn drop_hop_by_hop(headers: &mut HeaderMap) {
+    let Some(options) = headers.remove(CONNECTION) else { return };
+    if options == "keep-alive" {
+        headers.remove(KEEP_ALIVE);
+        return;
+    }
+    for option in options.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii) {
+        let framing = |name: &HeaderName| *name == TRANSFER_ENCODING || *name == CONTENT_LENGTH;
+        match HeaderName::from_bytes(option) {
+            Ok(name) if !framing(&name) => drop(headers.remove(name)),
+            _ => {}
+        }
+    }
 }
 
 fn empty() -> RequestHeader {

@@ -22,10 +22,10 @@ use crate::clock;
 use crate::config::model::AccessLog as Target;
 
 /// Large enough that a busy core is seldom interrupted by the writer, and that a file system takes it in few pieces.
-const BUFFER_BYTES: usize = 128 * 1024;
+const BUFFER_BYTES: usize = 64 * 1024;
 /// A line is rarely longer.
 const LINE_BYTES: usize = 4096;
-const QUEUE_BUFFERS: usize = 128;
+const QUEUE_BUFFERS: usize = 256;
 const HAND_OVER: Duration = Duration::from_millis(100);
 
 /// Lines, and how many they are.

@@ -30,9 +30,9 @@ pub fn template(upstream: &Upstream) -> HttpPeer {
     let mut peer = HttpPeer::new(SocketAddr::from(([0, 0, 0, 0], 0)), upstream.tls.is_some(), sni);
     peer.group_key = group_key(upstream);
     let options = &mut peer.options;
-    options.connection_timeout = upstream.timeout.connect;
     options.total_connection_timeout = upstream.timeout.connect;
-    options.read_timeout = upstream.timeout.read;
+    // Over HTTP/1.1 the request way keeps this limit itself, for less; streams that share a connection need their own.
+    options.read_timeout = upstream.timeout.read.filter(|_| upstream.http2);
     options.write_timeout = upstream.timeout.write;
     options.tcp_keepalive = Some(TcpKeepalive {
         idle: KEEPALIVE_IDLE,

@@ -36,6 +36,8 @@ pub struct Upstream {
     pub balance: Balance,
     /// Time limits.
     pub timeout: Timeouts,
+    /// Whether requests share connections to its servers, as HTTP/2 streams.
+    pub http2: bool,
     /// Retries.
     pub retry: Retry,
     /// Active probes.
@@ -79,6 +81,7 @@ impl Upstream {
             name: model.name.clone(),
             balance: model.balance.clone(),
             timeout: model.timeout.clone(),
+            http2: model.http2,
             retry: model.retry.clone(),
             health: model.health.clone(),
             series: registry.upstream(&model.name),
