@@ -193,6 +193,47 @@ fn https_servers_are_verified_by_their_own_authority_and_name() {
 }
 
 #[test]
+fn limits_hold_over_tls_and_http2_too() {
+    let [ca, certificate, key] = certificates("inside.example");
+    let origin = Origin::start("a");
+    origin.script(|seen| if seen.path == "/hang" { Act::hang() } else { Act::ok() });
+    let proxy = format!("proxy_pass http://{}; proxy_read_timeout 20s;", origin.address());
+    let files = [("a.crt", certificate.as_str()), ("a.key", key.as_str())];
+    let secure = Nginx::with(
+        "listen 127.0.0.1:$PORT ssl http2; ssl_certificate a.crt; ssl_certificate_key a.key;",
+        &proxy,
+        &files,
+    );
+    let plain = Nginx::with("listen 127.0.0.1:$PORT http2;", &proxy, &[]);
+    let tls = "tls = { sni = \"inside.example\", ca = \"ca.crt\" }";
+    let mut world = World::prepare();
+    world.write_as("ca.crt", ca.as_bytes());
+    let upstream = |name: &str, server: &Nginx, keys: &str, limit: &str| {
+        format!(
+            "[upstream.{name}]\nservers = [\"{}\"]\n{keys}\n[upstream.{name}.timeout]\n{limit} = \"300ms\"\n\
+             [route.{name}]\nhosts = [\"{name}\"]\nupstream = \"{name}\"\n",
+            server.address()
+        )
+    };
+    world.boot(
+        &[
+            upstream("tls", &secure, tls, "first_byte"),
+            upstream("tls-read", &secure, tls, "read"),
+            upstream("tls-two", &secure, &format!("{tls}\nhttp2 = true"), "first_byte"),
+            upstream("two", &plain, "http2 = true", "total"),
+            upstream("two-read", &plain, "http2 = true", "read"),
+        ]
+        .concat(),
+    );
+    for name in ["tls", "tls-read", "tls-two", "two", "two-read"] {
+        for _ in 0..2 {
+            assert_eq!(world.ask(get("/").host(name)).status, 200, "{name}");
+            world.ask(get("/hang").host(name)).is_problem(504, "gateway_timeout");
+        }
+    }
+}
+
+#[test]
 fn http2_without_tls_reaches_the_servers_and_is_probed() {
     let nginx =
         Nginx::with("listen 127.0.0.1:$PORT http2;", "return 200 '$server_protocol $request_method $http_host';", &[]);

@@ -1,5 +1,6 @@
 //! identify and rewrite: who asks, and what the server and the client get to see of each other.
 
+use crate::support::origin::End;
 use crate::support::*;
 
 fn world(route: &str, origin: &Origin) -> World {
@@ -64,6 +65,23 @@ fn the_host_passes_unchanged() {
     let world = world("", &origin);
     world.ask(get("/").host("Shop.Example:8443"));
     assert_eq!(origin.last().header("host"), Some("Shop.Example:8443"));
+}
+
+#[test]
+fn what_a_server_says_of_its_own_connection_stays_there() {
+    let origin = Origin::start("a");
+    let head = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n";
+    let options = "keep-alive: timeout=5\r\nconnection: keep-alive, x-hop, content-length\r\nx-hop: 1\r\nx-end: 1\r\n";
+    origin.does(Act::Raw(format!("{head}{options}\r\nok").into_bytes(), End::Close));
+    let world = world("", &origin);
+    let answer = world.ask(get("/"));
+    assert_eq!((answer.header("keep-alive"), answer.header("x-hop"), answer.header("x-end")), (None, None, Some("1")));
+    assert_eq!((answer.header("content-length"), answer.text().as_str()), (Some("2"), "ok"));
+    origin.does(Act::Raw(
+        format!("{head}connection: keep-alive\r\nkeep-alive: timeout=5\r\n\r\nok").into_bytes(),
+        End::Close,
+    ));
+    assert_eq!(world.ask(get("/")).header("keep-alive"), None);
 }
 
 #[test]

@@ -135,6 +135,30 @@ fn a_head_in_time_may_be_followed_by_a_slow_body() {
 }
 
 #[test]
+fn a_body_without_a_length_that_falls_silent_is_not_taken_for_whole() {
+    let origin = Origin::start("a");
+    origin.does(Act::Raw(b"HTTP/1.1 200 OK\r\n\r\nhalf".to_vec(), End::Hang));
+    let world = World::start(&config(&[origin.address()], "[upstream.app.timeout]\nread = \"200ms\"\n"));
+    assert!(world.try_ask(&get("/")).is_err(), "half a body is no answer");
+    world.metric_reaches("tollgate_upstream_requests_total", &["outcome=\"timeout\""], 1.0);
+}
+
+#[test]
+fn a_client_that_reads_slowly_is_not_its_servers_silence() {
+    const BODY: usize = 32 << 20;
+    let origin = Origin::start("a");
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {BODY}\r\n\r\n").into_bytes();
+    origin.does(Act::Raw([head, vec![b'x'; BODY]].concat(), End::Close));
+    let world = World::start(&config(&[origin.address()], "[upstream.app.timeout]\nread = \"200ms\"\n"));
+    let mut client = world.connect();
+    client.send(&get("/").bytes()).unwrap();
+    // Longer than the limit, with more to come than all buffers on the way can hold.
+    thread::sleep(Duration::from_millis(700));
+    let answer = client.answer(false).unwrap();
+    assert_eq!((answer.status, answer.body.len()), (200, BODY));
+}
+
+#[test]
 fn total_bounds_all_attempts_together() {
     let (a, b) = (Origin::start("a"), Origin::start("b"));
     a.does(Act::hang());
