@@ -14,8 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
-use pingora::proxy::HttpProxy;
+use pingora::proxy::{HttpProxy, http_proxy_service_with_name_custom};
 use pingora::server::configuration::ServerConf;
+use pingora::services::listening::Service;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
 
@@ -24,9 +25,10 @@ use crate::config::swap::{By, Control, Swapper};
 use crate::config::watch as files;
 use crate::health::{Supervisor, Target};
 use crate::proxy::Gateway;
-use crate::proxy::deadline;
+use crate::proxy::dial::Dialer;
 use crate::proxy::idle::Sweeper;
 use crate::proxy::listen::{Acceptor, bind};
+use crate::proxy::{deadline, kept};
 use crate::telemetry::Registry;
 use crate::telemetry::access_log::AccessLog;
 use crate::{admin, clock, discover};
@@ -194,28 +196,42 @@ fn workers(threads: usize) -> Result<Runtime, StartError> {
         .map_err(StartError::io("starting the workers"))
 }
 
-fn proxy(gateway: Gateway, threads: usize) -> Arc<HttpProxy<Gateway>> {
+fn proxy(gateway: Gateway, threads: usize) -> Arc<HttpProxy<Gateway, Dialer>> {
     let conf = ServerConf {
         threads: worker_count(threads),
         upstream_keepalive_pool_size: POOL_PER_WORKER,
         max_retries: ATTEMPTS_MAX,
         ..ServerConf::default()
     };
-    let mut proxy = HttpProxy::new(gateway, Arc::new(conf));
-    proxy.handle_init_modules();
-    Arc::new(proxy)
+    let unused = |_, _, _: &_| -> std::pin::Pin<Box<dyn Future<Output = _> + Send>> { Box::pin(async { None }) };
+    let name = "Tollgate";
+    let service = http_proxy_service_with_name_custom(&Arc::new(conf), gateway, name, Dialer, Arc::new(unused));
+    Arc::new(application(service))
+}
+
+/// Takes the proxy out of its service. A proxy with a connector of its own is made only inside one, and we need no more
+/// of it: `listen` accepts.
+fn application<A>(service: Service<A>) -> A {
+    let service = std::mem::ManuallyDrop::new(service);
+    let application = service.app_logic().expect("a new service has its application");
+    #[allow(unsafe_code)]
+    // SAFETY: the service is never used again nor dropped, so the application has one owner: the caller.
+    unsafe {
+        std::ptr::read(application)
+    }
 }
 
 fn listen(
     first: &Snapshot,
     snapshot: &Arc<ArcSwap<Snapshot>>,
     registry: &Registry,
-    proxy: &Arc<HttpProxy<Gateway>>,
+    proxy: &Arc<HttpProxy<Gateway, Dialer>>,
     (workers, background): (&Runtime, &Runtime),
     shutdown: &watch::Receiver<bool>,
 ) -> Result<Vec<Arc<crate::telemetry::shard::Gauge>>, StartError> {
     let _entered = workers.enter();
     background.spawn(deadline::sweep());
+    background.spawn(kept::tidy());
     let mut acceptors = vec![];
     for listener in &first.config.listeners {
         let address = listener.address;

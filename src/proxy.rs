@@ -25,9 +25,11 @@ pub mod balance;
 pub mod connection;
 pub mod ctx;
 pub mod deadline;
+pub mod dial;
 pub mod forward;
 pub mod identify;
 pub mod idle;
+pub mod kept;
 pub mod listen;
 pub mod observe;
 pub mod reject;
@@ -206,9 +208,9 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         e: Box<Error>,
         ctx: &mut Box<Ctx>,
-        client_reused: bool,
+        _client_reused: bool,
     ) -> Box<Error> {
-        forward::attempt_failed(session, ctx, e, client_reused)
+        forward::attempt_failed(session, ctx, e)
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Box<Ctx>) -> FailToProxy {

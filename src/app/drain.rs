@@ -18,6 +18,7 @@ use super::boot;
 use crate::clock;
 use crate::config::swap::{By, Control};
 use crate::proxy::Gateway;
+use crate::proxy::dial::Dialer;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::shard::Gauge;
 
@@ -32,7 +33,7 @@ pub struct Drain {
     /// Tells the listeners.
     pub stop: watch::Sender<bool>,
     /// Holds the silent connections.
-    pub proxy: Arc<HttpProxy<Gateway>>,
+    pub proxy: Arc<HttpProxy<Gateway, Dialer>>,
     /// Open connections of each listener.
     pub open: Vec<Arc<Gauge>>,
     /// How long to wait for them.

@@ -101,20 +101,7 @@ impl Connection {
 
 impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.stream.poll_read_ready(cx))?;
-            let (room, mut read) = (buf.remaining(), 0);
-            let tried = self.stream.try_io(Interest::READABLE, || {
-                read = self.stream.try_read_buf(buf)?;
-                // A read that leaves room has emptied the socket: saying so now spares the next read a system call.
-                if (1..room).contains(&read) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-            });
-            match tried {
-                _ if read > 0 => return Poll::Ready(Ok(())),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                tried => return Poll::Ready(tried),
-            }
-        }
+        poll_read(&self.stream, cx, buf)
     }
 }
 
@@ -140,7 +127,26 @@ impl AsyncWrite for Connection {
     }
 }
 
-fn poll_write(stream: &TcpStream, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+/// Reads what there is.
+pub fn poll_read(stream: &TcpStream, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    loop {
+        ready!(stream.poll_read_ready(cx))?;
+        let (room, mut read) = (buf.remaining(), 0);
+        let tried = stream.try_io(Interest::READABLE, || {
+            read = stream.try_read_buf(buf)?;
+            // A read that leaves room has emptied the socket: saying so now spares the next read a system call.
+            if (1..room).contains(&read) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        match tried {
+            _ if read > 0 => return Poll::Ready(Ok(())),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            tried => return Poll::Ready(tried),
+        }
+    }
+}
+
+/// Writes what fits.
+pub fn poll_write(stream: &TcpStream, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
     loop {
         ready!(stream.poll_write_ready(cx))?;
         match stream.try_write(buf) {

@@ -61,6 +61,8 @@ pub struct Tries {
     pub head_after: Option<Duration>,
     /// Status of this attempt's head, as the server sent it.
     pub status: u16,
+    /// Whether this attempt's connection has served a request before.
+    pub reused: bool,
     /// Ends this attempt when it is late.
     pub deadline: Option<Deadline>,
     /// What ended the last attempt; decides between 502 and 504.
@@ -126,6 +128,7 @@ impl Ctx {
                 started: now,
                 head_after: None,
                 status: 0,
+                reused: false,
                 deadline: None,
                 failure: None,
                 body_bytes: 0,

@@ -11,22 +11,13 @@
 //! that the shutdown holds. Lifting a limit that has fired waits for that shutdown, so it cannot hit a request that
 //! gets the connection next.
 
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::os::fd::{BorrowedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use parking_lot::Mutex;
-use pingora::connectors::L4Connect;
-use pingora::http::ResponseHeader;
-use pingora::protocols::l4::ext;
-use pingora::protocols::l4::socket::SocketAddr;
-use pingora::protocols::l4::stream::Stream;
-use pingora::protocols::raw_connect::ProxyDigest;
-use pingora::protocols::{Digest, GetProxyDigest};
-use pingora::upstreams::peer::{Tracer, Tracing};
-use pingora::{Error, ErrorType, Result};
+use pingora::protocols::Digest;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{Shutdown, shutdown};
 use tokio::sync::Notify;
@@ -61,6 +52,10 @@ pub struct Link {
     silence: AtomicU64,
     /// When all must be over.
     end: AtomicU64,
+    /// The answer is complete, so the limits are lifted.
+    done: AtomicBool,
+    /// It has served a request before.
+    used: AtomicBool,
 }
 
 /// How long an attempt may take; `None` for ever.
@@ -79,19 +74,17 @@ pub struct Limits {
 pub struct Deadline(Arc<Link>);
 
 impl Deadline {
-    /// Limits an attempt on the connection that `digest` tells of: the server may be silent for `silence` from `now` on,
-    /// and all is over when `total` has passed since `began`.
-    pub fn set(digest: Option<&Digest>, now: Nanos, limits: Limits) -> Result<Deadline> {
-        let carried = digest.and_then(|digest| digest.proxy_digest.as_ref()?.user_data.as_ref());
-        let link = carried.and_then(|data| data.downcast_ref::<Arc<Link>>());
-        let link = link.ok_or_else(|| Error::explain(ErrorType::InternalError, "a connection that nobody limits"))?;
+    /// Limits an attempt on a connection: the server may be silent for `silence` from `now` on, and all is over when
+    /// `total` has passed since `began`.
+    pub fn set(link: &Arc<Link>, now: Nanos, limits: Limits) -> Deadline {
         let (silence, total) = (nanos(limits.silence), nanos(limits.total));
         let end = limits.began.0.saturating_add(total);
         link.silence.store(silence, Ordering::Relaxed);
         link.end.store(end, Ordering::Relaxed);
+        link.done.store(false, Ordering::Relaxed);
         link.until.store(now.0.saturating_add(silence).min(end), Ordering::Release);
         notice(silence.min(total));
-        Ok(Deadline(link.clone()))
+        Deadline(link.clone())
     }
 
     /// The server said something: from `now` on it may be silent for that long again. False when it was too late.
@@ -114,9 +107,11 @@ impl Deadline {
         self.0.until.load(Ordering::Acquire) == FIRED
     }
 
-    /// Lifts the limits; false when they have ended the attempt before.
+    /// The answer is complete: lifts the limits; false when they have ended the attempt before.
     pub fn lift(self) -> bool {
-        self.0.change(NEVER)
+        let lifted = self.0.change(NEVER);
+        self.0.done.store(lifted, Ordering::Relaxed);
+        lifted
     }
 }
 
@@ -129,6 +124,46 @@ impl Drop for Deadline {
 }
 
 impl Link {
+    /// The limits of a new connection; `socket` is open until [`Link::close`].
+    pub fn new(socket: RawFd) -> Arc<Link> {
+        let link = Arc::new(Link {
+            socket: Mutex::new(Some(socket)),
+            until: AtomicU64::new(NEVER),
+            silence: AtomicU64::new(NEVER),
+            end: AtomicU64::new(NEVER),
+            done: AtomicBool::new(false),
+            used: AtomicBool::new(false),
+        });
+        LINKS[index()].lock().push(link.clone());
+        link
+    }
+
+    /// The connection that a session's digest tells of.
+    pub fn of(digest: Option<&Digest>) -> Option<&Arc<Link>> {
+        digest?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
+    }
+
+    /// Its socket is about to be closed.
+    pub fn close(&self) {
+        *self.socket.lock() = None;
+    }
+
+    /// Whether its answer is complete.
+    pub fn is_done(&self) -> bool {
+        self.done.load(Ordering::Relaxed)
+    }
+
+    /// It serves another request.
+    pub fn take_again(&self) {
+        self.done.store(false, Ordering::Relaxed);
+        self.used.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has served a request before.
+    pub fn is_used(&self) -> bool {
+        self.used.load(Ordering::Relaxed)
+    }
+
     /// Says when to look next, unless the socket was shut down.
     fn change(&self, until: u64) -> bool {
         let change = |now: u64| (now != FIRED).then_some(until);
@@ -152,7 +187,7 @@ impl Link {
         let socket = self.socket.lock();
         let Some(socket) = *socket else { return };
         #[allow(unsafe_code)]
-        // SAFETY: `Traced` takes the number out, under the lock held here, before the socket is closed.
+        // SAFETY: `close` takes the number out, under the lock held here, before the socket is closed.
         let socket = unsafe { BorrowedFd::borrow_raw(socket) };
         let end = self.end.load(Ordering::Relaxed);
         if end > now && is_readable(socket) {
@@ -202,84 +237,26 @@ pub async fn sweep() {
     }
 }
 
-/// Makes the connections to servers; part of each peer.
-pub fn dial() -> Arc<dyn L4Connect + Send + Sync> {
-    static DIAL: LazyLock<Arc<Dial>> = LazyLock::new(|| Arc::new(Dial));
-    DIAL.clone()
-}
-
-#[derive(Debug)]
-struct Dial;
-
-#[async_trait]
-impl L4Connect for Dial {
-    async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
-        let SocketAddr::Inet(address) = address else {
-            return Error::e_explain(ErrorType::InternalError, "servers are at internet addresses");
-        };
-        let mut stream = Stream::from(ext::connect(address, None).await?);
-        let link = Arc::new(Link {
-            socket: Mutex::new(Some(stream.as_raw_fd())),
-            until: AtomicU64::new(NEVER),
-            silence: AtomicU64::new(NEVER),
-            end: AtomicU64::new(NEVER),
-        });
-        LINKS[index()].lock().push(link.clone());
-        stream.tracer = Some(Tracer(Box::new(Traced(link.clone()))));
-        // The digest is made for HTTP proxies, whose answer it holds; ours only carries the link.
-        let response = Box::new(ResponseHeader::build(200, Some(0))?);
-        stream.set_proxy_digest(ProxyDigest::new(response, Some(Box::new(link))));
-        Ok(stream)
-    }
-}
-
-/// Hears of the connection's end before its socket is closed.
-#[derive(Debug)]
-struct Traced(Arc<Link>);
-
-impl Tracing for Traced {
-    fn on_connected(&self) {}
-
-    fn on_disconnected(&self) {
-        *self.0.socket.lock() = None;
-    }
-
-    fn boxed_clone(&self) -> Box<dyn Tracing> {
-        Box::new(Traced(self.0.clone()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsRawFd;
 
     use super::*;
-
-    fn link(socket: &TcpStream) -> Arc<Link> {
-        Arc::new(Link {
-            socket: Mutex::new(Some(socket.as_raw_fd())),
-            until: AtomicU64::new(NEVER),
-            silence: AtomicU64::new(NEVER),
-            end: AtomicU64::new(NEVER),
-        })
-    }
 
     /// An attempt at a server, whose side is the second one, with limits in nanoseconds that count from 1,000.
     fn attempt(silence: u64, total: Option<u64>) -> (TcpStream, TcpStream, Arc<Link>, Deadline) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let server = listener.accept().unwrap().0;
-        let link = link(&ours);
-        let response = Box::new(ResponseHeader::build(200, Some(0)).unwrap());
-        let carried = ProxyDigest::new(response, Some(Box::new(link.clone())));
-        let digest = Digest { proxy_digest: Some(Arc::new(carried)), ..Digest::default() };
+        let link = Link::new(ours.as_raw_fd());
         let limits = Limits {
             silence: Some(Duration::from_nanos(silence)),
             total: total.map(Duration::from_nanos),
             began: Nanos(1_000),
         };
-        let deadline = Deadline::set(Some(&digest), Nanos(1_000), limits).unwrap();
+        let deadline = Deadline::set(&link, Nanos(1_000), limits);
         (ours, server, link, deadline)
     }
 
@@ -321,7 +298,7 @@ mod tests {
         assert_eq!((&ours).read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
 
         let (other, _server, link, deadline) = attempt(100, None);
-        Traced(link.clone()).on_disconnected();
+        link.close();
         link.look(1_100);
         assert!(!deadline.fired());
         other.set_nonblocking(true).unwrap();

@@ -18,7 +18,8 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result, RetryType};
 
 use super::ctx::{Ctx, Failure};
-use super::deadline::{self, Deadline, Limits};
+use super::deadline::{Deadline, Limits, Link};
+use super::dial;
 use super::observe;
 use super::reject::Reason;
 use crate::clock;
@@ -33,7 +34,10 @@ const FREE_MAX: u32 = 4;
 pub fn peer(session: &mut Session, ctx: &Ctx, left: Option<Duration>) -> Result<Box<HttpPeer>> {
     let lease = ctx.tries.lease.as_ref().ok_or_else(|| Error::new(ErrorType::InternalError))?;
     let mut peer = Box::new(lease.attached.peer.clone());
-    peer.options.custom_l4 = Some(deadline::dial());
+    match ctx.upstream().is_some_and(|upstream| upstream.is_plain()) {
+        true => peer.options.alpn = dial::plain(),
+        false => peer.options.custom_l4 = Some(dial::tracked()),
+    }
     if session.as_mut().is_body_empty() {
         // A head alone fits any socket's buffer: Pingora need not read the clock for it.
         peer.options.write_timeout = None;
@@ -57,15 +61,17 @@ pub fn time_left(ctx: &Ctx) -> Result<Option<Duration>> {
 /// Sets the limits of the attempt, which begins now.
 pub fn connected(ctx: &mut Ctx, reused: bool, digest: Option<&Digest>) -> Result<()> {
     let Some(upstream) = ctx.upstream() else { return Ok(()) };
+    let link =
+        Link::of(digest).ok_or_else(|| Error::explain(ErrorType::InternalError, "a connection without limits"))?;
+    let reused = reused || link.is_used();
     let silence = upstream.timeout.first_byte.into_iter().chain(read_limit(upstream)).min();
     let total = upstream.timeout.total;
-    if silence.is_none() && total.is_none() {
-        return Ok(());
-    }
     // A connection that is there already costs no time.
     let now = if reused { ctx.tries.started } else { clock::now() };
     let limits = Limits { silence, total, began: ctx.started };
-    ctx.tries.deadline = Some(Deadline::set(digest, now, limits)?);
+    let limited = !upstream.http2 || silence.is_some() || total.is_some();
+    ctx.tries.deadline = limited.then(|| Deadline::set(link, now, limits));
+    ctx.tries.reused = reused;
     Ok(())
 }
 
@@ -97,7 +103,7 @@ pub fn head_arrived(session: &Session, ctx: &mut Ctx, head: &ResponseHeader) -> 
     }
     let bodiless = matches!(status, 204 | 304)
         || session.req_header().method == Method::HEAD
-        || head.headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0");
+        || (status != 101 && head.headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0"));
     answer_went_on(ctx, now, bodiless)?;
     let latency = now.since(ctx.tries.started);
     ctx.tries.head_after = Some(latency);
@@ -155,7 +161,7 @@ pub fn connect_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Bo
 }
 
 /// Decides what follows when an attempt broke after its connection stood.
-pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>, reused: bool) -> Box<Error> {
+pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Box<Error> {
     if ctx.tries.failure == Some(Failure::Status) {
         failed(ctx, Failure::Status, Outcome::Failure);
         e.set_retry(true);
@@ -175,7 +181,7 @@ pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>, reuse
     let answered =
         ctx.tries.head_after.is_some() || session.response_written().is_some_and(|r| !r.status.is_informational());
     let repeatable = !answered && may_repeat(session);
-    if repeatable && reused && e.retry == RetryType::ReusedOnly && !timed_out && ctx.tries.free < FREE_MAX {
+    if repeatable && ctx.tries.reused && e.retry == RetryType::ReusedOnly && !timed_out && ctx.tries.free < FREE_MAX {
         ctx.tries.free += 1;
         failed(ctx, Failure::Pooled, outcome);
         retried(ctx, Failure::Pooled, RetryReason::Pooled);

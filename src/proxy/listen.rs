@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::Gateway;
 use super::connection::Connection;
+use super::dial::Dialer;
 use super::idle::Sweeper;
 use crate::telemetry::shard::Gauge;
 
@@ -43,7 +44,7 @@ pub struct Acceptor {
     /// Its address in the configuration.
     pub address: SocketAddr,
     /// The proxy all listeners share.
-    pub proxy: Arc<HttpProxy<Gateway>>,
+    pub proxy: Arc<HttpProxy<Gateway, Dialer>>,
     /// Connections open now.
     pub open: Arc<Gauge>,
     /// Closes silent connections.
@@ -83,7 +84,7 @@ impl Acceptor {
     }
 }
 
-async fn requests(proxy: &Arc<HttpProxy<Gateway>>, connection: Connection, shutdown: &ShutdownWatch) {
+async fn requests(proxy: &Arc<HttpProxy<Gateway, Dialer>>, connection: Connection, shutdown: &ShutdownWatch) {
     let mut session = ServerSession::new_http1(Box::new(connection));
     session.set_keepalive(Some(FOR_EVER));
     session.set_pipelining_enabled(true);

@@ -1,9 +1,11 @@
 //! listen: a client's connection, from its first byte to its close.
 
+use std::thread;
 use std::time::Duration;
 
 use crate::support::client::request;
 use crate::support::nginx::Nginx;
+use crate::support::origin::End;
 use crate::support::wait::stays;
 use crate::support::*;
 
@@ -190,6 +192,70 @@ fn https_servers_are_verified_by_their_own_authority_and_name() {
             world.ask(get(refused)).is_problem(502, "bad_gateway");
         }
     }
+}
+
+#[test]
+fn a_connection_to_a_server_is_used_again_after_every_kind_of_whole_answer() {
+    let origin = Origin::start("a");
+    origin.script(|seen| match (seen.method.as_str(), seen.path.as_str()) {
+        ("HEAD", _) => Act::Raw(b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n".to_vec(), End::Keep),
+        (_, "/204") => Act::Raw(b"HTTP/1.1 204 No Content\r\n\r\n".to_vec(), End::Keep),
+        (_, "/304") => Act::Raw(b"HTTP/1.1 304 Not Modified\r\ncontent-length: 7\r\n\r\n".to_vec(), End::Keep),
+        (_, "/chunks") => {
+            let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+            Act::Raw(format!("{head}2\r\nok\r\n0\r\n\r\n").into_bytes(), End::Keep)
+        }
+        (_, "/hint") => {
+            let hint = "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
+            Act::Raw(format!("{hint}HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").into_bytes(), End::Keep)
+        }
+        _ => Act::body("body"),
+    });
+    let world = World::start(&format!("{}{ROUTE}", fleet("app", &[&origin])));
+    for _ in 0..2 {
+        assert_eq!(world.ask(get("/")).text(), "body");
+        assert_eq!(world.ask(request("HEAD", "/")).status, 200);
+        assert_eq!(world.ask(get("/204")).status, 204);
+        assert_eq!(world.ask(get("/304")).status, 304);
+        assert_eq!(world.ask(get("/chunks")).text(), "ok");
+        assert_eq!(world.ask(post("/", "x".repeat(100_000))).text(), "body");
+        assert_eq!(world.ask(post("/", "")).text(), "body");
+    }
+    assert_eq!(origin.connections(), 1);
+}
+
+#[test]
+fn a_connection_with_more_on_it_than_its_answer_is_never_used_again() {
+    let origin = Origin::start("a");
+    let whole = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n";
+    origin.script(move |seen| match seen.path.as_str() {
+        "/more" => {
+            Act::Raw(format!("{whole}\r\nokHTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil").into_bytes(), End::Keep)
+        }
+        "/close" => Act::Raw(format!("{whole}connection: close\r\n\r\nok").into_bytes(), End::Keep),
+        "/old" => Act::Raw(b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec(), End::Keep),
+        _ => Act::body("fine"),
+    });
+    let world = World::start(&format!("{}{ROUTE}", fleet("app", &[&origin])));
+    for (n, path) in ["/more", "/close", "/old"].into_iter().enumerate() {
+        assert_eq!(world.ask(get(path)).text(), "ok", "{path}");
+        assert_eq!(world.ask(get("/")).text(), "fine", "after {path}");
+        assert_eq!(origin.connections(), n + 2, "{path}");
+    }
+}
+
+#[test]
+fn a_connection_that_its_server_closed_meanwhile_fails_no_request() {
+    let origin = Origin::start("a");
+    let world = World::start(&format!("{}{ROUTE}", fleet("app", &[&origin])));
+    for n in 1..=5 {
+        assert_eq!(world.ask(get("/")).status, 200);
+        assert_eq!(world.ask(post("/", "x")).status, 200, "a request that may not be repeated");
+        assert_eq!(origin.connections(), n);
+        origin.hang_up();
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(world.metric("tollgate_retries_total", &[]), 0.0);
 }
 
 #[test]

@@ -38,6 +38,8 @@ pub struct Upstream {
     pub timeout: Timeouts,
     /// Whether requests share connections to its servers, as HTTP/2 streams.
     pub http2: bool,
+    /// Whether its servers are reached over TLS.
+    pub tls: bool,
     /// Retries.
     pub retry: Retry,
     /// Active probes.
@@ -53,6 +55,11 @@ pub struct Upstream {
 }
 
 impl Upstream {
+    /// Whether its servers speak HTTP/1.1 without TLS.
+    pub fn is_plain(&self) -> bool {
+        !self.tls && !self.http2
+    }
+
     pub(super) fn new(
         model: &model::Upstream,
         previous: Option<&Arc<Upstream>>,
@@ -82,6 +89,7 @@ impl Upstream {
             balance: model.balance.clone(),
             timeout: model.timeout.clone(),
             http2: model.http2,
+            tls: model.tls.is_some(),
             retry: model.retry.clone(),
             health: model.health.clone(),
             series: registry.upstream(&model.name),

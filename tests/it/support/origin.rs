@@ -32,6 +32,8 @@ pub enum End {
     Close,
     Reset,
     Hang,
+    /// The connection takes another request.
+    Keep,
 }
 
 impl Act {
@@ -303,6 +305,7 @@ fn act_on(
                 End::Close => {}
                 End::Reset => SockRef::from(*stream).set_linger(Some(Duration::ZERO))?,
                 End::Hang => drop(io::copy(reader, &mut io::sink())),
+                End::Keep => return Ok(true),
             }
             Ok(false)
         }

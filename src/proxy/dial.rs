@@ -1,0 +1,253 @@
+//! Connections to servers, as Pingora's sessions see them: made here, limited here, and kept for the next request.
+//!
+//! Pingora keeps idle connections by itself, but asks a good deal for it: a task a connection, two shared tables, and a
+//! system call each time one is taken. Servers that speak HTTP/1.1 without TLS get their connections from [`Dialer`]
+//! instead, over a [`ServerStream`] of ours. Whether a connection may be used again stays Pingora's verdict (its
+//! `Connection` header, what was read and what was sent): having found that it may, Pingora looks once whether the
+//! stream is silent, before it would keep it. To that look a stream whose answer is complete says that it has ended.
+//! Pingora drops it, and [`kept`] has it. A stream that is dropped without the look is closed.
+//!
+//! TLS and HTTP/2 take Pingora's own way and pool; [`tracked`] only sees to it that they can be limited.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::pin::Pin;
+use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora::connectors::L4Connect;
+use pingora::connectors::http::custom::{Connection, Connector};
+use pingora::http::ResponseHeader;
+use pingora::protocols::l4::stream::Stream;
+use pingora::protocols::l4::{ext, socket};
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::tls::CustomALPN;
+use pingora::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, SocketDigest, Ssl, TimingDigest, UniqueID,
+    UniqueIDType,
+};
+use pingora::upstreams::peer::{Peer, Tracer, Tracing};
+use pingora::{Error, ErrorType, Result};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::connection::{poll_read, poll_write};
+use super::deadline::Link;
+use super::kept;
+
+/// What a peer names as its protocol to be connected by [`Dialer`]; nothing of it goes over the wire.
+pub fn plain() -> ALPN {
+    static PLAIN: LazyLock<ALPN> = LazyLock::new(|| ALPN::Custom(CustomALPN::new(b"tollgate".to_vec())));
+    PLAIN.clone()
+}
+
+/// Connects to servers that speak HTTP/1.1 without TLS.
+#[derive(Debug)]
+pub struct Dialer;
+
+#[async_trait]
+impl Connector for Dialer {
+    type Session = ();
+
+    async fn get_http_session<P: Peer + Send + Sync + 'static>(&self, peer: &P) -> Result<(Connection<()>, bool)> {
+        let address = inet(peer.address())?;
+        let open = match kept::take(address) {
+            Some(open) => open,
+            None => Box::new(connect(address, peer).await?),
+        };
+        Ok((Connection::Stream(Box::new(ServerStream { open: Some(open), released: false })), false))
+    }
+
+    async fn reused_http_session<P: Peer + Send + Sync + 'static>(&self, _peer: &P) -> Option<()> {
+        None
+    }
+
+    async fn release_http_session<P: Peer + Send + Sync + 'static>(&self, (): (), _: &P, _: Option<Duration>) {}
+}
+
+fn inet(address: &socket::SocketAddr) -> Result<SocketAddr> {
+    let none = || Error::explain(ErrorType::InternalError, "servers are at internet addresses");
+    address.as_inet().copied().ok_or_else(none)
+}
+
+async fn connect<P: Peer>(address: SocketAddr, peer: &P) -> Result<Open> {
+    let connecting = ext::connect(&address, None);
+    let stream = match peer.total_connection_timeout() {
+        None => connecting.await,
+        Some(limit) => tokio::time::timeout(limit, connecting)
+            .await
+            .unwrap_or_else(|_| Error::e_explain(ErrorType::ConnectTimedout, format!("{address} after {limit:?}"))),
+    }?;
+    if let Some(keepalive) = peer.tcp_keepalive() {
+        ext::set_tcp_keepalive(&stream, keepalive)?;
+    }
+    // An error means that the other end has closed it meanwhile.
+    let _ = stream.set_nodelay(true);
+    let link = Link::new(stream.as_raw_fd());
+    Ok(Open { address, digest: digest(&link)?, link, stream })
+}
+
+/// What makes a session's [`Link`] known to the request way.
+fn digest(link: &Arc<Link>) -> Result<Arc<ProxyDigest>> {
+    // It is made for HTTP proxies, whose answer it holds; ours only carries the link.
+    let response = Box::new(ResponseHeader::build(200, Some(0))?);
+    Ok(Arc::new(ProxyDigest::new(response, Some(Box::new(link.clone())))))
+}
+
+/// An open connection to a server.
+#[derive(Debug)]
+pub struct Open {
+    /// The server.
+    pub address: SocketAddr,
+    /// The socket.
+    pub stream: TcpStream,
+    /// Its limits.
+    pub link: Arc<Link>,
+    digest: Arc<ProxyDigest>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.link.close();
+    }
+}
+
+/// A connection while a request has it.
+pub struct ServerStream {
+    /// There until it is dropped.
+    open: Option<Box<Open>>,
+    /// Pingora would keep it.
+    released: bool,
+}
+
+impl ServerStream {
+    fn tcp(&self) -> io::Result<&TcpStream> {
+        self.open.as_ref().map(|open| &open.stream).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl Drop for ServerStream {
+    fn drop(&mut self) {
+        if let Some(open) = self.open.take_if(|_| self.released) {
+            kept::keep(open);
+        }
+    }
+}
+
+impl AsyncRead for ServerStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.open.as_ref().is_some_and(|open| open.link.is_done()) {
+            self.released = true;
+            return Poll::Ready(Ok(()));
+        }
+        poll_read(self.tcp()?, cx, buf)
+    }
+}
+
+impl AsyncWrite for ServerStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        poll_write(self.tcp()?, cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(socket2::SockRef::from(self.tcp()?).shutdown(std::net::Shutdown::Write))
+    }
+}
+
+#[async_trait]
+impl pingora::protocols::Shutdown for ServerStream {
+    async fn shutdown(&mut self) {
+        // The other end may be gone already.
+        let _ = AsyncWriteExt::shutdown(self).await;
+    }
+}
+
+impl UniqueID for ServerStream {
+    fn id(&self) -> UniqueIDType {
+        self.tcp().map_or(-1, |stream| stream.as_raw_fd())
+    }
+}
+
+impl Ssl for ServerStream {}
+
+impl Peek for ServerStream {}
+
+impl GetTimingDigest for ServerStream {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl GetProxyDigest for ServerStream {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.open.as_ref().map(|open| open.digest.clone())
+    }
+}
+
+impl GetSocketDigest for ServerStream {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        None
+    }
+}
+
+impl fmt::Debug for ServerStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerStream").field("open", &self.open).finish_non_exhaustive()
+    }
+}
+
+/// Makes connections that Pingora keeps, for TLS and HTTP/2, so that they can be limited.
+pub fn tracked() -> Arc<dyn L4Connect + Send + Sync> {
+    static TRACKED: LazyLock<Arc<Tracked>> = LazyLock::new(|| Arc::new(Tracked));
+    TRACKED.clone()
+}
+
+#[derive(Debug)]
+struct Tracked;
+
+#[async_trait]
+impl L4Connect for Tracked {
+    async fn connect(&self, address: &socket::SocketAddr) -> Result<Stream> {
+        let mut stream = Stream::from(ext::connect(&inet(address)?, None).await?);
+        let link = Link::new(stream.as_raw_fd());
+        stream.tracer = Some(Tracer(Box::new(Traced(link.clone()))));
+        let response = Box::new(ResponseHeader::build(200, Some(0))?);
+        stream.set_proxy_digest(ProxyDigest::new(response, Some(Box::new(link))));
+        Ok(stream)
+    }
+}
+
+/// Hears of the connection's end before its socket is closed.
+#[derive(Debug)]
+struct Traced(Arc<Link>);
+
+impl Tracing for Traced {
+    fn on_connected(&self) {}
+
+    fn on_disconnected(&self) {
+        self.0.close();
+    }
+
+    fn boxed_clone(&self) -> Box<dyn Tracing> {
+        Box::new(Traced(self.0.clone()))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A connection as [`connect`] makes it.
+    pub fn open(stream: TcpStream) -> Box<Open> {
+        let link = Link::new(stream.as_raw_fd());
+        Box::new(Open { address: stream.peer_addr().unwrap(), digest: digest(&link).unwrap(), link, stream })
+    }
+}

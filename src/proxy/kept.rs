@@ -1,0 +1,187 @@
+//! Idle connections to servers, kept for the next request.
+//!
+//! Each thread keeps its own and takes the one it used last; only a thread that has none looks at the others'. A server
+//! that closed an idle connection, or said something on it, is noticed when it is taken (the runtime knows already, so
+//! it costs no system call) or within a second. One that stays unused is closed after a minute, before most servers
+//! would: a request must not meet a connection that is being closed.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ahash::AHashMap;
+use parking_lot::Mutex;
+
+use super::dial::Open;
+use crate::clock;
+use crate::telemetry::shard::{SHARDS, index};
+use crate::units::Nanos;
+
+/// Connections kept by each shard.
+const MAX: usize = 1024;
+/// How long an unused one is kept.
+const UNUSED: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_secs(1);
+
+static SHELVES: LazyLock<[Mutex<Shelf>; SHARDS]> = LazyLock::new(Default::default);
+/// Time of the last look: fine enough to know which connections are old.
+static NOW: AtomicU64 = AtomicU64::new(0);
+
+#[derive(Default)]
+struct Shelf {
+    servers: AHashMap<SocketAddr, Vec<(Box<Open>, Nanos)>>,
+    count: usize,
+}
+
+impl Shelf {
+    /// The connection that was used last.
+    fn take(&mut self, address: SocketAddr) -> Option<Box<Open>> {
+        let (open, _) = self.servers.get_mut(&address)?.pop()?;
+        self.count -= 1;
+        Some(open)
+    }
+
+    /// Keeps one, at the cost of the server's oldest one where there are too many, else of any server's oldest.
+    fn keep(&mut self, open: Box<Open>, now: Nanos) -> Option<Box<Open>> {
+        let address = open.address;
+        self.servers.entry(address).or_default().push((open, now));
+        self.count += 1;
+        if self.count <= MAX {
+            return None;
+        }
+        let own = self.servers.get_mut(&address).filter(|kept| kept.len() > 1);
+        let spare = match own {
+            Some(own) => own.remove(0),
+            None => self.servers.iter_mut().find(|(other, kept)| **other != address && !kept.is_empty())?.1.remove(0),
+        };
+        self.count -= 1;
+        Some(spare.0)
+    }
+
+    /// Takes out what is closed or old.
+    fn look(&mut self, now: Nanos) -> Vec<Open> {
+        let mut gone = vec![];
+        for kept in self.servers.values_mut() {
+            gone.extend(kept.extract_if(.., |(open, since)| now.since(*since) > UNUSED || !is_quiet(open)));
+        }
+        self.servers.retain(|_, kept| !kept.is_empty());
+        self.count -= gone.len();
+        gone.into_iter().map(|(open, _)| *open).collect()
+    }
+}
+
+/// Whether a server neither closed the connection nor said anything on it.
+fn is_quiet(open: &Open) -> bool {
+    matches!(open.stream.try_read(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// A connection to the server that may serve another request.
+pub fn take(address: SocketAddr) -> Option<Box<Open>> {
+    let mine = index();
+    for shelf in (mine..SHARDS).chain(0..mine) {
+        loop {
+            let Some(open) = SHELVES[shelf].lock().take(address) else { break };
+            if is_quiet(&open) {
+                open.link.take_again();
+                return Some(open);
+            }
+        }
+    }
+    None
+}
+
+/// Keeps a connection whose request is done.
+pub fn keep(open: Box<Open>) {
+    let spare = SHELVES[index()].lock().keep(open, Nanos(NOW.load(Ordering::Relaxed)));
+    // Closing is a system call: not under the lock.
+    drop(spare);
+}
+
+/// Closes what is closed or old, for ever.
+pub async fn tidy() {
+    loop {
+        let now = clock::now();
+        NOW.store(now.0, Ordering::Relaxed);
+        SHELVES.iter().for_each(|shelf| drop(shelf.lock().look(now)));
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::super::dial::tests::open;
+    use super::*;
+
+    /// A connection and its server's side.
+    async fn pair(listener: &TcpListener) -> (Box<Open>, std::net::TcpStream) {
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let server = listener.accept().await.unwrap().0.into_std().unwrap();
+        (open(ours), server)
+    }
+
+    async fn listener() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    fn port(open: &Open) -> u16 {
+        open.stream.local_addr().unwrap().port()
+    }
+
+    #[tokio::test]
+    async fn the_last_one_used_is_taken_first_and_only_for_its_server() {
+        let (listener, address) = listener().await;
+        let mut shelf = Shelf::default();
+        let ((a, _a), (b, _b)) = (pair(&listener).await, pair(&listener).await);
+        let (port_a, port_b) = (port(&a), port(&b));
+        assert!(shelf.keep(a, Nanos(1)).is_none() && shelf.keep(b, Nanos(2)).is_none());
+        assert!(shelf.take(SocketAddr::from(([127, 0, 0, 1], 1))).is_none());
+        assert_eq!(shelf.take(address).map(|open| port(&open)), Some(port_b));
+        assert_eq!(shelf.take(address).map(|open| port(&open)), Some(port_a));
+        assert!(shelf.take(address).is_none());
+        assert_eq!(shelf.count, 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_closed_old_or_talkative_is_taken_out() {
+        let (listener, address) = listener().await;
+        let mut shelf = Shelf::default();
+        let old = Nanos(0);
+        let now = Nanos(UNUSED.as_nanos() as u64 + 1);
+        let (stale, _server) = pair(&listener).await;
+        let (closed, server) = pair(&listener).await;
+        drop(server);
+        let (talks, mut server) = pair(&listener).await;
+        server.write_all(b"x").unwrap();
+        let (quiet, _quiet) = pair(&listener).await;
+        let kept = port(&quiet);
+        closed.stream.readable().await.unwrap();
+        talks.stream.readable().await.unwrap();
+        for (open, since) in [(stale, old), (closed, now), (talks, now), (quiet, now)] {
+            assert!(shelf.keep(open, since).is_none());
+        }
+        assert_eq!(shelf.look(now).len(), 3);
+        assert_eq!((shelf.count, shelf.take(address).map(|open| port(&open))), (1, Some(kept)));
+        assert!(shelf.look(now).is_empty() && shelf.servers.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_full_shelf_gives_up_its_servers_oldest_connection_or_anothers() {
+        let ((one, first), (two, second)) = (listener().await, listener().await);
+        let mut shelf = Shelf { count: MAX - 2, ..Shelf::default() };
+        let ((a, _a), (b, _b), (c, _c), (d, _d)) =
+            (pair(&one).await, pair(&one).await, pair(&one).await, pair(&two).await);
+        let (port_a, port_b) = (port(&a), port(&b));
+        assert!(shelf.keep(a, Nanos(1)).is_none() && shelf.keep(b, Nanos(2)).is_none());
+        assert_eq!(shelf.keep(c, Nanos(3)).map(|open| port(&open)), Some(port_a));
+        assert_eq!(shelf.keep(d, Nanos(4)).map(|open| port(&open)), Some(port_b));
+        assert_eq!((shelf.servers[&first].len(), shelf.servers[&second].len(), shelf.count), (1, 1, MAX));
+    }
+}
