@@ -66,6 +66,11 @@ pub fn run(path: &Path) -> Result<(), StartError> {
         .enable_all()
         .build()
         .map_err(StartError::io("starting a runtime"))?;
+    // Before anything can be seen of us: whoever sees it may send one.
+    let signals = {
+        let _entered = background.enter();
+        drain::Signals::hear().map_err(StartError::io("listening to signals"))?
+    };
     let log = AccessLog::start(registry.log_dropped.clone()).map_err(StartError::io("starting the log"))?;
     let config = Arc::new(boot.loaded.config.clone());
     let first = Arc::new(Snapshot::new(config.clone(), boot.active.revision, None, &registry, clock::now()));
@@ -108,7 +113,7 @@ pub fn run(path: &Path) -> Result<(), StartError> {
     );
     drop(first);
     let end = drain::Drain { draining, stop, proxy, open, grace: config.server.shutdown_grace };
-    background.block_on(drain::until_ended(end, &control, &log));
+    background.block_on(drain::until_ended(end, signals, &control, &log));
     log.stop();
     Ok(())
 }

@@ -5,13 +5,14 @@
 //! process ends when no connection is left, or when the grace is over; a second signal ends it at once.
 
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pingora::apps::HttpServerApp;
 use pingora::proxy::HttpProxy;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::boot;
@@ -40,30 +41,41 @@ pub struct Drain {
     pub grace: Duration,
 }
 
+/// The signals we obey.
+pub struct Signals {
+    hup: Signal,
+    usr1: Signal,
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    /// From now on none of them ends the process by itself. Needs a Tokio runtime around it.
+    pub fn hear() -> io::Result<Signals> {
+        Ok(Signals {
+            hup: signal(SignalKind::hangup())?,
+            usr1: signal(SignalKind::user_defined1())?,
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
 /// Obeys signals until one ends the process, and drains it.
-pub async fn until_ended(drain: Drain, control: &Control, log: &AccessLog) {
-    let listen = |kind| signal(kind).inspect_err(|e| log::error!("a signal cannot be heard: {e}")).ok();
-    let (mut hup, mut usr1) = (listen(SignalKind::hangup()), listen(SignalKind::user_defined1()));
-    let (mut term, mut int) = (listen(SignalKind::terminate()), listen(SignalKind::interrupt()));
+pub async fn until_ended(drain: Drain, signals: Signals, control: &Control, log: &AccessLog) {
+    let Signals { mut hup, mut usr1, mut term, mut int } = signals;
     loop {
         tokio::select! {
-            Some(()) = heard(&mut hup) => drop(control.reload(By { who: boot::user(), trigger: "sighup" }, false)),
-            Some(()) = heard(&mut usr1) => log.reopen(),
-            Some(()) = heard(&mut term) => break,
-            Some(()) = heard(&mut int) => break,
+            Some(()) = hup.recv() => drop(control.reload(By { who: boot::user(), trigger: "sighup" }, false)),
+            Some(()) = usr1.recv() => log.reopen(),
+            Some(()) = term.recv() => break,
+            Some(()) = int.recv() => break,
         }
     }
     tokio::select! {
         () = drain.run() => {}
-        Some(()) = heard(&mut term) => log::warn!("a second signal: ending at once"),
-        Some(()) = heard(&mut int) => log::warn!("a second signal: ending at once"),
-    }
-}
-
-async fn heard(signal: &mut Option<tokio::signal::unix::Signal>) -> Option<()> {
-    match signal {
-        Some(signal) => signal.recv().await,
-        None => std::future::pending().await,
+        Some(()) = term.recv() => log::warn!("a second signal: ending at once"),
+        Some(()) = int.recv() => log::warn!("a second signal: ending at once"),
     }
 }
 

@@ -39,7 +39,7 @@ fn sigterm_finishes_what_is_in_flight_and_takes_nothing_new() {
         held.join().unwrap()
     });
     assert_eq!((held.status, held.header("connection")), (200, Some("close")));
-    assert!(world.ended().success());
+    world.ends_well();
     let paths: Vec<_> = world.log_lines().iter().map(|line| line["path"].as_str().unwrap().to_owned()).collect();
     assert!(paths.contains(&"/held".to_owned()) && paths.contains(&"/last".to_owned()), "the log is whole: {paths:?}");
 }
@@ -54,7 +54,7 @@ fn silent_connections_do_not_hold_the_end_up() {
     let begun = Instant::now();
     world.signal(Signal::INT);
     kept.closed_after();
-    assert!(world.ended().success());
+    world.ends_well();
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
 }
 
@@ -67,7 +67,7 @@ fn the_grace_ends_what_does_not_end() {
     stuck.send(&get("/").bytes()).unwrap();
     eventually("it is in flight", || (origin.hits() == 1).then_some(()));
     world.signal(Signal::TERM);
-    assert!(world.ended().success());
+    world.ends_well();
     assert!(stuck.answer(false).is_err());
     assert!(world.messages().contains("the grace is over"));
 }

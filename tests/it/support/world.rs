@@ -129,10 +129,18 @@ impl World {
         eventually("the end of the gateway", || child.try_wait().unwrap())
     }
 
+    /// Waits for the end of the process, which must be a good one.
+    #[track_caller]
+    pub fn ends_well(&mut self) {
+        let status = self.ended();
+        assert!(status.success(), "{status}: {}", self.messages());
+    }
+
     /// Ends the process with SIGTERM and waits.
+    #[track_caller]
     pub fn stop(&mut self) {
         self.signal(Signal::TERM);
-        assert!(self.ended().success());
+        self.ends_well();
     }
 
     /// Whether the process has not ended.
