@@ -119,14 +119,14 @@ impl ProxyHttp for Gateway {
 
     async fn connected_to_upstream(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         reused: bool,
         _peer: &HttpPeer,
         _fd: RawFd,
         digest: Option<&Digest>,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        forward::connected(ctx, reused, digest)
+        forward::connected(session, ctx, reused, digest)
     }
 
     async fn upstream_request_filter(
@@ -145,8 +145,10 @@ impl ProxyHttp for Gateway {
         end_of_stream: bool,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
+        if end_of_stream {
+            forward::request_sent(ctx);
+        }
         let Some(part) = body else { return Ok(()) };
-        forward::body_part_sent(ctx);
         ctx.tries.body_bytes += part.len() as u64;
         let max = ctx.route.and_then(|route| ctx.snapshot.route(route).0.body_max);
         if max.is_some_and(|max| ctx.tries.body_bytes > max) {

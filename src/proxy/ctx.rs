@@ -63,6 +63,8 @@ pub struct Tries {
     pub status: u16,
     /// Whether this attempt's connection has served a request before.
     pub reused: bool,
+    /// Whether a part of the request's body is still to come in this attempt.
+    pub uploading: bool,
     /// Ends this attempt when it is late.
     pub deadline: Option<Deadline>,
     /// What ended the last attempt; decides between 502 and 504.
@@ -129,6 +131,7 @@ impl Ctx {
                 head_after: None,
                 status: 0,
                 reused: false,
+                uploading: false,
                 deadline: None,
                 failure: None,
                 body_bytes: 0,

@@ -58,21 +58,29 @@ pub fn time_left(ctx: &Ctx) -> Result<Option<Duration>> {
     }
 }
 
-/// Sets the limits of the attempt, which begins now.
-pub fn connected(ctx: &mut Ctx, reused: bool, digest: Option<&Digest>) -> Result<()> {
+/// Sets the limits of the attempt, which begins now. A server owes nothing before it has the whole request: while the
+/// client sends a body, only `write` and `total` count.
+pub fn connected(session: &mut Session, ctx: &mut Ctx, reused: bool, digest: Option<&Digest>) -> Result<()> {
     let Some(upstream) = ctx.upstream() else { return Ok(()) };
     let link =
         Link::of(digest).ok_or_else(|| Error::explain(ErrorType::InternalError, "a connection without limits"))?;
     let reused = reused || link.is_used();
-    let silence = upstream.timeout.first_byte.into_iter().chain(read_limit(upstream)).min();
+    let uploading = !session.as_mut().is_body_empty() && !session.as_ref().is_upgrade_req();
+    let silence = head_limit(upstream).filter(|_| !uploading);
     let total = upstream.timeout.total;
     // A connection that is there already costs no time.
     let now = if reused { ctx.tries.started } else { clock::now() };
     let limits = Limits { silence, total, began: ctx.started };
-    let limited = !upstream.http2 || silence.is_some() || total.is_some();
+    let limited = !upstream.http2 || upstream.timeout.first_byte.is_some() || total.is_some();
     ctx.tries.deadline = limited.then(|| Deadline::set(link, now, limits));
     ctx.tries.reused = reused;
+    ctx.tries.uploading = uploading;
     Ok(())
+}
+
+/// How long the server may be silent before its answer's head.
+fn head_limit(upstream: &Upstream) -> Option<Duration> {
+    upstream.timeout.first_byte.into_iter().chain(read_limit(upstream)).min()
 }
 
 /// `read`, where it is ours to keep: streams that share a connection leave it to Pingora.
@@ -80,20 +88,21 @@ fn read_limit(upstream: &Upstream) -> Option<Duration> {
     upstream.timeout.read.filter(|_| !upstream.http2)
 }
 
-/// A part of the request was sent: only from now on the server is silent.
-pub fn body_part_sent(ctx: &Ctx) {
-    if let (Some(deadline), Some(upstream)) = (&ctx.tries.deadline, ctx.upstream())
-        && upstream.timeout.first_byte.is_none()
-    {
+/// The whole request is on its way: from now on the server's silence counts.
+pub fn request_sent(ctx: &mut Ctx) {
+    if !std::mem::take(&mut ctx.tries.uploading) {
+        return;
+    }
+    if let (Some(deadline), Some(upstream)) = (&ctx.tries.deadline, ctx.upstream()) {
+        let answering = ctx.tries.head_after.is_some();
         // A limit that has fired shows where the answer is read.
-        deadline.renew(clock::now(), read_limit(upstream));
+        deadline.renew(clock::now(), if answering { read_limit(upstream) } else { head_limit(upstream) });
     }
 }
 
 /// Judges the head of an answer; an error sends the request to another server.
 pub fn head_arrived(session: &Session, ctx: &mut Ctx, head: &ResponseHeader) -> Result<()> {
     if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
-        body_part_sent(ctx);
         return Ok(());
     }
     let now = clock::now();
@@ -134,7 +143,7 @@ pub fn body_part_arrived(ctx: &mut Ctx, end: bool) -> Result<()> {
 /// the pool.
 fn answer_went_on(ctx: &mut Ctx, now: Nanos, end: bool) -> Result<()> {
     let Some(deadline) = &ctx.tries.deadline else { return Ok(()) };
-    let read = ctx.upstream().and_then(|upstream| read_limit(upstream));
+    let read = ctx.upstream().filter(|_| !ctx.tries.uploading).and_then(|upstream| read_limit(upstream));
     let in_time = match end {
         true => ctx.tries.deadline.take().is_none_or(Deadline::lift),
         false => deadline.renew(now, read),

@@ -144,6 +144,34 @@ fn a_body_without_a_length_that_falls_silent_is_not_taken_for_whole() {
 }
 
 #[test]
+fn a_client_that_sends_slowly_is_not_its_servers_silence() {
+    let origin = Origin::start("a");
+    let world = World::start(&config(
+        &[origin.address()],
+        "[upstream.app.timeout]\nread = \"200ms\"\nfirst_byte = \"200ms\"\n[upstream.app.retry]\nattempts = 1\n",
+    ));
+    let mut client = world.connect();
+    let request = post("/", "first second").bytes();
+    let (first, second) = request.split_at(request.len() - 6);
+    for _ in 0..2 {
+        client.send(first).unwrap();
+        thread::sleep(Duration::from_millis(600));
+        client.send(second).unwrap();
+        assert_eq!(client.answer(false).unwrap().status, 200);
+        assert_eq!(origin.last().body, b"first second");
+    }
+    let chunk = post("/", "3\r\nabc\r\n0\r\n\r\n").header("transfer-encoding", "chunked").bytes();
+    let (first, second) = chunk.split_at(chunk.len() - 5);
+    client.send(first).unwrap();
+    thread::sleep(Duration::from_millis(600));
+    origin.does(Act::hang());
+    let sent = Instant::now();
+    client.send(second).unwrap();
+    client.answer(false).unwrap().is_problem(504, "gateway_timeout");
+    assert!(sent.elapsed() >= Duration::from_millis(150), "the silence counts from the request's end");
+}
+
+#[test]
 fn a_client_that_reads_slowly_is_not_its_servers_silence() {
     const BODY: usize = 32 << 20;
     let origin = Origin::start("a");
