@@ -56,6 +56,8 @@ pub struct Link {
     done: AtomicBool,
     /// It has served a request before.
     used: AtomicBool,
+    /// How long the server keeps it open without a request, in nanoseconds, where it said so.
+    kept: AtomicU64,
 }
 
 /// How long an attempt may take; `None` for ever.
@@ -97,6 +99,11 @@ impl Deadline {
         self.0.change(now.0.saturating_add(silence).min(self.0.end.load(Ordering::Relaxed)))
     }
 
+    /// The server closes the connection when it stays unused for that long.
+    pub fn kept_for(&self, timeout: Duration) {
+        self.0.kept.store(timeout.as_nanos() as u64, Ordering::Relaxed);
+    }
+
     /// Nothing may end the attempt from now on, but for the server's silence.
     pub fn forget_end(&self) {
         self.0.end.store(NEVER, Ordering::Relaxed);
@@ -133,6 +140,7 @@ impl Link {
             end: AtomicU64::new(NEVER),
             done: AtomicBool::new(false),
             used: AtomicBool::new(false),
+            kept: AtomicU64::new(NEVER),
         });
         LINKS[index()].lock().push(link.clone());
         link
@@ -157,6 +165,12 @@ impl Link {
     pub fn take_again(&self) {
         self.done.store(false, Ordering::Relaxed);
         self.used.store(true, Ordering::Relaxed);
+    }
+
+    /// How long it may stay unused, where the server said how long it keeps it open.
+    pub fn keep(&self) -> Option<Duration> {
+        let kept = self.kept.load(Ordering::Relaxed);
+        (kept != NEVER).then_some(Duration::from_nanos(kept))
     }
 
     /// Whether it has served a request before.

@@ -22,6 +22,7 @@ use super::deadline::{Deadline, Limits, Link};
 use super::dial;
 use super::observe;
 use super::reject::Reason;
+use super::rewrite::KEEP_ALIVE;
 use crate::clock;
 use crate::config::snapshot::Upstream;
 use crate::telemetry::series::{Outcome, RetryReason};
@@ -107,6 +108,9 @@ pub fn head_arrived(session: &Session, ctx: &mut Ctx, head: &ResponseHeader) -> 
     }
     let now = clock::now();
     let status = head.status.as_u16();
+    if let (Some(deadline), Some(kept)) = (&ctx.tries.deadline, kept_for(head)) {
+        deadline.kept_for(kept);
+    }
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         ctx.tries.deadline.iter().for_each(Deadline::forget_end);
     }
@@ -130,6 +134,13 @@ pub fn head_arrived(session: &Session, ctx: &mut Ctx, head: &ResponseHeader) -> 
         return Err(e);
     }
     Ok(())
+}
+
+/// How long the server keeps the connection open without a request: `Keep-Alive: timeout=5` (RFC 2068, 19.7.1.1).
+fn kept_for(head: &ResponseHeader) -> Option<Duration> {
+    let options = head.headers.get(KEEP_ALIVE)?.to_str().ok()?;
+    let timeout = options.split(',').find_map(|option| option.trim().strip_prefix("timeout="))?;
+    timeout.parse().ok().map(Duration::from_secs)
 }
 
 /// A part of the answer's body arrived; an error when it was too late.

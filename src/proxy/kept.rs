@@ -2,8 +2,8 @@
 //!
 //! Each thread keeps its own and takes the one it used last; only a thread that has none looks at the others'. A server
 //! that closed an idle connection, or said something on it, is noticed when it is taken (the runtime knows already, so
-//! it costs no system call) or within a second. One that stays unused is closed after a minute, before most servers
-//! would: a request must not meet a connection that is being closed.
+//! it costs no system call) or within a second. One that stays unused is closed after a minute, or two seconds before
+//! the server would by its own word (`Keep-Alive: timeout=5`): a request must not meet a connection that is being closed.
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,6 +24,8 @@ const MAX: usize = 1024;
 /// How long an unused one is kept.
 const UNUSED: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_secs(1);
+/// How long before the server we give a connection up: [`NOW`] may be one look old, and so may the server's answer.
+const AHEAD: Duration = Duration::from_secs(2);
 
 static SHELVES: LazyLock<[Mutex<Shelf>; SHARDS]> = LazyLock::new(Default::default);
 /// Time of the last look: fine enough to know which connections are old.
@@ -36,11 +38,11 @@ struct Shelf {
 }
 
 impl Shelf {
-    /// The connection that was used last.
-    fn take(&mut self, address: SocketAddr) -> Option<Box<Open>> {
-        let (open, _) = self.servers.get_mut(&address)?.pop()?;
+    /// The connection that was used last, and since when it is not.
+    fn take(&mut self, address: SocketAddr) -> Option<(Box<Open>, Nanos)> {
+        let taken = self.servers.get_mut(&address)?.pop()?;
         self.count -= 1;
-        Some(open)
+        Some(taken)
     }
 
     /// Keeps one, at the cost of the server's oldest one where there are too many, else of any server's oldest.
@@ -64,12 +66,16 @@ impl Shelf {
     fn look(&mut self, now: Nanos) -> Vec<Open> {
         let mut gone = vec![];
         for kept in self.servers.values_mut() {
-            gone.extend(kept.extract_if(.., |(open, since)| now.since(*since) > UNUSED || !is_quiet(open)));
+            gone.extend(kept.extract_if(.., |(open, since)| is_old(open, *since, now) || !is_quiet(open)));
         }
         self.servers.retain(|_, kept| !kept.is_empty());
         self.count -= gone.len();
         gone.into_iter().map(|(open, _)| *open).collect()
     }
+}
+
+fn is_old(open: &Open, since: Nanos, now: Nanos) -> bool {
+    now.since(since) > open.link.keep().map_or(UNUSED, |kept| kept.saturating_sub(AHEAD).min(UNUSED))
 }
 
 /// Whether a server neither closed the connection nor said anything on it.
@@ -79,11 +85,11 @@ fn is_quiet(open: &Open) -> bool {
 
 /// A connection to the server that may serve another request.
 pub fn take(address: SocketAddr) -> Option<Box<Open>> {
-    let mine = index();
+    let (mine, now) = (index(), now());
     for shelf in (mine..SHARDS).chain(0..mine) {
         loop {
-            let Some(open) = SHELVES[shelf].lock().take(address) else { break };
-            if is_quiet(&open) {
+            let Some((open, since)) = SHELVES[shelf].lock().take(address) else { break };
+            if !is_old(&open, since, now) && is_quiet(&open) {
                 open.link.take_again();
                 return Some(open);
             }
@@ -94,9 +100,17 @@ pub fn take(address: SocketAddr) -> Option<Box<Open>> {
 
 /// Keeps a connection whose request is done.
 pub fn keep(open: Box<Open>) {
-    let spare = SHELVES[index()].lock().keep(open, Nanos(NOW.load(Ordering::Relaxed)));
+    if open.link.keep().is_some_and(|kept| kept <= AHEAD) {
+        return;
+    }
+    let spare = SHELVES[index()].lock().keep(open, now());
     // Closing is a system call: not under the lock.
     drop(spare);
+}
+
+/// The time, at most a look old.
+fn now() -> Nanos {
+    Nanos(NOW.load(Ordering::Relaxed))
 }
 
 /// Closes what is closed or old, for ever.
@@ -143,8 +157,8 @@ mod tests {
         let (port_a, port_b) = (port(&a), port(&b));
         assert!(shelf.keep(a, Nanos(1)).is_none() && shelf.keep(b, Nanos(2)).is_none());
         assert!(shelf.take(SocketAddr::from(([127, 0, 0, 1], 1))).is_none());
-        assert_eq!(shelf.take(address).map(|open| port(&open)), Some(port_b));
-        assert_eq!(shelf.take(address).map(|open| port(&open)), Some(port_a));
+        assert_eq!(shelf.take(address).map(|(open, _)| port(&open)), Some(port_b));
+        assert_eq!(shelf.take(address).map(|(open, _)| port(&open)), Some(port_a));
         assert!(shelf.take(address).is_none());
         assert_eq!(shelf.count, 0);
     }
@@ -168,8 +182,19 @@ mod tests {
             assert!(shelf.keep(open, since).is_none());
         }
         assert_eq!(shelf.look(now).len(), 3);
-        assert_eq!((shelf.count, shelf.take(address).map(|open| port(&open))), (1, Some(kept)));
+        assert_eq!((shelf.count, shelf.take(address).map(|(open, _)| port(&open))), (1, Some(kept)));
         assert!(shelf.look(now).is_empty() && shelf.servers.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_server_that_says_how_long_it_waits_is_believed() {
+        let (listener, _) = listener().await;
+        let (open, _server) = pair(&listener).await;
+        let second = |n: u64| Nanos(n * 1_000_000_000);
+        assert!(is_old(&open, second(0), second(61)) && !is_old(&open, second(0), second(59)));
+        let limits = super::super::deadline::Limits { silence: None, total: None, began: second(0) };
+        super::super::deadline::Deadline::set(&open.link, second(0), limits).kept_for(Duration::from_secs(5));
+        assert!(is_old(&open, second(0), second(4)) && !is_old(&open, second(0), second(2)));
     }
 
     #[tokio::test]

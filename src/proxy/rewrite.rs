@@ -21,7 +21,8 @@ use super::identify::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use super::reject::X_REQUEST_ID;
 use crate::config::model::{Route, Scheme};
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+/// `keep-alive`
+pub const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// Headers that we and Pingora add.
 const ADDED: usize = 5;
 /// The application's name towards the server; only the gateway may say it.

@@ -225,7 +225,7 @@ fn a_connection_to_a_server_is_used_again_after_every_kind_of_whole_answer() {
 }
 
 #[test]
-fn a_connection_with_more_on_it_than_its_answer_is_never_used_again() {
+fn a_connection_that_ends_or_has_more_on_it_than_its_answer_is_never_used_again() {
     let origin = Origin::start("a");
     let whole = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n";
     origin.script(move |seen| match seen.path.as_str() {
@@ -233,11 +233,12 @@ fn a_connection_with_more_on_it_than_its_answer_is_never_used_again() {
             Act::Raw(format!("{whole}\r\nokHTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil").into_bytes(), End::Keep)
         }
         "/close" => Act::Raw(format!("{whole}connection: close\r\n\r\nok").into_bytes(), End::Keep),
+        "/brief" => Act::Raw(format!("{whole}keep-alive: timeout=1\r\n\r\nok").into_bytes(), End::Keep),
         "/old" => Act::Raw(b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec(), End::Keep),
         _ => Act::body("fine"),
     });
     let world = World::start(&format!("{}{ROUTE}", fleet("app", &[&origin])));
-    for (n, path) in ["/more", "/close", "/old"].into_iter().enumerate() {
+    for (n, path) in ["/more", "/close", "/old", "/brief"].into_iter().enumerate() {
         assert_eq!(world.ask(get(path)).text(), "ok", "{path}");
         assert_eq!(world.ask(get("/")).text(), "fine", "after {path}");
         assert_eq!(origin.connections(), n + 2, "{path}");
