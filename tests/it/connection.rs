@@ -212,14 +212,16 @@ fn a_connection_to_a_server_is_used_again_after_every_kind_of_whole_answer() {
         _ => Act::body("body"),
     });
     let world = World::start(&format!("{}{ROUTE}", fleet("app", &[&origin])));
+    // One client connection: its next request begins when all of the last one is over.
+    let mut client = world.connect();
     for _ in 0..2 {
-        assert_eq!(world.ask(get("/")).text(), "body");
-        assert_eq!(world.ask(request("HEAD", "/")).status, 200);
-        assert_eq!(world.ask(get("/204")).status, 204);
-        assert_eq!(world.ask(get("/304")).status, 304);
-        assert_eq!(world.ask(get("/chunks")).text(), "ok");
-        assert_eq!(world.ask(post("/", "x".repeat(100_000))).text(), "body");
-        assert_eq!(world.ask(post("/", "")).text(), "body");
+        assert_eq!(client.ask(&get("/")).unwrap().text(), "body");
+        assert_eq!(client.ask(&request("HEAD", "/")).unwrap().status, 200);
+        assert_eq!(client.ask(&get("/204")).unwrap().status, 204);
+        assert_eq!(client.ask(&get("/304")).unwrap().status, 304);
+        assert_eq!(client.ask(&get("/chunks")).unwrap().text(), "ok");
+        assert_eq!(client.ask(&post("/", "x".repeat(100_000))).unwrap().text(), "body");
+        assert_eq!(client.ask(&post("/", "")).unwrap().text(), "body");
     }
     assert_eq!(origin.connections(), 1);
 }
@@ -238,9 +240,11 @@ fn a_connection_that_ends_or_has_more_on_it_than_its_answer_is_never_used_again(
         _ => Act::body("fine"),
     });
     let world = World::start(&format!("{}{ROUTE}", fleet("app", &[&origin])));
+    // One client connection: its next request begins when all of the last one is over.
+    let mut client = world.connect();
     for (n, path) in ["/more", "/close", "/old", "/brief"].into_iter().enumerate() {
-        assert_eq!(world.ask(get(path)).text(), "ok", "{path}");
-        assert_eq!(world.ask(get("/")).text(), "fine", "after {path}");
+        assert_eq!(client.ask(&get(path)).unwrap().text(), "ok", "{path}");
+        assert_eq!(client.ask(&get("/")).unwrap().text(), "fine", "after {path}");
         assert_eq!(origin.connections(), n + 2, "{path}");
     }
 }
@@ -249,9 +253,11 @@ fn a_connection_that_ends_or_has_more_on_it_than_its_answer_is_never_used_again(
 fn a_connection_that_its_server_closed_meanwhile_fails_no_request() {
     let origin = Origin::start("a");
     let world = World::start(&format!("{}{ROUTE}", fleet("app", &[&origin])));
+    // One client connection: its next request begins when all of the last one is over.
+    let mut client = world.connect();
     for n in 1..=5 {
-        assert_eq!(world.ask(get("/")).status, 200);
-        assert_eq!(world.ask(post("/", "x")).status, 200, "a request that may not be repeated");
+        assert_eq!(client.ask(&get("/")).unwrap().status, 200);
+        assert_eq!(client.ask(&post("/", "x")).unwrap().status, 200, "a request that may not be repeated");
         assert_eq!(origin.connections(), n);
         origin.hang_up();
         thread::sleep(Duration::from_millis(50));
