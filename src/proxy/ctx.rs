@@ -63,8 +63,6 @@ pub struct Tries {
     pub status: u16,
     /// Whether this attempt's connection has served a request before.
     pub reused: bool,
-    /// Whether a part of the request's body is still to come in this attempt.
-    pub uploading: bool,
     /// Ends this attempt when it is late.
     pub deadline: Option<Deadline>,
     /// What ended the last attempt; decides between 502 and 504.
@@ -131,7 +129,6 @@ impl Ctx {
                 head_after: None,
                 status: 0,
                 reused: false,
-                uploading: false,
                 deadline: None,
                 failure: None,
                 body_bytes: 0,

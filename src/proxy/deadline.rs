@@ -4,8 +4,9 @@
 //! until when it may be silent, and when it must be over; one task looks at all connections to servers now and then.
 //! An attempt costs two stores, whatever limits it has, and a limit fires at most a sixteenth of its length late.
 //!
-//! A silence is over only when nothing waits to be read: as long as a slow client keeps us from reading, the server is
-//! not to blame. The end of `total` asks nothing.
+//! A silence counts only while the server owes us something: the whole request was sent, our side waits for a read and
+//! not for a write, and nothing waits to be read. A slow client, which keeps us from reading or from sending, is not its
+//! server's fault. The stream ([`super::dial`]) tells what our side waits for. The end of `total` asks nothing.
 //!
 //! A socket is shut down only while it is ours: its number is taken back before the connection closes, under the lock
 //! that the shutdown holds. Lifting a limit that has fired waits for that shutdown, so it cannot hit a request that
@@ -50,8 +51,16 @@ pub struct Link {
     until: AtomicU64,
     /// How long the server may be silent, in nanoseconds.
     silence: AtomicU64,
+    /// How long all attempts together may take, in nanoseconds.
+    total: AtomicU64,
     /// When all must be over.
     end: AtomicU64,
+    /// Our side waits for a read.
+    reading: AtomicBool,
+    /// Our side waits for a write.
+    writing: AtomicBool,
+    /// A part of the request is still to come from the client.
+    uploading: AtomicBool,
     /// The answer is complete, so the limits are lifted.
     done: AtomicBool,
     /// It has served a request before.
@@ -65,6 +74,8 @@ pub struct Link {
 pub struct Limits {
     /// How long the server may be silent.
     pub silence: Option<Duration>,
+    /// Whether a part of the request is still to come from the client.
+    pub uploading: bool,
     /// How long all attempts together may take.
     pub total: Option<Duration>,
     /// When they began.
@@ -82,11 +93,25 @@ impl Deadline {
         let (silence, total) = (nanos(limits.silence), nanos(limits.total));
         let end = limits.began.0.saturating_add(total);
         link.silence.store(silence, Ordering::Relaxed);
+        link.total.store(total, Ordering::Relaxed);
         link.end.store(end, Ordering::Relaxed);
+        link.uploading.store(limits.uploading, Ordering::Relaxed);
+        link.reading.store(true, Ordering::Relaxed);
+        link.writing.store(false, Ordering::Relaxed);
         link.done.store(false, Ordering::Relaxed);
         link.until.store(now.0.saturating_add(silence).min(end), Ordering::Release);
         notice(silence.min(total));
         Deadline(link.clone())
+    }
+
+    /// The whole request came from the client: from `now` on the server owes an answer.
+    pub fn request_sent(&self, now: impl FnOnce() -> Nanos) {
+        if !self.0.uploading.load(Ordering::Relaxed) {
+            return;
+        }
+        self.0.uploading.store(false, Ordering::Relaxed);
+        // A limit that has fired shows where the answer is read.
+        self.0.stir(now());
     }
 
     /// The server said something: from `now` on it may be silent for that long again. False when it was too late.
@@ -106,6 +131,7 @@ impl Deadline {
 
     /// Nothing may end the attempt from now on, but for the server's silence.
     pub fn forget_end(&self) {
+        self.0.total.store(NEVER, Ordering::Relaxed);
         self.0.end.store(NEVER, Ordering::Relaxed);
     }
 
@@ -137,7 +163,11 @@ impl Link {
             socket: Mutex::new(Some(socket)),
             until: AtomicU64::new(NEVER),
             silence: AtomicU64::new(NEVER),
+            total: AtomicU64::new(NEVER),
             end: AtomicU64::new(NEVER),
+            reading: AtomicBool::new(true),
+            writing: AtomicBool::new(false),
+            uploading: AtomicBool::new(false),
             done: AtomicBool::new(false),
             used: AtomicBool::new(false),
             kept: AtomicU64::new(NEVER),
@@ -154,6 +184,41 @@ impl Link {
     /// Its socket is about to be closed.
     pub fn close(&self) {
         *self.socket.lock() = None;
+    }
+
+    /// Whether our side waits for a read now. The server's silence begins when it does, but for the first time of an
+    /// attempt, when it began with the attempt.
+    pub fn reads(&self, waits: bool) {
+        if self.reading.load(Ordering::Relaxed) == waits {
+            return;
+        }
+        self.reading.store(waits, Ordering::Relaxed);
+        if waits && self.silence.load(Ordering::Relaxed) != NEVER {
+            self.stir(clock::now());
+        }
+    }
+
+    /// Whether our side waits for a write now. That it waits no longer is a sign of life.
+    pub fn writes(&self, waits: bool) {
+        if self.writing.load(Ordering::Relaxed) == waits {
+            return;
+        }
+        self.writing.store(waits, Ordering::Relaxed);
+        if self.silence.load(Ordering::Relaxed) != NEVER {
+            self.stir(clock::now());
+        }
+    }
+
+    /// The silence begins anew.
+    fn stir(&self, now: Nanos) {
+        let silence = self.silence.load(Ordering::Relaxed);
+        self.change(now.0.saturating_add(silence).min(self.end.load(Ordering::Relaxed)));
+    }
+
+    /// Whether the server owes us a word.
+    fn is_owed(&self) -> bool {
+        let says = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        says(&self.reading) && !says(&self.writing) && !says(&self.uploading)
     }
 
     /// Whether its answer is complete.
@@ -193,7 +258,7 @@ impl Link {
     fn look(&self, now: u64) {
         let until = self.until.load(Ordering::Acquire);
         if until != NEVER {
-            notice(self.silence.load(Ordering::Relaxed));
+            notice(self.silence.load(Ordering::Relaxed).min(self.total.load(Ordering::Relaxed)));
         }
         if until > now || until == FIRED {
             return;
@@ -204,7 +269,7 @@ impl Link {
         // SAFETY: `close` takes the number out, under the lock held here, before the socket is closed.
         let socket = unsafe { BorrowedFd::borrow_raw(socket) };
         let end = self.end.load(Ordering::Relaxed);
-        if end > now && is_readable(socket) {
+        if end > now && (!self.is_owed() || is_readable(socket)) {
             let later = now.saturating_add(self.silence.load(Ordering::Relaxed)).min(end);
             // Whoever changed it meanwhile knows better.
             let _ = self.until.compare_exchange(until, later, Ordering::AcqRel, Ordering::Acquire);
@@ -268,6 +333,7 @@ mod tests {
         let limits = Limits {
             silence: Some(Duration::from_nanos(silence)),
             total: total.map(Duration::from_nanos),
+            uploading: false,
             began: Nanos(1_000),
         };
         let deadline = Deadline::set(&link, Nanos(1_000), limits);
@@ -301,6 +367,28 @@ mod tests {
         link.look(1_250);
         assert!(deadline.fired());
         assert_eq!((ours.read(&mut [0; 2]).unwrap(), ours.read(&mut [0]).unwrap()), (1, 0));
+    }
+
+    #[test]
+    fn what_the_server_does_not_owe_is_no_silence() {
+        let (_ours, _server, link, deadline) = attempt(100, None);
+        link.reads(false);
+        link.look(1_100);
+        link.look(1_200);
+        assert!(!deadline.fired(), "nobody waits for a read");
+        link.reading.store(true, Ordering::Relaxed);
+        link.writing.store(true, Ordering::Relaxed);
+        link.look(1_300);
+        assert!(!deadline.fired(), "the request is not taken yet");
+        link.writing.store(false, Ordering::Relaxed);
+        link.uploading.store(true, Ordering::Relaxed);
+        link.look(1_400);
+        assert!(!deadline.fired(), "the request is not there yet");
+        deadline.request_sent(|| Nanos(1_450));
+        link.look(1_549);
+        assert!(!deadline.fired());
+        link.look(1_550);
+        assert!(deadline.fired());
     }
 
     #[test]

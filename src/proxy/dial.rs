@@ -125,8 +125,8 @@ pub struct ServerStream {
 }
 
 impl ServerStream {
-    fn tcp(&self) -> io::Result<&TcpStream> {
-        self.open.as_ref().map(|open| &open.stream).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    fn open(&self) -> io::Result<&Open> {
+        self.open.as_deref().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 }
 
@@ -144,13 +144,19 @@ impl AsyncRead for ServerStream {
             self.released = true;
             return Poll::Ready(Ok(()));
         }
-        poll_read(self.tcp()?, cx, buf)
+        let open = self.open()?;
+        let read = poll_read(&open.stream, cx, buf);
+        open.link.reads(read.is_pending());
+        read
     }
 }
 
 impl AsyncWrite for ServerStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        poll_write(self.tcp()?, cx, buf)
+        let open = self.open()?;
+        let written = poll_write(&open.stream, cx, buf);
+        open.link.writes(written.is_pending());
+        written
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -158,7 +164,7 @@ impl AsyncWrite for ServerStream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(socket2::SockRef::from(self.tcp()?).shutdown(std::net::Shutdown::Write))
+        Poll::Ready(socket2::SockRef::from(&self.open()?.stream).shutdown(std::net::Shutdown::Write))
     }
 }
 
@@ -172,7 +178,7 @@ impl pingora::protocols::Shutdown for ServerStream {
 
 impl UniqueID for ServerStream {
     fn id(&self) -> UniqueIDType {
-        self.tcp().map_or(-1, |stream| stream.as_raw_fd())
+        self.open().map_or(-1, |open| open.stream.as_raw_fd())
     }
 }
 

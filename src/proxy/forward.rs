@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use http::header::CONTENT_LENGTH;
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::protocols::Digest;
 use pingora::proxy::Session;
@@ -67,37 +67,26 @@ pub fn connected(session: &mut Session, ctx: &mut Ctx, reused: bool, digest: Opt
         Link::of(digest).ok_or_else(|| Error::explain(ErrorType::InternalError, "a connection without limits"))?;
     let reused = reused || link.is_used();
     let uploading = !session.as_mut().is_body_empty() && !session.as_ref().is_upgrade_req();
-    let silence = head_limit(upstream).filter(|_| !uploading);
+    let silence = upstream.timeout.first_byte.or(read_limit(upstream));
     let total = upstream.timeout.total;
     // A connection that is there already costs no time.
     let now = if reused { ctx.tries.started } else { clock::now() };
-    let limits = Limits { silence, total, began: ctx.started };
-    let limited = !upstream.http2 || upstream.timeout.first_byte.is_some() || total.is_some();
+    let limits = Limits { silence, uploading, total, began: ctx.started };
+    let limited = !upstream.http2 || silence.is_some() || total.is_some();
     ctx.tries.deadline = limited.then(|| Deadline::set(link, now, limits));
     ctx.tries.reused = reused;
-    ctx.tries.uploading = uploading;
     Ok(())
 }
 
-/// How long the server may be silent before its answer's head.
-fn head_limit(upstream: &Upstream) -> Option<Duration> {
-    upstream.timeout.first_byte.into_iter().chain(read_limit(upstream)).min()
-}
-
-/// `read`, where it is ours to keep: streams that share a connection leave it to Pingora.
+/// `read`, where it is ours to keep: only our own streams know when we wait for a read.
 fn read_limit(upstream: &Upstream) -> Option<Duration> {
-    upstream.timeout.read.filter(|_| !upstream.http2)
+    upstream.timeout.read.filter(|_| upstream.is_plain())
 }
 
 /// The whole request is on its way: from now on the server's silence counts.
-pub fn request_sent(ctx: &mut Ctx) {
-    if !std::mem::take(&mut ctx.tries.uploading) {
-        return;
-    }
-    if let (Some(deadline), Some(upstream)) = (&ctx.tries.deadline, ctx.upstream()) {
-        let answering = ctx.tries.head_after.is_some();
-        // A limit that has fired shows where the answer is read.
-        deadline.renew(clock::now(), if answering { read_limit(upstream) } else { head_limit(upstream) });
+pub fn request_sent(ctx: &Ctx) {
+    if let Some(deadline) = &ctx.tries.deadline {
+        deadline.request_sent(clock::now);
     }
 }
 
@@ -116,7 +105,7 @@ pub fn head_arrived(session: &Session, ctx: &mut Ctx, head: &ResponseHeader) -> 
     }
     let bodiless = matches!(status, 204 | 304)
         || session.req_header().method == Method::HEAD
-        || (status != 101 && head.headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0"));
+        || (status != 101 && head.headers.get(CONTENT_LENGTH).is_some_and(is_zero));
     answer_went_on(ctx, now, bodiless)?;
     let latency = now.since(ctx.tries.started);
     ctx.tries.head_after = Some(latency);
@@ -134,6 +123,10 @@ pub fn head_arrived(session: &Session, ctx: &mut Ctx, head: &ResponseHeader) -> 
         return Err(e);
     }
     Ok(())
+}
+
+fn is_zero(length: &HeaderValue) -> bool {
+    length.to_str().is_ok_and(|length| length.parse() == Ok(0_u64))
 }
 
 /// How long the server keeps the connection open without a request: `Keep-Alive: timeout=5` (RFC 2068, 19.7.1.1).
@@ -154,7 +147,7 @@ pub fn body_part_arrived(ctx: &mut Ctx, end: bool) -> Result<()> {
 /// the pool.
 fn answer_went_on(ctx: &mut Ctx, now: Nanos, end: bool) -> Result<()> {
     let Some(deadline) = &ctx.tries.deadline else { return Ok(()) };
-    let read = ctx.upstream().filter(|_| !ctx.tries.uploading).and_then(|upstream| read_limit(upstream));
+    let read = ctx.upstream().and_then(|upstream| read_limit(upstream));
     let in_time = match end {
         true => ctx.tries.deadline.take().is_none_or(Deadline::lift),
         false => deadline.renew(now, read),

@@ -192,7 +192,7 @@ mod tests {
         let (open, _server) = pair(&listener).await;
         let second = |n: u64| Nanos(n * 1_000_000_000);
         assert!(is_old(&open, second(0), second(61)) && !is_old(&open, second(0), second(59)));
-        let limits = super::super::deadline::Limits { silence: None, total: None, began: second(0) };
+        let limits = super::super::deadline::Limits { silence: None, uploading: false, total: None, began: second(0) };
         super::super::deadline::Deadline::set(&open.link, second(0), limits).kept_for(Duration::from_secs(5));
         assert!(is_old(&open, second(0), second(4)) && !is_old(&open, second(0), second(2)));
     }

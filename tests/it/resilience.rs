@@ -184,6 +184,26 @@ fn a_client_that_reads_slowly_is_not_its_servers_silence() {
     thread::sleep(Duration::from_millis(700));
     let answer = client.answer(false).unwrap();
     assert_eq!((answer.status, answer.body.len()), (200, BODY));
+    // And with less: the gateway has the whole answer already, and nothing more will come from the server.
+    for size in [2_000_000, 2_900_000, 3_000_000, 3_300_000, 4_000_000, 6_000_000] {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {size}\r\n\r\n").into_bytes();
+        origin.does(Act::Raw([head, vec![b'x'; size]].concat(), End::Keep));
+        client.send(&get("/").bytes()).unwrap();
+        thread::sleep(Duration::from_millis(500));
+        assert_eq!(client.answer(false).unwrap().body.len(), size);
+    }
+}
+
+#[test]
+fn total_alone_is_in_time() {
+    let origin = Origin::start("a");
+    origin.does(Act::hang());
+    let world = World::start(&config(&[origin.address()], "[upstream.app.timeout]\ntotal = \"100ms\"\n"));
+    for _ in 0..3 {
+        let begun = Instant::now();
+        world.ask(get("/")).is_problem(504, "gateway_timeout");
+        assert!(begun.elapsed() < Duration::from_millis(350), "{:?}", begun.elapsed());
+    }
 }
 
 #[test]

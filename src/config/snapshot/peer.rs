@@ -31,8 +31,8 @@ pub fn template(upstream: &Upstream) -> HttpPeer {
     peer.group_key = group_key(upstream);
     let options = &mut peer.options;
     options.total_connection_timeout = upstream.timeout.connect;
-    // Over HTTP/1.1 the request way keeps this limit itself, for less; streams that share a connection need their own.
-    options.read_timeout = upstream.timeout.read.filter(|_| upstream.http2);
+    // Where neither TLS nor HTTP/2 is spoken the request way keeps this limit itself, for less.
+    options.read_timeout = upstream.timeout.read.filter(|_| upstream.http2 || upstream.tls.is_some());
     options.write_timeout = upstream.timeout.write;
     options.tcp_keepalive = Some(TcpKeepalive {
         idle: KEEPALIVE_IDLE,
