@@ -2,7 +2,8 @@
 //!
 //! Pingora knows one read timeout, for head and body alike, and arms a timer for each read. Here an attempt writes down
 //! until when it may be silent, and when it must be over; one task looks at all connections to servers now and then.
-//! An attempt costs two stores, whatever limits it has, and a limit fires at most a sixteenth of its length late.
+//! An attempt costs a few stores, whatever limits it has, and a limit fires at most a sixteenth of its length (or a
+//! millisecond) late.
 //!
 //! A silence counts only while the server owes us something: the whole request was sent, our side waits for a read and
 //! not for a write, and nothing waits to be read. A slow client, which keeps us from reading or from sending, is not its

@@ -133,7 +133,7 @@ fn is_zero(length: &HeaderValue) -> bool {
 fn kept_for(head: &ResponseHeader) -> Option<Duration> {
     let options = head.headers.get(KEEP_ALIVE)?.to_str().ok()?;
     let timeout = options.split(',').find_map(|option| option.trim().strip_prefix("timeout="))?;
-    timeout.parse().ok().map(Duration::from_secs)
+    timeout.parse().ok().map(|seconds: u32| Duration::from_secs(seconds.into()))
 }
 
 /// A part of the answer's body arrived; an error when it was too late.

@@ -89,17 +89,14 @@ pub fn response(head: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
 
 /// What the server said about its own connection is not the client's (RFC 9110, section 7.6.1).
 fn drop_hop_by_hop(headers: &mut HeaderMap) {
-    let Some(options) = headers.remove(CONNECTION) else { return };
-    if options == "keep-alive" {
-        headers.remove(KEEP_ALIVE);
-        return;
-    }
-    for option in options.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii) {
-        let framing = |name: &HeaderName| *name == TRANSFER_ENCODING || *name == CONTENT_LENGTH;
-        match HeaderName::from_bytes(option) {
-            Ok(name) if !framing(&name) => drop(headers.remove(name)),
-            _ => {}
-        }
+    headers.remove(KEEP_ALIVE);
+    let lines = headers.get_all(CONNECTION).iter().filter(|line| *line != "keep-alive");
+    let options = lines.flat_map(|line| line.as_bytes().split(|b| *b == b','));
+    let names = options.filter_map(|option| HeaderName::from_bytes(option.trim_ascii()).ok());
+    let named: Vec<HeaderName> = names.filter(|name| *name != TRANSFER_ENCODING && *name != CONTENT_LENGTH).collect();
+    headers.remove(CONNECTION);
+    for name in named {
+        headers.remove(name);
     }
 }
 

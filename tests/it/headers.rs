@@ -71,7 +71,7 @@ fn the_host_passes_unchanged() {
 fn what_a_server_says_of_its_own_connection_stays_there() {
     let origin = Origin::start("a");
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n";
-    let options = "keep-alive: timeout=5\r\nconnection: keep-alive, x-hop, content-length\r\nx-hop: 1\r\nx-end: 1\r\n";
+    let options = "keep-alive: timeout=5\r\nconnection: keep-alive\r\nconnection: x-hop, content-length\r\nx-hop: 1\r\nx-end: 1\r\n";
     origin.does(Act::Raw(format!("{head}{options}\r\nok").into_bytes(), End::Close));
     let world = world("", &origin);
     let answer = world.ask(get("/"));
