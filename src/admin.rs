@@ -1,4 +1,4 @@
-//! The operator's side: health, metrics, configuration and upstreams, on a listener of its own.
+//! The operator's side: health, metrics, configuration, upstreams and releases, on a listener of its own.
 //!
 //! Every call but `/healthz` and `/readyz` needs the token, where one is configured. A foreign `Origin`, or a `Host`
 //! that is not this listener, is refused: no web page an operator has open may reach in here, whatever its name
@@ -7,6 +7,7 @@
 
 mod api;
 mod guard;
+mod releases;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use tokio::net::TcpListener;
 
 use crate::config::snapshot::Snapshot;
 use crate::config::swap::Control;
+use crate::releases::Releases;
 use crate::telemetry::Registry;
 
 /// What the calls work on.
@@ -32,6 +34,8 @@ pub struct State {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// What is counted.
     pub registry: Arc<Registry>,
+    /// The releases.
+    pub releases: Arc<Releases>,
     /// Whether the process wants to end.
     pub draining: Arc<AtomicBool>,
 }
@@ -47,6 +51,12 @@ pub async fn serve(socket: TcpListener, address: SocketAddr, state: State) {
         .route("/api/v1/config/rollback", post(api::rollback))
         .route("/api/v1/config/confirm", post(api::confirm))
         .route("/api/v1/upstreams", get(api::upstreams))
+        .route("/api/v1/releases", get(releases::list))
+        .route("/api/v1/releases/{name}", get(releases::one))
+        .route("/api/v1/releases/{name}/{order}", post(releases::order))
+        .route("/api/v1/reports", get(releases::reports))
+        .route("/api/v1/reports/{id}", get(releases::report))
+        .route("/api/v1/feedback", post(releases::feedback))
         .fallback(|| async { problem(StatusCode::NOT_FOUND, "not_found", "There is no such call.") })
         .method_not_allowed_fallback(|| async {
             problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This call takes another method.")

@@ -9,6 +9,7 @@ mod boot;
 mod drain;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -17,6 +18,7 @@ use arc_swap::ArcSwap;
 use pingora::proxy::{HttpProxy, http_proxy_service_with_name_custom};
 use pingora::server::configuration::ServerConf;
 use pingora::services::listening::Service;
+use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
 
@@ -29,6 +31,7 @@ use crate::proxy::dial::Dialer;
 use crate::proxy::idle::Sweeper;
 use crate::proxy::listen::{Acceptor, bind};
 use crate::proxy::{deadline, kept};
+use crate::releases::Releases;
 use crate::telemetry::Registry;
 use crate::telemetry::access_log::AccessLog;
 use crate::{admin, clock, discover};
@@ -60,12 +63,7 @@ pub fn run(path: &Path) -> Result<(), StartError> {
     let boot = boot::choose(path)?;
     let seen = seen.and(&boot.loaded.config.files);
     let registry = Arc::new(Registry::default());
-    let background = Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name("background")
-        .enable_all()
-        .build()
-        .map_err(StartError::io("starting a runtime"))?;
+    let background = runtime("background", 1)?;
     // Before anything can be seen of us: whoever sees it may send one.
     let signals = {
         let _entered = background.enter();
@@ -73,18 +71,22 @@ pub fn run(path: &Path) -> Result<(), StartError> {
     };
     let log = AccessLog::start(registry.log_dropped.clone()).map_err(StartError::io("starting the log"))?;
     let config = Arc::new(boot.loaded.config.clone());
-    let first = Arc::new(Snapshot::new(config.clone(), boot.active.revision, None, &registry, clock::now()));
+    let releases =
+        Releases::open(&config.server.state_dir, &registry).map_err(StartError::io("the releases' state"))?;
+    let releases = Arc::new(releases);
+    let lives = releases.adopt(&config);
+    let first = Arc::new(Snapshot::new(config.clone(), boot.active.revision, None, lives, &registry, clock::now()));
     discover::first(&first, background.handle());
     let snapshot = Arc::new(ArcSwap::new(first.clone()));
     let followers = Followers::new(background.handle().clone(), snapshot.clone(), log.clone());
     let refused = boot.refused.clone();
-    let control = swapper(path, &boot, &snapshot, &registry, &followers)
+    let control = swapper(path, &boot, &snapshot, (&registry, &releases), &followers)
         .start(refused)
         .map_err(StartError::io("starting the config thread"))?;
 
     let draining = Arc::new(AtomicBool::new(false));
     let (stop, shutdown) = watch::channel(false);
-    let workers = workers(config.server.threads)?;
+    let workers = runtime("worker", worker_count(config.server.threads))?;
     let gateway = Gateway {
         snapshot: snapshot.clone(),
         registry: registry.clone(),
@@ -100,9 +102,15 @@ pub fn run(path: &Path) -> Result<(), StartError> {
         snapshot: snapshot.clone(),
         registry: registry.clone(),
         draining: draining.clone(),
+        releases: releases.clone(),
     };
-    serve_admin(&first, state, &background)?;
+    let admin = admin_socket(&first, &background)?;
+    // Once all sockets are ours, and before anybody can ask for another revision.
     boot.keep();
+    releases.start().map_err(StartError::io("starting the releases' thread"))?;
+    if let Some((socket, address)) = admin {
+        background.spawn(admin::serve(socket, address, state));
+    }
     watch_files(path, seen, &control, &snapshot)?;
     log::info!(
         "tollgate {} serves revision {} on {} with {} workers",
@@ -114,6 +122,7 @@ pub fn run(path: &Path) -> Result<(), StartError> {
     drop(first);
     let end = drain::Drain { draining, stop, proxy, open, grace: config.server.shutdown_grace };
     background.block_on(drain::until_ended(end, signals, &control, &log));
+    releases.keep();
     log.stop();
     Ok(())
 }
@@ -122,7 +131,7 @@ fn swapper(
     path: &Path,
     boot: &boot::Boot,
     snapshot: &Arc<ArcSwap<Snapshot>>,
-    registry: &Arc<Registry>,
+    (registry, releases): (&Arc<Registry>, &Arc<Releases>),
     followers: &Followers,
 ) -> Swapper {
     let (runtime, follow) = (followers.runtime.clone(), followers.clone());
@@ -130,6 +139,7 @@ fn swapper(
         path: path.to_owned(),
         snapshot: snapshot.clone(),
         registry: registry.clone(),
+        releases: releases.clone(),
         history: boot.history.clone(),
         source: boot.loaded.source.clone(),
         active: boot.active.clone(),
@@ -192,13 +202,13 @@ fn worker_count(threads: usize) -> usize {
     }
 }
 
-fn workers(threads: usize) -> Result<Runtime, StartError> {
+fn runtime(name: &str, threads: usize) -> Result<Runtime, StartError> {
     Builder::new_multi_thread()
-        .worker_threads(worker_count(threads))
-        .thread_name("worker")
+        .worker_threads(threads)
+        .thread_name(name)
         .enable_all()
         .build()
-        .map_err(StartError::io("starting the workers"))
+        .map_err(StartError::io(format!("starting the threads called {name}")))
 }
 
 fn proxy(gateway: Gateway, threads: usize) -> Arc<HttpProxy<Gateway, Dialer>> {
@@ -257,12 +267,11 @@ fn listen(
     Ok(open)
 }
 
-fn serve_admin(first: &Snapshot, state: admin::State, background: &Runtime) -> Result<(), StartError> {
-    let Some(admin) = &first.config.admin else { return Ok(()) };
+fn admin_socket(first: &Snapshot, background: &Runtime) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
+    let Some(admin) = &first.config.admin else { return Ok(None) };
     let _entered = background.enter();
     let socket = bind(admin.address).map_err(StartError::io(format!("listening on {} (admin)", admin.address)))?;
-    background.spawn(admin::serve(socket, admin.address, state));
-    Ok(())
+    Ok(Some((socket, admin.address)))
 }
 
 fn watch_files(

@@ -8,6 +8,8 @@ pub mod config;
 pub mod demo;
 pub mod diff;
 pub mod explain;
+pub mod release;
+pub mod remote;
 pub mod run;
 pub mod schema;
 
@@ -55,7 +57,14 @@ enum Command {
         #[command(subcommand)]
         command: config::Command,
         #[command(flatten)]
-        target: config::Target,
+        target: remote::Target,
+    },
+    /// Shows releases of a running gateway, and stops, promotes or takes them back.
+    Release {
+        #[command(subcommand)]
+        command: release::Command,
+        #[command(flatten)]
+        target: remote::Target,
     },
     /// Starts backends, a gateway and a load, and tells what happens as backends die and configurations change.
     #[command(disable_help_subcommand = true)]
@@ -90,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Diff { old, new } => diff::diff(&old, &new, json),
         Command::Schema => schema::schema(),
         Command::Config { command, target } => config::run(&command, &target, json),
+        Command::Release { command, target } => release::run(&command, &target, json),
         Command::Demo { part } => demo::run(part.as_ref(), json),
     }
 }

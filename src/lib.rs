@@ -2,8 +2,8 @@
 //!
 //! # The map
 //!
-//! A request's way is one file, [`proxy`], whose hooks call one stage each: listen → identify → route → balance →
-//! forward → observe. Verbs are stages, nouns the engines they ask.
+//! A request's way is one file, [`proxy`], whose hooks call one stage each: listen → identify → route → assign →
+//! balance → forward → observe. Verbs are stages, nouns the engines they ask.
 //!
 //! | module | is |
 //! |---|---|
@@ -15,6 +15,9 @@
 //! | [`pool`] | upstream sets: members, algorithms, ejection, retry budget (pure) |
 //! | [`health`] | active probes (the only I/O) and rise and fall counts (pure) |
 //! | [`discover`] | servers by DNS name |
+//! | [`gray`] | gray release: buckets, cohorts, the judge, the steps, reports (pure) |
+//! | [`releases`] | its clock and its disk |
+//! | [`notify`] | fault reports on disk, and messages to `[notify.*]` |
 //! | [`admin`] | the operator's listener |
 //! | [`telemetry`] | every metric name in one table, counters, the access log |
 //! | [`clock`], [`units`] | time, and numbers with their unit |
@@ -27,9 +30,12 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod discover;
+pub mod gray;
 pub mod health;
+pub mod notify;
 pub mod path;
 pub mod pool;
 pub mod proxy;
+pub mod releases;
 pub mod telemetry;
 pub mod units;

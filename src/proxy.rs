@@ -8,19 +8,21 @@
 //! | `new_ctx` | [`ctx`] | the one snapshot that serves this request |
 //! | `request_filter` | [`identify`] | client, scheme, host, request id |
 //! | | [`route`] | the route, or 404; who may use it, or 403; what it answers by itself ([`answer`]) |
+//! | | [`assign`] | the version that the user is on |
 //! | `upstream_peer` | [`balance`] | the server of this attempt, or 503 |
 //! | `connected_to_upstream` | [`forward`] | the attempt's own deadlines ([`deadline`]) |
 //! | `upstream_request_filter` | [`rewrite`] | headers and path towards the server |
 //! | `request_body_filter` | here | the length of the body, or 413 |
 //! | `upstream_response_filter` | [`forward`] | a listed status goes to another server |
-//! | `fail_to_connect`, `error_while_proxy` | [`forward`] | whether to try again |
+//! | `fail_to_connect`, `error_while_proxy` | [`forward`] | whether to try again, or elsewhere ([`rescue`]) |
 //! | `response_filter` | [`rewrite`] | headers towards the client |
 //! | `fail_to_proxy` | [`reject`] | 502, 503 or 504, told apart |
 //! | `logging` | [`observe`] | outcome, metrics and log line, once |
 //!
-//! Not here yet: strict admission and limits (the front door), assignment to a release's arm.
+//! Not here yet: strict admission and limits (the front door).
 
 pub mod answer;
+pub mod assign;
 pub mod balance;
 pub mod connection;
 pub mod ctx;
@@ -33,6 +35,7 @@ pub mod kept;
 pub mod listen;
 pub mod observe;
 pub mod reject;
+pub mod rescue;
 pub mod rewrite;
 pub mod route;
 
@@ -101,13 +104,16 @@ impl ProxyHttp for Gateway {
         {
             return Ok(true);
         }
+        if let Some(route) = ctx.route {
+            assign::assign(session, ctx, route);
+        }
         rewrite::identified(session, ctx)?;
         Ok(false)
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<Box<HttpPeer>> {
         let left = forward::time_left(ctx)?;
-        if let Err(none) = balance::pick(session.req_header(), ctx) {
+        if let Err(none) = forward::pick(session, ctx) {
             ctx.rejected = Some(match none {
                 NoMember::Empty => Reason::NoServer,
                 NoMember::Saturated => Reason::Saturated,

@@ -1,6 +1,6 @@
 //! Numbers with their unit: no bare number crosses a module.
 //!
-//! A [`Share`] is a part of a whole, a [`Revision`] counts configurations, [`Nanos`] is a moment. Ties and rounding are
+//! A [`Share`] is a part of a whole, [`BasisPoints`] a part of all users, a [`Revision`] counts configurations, [`Nanos`] is a moment. Ties and rounding are
 //! the caller's.
 
 use std::fmt;
@@ -36,6 +36,56 @@ impl Share {
 impl fmt::Display for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} %", self.0 * 100.0)
+    }
+}
+
+/// A share of users in hundredths of a percent, from 0 to 10,000: whole numbers, so that every hash meets it exactly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct BasisPoints(u16);
+
+impl BasisPoints {
+    /// No user.
+    pub const NONE: BasisPoints = BasisPoints(0);
+    /// Every user.
+    pub const ALL: BasisPoints = BasisPoints(10_000);
+
+    /// From hundredths of a percent; `None` above 10,000.
+    pub fn new(hundredths: u16) -> Option<BasisPoints> {
+        (hundredths <= 10_000).then_some(BasisPoints(hundredths))
+    }
+
+    /// From percent, as the configuration says it; `None` outside of 0 to 100, and for what is finer than 0.01.
+    pub fn percent(percent: f64) -> Option<BasisPoints> {
+        let hundredths = (percent * 100.0).round();
+        let exact = (percent * 100.0 - hundredths).abs() < 1e-6;
+        (exact && (0.0..=10_000.0).contains(&hundredths)).then_some(BasisPoints(hundredths as u16))
+    }
+
+    /// In hundredths of a percent.
+    pub fn hundredths(self) -> u16 {
+        self.0
+    }
+
+    /// In percent.
+    pub fn as_percent(self) -> f64 {
+        f64::from(self.0) / 100.0
+    }
+
+    /// As a fraction of 1.
+    pub fn fraction(self) -> f64 {
+        f64::from(self.0) / 10_000.0
+    }
+
+    /// What is left of it without `other`; none rather than less.
+    pub fn without(self, other: BasisPoints) -> BasisPoints {
+        BasisPoints(self.0.saturating_sub(other.0))
+    }
+}
+
+impl fmt::Display for BasisPoints {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} %", self.as_percent())
     }
 }
 

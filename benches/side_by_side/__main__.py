@@ -123,11 +123,13 @@ def side_by_side(options, origins, folder):
 
 
 def over_limit(options, results):
-    label, base = contenders.Tollgate.label, contenders.Bare.label
-    if options.limit is None or label not in results or base not in results:
+    base = contenders.Bare.label
+    if options.limit is None or base not in results:
         return []
-    ratio = statistics.median(table.ratios(results[label], results[base]))
-    return [f"Tollgate's ratio {ratio:.2f} is above the limit {options.limit}"] if ratio > options.limit else []
+    own = [one.label for one in (contenders.Tollgate, contenders.TollgateRelease) if one.label in results]
+    medians = {label: statistics.median(table.ratios(results[label], results[base])) for label in own}
+    return [f"the ratio of {label} {ratio:.2f} is above the limit {options.limit}"
+            for label, ratio in medians.items() if ratio > options.limit]
 
 
 def record_of(options):

@@ -101,9 +101,13 @@ class Tollgate(Contender):
             "[upstream.origins]", f"servers = [{servers}]", 'balance = "round_robin"',
             "[upstream.origins.health]", 'path = "/health"', 'interval = "2s"',
         ]
+        lines += self.release(folder, servers)
         for name, host, prefix in [*routes_of(self.options.routes), *more_routes]:
             lines += [f"[route.{name}]", f'hosts = ["{host}"]', f'paths = ["{prefix}/*"]', 'upstream = "origins"']
         return "\n".join(lines) + "\n"
+
+    def release(self, folder, servers):
+        return []
 
     def ready(self, process):
         return fetch(self.extra, "/readyz")[0] == 200 and super().ready(process)
@@ -129,6 +133,30 @@ class Tollgate(Contender):
             "dropped log lines": total(found, "tollgate_log_dropped_total"),
             "retries": total(found, "tollgate_retries_total"),
         }
+
+
+class TollgateRelease(Tollgate):
+    """With a release that runs on the route that is asked for, and two cohorts, one of a hundred thousand users."""
+
+    key, label = "tollgate-release", "Tollgate, release running"
+
+    def release(self, folder, servers):
+        (folder / "staff.txt").write_text("".join(f"staff-{n}\n" for n in range(100_000)))
+        return [
+            "[upstream.canary]", f"servers = [{servers}]", 'balance = "round_robin"',
+            "[upstream.canary.health]", 'path = "/health"', 'interval = "2s"',
+            "[cohort.staff]", 'users_file = "staff.txt"',
+            "[cohort.beta]", 'any = [{ header = "x-beta", equals = "1" }]',
+            "[release.next]", f'routes = ["{hit_of(self.options.routes)[0]}"]', 'canary = "canary"',
+            'user = ["header:x-user-id", "ip"]', 'include = ["staff", "beta"]',
+            'steps = [{ percent = 10, hold = "24h" }, { percent = 100, hold = "24h" }]',
+        ]
+
+    def counted(self):
+        found = self.metrics()
+        if not total(found, "tollgate_requests_total", arm="canary") and total(found, "tollgate_requests_total"):
+            raise Invalid("no request went to the canary")
+        return super().counted()
 
 
 SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)")
@@ -270,14 +298,15 @@ class HaproxyPlain(Haproxy):
     key, label, logs = "haproxy-plain", "HAProxy, no log", False
 
 
-ALL = [Bare, Tollgate, Nginx, NginxUnbuffered, NginxPlain, Haproxy, HaproxyPlain]
+ALL = [Bare, Tollgate, TollgateRelease, Nginx, NginxUnbuffered, NginxPlain, Haproxy, HaproxyPlain]
 
 NOTES = """\
 CPU per request is the process time (user and system, all threads) of the proxy alone, divided by the answers counted by
 wrk and checked against the origins' own count; the ratio is taken within each round, and its median and its extremes
 are shown. bare Pingora: a prebuilt peer per request, no routes, no timeouts, no log, no metrics; the profile, allocator
 and pool of Tollgate. Tollgate: routing, balancing, active and passive health, retries, metrics per route and server,
-JSON access log. nginx and HAProxy: the same routes, servers, request id, X-Forwarded-For and a JSON access log of like
+JSON access log. "release running": beside that a release on the route, judged, a tenth of the users on its canary, and two
+cohorts, one of them a file of 100,000 users. nginx and HAProxy: the same routes, servers, request id, X-Forwarded-For and a JSON access log of like
 fields; nginx has no active health probes, and neither of the two counts per route. nginx writes its log through
 `buffer=64k flush=100ms`, which its manual offers and its default does not do: the default is the row "log unbuffered".
 HAProxy writes a line at a time to its standard output, which is the file."""

@@ -18,7 +18,18 @@ from machine import Invalid, Process, free_ports
 BODY = "tollgate bench ".ljust(127, ".") + "\n"
 CONNECTIONS = 64
 
+# Every request names a user, for every proxy alike: one of a thousand, made before the run.
 WRK_SCRIPT = """
+local requests, at = {}, 0
+init = function()
+  for n = 1, 1000 do
+    requests[n] = wrk.format(nil, nil, {["x-user-id"] = string.format("user-%06d", n * 7919)})
+  end
+end
+request = function()
+  at = at % 1000 + 1
+  return requests[at]
+end
 done = function(summary, latency, requests)
   local e = summary.errors
   io.write(string.format(

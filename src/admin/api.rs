@@ -40,6 +40,7 @@ pub async fn metrics(With(state): With<State>) -> Response {
         gauges.servers.extend(servers);
         gauges.upstreams.push((upstream.name.clone(), pool.is_panicking(now)));
     }
+    gauges.releases = state.releases.look().gauges();
     let text = state.registry.expose(&gauges);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
@@ -120,7 +121,7 @@ pub async fn confirm(
 }
 
 /// Who calls: the name the command line sends along, and the address.
-fn by(from: SocketAddr, headers: &HeaderMap) -> By {
+pub(super) fn by(from: SocketAddr, headers: &HeaderMap) -> By {
     let named = headers.get("x-tollgate-user").and_then(|name| name.to_str().ok()).filter(|name| name.len() <= 64);
     let who = match named {
         Some(name) => format!("{name} ({})", from.ip()),

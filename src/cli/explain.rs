@@ -1,7 +1,10 @@
 //! `tollgate explain`: which route takes a request and where it goes, without sending it.
 //!
-//! It asks the very router that serves, so what it says is what happens. The client's address is unknown here unless
-//! `--client` says it: `allow` and `deny` are then judged too, else only named.
+//! It asks the very router and releases that serve, so what it says is what happens; releases stand where `state_dir`
+//! says, else at their first step. The client's address is unknown here unless `--client` says it: `allow` and `deny`
+//! are then judged too, else only named, and it can be a user key.
+
+mod arm;
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -9,9 +12,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
-use serde_json::{Value, json};
+use serde::Serialize;
 
-use crate::config::model::{Action, Config, HostPattern, PathPattern, Route, Scheme};
+use crate::config::model::{Action, HostPattern, PathPattern, Route, Scheme};
 use crate::config::snapshot::holds;
 use crate::config::{self};
 use crate::path::normalise_path;
@@ -52,18 +55,22 @@ pub fn explain(path: &Path, asked: &Asked, json: bool) -> ExitCode {
     let host = identify::host(identify::authority(&uri, &headers));
     let path = normalise_path(if uri.path().is_empty() { "/" } else { uri.path() });
     let request = Request { host: &host, path: &path, method: &method, headers: &headers, scheme };
-    let found = Router::new(&config.routes).find(&request);
-    let Some(route) = found.map(|route| &config.routes[route]) else {
-        show(None, None, json, vec![format!("no route takes {method} {host}{path}: it would be answered 404")]);
+    let Some(found) = Router::new(&config.routes).find(&request) else {
+        let why = vec![format!("no route takes {method} {host}{path}: it would be answered 404")];
+        show(&Explained { why, ..Explained::default() }, json);
         return ExitCode::FAILURE;
     };
-    let mut why = reasons(route, &request);
-    why.extend(outcome(config, route, &path, asked.client));
-    let upstream = match &route.action {
-        Action::Upstream(upstream) => Some(&*config.upstreams[*upstream].name),
+    let route = &config.routes[found];
+    let mut explained = Explained { route: Some(route.name.to_string()), ..Explained::default() };
+    explained.why = reasons(route, &request);
+    let stable = match route.action {
+        Action::Upstream(upstream) => Some(upstream),
         _ => None,
     };
-    show(Some(&route.name), upstream, json, why);
+    let upstream = arm::explain(config, found, &headers, asked.client, &mut explained).or(stable);
+    explained.upstream = upstream.map(|upstream| config.upstreams[upstream].name.to_string());
+    explained.why.extend(outcome(route, &path, asked.client, explained.upstream.as_deref()));
+    show(&explained, json);
     ExitCode::SUCCESS
 }
 
@@ -131,7 +138,7 @@ fn best_path<'a>(route: &'a Route, path: &str) -> Option<&'a PathPattern> {
 }
 
 /// What the route does with it.
-fn outcome(config: &Config, route: &Route, path: &str, client: Option<IpAddr>) -> Vec<String> {
+fn outcome(route: &Route, path: &str, client: Option<IpAddr>, upstream: Option<&str>) -> Vec<String> {
     let mut why = vec![];
     if !route.allow.is_empty() || !route.deny.is_empty() {
         why.push(match client {
@@ -143,9 +150,9 @@ fn outcome(config: &Config, route: &Route, path: &str, client: Option<IpAddr>) -
         });
     }
     why.push(match &route.action {
-        Action::Upstream(upstream) => {
+        Action::Upstream(_) => {
             let forwarded = prefixed(path, route.strip_prefix.as_deref(), route.add_prefix.as_deref());
-            format!("forwarded to upstream {} as {forwarded}", config.upstreams[*upstream].name)
+            format!("forwarded to upstream {} as {forwarded}", upstream.unwrap_or_default())
         }
         Action::Redirect { status, .. } => format!("answered by the gateway with a redirect, {}", status.as_u16()),
         Action::Respond { status, .. } => format!("answered by the gateway with {}", status.as_u16()),
@@ -153,17 +160,38 @@ fn outcome(config: &Config, route: &Route, path: &str, client: Option<IpAddr>) -
     why
 }
 
-fn show(route: Option<&str>, upstream: Option<&str>, json: bool, why: Vec<String>) {
+/// What is known of the request; the order is that of the output.
+#[derive(Default, Serialize)]
+struct Explained {
+    route: Option<String>,
+    app: Option<String>,
+    limits: Option<Vec<String>>,
+    user: Option<String>,
+    release: Option<String>,
+    bucket: Option<u16>,
+    cohorts: Option<Vec<String>>,
+    arm: Option<&'static str>,
+    upstream: Option<String>,
+    why: Vec<String>,
+}
+
+fn show(explained: &Explained, json: bool) {
     if json {
-        let empty = Value::Null;
-        return super::print(json!({
-            "route": route, "app": empty, "limits": empty, "user": empty, "release": empty, "bucket": empty,
-            "cohorts": empty, "arm": empty, "upstream": upstream, "why": why,
-        }));
+        return super::print(serde_json::to_string(explained).unwrap_or_default());
     }
-    super::print(format!("route     {}", route.unwrap_or("none")));
-    if let Some(upstream) = upstream {
-        super::print(format!("upstream  {upstream}"));
+    let cohorts = explained.cohorts.as_ref().filter(|cohorts| !cohorts.is_empty());
+    for (name, value) in [
+        ("route", Some(explained.route.clone().unwrap_or("none".to_owned()))),
+        ("user", explained.user.clone()),
+        ("release", explained.release.clone()),
+        ("bucket", explained.bucket.map(|bucket| bucket.to_string())),
+        ("cohorts", cohorts.map(|cohorts| cohorts.join(", "))),
+        ("arm", explained.arm.map(str::to_owned)),
+        ("upstream", explained.upstream.clone()),
+    ] {
+        if let Some(value) = value {
+            super::print(format!("{name:<8}  {value}"));
+        }
     }
-    why.iter().for_each(|why| super::print(format!("  - {why}")));
+    explained.why.iter().for_each(|why| super::print(format!("  - {why}")));
 }

@@ -5,10 +5,16 @@
 //! collide the later one gets the finding, which names the earlier one.
 
 pub mod ambiguous;
+pub mod cohort;
 pub mod files;
 pub mod headers;
+pub mod names;
+pub mod notify;
+pub mod overlap;
+pub mod release;
 pub mod route;
 pub mod upstream;
+pub mod users;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -45,6 +51,9 @@ pub fn check(form: &Form, source: &Source, places: &Places, findings: &mut Findi
     let reload = reload(form.reload.as_ref());
     let upstreams = form.upstreams.iter().filter_map(|item| check.upstream(item)).collect();
     let routes = check.routes(form);
+    let cohorts = form.cohorts.iter().map(|item| check.cohort(item)).collect();
+    let releases = check.releases(form);
+    let notify = form.notify.iter().filter_map(|item| check.notify(item)).collect();
     let config = Config {
         server,
         listeners,
@@ -54,6 +63,9 @@ pub fn check(form: &Form, source: &Source, places: &Places, findings: &mut Findi
         reload,
         upstreams,
         routes,
+        cohorts,
+        releases,
+        notify,
         files: check.files,
     };
     (findings.count() == 0).then_some(config)

@@ -1,8 +1,11 @@
-//! What a change moves: routes, upstreams, servers, and the addresses the gateway itself has.
+//! What a change moves: routes, upstreams, servers, releases and their users, and the addresses the gateway itself has.
 //!
 //! Tables are the same where their names are: a renamed route is one removed and one added. Changes are told by key, as
 //! it is written in the file, and defaults count like what is written: a default made explicit changes nothing. A
-//! secret is compared, never shown. Which users a change moves is not told: this version has no releases.
+//! secret is compared, never shown. How many users a release moves is told for its first step; how far it has come is
+//! known to a running gateway only.
+
+mod release;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -10,10 +13,11 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
+pub use self::release::Moved;
 use super::model::{Action, Config, PathPattern, Route, Servers, Upstream};
 
 /// The difference between two configurations.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Diff {
     /// Keys outside of routes, upstreams and listeners, such as `admin.address`.
     pub settings: Vec<&'static str>,
@@ -27,6 +31,14 @@ pub struct Diff {
     pub routes: Changes,
     /// Whether routes with regexes stand in another order, which decides between them.
     pub regexes_reordered: bool,
+    /// `[cohort.*]`, by name.
+    pub cohorts: Changes,
+    /// `[release.*]`, by name.
+    pub releases: Changes,
+    /// Releases that move users between the versions.
+    pub arms: Vec<Moved>,
+    /// `[notify.*]`, by name.
+    pub notify: Changes,
 }
 
 /// What happened to the tables of one kind.
@@ -81,6 +93,10 @@ impl Diff {
             upstreams: changes(&old_upstreams, &new_upstreams, upstream_keys),
             routes: changes(&old_routes, &new_routes, |one, other| route_keys((old, one), (new, other))),
             regexes_reordered: reordered(old, new),
+            cohorts: release::cohorts(old, new),
+            releases: release::releases(old, new),
+            arms: release::arms(old, new),
+            notify: release::notify(old, new),
         }
     }
 
@@ -238,6 +254,9 @@ impl fmt::Display for Diff {
         if self.regexes_reordered {
             lines.push("~ the order of routes with regexes".to_owned());
         }
+        self.cohorts.lines("cohort", &mut lines);
+        release::lines(&self.releases, &self.arms, &mut lines);
+        self.notify.lines("notify", &mut lines);
         f.write_str(&lines.join("\n"))
     }
 }

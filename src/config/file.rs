@@ -5,11 +5,14 @@
 //! a later version owns is [`Later`]: it parses and is refused. The descriptions double as those of the JSON Schema.
 
 pub mod at;
+pub mod cohort;
 pub mod decode;
 pub mod http;
 pub mod merge;
 pub mod net;
+pub mod notify;
 pub mod number;
+pub mod release;
 pub mod route;
 pub mod upstream;
 pub mod word;
@@ -23,7 +26,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use self::at::{At, Later, Table};
+use self::cohort::Cohort;
+use self::notify::Notify;
 use self::number::{Number, Percent};
+use self::release::Release;
 use self::route::Route;
 use self::upstream::Upstream;
 use self::word::{FilePath, Spelt, Word};
@@ -50,6 +56,12 @@ pub struct Form {
     pub upstreams: Vec<Item<Upstream>>,
     /// `[route.*]`, in the order written
     pub routes: Vec<Item<Route>>,
+    /// `[cohort.*]`, in the order written
+    pub cohorts: Vec<Item<Cohort>>,
+    /// `[release.*]`, in the order written
+    pub releases: Vec<Item<Release>>,
+    /// `[notify.*]`, in the order written
+    pub notify: Vec<Item<Notify>>,
     /// Whether every file could be parsed and every section was a table: only then may something be called missing.
     pub whole: bool,
 }
@@ -102,22 +114,22 @@ pub struct Document {
     upstream: Option<BTreeMap<String, Upstream>>,
     /// Which request goes where, by name. The best route wins, whatever the order.
     route: Option<BTreeMap<String, Route>>,
+    /// Named sets of users.
+    cohort: Option<BTreeMap<String, Cohort>>,
+    /// Gray releases, by name.
+    release: Option<BTreeMap<String, Release>>,
+    /// Where reports and alarms go, by name.
+    notify: Option<BTreeMap<String, Notify>>,
     /// Not yet in this version: how users of a route prove who they are.
     auth: Option<Later>,
     /// Not yet in this version: developers' applications.
     app: Option<Later>,
     /// Not yet in this version: rate and concurrency limits.
     limit: Option<Later>,
-    /// Not yet in this version: named sets of users.
-    cohort: Option<Later>,
-    /// Not yet in this version: gray releases.
-    release: Option<Later>,
     /// Not yet in this version: feature switches.
     flag: Option<Later>,
     /// Not yet in this version: where feature switches are served.
     flags: Option<Later>,
-    /// Not yet in this version: where reports and alarms go.
-    notify: Option<Later>,
     /// Not yet in this version: the ledger.
     ledger: Option<Later>,
 }

@@ -33,6 +33,15 @@ impl<'p> Findings<'p> {
         }
     }
 
+    /// Notes a finding in a file that the configuration names.
+    pub fn elsewhere(&mut self, place: &Place, message: impl Into<String>, hint: impl Into<String>) {
+        if self.kept.len() < LIMIT {
+            self.kept.push(place.finding(message, hint));
+        } else {
+            self.dropped += 1;
+        }
+    }
+
     /// Notes a finding about the configuration as a whole.
     pub fn nowhere(&mut self, message: impl Into<String>, hint: impl Into<String>) {
         self.kept.push(self.places.nowhere().finding(message, hint));

@@ -176,7 +176,8 @@ pub fn diff(old: &[(String, String)], new: &[(String, String)]) -> String {
     out
 }
 
-fn read<T: for<'a> Deserialize<'a>>(path: &Path) -> Option<T> {
+/// Reads a file that [`write()`] wrote; `None`, and a line in the log, for what is no such file.
+pub fn read<T: for<'a> Deserialize<'a>>(path: &Path) -> Option<T> {
     let bytes = fs::read(path).ok()?;
     match serde_json::from_slice(&bytes) {
         Ok(value) => Some(value),
@@ -188,7 +189,7 @@ fn read<T: for<'a> Deserialize<'a>>(path: &Path) -> Option<T> {
 }
 
 /// Replaces a file: the old one or the new one, whatever happens.
-fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
+pub fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
     let temporary = path.with_extension("new");
     let mut file = fs::File::create(&temporary)?;
     file.write_all(&serde_json::to_vec_pretty(value)?)?;

@@ -17,6 +17,10 @@ use regex::Regex;
 use super::finding::Place;
 use crate::units::Share;
 
+pub mod release;
+
+pub use release::{Cohort, Judge, Layer, Notify, NotifyFormat, OnFail, Release, Rescue, Rule, Step, UserSource};
+
 /// A whole configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -36,6 +40,12 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// `[route.*]`, in the order written (files in name order).
     pub routes: Vec<Route>,
+    /// `[cohort.*]`, in the order written.
+    pub cohorts: Vec<Cohort>,
+    /// `[release.*]`, in the order written.
+    pub releases: Vec<Release>,
+    /// `[notify.*]`, in the order written.
+    pub notify: Vec<Notify>,
     /// Files read besides the configuration itself (tokens, certificates): changes in them reload too.
     pub files: Vec<PathBuf>,
 }

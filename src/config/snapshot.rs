@@ -16,10 +16,21 @@ use ipnet::IpNet;
 pub use upstream::{Server, Upstream};
 
 use super::model::{Config, Route, Servers};
+use crate::gray::live::Live;
+use crate::gray::plan::Plan;
 use crate::proxy::route::Router;
 use crate::telemetry::Registry;
 use crate::telemetry::series::RouteSeries;
 use crate::units::{Nanos, Revision};
+
+/// A release of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OfRoute {
+    /// Index into `Snapshot::plans`.
+    pub plan: u32,
+    /// Which of the release's routes it is.
+    pub route: u16,
+}
 
 /// A configuration that runs.
 pub struct Snapshot {
@@ -31,23 +42,42 @@ pub struct Snapshot {
     pub router: Router,
     /// A series a route.
     series: Vec<Arc<RouteSeries>>,
+    /// By the numbers of `config.releases`.
+    pub plans: Vec<Plan>,
+    /// Releases by the numbers of `config.routes`; empty without any release.
+    by_route: Vec<Vec<OfRoute>>,
     /// By the numbers of `config.upstreams`.
     pub upstreams: Vec<Arc<Upstream>>,
 }
 
 impl Snapshot {
-    /// Makes the run form. What stays from `previous` keeps its state.
+    /// Makes the run form; `lives` are the releases' states, in their order. What stays from `previous` keeps its state.
     pub fn new(
         config: Arc<Config>,
         revision: Revision,
         previous: Option<&Snapshot>,
+        lives: Vec<Arc<Live>>,
         registry: &Arc<Registry>,
         now: Nanos,
     ) -> Snapshot {
         let series = config.routes.iter().map(|route| registry.route(&route.name)).collect();
         let before = |name: &str| previous?.upstreams.iter().find(|upstream| &*upstream.name == name);
         let upstreams = config.upstreams.iter().map(|u| Arc::new(Upstream::new(u, before(&u.name), registry, now)));
-        Snapshot { revision, router: Router::new(&config.routes), series, upstreams: upstreams.collect(), config }
+        let plans = config.releases.iter().zip(lives).map(|(release, live)| Plan::new(release, &config, live));
+        Snapshot {
+            revision,
+            router: Router::new(&config.routes),
+            series,
+            plans: plans.collect(),
+            by_route: by_route(&config),
+            upstreams: upstreams.collect(),
+            config,
+        }
+    }
+
+    /// The releases of a route.
+    pub fn releases_of(&self, route: usize) -> &[OfRoute] {
+        self.by_route.get(route).map_or(&[], Vec::as_slice)
     }
 
     /// A route and what it counts.
@@ -73,6 +103,19 @@ impl Snapshot {
             Servers::Static(_) => None,
         })
     }
+}
+
+fn by_route(config: &Config) -> Vec<Vec<OfRoute>> {
+    if config.releases.is_empty() {
+        return Vec::new();
+    }
+    let mut by_route = vec![Vec::new(); config.routes.len()];
+    for (plan, release) in config.releases.iter().enumerate() {
+        for (n, route) in release.routes.iter().enumerate() {
+            by_route[*route].push(OfRoute { plan: plan as u32, route: n as u16 });
+        }
+    }
+    by_route
 }
 
 /// Whether an address is in one of the networks; an IPv4 address that came over an IPv6 socket counts as IPv4.

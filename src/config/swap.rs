@@ -23,6 +23,7 @@ use super::snapshot::Snapshot;
 use super::source::Source;
 use super::{Loaded, guard};
 use crate::clock;
+use crate::releases::Releases;
 use crate::telemetry::Registry;
 use crate::telemetry::registry::Reload;
 use crate::units::Revision;
@@ -130,6 +131,8 @@ pub struct Swapper {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// Where is counted.
     pub registry: Arc<Registry>,
+    /// The releases, which each configuration is made with.
+    pub releases: Arc<Releases>,
     /// Where revisions are kept.
     pub history: Arc<History>,
     /// The content that is served.
@@ -282,7 +285,8 @@ impl Swapper {
     fn publish(&mut self, loaded: Loaded, revision: Revision) {
         let running = self.snapshot.load_full();
         let config = Arc::new(loaded.config);
-        let next = Arc::new(Snapshot::new(config, revision, Some(&running), &self.registry, clock::now()));
+        let lives = self.releases.adopt(&config);
+        let next = Arc::new(Snapshot::new(config, revision, Some(&running), lives, &self.registry, clock::now()));
         (self.before)(&next);
         self.snapshot.store(next.clone());
         self.source = loaded.source;

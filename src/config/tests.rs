@@ -6,7 +6,9 @@ mod files;
 mod findings;
 mod meaning;
 mod mutations;
+mod releases;
 mod schema;
+mod users;
 
 use std::path::PathBuf;
 

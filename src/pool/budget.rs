@@ -25,6 +25,8 @@ const SHARDS: usize = 8;
 #[derive(Clone, Debug)]
 pub struct Budget {
     share: Share,
+    /// Retries of a window that are always allowed.
+    floor: u64,
     tally: Arc<Tally>,
 }
 
@@ -47,7 +49,12 @@ impl Budget {
     /// A budget of `share` of the requests; goes on with what `previous` has counted.
     pub fn new(share: Share, previous: Option<&Budget>) -> Budget {
         let tally = previous.map(|p| Arc::clone(&p.tally)).unwrap_or_default();
-        Budget { share, tally }
+        Budget { share, floor: FLOOR * WINDOW, tally }
+    }
+
+    /// A budget of nothing but `share` of the requests.
+    pub fn without_floor(share: Share) -> Budget {
+        Budget { share, floor: 0, tally: Arc::default() }
     }
 
     /// Counts a request; not its retries.
@@ -57,8 +64,13 @@ impl Budget {
 
     /// Whether one more retry fits; counts it where it does.
     pub fn try_retry(&self, now: Nanos) -> bool {
+        self.try_share(self.share, now)
+    }
+
+    /// The same with another share.
+    pub fn try_share(&self, share: Share, now: Nanos) -> bool {
         let counted = self.tally.retries.add(now);
-        let fits = self.tally.retries.sum(now) <= self.limit(now);
+        let fits = self.tally.retries.sum(now) <= self.limit_of(share, now);
         if !fits {
             self.tally.retries.take_back(counted);
         }
@@ -67,9 +79,13 @@ impl Budget {
 
     /// Retries allowed in the window that ends now.
     pub fn limit(&self, now: Nanos) -> u64 {
+        self.limit_of(self.share, now)
+    }
+
+    fn limit_of(&self, share: Share, now: Nanos) -> u64 {
         let requests: u64 = self.tally.requests.iter().map(|shard| shard.sum(now)).sum();
-        let share = (self.share.fraction() * requests as f64 + 1e-9) as u64;
-        share.max(FLOOR * WINDOW)
+        let allowed = (share.fraction() * requests as f64 + 1e-9) as u64;
+        allowed.max(self.floor)
     }
 }
 

@@ -6,20 +6,19 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use http::HeaderMap;
-use http::header::COOKIE;
 use pingora::http::RequestHeader;
 
 use super::ctx::Ctx;
 use crate::clock;
 use crate::config::model::{Balance, HashKey};
+use crate::gray::cohort::cookie;
 use crate::pool::{NoMember, Pick};
 
 /// Picks a server and holds it in `ctx`.
 pub fn pick(head: &RequestHeader, ctx: &mut Ctx) -> Result<(), NoMember> {
     let upstream = ctx.snapshot.upstreams.get(ctx.tries.upstream).ok_or(NoMember::Empty)?;
     // The first attempt begins with the request; reading the clock again would tell microseconds.
-    let now = if ctx.tries.count == 0 { ctx.started } else { clock::now() };
+    let now = if ctx.tries.count == 0 { ctx.tries.began } else { clock::now() };
     let key = match &upstream.balance {
         Balance::Hash(key) => hash_key(key, head, ctx.client),
         _ => Cow::Borrowed(&b""[..]),
@@ -54,12 +53,6 @@ fn hash_key<'a>(key: &HashKey, head: &'a RequestHeader, client: IpAddr) -> Cow<'
             IpAddr::V6(v6) => v6.octets().to_vec(),
         }),
     }
-}
-
-/// The value of a cookie, as sent.
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
-    let pairs = headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|b| *b == b';'));
-    pairs.filter_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"=")).next()
 }
 
 /// The value of a query parameter, as sent.

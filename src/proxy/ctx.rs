@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
+use super::assign::Assigned;
 use super::deadline::Deadline;
 use super::reject::Reason;
 use crate::clock;
@@ -35,6 +36,8 @@ pub struct Ctx {
     pub path: Option<Box<str>>,
     /// Number of the route; by `route`.
     pub route: Option<usize>,
+    /// The version that the user is on, where the route has a release; by `assign`.
+    pub assigned: Option<Assigned>,
     /// Why the gateway answered by itself.
     pub rejected: Option<Reason>,
     /// The attempts; by `balance` and `forward`.
@@ -45,8 +48,12 @@ pub struct Ctx {
 pub struct Tries {
     /// Number of the upstream in the snapshot.
     pub upstream: usize,
-    /// Attempts so far, this one included.
+    /// Attempts at this upstream so far, this one included.
     pub count: u32,
+    /// Attempts at the canary, before stable took over.
+    pub earlier: u32,
+    /// When this upstream got the request.
+    pub began: Nanos,
     /// Of them, those on a pooled connection that turned out dead: they cost nothing.
     pub free: u32,
     /// Servers tried.
@@ -117,10 +124,13 @@ impl Ctx {
             request_id: HeaderValue::from_static(""),
             path: None,
             route: None,
+            assigned: None,
             rejected: None,
             tries: Tries {
                 upstream: usize::MAX,
                 count: 0,
+                earlier: 0,
+                began: now,
                 free: 0,
                 tried: Tried::default(),
                 lease: None,

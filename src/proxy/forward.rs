@@ -19,17 +19,33 @@ use pingora::{Error, ErrorSource, ErrorType, Result, RetryType};
 
 use super::ctx::{Ctx, Failure};
 use super::deadline::{Deadline, Limits, Link};
-use super::dial;
 use super::observe;
 use super::reject::Reason;
+use super::rescue::{self, Cause};
 use super::rewrite::KEEP_ALIVE;
+use super::{balance, dial};
 use crate::clock;
 use crate::config::snapshot::Upstream;
+use crate::gray::seen::Ending;
+use crate::pool::NoMember;
 use crate::telemetry::series::{Outcome, RetryReason};
 use crate::units::Nanos;
 
 /// Dead pooled connections a request may meet before it is given up.
 const FREE_MAX: u32 = 4;
+
+/// Picks a server. Where the canary has none, stable takes over.
+pub fn pick(session: &Session, ctx: &mut Ctx) -> Result<(), NoMember> {
+    let none = match balance::pick(session.req_header(), ctx) {
+        Ok(()) => return Ok(()),
+        Err(none) => none,
+    };
+    rescue::note(ctx, Ending::Connect, 0);
+    match rescue::take_over(session, ctx, Cause::Connect, false) {
+        true => balance::pick(session.req_header(), ctx),
+        false => Err(none),
+    }
+}
 
 /// How to connect to the server that was picked; `left` is what remains of `total`.
 pub fn peer(session: &mut Session, ctx: &Ctx, left: Option<Duration>) -> Result<Box<HttpPeer>> {
@@ -53,7 +69,7 @@ pub fn peer(session: &mut Session, ctx: &Ctx, left: Option<Duration>) -> Result<
 /// What is left of `total`, where it is set; an error when nothing is.
 pub fn time_left(ctx: &Ctx) -> Result<Option<Duration>> {
     let Some(total) = ctx.upstream().and_then(|u| u.timeout.total) else { return Ok(None) };
-    match total.checked_sub(clock::now().since(ctx.started)) {
+    match total.checked_sub(clock::now().since(ctx.tries.began)) {
         Some(left) if !left.is_zero() => Ok(Some(left)),
         _ => Err(Error::explain(ErrorType::ReadTimedout, "the request's total time is over").into_up()),
     }
@@ -71,7 +87,7 @@ pub fn connected(session: &mut Session, ctx: &mut Ctx, reused: bool, digest: Opt
     let total = upstream.timeout.total;
     // A connection that is there already costs no time.
     let now = if reused { ctx.tries.started } else { clock::now() };
-    let limits = Limits { silence, uploading, total, began: ctx.started };
+    let limits = Limits { silence, uploading, total, began: ctx.tries.began };
     let limited = !upstream.http2 || silence.is_some() || total.is_some();
     ctx.tries.deadline = limited.then(|| Deadline::set(link, now, limits));
     ctx.tries.reused = reused;
@@ -115,14 +131,24 @@ pub fn head_arrived(session: &Session, ctx: &mut Ctx, head: &ResponseHeader) -> 
         500.. => observe::ejected(ctx, lease, lease.failed(now)),
         _ => lease.succeeded(latency, now),
     }
+    rescue::answered(ctx, status);
+    if rescue::take_over(session, ctx, Cause::Status(status), false) {
+        return Err(again(ctx, status));
+    }
     let listed = ctx.upstream().is_some_and(|upstream| upstream.retry.on_status.contains(&status));
     if listed && may_repeat(session) && take_try(ctx) {
         retried(ctx, Failure::Status, RetryReason::Status);
-        let mut e = Error::explain(ErrorType::HTTPStatus(status), "a status in retry.on");
-        e.set_retry(true);
-        return Err(e);
+        return Err(again(ctx, status));
     }
     Ok(())
+}
+
+/// Ends the attempt, whose answer's status shall not reach the client.
+fn again(ctx: &mut Ctx, status: u16) -> Box<Error> {
+    ctx.tries.failure = Some(Failure::Status);
+    let mut e = Error::explain(ErrorType::HTTPStatus(status), "a status that is tried elsewhere");
+    e.set_retry(true);
+    e
 }
 
 fn is_zero(length: &HeaderValue) -> bool {
@@ -162,10 +188,15 @@ fn answer_went_on(ctx: &mut Ctx, now: Nanos, end: bool) -> Result<()> {
 pub fn connect_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Box<Error> {
     let timed_out = matches!(e.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
     let failure = if timed_out { Failure::ConnectTimeout } else { Failure::Connect };
+    rescue::note(ctx, if timed_out { Ending::Timeout } else { Ending::Connect }, 0);
+    failed(ctx, failure, Outcome::Connect);
+    if rescue::take_over(session, ctx, Cause::Connect, false) {
+        e.set_retry(true);
+        return e;
+    }
     // Nothing was sent, so any method may be sent again.
     let retry = ctx.upstream().is_some_and(|u| u.retry.on_connect) && !session.as_ref().retry_buffer_truncated();
     let retry = retry && take_try(ctx);
-    failed(ctx, failure, Outcome::Connect);
     if retry {
         retried(ctx, failure, RetryReason::Connect);
     }
@@ -181,6 +212,7 @@ pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Bo
         return e;
     }
     if *e.esource() != ErrorSource::Upstream {
+        rescue::left(ctx);
         failed(ctx, Failure::Canceled, Outcome::Canceled);
         e.set_retry(false);
         return e;
@@ -201,9 +233,14 @@ pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Bo
         e.set_retry(true);
         return e;
     }
+    rescue::note(ctx, if timed_out { Ending::Timeout } else { Ending::Reset }, 0);
+    failed(ctx, failure, outcome);
+    if rescue::take_over(session, ctx, if timed_out { Cause::Timeout } else { Cause::Reset }, answered) {
+        e.set_retry(true);
+        return e;
+    }
     let listed = ctx.upstream().is_some_and(|u| if timed_out { u.retry.on_timeout } else { u.retry.on_reset });
     let retry = repeatable && listed && time_left(ctx).is_ok() && take_try(ctx);
-    failed(ctx, failure, outcome);
     if retry {
         retried(ctx, failure, reason);
     }

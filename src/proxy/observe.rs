@@ -10,12 +10,13 @@ use pingora::{Error, ErrorSource};
 use super::connection::Peer;
 use super::ctx::{Ctx, Failure};
 use super::reject::Reason;
-use super::{Gateway, identify};
+use super::rescue::{self, Rescue};
+use super::{Gateway, assign, identify};
 use crate::clock;
 use crate::config::snapshot::Server;
 use crate::pool::{Ejection, Lease};
 use crate::telemetry::line::Line;
-use crate::telemetry::series::{Arm, Outcome};
+use crate::telemetry::series::Outcome;
 use crate::units::Nanos;
 
 /// Status booked for a client that left before its answer began.
@@ -37,10 +38,13 @@ pub fn finished(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &m
         lease.attached.series.attempted(outcome);
         ctx.tries.last = Some(lease.member().clone());
     }
+    assign::tell(ctx, now, e.is_some_and(|e| *e.esource() == ErrorSource::Downstream));
+    rescue::ended(ctx, status, e);
+    let arm = assign::arm(ctx);
     let registry = &gateway.registry;
     match ctx.route {
-        Some(route) => ctx.snapshot.route(route).1.arm(Arm::None).answered(status, duration),
-        None => registry.unrouted.arm(Arm::None).answered(status, duration),
+        Some(route) => ctx.snapshot.route(route).1.arm(arm).answered(status, duration),
+        None => registry.unrouted.arm(arm).answered(status, duration),
     }
     if let Some(reason) = ctx.rejected {
         registry.rejected(reason);
@@ -84,8 +88,11 @@ fn log(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &Ctx, (stat
         duration: now.since(ctx.started),
         upstream: ctx.tries.head_after,
         route: ctx.route.map_or("", |route| &ctx.snapshot.route(route).0.name),
-        arm: "",
-        attempts: ctx.tries.count,
+        arm: ctx.assigned.as_ref().map_or("", |assigned| assigned.decision.arm.label()),
+        bucket: ctx.assigned.as_ref().and_then(|assigned| assigned.decision.bucket),
+        release: ctx.assigned.as_ref().map_or("", |assigned| assigned.release(&ctx.snapshot)),
+        rescued: ctx.assigned.as_ref().is_some_and(|assigned| assigned.rescue == Rescue::TakenOver),
+        attempts: ctx.tries.earlier + ctx.tries.count,
         upstream_name: ctx.upstream().map_or("", |upstream| &upstream.name),
         server: ctx.tries.last.as_ref().map_or("", |member| &member.attached.name),
         revision: ctx.snapshot.revision,

@@ -37,6 +37,12 @@ pub struct Line<'a> {
     pub route: &'a str,
     /// Arm; empty without a release.
     pub arm: &'a str,
+    /// Number of the user's bucket of 10,000.
+    pub bucket: Option<u16>,
+    /// Release; empty without one.
+    pub release: &'a str,
+    /// Whether stable answered for a failed canary.
+    pub rescued: bool,
     /// Tries at a server.
     pub attempts: u32,
     /// Upstream.
@@ -73,6 +79,14 @@ impl Line<'_> {
         }
         text(out, ",\"route\":\"", self.route.as_bytes());
         text(out, ",\"arm\":\"", self.arm.as_bytes());
+        if let Some(bucket) = self.bucket {
+            out.extend_from_slice(b",\"bucket\":");
+            digits(out, u64::from(bucket));
+        }
+        text(out, ",\"release\":\"", self.release.as_bytes());
+        if self.rescued {
+            out.extend_from_slice(b",\"rescued\":true");
+        }
         number(out, ",\"attempts\":", u64::from(self.attempts));
         text(out, ",\"upstream\":\"", self.upstream_name.as_bytes());
         text(out, ",\"server\":\"", self.server.as_bytes());
@@ -201,6 +215,9 @@ mod tests {
             upstream: None,
             route: "r",
             arm: "",
+            bucket: None,
+            release: "",
+            rescued: false,
             attempts: 1,
             upstream_name: "u",
             server: "127.0.0.1:1",
@@ -222,6 +239,17 @@ mod tests {
                 r#""upstream":"u","server":"127.0.0.1:1","revision":3}"#,
                 "\n"
             )
+        );
+    }
+
+    #[test]
+    fn a_release_is_told_in_four_fields() {
+        let mut out = Vec::new();
+        Line { arm: "canary", bucket: Some(42), release: "v2", rescued: true, ..line() }.write(&mut out);
+        let text = String::from_utf8(out).unwrap();
+        assert!(
+            text.contains(r#""route":"r","arm":"canary","bucket":42,"release":"v2","rescued":true,"attempts":1"#),
+            "{text}"
         );
     }
 

@@ -42,6 +42,16 @@ names! {
         "Retries, by reason: connect, reset, timeout, status, or pooled (a dead pooled connection).";
     REJECTED COUNTER "rejected_total" ["reason"]
         "Requests the gateway itself refused, by reason.";
+    RESCUES COUNTER "rescues_total" ["release", "outcome"]
+        "Failed requests of a canary, by outcome: rescued, failed (stable too), unprotected or budget.";
+    RELEASE_UNKEYED COUNTER "release_unkeyed_total" ["release"]
+        "Requests of a release's routes without a user key.";
+    RELEASE_PERCENT GAUGE "release_percent" ["release"]
+        "Percent of all users on the canary.";
+    RELEASE_EVIDENCE GAUGE "release_evidence" ["release", "signal"]
+        "Evidence against the canary as an e-value, by signal: errors, latency or feedback.";
+    RELEASE_STATE GAUGE "release_state" ["release", "state"]
+        "1 for the state of a release, else 0: running, paused, held, rolled_back, promoted, aborted.";
     CONNECTIONS GAUGE "connections" ["listener"]
         "Open client connections of a listener.";
     CONFIG_REVISION GAUGE "config_revision_info" ["revision"]

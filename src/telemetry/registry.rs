@@ -86,6 +86,23 @@ impl Reload {
     }
 }
 
+/// A release, for its series. Its counters live with it.
+#[derive(Debug, Default)]
+pub struct ReleaseNow {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Percent of all users on the canary.
+    pub percent: f64,
+    /// Each signal and its e-value.
+    pub evidence: Vec<(&'static str, f64)>,
+    /// Each state, and whether it is the release's.
+    pub states: Vec<(&'static str, bool)>,
+    /// Each outcome of a rescue, and how often it was.
+    pub rescues: Vec<(&'static str, u64)>,
+    /// Requests without a user key.
+    pub unkeyed: u64,
+}
+
 /// What is true now, for the gauges.
 #[derive(Debug, Default)]
 pub struct Now {
@@ -95,6 +112,15 @@ pub struct Now {
     pub servers: Vec<(Arc<str>, SocketAddr, bool)>,
     /// Upstream and whether it panics.
     pub upstreams: Vec<(Arc<str>, bool)>,
+    /// The releases.
+    pub releases: Vec<ReleaseNow>,
+}
+
+/// Servers by number, from 1.
+#[derive(Debug, Default)]
+struct Numbers {
+    by_name: AHashMap<(Arc<str>, SocketAddr), u32>,
+    names: Vec<(Arc<str>, SocketAddr)>,
 }
 
 /// All series of the process.
@@ -103,6 +129,7 @@ pub struct Registry {
     routes: Mutex<Kept<Arc<str>, RouteSeries>>,
     upstreams: Mutex<Kept<Arc<str>, UpstreamSeries>>,
     servers: Mutex<Kept<(Arc<str>, SocketAddr), ServerSeries>>,
+    numbers: Mutex<Numbers>,
     connections: Mutex<Vec<(SocketAddr, Arc<Gauge>)>>,
     rejected: [Counter; Reason::ALL.len()],
     reloads: [Counter; Reload::ALL.len()],
@@ -126,6 +153,20 @@ impl Registry {
     /// The series of a server of an upstream.
     pub fn server(&self, upstream: &Arc<str>, server: SocketAddr) -> Arc<ServerSeries> {
         self.servers.lock().get((upstream.clone(), server))
+    }
+
+    /// The number of a server of an upstream: the same as long as the process lives, never 0.
+    pub fn server_number(&self, upstream: &Arc<str>, server: SocketAddr) -> u32 {
+        let Numbers { by_name, names } = &mut *self.numbers.lock();
+        *by_name.entry((upstream.clone(), server)).or_insert_with_key(|name| {
+            names.push(name.clone());
+            names.len() as u32
+        })
+    }
+
+    /// The server behind a number.
+    pub fn server_of(&self, number: u32) -> Option<(Arc<str>, SocketAddr)> {
+        self.numbers.lock().names.get(number.checked_sub(1)? as usize).cloned()
     }
 
     /// The open connections of a listener.
@@ -157,6 +198,7 @@ impl Registry {
         let mut families = vec![];
         self.expose_routes(&mut families);
         self.expose_upstreams(&mut families, now);
+        expose_releases(&mut families, &now.releases);
         let connections = self.connections.lock().iter().map(|(l, g)| gauge([l.to_string()], g.value())).collect();
         push(&mut families, &names::CONNECTIONS, connections);
         let rejected = Reason::ALL.iter().map(|r| counter([r.label()], self.rejected[*r as usize].sum())).collect();
@@ -212,6 +254,18 @@ impl Registry {
     }
 }
 
+fn expose_releases(families: &mut Vec<MetricFamily>, releases: &[ReleaseNow]) {
+    let each = |samples: &dyn Fn(&ReleaseNow) -> Vec<Sample>| releases.iter().flat_map(samples).collect();
+    let rescues = |r: &ReleaseNow| r.rescues.iter().map(|(outcome, n)| counter([&*r.name, outcome], *n)).collect();
+    push(families, &names::RESCUES, each(&rescues));
+    push(families, &names::RELEASE_UNKEYED, each(&|r| vec![counter([&*r.name], r.unkeyed)]));
+    push(families, &names::RELEASE_PERCENT, each(&|r| vec![level([&*r.name], r.percent)]));
+    let evidence = |r: &ReleaseNow| r.evidence.iter().map(|(signal, e)| level([&*r.name, signal], *e)).collect();
+    push(families, &names::RELEASE_EVIDENCE, each(&evidence));
+    let states = |r: &ReleaseNow| r.states.iter().map(|(s, is)| level([&*r.name, s], f64::from(*is))).collect();
+    push(families, &names::RELEASE_STATE, each(&states));
+}
+
 /// A sample and its label values; `exists` is false while a counter was never used.
 struct Sample {
     labels: Vec<String>,
@@ -227,10 +281,14 @@ fn counter<const N: usize>(labels: [impl AsRef<str>; N], value: u64) -> Sample {
 }
 
 fn gauge<const N: usize>(labels: [String; N], value: u64) -> Sample {
+    level(labels, value as f64)
+}
+
+fn level<const N: usize>(labels: [impl AsRef<str>; N], value: f64) -> Sample {
     let (mut metric, mut gauge) = (Metric::default(), GaugeValue::default());
-    gauge.set_value(value as f64);
+    gauge.set_value(value);
     metric.set_gauge(gauge);
-    Sample { labels: labels.into(), metric, exists: true }
+    Sample { labels: labels.map(|l| l.as_ref().to_owned()).into(), metric, exists: true }
 }
 
 fn histogram<const N: usize>(labels: [&str; N], totals: &ArmTotals) -> Sample {

@@ -27,16 +27,22 @@ const BUCKETS_NANOS: [u64; BUCKETS.len()] = {
 pub enum Arm {
     /// No release runs on the route.
     None,
+    /// What the route's own upstream serves.
+    Stable,
+    /// A release's upstream.
+    Canary,
 }
 
 impl Arm {
     /// All arms, in the order of their numbers.
-    pub const ALL: [Arm; 1] = [Arm::None];
+    pub const ALL: [Arm; 3] = [Arm::None, Arm::Stable, Arm::Canary];
 
     /// The label's value.
     pub fn label(self) -> &'static str {
         match self {
             Arm::None => "none",
+            Arm::Stable => "stable",
+            Arm::Canary => "canary",
         }
     }
 }

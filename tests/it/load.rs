@@ -13,7 +13,7 @@ use crate::support::nginx::Nginx;
 use crate::support::wait::Finally;
 use crate::support::*;
 
-mod long;
+pub mod long;
 
 /// What clients met.
 #[derive(Default)]

@@ -20,7 +20,9 @@ mod telling;
 
 mod fuzz;
 mod history;
+mod judge;
 mod load;
+mod release;
 mod reload;
 mod shutdown;
 

@@ -1,12 +1,14 @@
 //! What tests stand on: a gateway process, backends, a client that sends exactly what it is told.
 
 pub mod client;
+pub mod crowd;
 pub mod nginx;
 pub mod origin;
 pub mod wait;
 pub mod world;
 
 pub use client::{Connection, Request, delete, get, post};
+pub use crowd::{Crowd, by};
 pub use origin::{Act, Dead, Gate, Origin, fleet};
 pub use wait::eventually;
 pub use world::World;

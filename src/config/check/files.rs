@@ -1,4 +1,4 @@
-//! Reads the files a configuration names: tokens and certificates, each with a bound.
+//! Reads the files a configuration names: tokens, secrets and certificates, each with a bound.
 //!
 //! Every file read is noted, so that a change of it reloads too; also one that could not be read, which may appear.
 //! Whether a certificate is still valid in time is the handshake's business.
@@ -8,6 +8,9 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -18,6 +21,12 @@ use crate::config::model::Secret;
 
 const TOKEN_MAX: u64 = 4 << 10;
 const CA_MAX: u64 = 16 << 20;
+
+/// The base64 of Standard Webhooks; some tools leave its padding away.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 impl Check<'_, '_> {
     /// A bearer token: one line of visible ASCII.
@@ -34,6 +43,22 @@ impl Check<'_, '_> {
             return None;
         }
         Some(Secret(Arc::from(line)))
+    }
+
+    /// The secret of a webhook (Standard Webhooks 1.0.0): `whsec_` and 24 to 64 bytes in base64. It is never shown.
+    pub(super) fn webhook_secret(&mut self, file: &Word<FilePath>) -> Option<Secret> {
+        let bytes = self.file(file, TOKEN_MAX)?;
+        let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let message = match line.strip_prefix(b"whsec_").map(|text| BASE64.decode(text)) {
+            Some(Ok(secret)) if (24..=64).contains(&secret.len()) => return Some(Secret(Arc::from(secret))),
+            Some(Ok(secret)) => format!("the webhook secret has {} bytes, not 24 to 64", secret.len()),
+            Some(Err(_)) => "what follows `whsec_` in the webhook secret is not base64".to_owned(),
+            None => "the webhook secret does not begin with `whsec_`".to_owned(),
+        };
+        let hint = "make one: (printf whsec_; head -c 32 /dev/urandom | base64) > the file";
+        self.findings.at(&file.span, message, hint);
+        None
     }
 
     /// The certificates of a PEM file, at least one.
@@ -57,8 +82,25 @@ impl Check<'_, '_> {
     }
 
     fn file(&mut self, file: &Word<FilePath>, max: u64) -> Option<Vec<u8>> {
+        self.read_with(file, |path| {
+            let mut bytes = Vec::new();
+            open(path)?.take(max + 1).read_to_end(&mut bytes)?;
+            if bytes.len() as u64 > max {
+                Err(io::Error::other(format!("it is larger than {} KiB", max >> 10)))
+            } else {
+                Ok(bytes)
+            }
+        })
+    }
+
+    /// Reads a file in its own way; it is noted, and what goes wrong is a finding.
+    pub(super) fn read_with<T>(
+        &mut self,
+        file: &Word<FilePath>,
+        read: impl FnOnce(&Path) -> io::Result<T>,
+    ) -> Option<T> {
         let path = self.source.root.join(&file.value.0.0);
-        let read = read(&path, max);
+        let read = read(&path);
         if let Err(error) = &read {
             let message = format!("the file cannot be read: {error}");
             let hint = format!("looked for {}; relative paths start at the config's folder", path.display());
@@ -71,16 +113,8 @@ impl Check<'_, '_> {
     }
 }
 
-fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+/// Opens a regular file.
+pub(super) fn open(path: &Path) -> io::Result<fs::File> {
     // Opening a pipe would block, so what is no regular file is not opened.
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    fs::File::open(path)?.take(max + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > max {
-        Err(io::Error::other(format!("it is larger than {} KiB", max >> 10)))
-    } else {
-        Ok(bytes)
-    }
+    if fs::metadata(path)?.is_file() { fs::File::open(path) } else { Err(io::Error::other("it is not a regular file")) }
 }

@@ -4,7 +4,6 @@
 //! tried for every request that could match it. Which of two routes wins is not decided here; that there is always a
 //! winner is checked by `ambiguous`.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,31 +11,26 @@ use http::StatusCode;
 use ipnet::IpNet;
 use regex::Regex;
 
+use super::names::Names;
 use super::{Check, spelt, twice};
 use crate::config::file::http::RoutePath;
 use crate::config::file::route as form;
-use crate::config::file::word::Name;
 use crate::config::file::{Form, Item};
-use crate::config::findings::suggest;
 use crate::config::model::{Action, HostPattern, PathPattern, Route};
 use crate::config::places::Span;
 
 /// Regexes that all routes together may have.
 pub const MAX_REGEXES: usize = 100;
 
-/// Findings after which names are no longer compared with each other, which takes a while where there are thousands.
-const SUGGESTIONS: usize = 100;
-
 /// What routes need to know about the rest.
 struct Context<'f> {
-    upstreams: HashMap<&'f str, usize>,
+    upstreams: Names<'f>,
     regexes: usize,
 }
 
 impl Check<'_, '_> {
     pub(super) fn routes(&mut self, form: &Form) -> Vec<Route> {
-        let upstreams = form.upstreams.iter().enumerate().map(|(index, item)| (&*item.name, index)).collect();
-        let mut context = Context { upstreams, regexes: 0 };
+        let mut context = Context { upstreams: Names::upstreams(form), regexes: 0 };
         let (mut routes, mut spans) = (Vec::new(), Vec::new());
         for item in &form.routes {
             if let Some(route) = self.route(item, &mut context) {
@@ -152,25 +146,8 @@ impl Check<'_, '_> {
         }
         let redirect = form.redirect.as_ref().map(|at| self.redirect(&at.span, &at.value.0, item.whole));
         let respond = form.respond.as_ref().map(|at| self.respond(&at.value.0));
-        let upstream = form.upstream.as_ref().map(|at| self.upstream_named(&at.value.0, &at.span, context));
+        let upstream = form.upstream.as_ref().map(|at| self.named(at, &context.upstreams).map(Action::Upstream));
         upstream.or(redirect).or(respond).flatten()
-    }
-
-    fn upstream_named(&mut self, name: &Name, span: &Span, context: &Context<'_>) -> Option<Action> {
-        if let Some(&index) = context.upstreams.get(&*name.0) {
-            return Some(Action::Upstream(index));
-        }
-        let hint = match context.upstreams.len() {
-            0 => format!("add it: [upstream.{}] servers = [\"127.0.0.1:9001\"]", name.0),
-            _ if self.findings.count() > SUGGESTIONS => "it must be the name of an `[upstream.NAME]`".to_owned(),
-            _ => {
-                let mut names: Vec<&str> = context.upstreams.keys().copied().collect();
-                names.sort_unstable();
-                suggest(&name.0, &names, "upstreams")
-            }
-        };
-        self.findings.at(span, format!("there is no upstream `{}`", name.0), hint);
-        None
     }
 
     fn redirect(&mut self, span: &Span, form: &form::Redirect, whole: bool) -> Option<Action> {

@@ -159,17 +159,38 @@ fn timeouts(form: Option<&form::Timeout>) -> Timeouts {
 
 fn retry(form: Option<&form::Retry>) -> Retry {
     let default = [Cause::Connect, Cause::Reset, Cause::Timeout];
-    let on: Vec<Cause> = match form.and_then(|form| form.on.as_ref()) {
-        Some(written) => written.iter().map(|at| at.value).collect(),
-        None => default.to_vec(),
-    };
-    let status = |cause: &Cause| if let Cause::Status(status) = cause { Some(*status) } else { None };
+    let on = Causes::of(form.and_then(|form| form.on.as_deref()), &default);
     Retry {
         attempts: number(form.and_then(|form| form.attempts.as_ref()), 2) as u32,
-        on_connect: on.contains(&Cause::Connect),
-        on_reset: on.contains(&Cause::Reset),
-        on_timeout: on.contains(&Cause::Timeout),
-        on_status: on.iter().filter_map(status).collect(),
+        on_connect: on.connect,
+        on_reset: on.reset,
+        on_timeout: on.timeout,
+        on_status: on.status,
         budget: share(form.and_then(|form| form.budget_percent.as_ref()), 20.0),
+    }
+}
+
+/// The kinds of failure that `on` lists.
+pub(super) struct Causes {
+    pub(super) connect: bool,
+    pub(super) reset: bool,
+    pub(super) timeout: bool,
+    pub(super) status: Vec<u16>,
+}
+
+impl Causes {
+    /// Those that were written, else the default ones.
+    pub(super) fn of(written: Option<&[At<Cause>]>, default: &[Cause]) -> Causes {
+        let on: Vec<Cause> = match written {
+            Some(written) => written.iter().map(|at| at.value).collect(),
+            None => default.to_vec(),
+        };
+        let status = |cause: &Cause| if let Cause::Status(status) = cause { Some(*status) } else { None };
+        Causes {
+            connect: on.contains(&Cause::Connect),
+            reset: on.contains(&Cause::Reset),
+            timeout: on.contains(&Cause::Timeout),
+            status: on.iter().filter_map(status).collect(),
+        }
     }
 }

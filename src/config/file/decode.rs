@@ -20,10 +20,11 @@ use crate::config::places::Span;
 const ROUNDS: usize = 32;
 
 /// Every table of this version, as it stands at the top.
-pub const TABLES: [&str; 8] = ["server", "listener", "admin", "trusted", "log", "reload", "upstream", "route"];
+pub const TABLES: [&str; 11] =
+    ["server", "listener", "admin", "trusted", "log", "reload", "upstream", "route", "cohort", "release", "notify"];
 
 /// Tables of later versions.
-pub const LATER: [&str; 9] = ["auth", "app", "limit", "cohort", "release", "flag", "flags", "notify", "ledger"];
+pub const LATER: [&str; 6] = ["auth", "app", "limit", "flag", "flags", "ledger"];
 
 type Node<'s> = Spanned<DeValue<'s>>;
 type Key<'s> = Spanned<DeString<'s>>;
@@ -41,6 +42,9 @@ pub fn document(tree: Tree<'_>, findings: &mut Findings<'_>) -> Form {
             "reload" => form.reload = Some(decoder.item(&key, node)),
             "upstream" => form.upstreams = decoder.named(&key, node),
             "route" => form.routes = decoder.named(&key, node),
+            "cohort" => form.cohorts = decoder.named(&key, node),
+            "release" => form.releases = decoder.named(&key, node),
+            "notify" => form.notify = decoder.named(&key, node),
             "listener" => {
                 form.whole &= node.get_ref().is_array();
                 form.listeners = decoder.list(&key, node);
@@ -104,7 +108,7 @@ impl Decoder<'_, '_> {
         array.into_iter().map(|node| self.item(key, node)).collect()
     }
 
-    /// `[upstream.NAME]`, `[route.NAME]`: every table of it, in the order written.
+    /// `[upstream.NAME]`, `[route.NAME]` and their like: every table of it, in the order written.
     fn named<T: Default + for<'de> Deserialize<'de>>(&mut self, key: &Key<'_>, node: Node<'_>) -> Vec<Item<T>> {
         let (kind, span) = (key.get_ref(), node.span());
         let DeValue::Table(table) = node.into_inner() else {

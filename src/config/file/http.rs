@@ -126,6 +126,23 @@ impl Spelt for HeaderValue {
     }
 }
 
+/// The name of a cookie; cases differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CookieName(pub String);
+
+impl Spelt for CookieName {
+    const WHAT: &'static str = "a cookie name";
+    const EXAMPLE: &'static str = "\"uid\"";
+    fn schema() -> Schema {
+        json_schema!({ "minLength": 1 })
+    }
+    fn spell(text: &str) -> Result<Self, String> {
+        // Both are tokens of HTTP.
+        let name = HeaderName::from_bytes(text.as_bytes());
+        name.map(|_| CookieName(text.to_owned())).map_err(|_| not_a::<Self>(text))
+    }
+}
+
 impl Spelt for HashKey {
     const WHAT: &'static str = "a hash key";
     const EXAMPLE: &'static str = "\"header:x-user-id\", \"cookie:uid\", \"query:user\", \"path\" or \"ip\"";
@@ -138,9 +155,7 @@ impl Spelt for HashKey {
             ("ip", None) => Ok(HashKey::Ip),
             ("path", None) => Ok(HashKey::Path),
             ("header", Some(name)) => HeaderName::spell(name).map(HashKey::Header),
-            ("cookie", Some(name)) if HeaderName::from_bytes(name.as_bytes()).is_ok() => {
-                Ok(HashKey::Cookie(name.to_owned()))
-            }
+            ("cookie", Some(name)) => CookieName::spell(name).map(|name| HashKey::Cookie(name.0)),
             ("query", Some(name)) if !name.is_empty() => Ok(HashKey::Query(name.to_owned())),
             _ => Err(not_a::<Self>(text)),
         }

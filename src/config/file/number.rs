@@ -1,6 +1,7 @@
 //! Numbers with their range in the type, so that a number out of range is found where it is read. Nothing is clamped.
 //!
-//! A percentage may be written as an integer or as a float; a whole number may not be written as a float.
+//! A percentage may be written as an integer or as a float; a whole number may not be written as a float. A share of
+//! users is a percentage that must be met exactly: what is finer than 0.01 is refused, not rounded.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,7 +9,7 @@ use std::fmt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
-use crate::units::Share;
+use crate::units::{BasisPoints, Share};
 
 /// A whole number from `MIN` to `MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +59,12 @@ impl<const MIN: u64, const MAX: u64> JsonSchema for Number<MIN, MAX> {
     }
 }
 
+/// A number as its author may have written it: no three hundred digits.
+fn written(number: f64) -> String {
+    let usual = number == 0.0 || (1e-9..1e15).contains(&number.abs()) || !number.is_finite();
+    if usual { number.to_string() } else { format!("{number:e}") }
+}
+
 /// A share in percent, from 0 to `MAX`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Percent<const MAX: u32>(pub Share);
@@ -72,6 +79,7 @@ impl<'de, const MAX: u32> Deserialize<'de> for Percent<MAX> {
             }
             fn visit_f64<E: Error>(self, percent: f64) -> Result<Share, E> {
                 Share::percent(percent).filter(|_| percent <= f64::from(MAX)).ok_or_else(|| {
+                    let percent = written(percent);
                     E::custom(format!("`{percent}` is out of range\na number of percent from 0 to {MAX}"))
                 })
             }
@@ -95,5 +103,92 @@ impl<const MAX: u32> JsonSchema for Percent<MAX> {
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "number", "minimum": 0, "maximum": MAX })
+    }
+}
+
+/// A share of users in percent: at least `MIN` hundredths, at most 100, in steps of 0.01.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Points<const MIN: u16>(pub BasisPoints);
+
+impl<'de, const MIN: u16> Deserialize<'de> for Points<MIN> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Percents<const MIN: u16>;
+        impl<const MIN: u16> Visitor<'_> for Percents<MIN> {
+            type Value = BasisPoints;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of percent, such as 20 or 0.5")
+            }
+            fn visit_f64<E: Error>(self, percent: f64) -> Result<BasisPoints, E> {
+                let least = f64::from(MIN) / 100.0;
+                if percent == 0.0 && MIN > 0 || !(0.0..=100.0).contains(&percent) {
+                    let hint = format!("a number of percent from {least} to 100");
+                    return Err(E::custom(format!("`{}` is out of range\n{hint}", written(percent))));
+                }
+                // Both numbers are the nearest to what was written, so they are the same where nothing finer was.
+                BasisPoints::percent(percent).filter(|points| points.as_percent() == percent).ok_or_else(|| {
+                    let near = ((percent * 100.0).round() / 100.0).max(least);
+                    let hint = format!("users are counted in steps of 0.01 percent: such as {near}");
+                    E::custom(format!("`{}` is finer than 0.01\n{hint}", written(percent)))
+                })
+            }
+            fn visit_i64<E: Error>(self, percent: i64) -> Result<BasisPoints, E> {
+                self.visit_f64(percent as f64)
+            }
+            fn visit_u64<E: Error>(self, percent: u64) -> Result<BasisPoints, E> {
+                self.visit_f64(percent as f64)
+            }
+        }
+        deserializer.deserialize_any(Percents::<MIN>).map(Points)
+    }
+}
+
+impl<const MIN: u16> JsonSchema for Points<MIN> {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Points".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "number", "minimum": f64::from(MIN) / 100.0, "maximum": 100 })
+    }
+}
+
+/// The chance of a false alarm: above 0, at most one half.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Chance(pub f64);
+
+impl<'de> Deserialize<'de> for Chance {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Chances;
+        impl Visitor<'_> for Chances {
+            type Value = f64;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a chance, such as 0.001")
+            }
+            fn visit_f64<E: Error>(self, chance: f64) -> Result<f64, E> {
+                if chance > 0.0 && chance <= 0.5 {
+                    return Ok(chance);
+                }
+                let hint = "a chance above 0, at most 0.5, such as 0.001";
+                Err(E::custom(format!("`{}` is out of range\n{hint}", written(chance))))
+            }
+            fn visit_i64<E: Error>(self, chance: i64) -> Result<f64, E> {
+                self.visit_f64(chance as f64)
+            }
+        }
+        deserializer.deserialize_any(Chances).map(Chance)
+    }
+}
+
+impl JsonSchema for Chance {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Chance".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "number", "exclusiveMinimum": 0, "maximum": 0.5 })
     }
 }

@@ -215,7 +215,7 @@ impl JsonSchema for Entry {
     }
 }
 
-/// An entry of `retry.on`.
+/// A kind of failure: an entry of `retry.on`, and of `rescue.on`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// No connection could be made.
@@ -236,19 +236,19 @@ impl<'de> Deserialize<'de> for Cause {
         impl Visitor<'_> for Causes {
             type Value = Cause;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a cause of a retry, such as \"connect\", \"reset\", \"timeout\" or a status like 503")
+                f.write_str("a failure, such as \"connect\", \"reset\", \"timeout\" or a status like 503")
             }
             fn visit_str<E: Error>(self, text: &str) -> Result<Cause, E> {
                 let found = CAUSES.iter().find(|(word, _)| *word == text);
                 found.map(|&(_, cause)| cause).ok_or_else(|| {
                     let hint = suggest(text, &CAUSES.map(|(word, _)| word), "allowed, beside statuses without quotes");
-                    E::custom(format!("`{}` is not a cause of a retry\n{hint}", shown(text)))
+                    E::custom(format!("`{}` is not a kind of failure\n{hint}", shown(text)))
                 })
             }
             fn visit_i64<E: Error>(self, status: i64) -> Result<Cause, E> {
                 let in_range = u16::try_from(status).ok().filter(|status| (400..=599).contains(status));
                 let refuse =
-                    || E::custom(format!("`{status}` is not a status that is retried\na status from 400 to 599"));
+                    || E::custom(format!("`{status}` is not the status of a failure\na status from 400 to 599"));
                 in_range.map(Cause::Status).ok_or_else(refuse)
             }
         }

@@ -77,7 +77,7 @@ impl<T: Spelt> JsonSchema for Text<T> {
 }
 
 /// Any string that is not empty: a name of something.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Name(pub String);
 
 impl Spelt for Name {

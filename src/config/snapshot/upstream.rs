@@ -26,6 +26,8 @@ pub struct Server {
     pub name: Box<str>,
     /// What it counts.
     pub series: Arc<ServerSeries>,
+    /// Its number for the judge, never 0.
+    pub number: u32,
 }
 
 /// An upstream that runs.
@@ -136,6 +138,7 @@ fn specs(
             peer: peer::at(template, *address),
             name: address.to_string().into(),
             series: registry.server(upstream, *address),
+            number: registry.server_number(upstream, *address),
         },
     };
     members.iter().map(spec).collect()

@@ -20,7 +20,7 @@ fn misspelt_keys_get_a_suggestion_and_what_is_allowed() {
             "[upstreams.a]",
             &[
                 "1:2 unknown key `upstreams` -> did you mean `upstream`? allowed here: server, listener, admin, trusted, \
-               log, reload, upstream, route",
+               log, reload, upstream, route, cohort, release, notify",
             ],
         ),
         (
@@ -52,9 +52,9 @@ fn several_errors_of_one_table_are_all_found() {
             "4:9 expected true or false, found integer `3` -> write it without quotes",
             "5:16 `1x` is not a duration -> such as \"250ms\", \"2s\", \"5m\" or \"1h\"",
             "6:22 `0` is out of range -> a whole number from 1 to 100",
-            "6:31 `rest` is not a cause of a retry -> did you mean `reset`? allowed, beside statuses without quotes: \
+            "6:31 `rest` is not a kind of failure -> did you mean `reset`? allowed, beside statuses without quotes: \
              connect, reset, timeout",
-            "6:39 `302` is not a status that is retried -> a status from 400 to 599",
+            "6:39 `302` is not the status of a failure -> a status from 400 to 599",
             "7:10 expected a table, found boolean `true` -> such as `{ key = value }`",
             "8:14 expected a duration, found integer `5` -> such as \"250ms\", \"2s\", \"5m\" or \"1h\"",
         ],

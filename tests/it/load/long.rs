@@ -16,7 +16,8 @@ fn seconds() -> u64 {
     std::env::var("TOLLGATE_LONG_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60)
 }
 
-fn run(tool: &str, package: &str, arguments: &[&str]) -> String {
+/// What a tool says; it must end well.
+pub fn run(tool: &str, package: &str, arguments: &[&str]) -> String {
     let output = Command::new(tool).args(arguments).output();
     let output = output.unwrap_or_else(|_| panic!("{tool} is missing; install it: sudo apt-get install {package}"));
     assert!(output.status.success(), "{tool}: {}", String::from_utf8_lossy(&output.stderr));
@@ -51,7 +52,7 @@ fn memory(world: &World) -> u64 {
 }
 
 /// The number before `unit` at the start of the line that begins with `label`.
-fn figure(text: &str, label: &str) -> Option<f64> {
+pub fn figure(text: &str, label: &str) -> Option<f64> {
     let line = text.lines().find(|line| line.trim_start().starts_with(label))?;
     let word = line.trim_start().trim_start_matches(label).split_whitespace().next()?;
     word.trim_end_matches(|c: char| c.is_alphabetic() || c == ',').parse().ok()

@@ -32,20 +32,32 @@ impl Nginx {
 
     /// A server with this `listen` directive, which names `$PORT`, `location /` and files in its folder.
     pub fn with(listen: &str, location: &str, files: &[(&str, &str)]) -> Nginx {
+        Self::started(("", listen, location), files)
+    }
+
+    /// A server with this in its `http` block and in `location /`.
+    pub fn with_http(http: &str, location: &str) -> Nginx {
+        Self::started((http, "listen 127.0.0.1:$PORT;", location), &[])
+    }
+
+    fn started(parts: (&str, &str, &str), files: &[(&str, &str)]) -> Nginx {
         for _ in 0..5 {
-            if let Some(nginx) = Self::try_start(listen, location, files) {
+            if let Some(nginx) = Self::try_start(parts, files) {
                 return nginx;
             }
         }
         panic!("nginx does not start");
     }
 
-    fn try_start(listen: &str, location: &str, files: &[(&str, &str)]) -> Option<Nginx> {
+    fn try_start((http, listen, location): (&str, &str, &str), files: &[(&str, &str)]) -> Option<Nginx> {
         let folder = tempfile::Builder::new().prefix("tollgate-it-nginx-").tempdir().unwrap();
         files.iter().for_each(|(name, text)| fs::write(folder.path().join(name), text).unwrap());
         let port = free_port();
-        fs::write(folder.path().join("nginx.conf"), config(&listen.replace("$PORT", &port.to_string()), location))
-            .unwrap();
+        fs::write(
+            folder.path().join("nginx.conf"),
+            config(http, &listen.replace("$PORT", &port.to_string()), location),
+        )
+        .unwrap();
         Self::run(folder, port)
     }
 
@@ -80,6 +92,11 @@ impl Nginx {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// A path in its folder, which is its `root .` too.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     /// The same server started again, where this one was killed.
     pub fn again(&mut self) -> Nginx {
         let _ = self.child.kill();
@@ -101,7 +118,7 @@ impl Drop for Nginx {
     }
 }
 
-fn config(listen: &str, location: &str) -> String {
+fn config(http: &str, listen: &str, location: &str) -> String {
     format!(
         "daemon off;
 master_process off;
@@ -112,6 +129,7 @@ http {{
     access_log off;
     keepalive_requests 1000000;
     client_body_temp_path .; proxy_temp_path .; fastcgi_temp_path .; uwsgi_temp_path .; scgi_temp_path .;
+    {http}
     server {{ {listen} location / {{ {location} }} }}
 }}
 "

@@ -1,0 +1,61 @@
+//! Which version a user would be on, and why.
+
+use std::net::IpAddr;
+
+use http::HeaderMap;
+
+use super::Explained;
+use crate::config::model::Config;
+use crate::gray::cohort::{self, Facts};
+use crate::gray::plan::{Asked, Decision, Plan, Why, choose};
+use crate::gray::seen::Arm;
+use crate::releases;
+
+/// Says what the releases of a route decide; the upstream of the canary, where that is where it goes.
+pub(super) fn explain(
+    config: &Config,
+    route: usize,
+    headers: &HeaderMap,
+    client: Option<IpAddr>,
+    explained: &mut Explained,
+) -> Option<usize> {
+    let kept = releases::kept(&config.server.state_dir);
+    let mut controller = releases::controller(kept, |_| None);
+    let lives = controller.adopt(config, releases::moment());
+    let asked = Asked { headers, client, app: None, claim: None };
+    let on_route = config.releases.iter().zip(lives).filter(|(release, _)| release.routes.contains(&route));
+    let plans: Vec<Plan> = on_route.map(|(release, live)| Plan::new(release, config, live)).collect();
+    let (index, decision) = choose(plans.iter(), &config.cohorts, &asked)?;
+    let plan = &plans[index];
+    let user = plan.user(&asked);
+    let facts = Facts { user: user.as_ref().map(|(key, _)| key.as_bytes()), hash: decision.user, headers, app: None };
+    let held = config.cohorts.iter().filter(|cohort| cohort::holds(cohort, &facts));
+    explained.cohorts = Some(held.map(|cohort| cohort.name.to_string()).collect());
+    explained.release = Some(plan.name.to_string());
+    explained.bucket = decision.bucket;
+    explained.arm = Some(decision.arm.label());
+    explained.why.push(match &user {
+        Some((key, source)) => format!("user {key}, by {source}"),
+        None if client.is_none() => "no user key; if it is the client's address, say it with --client".to_owned(),
+        None => "no user key".to_owned(),
+    });
+    let view = controller.view(&plan.name)?;
+    let stands = format!("release {} is {} at step {} of {}", plan.name, view.state.label(), view.step, view.steps);
+    explained.why.push(format!("{stands}: {} % of users are on {}", view.percent, view.canary));
+    explained.why.push(reason(config, &decision, view.state.is_back()));
+    explained.user = user.map(|(key, _)| key);
+    (decision.arm == Arm::Canary).then_some(plan.canary)
+}
+
+fn reason(config: &Config, decision: &Decision, back: bool) -> String {
+    let cohort = |number: usize| config.cohorts.get(number).map_or("", |cohort| &cohort.name);
+    let arm = decision.arm.label();
+    match decision.why {
+        _ if back => format!("{arm}: the release was taken back"),
+        Why::Excluded(number) => format!("{arm}: cohort {} is excluded", cohort(number)),
+        Why::Included(number) => format!("{arm}: cohort {} is included", cohort(number)),
+        Why::Position => format!("{arm}: by bucket {}", decision.bucket.unwrap_or_default()),
+        Why::Unkeyed => format!("{arm}: there is no user key"),
+        Why::OutOfRange => format!("{arm}: the user belongs to another part of the layer"),
+    }
+}

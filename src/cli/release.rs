@@ -1,0 +1,149 @@
+//! `tollgate release`: how releases stand, and orders for them, through the admin address of a running gateway.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use serde_json::Value;
+
+use super::remote::{self, Target};
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Lists all releases.
+    List,
+    /// Shows a release: its step, both arms, the evidence, and what it waits for.
+    Show {
+        /// Its name.
+        name: String,
+    },
+    /// Stops the steps, not the judge.
+    Pause {
+        /// Its name.
+        name: String,
+    },
+    /// Goes on; starts again at the first step what was taken back.
+    Resume {
+        /// Its name.
+        name: String,
+    },
+    /// Goes to the next step at once; after the last one the release is done.
+    Promote {
+        /// Its name.
+        name: String,
+    },
+    /// Takes it back at once: no user stays on the canary.
+    Abort {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Runs the command.
+pub fn run(command: &Command, target: &Target, json: bool) -> ExitCode {
+    let gateway = match remote::gateway(target) {
+        Ok(gateway) => gateway,
+        Err(message) => return super::fail(true, message),
+    };
+    let at = |name: &str| format!("/api/v1/releases/{}", encoded(name));
+    let answer = match command {
+        Command::List => gateway.call("GET", "/api/v1/releases"),
+        Command::Show { name } => gateway.call("GET", &at(name)),
+        Command::Pause { name } => gateway.call("POST", &(at(name) + "/pause")),
+        Command::Resume { name } => gateway.call("POST", &(at(name) + "/resume")),
+        Command::Promote { name } => gateway.call("POST", &(at(name) + "/promote")),
+        Command::Abort { name } => gateway.call("POST", &(at(name) + "/abort")),
+    };
+    let (done, body) = match answer {
+        Ok(answer) => answer,
+        Err(message) => return super::fail(false, message),
+    };
+    if !done {
+        return remote::refused(&body, json);
+    }
+    match command {
+        _ if json => super::print(format!("{body:#}")),
+        Command::List => list(&body),
+        Command::Show { .. } => show(&body),
+        _ => super::print(stands(&body)),
+    }
+    ExitCode::SUCCESS
+}
+
+/// A name as a segment of a path.
+fn encoded(name: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    name.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+fn text<'v>(value: &'v Value, key: &str) -> &'v str {
+    value[key].as_str().unwrap_or_default()
+}
+
+fn stands(release: &Value) -> String {
+    format!(
+        "release {} is {}: step {} of {}, {} % of users on {}",
+        text(release, "name"),
+        text(release, "state"),
+        release["step"],
+        release["steps"],
+        release["percent"],
+        text(release, "canary"),
+    )
+}
+
+fn list(releases: &Value) {
+    let releases = releases.as_array().map(Vec::as_slice).unwrap_or_default();
+    if releases.is_empty() {
+        return super::print("there is no release");
+    }
+    super::print("  name                      state        step   percent  users   errors  rescued  waits for");
+    for release in releases {
+        let canary = &release["arms"]["canary"];
+        super::print(format!(
+            "  {:<24}  {:<11}  {:<5}  {:>6}%  {:<6}  {:<6}  {:<7}  {}",
+            text(release, "name"),
+            text(release, "state"),
+            format!("{}/{}", release["step"], release["steps"]),
+            release["percent"].to_string(),
+            canary["users"].to_string(),
+            canary["errors"].to_string(),
+            release["rescued"].to_string(),
+            text(release, "waits_for"),
+        ));
+    }
+}
+
+fn show(release: &Value) {
+    super::print(stands(release));
+    for arm in ["stable", "canary"] {
+        let seen = &release["arms"][arm];
+        let ms = |key: &str| seen[key].as_f64().map_or("-".to_owned(), |ms| format!("{ms:.1} ms"));
+        super::print(format!(
+            "  {arm:<8} {} requests, {} users, {} errors, p50 {}, p99 {}",
+            seen["requests"],
+            seen["users"],
+            seen["errors"],
+            ms("p50_ms"),
+            ms("p99_ms"),
+        ));
+    }
+    let evidence = &release["evidence"];
+    let e = |key: &str| evidence[key].as_f64().map_or("-".to_owned(), |e| format!("{e:.3}"));
+    super::print(format!(
+        "  evidence against it: errors {}, latency {}, feedback {}",
+        e("errors"),
+        e("latency"),
+        e("feedback")
+    ));
+    super::print(format!(
+        "  rescued {}, not rescued {}, without a user key {}",
+        release["rescued"], release["not_rescued"], release["unkeyed"]
+    ));
+    if !text(release, "waits_for").is_empty() {
+        super::print(format!("  waits for {}", text(release, "waits_for")));
+    }
+    if !text(release, "report").is_empty() {
+        super::print(format!("  last report {}", text(release, "report")));
+    }
+}

@@ -1,0 +1,202 @@
+//! The checked form of `[cohort.*]`, `[release.*]` and `[notify.*]`.
+//!
+//! As in `model`, everything here is valid by construction. Which share a step gives is computed here, once for all who
+//! ask: the last step keeps what `holdback` asks for, also where it is the only one. How far a release has come is not
+//! known here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method};
+
+use super::{Place, Secret};
+use crate::gray::bucket::Hash;
+use crate::gray::cohort::UserSet;
+use crate::units::{BasisPoints, Share};
+
+/// `[cohort.NAME]`: who is in `users` or fits a rule.
+#[derive(Clone, Debug)]
+pub struct Cohort {
+    /// The table's name.
+    pub name: Arc<str>,
+    /// `users_file`, read.
+    pub users: Option<Arc<UserSet>>,
+    /// `any`
+    pub any: Vec<Rule>,
+    /// Where the table stands.
+    pub place: Place,
+}
+
+/// One of a cohort's `any`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Rule {
+    /// A header has this value.
+    Header(HeaderName, HeaderValue),
+    /// A cookie has this value, as sent.
+    Cookie(String, String),
+    /// The request comes from this app.
+    App(String),
+    /// The user's position by this salt (xxh3) is below the share.
+    Percent {
+        /// How many.
+        share: BasisPoints,
+        /// Default: the cohort's name.
+        salt: String,
+    },
+}
+
+/// `[release.NAME]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Release {
+    /// The table's name.
+    pub name: Arc<str>,
+    /// Indices into `Config::routes`; each forwards to an upstream. Never empty, each once.
+    pub routes: Vec<usize>,
+    /// Index into `Config::upstreams`; not the upstream of any of `routes`.
+    pub canary: usize,
+    /// Where the user key comes from, the first that is present. Default: the client's address. Never empty.
+    pub user: Vec<UserSource>,
+    /// How a user becomes a position.
+    pub hash: Hash,
+    /// Default: the release's name.
+    pub salt: String,
+    /// Indices into `Config::cohorts`: always on the canary.
+    pub include: Vec<usize>,
+    /// Indices into `Config::cohorts`: never on the canary; wins over `include`.
+    pub exclude: Vec<usize>,
+    /// The part of a layer's users that may be on the canary by percent.
+    pub layer: Option<Layer>,
+    /// Never empty; shares grow; none is beyond the layer's range.
+    pub steps: Vec<Step>,
+    /// Users of the range kept on stable at the last step; smaller than the last step leaves room for.
+    pub holdback: BasisPoints,
+    /// When stable answers for the canary.
+    pub rescue: Rescue,
+    /// When it goes on and when it is taken back.
+    pub judge: Judge,
+    /// Where the table stands.
+    pub place: Place,
+}
+
+impl Release {
+    /// The share of all users that may be on the canary by percent: the layer's range, or everybody.
+    pub fn range(&self) -> BasisPoints {
+        self.layer.as_ref().map_or(BasisPoints::ALL, Layer::range)
+    }
+
+    /// The share of all users that step `step`, from 0, puts on the canary; a step beyond the last is the last one.
+    pub fn share(&self, step: usize) -> BasisPoints {
+        let last = self.steps.len().saturating_sub(1);
+        let percent = self.steps.get(step.min(last)).map_or(BasisPoints::NONE, |step| step.percent);
+        if step < last { percent } else { percent.min(self.range().without(self.holdback)) }
+    }
+}
+
+/// Where a user key comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UserSource {
+    /// `header:NAME`
+    Header(HeaderName),
+    /// `cookie:NAME`, as sent
+    Cookie(String),
+    /// `app`: the name of the app that calls
+    App,
+    /// `claim`: the token's `user_claim`
+    Claim,
+    /// `ip`: the client's address, as text
+    Ip,
+}
+
+/// `layer`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// Releases of one layer share no user.
+    pub name: String,
+    /// Where the range begins.
+    pub from: BasisPoints,
+    /// Where it ends; above `from`.
+    pub to: BasisPoints,
+}
+
+impl Layer {
+    /// How wide it is.
+    pub fn range(&self) -> BasisPoints {
+        self.to.without(self.from)
+    }
+}
+
+/// One of `steps`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Share of all users.
+    pub percent: BasisPoints,
+    /// Time it lasts at least.
+    pub hold: Duration,
+}
+
+/// `rescue`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rescue {
+    /// `"connect"` is in `on`.
+    pub on_connect: bool,
+    /// `"reset"` is in `on`.
+    pub on_reset: bool,
+    /// `"timeout"` is in `on`.
+    pub on_timeout: bool,
+    /// Statuses in `on`, 400 to 599.
+    pub on_status: Vec<u16>,
+    /// Methods that are rescued; those that are not idempotent only with an `Idempotency-Key`.
+    pub methods: Vec<Method>,
+    /// Rescues allowed, as a share of the canary's requests; at most all.
+    pub budget: Share,
+}
+
+/// `.judge`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judge {
+    /// Chance that a harmless release is taken back, over its whole life; above 0, at most 0.5.
+    pub false_alarm: f64,
+    /// A slower answer is a bad one.
+    pub slo: Option<Duration>,
+    /// Users on the canary before a step may be promoted.
+    pub min_users: u64,
+    /// A step without evidence ends on hold after this time.
+    pub max_wait: Duration,
+    /// What follows a verdict against the canary.
+    pub on_fail: OnFail,
+}
+
+/// `on_fail`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFail {
+    /// Everybody back to stable.
+    Rollback,
+    /// No further step.
+    Hold,
+    /// Only a report.
+    Report,
+}
+
+/// `[notify.NAME]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Notify {
+    /// The table's name.
+    pub name: Arc<str>,
+    /// Where reports are posted.
+    pub url: String,
+    /// In which form.
+    pub format: NotifyFormat,
+    /// Signs webhooks: the decoded bytes of `whsec_…`.
+    pub secret: Option<Secret>,
+    /// Where the table stands.
+    pub place: Place,
+}
+
+/// `format` of `[notify.NAME]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotifyFormat {
+    /// Standard Webhooks
+    Webhook,
+    /// Alertmanager's API, version 2
+    Alertmanager,
+}

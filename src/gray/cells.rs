@@ -1,0 +1,268 @@
+//! How often each kind of request failed: counts per cell, from which a report says where a fault is.
+//!
+//! A cell is what may be told apart of a request: arm, route, server, outcome, cohorts, app, and whether its user may be
+//! compared. Few are expected; a table has at most [`CELLS`] of them. Beyond that a new key is folded: its app and
+//! cohorts are left out, and once there are twice as many also its route and server. What is folded counts for the
+//! whole, never as a place.
+//!
+//! Counts are kept over two spans. `Recent` is the last two minutes: slices of twenty seconds, so it covers 100 to 120 s,
+//! and a fault that begins after hours of clean traffic stands out in it. `Total` is all since [`Cells::clear`]: a rare
+//! fault gathers in it. Which of them tells more is for `super::localise` to say. A request adds to one slice only;
+//! slices are summed where somebody asks, and go into the total when they leave the ring. The caller says when time has
+//! passed ([`Cells::advance`]); within a slice nothing is told apart.
+//!
+//! One thread owns a `Cells`. Requests are counted, not users: one user's hundred failures are a hundred.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use ahash::AHashMap;
+
+use super::seen::{Arm, Ending, Seen};
+use crate::units::Nanos;
+
+/// Cells a table has before keys are folded; at most twice as many, and one per outcome.
+pub const CELLS: usize = 20_000;
+/// Length of a slice.
+const SLICE: Duration = Duration::from_secs(20);
+/// Slices of the recent span, the running one included.
+const SLICES: usize = 6;
+
+/// The route, server or app of a folded cell.
+const FOLDED: u32 = u32::MAX;
+
+/// How a request ended, as far as a place is concerned: what did not fail is alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Outcome {
+    /// It did not fail.
+    Fine,
+    /// An answer that counts as a failure.
+    Status(u16),
+    /// Connect, reset or timeout.
+    Broken(Ending),
+}
+
+impl Outcome {
+    /// Of a request.
+    fn of(seen: &Seen) -> Outcome {
+        match seen.ending {
+            ending if !ending.is_failure() => Outcome::Fine,
+            Ending::Status => Outcome::Status(seen.status),
+            ending => Outcome::Broken(ending),
+        }
+    }
+}
+
+/// A cell and its counts over a span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cell {
+    /// The arm.
+    pub arm: Arm,
+    /// Whether the users may be compared. The others, such as those of `include`, are counted apart.
+    pub judged: bool,
+    /// How its requests ended.
+    pub outcome: Outcome,
+    /// Index into the release's routes; none where it was folded.
+    pub route: Option<u16>,
+    /// Number of the server; none without one, and where it was folded.
+    pub server: Option<u32>,
+    /// A bit for each cohort.
+    pub cohorts: u16,
+    /// Number of the app; none without one, and where it was folded.
+    pub app: Option<u16>,
+    /// What was counted.
+    pub counts: Counts,
+}
+
+/// What is counted in a cell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Requests.
+    pub requests: u64,
+    /// Failed ones.
+    pub bad: u64,
+    /// Those that took longer than the threshold, failed or not.
+    pub slow: u64,
+}
+
+impl Counts {
+    fn add(&mut self, other: Counts) {
+        self.requests += other.requests;
+        self.bad += other.bad;
+        self.slow += other.slow;
+    }
+}
+
+/// Since when counts are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Span {
+    /// The last two minutes.
+    Recent,
+    /// Since the table was cleared.
+    Total,
+}
+
+/// From the highest bit: 1 arm, 1 judged, 16 route, 32 server, 16 cohorts, 16 app, 16 outcome; 98 bits in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Key(u128);
+
+type Table = AHashMap<Key, Counts>;
+
+/// Counts per cell of one release.
+#[derive(Debug)]
+pub struct Cells {
+    /// What has left the ring.
+    older: Table,
+    /// Finished slices, oldest first; at most `SLICES - 1`.
+    ring: VecDeque<Table>,
+    /// The running slice.
+    running: Table,
+    /// When the running slice ends.
+    until: Nanos,
+    /// Above it an answer is slow, in microseconds, by route; on other routes none is.
+    slow_above: Vec<u32>,
+}
+
+impl Cells {
+    /// An empty table, by which no answer is slow yet.
+    pub fn new(now: Nanos) -> Cells {
+        Cells {
+            older: Table::default(),
+            ring: VecDeque::with_capacity(SLICES),
+            running: Table::default(),
+            until: now.after(SLICE),
+            slow_above: vec![],
+        }
+    }
+
+    /// Counts a request.
+    pub fn observe(&mut self, seen: &Seen) {
+        let outcome = Outcome::of(seen);
+        let counts = Counts {
+            requests: 1,
+            bad: u64::from(outcome != Outcome::Fine),
+            slow: u64::from(self.slow_above.get(usize::from(seen.route)).is_some_and(|limit| seen.micros > *limit)),
+        };
+        bump(&mut self.running, Key::new(seen, outcome), counts);
+    }
+
+    /// Says that time has passed; to be called about once a second.
+    pub fn advance(&mut self, now: Nanos) {
+        // After a long pause every slice has left the ring, and turning it once round is enough.
+        for _ in 0..SLICES {
+            if now < self.until {
+                return;
+            }
+            self.until = self.until.after(SLICE);
+            self.ring.push_back(std::mem::take(&mut self.running));
+            if self.ring.len() == SLICES {
+                let oldest = self.ring.pop_front().unwrap_or_default();
+                oldest.into_iter().for_each(|(key, counts)| bump(&mut self.older, key, counts));
+            }
+        }
+        if now >= self.until {
+            self.until = now.after(SLICE);
+        }
+    }
+
+    /// Forgets everything, as where a release starts again or goes a step further.
+    pub fn clear(&mut self, now: Nanos) {
+        let slow_above = std::mem::take(&mut self.slow_above);
+        *self = Cells { slow_above, ..Cells::new(now) };
+    }
+
+    /// From when on an answer is slow, in microseconds; what was counted stays as it is.
+    pub fn set_slow_above(&mut self, by_route: impl Iterator<Item = u32>) {
+        self.slow_above.clear();
+        self.slow_above.extend(by_route);
+    }
+
+    /// All cells of a span, in an order that depends on them alone.
+    pub fn cells(&self, span: Span) -> Vec<Cell> {
+        let older = (span == Span::Total).then_some(&self.older);
+        let mut sum = Table::default();
+        for table in older.into_iter().chain(&self.ring).chain([&self.running]) {
+            table.iter().for_each(|(key, counts)| sum.entry(*key).or_default().add(*counts));
+        }
+        let mut cells: Vec<(Key, Counts)> = sum.into_iter().collect();
+        cells.sort_unstable_by_key(|(key, _)| key.0);
+        cells.into_iter().map(|(key, counts)| key.cell(counts)).collect()
+    }
+
+    /// What an arm did since the table was cleared, with users who may be compared or with the others.
+    pub fn sum(&self, arm: Arm, judged: bool) -> Counts {
+        let mut sum = Counts::default();
+        for table in [&self.older, &self.running].into_iter().chain(&self.ring) {
+            table.iter().filter(|(key, _)| key.is(arm, judged)).for_each(|(_, counts)| sum.add(*counts));
+        }
+        sum
+    }
+}
+
+/// Adds to a cell, or to the one it is folded into.
+fn bump(table: &mut Table, key: Key, counts: Counts) {
+    if let Some(old) = table.get_mut(&key) {
+        return old.add(counts);
+    }
+    let key = match table.len() {
+        0..CELLS => key,
+        length if length < 2 * CELLS => key.folded(Key::USER),
+        _ => key.folded(Key::USER | Key::PLACE),
+    };
+    table.entry(key).or_default().add(counts);
+}
+
+impl Key {
+    /// The bits of app; cohorts become none.
+    const USER: u128 = 0xffff << 16;
+    /// The bits of route and server.
+    const PLACE: u128 = 0xffff_ffff_ffff << 48;
+
+    fn new(seen: &Seen, outcome: Outcome) -> Key {
+        let outcome = match outcome {
+            Outcome::Fine => 0,
+            Outcome::Broken(ending) => ending as u16,
+            // Statuses begin at 100, endings end at 5.
+            Outcome::Status(status) => status.max(100),
+        };
+        let head = u128::from(seen.arm as u8) << 1 | u128::from(seen.judged);
+        let place = u128::from(seen.route) << 32 | u128::from(seen.server);
+        let user = u128::from(seen.cohorts) << 16 | u128::from(seen.app);
+        Key(head << 96 | place << 48 | user << 16 | u128::from(outcome))
+    }
+
+    /// Without what is in `parts`.
+    fn folded(self, parts: u128) -> Key {
+        const COHORTS: u128 = 0xffff << 32;
+        Key((self.0 & !COHORTS) | parts)
+    }
+
+    fn is(self, arm: Arm, judged: bool) -> bool {
+        self.0 >> 96 == (u128::from(arm as u8) << 1 | u128::from(judged))
+    }
+
+    fn cell(self, counts: Counts) -> Cell {
+        let bits = |from: u32| (self.0 >> from) as u16;
+        let server = (self.0 >> 48) as u32;
+        let outcome = match bits(0) {
+            0 => Outcome::Fine,
+            code if code == Ending::Connect as u16 => Outcome::Broken(Ending::Connect),
+            code if code == Ending::Reset as u16 => Outcome::Broken(Ending::Reset),
+            code if code == Ending::Timeout as u16 => Outcome::Broken(Ending::Timeout),
+            status => Outcome::Status(status),
+        };
+        Cell {
+            arm: if self.0 >> 97 == 1 { Arm::Canary } else { Arm::Stable },
+            judged: self.0 >> 96 & 1 == 1,
+            outcome,
+            route: Some(bits(80)).filter(|route| u32::from(*route) != FOLDED & 0xffff),
+            server: Some(server).filter(|server| ![0, FOLDED].contains(server)),
+            cohorts: bits(32),
+            app: Some(bits(16)).filter(|app| ![0, FOLDED as u16].contains(app)),
+            counts,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

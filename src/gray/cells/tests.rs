@@ -1,0 +1,102 @@
+//! Tests of the counts.
+
+use super::*;
+
+fn seen(arm: Arm, app: u16, ending: Ending) -> Seen {
+    let status = if ending == Ending::Status { 503 } else { 200 };
+    Seen { user: 1, micros: 10, server: 4, status, route: 2, cohorts: 0b101, app, arm, ending, judged: true }
+}
+
+fn at(seconds: u64) -> Nanos {
+    Nanos(seconds * 1_000_000_000)
+}
+
+fn requests(cells: &Cells, span: Span) -> u64 {
+    cells.cells(span).iter().map(|cell| cell.counts.requests).sum()
+}
+
+#[test]
+fn a_cell_says_what_was_seen() {
+    let mut cells = Cells::new(at(0));
+    cells.set_slow_above([9; 8].into_iter());
+    for ending in [Ending::Status, Ending::Reset, Ending::Good, Ending::Left] {
+        cells.observe(&seen(Arm::Canary, 7, ending));
+    }
+    cells.observe(&Seen { judged: false, server: 0, app: 0, status: 0, ..seen(Arm::Stable, 0, Ending::Connect) });
+    let all = cells.cells(Span::Recent);
+    let outcomes: Vec<Outcome> = all.iter().map(|cell| cell.outcome).collect();
+    let reset = Outcome::Broken(Ending::Reset);
+    assert_eq!(outcomes, [Outcome::Broken(Ending::Connect), Outcome::Fine, reset, Outcome::Status(503)]);
+    assert_eq!((all[0].arm, all[0].judged, all[0].server, all[0].app), (Arm::Stable, false, None, None));
+    assert_eq!(all[1].counts, Counts { requests: 2, bad: 0, slow: 2 }, "a client that left is no failure");
+    let canary = Cell {
+        arm: Arm::Canary,
+        judged: true,
+        outcome: Outcome::Status(503),
+        route: Some(2),
+        server: Some(4),
+        cohorts: 0b101,
+        app: Some(7),
+        counts: Counts { requests: 1, bad: 1, slow: 1 },
+    };
+    assert_eq!(all[3], canary);
+    assert_eq!(cells.sum(Arm::Canary, true), Counts { requests: 4, bad: 2, slow: 4 });
+    assert_eq!(cells.sum(Arm::Stable, false).bad, 1, "counted apart");
+    assert_eq!(cells.sum(Arm::Stable, true), Counts::default());
+}
+
+#[test]
+fn every_ending_and_every_border_comes_back() {
+    let numbers = [(0, 1, 0, 1), (u16::MAX - 1, u32::MAX - 1, u16::MAX, u16::MAX - 1)];
+    for ending in [Ending::Good, Ending::Status, Ending::Connect, Ending::Reset, Ending::Timeout] {
+        for (route, server, cohorts, app) in numbers {
+            for arm in Arm::ALL {
+                let one = Seen { route, server, cohorts, app, ..seen(arm, 1, ending) };
+                let cell = Key::new(&one, Outcome::of(&one)).cell(Counts::default());
+                assert_eq!((cell.arm, cell.outcome), (arm, Outcome::of(&one)));
+                let places = (cell.route, cell.server, cell.cohorts, cell.app);
+                assert_eq!(places, (Some(route), Some(server), cohorts, Some(app)));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_recent_span_forgets_and_the_total_does_not() {
+    let mut cells = Cells::new(at(0));
+    for second in 0..300 {
+        cells.advance(at(second));
+        cells.observe(&seen(Arm::Stable, 1, Ending::Good));
+    }
+    assert_eq!((requests(&cells, Span::Recent), requests(&cells, Span::Total)), (120, 300));
+    cells.advance(at(300));
+    assert_eq!((requests(&cells, Span::Recent), requests(&cells, Span::Total)), (100, 300), "never less than 100 s");
+    cells.advance(at(100_000));
+    assert_eq!((requests(&cells, Span::Recent), requests(&cells, Span::Total)), (0, 300), "after a long pause");
+    cells.observe(&seen(Arm::Stable, 1, Ending::Good));
+    cells.advance(at(100_019));
+    assert_eq!(requests(&cells, Span::Recent), 1, "and then it goes on in slices of the same length");
+    cells.clear(at(100_020));
+    assert_eq!(requests(&cells, Span::Total), 0);
+}
+
+#[test]
+fn too_many_keys_are_folded_step_by_step_and_none_is_lost() {
+    let mut cells = Cells::new(at(0));
+    for app in 1..=30_000 {
+        cells.observe(&seen(Arm::Stable, app, Ending::Good));
+    }
+    let all = cells.cells(Span::Total);
+    assert_eq!(all.len(), CELLS + 1);
+    let folded = all.iter().find(|cell| cell.app.is_none()).unwrap();
+    assert_eq!((folded.counts.requests, folded.cohorts), (10_000, 0));
+    assert_eq!((folded.route, folded.server), (Some(2), Some(4)), "route and server are still told apart");
+    for server in 1..=40_000 {
+        cells.observe(&Seen { server, ..seen(Arm::Canary, 1, Ending::Status) });
+    }
+    let all = cells.cells(Span::Total);
+    assert_eq!(all.len(), 2 * CELLS + 1);
+    assert_eq!(requests(&cells, Span::Total), 70_000);
+    let folded = all.iter().find(|cell| cell.route.is_none()).unwrap();
+    assert_eq!((folded.arm, folded.outcome, folded.server), (Arm::Canary, Outcome::Status(503), None));
+}

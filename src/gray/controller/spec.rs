@@ -1,0 +1,119 @@
+//! A release by its names: what of it is shown, and what makes it another release.
+//!
+//! The definition (canary, routes, user, hash, salt and layer) is hashed: while it stays the same, step and evidence go
+//! on, across reloads and restarts. Everything else may change on the way.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use crate::config::model::{Action, Config, Release};
+use crate::gray::bucket::{Border, Hash};
+use crate::gray::plan::border_at;
+use crate::units::BasisPoints;
+
+/// What the controller knows of a release's table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spec {
+    /// The table.
+    pub release: Release,
+    /// SHA-256 of the definition, hexadecimal.
+    pub definition: String,
+    /// Name of the canary's upstream.
+    pub canary: Arc<str>,
+    /// Names of the routes, in the order of their numbers.
+    pub routes: Vec<Arc<str>>,
+    /// Names of the routes' own upstreams, each once.
+    pub stable: Vec<Arc<str>>,
+    /// The same by route.
+    by_route: Vec<Arc<str>>,
+    /// Names of the configuration's cohorts, in the order of their numbers.
+    pub cohorts: Vec<Arc<str>>,
+}
+
+impl Spec {
+    /// Reads a release of `config`.
+    pub fn new(release: &Release, config: &Config) -> Spec {
+        let canary = config.upstreams[release.canary].name.clone();
+        let routes: Vec<_> = release.routes.iter().map(|route| config.routes[*route].name.clone()).collect();
+        let (mut stable, mut by_route) = (vec![], vec![]);
+        for route in &release.routes {
+            if let Action::Upstream(upstream) = config.routes[*route].action {
+                let name = &config.upstreams[upstream].name;
+                by_route.push(name.clone());
+                if !stable.contains(name) {
+                    stable.push(name.clone());
+                }
+            }
+        }
+        let cohorts = config.cohorts.iter().map(|cohort| cohort.name.clone()).collect();
+        let definition = definition(release, &canary, &routes);
+        Spec { release: release.clone(), definition, canary, routes, stable, by_route, cohorts }
+    }
+
+    /// Name of a route's own upstream.
+    pub fn stable_of(&self, route: usize) -> &str {
+        self.by_route.get(route).map_or("", |name| name)
+    }
+
+    /// Number of the last step, from 0.
+    pub fn last(&self) -> usize {
+        self.release.steps.len().saturating_sub(1)
+    }
+
+    /// Share of all users on the canary at a step.
+    pub fn share(&self, step: usize) -> BasisPoints {
+        self.release.share(step)
+    }
+
+    /// Share of the release's own users on the canary at a step: 1 is all of them.
+    pub fn share_of_range(&self, step: usize) -> f64 {
+        (self.share(step).fraction() / self.release.range().fraction()).min(1.0)
+    }
+
+    /// Positions that are on the canary at a step.
+    pub fn border(&self, step: usize) -> Border {
+        border_at(&self.release, step)
+    }
+
+    /// Whether a step is for everybody, users without a key included.
+    pub fn is_for_everybody(&self, step: usize) -> bool {
+        step >= self.last() && self.release.steps.last().is_some_and(|last| last.percent == BasisPoints::ALL)
+    }
+
+    /// The sources of the user key, as written.
+    pub fn user(&self) -> Vec<String> {
+        self.release.user.iter().map(ToString::to_string).collect()
+    }
+
+    /// The hash, as written.
+    pub fn hash(&self) -> &'static str {
+        match self.release.hash {
+            Hash::Xxh3 => "xxh3",
+            Hash::GrowthBook2 => "growthbook2",
+            Hash::Unleash => "unleash",
+            Hash::LaunchDarkly => "launchdarkly",
+            Hash::Flagd2 => "flagd2",
+            Hash::Nginx => "nginx",
+        }
+    }
+}
+
+/// Names the definition: equal for equal ones. Each part is told apart by its length.
+fn definition(release: &Release, canary: &str, routes: &[Arc<str>]) -> String {
+    let mut text = String::new();
+    let mut part = |part: &str| {
+        let _ = write!(text, "{}:{part};", part.len());
+    };
+    part(canary);
+    part(&routes.len().to_string());
+    routes.iter().for_each(|route| part(route));
+    release.user.iter().for_each(|source| part(&source.to_string()));
+    part(&format!("{:?}", release.hash));
+    part(&release.salt);
+    if let Some(layer) = &release.layer {
+        part(&layer.name);
+        part(&format!("{}-{}", layer.from.hundredths(), layer.to.hundredths()));
+    }
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,281 @@
+//! Releases from the first step to the last, and back, with a clock and users made up here.
+
+use super::state::State;
+use super::*;
+use crate::config::load_source;
+use crate::config::source::Source;
+use crate::gray::plan::{Asked, Plan};
+use crate::gray::report::{Action, Kind};
+use crate::gray::seen::{Ending, Seen};
+use http::HeaderMap;
+
+const RELEASE: &str = r#"
+    routes = ["orders"]
+    canary = "v2"
+    user = ["header:x-user-id"]
+    steps = [{ percent = 10, hold = "5s" }, { percent = 50, hold = "5s" }, { percent = 100, hold = "5s" }]
+"#;
+
+/// A configuration with `[release.r]` made of this, or without one.
+fn config(release: &str) -> Config {
+    let base = r#"
+        [[listener]]
+        address = "127.0.0.1:8080"
+        [upstream.v1]
+        servers = ["127.0.0.1:9001"]
+        [upstream.v2]
+        servers = ["127.0.0.1:9002"]
+        [route.orders]
+        upstream = "v1"
+    "#;
+    let release = if release.is_empty() { String::new() } else { format!("[release.r]\n{release}") };
+    let source = Source::from_parts(".".into(), vec![("test.toml".into(), format!("{base}\n{release}"))]);
+    load_source(source).unwrap_or_else(|findings| panic!("{findings:?}")).config
+}
+
+fn controller(kept: AllKept) -> Controller {
+    Controller::new(kept, Surroundings { stamp: |ms| format!("t{ms}"), server: Arc::new(|n| Some(format!("s{n}"))) })
+}
+
+/// A controller and the users of its release.
+struct World {
+    controller: Controller,
+    plan: Plan,
+    config: Config,
+    ms: u64,
+    reports: Vec<Report>,
+    /// The canary takes a tenth of a second.
+    slow: bool,
+}
+
+impl World {
+    fn with(config: Config, kept: AllKept) -> World {
+        let mut controller = controller(kept);
+        let lives = controller.adopt(&config, Moment::default());
+        let plan = Plan::new(&config.releases[0], &config, lives[0].clone());
+        World { controller, plan, config, ms: 0, reports: vec![], slow: false }
+    }
+
+    fn new(release: &str) -> World {
+        World::with(config(release), AllKept::default())
+    }
+
+    fn at(&self) -> Moment {
+        Moment { now: Nanos(self.ms * 1_000_000), wall_ms: self.ms }
+    }
+
+    /// A second in which each of 1,000 users asks once; `ending` says how it ends.
+    fn second(&mut self, ending: impl Fn(u64, Arm) -> Ending) {
+        let none = HeaderMap::new();
+        let asked = Asked { headers: &none, client: None, app: None, claim: None };
+        for n in 0..1_000_u64 {
+            let user = format!("u{n}");
+            let decision = self.plan.decide_for(&self.config.cohorts, Some(user.as_bytes()), &asked);
+            self.plan.live.began(decision.arm);
+            let ending = ending(n, decision.arm);
+            self.plan.live.ended(Seen {
+                user: decision.user,
+                micros: if self.slow && decision.arm == Arm::Canary {
+                    100_000
+                } else {
+                    1_000 + (n * 7919 + self.ms) as u32 % 997
+                },
+                server: 1 + decision.arm as u32,
+                status: if ending == Ending::Status { 500 } else { 200 },
+                route: 0,
+                cohorts: 0,
+                app: 0,
+                arm: decision.arm,
+                ending,
+                judged: decision.is_judged(),
+            });
+            if n % 100 == 0 {
+                self.ms += 100;
+                self.tick();
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        let ticked = self.controller.tick(self.at());
+        self.reports.extend(ticked.reports);
+    }
+
+    fn order(&mut self, order: Order) -> Result<View, Refused> {
+        self.controller.order("r", order, self.at())
+    }
+
+    fn view(&self) -> View {
+        self.controller.view("r").unwrap()
+    }
+
+    fn stands(&self) -> (State, usize, f64) {
+        let view = self.view();
+        (view.state, view.step, view.percent)
+    }
+
+    /// Seconds until it stands otherwise; panics after two minutes.
+    fn seconds_until(&mut self, what: impl Fn(&View) -> bool, ending: impl Fn(u64, Arm) -> Ending) -> u64 {
+        for seconds in 1..=120 {
+            self.second(&ending);
+            if what(&self.view()) {
+                return seconds;
+            }
+        }
+        panic!("still {:?}", self.view());
+    }
+}
+
+fn well(_: u64, _: Arm) -> Ending {
+    Ending::Good
+}
+
+fn canary_fails(_: u64, arm: Arm) -> Ending {
+    if arm == Arm::Canary { Ending::Status } else { Ending::Good }
+}
+
+#[test]
+fn a_healthy_release_is_promoted_step_by_step() {
+    let mut world = World::new(RELEASE);
+    assert_eq!(world.stands(), (State::Running, 1, 10.0));
+    let first = world.seconds_until(|view| view.step == 2, well);
+    assert!(first >= 5, "hold is a minimum: {first}");
+    assert_eq!(world.stands(), (State::Running, 2, 50.0));
+    world.seconds_until(|view| view.step == 3, well);
+    assert_eq!(world.stands(), (State::Running, 3, 100.0));
+    let last = world.seconds_until(|view| view.state == State::Promoted, well);
+    assert!((5..=6).contains(&last), "without a control hold alone counts: {last}");
+    assert!(world.reports.is_empty(), "{:?}", world.reports);
+    let view = world.view();
+    assert_eq!((view.arms.canary.errors, view.waits_for.as_str()), (0, ""));
+}
+
+#[test]
+fn a_failing_one_is_back_within_the_second_with_a_report() {
+    let mut world = World::new(RELEASE);
+    (0..3).for_each(|_| world.second(well));
+    world.second(canary_fails);
+    world.second(canary_fails);
+    assert_eq!(world.stands(), (State::RolledBack, 1, 0.0));
+    assert_eq!(world.plan.live.stage(), crate::gray::live::Stage::CLOSED);
+    let [report] = &world.reports[..] else { panic!("{:?}", world.reports) };
+    assert_eq!((report.facts.kind, report.facts.action), (Kind::Worse, Action::RolledBack));
+    assert!(report.facts.users_harmed > 0 && report.facts.evidence.errors >= 1_000.0, "{report:?}");
+    assert_eq!(report.facts.change.canary, "v2");
+    assert_eq!(world.view().report.as_ref(), Some(&report.id));
+    // It stays back, whatever comes, until someone resumes it: then it starts again with fresh evidence.
+    (0..5).for_each(|_| world.second(well));
+    assert_eq!(world.stands(), (State::RolledBack, 1, 0.0));
+    assert_eq!(world.order(Order::Pause), Err(Refused::State(State::RolledBack)));
+    assert_eq!(world.order(Order::Abort).unwrap().state, State::RolledBack, "it is back already");
+    assert_eq!(world.order(Order::Resume).unwrap().state, State::Running);
+    assert_eq!(world.stands(), (State::Running, 1, 10.0));
+    assert!(world.view().evidence.errors <= 1.0);
+}
+
+#[test]
+fn on_fail_may_hold_or_only_report() {
+    for (on_fail, state, action) in [("hold", State::Held, Action::Held), ("report", State::Running, Action::Reported)]
+    {
+        let mut world = World::new(&format!("{RELEASE}\njudge = {{ on_fail = \"{on_fail}\" }}"));
+        (0..8).for_each(|_| world.second(canary_fails));
+        assert_eq!(world.stands(), (state, 1, 10.0));
+        assert_eq!(world.reports.iter().map(|report| report.facts.action).collect::<Vec<_>>(), [action]);
+    }
+}
+
+#[test]
+fn a_cause_outside_takes_nothing_back() {
+    let mut world = World::new(RELEASE);
+    (0..4).for_each(|_| world.second(well));
+    let third = |n: u64, _| if n.is_multiple_of(3) { Ending::Status } else { Ending::Good };
+    (0..10).for_each(|_| world.second(third));
+    assert_eq!(world.stands(), (State::Running, 1, 10.0), "it neither goes back nor on");
+    let [report] = &world.reports[..] else { panic!("{:?}", world.reports) };
+    assert_eq!((report.facts.kind, report.facts.action), (Kind::Outside, Action::Reported));
+    let outside = report.facts.outside.as_ref().unwrap();
+    assert_eq!((outside.upstream.as_str(), outside.route.as_str(), outside.status.as_str()), ("v1", "orders", "500"));
+}
+
+#[test]
+fn a_slow_one_is_taken_back_by_its_times() {
+    let mut world = World::new(&format!("{RELEASE}\njudge = {{ slo = \"50ms\" }}"));
+    (0..3).for_each(|_| world.second(well));
+    world.slow = true;
+    (0..2).for_each(|_| world.second(well));
+    assert_eq!(world.stands().0, State::RolledBack);
+    let [report] = &world.reports[..] else { panic!("{:?}", world.reports) };
+    assert!(report.facts.reason.starts_with("decided by latency"), "{}", report.facts.reason);
+    let places: Vec<&str> = report.facts.places.iter().map(|place| place.text.as_str()).collect();
+    assert!(places.first().is_some_and(|text| text.contains("slow answers")), "{places:?}");
+    assert_eq!((report.facts.rescued, report.facts.users_harmed), (0, 0), "slow is no failure");
+}
+
+#[test]
+fn orders_lead_where_they_should() {
+    let mut world = World::new(RELEASE);
+    assert_eq!(world.order(Order::Pause).unwrap().state, State::Paused);
+    (0..20).for_each(|_| world.second(well));
+    assert_eq!(world.stands(), (State::Paused, 1, 10.0), "paused stops the steps");
+    assert_eq!(world.order(Order::Promote).unwrap().step, 2);
+    assert_eq!(world.stands(), (State::Paused, 2, 50.0), "one step, and paused as before");
+    assert_eq!(world.order(Order::Resume).unwrap().state, State::Running);
+    assert_eq!(world.order(Order::Resume), Err(Refused::State(State::Running)));
+    assert_eq!(world.order(Order::Promote).unwrap().step, 3);
+    assert_eq!(world.order(Order::Promote).unwrap().state, State::Promoted);
+    assert_eq!(world.order(Order::Promote), Err(Refused::State(State::Promoted)));
+    assert_eq!(world.order(Order::Abort).unwrap().state, State::Aborted);
+    assert_eq!(world.stands(), (State::Aborted, 3, 0.0));
+    assert_eq!(world.order(Order::Resume).unwrap().step, 1);
+    assert_eq!(world.controller.order("x", Order::Abort, world.at()), Err(Refused::Unknown));
+    // A paused one is judged, too.
+    assert_eq!(world.order(Order::Pause).unwrap().state, State::Paused);
+    (0..3).for_each(|_| world.second(canary_fails));
+    assert_eq!(world.stands().0, State::RolledBack);
+}
+
+#[test]
+fn without_evidence_it_ends_on_hold_and_says_why() {
+    let mut world = World::new(&format!("{RELEASE}\njudge = {{ min_users = 5000, max_wait = \"20s\" }}"));
+    let waited = world.seconds_until(|view| view.state == State::Held, well);
+    assert!((20..=21).contains(&waited), "{waited}");
+    let [report] = &world.reports[..] else { panic!("{:?}", world.reports) };
+    assert_eq!((report.facts.kind, report.facts.action), (Kind::NoEvidence, Action::Held));
+    assert!(report.facts.reason.contains("of 5000 on the canary"), "{}", report.facts.reason);
+    assert_eq!(world.order(Order::Resume).unwrap().state, State::Running);
+    (0..5).for_each(|_| world.second(well));
+    assert_eq!(world.stands().0, State::Running, "it waits anew");
+}
+
+#[test]
+fn a_restart_and_a_push_go_on_where_it_stood() {
+    let mut world = World::new(RELEASE);
+    world.seconds_until(|view| view.step == 2, well);
+    let kept = world.controller.keep();
+    let text = serde_json::to_string(&kept).unwrap();
+    let kept: AllKept = serde_json::from_str(&text).unwrap();
+    let mut again = World::with(config(RELEASE), kept);
+    assert_eq!(again.stands(), (State::Running, 2, 50.0));
+    // Steps and judge may change on the way; a step that is gone is the last one.
+    let mut push = |release: &str| {
+        let config = config(release);
+        again.controller.adopt(&config, Moment::default());
+        again.controller.view("r").map(|view| (view.state, view.step, view.percent))
+    };
+    assert_eq!(push(&RELEASE.replace("50", "40")), Some((State::Running, 2, 40.0)));
+    let one = RELEASE.replace("percent = 50", "percent = 20").replace(", { percent = 100, hold = \"5s\" }", "");
+    assert_eq!(push(&one), Some((State::Running, 2, 20.0)));
+    assert_eq!(push(&format!("{RELEASE}\nsalt = \"new\"")), Some((State::Running, 1, 10.0)), "another definition");
+}
+
+#[test]
+fn what_was_taken_back_is_remembered_while_it_is_away() {
+    let mut world = World::new(RELEASE);
+    world.order(Order::Abort).unwrap();
+    world.controller.adopt(&config(""), Moment::default());
+    assert_eq!(world.controller.view("r"), None);
+    let mut world = World::with(config(RELEASE), world.controller.keep());
+    assert_eq!(world.stands(), (State::Aborted, 1, 0.0), "pushed again unchanged, by another process");
+    world.controller.adopt(&config(&format!("{RELEASE}\nhash = \"nginx\"")), Moment::default());
+    assert_eq!(world.stands(), (State::Running, 1, 10.0), "a new definition starts");
+}

@@ -1,0 +1,43 @@
+//! What the admin API shows of a release.
+
+use serde::Serialize;
+
+use super::state::State;
+use crate::gray::report::{Arms, Evidence};
+
+/// A release, as it stands.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct View {
+    /// Its name.
+    pub name: String,
+    /// Where it stands.
+    pub state: State,
+    /// The step, from 1.
+    pub step: usize,
+    /// How many steps there are.
+    pub steps: usize,
+    /// Share of all users that is on the canary now, in percent.
+    pub percent: f64,
+    /// What was seen of both arms since the release began, or since the start of the process.
+    pub arms: Arms,
+    /// The e-values of the signals: the higher, the more speaks against the canary.
+    pub evidence: Evidence,
+    /// Failed canary requests that stable answered.
+    pub rescued: u64,
+    /// Failed canary requests that nobody could answer.
+    pub not_rescued: u64,
+    /// Requests without a user key.
+    pub unkeyed: u64,
+    /// What the next step waits for; empty where none follows.
+    pub waits_for: String,
+    /// When the release began, RFC 3339.
+    pub began_at: String,
+    /// Seconds that the step has lasted.
+    pub step_seconds: u64,
+    /// Its routes.
+    pub routes: Vec<String>,
+    /// The canary's upstream.
+    pub canary: String,
+    /// Id of the last report.
+    pub report: Option<String>,
+}

@@ -1,0 +1,488 @@
+//! The judge of a release: whether the canary is worse than stable, whether it is safe, or whether that cannot be told.
+//!
+//! Users, not requests, are put on an arm by chance. So what counts is a user's *first* bad event in the release: a
+//! client that always fails would otherwise count a thousand times for the arm that it fell on. In each window of a
+//! second, users who were active and did not tell yet are exposed, by the route of their first request in it; the arm of
+//! that request is theirs for the window. One judge belongs to one thread and to one set of routes; times are whole
+//! ticks, so an end of a window is as exact as the ticks are.
+//!
+//! For thresholds below p99 a user's first answer is his one exposure. A fault that only appears later, to users who had
+//! an answer before, is left to p99 and above, to the objective and to errors.
+//!
+//! A window ends early, after 250 ms, once five users of the canary failed in it for the first time. For a test of first
+//! events that is a look like any other: each event multiplies by what it says about the users exposed so far.
+//!
+//! When the evidence is enough, the judge waits for another 250 ms before it answers: a fault behind both arms may show
+//! on one of them first. A cause outside acquits the canary of what was seen so far. Ties: a broken model comes before
+//! blame, and findings of one tick come out one a tick, oldest first.
+//!
+//! | module | is |
+//! |---|---|
+//! | `evidence` | the e-process of one signal |
+//! | `signals` | which signals there are, their weights, the guard |
+//! | `users` | whom the judge has met |
+//! | `hearing` | what a request is counted as |
+//! | `window` | what a window counts |
+//! | `quantiles` | frozen thresholds, and what is shown |
+//! | `ratio` | whether the split works |
+//! | `safety` | evidence for a promotion |
+//! | `watch` | stable during a release, the canary after it |
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::gray::seen::{Arm, Seen};
+use crate::units::Nanos;
+
+mod evidence;
+mod hearing;
+mod quantiles;
+mod ratio;
+mod safety;
+mod signals;
+mod users;
+mod watch;
+mod window;
+
+#[cfg(test)]
+mod tests;
+
+pub use quantiles::ArmView;
+pub use safety::Safety;
+pub use signals::Evidence;
+pub use window::Cause;
+
+use hearing::Hearing;
+use quantiles::{Shown, Thresholds, Took};
+use ratio::Ratio;
+use signals::{Comparison, ERRORS, FEEDBACK, Guard, P95, P99, SLO};
+use users::{Met, Now, Users};
+use watch::{Baseline, Watch, is_bad};
+use window::{Cell, Counts, Tally, Window};
+
+/// How long a window is.
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// How long one is at least that ends early, and how long the judge waits with its answer.
+const SHORT: Duration = Duration::from_millis(250);
+
+/// First failures on the canary that end a window early.
+const BURST: u32 = 5;
+
+/// Stable's failing users without whom no cause is outside: fewer are chance.
+const OUTSIDE_USERS: u64 = 5;
+
+/// A canary that fails this much more of its users than stable does more than suffer from a cause outside.
+const ALIKE: f64 = 2.0;
+
+/// What the judge is asked for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Settings {
+    /// The chance, over the release's whole life, that a harmless canary is found worse.
+    pub false_alarm: f64,
+    /// The objective for answers, in microseconds.
+    pub slo_micros: Option<u32>,
+    /// How many routes the release has.
+    pub routes: usize,
+}
+
+/// What cannot be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// Two random halves of stable differ: the model is wrong.
+    Guard,
+    /// The canary has more or fewer users than its share says.
+    Ratio,
+}
+
+/// What a tick found, told once.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Finding {
+    /// The canary is worse.
+    Worse {
+        /// The strongest group of signals: `errors`, `latency` or `feedback`.
+        signal: &'static str,
+        /// The combined e-value when it was enough.
+        e: f64,
+    },
+    /// Both arms fail: the cause is outside of the release.
+    Outside {
+        /// How most of stable's users failed.
+        cause: Cause,
+        /// Share of stable's recently active users who failed.
+        stable: f64,
+        /// The same of the canary.
+        canary: f64,
+    },
+    /// Nothing that the judge says about the canary can be trusted; with the e-value of the doubt.
+    Untrusted(Doubt, f64),
+    /// All users are on the canary, and more of them fail than did on stable.
+    Watch {
+        /// Share of recently active users who failed.
+        canary: f64,
+        /// Stable's, as long as there was one.
+        baseline: f64,
+    },
+}
+
+/// What outlives the process, so that a restart is no fresh chance of a false alarm.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Kept {
+    evidence: Comparison,
+    guard: Guard,
+    baseline: Option<f64>,
+}
+
+/// The evidence was enough; the answer waits.
+#[derive(Clone, Copy, Debug)]
+struct Crossing {
+    at: Nanos,
+    signal: &'static str,
+    e: f64,
+}
+
+/// The judge of one release.
+pub struct Judge {
+    settings: Settings,
+    now: Nanos,
+    opened: Nanos,
+    /// Number of the open window.
+    number: u32,
+    /// Number of the step.
+    step: u16,
+    /// Expected share of judged users on the canary.
+    share: f64,
+    users: Users,
+    met: [u64; 2],
+    met_in_step: [u64; 2],
+    /// First failures on the canary, before the open window.
+    harmed: u64,
+    thresholds: Thresholds,
+    shown: [Shown; 2],
+    counts: Counts,
+    /// The open window and the two before it.
+    recent: [Window; 3],
+    in_step: Tally,
+    evidence: Comparison,
+    guard: Guard,
+    ratio: Ratio,
+    baseline: Baseline,
+    stable: Watch,
+    canary: Watch,
+    crossing: Option<Crossing>,
+    /// The canary was found worse, or would have been if the judge could be trusted.
+    decided: bool,
+    doubts: [bool; 2],
+    found: VecDeque<Finding>,
+}
+
+impl Judge {
+    /// Of a release that nothing is known of yet; the canary's share is 0.
+    pub fn new(settings: Settings, now: Nanos) -> Judge {
+        let counts = Counts::new(settings.routes);
+        Judge {
+            settings,
+            now,
+            opened: now,
+            number: 0,
+            step: 0,
+            share: 0.0,
+            users: Users::default(),
+            met: [0; 2],
+            met_in_step: [0; 2],
+            harmed: 0,
+            thresholds: Thresholds::new(counts.strata(), settings.slo_micros),
+            shown: [Shown::new(), Shown::new()],
+            counts,
+            recent: Default::default(),
+            in_step: Tally::default(),
+            evidence: Comparison::default(),
+            guard: Guard::default(),
+            ratio: Ratio::new(0.0, now),
+            baseline: Baseline::default(),
+            stable: Watch::default(),
+            canary: Watch::default(),
+            crossing: None,
+            decided: false,
+            doubts: [false; 2],
+            found: VecDeque::new(),
+        }
+    }
+
+    /// Takes changed settings; evidence and users stay, and so does the number of routes. A changed objective holds from
+    /// the next window on.
+    pub fn set(&mut self, settings: Settings) {
+        self.settings = Settings { routes: self.settings.routes, ..settings };
+    }
+
+    /// From now on `canary` of the judged users, 0 to 1, are expected on the canary: the open window ends, and a new step
+    /// begins with a ratio test and a safety of its own.
+    pub fn share_changed(&mut self, canary: f64, now: Nanos) {
+        self.now = now;
+        self.close(now);
+        self.share = canary.clamp(0.0, 1.0);
+        self.step = self.step.wrapping_add(1);
+        self.met_in_step = [0; 2];
+        self.in_step = Tally::default();
+        self.ratio = Ratio::new(self.share, now);
+        self.evidence.change();
+        // Without a control nothing tells that an outage of both ended; with one the canary is not watched alone.
+        if self.share < 1.0 {
+            self.canary = Watch::default();
+        } else {
+            self.stable = Watch::default();
+        }
+    }
+
+    /// A request ended.
+    pub fn observe(&mut self, seen: &Seen) {
+        if usize::from(seen.route) >= self.counts.strata() {
+            return;
+        }
+        self.shown[seen.arm as usize].count(seen);
+        let took = Took::of(seen);
+        if let (Arm::Stable, Some(Took::Exactly(micros))) = (seen.arm, took) {
+            self.thresholds.learn(seen.route, micros);
+        }
+        if !seen.judged {
+            return;
+        }
+        let Some(user) = self.users.at(seen.user, self.number, self.step) else { return };
+        if user.first(Met::Ever, seen.arm) {
+            self.met[seen.arm as usize] += 1;
+        }
+        if user.first(Met::InStep, seen.arm) {
+            self.met_in_step[seen.arm as usize] += 1;
+        }
+        if self.ratio.may_count(seen.micros, self.now) && user.first(Met::InRatio, seen.arm) {
+            self.ratio.count(seen.arm);
+        }
+        let (thresholds, counts, window) = (&self.thresholds, &mut self.counts, &mut self.recent[0]);
+        Hearing { user, thresholds, counts, window }.hear(seen, took);
+    }
+
+    /// A judged user said how it was. His first word in a window exposes him, on the arm that it was about.
+    pub fn feedback(&mut self, user: u64, arm: Arm, bad: bool) {
+        let Some(known) = self.users.at(user, self.number, self.step) else { return };
+        if !known.may_tell(FEEDBACK) {
+            return;
+        }
+        if known.now.first(Now::SPOKE) {
+            if arm == Arm::Canary {
+                known.now.first(Now::SPOKE_OF_CANARY);
+            }
+            self.counts.expose(0, FEEDBACK, Cell::of(arm, user));
+        }
+        if bad {
+            known.tell(FEEDBACK);
+            let arm = if known.now.has(Now::SPOKE_OF_CANARY) { Arm::Canary } else { Arm::Stable };
+            self.counts.event(0, FEEDBACK, Cell::of(arm, user));
+        }
+    }
+
+    /// Ends the window if it is due and tells what was found new. `in_flight` is how many requests of judged users are on
+    /// their way, by arm.
+    pub fn tick(&mut self, now: Nanos, in_flight: [u64; 2]) -> Option<Finding> {
+        self.now = now;
+        let open = now.since(self.opened);
+        if open >= WINDOW || open >= SHORT && self.counts.canary_failures >= BURST {
+            self.close(now);
+        }
+        self.doubt(in_flight);
+        self.decide(now);
+        self.found.pop_front()
+    }
+
+    /// Ends the open window.
+    fn close(&mut self, now: Nanos) {
+        if self.share > 0.0 && self.share < 1.0 {
+            // Else what is seen of the other arm is only what was still on its way when the share changed: the slow ones.
+            self.evidence.play(&self.counts, [Cell::Stable, Cell::Canary]);
+            self.guard.play(&self.counts);
+        }
+        let tally = self.recent[0].tally;
+        self.in_step.add(&tally);
+        self.watch(&tally);
+        if !self.stable.lasts() {
+            self.baseline.learn(tally.active[0], tally.failing[0]);
+        }
+        self.recent.rotate_right(1);
+        self.recent[0] = Window::default();
+        self.harmed += u64::from(self.counts.canary_failures);
+        self.counts.clear();
+        self.thresholds.freeze(self.settings.slo_micros);
+        self.number = self.number.wrapping_add(1);
+        self.opened = now;
+        let evidence = self.evidence.evidence();
+        if !self.decided && self.crossing.is_none() && evidence.combined() >= 1.0 / self.settings.false_alarm {
+            self.crossing = Some(Crossing { at: now, signal: evidence.strongest(), e: evidence.combined() });
+        }
+    }
+
+    /// Looks at each arm alone, with what the window saw that ends.
+    fn watch(&mut self, tally: &Tally) {
+        let Some(baseline) = self.baseline.share() else { return };
+        let mut recent = self.recent[0].tally;
+        recent.add(&self.recent[1].tally);
+        let [stable, canary] = Arm::ALL.map(|arm| recent.share_failing(arm));
+        let bad = |share: Option<f64>| share.filter(|share| is_bad(*share, baseline));
+        let many = recent.failing[Arm::Stable as usize] >= OUTSIDE_USERS;
+        if self.share < 1.0 {
+            self.stable.play(tally.active[0], tally.failing[0], baseline);
+            if self.stable.end_if_back(stable, baseline) {
+                self.begin_anew();
+            }
+            if let (true, Some(stable), Some(canary)) = (many && self.stable.alarms(), bad(stable), bad(canary))
+                && canary <= ALIKE * stable
+            {
+                let mut window = self.recent[0].clone();
+                window.add(&self.recent[1]);
+                self.tell_outside(&window, stable, canary);
+            }
+        } else {
+            self.canary.play(tally.active[1], tally.failing[1], baseline);
+            self.canary.end_if_back(canary, baseline);
+            if let (true, Some(canary)) = (self.canary.alarms(), bad(canary))
+                && self.canary.begin()
+            {
+                self.found.push_back(Finding::Watch { canary, baseline });
+            }
+        }
+    }
+
+    /// After an outage nearly everybody has had his first bad event, and nothing more could be learnt of him: so what was
+    /// told is forgotten, on both arms alike, and with it the evidence against the canary. Those who always fail will tell
+    /// again what they told before; on top of that evidence it would count twice.
+    fn begin_anew(&mut self) {
+        let first_bad_events = [ERRORS].into_iter().chain(P99..=SLO);
+        self.users.forget(first_bad_events.fold(0, |signals, signal| signals | 1 << signal));
+        self.evidence.acquit();
+        self.guard.acquit();
+    }
+
+    fn tell_outside(&mut self, window: &Window, stable: f64, canary: f64) {
+        if let Some(cause) = window.main_cause()
+            && self.stable.begin()
+        {
+            self.found.push_back(Finding::Outside { cause, stable, canary });
+        }
+    }
+
+    /// Asks the guard and the ratio test.
+    fn doubt(&mut self, in_flight: [u64; 2]) {
+        let asked = [
+            (Doubt::Guard, self.guard.e(), 1.0 / self.settings.false_alarm),
+            (Doubt::Ratio, self.ratio.e(in_flight), ratio::BROKEN),
+        ];
+        for (doubt, e, enough) in asked {
+            if e >= enough && !std::mem::replace(&mut self.doubts[doubt as usize], true) {
+                self.found.push_back(Finding::Untrusted(doubt, e));
+            }
+        }
+    }
+
+    /// Whether a worse canary may be blamed. A broken model or a split that gives the canary too many users forbids it; a
+    /// canary that lacks users may be losing them.
+    fn may_blame(&self) -> bool {
+        let [guard, ratio] = self.doubts;
+        !(guard || ratio && self.ratio.canary_has_too_many())
+    }
+
+    /// Answers once the wait after a crossing is over.
+    fn decide(&mut self, now: Nanos) {
+        let Some(crossing) = self.crossing.filter(|crossing| now.since(crossing.at) >= SHORT) else { return };
+        self.crossing = None;
+        if crossing.signal != "latency"
+            && let Some((window, stable, canary)) = self.both_fail()
+        {
+            self.evidence.acquit();
+            self.tell_outside(&window, stable, canary);
+            return;
+        }
+        self.decided = true;
+        if self.may_blame() {
+            self.found.push_back(Finding::Worse { signal: crossing.signal, e: crossing.e });
+        }
+    }
+
+    /// Whether stable fails as well: in the open window, in that and the last, or in the last two.
+    fn both_fail(&self) -> Option<(Window, f64, f64)> {
+        let least = (5.0 * self.baseline.or_least()).max(0.01);
+        [&self.recent[..1], &self.recent[..2], &self.recent[1..]].into_iter().find_map(|windows| {
+            let mut sum = Window::default();
+            windows.iter().for_each(|window| sum.add(window));
+            let [stable, canary] = Arm::ALL.map(|arm| sum.tally.share_failing(arm).unwrap_or(0.0));
+            let both = sum.tally.failing[0] >= OUTSIDE_USERS && stable >= least && canary <= ALIKE * stable;
+            both.then_some((sum, stable, canary))
+        })
+    }
+
+    /// Drops the evidence against the canary, so that it can be found worse again.
+    pub fn acquit(&mut self) {
+        self.evidence.acquit();
+        (self.crossing, self.decided) = (None, false);
+    }
+
+    /// The e-values by group of signals.
+    pub fn evidence(&self) -> Evidence {
+        self.evidence.evidence()
+    }
+
+    /// Whether this step is safe; `None` where its share leaves one arm without judged users.
+    pub fn safe(&self) -> Option<Safety> {
+        (self.share > 0.0 && self.share < 1.0).then(|| Safety::of(&self.in_step))
+    }
+
+    /// Above how many microseconds an answer of a route is slow: stable's p95, else the SLO; `None` while neither is known.
+    pub fn slow_above(&self, route: u16) -> Option<u32> {
+        let limits = self.thresholds.at(route);
+        limits.of(P95).or(limits.of(SLO))
+    }
+
+    /// Whether both arms fail at this time.
+    pub fn outside(&self) -> bool {
+        self.stable.lasts()
+    }
+
+    /// Distinct judged users by arm since the judge began; one who moved counts for both.
+    pub fn users(&self) -> [u64; 2] {
+        self.met
+    }
+
+    /// Distinct judged users on the canary since the share last changed.
+    pub fn users_of_step(&self) -> u64 {
+        self.met_in_step[Arm::Canary as usize]
+    }
+
+    /// Users who failed for the first time on the canary.
+    pub fn harmed(&self) -> u64 {
+        self.harmed + u64::from(self.counts.canary_failures)
+    }
+
+    /// Requests of judged users whom the judge had no place for.
+    pub fn untracked(&self) -> u64 {
+        self.users.untracked
+    }
+
+    /// Stable and canary as they are shown.
+    pub fn arms(&self) -> [ArmView; 2] {
+        Arm::ALL.map(|arm| self.shown[arm as usize].view(self.met[arm as usize]))
+    }
+
+    /// What a restart needs.
+    pub fn keep(&self) -> Kept {
+        Kept { evidence: self.evidence.clone(), guard: self.guard.clone(), baseline: self.baseline.share() }
+    }
+
+    /// Takes over what an earlier process kept. Evidence against the canary is dropped, since the same users will speak
+    /// again; evidence for it stays.
+    pub fn restore(&mut self, kept: &Kept) {
+        self.evidence = kept.evidence.clone();
+        self.evidence.acquit();
+        self.guard = kept.guard.clone();
+        self.guard.acquit();
+        self.baseline.restore(kept.baseline);
+    }
+}

@@ -1,0 +1,226 @@
+//! Latency: the thresholds that users' answers are compared with, and the quantiles that are shown.
+//!
+//! A route's thresholds are quantiles of stable's answers, frozen once there are enough of them, at the end of a window:
+//! so a user is exposed to the same ones for the whole of it. The objective needs no answers. A threshold of answers
+//! that were seen is, for the answers to come, as good as a draw from them: the number above it on the canary is a
+//! negative hypergeometric one, next to the hypergeometric one that the evidence is made for.
+//!
+//! A threshold lies a little above its quantile (`margin`). Two versions are never quite equally fast: fewer users mean
+//! fewer kept connections, and a fresh process has cold caches. A difference that nobody notices must take nothing back.
+//!
+//! Quantiles come from `hdrhistogram`, with two significant digits: a threshold is the upper end of its bucket, so
+//! answers that all take the same time are not above it. Longer than an hour counts as an hour.
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::gray::seen::{Ending, Seen};
+
+use super::signals::{P50, SLO};
+
+/// How many thresholds there are: p50, p75, p90, p95, p99, p99.9 and the objective.
+const THRESHOLDS: usize = SLO - P50 + 1;
+
+/// Quantiles and how many answers freeze them.
+const FREEZE: [(f64, u64); THRESHOLDS - 1] =
+    [(0.5, 500), (0.75, 500), (0.9, 500), (0.95, 500), (0.99, 2_000), (0.999, 20_000)];
+
+/// An hour of microseconds.
+const LONGEST: u64 = 3_600_000_000;
+
+/// No answer is above it.
+const UNKNOWN: u32 = u32::MAX;
+
+fn histogram() -> Histogram<u32> {
+    Histogram::new_with_bounds(1, LONGEST, 2).expect("bounds and digits are constants in range")
+}
+
+/// Thresholds of one route, in microseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits([u32; THRESHOLDS]);
+
+impl Limits {
+    /// A signal's threshold; `None` where it is not known yet.
+    pub(super) fn of(&self, signal: usize) -> Option<u32> {
+        Some(self.0[signal - P50]).filter(|limit| *limit != UNKNOWN)
+    }
+}
+
+/// Thresholds of all routes.
+pub(super) struct Thresholds {
+    limits: Vec<Limits>,
+    /// Stable's answers, until all quantiles are frozen.
+    answers: Vec<Option<Box<Histogram<u32>>>>,
+    learned: Vec<bool>,
+}
+
+impl Thresholds {
+    /// For so many routes.
+    pub(super) fn new(routes: usize, slo: Option<u32>) -> Thresholds {
+        let mut limits = Limits([UNKNOWN; THRESHOLDS]);
+        limits.0[THRESHOLDS - 1] = slo.unwrap_or(UNKNOWN);
+        Thresholds {
+            limits: vec![limits; routes],
+            answers: (0..routes).map(|_| None).collect(),
+            learned: vec![false; routes],
+        }
+    }
+
+    /// A route's thresholds.
+    pub(super) fn at(&self, route: u16) -> &Limits {
+        &self.limits[usize::from(route)]
+    }
+
+    /// Stable answered.
+    pub(super) fn learn(&mut self, route: u16, micros: u32) {
+        let route = usize::from(route);
+        if !self.learned[route] {
+            self.answers[route].get_or_insert_with(|| Box::new(histogram())).saturating_record(u64::from(micros));
+        }
+    }
+
+    /// Freezes what has enough answers, and takes the objective that holds from now on.
+    pub(super) fn freeze(&mut self, slo: Option<u32>) {
+        for ((limits, answers), learned) in self.limits.iter_mut().zip(&mut self.answers).zip(&mut self.learned) {
+            limits.0[THRESHOLDS - 1] = slo.unwrap_or(UNKNOWN);
+            let Some(known) = answers else { continue };
+            let count = known.len();
+            for (limit, (quantile, enough)) in limits.0.iter_mut().zip(FREEZE) {
+                if *limit == UNKNOWN && count >= enough {
+                    *limit = margin(known.value_at_quantile(quantile));
+                }
+            }
+            if FREEZE.iter().all(|(_, enough)| count >= *enough) {
+                (*answers, *learned) = (None, true);
+            }
+        }
+    }
+}
+
+/// A quantile of stable, a twentieth and a millisecond longer: nobody notices less.
+fn margin(quantile: u64) -> u32 {
+    u32::try_from(quantile + quantile / 20 + 1_000).unwrap_or(UNKNOWN)
+}
+
+/// What is known of how long a request took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Took {
+    /// So long.
+    Exactly(u32),
+    /// So long at least: nobody waited for its end.
+    AtLeast(u32),
+}
+
+impl Took {
+    /// A request's. Failures are the business of another signal: one that fails at once is not fast. A time limit or a
+    /// client that leaves tells how long it took at least.
+    pub(super) fn of(seen: &Seen) -> Option<Took> {
+        match seen.ending {
+            Ending::Good => Some(Took::Exactly(seen.micros)),
+            Ending::Timeout | Ending::Left => Some(Took::AtLeast(seen.micros)),
+            Ending::Status | Ending::Connect | Ending::Reset => None,
+        }
+    }
+
+    /// Whether it was longer than `limit`; `None` where that is not known. What ended unseen below the limit says
+    /// nothing, on either arm, and the user's next answer is his first.
+    pub(super) fn is_above(self, limit: u32) -> Option<bool> {
+        match self {
+            Took::Exactly(micros) => Some(micros > limit),
+            Took::AtLeast(micros) => (micros > limit).then_some(true),
+        }
+    }
+}
+
+/// An arm over the release's life, as it is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct ArmView {
+    /// Requests, judged or not.
+    pub requests: u64,
+    /// Distinct judged users.
+    pub users: u64,
+    /// Requests that failed.
+    pub errors: u64,
+    /// Median of the answers, in milliseconds.
+    pub p50_ms: Option<f64>,
+    /// Their 99th percentile.
+    pub p99_ms: Option<f64>,
+}
+
+/// What is shown of an arm.
+pub(super) struct Shown {
+    requests: u64,
+    errors: u64,
+    answers: Histogram<u32>,
+}
+
+impl Shown {
+    pub(super) fn new() -> Shown {
+        Shown { requests: 0, errors: 0, answers: histogram() }
+    }
+
+    /// Counts a request.
+    pub(super) fn count(&mut self, seen: &Seen) {
+        self.requests += 1;
+        self.errors += u64::from(seen.ending.is_failure());
+        if matches!(seen.ending, Ending::Good | Ending::Status) {
+            self.answers.saturating_record(u64::from(seen.micros));
+        }
+    }
+
+    /// As it is shown.
+    pub(super) fn view(&self, users: u64) -> ArmView {
+        let quantile = |quantile: f64| {
+            (!self.answers.is_empty()).then(|| self.answers.value_at_quantile(quantile) as f64 / 1_000.0)
+        };
+        ArmView { requests: self.requests, users, errors: self.errors, p50_ms: quantile(0.5), p99_ms: quantile(0.99) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::signals::{P95, P99};
+    use super::*;
+
+    #[test]
+    fn thresholds_freeze_once_there_are_enough_answers_and_stay() {
+        let mut thresholds = Thresholds::new(2, None);
+        for micros in 1..=499 {
+            thresholds.learn(1, micros * 1_000);
+        }
+        thresholds.freeze(None);
+        assert_eq!(thresholds.at(1).of(P50), None, "one is missing");
+        thresholds.learn(1, 500_000);
+        thresholds.freeze(Some(300_000));
+        let (p50, p95) = (thresholds.at(1).of(P50).unwrap(), thresholds.at(1).of(P95).unwrap());
+        // 250 and 475 ms, a twentieth and a millisecond longer.
+        assert!((263_500..266_700).contains(&p50) && (499_700..505_000).contains(&p95), "{p50} {p95}");
+        assert_eq!(thresholds.at(1).of(P99), None, "it needs 2,000");
+        assert_eq!((thresholds.at(0).of(P50), thresholds.at(0).of(SLO)), (None, Some(300_000)));
+        for _ in 0..20_000 {
+            thresholds.learn(1, 1);
+        }
+        thresholds.freeze(None);
+        assert_eq!((thresholds.at(1).of(P50), thresholds.at(1).of(SLO)), (Some(p50), None));
+        assert!(thresholds.at(1).of(SLO - 1).is_some() && thresholds.answers[1].is_none(), "nothing is left to learn");
+    }
+
+    #[test]
+    fn answers_that_all_take_the_same_are_not_above() {
+        let mut thresholds = Thresholds::new(1, None);
+        for _ in 0..500 {
+            thresholds.learn(0, 12_345);
+        }
+        thresholds.freeze(None);
+        let limit = thresholds.at(0).of(P50).unwrap();
+        assert_eq!(Took::Exactly(12_345).is_above(limit), Some(false));
+        assert_eq!(Took::Exactly(13_900).is_above(limit), Some(false), "a tenth longer, and nobody noticed");
+        assert_eq!(Took::Exactly(14_200).is_above(limit), Some(true));
+    }
+
+    #[test]
+    fn who_left_early_says_nothing_and_who_left_late_that_it_was_slow() {
+        assert_eq!(Took::AtLeast(5).is_above(9), None);
+        assert_eq!(Took::AtLeast(10).is_above(9), Some(true));
+    }
+}

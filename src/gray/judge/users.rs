@@ -1,0 +1,166 @@
+//! Which users the judge has met, and what each may still tell it.
+//!
+//! A user has one state, whatever his arm. A larger share moves users from stable to the canary; one who failed on
+//! stable is not at risk any more there either. Were the state the arm's, a client that always fails would fail "for the
+//! first time" again right after every step, on the canary only.
+//!
+//! Keys are hashes already, but hashes that a stranger may choose: the table hashes them again, with a key of the process,
+//! so that nobody can fill one place of it. It holds as many users as fit into four million slots;
+//! later ones are counted and not judged. Two users of one key are one: at four million the chance that there is such a
+//! pair at all is one in two million.
+
+use ahash::AHashMap;
+
+use crate::gray::seen::Arm;
+
+/// Users that are followed at most: what a table of 2^22 slots of 25 bytes holds, about 105 MB.
+pub(super) const MOST: usize = (1 << 22) / 8 * 7;
+
+/// What is known of a user.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct User {
+    /// Number of the window that `stratum` and `now` are of.
+    window: u32,
+    /// Route of his first request in that window.
+    pub(super) stratum: u16,
+    /// Signals that he told already, a bit each: he is not exposed to them any more.
+    pub(super) told: u16,
+    /// Number of the step that the upper bits of `seen` are of.
+    step: u16,
+    /// [`Met`].
+    seen: u8,
+    /// What he did in that window.
+    pub(super) now: Now,
+}
+
+/// What a user did in the open window.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Now(u8);
+
+impl Now {
+    /// He had a request; its arm is his.
+    pub(super) const ACTIVE: u8 = 1;
+    /// That arm is the canary.
+    pub(super) const CANARY: u8 = 2;
+    /// A request failed.
+    pub(super) const FAILED: u8 = 4;
+    /// A request's latency could be compared with p95.
+    pub(super) const MEASURED: u8 = 8;
+    /// He gave feedback.
+    pub(super) const SPOKE: u8 = 16;
+    /// His feedback was on the canary.
+    pub(super) const SPOKE_OF_CANARY: u8 = 32;
+
+    /// Sets a bit; whether it was not set.
+    pub(super) fn first(&mut self, bit: u8) -> bool {
+        let first = self.0 & bit == 0;
+        self.0 |= bit;
+        first
+    }
+
+    /// Whether a bit is set.
+    pub(super) fn has(self, bit: u8) -> bool {
+        self.0 & bit != 0
+    }
+}
+
+/// What a user was counted as.
+#[derive(Clone, Copy, Debug)]
+#[repr(u8)]
+pub(super) enum Met {
+    /// As a user of an arm, since the judge began; the arm's number is added to the bit's.
+    Ever = 0,
+    /// As a user of an arm, in this step.
+    InStep = 2,
+    /// By the sample ratio test, in this step.
+    InRatio = 4,
+}
+
+impl User {
+    /// Whether a signal can still hear of him.
+    pub(super) fn may_tell(&self, signal: usize) -> bool {
+        self.told & (1 << signal) == 0
+    }
+
+    /// He told.
+    pub(super) fn tell(&mut self, signal: usize) {
+        self.told |= 1 << signal;
+    }
+
+    /// Whether he is met for the first time.
+    pub(super) fn first(&mut self, met: Met, arm: Arm) -> bool {
+        let bit = 1 << (met as u8 + if matches!(met, Met::InRatio) { 0 } else { arm as u8 });
+        let first = self.seen & bit == 0;
+        self.seen |= bit;
+        first
+    }
+
+    /// The arm that his window counts for.
+    pub(super) fn arm(&self) -> Arm {
+        if self.now.has(Now::CANARY) { Arm::Canary } else { Arm::Stable }
+    }
+}
+
+/// All users.
+#[derive(Default)]
+pub(super) struct Users {
+    table: AHashMap<u64, User>,
+    /// Requests of users for whom there was no place.
+    pub(super) untracked: u64,
+}
+
+impl Users {
+    /// A user, at the given window and step.
+    pub(super) fn at(&mut self, key: u64, window: u32, step: u16) -> Option<&mut User> {
+        if self.table.len() >= MOST && !self.table.contains_key(&key) {
+            self.untracked += 1;
+            return None;
+        }
+        let user = self.table.entry(key).or_insert(User { window, step, ..User::default() });
+        if user.window != window {
+            (user.window, user.now) = (window, Now::default());
+        }
+        if user.step != step {
+            (user.step, user.seen) = (step, user.seen & 0b11);
+        }
+        Some(user)
+    }
+
+    /// Nobody has told these signals, a bit each.
+    pub(super) fn forget(&mut self, signals: u16) {
+        self.table.values_mut().for_each(|user| user.told &= !signals);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_belongs_to_a_window_or_a_step_ends_with_it() {
+        let mut users = Users::default();
+        let user = users.at(7, 1, 1).unwrap();
+        assert!(user.now.first(Now::ACTIVE) && !user.now.first(Now::ACTIVE));
+        assert!(user.first(Met::Ever, Arm::Stable) && user.first(Met::InStep, Arm::Stable));
+        assert!(user.first(Met::InRatio, Arm::Stable) && !user.first(Met::InRatio, Arm::Canary), "once, on one arm");
+        user.tell(3);
+        let user = users.at(7, 2, 1).unwrap();
+        assert!(user.now.first(Now::ACTIVE), "a new window");
+        assert!(!user.first(Met::InStep, Arm::Stable), "the same step");
+        let user = users.at(7, 2, 2).unwrap();
+        assert!(user.first(Met::InStep, Arm::Stable) && user.first(Met::InRatio, Arm::Canary), "a new step");
+        assert!(!user.first(Met::Ever, Arm::Stable) && user.first(Met::Ever, Arm::Canary));
+        assert!(!user.may_tell(3) && user.may_tell(2), "what was told stays told");
+    }
+
+    #[test]
+    fn a_full_table_takes_no_more_users_and_keeps_those_it_has() {
+        let mut users = Users::default();
+        for key in 0..MOST as u64 {
+            users.at(key, 0, 0).unwrap();
+        }
+        assert!(users.at(u64::MAX, 0, 0).is_none() && users.at(5, 0, 0).is_some());
+        assert_eq!(users.untracked, 1);
+        assert_eq!(users.table.capacity(), MOST, "the slots are used up");
+    }
+}

@@ -1,0 +1,157 @@
+//! Watching one arm without a control: whether more of its users fail than stable's did so far.
+//!
+//! An e-detector (Shin, Ramdas, Rinaldo, arXiv 2203.03532) of Shiryaev-Roberts form: each odds ratio's `M = (M+1)*e` over
+//! windows, averaged. Were user-windows independent, the mean time between false alarms would be 10,000 windows at least;
+//! they are not quite, so an alarm also needs a practical size, and nothing is taken back because of it. Baselines outside
+//! of 0.1 % to 5 % count as those.
+
+use super::evidence::{CAP, GRID, POINTS};
+
+/// User-windows of stable that make a baseline.
+const ENOUGH: u64 = 500;
+
+/// What a baseline may be.
+const RANGE: (f64, f64) = (0.001, 0.05);
+
+/// Where the detector alarms.
+const ALARM: f64 = 1e4;
+
+/// Stable's share of failing users. It is learned for as long as there is no outage: what the first seconds alone tell is
+/// wrong by a half too often where a few clients always fail.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Baseline {
+    active: u64,
+    failing: u64,
+    kept: Option<f64>,
+}
+
+impl Baseline {
+    /// Counts a window of stable.
+    pub(super) fn learn(&mut self, active: u64, failing: u64) {
+        self.active += active;
+        self.failing += failing;
+    }
+
+    /// What is known.
+    pub(super) fn share(&self) -> Option<f64> {
+        if self.active < ENOUGH {
+            return self.kept;
+        }
+        Some((self.failing as f64 / self.active as f64).clamp(RANGE.0, RANGE.1))
+    }
+
+    /// Takes what an earlier process knew, until this one knows enough.
+    pub(super) fn restore(&mut self, kept: Option<f64>) {
+        self.kept = kept.map(|share| share.clamp(RANGE.0, RANGE.1));
+    }
+
+    /// What is known, or the least.
+    pub(super) fn or_least(&self) -> f64 {
+        self.share().unwrap_or(RANGE.0)
+    }
+}
+
+/// Whether a share of failing users is much above the baseline.
+pub(super) fn is_bad(share: f64, baseline: f64) -> bool {
+    share >= baseline + 0.01 && share >= 3.0 * baseline
+}
+
+/// Whether it is about there again.
+fn is_back(share: f64, baseline: f64) -> bool {
+    share <= (baseline + 0.005).min(2.0 * baseline)
+}
+
+/// A detector over one arm.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Watch {
+    masses: [f64; POINTS],
+    /// Whether there is an outage that was told of.
+    told: bool,
+}
+
+impl Watch {
+    /// Plays a window.
+    pub(super) fn play(&mut self, active: u64, failing: u64, baseline: f64) {
+        for (mass, r) in self.masses.iter_mut().zip(GRID) {
+            let ln_e = failing as f64 * r.ln() - active as f64 * (baseline * (r - 1.0)).ln_1p();
+            *mass = ((*mass + 1.0) * ln_e.exp()).min(CAP);
+        }
+    }
+
+    /// Whether the detector alarms.
+    pub(super) fn alarms(&self) -> bool {
+        self.masses.iter().sum::<f64>() / POINTS as f64 >= ALARM
+    }
+
+    /// Whether an outage lasts.
+    pub(super) fn lasts(&self) -> bool {
+        self.told
+    }
+
+    /// An outage begins; whether it is a new one.
+    pub(super) fn begin(&mut self) -> bool {
+        !std::mem::replace(&mut self.told, true)
+    }
+
+    /// An outage ends when the recent share is back; whether it ended. Unknown shares change nothing.
+    pub(super) fn end_if_back(&mut self, recent: Option<f64>, baseline: f64) -> bool {
+        let ended = self.told && recent.is_some_and(|share| is_back(share, baseline));
+        if ended {
+            *self = Watch::default();
+        }
+        ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_baseline_needs_enough_and_stays_in_range() {
+        let mut baseline = Baseline::default();
+        baseline.learn(499, 400);
+        assert_eq!((baseline.share(), baseline.or_least()), (None, 0.001));
+        baseline.restore(Some(0.002));
+        assert_eq!(baseline.share(), Some(0.002));
+        baseline.learn(1, 0);
+        assert_eq!(baseline.share(), Some(0.05), "its own comes first");
+        baseline.learn(39_500, 0);
+        assert_eq!(baseline.share(), Some(0.01));
+        baseline.learn(4_000_000, 0);
+        assert_eq!(baseline.share(), Some(0.001));
+    }
+
+    #[test]
+    fn a_rise_alarms_soon_and_the_baseline_almost_never() {
+        let mut random = fastrand::Rng::with_seed(5);
+        let mut draw = |chance: f64| (0..200).filter(|_| random.f64() < chance).count() as u64;
+        let mut watch = Watch::default();
+        let mut alarms = 0;
+        for _ in 0..20_000 {
+            watch.play(200, draw(0.005), 0.005);
+            if watch.alarms() {
+                (watch, alarms) = (Watch::default(), alarms + 1);
+            }
+        }
+        assert!(alarms <= 2, "{alarms} in 20,000 windows");
+        let mut watch = Watch::default();
+        let windows = (1..).find(|_| {
+            watch.play(200, draw(0.03), 0.005);
+            watch.alarms()
+        });
+        assert!(windows.unwrap() <= 6, "{windows:?}");
+    }
+
+    #[test]
+    fn an_outage_is_told_once_and_ends_when_the_share_is_back() {
+        let mut watch = Watch::default();
+        assert!(watch.begin() && !watch.begin() && watch.lasts());
+        watch.end_if_back(Some(0.03), 0.01);
+        watch.end_if_back(None, 0.01);
+        assert!(watch.lasts());
+        watch.end_if_back(Some(0.012), 0.01);
+        assert!(!watch.lasts() && watch.begin());
+        assert!(is_bad(0.03, 0.01) && !is_bad(0.029, 0.01) && !is_bad(0.0109, 0.001));
+    }
+}

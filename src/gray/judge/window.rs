@@ -1,0 +1,172 @@
+//! What one window counts: users exposed and first events for the evidence, users active and failing for the rest.
+//!
+//! The evidence looks at first events only. Safety, the causes outside and the watch look at user-windows: a user counts
+//! once a window as active, and once as failing or slow if he was so at all.
+
+use crate::gray::seen::{Arm, Ending};
+
+use super::evidence::Bet;
+use super::signals::SIGNALS;
+
+/// Causes that are told apart in a window; later ones are not named.
+const CAUSES: usize = 64;
+
+/// Whom an exposure or event is of: the canary, or one of the halves of stable that the guard compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Cell {
+    /// Stable's users with an even bit.
+    StableEven = 0,
+    /// Stable's users with an odd one.
+    StableOdd = 1,
+    /// The canary's users.
+    Canary = 2,
+    /// All of stable's users: the sum of its halves.
+    Stable = 3,
+}
+
+impl Cell {
+    /// A user's cell. The arm comes from a salted hash; any bit of the bare one splits stable by chance.
+    pub(super) fn of(arm: Arm, key: u64) -> Cell {
+        match arm {
+            Arm::Canary => Cell::Canary,
+            Arm::Stable if key >> 32 & 1 == 0 => Cell::StableEven,
+            Arm::Stable => Cell::StableOdd,
+        }
+    }
+}
+
+/// Exposures and events of a signal in a stratum.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    exposed: [u32; 3],
+    events: [u32; 3],
+}
+
+impl Count {
+    fn of(counts: &[u32; 3], cell: Cell) -> u32 {
+        match cell {
+            Cell::Stable => counts[Cell::StableEven as usize] + counts[Cell::StableOdd as usize],
+            cell => counts[cell as usize],
+        }
+    }
+}
+
+/// Exposures and events by stratum and signal.
+pub(super) struct Counts {
+    strata: Vec<[Count; SIGNALS]>,
+    /// First failures on the canary: five end a window early.
+    pub(super) canary_failures: u32,
+}
+
+impl Counts {
+    pub(super) fn new(routes: usize) -> Counts {
+        Counts { strata: vec![Default::default(); routes.max(1)], canary_failures: 0 }
+    }
+
+    /// How many strata there are; at least one.
+    pub(super) fn strata(&self) -> usize {
+        self.strata.len()
+    }
+
+    pub(super) fn expose(&mut self, stratum: u16, signal: usize, cell: Cell) {
+        self.strata[usize::from(stratum)][signal].exposed[cell as usize] += 1;
+    }
+
+    pub(super) fn event(&mut self, stratum: u16, signal: usize, cell: Cell) {
+        self.strata[usize::from(stratum)][signal].events[cell as usize] += 1;
+    }
+
+    /// What the window says of a signal; nothing unless both sides had exposures in one stratum.
+    pub(super) fn bet(&self, signal: usize, sides: [Cell; 2]) -> Option<Bet> {
+        let mut bet = None;
+        for stratum in &self.strata {
+            let n = sides.map(|side| Count::of(&stratum[signal].exposed, side));
+            if n[0] > 0 && n[1] > 0 {
+                let k = sides.map(|side| Count::of(&stratum[signal].events, side));
+                bet.get_or_insert(Bet::NONE).add(n, k);
+            }
+        }
+        bet
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.strata.fill(Default::default());
+        self.canary_failures = 0;
+    }
+}
+
+/// User-windows by arm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    /// Users with a request.
+    pub(super) active: [u64; 2],
+    /// Users with a failure.
+    pub(super) failing: [u64; 2],
+    /// Users with an answer whose route's p95 is known.
+    pub(super) measured: [u64; 2],
+    /// Of them, those whose first such answer was above it.
+    pub(super) slow: [u64; 2],
+}
+
+impl Tally {
+    pub(super) fn add(&mut self, other: &Tally) {
+        for arm in Arm::ALL.map(|arm| arm as usize) {
+            self.active[arm] += other.active[arm];
+            self.failing[arm] += other.failing[arm];
+            self.measured[arm] += other.measured[arm];
+            self.slow[arm] += other.slow[arm];
+        }
+    }
+
+    /// The part of an arm's user-windows that failed; `None` where there was none.
+    pub(super) fn share_failing(&self, arm: Arm) -> Option<f64> {
+        let active = self.active[arm as usize];
+        (active > 0).then(|| self.failing[arm as usize] as f64 / active as f64)
+    }
+}
+
+/// How users failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// Which of the release's routes: an index into its list.
+    pub route: u16,
+    /// How the first attempt ended.
+    pub ending: Ending,
+    /// The answer's status; 0 where there was none.
+    pub status: u16,
+}
+
+/// A window's user-windows and how stable's users failed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Window {
+    pub(super) tally: Tally,
+    causes: Vec<(Cause, u64)>,
+}
+
+impl Window {
+    /// A user of stable failed.
+    pub(super) fn blame(&mut self, cause: Cause) {
+        self.count(cause, 1);
+    }
+
+    /// Adds what a later window saw.
+    pub(super) fn add(&mut self, other: &Window) {
+        self.tally.add(&other.tally);
+        other.causes.iter().for_each(|(cause, users)| self.count(*cause, *users));
+    }
+
+    fn count(&mut self, cause: Cause, users: u64) {
+        if let Some((_, sum)) = self.causes.iter_mut().find(|(known, _)| *known == cause) {
+            *sum += users;
+        } else if self.causes.len() < CAUSES {
+            self.causes.push((cause, users));
+        }
+    }
+
+    /// How most of stable's failing users failed; the first that was seen where two are even.
+    pub(super) fn main_cause(&self) -> Option<Cause> {
+        let most = self.causes.iter().map(|(_, users)| *users).max()?;
+        self.causes.iter().find(|(_, users)| *users == most).map(|(cause, _)| *cause)
+    }
+}

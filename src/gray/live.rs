@@ -1,0 +1,209 @@
+//! The part of a release that outlives snapshots and that requests share: its stage, its counters, what it has seen.
+//!
+//! The stage is one number: whoever stores it decides for the next request. Counters and buffers are per thread, so
+//! that cores do not fight; a buffer's lock is wanted by one thread and, ten times a second, by the one that empties it.
+//! A buffer that nobody empties takes no more, of either arm alike, rather than grow.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use parking_lot::Mutex;
+
+use super::bucket::{Border, Position};
+use super::seen::{Arm, Seen};
+use crate::pool::budget::Budget;
+use crate::telemetry::shard::{Counter, Sharded};
+use crate::units::{Nanos, Share};
+
+/// Requests a buffer holds at most.
+const SEEN_MAX: usize = 1 << 18;
+
+/// How a rescue ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Stable answered.
+    Rescued,
+    /// Stable failed too.
+    Failed,
+    /// The request could not be repeated.
+    Unprotected,
+    /// There was no budget left.
+    Budget,
+}
+
+impl Outcome {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Outcome; 4] = [Outcome::Rescued, Outcome::Failed, Outcome::Unprotected, Outcome::Budget];
+
+    /// The label's value.
+    pub fn label(self) -> &'static str {
+        match self {
+            Outcome::Rescued => "rescued",
+            Outcome::Failed => "failed",
+            Outcome::Unprotected => "unprotected",
+            Outcome::Budget => "budget",
+        }
+    }
+}
+
+/// Who is on the canary now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stage {
+    /// Users below it are.
+    pub border: Border,
+    /// Included cohorts are; false after a rollback.
+    pub open: bool,
+    /// Requests without a user key are.
+    pub unkeyed: bool,
+}
+
+impl Stage {
+    /// Nobody.
+    pub const CLOSED: Stage = Stage { border: Border::NONE, open: false, unkeyed: false };
+    const OPEN: u64 = 1 << 40;
+    const UNKEYED: u64 = 1 << 41;
+
+    fn pack(self) -> u64 {
+        let open = if self.open { Self::OPEN } else { 0 };
+        let unkeyed = if self.unkeyed { Self::UNKEYED } else { 0 };
+        self.border.bits() | open | unkeyed
+    }
+
+    fn unpack(bits: u64) -> Stage {
+        let border = Border::from_bits(bits & (Self::OPEN - 1));
+        Stage { border, open: bits & Self::OPEN != 0, unkeyed: bits & Self::UNKEYED != 0 }
+    }
+
+    /// The arm of a user in the release's range.
+    pub fn arm(self, position: Position) -> Arm {
+        if self.border.holds(position) { Arm::Canary } else { Arm::Stable }
+    }
+}
+
+/// State of a release that requests share.
+#[derive(Debug)]
+pub struct Live {
+    stage: AtomicU64,
+    seen: Sharded<Mutex<Vec<Seen>>>,
+    /// Judged requests that began, by arm.
+    began: Sharded<[AtomicU64; 2]>,
+    /// Judged requests that ended, by arm.
+    ended: Sharded<[AtomicU64; 2]>,
+    outcomes: [Counter; Outcome::ALL.len()],
+    /// Requests without a user key.
+    pub unkeyed: Counter,
+    /// The rescues of the last seconds, and the canary's requests.
+    budget: Budget,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Live {
+            stage: AtomicU64::new(Stage::CLOSED.pack()),
+            seen: Sharded::default(),
+            began: Sharded::default(),
+            ended: Sharded::default(),
+            outcomes: Default::default(),
+            unkeyed: Counter::default(),
+            budget: Budget::without_floor(Share::ALL),
+        }
+    }
+}
+
+impl Live {
+    /// Who is on the canary now.
+    pub fn stage(&self) -> Stage {
+        Stage::unpack(self.stage.load(Relaxed))
+    }
+
+    /// Decides for the next request.
+    pub fn set_stage(&self, stage: Stage) {
+        self.stage.store(stage.pack(), Relaxed);
+    }
+
+    /// Counts a judged request that begins.
+    pub fn began(&self, arm: Arm) {
+        self.began.mine()[arm as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Tells of a request that ended.
+    pub fn ended(&self, seen: Seen) {
+        if seen.judged {
+            self.ended.mine()[seen.arm as usize].fetch_add(1, Relaxed);
+        }
+        let mut buffer = self.seen.mine().lock();
+        if buffer.len() < SEEN_MAX {
+            buffer.push(seen);
+        }
+    }
+
+    /// Counts a request that ended without telling anything, where it was a judged one.
+    pub fn went_untold(&self, judged: Option<Arm>) {
+        if let Some(arm) = judged {
+            self.ended.mine()[arm as usize].fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Empties the buffers into `out`, thread by thread.
+    pub fn take(&self, out: &mut Vec<Seen>) {
+        self.seen.all().for_each(|buffer| out.append(&mut buffer.lock()));
+    }
+
+    /// Judged requests in flight, by arm.
+    pub fn in_flight(&self) -> [u64; 2] {
+        let sum = |cells: &Sharded<[AtomicU64; 2]>, arm: Arm| -> u64 {
+            cells.all().map(|cells| cells[arm as usize].load(Relaxed)).sum()
+        };
+        // Ends are read first: a request that ends meanwhile is in flight rather than negative.
+        let ended = Arm::ALL.map(|arm| sum(&self.ended, arm));
+        let began = Arm::ALL.map(|arm| sum(&self.began, arm));
+        std::array::from_fn(|arm| began[arm].saturating_sub(ended[arm]))
+    }
+
+    /// Counts a request of the canary, of which rescues are a share.
+    pub fn may_need_rescue(&self, now: Nanos) {
+        self.budget.request(now);
+    }
+
+    /// Whether one more rescue fits `share` of the canary's requests; counts it where it does.
+    pub fn try_rescue(&self, share: Share, now: Nanos) -> bool {
+        share >= Share::ALL || self.budget.try_share(share, now)
+    }
+
+    /// Counts how a rescue ended.
+    pub fn rescue_ended(&self, outcome: Outcome) {
+        self.outcomes[outcome as usize].add(1);
+    }
+
+    /// How many rescues ended so.
+    pub fn rescues(&self, outcome: Outcome) -> u64 {
+        self.outcomes[outcome as usize].sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_is_one_number() {
+        for border in [Border::NONE, Border::from_bits(7), Border::ALL] {
+            for (open, unkeyed) in [(false, false), (true, false), (true, true)] {
+                let live = Live::default();
+                assert_eq!(live.stage(), Stage::CLOSED);
+                live.set_stage(Stage { border, open, unkeyed });
+                assert_eq!(live.stage(), Stage { border, open, unkeyed });
+            }
+        }
+    }
+
+    #[test]
+    fn rescues_are_a_share_of_the_canarys_requests() {
+        let live = Live::default();
+        let now = Nanos(1);
+        (0..40).for_each(|_| live.may_need_rescue(now));
+        let quarter = Share::percent(25.0).unwrap();
+        assert_eq!((0..40).filter(|_| live.try_rescue(quarter, now)).count(), 10);
+        assert!(live.try_rescue(Share::ALL, now), "the whole has no limit");
+        assert!(!live.try_rescue(Share::percent(0.0).unwrap(), now));
+    }
+}

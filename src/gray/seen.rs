@@ -1,0 +1,91 @@
+//! What the judge is told of a request: one small value, made at its end, put into a buffer of the thread.
+//!
+//! It names nothing by string: routes, servers and cohorts are numbers, resolved where a report is written. A user is a
+//! hash of the user key; two users share one with a probability that does not matter to a count.
+
+/// The version of a backend that a user is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Arm {
+    /// What the route's own upstream serves.
+    Stable = 0,
+    /// The release's upstream.
+    Canary = 1,
+}
+
+impl Arm {
+    /// Both, in the order of their numbers.
+    pub const ALL: [Arm; 2] = [Arm::Stable, Arm::Canary];
+
+    /// As it is written.
+    pub fn label(self) -> &'static str {
+        match self {
+            Arm::Stable => "stable",
+            Arm::Canary => "canary",
+        }
+    }
+}
+
+/// How the first attempt at the arm's upstream ended. Retries and rescues are not looked at: both arms must be measured
+/// alike, and only the canary has a rescue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Ending {
+    /// An answer below 500 that `rescue.on` does not list.
+    Good,
+    /// An answer from 500 up, or one that `rescue.on` lists.
+    Status,
+    /// No connection, or no server to connect to.
+    Connect,
+    /// The connection broke, before the answer or in it.
+    Reset,
+    /// A time limit passed.
+    Timeout,
+    /// The client left before its answer: nobody knows how it would have ended, only that it took so long.
+    Left,
+}
+
+impl Ending {
+    /// Whether the arm failed.
+    pub fn is_failure(self) -> bool {
+        !matches!(self, Ending::Good | Ending::Left)
+    }
+
+    /// As it is written.
+    pub fn label(self) -> &'static str {
+        match self {
+            Ending::Good => "good",
+            Ending::Status => "status",
+            Ending::Connect => "connect",
+            Ending::Reset => "reset",
+            Ending::Timeout => "timeout",
+            Ending::Left => "left",
+        }
+    }
+}
+
+/// A request of a release's routes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Hash of the user key; 0 without one.
+    pub user: u64,
+    /// From its head to its answer's end, or until the client left, in microseconds.
+    pub micros: u32,
+    /// Number of the server of the first attempt; 0 where there was none.
+    pub server: u32,
+    /// Status of the first attempt's answer; 0 where there was none.
+    pub status: u16,
+    /// Which of the release's routes: an index into its list.
+    pub route: u16,
+    /// The first sixteen cohorts of the configuration, a bit each, that the user is in.
+    pub cohorts: u16,
+    /// Number of the app; 0 without one.
+    pub app: u16,
+    /// Which version the user is on.
+    pub arm: Arm,
+    /// How it ended.
+    pub ending: Ending,
+    /// Whether the user was put on this arm by chance alone, and so may be compared: he has a key, lies in the layer's
+    /// range and in no cohort that is included or excluded.
+    pub judged: bool,
+}

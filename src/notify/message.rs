@@ -1,0 +1,106 @@
+//! What is sent, and its two forms.
+//!
+//! `webhook` is Standard Webhooks (standard-webhooks/standard-webhooks, `spec/standard-webhooks.md`): three headers and a
+//! body of `type`, `timestamp` and `data`. The signature covers id, time of the attempt and body; without a secret there is
+//! none. `alertmanager` is what Alertmanager's API, version 2, takes at `/api/v2/alerts`: an array of one alert.
+//!
+//! An id is the same in every attempt, so a receiver can tell a repetition. It has no full stop in it: the signature's
+//! parts are joined with one.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ring::hmac;
+use serde_json::{Value, json};
+
+use crate::config::model::NotifyFormat;
+use crate::gray::report::{Action, Kind, Report};
+
+/// A message; what it is about has no form yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Message {
+    /// Names it, in every attempt.
+    pub id: String,
+    /// Such as `release.rolled_back`.
+    pub event: String,
+    /// When it happened, RFC 3339.
+    pub at: String,
+    /// All that is known.
+    pub data: Value,
+    /// The same for Alertmanager.
+    pub alert: Alert,
+}
+
+/// An alert of Alertmanager's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alert {
+    /// What tells alerts apart; `alertname` first.
+    pub labels: Vec<(&'static str, String)>,
+    /// One line.
+    pub summary: String,
+    /// More lines.
+    pub description: String,
+    /// Since when, RFC 3339.
+    pub starts_at: String,
+}
+
+impl Message {
+    /// Tells of a release.
+    pub fn of_report(report: &Report) -> Message {
+        let facts = &report.facts;
+        let labels = vec![
+            ("alertname", "TollgateRelease".to_owned()),
+            ("release", facts.release.clone()),
+            ("kind", facts.kind.label().to_owned()),
+            ("action", facts.action.label().to_owned()),
+            ("severity", severity(facts.kind, facts.action).to_owned()),
+        ];
+        let places = facts.places.iter().map(|place| format!("\n{}", place.text)).collect::<String>();
+        let alert = Alert {
+            labels,
+            summary: report.verdict.clone(),
+            description: format!("{}{places}\n{}\nReport {}", report.verdict, report.next, report.id),
+            starts_at: facts.since.clone().unwrap_or_else(|| facts.at.clone()),
+        };
+        Message {
+            id: format!("msg_{}", report.id.replace('.', "_")),
+            event: format!("release.{}", facts.action.label()),
+            at: facts.at.clone(),
+            // A report is made of text and finite numbers: it always has a JSON form.
+            data: serde_json::to_value(report).unwrap_or_default(),
+            alert,
+        }
+    }
+
+    /// The body that a receiver of this format gets.
+    pub fn body(&self, format: NotifyFormat) -> String {
+        let value = match format {
+            NotifyFormat::Webhook => json!({"type": self.event, "timestamp": self.at, "data": self.data}),
+            NotifyFormat::Alertmanager => {
+                let labels: serde_json::Map<String, Value> =
+                    self.alert.labels.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+                json!([{
+                    "labels": labels,
+                    "annotations": {"summary": self.alert.summary, "description": self.alert.description},
+                    "startsAt": self.alert.starts_at,
+                }])
+            }
+        };
+        value.to_string()
+    }
+}
+
+/// `webhook-signature`: base64 of HMAC-SHA256 over id, time and body. `timestamp` is in seconds since 1970.
+pub fn signature(secret: &[u8], id: &str, timestamp: u64, body: &str) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+    let tag = hmac::sign(&key, format!("{id}.{timestamp}.{body}").as_bytes());
+    format!("v1,{}", STANDARD.encode(tag))
+}
+
+/// Nobody needs to get up for what went back by itself; somebody must where users are still harmed.
+fn severity(kind: Kind, action: Action) -> &'static str {
+    match (kind, action) {
+        (Kind::NoEvidence, _) => "info",
+        (Kind::Untrusted, _) | (_, Action::RolledBack) => "warning",
+        (Kind::Worse | Kind::Watch | Kind::Outside, Action::Held | Action::Reported) => "critical",
+    }
+}

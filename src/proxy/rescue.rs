@@ -1,0 +1,149 @@
+//! Stable answers where the canary failed, before a byte has reached the client.
+//!
+//! A listed failure of the canary goes straight to stable, whose own retries and limits then apply as if the request had
+//! just come. A request can be rescued when it may be sent again: its method is listed (one that is not idempotent only
+//! with an `Idempotency-Key`), its body still fits Pingora's replay buffer, it is no upgrade, no byte of an answer has
+//! gone out, and the budget allows it. Where there was no connection nothing was sent: then any method may be.
+//!
+//! Each arm is measured by its first attempt alone, rescued or not, so that both are measured alike. The rescue itself
+//! is told by a metric and the access log, and by no message.
+
+use http::{HeaderName, Method};
+use pingora::proxy::Session;
+use pingora::{Error, ErrorSource};
+
+use super::assign::First;
+use super::ctx::Ctx;
+use crate::clock;
+use crate::config::model::{self, Action};
+use crate::gray::live::Outcome;
+use crate::gray::seen::Ending;
+use crate::pool::Tried;
+
+/// `idempotency-key`
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// What became of a canary's failed attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rescue {
+    /// It did not fail, or not in a way that `rescue.on` lists.
+    NotNeeded,
+    /// Stable answers.
+    TakenOver,
+    /// Stable could not: `Unprotected` or `Budget`.
+    Missed(Outcome),
+}
+
+/// How an attempt failed, as `rescue.on` lists it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// No connection, or no server to connect to.
+    Connect,
+    /// The connection broke.
+    Reset,
+    /// A time limit passed.
+    Timeout,
+    /// The answer's status.
+    Status(u16),
+}
+
+impl Cause {
+    fn is_listed(self, rescue: &model::Rescue) -> bool {
+        match self {
+            Cause::Connect => rescue.on_connect,
+            Cause::Reset => rescue.on_reset,
+            Cause::Timeout => rescue.on_timeout,
+            Cause::Status(status) => rescue.on_status.contains(&status),
+        }
+    }
+}
+
+/// Notes the head of an answer; both arms alike.
+pub fn answered(ctx: &mut Ctx, status: u16) {
+    let Some(assigned) = &ctx.assigned else { return };
+    let listed = Cause::Status(status).is_listed(&assigned.plan(&ctx.snapshot).rescue);
+    note(ctx, if status >= 500 || listed { Ending::Status } else { Ending::Good }, status);
+}
+
+/// Notes that an attempt failed; both arms alike. An answer that breaks in its middle counts as failed, however it
+/// began.
+pub fn note(ctx: &mut Ctx, ending: Ending, status: u16) {
+    let is_first = ctx.tries.count <= ctx.tries.free + 1;
+    let server = ctx.tries.lease.as_ref().map_or(0, |lease| lease.attached.number);
+    let Some(assigned) = &mut ctx.assigned else { return };
+    if assigned.rescue == Rescue::TakenOver || !is_first {
+        return;
+    }
+    match &mut assigned.first {
+        None => assigned.first = Some(First { ending, status, server }),
+        Some(first) if first.ending == Ending::Good => first.ending = ending,
+        Some(_) => {}
+    }
+}
+
+/// Notes that the client left before its answer began.
+pub fn left(ctx: &mut Ctx) {
+    if ctx.tries.head_after.is_none() {
+        note(ctx, Ending::Left, 0);
+    }
+}
+
+/// Whether stable takes the request over from a canary that failed; arranges it where it does. `answered`: a part of an
+/// answer has reached the client.
+pub fn take_over(session: &Session, ctx: &mut Ctx, cause: Cause, answered: bool) -> bool {
+    let Some(assigned) = ctx.assigned.as_ref().filter(|assigned| assigned.is_on_canary()) else { return false };
+    let plan = assigned.plan(&ctx.snapshot);
+    if !cause.is_listed(&plan.rescue) {
+        return false;
+    }
+    let now = clock::now();
+    let protected = !answered && may_repeat(session, cause, &plan.rescue);
+    let rescue = match protected {
+        false => Rescue::Missed(Outcome::Unprotected),
+        true if !plan.live.try_rescue(plan.rescue.budget, now) => Rescue::Missed(Outcome::Budget),
+        true => Rescue::TakenOver,
+    };
+    let stable = ctx.route.map(|route| &ctx.snapshot.route(route).0.action);
+    let Some(Action::Upstream(stable)) = stable else { return false };
+    let stable = *stable;
+    if let Some(assigned) = &mut ctx.assigned {
+        assigned.rescue = rescue;
+    }
+    if rescue == Rescue::TakenOver {
+        let tries = &mut ctx.tries;
+        tries.upstream = stable;
+        tries.earlier += std::mem::take(&mut tries.count);
+        tries.free = 0;
+        tries.tried = Tried::default();
+        tries.began = now;
+    }
+    rescue == Rescue::TakenOver
+}
+
+fn may_repeat(session: &Session, cause: Cause, rescue: &model::Rescue) -> bool {
+    if session.as_ref().retry_buffer_truncated() || session.as_ref().is_upgrade_req() {
+        return false;
+    }
+    let head = session.req_header();
+    let keyed = || head.headers.get(IDEMPOTENCY_KEY).is_some_and(|key| !key.is_empty());
+    let method: &Method = &head.method;
+    cause == Cause::Connect || rescue.methods.contains(method) && (method.is_idempotent() || keyed())
+}
+
+/// Counts how the rescue ended: by the answer's status, or by what broke it. Of a client that left nobody knows.
+pub fn ended(ctx: &Ctx, status: u16, e: Option<&Error>) {
+    let Some(assigned) = &ctx.assigned else { return };
+    if e.is_some_and(|e| *e.esource() == ErrorSource::Downstream) {
+        return;
+    }
+    let plan = assigned.plan(&ctx.snapshot);
+    let failed = e.is_some() || status >= 500 || Cause::Status(status).is_listed(&plan.rescue);
+    let live = &plan.live;
+    match assigned.rescue {
+        Rescue::NotNeeded => {}
+        Rescue::TakenOver => live.rescue_ended(if failed { Outcome::Failed } else { Outcome::Rescued }),
+        // The canary's own retries may have mended it.
+        Rescue::Missed(outcome) if failed => live.rescue_ended(outcome),
+        Rescue::Missed(_) => {}
+    }
+}
