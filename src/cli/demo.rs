@@ -1,10 +1,10 @@
-//! `tollgate demo`: backends, load, a death, pushes and a way back, told as they happen.
+//! `tollgate demo`: backends, load, a death, pushes, a way back, a release and one that fails, told as they happen.
 //!
-//! It starts real processes of this very binary: three backends, and a gateway with `tollgate run`. What it says is
+//! It starts real processes of this very binary: backends, and a gateway with `tollgate run`. What it says is
 //! counted by its own client, never assumed, and every promise that did not hold is named at the end: exit code 0
 //! stands for all of them. Latencies are shown and never judged, since a busy machine is no fault of the gateway.
 //! Nothing outlives it: processes and the temporary folder belong to guards, for Ctrl-C and failures too, and every
-//! wait has a deadline. Everything stays on the loopback address. Releases and payments are not part of it yet.
+//! wait has a deadline. Everything stays on the loopback address. Payments are not part of it yet.
 
 mod admin;
 mod backend;

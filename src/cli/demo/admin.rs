@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use http::header;
 use serde_json::Value;
 
 use super::client;
@@ -32,6 +33,18 @@ impl Admin {
         let servers = upstreams[0]["servers"].as_array().into_iter().flatten();
         let found = servers.into_iter().find(|server| server["server"] == address.to_string());
         found.cloned().ok_or_else(|| format!("/api/v1/upstreams does not name {address}"))
+    }
+
+    /// `GET /api/v1/releases/NAME`
+    pub async fn release(self, name: &str) -> Result<Value, String> {
+        self.json(&format!("/api/v1/releases/{name}")).await
+    }
+
+    /// `GET /api/v1/reports/ID`, as a page; `None` where there is no such report.
+    pub async fn report(self, id: &str) -> Option<String> {
+        let page = Some((header::ACCEPT, "text/markdown"));
+        let answer = client::once_with(self.0, "GET", &format!("/api/v1/reports/{id}"), page).await.ok()?;
+        answer.status.is_success().then_some(answer.body)
     }
 
     /// `GET /metrics`

@@ -1,8 +1,9 @@
 //! A small backend with knobs: an HTTP/1.1 server that keeps connections, names itself, and misbehaves on demand.
 //!
-//! `GET /health` is always well. Anything else is answered with `backend NAME METHOD PATH`, after `delay`, and as 503
-//! in `fail` percent of the cases. `POST /knobs?delay=50ms&fail=30` turns the knobs, `?die=1` ends the process at once.
-//! It is no model of a backend: nothing is read, nothing is stored.
+//! `GET /health` is always well. Anything else is answered with `backend NAME METHOD PATH`, after `delay` and a random
+//! part of `spread`, and as 503 in `fail` percent of the cases. `POST /knobs?delay=50ms&fail=30` turns the knobs and
+//! tells how they stand and what was answered so far, `?die=1` ends the process at once. It is no model of a backend:
+//! nothing is read, nothing is stored.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -10,34 +11,58 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use serde::Deserialize;
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
 
 use super::stage;
 use crate::proxy::listen::bind;
 
+/// Power of the random part of `spread`: half of the answers take less than a sixteenth of it, one of twenty more than
+/// four fifths. It is the long tail that real backends have.
+const SELDOM: i32 = 4;
+
+#[derive(Default)]
 struct Backend {
     name: String,
     delay_ms: AtomicU64,
+    spread_ms: AtomicU64,
     fail_percent: AtomicU32,
+    answered: AtomicU64,
+    failed: AtomicU64,
 }
 
 /// `POST /knobs`
 #[derive(Deserialize)]
 struct Knobs {
     delay: Option<String>,
+    spread: Option<String>,
     fail: Option<u32>,
     die: Option<u32>,
+}
+
+/// How the knobs stand, and what came of it.
+#[derive(Serialize, Deserialize)]
+pub struct Account {
+    /// Time that every answer takes at least, in milliseconds.
+    pub delay_ms: u64,
+    /// The most that chance adds to it.
+    pub spread_ms: u64,
+    /// Percent of the answers that are 503.
+    pub fail_percent: u32,
+    /// Requests that came, those of probes aside.
+    pub answered: u64,
+    /// Of these, answered 503.
+    pub failed: u64,
 }
 
 /// Serves until the process is ended.
 pub fn serve(name: &str, address: SocketAddr) -> ExitCode {
     stage::end_with_parent();
-    let backend = Arc::new(Backend { name: name.to_owned(), delay_ms: AtomicU64::new(0), fail_percent: 0.into() });
+    let backend = Arc::new(Backend { name: name.to_owned(), ..Backend::default() });
     let served = tokio::runtime::Builder::new_current_thread().enable_all().build().and_then(|runtime| {
         runtime.block_on(async {
             let router = Router::new()
@@ -55,11 +80,14 @@ pub fn serve(name: &str, address: SocketAddr) -> ExitCode {
 }
 
 async fn answer(State(backend): State<Arc<Backend>>, method: Method, uri: Uri) -> Response {
-    let delay = backend.delay_ms.load(Relaxed);
-    if delay > 0 {
-        tokio::time::sleep(Duration::from_millis(delay)).await;
+    backend.answered.fetch_add(1, Relaxed);
+    let [delay, spread] = [&backend.delay_ms, &backend.spread_ms].map(|knob| Duration::from_millis(knob.load(Relaxed)));
+    let delay = delay + spread.mul_f64(fastrand::f64().powi(SELDOM));
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
     }
     let fails = fastrand::u32(0..100) < backend.fail_percent.load(Relaxed);
+    backend.failed.fetch_add(fails.into(), Relaxed);
     let status = if fails { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (status, format!("backend {} {method} {}\n", backend.name, uri.path())).into_response()
 }
@@ -68,15 +96,22 @@ async fn turn(State(backend): State<Arc<Backend>>, Query(knobs): Query<Knobs>) -
     if knobs.die.is_some_and(|die| die != 0) {
         std::process::exit(1);
     }
-    if let Some(delay) = &knobs.delay {
-        let Some(delay) = delay.strip_suffix("ms").and_then(|ms| ms.parse().ok()) else {
-            return (StatusCode::BAD_REQUEST, "delay is written as 50ms\n").into_response();
+    for (time, knob) in [(&knobs.delay, &backend.delay_ms), (&knobs.spread, &backend.spread_ms)] {
+        let Some(time) = time else { continue };
+        let Some(time) = time.strip_suffix("ms").and_then(|ms| ms.parse::<u32>().ok()) else {
+            return (StatusCode::BAD_REQUEST, "a time is written as 50ms\n").into_response();
         };
-        backend.delay_ms.store(delay, Relaxed);
+        knob.store(time.into(), Relaxed);
     }
     if let Some(fail) = knobs.fail {
         backend.fail_percent.store(fail, Relaxed);
     }
-    let (delay, fail) = (backend.delay_ms.load(Relaxed), backend.fail_percent.load(Relaxed));
-    format!("delay={delay}ms fail={fail}\n").into_response()
+    Json(Account {
+        delay_ms: backend.delay_ms.load(Relaxed),
+        spread_ms: backend.spread_ms.load(Relaxed),
+        fail_percent: backend.fail_percent.load(Relaxed),
+        answered: backend.answered.load(Relaxed),
+        failed: backend.failed.load(Relaxed),
+    })
+    .into_response()
 }

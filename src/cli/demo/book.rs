@@ -2,9 +2,10 @@
 //!
 //! A request belongs to the phase it was sent in, whenever its answer comes, so that a phase's numbers add up: sent is
 //! answered plus failed once nothing of it is in flight. `closed` counts connections that were closed without the
-//! gateway having said so in an answer.
+//! gateway having said so in an answer. A backend can be followed: which users it answered, and whether another backend
+//! answered a request that one of them sent after that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -17,6 +18,17 @@ const EXAMPLES: usize = 3;
 #[derive(Default)]
 pub struct Book {
     phases: Mutex<Vec<Phase>>,
+    followed: Mutex<Followed>,
+}
+
+/// Whom a backend answered since it is followed.
+#[derive(Clone, Debug, Default)]
+pub struct Followed {
+    backend: &'static str,
+    /// Its users.
+    pub users: BTreeSet<u32>,
+    /// Requests that they sent later and that another backend answered.
+    pub strays: u64,
 }
 
 #[derive(Default)]
@@ -31,9 +43,17 @@ struct Phase {
     examples: Vec<String>,
 }
 
-/// Which phase a request was sent in.
+/// A phase.
 #[derive(Clone, Copy)]
 pub struct Ticket(usize);
+
+/// A request that was sent: in which phase, by whom, and whether the followed backend had answered him by then.
+#[derive(Clone, Copy)]
+pub struct Sent {
+    phase: usize,
+    user: u32,
+    is_bound: bool,
+}
 
 /// The counts of a phase.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -67,20 +87,32 @@ impl Book {
         Ticket(phases.len() - 1)
     }
 
-    /// A request is about to be sent.
-    pub fn sent(&self) -> Ticket {
+    /// Follows a backend from now on, and no other one.
+    pub fn follow(&self, backend: &'static str) {
+        *self.followed.lock() = Followed { backend, ..Followed::default() };
+    }
+
+    /// What became of it.
+    pub fn followed(&self) -> Followed {
+        self.followed.lock().clone()
+    }
+
+    /// A request of a user is about to be sent.
+    pub fn sent(&self, user: u32) -> Sent {
+        let is_bound = self.followed.lock().users.contains(&user);
         let mut phases = self.phases.lock();
         if phases.is_empty() {
             phases.push(Phase::default());
         }
         let last = phases.len() - 1;
         phases[last].sent += 1;
-        Ticket(last)
+        Sent { phase: last, user, is_bound }
     }
 
     /// A backend answered it.
-    pub fn answered(&self, Ticket(phase): Ticket, backend: &str, after: Duration) {
-        let phase = &mut self.phases.lock()[phase];
+    pub fn answered(&self, sent: Sent, backend: &str, after: Duration) {
+        self.followed.lock().answered(sent, backend);
+        let phase = &mut self.phases.lock()[sent.phase];
         phase.answered += 1;
         phase.latencies_us.push(u32::try_from(after.as_micros()).unwrap_or(u32::MAX));
         match phase.by_backend.get_mut(backend) {
@@ -90,8 +122,8 @@ impl Book {
     }
 
     /// It was not answered, or wrongly.
-    pub fn failed(&self, Ticket(phase): Ticket, why: String) {
-        let phase = &mut self.phases.lock()[phase];
+    pub fn failed(&self, sent: Sent, why: String) {
+        let phase = &mut self.phases.lock()[sent.phase];
         phase.failed += 1;
         if phase.examples.len() < EXAMPLES {
             phase.examples.push(why);
@@ -123,6 +155,16 @@ impl Book {
     /// The counts of all phases so far.
     pub fn all(&self) -> Vec<Counts> {
         self.phases.lock().iter().map(Phase::counts).collect()
+    }
+}
+
+impl Followed {
+    fn answered(&mut self, sent: Sent, backend: &str) {
+        if backend == self.backend {
+            self.users.insert(sent.user);
+        } else if sent.is_bound {
+            self.strays += 1;
+        }
     }
 }
 
@@ -176,7 +218,7 @@ mod tests {
     fn a_request_counts_for_the_phase_it_was_sent_in() {
         let book = Book::default();
         let first = book.begin("first");
-        let (a, b) = (book.sent(), book.sent());
+        let (a, b) = (book.sent(1), book.sent(2));
         let second = book.begin("second");
         book.answered(a, "b1", Duration::from_millis(2));
         assert!(!book.is_settled(first) && book.is_settled(second));
@@ -184,6 +226,22 @@ mod tests {
         let counts = book.counts(first);
         assert_eq!((counts.sent, counts.answered, counts.failed, counts.p99_ms), (2, 1, 1, 2.0));
         assert_eq!((counts.percent("b1"), counts.percent("b2"), book.in_flight()), (100.0, 0.0, 0));
+    }
+
+    #[test]
+    fn a_user_strays_only_with_a_request_that_he_sent_after_the_answer() {
+        let book = Book::default();
+        book.begin("all");
+        book.follow("c1");
+        let (first, early) = (book.sent(7), book.sent(7));
+        book.answered(first, "c1", Duration::ZERO);
+        book.answered(early, "b1", Duration::ZERO);
+        book.answered(book.sent(8), "b1", Duration::ZERO);
+        assert_eq!((book.followed().users, book.followed().strays), (BTreeSet::from([7]), 0));
+        book.answered(book.sent(7), "b1", Duration::ZERO);
+        assert_eq!(book.followed().strays, 1);
+        book.follow("c2");
+        assert_eq!((book.followed().users.len(), book.followed().strays), (0, 0));
     }
 
     #[test]

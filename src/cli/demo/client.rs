@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, StatusCode, header};
+use http::{HeaderName, HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -63,8 +63,21 @@ impl Connection {
 
     /// Sends a request and reads its answer.
     pub async fn ask(&mut self, method: &str, path: &str) -> Result<Answer, Broken> {
+        self.ask_with(method, path, None).await
+    }
+
+    /// Sends a request with one more header and reads its answer.
+    pub async fn ask_with(
+        &mut self,
+        method: &str,
+        path: &str,
+        more: Option<(HeaderName, &str)>,
+    ) -> Result<Answer, Broken> {
         let lost = |what: &str, e: &dyn std::fmt::Display| Broken::Lost(format!("{method} {path}: {what}: {e}"));
-        let request = Request::builder().method(method).uri(path).header(header::HOST, &self.host);
+        let mut request = Request::builder().method(method).uri(path).header(header::HOST, &self.host);
+        if let Some((name, value)) = more {
+            request = request.header(name, value);
+        }
         let request = request.body(Empty::new()).map_err(|e| lost("no request", &e))?;
         let answered = async {
             self.sender.ready().await.map_err(|_| Broken::Unsent)?;
@@ -88,8 +101,18 @@ impl Connection {
 
 /// One request over a connection of its own.
 pub async fn once(address: SocketAddr, method: &str, path: &str) -> Result<Answer, String> {
+    once_with(address, method, path, None).await
+}
+
+/// The same with one more header.
+pub async fn once_with(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    more: Option<(HeaderName, &str)>,
+) -> Result<Answer, String> {
     let mut connection = Connection::open(address).await?;
-    connection.ask(method, path).await.map_err(|broken| match broken {
+    connection.ask_with(method, path, more).await.map_err(|broken| match broken {
         Broken::Unsent => format!("{method} {path}: the connection was closed"),
         Broken::Lost(why) => why,
     })

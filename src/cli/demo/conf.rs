@@ -3,7 +3,25 @@
 use std::net::SocketAddr;
 
 /// The names of the backends, in the order of their servers.
-pub const BACKENDS: [&str; 3] = ["b1", "b2", "b3"];
+pub const BACKENDS: [&str; 5] = ["b1", "b2", "b3", "c1", "c2"];
+/// How many of them, the first ones, serve the shop.
+pub const SHOP: usize = 3;
+/// The backend of the shop's second version.
+pub const C1: usize = 3;
+/// The backend of its third one.
+pub const C2: usize = 4;
+
+/// What is released.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Releases {
+    /// Nothing.
+    #[default]
+    None,
+    /// The second version, from the shop's backends.
+    V2,
+    /// The third version, from the second one.
+    V3,
+}
 
 /// What a configuration of the demo may differ in.
 #[derive(Clone)]
@@ -13,28 +31,20 @@ pub struct Conf {
     /// Its admin listener.
     pub admin: SocketAddr,
     /// The backends.
-    pub servers: [SocketAddr; 3],
-    /// Their weights.
-    pub weights: [u32; 3],
+    pub servers: [SocketAddr; BACKENDS.len()],
+    /// The weights of the shop's.
+    pub weights: [u32; SHOP],
     /// Routes beside those of the load, each a path of its own.
     pub routes: Vec<String>,
     /// Whether a key is misspelt.
     pub typo: bool,
+    /// What is released.
+    pub releases: Releases,
 }
 
 impl Conf {
     /// The text of the file.
     pub fn text(&self) -> String {
-        let address = if self.typo { "adress" } else { "address" };
-        let servers: String = (self.servers.iter().zip(self.weights).enumerate())
-            .map(|(n, (server, weight))| {
-                let key = if n == 1 { address } else { "address" };
-                format!("  {{ {key} = \"{server}\", weight = {weight} }},  # {}\n", BACKENDS[n])
-            })
-            .collect();
-        let routes: String = (self.routes.iter())
-            .map(|name| format!("\n[route.{name}]\npaths = [\"/{name}/*\"]\nupstream = \"shop\"\n"))
-            .collect();
         format!(
             r#"[[listener]]
 address = "{gateway}"
@@ -44,33 +54,98 @@ address = "{admin}"
 
 [log]
 access = "./access.log"
-
-[upstream.shop]
-servers = [
-{servers}]
-health = {{ path = "/health", interval = "200ms" }}
-outlier = {{ consecutive_failures = 5, eject_for = "1s" }}
-timeout = {{ connect = "1s", first_byte = "3s" }}
-retry = {{ attempts = 3, on = ["connect", "reset", "timeout", 503] }}
-
+{upstreams}
 [route.orders]
 paths = ["/orders/*"]
-upstream = "shop"
+upstream = "{main}"
 
 [route.users]
 paths = ["/users/*"]
-upstream = "shop"
+upstream = "{main}"
 add_prefix = "/internal"
 
 [route.basket]
 paths = ["/basket/*"]
-upstream = "shop"
+upstream = "{main}"
 response_headers = {{ remove = ["server"] }}
-{routes}"#,
+{routes}{release}"#,
             gateway = self.gateway,
             admin = self.admin,
+            upstreams = self.upstreams(),
+            main = self.main(),
+            routes = self.more_routes(),
+            release = self.release(),
         )
     }
+
+    /// The upstream of the routes.
+    fn main(&self) -> &'static str {
+        if self.releases == Releases::V3 { "v2" } else { "shop" }
+    }
+
+    fn upstreams(&self) -> String {
+        match self.releases {
+            Releases::None => self.shop(),
+            Releases::V2 => self.shop() + &self.version("v2", C1),
+            Releases::V3 => self.version("v2", C1) + &self.version("v3", C2),
+        }
+    }
+
+    fn shop(&self) -> String {
+        let address = if self.typo { "adress" } else { "address" };
+        let servers: String = (self.servers.iter().zip(self.weights).enumerate())
+            .map(|(n, (server, weight))| {
+                let key = if n == 1 { address } else { "address" };
+                format!("  {{ {key} = \"{server}\", weight = {weight} }},  # {}\n", BACKENDS[n])
+            })
+            .collect();
+        upstream("shop", &format!("[\n{servers}]"))
+    }
+
+    fn version(&self, name: &str, backend: usize) -> String {
+        upstream(name, &format!("[\"{}\"]  # {}", self.servers[backend], BACKENDS[backend]))
+    }
+
+    fn more_routes(&self) -> String {
+        let route =
+            |name: &String| format!("\n[route.{name}]\npaths = [\"/{name}/*\"]\nupstream = \"{}\"\n", self.main());
+        self.routes.iter().map(route).collect()
+    }
+
+    /// The part of the file that releases a version; empty where none is.
+    pub fn release(&self) -> String {
+        let (name, steps) = match self.releases {
+            Releases::None => return String::new(),
+            Releases::V2 => ("v2", [(5, "1s"), (25, "1s"), (100, "1s")].as_slice()),
+            Releases::V3 => ("v3", [(10, "1m"), (100, "1m")].as_slice()),
+        };
+        let step = |(percent, hold): &(u32, &str)| format!("{{ percent = {percent}, hold = \"{hold}\" }}");
+        let steps: Vec<String> = steps.iter().map(step).collect();
+        format!(
+            r#"
+[release.{name}]
+routes = ["orders", "users", "basket"]
+canary = "{name}"
+user = ["header:x-user-id"]
+steps = [{}]
+judge = {{ min_users = 10 }}
+"#,
+            steps.join(", ")
+        )
+    }
+}
+
+fn upstream(name: &str, servers: &str) -> String {
+    format!(
+        r#"
+[upstream.{name}]
+servers = {servers}
+health = {{ path = "/health", interval = "200ms" }}
+outlier = {{ consecutive_failures = 5, eject_for = "1s" }}
+timeout = {{ connect = "1s", first_byte = "3s" }}
+retry = {{ attempts = 3, on = ["connect", "reset", "timeout", 503] }}
+"#
+    )
 }
 
 #[cfg(test)]
@@ -90,13 +165,17 @@ mod tests {
         let mut conf = Conf {
             gateway: address(8080),
             admin: address(9900),
-            servers: [address(9001), address(9002), address(9003)],
+            servers: [9001, 9002, 9003, 9004, 9005].map(address),
             weights: [2, 1, 1],
             routes: vec!["offers".into(), "push-1".into()],
             typo: false,
+            releases: Releases::None,
         };
-        assert_eq!(findings(&conf), 0);
-        conf.typo = true;
+        for releases in [Releases::None, Releases::V2, Releases::V3] {
+            conf.releases = releases;
+            assert_eq!(findings(&conf), 0, "{releases:?}");
+        }
+        (conf.typo, conf.releases) = (true, Releases::None);
         assert!(findings(&conf) > 0);
     }
 }

@@ -2,13 +2,15 @@
 //!
 //! A connection asks again only when it has its answer, so a slow gateway is not buried; a tick that was missed is
 //! skipped. An answer counts only if a backend gave it, to this very request. It sends GET alone: what may not be
-//! repeated (a POST that reached a server which then died) is a client's own decision.
+//! repeated (a POST that reached a server which then died) is a client's own decision. Every request names its user:
+//! each of them asks about once a second, over different connections.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use http::HeaderName;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -20,6 +22,11 @@ use crate::clock;
 pub const CONNECTIONS: u32 = 32;
 /// Requests a second, all connections together.
 pub const RATE: u32 = 2_000;
+/// Users who ask. As many as requests a second: a step of a release waits for some hundred seconds of different users
+/// on its canary, and a user who asks twice in a second gives it no more of them.
+pub const USERS: u32 = RATE;
+/// The header that names the user.
+pub const USER: HeaderName = HeaderName::from_static("x-user-id");
 const PATHS: [&str; 3] = ["/orders", "/users", "/basket"];
 
 /// A running load; it ends when this is dropped.
@@ -79,7 +86,8 @@ async fn asks(number: u32, shared: Arc<Shared>) {
 /// One request; the connection, where it can be used again.
 async fn ask(connection: Option<Connection>, id: u64, shared: &Shared) -> Option<Connection> {
     let Shared { gateway, book, .. } = shared;
-    let ticket = book.sent();
+    let user = (id % u64::from(USERS)) as u32;
+    let ticket = book.sent(user);
     let begun = clock::now();
     let path = format!("{}/{id}", PATHS[id as usize % PATHS.len()]);
     let mut kept = connection;
@@ -94,7 +102,7 @@ async fn ask(connection: Option<Connection>, id: u64, shared: &Shared) -> Option
                 }
             },
         };
-        match connection.ask("GET", &path).await {
+        match connection.ask_with("GET", &path, Some((USER, &user_key(user)))).await {
             Ok(answer) => {
                 match backend(&answer, id) {
                     Some(name) => book.answered(ticket, name, clock::now().since(begun)),
@@ -113,6 +121,11 @@ async fn ask(connection: Option<Connection>, id: u64, shared: &Shared) -> Option
             }
         }
     }
+}
+
+/// The key of a user.
+pub fn user_key(user: u32) -> String {
+    format!("user-{user}")
 }
 
 /// Which backend answered, if it was one and the answer belongs to the request.

@@ -4,7 +4,9 @@
 //! one run shows all that is wrong; only what leaves nothing to go on with (a wait that was in vain) does.
 
 mod death;
+mod fault;
 mod push;
+mod release;
 mod start;
 mod stop;
 
@@ -17,9 +19,10 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::admin::Admin;
+use super::backend::Account;
 use super::book::{Book, Counts, Ticket};
 use super::client::{self, Broken, Connection, PATIENCE};
-use super::conf::{BACKENDS, Conf};
+use super::conf::{BACKENDS, Conf, SHOP};
 use super::load::Load;
 use super::stage::{Folder, Ports, Process, until};
 use super::tell::Tell;
@@ -44,7 +47,7 @@ struct Story<'a> {
     load: Option<Load>,
     visitor: Visitor,
     gateway: Process,
-    backends: [Process; 3],
+    backends: Vec<Process>,
     conf: Conf,
     admin: Admin,
     book: Arc<Book>,
@@ -67,7 +70,7 @@ pub struct Outcome {
 pub async fn tell(tell: &Tell) -> Result<Outcome, String> {
     let begun = clock::now();
     tell.line("tollgate demo: three backends, a gateway before them, and a load that counts every answer.");
-    tell.line("It takes about 25 seconds, stays on 127.0.0.1, and leaves nothing behind. Ctrl-C ends it.");
+    tell.line("It takes about 35 seconds, stays on 127.0.0.1, and leaves nothing behind. Ctrl-C ends it.");
     let mut story = Story::begin(tell).await?;
     let stopped = story.acts().await.err().map(|why| story.cut_short(why));
     let log = std::fs::read_to_string(story.folder.at("gateway.log")).unwrap_or_default();
@@ -84,6 +87,8 @@ impl Story<'_> {
         self.ten_pushes().await?;
         self.bad_push().await?;
         self.way_back().await?;
+        self.good_release().await?;
+        self.bad_release().await?;
         self.graceful_stop().await
     }
 
@@ -148,10 +153,11 @@ impl Story<'_> {
         until(&format!("{path} to be answered"), LIMIT, look).await?
     }
 
-    async fn knob(&self, backend: usize, knobs: &str) -> Result<(), String> {
+    /// Turns the knobs of a backend; how they stand then, and what it has answered so far.
+    async fn knob(&self, backend: usize, knobs: &str) -> Result<Account, String> {
         let answer = client::once(self.conf.servers[backend], "POST", &format!("/knobs?{knobs}")).await?;
-        let turned = answer.status.is_success();
-        turned.then_some(()).ok_or_else(|| format!("{} refused its knobs: {}", BACKENDS[backend], answer.body))
+        let account = serde_json::from_str(&answer.body).ok().filter(|_| answer.status.is_success());
+        account.ok_or_else(|| format!("{} refused its knobs: {}", BACKENDS[backend], answer.body))
     }
 
     async fn shares(&self, time: Duration) -> Counts {
@@ -193,9 +199,10 @@ fn ms(time: Duration) -> String {
     format!("{:.0} ms", time.as_secs_f64() * 1e3)
 }
 
-/// Each backend's share of the answers.
+/// The share of the answers of each backend of the shop.
 fn shares(counts: &Counts) -> String {
-    BACKENDS.map(|name| format!("{name} {:.1} %", counts.percent(name))).join("   ")
+    let share = |name: &&str| format!("{name} {:.1} %", counts.percent(name));
+    BACKENDS[..SHOP].iter().map(share).collect::<Vec<_>>().join("   ")
 }
 
 impl Outcome {

@@ -98,7 +98,7 @@ impl Story<'_> {
         self.tell.say(format_args!("tollgate config history --admin {url}"));
         self.tell.quote(&shortened(&history));
         tokio::time::sleep(Duration::from_secs(1)).await;
-        self.turn("a graceful stop").await?;
+        self.turn("release of v2").await?;
         Ok(())
     }
 }

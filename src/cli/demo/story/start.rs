@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::super::admin::Admin;
 use super::super::book::Book;
 use super::super::client;
-use super::super::conf::{BACKENDS, Conf};
-use super::super::load::{CONNECTIONS, Load, RATE};
+use super::super::conf::{BACKENDS, Conf, Releases, SHOP};
+use super::super::load::{CONNECTIONS, Load, RATE, USERS};
 use super::super::stage::{Folder, Ports, Process, until};
 use super::super::tell::{Tell, thousands};
 use super::{LIMIT, Story, Visitor, ms, shares};
@@ -20,10 +20,10 @@ impl<'a> Story<'a> {
     pub(super) async fn begin(tell: &'a Tell) -> Result<Story<'a>, String> {
         tell.act("Three backends, a gateway, a load");
         let folder = Folder::new()?;
-        let (ports, [gateway, admin, b1, b2, b3]) = Ports::reserve()?;
-        let servers = [b1, b2, b3];
-        let conf = Conf { gateway, admin, servers, weights: [1; 3], routes: vec![], typo: false };
-        let backends = [start_backend(&conf, 0)?, start_backend(&conf, 1)?, start_backend(&conf, 2)?];
+        let (ports, [gateway, admin, servers @ ..]) = Ports::reserve::<{ 2 + BACKENDS.len() }>()?;
+        let (weights, releases) = ([1; SHOP], Releases::None);
+        let conf = Conf { gateway, admin, servers, weights, routes: vec![], typo: false, releases };
+        let backends = (0..SHOP).map(|n| start_backend(&conf, n)).collect::<Result<Vec<_>, _>>()?;
         for (n, process) in backends.iter().enumerate() {
             is_well(&conf, n).await?;
             tell.say(format_args!("backend {}   {}   pid {}", BACKENDS[n], servers[n], process.id()));
@@ -53,8 +53,9 @@ impl<'a> Story<'a> {
         let phase = book.begin("all three serve");
         let load = Some(Load::start(gateway, book.clone()));
         tell.say(format_args!(
-            "load         {CONNECTIONS} kept connections, {} requests a second",
-            thousands(RATE.into())
+            "load         {CONNECTIONS} kept connections, {} requests a second of {} users",
+            thousands(RATE.into()),
+            thousands(USERS.into())
         ));
         let visitor = Visitor { gateway, connection: None, answers: 0 };
         let (admin, promises, gateway) = (Admin(admin), vec![], process);
@@ -66,7 +67,7 @@ impl<'a> Story<'a> {
         tokio::time::sleep(Duration::from_secs(4)).await;
         let counts = self.turn("b2 killed, and back").await?;
         self.tell.say(format_args!("shares of the answers: {}", shares(&counts)));
-        let even = BACKENDS.iter().all(|name| (28.0..=39.0).contains(&counts.percent(name)));
+        let even = BACKENDS[..SHOP].iter().all(|name| (28.0..=39.0).contains(&counts.percent(name)));
         self.promise(even, "each of three equal backends answers a third");
         Ok(())
     }

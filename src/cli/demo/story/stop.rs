@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::conf::BACKENDS;
 use super::super::stage::until;
 use super::super::tell::thousands;
 use super::{LIMIT, Story, ms};
@@ -11,7 +12,7 @@ impl Story<'_> {
     pub(super) async fn graceful_stop(&mut self) -> Result<(), String> {
         self.tell.act("SIGTERM: a graceful stop");
         // Slow answers, so that there is something in flight.
-        for backend in 0..3 {
+        for backend in 0..BACKENDS.len() {
             self.knob(backend, "delay=200ms").await?;
         }
         tokio::time::sleep(Duration::from_millis(600)).await;
