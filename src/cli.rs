@@ -66,7 +66,8 @@ enum Command {
         #[command(flatten)]
         target: remote::Target,
     },
-    /// Starts backends, a gateway and a load, and tells what happens as backends die and configurations change.
+    /// Starts backends, a gateway and a load, and tells what happens as backends die, configurations change and versions
+    /// are released.
     #[command(disable_help_subcommand = true)]
     Demo {
         #[command(subcommand)]
