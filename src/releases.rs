@@ -24,6 +24,8 @@ use crate::telemetry::Registry;
 const TICK: Duration = Duration::from_millis(100);
 /// Time after which evidence is kept again.
 const KEEP: Duration = Duration::from_secs(30);
+/// The same after a disk refused.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// All releases of the process.
 pub struct Releases {
@@ -36,9 +38,13 @@ pub struct Releases {
     notifier: Notifier,
 }
 
-/// What a process before has left in `state_dir`; nothing where there is no such file.
-pub fn kept(state_dir: &Path) -> AllKept {
-    history::read(&file(state_dir)).unwrap_or_default()
+/// What a process before has left in `state_dir`: nothing where there is no such file, an error where it cannot be read.
+pub fn kept(state_dir: &Path) -> std::io::Result<AllKept> {
+    match std::fs::read(file(state_dir)) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(std::io::Error::other),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(AllKept::default()),
+        Err(e) => Err(e),
+    }
 }
 
 fn file(state_dir: &Path) -> PathBuf {
@@ -60,9 +66,23 @@ impl Releases {
     pub fn open(state_dir: &Path, registry: &Arc<Registry>) -> std::io::Result<Releases> {
         let names = registry.clone();
         let server = move |number| names.server_of(number).map(|(_, address)| address.to_string());
+        let file = file(state_dir);
+        let controller = match kept(state_dir) {
+            Ok(kept) => controller(kept, server),
+            Err(e) => {
+                let aside = file.with_extension("json.unreadable");
+                let _ = std::fs::rename(&file, &aside);
+                let (file, aside) = (file.display(), aside.display());
+                log::error!("{file}: {e}: nobody knows which releases were taken back, so every one counts as aborted");
+                log::error!("it is kept as {aside}; start a release again with `tollgate release resume NAME`");
+                let mut controller = controller(AllKept::default(), server);
+                controller.distrust();
+                controller
+            }
+        };
         Ok(Releases {
-            controller: Mutex::new(controller(kept(state_dir), server)),
-            file: file(state_dir),
+            controller: Mutex::new(controller),
+            file,
             writing: Mutex::default(),
             shelf: Shelf::open(state_dir)?,
             notifier: Notifier::new(vec![]),
@@ -95,16 +115,17 @@ impl Releases {
     }
 
     fn run(&self) {
-        let mut kept_at = clock::now();
+        let (mut kept_at, mut wait) = (clock::now(), KEEP);
         loop {
             std::thread::sleep(TICK);
             let at = moment();
             let ticked = self.controller.lock().tick(at);
-            self.tell(&ticked);
-            if ticked.changed || at.now.since(kept_at) >= KEEP {
-                self.keep();
+            // Kept before it is told: who has heard of it finds it so after a crash.
+            if ticked.changed || at.now.since(kept_at) >= wait {
+                wait = if self.keep() { KEEP } else { RETRY };
                 kept_at = at.now;
             }
+            self.tell(&ticked);
         }
     }
 
@@ -122,15 +143,19 @@ impl Releases {
         }
     }
 
-    /// Writes down what a restart needs, where it changed.
-    pub fn keep(&self) {
+    /// Writes down what a restart needs; whether the disk took it.
+    pub fn keep(&self) -> bool {
         let _writing = self.writing.lock();
         let kept = self.controller.lock().keep();
         if kept.is_empty() && !self.file.exists() {
-            return;
+            return true;
         }
-        if let Err(e) = history::write(&self.file, &kept) {
+        // Somebody may have tidied the folder away.
+        let folder = self.file.parent().map_or(Ok(()), std::fs::create_dir_all);
+        let written = folder.and_then(|()| history::write(&self.file, &kept));
+        if let Err(e) = &written {
             log::error!("the releases' state could not be kept in state_dir: {e}");
         }
+        written.is_ok()
     }
 }

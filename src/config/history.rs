@@ -176,8 +176,7 @@ pub fn diff(old: &[(String, String)], new: &[(String, String)]) -> String {
     out
 }
 
-/// Reads a file that [`write()`] wrote; `None`, and a line in the log, for what is no such file.
-pub fn read<T: for<'a> Deserialize<'a>>(path: &Path) -> Option<T> {
+fn read<T: for<'a> Deserialize<'a>>(path: &Path) -> Option<T> {
     let bytes = fs::read(path).ok()?;
     match serde_json::from_slice(&bytes) {
         Ok(value) => Some(value),

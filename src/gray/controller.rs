@@ -15,7 +15,6 @@ pub mod view;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -53,12 +52,18 @@ pub struct Surroundings {
 /// What a restart needs of a release.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Kept {
+    /// Its name.
+    pub name: String,
     /// Which definition it is.
     pub definition: String,
     /// Where it stands.
     pub state: State,
     /// The step, from 0.
     pub step: usize,
+    /// How many steps there were.
+    pub steps: usize,
+    /// Share of users at that step, in hundredths of a percent.
+    pub share: u16,
     /// How long it has lasted, in milliseconds.
     pub step_ms: u64,
     /// When the release began, in milliseconds since 1970.
@@ -69,8 +74,11 @@ pub struct Kept {
     pub judge: judge::Kept,
 }
 
-/// Everything that is kept, by the releases' names.
-pub type AllKept = BTreeMap<String, Kept>;
+/// Everything that is kept: releases that left the configuration first, the one that left last behind them.
+pub type AllKept = Vec<Kept>;
+
+/// Definitions that are remembered after they left the configuration.
+const GONE: usize = 1_000;
 
 /// What a tick leads to.
 #[derive(Debug, Default)]
@@ -96,13 +104,20 @@ pub enum Refused {
 pub struct Controller {
     entries: Vec<Entry>,
     gone: AllKept,
+    /// What was kept is lost: releases that are adopted first may have been taken back.
+    distrusts: bool,
     around: Surroundings,
 }
 
 impl Controller {
     /// None yet; `kept` is what a process before has left.
     pub fn new(kept: AllKept, around: Surroundings) -> Controller {
-        Controller { entries: vec![], gone: kept, around }
+        Controller { entries: vec![], gone: kept, distrusts: false, around }
+    }
+
+    /// What was kept could not be read: the releases of the first configuration count as aborted.
+    pub fn distrust(&mut self) {
+        self.distrusts = true;
     }
 
     /// Takes over the releases of a configuration that is about to be served; their shared states, in its order.
@@ -110,13 +125,30 @@ impl Controller {
         let mut before = std::mem::take(&mut self.entries);
         for release in &config.releases {
             let spec = Spec::new(release, config);
-            let entry = match before.iter().position(|entry| entry.spec.release.name == release.name) {
+            let entry = match before.iter().position(|entry| entry.spec.is_same(&spec)) {
                 Some(index) => before.swap_remove(index).becomes(spec, at),
-                None => Entry::new(spec, self.gone.remove(&*release.name), at),
+                None => {
+                    let is_it = |kept: &Kept| kept.name == *release.name && kept.definition == spec.definition;
+                    let kept = self.gone.iter().position(is_it).map(|index| self.gone.remove(index));
+                    Entry::new(spec, kept, at)
+                }
             };
             self.entries.push(entry);
         }
-        self.gone.extend(before.iter().map(|entry| (entry.spec.release.name.to_string(), entry.keep())));
+        if std::mem::take(&mut self.distrusts) {
+            for entry in &mut self.entries {
+                // An abort always works.
+                let _ = entry.order(Order::Abort, at);
+            }
+        }
+        for left in before {
+            let replaced = self.entries.iter().any(|entry| entry.spec.release.name == left.spec.release.name);
+            // Another definition starts anew, and so does the old one after it, unless it was taken back.
+            if !replaced || left.stands().0.is_back() {
+                self.gone.push(left.keep());
+            }
+        }
+        self.gone.drain(..self.gone.len().saturating_sub(GONE));
         self.entries.iter().map(|entry| entry.live.clone()).collect()
     }
 
@@ -163,7 +195,6 @@ impl Controller {
 
     /// What a restart needs.
     pub fn keep(&self) -> AllKept {
-        let running = self.entries.iter().map(|entry| (entry.spec.release.name.to_string(), entry.keep()));
-        self.gone.clone().into_iter().chain(running).collect()
+        self.gone.iter().cloned().chain(self.entries.iter().map(Entry::keep)).collect()
     }
 }

@@ -18,7 +18,9 @@
 //!
 //! | module | is |
 //! |---|---|
+//! | `episode` | the same test anew every half minute, for users who have been heard |
 //! | `evidence` | the e-process of one signal |
+//! | `outside` | what is not the canary's fault, and what cannot be trusted |
 //! | `signals` | which signals there are, their weights, the guard |
 //! | `users` | whom the judge has met |
 //! | `hearing` | what a request is counted as |
@@ -36,8 +38,10 @@ use serde::{Deserialize, Serialize};
 use crate::gray::seen::{Arm, Seen};
 use crate::units::Nanos;
 
+mod episode;
 mod evidence;
 mod hearing;
+mod outside;
 mod quantiles;
 mod ratio;
 mod safety;
@@ -54,16 +58,21 @@ pub use safety::Safety;
 pub use signals::Evidence;
 pub use window::Cause;
 
+use episode::Episodes;
 use hearing::Hearing;
 use quantiles::{Shown, Thresholds, Took};
 use ratio::Ratio;
-use signals::{Comparison, ERRORS, FEEDBACK, Guard, P95, P99, SLO};
-use users::{Met, Now, Users};
-use watch::{Baseline, Watch, is_bad};
+use signals::{Comparison, FEEDBACK, Guard, P95, SLO};
+use users::{At, Met, Now, Users};
+use watch::{Baseline, Watch};
 use window::{Cell, Counts, Tally, Window};
 
 /// How long a window is.
 const WINDOW: Duration = Duration::from_secs(1);
+
+/// How long answers are not timed after the share has changed: new connections and cold caches make a canary that gets
+/// its first users, or many more, slow for a moment. Errors count at once.
+const SETTLE: Duration = Duration::from_secs(3);
 
 /// How long one is at least that ends early, and how long the judge waits with its answer.
 const SHORT: Duration = Duration::from_millis(250);
@@ -133,6 +142,8 @@ pub struct Kept {
     evidence: Comparison,
     guard: Guard,
     baseline: Option<f64>,
+    #[serde(default)]
+    episodes: u32,
 }
 
 /// The evidence was enough; the answer waits.
@@ -154,6 +165,10 @@ pub struct Judge {
     step: u16,
     /// Expected share of judged users on the canary.
     share: f64,
+    /// When that share has settled.
+    settled: Nanos,
+    /// Whether the open window began after that: its answers are timed.
+    timed: bool,
     users: Users,
     met: [u64; 2],
     met_in_step: [u64; 2],
@@ -167,6 +182,7 @@ pub struct Judge {
     in_step: Tally,
     evidence: Comparison,
     guard: Guard,
+    episodes: Episodes,
     ratio: Ratio,
     baseline: Baseline,
     stable: Watch,
@@ -189,6 +205,8 @@ impl Judge {
             number: 0,
             step: 0,
             share: 0.0,
+            settled: now,
+            timed: true,
             users: Users::default(),
             met: [0; 2],
             met_in_step: [0; 2],
@@ -200,6 +218,7 @@ impl Judge {
             in_step: Tally::default(),
             evidence: Comparison::default(),
             guard: Guard::default(),
+            episodes: Episodes::default(),
             ratio: Ratio::new(0.0, now),
             baseline: Baseline::default(),
             stable: Watch::default(),
@@ -223,6 +242,7 @@ impl Judge {
         self.now = now;
         self.close(now);
         self.share = canary.clamp(0.0, 1.0);
+        (self.settled, self.timed) = (now.after(SETTLE), false);
         self.step = self.step.wrapping_add(1);
         self.met_in_step = [0; 2];
         self.in_step = Tally::default();
@@ -234,6 +254,10 @@ impl Judge {
         } else {
             self.stable = Watch::default();
         }
+    }
+
+    fn at(&self) -> At {
+        At { window: self.number, step: self.step, episode: self.episodes.number() as u16 }
     }
 
     /// A request ended.
@@ -249,7 +273,7 @@ impl Judge {
         if !seen.judged {
             return;
         }
-        let Some(user) = self.users.at(seen.user, self.number, self.step) else { return };
+        let Some(user) = self.users.at(seen.user, self.at()) else { return };
         if user.first(Met::Ever, seen.arm) {
             self.met[seen.arm as usize] += 1;
         }
@@ -260,12 +284,12 @@ impl Judge {
             self.ratio.count(seen.arm);
         }
         let (thresholds, counts, window) = (&self.thresholds, &mut self.counts, &mut self.recent[0]);
-        Hearing { user, thresholds, counts, window }.hear(seen, took);
+        Hearing { user, thresholds, counts, window, timed: self.timed }.hear(seen, took);
     }
 
     /// A judged user said how it was. His first word in a window exposes him, on the arm that it was about.
     pub fn feedback(&mut self, user: u64, arm: Arm, bad: bool) {
-        let Some(known) = self.users.at(user, self.number, self.step) else { return };
+        let Some(known) = self.users.at(user, self.at()) else { return };
         if !known.may_tell(FEEDBACK) {
             return;
         }
@@ -301,6 +325,10 @@ impl Judge {
             // Else what is seen of the other arm is only what was still on its way when the share changed: the slow ones.
             self.evidence.play(&self.counts, [Cell::Stable, Cell::Canary]);
             self.guard.play(&self.counts);
+            if self.episodes.play(&self.counts) {
+                self.cross(now);
+                self.episodes = self.episodes.after(0);
+            }
         }
         let tally = self.recent[0].tally;
         self.in_step.add(&tally);
@@ -310,84 +338,21 @@ impl Judge {
         }
         self.recent.rotate_right(1);
         self.recent[0] = Window::default();
-        self.harmed += u64::from(self.counts.canary_failures);
+        self.harmed += u64::from(self.counts.canary_first_failures);
         self.counts.clear();
         self.thresholds.freeze(self.settings.slo_micros);
         self.number = self.number.wrapping_add(1);
         self.opened = now;
-        let evidence = self.evidence.evidence();
-        if !self.decided && self.crossing.is_none() && evidence.combined() >= 1.0 / self.settings.false_alarm {
+        self.timed = now >= self.settled;
+        self.cross(now);
+    }
+
+    /// Notes that the evidence is enough.
+    fn cross(&mut self, now: Nanos) {
+        let evidence = self.evidence();
+        if !self.decided && self.crossing.is_none() && evidence.combined() >= self.enough() {
             self.crossing = Some(Crossing { at: now, signal: evidence.strongest(), e: evidence.combined() });
         }
-    }
-
-    /// Looks at each arm alone, with what the window saw that ends.
-    fn watch(&mut self, tally: &Tally) {
-        let Some(baseline) = self.baseline.share() else { return };
-        let mut recent = self.recent[0].tally;
-        recent.add(&self.recent[1].tally);
-        let [stable, canary] = Arm::ALL.map(|arm| recent.share_failing(arm));
-        let bad = |share: Option<f64>| share.filter(|share| is_bad(*share, baseline));
-        let many = recent.failing[Arm::Stable as usize] >= OUTSIDE_USERS;
-        if self.share < 1.0 {
-            self.stable.play(tally.active[0], tally.failing[0], baseline);
-            if self.stable.end_if_back(stable, baseline) {
-                self.begin_anew();
-            }
-            if let (true, Some(stable), Some(canary)) = (many && self.stable.alarms(), bad(stable), bad(canary))
-                && canary <= ALIKE * stable
-            {
-                let mut window = self.recent[0].clone();
-                window.add(&self.recent[1]);
-                self.tell_outside(&window, stable, canary);
-            }
-        } else {
-            self.canary.play(tally.active[1], tally.failing[1], baseline);
-            self.canary.end_if_back(canary, baseline);
-            if let (true, Some(canary)) = (self.canary.alarms(), bad(canary))
-                && self.canary.begin()
-            {
-                self.found.push_back(Finding::Watch { canary, baseline });
-            }
-        }
-    }
-
-    /// After an outage nearly everybody has had his first bad event, and nothing more could be learnt of him: so what was
-    /// told is forgotten, on both arms alike, and with it the evidence against the canary. Those who always fail will tell
-    /// again what they told before; on top of that evidence it would count twice.
-    fn begin_anew(&mut self) {
-        let first_bad_events = [ERRORS].into_iter().chain(P99..=SLO);
-        self.users.forget(first_bad_events.fold(0, |signals, signal| signals | 1 << signal));
-        self.evidence.acquit();
-        self.guard.acquit();
-    }
-
-    fn tell_outside(&mut self, window: &Window, stable: f64, canary: f64) {
-        if let Some(cause) = window.main_cause()
-            && self.stable.begin()
-        {
-            self.found.push_back(Finding::Outside { cause, stable, canary });
-        }
-    }
-
-    /// Asks the guard and the ratio test.
-    fn doubt(&mut self, in_flight: [u64; 2]) {
-        let asked = [
-            (Doubt::Guard, self.guard.e(), 1.0 / self.settings.false_alarm),
-            (Doubt::Ratio, self.ratio.e(in_flight), ratio::BROKEN),
-        ];
-        for (doubt, e, enough) in asked {
-            if e >= enough && !std::mem::replace(&mut self.doubts[doubt as usize], true) {
-                self.found.push_back(Finding::Untrusted(doubt, e));
-            }
-        }
-    }
-
-    /// Whether a worse canary may be blamed. A broken model or a split that gives the canary too many users forbids it; a
-    /// canary that lacks users may be losing them.
-    fn may_blame(&self) -> bool {
-        let [guard, ratio] = self.doubts;
-        !(guard || ratio && self.ratio.canary_has_too_many())
     }
 
     /// Answers once the wait after a crossing is over.
@@ -398,6 +363,7 @@ impl Judge {
             && let Some((window, stable, canary)) = self.both_fail()
         {
             self.evidence.acquit();
+            self.episodes = self.episodes.after(0);
             self.tell_outside(&window, stable, canary);
             return;
         }
@@ -407,27 +373,27 @@ impl Judge {
         }
     }
 
-    /// Whether stable fails as well: in the open window, in that and the last, or in the last two.
-    fn both_fail(&self) -> Option<(Window, f64, f64)> {
-        let least = (5.0 * self.baseline.or_least()).max(0.01);
-        [&self.recent[..1], &self.recent[..2], &self.recent[1..]].into_iter().find_map(|windows| {
-            let mut sum = Window::default();
-            windows.iter().for_each(|window| sum.add(window));
-            let [stable, canary] = Arm::ALL.map(|arm| sum.tally.share_failing(arm).unwrap_or(0.0));
-            let both = sum.tally.failing[0] >= OUTSIDE_USERS && stable >= least && canary <= ALIKE * stable;
-            both.then_some((sum, stable, canary))
-        })
-    }
-
-    /// Drops the evidence against the canary, so that it can be found worse again.
+    /// Drops the evidence against the canary and every doubt, so that it can be found worse again: someone looked into it
+    /// and lets it go on.
     pub fn acquit(&mut self) {
         self.evidence.acquit();
-        (self.crossing, self.decided) = (None, false);
+        self.guard.acquit();
+        self.episodes = self.episodes.after(0);
+        (self.crossing, self.decided, self.doubts) = (None, false, [false; 2]);
     }
 
-    /// The e-values by group of signals.
+    /// What [`Evidence::combined`] must reach.
+    pub fn enough(&self) -> f64 {
+        1.0 / ((1.0 - episode::PART) * self.settings.false_alarm)
+    }
+
+    /// The e-values by group of signals: of the release's whole life or of the running episode, whichever says more; what
+    /// an episode needs beyond that is taken off.
     pub fn evidence(&self) -> Evidence {
-        self.evidence.evidence()
+        let life = self.evidence.evidence();
+        let [errors, latency] = self.episodes.parts(self.settings.false_alarm);
+        let episode = Evidence::of_parts(errors * self.enough(), latency * self.enough());
+        if episode.combined() > life.combined() { Evidence { feedback: life.feedback, ..episode } } else { life }
     }
 
     /// Whether this step is safe; `None` where its share leaves one arm without judged users.
@@ -458,7 +424,7 @@ impl Judge {
 
     /// Users who failed for the first time on the canary.
     pub fn harmed(&self) -> u64 {
-        self.harmed + u64::from(self.counts.canary_failures)
+        self.harmed + u64::from(self.counts.canary_first_failures)
     }
 
     /// Requests of judged users whom the judge had no place for.
@@ -473,7 +439,12 @@ impl Judge {
 
     /// What a restart needs.
     pub fn keep(&self) -> Kept {
-        Kept { evidence: self.evidence.clone(), guard: self.guard.clone(), baseline: self.baseline.share() }
+        Kept {
+            evidence: self.evidence.clone(),
+            guard: self.guard.clone(),
+            baseline: self.baseline.share(),
+            episodes: self.episodes.number(),
+        }
     }
 
     /// Takes over what an earlier process kept. Evidence against the canary is dropped, since the same users will speak
@@ -484,5 +455,6 @@ impl Judge {
         self.guard = kept.guard.clone();
         self.guard.acquit();
         self.baseline.restore(kept.baseline);
+        self.episodes = self.episodes.after(kept.episodes);
     }
 }

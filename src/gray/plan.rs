@@ -213,19 +213,23 @@ impl Plan {
 }
 
 /// Of the releases of a route the one that concerns a request, by its place among them, and what it decides: the first
-/// that puts it on its canary, else the one whose range holds the user, else the first.
+/// that includes it, else the one whose range holds the user, else the first that gives it to its canary, else the first.
+/// An inclusion comes before every position: else those whom one release includes would be missing on one arm of another.
 pub fn choose<'p>(
     plans: impl Iterator<Item = &'p Plan>,
     cohorts: &[Cohort],
     asked: &Asked<'_>,
 ) -> Option<(usize, Decision)> {
-    let mut chosen = None;
+    let rank = |decision: &Decision| match decision.why {
+        Why::Included(_) if decision.arm == Arm::Canary => 3,
+        Why::Position => 2,
+        _ if decision.arm == Arm::Canary => 1,
+        _ => 0,
+    };
+    let mut chosen: Option<(usize, Decision)> = None;
     for (index, plan) in plans.enumerate() {
         let decision = plan.decide(cohorts, asked);
-        if decision.arm == Arm::Canary {
-            return Some((index, decision));
-        }
-        if decision.is_judged() || chosen.is_none() {
+        if chosen.as_ref().is_none_or(|(_, best)| rank(&decision) > rank(best)) {
             chosen = Some((index, decision));
         }
     }

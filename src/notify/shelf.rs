@@ -111,6 +111,8 @@ impl Shelf {
 
     /// Replaces a file: the old one or the new one, whatever happens.
     fn write(&self, id: &str, ending: &str, text: &str) -> io::Result<()> {
+        // Somebody may have tidied it away.
+        fs::create_dir_all(&self.folder)?;
         let temporary = self.folder.join(format!("{id}.{ending}.new"));
         let mut file = fs::File::create(&temporary)?;
         file.write_all(text.as_bytes())?;

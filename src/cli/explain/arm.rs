@@ -19,7 +19,11 @@ pub(super) fn explain(
     client: Option<IpAddr>,
     explained: &mut Explained,
 ) -> Option<usize> {
-    let kept = releases::kept(&config.server.state_dir);
+    let kept = releases::kept(&config.server.state_dir).unwrap_or_else(|e| {
+        let file = config.server.state_dir.join("releases.json");
+        explained.why.push(format!("{} cannot be read ({e}): taken as if there were none", file.display()));
+        Vec::new()
+    });
     let mut controller = releases::controller(kept, |_| None);
     let lives = controller.adopt(config, releases::moment());
     let asked = Asked { headers, client, app: None, claim: None };

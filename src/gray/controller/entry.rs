@@ -47,7 +47,7 @@ fn settings(spec: &Spec) -> Settings {
 }
 
 impl Entry {
-    /// A release that was not there before; goes on where `kept` is of the same definition.
+    /// A release that was not there before; goes on where `kept` says.
     pub fn new(spec: Spec, kept: Option<Kept>, at: Moment) -> Entry {
         let mut entry = Entry {
             judge: Judge::new(settings(&spec), at.now),
@@ -63,10 +63,13 @@ impl Entry {
             seen: vec![],
             spec,
         };
-        if let Some(kept) = kept.filter(|kept| kept.definition == entry.spec.definition) {
+        if let Some(kept) = kept {
             entry.judge.restore(&kept.judge);
             entry.state = kept.state;
             entry.step = kept.step.min(entry.spec.last());
+            if kept.steps != 0 && kept.steps != entry.spec.release.steps.len() {
+                entry.step = BasisPoints::new(kept.share).map_or(0, |share| entry.spec.step_of(share));
+            }
             entry.lasted = Duration::from_millis(kept.step_ms);
             entry.began_ms = kept.began_ms;
             entry.report = kept.report;
@@ -75,27 +78,30 @@ impl Entry {
         entry
     }
 
-    /// The same release as it is written now; another one where its definition changed.
+    /// The same release as it is written now.
     pub fn becomes(mut self, spec: Spec, at: Moment) -> Entry {
-        if spec.definition != self.spec.definition {
-            return Entry::new(spec, None, at);
-        }
         self.look(at);
-        let before = self.spec.share_of_range(self.step);
+        let (before, steps) = (self.spec.share(self.step), self.spec.release.steps.len());
+        let range = self.spec.share_of_range(self.step);
+        if spec.release.judge.on_fail != self.spec.release.judge.on_fail {
+            self.judge.acquit();
+        }
         self.judge.set(settings(&spec));
         if spec.cohorts != self.spec.cohorts {
             // A bit means another cohort now.
             self.cells.clear(at.now);
         }
         self.spec = spec;
-        if self.state == State::Promoted && self.step < self.spec.last() {
+        if self.spec.release.steps.len() != steps {
+            self.step = self.spec.step_of(before);
+        }
+        let unfinished = self.step < self.spec.last() || self.spec.share(self.step) > before;
+        if self.state == State::Promoted && unfinished {
             self.state = State::Running;
         }
-        self.step = self.step.min(self.spec.last());
-        if self.spec.share_of_range(self.step) != before {
-            self.set_stage(at.now);
-        } else {
-            self.live.set_stage(self.stage());
+        match self.spec.share_of_range(self.step) == range {
+            true => self.live.set_stage(self.stage()),
+            false => self.go_to(self.step, at.now),
         }
         self
     }
@@ -105,7 +111,10 @@ impl Entry {
         Kept {
             definition: self.spec.definition.clone(),
             state: self.state,
+            name: self.spec.release.name.to_string(),
             step: self.step,
+            steps: self.spec.release.steps.len(),
+            share: self.spec.share(self.step).hundredths(),
             step_ms: self.lasted.as_millis() as u64,
             began_ms: self.began_ms,
             report: self.report.clone(),
@@ -288,7 +297,8 @@ impl Entry {
             Next::Stay => {}
             Next::Become(State::Running) if self.state == State::Held => {
                 self.state = State::Running;
-                // What made it untrusted is measured anew; the evidence about the arms goes on.
+                // Someone has looked into it: what held it is measured anew.
+                self.judge.acquit();
                 self.go_to(self.step, at.now);
             }
             Next::Become(state) => {

@@ -142,7 +142,7 @@ pub fn report(
         },
         since: entry.trail.since().map(stamp),
         evidence: entry.evidence(),
-        threshold: 1.0 / spec.release.judge.false_alarm,
+        threshold: entry.judge.enough(),
         trajectory: entry.trail.points.iter().chain([&now]).map(point).collect(),
         users_harmed: entry.judge.harmed(),
         rescued,

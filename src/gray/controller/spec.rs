@@ -50,6 +50,11 @@ impl Spec {
         Spec { release: release.clone(), definition, canary, routes, stable, by_route, cohorts }
     }
 
+    /// Whether it is the same release, whatever else has changed.
+    pub fn is_same(&self, other: &Spec) -> bool {
+        self.release.name == other.release.name && self.definition == other.definition
+    }
+
     /// Name of a route's own upstream.
     pub fn stable_of(&self, route: usize) -> &str {
         self.by_route.get(route).map_or("", |name| name)
@@ -68,6 +73,12 @@ impl Spec {
     /// Share of the release's own users on the canary at a step: 1 is all of them.
     pub fn share_of_range(&self, step: usize) -> f64 {
         (self.share(step).fraction() / self.release.range().fraction()).min(1.0)
+    }
+
+    /// The step to go on at where the steps are others than before: the last one that is for no more users than `share`,
+    /// else the first.
+    pub fn step_of(&self, share: BasisPoints) -> usize {
+        (0..=self.last()).rev().find(|step| self.share(*step) <= share).unwrap_or(0)
     }
 
     /// Positions that are on the canary at a step.

@@ -269,6 +269,50 @@ fn a_restart_and_a_push_go_on_where_it_stood() {
 }
 
 #[test]
+fn other_steps_give_nobody_more_without_evidence() {
+    let mut world = World::new(RELEASE);
+    world.seconds_until(|view| view.step == 2, well);
+    let mut push = |steps: &str| {
+        let release =
+            format!("routes = [\"orders\"]\ncanary = \"v2\"\nuser = [\"header:x-user-id\"]\nsteps = [{steps}]");
+        world.controller.adopt(&config(&release), Moment::default());
+        world.stands()
+    };
+    // The first step is done and taken out: by its number the second would be for everybody.
+    assert_eq!(push("{ percent = 50 }, { percent = 100 }"), (State::Running, 1, 50.0));
+    assert_eq!(
+        push("{ percent = 5 }, { percent = 20 }, { percent = 50 }, { percent = 100 }"),
+        (State::Running, 3, 50.0)
+    );
+    assert_eq!(push("{ percent = 60 }, { percent = 100 }"), (State::Running, 1, 60.0), "none is for fewer");
+    assert_eq!(push("{ percent = 70 }, { percent = 100 }"), (State::Running, 1, 70.0), "as many steps: the same one");
+    assert_eq!(world.view().step_seconds, 0, "a changed share has its hold before it");
+}
+
+#[test]
+fn what_was_held_is_judged_again_once_someone_resumed_it() {
+    let mut world = World::new(&format!("{RELEASE}\njudge = {{ on_fail = \"hold\" }}"));
+    (0..3).for_each(|_| world.second(canary_fails));
+    assert_eq!(world.stands().0, State::Held);
+    world.order(Order::Resume).unwrap();
+    (0..2).for_each(|_| world.second(well));
+    assert_eq!((world.stands().0, world.reports.len()), (State::Running, 1));
+    // All users have failed in their lives; a fault is heard in the next episode at the latest.
+    world.seconds_until(|view| view.state == State::Held, canary_fails);
+    assert_eq!(world.reports.len(), 2);
+}
+
+#[test]
+fn without_its_memory_it_takes_nothing_for_harmless() {
+    let mut lost = controller(AllKept::default());
+    lost.distrust();
+    lost.adopt(&config(RELEASE), Moment::default());
+    assert_eq!(lost.view("r").map(|view| (view.state, view.percent)), Some((State::Aborted, 0.0)));
+    lost.adopt(&config(&format!("{RELEASE}\nsalt = \"new\"")), Moment::default());
+    assert_eq!(lost.view("r").map(|view| view.state), Some(State::Running), "a new definition was not taken back");
+}
+
+#[test]
 fn what_was_taken_back_is_remembered_while_it_is_away() {
     let mut world = World::new(RELEASE);
     world.order(Order::Abort).unwrap();
@@ -278,4 +322,6 @@ fn what_was_taken_back_is_remembered_while_it_is_away() {
     assert_eq!(world.stands(), (State::Aborted, 1, 0.0), "pushed again unchanged, by another process");
     world.controller.adopt(&config(&format!("{RELEASE}\nhash = \"nginx\"")), Moment::default());
     assert_eq!(world.stands(), (State::Running, 1, 10.0), "a new definition starts");
+    world.controller.adopt(&config(RELEASE), Moment::default());
+    assert_eq!(world.stands(), (State::Aborted, 1, 0.0), "and the old one is what it was");
 }

@@ -59,6 +59,15 @@ impl Bet {
     }
 }
 
+impl Bet {
+    /// Pays out.
+    pub(super) fn multiply(&self, masses: &mut [f64; POINTS]) {
+        for (mass, log) in masses.iter_mut().zip(self.0) {
+            *mass = (*mass * log.exp()).min(CAP);
+        }
+    }
+}
+
 /// One signal's e-process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Process {
@@ -89,9 +98,7 @@ impl Process {
         if *bet == Bet::NONE {
             return;
         }
-        for (mass, log) in self.masses.iter_mut().zip(bet.0) {
-            *mass = (*mass * log.exp()).min(CAP);
-        }
+        bet.multiply(&mut self.masses);
     }
 
     /// Bets more of the rest, for the share changed.

@@ -7,9 +7,12 @@
 use crate::gray::seen::{Arm, Seen};
 
 use super::quantiles::{Thresholds, Took};
-use super::signals::{ERRORS, P50, P95, P99, SLO};
+use super::signals::{EPISODE_ERRORS, EPISODE_P99, EPISODE_SLO, ERRORS, P50, P95, P99, SLO};
 use super::users::{Now, User};
 use super::window::{Cause, Cell, Counts, Window};
+
+/// Latency signals of an episode, and whose thresholds they have.
+const IN_EPISODES: [(usize, usize); 2] = [(EPISODE_P99, P99), (EPISODE_SLO, SLO)];
 
 /// A user's request, and what it is counted in.
 pub(super) struct Hearing<'a> {
@@ -17,6 +20,8 @@ pub(super) struct Hearing<'a> {
     pub(super) thresholds: &'a Thresholds,
     pub(super) counts: &'a mut Counts,
     pub(super) window: &'a mut Window,
+    /// Whether the window's answers are timed.
+    pub(super) timed: bool,
 }
 
 impl Hearing<'_> {
@@ -26,7 +31,7 @@ impl Hearing<'_> {
         if seen.ending.is_failure() {
             self.fail(seen);
         }
-        if let Some(took) = took {
+        if let Some(took) = took.filter(|_| self.timed) {
             self.measure(seen, took);
         }
     }
@@ -47,7 +52,15 @@ impl Hearing<'_> {
         self.window.tally.active[seen.arm as usize] += 1;
         let limits = self.thresholds.at(seen.route);
         for signal in [ERRORS].into_iter().chain(P99..=SLO) {
-            if self.user.may_tell(signal) && (signal == ERRORS || limits.of(signal).is_some()) {
+            if self.user.may_tell(signal) && (signal == ERRORS || self.timed && limits.of(signal).is_some()) {
+                self.counts.expose(seen.route, signal, self.cell(seen.user));
+            }
+        }
+        if self.user.may_tell(EPISODE_ERRORS) {
+            self.counts.expose(seen.route, EPISODE_ERRORS, self.cell(seen.user));
+        }
+        for (signal, limit) in IN_EPISODES {
+            if self.timed && self.user.may_tell(signal) && limits.of(limit).is_some() {
                 self.counts.expose(seen.route, signal, self.cell(seen.user));
             }
         }
@@ -64,6 +77,11 @@ impl Hearing<'_> {
         if self.user.may_tell(ERRORS) {
             self.user.tell(ERRORS);
             self.counts.event(self.user.stratum, ERRORS, self.cell(seen.user));
+            self.counts.canary_first_failures += u32::from(arm == Arm::Canary);
+        }
+        if self.user.may_tell(EPISODE_ERRORS) {
+            self.user.tell(EPISODE_ERRORS);
+            self.counts.event(self.user.stratum, EPISODE_ERRORS, self.cell(seen.user));
             self.counts.canary_failures += u32::from(arm == Arm::Canary);
         }
     }
@@ -83,10 +101,10 @@ impl Hearing<'_> {
             }
         }
         let exposed = self.thresholds.at(self.user.stratum);
-        for signal in P99..=SLO {
+        for (signal, limit) in (P99..=SLO).map(|signal| (signal, signal)).chain(IN_EPISODES) {
             if self.user.may_tell(signal)
-                && exposed.of(signal).is_some()
-                && limits.of(signal).and_then(|limit| took.is_above(limit)) == Some(true)
+                && exposed.of(limit).is_some()
+                && limits.of(limit).and_then(|limit| took.is_above(limit)) == Some(true)
             {
                 self.user.tell(signal);
                 self.counts.event(self.user.stratum, signal, cell);

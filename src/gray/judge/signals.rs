@@ -26,6 +26,15 @@ pub(super) const FEEDBACK: usize = 8;
 /// How many there are.
 pub(super) const SIGNALS: usize = 9;
 
+/// First failure of a user in an episode, and his first answers above p99 and the objective in it.
+pub(super) const EPISODE_ERRORS: usize = 9;
+/// See there.
+pub(super) const EPISODE_P99: usize = 10;
+/// See there.
+pub(super) const EPISODE_SLO: usize = 11;
+/// How many are counted, those of the episodes included.
+pub(super) const COUNTED: usize = 12;
+
 /// What each signal counts for; their sum is 1.
 const WEIGHTS: [f64; SIGNALS] = [0.5, 0.04, 0.04, 0.06, 0.1, 0.08, 0.04, 0.04, 0.1];
 
@@ -53,6 +62,12 @@ impl Evidence {
         let parts = [("errors", errors * self.errors), ("latency", latency * self.latency)];
         let last = ("feedback", feedback * self.feedback);
         parts.into_iter().fold(last, |best, part| if part.1 >= best.1 { part } else { best }).0
+    }
+
+    /// Of what errors and latency add to the mean.
+    pub(super) fn of_parts(errors: f64, latency: f64) -> Evidence {
+        let [of_errors, of_latency, _] = Evidence::weights();
+        Evidence { errors: errors / of_errors, latency: latency / of_latency, feedback: 0.0 }
     }
 
     fn weights() -> [f64; 3] {

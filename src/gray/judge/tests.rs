@@ -323,11 +323,33 @@ fn an_objective_counts_at_once_and_a_changed_one_from_the_next_window() {
     for (objective, is_worse) in [(Some(9_000), true), (None, false)] {
         let mut court = court(0.5);
         court.judge.set(Settings { false_alarm: 0.001, slo_micros: objective, routes: 9 });
-        court.pass(1_000);
+        // Answers are timed once the share has settled.
+        court.pass(4_000);
         let quick = |user| Seen { micros: 5_000, ..seen(user, STABLE) };
         court.see((0..60).map(quick)).see((100..160).map(|user| Seen { ending: Ending::Left, ..seen(user, CANARY) }));
         assert_eq!(matches!(court.wait(), Some(Finding::Worse { signal: "latency", .. })), is_worse);
     }
+}
+
+#[test]
+fn users_who_have_all_met_errors_are_still_heard() {
+    let mut court = court(0.1);
+    let arm = |user: u64| if user < 180 { STABLE } else { CANARY };
+    let fails = |user: u64, second: u64| (user * 7_919 + second * 31) % 25 == 0;
+    for second in 0..90 {
+        let ending = |user| if fails(user, second) { Ending::Status } else { Ending::Good };
+        court.see((0..200).map(|user| Seen { ending: ending(user), ..seen(user, arm(user)) }));
+        court.pass(1_000);
+    }
+    assert!(court.found.is_empty(), "{:?}", court.found);
+    for _ in 0..4 {
+        court.see((0..200).map(|user| seen(user, arm(user))).map(|seen| match seen.arm {
+            STABLE => seen,
+            CANARY => Seen { ending: Ending::Status, ..seen },
+        }));
+        court.pass(1_000);
+    }
+    assert!(matches!(court.found[..], [Finding::Worse { signal: "errors", .. }]), "{:?}", court.found);
 }
 
 #[test]

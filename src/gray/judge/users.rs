@@ -11,10 +11,14 @@
 
 use ahash::AHashMap;
 
+use super::signals::SIGNALS;
 use crate::gray::seen::Arm;
 
 /// Users that are followed at most: what a table of 2^22 slots of 25 bytes holds, about 105 MB.
 pub(super) const MOST: usize = (1 << 22) / 8 * 7;
+
+/// Bits of the signals that are told once for all.
+const FOR_LIFE: u16 = (1 << SIGNALS) - 1;
 
 /// What is known of a user.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,6 +29,8 @@ pub(super) struct User {
     pub(super) stratum: u16,
     /// Signals that he told already, a bit each: he is not exposed to them any more.
     pub(super) told: u16,
+    /// Number of the episode that the bits of its signals are of.
+    episode: u16,
     /// Number of the step that the upper bits of `seen` are of.
     step: u16,
     /// [`Met`].
@@ -101,6 +107,17 @@ impl User {
     }
 }
 
+/// When a user does something.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct At {
+    /// Number of the window.
+    pub(super) window: u32,
+    /// Number of the step.
+    pub(super) step: u16,
+    /// Number of the episode.
+    pub(super) episode: u16,
+}
+
 /// All users.
 #[derive(Default)]
 pub(super) struct Users {
@@ -110,15 +127,18 @@ pub(super) struct Users {
 }
 
 impl Users {
-    /// A user, at the given window and step.
-    pub(super) fn at(&mut self, key: u64, window: u32, step: u16) -> Option<&mut User> {
+    /// A user, at the given time.
+    pub(super) fn at(&mut self, key: u64, At { window, step, episode }: At) -> Option<&mut User> {
         if self.table.len() >= MOST && !self.table.contains_key(&key) {
             self.untracked += 1;
             return None;
         }
-        let user = self.table.entry(key).or_insert(User { window, step, ..User::default() });
+        let user = self.table.entry(key).or_insert(User { window, step, episode, ..User::default() });
         if user.window != window {
             (user.window, user.now) = (window, Now::default());
+        }
+        if user.episode != episode {
+            (user.episode, user.told) = (episode, user.told & FOR_LIFE);
         }
         if user.step != step {
             (user.step, user.seen) = (step, user.seen & 0b11);
@@ -139,15 +159,15 @@ mod tests {
     #[test]
     fn what_belongs_to_a_window_or_a_step_ends_with_it() {
         let mut users = Users::default();
-        let user = users.at(7, 1, 1).unwrap();
+        let user = users.at(7, At { window: 1, step: 1, episode: 1 }).unwrap();
         assert!(user.now.first(Now::ACTIVE) && !user.now.first(Now::ACTIVE));
         assert!(user.first(Met::Ever, Arm::Stable) && user.first(Met::InStep, Arm::Stable));
         assert!(user.first(Met::InRatio, Arm::Stable) && !user.first(Met::InRatio, Arm::Canary), "once, on one arm");
         user.tell(3);
-        let user = users.at(7, 2, 1).unwrap();
+        let user = users.at(7, At { window: 2, step: 1, episode: 1 }).unwrap();
         assert!(user.now.first(Now::ACTIVE), "a new window");
         assert!(!user.first(Met::InStep, Arm::Stable), "the same step");
-        let user = users.at(7, 2, 2).unwrap();
+        let user = users.at(7, At { window: 2, step: 2, episode: 1 }).unwrap();
         assert!(user.first(Met::InStep, Arm::Stable) && user.first(Met::InRatio, Arm::Canary), "a new step");
         assert!(!user.first(Met::Ever, Arm::Stable) && user.first(Met::Ever, Arm::Canary));
         assert!(!user.may_tell(3) && user.may_tell(2), "what was told stays told");
@@ -157,9 +177,12 @@ mod tests {
     fn a_full_table_takes_no_more_users_and_keeps_those_it_has() {
         let mut users = Users::default();
         for key in 0..MOST as u64 {
-            users.at(key, 0, 0).unwrap();
+            users.at(key, At { window: 0, step: 0, episode: 1 }).unwrap();
         }
-        assert!(users.at(u64::MAX, 0, 0).is_none() && users.at(5, 0, 0).is_some());
+        assert!(
+            users.at(u64::MAX, At { window: 0, step: 0, episode: 1 }).is_none()
+                && users.at(5, At { window: 0, step: 0, episode: 1 }).is_some()
+        );
         assert_eq!(users.untracked, 1);
         assert_eq!(users.table.capacity(), MOST, "the slots are used up");
     }

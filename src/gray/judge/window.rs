@@ -6,7 +6,7 @@
 use crate::gray::seen::{Arm, Ending};
 
 use super::evidence::Bet;
-use super::signals::SIGNALS;
+use super::signals::COUNTED;
 
 /// Causes that are told apart in a window; later ones are not named.
 const CAUSES: usize = 64;
@@ -54,14 +54,16 @@ impl Count {
 
 /// Exposures and events by stratum and signal.
 pub(super) struct Counts {
-    strata: Vec<[Count; SIGNALS]>,
-    /// First failures on the canary: five end a window early.
+    strata: Vec<[Count; COUNTED]>,
+    /// First failures of the episode on the canary: five end a window early.
     pub(super) canary_failures: u32,
+    /// Of them, those that were their users' first at all.
+    pub(super) canary_first_failures: u32,
 }
 
 impl Counts {
     pub(super) fn new(routes: usize) -> Counts {
-        Counts { strata: vec![Default::default(); routes.max(1)], canary_failures: 0 }
+        Counts { strata: vec![Default::default(); routes.max(1)], canary_failures: 0, canary_first_failures: 0 }
     }
 
     /// How many strata there are; at least one.
@@ -92,7 +94,7 @@ impl Counts {
 
     pub(super) fn clear(&mut self) {
         self.strata.fill(Default::default());
-        self.canary_failures = 0;
+        (self.canary_failures, self.canary_first_failures) = (0, 0);
     }
 }
 

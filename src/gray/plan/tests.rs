@@ -135,6 +135,33 @@ fn releases_of_a_layer_share_no_user() {
 }
 
 #[test]
+fn who_is_included_by_one_release_is_on_no_arm_of_another() {
+    let part = |name: &str, from: f64, to: f64, include: Vec<usize>| Release {
+        layer: Some(Layer { name: "checkout".into(), from: points(from), to: points(to) }),
+        steps: vec![Step { percent: points(25.0), hold: Duration::ZERO }],
+        include,
+        ..release(name)
+    };
+    let (one, two) = (part("one", 0.0, 50.0, vec![]), part("two", 50.0, 100.0, vec![0]));
+    let plans = [plan_with(&one, 1), plan_with(&two, 1)];
+    at_step(&plans[0], &one, 0);
+    at_step(&plans[1], &two, 0);
+    let half = [cohort("half", &[], vec![Rule::Percent { share: points(50.0), salt: "half".into() }])];
+    let mut judged = [0, 0];
+    for n in 0..2_000 {
+        let user = HeaderMap::from_iter([("x-user-id".parse().unwrap(), format!("user-{n}").parse().unwrap())]);
+        let (index, decision) = choose(plans.iter(), &half, &asked(&user)).unwrap();
+        if decision.cohorts == 1 {
+            assert_eq!((index, decision.why), (1, Why::Included(0)));
+        } else if index == 0 {
+            judged[decision.arm as usize] += 1;
+        }
+    }
+    // Half of the range of the first release is on its canary, of those who are left as well.
+    assert!(judged.iter().all(|users| (180..320).contains(users)), "{judged:?}");
+}
+
+#[test]
 fn holdback_keeps_a_control_at_the_last_step() {
     let held = Release { holdback: points(5.0), ..release("held") };
     assert_eq!(held.share(2), points(25.0));

@@ -1,0 +1,90 @@
+//! What is not the canary's fault, and what cannot be told: causes outside, and all that each arm says alone.
+
+use super::signals::{ERRORS, P99, SLO};
+use super::watch::is_bad;
+use super::window::{Tally, Window};
+use super::{ALIKE, Doubt, Finding, Judge, OUTSIDE_USERS, ratio};
+use crate::gray::seen::Arm;
+
+impl Judge {
+    /// Looks at each arm alone, with what the window saw that ends.
+    pub(super) fn watch(&mut self, tally: &Tally) {
+        let Some(baseline) = self.baseline.share() else { return };
+        let mut recent = self.recent[0].tally;
+        recent.add(&self.recent[1].tally);
+        let [stable, canary] = Arm::ALL.map(|arm| recent.share_failing(arm));
+        let bad = |share: Option<f64>| share.filter(|share| is_bad(*share, baseline));
+        let many = recent.failing[Arm::Stable as usize] >= OUTSIDE_USERS;
+        if self.share < 1.0 {
+            self.stable.play(tally.active[0], tally.failing[0], baseline);
+            if self.stable.end_if_back(stable, baseline) {
+                self.begin_anew();
+            }
+            if let (true, Some(stable), Some(canary)) = (many && self.stable.alarms(), bad(stable), bad(canary))
+                && canary <= ALIKE * stable
+            {
+                let mut window = self.recent[0].clone();
+                window.add(&self.recent[1]);
+                self.tell_outside(&window, stable, canary);
+            }
+        } else {
+            self.canary.play(tally.active[1], tally.failing[1], baseline);
+            self.canary.end_if_back(canary, baseline);
+            if let (true, Some(canary)) = (self.canary.alarms(), bad(canary))
+                && self.canary.begin()
+            {
+                self.found.push_back(Finding::Watch { canary, baseline });
+            }
+        }
+    }
+
+    /// After an outage nearly everybody has had his first bad event, and nothing more could be learnt of him: so what was
+    /// told is forgotten, on both arms alike, and with it the evidence against the canary. Those who always fail will tell
+    /// again what they told before; on top of that evidence it would count twice.
+    pub(super) fn begin_anew(&mut self) {
+        let first_bad_events = [ERRORS].into_iter().chain(P99..=SLO);
+        self.users.forget(first_bad_events.fold(0, |signals, signal| signals | 1 << signal));
+        self.evidence.acquit();
+        self.guard.acquit();
+    }
+
+    pub(super) fn tell_outside(&mut self, window: &Window, stable: f64, canary: f64) {
+        if let Some(cause) = window.main_cause()
+            && self.stable.begin()
+        {
+            self.found.push_back(Finding::Outside { cause, stable, canary });
+        }
+    }
+
+    /// Asks the guard and the ratio test.
+    pub(super) fn doubt(&mut self, in_flight: [u64; 2]) {
+        let asked = [
+            (Doubt::Guard, self.guard.e(), 1.0 / self.settings.false_alarm),
+            (Doubt::Ratio, self.ratio.e(in_flight), ratio::BROKEN),
+        ];
+        for (doubt, e, enough) in asked {
+            if e >= enough && !std::mem::replace(&mut self.doubts[doubt as usize], true) {
+                self.found.push_back(Finding::Untrusted(doubt, e));
+            }
+        }
+    }
+
+    /// Whether a worse canary may be blamed. A broken model or a split that gives the canary too many users forbids it; a
+    /// canary that lacks users may be losing them.
+    pub(super) fn may_blame(&self) -> bool {
+        let [guard, ratio] = self.doubts;
+        !(guard || ratio && self.ratio.canary_has_too_many())
+    }
+
+    /// Whether stable fails as well: in the open window, in that and the last, or in the last two.
+    pub(super) fn both_fail(&self) -> Option<(Window, f64, f64)> {
+        let least = (5.0 * self.baseline.or_least()).max(0.01);
+        [&self.recent[..1], &self.recent[..2], &self.recent[1..]].into_iter().find_map(|windows| {
+            let mut sum = Window::default();
+            windows.iter().for_each(|window| sum.add(window));
+            let [stable, canary] = Arm::ALL.map(|arm| sum.tally.share_failing(arm).unwrap_or(0.0));
+            let both = sum.tally.failing[0] >= OUTSIDE_USERS && stable >= least && canary <= ALIKE * stable;
+            both.then_some((sum, stable, canary))
+        })
+    }
+}
