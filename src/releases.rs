@@ -4,6 +4,7 @@
 //! its state, every half minute for its evidence. A disk that refuses is said in the log and keeps no order from being
 //! obeyed. Orders come from the admin API and are kept before they are answered.
 
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -119,7 +120,12 @@ impl Releases {
         loop {
             std::thread::sleep(TICK);
             let at = moment();
-            let ticked = self.controller.lock().tick(at);
+            // A fault in a judge must not end what takes releases back.
+            let looked = std::panic::catch_unwind(AssertUnwindSafe(|| self.controller.lock().tick(at)));
+            let ticked = looked.unwrap_or_else(|_| {
+                log::error!("a release could not be judged: what was seen in this tenth of a second is lost");
+                Ticked::default()
+            });
             // Kept before it is told: who has heard of it finds it so after a crash.
             if ticked.changed || at.now.since(kept_at) >= wait {
                 wait = if self.keep() { KEEP } else { RETRY };

@@ -335,7 +335,7 @@ fn an_objective_counts_at_once_and_a_changed_one_from_the_next_window() {
 fn users_who_have_all_met_errors_are_still_heard() {
     let mut court = court(0.1);
     let arm = |user: u64| if user < 180 { STABLE } else { CANARY };
-    let fails = |user: u64, second: u64| (user * 7_919 + second * 31) % 25 == 0;
+    let fails = |user: u64, second: u64| (user * 7_919 + second * 31).is_multiple_of(25);
     for second in 0..90 {
         let ending = |user| if fails(user, second) { Ending::Status } else { Ending::Good };
         court.see((0..200).map(|user| Seen { ending: ending(user), ..seen(user, arm(user)) }));

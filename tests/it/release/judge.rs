@@ -1,6 +1,7 @@
 //! The judge seen from outside: what follows its verdicts, who is its control, and what users tell it.
 
 use super::*;
+use crate::support::nginx::Nginx;
 
 fn healthy() -> (Origin, Origin) {
     let both = (Origin::start("stable"), Origin::start("canary"));
@@ -99,6 +100,23 @@ fn with_everybody_on_the_canary_a_fault_is_told_and_nothing_taken_back() {
         "{}",
         world.messages()
     );
+}
+
+/// The same program on both arms, on a machine that has other things to do: a canary that is asked less is woken more
+/// slowly, by fractions of a millisecond. That is no fault of a version.
+#[test]
+fn an_identical_canary_is_left_alone() {
+    let (stable, canary) = (Nginx::start("stable"), Nginx::start("canary"));
+    let world = gray(&[stable.address()], &[canary.address()]).start();
+    let crowd = Crowd::new(20_000, 8_000);
+    crowd.while_(&world, || {
+        assert!(
+            wait::stays(Duration::from_secs(7), || stands(&world) == ("running".into(), 1, 10.0)),
+            "{:#}",
+            view(&world)
+        );
+    });
+    crowd.noticed_nothing();
 }
 
 /// What was seen before a share changed must not be held against what is seen after it: at 100 % all that was slow is

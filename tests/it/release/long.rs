@@ -83,6 +83,32 @@ fn no_user_and_no_wrk_notices_a_bad_canary() {
     row("dies (kill -9)", Duration::ZERO, |canary| canary.signal(Signal::KILL));
 }
 
+#[test]
+#[ignore = "long: scripts/test --long"]
+fn identical_servers_are_told_apart_by_nobody() {
+    let mut back = 0;
+    for (percent, connections) in [(1.0, 1), (1.0, 16), (10.0, 1), (10.0, 16), (10.0, 64), (50.0, 16)] {
+        let (stable, canary) = (breakable("stable"), breakable("canary"));
+        let quiet = "[log]\naccess = \"off\"";
+        let world = gray(&[stable.address()], &[canary.address()]).steps(&[(percent, "1h")]).table(quiet).start();
+        world.write_as("users.lua", WRK.as_bytes());
+        let (script, url) = (world.path("users.lua"), format!("http://127.0.0.1:{}/", world.port));
+        let many = format!("-c{connections}");
+        let said = run("wrk", "wrk", &["-t1", &many, "-d8s", "-s", script.to_str().unwrap(), &url]);
+        let (view, rate) = (view(&world), figure(&said, "Requests/sec:").unwrap_or_default());
+        let p99 = |arm: &str| view["arms"][arm]["p99_ms"].as_f64().unwrap_or_default();
+        println!(
+            "{percent:>3} %, {connections:>2} connections, {rate:>6.0}/s: p99 {:.1} and {:.1} ms, evidence of latency {:.1e}: {}",
+            p99("stable"),
+            p99("canary"),
+            view["evidence"]["latency"].as_f64().unwrap_or_default(),
+            view["state"]
+        );
+        back += usize::from(view["state"] != "running");
+    }
+    assert_eq!(back, 0, "a canary that is the same as stable was taken back");
+}
+
 const USERS: usize = 100_000;
 const STEPS: [(f64, &str); 4] = [(1.0, "1h"), (5.0, "1h"), (25.0, "1h"), (100.0, "1h")];
 
@@ -128,7 +154,8 @@ fn told(what: &str, percent: f64, before: &[bool], on: &[bool]) {
 #[ignore = "long: scripts/test --long"]
 fn a_hundred_thousand_users_stay_on_their_version() {
     let (stable, canary) = (Nginx::start("stable"), Nginx::start("canary"));
-    let quiet = "[log]\naccess = \"off\"";
+    // Who moves is not the judge's business here.
+    let quiet = "[log]\naccess = \"off\"\n[release.v2.judge]\non_fail = \"report\"";
     let release = gray(&[stable.address()], &[canary.address()]).table(quiet);
     let (mut world, other) = (release.clone().steps(&STEPS).start(), release.clone().steps(&STEPS).start());
     let mut shares = vec![vec![false; USERS]];
