@@ -349,9 +349,9 @@ impl Judge {
 
     /// Notes that the evidence is enough.
     fn cross(&mut self, now: Nanos) {
-        let evidence = self.evidence();
-        if !self.decided && self.crossing.is_none() && evidence.combined() >= self.enough() {
-            self.crossing = Some(Crossing { at: now, signal: evidence.strongest(), e: evidence.combined() });
+        let (evidence, e) = (self.evidence(), self.combined());
+        if !self.decided && self.crossing.is_none() && e >= self.enough() {
+            self.crossing = Some(Crossing { at: now, signal: evidence.strongest(), e });
         }
     }
 
@@ -382,18 +382,29 @@ impl Judge {
         (self.crossing, self.decided, self.doubts) = (None, false, [false; 2]);
     }
 
-    /// What [`Evidence::combined`] must reach.
+    /// What the evidence must come to.
     pub fn enough(&self) -> f64 {
-        1.0 / ((1.0 - episode::PART) * self.settings.false_alarm)
+        1.0 / self.settings.false_alarm
+    }
+
+    /// What the evidence comes to: that of the release's whole life, which has most of the chance of a false alarm, or
+    /// that of the running episode.
+    fn combined(&self) -> f64 {
+        let life = (1.0 - episode::PART) * self.evidence.evidence().combined();
+        let [errors, latency] = self.episodes.parts(self.settings.false_alarm);
+        life.max((errors + latency) * self.enough())
     }
 
     /// The e-values by group of signals: of the release's whole life or of the running episode, whichever says more; what
     /// an episode needs beyond that is taken off.
     pub fn evidence(&self) -> Evidence {
         let life = self.evidence.evidence();
-        let [errors, latency] = self.episodes.parts(self.settings.false_alarm);
-        let episode = Evidence::of_parts(errors * self.enough(), latency * self.enough());
-        if episode.combined() > life.combined() { Evidence { feedback: life.feedback, ..episode } } else { life }
+        let parts = self.episodes.parts(self.settings.false_alarm).map(|part| part * self.enough());
+        let [errors, latency] = parts;
+        match errors + latency > (1.0 - episode::PART) * life.combined() {
+            true => Evidence { feedback: life.feedback, ..Evidence::of_parts(errors, latency) },
+            false => life,
+        }
     }
 
     /// Whether this step is safe; `None` where its share leaves one arm without judged users.

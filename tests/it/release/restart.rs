@@ -153,8 +153,10 @@ fn a_broken_state_file_does_not_keep_the_gateway_from_serving() {
     world.stop();
     world.write_as("state/releases.json", b"{ half");
     assert!(world.run(), "{}", world.messages());
-    assert_eq!(stands(&world), ("running".into(), 1, 10.0));
+    assert_eq!(stands(&world), ("aborted".into(), 1, 0.0), "it may have been taken back");
     assert!(world.messages().contains("releases.json"), "it is said: {}", world.messages());
+    assert!(world.path("state/releases.json.unreadable").exists());
+    order(&world, "resume");
     order(&world, "promote");
     world.stop();
     assert!(world.run());
