@@ -35,6 +35,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::gray::report::ArmView;
 use crate::gray::seen::{Arm, Seen};
 use crate::units::Nanos;
 
@@ -53,7 +54,6 @@ mod window;
 #[cfg(test)]
 mod tests;
 
-pub use quantiles::ArmView;
 pub use safety::Safety;
 pub use signals::Evidence;
 pub use window::Cause;

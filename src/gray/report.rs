@@ -120,9 +120,9 @@ pub struct Point {
 /// What an arm did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ArmView {
-    /// Requests of users who may be compared.
+    /// Requests, whether their users may be compared or not.
     pub requests: u64,
-    /// Those users.
+    /// Users who may be compared.
     pub users: u64,
     /// Failed requests.
     pub errors: u64,

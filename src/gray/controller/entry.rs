@@ -14,9 +14,9 @@ use super::view::View;
 use super::{Kept, Moment, Refused, Surroundings, Ticked};
 use crate::config::model::OnFail;
 use crate::gray::cells::Cells;
-use crate::gray::judge::{ArmView as Measured, Finding, Judge, Settings};
+use crate::gray::judge::{Finding, Judge, Settings};
 use crate::gray::live::{Live, Outcome, Stage};
-use crate::gray::report::{Action, ArmView, Arms, Evidence, Kind};
+use crate::gray::report::{Action, Arms, Evidence, Kind};
 use crate::gray::seen::{Arm, Seen};
 use crate::telemetry::registry::ReleaseNow;
 use crate::units::{BasisPoints, Nanos};
@@ -343,14 +343,7 @@ impl Entry {
     }
 
     pub(super) fn arms(&self) -> Arms {
-        let view = |measured: Measured| ArmView {
-            requests: measured.requests,
-            users: measured.users,
-            errors: measured.errors,
-            p50_ms: measured.p50_ms,
-            p99_ms: measured.p99_ms,
-        };
-        let [stable, canary] = self.judge.arms().map(view);
+        let [stable, canary] = self.judge.arms();
         Arms { stable, canary }
     }
 

@@ -12,10 +12,9 @@
 //! Quantiles come from `hdrhistogram`, with two significant digits: a threshold is the upper end of its bucket, so
 //! answers that all take the same time are not above it. Longer than an hour counts as an hour.
 
-use hdrhistogram::Histogram;
-use serde::Serialize;
-
+use crate::gray::report::ArmView;
 use crate::gray::seen::{Ending, Seen};
+use hdrhistogram::Histogram;
 
 use super::signals::{P50, SLO};
 
@@ -134,21 +133,6 @@ impl Took {
             Took::AtLeast(micros) => (micros > limit).then_some(true),
         }
     }
-}
-
-/// An arm over the release's life, as it is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct ArmView {
-    /// Requests, judged or not.
-    pub requests: u64,
-    /// Distinct judged users.
-    pub users: u64,
-    /// Requests that failed.
-    pub errors: u64,
-    /// Median of the answers, in milliseconds.
-    pub p50_ms: Option<f64>,
-    /// Their 99th percentile.
-    pub p99_ms: Option<f64>,
 }
 
 /// What is shown of an arm.
