@@ -9,7 +9,8 @@
 //! For thresholds below p99 a user's first answer is his one exposure. A fault that only appears later, to users who had
 //! an answer before, is left to p99 and above, to the objective and to errors.
 //!
-//! A window ends early, after 250 ms, once five users of the canary failed in it for the first time. For a test of first
+//! A window ends early, after 250 ms, once five users of the canary failed for the first time in the
+//! episode. For a test of first
 //! events that is a look like any other: each event multiplies by what it says about the users exposed so far.
 //!
 //! When the evidence is enough, the judge waits for another 250 ms before it answers: a fault behind both arms may show

@@ -38,7 +38,8 @@ pub(super) const COUNTED: usize = 12;
 /// What each signal counts for; their sum is 1.
 const WEIGHTS: [f64; SIGNALS] = [0.5, 0.04, 0.04, 0.06, 0.1, 0.08, 0.04, 0.04, 0.1];
 
-/// E-values of the groups of signals, at most 1e15. At 1/`false_alarm` of [`Evidence::combined`] the canary is worse.
+/// E-values of the groups of signals, at most 1e15. The canary is worse where nine tenths of
+/// [`Evidence::combined`], or the running episode, come to 1/`false_alarm`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Evidence {
     /// Users who failed.
