@@ -6,7 +6,7 @@
 //! no request down.
 
 mod api;
-mod guard;
+pub(crate) mod guard;
 mod releases;
 
 use std::net::SocketAddr;

@@ -5,6 +5,7 @@
 //! Order matters at start: sockets are bound last, so a gateway that cannot serve never takes a connection; and at the
 //! end: listeners close first, what is in flight is finished, then the log is written out.
 
+pub mod alone;
 mod boot;
 mod drain;
 
@@ -26,6 +27,7 @@ use crate::config::snapshot::Snapshot;
 use crate::config::swap::{By, Control, Swapper};
 use crate::config::watch as files;
 use crate::health::{Supervisor, Target};
+use crate::ledger::service::{Ledger, Outside};
 use crate::proxy::Gateway;
 use crate::proxy::dial::Dialer;
 use crate::proxy::idle::Sweeper;
@@ -78,7 +80,8 @@ pub fn run(path: &Path) -> Result<(), StartError> {
     let first = Arc::new(Snapshot::new(config.clone(), boot.active.revision, None, lives, &registry, clock::now()));
     discover::first(&first, background.handle());
     let snapshot = Arc::new(ArcSwap::new(first.clone()));
-    let followers = Followers::new(background.handle().clone(), snapshot.clone(), log.clone());
+    let ledger = ledger(&config, &releases, &registry)?;
+    let followers = Followers::new(background.handle().clone(), snapshot.clone(), log.clone(), ledger.clone());
     let refused = boot.refused.clone();
     let control = swapper(path, &boot, &snapshot, (&registry, &releases), &followers)
         .start(refused)
@@ -112,19 +115,28 @@ pub fn run(path: &Path) -> Result<(), StartError> {
         background.spawn(admin::serve(socket, address, state));
     }
     watch_files(path, seen, &control, &snapshot)?;
-    log::info!(
-        "tollgate {} serves revision {} on {} with {} workers",
-        env!("CARGO_PKG_VERSION"),
-        first.revision,
-        config.listeners.iter().map(|l| l.address.to_string()).collect::<Vec<_>>().join(", "),
-        worker_count(config.server.threads),
-    );
+    said(&first);
     drop(first);
     let end = drain::Drain { draining, stop, proxy, open, grace: config.server.shutdown_grace };
     background.block_on(drain::until_ended(end, signals, &control, &log));
+    ledger.iter().for_each(|ledger| ledger.stop());
     releases.keep();
     log.stop();
     Ok(())
+}
+
+/// The ledger, where it is embedded. Its store is opened before a socket is taken: a wrong key is told at start.
+fn ledger(
+    config: &crate::config::model::Config,
+    releases: &Releases,
+    registry: &Registry,
+) -> Result<Option<Arc<Ledger>>, StartError> {
+    let Some(ledger) = config.ledger.as_ref().filter(|ledger| ledger.embedded) else { return Ok(None) };
+    let series = registry.ledger.get_or_init(Arc::default).clone();
+    // The proxy goes on without it.
+    let failed = Box::new(|_: &str| {});
+    let outside = Outside { notifier: releases.notifier.clone(), series, failed };
+    Ledger::start(ledger, outside).map(|service| Some(Arc::new(service))).map_err(StartError::Io)
 }
 
 fn swapper(
@@ -159,12 +171,18 @@ struct Followers {
     probes: Arc<Supervisor>,
     log: Arc<AccessLog>,
     logged: Arc<parking_lot::Mutex<Option<crate::config::model::AccessLog>>>,
+    ledger: Option<Arc<Ledger>>,
 }
 
 impl Followers {
-    fn new(runtime: Handle, snapshot: Arc<ArcSwap<Snapshot>>, log: Arc<AccessLog>) -> Followers {
+    fn new(
+        runtime: Handle,
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        log: Arc<AccessLog>,
+        ledger: Option<Arc<Ledger>>,
+    ) -> Followers {
         let probes = Arc::new(Supervisor::new(runtime.clone(), Arc::new(clock::now)));
-        Followers { runtime, snapshot, probes, log, logged: Arc::default() }
+        Followers { runtime, snapshot, probes, log, logged: Arc::default(), ledger }
     }
 
     fn follow(&self, snapshot: &Arc<Snapshot>) {
@@ -173,6 +191,9 @@ impl Followers {
         if logged.as_ref() != Some(target) {
             self.log.point(target);
             *logged = Some(target.clone());
+        }
+        if let (Some(service), Some(ledger)) = (&self.ledger, &snapshot.config.ledger) {
+            service.follow(ledger);
         }
         self.probe(snapshot);
         let own = self.clone();
@@ -193,6 +214,16 @@ impl Followers {
         }
         self.probes.sync(targets);
     }
+}
+
+fn said(first: &Snapshot) {
+    log::info!(
+        "tollgate {} serves revision {} on {} with {} workers",
+        env!("CARGO_PKG_VERSION"),
+        first.revision,
+        first.config.listeners.iter().map(|l| l.address.to_string()).collect::<Vec<_>>().join(", "),
+        worker_count(first.config.server.threads),
+    );
 }
 
 fn worker_count(threads: usize) -> usize {

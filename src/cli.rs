@@ -8,6 +8,7 @@ pub mod config;
 pub mod demo;
 pub mod diff;
 pub mod explain;
+pub mod ledger;
 pub mod release;
 pub mod remote;
 pub mod run;
@@ -66,6 +67,11 @@ enum Command {
         #[command(flatten)]
         target: remote::Target,
     },
+    /// Serves the payment ledger alone, or verifies and prints its books.
+    Ledger {
+        #[command(subcommand)]
+        command: ledger::Command,
+    },
     /// Starts backends, a gateway and a load, and tells what happens as backends die, configurations change and versions
     /// are released.
     #[command(disable_help_subcommand = true)]
@@ -101,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::Schema => schema::schema(),
         Command::Config { command, target } => config::run(&command, &target, json),
         Command::Release { command, target } => release::run(&command, &target, json),
+        Command::Ledger { command } => ledger::run(&command, json),
         Command::Demo { part } => demo::run(part.as_ref(), json),
     }
 }

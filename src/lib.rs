@@ -18,6 +18,7 @@
 //! | [`gray`] | gray release: buckets, cohorts, the judge, the steps, reports (pure) |
 //! | [`releases`] | its clock and its disk |
 //! | [`notify`] | fault reports on disk, and messages to `[notify.*]` |
+//! | [`ledger`] | **the way of a callback**: receive → verify → normalise → journal → acknowledge → deliver |
 //! | [`admin`] | the operator's listener |
 //! | [`telemetry`] | every metric name in one table, counters, the access log |
 //! | [`clock`], [`units`] | time, and numbers with their unit |
@@ -32,6 +33,7 @@ pub mod config;
 pub mod discover;
 pub mod gray;
 pub mod health;
+pub mod ledger;
 pub mod notify;
 pub mod path;
 pub mod pool;

@@ -58,6 +58,7 @@ use self::connection::Peer;
 use self::ctx::Ctx;
 use self::reject::Reason;
 use crate::config::model::{Action, Scheme};
+use crate::config::snapshot::ledger::is_callback;
 use crate::config::snapshot::{Snapshot, holds};
 use crate::path::normalise_path;
 use crate::pool::NoMember;
@@ -287,7 +288,7 @@ fn route(session: &Session, ctx: &mut Ctx) -> Option<usize> {
         ctx.path = Some(path.into());
     }
     ctx.route = found;
-    if let Action::Upstream(upstream) = ctx.snapshot.route(found?).0.action {
+    if let Some(upstream) = ctx.snapshot.forwards_to(found?) {
         ctx.tries.upstream = upstream;
     }
     found
@@ -299,6 +300,9 @@ fn refusal(session: &Session, ctx: &Ctx, route: usize) -> Option<Reason> {
     let kept_out = holds(&route.deny, ctx.client) || (!route.allow.is_empty() && !holds(&route.allow, ctx.client));
     if kept_out {
         return Some(Reason::Forbidden);
+    }
+    if route.action == Action::Ledger && !is_callback(&rewrite::path(session.req_header(), ctx, route)) {
+        return Some(Reason::NotACallback);
     }
     let length = || session.req_header().headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse::<u64>().ok();
     let too_long = route.body_max.is_some_and(|max| length().is_some_and(|length| length > max));

@@ -36,7 +36,8 @@ pub struct Releases {
     writing: Mutex<()>,
     /// The reports of the process and of those before it.
     pub shelf: Shelf,
-    notifier: Notifier,
+    /// Sends reports and alarms.
+    pub notifier: Arc<Notifier>,
 }
 
 /// What a process before has left in `state_dir`: nothing where there is no such file, an error where it cannot be read.
@@ -86,7 +87,7 @@ impl Releases {
             file,
             writing: Mutex::default(),
             shelf: Shelf::open(state_dir)?,
-            notifier: Notifier::new(vec![]),
+            notifier: Arc::new(Notifier::new(vec![])),
         })
     }
 

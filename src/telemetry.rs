@@ -5,6 +5,7 @@
 //! writes a line a request without ever making one wait.
 
 pub mod access_log;
+pub mod ledger;
 pub mod line;
 pub mod names;
 pub mod registry;

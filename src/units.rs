@@ -1,12 +1,17 @@
 //! Numbers with their unit: no bare number crosses a module.
 //!
-//! A [`Share`] is a part of a whole, [`BasisPoints`] a part of all users, a [`Revision`] counts configurations, [`Nanos`] is a moment. Ties and rounding are
+//! A [`Share`] is a part of a whole, [`BasisPoints`] a part of all users, a [`Revision`] counts configurations, [`Nanos`] is a moment, a
+//! [`Currency`] is what an amount of minor units counts. Ties and rounding are
 //! the caller's.
+
+mod currency;
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
+
+pub use self::currency::Currency;
 
 /// A part of a whole, kept as a fraction: `Share::percent(1.0)` is 0.01. Never negative, always finite; above 1 only
 /// where a budget may exceed the whole.

@@ -74,14 +74,15 @@ fn is_this_machine(host: &str) -> bool {
     !name.is_empty() && host.eq_ignore_ascii_case(&name)
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+/// The token a request sends.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let sent = headers.get(header::AUTHORIZATION)?.as_bytes();
     let (scheme, token) = sent.split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
 }
 
 /// Compares in a time that does not tell how much was right: both sides are hashed first.
-fn equal(sent: &[u8], token: &[u8]) -> bool {
+pub(crate) fn equal(sent: &[u8], token: &[u8]) -> bool {
     let digest = |bytes| ring::digest::digest(&ring::digest::SHA256, bytes);
     let (a, b) = (digest(sent), digest(token));
     a.as_ref().iter().zip(b.as_ref()).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0

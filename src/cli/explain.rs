@@ -14,8 +14,9 @@ use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use serde::Serialize;
 
-use crate::config::model::{Action, HostPattern, PathPattern, Route, Scheme};
+use crate::config::model::{Action, Config, HostPattern, PathPattern, Route, Scheme};
 use crate::config::snapshot::holds;
+use crate::config::snapshot::ledger::{self, is_callback};
 use crate::config::{self};
 use crate::path::normalise_path;
 use crate::proxy::identify;
@@ -69,7 +70,10 @@ pub fn explain(path: &Path, asked: &Asked, json: bool) -> ExitCode {
     };
     let upstream = arm::explain(config, found, &headers, asked.client, &mut explained).or(stable);
     explained.upstream = upstream.map(|upstream| config.upstreams[upstream].name.to_string());
-    explained.why.extend(outcome(route, &path, asked.client, explained.upstream.as_deref()));
+    if route.action == Action::Ledger {
+        explained.upstream = Some(ledger::NAME.to_owned());
+    }
+    explained.why.extend(outcome(config, route, &path, asked.client, explained.upstream.as_deref()));
     show(&explained, json);
     ExitCode::SUCCESS
 }
@@ -138,7 +142,7 @@ fn best_path<'a>(route: &'a Route, path: &str) -> Option<&'a PathPattern> {
 }
 
 /// What the route does with it.
-fn outcome(route: &Route, path: &str, client: Option<IpAddr>, upstream: Option<&str>) -> Vec<String> {
+fn outcome(config: &Config, route: &Route, path: &str, client: Option<IpAddr>, upstream: Option<&str>) -> Vec<String> {
     let mut why = vec![];
     if !route.allow.is_empty() || !route.deny.is_empty() {
         why.push(match client {
@@ -153,6 +157,13 @@ fn outcome(route: &Route, path: &str, client: Option<IpAddr>, upstream: Option<&
         Action::Upstream(_) => {
             let forwarded = prefixed(path, route.strip_prefix.as_deref(), route.add_prefix.as_deref());
             format!("forwarded to upstream {} as {forwarded}", upstream.unwrap_or_default())
+        }
+        Action::Ledger => {
+            let forwarded = prefixed(path, route.strip_prefix.as_deref(), route.add_prefix.as_deref());
+            match (is_callback(&forwarded), config.ledger.as_ref().map(|ledger| ledger.address)) {
+                (true, Some(address)) => format!("handed to the ledger at {address} as {forwarded}"),
+                _ => format!("{forwarded} is no path of a callback: it would be answered 404"),
+            }
         }
         Action::Redirect { status, .. } => format!("answered by the gateway with a redirect, {}", status.as_u16()),
         Action::Respond { status, .. } => format!("answered by the gateway with {}", status.as_u16()),

@@ -9,7 +9,12 @@ use crate::app::{self, StartError};
 /// Serves what `-c` names until a signal ends it.
 pub fn run(path: &Path, json: bool) -> ExitCode {
     crate::telemetry::init_messages();
-    match app::run(path) {
+    ended(app::run(path), json)
+}
+
+/// Says why a process that serves could not start, or ended.
+pub(super) fn ended(end: Result<(), StartError>, json: bool) -> ExitCode {
+    match end {
         Ok(()) => ExitCode::SUCCESS,
         Err(StartError::Findings(findings)) => {
             report(&findings, json);

@@ -8,6 +8,7 @@ pub mod ambiguous;
 pub mod cohort;
 pub mod files;
 pub mod headers;
+pub mod ledger;
 pub mod names;
 pub mod notify;
 pub mod overlap;
@@ -54,6 +55,7 @@ pub fn check(form: &Form, source: &Source, places: &Places, findings: &mut Findi
     let cohorts = form.cohorts.iter().map(|item| check.cohort(item)).collect();
     let releases = check.releases(form);
     let notify = form.notify.iter().filter_map(|item| check.notify(item)).collect();
+    let ledger = check.ledger(form, &server.state_dir);
     let config = Config {
         server,
         listeners,
@@ -66,6 +68,7 @@ pub fn check(form: &Form, source: &Source, places: &Places, findings: &mut Findi
         cohorts,
         releases,
         notify,
+        ledger,
         files: check.files,
     };
     (findings.count() == 0).then_some(config)

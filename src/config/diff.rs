@@ -1,10 +1,11 @@
-//! What a change moves: routes, upstreams, servers, releases and their users, and the addresses the gateway itself has.
+//! What a change moves: routes, upstreams, servers, releases and their users, the ledger, and the gateway's own addresses.
 //!
 //! Tables are the same where their names are: a renamed route is one removed and one added. Changes are told by key, as
 //! it is written in the file, and defaults count like what is written: a default made explicit changes nothing. A
 //! secret is compared, never shown. How many users a release moves is told for its first step; how far it has come is
 //! known to a running gateway only.
 
+mod ledger;
 mod release;
 
 use std::collections::{BTreeMap, HashMap};
@@ -39,6 +40,10 @@ pub struct Diff {
     pub arms: Vec<Moved>,
     /// `[notify.*]`, by name.
     pub notify: Changes,
+    /// `[ledger.channel.*]`, by name.
+    pub channels: Changes,
+    /// `[ledger.merchant.*]`, by name.
+    pub merchants: Changes,
 }
 
 /// What happened to the tables of one kind.
@@ -97,6 +102,8 @@ impl Diff {
             releases: release::releases(old, new),
             arms: release::arms(old, new),
             notify: release::notify(old, new),
+            channels: ledger::channels(old, new),
+            merchants: ledger::merchants(old, new),
         }
     }
 
@@ -125,6 +132,12 @@ fn changes<T>(old: &[(String, T)], new: &[(String, T)], keys: impl Fn(&T, &T) ->
 }
 
 fn settings(old: &Config, new: &Config) -> Vec<&'static str> {
+    let mut keys = of_the_gateway(old, new);
+    keys.extend(ledger::settings(old, new));
+    keys
+}
+
+fn of_the_gateway(old: &Config, new: &Config) -> Vec<&'static str> {
     let address = |config: &Config| config.admin.as_ref().map(|admin| admin.address);
     let token = |config: &Config| config.admin.as_ref().and_then(|admin| admin.token.clone());
     differing([
@@ -208,6 +221,7 @@ fn route_keys((before, old): (&Config, &Route), (after, new): (&Config, &Route))
         ("upstream", upstream(before, old) != upstream(after, new)),
         ("redirect", redirect(old) != redirect(new)),
         ("respond", respond(old) != respond(new)),
+        ("ledger", (old.action == Action::Ledger) != (new.action == Action::Ledger)),
         ("strip_prefix", old.strip_prefix != new.strip_prefix),
         ("add_prefix", old.add_prefix != new.add_prefix),
         ("request_headers", old.request_headers != new.request_headers),
@@ -257,6 +271,8 @@ impl fmt::Display for Diff {
         self.cohorts.lines("cohort", &mut lines);
         release::lines(&self.releases, &self.arms, &mut lines);
         self.notify.lines("notify", &mut lines);
+        self.channels.lines("channel", &mut lines);
+        self.merchants.lines("merchant", &mut lines);
         f.write_str(&lines.join("\n"))
     }
 }

@@ -8,6 +8,7 @@ pub mod at;
 pub mod cohort;
 pub mod decode;
 pub mod http;
+pub mod ledger;
 pub mod merge;
 pub mod net;
 pub mod notify;
@@ -27,6 +28,8 @@ use serde::Deserialize;
 
 use self::at::{At, Later, Table};
 use self::cohort::Cohort;
+use self::ledger::channel::Channel;
+use self::ledger::{Ledger, Merchant};
 use self::notify::Notify;
 use self::number::{Number, Percent};
 use self::release::Release;
@@ -62,6 +65,12 @@ pub struct Form {
     pub releases: Vec<Item<Release>>,
     /// `[notify.*]`, in the order written
     pub notify: Vec<Item<Notify>>,
+    /// `[ledger]`
+    pub ledger: Option<Item<Ledger>>,
+    /// `[ledger.channel.*]`, in the order written
+    pub channels: Vec<Item<Channel>>,
+    /// `[ledger.merchant.*]`, in the order written
+    pub merchants: Vec<Item<Merchant>>,
     /// Whether every file could be parsed and every section was a table: only then may something be called missing.
     pub whole: bool,
 }
@@ -120,6 +129,7 @@ pub struct Document {
     release: Option<BTreeMap<String, Release>>,
     /// Where reports and alarms go, by name.
     notify: Option<BTreeMap<String, Notify>>,
+    ledger: Option<Ledger>,
     /// Not yet in this version: how users of a route prove who they are.
     auth: Option<Later>,
     /// Not yet in this version: developers' applications.
@@ -130,8 +140,6 @@ pub struct Document {
     flag: Option<Later>,
     /// Not yet in this version: where feature switches are served.
     flags: Option<Later>,
-    /// Not yet in this version: the ledger.
-    ledger: Option<Later>,
 }
 
 /// The process.

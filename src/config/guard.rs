@@ -1,12 +1,13 @@
 //! What a running gateway does not take over from a new configuration, although the configuration is valid.
 //!
-//! Sockets, threads and the state folder are chosen at start: a change of them is a finding, never half applied. A
+//! Sockets, threads, the state folder and the ledger's books are chosen at start: a change of them is a finding, never half applied. A
 //! push that drops more routes or servers than `reload.removal_max_percent` allows is refused unless it is forced.
 
 use std::collections::HashSet;
 use std::hash::Hash;
 
 use super::finding::{Finding, Place};
+use super::model::ledger::Ledger;
 use super::model::{Config, Servers};
 use crate::units::Share;
 
@@ -55,7 +56,27 @@ fn fixed(running: &Config, new: &Config) -> Vec<Finding> {
         let place = admin.map_or(&server.place, |admin| &admin.place);
         refuse(place, "a change of the admin address".to_owned());
     }
+    let what = ledger(running.ledger.as_ref(), new.ledger.as_ref());
+    let place = new.ledger.as_ref().map_or(&server.place, |ledger| &ledger.place);
+    what.into_iter().for_each(|what| refuse(place, what));
     findings
+}
+
+/// What changed of the ledger that only a start can change: its books and its address. The rest swaps.
+fn ledger(old: Option<&Ledger>, new: Option<&Ledger>) -> Vec<String> {
+    let (old, new) = match (old, new) {
+        (None, None) => return vec![],
+        (None, Some(_)) => return vec!["a ledger that was not there".to_owned()],
+        (Some(_), None) => return vec!["taking the ledger away".to_owned()],
+        (Some(old), Some(new)) => (old, new),
+    };
+    let changed = [
+        (old.address != new.address, format!("a change of `ledger.address` from {}", old.address)),
+        (old.embedded != new.embedded, format!("a change of `ledger.embedded` from {}", old.embedded)),
+        (old.store != new.store, "a change of the ledger's store".to_owned()),
+        (old.encryption_keys != new.encryption_keys, "a change of the ledger's encryption keys".to_owned()),
+    ];
+    changed.into_iter().filter_map(|(changed, what)| changed.then_some(what)).collect()
 }
 
 fn removals(running: &Config, new: &Config) -> Vec<Finding> {

@@ -17,6 +17,7 @@ use regex::Regex;
 use super::finding::Place;
 use crate::units::Share;
 
+pub mod ledger;
 pub mod release;
 
 pub use release::{Cohort, Judge, Layer, Notify, NotifyFormat, OnFail, Release, Rescue, Rule, Step, UserSource};
@@ -46,6 +47,8 @@ pub struct Config {
     pub releases: Vec<Release>,
     /// `[notify.*]`, in the order written.
     pub notify: Vec<Notify>,
+    /// `[ledger]`
+    pub ledger: Option<ledger::Ledger>,
     /// Files read besides the configuration itself (tokens, certificates): changes in them reload too.
     pub files: Vec<PathBuf>,
 }
@@ -348,6 +351,8 @@ pub enum Scheme {
 pub enum Action {
     /// Forwards to `Config::upstreams[i]`.
     Upstream(usize),
+    /// Hands it to the ledger's callback way.
+    Ledger,
     /// Answers with a redirect.
     Redirect {
         /// Where to: literal text and the variables between.

@@ -4,6 +4,7 @@
 //! snapshot (a server's health and load, retry budgets, counters) lives behind `Arc`s that the next snapshot takes
 //! over by name. A snapshot opens nothing and starts nothing: `app` and `swap` do.
 
+pub mod ledger;
 mod peer;
 pub mod upstream;
 
@@ -15,7 +16,7 @@ use ipnet::IpNet;
 
 pub use upstream::{Server, Upstream};
 
-use super::model::{Config, Route, Servers};
+use super::model::{Action, Config, Route, Servers};
 use crate::gray::live::Live;
 use crate::gray::plan::Plan;
 use crate::proxy::route::Router;
@@ -46,7 +47,7 @@ pub struct Snapshot {
     pub plans: Vec<Plan>,
     /// Releases by the numbers of `config.routes`; empty without any release.
     by_route: Vec<Vec<OfRoute>>,
-    /// By the numbers of `config.upstreams`.
+    /// By the numbers of `config.upstreams`; then, where a route is handed to it, the ledger.
     pub upstreams: Vec<Arc<Upstream>>,
 }
 
@@ -62,7 +63,9 @@ impl Snapshot {
     ) -> Snapshot {
         let series = config.routes.iter().map(|route| registry.route(&route.name)).collect();
         let before = |name: &str| previous?.upstreams.iter().find(|upstream| &*upstream.name == name);
-        let upstreams = config.upstreams.iter().map(|u| Arc::new(Upstream::new(u, before(&u.name), registry, now)));
+        let internal = ledger::upstream(&config);
+        let all = config.upstreams.iter().chain(&internal);
+        let upstreams = all.map(|u| Arc::new(Upstream::new(u, before(&u.name), registry, now))).collect();
         let plans = config.releases.iter().zip(lives).map(|(release, live)| Plan::new(release, &config, live));
         Snapshot {
             revision,
@@ -70,7 +73,7 @@ impl Snapshot {
             series,
             plans: plans.collect(),
             by_route: by_route(&config),
-            upstreams: upstreams.collect(),
+            upstreams,
             config,
         }
     }
@@ -83,6 +86,15 @@ impl Snapshot {
     /// A route and what it counts.
     pub fn route(&self, index: usize) -> (&Route, &RouteSeries) {
         (&self.config.routes[index], &self.series[index])
+    }
+
+    /// Number of the upstream that a route forwards to; none for one that answers by itself.
+    pub fn forwards_to(&self, route: usize) -> Option<usize> {
+        match self.config.routes[route].action {
+            Action::Upstream(upstream) => Some(upstream),
+            Action::Ledger => Some(self.config.upstreams.len()),
+            Action::Redirect { .. } | Action::Respond { .. } => None,
+        }
     }
 
     /// Whether `X-Forwarded-*` from this peer is believed.

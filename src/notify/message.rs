@@ -71,6 +71,29 @@ impl Message {
         }
     }
 
+    /// Tells of a state of the ledger: `kind` in one word, `text` in words that are nothing personal; told at `at`, and
+    /// true since `since`, both RFC 3339.
+    pub fn of_alarm(kind: &str, severity: &str, text: &str, at: &str, since: &str) -> Message {
+        let labels = vec![
+            ("alertname", "TollgateLedger".to_owned()),
+            ("kind", kind.to_owned()),
+            ("severity", severity.to_owned()),
+        ];
+        let moment: String = at.chars().filter(|c| !matches!(c, '-' | ':')).collect();
+        Message {
+            id: format!("msg_{}-ledger-{kind}", moment.replace('.', "_")),
+            event: format!("ledger.{kind}"),
+            at: at.to_owned(),
+            data: json!({"kind": kind, "severity": severity, "text": text, "since": since}),
+            alert: Alert {
+                labels,
+                summary: format!("ledger: {kind}"),
+                description: text.to_owned(),
+                starts_at: since.to_owned(),
+            },
+        }
+    }
+
     /// The body that a receiver of this format gets.
     pub fn body(&self, format: NotifyFormat) -> String {
         let value = match format {

@@ -30,15 +30,15 @@ impl Outcome {
         let why = format!("it answered {status}");
         match status {
             200..=299 => Outcome::Delivered,
-            408 | 429 | 500.. => Outcome::Again { why, after: retry_after.and_then(|text| wait(text, now_ms)) },
+            408 | 429 | 500.. => Outcome::Again { why, after: retry_after.and_then(|text| asked(text, now_ms)) },
             300..=399 => Outcome::Final(format!("{why}; redirects are not followed")),
             _ => Outcome::Final(why),
         }
     }
 }
 
-/// `Retry-After`: seconds, or a date.
-fn wait(text: &str, now_ms: u64) -> Option<Duration> {
+/// What a `Retry-After` asks for: seconds, or a date.
+pub fn asked(text: &str, now_ms: u64) -> Option<Duration> {
     if let Ok(seconds) = text.trim().parse() {
         return Some(Duration::from_secs(seconds));
     }

@@ -14,7 +14,7 @@ use crate::config::model::{Action, Piece, Scheme};
 pub async fn from_route(session: &mut Session, ctx: &Ctx, route: usize) -> Result<bool> {
     let snapshot = ctx.snapshot.clone();
     let (head, body) = match &snapshot.route(route).0.action {
-        Action::Upstream(_) => return Ok(false),
+        Action::Upstream(_) | Action::Ledger => return Ok(false),
         Action::Redirect { to, status } => (redirect(session, ctx, to, *status)?, Bytes::new()),
         Action::Respond { status, body, headers } => {
             let mut head = ResponseHeader::build(*status, Some(headers.len() + 2))?;

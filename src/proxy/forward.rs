@@ -25,6 +25,7 @@ use super::rescue::{self, Cause};
 use super::rewrite::KEEP_ALIVE;
 use super::{balance, dial};
 use crate::clock;
+use crate::config::model::Action;
 use crate::config::snapshot::Upstream;
 use crate::gray::seen::Ending;
 use crate::pool::NoMember;
@@ -226,7 +227,9 @@ pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Bo
     let answered =
         ctx.tries.head_after.is_some() || session.response_written().is_some_and(|r| !r.status.is_informational());
     let repeatable = !answered && may_repeat(session);
-    if repeatable && ctx.tries.reused && e.retry == RetryType::ReusedOnly && !timed_out && ctx.tries.free < FREE_MAX {
+    // The ledger knows a callback that it has seen, so an old connection that broke may be left for a new one.
+    let again = repeatable || !answered && is_callback(ctx) && !session.as_ref().retry_buffer_truncated();
+    if again && ctx.tries.reused && e.retry == RetryType::ReusedOnly && !timed_out && ctx.tries.free < FREE_MAX {
         ctx.tries.free += 1;
         failed(ctx, Failure::Pooled, outcome);
         retried(ctx, Failure::Pooled, RetryReason::Pooled);
@@ -280,8 +283,23 @@ fn failed(ctx: &mut Ctx, failure: Failure, outcome: Outcome) {
     ctx.tries.last = Some(lease.member().clone());
 }
 
-/// The answer for a request that no attempt could serve.
+/// Whether the request goes to the ledger.
+fn is_callback(ctx: &Ctx) -> bool {
+    ctx.route.is_some_and(|route| ctx.snapshot.route(route).0.action == Action::Ledger)
+}
+
+/// The answer for a request that no attempt could serve. Whatever kept a callback from the ledger, its sender is to send
+/// it again.
 pub fn reason(ctx: &Ctx, e: &Error) -> Reason {
+    match why(ctx, e) {
+        Reason::BadGateway | Reason::GatewayTimeout | Reason::NoServer | Reason::Saturated if is_callback(ctx) => {
+            Reason::LedgerUnavailable
+        }
+        reason => reason,
+    }
+}
+
+fn why(ctx: &Ctx, e: &Error) -> Reason {
     match (ctx.rejected, ctx.tries.failure) {
         (Some(reason), _) => reason,
         (None, Some(Failure::Timeout | Failure::ConnectTimeout)) => Reason::GatewayTimeout,

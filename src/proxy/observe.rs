@@ -69,7 +69,11 @@ fn log(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &Ctx, (stat
     let head = session.req_header();
     let error = match (ctx.rejected, ctx.tries.failure, e) {
         // What happened at the servers says more than what the client was told.
-        (None | Some(Reason::BadGateway | Reason::GatewayTimeout), Some(failure), Some(_)) => failure.label(),
+        (
+            None | Some(Reason::BadGateway | Reason::GatewayTimeout | Reason::LedgerUnavailable),
+            Some(failure),
+            Some(_),
+        ) => failure.label(),
         (Some(reason), ..) => reason.label(),
         (None, _, Some(e)) if *e.esource() == ErrorSource::Downstream => Failure::Canceled.label(),
         (None, _, Some(_)) => Reason::Internal.label(),

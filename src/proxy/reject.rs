@@ -21,6 +21,8 @@ pub enum Reason {
     Forbidden,
     /// No route matches.
     NoRoute,
+    /// The route leads to the ledger, and the path to no callback.
+    NotACallback,
     /// The body is longer than `body_max`.
     BodyTooLarge,
     /// Nothing inside should lead here.
@@ -33,20 +35,24 @@ pub enum Reason {
     Saturated,
     /// A server did not answer in time.
     GatewayTimeout,
+    /// The ledger was not reached, broke off, or did not answer in time.
+    LedgerUnavailable,
 }
 
 impl Reason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Reason; 9] = [
+    pub const ALL: [Reason; 11] = [
         Reason::BadRequest,
         Reason::Forbidden,
         Reason::NoRoute,
+        Reason::NotACallback,
         Reason::BodyTooLarge,
         Reason::Internal,
         Reason::BadGateway,
         Reason::NoServer,
         Reason::Saturated,
         Reason::GatewayTimeout,
+        Reason::LedgerUnavailable,
     ];
 
     /// Label in metrics, `error` in the access log, and last part of the problem's `type`.
@@ -64,6 +70,7 @@ impl Reason {
             Reason::BadRequest => (400, "bad_request", "The request is not valid HTTP."),
             Reason::Forbidden => (403, "forbidden", "This client address may not use this route."),
             Reason::NoRoute => (404, "no_route", "No route matches this request."),
+            Reason::NotACallback => (404, "no_callback", "This is no path of a payment callback."),
             Reason::BodyTooLarge => (413, "body_too_large", "The request body is longer than this route takes."),
             Reason::Internal => (500, "internal", "The gateway failed."),
             Reason::BadGateway => {
@@ -72,6 +79,9 @@ impl Reason {
             Reason::NoServer => (503, "no_server", "No server behind the gateway takes requests now."),
             Reason::Saturated => (503, "saturated", "Every server behind the gateway is busy. Try again soon."),
             Reason::GatewayTimeout => (504, "gateway_timeout", "The server behind the gateway did not answer in time."),
+            Reason::LedgerUnavailable => {
+                (503, "ledger_unavailable", "The callback could not be recorded. Send it again soon.")
+            }
         }
     }
 
@@ -100,7 +110,7 @@ pub async fn answer(session: &mut Session, ctx: &mut Ctx, reason: Reason, close:
     let mut head = ResponseHeader::build(reason.status(), Some(6))?;
     head.insert_header(header::CONTENT_TYPE, PROBLEM)?;
     head.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))?;
-    if matches!(reason, Reason::NoServer | Reason::Saturated) {
+    if matches!(reason, Reason::NoServer | Reason::Saturated | Reason::LedgerUnavailable) {
         head.insert_header(header::RETRY_AFTER, HeaderValue::from_static("1"))?;
     }
     respond(session, ctx, head, body.into(), close).await?;

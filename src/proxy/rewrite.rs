@@ -19,7 +19,7 @@ use super::connection::Peer;
 use super::ctx::Ctx;
 use super::identify::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use super::reject::X_REQUEST_ID;
-use crate::config::model::{Route, Scheme};
+use crate::config::model::{Action, Route, Scheme};
 
 /// `keep-alive`
 pub const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -161,16 +161,23 @@ fn appended(mut list: Vec<u8>, element: &[u8]) -> Result<HeaderValue> {
 fn target(session: &Session, ctx: &Ctx, route: &Route) -> Option<Vec<u8>> {
     let sent = session.req_header();
     let absolute = sent.uri.authority().is_some();
-    if ctx.path.is_none() && route.strip_prefix.is_none() && route.add_prefix.is_none() && !absolute {
+    // What goes to the ledger is what was judged, byte for byte.
+    let as_sent = ctx.path.is_none() && !absolute && route.action != Action::Ledger;
+    if as_sent && route.strip_prefix.is_none() && route.add_prefix.is_none() {
         return None;
     }
-    let path = ctx.path.as_deref().unwrap_or(sent.uri.path());
-    let mut target = prefixed(path, route.strip_prefix.as_deref(), route.add_prefix.as_deref());
+    let mut target = path(sent, ctx, route);
     if let Some(query) = sent.uri.query() {
         target.push('?');
         target.push_str(query);
     }
     Some(target.into_bytes())
+}
+
+/// The path for the server: as it was routed, with the route's prefixes.
+pub fn path(sent: &RequestHeader, ctx: &Ctx, route: &Route) -> String {
+    let path = ctx.path.as_deref().unwrap_or(sent.uri.path());
+    prefixed(path, route.strip_prefix.as_deref(), route.add_prefix.as_deref())
 }
 
 /// `path` without the one prefix (where it has it, at a segment border) and with the other.

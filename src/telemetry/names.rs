@@ -60,4 +60,24 @@ names! {
         "Configurations offered, by result: applied, unchanged or refused.";
     LOG_DROPPED COUNTER "log_dropped_total" []
         "Access-log lines dropped because the writer could not keep up.";
+    LEDGER_CALLBACKS COUNTER "ledger_callbacks_total" ["channel", "outcome"]
+        "Payment callbacks, by channel and outcome.";
+    LEDGER_COMMIT HISTOGRAM "ledger_commit_seconds" []
+        "Seconds a batch took, from its first row to its commit.";
+    LEDGER_BATCH HISTOGRAM "ledger_batch_callbacks" []
+        "Callbacks a commit held.";
+    LEDGER_OUTBOX GAUGE "ledger_outbox_pending" []
+        "Events that merchants have not taken yet.";
+    LEDGER_OUTBOX_OLDEST GAUGE "ledger_outbox_oldest_seconds" []
+        "Age of the oldest of them.";
+    LEDGER_ANOMALIES GAUGE "ledger_anomalies_open" []
+        "Anomalies that nobody has resolved.";
+    LEDGER_PARKED_OLDEST GAUGE "ledger_parked_oldest_seconds" []
+        "Age of the oldest callback that is parked.";
+    LEDGER_SKEW GAUGE "ledger_clock_skew_seconds" []
+        "How far ahead of this clock genuine messages are, at the median of the last ones; far from 0: a clock is wrong.";
+    LEDGER_DISK GAUGE "ledger_disk_free_bytes" []
+        "Room left where the ledger keeps its files.";
+    LEDGER_STATE GAUGE "ledger_state" ["state"]
+        "1 for the state of the ledger, else 0: active, standby, failed.";
 }

@@ -135,6 +135,8 @@ pub struct Registry {
     reloads: [Counter; Reload::ALL.len()],
     /// Access-log lines that were dropped.
     pub log_dropped: Arc<Counter>,
+    /// The ledger's series, where it is embedded.
+    pub ledger: std::sync::OnceLock<Arc<super::ledger::LedgerSeries>>,
     /// Requests whose route is not known (yet): none matched.
     pub unrouted: RouteSeries,
 }
@@ -209,6 +211,7 @@ impl Registry {
         let mut dropped = counter([""; 0], self.log_dropped.sum());
         dropped.exists = true;
         push(&mut families, &names::LOG_DROPPED, vec![dropped]);
+        families.extend(self.ledger.get().iter().flat_map(|series| series.families()));
 
         let mut text = Vec::new();
         // Encoding into memory cannot fail; an encoder that refuses a family would leave the rest readable.

@@ -21,6 +21,7 @@ mod telling;
 mod fuzz;
 mod history;
 mod judge;
+mod ledger;
 mod load;
 mod release;
 mod reload;

@@ -2,8 +2,14 @@
 
 pub mod client;
 pub mod crowd;
+pub mod disk;
+pub mod ledger;
+pub mod merchants;
 pub mod nginx;
 pub mod origin;
+pub mod postgres;
+pub mod providers;
+pub mod signer;
 pub mod wait;
 pub mod world;
 

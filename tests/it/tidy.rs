@@ -29,8 +29,19 @@ const PURE: &[&str] = &[
     "src/config/diff.rs",
     "src/config/diff",
     "src/config/guard.rs",
+    "src/ledger/book.rs",
+    "src/ledger/book",
+    "src/ledger/chain.rs",
+    "src/ledger/event.rs",
+    "src/ledger/rows.rs",
+    "src/ledger/words.rs",
+    "src/ledger/private.rs",
     "src/telemetry/line.rs",
     "src/telemetry/names.rs",
+    "src/ledger/deliver/schedule.rs",
+    "src/ledger/deliver/desk.rs",
+    "src/ledger/keeper/alarms.rs",
+    "src/ledger/skew.rs",
 ];
 
 /// Pure files that may name one thing nobody else of them may, and why.
@@ -199,7 +210,8 @@ fn long_functions(text: &str) -> Vec<(String, usize)> {
                 || word.starts_with("pub")
                 || word.starts_with("\"C")
         }) || before.starts_with("pub(");
-        if !is_function {
+        // A declaration has no body.
+        if !is_function || line.ends_with(';') {
             continue;
         }
         let end = format!("{}}}", " ".repeat(indent));

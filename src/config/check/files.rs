@@ -19,11 +19,11 @@ use super::Check;
 use crate::config::file::word::{FilePath, Word};
 use crate::config::model::Secret;
 
-const TOKEN_MAX: u64 = 4 << 10;
-const CA_MAX: u64 = 16 << 20;
+pub(super) const TOKEN_MAX: u64 = 4 << 10;
+pub(super) const CA_MAX: u64 = 16 << 20;
 
 /// The base64 of Standard Webhooks; some tools leave its padding away.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
+pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
@@ -32,8 +32,7 @@ impl Check<'_, '_> {
     /// A bearer token: one line of visible ASCII.
     pub(super) fn token(&mut self, file: &Word<FilePath>) -> Option<Secret> {
         let bytes = self.file(file, TOKEN_MAX)?;
-        let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let line = line(&bytes);
         if line.is_empty() {
             self.findings.at(&file.span, "the token file is empty", "put a token of at least 16 characters into it");
             return None;
@@ -48,8 +47,7 @@ impl Check<'_, '_> {
     /// The secret of a webhook (Standard Webhooks 1.0.0): `whsec_` and 24 to 64 bytes in base64. It is never shown.
     pub(super) fn webhook_secret(&mut self, file: &Word<FilePath>) -> Option<Secret> {
         let bytes = self.file(file, TOKEN_MAX)?;
-        let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let line = line(&bytes);
         let message = match line.strip_prefix(b"whsec_").map(|text| BASE64.decode(text)) {
             Some(Ok(secret)) if (24..=64).contains(&secret.len()) => return Some(Secret(Arc::from(secret))),
             Some(Ok(secret)) => format!("the webhook secret has {} bytes, not 24 to 64", secret.len()),
@@ -81,7 +79,8 @@ impl Check<'_, '_> {
         None
     }
 
-    fn file(&mut self, file: &Word<FilePath>, max: u64) -> Option<Vec<u8>> {
+    /// The bytes of a file, at most `max` of them.
+    pub(super) fn file(&mut self, file: &Word<FilePath>, max: u64) -> Option<Vec<u8>> {
         self.read_with(file, |path| {
             let mut bytes = Vec::new();
             open(path)?.take(max + 1).read_to_end(&mut bytes)?;
@@ -111,6 +110,12 @@ impl Check<'_, '_> {
         }
         read.ok()
     }
+}
+
+/// What a file of one line says: one newline at its end is cut.
+pub(super) fn line(bytes: &[u8]) -> &[u8] {
+    let line = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    line.strip_suffix(b"\r").unwrap_or(line)
 }
 
 /// Opens a regular file.

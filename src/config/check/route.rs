@@ -25,12 +25,15 @@ pub const MAX_REGEXES: usize = 100;
 /// What routes need to know about the rest.
 struct Context<'f> {
     upstreams: Names<'f>,
+    /// Whether `[ledger]` is there, or could be: where a table was not understood it may be that one.
+    ledger: bool,
     regexes: usize,
 }
 
 impl Check<'_, '_> {
     pub(super) fn routes(&mut self, form: &Form) -> Vec<Route> {
-        let mut context = Context { upstreams: Names::upstreams(form), regexes: 0 };
+        let mut context =
+            Context { upstreams: Names::upstreams(form), ledger: form.ledger.is_some() || !form.whole, regexes: 0 };
         let (mut routes, mut spans) = (Vec::new(), Vec::new());
         for item in &form.routes {
             if let Some(route) = self.route(item, &mut context) {
@@ -134,20 +137,30 @@ impl Check<'_, '_> {
         let upstream = form.upstream.as_ref().map(|at| ("upstream", &at.span));
         let redirect = form.redirect.as_ref().map(|at| ("redirect", &at.span));
         let respond = form.respond.as_ref().map(|at| ("respond", &at.span));
-        let written: Vec<_> = [upstream, redirect, respond].into_iter().flatten().collect();
+        let ledger = form.ledger.as_ref().filter(|at| at.value).map(|at| ("ledger", &at.span));
+        let written: Vec<_> = [upstream, redirect, respond, ledger].into_iter().flatten().collect();
         for (name, span) in written.iter().skip(1) {
             let message = format!("`{name}` beside `{}`: a route does one thing", written[0].0);
-            self.findings.at(span, message, "keep exactly one of upstream, redirect, respond");
+            self.findings.at(span, message, "keep exactly one of upstream, redirect, respond, ledger");
         }
         if written.is_empty() && item.whole {
-            let hint =
-                "add exactly one of `upstream = \"name\"`, `redirect = { to = ... }`, `respond = { status = 200 }`";
+            let hint = "add exactly one of `upstream = \"name\"`, `redirect = { to = ... }`, \
+                        `respond = { status = 200 }`, `ledger = true`";
             self.findings.at(&item.span, "the route does nothing", hint);
         }
         let redirect = form.redirect.as_ref().map(|at| self.redirect(&at.span, &at.value.0, item.whole));
         let respond = form.respond.as_ref().map(|at| self.respond(&at.value.0));
         let upstream = form.upstream.as_ref().map(|at| self.named(at, &context.upstreams).map(Action::Upstream));
-        upstream.or(redirect).or(respond).flatten()
+        let ledger = ledger.map(|(_, span)| self.handed_over(span, context));
+        upstream.or(redirect).or(respond).or(ledger).flatten()
+    }
+
+    fn handed_over(&mut self, span: &Span, context: &Context<'_>) -> Option<Action> {
+        if !context.ledger {
+            let hint = "add it: [ledger] encryption_key_files = [\"secrets/ledger.key\"], or use `upstream = \"name\"`";
+            self.findings.at(span, "there is no `[ledger]` to hand the request to", hint);
+        }
+        Some(Action::Ledger)
     }
 
     fn redirect(&mut self, span: &Span, form: &form::Redirect, whole: bool) -> Option<Action> {

@@ -20,11 +20,13 @@ use crate::config::places::Span;
 const ROUNDS: usize = 32;
 
 /// Every table of this version, as it stands at the top.
-pub const TABLES: [&str; 11] =
-    ["server", "listener", "admin", "trusted", "log", "reload", "upstream", "route", "cohort", "release", "notify"];
+pub const TABLES: [&str; 12] = [
+    "server", "listener", "admin", "trusted", "log", "reload", "upstream", "route", "cohort", "release", "notify",
+    "ledger",
+];
 
 /// Tables of later versions.
-pub const LATER: [&str; 6] = ["auth", "app", "limit", "flag", "flags", "ledger"];
+pub const LATER: [&str; 5] = ["auth", "app", "limit", "flag", "flags"];
 
 type Node<'s> = Spanned<DeValue<'s>>;
 type Key<'s> = Spanned<DeString<'s>>;
@@ -45,6 +47,7 @@ pub fn document(tree: Tree<'_>, findings: &mut Findings<'_>) -> Form {
             "cohort" => form.cohorts = decoder.named(&key, node),
             "release" => form.releases = decoder.named(&key, node),
             "notify" => form.notify = decoder.named(&key, node),
+            "ledger" => decoder.ledger(&key, node, &mut form),
             "listener" => {
                 form.whole &= node.get_ref().is_array();
                 form.listeners = decoder.list(&key, node);
@@ -93,6 +96,20 @@ impl Decoder<'_, '_> {
         Item { name, span, form: T::default(), whole: false }
     }
 
+    /// `[ledger]`, and the named tables in it, each on its own.
+    fn ledger(&mut self, key: &Key<'_>, mut node: Node<'_>, form: &mut Form) {
+        let DeValue::Table(table) = node.get_mut() else {
+            form.ledger = Some(self.item(key, node));
+            return;
+        };
+        let channels = table.remove_entry("channel");
+        let merchants = table.remove_entry("merchant");
+        form.ledger = Some(self.item(key, node));
+        form.whole &= [&channels, &merchants].into_iter().flatten().all(|(_, node)| node.get_ref().is_table());
+        form.channels = channels.map_or_else(Vec::new, |(key, node)| self.named_in("ledger.", &key, node));
+        form.merchants = merchants.map_or_else(Vec::new, |(key, node)| self.named_in("ledger.", &key, node));
+    }
+
     /// `[[listener]]`: every table of it.
     fn list<T: Default + for<'de> Deserialize<'de>>(&mut self, key: &Key<'_>, node: Node<'_>) -> Vec<Item<T>> {
         let span = node.span();
@@ -110,12 +127,22 @@ impl Decoder<'_, '_> {
 
     /// `[upstream.NAME]`, `[route.NAME]` and their like: every table of it, in the order written.
     fn named<T: Default + for<'de> Deserialize<'de>>(&mut self, key: &Key<'_>, node: Node<'_>) -> Vec<Item<T>> {
+        self.named_in("", key, node)
+    }
+
+    /// The same of a table in a table, whose name with a dot is `outer`.
+    fn named_in<T: Default + for<'de> Deserialize<'de>>(
+        &mut self,
+        outer: &str,
+        key: &Key<'_>,
+        node: Node<'_>,
+    ) -> Vec<Item<T>> {
         let (kind, span) = (key.get_ref(), node.span());
         let DeValue::Table(table) = node.into_inner() else {
             self.note(
                 &span,
                 &format!("`{kind}` must hold tables"),
-                &format!("give each one a name: `[{kind}.orders]`"),
+                &format!("give each one a name: `[{outer}{kind}.orders]`"),
             );
             return Vec::new();
         };

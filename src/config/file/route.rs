@@ -48,8 +48,8 @@ pub struct Route {
     pub redirect: Sub<Redirect>,
     /// Answers with what stands here.
     pub respond: Sub<Respond>,
-    /// Not yet in this version: hands the request to the ledger's callback way.
-    pub ledger: Option<Later>,
+    /// Whether the request is handed to the ledger; after strip_prefix its path must be "/callbacks/CHANNEL". Default false.
+    pub ledger: Option<At<bool>>,
     /// Cut from the path's start before forwarding.
     pub strip_prefix: Option<Word<PathStart>>,
     /// Put before the path, after strip_prefix.

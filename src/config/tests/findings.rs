@@ -20,7 +20,7 @@ fn misspelt_keys_get_a_suggestion_and_what_is_allowed() {
             "[upstreams.a]",
             &[
                 "1:2 unknown key `upstreams` -> did you mean `upstream`? allowed here: server, listener, admin, trusted, \
-               log, reload, upstream, route, cohort, release, notify",
+               log, reload, upstream, route, cohort, release, notify, ledger",
             ],
         ),
         (
@@ -72,7 +72,7 @@ fn what_is_missing_is_found_at_its_table_but_only_where_all_was_understood() {
                 "3:7 `name` is missing -> add it: name = \"orders.internal\"",
                 "3:7 `port` is missing -> add it: port = 8080",
                 "4:1 the route does nothing -> add exactly one of `upstream = \"name\"`, `redirect = { to = ... }`, \
-                 `respond = { status = 200 }`",
+                 `respond = { status = 200 }`, `ledger = true`",
             ],
         ),
         ("[route.r]\nrespond = 1", &["2:11 expected a table, found integer `1` -> such as `{ key = value }`"]),
@@ -85,12 +85,12 @@ fn what_is_missing_is_found_at_its_table_but_only_where_all_was_understood() {
 #[test]
 fn what_a_later_version_owns_is_refused_by_name() {
     golden(&[(
-        "[reload]\nstage = { percent = 1 }\n[ledger]\naddress = \"x\"\n[route.a]\nrespond = {}\nauth = []\ncompress = 1\n\
+        "[reload]\nstage = { percent = 1 }\n[flags]\naddress = \"x\"\n[route.a]\nrespond = {}\nauth = []\ncompress = 1\n\
          [[listener]]\naddress = \"127.0.0.1:1\"\nh2c = true\n[listener.tls]\nclient_ca = \"x\"\n\
          [upstream.a]\nservers = [\"127.0.0.1:1\"]\nadaptive = true\n[app.acme]\nkeys = []",
         &[
             "2:1 `stage` is not yet in this version -> remove it for now",
-            "3:2 `ledger` is not yet in this version -> remove the table for now",
+            "3:2 `flags` is not yet in this version -> remove the table for now",
             "7:1 `auth` is not yet in this version -> remove it for now",
             "8:1 `compress` is not yet in this version -> remove it for now",
             "11:1 `h2c` is not yet in this version -> remove it for now",
@@ -123,7 +123,7 @@ fn values_that_disagree() {
             "[route.a]\nupstream = \"u\"\nrespond = { status = 204, body = \"x\" }\n[upstream.u]\n\
              servers = [\"127.0.0.1:1\"]\ndns = { name = \"x\", port = 1 }",
             &[
-                "3:11 `respond` beside `upstream`: a route does one thing -> keep exactly one of upstream, redirect, respond",
+                "3:11 `respond` beside `upstream`: a route does one thing -> keep exactly one of upstream, redirect, respond, ledger",
                 "3:34 an answer with status 204 has no body -> remove `body`, or use 200",
                 "6:7 an upstream has either `servers` or `dns`, not both -> keep one of them: fixed addresses, or a name",
             ],

@@ -27,7 +27,7 @@ fn defaults_are_those_of_the_reference() {
     assert_eq!((&config.log, &config.reload), (&reference.log, &reference.reload));
     assert_eq!(config.listeners[0].idle_timeout, reference.listeners[0].idle_timeout);
     let diff = Diff::between(&config, &reference);
-    assert_eq!(diff.settings, ["admin.address"]);
+    assert_eq!(diff.settings, ["admin.address", "ledger"]);
     assert_eq!((bare.balance.clone(), &bare.health, bare.http2), (Balance::RoundRobin, &None, false));
     assert_eq!(full.balance, Balance::Hash(HashKey::Ip));
     assert_eq!(bare.timeout.connect, Some(Duration::from_secs(1)));

@@ -46,6 +46,12 @@ impl Request {
         self
     }
 
+    /// The same under a prefix.
+    pub fn under(mut self, prefix: &str) -> Self {
+        self.target.insert_str(0, prefix);
+        self
+    }
+
     /// Asks for another host than `localhost`.
     pub fn host(self, host: &str) -> Self {
         self.header("host", host)

@@ -3,6 +3,7 @@
 //! A configuration is written without what every test needs: `[[listener]]`, `[admin]`, `[log]` and `[server]` are
 //! added where it has none. `$LISTEN` and `$ADMIN` in it stand for the addresses.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
@@ -15,6 +16,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::client::{Answer, Connection, Request, get, post};
+use super::disk::Disk;
 use super::wait::{eventually, within};
 
 /// A gateway and its surroundings.
@@ -25,6 +27,8 @@ pub struct World {
     process: Option<Child>,
     /// Read from `[admin] token_file` by the test that writes one.
     pub token: Option<String>,
+    /// What its process sees of a disk that fails on demand.
+    layer: Vec<(OsString, OsString)>,
 }
 
 /// Messages that a failing test shows.
@@ -60,7 +64,14 @@ impl World {
     /// A folder and ports, and no gateway yet.
     pub fn prepare() -> World {
         let folder = tempfile::Builder::new().prefix("tollgate-it-").tempdir().unwrap();
-        World { folder, port: free_port(), admin_port: free_port(), process: None, token: None }
+        World { folder, port: free_port(), admin_port: free_port(), process: None, token: None, layer: vec![] }
+    }
+
+    /// From its next start on it runs over this disk.
+    pub fn layered(&mut self, disk: &Disk) {
+        let mut command = Command::new("true");
+        let set = disk.over(&mut command).get_envs();
+        self.layer = set.filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned()))).collect();
     }
 
     /// Writes the configuration and starts; with other ports when somebody was quicker.
@@ -99,6 +110,7 @@ impl World {
             .arg(path)
             .current_dir(self.folder.path())
             .env("USER", "tester")
+            .envs(self.layer.iter().cloned())
             .stdin(Stdio::null())
             .stdout(lines)
             .stderr(messages)

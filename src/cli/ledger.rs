@@ -1,0 +1,189 @@
+//! `tollgate ledger`: serves a ledger alone, or reads its store, whether a ledger runs on it or not.
+//!
+//! What reads changes nothing and needs no lock. `verify` needs the encryption keys, the others do not. A store that
+//! has a problem ends with 1, as does one that cannot be read.
+
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::Conf;
+use super::check::report;
+use crate::config;
+use crate::config::model::ledger::Ledger;
+use crate::ledger::anchor;
+use crate::ledger::audit::{self, Report};
+use crate::ledger::chain::ChainKey;
+use crate::ledger::export::{self, Format, Stopped};
+use crate::ledger::query::{self, views::Account};
+use crate::ledger::store::{self, Failure, Reader};
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Serves the ledger of a configuration, without the gateway.
+    Run(Conf),
+    /// Verifies the books: every row, the chain, the anchor, and what follows from the rows.
+    Verify(Conf),
+    /// Prints what every account has.
+    Balances(Conf),
+    /// Prints all entries.
+    Export {
+        /// Which configuration.
+        #[command(flatten)]
+        conf: Conf,
+        /// How.
+        #[arg(long, value_enum)]
+        format: Format,
+    },
+}
+
+/// Runs the command.
+pub fn run(command: &Command, json: bool) -> ExitCode {
+    crate::telemetry::init_messages();
+    let done = match command {
+        Command::Run(conf) => return super::run::ended(crate::app::alone::run(&conf.conf), json),
+        Command::Verify(conf) => opened(&conf.conf, json).and_then(|(ledger, reader)| verify(&ledger, reader, json)),
+        Command::Balances(conf) => opened(&conf.conf, json).and_then(|(_, reader)| balances(reader, json)),
+        Command::Export { conf, format } => opened(&conf.conf, json).and_then(|(_, reader)| printed(reader, *format)),
+    };
+    done.unwrap_or_else(|code| code)
+}
+
+/// The ledger of a configuration, and its store.
+fn opened(path: &Path, json: bool) -> Result<(Ledger, Box<dyn Reader>), ExitCode> {
+    let loaded = config::load(path).map_err(|findings| {
+        report(&findings, json);
+        ExitCode::FAILURE
+    })?;
+    let Some(ledger) = loaded.config.ledger else {
+        let hint = "add one with `address`, `store`, `encryption_key_files` and a channel";
+        return Err(super::fail(false, format!("{} has no table [ledger]: {hint}", path.display())));
+    };
+    match store::reader(&ledger.store) {
+        Ok(reader) => Ok((ledger, reader)),
+        Err(e) => Err(unread(&e)),
+    }
+}
+
+fn unread(e: &Failure) -> ExitCode {
+    super::fail(false, format!("the books cannot be read: {e}"))
+}
+
+fn verify(ledger: &Ledger, mut reader: Box<dyn Reader>, json: bool) -> Result<ExitCode, ExitCode> {
+    // The anchor first: what a ledger writes meanwhile is behind it.
+    let place = anchor::path(&ledger.state_dir);
+    let anchor = anchor::read(&place)
+        .map_err(|e| super::fail(false, format!("the anchor {} cannot be read: {e}", place.display())))?;
+    let wraps = query::wraps(&mut *reader).map_err(|e| unread(&e))?;
+    let begun = !wraps.is_empty() || query::head(&mut *reader).map_err(|e| unread(&e))?.0 != 0;
+    let (chain, keys) = if begun {
+        let (ring, keys) = audit::keys::open(&ledger.encryption_keys, &wraps).map_err(|e| {
+            super::fail(false, format!("the encryption key does not open this store: {e}; see `encryption_key_files`"))
+        })?;
+        (ring.chain().clone(), keys)
+    } else {
+        // No ledger has written to it yet: there is no link, and any key will do.
+        (ChainKey::new(&[0; 32]), vec![])
+    };
+    let report = audit::verify(&mut *reader, &chain, keys, anchor.as_ref()).map_err(|e| unread(&e))?;
+    Ok(told(&report, anchor.is_some(), json))
+}
+
+/// Prints what was found.
+fn told(report: &Report, anchored: bool, json: bool) -> ExitCode {
+    if json {
+        super::print(serde_json::to_string_pretty(report).unwrap_or_default());
+    } else {
+        super::print(sentence(report, anchored));
+    }
+    if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn sentence(report: &Report, anchored: bool) -> String {
+    let mut text = match (report.ok, report.problems.len()) {
+        (true, _) => format!("the books are whole up to sequence {}", report.sequence),
+        (false, 1) => format!("the books are not whole: 1 problem up to sequence {}", report.sequence),
+        (false, n) => format!("the books are not whole: {n} problems up to sequence {}", report.sequence),
+    };
+    if !anchored && report.sequence > 0 {
+        text.push_str("; there is no anchor, so a cut tail would not be found");
+    }
+    for problem in &report.problems {
+        text.push_str(&format!("\n  {:<8} {}", problem.kind.label(), problem.table));
+        if let Some(id) = &problem.id {
+            text.push_str(&format!(" {id}"));
+        }
+        if let Some(sequence) = problem.sequence {
+            text.push_str(&format!(" (sequence {sequence})"));
+        }
+    }
+    text
+}
+
+#[derive(Serialize)]
+struct Balances {
+    data: Vec<Account>,
+}
+
+fn balances(mut reader: Box<dyn Reader>, json: bool) -> Result<ExitCode, ExitCode> {
+    let data = query::accounts::all(&mut *reader).map_err(|e| unread(&e))?;
+    if json {
+        super::print(serde_json::to_string_pretty(&Balances { data }).unwrap_or_default());
+        return Ok(ExitCode::SUCCESS);
+    }
+    if data.is_empty() {
+        super::print("no account has a balance");
+    }
+    for account in data {
+        for balance in &account.balances {
+            let (id, currency, minor) = (&account.id, &balance.currency, balance.balance_minor);
+            super::print(format!("{id:<40}  {currency}  {minor:>20}"));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn printed(mut reader: Box<dyn Reader>, format: Format) -> Result<ExitCode, ExitCode> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    match export::export(&mut *reader, format, &mut out) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        // A reader that is gone is no error.
+        Err(Stopped::Io(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        Err(e) => {
+            // What came so far is shown before the reason.
+            let _ = out.flush();
+            Err(super::fail(false, e))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::audit::{Harm, Problem};
+
+    #[test]
+    fn every_problem_is_named_with_table_and_id() {
+        let problem = Problem { kind: Harm::Removed, table: "entries", id: Some("abc".to_owned()), sequence: Some(7) };
+        let report = Report { ok: false, sequence: 9, head: "00".to_owned(), problems: vec![problem] };
+        let text = sentence(&report, true);
+        assert_eq!(text, "the books are not whole: 1 problem up to sequence 9\n  removed  entries abc (sequence 7)");
+        let whole = Report { ok: true, problems: vec![], ..report };
+        assert!(sentence(&whole, false).contains("there is no anchor"));
+        assert_eq!(sentence(&whole, true), "the books are whole up to sequence 9");
+    }
+
+    #[test]
+    fn a_report_has_its_fixed_words() {
+        let problem = Problem { kind: Harm::Balance, table: "balances", id: Some("a:b".to_owned()), sequence: None };
+        let report = Report { ok: false, sequence: 9, head: "00ff".to_owned(), problems: vec![problem] };
+        assert_eq!(
+            serde_json::to_string(&report).unwrap(),
+            r#"{"ok":false,"sequence":9,"head":"00ff","problems":[{"kind":"balance","table":"balances","id":"a:b","sequence":null}]}"#
+        );
+    }
+}

@@ -1,0 +1,117 @@
+//! The upstream that routes with `ledger = true` forward to: the ledger's own address, and limits that keep its promise.
+//!
+//! A provider that hears nothing sends again, and one that hears 503 does so too: so an attempt ends early enough that
+//! the client is told within five seconds. There is one server, which nothing takes out, and nothing is tried twice but
+//! on a pooled connection that turned out dead.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::model::{Action, Balance, Config, Member, Outlier, Retry, Servers, Timeouts, Upstream};
+use crate::units::Share;
+
+/// Its name in metrics and logs.
+pub const NAME: &str = "ledger";
+
+/// Time to connect.
+const CONNECT: Duration = Duration::from_secs(1);
+/// Time for all of it. The ledger itself gives up after four seconds; a limit fires up to a sixteenth of it late, and
+/// the answer must be out before five have passed.
+const TOTAL: Duration = Duration::from_millis(4_600);
+
+/// The path of a callback, as the ledger has it.
+const CALLBACKS: &str = "/callbacks/";
+
+/// The upstream of the ledger, where a route needs one.
+pub(super) fn upstream(config: &Config) -> Option<Upstream> {
+    let ledger = config.ledger.as_ref().filter(|_| config.routes.iter().any(|r| r.action == Action::Ledger))?;
+    let nothing = Share::percent(0.0).unwrap_or(Share::ALL);
+    Some(Upstream {
+        name: Arc::from(NAME),
+        servers: Servers::Static(vec![Member { address: reached(ledger.address), weight: 1 }]),
+        balance: Balance::RoundRobin,
+        slow_start: None,
+        max_requests_per_server: None,
+        tls: None,
+        http2: false,
+        health: None,
+        outlier: Outlier { consecutive_failures: 0, eject_for: CONNECT, max_ejected: nothing },
+        timeout: Timeouts {
+            connect: Some(CONNECT),
+            first_byte: None,
+            read: Some(TOTAL),
+            write: Some(TOTAL),
+            total: Some(TOTAL),
+        },
+        retry: Retry {
+            attempts: 1,
+            on_connect: false,
+            on_reset: false,
+            on_timeout: false,
+            on_status: Vec::new(),
+            budget: nothing,
+        },
+        place: ledger.place.clone(),
+    })
+}
+
+/// Where a listener at this address is reached from here.
+fn reached(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::from(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::from(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// Whether a path is that of a callback: `/callbacks/` and the name of a channel, which has no other spelling.
+/// Everything else that the ledger serves must not be reached through the gateway.
+pub fn is_callback(path: &str) -> bool {
+    let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-');
+    path.strip_prefix(CALLBACKS).is_some_and(|channel| !channel.is_empty() && channel.bytes().all(letter))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_callback_is_one() {
+        for path in ["/callbacks/card", "/callbacks/a-b_9", "/callbacks/-"] {
+            assert!(is_callback(path), "{path}");
+        }
+        for path in [
+            "",
+            "/",
+            "/callbacks",
+            "/callbacks/",
+            "/callbacks/Card",
+            "/callbacks/card/",
+            "/callbacks/a/b",
+            "/callbacks/a.b",
+            "/callbacks/..",
+            "/callbacks/%2E%2E",
+            "/callbacks/a%2Fb",
+            "//callbacks/card",
+            "/callbacks//card",
+            "/v1/orders",
+            "/x/callbacks/card",
+            "/callbacks/card?x",
+            "/callbacks/kärte",
+            "callbacks/card",
+        ] {
+            assert!(!is_callback(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_listener_everywhere_is_reached_here() {
+        for (address, here) in
+            [("0.0.0.0:9700", "127.0.0.1:9700"), ("[::]:9700", "[::1]:9700"), ("192.0.2.7:1", "192.0.2.7:1")]
+        {
+            assert_eq!(reached(address.parse().unwrap()), here.parse().unwrap());
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The anchor: where the chain ended, kept outside of the store, in `state_dir/ledger.anchor`.
+//!
+//! A chain proves that no row was changed or removed between others; only an anchor proves that no row is missing at
+//! the end. It is written each second and at shutdown, so a cut that is younger than the last anchor is not found. It
+//! is replaced atomically: the old one or the new one, whatever happens.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::rows::{Type, Value};
+use super::store::{Failure, Reader};
+use crate::clock;
+use crate::config::history;
+
+/// Where the chain ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Anchor {
+    /// The last row's `seq`.
+    pub sequence: i64,
+    /// The last link, in hex digits.
+    pub head: String,
+    /// When it was written: RFC 3339, UTC.
+    pub at: String,
+}
+
+impl Anchor {
+    /// Of an end of the chain, at `now_ms`.
+    pub fn new(sequence: i64, link: &[u8], now_ms: u64) -> Anchor {
+        Anchor { sequence, head: hex(link), at: clock::rfc3339(now_ms) }
+    }
+
+    /// Whether the chain in the store goes through it: what is behind it came later. An anchor ahead of the store, or
+    /// of another chain, does not hold.
+    pub fn holds(&self, reader: &mut dyn Reader) -> Result<bool, Failure> {
+        let sql = "SELECT link FROM chain WHERE seq = $1";
+        let rows = reader.select(sql, &[Value::Int(self.sequence)], &[Type::Blob])?;
+        let link = rows.into_iter().flatten().next();
+        Ok(matches!(link, Some(Value::Blob(link)) if hex(&link).eq_ignore_ascii_case(&self.head)))
+    }
+}
+
+/// Where the anchor is.
+pub fn path(state_dir: &Path) -> PathBuf {
+    state_dir.join("ledger.anchor")
+}
+
+/// The anchor that is there; [`io::ErrorKind::InvalidData`] where it is none.
+pub fn read(path: &Path) -> io::Result<Option<Anchor>> {
+    match fs::read(path) {
+        Ok(bytes) => {
+            serde_json::from_slice(&bytes).map(Some).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Replaces the anchor, durably.
+pub fn write(path: &Path, anchor: &Anchor) -> io::Result<()> {
+    history::write(path, anchor)
+}
+
+/// Hex digits, in lower case.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_anchor_comes_back_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = path(folder.path());
+        assert_eq!(read(&path).unwrap(), None);
+        for sequence in [7, 9] {
+            let anchor = Anchor::new(sequence, &[0x0a, 0xff], 0);
+            write(&path, &anchor).unwrap();
+            assert_eq!(read(&path).unwrap(), Some(anchor));
+        }
+        let json: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let wanted = serde_json::json!({"sequence": 9, "head": "0aff", "at": "1970-01-01T00:00:00.000Z"});
+        assert_eq!(json, wanted);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
+        fs::write(&path, "{").unwrap();
+        assert_eq!(read(&path).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+}

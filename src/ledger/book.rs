@@ -1,0 +1,327 @@
+//! What a verified message does to the books: the tables of meaning, pure.
+//!
+//! [`asks`] says what must be known, [`decide`] writes rows into a [`Scribe`] and keeps the [`Facts`] true for the next
+//! message of the same batch. Nothing here knows a store. Of two messages that contend the one that is decided first
+//! wins: the order of the writer's queue.
+//!
+//! | module | is |
+//! |---|---|
+//! | [`facts`] | what is known of the books while a batch is decided |
+//! | [`scribe`] | the rows that a decision makes |
+//! | [`settle`] | where a refund, a chargeback or a reversal belongs once its payment is known |
+//! | [`fee`] | the merchant's fee |
+
+pub mod facts;
+pub mod fee;
+pub mod scribe;
+pub mod settle;
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+pub use self::facts::Facts;
+pub use self::scribe::{Plan, Scribe};
+use super::event::{Amount, Effect, Event, Kind, Of};
+use super::journal::Outcome;
+use super::rows::{Evidence, Order, Transaction};
+use super::store::{Asked, Key};
+use super::words::{AnomalyKind, OrderState, Source, TxState};
+use crate::config::model::ledger::Channel;
+use crate::units::Currency;
+
+/// The last millisecond of the year 9999: RFC 3339 knows none later.
+const LAST_MS: u64 = 253_402_300_799_999;
+
+/// A verified callback, as the books see it.
+#[derive(Debug)]
+pub struct Callback<'a> {
+    /// `stripe`, `alipay` …
+    pub provider: &'static str,
+    /// Where it came to.
+    pub channel: &'a Arc<Channel>,
+    /// What it means.
+    pub event: &'a Event,
+    /// What was received.
+    pub evidence: &'a Evidence,
+}
+
+impl Callback<'_> {
+    fn key(&self, kind: Kind, key: &str) -> Key {
+        Key { provider: self.provider, account: self.event.account.clone(), kind, key: key.to_owned() }
+    }
+
+    /// The merchant's number of the order; where there is none, the payment's own.
+    fn out_trade_no(&self) -> Option<&str> {
+        let own = (self.event.kind == Kind::Payment).then_some(&self.event.number).and_then(Option::as_ref);
+        self.event.out_trade_no.as_ref().or(own).map(String::as_str)
+    }
+}
+
+/// What has to be known to decide this.
+pub fn asks(callback: &Callback<'_>, asked: &mut Asked) {
+    let event = callback.event;
+    asked.keys.push(callback.key(event.kind, &event.key));
+    let trade = |number: &str| (callback.channel.name.to_string(), number.to_owned());
+    if matches!(event.kind, Kind::Payment) || event.effect == Effect::Close {
+        asked.trades.extend(callback.out_trade_no().map(trade));
+    }
+    if event.kind == Kind::Payment {
+        let of =
+            [event.number.clone().map(Of::Number), callback.out_trade_no().map(|no| Of::OutTradeNo(no.to_owned()))];
+        for of in of.into_iter().flatten() {
+            asked.waiting.push((callback.provider, event.account.clone(), facts::of(&of)));
+        }
+    }
+    match event.kind {
+        Kind::Refund => asked.keys.push(callback.key(Kind::RefundReversal, &event.key)),
+        Kind::RefundReversal => asked.keys.push(callback.key(Kind::Refund, &event.key)),
+        _ => {}
+    }
+    if let Some(of) = &event.of {
+        match of {
+            Of::Number(number) => asked.keys.push(callback.key(Kind::Payment, number)),
+            Of::OutTradeNo(number) => asked.trades.push(trade(number)),
+        }
+        asked.waiting.push((callback.provider, event.account.clone(), facts::of(of)));
+    }
+}
+
+/// Decides what becomes of a callback.
+pub fn decide(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut Scribe<'_>) -> Outcome {
+    let event = callback.event;
+    if let Some(known) = facts.by_key(&callback.key(event.kind, &event.key)).cloned() {
+        return again(callback, &known, scribe);
+    }
+    scribe.evidence(callback.evidence);
+    match &event.effect {
+        Effect::Note => note(callback, facts, scribe),
+        Effect::Close => close(callback, facts, scribe),
+        Effect::Foreign(field) => foreign(callback, facts, scribe, field),
+        Effect::Unreadable(reason) => unreadable(callback, facts, scribe, reason),
+        Effect::Book => match (event.kind, event.amount.map(Amount::stated), event.currency) {
+            (Kind::Payment, Some(amount), Some(currency)) if amount > 0 => {
+                payment(callback, facts, scribe, (amount, currency))
+            }
+            (Kind::Payment, ..) => unreadable(callback, facts, scribe, "it has no amount or no currency"),
+            _ => settle::arrived(callback, facts, scribe),
+        },
+    }
+}
+
+/// The same key again: the same fact, or another one under its name.
+fn again(callback: &Callback<'_>, known: &Transaction, scribe: &mut Scribe<'_>) -> Outcome {
+    let event = callback.event;
+    let stated = event.amount.map(Amount::stated);
+    let differs = |what: &str, ours: String, theirs: String| {
+        Some(format!("another {what}: the books have {ours}, this message says {theirs}"))
+    };
+    let minor = |amount: Option<i64>| amount.map_or("none".to_owned(), |minor| minor.to_string());
+    let code = |currency: Option<Currency>| currency.map_or("none".to_owned(), |currency| currency.to_string());
+    let said = match (event.currency, callback.out_trade_no(), &known.out_trade_no) {
+        _ if stated != known.stated_minor => differs("amount_minor", minor(known.stated_minor), minor(stated)),
+        (Some(now), ..) if Some(now) != known.currency => differs("currency", code(known.currency), now.to_string()),
+        (_, Some(now), Some(then)) if now != then => differs("out_trade_no", then.clone(), now.to_owned()),
+        _ => return Outcome::Duplicate,
+    };
+    scribe.evidence(callback.evidence);
+    scribe.anomaly(
+        AnomalyKind::ContentConflict,
+        (&known.channel, &known.merchant),
+        Some(known.id),
+        Some(callback.evidence.id),
+        &said.unwrap_or_default(),
+    );
+    Outcome::Conflict
+}
+
+fn note(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut Scribe<'_>) -> Outcome {
+    let transaction = draft(callback, scribe, TxState::Noted);
+    keep(transaction, facts, scribe);
+    Outcome::Noted
+}
+
+fn close(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut Scribe<'_>) -> Outcome {
+    let order = callback.out_trade_no().and_then(|number| facts.order_of(&callback.channel.name, number));
+    if let Some(order) = order.filter(|order| order.state == OrderState::Pending) {
+        order.state = OrderState::Closed;
+        scribe.update(order);
+    }
+    note(callback, facts, scribe)
+}
+
+fn foreign(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut Scribe<'_>, field: &str) -> Outcome {
+    let transaction = draft(callback, scribe, TxState::Noted);
+    let detail = format!("the message's {field} is not the channel's: not our money");
+    let place = (&*callback.channel.name, &*callback.channel.merchant);
+    let id = transaction.id;
+    keep(transaction, facts, scribe);
+    scribe.anomaly(AnomalyKind::ForeignRecipient, place, Some(id), None, &detail);
+    Outcome::Noted
+}
+
+fn unreadable(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut Scribe<'_>, reason: &str) -> Outcome {
+    // It waits for nobody: no payment can make it readable.
+    let transaction = Transaction { of: None, payment_txn_no: None, ..draft(callback, scribe, TxState::Parked) };
+    let place = (&*callback.channel.name, &*callback.channel.merchant);
+    let id = transaction.id;
+    keep(transaction, facts, scribe);
+    scribe.anomaly(AnomalyKind::Unreadable, place, Some(id), None, reason);
+    Outcome::Parked
+}
+
+fn payment(
+    callback: &Callback<'_>,
+    facts: &mut Facts,
+    scribe: &mut Scribe<'_>,
+    (amount, currency): (i64, Currency),
+) -> Outcome {
+    let channel = callback.channel;
+    let number = callback.out_trade_no().unwrap_or(&callback.event.key).to_owned();
+    let Some(order) = facts.order_of(&channel.name, &number) else {
+        if channel.require_order {
+            let transaction = draft(callback, scribe, TxState::Parked);
+            keep(transaction, facts, scribe);
+            return Outcome::Parked;
+        }
+        let order = opened(callback, scribe, number, (amount, currency));
+        let id = order.id;
+        scribe.row(&order);
+        facts.add_order(order);
+        return post_payment(callback, facts, scribe, id);
+    };
+    match unlike(order, amount, currency) {
+        None => {
+            (order.state, order.paid_minor) = (OrderState::Paid, amount);
+            order.paid_at = Some(scribe.now());
+            scribe.update(order);
+            let id = order.id;
+            post_payment(callback, facts, scribe, id)
+        }
+        Some((kind, detail)) => {
+            if matches!(order.state, OrderState::Pending | OrderState::Closed) {
+                order.state = OrderState::Suspense;
+                scribe.update(order);
+            }
+            let id = order.id;
+            suspend_payment(callback, facts, scribe, id, (kind, &detail))
+        }
+    }
+}
+
+/// Why a payment is not this order's.
+fn unlike(order: &Order, amount: i64, currency: Currency) -> Option<(AnomalyKind, String)> {
+    if order.paid_minor > 0 {
+        let detail = format!("a second payment, of {amount} {currency}, of an order that is paid");
+        Some((AnomalyKind::DuplicatePayment, detail))
+    } else if order.currency != currency {
+        let detail = format!("the order is in {}, the payment in {currency}", order.currency);
+        Some((AnomalyKind::CurrencyMismatch, detail))
+    } else if order.amount_minor != amount {
+        let detail = format!("the order says {} {currency}, the payment {amount}", order.amount_minor);
+        Some((AnomalyKind::AmountMismatch, detail))
+    } else {
+        None
+    }
+}
+
+fn opened(
+    callback: &Callback<'_>,
+    scribe: &mut Scribe<'_>,
+    number: String,
+    (amount, currency): (i64, Currency),
+) -> Order {
+    let (seq, id) = scribe.name();
+    Order {
+        seq,
+        id,
+        merchant: callback.channel.merchant.to_string(),
+        channel: callback.channel.name.to_string(),
+        out_trade_no: number,
+        amount_minor: amount,
+        currency,
+        source: Source::Callback,
+        created_at: scribe.now(),
+        state: OrderState::Paid,
+        paid_minor: amount,
+        refunded_minor: 0,
+        refund_pending_minor: 0,
+        paid_at: Some(scribe.now()),
+    }
+}
+
+fn post_payment(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut Scribe<'_>, order: Uuid) -> Outcome {
+    let mut transaction = draft(callback, scribe, TxState::Posted);
+    transaction.order_id = Some(order);
+    transaction.fee_minor = fee::of(callback.channel, transaction.amount_minor.unwrap_or_default());
+    let at = keep(transaction, facts, scribe);
+    scribe.journal(facts.transaction(at), None);
+    fee::post(facts.transaction(at), scribe);
+    settle::waiting(at, facts, scribe);
+    Outcome::Posted
+}
+
+fn suspend_payment(
+    callback: &Callback<'_>,
+    facts: &mut Facts,
+    scribe: &mut Scribe<'_>,
+    order: Uuid,
+    (kind, detail): (AnomalyKind, &str),
+) -> Outcome {
+    let mut transaction = draft(callback, scribe, TxState::Suspense);
+    transaction.order_id = Some(order);
+    let at = keep(transaction, facts, scribe);
+    let transaction = facts.transaction(at);
+    scribe.journal(transaction, None);
+    scribe.anomaly(kind, (&transaction.channel, &transaction.merchant), Some(transaction.id), None, detail);
+    settle::waiting(at, facts, scribe);
+    Outcome::Suspense
+}
+
+/// A transaction of this callback; its amount is the stated one.
+fn draft(callback: &Callback<'_>, scribe: &mut Scribe<'_>, state: TxState) -> Transaction {
+    let event = callback.event;
+    let (seq, id) = scribe.name();
+    let stated = event.amount.map(Amount::stated);
+    let occurred = event.occurred_ms.filter(|ms| *ms <= LAST_MS);
+    Transaction {
+        seq,
+        id,
+        evidence_id: Some(callback.evidence.id),
+        provider: callback.provider.to_owned(),
+        account: event.account.clone(),
+        kind: event.kind,
+        key: event.key.clone(),
+        channel: callback.channel.name.to_string(),
+        merchant: callback.channel.merchant.to_string(),
+        stated_trade_no: callback.out_trade_no().map(str::to_owned),
+        out_trade_no: callback.out_trade_no().map(str::to_owned),
+        channel_txn_no: event.number.clone(),
+        of: event.of.as_ref().map(facts::of),
+        amount_minor: stated,
+        stated_minor: stated,
+        stated_currency: event.currency,
+        currency: event.currency,
+        occurred_at: occurred.map_or(callback.evidence.received_at, |ms| ms as i64),
+        recorded_at: scribe.now(),
+        first_state: state,
+        state,
+        order_id: None,
+        payment_txn_no: match &event.of {
+            Some(Of::Number(number)) => Some(number.clone()),
+            _ => None,
+        },
+        fee_minor: None,
+        refunded_minor: 0,
+        held_minor: 0,
+    }
+}
+
+/// Writes a transaction down; its place in the facts.
+fn keep(transaction: Transaction, facts: &mut Facts, scribe: &mut Scribe<'_>) -> usize {
+    scribe.row(&transaction);
+    facts.add(transaction)
+}
+
+#[cfg(test)]
+mod tests;

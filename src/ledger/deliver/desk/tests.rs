@@ -1,0 +1,211 @@
+//! The desk before answers that are made up.
+
+use super::*;
+use crate::ledger::rows::Outgoing;
+
+const NOW: i64 = 1_795_232_280_000;
+
+fn event(seq: i64, merchant: &str) -> Outgoing {
+    Outgoing {
+        seq,
+        id: Uuid::from_u128(seq as u128),
+        kind: "payment.posted".into(),
+        transaction_id: Uuid::nil(),
+        order_id: None,
+        merchant: merchant.into(),
+        body: "{}".into(),
+        created_at: NOW - 1,
+        state: EventState::Pending,
+        attempts: 0,
+        round: 0,
+        next_attempt_at: Some(NOW - 1),
+        last_status: None,
+        delivered_at: None,
+    }
+}
+
+fn delivered(event: &Outgoing) -> Outgoing {
+    Outgoing { state: EventState::Delivered, next_attempt_at: None, ..event.clone() }
+}
+
+/// A desk that has nothing to ask any more.
+fn desk(merchants: &[&str]) -> Desk {
+    let mut desk = Desk::default();
+    desk.merchants(merchants.iter().copied());
+    let question = desk.question(NOW).unwrap();
+    assert_eq!((question.tail, question.names, question.scans.len()), (None, true, merchants.len()));
+    let scans = vec![vec![]; merchants.len()];
+    desk.answer(&question, Found { scans, ..Found::default() });
+    assert_eq!(desk.question(NOW), None);
+    desk
+}
+
+/// New events come.
+fn come(desk: &mut Desk, events: Vec<Outgoing>) {
+    desk.wake();
+    let question = desk.question(NOW).unwrap();
+    let tail = events.last().map_or(question.tail.unwrap(), |event| event.seq);
+    let scans = vec![vec![]; question.scans.len()];
+    let new = events.into_iter().map(|event| (event, false)).collect();
+    desk.answer(&question, Found { tail, new, scans, ..Found::default() });
+}
+
+fn seqs(events: &[Outgoing]) -> Vec<i64> {
+    events.iter().map(|event| event.seq).collect()
+}
+
+#[test]
+fn a_merchant_has_sixteen_under_way_and_another_is_not_kept_waiting() {
+    let mut desk = desk(&["a", "b"]);
+    come(&mut desk, (1..=40).map(|seq| event(seq, "a")).chain([event(41, "b")]).collect());
+    let launched = desk.launch(NOW);
+    assert_eq!(launched.iter().filter(|event| event.merchant == "a").count(), 16);
+    assert_eq!(launched.iter().filter(|event| event.merchant == "b").count(), 1);
+    assert_eq!(desk.launch(NOW), []);
+    desk.tried("a", true);
+    assert_eq!(seqs(&desk.launch(NOW)), [17]);
+}
+
+#[test]
+fn however_many_hang_each_merchant_has_one_under_way() {
+    let names: Vec<String> = (0..30).map(|at| format!("m{at:02}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut desk = desk(&names);
+    let events = names.iter().take(20).enumerate();
+    let many = events.flat_map(|(at, name)| (1..=20).map(move |n| event((at * 20 + n) as i64, name)));
+    come(&mut desk, many.collect());
+    let hanging = desk.launch(NOW).len();
+    assert!((ALL_MAX..ALL_MAX + 20).contains(&hanging), "{hanging}");
+    come(&mut desk, vec![event(1_000, "m29")]);
+    assert_eq!(seqs(&desk.launch(NOW)), [1_000]);
+}
+
+#[test]
+fn an_answer_that_was_asked_for_before_the_mark_sends_nothing_twice() {
+    let mut desk = desk(&["a"]);
+    come(&mut desk, vec![event(1, "a")]);
+    let sent = desk.launch(NOW);
+    desk.look_again(false);
+    let question = desk.question(NOW).unwrap();
+    desk.tried("a", true);
+    desk.settled(&[delivered(&sent[0])], true);
+    desk.answer(&question, Found { tail: 1, scans: vec![vec![event(1, "a")]], ..Found::default() });
+    assert_eq!(desk.launch(NOW), []);
+    // What is asked afterwards counts again, as when an event is asked for by hand.
+    desk.look_again(false);
+    let question = desk.question(NOW).unwrap();
+    desk.answer(&question, Found { tail: 1, scans: vec![vec![event(1, "a")]], ..Found::default() });
+    assert_eq!(seqs(&desk.launch(NOW)), [1]);
+}
+
+#[test]
+fn what_does_not_fit_into_the_queue_is_asked_for_when_there_is_room() {
+    let mut desk = desk(&["a"]);
+    come(&mut desk, (1..=100).map(|seq| event(seq, "a")).collect());
+    let sent = desk.launch(NOW);
+    assert_eq!(desk.question(NOW), None, "the queue is more than half full");
+    for sent in &sent {
+        desk.tried("a", true);
+        desk.settled(&[delivered(sent)], true);
+    }
+    desk.launch(NOW);
+    let question = desk.question(NOW).expect("there is room now");
+    let scan = &question.scans[0];
+    assert!(scan.behind.0 <= NOW - LAG_MS, "{scan:?}");
+    assert_eq!(scan.limit, 32 + 48, "as much as there is room for, and what is known");
+}
+
+#[test]
+fn a_place_follows_the_answers_and_stays_behind_now() {
+    let mut desk = desk(&["a"]);
+    let ask = |desk: &mut Desk, now: i64, due: Vec<Outgoing>| {
+        desk.look_again(false);
+        let question = desk.question(now).unwrap();
+        desk.answer(&question, Found { tail: 0, scans: vec![due], ..Found::default() });
+        question.scans[0].clone()
+    };
+    ask(&mut desk, NOW, vec![]);
+    let scan = ask(&mut desk, NOW + 1_000, vec![]);
+    assert_eq!(scan.behind, (NOW - LAG_MS, i64::MIN));
+    desk.look_again(true);
+    let old = (1..=64).map(|seq| Outgoing { next_attempt_at: Some(NOW - 50_000), ..event(seq, "a") });
+    let scan = ask(&mut desk, NOW + 1_000, old.collect());
+    assert_eq!(scan.behind, BEGINNING);
+    desk.launch(NOW);
+    assert_eq!(desk.lanes["a"].place, (NOW - 50_000, 64), "full: it goes on behind the last one");
+    assert!(desk.lanes["a"].behind);
+}
+
+#[test]
+fn the_next_of_an_order_is_asked_for_when_one_is_delivered_or_dead_and_not_when_it_failed() {
+    let mut desk = desk(&["a"]);
+    let order = Uuid::from_u128(9);
+    let of_order = Outgoing { order_id: Some(order), ..event(1, "a") };
+    come(&mut desk, vec![of_order.clone()]);
+    desk.launch(NOW);
+    desk.tried("a", false);
+    desk.settled(&[Outgoing { next_attempt_at: Some(NOW + 5_000), ..of_order.clone() }], true);
+    assert_eq!((desk.question(NOW), desk.wait(NOW)), (None, Some(5_000)));
+    desk.wake();
+    desk.question(NOW).unwrap();
+    assert_eq!(desk.wait(NOW + 6_000), None, "nothing can be done before the answer");
+    desk.asked();
+    assert_eq!(desk.question(NOW + 5_000).unwrap().scans.len(), 1, "at its time");
+    desk.asked();
+    desk.settled(&[delivered(&of_order)], true);
+    let question = desk.question(NOW).unwrap();
+    assert_eq!(question.freed, [order]);
+    desk.no_answer(question);
+    assert_eq!(desk.question(NOW).unwrap().freed, [order], "it is not forgotten");
+}
+
+#[test]
+fn a_merchant_that_always_fails_is_asked_slowly_until_it_takes_one() {
+    let mut desk = desk(&["a"]);
+    come(&mut desk, (1..=60).map(|seq| event(seq, "a")).collect());
+    for _ in 0..FAILURES {
+        desk.launch(NOW);
+        desk.tried("a", false);
+    }
+    while desk.under_way() > 0 {
+        desk.tried("a", false);
+    }
+    assert_eq!(desk.launch(NOW).len(), 0);
+    assert_eq!(desk.wait(NOW), Some(SLOW.1));
+    assert_eq!(desk.launch(NOW + SLOW.1).len(), 1);
+    assert_eq!(desk.launch(NOW + SLOW.1).len(), 0);
+    desk.tried("a", true);
+    assert!(desk.launch(NOW + SLOW.1).len() > 4);
+}
+
+#[test]
+fn marks_that_were_not_kept_are_looked_for_from_the_beginning() {
+    let mut desk = desk(&["a"]);
+    come(&mut desk, vec![event(1, "a")]);
+    let sent = desk.launch(NOW);
+    desk.tried("a", true);
+    assert_eq!(desk.question(NOW), None);
+    desk.settled(&[delivered(&sent[0])], false);
+    let question = desk.question(NOW).unwrap();
+    assert_eq!(question.scans[0].behind, BEGINNING);
+    desk.answer(&question, Found { tail: 1, scans: vec![vec![event(1, "a")]], ..Found::default() });
+    assert_eq!(seqs(&desk.launch(NOW)), [1]);
+}
+
+#[test]
+fn events_of_a_merchant_that_is_gone_wait_and_are_said_once() {
+    let mut desk = desk(&["a"]);
+    come(&mut desk, vec![event(1, "a"), event(2, "gone")]);
+    desk.merchants(["b"]);
+    assert_eq!(desk.launch(NOW), []);
+    let question = desk.question(NOW).unwrap();
+    let names = vec!["a".to_owned(), "b".to_owned(), "gone".to_owned()];
+    let found = Found { tail: 2, scans: vec![vec![]], names, ..Found::default() };
+    assert_eq!(desk.answer(&question, found.clone()), ["a", "gone"]);
+    assert_eq!(desk.answer(&question, found), [""; 0]);
+    desk.merchants(["a"]);
+    let question = desk.question(NOW).unwrap();
+    assert_eq!(question.scans[0].behind, BEGINNING);
+    desk.answer(&question, Found { tail: 2, scans: vec![vec![event(1, "a")]], ..Found::default() });
+    assert_eq!(seqs(&desk.launch(NOW)), [1], "and come when it is back");
+}

@@ -1,0 +1,147 @@
+//! What is due, asked of the store in SQL that both engines take.
+//!
+//! | question | finds | costs |
+//! |---|---|---|
+//! | tail | events written since the last one seen, of all merchants | the new rows, by primary key |
+//! | freed | the next event of orders whose event before was just delivered or died | a few rows, by order |
+//! | scan | what one merchant has due, from a place on | what it answers, and events that wait for others |
+//!
+//! An event waits while an earlier one of its order is pending: then it is passed over, and `freed` finds it later.
+//! Ties of `next_attempt_at` are broken by `seq`.
+
+use uuid::Uuid;
+
+use crate::ledger::rows::{Cell, Outgoing, Table, Type, Typed, Value};
+use crate::ledger::store::{Failure, Reader};
+
+/// New events read at once.
+pub const TAIL: usize = 512;
+
+/// What is asked, all at one time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Question {
+    /// Milliseconds since 1970.
+    pub now_ms: i64,
+    /// Events after this `seq`; `None`: where do they end?
+    pub tail: Option<i64>,
+    /// Orders that may go on.
+    pub freed: Vec<Uuid>,
+    /// Merchants.
+    pub scans: Vec<Scan>,
+    /// Whether merchants with pending events are to be named.
+    pub names: bool,
+}
+
+/// What one merchant has due.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scan {
+    /// Its name.
+    pub merchant: String,
+    /// Behind this `next_attempt_at` and `seq`.
+    pub behind: (i64, i64),
+    /// So many at most.
+    pub limit: usize,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Found {
+    /// The last `seq` seen; 0 while there is no event.
+    pub tail: i64,
+    /// New events, each with whether an earlier one of its order is pending.
+    pub new: Vec<(Outgoing, bool)>,
+    /// Events of freed orders, none of which waits.
+    pub freed: Vec<Outgoing>,
+    /// Due events, for each scan, none of which waits.
+    pub scans: Vec<Vec<Outgoing>>,
+    /// Merchants with pending events.
+    pub names: Vec<String>,
+}
+
+/// An earlier event of the same order is pending. `|| ''` keeps the index of all pending events out of it: PostgreSQL,
+/// while it has no statistics yet, would read that whole index for each event.
+const WAITS: &str = "EXISTS (SELECT 1 FROM events AS b WHERE b.order_id = e.order_id AND b.seq < e.seq \
+                     AND b.state || '' = 'pending')";
+
+/// Asks; blocks.
+pub fn ask(reader: &mut dyn Reader, question: &Question) -> Result<Found, Failure> {
+    let mut found = Found::default();
+    (found.tail, found.new) = match question.tail {
+        Some(after) => tail(reader, after)?,
+        None => (end(reader)?, vec![]),
+    };
+    found.freed = freed(reader, question)?;
+    for scan in &question.scans {
+        found.scans.push(scanned(reader, scan, question.now_ms)?);
+    }
+    if question.names {
+        let sql = "SELECT DISTINCT merchant FROM events WHERE state = 'pending'";
+        let rows = reader.select(sql, &[], &[Type::Text])?;
+        found.names = rows.into_iter().flatten().filter_map(String::take).collect();
+    }
+    Ok(found)
+}
+
+fn end(reader: &mut dyn Reader) -> Result<i64, Failure> {
+    let rows = reader.select("SELECT seq FROM events ORDER BY seq DESC LIMIT 1", &[], &[Type::Int])?;
+    Ok(rows.into_iter().flatten().find_map(i64::take).unwrap_or_default())
+}
+
+fn tail(reader: &mut dyn Reader, after: i64) -> Result<(i64, Vec<(Outgoing, bool)>), Failure> {
+    // The state is no condition here: the primary key alone is to find them.
+    let sql = format!(
+        "SELECT {}, CAST(CASE WHEN {WAITS} THEN 1 ELSE 0 END AS BIGINT) FROM events AS e WHERE e.seq > $1 \
+         ORDER BY e.seq LIMIT {TAIL}",
+        columns()
+    );
+    let mut types = types();
+    types.push(Type::Int);
+    let mut new = vec![];
+    for mut row in reader.select(&sql, &[Value::Int(after)], &types)? {
+        let waits = row.pop() == Some(Value::Int(1));
+        new.push((event(row)?, waits));
+    }
+    Ok((new.last().map_or(after, |(event, _)| event.seq), new))
+}
+
+fn freed(reader: &mut dyn Reader, question: &Question) -> Result<Vec<Outgoing>, Failure> {
+    if question.freed.is_empty() {
+        return Ok(vec![]);
+    }
+    let places: Vec<String> = (2..question.freed.len() + 2).map(|number| format!("${number}")).collect();
+    let sql = format!(
+        "SELECT {} FROM events AS e WHERE e.state || '' = 'pending' AND e.next_attempt_at <= $1 AND e.order_id IN ({}) \
+         AND NOT {WAITS} ORDER BY e.seq",
+        columns(),
+        places.join(", ")
+    );
+    let mut values = vec![Value::Int(question.now_ms)];
+    values.extend(question.freed.iter().map(Cell::put));
+    reader.select(&sql, &values, &types())?.into_iter().map(event).collect()
+}
+
+fn scanned(reader: &mut dyn Reader, scan: &Scan, now_ms: i64) -> Result<Vec<Outgoing>, Failure> {
+    let sql = format!(
+        "SELECT {} FROM events AS e WHERE e.merchant = $1 AND e.state = 'pending' AND e.next_attempt_at <= $2 \
+         AND e.next_attempt_at >= $3 AND (e.next_attempt_at > $3 OR e.seq > $4) AND NOT {WAITS} \
+         ORDER BY e.next_attempt_at, e.seq LIMIT {}",
+        columns(),
+        scan.limit
+    );
+    let (at, seq) = scan.behind;
+    let values = [Value::Text(scan.merchant.clone()), Value::Int(now_ms), Value::Int(at), Value::Int(seq)];
+    reader.select(&sql, &values, &types())?.into_iter().map(event).collect()
+}
+
+fn columns() -> String {
+    let columns: Vec<String> = Table::Outgoing.columns().map(|column| format!("e.\"{}\"", column.name)).collect();
+    columns.join(", ")
+}
+
+fn types() -> Vec<Type> {
+    Table::Outgoing.columns().map(|column| column.ty).collect()
+}
+
+fn event(row: Vec<Value>) -> Result<Outgoing, Failure> {
+    Outgoing::from_cells(row).ok_or_else(|| Failure::Row("a row of events has a cell that does not fit".to_owned()))
+}

@@ -1,0 +1,91 @@
+//! The books as a journal of hledger: one transaction for each journal, in the order of the books.
+//!
+//! Accounts and commodities are declared, so that `hledger check -s` finds what is not. An amount has the digits of its
+//! currency and its code before it. The description is the kind; the ids are tags, which hold nothing a provider or
+//! merchant chose.
+
+use std::collections::HashMap;
+use std::io::Write;
+
+use uuid::Uuid;
+
+use super::{PAGE, Stopped, pages, transactions};
+use crate::ledger::query::{self, views};
+use crate::ledger::rows::{Cell, Entry, Journal, Type};
+use crate::ledger::store::Reader;
+use crate::ledger::words::{Side, Word};
+use crate::units::Currency;
+
+/// Writes all of it.
+pub fn write(reader: &mut dyn Reader, out: &mut dyn Write) -> Result<(), Stopped> {
+    declarations(reader, out)?;
+    pages(reader, " WHERE seq > $1 ORDER BY seq LIMIT $2", |reader, journals: Vec<Journal>| {
+        let transactions = transactions(reader, journals.iter().map(|journal| journal.transaction_id))?;
+        let ids = journals.iter().map(|journal| journal.transaction_id);
+        let (tail, values) = query::among("transaction_id", ids, PAGE as usize);
+        let mut entries: HashMap<Uuid, Vec<Entry>> = HashMap::new();
+        for entry in query::rows::<Entry>(reader, &format!("{tail} ORDER BY seq"), &values)? {
+            entries.entry(entry.journal_id).or_default().push(entry);
+        }
+        for journal in journals {
+            let of = transactions.get(&journal.transaction_id).ok_or_else(|| query::unreadable("journals"))?;
+            let at = views::time(journal.recorded_at);
+            writeln!(
+                out,
+                "{} {}  ; transaction_id:{}, sequence:{}, state:{}, what:{}",
+                at.split('T').next().unwrap_or_default(),
+                of.kind.word(),
+                of.id,
+                of.seq,
+                of.state.word(),
+                journal.what.word(),
+            )?;
+            for entry in entries.remove(&journal.id).unwrap_or_default() {
+                let (account, amount) = (&entry.account, amount(entry.side, entry.amount_minor, entry.currency));
+                writeln!(out, "    {account:<40}  {amount}")?;
+            }
+            writeln!(out)?;
+        }
+        Ok(())
+    })
+}
+
+fn declarations(reader: &mut dyn Reader, out: &mut dyn Write) -> Result<(), Stopped> {
+    writeln!(out, "decimal-mark .\n")?;
+    for row in reader.select("SELECT DISTINCT currency FROM entries ORDER BY currency", &[], &[Type::Text])? {
+        let currency = row.into_iter().next().and_then(Currency::take).ok_or_else(|| query::unreadable("entries"))?;
+        writeln!(out, "commodity {currency} 1000.{}", "0".repeat(currency.digits() as usize))?;
+    }
+    writeln!(out)?;
+    for row in reader.select("SELECT DISTINCT account FROM entries ORDER BY account", &[], &[Type::Text])? {
+        let account = row.into_iter().next().and_then(String::take).ok_or_else(|| query::unreadable("entries"))?;
+        writeln!(out, "account {account}")?;
+    }
+    Ok(writeln!(out)?)
+}
+
+/// `CNY 12.34`, `CNY -12.34`, `JPY 1200`
+fn amount(side: Side, minor: i64, currency: Currency) -> String {
+    let minor = i128::from(minor);
+    let minor = if side == Side::Debit { minor } else { -minor };
+    let sign = if minor < 0 { "-" } else { "" };
+    let digits = currency.digits() as usize;
+    let unit = 10_u128.pow(currency.digits());
+    let (whole, part) = (minor.unsigned_abs() / unit, minor.unsigned_abs() % unit);
+    if digits == 0 { format!("{currency} {sign}{whole}") } else { format!("{currency} {sign}{whole}.{part:0digits$}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_amount_has_the_digits_of_its_currency() {
+        let amount = |side, minor, code| super::amount(side, minor, Currency::parse(code).unwrap());
+        assert_eq!(amount(Side::Debit, 1234, "CNY"), "CNY 12.34");
+        assert_eq!(amount(Side::Credit, 5, "CNY"), "CNY -0.05");
+        assert_eq!(amount(Side::Credit, 1200, "JPY"), "JPY -1200");
+        assert_eq!(amount(Side::Debit, 1_000, "KWD"), "KWD 1.000");
+        assert_eq!(amount(Side::Debit, (1 << 53) - 1, "USD"), "USD 90071992547409.91");
+    }
+}

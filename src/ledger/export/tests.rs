@@ -1,0 +1,84 @@
+//! Exports of a small book, read back by a CSV reader and by hledger itself.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::*;
+use crate::ledger::query::accounts;
+use crate::ledger::query::tests::book::sample;
+
+fn exported(format: Format) -> String {
+    let mut text = vec![];
+    export(&mut sample().reader(), format, &mut text).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+#[test]
+fn csv_has_a_line_for_each_entry_in_the_order_of_the_books() {
+    let text = exported(Format::Csv);
+    let mut lines = text.lines();
+    assert_eq!(
+        lines.next().unwrap(),
+        "sequence,transaction_id,recorded_at,kind,merchant,channel,out_trade_no,channel_txn_no,account,debit_minor,\
+         credit_minor,currency"
+    );
+    let first = "5,01900000-0000-7000-8000-000000000003,2026-11-21T03:38:00.120Z,payment,shop,card,T-1,pi_1,";
+    assert_eq!(lines.next().unwrap(), format!("{first}assets:channel:card,10000,0,CNY"));
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let records: Vec<_> = reader.records().map(Result::unwrap).collect();
+    assert_eq!(records.len(), 16);
+    let number = |record: &csv::StringRecord, at: usize| record[at].parse::<i64>().unwrap();
+    assert!(records.windows(2).all(|pair| number(&pair[0], 0) < number(&pair[1], 0)));
+    let sum = |at| records.iter().map(|record| number(record, at)).sum::<i64>();
+    assert_eq!(sum(9), sum(10));
+}
+
+fn hledger(file: &Path, arguments: &[&str]) -> String {
+    let done = Command::new("hledger").arg("-f").arg(file).args(arguments).output();
+    let done = done.unwrap_or_else(|e| panic!("hledger: {e}; apt-get install hledger"));
+    assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).unwrap()
+}
+
+#[test]
+fn hledger_takes_the_books_strictly_and_finds_the_same_balances() {
+    let text = exported(Format::Hledger);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ledger.journal");
+    std::fs::write(&file, &text).unwrap();
+    hledger(&file, &["check", "-s", "ordereddates"]);
+    let mut compared = 0;
+    for account in accounts::all(&mut sample().reader()).unwrap() {
+        for balance in account.balances {
+            let only = [&*format!("^{}$", account.id), &*format!("cur:{}", balance.currency)].map(str::to_owned);
+            let told = hledger(&file, &["bal", "--flat", "-N", "-E", "-O", "csv", &only[0], &only[1]]);
+            let minor = if balance.currency == "JPY" {
+                balance.balance_minor.to_string()
+            } else {
+                let sign = if balance.balance_minor < 0 { "-" } else { "" };
+                let minor = balance.balance_minor.abs();
+                format!("{sign}{}.{:02}", minor / 100, minor % 100)
+            };
+            let amount =
+                if balance.balance_minor == 0 { "0".to_owned() } else { format!("{} {minor}", balance.currency) };
+            let expected = format!("\"{}\",\"{amount}\"", account.id);
+            assert!(told.lines().any(|line| line == expected), "{expected} is not in {told}");
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, 8);
+    let printed = hledger(&file, &["print", "tag:transaction_id=01900000-0000-7000-8000-000000000003"]);
+    assert!(printed.contains("2026-11-21 payment") && printed.contains("CNY 100.00"), "{printed}");
+    assert_eq!(hledger(&file, &["commodities"]), "CNY\nJPY\n");
+}
+
+#[test]
+fn empty_books_are_exported_too() {
+    let mut text = vec![];
+    let book = crate::ledger::query::tests::book::Book::empty();
+    export(&mut book.reader(), Format::Hledger, &mut text).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ledger.journal");
+    std::fs::write(&file, &text).unwrap();
+    hledger(&file, &["check", "-s", "ordereddates"]);
+}

@@ -1,0 +1,288 @@
+//! **journal**: the one writer. It alone makes a [`Durable`] receipt, and only after the commit.
+//!
+//! What arrives while a batch is committed is the next batch. When nothing is being verified the writer waits for
+//! nobody; while something is, it waits for that, two milliseconds at most: a batch is as large as the senders make it.
+//! The queue is bounded; who finds it full is told to come again.
+
+mod batch;
+mod heads;
+mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+use uuid::Uuid;
+
+pub use self::writer::{Alarm, Settings, Writer};
+use super::event::Event;
+use super::keys::{DataKey, Ring};
+use super::rows::{Evidence, Outgoing};
+use super::words::AnomalyKind;
+use crate::config::model::ledger::Channel;
+
+/// Callbacks that may wait for the writer.
+const QUEUE: usize = 4096;
+/// Time from a callback's arrival to its commit, after which its sender is told to come again.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// Something that is on the disk. Nothing but the journal can make one.
+#[derive(Debug)]
+pub struct Durable<T>(T);
+
+impl<T> Durable<T> {
+    /// What it is.
+    pub fn get(&self) -> &T {
+        &self.0
+    }
+}
+
+/// What became of a callback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// In one word.
+    pub outcome: Outcome,
+}
+
+/// What became of a callback, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// In the books.
+    Posted,
+    /// It was there.
+    Duplicate,
+    /// It waits for what it is of.
+    Parked,
+    /// In the books, on the suspense account.
+    Suspense,
+    /// Kept, without an entry.
+    Noted,
+    /// Unlike what is there under the same key: kept, with an anomaly.
+    Conflict,
+}
+
+impl Outcome {
+    /// As metrics have it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Outcome::Posted => "posted",
+            Outcome::Duplicate => "duplicate",
+            Outcome::Parked => "parked",
+            Outcome::Suspense => "suspense",
+            Outcome::Noted => "noted",
+            Outcome::Conflict => "conflict",
+        }
+    }
+}
+
+/// Why a callback is not kept, as far as anybody knows: the provider is to try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotKept {
+    /// The queue is full, or the commit did not come in time.
+    Overloaded,
+    /// Another process has the books.
+    Standby,
+    /// The commit failed, or this callback alone.
+    Failed,
+}
+
+/// A verified callback, its evidence encrypted: ready to be written.
+#[derive(Debug)]
+pub struct Sealed {
+    /// `stripe`, `alipay` …
+    pub provider: &'static str,
+    /// The channel it came to.
+    pub channel: Arc<Channel>,
+    /// What it means.
+    pub event: Event,
+    /// What was received; `seq` is 0 until it is written.
+    pub evidence: Evidence,
+    /// What it is encrypted with.
+    pub key: Arc<DataKey>,
+}
+
+/// What somebody has to look at, found outside of the books' own decisions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Raised {
+    /// What is wrong.
+    pub kind: AnomalyKind,
+    /// Where; may be empty.
+    pub channel: String,
+    /// Whose; may be empty.
+    pub merchant: String,
+    /// Which transaction.
+    pub transaction_id: Option<Uuid>,
+    /// In words; nothing personal.
+    pub detail: String,
+}
+
+/// Whether this process writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Another process has the books, or they cannot be reached.
+    Standby,
+    /// It writes.
+    Active,
+    /// The store failed: this process writes nothing more.
+    Failed,
+}
+
+type Reply<T> = oneshot::Sender<Result<T, NotKept>>;
+
+/// What the writer is told.
+enum Task {
+    Callback(Box<Sealed>, Reply<Durable<Receipt>>),
+    Mark(Vec<Outgoing>, Vec<Raised>, Reply<()>),
+    Redeliver(Uuid, Reply<Option<Outgoing>>),
+    Stop,
+}
+
+impl Task {
+    fn refuse(self, why: NotKept) {
+        // Who asked may be gone; then nobody needs the answer.
+        match self {
+            Task::Callback(_, reply) => drop(reply.send(Err(why))),
+            Task::Mark(_, _, reply) => drop(reply.send(Err(why))),
+            Task::Redeliver(_, reply) => drop(reply.send(Err(why))),
+            Task::Stop => {}
+        }
+    }
+}
+
+/// What the writer shows.
+#[derive(Default)]
+struct Shared {
+    standing: AtomicU8,
+    head: Mutex<Option<(i64, Vec<u8>)>>,
+    ring: ArcSwapOption<Ring>,
+    /// Callbacks that are being verified: on their way to the queue.
+    coming: AtomicUsize,
+    /// Told when a commit has put events into the outbox.
+    outbox: Arc<Notify>,
+}
+
+/// The way to the writer.
+#[derive(Clone)]
+pub struct Journal {
+    tasks: SyncSender<Task>,
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Journal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Journal")
+    }
+}
+
+/// Says that a callback is on its way to the queue, as long as it lives.
+pub struct Coming(Arc<Shared>);
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.0.coming.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Journal {
+    /// A journal and the writer that serves it once it is started.
+    pub fn new(settings: Settings) -> (Journal, Writer) {
+        let (tasks, queue) = sync_channel(QUEUE);
+        let shared = Arc::new(Shared::default());
+        (Journal { tasks, shared: shared.clone() }, Writer::new(settings, queue, shared))
+    }
+
+    /// Announces a callback: the writer's batch waits for it.
+    pub fn coming(&self) -> Coming {
+        self.shared.coming.fetch_add(1, Ordering::AcqRel);
+        Coming(self.shared.clone())
+    }
+
+    /// Writes a callback; the answer comes after the commit, or after 4 s.
+    pub async fn keep(&self, sealed: Sealed, coming: Coming) -> Result<Durable<Receipt>, NotKept> {
+        let (reply, answer) = oneshot::channel();
+        let queued = self.queue(Task::Callback(Box::new(sealed), reply));
+        drop(coming);
+        queued?;
+        wait(answer).await
+    }
+
+    /// Writes new states of events, and what is raised; returns after the commit.
+    pub async fn mark(&self, marks: Vec<Outgoing>, raised: Vec<Raised>) -> Result<(), NotKept> {
+        let (reply, answer) = oneshot::channel();
+        self.queue(Task::Mark(marks, raised, reply))?;
+        answer.await.unwrap_or(Err(NotKept::Failed))
+    }
+
+    /// Puts an event back into the outbox, to be sent at once; `None` if there is no such event.
+    pub async fn redeliver(&self, id: Uuid) -> Result<Option<Outgoing>, NotKept> {
+        let (reply, answer) = oneshot::channel();
+        self.queue(Task::Redeliver(id, reply))?;
+        wait(answer).await
+    }
+
+    /// Opens an anomaly; false if it could not be written.
+    pub async fn raise(&self, raised: Raised) -> bool {
+        self.mark(vec![], vec![raised]).await.is_ok()
+    }
+
+    /// The same, from a thread without a runtime.
+    pub fn raise_blocking(&self, raised: Raised) -> bool {
+        let (reply, answer) = oneshot::channel();
+        let queued = self.queue(Task::Mark(vec![], vec![raised], reply));
+        queued.is_ok() && matches!(answer.blocking_recv(), Ok(Ok(())))
+    }
+
+    /// Whether this process writes.
+    pub fn standing(&self) -> Standing {
+        match self.shared.standing.load(Ordering::Acquire) {
+            1 => Standing::Active,
+            2 => Standing::Failed,
+            _ => Standing::Standby,
+        }
+    }
+
+    /// The last row's `seq` and link that are on the disk; `None` before the first, and while another writes.
+    pub fn head(&self) -> Option<(i64, Vec<u8>)> {
+        self.shared.head.lock().clone()
+    }
+
+    /// The keys, while this process writes.
+    pub fn ring(&self) -> Option<Arc<Ring>> {
+        self.shared.ring.load_full()
+    }
+
+    /// Told when a commit has put events into the outbox.
+    pub fn outbox(&self) -> &Arc<Notify> {
+        &self.shared.outbox
+    }
+
+    /// Ends the writer once what is queued is written.
+    pub fn stop(&self) {
+        // A writer that has ended already needs no telling.
+        let _ = self.tasks.send(Task::Stop);
+    }
+
+    fn queue(&self, task: Task) -> Result<(), NotKept> {
+        match self.standing() {
+            Standing::Active => {}
+            Standing::Standby => return Err(NotKept::Standby),
+            Standing::Failed => return Err(NotKept::Failed),
+        }
+        self.tasks.try_send(task).map_err(|error| match error {
+            TrySendError::Full(_) => NotKept::Overloaded,
+            TrySendError::Disconnected(_) => NotKept::Failed,
+        })
+    }
+}
+
+async fn wait<T>(answer: oneshot::Receiver<Result<T, NotKept>>) -> Result<T, NotKept> {
+    match tokio::time::timeout(PATIENCE, answer).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) => Err(NotKept::Failed),
+        Err(_) => Err(NotKept::Overloaded),
+    }
+}

@@ -1,0 +1,266 @@
+//! One batch: decided, written and committed as one, or not at all.
+//!
+//! A batch is written as a whole. If the store refuses it, it is written again so that a callback that is refused fails
+//! alone: on SQLite each within a savepoint, on PostgreSQL each in a transaction of its own. (Savepoints in each batch
+//! would cost a fifth of the writer's time: SQLite copies every page they touch.) When the disk or the connection fails,
+//! everybody fails: nobody is answered before the commit.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::heads::End;
+use super::{Durable, NotKept, Outcome, Raised, Receipt, Reply, Sealed, Task};
+use crate::ledger::book::{self, Callback, Facts, Plan, Scribe};
+use crate::ledger::keys::{DataKey, Ring};
+use crate::ledger::rows::{Outgoing, Typed, Wrap};
+use crate::ledger::store::{Asked, Changes, Failure, Grouping, Store};
+use crate::ledger::words::EventState;
+
+/// What writes: the store, and where the books end in it.
+pub struct Desk {
+    /// The store.
+    pub store: Box<dyn Store>,
+    /// The books' end.
+    pub end: End,
+    /// The keys.
+    pub ring: Arc<Ring>,
+    /// Wraps that are to be written with the next commit.
+    pub wraps: Vec<Wrap>,
+    /// Where answers are given.
+    pub runtime: tokio::runtime::Handle,
+}
+
+/// What a task is answered once the commit is there.
+enum Answer {
+    Receipt(Outcome),
+    Marked,
+    Event(Option<Box<Outgoing>>),
+}
+
+/// What a batch did.
+#[derive(Debug, Default)]
+pub struct Done {
+    /// Callbacks in it.
+    pub callbacks: usize,
+    /// Whether it put events into the outbox.
+    pub events: bool,
+    /// Whether there was something to commit.
+    pub committed: bool,
+}
+
+/// A batch in work: what is decided, and the data keys whose wraps it holds.
+#[derive(Default)]
+struct Work {
+    done: Done,
+    answers: Vec<Result<Answer, NotKept>>,
+    keys: BTreeMap<Uuid, Arc<DataKey>>,
+}
+
+impl Desk {
+    /// Writes a batch and answers everybody in it; after an error nobody is kept, and the desk is to be set up anew.
+    pub fn write(&mut self, tasks: Vec<Task>, now_ms: u64) -> Result<Done, Failure> {
+        let now = self.end.recorded_at.max(now_ms as i64);
+        match self.apart_if_refused(&tasks, now) {
+            Ok(work) => {
+                work.keys.values().for_each(|key| key.keep());
+                self.wraps.clear();
+                let answers = work.answers;
+                // One wake-up for all of them: those who wait are woken on their own runtime.
+                self.runtime.spawn(async move {
+                    tasks.into_iter().zip(answers).for_each(|(task, answer)| reply(task, answer));
+                });
+                Ok(work.done)
+            }
+            Err(failure) => {
+                self.store.rollback();
+                tasks.into_iter().for_each(|task| task.refuse(NotKept::Failed));
+                Err(failure)
+            }
+        }
+    }
+
+    fn apart_if_refused(&mut self, tasks: &[Task], now: i64) -> Result<Work, Failure> {
+        match self.together(tasks, now) {
+            Err(Failure::Row(reason)) => {
+                log::warn!("a batch was refused, its callbacks are written apart: {reason}");
+                match self.store.grouping() {
+                    Grouping::Each => self.each(tasks, now),
+                    Grouping::Whole => self.singly(tasks, now),
+                }
+            }
+            written => written,
+        }
+    }
+
+    /// Each task within a savepoint, so that one that is refused fails alone.
+    fn each(&mut self, tasks: &[Task], now: i64) -> Result<Work, Failure> {
+        let mut work = Work::default();
+        self.store.rollback();
+        self.end = End::new(self.store.heads()?);
+        self.store.begin()?;
+        for task in tasks {
+            let mut facts = Facts::new(self.load(std::slice::from_ref(task))?);
+            let (mut plan, answer) = self.decide(task, &mut facts, now)?;
+            let changes = self.end.changes(&mut plan, self.ring.chain());
+            if changes == Changes::default() {
+                work.answers.push(Ok(answer));
+                continue;
+            }
+            self.store.savepoint()?;
+            match self.store.write(&changes) {
+                Ok(()) => {
+                    self.store.release(true)?;
+                    self.take(&mut work, task, &changes, &plan, now);
+                    work.answers.push(Ok(answer));
+                }
+                Err(Failure::Row(reason)) => {
+                    log::error!("the ledger's store refused a callback: {reason}");
+                    self.store.release(false)?;
+                    work.answers.push(Err(NotKept::Failed));
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        self.finish(work)
+    }
+
+    fn together(&mut self, tasks: &[Task], now: i64) -> Result<Work, Failure> {
+        let mut work = Work::default();
+        self.store.begin()?;
+        let mut facts = Facts::new(self.load(tasks)?);
+        let mut all = Changes::default();
+        for task in tasks {
+            let (mut plan, answer) = self.decide(task, &mut facts, now)?;
+            let changes = self.end.changes(&mut plan, self.ring.chain());
+            self.take(&mut work, task, &changes, &plan, now);
+            work.answers.push(Ok(answer));
+            all.rows.extend(changes.rows);
+            all.links.extend(changes.links);
+            all.updates.extend(changes.updates);
+        }
+        self.store.write(&all)?;
+        self.finish(work)
+    }
+
+    /// Each task in a transaction of its own, so that one that is refused fails alone.
+    fn singly(&mut self, tasks: &[Task], now: i64) -> Result<Work, Failure> {
+        let mut all = Work::default();
+        for task in tasks {
+            self.store.rollback();
+            self.end = End::new(self.store.heads()?);
+            match self.together(std::slice::from_ref(task), now) {
+                Ok(work) => {
+                    all.done.callbacks += work.done.callbacks;
+                    all.done.events |= work.done.events;
+                    all.done.committed |= work.done.committed;
+                    all.answers.extend(work.answers);
+                    all.keys.extend(work.keys);
+                }
+                Err(Failure::Row(reason)) => {
+                    log::error!("the ledger's store refused a callback: {reason}");
+                    all.answers.push(Err(NotKept::Failed));
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        self.store.rollback();
+        self.end = End::new(self.store.heads()?);
+        Ok(all)
+    }
+
+    /// What is known of the books that matters to these tasks.
+    fn load(&mut self, tasks: &[Task]) -> Result<crate::ledger::store::Loaded, Failure> {
+        let mut asked = Asked::default();
+        for task in tasks {
+            if let Task::Callback(sealed, _) = task {
+                book::asks(&callback(sealed), &mut asked);
+            }
+        }
+        self.store.load(&asked)
+    }
+
+    fn decide(&mut self, task: &Task, facts: &mut Facts, now: i64) -> Result<(Plan, Answer), Failure> {
+        let mut ids = Uuid::now_v7;
+        let mut scribe = Scribe::new(self.end.seq, now, &mut ids);
+        let answer = match task {
+            Task::Callback(sealed, _) => Answer::Receipt(book::decide(&callback(sealed), facts, &mut scribe)),
+            Task::Mark(marks, raised, _) => {
+                marks.iter().for_each(|mark| scribe.update(mark));
+                raised.iter().for_each(|raised| raise(&mut scribe, raised));
+                Answer::Marked
+            }
+            Task::Redeliver(id, _) => {
+                let event = self.store.events(&[*id])?.pop();
+                let event = event.map(|event| Box::new(again(event, now)));
+                event.iter().for_each(|event| scribe.update(&**event));
+                Answer::Event(event)
+            }
+            Task::Stop => Answer::Marked,
+        };
+        let mut plan = scribe.done();
+        plan.events += usize::from(matches!(answer, Answer::Event(Some(_))));
+        Ok((plan, answer))
+    }
+
+    /// Counts a task whose rows are written.
+    fn take(&mut self, work: &mut Work, task: &Task, changes: &Changes, plan: &Plan, now: i64) {
+        self.end.advance(changes, plan, now);
+        work.done.events |= plan.events > 0;
+        work.done.committed |= *changes != Changes::default();
+        if let Task::Callback(sealed, _) = task
+            && !changes.rows.is_empty()
+        {
+            work.done.callbacks += 1;
+            if !sealed.key.unkept().is_empty() {
+                work.keys.insert(sealed.key.id(), sealed.key.clone());
+            }
+        }
+    }
+
+    /// What is summed over the batch, and the commit. A batch that changes nothing needs none: what its duplicates rest
+    /// on is on the disk already.
+    fn finish(&mut self, work: Work) -> Result<Work, Failure> {
+        if !work.done.committed && self.wraps.is_empty() {
+            self.store.rollback();
+            return Ok(work);
+        }
+        let mut wraps = self.wraps.clone();
+        work.keys.values().for_each(|key| wraps.extend_from_slice(key.unkept()));
+        let balances = self.end.changed();
+        self.store.write(&Changes { balances, wraps, ..Changes::default() })?;
+        self.store.commit()?;
+        Ok(work)
+    }
+}
+
+fn callback(sealed: &Sealed) -> Callback<'_> {
+    Callback { provider: sealed.provider, channel: &sealed.channel, event: &sealed.event, evidence: &sealed.evidence }
+}
+
+fn raise(scribe: &mut Scribe<'_>, raised: &Raised) {
+    scribe.anomaly(raised.kind, (&raised.channel, &raised.merchant), raised.transaction_id, None, &raised.detail);
+}
+
+/// An event that is to be sent again, with the whole backoff before it.
+fn again(event: Outgoing, now: i64) -> Outgoing {
+    Outgoing { state: EventState::Pending, round: 0, next_attempt_at: Some(now), delivered_at: None, ..event }
+}
+
+fn reply(task: Task, answer: Result<Answer, NotKept>) {
+    fn send<T>(reply: Reply<T>, answer: Result<T, NotKept>) {
+        // Who asked may have gone: the provider will come again and find a duplicate.
+        drop(reply.send(answer));
+    }
+    match (task, answer) {
+        (Task::Callback(_, to), Ok(Answer::Receipt(outcome))) => send(to, Ok(Durable(Receipt { outcome }))),
+        (Task::Mark(_, _, to), Ok(_)) => send(to, Ok(())),
+        (Task::Redeliver(_, to), Ok(Answer::Event(event))) => send(to, Ok(event.map(|event| *event))),
+        (task, Err(why)) => task.refuse(why),
+        (task, Ok(_)) => task.refuse(NotKept::Failed),
+    }
+}
+
+/// Events are updated by their `seq`; a mark never changes what is frozen.
+const _: fn(&Outgoing) -> crate::ledger::rows::Update = Outgoing::update;

@@ -1,0 +1,71 @@
+//! Where the books end, in memory: the writer is the only one that moves it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::ledger::book::Plan;
+use crate::ledger::chain::ChainKey;
+use crate::ledger::rows::Balance;
+use crate::ledger::store::{Changes, Heads};
+use crate::units::Currency;
+
+/// The books' end, with what a batch has added to it.
+#[derive(Debug, Default)]
+pub struct End {
+    /// The last row.
+    pub seq: i64,
+    /// Its link.
+    pub link: Vec<u8>,
+    /// No row is recorded before.
+    pub recorded_at: i64,
+    balances: BTreeMap<(String, Currency), (i128, i128)>,
+    touched: BTreeSet<(String, Currency)>,
+}
+
+impl End {
+    /// As the store has it.
+    pub fn new(heads: Heads) -> End {
+        let balance = |balance: Balance| ((balance.account, balance.currency), (balance.debit, balance.credit));
+        End {
+            seq: heads.seq,
+            link: heads.link,
+            recorded_at: heads.recorded_at,
+            balances: heads.balances.into_iter().map(balance).collect(),
+            touched: BTreeSet::new(),
+        }
+    }
+
+    /// What a plan writes, and its link.
+    pub fn changes(&self, plan: &mut Plan, chain: &ChainKey) -> Changes {
+        let link = (!plan.rows.is_empty()).then(|| chain.link(&self.link, &plan.rows));
+        Changes {
+            rows: std::mem::take(&mut plan.rows),
+            links: link.into_iter().collect(),
+            updates: std::mem::take(&mut plan.updates).into_values().collect(),
+            ..Changes::default()
+        }
+    }
+
+    /// A plan was written.
+    pub fn advance(&mut self, changes: &Changes, plan: &Plan, now: i64) {
+        if let Some(link) = changes.links.last() {
+            (self.seq, self.link) = (link.seq, link.link.clone());
+        }
+        self.recorded_at = self.recorded_at.max(now);
+        for (account, currency, debit, credit) in &plan.moved {
+            let key = (account.clone(), *currency);
+            let sums = self.balances.entry(key.clone()).or_default();
+            sums.0 += i128::from(*debit);
+            sums.1 += i128::from(*credit);
+            self.touched.insert(key);
+        }
+    }
+
+    /// The balances that this batch has changed.
+    pub fn changed(&mut self) -> Vec<Balance> {
+        let balance = |(account, currency): (String, Currency)| {
+            let (debit, credit) = self.balances.get(&(account.clone(), currency)).copied().unwrap_or_default();
+            Balance { account, currency, debit, credit }
+        };
+        std::mem::take(&mut self.touched).into_iter().map(balance).collect()
+    }
+}

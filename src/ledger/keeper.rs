@@ -1,0 +1,152 @@
+//! **keeper**: what is watched while the books are written: the anchor, the disk, the clock, and what waits.
+//!
+//! | module | is |
+//! |---|---|
+//! | [`watch`] | what is done each second |
+//! | [`look`] | what waits, in SQL |
+//! | [`alarms`] | when somebody is told (pure) |
+//!
+//! It has a thread of its own, which decides nothing in the books: anomalies go to the journal, alarms to
+//! `[notify.*]`. The books are verified on another thread, at start and hourly, at low priority.
+
+pub mod alarms;
+pub mod look;
+pub mod watch;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+pub use self::watch::{Parts, Verification};
+use self::watch::{Shared, Watch};
+use super::anchor::Anchor;
+use super::journal::{Journal, Raised, Standing};
+use super::store::{Failure, Reader, Readers};
+use crate::clock;
+use crate::config::model::ledger::{Ledger, Store};
+
+/// Time between two looks.
+const TICK: Duration = Duration::from_secs(1);
+/// Time the journal has to raise an anomaly.
+const RAISE: Duration = Duration::from_secs(5);
+
+/// The books, as they are watched. All calls may block.
+pub trait Watched: Send + 'static {
+    /// Whether this process writes.
+    fn standing(&self) -> Standing;
+    /// Where the chain ends on the disk.
+    fn head(&self) -> Option<(i64, Vec<u8>)>;
+    /// Opens an anomaly; false if it could not be written.
+    fn raise(&self, raised: Raised) -> bool;
+    /// Reads.
+    fn read<T>(&self, read: impl FnOnce(&mut dyn Reader) -> Result<T, Failure>) -> Result<T, Failure>;
+}
+
+/// The books themselves.
+#[derive(Debug)]
+pub struct Books {
+    readers: Arc<Readers>,
+    journal: Journal,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Books {
+    /// Of these ways to them.
+    pub fn new(readers: Arc<Readers>, journal: Journal) -> std::io::Result<Books> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        Ok(Books { readers, journal, runtime })
+    }
+}
+
+impl Watched for Books {
+    fn standing(&self) -> Standing {
+        self.journal.standing()
+    }
+
+    fn head(&self) -> Option<(i64, Vec<u8>)> {
+        self.journal.head()
+    }
+
+    fn raise(&self, raised: Raised) -> bool {
+        let raise = async { tokio::time::timeout(RAISE, self.journal.raise(raised)).await };
+        self.runtime.block_on(raise).unwrap_or(false)
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&mut dyn Reader) -> Result<T, Failure>) -> Result<T, Failure> {
+        self.readers.with(read)
+    }
+}
+
+/// The folder whose disk the ledger fills: the store's, or of a database elsewhere `state_dir`.
+pub fn folder(ledger: &Ledger) -> PathBuf {
+    match &ledger.store {
+        Store::Sqlite(path) => path.parent().unwrap_or(&ledger.state_dir).to_owned(),
+        Store::Postgres { .. } => ledger.state_dir.clone(),
+    }
+}
+
+/// Watches, until it is stopped or dropped.
+#[derive(Debug)]
+pub struct Keeper {
+    shared: Arc<Mutex<Shared>>,
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Keeper {
+    /// Starts its thread.
+    pub fn start(books: impl Watched, parts: Parts) -> std::io::Result<Keeper> {
+        let shared = Arc::new(Mutex::new(Shared::default()));
+        let mut watch = Watch::new(books, parts, Arc::clone(&shared));
+        let (stop, stopped) = channel();
+        let work = move || loop {
+            watch.tick(clock::now(), wall_ms());
+            if stopped.recv_timeout(TICK) != Err(RecvTimeoutError::Timeout) {
+                return watch.end(wall_ms());
+            }
+        };
+        let thread = std::thread::Builder::new().name("ledger-keeper".into()).spawn(work)?;
+        Ok(Keeper { shared, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// The anchor that is on the disk, as far as it is known.
+    pub fn anchored(&self) -> Option<Anchor> {
+        self.shared.lock().anchored.clone()
+    }
+
+    /// The last verification.
+    pub fn verified(&self) -> Option<Verification> {
+        self.shared.lock().verified.clone()
+    }
+
+    /// Writes the anchor once more, and ends; blocks. The journal must have ended its last commit.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("ledger: the keeper panicked; the anchor is older than the books");
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn wall_ms() -> i64 {
+    i64::try_from(clock::wall_ms()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+//! When somebody is told: once as a state begins, and each day while it lasts. Pure.
+//!
+//! A state has ended when it was not seen for a minute, so one that comes and goes is told once.
+
+use std::collections::BTreeMap;
+
+/// Time between two messages of a state that lasts.
+const REMIND_MS: i64 = 24 * 3_600_000;
+/// Time after which a state that is not seen has ended.
+const ENDED_MS: i64 = 60_000;
+
+/// What somebody is told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// A callback waits for long for what it is of.
+    ParkedOld,
+    /// This clock is wrong.
+    ClockSkew,
+    /// There is little room left.
+    LowDisk,
+    /// A merchant does not get its events.
+    Undelivered,
+    /// Nothing is written any more.
+    StoreFailed,
+    /// Somebody changed the books.
+    Tampered,
+}
+
+impl Kind {
+    /// In one word.
+    pub fn label(self) -> &'static str {
+        match self {
+            Kind::ParkedOld => "parked_old",
+            Kind::ClockSkew => "clock_skew",
+            Kind::LowDisk => "low_disk",
+            Kind::Undelivered => "undelivered",
+            Kind::StoreFailed => "store_failed",
+            Kind::Tampered => "tampered",
+        }
+    }
+
+    /// Whether somebody must get up for it.
+    pub fn severity(self) -> &'static str {
+        match self {
+            Kind::StoreFailed | Kind::Tampered | Kind::LowDisk => "critical",
+            Kind::ParkedOld | Kind::ClockSkew | Kind::Undelivered => "warning",
+        }
+    }
+}
+
+/// What is to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alarm {
+    /// What it is of.
+    pub kind: Kind,
+    /// In words; nothing personal.
+    pub text: String,
+    /// Since when, in milliseconds since 1970.
+    pub since_ms: i64,
+    /// When it is told.
+    pub at_ms: i64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Episode {
+    since_ms: i64,
+    told_ms: i64,
+    seen_ms: i64,
+}
+
+/// The states that last.
+#[derive(Debug, Default)]
+pub struct Book {
+    episodes: BTreeMap<Kind, Episode>,
+}
+
+impl Book {
+    /// How it is at `now_ms`: `state` says what is wrong, `None` that nothing is. The answer is to be told.
+    pub fn look(&mut self, kind: Kind, state: Option<String>, now_ms: i64) -> Option<Alarm> {
+        let Some(text) = state else {
+            let ended = self.episodes.get(&kind).is_some_and(|episode| now_ms - episode.seen_ms >= ENDED_MS);
+            if ended {
+                self.episodes.remove(&kind);
+            }
+            return None;
+        };
+        let new = !self.episodes.contains_key(&kind);
+        let first = Episode { since_ms: now_ms, told_ms: now_ms, seen_ms: now_ms };
+        let episode = self.episodes.entry(kind).or_insert(first);
+        episode.seen_ms = now_ms;
+        if !new && now_ms - episode.told_ms < REMIND_MS {
+            return None;
+        }
+        episode.told_ms = now_ms;
+        Some(Alarm { kind, text, since_ms: episode.since_ms, at_ms: now_ms })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_is_told_once_then_daily_and_again_when_it_comes_back() {
+        let mut book = Book::default();
+        let mut look = |wrong: bool, at| {
+            book.look(Kind::LowDisk, wrong.then(|| "little room".to_owned()), at)
+                .map(|alarm| (alarm.since_ms, alarm.at_ms))
+        };
+        assert_eq!(look(false, 0), None);
+        assert_eq!(look(true, 1_000), Some((1_000, 1_000)));
+        assert_eq!(look(true, 2_000), None);
+        assert_eq!(look(false, 3_000), None);
+        assert_eq!(look(true, 4_000), None, "it was gone for a moment only");
+        let day = 1_000 + REMIND_MS;
+        assert_eq!(look(true, day - 1), None);
+        assert_eq!(look(true, day), Some((1_000, day)));
+        assert_eq!(look(true, day + 1), None);
+        assert_eq!(look(false, day + 1 + ENDED_MS), None);
+        assert_eq!(look(true, day + 2 + ENDED_MS), Some((day + 2 + ENDED_MS, day + 2 + ENDED_MS)));
+    }
+
+    #[test]
+    fn kinds_are_told_apart() {
+        let mut book = Book::default();
+        assert!(book.look(Kind::Tampered, Some("x".into()), 0).is_some());
+        assert!(book.look(Kind::Undelivered, Some("x".into()), 0).is_some());
+        assert!(book.look(Kind::Tampered, Some("x".into()), 0).is_none());
+    }
+}

@@ -1,0 +1,320 @@
+//! **normalise**: from what a provider wrote to an [`Event`]: amounts, times, names, and when money cannot be booked.
+//!
+//! An amount is read exactly or not at all: nothing is rounded. A name is a number that somebody gave to a payment, a
+//! refund or an order: 1 to 256 bytes without control characters. Where two things are wrong, the name is told before
+//! the amount, and an amount of zero before both: no money moved, so there is nothing to look at. Which field says what
+//! is the providers'.
+
+use std::borrow::Cow;
+use std::str::FromStr;
+
+use jiff::tz::{self, TimeZone};
+use ring::digest;
+use rust_decimal::Decimal;
+
+use super::event::{AMOUNT_MAX, Amount, Effect, Event, Kind, Of};
+use crate::units::Currency;
+
+/// Bytes a name may have.
+pub const NAME_MAX: usize = 256;
+
+const MISSING: &str = "the amount is missing";
+const NOT_A_NUMBER: &str = "the amount is not a number";
+const NEGATIVE: &str = "the amount is negative";
+const FRACTION: &str = "the amount has a fraction of a minor unit";
+const TOO_LARGE: &str = "the amount is above 2^53 - 1";
+/// Digits a [`Decimal`] keeps without rounding.
+const EXACT_DIGITS: usize = 28;
+
+/// Minor units of an amount that is written with up to `digits` decimals; 12.0 is 12. No text: it is missing.
+pub fn minor(text: Option<&str>, digits: u32) -> Result<i64, &'static str> {
+    let text = text.filter(|text| !text.is_empty()).ok_or(MISSING)?;
+    if let (true, Ok(whole)) = (digits == 0 && is_digits(text), text.parse::<i64>()) {
+        return if whole <= AMOUNT_MAX { Ok(whole) } else { Err(TOO_LARGE) };
+    }
+    if !is_plain(text) {
+        return Err(NOT_A_NUMBER);
+    }
+    let number = Decimal::from_str_exact(text).map_err(|_| unkept(text))?;
+    scaled(number, digits)
+}
+
+/// The same for a JSON number, which may have an exponent.
+pub fn minor_of_number(text: &str, digits: u32) -> Result<i64, &'static str> {
+    if !text.contains(['e', 'E']) {
+        return minor(Some(text), digits);
+    }
+    let text = text.replacen('+', "", 1);
+    if text.len() > EXACT_DIGITS {
+        return Err(NOT_A_NUMBER);
+    }
+    scaled(Decimal::from_scientific(&text).map_err(|_| NOT_A_NUMBER)?, digits)
+}
+
+/// Why a number does not fit into a [`Decimal`].
+fn unkept(text: &str) -> &'static str {
+    let whole = text.split('.').next().unwrap_or_default();
+    if whole.trim_start_matches(['-', '0']).len() >= EXACT_DIGITS { TOO_LARGE } else { FRACTION }
+}
+
+fn scaled(number: Decimal, digits: u32) -> Result<i64, &'static str> {
+    let number = number.normalize();
+    if number.mantissa() < 0 {
+        return Err(NEGATIVE);
+    }
+    let missing = digits.checked_sub(number.scale()).ok_or(FRACTION)?;
+    let minor = 10i128.checked_pow(missing).and_then(|factor| number.mantissa().checked_mul(factor));
+    let minor = minor.and_then(|minor| i64::try_from(minor).ok()).ok_or(TOO_LARGE)?;
+    if minor <= AMOUNT_MAX { Ok(minor) } else { Err(TOO_LARGE) }
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn is_plain(text: &str) -> bool {
+    let text = text.strip_prefix('-').unwrap_or(text);
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    is_digits(whole) && is_digits(part)
+}
+
+/// A currency that must be there.
+pub fn currency(text: Option<&str>) -> Result<Currency, &'static str> {
+    let text = text.ok_or("the currency is missing")?;
+    Currency::parse(text).ok_or("the currency is unknown")
+}
+
+/// Whether it may be a name.
+pub fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.len() <= NAME_MAX && !text.chars().any(char::is_control)
+}
+
+/// A name that may be looked for; `None` if it is missing or is none.
+pub fn name(text: Option<Cow<'_, str>>) -> Option<String> {
+    text.filter(|text| is_name(text)).map(Cow::into_owned)
+}
+
+/// A text as a key: itself where it is a name, else its digest.
+pub fn key(text: &str) -> String {
+    if is_name(text) { text.to_owned() } else { digest(text.as_bytes()) }
+}
+
+/// SHA-256, in hex.
+pub fn digest(bytes: &[u8]) -> String {
+    let digest = digest::digest(&digest::SHA256, bytes);
+    digest.as_ref().iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|nibble| HEX[usize::from(nibble)]).collect()
+}
+
+const HEX: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+
+/// Milliseconds since 1970 of a time as RFC 3339 writes it.
+pub fn rfc3339(text: Option<&str>) -> Option<u64> {
+    let time = jiff::Timestamp::from_str(text?).ok()?;
+    u64::try_from(time.as_millisecond()).ok()
+}
+
+/// Milliseconds since 1970 of `2026-11-21 11:38:00`, as a clock in China shows it.
+pub fn china(text: Option<&str>) -> Option<u64> {
+    let time = jiff::civil::DateTime::from_str(text?).ok()?;
+    let time = time.to_zoned(TimeZone::fixed(tz::offset(8))).ok()?;
+    u64::try_from(time.timestamp().as_millisecond()).ok()
+}
+
+/// A generic message's kind by its word; `None` for what is not needed.
+pub fn kind(word: &str) -> Option<Kind> {
+    match word {
+        "payment" | "payment.succeeded" => Some(Kind::Payment),
+        "refund" | "refund.succeeded" => Some(Kind::Refund),
+        "chargeback" => Some(Kind::Chargeback),
+        _ => None,
+    }
+}
+
+/// Money that moved, as a provider wrote it.
+#[derive(Debug)]
+pub struct Money<'a> {
+    /// What happened.
+    pub kind: Kind,
+    /// Whose.
+    pub account: Cow<'a, str>,
+    /// The provider's number of it.
+    pub number: Option<Cow<'a, str>>,
+    /// What the number is unique in, where it is not in the account.
+    pub within: Option<&'a str>,
+    /// The merchant's number of the order.
+    pub out_trade_no: Option<Cow<'a, str>>,
+    /// What it is of; needed but for a payment.
+    pub of: Option<Of>,
+    /// How much, or why it cannot be read.
+    pub amount: Result<Amount, &'static str>,
+    /// `None` is the payment's.
+    pub currency: Result<Option<Currency>, &'static str>,
+    /// The provider's time of it.
+    pub occurred_ms: Option<u64>,
+}
+
+impl Money<'_> {
+    /// The event; `body` is its key where it has no number.
+    pub fn event(self, body: &[u8]) -> Event {
+        let unreadable = self.unreadable();
+        let effect = match (self.amount, unreadable) {
+            (Ok(amount), _) if amount.stated() == 0 => Effect::Note,
+            (_, Some(reason)) => Effect::Unreadable(reason),
+            _ => Effect::Book,
+        };
+        let key = match (&self.number, self.within) {
+            (Some(number), Some(within)) => format!("{}/{}", key(within), key(number)),
+            (Some(number), None) => key(number),
+            (None, _) => digest(body),
+        };
+        Event {
+            kind: self.kind,
+            effect,
+            account: account(self.account),
+            key,
+            number: name(self.number),
+            out_trade_no: name(self.out_trade_no),
+            of: self.of,
+            amount: self.amount.ok(),
+            currency: self.currency.ok().flatten(),
+            occurred_ms: self.occurred_ms,
+        }
+    }
+
+    fn unreadable(&self) -> Option<&'static str> {
+        match (&self.number, &self.out_trade_no) {
+            (None, _) => return Some("the number is missing"),
+            (Some(number), _) if !is_name(number) => return Some("the number is no name"),
+            (_, Some(order)) if !is_name(order) => return Some("out_trade_no is no name"),
+            _ => {}
+        }
+        if self.kind != Kind::Payment && self.of.is_none() {
+            return Some("it does not say of which payment it is");
+        }
+        self.amount.err().or(self.currency.err())
+    }
+}
+
+/// What is verified but not needed. The key must keep different messages apart, and re-deliveries together.
+#[derive(Debug)]
+pub struct Note<'a> {
+    /// Whose.
+    pub account: Cow<'a, str>,
+    /// Of it and its state.
+    pub key: String,
+    /// The provider's number of it.
+    pub number: Option<Cow<'a, str>>,
+    /// The merchant's number of the order.
+    pub out_trade_no: Option<Cow<'a, str>>,
+    /// The provider's time of it.
+    pub occurred_ms: Option<u64>,
+}
+
+impl Note<'_> {
+    /// The event.
+    pub fn event(self) -> Event {
+        Event {
+            kind: Kind::Other,
+            effect: Effect::Note,
+            account: account(self.account),
+            key: self.key,
+            number: name(self.number),
+            out_trade_no: name(self.out_trade_no),
+            of: None,
+            amount: None,
+            currency: None,
+            occurred_ms: self.occurred_ms,
+        }
+    }
+}
+
+fn account(text: Cow<'_, str>) -> String {
+    if text.is_empty() || is_name(&text) { text.into_owned() } else { digest(text.as_bytes()) }
+}
+
+/// A note's key: a number and what it is about, or, without a number, the digest of the whole.
+pub fn note_key(number: Option<&str>, about: &str, body: &[u8]) -> String {
+    match number {
+        Some(number) if about.is_empty() => key(number),
+        Some(number) => format!("{}:{}", key(number), key(about)),
+        None => digest(body),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_are_exact_or_not_read() {
+        for (text, digits, expected) in [
+            ("12", 0, Ok(12)),
+            ("12.0", 0, Ok(12)),
+            ("0012.00", 2, Ok(1200)),
+            ("88.88", 2, Ok(8888)),
+            ("88.8", 2, Ok(8880)),
+            ("0", 2, Ok(0)),
+            ("-0.00", 2, Ok(0)),
+            ("1.234", 3, Ok(1234)),
+            ("90071992547409.91", 2, Ok(AMOUNT_MAX)),
+            ("9007199254740991", 0, Ok(AMOUNT_MAX)),
+            ("9007199254740992", 0, Err(TOO_LARGE)),
+            ("90071992547409.92", 2, Err(TOO_LARGE)),
+            ("99999999999999999999", 0, Err(TOO_LARGE)),
+            ("999999999999999999999999999999999999999", 2, Err(TOO_LARGE)),
+            ("0.001", 2, Err(FRACTION)),
+            ("12.5", 0, Err(FRACTION)),
+            ("12.340000000000000000000000000000000001", 2, Err(FRACTION)),
+            ("-1", 0, Err(NEGATIVE)),
+            ("-1.00", 2, Err(NEGATIVE)),
+            ("", 2, Err(MISSING)),
+            ("+1", 0, Err(NOT_A_NUMBER)),
+            ("1_000", 0, Err(NOT_A_NUMBER)),
+            ("1,000", 0, Err(NOT_A_NUMBER)),
+            (".5", 2, Err(NOT_A_NUMBER)),
+            ("5.", 2, Err(NOT_A_NUMBER)),
+            ("1e3", 0, Err(NOT_A_NUMBER)),
+            (" 1", 0, Err(NOT_A_NUMBER)),
+            ("一", 0, Err(NOT_A_NUMBER)),
+        ] {
+            assert_eq!(minor(Some(text), digits), expected, "{text}");
+        }
+        assert_eq!(minor(None, 0), Err(MISSING));
+    }
+
+    #[test]
+    fn a_json_number_may_have_an_exponent() {
+        for (text, expected) in [
+            ("1.25e1", Ok(1250)),
+            ("1E+3", Ok(100_000)),
+            ("125e-1", Ok(1250)),
+            ("12.34", Ok(1234)),
+            ("1e-3", Err(FRACTION)),
+            ("1e20", Err(TOO_LARGE)),
+            ("1e999999999", Err(NOT_A_NUMBER)),
+            ("-1e1", Err(NEGATIVE)),
+        ] {
+            assert_eq!(minor_of_number(text, 2), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_those_of_their_zone() {
+        assert_eq!(rfc3339(Some("2018-06-08T10:34:56+08:00")), Some(1_528_425_296_000));
+        assert_eq!(china(Some("2018-06-08 10:34:56")), Some(1_528_425_296_000));
+        assert_eq!(china(Some("2018-06-08 10:34:56.320")), Some(1_528_425_296_320));
+        for text in [None, Some(""), Some("1969-01-01 00:00:00"), Some("2018-13-01 00:00:00"), Some("9999-99")] {
+            assert_eq!((china(text), rfc3339(text)), (None, None), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_short_and_has_no_control_character() {
+        assert_eq!(name(Some("订单-1".into())), Some("订单-1".to_owned()));
+        for text in ["", "a\nb", "a\0", "a\u{85}", &"x".repeat(NAME_MAX + 1)] {
+            assert_eq!(name(Some(text.into())), None, "{text:?}");
+        }
+        assert_eq!(key("a"), "a");
+        assert_eq!(key(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    }
+}

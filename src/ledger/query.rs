@@ -1,0 +1,142 @@
+//! Reads the books: rows by id, lists, accounts, keys, the head of the chain.
+//!
+//! Every query is SQL that both engines take, through a [`Reader`]; nothing here changes anything. Of two rows the one
+//! written later comes first. A merchant's reads are bound to its name by a condition of the query itself (`scope`), so
+//! that what is foreign and what is not there give the same answer.
+
+pub mod accounts;
+pub mod list;
+pub mod views;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+use uuid::Uuid;
+
+use super::rows::{self, Type, Typed, Value, Wrap};
+use super::store::{Failure, Reader};
+use list::{Asked, Where};
+use views::{Entry, Page, TransactionDetail, View};
+
+/// Types of a row's columns, in the table's order.
+fn types<T: Typed>() -> Vec<Type> {
+    T::TABLE.columns().map(|column| column.ty).collect()
+}
+
+/// Rows: `tail` is what follows the table's name.
+pub fn rows<T: Typed>(reader: &mut dyn Reader, tail: &str, values: &[Value]) -> Result<Vec<T>, Failure> {
+    let columns: Vec<_> = T::TABLE.columns().map(|column| format!("\"{}\"", column.name)).collect();
+    let sql = format!("SELECT {} FROM {}{tail}", columns.join(", "), T::TABLE.name());
+    let cells = reader.select(&sql, values, &types::<T>())?;
+    cells.into_iter().map(|cells| T::from_cells(cells).ok_or_else(|| unreadable(T::TABLE.name()))).collect()
+}
+
+/// A row by its id; with `scope`, of that merchant only.
+pub fn one<T: Typed>(reader: &mut dyn Reader, id: Uuid, scope: Option<&str>) -> Result<Option<T>, Failure> {
+    let mut filter = Where::default();
+    filter.and("id = ?", rows::Cell::put(&id));
+    if let Some(merchant) = scope {
+        filter.and("merchant = ?", Value::Text(merchant.to_owned()));
+    }
+    Ok(rows(reader, &filter.sql(), &filter.values)?.pop())
+}
+
+/// A list's rows, newest first; with `scope`, of that merchant only.
+pub fn list<V: View>(reader: &mut dyn Reader, asked: Asked, scope: Option<&str>) -> Result<Page<V>, Failure> {
+    let Asked { mut filter, limit } = asked;
+    if let Some(merchant) = scope {
+        filter.and("merchant = ?", Value::Text(merchant.to_owned()));
+    }
+    let tail = format!("{} ORDER BY seq DESC LIMIT ${}", filter.sql(), filter.values.len() + 1);
+    filter.values.push(Value::Int(limit + 1));
+    let mut rows: Vec<V::Row> = rows(reader, &tail, &filter.values)?;
+    let more = rows.len() as i64 > limit;
+    rows.truncate(limit as usize);
+    let next = rows.last().filter(|_| more).map(|row| list::sealed(&row.row().seq.to_string()));
+    Ok(Page { data: rows.into_iter().map(V::of).collect(), next })
+}
+
+/// Entries of an account, newest first; `None` where there is no such account.
+pub fn entries(reader: &mut dyn Reader, account: &str, mut asked: Asked) -> Result<Option<Page<Entry>>, Failure> {
+    if accounts::one(reader, account)?.is_none() {
+        return Ok(None);
+    }
+    asked.filter.and("account = ?", Value::Text(account.to_owned()));
+    list(reader, asked, None).map(Some)
+}
+
+/// A transaction with its entries.
+pub fn transaction(
+    reader: &mut dyn Reader,
+    id: Uuid,
+    scope: Option<&str>,
+) -> Result<Option<TransactionDetail>, Failure> {
+    let Some(found) = one::<rows::Transaction>(reader, id, scope)? else { return Ok(None) };
+    let entries: Vec<rows::Entry> =
+        rows(reader, " WHERE transaction_id = $1 ORDER BY seq", &[rows::Cell::put(&found.id)])?;
+    let entries = entries.into_iter().map(Entry::of).collect();
+    Ok(Some(TransactionDetail { transaction: View::of(found), entries }))
+}
+
+/// The last link of the chain: its place, and itself; 0 and empty in empty books.
+pub fn head(reader: &mut dyn Reader) -> Result<(i64, Vec<u8>), Failure> {
+    let sql = "SELECT seq, link FROM chain ORDER BY seq DESC LIMIT 1";
+    let Some(row) = reader.select(sql, &[], &[Type::Int, Type::Blob])?.pop() else { return Ok((0, vec![])) };
+    match <[Value; 2]>::try_from(row) {
+        Ok([Value::Int(seq), Value::Blob(link)]) => Ok((seq, link)),
+        _ => Err(unreadable("chain")),
+    }
+}
+
+/// Every wrap of every key.
+pub fn wraps(reader: &mut dyn Reader) -> Result<Vec<Wrap>, Failure> {
+    let sql = "SELECT id, wrapped_by, purpose, day, wrapped, created_at FROM keys ORDER BY created_at, id, wrapped_by";
+    let types = [Type::Text, Type::Text, Type::Text, Type::Text, Type::Blob, Type::Int];
+    let wrap = |cells: Vec<Value>| match <[Value; 6]>::try_from(cells) {
+        Ok(
+            [id, Value::Text(by), Value::Text(purpose), Value::Text(day), Value::Blob(wrapped), Value::Int(created_at)],
+        ) => Some(Wrap { id: rows::Cell::take(id)?, by, purpose, day, wrapped, created_at }),
+        _ => None,
+    };
+    let rows = reader.select(sql, &[], &types)?;
+    rows.into_iter().map(|cells| wrap(cells).ok_or_else(|| unreadable("keys"))).collect()
+}
+
+/// A condition: the column is one of these, of which there are at most `room`. Its text depends on `room` alone, so that
+/// an engine prepares it once.
+pub fn among(column: &str, ids: impl Iterator<Item = Uuid>, room: usize) -> (String, Vec<Value>) {
+    let mut ids: Vec<Uuid> = ids.collect();
+    ids.sort();
+    ids.dedup();
+    ids.resize(room.max(ids.len()), ids.last().copied().unwrap_or_default());
+    let marks: Vec<_> = (1..=ids.len()).map(|at| format!("${at}")).collect();
+    (format!(" WHERE {column} IN ({})", marks.join(", ")), ids.iter().map(rows::Cell::put).collect())
+}
+
+/// Reads within one snapshot.
+pub fn snapshot<T>(
+    reader: &mut dyn Reader,
+    read: impl FnOnce(&mut dyn Reader) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    reader.snapshot()?;
+    let answer = read(reader);
+    reader.end();
+    answer
+}
+
+/// A row that holds what no ledger writes.
+pub(super) fn unreadable(table: &str) -> Failure {
+    Failure::Row(format!("a row of {table} cannot be read; run `tollgate ledger verify`"))
+}
+
+fn text(cell: Option<Value>) -> Result<String, Failure> {
+    cell.and_then(rows::Cell::take).ok_or_else(|| unreadable("balances or entries"))
+}
+
+fn int(cell: Option<Value>) -> Result<i64, Failure> {
+    cell.and_then(rows::Cell::take).ok_or_else(|| unreadable("entries"))
+}
+
+fn decimal(cell: Option<Value>) -> Result<i128, Failure> {
+    text(cell)?.parse().map_err(|_| unreadable("balances"))
+}

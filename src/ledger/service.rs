@@ -1,0 +1,226 @@
+//! The ledger as a whole, in `tollgate run` or alone: its threads, in the order they start and end.
+//!
+//! At start the store is opened and what it recovered is made durable before the first connection is taken. At the end
+//! connections close first, then deliveries, then the writer, so that what was taken is answered and what was answered
+//! is anchored. None of its threads is one that serves a proxied request.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use axum::routing::post;
+use parking_lot::Mutex;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+
+use super::api::{self, ApiState};
+use super::audit::{self, Checked, LastCheck};
+use super::deliver::{self, Delivery};
+use super::front::{Doors, Front, callback, other_method};
+use super::journal::{Journal, Raised, Settings};
+use super::keeper::{self, Keeper, Parts, Verification};
+use super::rows::Type;
+use super::store::{self, Readers};
+use super::words::AnomalyKind;
+use super::{anchor, query, serve};
+use crate::clock;
+use crate::config::model::ledger::Ledger as Config;
+use crate::notify::Notifier;
+use crate::telemetry::ledger::LedgerSeries;
+
+/// Threads that read, verify and answer.
+const THREADS: usize = 2;
+/// How long the end waits for the writer: a disk that hangs must not keep the process.
+const LAST: Duration = Duration::from_secs(5);
+
+/// A ledger that runs.
+pub struct Ledger {
+    config: Arc<ArcSwap<Config>>,
+    front: Front,
+    journal: Journal,
+    runtime: Option<Runtime>,
+    stop: watch::Sender<bool>,
+    server: Mutex<Option<tokio::task::JoinHandle<()>>>,
+    delivery: Mutex<Option<Delivery>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    keeper: Mutex<Option<Keeper>>,
+}
+
+/// What the ledger tells outside of its own address.
+pub struct Outside {
+    /// Where alarms go.
+    pub notifier: Arc<Notifier>,
+    /// What is counted.
+    pub series: Arc<LedgerSeries>,
+    /// Called once if the store fails for good.
+    pub failed: Box<dyn Fn(&str) + Send>,
+}
+
+impl Ledger {
+    /// Starts it; returns once it takes connections, whether it writes or stands by.
+    pub fn start(config: &Config, outside: Outside) -> Result<Ledger, String> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("ledger")
+            .enable_all()
+            .build()
+            .map_err(|e| format!("starting the ledger's threads: {e}"))?;
+        let folder = &config.state_dir;
+        std::fs::create_dir_all(folder).map_err(|e| format!("state_dir {}: {e}", folder.display()))?;
+        let shared = Arc::new(ArcSwap::from_pointee(config.clone()));
+        let of_batches = shared.clone();
+        let (journal, writer) = Journal::new(Settings {
+            store: config.store.clone(),
+            encryption_keys: config.encryption_keys.clone(),
+            batch_max: Box::new(move || of_batches.load().batch_max),
+            series: outside.series.clone(),
+            alarm: outside.failed,
+            runtime: runtime.handle().clone(),
+        });
+        // What was recovered is durable before anybody can be answered.
+        let writer = writer.start()?;
+        let socket = {
+            let _entered = runtime.enter();
+            serve::bind(config.address).map_err(|e| format!("listening on {} (ledger): {e}", config.address))?
+        };
+        let readers = Readers::new(config.store.clone());
+        let front = Front::new(config, journal.clone(), outside.series.clone());
+        let books = deliver::Books { readers: Readers::of_points(config.store.clone()), journal: journal.clone() };
+        let delivery = Delivery::start(shared.clone(), books)?;
+        let checked = LastCheck::default();
+        let keeper = keeper(config, (&journal, &readers, &front), &outside.notifier, &checked)?;
+        let state = ApiState {
+            config: shared.clone(),
+            journal: Arc::new(journal.clone()),
+            readers,
+            series: outside.series,
+            integrity: checked,
+        };
+        let callbacks = Router::new()
+            .route("/callbacks/{channel}", post(callback).fallback(other_method))
+            .with_state(front.clone());
+        let router = api::router(state).merge(callbacks);
+        let (stop, stopped) = watch::channel(false);
+        let server = runtime.spawn(serve::serve(socket, router, stopped));
+        Ok(Ledger {
+            config: shared,
+            front,
+            journal,
+            runtime: Some(runtime),
+            stop,
+            server: Mutex::new(Some(server)),
+            delivery: Mutex::new(Some(delivery)),
+            writer: Mutex::new(Some(writer)),
+            keeper: Mutex::new(Some(keeper)),
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.config.load().address
+    }
+
+    /// Takes over channels, merchants, tokens and bounds of a new configuration; what is chosen at start has been
+    /// refused before.
+    pub fn follow(&self, config: &Config) {
+        if **self.config.load() == *config {
+            return;
+        }
+        self.front.doors.store(Arc::new(Doors::new(config)));
+        self.config.store(Arc::new(config.clone()));
+    }
+
+    /// Ends it: what is being answered is answered, what is known of deliveries is written, and the writer ends.
+    pub fn stop(&self) {
+        let _ = self.stop.send(true);
+        if let (Some(server), Some(runtime)) = (self.server.lock().take(), &self.runtime) {
+            let _ = runtime.block_on(server);
+        }
+        if let Some(delivery) = self.delivery.lock().take() {
+            delivery.stop();
+        }
+        self.journal.stop();
+        let Some(writer) = self.writer.lock().take() else { return };
+        let until = clock::now().after(LAST);
+        while !writer.is_finished() && clock::now() < until {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        if !writer.is_finished() {
+            log::error!("the ledger's writer hangs: what it has not committed was not acknowledged");
+            return;
+        }
+        if let Some(keeper) = self.keeper.lock().take() {
+            keeper.stop();
+        }
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// What watches the books.
+fn keeper(
+    config: &Config,
+    (journal, readers, front): (&Journal, &Arc<Readers>, &Front),
+    notifier: &Arc<Notifier>,
+    checked: &LastCheck,
+) -> Result<Keeper, String> {
+    let failed = |e: std::io::Error| format!("starting the ledger's keeper: {e}");
+    let books = keeper::Books::new(readers.clone(), journal.clone()).map_err(failed)?;
+    let (notifier, checked, of) = (notifier.clone(), checked.clone(), config.clone());
+    let (writes, reads) = (journal.clone(), readers.clone());
+    let verify = move || {
+        let verification = verify(&of)?;
+        if !verification.ok {
+            tampered(&writes, &reads);
+        }
+        let Verification { sequence, at_ms, ok } = verification;
+        checked.store(Some(Arc::new(Checked { sequence, at_ms, ok })));
+        Ok(verification)
+    };
+    let parts = Parts {
+        anchor: anchor::path(&config.state_dir),
+        folder: keeper::folder(config),
+        series: front.series.clone(),
+        skew: front.skew.clone(),
+        verify: Arc::new(verify),
+        tell: Arc::new(move |message| notifier.send(message)),
+    };
+    Keeper::start(books, parts).map_err(failed)
+}
+
+/// Opens an anomaly once for books that are not whole.
+fn tampered(journal: &Journal, readers: &Readers) {
+    let sql = "SELECT seq FROM anomalies WHERE kind = 'tampered' AND state = 'open' LIMIT 1";
+    let open = readers.with(|reader| reader.select(sql, &[], &[Type::Int])).is_ok_and(|rows| !rows.is_empty());
+    if !open {
+        journal.raise_blocking(Raised {
+            kind: AnomalyKind::Tampered,
+            channel: String::new(),
+            merchant: String::new(),
+            transaction_id: None,
+            detail: "the books are not whole: `tollgate ledger verify` names what was changed".to_owned(),
+        });
+    }
+}
+
+/// Verifies all books, on a connection of its own.
+fn verify(config: &Config) -> Result<Verification, String> {
+    let mut reader = store::reader(&config.store).map_err(|e| e.to_string())?;
+    let wraps = query::wraps(&mut *reader).map_err(|e| e.to_string())?;
+    let (ring, keys) = audit::keys::open(&config.encryption_keys, &wraps).map_err(|e| e.to_string())?;
+    let anchor = anchor::read(&anchor::path(&config.state_dir)).map_err(|e| format!("the anchor: {e}"))?;
+    let report = audit::verify(&mut *reader, ring.chain(), keys, anchor.as_ref()).map_err(|e| e.to_string())?;
+    for problem in report.problems.iter().take(10) {
+        log::error!("the books are not whole: {problem:?}");
+    }
+    Ok(Verification { sequence: report.sequence, at_ms: clock::wall_ms(), ok: report.ok })
+}

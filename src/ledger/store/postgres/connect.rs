@@ -1,0 +1,198 @@
+//! Connecting: what the server must be, the session's settings, the lock, the schema, the epoch.
+//!
+//! TLS by `sslmode` of the URL: `disable`; `prefer` (the default) encrypts where the server can, but, as libpq does,
+//! believes any certificate; `require` encrypts and, unlike libpq's, verifies the server's certificate and name against
+//! the system's roots (`SSL_CERT_FILE` names others). A password goes by SCRAM with channel binding where the server can.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use postgres::config::{SslMode, TargetSessionAttrs};
+use postgres::error::Severity;
+use postgres::{Client, Config};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::cells::failure;
+use super::tls;
+use crate::config::model::Secret;
+use crate::ledger::rows::Table;
+use crate::ledger::store::Failure;
+use crate::ledger::store::schema::{Dialect, INDEXES, VERSION};
+
+/// `tollgate`, as a number: the advisory lock's key.
+const LOCK: i64 = i64::from_be_bytes(*b"tollgate");
+
+/// `server_version_num` of the oldest server that is taken.
+const OLDEST: i32 = 150_000;
+
+/// The last warning of the server.
+pub(super) type Warnings = Arc<Mutex<Option<String>>>;
+
+/// A connection that has the lock and the epoch.
+pub(super) struct Opened {
+    pub(super) client: Client,
+    pub(super) warnings: Warnings,
+    pub(super) epoch: i64,
+}
+
+/// The session of a writer. A process that froze must not keep the books: the server ends its session, and so its lock.
+/// The writer asks point questions only: a plan that was made while the books were small must not become a scan of
+/// large ones, nor be made anew for each batch.
+const WRITER: &str = "SET idle_session_timeout = '10s'; SET idle_in_transaction_session_timeout = '10s'; \
+    SET lock_timeout = '5s'; SET statement_timeout = 0; SET plan_cache_mode = force_generic_plan; SET jit = off; \
+    SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
+    SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off";
+
+const READER: &str = "SET default_transaction_read_only = on; SET idle_session_timeout = 0; \
+    SET idle_in_transaction_session_timeout = '10min'; SET statement_timeout = 0; SET jit = off";
+
+/// Few rows of large tables: without statistics, which a young store has none of, the server would read them whole.
+pub(super) const POINTS: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
+
+fn said(error: &postgres::Error) -> Failure {
+    let code = error.code().map_or("", |code| code.code());
+    let text = match failure(error) {
+        Failure::Row(text) | Failure::Full(text) | Failure::Lost(text) | Failure::Poisoned(text) => text,
+    };
+    match code.get(..2) {
+        // Who or what is wrongly named: trying again does not help.
+        Some("28" | "3D" | "42") => Failure::Row(format!("PostgreSQL: {text}")),
+        Some("53" | "57" | "08") | None => Failure::Lost(format!("PostgreSQL: {text}")),
+        Some(_) => failure(error),
+    }
+}
+
+fn connect(url: &str, password: Option<&Secret>, name: &str) -> Result<(Client, Warnings), Failure> {
+    let mut config: Config = url.parse().map_err(|e| Failure::Row(format!("store: {e}")))?;
+    if let Some(Secret(password)) = password {
+        config.password(&**password);
+    }
+    let warnings = Warnings::default();
+    let heard = warnings.clone();
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(Duration::from_secs(5));
+    }
+    config
+        .application_name(name)
+        .tcp_user_timeout(Duration::from_secs(10))
+        .keepalives(true)
+        .keepalives_idle(Duration::from_secs(5))
+        .keepalives_interval(Duration::from_secs(2))
+        .keepalives_retries(3)
+        .notice_callback(move |notice| {
+            if notice.parsed_severity() == Some(Severity::Warning) {
+                *heard.lock() = Some(format!("{} ({})", notice.message(), notice.code().code()));
+            }
+        });
+    if name == WRITER_NAME {
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    }
+    let tls = tls::client(config.get_ssl_mode() == SslMode::Require)?;
+    let mut client = config.connect(MakeRustlsConnect::new(tls)).map_err(|e| said(&e))?;
+    let version: i32 = show(&mut client, "server_version_num")?.parse().unwrap_or(0);
+    if version < OLDEST {
+        return Err(Failure::Row(format!("PostgreSQL {} is too old; 15 or newer is needed", version / 10_000)));
+    }
+    Ok((client, warnings))
+}
+
+const WRITER_NAME: &str = "tollgate-ledger";
+
+fn show(client: &mut Client, setting: &str) -> Result<String, Failure> {
+    let row = client.query_one("SELECT current_setting($1)", &[&setting]).map_err(|e| said(&e))?;
+    row.try_get(0).map_err(|e| said(&e))
+}
+
+/// The writer's connection; `None` while another has the lock.
+pub(super) fn writer(url: &str, password: Option<&Secret>) -> Result<Option<Opened>, Failure> {
+    let (mut client, warnings) = connect(url, password, WRITER_NAME)?;
+    if show(&mut client, "fsync")? == "off" {
+        let why = "PostgreSQL runs with fsync = off: it would acknowledge what a crash loses; turn it on";
+        return Err(Failure::Row(why.into()));
+    }
+    client.batch_execute(WRITER).map_err(|e| said(&e))?;
+    if !["on", "remote_apply"].contains(&show(&mut client, "synchronous_commit")?.as_str()) {
+        client.batch_execute("SET synchronous_commit = on").map_err(|e| said(&e))?;
+    }
+    let locked = client.query_one("SELECT pg_try_advisory_lock($1)", &[&LOCK]).map_err(|e| said(&e))?;
+    if !locked.try_get(0).map_err(|e| said(&e))? {
+        return Ok(None);
+    }
+    create(&mut client)?;
+    // Durable before anything is written, and with it all that was committed before it.
+    let raise = "UPDATE writer SET epoch = epoch + 1, at = now() RETURNING epoch";
+    warnings.lock().take();
+    let epoch = client.query_one(raise, &[]).and_then(|row| row.try_get(0)).map_err(|e| said(&e))?;
+    if let Some(warning) = warnings.lock().take() {
+        return Err(Failure::Lost(warning));
+    }
+    Ok(Some(Opened { client, warnings, epoch }))
+}
+
+/// The version of the schema; `None` where there is none.
+fn version(client: &mut Client) -> Result<Option<i64>, Failure> {
+    let there = client.query_one("SELECT to_regclass('tollgate_meta') IS NOT NULL", &[]).map_err(|e| said(&e))?;
+    if !there.try_get(0).map_err(|e| said(&e))? {
+        return Ok(None);
+    }
+    let row = client.query_one("SELECT version FROM tollgate_meta", &[]).map_err(|e| said(&e))?;
+    let version: i64 = row.try_get(0).map_err(|e| said(&e))?;
+    if version > VERSION {
+        let why = format!("made by a newer tollgate (schema {version}, this one knows {VERSION}); run that one");
+        return Err(Failure::Row(format!("PostgreSQL: {why}")));
+    }
+    Ok(Some(version))
+}
+
+/// Makes the schema in one transaction, unless it is there. Tables of the same names that are another's are left alone.
+fn create(client: &mut Client) -> Result<(), Failure> {
+    if version(client)? == Some(VERSION) {
+        return Ok(());
+    }
+    let names = Table::ALL.iter().map(|table| table.name()).chain(["chain", "balances", "keys", "writer"]);
+    for name in names {
+        let row = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&name]).map_err(|e| said(&e))?;
+        if row.try_get(0).map_err(|e| said(&e))? {
+            let why = format!("PostgreSQL: the database has a table {name} that is not the ledger's; name another one");
+            return Err(Failure::Row(why));
+        }
+    }
+    let mut sql = "BEGIN;".to_owned();
+    for statement in Dialect::Postgres.tables().iter().map(String::as_str).chain(INDEXES.iter().copied()) {
+        sql.push_str(statement);
+        sql.push(';');
+    }
+    sql.push_str(&format!(
+        "CREATE TABLE writer (one BOOL PRIMARY KEY CHECK (one), epoch BIGINT NOT NULL, at TIMESTAMPTZ NOT NULL); \
+         INSERT INTO writer VALUES (TRUE, 0, now()); \
+         CREATE TABLE tollgate_meta (one BOOL PRIMARY KEY CHECK (one), version BIGINT NOT NULL); \
+         INSERT INTO tollgate_meta VALUES (TRUE, {VERSION}); COMMIT"
+    ));
+    client.batch_execute(&sql).map_err(|e| said(&e))
+}
+
+/// Begins a transaction as this epoch's writer: two commands, the last of which changes one row or none.
+pub(super) fn begin(epoch: i64) -> String {
+    format!("BEGIN; UPDATE writer SET at = now() WHERE epoch = {epoch}")
+}
+
+/// One row while the lock and the epoch are ours.
+pub(super) fn ours(epoch: i64) -> String {
+    let (high, low) = ((LOCK as u64) >> 32, LOCK as u64 & 0xffff_ffff);
+    format!(
+        "SELECT 1 FROM writer WHERE epoch = {epoch} AND EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' \
+         AND pid = pg_backend_pid() AND granted AND classid = {high} AND objid = {low} AND objsubid = 1)"
+    )
+}
+
+/// A reader's connection.
+pub(super) fn reader(url: &str, password: Option<&Secret>) -> Result<Client, Failure> {
+    let (mut client, _) = connect(url, password, "tollgate-ledger-reader")?;
+    client.batch_execute(READER).map_err(|e| said(&e))?;
+    match version(&mut client)? {
+        Some(VERSION) => Ok(client),
+        Some(_) => Err(Failure::Row("PostgreSQL: of an older tollgate; start the ledger once".into())),
+        None => Err(Failure::Row("there is no ledger in this database yet; `tollgate ledger run` makes it".into())),
+    }
+}

@@ -1,0 +1,90 @@
+//! Readers of the database: connections of their own, which the server keeps from writing.
+
+use std::collections::HashMap;
+
+use postgres::types::{ToSql, Type as Oid};
+use postgres::{Client, Statement};
+
+use super::cells::{Cell, cells, failure};
+use super::connect;
+use crate::config::model::Secret;
+use crate::ledger::rows::{Type, Value};
+use crate::ledger::store::{Failure, Reader};
+
+/// Statements a connection keeps prepared: filters of lists make many.
+const STATEMENTS: usize = 256;
+
+/// How long a server may take to say that it is there.
+const ASK: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// A reader's connection.
+pub struct PostgresReader {
+    client: Client,
+    prepared: HashMap<(String, Vec<Oid>), Statement>,
+    within: bool,
+}
+
+impl PostgresReader {
+    /// Opens it.
+    pub fn open(url: &str, password: Option<&Secret>) -> Result<Box<dyn Reader>, Failure> {
+        let client = connect::reader(url, password)?;
+        Ok(Box::new(PostgresReader { client, prepared: HashMap::new(), within: false }))
+    }
+
+    fn statement(&mut self, sql: &str, types: Vec<Oid>) -> Result<Statement, Failure> {
+        let key = (sql.to_owned(), types);
+        if let Some(known) = self.prepared.get(&key) {
+            return Ok(known.clone());
+        }
+        let made = self.client.prepare_typed(sql, &key.1).map_err(|e| failure(&e))?;
+        if self.prepared.len() >= STATEMENTS {
+            self.prepared.clear();
+        }
+        self.prepared.insert(key, made.clone());
+        Ok(made)
+    }
+}
+
+impl Reader for PostgresReader {
+    fn select(&mut self, sql: &str, values: &[Value], types: &[Type]) -> Result<Vec<Vec<Value>>, Failure> {
+        let oid = |value: &Value| match value {
+            Value::Null => Oid::UNKNOWN,
+            Value::Int(_) => Oid::INT8,
+            Value::Text(_) => Oid::TEXT,
+            Value::Blob(_) => Oid::BYTEA,
+        };
+        let statement = self.statement(sql, values.iter().map(oid).collect())?;
+        if statement.columns().len() != types.len() {
+            return Err(Failure::Row(format!("{} columns instead of {}", statement.columns().len(), types.len())));
+        }
+        let bound: Vec<Cell<'_>> = values.iter().map(Cell::from).collect();
+        let bound: Vec<&(dyn ToSql + Sync)> = bound.iter().map(|cell| cell as _).collect();
+        let found = self.client.query(&statement, &bound).map_err(|e| failure(&e))?;
+        found.iter().map(cells).collect()
+    }
+
+    fn points(&mut self) -> Result<(), Failure> {
+        self.client.batch_execute(connect::POINTS).map_err(|e| failure(&e))
+    }
+
+    fn lives(&mut self) -> bool {
+        self.client.is_valid(ASK).is_ok()
+    }
+
+    fn snapshot(&mut self) -> Result<(), Failure> {
+        self.end();
+        // The view begins with the first read.
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT 1";
+        self.client.batch_execute(begin).map_err(|e| failure(&e))?;
+        self.within = true;
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        if std::mem::take(&mut self.within)
+            && let Err(e) = self.client.batch_execute("COMMIT")
+        {
+            log::debug!("ledger: a reader's view could not be ended: {}", failure(&e));
+        }
+    }
+}

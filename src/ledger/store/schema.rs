@@ -1,0 +1,93 @@
+//! The tables, once for both engines.
+//!
+//! Every table of [`Table`] has `seq` as its primary key and a unique `id`. Times are milliseconds since 1970, ids and
+//! words are text, sums are decimal text (they may exceed 64 bits). Unique indexes are the guarantee of idempotence.
+
+use crate::ledger::rows::{Column, Table, Type};
+
+/// The version of the schema; a store of a newer one is refused.
+pub const VERSION: i64 = 1;
+
+/// Indexes; `CREATE … IF NOT EXISTS`, in both dialects.
+pub const INDEXES: &[&str] = &[
+    "CREATE UNIQUE INDEX IF NOT EXISTS transactions_meaning ON transactions (provider, account, kind, \"key\") \
+     WHERE provider <> ''",
+    "CREATE INDEX IF NOT EXISTS transactions_trade ON transactions (channel, out_trade_no) WHERE kind = 'payment'",
+    "CREATE INDEX IF NOT EXISTS transactions_waiting ON transactions (provider, account, \"of\") \
+     WHERE state = 'parked' AND \"of\" IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS transactions_parked ON transactions (recorded_at) WHERE state = 'parked'",
+    "CREATE INDEX IF NOT EXISTS transactions_number ON transactions (channel_txn_no) WHERE channel_txn_no IS NOT NULL",
+    "CREATE UNIQUE INDEX IF NOT EXISTS orders_trade ON orders (channel, out_trade_no)",
+    "CREATE INDEX IF NOT EXISTS journals_transaction ON journals (transaction_id)",
+    "CREATE INDEX IF NOT EXISTS entries_account ON entries (account, seq)",
+    "CREATE INDEX IF NOT EXISTS entries_transaction ON entries (transaction_id)",
+    "CREATE INDEX IF NOT EXISTS events_due ON events (merchant, next_attempt_at, seq) WHERE state = 'pending'",
+    "CREATE INDEX IF NOT EXISTS events_order ON events (order_id, seq)",
+    "CREATE INDEX IF NOT EXISTS anomalies_open ON anomalies (state) WHERE state = 'open'",
+];
+
+/// How an engine spells types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// SQLite
+    Sqlite,
+    /// PostgreSQL
+    Postgres,
+}
+
+impl Dialect {
+    fn spell(self, ty: Type) -> &'static str {
+        match (ty, self) {
+            (Type::Int, Dialect::Sqlite) => "INTEGER",
+            (Type::Int, Dialect::Postgres) => "BIGINT",
+            (Type::Text, Dialect::Sqlite) => "TEXT",
+            // By bytes, as SQLite compares: both engines then list in one order, whatever the database's own is.
+            (Type::Text, Dialect::Postgres) => "TEXT COLLATE \"C\"",
+            (Type::Blob, Dialect::Sqlite) => "BLOB",
+            (Type::Blob, Dialect::Postgres) => "BYTEA",
+        }
+    }
+
+    /// What a table's definition ends with: SQLite is told to hold to the types, as PostgreSQL does.
+    fn end(self, by_key: bool) -> &'static str {
+        match (self, by_key) {
+            (Dialect::Postgres, _) => "",
+            (Dialect::Sqlite, false) => " STRICT",
+            (Dialect::Sqlite, true) => " STRICT, WITHOUT ROWID",
+        }
+    }
+
+    /// `CREATE TABLE IF NOT EXISTS` of everything that both engines have.
+    pub fn tables(self) -> Vec<String> {
+        let [int, text, blob] = [Type::Int, Type::Text, Type::Blob].map(|ty| self.spell(ty));
+        let (plain, by_key) = (self.end(false), self.end(true));
+        let mut tables: Vec<String> = Table::ALL.iter().map(|table| self.table(*table)).collect();
+        tables.push(format!(
+            "CREATE TABLE IF NOT EXISTS chain (seq {int} PRIMARY KEY, rows {blob} NOT NULL, link {blob} NOT NULL){plain}"
+        ));
+        tables.push(format!(
+            "CREATE TABLE IF NOT EXISTS balances (account {text} NOT NULL, currency {text} NOT NULL, \
+             debit {text} NOT NULL, credit {text} NOT NULL, PRIMARY KEY (account, currency)){by_key}"
+        ));
+        tables.push(format!(
+            "CREATE TABLE IF NOT EXISTS keys (id {text} NOT NULL, wrapped_by {text} NOT NULL, \
+             purpose {text} NOT NULL, day {text} NOT NULL, wrapped {blob} NOT NULL, created_at {int} NOT NULL, \
+             PRIMARY KEY (id, wrapped_by)){by_key}"
+        ));
+        tables
+    }
+
+    fn table(self, table: Table) -> String {
+        let column = |column: Column| {
+            let more = match column.name {
+                "seq" => " PRIMARY KEY",
+                "id" => " NOT NULL UNIQUE",
+                _ if column.optional => "",
+                _ => " NOT NULL",
+            };
+            format!("\"{}\" {}{more}", column.name, self.spell(column.ty))
+        };
+        let columns: Vec<String> = table.columns().map(column).collect();
+        format!("CREATE TABLE IF NOT EXISTS {} ({}){}", table.name(), columns.join(", "), self.end(false))
+    }
+}

@@ -1,0 +1,389 @@
+//! The books in an SQLite file: one connection writes, in WAL mode, with a sync at each commit.
+//!
+//! Ties: of two updates of one row the later one counts. After an error of the disk SQLite may have taken the whole
+//! transaction back by itself; then a savepoint's end says so instead of going back to what is no longer there. After an
+//! error that leaves open what is on the disk (see `cells`) the store is poisoned for ever: no call touches the file
+//! again, nor does closing it checkpoint. Copying the log into the file is done before a transaction, never within a
+//! commit, so that no acknowledgement waits for it or fails by it.
+
+mod cells;
+mod open;
+mod reader;
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::path::Path;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{CachedStatement, Connection, Params};
+use uuid::Uuid;
+
+use super::sql;
+use super::{Asked, Changes, Failure, Grouping, Heads, Loaded, Store};
+use crate::ledger::rows::{Balance, Link, Outgoing, Row, Table, Typed, Update, Wrap};
+use crate::ledger::words::Word;
+use cells::{Bound, Id, failure};
+
+pub use reader::SqliteReader;
+
+/// Pages of the log that are not yet copied, above which a batch begins with copying them.
+const COPY_ABOVE: i64 = 2_000;
+
+/// Pages in the log above which somebody is told: a reader that never ends keeps it from being used anew.
+const TELL_ABOVE: i64 = 64 * 1024;
+
+/// A writer's connection.
+pub struct Sqlite {
+    connection: Connection,
+    statements: Statements,
+    /// Why nothing may be written any more.
+    poisoned: Option<String>,
+    /// Size of the log at which it is tried again: a reader may keep a part of it from being copied.
+    copy_at: i64,
+    told: bool,
+    /// The file and its lock, as they were opened.
+    files: open::Files,
+    // Last, so that it is given back after the connection is closed.
+    _lock: File,
+}
+
+/// Statements that are made of the tables' columns, in the order of [`Table::ALL`].
+struct Statements {
+    insert: Vec<String>,
+    update: Vec<String>,
+    by_key: String,
+    by_trade: String,
+    waiting: String,
+    order_by_trade: String,
+    order_by_id: String,
+    event: String,
+    last_time: String,
+}
+
+impl Statements {
+    fn new() -> Statements {
+        let insert = |table: &Table| {
+            let marks: Vec<String> = (1..=table.columns().count()).map(|at| format!("?{at}")).collect();
+            let columns = sql::columns(table.columns(), "");
+            format!("INSERT INTO {} ({columns}) VALUES ({})", table.name(), marks.join(", "))
+        };
+        let update = |table: &Table| {
+            let set: Vec<String> =
+                table.state().iter().enumerate().map(|(at, c)| format!("\"{}\" = ?{}", c.name, at + 2)).collect();
+            format!("UPDATE {} SET {} WHERE seq = ?1", table.name(), set.join(", "))
+        };
+        let select = |table: Table, rest: &str| {
+            format!("SELECT {} FROM {} WHERE {rest}", sql::columns(table.columns(), ""), table.name())
+        };
+        // Conditions of a partial index must be repeated to the letter, or the index is not used.
+        Statements {
+            insert: Table::ALL.iter().map(insert).collect(),
+            update: Table::ALL.iter().map(update).collect(),
+            by_key: select(
+                Table::Transaction,
+                "provider = ?1 AND account = ?2 AND kind = ?3 AND \"key\" = ?4 AND provider <> ''",
+            ),
+            by_trade: select(Table::Transaction, "channel = ?1 AND out_trade_no = ?2 AND kind = 'payment'"),
+            waiting: select(
+                Table::Transaction,
+                "provider = ?1 AND account = ?2 AND \"of\" = ?3 AND state = 'parked' AND \"of\" IS NOT NULL",
+            ),
+            order_by_trade: select(Table::Order, "channel = ?1 AND out_trade_no = ?2"),
+            order_by_id: select(Table::Order, "id = ?1"),
+            event: select(Table::Outgoing, "id = ?1"),
+            last_time: sql::last_time(),
+        }
+    }
+}
+
+const LINK: &str = "INSERT INTO chain (seq, rows, link) VALUES (?1, ?2, ?3)";
+const WRAP: &str = "INSERT INTO keys (id, wrapped_by, purpose, day, wrapped, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+    ON CONFLICT DO NOTHING";
+const BALANCE: &str = "INSERT INTO balances (account, currency, debit, credit) VALUES (?1, ?2, ?3, ?4) \
+    ON CONFLICT (account, currency) DO UPDATE SET debit = excluded.debit, credit = excluded.credit";
+
+impl Sqlite {
+    /// Opens it; `None` while another process holds the lock.
+    pub fn open(path: &Path) -> Result<Option<Box<dyn Store>>, Failure> {
+        let Some(lock) = open::lock(path)? else { return Ok(None) };
+        let connection = open::writer(path)?;
+        Ok(Some(Box::new(Sqlite {
+            connection,
+            statements: Statements::new(),
+            poisoned: None,
+            copy_at: COPY_ABOVE,
+            told: false,
+            files: open::Files::now(path)?,
+            _lock: lock,
+        })))
+    }
+
+    /// What is written to a file that nobody finds any more is lost: then nothing is written, nor acknowledged.
+    fn there(&mut self) -> Result<(), Failure> {
+        let there = self.files.are_there();
+        self.heed(there)
+    }
+
+    /// Nothing is done any more once it is poisoned.
+    fn well(&self) -> Result<(), Failure> {
+        self.poisoned.as_ref().map_or(Ok(()), |why| Err(Failure::Poisoned(why.clone())))
+    }
+
+    /// Passes a failure on; remembers one that poisons, and keeps the connection's end from touching the file.
+    fn heed<T>(&mut self, answer: Result<T, Failure>) -> Result<T, Failure> {
+        if let Err(Failure::Poisoned(why)) = &answer {
+            let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+            self.poisoned = Some(why.clone());
+        }
+        answer
+    }
+
+    fn run(&mut self, sql: &str) -> Result<(), Failure> {
+        self.well()?;
+        let answer = execute(&self.connection, sql, []).map(drop);
+        self.heed(answer)
+    }
+
+    fn heads_now(&self) -> Result<Heads, Failure> {
+        let said = |e: rusqlite::Error| failure(&e);
+        let mut heads = Heads::default();
+        let mut last = prepared(&self.connection, sql::LAST_LINK)?;
+        let mut rows = last.query([]).map_err(said)?;
+        if let Some(row) = rows.next().map_err(said)? {
+            (heads.seq, heads.link) = (row.get(0).map_err(said)?, row.get(1).map_err(said)?);
+        }
+        let mut time = prepared(&self.connection, &self.statements.last_time)?;
+        heads.recorded_at = time.query_row([], |row| row.get(0)).map_err(said)?;
+        let mut balances = prepared(&self.connection, sql::BALANCES)?;
+        let mut rows = balances.query([]).map_err(said)?;
+        while let Some(row) = rows.next().map_err(said)? {
+            heads.balances.push(sql::balance([row.get(0).ok(), row.get(1).ok(), row.get(2).ok(), row.get(3).ok()])?);
+        }
+        Ok(heads)
+    }
+
+    fn wraps_now(&self) -> Result<Vec<Wrap>, Failure> {
+        let mut wraps = prepared(&self.connection, sql::WRAPS)?;
+        let read = |row: &rusqlite::Row<'_>| {
+            let (id, by, purpose): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            Ok(sql::wrap(&id, by, purpose, row.get(3)?, (row.get(4)?, row.get(5)?)))
+        };
+        let rows = wraps.query_map([], read).map_err(|e| failure(&e))?;
+        rows.map(|row| row.map_err(|e| failure(&e))?).collect()
+    }
+
+    fn load_now(&self, asked: &Asked) -> Result<Loaded, Failure> {
+        let mut loaded = Loaded::default();
+        let (statements, found) = (&self.statements, &mut loaded.transactions);
+        for key in &asked.keys {
+            self.select(&statements.by_key, (key.provider, &key.account, key.kind.word(), &key.key), found)?;
+        }
+        for (channel, number) in &asked.trades {
+            self.select(&statements.by_trade, (channel, number), found)?;
+            self.select(&statements.order_by_trade, (channel, number), &mut loaded.orders)?;
+        }
+        for (provider, account, of) in &asked.waiting {
+            self.select(&statements.waiting, (provider, account, of), found)?;
+        }
+        let known = &loaded.orders;
+        let unknown = sql::unknown_orders(found, |id| known.iter().any(|order| order.id == id));
+        for id in unknown {
+            self.select(&statements.order_by_id, [Id::new(id)], &mut loaded.orders)?;
+        }
+        Ok(loaded)
+    }
+
+    fn select<T: Typed>(&self, sql: &str, params: impl Params, found: &mut Vec<T>) -> Result<(), Failure> {
+        let mut statement = prepared(&self.connection, sql)?;
+        let count = statement.column_count();
+        let mut rows = statement.query(params).map_err(|e| failure(&e))?;
+        while let Some(row) = rows.next().map_err(|e| failure(&e))? {
+            found.push(sql::typed(cells::cells(row, count).map_err(|e| failure(&e))?)?);
+        }
+        Ok(())
+    }
+
+    fn write_now(&self, changes: &Changes) -> Result<(), Failure> {
+        changes.rows.iter().try_for_each(|row| self.insert(row))?;
+        for Link { seq, rows, link } in &changes.links {
+            execute(&self.connection, LINK, (seq, rows, link))?;
+        }
+        changes.updates.iter().try_for_each(|update| self.update(update))?;
+        for Balance { account, currency, debit, credit } in &changes.balances {
+            let values = (account, currency.code(), debit.to_string(), credit.to_string());
+            execute(&self.connection, BALANCE, values)?;
+        }
+        for wrap in &changes.wraps {
+            let values = (Id::new(wrap.id), &wrap.by, &wrap.purpose, &wrap.day, &wrap.wrapped, wrap.created_at);
+            execute(&self.connection, WRAP, values)?;
+        }
+        Ok(())
+    }
+
+    fn insert(&self, row: &Row) -> Result<(), Failure> {
+        let bind = || {
+            let mut statement = self.connection.prepare_cached(&self.statements.insert[sql::place(row.table)])?;
+            statement.raw_bind_parameter(1, row.seq)?;
+            statement.raw_bind_parameter(2, Id::new(row.id))?;
+            for (at, value) in row.values.iter().enumerate() {
+                statement.raw_bind_parameter(at + 3, Bound(value))?;
+            }
+            statement.raw_execute()
+        };
+        bind().map(drop).map_err(|e| failure(&e))
+    }
+
+    fn update(&self, update: &Update) -> Result<(), Failure> {
+        let bind = || {
+            let mut statement = self.connection.prepare_cached(&self.statements.update[sql::place(update.table)])?;
+            statement.raw_bind_parameter(1, update.seq)?;
+            for (at, value) in update.state.iter().enumerate() {
+                statement.raw_bind_parameter(at + 2, Bound(value))?;
+            }
+            statement.raw_execute()
+        };
+        match bind().map_err(|e| failure(&e))? {
+            0 => Err(Failure::Row(format!("row {} of {} is gone", update.seq, update.table.name()))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Copies the log into the file as far as readers let it, if that many of its pages are not copied.
+    fn copy(&mut self, above: i64) -> Result<(), Failure> {
+        self.well()?;
+        let answer = self.copy_now(above);
+        self.heed(answer)
+    }
+
+    fn copy_now(&mut self, above: i64) -> Result<(), Failure> {
+        let look = |mode| open::checkpoint(&self.connection, mode).map_err(|e| failure(&e));
+        let (log, copied) = look("NOOP")?;
+        if log - copied <= above {
+            self.copy_at = COPY_ABOVE;
+            return Ok(());
+        }
+        if above > 0 && log < self.copy_at {
+            return Ok(());
+        }
+        match look("PASSIVE") {
+            Ok((log, copied)) => self.copy_at = if log == copied { COPY_ABOVE } else { log + COPY_ABOVE },
+            // What is committed is durable in the log: a full disk only keeps it from being copied.
+            Err(Failure::Full(why)) => {
+                self.copy_at = log + COPY_ABOVE;
+                log::warn!("ledger: the log cannot be copied into the database: {why}");
+            }
+            Err(other) => return Err(other),
+        }
+        if log > TELL_ABOVE && !self.told {
+            log::warn!(
+                "ledger: the write-ahead log has {log} pages: a reader that never ends keeps it from being used anew"
+            );
+        }
+        self.told = log > TELL_ABOVE;
+        Ok(())
+    }
+}
+
+impl Store for Sqlite {
+    fn grouping(&self) -> Grouping {
+        Grouping::Each
+    }
+
+    fn heads(&mut self) -> Result<Heads, Failure> {
+        self.well()?;
+        let answer = self.heads_now();
+        self.heed(answer)
+    }
+
+    fn wraps(&mut self) -> Result<Vec<Wrap>, Failure> {
+        self.well()?;
+        let answer = self.wraps_now();
+        self.heed(answer)
+    }
+
+    fn begin(&mut self) -> Result<(), Failure> {
+        self.there()?;
+        self.copy(COPY_ABOVE)?;
+        self.run("BEGIN IMMEDIATE")
+    }
+
+    fn savepoint(&mut self) -> Result<(), Failure> {
+        self.well()?;
+        if self.connection.is_autocommit() {
+            return Err(gone());
+        }
+        self.run("SAVEPOINT callback")
+    }
+
+    fn release(&mut self, keep: bool) -> Result<(), Failure> {
+        self.well()?;
+        // A full disk makes SQLite take the whole transaction back: the savepoints before this one are gone with it.
+        if self.connection.is_autocommit() {
+            return Err(gone());
+        }
+        if !keep {
+            self.run("ROLLBACK TO callback")?;
+        }
+        self.run("RELEASE callback")
+    }
+
+    fn load(&mut self, asked: &Asked) -> Result<Loaded, Failure> {
+        self.well()?;
+        let answer = self.load_now(asked);
+        self.heed(answer)
+    }
+
+    fn write(&mut self, changes: &Changes) -> Result<(), Failure> {
+        self.well()?;
+        // Else each statement would commit by itself.
+        if self.connection.is_autocommit() {
+            return Err(gone());
+        }
+        let answer = self.write_now(changes);
+        self.heed(answer)
+    }
+
+    fn commit(&mut self) -> Result<(), Failure> {
+        self.well()?;
+        if self.connection.is_autocommit() {
+            return Err(gone());
+        }
+        self.run("COMMIT")
+    }
+
+    fn rollback(&mut self) {
+        if self.poisoned.is_none()
+            && !self.connection.is_autocommit()
+            && let Err(e) = self.run("ROLLBACK")
+        {
+            log::error!("ledger: a transaction could not be taken back: {e}");
+        }
+    }
+
+    fn events(&mut self, ids: &[Uuid]) -> Result<Vec<Outgoing>, Failure> {
+        self.well()?;
+        let mut found = vec![];
+        let answer = ids.iter().try_for_each(|id| self.select(&self.statements.event, [Id::new(*id)], &mut found));
+        self.heed(answer).map(|()| found)
+    }
+
+    fn idle(&mut self) -> Result<(), Failure> {
+        self.there()?;
+        self.copy(0)
+    }
+}
+
+/// SQLite took the transaction back by itself.
+fn gone() -> Failure {
+    Failure::Full("the transaction was taken back".into())
+}
+
+fn prepared<'a>(connection: &'a Connection, sql: &str) -> Result<CachedStatement<'a>, Failure> {
+    connection.prepare_cached(sql).map_err(|e| failure(&e))
+}
+
+fn execute(connection: &Connection, sql: &str, params: impl Params) -> Result<usize, Failure> {
+    let run = || connection.prepare_cached(sql)?.execute(params);
+    run().map_err(|e| failure(&e))
+}

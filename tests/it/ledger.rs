@@ -1,0 +1,18 @@
+//! The ledger, from outside.
+
+//! The ledger from outside.
+
+//! The ledger, from outside: what reaches it, what it answers, what it keeps.
+
+//! The ledger from outside: nothing lost, nothing twice.
+
+mod crash;
+mod disk;
+mod front;
+mod invariants;
+mod provider;
+mod route;
+mod secrets;
+mod senders;
+mod stall;
+mod store;

@@ -1,0 +1,5 @@
+//! The two stores: the same checks over both, then what only one of them does.
+
+mod alike;
+mod postgres;
+mod rows;

@@ -1,0 +1,204 @@
+//! What only PostgreSQL does: it is killed, its sessions are cut, another takes the books over.
+
+use std::thread;
+use std::time::Duration;
+
+use tollgate::config::model::ledger::Store as Place;
+use tollgate::ledger::event::Kind;
+use tollgate::ledger::rows::{Evidence, Transaction, Typed};
+use tollgate::ledger::store::{self, Asked, Changes, Failure, Key, Store};
+
+use super::alike::{CHECKS, keep_callback, open, rows};
+use super::rows::callback;
+use crate::support::eventually;
+use crate::support::postgres::Postgres;
+use crate::support::wait::within;
+
+fn place(url: String) -> Place {
+    Place::Postgres { url, password: None }
+}
+
+fn lost<T>(answer: Result<T, Failure>) {
+    match answer {
+        Err(Failure::Lost(_)) => {}
+        Err(other) => panic!("{other:?}"),
+        Ok(_) => panic!("it went well"),
+    }
+}
+
+#[test]
+fn postgresql_does_what_every_store_does() {
+    let server = Postgres::start();
+    for (at, (name, check)) in CHECKS.iter().enumerate() {
+        eprintln!("{name}");
+        check(&place(server.create(&format!("books{at}"))));
+    }
+}
+
+#[test]
+fn after_a_kill_of_the_server_what_was_committed_is_there() {
+    let mut server = Postgres::start();
+    let place = place(server.url());
+    let mut store = open(&place);
+    let a = keep_callback(&mut *store, 1, "a");
+    store.begin().unwrap();
+    store.write(&callback(a.last() + 1, "b").changes()).unwrap();
+    server.kill9();
+    lost(store.commit());
+    store.rollback();
+    lost(store.begin());
+    lost(store.idle());
+    assert!(matches!(store::open(&place), Err(Failure::Lost(_))), "there is no server");
+    server.again();
+    let mut store = open(&place);
+    assert_eq!(store.heads().unwrap().seq, a.last());
+    keep_callback(&mut *store, a.last() + 1, "b");
+    assert_eq!(rows::<Transaction>(&mut *store::reader(&place).unwrap()).len(), 2);
+
+    server.stop_fast();
+    lost(store.begin());
+    server.again();
+    assert_eq!(open(&place).heads().unwrap().seq, 2 * a.last());
+}
+
+#[test]
+fn a_writer_that_was_replaced_stops_before_it_writes() {
+    let server = Postgres::start();
+    let place = place(server.url());
+    let mut store = open(&place);
+    let a = keep_callback(&mut *store, 1, "a");
+    store.idle().unwrap();
+    Postgres::client(&server.url()).batch_execute("UPDATE writer SET epoch = epoch + 1").unwrap();
+    lost(store.idle());
+    lost(store.begin());
+    assert!(store.write(&callback(a.last() + 1, "b").changes()).is_err());
+    assert!(store.commit().is_err());
+    store.rollback();
+    assert_eq!(rows::<Evidence>(&mut *store::reader(&place).unwrap()), [a.evidence]);
+}
+
+#[test]
+fn a_writer_whose_session_is_cut_loses_the_books_to_the_next() {
+    let server = Postgres::start();
+    let place = place(server.url());
+    let mut store = open(&place);
+    let a = keep_callback(&mut *store, 1, "a");
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tollgate-ledger'";
+    Postgres::client(&server.url()).batch_execute(cut).unwrap();
+    let mut next = eventually("the next one has the lock", || store::open(&place).unwrap());
+    keep_callback(&mut *next, a.last() + 1, "b");
+    lost(store.begin());
+    assert!(store::open(&place).unwrap().is_none());
+}
+
+#[test]
+fn a_writer_that_froze_is_disconnected_in_ten_seconds() {
+    let server = Postgres::start();
+    let place = place(server.url());
+    // Nothing is called for a while, between transactions or within one: as a stopped process.
+    for within_one in [false, true] {
+        let mut store = eventually("the lock is free", || store::open(&place).unwrap());
+        let last = store.heads().unwrap().seq;
+        if within_one {
+            store.begin().unwrap();
+            store.write(&callback(last + 1, "frozen").changes()).unwrap();
+        }
+        let mut next = within(Duration::from_secs(18), || store::open(&place).unwrap()).expect("it takes over");
+        assert_eq!(next.heads().unwrap().seq, last);
+        lost(if within_one { store.commit() } else { store.begin() });
+        keep_callback(&mut *next, last + 1, if within_one { "b" } else { "a" });
+    }
+}
+
+#[test]
+fn a_server_that_does_not_sync_is_refused() {
+    let server = Postgres::with(&[("fsync", "off")]);
+    match store::open(&place(server.url())) {
+        Err(Failure::Row(why)) => assert!(why.contains("fsync = off"), "{why}"),
+        other => panic!("{:?}", other.map(|opened| opened.is_some())),
+    }
+}
+
+#[test]
+fn a_commit_that_no_standby_confirmed_is_lost() {
+    // Of a server that tells its sessions not to wait, too: the writer's session waits all the same.
+    let server = Postgres::with(&[("synchronous_commit", "off")]);
+    let place = place(server.url());
+    let mut store = open(&place);
+    let a = keep_callback(&mut *store, 1, "a");
+    let mut operator = Postgres::client(&server.url());
+    operator.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").unwrap();
+    operator.batch_execute("SELECT pg_reload_conf()").unwrap();
+    eventually("the server waits for its standby", || {
+        let row = operator.query_one("SHOW synchronous_standby_names", &[]).unwrap();
+        (row.get::<_, String>(0) == "nobody").then_some(())
+    });
+    let writer = thread::spawn(move || {
+        // The setting reaches this session with its next command or the one after.
+        eventually("a commit is cancelled", || {
+            let last = store.heads().unwrap().seq;
+            store.begin().unwrap();
+            store.write(&callback(last + 1, &format!("{last}")).changes()).unwrap();
+            store.commit().err()
+        })
+    });
+    let cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    eventually("the commit waits", || (!operator.query(cancel, &[]).unwrap().is_empty()).then_some(()));
+    let failure = writer.join().unwrap();
+    assert!(matches!(&failure, Failure::Lost(why) if why.contains("synchronous replication")), "{failure:?}");
+    // It is here all the same: the next writer finds it.
+    operator.batch_execute("ALTER SYSTEM RESET synchronous_standby_names").unwrap();
+    operator.batch_execute("SELECT pg_reload_conf()").unwrap();
+    let mut next = eventually("the lock is free", || store::open(&place).unwrap());
+    assert!(next.heads().unwrap().seq > a.last());
+}
+
+#[test]
+fn a_table_of_somebody_else_is_left_alone() {
+    let server = Postgres::start();
+    Postgres::client(&server.url()).batch_execute("CREATE TABLE orders (theirs INT)").unwrap();
+    match store::open(&place(server.url())) {
+        Err(Failure::Row(why)) => assert!(why.contains("table orders"), "{why}"),
+        other => panic!("{:?}", other.map(|opened| opened.is_some())),
+    }
+    let mut client = Postgres::client(&server.url());
+    let found = client.query_one("SELECT to_regclass('transactions') IS NULL", &[]).unwrap();
+    assert!(found.get::<_, bool>(0));
+}
+
+#[test]
+fn the_writer_asks_and_changes_by_index_only() {
+    let server = Postgres::start();
+    let place = place(server.url());
+    let mut client = Postgres::client(&server.url());
+    // The server counts a session's scans when it ends.
+    let mut ended = |store: Box<dyn Store>| {
+        drop(store);
+        let sessions = "SELECT COUNT(*) FROM pg_stat_activity WHERE application_name = 'tollgate-ledger'";
+        eventually("the session ended", || {
+            (client.query_one(sessions, &[]).unwrap().get::<_, i64>(0) == 0).then_some(())
+        });
+        let scans = "SELECT SUM(seq_scan)::BIGINT, SUM(idx_scan)::BIGINT FROM pg_stat_user_tables \
+                     WHERE relname IN ('transactions', 'orders', 'events', 'chain')";
+        let row = client.query_one(scans, &[]).unwrap();
+        (row.get::<_, i64>(0), row.get::<_, Option<i64>>(1).unwrap_or(0))
+    };
+    let before = ended(open(&place));
+    let mut store = open(&place);
+    let mut a = keep_callback(&mut *store, 1, "a");
+    a.order.refunded_minor = 1;
+    let asked = Asked {
+        keys: vec![Key { provider: "alipay", account: "app".into(), kind: Kind::Payment, key: "txn-a".into() }],
+        trades: vec![("card".into(), "order-a".into())],
+        waiting: vec![("alipay", "app".into(), "n:txn-a".into())],
+    };
+    store.begin().unwrap();
+    assert_eq!(store.load(&asked).unwrap().transactions.len(), 2);
+    store.write(&Changes { updates: vec![a.order.update()], ..Changes::default() }).unwrap();
+    store.commit().unwrap();
+    store.events(&[a.event.id]).unwrap();
+    store.heads().unwrap();
+    let after = ended(store);
+    assert_eq!(after.0, before.0, "a table was read from end to end");
+    assert!(after.1 >= before.1 + 7, "{before:?} {after:?}");
+}
