@@ -1,17 +1,21 @@
-//! `tollgate demo`: backends, load, a death, pushes, a way back, a release and one that fails, told as they happen.
+//! `tollgate demo`: backends, load, a death, pushes, a way back, releases, payments and their books, told as they happen.
 //!
-//! It starts real processes of this very binary: backends, and a gateway with `tollgate run`. What it says is
-//! counted by its own client, never assumed, and every promise that did not hold is named at the end: exit code 0
+//! It starts real processes of this very binary: backends, a gateway with `tollgate run`, a ledger with `tollgate ledger
+//! run`, and the merchant whom it tells. What it says is counted by its own client, never assumed, and every promise that did not hold is named at the end: exit code 0
 //! stands for all of them. Latencies are shown and never judged, since a busy machine is no fault of the gateway.
 //! Nothing outlives it: processes and the temporary folder belong to guards, for Ctrl-C and failures too, and every
-//! wait has a deadline. Everything stays on the loopback address. Payments are not part of it yet.
+//! wait has a deadline. Everything stays on the loopback address.
 
 mod admin;
 mod backend;
 mod book;
 mod client;
 mod conf;
+mod ledger;
 mod load;
+mod merchant;
+mod payment;
+mod sender;
 mod stage;
 mod story;
 mod tell;
@@ -44,13 +48,29 @@ pub enum Part {
         /// Its configuration.
         conf: PathBuf,
     },
+    /// `tollgate ledger run`, which ends when the demo does.
+    #[command(hide = true)]
+    Ledger {
+        /// Its configuration.
+        conf: PathBuf,
+    },
+    /// A merchant who is told of payments.
+    #[command(hide = true)]
+    Merchant {
+        /// Where it listens.
+        address: SocketAddr,
+        /// The file with the secret that its events are signed by.
+        secret: PathBuf,
+    },
 }
 
 /// Runs the demo, or one of its parts; 0 where every promise held.
 pub fn run(part: Option<&Part>, json: bool) -> ExitCode {
     match part {
         Some(Part::Backend { name, address }) => backend::serve(name, *address),
-        Some(Part::Gateway { conf }) => stage::become_gateway(conf),
+        Some(Part::Gateway { conf }) => stage::turn_into(&["run"], conf),
+        Some(Part::Ledger { conf }) => stage::turn_into(&["ledger", "run"], conf),
+        Some(Part::Merchant { address, secret }) => merchant::serve(*address, secret),
         None => demo(json),
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, StatusCode, header};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -19,7 +19,7 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A kept connection.
 pub struct Connection {
-    sender: SendRequest<Empty<Bytes>>,
+    sender: SendRequest<Full<Bytes>>,
     host: HeaderValue,
 }
 
@@ -73,12 +73,36 @@ impl Connection {
         path: &str,
         more: Option<(HeaderName, &str)>,
     ) -> Result<Answer, Broken> {
+        let mut headers = vec![];
+        headers.extend(more.map(|(name, value)| (name, value.to_owned())));
+        self.send(method, path, headers, Bytes::new()).await
+    }
+
+    /// Sends a JSON document with more headers and reads the answer.
+    pub async fn post(
+        &mut self,
+        path: &str,
+        headers: &[(&'static str, String)],
+        body: Vec<u8>,
+    ) -> Result<Answer, Broken> {
+        let mut all = vec![(header::CONTENT_TYPE, "application/json".to_owned())];
+        all.extend(headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.clone())));
+        self.send("POST", path, all, body.into()).await
+    }
+
+    async fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: Vec<(HeaderName, String)>,
+        body: Bytes,
+    ) -> Result<Answer, Broken> {
         let lost = |what: &str, e: &dyn std::fmt::Display| Broken::Lost(format!("{method} {path}: {what}: {e}"));
         let mut request = Request::builder().method(method).uri(path).header(header::HOST, &self.host);
-        if let Some((name, value)) = more {
+        for (name, value) in headers {
             request = request.header(name, value);
         }
-        let request = request.body(Empty::new()).map_err(|e| lost("no request", &e))?;
+        let request = request.body(Full::new(body)).map_err(|e| lost("no request", &e))?;
         let answered = async {
             self.sender.ready().await.map_err(|_| Broken::Unsent)?;
             let answer = match self.sender.send_request(request).await {

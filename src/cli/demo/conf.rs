@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use super::payment::FEE_PERCENT;
+
 /// The names of the backends, in the order of their servers.
 pub const BACKENDS: [&str; 5] = ["b1", "b2", "b3", "c1", "c2"];
 /// How many of them, the first ones, serve the shop.
@@ -30,6 +32,10 @@ pub struct Conf {
     pub gateway: SocketAddr,
     /// Its admin listener.
     pub admin: SocketAddr,
+    /// The ledger's listener.
+    pub ledger: SocketAddr,
+    /// The merchant who is told of payments.
+    pub merchant: SocketAddr,
     /// The backends.
     pub servers: [SocketAddr; BACKENDS.len()],
     /// The weights of the shop's.
@@ -45,6 +51,11 @@ pub struct Conf {
 impl Conf {
     /// The text of the file.
     pub fn text(&self) -> String {
+        self.serving() + &self.books()
+    }
+
+    /// The part of the file that says how the gateway serves.
+    pub fn serving(&self) -> String {
         format!(
             r#"[[listener]]
 address = "{gateway}"
@@ -75,6 +86,49 @@ response_headers = {{ remove = ["server"] }}
             main = self.main(),
             routes = self.more_routes(),
             release = self.release(),
+        )
+    }
+
+    /// The part of the file that says how the books are kept.
+    pub fn books(&self) -> String {
+        format!(
+            r#"
+[route.pay]
+paths = ["/pay/*"]
+strip_prefix = "/pay"
+ledger = true
+
+[ledger]
+address = "{ledger}"
+embedded = false
+encryption_key_files = ["secrets/ledger.key"]
+token_file = "secrets/ledger.token"
+delivery_backoff = ["200ms", "500ms", "1s", "2s", "5s"]
+
+[ledger.channel.card]
+provider = "stripe"
+merchant = "shop"
+fee = {{ percent = {FEE_PERCENT} }}
+secret_files = ["secrets/card.whsec"]
+
+[ledger.channel.transfer]
+provider = "standardwebhooks"
+merchant = "shop"
+secret_files = ["secrets/transfer.whsec"]
+
+[ledger.channel.wallet]
+provider = "hmac"
+merchant = "shop"
+header = "x-signature"
+secret_files = ["secrets/wallet.key"]
+
+[ledger.merchant.shop]
+url = "http://{merchant}/payments"
+secret_file = "secrets/shop.whsec"
+allow_private = true
+"#,
+            ledger = self.ledger,
+            merchant = self.merchant,
         )
     }
 
@@ -149,33 +203,47 @@ retry = {{ attempts = 3, on = ["connect", "reset", "timeout", 503] }}
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
+    use super::super::payment::Secrets;
     use super::*;
+    use crate::config::{self, finding::Finding, model};
 
-    fn findings(conf: &Conf) -> usize {
+    fn load(conf: &Conf, secrets: &Secrets) -> Result<model::Config, Vec<Finding>> {
         let folder = tempfile::tempdir().unwrap();
+        secrets.write(folder.path()).unwrap();
         let file = folder.path().join("gateway.toml");
         std::fs::write(&file, conf.text()).unwrap();
-        crate::config::load(&file).map_or_else(|findings| findings.len(), |_| 0)
+        config::load(&file).map(|loaded| loaded.config)
     }
 
-    #[test]
-    fn it_loads_and_a_typo_is_found() {
+    fn conf() -> Conf {
         let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        let mut conf = Conf {
+        Conf {
             gateway: address(8080),
             admin: address(9900),
+            ledger: address(9700),
+            merchant: address(9100),
             servers: [9001, 9002, 9003, 9004, 9005].map(address),
             weights: [2, 1, 1],
             routes: vec!["offers".into(), "push-1".into()],
             typo: false,
             releases: Releases::None,
-        };
+        }
+    }
+
+    /// What the file means, with these secrets.
+    pub fn loaded(secrets: &Secrets) -> model::Config {
+        load(&conf(), secrets).unwrap()
+    }
+
+    #[test]
+    fn it_loads_and_a_typo_is_found() {
+        let (mut conf, secrets) = (conf(), Secrets::draw().unwrap());
         for releases in [Releases::None, Releases::V2, Releases::V3] {
             conf.releases = releases;
-            assert_eq!(findings(&conf), 0, "{releases:?}");
+            assert_eq!(load(&conf, &secrets).err(), None, "{releases:?}");
         }
         (conf.typo, conf.releases) = (true, Releases::None);
-        assert!(findings(&conf) > 0);
+        assert!(load(&conf, &secrets).is_err());
     }
 }

@@ -35,6 +35,11 @@ impl Folder {
         Ok(Folder(path))
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// A path in it.
     pub fn at(&self, name: &str) -> PathBuf {
         self.0.join(name)
@@ -146,14 +151,14 @@ pub async fn tool(folder: &Folder, arguments: &[&str]) -> Result<(bool, String),
     Ok((status.success(), fs::read_to_string(&path).map_err(failed)?))
 }
 
-/// Turns this process into `tollgate run`, which ends when the demo does.
-pub fn become_gateway(conf: &Path) -> ExitCode {
+/// Turns this process into `tollgate run` or another command of a configuration, which ends when the demo does.
+pub fn turn_into(command: &[&str], conf: &Path) -> ExitCode {
     end_with_parent();
     let replaced = match std::env::current_exe() {
-        Ok(own) => Command::new(own).args(["run", "-c"]).arg(conf).exec(),
+        Ok(own) => Command::new(own).args(command).arg("-c").arg(conf).exec(),
         Err(e) => e,
     };
-    crate::cli::fail(false, format!("demo: the gateway cannot be started: {replaced}"))
+    crate::cli::fail(false, format!("demo: `tollgate {}` cannot be started: {replaced}", command.join(" ")))
 }
 
 /// Asks the kernel to end this process when its parent ends, where the kernel can.

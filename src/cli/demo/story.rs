@@ -3,8 +3,10 @@
 //! A promise is something the load or the gateway's own API can show. One that breaks does not end the story, so that
 //! one run shows all that is wrong; only what leaves nothing to go on with (a wait that was in vain) does.
 
+mod books;
 mod death;
 mod fault;
+mod payments;
 mod push;
 mod release;
 mod start;
@@ -24,6 +26,7 @@ use super::book::{Book, Counts, Ticket};
 use super::client::{self, Broken, Connection, PATIENCE};
 use super::conf::{BACKENDS, Conf, SHOP};
 use super::load::Load;
+use super::payment::Secrets;
 use super::stage::{Folder, Ports, Process, until};
 use super::tell::Tell;
 use crate::clock;
@@ -31,7 +34,7 @@ use crate::units::Nanos;
 
 /// The longest that anything but a request is waited for.
 const LIMIT: Duration = Duration::from_secs(15);
-/// Lines of the gateway's log that are shown where a promise broke.
+/// Lines of a log that are shown where a promise broke.
 const LOG_TAIL: usize = 15;
 
 /// Something that was promised.
@@ -49,6 +52,7 @@ struct Story<'a> {
     gateway: Process,
     backends: Vec<Process>,
     conf: Conf,
+    secrets: Secrets,
     admin: Admin,
     book: Arc<Book>,
     phase: Ticket,
@@ -62,7 +66,7 @@ pub struct Outcome {
     phases: Vec<Counts>,
     promises: Vec<Promise>,
     stopped: Option<String>,
-    log: String,
+    logs: String,
     took: Duration,
 }
 
@@ -70,12 +74,12 @@ pub struct Outcome {
 pub async fn tell(tell: &Tell) -> Result<Outcome, String> {
     let begun = clock::now();
     tell.line("tollgate demo: three backends, a gateway before them, and a load that counts every answer.");
-    tell.line("It takes about 35 seconds, stays on 127.0.0.1, and leaves nothing behind. Ctrl-C ends it.");
+    tell.line("It takes about 40 seconds, stays on 127.0.0.1, and leaves nothing behind. Ctrl-C ends it.");
     let mut story = Story::begin(tell).await?;
     let stopped = story.acts().await.err().map(|why| story.cut_short(why));
-    let log = std::fs::read_to_string(story.folder.at("gateway.log")).unwrap_or_default();
+    let logs = ["gateway.log", "ledger.log"].map(|name| log_tail(&story.folder, name)).concat();
     let Story { book, promises, .. } = story;
-    Ok(Outcome { phases: book.all(), promises, stopped, log, took: clock::now().since(begun) })
+    Ok(Outcome { phases: book.all(), promises, stopped, logs, took: clock::now().since(begun) })
 }
 
 impl Story<'_> {
@@ -89,6 +93,8 @@ impl Story<'_> {
         self.way_back().await?;
         self.good_release().await?;
         self.bad_release().await?;
+        let paid = self.payments().await?;
+        self.books_agree(paid).await?;
         self.graceful_stop().await
     }
 
@@ -195,6 +201,14 @@ impl Visitor {
     }
 }
 
+/// The end of what a process said.
+fn log_tail(folder: &Folder, name: &str) -> String {
+    let Ok(log) = std::fs::read_to_string(folder.at(name)) else { return String::new() };
+    let tail: Vec<&str> = log.lines().rev().take(LOG_TAIL).collect();
+    let tail: String = tail.iter().rev().map(|line| format!("\n  | {line}")).collect();
+    format!("\nthe end of {name}:{tail}")
+}
+
 fn ms(time: Duration) -> String {
     format!("{:.0} ms", time.as_secs_f64() * 1e3)
 }
@@ -208,7 +222,7 @@ fn shares(counts: &Counts) -> String {
 impl Outcome {
     /// Says how it ended; 0 where every promise held.
     pub fn conclude(self, tell: &Tell) -> ExitCode {
-        let Outcome { phases, promises, stopped, log, took } = self;
+        let Outcome { phases, promises, stopped, logs, took } = self;
         let broken: Vec<&str> = promises.iter().filter(|p| !p.kept).map(|p| &*p.promise).collect();
         let ok = broken.is_empty() && stopped.is_none();
         if tell.json {
@@ -231,15 +245,12 @@ impl Outcome {
             tell.say("scripts/test             the tests");
             return ExitCode::SUCCESS;
         }
-        let tail: Vec<&str> = log.lines().rev().take(LOG_TAIL).collect();
-        let tail: String = tail.iter().rev().map(|line| format!("\n  | {line}")).collect();
         let broken: String = broken.iter().map(|promise| format!("\n  broken: {promise}")).collect();
         let stopped = stopped.map(|why| format!("\n  it could not go on: {why}")).unwrap_or_default();
         crate::cli::fail(
             false,
             format_args!(
-                "demo: not every promise held{broken}{stopped}\n\
-                 the end of the gateway's log:{tail}\n\
+                "demo: not every promise held{broken}{stopped}{logs}\n\
                  Run it again; if it stays so, report it with all of this output."
             ),
         )

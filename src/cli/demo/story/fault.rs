@@ -49,7 +49,7 @@ impl Story<'_> {
             quiet,
             format!("its last request came {} after that, then none for {} s", ms(last), QUIET.as_secs()),
         );
-        self.turn("a graceful stop").await?;
+        self.turn("payments").await?;
         let (failed, now) = (account.failed, admin.release("v3").await?);
         let rescued = now["rescued"].as_u64().unwrap_or_default();
         self.promise(

@@ -10,6 +10,7 @@ use super::super::book::Book;
 use super::super::client;
 use super::super::conf::{BACKENDS, Conf, Releases, SHOP};
 use super::super::load::{CONNECTIONS, Load, RATE, USERS};
+use super::super::payment::Secrets;
 use super::super::stage::{Folder, Ports, Process, until};
 use super::super::tell::{Tell, thousands};
 use super::{LIMIT, Story, Visitor, ms, shares};
@@ -20,9 +21,12 @@ impl<'a> Story<'a> {
     pub(super) async fn begin(tell: &'a Tell) -> Result<Story<'a>, String> {
         tell.act("Three backends, a gateway, a load");
         let folder = Folder::new()?;
-        let (ports, [gateway, admin, servers @ ..]) = Ports::reserve::<{ 2 + BACKENDS.len() }>()?;
+        let (ports, [gateway, admin, ledger, merchant, servers @ ..]) = Ports::reserve::<{ 4 + BACKENDS.len() }>()?;
         let (weights, releases) = ([1; SHOP], Releases::None);
-        let conf = Conf { gateway, admin, servers, weights, routes: vec![], typo: false, releases };
+        let (routes, typo) = (vec![], false);
+        let conf = Conf { gateway, admin, ledger, merchant, servers, weights, routes, typo, releases };
+        let secrets = Secrets::draw()?;
+        secrets.write(folder.path())?;
         let backends = (0..SHOP).map(|n| start_backend(&conf, n)).collect::<Result<Vec<_>, _>>()?;
         for (n, process) in backends.iter().enumerate() {
             is_well(&conf, n).await?;
@@ -31,7 +35,8 @@ impl<'a> Story<'a> {
         let file = folder.at("gateway.toml");
         std::fs::write(&file, conf.text()).map_err(|e| format!("{}: {e}", file.display()))?;
         tell.say(format_args!("{}:", file.display()));
-        tell.quote(&conf.text());
+        tell.quote(&conf.serving());
+        tell.say("and what it says of payments, which come in act 11");
 
         let begun = clock::now();
         let log = folder.at("gateway.log");
@@ -59,7 +64,21 @@ impl<'a> Story<'a> {
         ));
         let visitor = Visitor { gateway, connection: None, answers: 0 };
         let (admin, promises, gateway) = (Admin(admin), vec![], process);
-        Ok(Story { tell, load, visitor, gateway, backends, conf, admin, book, phase, promises, folder, _ports: ports })
+        Ok(Story {
+            tell,
+            load,
+            visitor,
+            gateway,
+            backends,
+            conf,
+            secrets,
+            admin,
+            book,
+            phase,
+            promises,
+            folder,
+            _ports: ports,
+        })
     }
 
     pub(super) async fn all_serve(&mut self) -> Result<(), String> {

@@ -1,0 +1,98 @@
+//! What the ledger says of its books, asked at its own address with the platform's token, and of its state at `/readyz`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use http::header;
+use serde_json::Value;
+
+use super::client;
+
+/// Rows of a page.
+const PAGE: usize = 500;
+
+/// By account and currency, in minor units: debits less credits.
+pub type Balances = BTreeMap<(String, String), i64>;
+
+/// A ledger's listener.
+pub struct Ledger {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What it knows the platform by.
+    pub token: String,
+}
+
+impl Ledger {
+    /// Whether it takes callbacks.
+    pub async fn is_ready(&self) -> bool {
+        client::once(self.address, "GET", "/readyz").await.is_ok_and(|answer| answer.status.is_success())
+    }
+
+    /// A document.
+    pub async fn json(&self, path: &str) -> Result<Value, String> {
+        let bearer = format!("Bearer {}", self.token);
+        let answer = client::once_with(self.address, "GET", path, Some((header::AUTHORIZATION, &bearer))).await?;
+        let parsed = serde_json::from_str(&answer.body).ok().filter(|_| answer.status.is_success());
+        parsed.ok_or_else(|| format!("{path} answered {}: {}", answer.status, answer.body))
+    }
+
+    /// All rows of a list, page after page.
+    pub async fn all(&self, path: &str) -> Result<Vec<Value>, String> {
+        let (mut rows, mut cursor) = (vec![], String::new());
+        loop {
+            let page = self.json(&format!("{path}?limit={PAGE}{cursor}")).await?;
+            rows.extend(page["data"].as_array().ok_or_else(|| format!("{path} is no list"))?.iter().cloned());
+            let Some(next) = page["next"].as_str() else { return Ok(rows) };
+            cursor = format!("&cursor={next}");
+        }
+    }
+}
+
+/// Of what `tollgate ledger balances --json` prints.
+pub fn balances_of(document: &Value) -> Balances {
+    let accounts = document["data"].as_array().into_iter().flatten();
+    let of = |account: &Value| {
+        let id = account["id"].as_str().unwrap_or_default().to_owned();
+        let balances = account["balances"].as_array().cloned().unwrap_or_default().into_iter();
+        balances.filter_map(move |balance| {
+            Some(((id.clone(), balance["currency"].as_str()?.to_owned()), balance["balance_minor"].as_i64()?))
+        })
+    };
+    accounts.flat_map(of).collect()
+}
+
+/// Of what `tollgate ledger export --format csv` prints: entry by entry.
+pub fn balances_of_entries(text: &str) -> Option<Balances> {
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let names = reader.headers().ok()?.clone();
+    let [account, debit, credit, currency] = ["account", "debit_minor", "credit_minor", "currency"]
+        .map(|name| names.iter().position(|column| column == name));
+    let (account, debit, credit, currency) = (account?, debit?, credit?, currency?);
+    let mut balances = Balances::new();
+    for row in reader.records() {
+        let row = row.ok()?;
+        let minor = |column: usize| row.get(column).filter(|text| !text.is_empty()).map_or(Ok(0), str::parse::<i64>);
+        let amount = minor(debit).ok()? - minor(credit).ok()?;
+        *balances.entry((row[account].to_owned(), row[currency].to_owned())).or_default() += amount;
+    }
+    Some(balances)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn both_tell_the_same_balances() {
+        let text = "account,debit_minor,credit_minor,currency\na,5,,CNY\nb,,5,CNY\na,0,2,CNY\n";
+        let entries = balances_of_entries(text).unwrap();
+        let document = json!({"data": [
+            {"id": "a", "balances": [{"currency": "CNY", "balance_minor": 3}]},
+            {"id": "b", "balances": [{"currency": "CNY", "balance_minor": -5}]},
+        ]});
+        assert_eq!(entries, balances_of(&document));
+        assert_eq!(balances_of_entries("account,debit_minor\na,5\n"), None);
+    }
+}

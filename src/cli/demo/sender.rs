@@ -1,0 +1,144 @@
+//! Providers that send callbacks through the gateway, and send each one again until it is acknowledged.
+//!
+//! A provider has several connections, which take the next callback of its queue as soon as they are free, so that
+//! callbacks of one order may overtake each other. 503 and a broken connection are no acknowledgement; any other answer
+//! is a wrong one, is told, and ends it. Every answer is counted, for the gateway's access log has a line for each.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
+
+use super::client::{Answer, Broken, Connection};
+use super::payment::{CHANNELS, Callback, Secrets, Signed};
+use crate::clock;
+
+/// Connections of a provider.
+const CONNECTIONS: usize = 4;
+/// Until a callback comes again. Real providers wait longer.
+const AGAIN: Duration = Duration::from_millis(100);
+/// Between two looks at whether the rest may be sent.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// What became of the callbacks.
+#[derive(Clone, Default)]
+pub struct Tally {
+    /// Acknowledged, in the order of that.
+    pub acknowledged: Vec<Callback>,
+    /// Requests that are being answered.
+    pub in_flight: u64,
+    /// Callbacks that were not acknowledged when they first came.
+    pub came_again: u64,
+    /// Answers of the gateway.
+    pub answers: u64,
+    /// Neither an acknowledgement nor a word to come again.
+    pub wrong: Vec<String>,
+}
+
+/// Providers at work; they end when this is dropped.
+pub struct Senders {
+    shared: Arc<Shared>,
+    tasks: JoinSet<()>,
+}
+
+struct Shared {
+    gateway: SocketAddr,
+    secrets: Secrets,
+    queues: Vec<Mutex<VecDeque<Callback>>>,
+    /// The last so many of every queue stay there for now.
+    kept_back: AtomicUsize,
+    tally: Mutex<Tally>,
+}
+
+impl Senders {
+    /// Starts all of them; each keeps its last `kept_back` callbacks until it is told to send all.
+    pub fn start(gateway: SocketAddr, secrets: &Secrets, callbacks: &[Callback], kept_back: usize) -> Senders {
+        let of = |channel| callbacks.iter().filter(|callback| callback.channel == channel).cloned().collect();
+        let queues = CHANNELS.into_iter().map(|channel| Mutex::new(of(channel))).collect();
+        let (secrets, kept_back, tally) = (secrets.clone(), AtomicUsize::new(kept_back), Mutex::default());
+        let shared = Arc::new(Shared { gateway, secrets, queues, kept_back, tally });
+        let mut tasks = JoinSet::new();
+        for connection in 0..CONNECTIONS * CHANNELS.len() {
+            tasks.spawn(sends(connection % CHANNELS.len(), shared.clone()));
+        }
+        Senders { shared, tasks }
+    }
+
+    /// Lets the senders send all they have.
+    pub fn send_all(&self) {
+        self.shared.kept_back.store(0, Relaxed);
+    }
+
+    /// How it stands, by this look at it.
+    pub fn look<T>(&self, look: impl FnOnce(&Tally) -> T) -> T {
+        look(&self.shared.tally.lock())
+    }
+
+    /// Waits until nothing is left to be sent.
+    pub async fn done(mut self) -> Tally {
+        while self.tasks.join_next().await.is_some() {}
+        self.shared.tally.lock().clone()
+    }
+}
+
+async fn sends(queue: usize, shared: Arc<Shared>) {
+    let mut connection = None;
+    loop {
+        let kept_back = shared.kept_back.load(Relaxed);
+        let next = {
+            let mut waiting = shared.queues[queue].lock();
+            if waiting.len() > kept_back { waiting.pop_front() } else { None }
+        };
+        let Some(callback) = next else {
+            if kept_back == 0 {
+                return;
+            }
+            tokio::time::sleep(LOOK).await;
+            continue;
+        };
+        let mut tries = 0;
+        while !try_once(&callback, &mut connection, &shared).await {
+            tries += 1;
+            if tries == 1 {
+                shared.tally.lock().came_again += 1;
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+}
+
+/// Sends it; whether it need not come again.
+async fn try_once(callback: &Callback, connection: &mut Option<Connection>, shared: &Shared) -> bool {
+    shared.tally.lock().in_flight += 1;
+    let answered = send(shared.gateway, connection, &callback.signed(&shared.secrets, clock::wall_ms())).await;
+    let mut tally = shared.tally.lock();
+    tally.in_flight -= 1;
+    let Ok(answer) = answered else { return false };
+    tally.answers += 1;
+    match answer.status.as_u16() {
+        200 if answer.body == r#"{"received":true}"# => tally.acknowledged.push(callback.clone()),
+        503 => return false,
+        status => tally.wrong.push(format!("{}: {status} {}", callback.number(), answer.body)),
+    }
+    true
+}
+
+/// Sends a request over a connection that is kept.
+pub async fn send(gateway: SocketAddr, connection: &mut Option<Connection>, signed: &Signed) -> Result<Answer, String> {
+    let mut kept = match connection.take().filter(|kept| !kept.is_closed()) {
+        Some(kept) => kept,
+        None => Connection::open(gateway).await?,
+    };
+    match kept.post(&signed.path, &signed.headers, signed.body.clone()).await {
+        Ok(answer) => {
+            *connection = (!answer.closes).then_some(kept);
+            Ok(answer)
+        }
+        Err(Broken::Unsent) => Err("the connection was closed".to_owned()),
+        Err(Broken::Lost(why)) => Err(why),
+    }
+}
