@@ -116,10 +116,5 @@ impl Prepared {
     }
 }
 
-/// Verifies one message with keys prepared for it alone; what takes many holds a [`Prepared`].
-pub fn verify(channel: &Channel, received: Received, now_ms: u64) -> Result<Verified, Refusal> {
-    AnyProvider::new(&channel.provider).verify(channel, received, now_ms)
-}
-
 #[cfg(test)]
 mod tests;

@@ -264,7 +264,8 @@ mod tests {
         let secrets = Secrets::draw().unwrap();
         let ledger = loaded(&secrets).ledger.unwrap();
         for channel in CHANNELS {
-            let door = Prepared::new(ledger.channel(channel.name()).unwrap().clone().into());
+            let door =
+                Prepared::new(ledger.channels.iter().find(|one| &*one.name == channel.name()).unwrap().clone().into());
             for is_refund in [false, true] {
                 let callback = Callback { channel, order: 7, is_refund, amount: 4_200 };
                 let genuine = received(callback.signed(&secrets, NOW_MS));

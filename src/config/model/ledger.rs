@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use super::Secret;
 use crate::config::finding::Place;
-use crate::units::Currency;
 
 /// `[ledger]`
 #[derive(Clone, Debug, PartialEq)]
@@ -216,13 +215,3 @@ pub struct Merchant {
     /// Whether `url` may be a loopback or private address.
     pub allow_private: bool,
 }
-
-impl Ledger {
-    /// A channel by name.
-    pub fn channel(&self, name: &str) -> Option<&Channel> {
-        self.channels.iter().find(|channel| &*channel.name == name)
-    }
-}
-
-/// Amounts in different currencies never meet.
-pub type Amount = (i64, Currency);

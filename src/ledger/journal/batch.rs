@@ -2,7 +2,7 @@
 //!
 //! A batch is written as a whole. If the store refuses it, it is written again so that a callback that is refused fails
 //! alone: on SQLite each within a savepoint, on PostgreSQL each in a transaction of its own. (Savepoints in each batch
-//! would cost a fifth of the writer's time: SQLite copies every page they touch.) When the disk or the connection fails,
+//! would cost about a sixth of the writer's time: SQLite copies every page they touch.) When the disk or the connection fails,
 //! everybody fails: nobody is answered before the commit.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use super::heads::End;
 use super::{Durable, NotKept, Outcome, Raised, Receipt, Reply, Sealed, Task};
 use crate::ledger::book::{self, Callback, Facts, Plan, Scribe};
 use crate::ledger::keys::{DataKey, Ring};
-use crate::ledger::rows::{Outgoing, Typed, Wrap};
+use crate::ledger::rows::{Outgoing, Wrap};
 use crate::ledger::store::{Asked, Changes, Failure, Grouping, Store};
 use crate::ledger::words::EventState;
 
@@ -261,6 +261,3 @@ fn reply(task: Task, answer: Result<Answer, NotKept>) {
         (task, Ok(_)) => task.refuse(NotKept::Failed),
     }
 }
-
-/// Events are updated by their `seq`; a mark never changes what is frozen.
-const _: fn(&Outgoing) -> crate::ledger::rows::Update = Outgoing::update;
