@@ -5,10 +5,12 @@
 //! collide the later one gets the finding, which names the earlier one.
 
 pub mod ambiguous;
+pub mod caller;
 pub mod cohort;
 pub mod files;
 pub mod headers;
 pub mod ledger;
+pub mod listener;
 pub mod names;
 pub mod notify;
 pub mod overlap;
@@ -17,7 +19,7 @@ pub mod route;
 pub mod upstream;
 pub mod users;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,7 +29,7 @@ use super::file::number::{Number, Percent};
 use super::file::word::{Text, Word};
 use super::file::{self, Access, Form, Item};
 use super::findings::Findings;
-use super::model::{AccessLog, Admin, Config, Listener, Log, Reload, Server};
+use super::model::{AccessLog, Admin, Config, Log, Reload, Server};
 use super::places::{Places, Span};
 use super::source::Source;
 use crate::units::Share;
@@ -38,12 +40,12 @@ pub struct Check<'c, 'p> {
     places: &'c Places,
     findings: &'c mut Findings<'p>,
     /// Files read besides the configuration itself.
-    files: Vec<PathBuf>,
+    files: BTreeSet<PathBuf>,
 }
 
 /// Checks the whole form. What it returns may be served only if nothing was found, now or before.
 pub fn check(form: &Form, source: &Source, places: &Places, findings: &mut Findings<'_>) -> Option<Config> {
-    let mut check = Check { source, places, findings, files: Vec::new() };
+    let mut check = Check { source, places, findings, files: BTreeSet::new() };
     let server = check.server(form.server.as_ref());
     let listeners = check.listeners(form);
     let admin = form.admin.as_ref().and_then(|item| check.admin(item, &form.listeners));
@@ -51,6 +53,9 @@ pub fn check(form: &Form, source: &Source, places: &Places, findings: &mut Findi
     let log = check.log(form.log.as_ref());
     let reload = reload(form.reload.as_ref());
     let upstreams = form.upstreams.iter().filter_map(|item| check.upstream(item)).collect();
+    let auths = form.auths.iter().filter_map(|item| check.auth(item)).collect();
+    let limits = form.limits.iter().map(|item| check.limit(item)).collect();
+    let apps = check.apps(form);
     let routes = check.routes(form);
     let cohorts = form.cohorts.iter().map(|item| check.cohort(item)).collect();
     let releases = check.releases(form);
@@ -65,11 +70,14 @@ pub fn check(form: &Form, source: &Source, places: &Places, findings: &mut Findi
         reload,
         upstreams,
         routes,
+        auths,
+        apps,
+        limits,
         cohorts,
         releases,
         notify,
         ledger,
-        files: check.files,
+        files: check.files.into_iter().collect(),
     };
     (findings.count() == 0).then_some(config)
 }
@@ -86,41 +94,7 @@ impl Check<'_, '_> {
         }
     }
 
-    fn listeners(&mut self, form: &Form) -> Vec<Listener> {
-        if form.listeners.is_empty() && form.whole {
-            self.findings.nowhere("there is no `[[listener]]`", "add one: [[listener]] address = \"127.0.0.1:8080\"");
-        }
-        let mut taken: Vec<(SocketAddr, &Span)> = Vec::new();
-        let mut listeners = Vec::new();
-        for item in &form.listeners {
-            let idle_timeout = self.idle_timeout(item.form.idle_timeout.as_ref());
-            let Some(address) = &item.form.address else {
-                self.missing(item.whole, &item.span, "address", "address = \"127.0.0.1:8080\"");
-                continue;
-            };
-            let wanted = address.value.0;
-            if let Some((_, first)) = taken.iter().find(|(other, _)| collide(*other, wanted)) {
-                self.collision(&address.span, &format!("another listener has `{wanted}` already"), first);
-            }
-            taken.push((wanted, &address.span));
-            listeners.push(Listener { address: wanted, idle_timeout, place: self.places.place(&address.span) });
-        }
-        listeners
-    }
-
-    fn idle_timeout(&mut self, written: Option<&Word<Duration>>) -> Duration {
-        let timeout = duration(written, Duration::from_secs(60));
-        if let Some(at) = written.filter(|_| timeout.is_zero()) {
-            self.findings.at(
-                &at.span,
-                "`idle_timeout` must be longer than nothing: every connection would close at once",
-                "such as \"60s\"",
-            );
-        }
-        timeout
-    }
-
-    fn admin(&mut self, item: &Item<file::Admin>, listeners: &[Item<file::Listener>]) -> Option<Admin> {
+    fn admin(&mut self, item: &Item<file::Admin>, listeners: &[Item<file::front::Listener>]) -> Option<Admin> {
         let form = &item.form;
         let (address, span) = match &form.address {
             Some(at) => (at.value.0, &at.span),

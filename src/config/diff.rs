@@ -5,6 +5,7 @@
 //! secret is compared, never shown. How many users a release moves is told for its first step; how far it has come is
 //! known to a running gateway only.
 
+mod front;
 mod ledger;
 mod release;
 
@@ -32,6 +33,12 @@ pub struct Diff {
     pub routes: Changes,
     /// Whether routes with regexes stand in another order, which decides between them.
     pub regexes_reordered: bool,
+    /// `[auth.*]`, by name.
+    pub auths: Changes,
+    /// `[app.*]`, by name.
+    pub apps: Changes,
+    /// `[limit.*]`, by name.
+    pub limits: Changes,
     /// `[cohort.*]`, by name.
     pub cohorts: Changes,
     /// `[release.*]`, by name.
@@ -91,13 +98,14 @@ impl Diff {
         let (old_routes, new_routes): (Vec<_>, Vec<_>) = (routes(old), routes(new));
         Diff {
             settings: settings(old, new),
-            listeners: changes(&old_listeners, &new_listeners, |old, new| {
-                differing([("idle_timeout", old.idle_timeout != new.idle_timeout)])
-            }),
+            listeners: changes(&old_listeners, &new_listeners, front::listener_keys),
             servers: servers(&old_upstreams, &new_upstreams),
             upstreams: changes(&old_upstreams, &new_upstreams, upstream_keys),
             routes: changes(&old_routes, &new_routes, |one, other| route_keys((old, one), (new, other))),
             regexes_reordered: reordered(old, new),
+            auths: front::auths(old, new),
+            apps: front::apps(old, new),
+            limits: front::limits(old, new),
             cohorts: release::cohorts(old, new),
             releases: release::releases(old, new),
             arms: release::arms(old, new),
@@ -167,6 +175,7 @@ fn upstream_keys(old: &Upstream, new: &Upstream) -> Vec<&'static str> {
         ("max_requests_per_server", old.max_requests_per_server != new.max_requests_per_server),
         ("tls", old.tls != new.tls),
         ("http2", old.http2 != new.http2),
+        ("adaptive", old.adaptive != new.adaptive),
         ("health", old.health != new.health),
         ("outlier", old.outlier != new.outlier),
         ("timeout", old.timeout != new.timeout),
@@ -226,7 +235,10 @@ fn route_keys((before, old): (&Config, &Route), (after, new): (&Config, &Route))
         ("add_prefix", old.add_prefix != new.add_prefix),
         ("request_headers", old.request_headers != new.request_headers),
         ("response_headers", old.response_headers != new.response_headers),
+        ("auth", front::auth_names(before, &old.auths) != front::auth_names(after, &new.auths)),
+        ("limits", front::limit_names(before, &old.limits) != front::limit_names(after, &new.limits)),
         ("body_max", old.body_max != new.body_max),
+        ("compress", old.compress != new.compress),
     ])
 }
 
@@ -268,6 +280,9 @@ impl fmt::Display for Diff {
         if self.regexes_reordered {
             lines.push("~ the order of routes with regexes".to_owned());
         }
+        self.auths.lines("auth", &mut lines);
+        self.apps.lines("app", &mut lines);
+        self.limits.lines("limit", &mut lines);
         self.cohorts.lines("cohort", &mut lines);
         release::lines(&self.releases, &self.arms, &mut lines);
         self.notify.lines("notify", &mut lines);

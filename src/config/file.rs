@@ -7,6 +7,7 @@
 pub mod at;
 pub mod cohort;
 pub mod decode;
+pub mod front;
 pub mod http;
 pub mod ledger;
 pub mod merge;
@@ -28,6 +29,7 @@ use serde::Deserialize;
 
 use self::at::{At, Later, Table};
 use self::cohort::Cohort;
+use self::front::{App, Auth, Limit, Listener};
 use self::ledger::channel::Channel;
 use self::ledger::{Ledger, Merchant};
 use self::notify::Notify;
@@ -59,6 +61,12 @@ pub struct Form {
     pub upstreams: Vec<Item<Upstream>>,
     /// `[route.*]`, in the order written
     pub routes: Vec<Item<Route>>,
+    /// `[auth.*]`, in the order written
+    pub auths: Vec<Item<Auth>>,
+    /// `[app.*]`, in the order written
+    pub apps: Vec<Item<App>>,
+    /// `[limit.*]`, in the order written
+    pub limits: Vec<Item<Limit>>,
     /// `[cohort.*]`, in the order written
     pub cohorts: Vec<Item<Cohort>>,
     /// `[release.*]`, in the order written
@@ -123,6 +131,12 @@ pub struct Document {
     upstream: Option<BTreeMap<String, Upstream>>,
     /// Which request goes where, by name. The best route wins, whatever the order.
     route: Option<BTreeMap<String, Route>>,
+    /// How callers of a route prove who they are, by name.
+    auth: Option<BTreeMap<String, Auth>>,
+    /// Developers' applications, by name.
+    app: Option<BTreeMap<String, App>>,
+    /// Rate and concurrency limits, by name.
+    limit: Option<BTreeMap<String, Limit>>,
     /// Named sets of users.
     cohort: Option<BTreeMap<String, Cohort>>,
     /// Gray releases, by name.
@@ -130,12 +144,6 @@ pub struct Document {
     /// Where reports and alarms go, by name.
     notify: Option<BTreeMap<String, Notify>>,
     ledger: Option<Ledger>,
-    /// Not yet in this version: how users of a route prove who they are.
-    auth: Option<Later>,
-    /// Not yet in this version: developers' applications.
-    app: Option<Later>,
-    /// Not yet in this version: rate and concurrency limits.
-    limit: Option<Later>,
     /// Not yet in this version: feature switches.
     flag: Option<Later>,
     /// Not yet in this version: where feature switches are served.
@@ -152,35 +160,6 @@ pub struct Server {
     pub state_dir: Option<Word<FilePath>>,
     /// How long a shutdown waits for what is in flight. Default "10s".
     pub shutdown_grace: Option<Word<Duration>>,
-}
-
-/// Where clients connect.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Listener {
-    /// IP address and port. REQUIRED.
-    #[schemars(required)]
-    pub address: Option<Word<SocketAddr>>,
-    /// How long a kept connection may be without a request. Default "60s".
-    pub idle_timeout: Option<Word<Duration>>,
-    /// Not yet in this version: HTTP/2 without TLS, beside HTTP/1.1.
-    pub h2c: Option<Later>,
-    /// Not yet in this version: PROXY v1/v2 from trusted.proxies.
-    pub proxy_protocol: Option<Later>,
-    /// Not yet in this version: time for the whole head.
-    pub header_timeout: Option<Later>,
-    /// Not yet in this version: bytes a second of a request body.
-    pub body_min_rate: Option<Later>,
-    /// Not yet in this version: size of a head.
-    pub head_max: Option<Later>,
-    /// Not yet in this version: number of headers.
-    pub headers_max: Option<Later>,
-    /// Not yet in this version: length of a request target.
-    pub uri_max: Option<Later>,
-    /// Not yet in this version: connections of one client address.
-    pub max_connections_per_ip: Option<Later>,
-    /// Not yet in this version: HTTPS.
-    pub tls: Option<Later>,
 }
 
 /// The operator's own listener: API, health, metrics. Absent: none.

@@ -43,6 +43,17 @@ fn fixed(running: &Config, new: &Config) -> Vec<Finding> {
             refuse(&listener.place, format!("listening on {}", listener.address));
         }
     }
+    for listener in &new.listeners {
+        let Some(old) = running.listeners.iter().find(|l| l.address == listener.address) else { continue };
+        let changed = [
+            (old.h2c != listener.h2c, "h2c"),
+            (old.proxy_protocol != listener.proxy_protocol, "proxy_protocol"),
+            (old.tls.is_some() != listener.tls.is_some(), "TLS on or off"),
+        ];
+        for (_, what) in changed.into_iter().filter(|(changed, _)| *changed) {
+            refuse(&listener.place, format!("a change of {what} at {}", listener.address));
+        }
+    }
     for gone in &running.listeners {
         if !new.listeners.iter().any(|l| l.address == gone.address) {
             refuse(

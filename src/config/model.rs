@@ -17,9 +17,14 @@ use regex::Regex;
 use super::finding::Place;
 use crate::units::Share;
 
+pub mod front;
 pub mod ledger;
 pub mod release;
 
+pub use front::{
+    App, AppKey, AppStatus, Auth, AuthKind, Certificate, ClientCa, KeyPart, KeySecret, Limit, Listener, ListenerTls,
+    Rate,
+};
 pub use release::{Cohort, Judge, Layer, Notify, NotifyFormat, OnFail, Release, Rescue, Rule, Step, UserSource};
 
 /// A whole configuration.
@@ -41,6 +46,12 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// `[route.*]`, in the order written (files in name order).
     pub routes: Vec<Route>,
+    /// `[auth.*]`, in the order written.
+    pub auths: Vec<Auth>,
+    /// `[app.*]`, in the order written.
+    pub apps: Vec<App>,
+    /// `[limit.*]`, in the order written.
+    pub limits: Vec<Limit>,
     /// `[cohort.*]`, in the order written.
     pub cohorts: Vec<Cohort>,
     /// `[release.*]`, in the order written.
@@ -63,17 +74,6 @@ pub struct Server {
     /// How long a shutdown waits for what is in flight.
     pub shutdown_grace: Duration,
     /// Where the table stands; the first config file when it is absent.
-    pub place: Place,
-}
-
-/// `[[listener]]`
-#[derive(Clone, Debug, PartialEq)]
-pub struct Listener {
-    /// Where to listen.
-    pub address: SocketAddr,
-    /// How long a kept connection may be without a request; never zero.
-    pub idle_timeout: Duration,
-    /// Where `address` stands.
     pub place: Place,
 }
 
@@ -146,6 +146,8 @@ pub struct Upstream {
     pub tls: Option<UpstreamTls>,
     /// HTTP/2 to the servers: by ALPN with `tls`, with prior knowledge without.
     pub http2: bool,
+    /// Adaptive concurrency limit.
+    pub adaptive: bool,
     /// Active probes.
     pub health: Option<Health>,
     /// Passive ejection.
@@ -311,8 +313,14 @@ pub struct Route {
     pub request_headers: HeaderRules,
     /// Rules for the answer on its way to the client.
     pub response_headers: HeaderRules,
+    /// What callers must prove, all of it, by the numbers of `Config::auths`.
+    pub auths: Vec<usize>,
+    /// Limits of its requests, all of them, by the numbers of `Config::limits`.
+    pub limits: Vec<usize>,
     /// Bytes a request body may have.
     pub body_max: Option<u64>,
+    /// Whether answers are compressed.
+    pub compress: bool,
     /// Where the table stands.
     pub place: Place,
 }

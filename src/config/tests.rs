@@ -4,6 +4,7 @@
 
 mod files;
 mod findings;
+mod front;
 mod ledger;
 mod meaning;
 mod mutations;

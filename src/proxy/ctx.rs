@@ -36,6 +36,10 @@ pub struct Ctx {
     pub path: Option<Box<str>>,
     /// Number of the route; by `route`.
     pub route: Option<usize>,
+    /// Number of the app that asks; by `authenticate`.
+    pub app: Option<u32>,
+    /// The user that a token names; by `authenticate`.
+    pub user: Option<Box<str>>,
     /// The version that the user is on, where the route has a release; by `assign`.
     pub assigned: Option<Assigned>,
     /// Why the gateway answered by itself.
@@ -124,6 +128,8 @@ impl Ctx {
             request_id: HeaderValue::from_static(""),
             path: None,
             route: None,
+            app: None,
+            user: None,
             assigned: None,
             rejected: None,
             tries: Tries {

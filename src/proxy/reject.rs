@@ -17,16 +17,44 @@ use super::ctx::Ctx;
 pub enum Reason {
     /// The request breaks HTTP.
     BadRequest,
+    /// The caller did not prove who it is.
+    Unauthorized,
+    /// The app waits for the platform's approval.
+    AppPending,
+    /// The app was suspended.
+    AppSuspended,
     /// `allow` and `deny` keep this client out.
     Forbidden,
     /// No route matches.
     NoRoute,
     /// The route leads to the ledger, and the path to no callback.
     NotACallback,
+    /// The method is never proxied.
+    MethodNotAllowed,
+    /// The head did not come in time.
+    HeadTimeout,
+    /// The body came too slowly.
+    BodyTooSlow,
     /// The body is longer than `body_max`.
     BodyTooLarge,
+    /// The body is longer than a signed one may be.
+    SignedBodyTooLarge,
+    /// The target is longer than `uri_max`.
+    UriTooLong,
+    /// The TLS name does not cover the host that is asked for.
+    Misdirected,
+    /// The head is larger than `head_max`, or has more headers than `headers_max`.
+    HeadTooLarge,
+    /// A rate is used up.
+    LimitedRate,
+    /// Too many requests are in flight.
+    LimitedConcurrency,
     /// Nothing inside should lead here.
     Internal,
+    /// The protocol's version is none that is spoken here.
+    VersionNotSupported,
+    /// The upstream takes no more requests at once than its adaptive limit.
+    Overloaded,
     /// No connection to a server, or it broke.
     BadGateway,
     /// The upstream has no server that takes requests.
@@ -41,13 +69,27 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Reason; 11] = [
+    pub const ALL: [Reason; 25] = [
         Reason::BadRequest,
+        Reason::Unauthorized,
+        Reason::AppPending,
+        Reason::AppSuspended,
         Reason::Forbidden,
         Reason::NoRoute,
         Reason::NotACallback,
+        Reason::MethodNotAllowed,
+        Reason::HeadTimeout,
+        Reason::BodyTooSlow,
         Reason::BodyTooLarge,
+        Reason::SignedBodyTooLarge,
+        Reason::UriTooLong,
+        Reason::Misdirected,
+        Reason::HeadTooLarge,
+        Reason::LimitedRate,
+        Reason::LimitedConcurrency,
         Reason::Internal,
+        Reason::VersionNotSupported,
+        Reason::Overloaded,
         Reason::BadGateway,
         Reason::NoServer,
         Reason::Saturated,
@@ -68,10 +110,28 @@ impl Reason {
     fn row(self) -> (u16, &'static str, &'static str) {
         match self {
             Reason::BadRequest => (400, "bad_request", "The request is not valid HTTP."),
+            Reason::Unauthorized => (401, "unauthorized", "The request does not prove who sends it."),
+            Reason::AppPending => (403, "app_pending", "This application is not approved yet."),
+            Reason::AppSuspended => (403, "app_suspended", "This application was suspended."),
             Reason::Forbidden => (403, "forbidden", "This client address may not use this route."),
             Reason::NoRoute => (404, "no_route", "No route matches this request."),
             Reason::NotACallback => (404, "no_callback", "This is no path of a payment callback."),
+            Reason::MethodNotAllowed => (405, "method_not_allowed", "This method is not proxied."),
+            Reason::HeadTimeout => (408, "head_timeout", "The head of the request did not come in time."),
+            Reason::BodyTooSlow => (408, "body_too_slow", "The body of the request came too slowly."),
             Reason::BodyTooLarge => (413, "body_too_large", "The request body is longer than this route takes."),
+            Reason::SignedBodyTooLarge => {
+                (413, "signed_body_too_large", "A signed request has at most 64 KiB of body.")
+            }
+            Reason::UriTooLong => (414, "uri_too_long", "The request target is longer than this gateway takes."),
+            Reason::Misdirected => (421, "misdirected", "Ask for this host on a connection of its own."),
+            Reason::HeadTooLarge => {
+                (431, "head_too_large", "The head of the request is larger than this gateway takes.")
+            }
+            Reason::LimitedRate => (429, "rate_limited", "Too many requests. Try again later."),
+            Reason::LimitedConcurrency => (429, "concurrency_limited", "Too many requests at once. Try again soon."),
+            Reason::VersionNotSupported => (505, "version_not_supported", "This version of HTTP is not spoken here."),
+            Reason::Overloaded => (503, "overloaded", "The servers behind the gateway are busy. Try again soon."),
             Reason::Internal => (500, "internal", "The gateway failed."),
             Reason::BadGateway => {
                 (502, "bad_gateway", "The server behind the gateway could not be reached or broke off.")
@@ -110,7 +170,7 @@ pub async fn answer(session: &mut Session, ctx: &mut Ctx, reason: Reason, close:
     let mut head = ResponseHeader::build(reason.status(), Some(6))?;
     head.insert_header(header::CONTENT_TYPE, PROBLEM)?;
     head.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))?;
-    if matches!(reason, Reason::NoServer | Reason::Saturated | Reason::LedgerUnavailable) {
+    if matches!(reason, Reason::NoServer | Reason::Saturated | Reason::Overloaded | Reason::LedgerUnavailable) {
         head.insert_header(header::RETRY_AFTER, HeaderValue::from_static("1"))?;
     }
     respond(session, ctx, head, body.into(), close).await?;

@@ -105,9 +105,7 @@ impl Check<'_, '_> {
             let hint = format!("looked for {}; relative paths start at the config's folder", path.display());
             self.findings.at(&file.span, message, hint);
         }
-        if !self.files.contains(&path) {
-            self.files.push(path);
-        }
+        self.files.insert(path);
         read.ok()
     }
 }

@@ -1,4 +1,4 @@
-//! Finds what a table names: an upstream, a route, a cohort.
+//! Finds what a table names: an upstream, a route, a limit.
 //!
 //! An unknown name is a finding with the nearest known one; of two equally near ones the first by name wins. Indices are
 //! those of the form, which are those of the checked form where nothing was found.
@@ -28,6 +28,14 @@ impl<'f> Names<'f> {
 
     pub(super) fn routes(form: &'f Form) -> Names<'f> {
         Names::of("route", "upstream = \"name\"", &form.routes)
+    }
+
+    pub(super) fn auths(form: &'f Form) -> Names<'f> {
+        Names::of("auth", "kind = \"api_key\"", &form.auths)
+    }
+
+    pub(super) fn limits(form: &'f Form) -> Names<'f> {
+        Names::of("limit", "rate = \"100/s\"", &form.limits)
     }
 
     pub(super) fn cohorts(form: &'f Form) -> Names<'f> {

@@ -25,6 +25,8 @@ pub const MAX_REGEXES: usize = 100;
 /// What routes need to know about the rest.
 struct Context<'f> {
     upstreams: Names<'f>,
+    auths: Names<'f>,
+    limits: Names<'f>,
     /// Whether `[ledger]` is there, or could be: where a table was not understood it may be that one.
     ledger: bool,
     regexes: usize,
@@ -32,8 +34,13 @@ struct Context<'f> {
 
 impl Check<'_, '_> {
     pub(super) fn routes(&mut self, form: &Form) -> Vec<Route> {
-        let mut context =
-            Context { upstreams: Names::upstreams(form), ledger: form.ledger.is_some() || !form.whole, regexes: 0 };
+        let mut context = Context {
+            upstreams: Names::upstreams(form),
+            auths: Names::auths(form),
+            limits: Names::limits(form),
+            ledger: form.ledger.is_some() || !form.whole,
+            regexes: 0,
+        };
         let (mut routes, mut spans) = (Vec::new(), Vec::new());
         for item in &form.routes {
             if let Some(route) = self.route(item, &mut context) {
@@ -54,6 +61,8 @@ impl Check<'_, '_> {
         let response_headers = self.header_rules(&form.response_headers);
         let allow = self.allowed(item);
         let action = self.action(item, context);
+        let auths = self.all_named("auth", &form.auth, &context.auths);
+        let limits = self.all_named("limit", &form.limits, &context.limits);
         Some(Route {
             name: Arc::from(&*item.name),
             hosts,
@@ -68,7 +77,10 @@ impl Check<'_, '_> {
             add_prefix: form.add_prefix.as_ref().map(|at| at.value.0.0.clone()),
             request_headers,
             response_headers,
+            auths,
+            limits,
             body_max: form.body_max.as_ref().map(|at| at.value.0.0),
+            compress: form.compress.unwrap_or(false),
             place: self.places.place(&item.span),
         })
     }

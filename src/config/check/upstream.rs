@@ -38,6 +38,7 @@ impl Check<'_, '_> {
             max_requests_per_server: form.max_requests_per_server.as_ref().map(|at| at.value.0 as u32),
             tls,
             http2: form.http2.unwrap_or(false),
+            adaptive: form.adaptive.unwrap_or(false),
             health,
             outlier,
             timeout: timeouts(form.timeout.as_ref().map(|at| &at.value.0)),

@@ -20,13 +20,13 @@ use crate::config::places::Span;
 const ROUNDS: usize = 32;
 
 /// Every table of this version, as it stands at the top.
-pub const TABLES: [&str; 12] = [
-    "server", "listener", "admin", "trusted", "log", "reload", "upstream", "route", "cohort", "release", "notify",
-    "ledger",
+pub const TABLES: [&str; 15] = [
+    "server", "listener", "admin", "trusted", "log", "reload", "upstream", "route", "auth", "app", "limit", "cohort",
+    "release", "notify", "ledger",
 ];
 
 /// Tables of later versions.
-pub const LATER: [&str; 5] = ["auth", "app", "limit", "flag", "flags"];
+pub const LATER: [&str; 2] = ["flag", "flags"];
 
 type Node<'s> = Spanned<DeValue<'s>>;
 type Key<'s> = Spanned<DeString<'s>>;
@@ -44,6 +44,9 @@ pub fn document(tree: Tree<'_>, findings: &mut Findings<'_>) -> Form {
             "reload" => form.reload = Some(decoder.item(&key, node)),
             "upstream" => form.upstreams = decoder.named(&key, node),
             "route" => form.routes = decoder.named(&key, node),
+            "auth" => form.auths = decoder.named(&key, node),
+            "app" => form.apps = decoder.named(&key, node),
+            "limit" => form.limits = decoder.named(&key, node),
             "cohort" => form.cohorts = decoder.named(&key, node),
             "release" => form.releases = decoder.named(&key, node),
             "notify" => form.notify = decoder.named(&key, node),

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Sub;
-use super::at::{At, Later, Pairs};
+use super::at::{At, Pairs};
 use super::http::{PathStart, RoutePath, Target};
 use super::net::Host;
 use super::number::Number;
@@ -58,14 +58,16 @@ pub struct Route {
     pub request_headers: Sub<Rules>,
     /// Rules for the answer on its way to the client.
     pub response_headers: Sub<Rules>,
-    /// Not yet in this version: who may use it.
-    pub auth: Option<Later>,
-    /// Not yet in this version: rate and concurrency limits.
-    pub limits: Option<Later>,
+    /// What callers must prove, all of it: names of `[auth.*]`. Default [].
+    #[serde(default)]
+    pub auth: Vec<Word<Name>>,
+    /// Limits of its requests, all of them: names of `[limit.*]`. Default [].
+    #[serde(default)]
+    pub limits: Vec<Word<Name>>,
     /// Size a request body may have. Absent: no limit.
     pub body_max: Option<Word<Size>>,
-    /// Not yet in this version: compressed answers.
-    pub compress: Option<Later>,
+    /// Whether answers are compressed (zstd, brotli, gzip) where the client takes it. Default false.
+    pub compress: Option<bool>,
 }
 
 /// Answers with a redirect.

@@ -12,7 +12,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor, value::MapAccessDeserializer};
 
 use super::Sub;
-use super::at::{At, Later};
+use super::at::At;
 use super::http::ProbePath;
 use super::net::HostName;
 use super::number::{Number, Percent};
@@ -40,8 +40,8 @@ pub struct Upstream {
     pub tls: Sub<Tls>,
     /// HTTP/2 to the servers (gRPC). Default false.
     pub http2: Option<bool>,
-    /// Not yet in this version: adaptive concurrency limit.
-    pub adaptive: Option<Later>,
+    /// A limit of requests in flight that finds itself by latency; what is over it gets 503. Default false.
+    pub adaptive: Option<bool>,
     /// Active probes. Absent: none.
     pub health: Sub<Health>,
     /// Passive ejection: failures in a row, then out, longer each time.

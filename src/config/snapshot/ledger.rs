@@ -34,6 +34,7 @@ pub(super) fn upstream(config: &Config) -> Option<Upstream> {
         slow_start: None,
         max_requests_per_server: None,
         tls: None,
+        adaptive: false,
         http2: false,
         health: None,
         outlier: Outlier { consecutive_failures: 0, eject_for: CONNECT, max_ejected: nothing },
