@@ -19,6 +19,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::config::snapshot::Snapshot;
 use crate::config::swap::Control;
@@ -40,8 +41,9 @@ pub struct State {
     pub draining: Arc<AtomicBool>,
 }
 
-/// Serves the API until the process ends. `address` is the listener's, as configured.
-pub async fn serve(socket: TcpListener, address: SocketAddr, state: State) {
+/// Serves the API until the process ends, or until another one has taken over. `address` is the listener's, as
+/// configured.
+pub async fn serve(socket: TcpListener, address: SocketAddr, state: State, mut gone: watch::Receiver<bool>) {
     let routes = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(api::ready))
@@ -64,7 +66,13 @@ pub async fn serve(socket: TcpListener, address: SocketAddr, state: State) {
         .layer(axum::middleware::from_fn_with_state((state.clone(), address), guard::check))
         .with_state(state);
     let routes = routes.into_make_service_with_connect_info::<SocketAddr>();
-    if let Err(e) = axum::serve(socket, routes).await {
+    let handed_over = async move {
+        // Without a sender nobody takes over any more.
+        if gone.wait_for(|gone| *gone).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    if let Err(e) = axum::serve(socket, routes).with_graceful_shutdown(handed_over).await {
         log::error!("the admin listener ended: {e}");
     }
 }

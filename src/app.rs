@@ -4,10 +4,16 @@
 //! compete with them (admin, probes, names, signals). Building a configuration has a thread of its own (`swap`).
 //! Order matters at start: sockets are bound last, so a gateway that cannot serve never takes a connection; and at the
 //! end: listeners close first, what is in flight is finished, then the log is written out.
+//!
+//! A new process of an upgrade goes the same way, and waits for the one before it between the steps (`upgrade`):
+//! [`prepare`] (configuration, sockets, ledger), [`ready`] (all that is built from `state_dir`), [`serve`].
 
 pub mod alone;
-mod boot;
+mod books;
+pub mod boot;
 mod drain;
+mod handover;
+mod taking_over;
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,6 +22,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
+use books::Books;
+use handover::Handover;
+use pingora::apps::HttpServerOptions;
 use pingora::proxy::{HttpProxy, http_proxy_service_with_name_custom};
 use pingora::server::configuration::ServerConf;
 use pingora::services::listening::Service;
@@ -23,19 +32,26 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
 
+use crate::auth::nonce::Nonces;
+use crate::config::finding::Finding;
+use crate::config::model;
 use crate::config::snapshot::Snapshot;
-use crate::config::swap::{By, Control, Swapper};
+use crate::config::swap::{By, Swapper};
 use crate::config::watch as files;
 use crate::health::{Supervisor, Target};
-use crate::ledger::service::{Ledger, Outside};
+use crate::notify::Notifier;
 use crate::proxy::Gateway;
 use crate::proxy::dial::Dialer;
-use crate::proxy::idle::Sweeper;
-use crate::proxy::listen::{Acceptor, bind};
+use crate::proxy::listen::Door;
+use crate::proxy::watch::Sweeper;
 use crate::proxy::{deadline, kept};
 use crate::releases::Releases;
 use crate::telemetry::Registry;
 use crate::telemetry::access_log::AccessLog;
+use crate::upgrade::control::Control;
+use crate::upgrade::heir::Heir;
+use crate::upgrade::sockets::Sockets;
+use crate::upgrade::{executable, manager};
 use crate::{admin, clock, discover};
 
 /// Idle connections to servers kept for each worker.
@@ -47,96 +63,218 @@ const ATTEMPTS_MAX: usize = 1_000;
 #[derive(Debug)]
 pub enum StartError {
     /// The configuration has findings, and there is no good revision to serve instead.
-    Findings(Vec<crate::config::finding::Finding>),
+    Findings(Vec<Finding>),
     /// The machine refused something.
     Io(String),
 }
 
 impl StartError {
+    fn findings(&self) -> &[Finding] {
+        match self {
+            StartError::Findings(findings) => findings,
+            StartError::Io(_) => &[],
+        }
+    }
+
     fn io(what: impl std::fmt::Display) -> impl FnOnce(io::Error) -> StartError {
         move |e| StartError::Io(format!("{what}: {e}"))
     }
 }
 
-/// Serves the configuration at `path` until a signal ends it.
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StartError::Findings(_) => f.write_str("the configuration on the disk has findings"),
+            StartError::Io(what) => f.write_str(what),
+        }
+    }
+}
+
+/// Serves the configuration at `path` until a signal ends it, or until another process has taken over.
 pub fn run(path: &Path) -> Result<(), StartError> {
+    let executable = executable::at_start();
     raise_file_limit();
-    let seen = files::Seen::now(path);
-    let boot = boot::choose(path)?;
-    let seen = seen.and(&boot.loaded.config.files);
-    let registry = Arc::new(Registry::default());
+    let mut heir = Heir::inherited().map_err(StartError::Io)?;
+    let prepared = prepare(path, heir.as_mut()).and_then(|(base, books)| {
+        let ready = ready(path, &base, books, heir.as_mut())?;
+        Ok((base, ready))
+    });
+    let (base, ready) = prepared.inspect_err(|error| {
+        if let Some(heir) = &heir {
+            heir.refuse(error.to_string(), error.findings().to_vec());
+        }
+    })?;
+    serve(path, base, ready, (heir, executable))
+}
+
+/// What there is before a configuration is built.
+struct Base {
+    background: Runtime,
+    signals: drain::Signals,
+    sockets: Arc<Sockets>,
+    registry: Arc<Registry>,
+    log: Arc<AccessLog>,
+    notifier: Arc<Notifier>,
+    seen: files::Seen,
+    boot: boot::Boot,
+    /// Servers that the process before has found unhealthy.
+    down: Vec<(String, SocketAddr)>,
+}
+
+/// Chooses what to serve, and opens the ledger. A new process of an upgrade has its sockets then, and knows the last word
+/// of the one before it.
+fn prepare(path: &Path, mut heir: Option<&mut Heir>) -> Result<(Base, Option<Arc<Books>>), StartError> {
     let background = runtime("background", 1)?;
     // Before anything can be seen of us: whoever sees it may send one.
     let signals = {
         let _entered = background.enter();
         drain::Signals::hear().map_err(StartError::io("listening to signals"))?
     };
+    let inherited = heir.as_mut().map_or(Ok(vec![]), |heir| heir.sockets()).map_err(StartError::Io)?;
+    let sockets = Arc::new(Sockets::new(background.handle().clone(), inherited));
+    let (registry, notifier) = (Arc::new(Registry::default()), Arc::new(Notifier::new(vec![])));
     let log = AccessLog::start(registry.log_dropped.clone()).map_err(StartError::io("starting the log"))?;
-    let config = Arc::new(boot.loaded.config.clone());
-    let releases =
-        Releases::open(&config.server.state_dir, &registry).map_err(StartError::io("the releases' state"))?;
-    let releases = Arc::new(releases);
-    let lives = releases.adopt(&config);
-    let first = Arc::new(Snapshot::new(config.clone(), boot.active.revision, None, lives, &registry, clock::now()));
-    discover::first(&first, background.handle());
-    let snapshot = Arc::new(ArcSwap::new(first.clone()));
-    let ledger = ledger(&config, &releases, &registry)?;
-    let followers = Followers::new(background.handle().clone(), snapshot.clone(), log.clone(), ledger.clone());
-    let refused = boot.refused.clone();
-    let control = swapper(path, &boot, &snapshot, (&registry, &releases), &followers)
-        .start(refused)
-        .map_err(StartError::io("starting the config thread"))?;
+    let _ = registry.access_log.set(log.clone());
+    let mut seen = files::Seen::now(path);
+    let mut boot = boot::choose(path)?;
+    let mut down = vec![];
+    let books = match heir {
+        None => books(&boot.loaded.config, (&sockets, &notifier, &registry))?,
+        Some(heir) => {
+            log.share(true);
+            let books = taking_over::books(&boot, heir, (&sockets, &notifier, &registry))?;
+            down = heir.opened(taking_over::notes(books.as_deref())).map_err(StartError::Io)?;
+            seen = files::Seen::now(path);
+            boot = taking_over::again(path, &boot)?;
+            books
+        }
+    };
+    let seen = seen.and(&boot.loaded.config.files);
+    Ok((Base { background, signals, sockets, registry, log, notifier, seen, boot, down }, books))
+}
 
+/// The ledger, where it is embedded. Its store is opened before a socket is taken: a wrong key is told at start.
+fn books(
+    config: &model::Config,
+    (sockets, notifier, registry): (&Arc<Sockets>, &Arc<Notifier>, &Registry),
+) -> Result<Option<Arc<Books>>, StartError> {
+    let Some(ledger) = config.ledger.as_ref().filter(|ledger| ledger.embedded) else { return Ok(None) };
+    let series = registry.ledger.get_or_init(Arc::default).clone();
+    let books = Books::open(ledger, sockets.clone(), notifier.clone(), series).map_err(StartError::Io)?;
+    Ok(Some(Arc::new(books)))
+}
+
+/// All that is built, and serves nobody yet.
+struct Ready {
+    first: Arc<Snapshot>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    releases: Arc<Releases>,
+    followers: Followers,
+    workers: Runtime,
+    draining: Arc<AtomicBool>,
+    nonces: Arc<Nonces>,
+    proxy: Arc<HttpProxy<Gateway, Dialer>>,
+    stop: watch::Sender<bool>,
+    doors: Vec<(Arc<Door>, TcpListener)>,
+    admin: Option<(TcpListener, SocketAddr)>,
+    books: Option<Arc<Books>>,
+}
+
+/// Builds it; a new process of an upgrade returns once it is to serve.
+fn ready(path: &Path, base: &Base, books: Option<Arc<Books>>, heir: Option<&mut Heir>) -> Result<Ready, StartError> {
+    let Base { background, registry, log, boot, .. } = base;
+    let config = Arc::new(boot.loaded.config.clone());
+    let releases = Releases::open(&config.server.state_dir, registry, base.notifier.clone());
+    let releases = Arc::new(releases.map_err(StartError::io("the releases' state"))?);
+    let lives = releases.adopt(&config);
+    let first = Arc::new(Snapshot::new(config.clone(), boot.active.revision, None, lives, registry, clock::now()));
+    discover::first(&first, background.handle());
+    taking_over::mark_down(&first, &base.down);
+    let snapshot = Arc::new(ArcSwap::new(first.clone()));
+    let followers = Followers::new(background.handle().clone(), snapshot.clone(), log.clone(), books.clone());
     let draining = Arc::new(AtomicBool::new(false));
+    let nonces = Arc::new(Nonces::new(clock::wall_ms() / 1000));
     let (stop, shutdown) = watch::channel(false);
     let workers = runtime("worker", worker_count(config.server.threads))?;
     let gateway = Gateway {
         snapshot: snapshot.clone(),
         registry: registry.clone(),
         access_log: log.clone(),
+        nonces: nonces.clone(),
         draining: draining.clone(),
     };
     let proxy = proxy(gateway, config.server.threads);
     // Before the first connection: its requests are logged too.
     followers.follow(&first);
-    let open = listen(&first, &snapshot, &registry, &proxy, (&workers, &background), &shutdown)?;
-    let state = admin::State {
-        control: control.clone(),
-        snapshot: snapshot.clone(),
-        registry: registry.clone(),
-        draining: draining.clone(),
-        releases: releases.clone(),
-    };
-    let admin = admin_socket(&first, &background)?;
+    let doors = listen((&snapshot, &base.sockets), (registry, log), &proxy, (&workers, background), &shutdown)?;
+    let admin = admin_socket(&first, base)?;
+    if let Some(heir) = heir {
+        heir.ready().map_err(StartError::Io)?;
+        nonces.take_over(clock::wall_ms() / 1000);
+        log::info!("{} takes over: {}", std::process::id(), path.display());
+    }
+    Ok(Ready { first, snapshot, releases, followers, workers, draining, nonces, proxy, stop, doors, admin, books })
+}
+
+/// Serves, until the end.
+fn serve(
+    path: &Path,
+    base: Base,
+    ready: Ready,
+    (heir, executable): (Option<Heir>, Option<PathBuf>),
+) -> Result<(), StartError> {
+    let Base { background, signals, sockets, registry, log, boot, seen, .. } = base;
+    let Ready { first, snapshot, releases, workers, draining, books, .. } = ready;
+    let control = swapper(path, &boot, &snapshot, (&registry, &releases), &ready.followers)
+        .start(boot.refused.clone())
+        .map_err(StartError::io("starting the config thread"))?;
+    let open = ready.doors.iter().map(|(door, _)| door.open.clone()).collect();
+    let acceptors = ready.doors.into_iter().map(|(door, socket)| workers.spawn(door.run(socket))).collect();
     // Once all sockets are ours, and before anybody can ask for another revision.
     boot.keep();
     releases.start().map_err(StartError::io("starting the releases' thread"))?;
-    if let Some((socket, address)) = admin {
-        background.spawn(admin::serve(socket, address, state));
+    let parts = handover::Parts {
+        conf: path.to_owned(),
+        executable,
+        sockets: sockets.clone(),
+        acceptors,
+        books: books.clone(),
+        releases: releases.clone(),
+        control: control.clone(),
+        snapshot: snapshot.clone(),
+        log: log.clone(),
+    };
+    let handover = Arc::new(Handover::new(parts));
+    // Before the admin and the ledger answer `/readyz`: whoever sees it may ask for an upgrade.
+    let asked = taking_over::control(&first.config.server.state_dir, heir.is_some(), &handover);
+    books.iter().try_for_each(|books| books.serve()).map_err(StartError::Io)?;
+    if let Some((socket, address)) = ready.admin {
+        let state = admin::State {
+            control: control.clone(),
+            snapshot: snapshot.clone(),
+            registry: registry.clone(),
+            draining: draining.clone(),
+            releases: releases.clone(),
+        };
+        background.spawn(admin::serve(socket, address, state, handover.gone()));
     }
     watch_files(path, seen, &control, &snapshot)?;
     said(&first);
+    manager::ready();
+    taking_over::serving(heir, &sockets, &log);
+    let grace = first.config.server.shutdown_grace;
     drop(first);
-    let end = drain::Drain { draining, stop, proxy, open, grace: config.server.shutdown_grace };
-    background.block_on(drain::until_ended(end, signals, &control, &log));
-    ledger.iter().for_each(|ledger| ledger.stop());
-    releases.keep();
+    let end =
+        drain::Drain { draining, nonces: ready.nonces, stop: ready.stop, proxy: ready.proxy, open, grace, sockets };
+    let end = background.block_on(drain::until_ended(end, signals, (&control, &log), &handover));
+    asked.iter().for_each(Control::close);
+    handover.ended();
+    books.iter().for_each(|books| books.end());
+    if end == drain::End::Signal {
+        releases.keep();
+    }
     log.stop();
     Ok(())
-}
-
-/// The ledger, where it is embedded. Its store is opened before a socket is taken: a wrong key is told at start.
-fn ledger(
-    config: &crate::config::model::Config,
-    releases: &Releases,
-    registry: &Registry,
-) -> Result<Option<Arc<Ledger>>, StartError> {
-    let Some(ledger) = config.ledger.as_ref().filter(|ledger| ledger.embedded) else { return Ok(None) };
-    let series = registry.ledger.get_or_init(Arc::default).clone();
-    // The proxy goes on without it.
-    let failed = Box::new(|_: &str| {});
-    let outside = Outside { notifier: releases.notifier.clone(), series, failed };
-    Ledger::start(ledger, outside).map(|service| Some(Arc::new(service))).map_err(StartError::Io)
 }
 
 fn swapper(
@@ -171,7 +309,7 @@ struct Followers {
     probes: Arc<Supervisor>,
     log: Arc<AccessLog>,
     logged: Arc<parking_lot::Mutex<Option<crate::config::model::AccessLog>>>,
-    ledger: Option<Arc<Ledger>>,
+    books: Option<Arc<Books>>,
 }
 
 impl Followers {
@@ -179,10 +317,10 @@ impl Followers {
         runtime: Handle,
         snapshot: Arc<ArcSwap<Snapshot>>,
         log: Arc<AccessLog>,
-        ledger: Option<Arc<Ledger>>,
+        books: Option<Arc<Books>>,
     ) -> Followers {
         let probes = Arc::new(Supervisor::new(runtime.clone(), Arc::new(clock::now)));
-        Followers { runtime, snapshot, probes, log, logged: Arc::default(), ledger }
+        Followers { runtime, snapshot, probes, log, logged: Arc::default(), books }
     }
 
     fn follow(&self, snapshot: &Arc<Snapshot>) {
@@ -192,8 +330,8 @@ impl Followers {
             self.log.point(target);
             *logged = Some(target.clone());
         }
-        if let (Some(service), Some(ledger)) = (&self.ledger, &snapshot.config.ledger) {
-            service.follow(ledger);
+        if let (Some(books), Some(ledger)) = (&self.books, &snapshot.config.ledger) {
+            books.follow(ledger);
         }
         self.probe(snapshot);
         let own = self.clone();
@@ -252,7 +390,12 @@ fn proxy(gateway: Gateway, threads: usize) -> Arc<HttpProxy<Gateway, Dialer>> {
     let unused = |_, _, _: &_| -> std::pin::Pin<Box<dyn Future<Output = _> + Send>> { Box::pin(async { None }) };
     let name = "Tollgate";
     let service = http_proxy_service_with_name_custom(&Arc::new(conf), gateway, name, Dialer, Arc::new(unused));
-    Arc::new(application(service))
+    let mut application = application(service);
+    let mut options = HttpServerOptions::default();
+    // Refused by our own stage, which tells and counts it.
+    options.allow_connect_method_proxying = true;
+    application.server_options = Some(options);
+    Arc::new(application)
 }
 
 /// Takes the proxy out of its service. A proxy with a connector of its own is made only inside one, and we need no more
@@ -267,48 +410,51 @@ fn application<A>(service: Service<A>) -> A {
     }
 }
 
+/// Who will accept, on every listener; none does yet.
 fn listen(
-    first: &Snapshot,
-    snapshot: &Arc<ArcSwap<Snapshot>>,
-    registry: &Registry,
+    (snapshot, sockets): (&Arc<ArcSwap<Snapshot>>, &Sockets),
+    (registry, log): (&Arc<Registry>, &Arc<AccessLog>),
     proxy: &Arc<HttpProxy<Gateway, Dialer>>,
     (workers, background): (&Runtime, &Runtime),
     shutdown: &watch::Receiver<bool>,
-) -> Result<Vec<Arc<crate::telemetry::shard::Gauge>>, StartError> {
+) -> Result<Vec<(Arc<Door>, TcpListener)>, StartError> {
     let _entered = workers.enter();
     background.spawn(deadline::sweep());
     background.spawn(kept::tidy());
-    let mut acceptors = vec![];
-    for listener in &first.config.listeners {
+    let mut doors = vec![];
+    for listener in &snapshot.load().config.listeners {
         let address = listener.address;
-        let socket = bind(address).map_err(StartError::io(format!("listening on {address}")))?;
-        let (snapshot, idle) = (snapshot.clone(), Arc::new(Sweeper::default()));
-        background.spawn(idle.clone().run(move || snapshot.load().idle_timeout(address)));
-        acceptors.push(Acceptor {
-            socket,
+        let socket = sockets.listen_here(address).map_err(StartError::io(format!("listening on {address}")))?;
+        let door = Arc::new(Door {
             address,
+            snapshot: snapshot.clone(),
             proxy: proxy.clone(),
+            registry: registry.clone(),
+            access_log: log.clone(),
             open: registry.connections(address),
-            idle,
+            sweeper: Arc::new(Sweeper::default()),
+            places: Arc::default(),
             shutdown: shutdown.clone(),
         });
+        let watched = door.clone();
+        background.spawn(door.sweeper.clone().run(move || watched.patience()));
+        doors.push((door, socket));
     }
-    let open = acceptors.iter().map(|acceptor| acceptor.open.clone()).collect();
-    acceptors.into_iter().for_each(|acceptor| drop(workers.spawn(acceptor.run())));
-    Ok(open)
+    Ok(doors)
 }
 
-fn admin_socket(first: &Snapshot, background: &Runtime) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
+fn admin_socket(first: &Snapshot, base: &Base) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
     let Some(admin) = &first.config.admin else { return Ok(None) };
-    let _entered = background.enter();
-    let socket = bind(admin.address).map_err(StartError::io(format!("listening on {} (admin)", admin.address)))?;
+    let _entered = base.background.enter();
+    let socket = base.sockets.listen_here(admin.address);
+    let socket = socket.map_err(StartError::io(format!("listening on {} (admin)", admin.address)))?;
     Ok(Some((socket, admin.address)))
 }
 
 fn watch_files(
     path: &Path,
     seen: files::Seen,
-    control: &Control,
+    control: &crate::config::swap::Control,
     snapshot: &Arc<ArcSwap<Snapshot>>,
 ) -> Result<(), StartError> {
     let (path, control, snapshot) = (path.to_owned(), control.clone(), snapshot.clone());

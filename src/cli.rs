@@ -13,6 +13,7 @@ pub mod release;
 pub mod remote;
 pub mod run;
 pub mod schema;
+pub mod upgrade;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -72,6 +73,11 @@ enum Command {
         #[command(subcommand)]
         command: ledger::Command,
     },
+    /// Hands the sockets and the state of a running gateway to a new process: no connection is refused, no request lost.
+    ///
+    /// The new process checks the configuration on the disk and prepares everything first; the old one drains only after
+    /// that. If the new one fails before it serves, the old one goes on as before, and this ends with 1 and the reason.
+    Upgrade(upgrade::Asked),
     /// Starts backends, a gateway and a load, and tells what happens as backends die, configurations change and versions
     /// are released.
     #[command(disable_help_subcommand = true)]
@@ -108,6 +114,7 @@ pub fn main() -> ExitCode {
         Command::Config { command, target } => config::run(&command, &target, json),
         Command::Release { command, target } => release::run(&command, &target, json),
         Command::Ledger { command } => ledger::run(&command, json),
+        Command::Upgrade(asked) => upgrade::run(&asked, json),
         Command::Demo { part } => demo::run(part.as_ref(), json),
     }
 }

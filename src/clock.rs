@@ -19,6 +19,12 @@ pub fn now() -> Nanos {
     Nanos(START.get_or_init(Instant::now).elapsed().as_nanos() as u64)
 }
 
+/// The machine's monotonic clock in microseconds, as a service manager reads it.
+pub fn monotonic_us() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1_000
+}
+
 /// Milliseconds since 1970-01-01T00:00:00Z.
 #[allow(clippy::disallowed_methods)]
 pub fn wall_ms() -> u64 {

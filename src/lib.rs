@@ -1,9 +1,10 @@
-//! Tollgate: a layer-7 gateway that balances, checks health, and swaps its configuration without dropping a request.
+//! Tollgate: a layer-7 gateway that lets in what has one reading, balances, checks health, and swaps its configuration
+//! without dropping a request.
 //!
 //! # The map
 //!
-//! A request's way is one file, [`proxy`], whose hooks call one stage each: listen → identify → route → assign →
-//! balance → forward → observe. Verbs are stages, nouns the engines they ask.
+//! A request's way is one file, [`proxy`], whose hooks call one stage each: listen → admit → identify → route →
+//! authenticate → limit → assign → balance → forward → observe. Verbs are stages, nouns the engines they ask.
 //!
 //! | module | is |
 //! |---|---|
@@ -11,8 +12,11 @@
 //! | [`app`] | the wiring: the only place where engines, services and the proxy are put together |
 //! | [`config`] | file form → findings → run form → swap |
 //! | [`proxy`] | **the way of a request** |
+//! | [`proxy::admit`] | which requests have one reading (pure) |
 //! | [`path`] | one spelling for every path |
-//! | [`pool`] | upstream sets: members, algorithms, ejection, retry budget (pure) |
+//! | [`auth`] | who is calling: API keys, signed requests, tokens (pure) |
+//! | [`limit`] | rates, requests in flight, bounded tables (pure) |
+//! | [`pool`] | upstream sets: members, algorithms, ejection, retry budget, adaptive limit (pure) |
 //! | [`health`] | active probes (the only I/O) and rise and fall counts (pure) |
 //! | [`discover`] | servers by DNS name |
 //! | [`gray`] | gray release: buckets, cohorts, the judge, the steps, reports (pure) |
@@ -20,6 +24,7 @@
 //! | [`notify`] | fault reports on disk, and messages to `[notify.*]` |
 //! | [`ledger`] | **the way of a callback**: receive → verify → normalise → journal → acknowledge → deliver |
 //! | [`admin`] | the operator's listener |
+//! | [`upgrade`] | another executable takes over: channel, sockets, service manager |
 //! | [`telemetry`] | every metric name in one table, counters, the access log |
 //! | [`clock`], [`units`] | time, and numbers with their unit |
 
@@ -27,6 +32,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod auth;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -34,6 +40,7 @@ pub mod discover;
 pub mod gray;
 pub mod health;
 pub mod ledger;
+pub mod limit;
 pub mod notify;
 pub mod path;
 pub mod pool;
@@ -41,3 +48,4 @@ pub mod proxy;
 pub mod releases;
 pub mod telemetry;
 pub mod units;
+pub mod upgrade;

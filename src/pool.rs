@@ -6,7 +6,8 @@
 //!
 //! - `choose`: the algorithms, ties and stand-ins; `sequence`, `weights`, `ring` are their tables.
 //! - `state`, `ewma`: what is known of a server. `lease`: a request's hold on one. `tried`: where it was already.
-//! - `outlier`: passive ejection. [`budget`]: how many retries an upstream may add to its load.
+//! - `outlier`: passive ejection. [`budget`]: how many retries an upstream may add to its load. [`adaptive`]: how many
+//!   requests it can have at once.
 //!
 //! Members keep the order they were given in, and that order breaks ties. Not covered: probing (`crate::health`), names
 //! (addresses come resolved), connections, queues.
@@ -19,6 +20,7 @@ use std::time::Duration;
 use crate::config::model::{Balance, Outlier};
 use crate::units::Nanos;
 
+pub mod adaptive;
 pub mod budget;
 mod choose;
 mod ewma;

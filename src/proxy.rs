@@ -1,43 +1,54 @@
-//! The way of a request: listen → admit → route → identify → limit → assign → balance → forward → observe.
+//! The way of a request: listen → admit → identify → route → authenticate → limit → assign → balance → forward →
+//! observe.
 //!
 //! Each of Pingora's hooks calls one stage; this file is the table of contents, and nothing else decides here.
 //!
 //! | hook | stage | what it settles |
 //! |---|---|---|
-//! | (accept) | [`listen`] | the [`connection`]: address, buffers, how long it may be [`idle`] |
+//! | (accept) | [`listen`] | PROXY header, TLS, protocol; how long the client may take ([`watch`]) |
+//! | (read) | [`connection`] | which bytes are whose ([`framing`]); that they have one reading ([`admit`](mod@admit)) |
 //! | `new_ctx` | [`ctx`] | the one snapshot that serves this request |
 //! | `request_filter` | [`identify`] | client, scheme, host, request id |
+//! | | [`gate`] | what was said of its bytes, or is to be said of an HTTP/2 head: 400 and its kin; 421 |
 //! | | [`route`] | the route, or 404; who may use it, or 403; what it answers by itself ([`answer`]) |
+//! | | [`authenticate`] | the app and the user who call, or 401 and 403 |
+//! | | [`limit`] | whether the limits of route and app have room, or 429 |
 //! | | [`assign`] | the version that the user is on |
-//! | `upstream_peer` | [`balance`] | the server of this attempt, or 503 |
+//! | `proxy_upstream_filter` | [`balance`] | a place under the upstream's limit and the first attempt's server, or 503 |
+//! | `upstream_peer` | [`balance`] | the same for a further attempt |
 //! | `connected_to_upstream` | [`forward`] | the attempt's own deadlines ([`deadline`]) |
 //! | `upstream_request_filter` | [`rewrite`] | headers and path towards the server |
 //! | `request_body_filter` | here | the length of the body, or 413 |
 //! | `upstream_response_filter` | [`forward`] | a listed status goes to another server |
 //! | `fail_to_connect`, `error_while_proxy` | [`forward`] | whether to try again, or elsewhere ([`rescue`]) |
-//! | `response_filter` | [`rewrite`] | headers towards the client |
+//! | `response_filter` | [`rewrite`] | headers towards the client; whether the body is compressed ([`compress`]) |
 //! | `fail_to_proxy` | [`reject`] | 502, 503 or 504, told apart |
 //! | `logging` | [`observe`] | outcome, metrics and log line, once |
-//!
-//! Not here yet: strict admission and limits (the front door).
 
+pub mod admit;
 pub mod answer;
 pub mod assign;
+pub mod authenticate;
 pub mod balance;
+pub mod compress;
 pub mod connection;
 pub mod ctx;
 pub mod deadline;
 pub mod dial;
 pub mod forward;
+pub mod framing;
+pub mod gate;
 pub mod identify;
-pub mod idle;
 pub mod kept;
+pub mod limit;
 pub mod listen;
 pub mod observe;
 pub mod reject;
 pub mod rescue;
 pub mod rewrite;
 pub mod route;
+pub mod transport;
+pub mod watch;
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -46,22 +57,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora::{Error, ErrorType, Result};
 
 use self::connection::Peer;
 use self::ctx::Ctx;
+use self::gate::admit;
 use self::reject::Reason;
-use crate::config::model::{Action, Scheme};
+use crate::auth::nonce::Nonces;
+use crate::clock;
+use crate::config::model::Action;
 use crate::config::snapshot::ledger::is_callback;
 use crate::config::snapshot::{Snapshot, holds};
 use crate::path::normalise_path;
-use crate::pool::NoMember;
 use crate::telemetry::Registry;
 use crate::telemetry::access_log::AccessLog;
 
@@ -73,6 +87,8 @@ pub struct Gateway {
     pub registry: Arc<Registry>,
     /// Where is logged.
     pub access_log: Arc<AccessLog>,
+    /// What was signed and taken, for as long as it could be sent again.
+    pub nonces: Arc<Nonces>,
     /// True from the moment the process wants to end: answers then close their connections.
     pub draining: Arc<AtomicBool>,
 }
@@ -91,35 +107,53 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
         self.end_when_draining(session);
+        rewrite::join_cookies(session.req_header_mut())?;
         identify(session, ctx);
-        let refusal = match route(session, ctx) {
-            None => Some(Reason::NoRoute),
-            Some(route) => refusal(session, ctx, route),
+        if let Some(reason) = admit(session, ctx) {
+            reject::answer(session, ctx, reason, true).await?;
+            return Ok(true);
+        }
+        let Some(route) = route(session, ctx) else {
+            reject::answer(session, ctx, Reason::NoRoute, false).await?;
+            return Ok(true);
         };
-        if let Some(reason) = refusal {
+        if let Some(reason) = refusal(session, ctx, route) {
             reject::answer(session, ctx, reason, reason == Reason::BodyTooLarge).await?;
             return Ok(true);
         }
-        if let Some(route) = ctx.route
-            && answer::from_route(session, ctx, route).await?
-        {
+        watch_body(session, ctx);
+        if authenticate::authenticate(session, ctx, route, &self.nonces).await? {
             return Ok(true);
         }
-        if let Some(route) = ctx.route {
-            assign::assign(session, ctx, route);
+        if let Some(reason) = limit::limit(session, ctx, route) {
+            reject::answer(session, ctx, reason, false).await?;
+            return Ok(true);
         }
+        if answer::from_route(session, ctx, route).await? {
+            return Ok(true);
+        }
+        assign::assign(session, ctx, route);
         rewrite::identified(session, ctx)?;
+        Ok(false)
+    }
+
+    /// After an error Pingora closes the client's connection, and a client that is refused in an overload would only add
+    /// to it by connecting anew. Here it can be answered without one.
+    async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
+        let Err(reason) = forward::pick(session, ctx) else { return Ok(true) };
+        let close = !session.as_mut().is_body_empty();
+        let reason = forward::told(ctx, reason);
+        reject::answer(session, ctx, reason, close).await?;
         Ok(false)
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<Box<HttpPeer>> {
         let left = forward::time_left(ctx)?;
-        if let Err(none) = forward::pick(session, ctx) {
-            ctx.rejected = Some(match none {
-                NoMember::Empty => Reason::NoServer,
-                NoMember::Saturated => Reason::Saturated,
-            });
-            return Error::e_explain(ErrorType::HTTPStatus(503), none.to_string());
+        if ctx.tries.lease.is_none()
+            && let Err(reason) = forward::pick(session, ctx)
+        {
+            ctx.rejected = Some(reason);
+            return Error::e_explain(ErrorType::HTTPStatus(reason.status()), reason.label());
         }
         forward::peer(session, ctx, left)
     }
@@ -147,7 +181,7 @@ impl ProxyHttp for Gateway {
 
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         end_of_stream: bool,
         ctx: &mut Box<Ctx>,
@@ -156,6 +190,13 @@ impl ProxyHttp for Gateway {
             forward::request_sent(ctx);
         }
         let Some(part) = body else { return Ok(()) };
+        let peer = Peer::of(session);
+        if peer.http2 {
+            peer.watch.has_body(part.len(), clock::now);
+            if !end_of_stream {
+                peer.watch.awaits_body(clock::now);
+            }
+        }
         ctx.tries.body_bytes += part.len() as u64;
         let max = ctx.route.and_then(|route| ctx.snapshot.route(route).0.body_max);
         if max.is_some_and(|max| ctx.tries.body_bytes > max) {
@@ -188,16 +229,54 @@ impl ProxyHttp for Gateway {
         if self.draining.load(Ordering::Relaxed) && !head.status.is_informational() {
             session.set_keepalive(None);
         }
-        rewrite::response(head, ctx)
+        let watch = &Peer::of(session).watch;
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            watch.becomes_tunnel();
+        }
+        rewrite::response(head, ctx)?;
+        let compress = ctx.route.is_some_and(|route| ctx.snapshot.route(route).0.compress);
+        if compress && !head.status.is_informational() {
+            ctx.compression = compress::begin(session.req_header(), head)?;
+        }
+        Ok(())
+    }
+
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut Box<Ctx>,
+    ) -> Result<Option<std::time::Duration>> {
+        let Some(compression) = &mut ctx.compression else { return Ok(None) };
+        compression.part(body, end_of_stream).map(|()| None)
+    }
+
+    /// The servers' trailers take the place of the body's last part.
+    async fn response_trailer_filter(
+        &self,
+        _session: &mut Session,
+        _trailers: &mut HeaderMap,
+        ctx: &mut Box<Ctx>,
+    ) -> Result<Option<Bytes>> {
+        let mut rest = None;
+        if let Some(compression) = &mut ctx.compression {
+            compression.part(&mut rest, true)?;
+        }
+        Ok(rest)
     }
 
     fn upstream_response_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         _body: &mut Option<Bytes>,
         end_of_stream: bool,
         ctx: &mut Box<Ctx>,
     ) -> Result<Option<std::time::Duration>> {
+        let peer = Peer::of(session);
+        if end_of_stream && peer.http2 {
+            peer.watch.has_answer();
+        }
         forward::body_part_arrived(ctx, end_of_stream).map(|()| None)
     }
 
@@ -223,14 +302,19 @@ impl ProxyHttp for Gateway {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Box<Ctx>) -> FailToProxy {
-        let gone = *e.esource() == ErrorSource::Downstream
-            && matches!(e.etype(), ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed);
+        let gone = observe::is_clients(session, ctx, e)
+            && matches!(
+                e.etype(),
+                ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed | ErrorType::H2Error
+            );
+        let refused = Peer::of(session).watch.refused();
         let begun = session.response_written().is_some_and(|head| !head.status.is_informational());
-        if gone || begun {
+        if begun || gone && refused.is_none() {
             session.set_keepalive(None);
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         }
-        let reason = forward::reason(ctx, e);
+        let reason = refused.as_ref().map_or_else(|| forward::reason(ctx, e), |refused| refused.cause.reason());
+        ctx.refused = refused;
         if let Err(e) = reject::answer(session, ctx, reason, true).await {
             log::debug!("an error answer did not reach its client: {e}");
         }
@@ -259,16 +343,36 @@ impl Gateway {
     }
 }
 
-fn identify(session: &Session, ctx: &mut Ctx) {
+/// Begins to wait for the body of an HTTP/2 request; one of HTTP/1.1 is watched by its connection. Two sides that talk by
+/// gRPC have deadlines of their own.
+fn watch_body(session: &mut Session, ctx: &Ctx) {
     let peer = Peer::of(session);
-    peer.idle.busy();
-    let peer = peer.address;
+    let grpc = |value: &http::HeaderValue| value.as_bytes().starts_with(b"application/grpc");
+    let talks = ctx.upstream().is_some_and(|upstream| upstream.http2)
+        && session.req_header().headers.get(CONTENT_TYPE).is_some_and(grpc);
+    if !peer.http2 || talks {
+        return;
+    }
+    let (watch, sweeper) = (peer.watch.clone(), peer.sweeper.clone());
+    if !session.as_mut().is_body_empty() {
+        watch.begins_body();
+        watch.awaits_body(clock::now);
+        sweeper.follow_stream(&watch);
+    }
+}
+
+fn identify(session: &Session, ctx: &mut Ctx) {
+    let from = Peer::of(session);
+    from.watch.busy();
+    let peer = from.address;
     let headers = &session.req_header().headers;
     ctx.request_id = identify::request_id(headers);
     ctx.peer_trusted = ctx.snapshot.trusts(peer);
     ctx.client = if ctx.peer_trusted { identify::client(&ctx.snapshot, headers, peer) } else { peer };
     if ctx.peer_trusted {
-        ctx.scheme = identify::forwarded_scheme(headers).unwrap_or(Scheme::Http);
+        ctx.scheme = identify::forwarded_scheme(headers).unwrap_or(from.scheme);
+    } else {
+        ctx.scheme = from.scheme;
     }
 }
 

@@ -3,20 +3,25 @@
 //! What must survive a restart stands in `state_dir/releases.json`, replaced atomically: at once when a release changes
 //! its state, every half minute for its evidence. A disk that refuses is said in the log and keeps no order from being
 //! obeyed. Orders come from the admin API and are kept before they are answered.
+//!
+//! An upgrade holds all of it: nothing is judged, stepped or written while another process may read the state. Orders
+//! wait meanwhile. Once the other process has taken over, this one only follows: what is taken back there is taken back
+//! for the requests that are still answered here.
 
+use std::os::unix::fs::MetadataExt;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::clock;
 use crate::config::history;
 use crate::config::model::Config;
 use crate::gray::controller::state::Order;
 use crate::gray::controller::view::View;
-use crate::gray::controller::{AllKept, Controller, Moment, Refused, Surroundings, Ticked};
+use crate::gray::controller::{AllKept, Controller, Kept, Moment, Refused, Surroundings, Ticked};
 use crate::gray::live::Live;
 use crate::notify::{Message, Notifier, Shelf};
 use crate::telemetry::Registry;
@@ -34,10 +39,34 @@ pub struct Releases {
     file: PathBuf,
     /// Held while the state is written, so that an older one never replaces a newer one.
     writing: Mutex<()>,
+    /// Held while releases are judged, moved and kept.
+    hand: Mutex<Hand>,
+    /// Told when `hand` has changed.
+    changed: Condvar,
     /// The reports of the process and of those before it.
     pub shelf: Shelf,
     /// Sends reports and alarms.
     pub notifier: Arc<Notifier>,
+}
+
+/// Who moves the releases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hand {
+    /// This process.
+    Ours,
+    /// Nobody, for the moment.
+    Held,
+    /// Another process.
+    Theirs,
+}
+
+/// Why an order was not obeyed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotObeyed {
+    /// It cannot be.
+    Refused(Refused),
+    /// Another process has the releases.
+    HandedOver,
 }
 
 /// What a process before has left in `state_dir`: nothing where there is no such file, an error where it cannot be read.
@@ -53,9 +82,12 @@ fn file(state_dir: &Path) -> PathBuf {
     state_dir.join("releases.json")
 }
 
-/// A controller that goes on with what was kept; `server` names servers by number.
-pub fn controller(kept: AllKept, server: impl Fn(u32) -> Option<String> + Send + Sync + 'static) -> Controller {
-    Controller::new(kept, Surroundings { stamp: clock::rfc3339, server: Arc::new(server) })
+/// A controller that goes on with what was kept; the registry names servers and apps by number.
+pub fn controller(kept: AllKept, registry: &Arc<Registry>) -> Controller {
+    let (servers, apps) = (registry.clone(), registry.clone());
+    let server = move |number| servers.server_of(number).map(|(_, address)| address.to_string());
+    let app = move |number| apps.app_of(number).map(|name| name.to_string());
+    Controller::new(kept, Surroundings { stamp: clock::rfc3339, server: Arc::new(server), app: Arc::new(app) })
 }
 
 /// Now, by both clocks.
@@ -65,19 +97,17 @@ pub fn moment() -> Moment {
 
 impl Releases {
     /// Reads what was kept.
-    pub fn open(state_dir: &Path, registry: &Arc<Registry>) -> std::io::Result<Releases> {
-        let names = registry.clone();
-        let server = move |number| names.server_of(number).map(|(_, address)| address.to_string());
+    pub fn open(state_dir: &Path, registry: &Arc<Registry>, notifier: Arc<Notifier>) -> std::io::Result<Releases> {
         let file = file(state_dir);
         let controller = match kept(state_dir) {
-            Ok(kept) => controller(kept, server),
+            Ok(kept) => controller(kept, registry),
             Err(e) => {
                 let aside = file.with_extension("json.unreadable");
                 let _ = std::fs::rename(&file, &aside);
                 let (file, aside) = (file.display(), aside.display());
                 log::error!("{file}: {e}: nobody knows which releases were taken back, so every one counts as aborted");
                 log::error!("it is kept as {aside}; start a release again with `tollgate release resume NAME`");
-                let mut controller = controller(AllKept::default(), server);
+                let mut controller = controller(AllKept::default(), registry);
                 controller.distrust();
                 controller
             }
@@ -86,8 +116,10 @@ impl Releases {
             controller: Mutex::new(controller),
             file,
             writing: Mutex::default(),
+            hand: Mutex::new(Hand::Ours),
+            changed: Condvar::new(),
             shelf: Shelf::open(state_dir)?,
-            notifier: Arc::new(Notifier::new(vec![])),
+            notifier,
         })
     }
 
@@ -102,9 +134,14 @@ impl Releases {
         self.controller.lock()
     }
 
-    /// Obeys an operator, and keeps it. May wait for the disk.
-    pub fn order(&self, name: &str, order: Order, who: &str) -> Result<View, Refused> {
-        let view = self.controller.lock().order(name, order, moment())?;
+    /// Obeys an operator, and keeps it. May wait for the disk, or for the end of an upgrade.
+    pub fn order(&self, name: &str, order: Order, who: &str) -> Result<View, NotObeyed> {
+        let mut hand = self.hand.lock();
+        self.changed.wait_while(&mut hand, |hand| *hand == Hand::Held);
+        if *hand == Hand::Theirs {
+            return Err(NotObeyed::HandedOver);
+        }
+        let view = self.controller.lock().order(name, order, moment()).map_err(NotObeyed::Refused)?;
         log::warn!("release {name}: {} by {who}: {}, step {}", order.label(), view.state.label(), view.step);
         self.keep();
         Ok(view)
@@ -118,8 +155,19 @@ impl Releases {
 
     fn run(&self) {
         let (mut kept_at, mut wait) = (clock::now(), KEEP);
+        let mut followed = None;
         loop {
             std::thread::sleep(TICK);
+            let hand = self.hand.lock();
+            match *hand {
+                Hand::Ours => {}
+                Hand::Held => continue,
+                Hand::Theirs => {
+                    drop(hand);
+                    self.follow(&mut followed);
+                    continue;
+                }
+            }
             let at = moment();
             // A fault in a judge must not end what takes releases back.
             let looked = std::panic::catch_unwind(AssertUnwindSafe(|| self.controller.lock().tick(at)));
@@ -132,7 +180,49 @@ impl Releases {
                 wait = if self.keep() { KEEP } else { RETRY };
                 kept_at = at.now;
             }
+            drop(hand);
             self.tell(&ticked);
+        }
+    }
+
+    /// Stops all moving and writes the state a last time; false where the disk did not take it.
+    pub fn hold(&self) -> bool {
+        let mut hand = self.hand.lock();
+        *hand = Hand::Held;
+        self.keep()
+    }
+
+    /// Goes on.
+    pub fn go_on(&self) {
+        self.becomes(Hand::Ours);
+    }
+
+    /// Another process has taken over.
+    pub fn hand_over(&self) {
+        self.becomes(Hand::Theirs);
+    }
+
+    fn becomes(&self, next: Hand) {
+        *self.hand.lock() = next;
+        self.changed.notify_all();
+    }
+
+    /// Takes back what the process that took over has taken back.
+    fn follow(&self, seen: &mut Option<(u64, i64)>) {
+        // Its folder may be another one; then its releases are not ours to follow.
+        let now = std::fs::metadata(&self.file).ok().map(|meta| (meta.ino(), meta.mtime_nsec()));
+        if *seen == now {
+            return;
+        }
+        *seen = now;
+        let Ok(theirs) = self.file.parent().map_or_else(|| Ok(vec![]), kept) else { return };
+        let mut controller = self.controller.lock();
+        for ours in controller.keep().into_iter().filter(|ours| !ours.state.is_back()) {
+            let is_it = |kept: &&Kept| kept.name == ours.name && kept.definition == ours.definition;
+            if theirs.iter().find(is_it).is_some_and(|kept| kept.state.is_back()) {
+                // An abort always works.
+                let _ = controller.order(&ours.name, Order::Abort, moment());
+            }
         }
     }
 

@@ -181,6 +181,8 @@ fn view(upstream: &Upstream, now: Nanos) -> serde_json::Value {
         "upstream": &*upstream.name,
         "balance": balance(&upstream.balance),
         "panic": pool.is_panicking(now),
+        "adaptive_limit": upstream.adaptive.as_ref().map(|limit| limit.limit()),
+        "adaptive_in_flight": upstream.adaptive.as_ref().map(|limit| limit.in_flight()),
         "servers": servers,
     })
 }

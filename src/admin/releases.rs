@@ -13,6 +13,7 @@ use super::{State, api, problem};
 use crate::gray::controller::Refused;
 use crate::gray::controller::state::Order;
 use crate::gray::plan::Asked;
+use crate::releases::NotObeyed;
 
 /// All releases.
 pub async fn list(With(state): With<State>) -> Response {
@@ -41,10 +42,14 @@ pub async fn order(
     let obeyed = tokio::task::spawn_blocking(move || releases.order(&asked, order, &who)).await;
     match obeyed {
         Ok(Ok(view)) => Json(view).into_response(),
-        Ok(Err(Refused::Unknown)) => unknown(&state, &name),
-        Ok(Err(Refused::State(now))) => {
+        Ok(Err(NotObeyed::Refused(Refused::Unknown))) => unknown(&state, &name),
+        Ok(Err(NotObeyed::Refused(Refused::State(now)))) => {
             let detail = format!("{} is not for a release that is {}.", order.label(), now.label());
             problem(StatusCode::CONFLICT, "wrong_state", &detail)
+        }
+        Ok(Err(NotObeyed::HandedOver)) => {
+            let detail = "Another process has taken over: ask again, it answers at this address now.";
+            problem(StatusCode::SERVICE_UNAVAILABLE, "handed_over", detail)
         }
         Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The order could not be obeyed."),
     }

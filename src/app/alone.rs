@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::{StartError, raise_file_limit, runtime};
 use crate::config::{self, guard, model, watch};
+use crate::ledger::serve::bind;
 use crate::ledger::service::{Ledger, Outside};
 use crate::notify::Notifier;
 use crate::telemetry::ledger::LedgerSeries;
@@ -41,7 +42,8 @@ pub fn run(path: &Path) -> Result<(), StartError> {
         series: Arc::new(LedgerSeries::default()),
         failed: Box::new(move |reason| drop(failed.send(reason.to_owned()))),
     };
-    let service = Arc::new(Ledger::start(ledger, outside).map_err(StartError::Io)?);
+    let service = Arc::new(Ledger::open(ledger, outside, bind).map_err(StartError::Io)?);
+    service.serve().map_err(StartError::Io)?;
     log::info!("tollgate {} keeps the books at {}", env!("CARGO_PKG_VERSION"), service.address());
     follow(path, seen, loaded.config, (service.clone(), notifier))?;
     let reason = background.block_on(async {

@@ -114,6 +114,11 @@ fn last_good(history: History, findings: Option<Vec<Finding>>) -> Result<Boot, S
     Ok(Boot { loaded, active, history: Arc::new(history), refused, new: None })
 }
 
+/// The `state_dir` of a configuration that may have findings.
+pub fn state_dir_of(path: &Path) -> PathBuf {
+    Source::read(path).as_ref().map_or_else(|_| state_dir_beside(path), state_dir)
+}
+
 /// `server.state_dir` of files that may have findings elsewhere.
 fn state_dir(source: &Source) -> PathBuf {
     let named = source.files.iter().find_map(|file| {

@@ -3,6 +3,9 @@
 //! SIGTERM and SIGINT drain: listeners close, `/readyz` says 503, every answer closes its connection. Connections that
 //! stay silent are closed after [`LINGER`]: closing them at once would cut off requests that are on their way. The
 //! process ends when no connection is left, or when the grace is over; a second signal ends it at once.
+//!
+//! After another process has taken over nothing is cut: every answer closes its connection, silent connections close at
+//! the grace's end, and what is in flight goes on until it ends. A signal then ends what is left within the grace.
 
 use std::future::Future;
 use std::io;
@@ -16,12 +19,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::boot;
+use super::handover::Handover;
+use crate::auth::nonce::Nonces;
 use crate::clock;
 use crate::config::swap::{By, Control};
 use crate::proxy::Gateway;
 use crate::proxy::dial::Dialer;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::shard::Gauge;
+use crate::upgrade::manager;
+use crate::upgrade::sockets::Sockets;
 
 /// How long a silent connection is kept while draining.
 const LINGER: Duration = Duration::from_secs(1);
@@ -31,6 +38,8 @@ const LOOK: Duration = Duration::from_millis(10);
 pub struct Drain {
     /// Turned true at once.
     pub draining: Arc<AtomicBool>,
+    /// What was signed and taken.
+    pub nonces: Arc<Nonces>,
     /// Tells the listeners.
     pub stop: watch::Sender<bool>,
     /// Holds the silent connections.
@@ -39,6 +48,8 @@ pub struct Drain {
     pub open: Vec<Arc<Gauge>>,
     /// How long to wait for them.
     pub grace: Duration,
+    /// Closed with the process' part in them.
+    pub sockets: Arc<Sockets>,
 }
 
 /// The signals we obey.
@@ -61,29 +72,92 @@ impl Signals {
     }
 }
 
-/// Obeys signals until one ends the process, and drains it.
-pub async fn until_ended(drain: Drain, signals: Signals, control: &Control, log: &AccessLog) {
-    let Signals { mut hup, mut usr1, mut term, mut int } = signals;
-    loop {
+/// Why the process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// A signal said so.
+    Signal,
+    /// Another process has taken over.
+    HandedOver,
+}
+
+/// Obeys signals until one ends the process, or until another process has taken over; then drains it.
+pub async fn until_ended(
+    drain: Drain,
+    mut signals: Signals,
+    (control, log): (&Control, &AccessLog),
+    handover: &Handover,
+) -> End {
+    let mut gone = handover.gone();
+    let signalled = loop {
+        let Signals { hup, usr1, term, int } = &mut signals;
         tokio::select! {
             Some(()) = hup.recv() => drop(control.reload(By { who: boot::user(), trigger: "sighup" }, false)),
             Some(()) = usr1.recv() => log.reopen(),
-            Some(()) = term.recv() => break,
-            Some(()) = int.recv() => break,
+            () = either(term, int) => break true,
+            _ = gone.wait_for(|gone| *gone) => break false,
         }
+    };
+    // A signal may come in the very moment of the hand-over.
+    let end = if handover.end() { End::HandedOver } else { End::Signal };
+    if end == End::Signal {
+        manager::stopping();
     }
+    drain.begin();
+    if signalled || !drain.by_itself(&mut signals, log).await {
+        drain.within_grace(&mut signals).await;
+    }
+    end
+}
+
+/// Returns when a signal ends the process.
+async fn either(term: &mut Signal, int: &mut Signal) {
     tokio::select! {
-        () = drain.run() => {}
-        Some(()) = term.recv() => log::warn!("a second signal: ending at once"),
-        Some(()) = int.recv() => log::warn!("a second signal: ending at once"),
+        Some(()) = term.recv() => {}
+        Some(()) = int.recv() => {}
     }
 }
 
 impl Drain {
-    async fn run(self) {
-        let begun = clock::now();
+    fn begin(&self) {
         self.draining.store(true, Ordering::Release);
         let _ = self.stop.send(true);
+        self.sockets.close();
+    }
+
+    /// Ends what is there, within the grace.
+    async fn within_grace(&self, signals: &mut Signals) {
+        tokio::select! {
+            () = self.run() => {}
+            () = either(&mut signals.term, &mut signals.int) => log::warn!("a second signal: ending at once"),
+        }
+    }
+
+    /// Lets everything end by itself; false where a signal came first.
+    async fn by_itself(&self, signals: &mut Signals, log: &AccessLog) -> bool {
+        self.nonces.hand_over(clock::wall_ms() / 1000);
+        log::info!("another process serves; draining {} connections", self.connections());
+        let ended = async {
+            if !self.none_left_within(self.grace).await {
+                self.proxy.http_cleanup().await;
+                log::info!("silent connections are closed; {} are in use and go on", self.connections());
+                while !self.none_left_within(self.grace.max(LINGER)).await {}
+            }
+        };
+        tokio::pin!(ended);
+        loop {
+            let Signals { hup, usr1, term, int } = &mut *signals;
+            tokio::select! {
+                () = ended.as_mut() => return true,
+                Some(()) = usr1.recv() => log.reopen(),
+                Some(()) = hup.recv() => {}
+                () = either(term, int) => return false,
+            }
+        }
+    }
+
+    async fn run(&self) {
+        let begun = clock::now();
         log::info!("draining: {} connections, {:?} at most", self.connections(), self.grace);
         let linger = LINGER.min(self.grace / 2);
         let left = |limit: Duration| limit.saturating_sub(clock::now().since(begun));
@@ -100,7 +174,7 @@ impl Drain {
         self.open.iter().map(|open| open.value()).sum()
     }
 
-    fn none_left_within(&self, limit: Duration) -> impl Future<Output = bool> {
+    fn none_left_within(&self, limit: Duration) -> impl Future<Output = bool> + '_ {
         let none_left = async {
             while self.connections() > 0 {
                 tokio::time::sleep(LOOK).await;

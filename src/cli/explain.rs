@@ -5,6 +5,7 @@
 //! are then judged too, else only named, and it can be a user key.
 
 mod arm;
+mod caller;
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -20,6 +21,7 @@ use crate::config::snapshot::ledger::{self, is_callback};
 use crate::config::{self};
 use crate::path::normalise_path;
 use crate::proxy::identify;
+use crate::proxy::limit::limits;
 use crate::proxy::rewrite::prefixed;
 use crate::proxy::route::{Request, Router};
 
@@ -68,7 +70,17 @@ pub fn explain(path: &Path, asked: &Asked, json: bool) -> ExitCode {
         Action::Upstream(upstream) => Some(upstream),
         _ => None,
     };
-    let upstream = arm::explain(config, found, &headers, asked.client, &mut explained).or(stable);
+    let given = caller::Given { method: &method, uri: &uri, headers: &headers, scheme };
+    let caller = caller::explain(config, route, &given, &mut explained);
+    explained.limits = limits_of(config, found, caller.app.as_deref());
+    let asked_of = crate::gray::plan::Asked {
+        headers: &headers,
+        client: asked.client,
+        app: caller.app.as_deref(),
+        claim: caller.claim.as_deref(),
+    };
+    let upstream = arm::explain(config, found, &asked_of, &mut explained).or(stable);
+    explained.user = explained.user.or(caller.claim);
     explained.upstream = upstream.map(|upstream| config.upstreams[upstream].name.to_string());
     if route.action == Action::Ledger {
         explained.upstream = Some(ledger::NAME.to_owned());
@@ -76,6 +88,13 @@ pub fn explain(path: &Path, asked: &Asked, json: bool) -> ExitCode {
     explained.why.extend(outcome(config, route, &path, asked.client, explained.upstream.as_deref()));
     show(&explained, json);
     ExitCode::SUCCESS
+}
+
+/// Names of the limits that are asked together.
+fn limits_of(config: &Config, route: usize, app: Option<&str>) -> Option<Vec<String>> {
+    let app = config.apps.iter().position(|known| Some(&*known.name) == app);
+    let names: Vec<String> = limits(config, route, app).map(|limit| config.limits[limit].name.to_string()).collect();
+    (!names.is_empty()).then_some(names)
 }
 
 fn parse(asked: &Asked) -> Result<(Method, Uri, HeaderMap), String> {
@@ -193,6 +212,8 @@ fn show(explained: &Explained, json: bool) {
     let cohorts = explained.cohorts.as_ref().filter(|cohorts| !cohorts.is_empty());
     for (name, value) in [
         ("route", Some(explained.route.clone().unwrap_or("none".to_owned()))),
+        ("limits", explained.limits.as_ref().map(|limits| limits.join(", "))),
+        ("app", explained.app.clone()),
         ("user", explained.user.clone()),
         ("release", explained.release.clone()),
         ("bucket", explained.bucket.map(|bucket| bucket.to_string())),

@@ -11,8 +11,8 @@ use super::model::ledger::Ledger;
 use super::model::{Config, Servers};
 use crate::units::Share;
 
-const HINT: &str =
-    "start the process anew with this configuration, or take this change out of it: the rest then applies at once";
+const HINT: &str = "run `tollgate upgrade -c CONF`: a new process takes this configuration and the sockets, and no request is \
+                    dropped; or take this change out of it: the rest then applies at once";
 
 /// What stands against taking `new` over from `running`.
 pub fn findings(running: &Config, new: &Config, force: bool) -> Vec<Finding> {

@@ -4,7 +4,10 @@
 //! snapshot (a server's health and load, retry budgets, counters) lives behind `Arc`s that the next snapshot takes
 //! over by name. A snapshot opens nothing and starts nothing: `app` and `swap` do.
 
+pub mod callers;
 pub mod ledger;
+pub mod limit;
+pub mod listener;
 mod peer;
 pub mod upstream;
 
@@ -14,9 +17,12 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use limit::Limits;
+use listener::Listener;
 pub use upstream::{Server, Upstream};
 
-use super::model::{Action, Config, Route, Servers};
+use self::callers::Callers;
+use super::model::{self, Action, Config, Route, Servers};
 use crate::gray::live::Live;
 use crate::gray::plan::Plan;
 use crate::proxy::route::Router;
@@ -43,12 +49,20 @@ pub struct Snapshot {
     pub router: Router,
     /// A series a route.
     series: Vec<Arc<RouteSeries>>,
+    /// By the numbers of `config.listeners`.
+    listeners: Vec<Listener>,
+    /// Who may call.
+    pub callers: Callers,
     /// By the numbers of `config.releases`.
     pub plans: Vec<Plan>,
     /// Releases by the numbers of `config.routes`; empty without any release.
     by_route: Vec<Vec<OfRoute>>,
+    /// Where is counted.
+    pub registry: Arc<Registry>,
     /// By the numbers of `config.upstreams`; then, where a route is handed to it, the ledger.
     pub upstreams: Vec<Arc<Upstream>>,
+    /// The limits of routes and apps.
+    pub limits: Limits,
 }
 
 impl Snapshot {
@@ -63,6 +77,10 @@ impl Snapshot {
     ) -> Snapshot {
         let series = config.routes.iter().map(|route| registry.route(&route.name)).collect();
         let before = |name: &str| previous?.upstreams.iter().find(|upstream| &*upstream.name == name);
+        let listeners = config.listeners.iter().map(|listener| {
+            let before = previous.and_then(|previous| previous.found(listener.address));
+            Listener::new(listener, before)
+        });
         let internal = ledger::upstream(&config);
         let all = config.upstreams.iter().chain(&internal);
         let upstreams = all.map(|u| Arc::new(Upstream::new(u, before(&u.name), registry, now))).collect();
@@ -71,11 +89,20 @@ impl Snapshot {
             revision,
             router: Router::new(&config.routes),
             series,
+            listeners: listeners.collect(),
+            callers: Callers::new(&config, previous.map(|before| (&before.callers, &*before.config)), registry),
             plans: plans.collect(),
             by_route: by_route(&config),
+            registry: registry.clone(),
             upstreams,
+            limits: Limits::new(&config, previous.map(|p| &p.limits), registry),
             config,
         }
+    }
+
+    /// Name of an app.
+    pub fn app(&self, app: Option<u32>) -> Option<&str> {
+        self.config.apps.get(app? as usize).map(|app| &*app.name)
     }
 
     /// The releases of a route.
@@ -102,10 +129,14 @@ impl Snapshot {
         holds(&self.config.trusted, peer)
     }
 
-    /// How long a client's connection at a listener may be without a request.
-    pub fn idle_timeout(&self, listener: SocketAddr) -> Duration {
-        let listener = self.config.listeners.iter().find(|l| l.address == listener);
-        listener.map_or(Duration::from_secs(60), |l| l.idle_timeout)
+    /// The run form of a listener.
+    pub fn listener(&self, address: SocketAddr) -> Option<&Listener> {
+        self.listeners.iter().find(|listener| listener.address == address)
+    }
+
+    fn found(&self, address: SocketAddr) -> Option<(&model::Listener, &Listener)> {
+        let pairs = self.config.listeners.iter().zip(&self.listeners);
+        pairs.into_iter().find(|(model, _)| model.address == address)
     }
 
     /// Upstreams whose servers come from DNS: name, port and time between look-ups.

@@ -5,6 +5,9 @@
 //! the running snapshot untouched, whole; but a disk that is full is only said in the log: it must not hold back the
 //! change that an operator needs in an emergency.
 //!
+//! While an upgrade hands over to another process the thread holds: what is asked meanwhile is done after it was taken back,
+//! or refused once the other process serves.
+//!
 //! A content that runs already is built again under its number, because files it names (certificates, tokens) may have
 //! changed. After a rollback the content of the files is ignored until it changes or a reload is forced.
 
@@ -72,10 +75,28 @@ enum Order {
     Confirm,
 }
 
-struct Command {
-    order: Order,
-    by: By,
-    reply: tokio::sync::oneshot::Sender<Answer>,
+enum Command {
+    Change {
+        order: Order,
+        by: By,
+        reply: tokio::sync::oneshot::Sender<Answer>,
+    },
+    /// Nothing is changed until `until` says whether another process has taken over, or is dropped.
+    Hold {
+        held: Sender<()>,
+        until: Receiver<()>,
+    },
+}
+
+/// While it lives, nothing is changed; dropped, everything goes on as before.
+#[derive(Debug)]
+pub struct Hold(Sender<()>);
+
+impl Hold {
+    /// Another process has taken over: this one changes nothing any more.
+    pub fn for_ever(self) {
+        let _ = self.0.send(());
+    }
 }
 
 /// Hands commands to the thread, and tells how things stand.
@@ -112,10 +133,18 @@ impl Control {
         self.history.list()
     }
 
+    /// Waits until nothing is being changed, and keeps it so; `None` where that takes longer than `limit`.
+    pub fn hold(&self, limit: Duration) -> Option<Hold> {
+        let ((held, is_held), (hold, until)) = (channel(), channel());
+        self.commands.send(Command::Hold { held, until }).ok()?;
+        is_held.recv_timeout(limit).ok()?;
+        Some(Hold(hold))
+    }
+
     fn send(&self, order: Order, by: By) -> tokio::sync::oneshot::Receiver<Answer> {
         let (reply, answer) = tokio::sync::oneshot::channel();
         // The thread lives as long as the process; without it the receiver says so.
-        let _ = self.commands.send(Command { order, by, reply });
+        let _ = self.commands.send(Command::Change { order, by, reply });
         answer
     }
 }
@@ -165,10 +194,21 @@ impl Swapper {
     fn run(mut self, orders: &Receiver<Command>, status: &Mutex<Status>) {
         // Linux keeps this value per thread.
         let _ = rustix::process::setpriority_process(None, NICE);
+        let mut handed_over = false;
         loop {
             self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
-            let Command { order, by, reply } = match orders.recv_timeout(SWEEP) {
-                Ok(command) => command,
+            let (order, by, reply) = match orders.recv_timeout(SWEEP) {
+                Ok(Command::Change { reply, .. }) if handed_over => {
+                    let _ = reply.send(Err(self.handed_over()));
+                    continue;
+                }
+                Ok(Command::Change { order, by, reply }) => (order, by, reply),
+                Ok(Command::Hold { held, until }) => {
+                    // Whoever asked may have given up waiting: then `until` is dropped, too.
+                    let _ = held.send(());
+                    handed_over |= until.recv().is_ok();
+                    continue;
+                }
                 Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
@@ -187,6 +227,11 @@ impl Swapper {
             // Whoever asked may have left.
             let _ = reply.send(answer.map(|(revision, _)| revision));
         }
+    }
+
+    fn handed_over(&self) -> Vec<Finding> {
+        let place = Place::file(self.path.display().to_string());
+        vec![place.finding("another process has taken over, by `tollgate upgrade`", "ask again: it answers there now")]
     }
 
     /// Says why an offer was refused: once for each, also where a file's change came as several events.

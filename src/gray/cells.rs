@@ -69,7 +69,7 @@ pub struct Cell {
     /// A bit for each cohort.
     pub cohorts: u16,
     /// Number of the app; none without one, and where it was folded.
-    pub app: Option<u16>,
+    pub app: Option<u32>,
     /// What was counted.
     pub counts: Counts,
 }
@@ -102,7 +102,7 @@ pub enum Span {
     Total,
 }
 
-/// From the highest bit: 1 arm, 1 judged, 16 route, 32 server, 16 cohorts, 16 app, 16 outcome; 98 bits in all.
+/// From the highest bit: 1 arm, 1 judged, 16 route, 32 server, 16 cohorts, 32 app, 16 outcome; 114 bits in all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key(u128);
 
@@ -214,9 +214,9 @@ fn bump(table: &mut Table, key: Key, counts: Counts) {
 
 impl Key {
     /// The bits of app; cohorts become none.
-    const USER: u128 = 0xffff << 16;
+    const USER: u128 = 0xffff_ffff << 16;
     /// The bits of route and server.
-    const PLACE: u128 = 0xffff_ffff_ffff << 48;
+    const PLACE: u128 = 0xffff_ffff_ffff << 64;
 
     fn new(seen: &Seen, outcome: Outcome) -> Key {
         let outcome = match outcome {
@@ -227,23 +227,23 @@ impl Key {
         };
         let head = u128::from(seen.arm as u8) << 1 | u128::from(seen.judged);
         let place = u128::from(seen.route) << 32 | u128::from(seen.server);
-        let user = u128::from(seen.cohorts) << 16 | u128::from(seen.app);
-        Key(head << 96 | place << 48 | user << 16 | u128::from(outcome))
+        let user = u128::from(seen.cohorts) << 32 | u128::from(seen.app);
+        Key(head << 112 | place << 64 | user << 16 | u128::from(outcome))
     }
 
     /// Without what is in `parts`.
     fn folded(self, parts: u128) -> Key {
-        const COHORTS: u128 = 0xffff << 32;
+        const COHORTS: u128 = 0xffff << 48;
         Key((self.0 & !COHORTS) | parts)
     }
 
     fn is(self, arm: Arm, judged: bool) -> bool {
-        self.0 >> 96 == (u128::from(arm as u8) << 1 | u128::from(judged))
+        self.0 >> 112 == (u128::from(arm as u8) << 1 | u128::from(judged))
     }
 
     fn cell(self, counts: Counts) -> Cell {
         let bits = |from: u32| (self.0 >> from) as u16;
-        let server = (self.0 >> 48) as u32;
+        let (server, app) = ((self.0 >> 64) as u32, (self.0 >> 16) as u32);
         let outcome = match bits(0) {
             0 => Outcome::Fine,
             code if code == Ending::Connect as u16 => Outcome::Broken(Ending::Connect),
@@ -252,13 +252,13 @@ impl Key {
             status => Outcome::Status(status),
         };
         Cell {
-            arm: if self.0 >> 97 == 1 { Arm::Canary } else { Arm::Stable },
-            judged: self.0 >> 96 & 1 == 1,
+            arm: if self.0 >> 113 == 1 { Arm::Canary } else { Arm::Stable },
+            judged: self.0 >> 112 & 1 == 1,
             outcome,
-            route: Some(bits(80)).filter(|route| u32::from(*route) != FOLDED & 0xffff),
+            route: Some(bits(96)).filter(|route| u32::from(*route) != FOLDED & 0xffff),
             server: Some(server).filter(|server| ![0, FOLDED].contains(server)),
-            cohorts: bits(32),
-            app: Some(bits(16)).filter(|app| ![0, FOLDED as u16].contains(app)),
+            cohorts: bits(48),
+            app: Some(app).filter(|app| ![0, FOLDED].contains(app)),
             counts,
         }
     }

@@ -47,6 +47,8 @@ pub struct Surroundings {
     pub stamp: fn(u64) -> String,
     /// Name of the server with a number.
     pub server: Arc<dyn Fn(u32) -> Option<String> + Send + Sync>,
+    /// Name of the app with a number.
+    pub app: Arc<dyn Fn(u32) -> Option<String> + Send + Sync>,
 }
 
 /// What a restart needs of a release.

@@ -50,7 +50,7 @@ pub enum Part {
     /// Bit of a cohort.
     Cohort(u8),
     /// Number of an app.
-    App(u16),
+    App(u32),
     /// An answer with this status.
     Status(u16),
     /// An answer of this class: 5 for 5xx.

@@ -275,7 +275,7 @@ pub struct Names<'a> {
     /// Of a cohort's bit.
     pub cohort: &'a dyn Fn(u8) -> Option<String>,
     /// Of an app's number.
-    pub app: &'a dyn Fn(u16) -> Option<String>,
+    pub app: &'a dyn Fn(u32) -> Option<String>,
 }
 
 impl PlaceView {
@@ -306,7 +306,7 @@ impl PartView {
             Part::Route(route) => numbered((names.route)(route), route.into()),
             Part::Server(server) => numbered((names.server)(server), server),
             Part::Cohort(cohort) => numbered((names.cohort)(cohort), cohort.into()),
-            Part::App(app) => numbered((names.app)(app), app.into()),
+            Part::App(app) => numbered((names.app)(app), app),
             Part::Status(status) => status.to_string(),
             Part::Class(class) => format!("{class}xx"),
             Part::Ending(ending) => ending.label().to_owned(),

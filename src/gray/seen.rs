@@ -80,7 +80,7 @@ pub struct Seen {
     /// The first sixteen cohorts of the configuration, a bit each, that the user is in.
     pub cohorts: u16,
     /// Number of the app; 0 without one.
-    pub app: u16,
+    pub app: u32,
     /// Which version the user is on.
     pub arm: Arm,
     /// How it ended.

@@ -21,14 +21,14 @@ const HEAD_BYTES: usize = 64 << 10;
 /// How long connections may end by themselves.
 const END: Duration = Duration::from_secs(5);
 
-/// Listens at an address. Needs a runtime around it.
-pub fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+/// Listens at an address, without blocking.
+pub fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(4096)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
 }
 
 /// Serves until `stop` says so, and until what is in flight has been answered, `END` at most.

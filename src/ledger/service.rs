@@ -1,6 +1,7 @@
 //! The ledger as a whole, in `tollgate run` or alone: its threads, in the order they start and end.
 //!
-//! At start the store is opened and what it recovered is made durable before the first connection is taken. At the end
+//! At start the store is opened and what it recovered is made durable before the first connection is taken; an upgrade
+//! takes connections later still, once nothing can be taken back. At the end
 //! connections close first, then deliveries, then the writer, so that what was taken is answered and what was answered
 //! is anchored. None of its threads is one that serves a proxied request.
 
@@ -20,7 +21,7 @@ use super::api::{self, ApiState};
 use super::audit::{self, Checked, LastCheck};
 use super::deliver::{self, Delivery};
 use super::front::{Doors, Front, callback, other_method};
-use super::journal::{Journal, Raised, Settings};
+use super::journal::{Journal, Raised, Settings, Standing};
 use super::keeper::{self, Keeper, Parts, Verification};
 use super::rows::Type;
 use super::store::{self, Readers};
@@ -42,6 +43,8 @@ pub struct Ledger {
     front: Front,
     journal: Journal,
     runtime: Option<Runtime>,
+    /// What is to be served, until it is.
+    waiting: Mutex<Option<(std::net::TcpListener, Router)>>,
     stop: watch::Sender<bool>,
     server: Mutex<Option<tokio::task::JoinHandle<()>>>,
     delivery: Mutex<Option<Delivery>>,
@@ -60,8 +63,13 @@ pub struct Outside {
 }
 
 impl Ledger {
-    /// Starts it; returns once it takes connections, whether it writes or stands by.
-    pub fn start(config: &Config, outside: Outside) -> Result<Ledger, String> {
+    /// Opens it, whether it writes or stands by then; it takes connections from [`Ledger::serve`] on. `listen` is asked
+    /// for its socket once what the store recovered is durable.
+    pub fn open(
+        config: &Config,
+        outside: Outside,
+        listen: impl FnOnce(SocketAddr) -> std::io::Result<std::net::TcpListener>,
+    ) -> Result<Ledger, String> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("ledger")
@@ -82,10 +90,7 @@ impl Ledger {
         });
         // What was recovered is durable before anybody can be answered.
         let writer = writer.start()?;
-        let socket = {
-            let _entered = runtime.enter();
-            serve::bind(config.address).map_err(|e| format!("listening on {} (ledger): {e}", config.address))?
-        };
+        let socket = listen(config.address).map_err(|e| format!("listening on {} (ledger): {e}", config.address))?;
         let readers = Readers::new(config.store.clone());
         let front = Front::new(config, journal.clone(), outside.series.clone());
         let books = deliver::Books { readers: Readers::of_points(config.store.clone()), journal: journal.clone() };
@@ -103,19 +108,34 @@ impl Ledger {
             .route("/callbacks/{channel}", post(callback).fallback(other_method))
             .with_state(front.clone());
         let router = api::router(state).merge(callbacks);
-        let (stop, stopped) = watch::channel(false);
-        let server = runtime.spawn(serve::serve(socket, router, stopped));
         Ok(Ledger {
             config: shared,
             front,
             journal,
             runtime: Some(runtime),
-            stop,
-            server: Mutex::new(Some(server)),
+            waiting: Mutex::new(Some((socket, router))),
+            stop: watch::channel(false).0,
+            server: Mutex::new(None),
             delivery: Mutex::new(Some(delivery)),
             writer: Mutex::new(Some(writer)),
             keeper: Mutex::new(Some(keeper)),
         })
+    }
+
+    /// Takes connections.
+    pub fn serve(&self) -> Result<(), String> {
+        let (Some((socket, router)), Some(runtime)) = (self.waiting.lock().take(), &self.runtime) else {
+            return Ok(());
+        };
+        let _entered = runtime.enter();
+        let socket = tokio::net::TcpListener::from_std(socket).map_err(|e| format!("the ledger's socket: {e}"))?;
+        *self.server.lock() = Some(runtime.spawn(serve::serve(socket, router, self.stop.subscribe())));
+        Ok(())
+    }
+
+    /// Whether it writes the books.
+    pub fn standing(&self) -> Standing {
+        self.journal.standing()
     }
 
     /// Where it listens.
@@ -135,7 +155,8 @@ impl Ledger {
 
     /// Ends it: what is being answered is answered, what is known of deliveries is written, and the writer ends.
     pub fn stop(&self) {
-        let _ = self.stop.send(true);
+        drop(self.waiting.lock().take());
+        self.stop.send_replace(true);
         if let (Some(server), Some(runtime)) = (self.server.lock().take(), &self.runtime) {
             let _ = runtime.block_on(server);
         }

@@ -60,7 +60,12 @@ pub fn assign(session: &Session, ctx: &mut Ctx, route: usize) {
     if releases.is_empty() {
         return;
     }
-    let asked = Asked { headers: &session.req_header().headers, client: Some(ctx.client), app: None, claim: None };
+    let asked = Asked {
+        headers: &session.req_header().headers,
+        client: Some(ctx.client),
+        app: ctx.snapshot.app(ctx.app),
+        claim: ctx.user.as_deref(),
+    };
     let plans = releases.iter().map(|of| &ctx.snapshot.plans[of.plan as usize]);
     let Some((index, decision)) = choose(plans, &ctx.snapshot.config.cohorts, &asked) else { return };
     let assigned = Assigned { of: releases[index], decision, first: None, rescue: Rescue::NotNeeded };
@@ -98,7 +103,7 @@ pub fn tell(ctx: &Ctx, now: Nanos, left: bool) {
         status: first.status,
         route: assigned.of.route,
         cohorts: decision.cohorts,
-        app: 0,
+        app: ctx.snapshot.callers.number(ctx.app),
         arm: decision.arm,
         ending: first.ending,
         judged: decision.is_judged(),

@@ -1,7 +1,8 @@
 //! Which server takes this attempt.
 //!
 //! The pool decides; this stage gives it what of the request it may look at: the key that `hash_key` names, and the
-//! servers that were tried already. A request without the key is hashed by its client's address.
+//! servers that were tried already. A request without the key is hashed by its client's address. Before it, where the
+//! upstream's limit is adaptive, each attempt needs a place under that.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -9,21 +10,30 @@ use std::net::IpAddr;
 use pingora::http::RequestHeader;
 
 use super::ctx::Ctx;
+use super::reject::Reason;
 use crate::clock;
 use crate::config::model::{Balance, HashKey};
 use crate::gray::cohort::cookie;
 use crate::pool::{NoMember, Pick};
 
-/// Picks a server and holds it in `ctx`.
-pub fn pick(head: &RequestHeader, ctx: &mut Ctx) -> Result<(), NoMember> {
-    let upstream = ctx.snapshot.upstreams.get(ctx.tries.upstream).ok_or(NoMember::Empty)?;
+/// Picks a server and holds it in `ctx`; or says what the client is to be told.
+pub fn pick(head: &RequestHeader, ctx: &mut Ctx) -> Result<(), Reason> {
+    let upstream = ctx.snapshot.upstreams.get(ctx.tries.upstream).ok_or(Reason::NoServer)?;
     // The first attempt begins with the request; reading the clock again would tell microseconds.
     let now = if ctx.tries.count == 0 { ctx.tries.began } else { clock::now() };
+    let permit = match &upstream.adaptive {
+        Some(limit) => Some(limit.try_enter(now).ok_or(Reason::Overloaded)?),
+        None => None,
+    };
     let key = match &upstream.balance {
         Balance::Hash(key) => hash_key(key, head, ctx.client),
         _ => Cow::Borrowed(&b""[..]),
     };
-    let lease = upstream.pool().pick(Pick { key: &key, tried: &ctx.tries.tried, now, random: fastrand::u64(..) })?;
+    let pick = Pick { key: &key, tried: &ctx.tries.tried, now, random: fastrand::u64(..) };
+    let lease = upstream.pool().pick(pick).map_err(|none| match none {
+        NoMember::Empty => Reason::NoServer,
+        NoMember::Saturated => Reason::Saturated,
+    })?;
     if ctx.tries.count == 0 {
         upstream.budget.request(now);
     }
@@ -35,6 +45,7 @@ pub fn pick(head: &RequestHeader, ctx: &mut Ctx) -> Result<(), NoMember> {
     ctx.tries.failure = None;
     ctx.tries.body_bytes = 0;
     ctx.tries.lease = Some(lease);
+    ctx.tries.permit = permit;
     Ok(())
 }
 
@@ -56,7 +67,7 @@ fn hash_key<'a>(key: &HashKey, head: &'a RequestHeader, client: IpAddr) -> Cow<'
 }
 
 /// The value of a query parameter, as sent.
-fn query<'a>(query: &'a str, name: &str) -> Option<&'a [u8]> {
+pub fn query<'a>(query: &'a str, name: &str) -> Option<&'a [u8]> {
     query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|(_, v)| v.as_bytes())
 }
 

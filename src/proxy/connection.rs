@@ -1,18 +1,23 @@
 //! A client's connection, as Pingora's sessions see it.
 //!
-//! It is Pingora's own stream without what we do not need: reads go straight into the session's buffer, and small
-//! writes are gathered, so that a head and a short body leave in one packet. It carries who is at the other end and
-//! since when it is idle, once per connection rather than once per request.
+//! An HTTP/1.x client's bytes pass one at a time through what [`admit`](super::admit) says of them: first a head, whole and
+//! judged, then exactly its body, then nothing until the request has ended; what comes behind is the next request's and
+//! waits here. So Pingora's parser meets only what has one reading, never learns of a pipelined request, and cannot read
+//! past a body. A head that is refused is replaced by a harmless one, and the [`Watch`] says why: the refusal is then
+//! answered, logged and counted where all requests are. With HTTP/2, and after 101, bytes pass as they are.
+//!
+//! Reads go straight into the session's buffer where they can, and small writes are gathered, so that a head and a short
+//! body leave in one packet. The connection carries who is at the other end, once rather than once per request.
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
+use bytes::{Buf, BytesMut};
 use http::HeaderValue;
 use pingora::http::ResponseHeader;
 use pingora::protocols::raw_connect::ProxyDigest;
@@ -20,74 +25,235 @@ use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, SocketDigest, Ssl, TimingDigest, UniqueID, UniqueIDType,
 };
 use pingora::proxy::Session;
-use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use super::idle::{Idle, Sweeper};
+use super::framing::{Bounds, Framing, Phase};
+use super::transport::Transport;
+use super::watch::{Cause, Refused, Sweeper, Watch};
+use crate::clock;
+use crate::config::model::Scheme;
 
 /// Writes are gathered up to this many bytes.
 const GATHER_BYTES: usize = 4096;
+/// What is read at once where it cannot go straight to the session.
+const READ_BYTES: usize = 4096;
+/// What stands in for a head that is refused. No stage but `admit` looks at it.
+const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: -\r\n\r\n";
 
 /// Who is at the other end of a connection, and what is known of the connection.
-#[derive(Debug)]
 pub struct Peer {
-    /// Its address.
+    /// Its address; where a PROXY header was read, what that says.
     pub address: IpAddr,
     /// Its address as a header value.
     pub text: HeaderValue,
-    /// Since when the connection is without a request.
-    pub idle: Arc<Idle>,
+    /// How it came.
+    pub scheme: Scheme,
+    /// Whether it speaks HTTP/2.
+    pub http2: bool,
+    /// Names that the certificate covers which it was shown, where it had to show one itself.
+    pub covered: Option<Arc<[String]>>,
+    /// Bounds of its requests' heads.
+    pub bounds: Arc<Bounds>,
+    /// What it waits for; of this stream alone with HTTP/2.
+    pub watch: Arc<Watch>,
+    /// Follows bodies of HTTP/2 streams.
+    pub sweeper: Arc<Sweeper>,
 }
 
 impl Peer {
-    fn new(address: IpAddr) -> Peer {
-        let text = HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
-        Peer { address, text, idle: Arc::default() }
-    }
-
     /// The peer of a session; the unspecified address where the connection is none of ours.
     pub fn of(session: &Session) -> &Peer {
-        static UNKNOWN: LazyLock<Peer> = LazyLock::new(|| Peer::new(Ipv4Addr::UNSPECIFIED.into()));
+        static UNKNOWN: LazyLock<Peer> = LazyLock::new(|| Peer {
+            address: Ipv4Addr::UNSPECIFIED.into(),
+            text: HeaderValue::from_static("unknown"),
+            scheme: Scheme::Http,
+            http2: false,
+            covered: None,
+            bounds: Arc::default(),
+            watch: Arc::default(),
+            sweeper: Arc::default(),
+        });
         let carried = session.as_ref().digest().and_then(|digest| digest.proxy_digest.as_ref()?.user_data.as_ref());
         carried.and_then(|data| data.downcast_ref::<Peer>()).unwrap_or_else(|| &UNKNOWN)
     }
+
+    /// What a stream of an HTTP/2 connection knows of it; it is waited for by itself.
+    pub fn for_stream(&self) -> Peer {
+        Peer {
+            text: self.text.clone(),
+            covered: self.covered.clone(),
+            bounds: self.bounds.clone(),
+            watch: Arc::default(),
+            sweeper: self.sweeper.clone(),
+            ..*self
+        }
+    }
+
+    /// The address as a header value.
+    pub fn text(address: IpAddr) -> HeaderValue {
+        HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("unknown"))
+    }
+
+    /// In the form in which Pingora carries it to the session. The digest is made for HTTP proxies, whose answer it
+    /// holds.
+    pub fn carried(self) -> pingora::Result<Arc<ProxyDigest>> {
+        let response = Box::new(ResponseHeader::build(200, Some(0))?);
+        Ok(Arc::new(ProxyDigest::new(response, Some(Box::new(self)))))
+    }
 }
 
-/// A client's TCP connection.
+/// What a read led to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Got {
+    /// The reader has what he gets: bytes, or the end.
+    Ready,
+    /// Something lies ahead now.
+    Ahead,
+}
+
+/// A client's connection.
 pub struct Connection {
-    stream: Arc<TcpStream>,
+    transport: Transport,
+    bounds: Arc<Bounds>,
+    framing: Framing,
+    /// What was read and not handed on, of which `cleared` may go.
+    ahead: BytesMut,
+    cleared: usize,
     gathered: Vec<u8>,
+    watch: Arc<Watch>,
     socket: Arc<SocketDigest>,
     peer: Arc<ProxyDigest>,
 }
 
 impl Connection {
-    /// Wraps an accepted connection, which `idle` closes when it is silent for too long.
-    pub fn new(stream: TcpStream, from: SocketAddr, idle: &Sweeper) -> pingora::Result<Connection> {
-        let stream = Arc::new(stream);
-        let socket = SocketDigest::from_raw_fd(stream.as_raw_fd());
-        let _ = socket.peer_addr.set(Some(pingora::protocols::l4::socket::SocketAddr::Inet(from)));
-        let peer = Peer::new(from.ip().to_canonical());
-        idle.follow(&stream, &peer.idle);
-        // The digest is made for HTTP proxies, whose answer it holds; ours only carries `peer`.
-        let response = Box::new(ResponseHeader::build(200, Some(0))?);
+    /// Wraps what was accepted; `ahead` was read of it already. The bytes of HTTP/2 are `raw`.
+    pub fn new(transport: Transport, ahead: BytesMut, peer: Peer, raw: bool) -> pingora::Result<Connection> {
+        let (bounds, watch) = (peer.bounds.clone(), peer.watch.clone());
         Ok(Connection {
-            stream,
+            socket: Arc::new(SocketDigest::from_raw_fd(transport.fd())),
+            transport,
+            bounds,
+            framing: if raw { Framing::raw() } else { Framing::default() },
+            ahead,
+            cleared: 0,
             gathered: Vec::new(),
-            socket: Arc::new(socket),
-            peer: Arc::new(ProxyDigest::new(response, Some(Box::new(peer)))),
+            watch,
+            peer: peer.carried()?,
         })
     }
 
-    /// Writes out what was gathered.
+    /// What Pingora knows of the socket.
+    pub fn socket(&self) -> Arc<SocketDigest> {
+        self.socket.clone()
+    }
+
+    /// Hands on what is cleared, as far as there is room.
+    fn hand_on(&mut self, buf: &mut ReadBuf<'_>) {
+        let part = self.cleared.min(buf.remaining());
+        buf.put_slice(&self.ahead[..part]);
+        self.ahead.advance(part);
+        self.cleared -= part;
+        if self.ahead.is_empty() {
+            // An idle connection holds no buffer.
+            self.ahead = BytesMut::new();
+        }
+    }
+
+    /// Replaces a head that is refused, or ends a body that is.
+    fn refuse(&mut self, refused: Refused) -> io::Result<()> {
+        let in_body = self.framing.phase() == Phase::Body;
+        self.watch.refuse(refused);
+        self.framing.end();
+        self.ahead.clear();
+        if in_body {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the body was refused"));
+        }
+        self.watch.has_head();
+        self.ahead.extend_from_slice(STAND_IN);
+        self.cleared = STAND_IN.len();
+        Ok(())
+    }
+
+    /// Looks at what lies ahead: whether anything of it may go.
+    fn clear(&mut self) -> io::Result<bool> {
+        match self.framing.clear(&self.ahead, &self.bounds, &self.watch) {
+            Ok(cleared) => self.cleared = cleared,
+            Err(refused) => self.refuse(*refused)?,
+        }
+        Ok(self.cleared > 0)
+    }
+
+    /// The client will send no more.
+    fn ended(&mut self) -> io::Result<Got> {
+        match (self.watch.is_late(), self.framing.phase()) {
+            (true, Phase::Head) if !self.ahead.is_empty() => self.refuse(Refused::bare(Cause::HeadTimeout, true))?,
+            (true, Phase::Body) => self.refuse(Refused::bare(Cause::BodyTooSlow, false))?,
+            _ => return Ok(Got::Ready),
+        }
+        Ok(Got::Ahead)
+    }
+
+    /// Reads into `buf`, and takes back what may not go.
+    fn poll_straight(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<Got>> {
+        let before = buf.filled().len();
+        ready!(self.poll_transport(cx, buf))?;
+        let read = &buf.filled()[before..];
+        if read.is_empty() {
+            return Poll::Ready(self.ended());
+        }
+        match self.framing.clear(read, &self.bounds, &self.watch) {
+            Ok(cleared) => {
+                if cleared < read.len() {
+                    self.ahead.extend_from_slice(&read[cleared..]);
+                    buf.set_filled(before + cleared);
+                }
+                Poll::Ready(Ok(if cleared > 0 { Got::Ready } else { Got::Ahead }))
+            }
+            Err(refused) => {
+                buf.set_filled(before);
+                Poll::Ready(self.refuse(*refused).map(|()| Got::Ahead))
+            }
+        }
+    }
+
+    /// Reads what must wait here.
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut bytes = [0; READ_BYTES];
+        let mut buf = ReadBuf::new(&mut bytes);
+        ready!(self.poll_transport(cx, &mut buf))?;
+        self.ahead.extend_from_slice(buf.filled());
+        Poll::Ready(Ok(buf.filled().len()))
+    }
+
+    fn poll_transport(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let in_body = self.framing.phase() == Phase::Body;
+        let before = buf.filled().len();
+        match Pin::new(&mut self.transport).poll_read(cx, buf) {
+            Poll::Pending => {
+                if in_body {
+                    self.watch.awaits_body(clock::now);
+                }
+                Poll::Pending
+            }
+            // A reading half that was shut down breaks TLS; why it was is known.
+            Poll::Ready(Err(_)) if self.watch.is_late() => Poll::Ready(Ok(())),
+            Poll::Ready(Ok(())) => {
+                if in_body {
+                    self.watch.has_body(buf.filled().len() - before, clock::now);
+                }
+                Poll::Ready(Ok(()))
+            }
+            failed => failed,
+        }
+    }
+
     fn poll_gathered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut written = 0;
         let result = loop {
             if written == self.gathered.len() {
                 break Poll::Ready(Ok(()));
             }
-            match poll_write(&self.stream, cx, &self.gathered[written..]) {
+            match poll_write(&mut self.transport, &self.watch, cx, &self.gathered[written..]) {
                 Poll::Ready(Ok(0)) => break Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(n)) => written += n,
                 Poll::Ready(Err(e)) => break Poll::Ready(Err(e)),
@@ -99,9 +265,53 @@ impl Connection {
     }
 }
 
+/// Writes what fits, and notes whether the client takes anything.
+fn poll_write(transport: &mut Transport, watch: &Watch, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    match Pin::new(transport).poll_write(cx, bytes) {
+        Poll::Pending => {
+            watch.stalls(clock::now);
+            Poll::Pending
+        }
+        done => {
+            watch.takes();
+            done
+        }
+    }
+}
+
 impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        poll_read(&self.stream, cx, buf)
+        let this = self.get_mut();
+        loop {
+            if this.cleared > 0 {
+                this.hand_on(buf);
+                return Poll::Ready(Ok(()));
+            }
+            if this.watch.is_tunnel() {
+                this.framing.pass_all();
+            }
+            match this.framing.phase() {
+                Phase::Raw if this.ahead.is_empty() => return this.poll_transport(cx, buf),
+                Phase::Raw => this.cleared = this.ahead.len(),
+                Phase::Between if this.watch.take_over() => this.framing.next(),
+                // What lies ahead is the next request's; nothing is waited for.
+                Phase::Between if !this.ahead.is_empty() => return Poll::Pending,
+                Phase::Between => match ready!(this.poll_ahead(cx))? {
+                    0 => return Poll::Ready(Ok(())),
+                    _ => continue,
+                },
+                Phase::Head | Phase::Body => {
+                    let got = match this.ahead.is_empty() {
+                        true => ready!(this.poll_straight(cx, buf))?,
+                        false if this.clear()? || ready!(this.poll_ahead(cx))? > 0 => Got::Ahead,
+                        false => this.ended()?,
+                    };
+                    if got == Got::Ready {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -111,48 +321,27 @@ impl AsyncWrite for Connection {
             ready!(self.poll_gathered(cx))?;
         }
         if buf.len() > GATHER_BYTES {
-            return poll_write(&self.stream, cx, buf);
+            let this = self.get_mut();
+            return poll_write(&mut this.transport, &this.watch, cx, buf);
         }
         self.gathered.extend_from_slice(buf);
         Poll::Ready(Ok(buf.len()))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_gathered(cx)
+        ready!(self.poll_gathered(cx))?;
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.transport).poll_flush(cx);
+        match flushed.is_pending() {
+            true => this.watch.stalls(clock::now),
+            false => this.watch.takes(),
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_gathered(cx))?;
-        Poll::Ready(SockRef::from(&*self.stream).shutdown(Shutdown::Write))
-    }
-}
-
-/// Reads what there is.
-pub fn poll_read(stream: &TcpStream, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-    loop {
-        ready!(stream.poll_read_ready(cx))?;
-        let (room, mut read) = (buf.remaining(), 0);
-        let tried = stream.try_io(Interest::READABLE, || {
-            read = stream.try_read_buf(buf)?;
-            // A read that leaves room has emptied the socket: saying so now spares the next read a system call.
-            if (1..room).contains(&read) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-        });
-        match tried {
-            _ if read > 0 => return Poll::Ready(Ok(())),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-            tried => return Poll::Ready(tried),
-        }
-    }
-}
-
-/// Writes what fits.
-pub fn poll_write(stream: &TcpStream, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-    loop {
-        ready!(stream.poll_write_ready(cx))?;
-        match stream.try_write(buf) {
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-            written => return Poll::Ready(written),
-        }
+        Pin::new(&mut self.get_mut().transport).poll_shutdown(cx)
     }
 }
 
@@ -166,7 +355,7 @@ impl pingora::protocols::Shutdown for Connection {
 
 impl UniqueID for Connection {
     fn id(&self) -> UniqueIDType {
-        self.stream.as_raw_fd()
+        self.transport.fd()
     }
 }
 
@@ -194,6 +383,6 @@ impl GetSocketDigest for Connection {
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("stream", &self.stream).finish_non_exhaustive()
+        f.debug_struct("Connection").field("transport", &self.transport).finish_non_exhaustive()
     }
 }

@@ -10,11 +10,16 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use super::assign::Assigned;
+use super::compress::Compression;
 use super::deadline::Deadline;
+use super::limit::Limited;
+use super::observe;
 use super::reject::Reason;
+use super::watch::Refused;
 use crate::clock;
 use crate::config::model::Scheme;
 use crate::config::snapshot::{Server, Snapshot, Upstream};
+use crate::pool::adaptive::Permit;
 use crate::pool::{Lease, Member, Tried};
 use crate::units::Nanos;
 
@@ -40,12 +45,28 @@ pub struct Ctx {
     pub app: Option<u32>,
     /// The user that a token names; by `authenticate`.
     pub user: Option<Box<str>>,
+    /// What its limits said; by `limit`.
+    pub limited: Option<Box<Limited>>,
     /// The version that the user is on, where the route has a release; by `assign`.
     pub assigned: Option<Assigned>,
+    /// What was refused before it was a request; by `admit`.
+    pub refused: Option<Box<Refused>>,
     /// Why the gateway answered by itself.
     pub rejected: Option<Reason>,
+    /// The answer's body, where it is compressed.
+    pub compression: Option<Box<Compression>>,
     /// The attempts; by `balance` and `forward`.
     pub tries: Tries,
+    /// Booked by `observe`; else it is booked when it is dropped.
+    pub booked: bool,
+}
+
+impl Drop for Ctx {
+    fn drop(&mut self) {
+        if !self.booked {
+            observe::cut_off(self);
+        }
+    }
 }
 
 /// State of a request's attempts at servers.
@@ -64,6 +85,8 @@ pub struct Tries {
     pub tried: Tried,
     /// The server of this attempt; counts as in flight while held.
     pub lease: Option<Lease<Server>>,
+    /// Its place under the upstream's adaptive limit, until its answer's head.
+    pub permit: Option<Permit>,
     /// The server of the attempt before, for the log.
     pub last: Option<Arc<Member<Server>>>,
     /// When this attempt began.
@@ -130,8 +153,11 @@ impl Ctx {
             route: None,
             app: None,
             user: None,
+            limited: None,
             assigned: None,
+            refused: None,
             rejected: None,
+            compression: None,
             tries: Tries {
                 upstream: usize::MAX,
                 count: 0,
@@ -140,6 +166,7 @@ impl Ctx {
                 free: 0,
                 tried: Tried::default(),
                 lease: None,
+                permit: None,
                 last: None,
                 started: now,
                 head_after: None,
@@ -149,6 +176,7 @@ impl Ctx {
                 failure: None,
                 body_bytes: 0,
             },
+            booked: false,
         }
     }
 

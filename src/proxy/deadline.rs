@@ -15,7 +15,7 @@
 
 use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -24,6 +24,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{Shutdown, shutdown};
 use tokio::sync::Notify;
 
+use super::watch::Watch;
 use crate::clock;
 use crate::telemetry::shard::{SHARDS, index};
 use crate::units::Nanos;
@@ -66,6 +67,10 @@ pub struct Link {
     done: AtomicBool,
     /// It has served a request before.
     used: AtomicBool,
+    /// Flushes until the answer may be read; see [`Link::holds_answer`].
+    held: AtomicU8,
+    /// Whom the answer goes to.
+    client: Mutex<Option<Arc<Watch>>>,
     /// How long the server keeps it open without a request, in nanoseconds, where it said so.
     kept: AtomicU64,
 }
@@ -170,6 +175,8 @@ impl Link {
             writing: AtomicBool::new(false),
             uploading: AtomicBool::new(false),
             done: AtomicBool::new(false),
+            held: AtomicU8::new(0),
+            client: Mutex::new(None),
             used: AtomicBool::new(false),
             kept: AtomicU64::new(NEVER),
         });
@@ -237,6 +244,35 @@ impl Link {
     pub fn keep(&self) -> Option<Duration> {
         let kept = self.kept.load(Ordering::Relaxed);
         (kept != NEVER).then_some(Duration::from_nanos(kept))
+    }
+
+    /// Holds the answer to an upgrade back until Pingora has written the end of the request, which follows the head in a
+    /// flush of its own: an end that it sees after a 101 it takes for the tunnel's.
+    pub fn holds_answer(&self) {
+        self.held.store(2, Ordering::Relaxed);
+    }
+
+    /// Something was flushed to the server.
+    pub fn flushed(&self) {
+        let held = self.held.load(Ordering::Relaxed);
+        if held > 0 {
+            self.held.store(held - 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the answer is held back.
+    pub fn is_held(&self) -> bool {
+        self.held.load(Ordering::Relaxed) > 0
+    }
+
+    /// From now on its answers go to this client.
+    pub fn serves(&self, client: &Arc<Watch>) {
+        *self.client.lock() = Some(client.clone());
+    }
+
+    /// Whether the client takes nothing now.
+    pub fn client_stalls(&self) -> bool {
+        self.client.lock().as_ref().is_some_and(|client| client.is_stalled())
     }
 
     /// Whether it has served a request before.

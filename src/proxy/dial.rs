@@ -35,9 +35,14 @@ use pingora::{Error, ErrorType, Result};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::connection::{poll_read, poll_write};
 use super::deadline::Link;
 use super::kept;
+use super::transport::{poll_read, poll_write};
+
+/// Bytes of an answer that are read at once. Up to a dozen such parts wait for a client that reads slowly, so this bounds
+/// what he costs; what is read for one who takes nothing at the moment is a token.
+const READ_MAX: usize = 8 << 10;
+const READ_STALLED: usize = 256;
 
 /// What a peer names as its protocol to be connected by [`Dialer`]; nothing of it goes over the wire.
 pub fn plain() -> ALPN {
@@ -145,7 +150,21 @@ impl AsyncRead for ServerStream {
             return Poll::Ready(Ok(()));
         }
         let open = self.open()?;
-        let read = poll_read(&open.stream, cx, buf);
+        if open.link.is_held() {
+            // Whoever flushes reads again.
+            return Poll::Pending;
+        }
+        let max = if open.link.client_stalls() { READ_STALLED } else { READ_MAX };
+        let read = match buf.remaining() > max {
+            false => poll_read(&open.stream, cx, buf),
+            true => {
+                let mut part = ReadBuf::new(buf.initialize_unfilled_to(max));
+                let read = poll_read(&open.stream, cx, &mut part);
+                let filled = part.filled().len();
+                buf.advance(filled);
+                read
+            }
+        };
         open.link.reads(read.is_pending());
         read
     }
@@ -160,6 +179,9 @@ impl AsyncWrite for ServerStream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Some(open) = &self.open {
+            open.link.flushed();
+        }
         Poll::Ready(Ok(()))
     }
 

@@ -17,6 +17,7 @@ use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result, RetryType};
 
+use super::connection::Peer;
 use super::ctx::{Ctx, Failure};
 use super::deadline::{Deadline, Limits, Link};
 use super::observe;
@@ -28,15 +29,18 @@ use crate::clock;
 use crate::config::model::Action;
 use crate::config::snapshot::Upstream;
 use crate::gray::seen::Ending;
-use crate::pool::NoMember;
 use crate::telemetry::series::{Outcome, RetryReason};
 use crate::units::Nanos;
 
 /// Dead pooled connections a request may meet before it is given up.
 const FREE_MAX: u32 = 4;
 
-/// Picks a server. Where the canary has none, stable takes over.
-pub fn pick(session: &Session, ctx: &mut Ctx) -> Result<(), NoMember> {
+/// Picks a server. Where the canary has none, or no room under its adaptive limit, stable takes over: nothing was sent.
+///
+/// Both count against the arm as a connection that failed does, and for both arms alike. A canary that is slower reaches
+/// its limit sooner, and that is its fault; where there is simply too much of everything stable refuses as well, and the
+/// judge compares the two.
+pub fn pick(session: &Session, ctx: &mut Ctx) -> Result<(), Reason> {
     let none = match balance::pick(session.req_header(), ctx) {
         Ok(()) => return Ok(()),
         Err(none) => none,
@@ -82,6 +86,10 @@ pub fn connected(session: &mut Session, ctx: &mut Ctx, reused: bool, digest: Opt
     let Some(upstream) = ctx.upstream() else { return Ok(()) };
     let link =
         Link::of(digest).ok_or_else(|| Error::explain(ErrorType::InternalError, "a connection without limits"))?;
+    link.serves(&Peer::of(session).watch);
+    if upstream.is_plain() && session.as_ref().is_upgrade_req() {
+        link.holds_answer();
+    }
     let reused = reused || link.is_used();
     let uploading = !session.as_mut().is_body_empty() && !session.as_ref().is_upgrade_req();
     let silence = upstream.timeout.first_byte.or(read_limit(upstream));
@@ -101,9 +109,14 @@ fn read_limit(upstream: &Upstream) -> Option<Duration> {
 }
 
 /// The whole request is on its way: from now on the server's silence counts.
-pub fn request_sent(ctx: &Ctx) {
+pub fn request_sent(ctx: &mut Ctx) {
     if let Some(deadline) = &ctx.tries.deadline {
         deadline.request_sent(clock::now);
+    }
+    if ctx.tries.body_bytes > 0
+        && let Some(permit) = &mut ctx.tries.permit
+    {
+        permit.sent(clock::now());
     }
 }
 
@@ -111,6 +124,9 @@ pub fn request_sent(ctx: &Ctx) {
 pub fn head_arrived(session: &Session, ctx: &mut Ctx, head: &ResponseHeader) -> Result<()> {
     if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(());
+    }
+    if head.status == StatusCode::SWITCHING_PROTOCOLS && !session.as_ref().is_upgrade_req() {
+        return Err(Error::explain(ErrorType::InvalidHTTPHeader, "an upgrade that nobody asked for").into_up());
     }
     let now = clock::now();
     let status = head.status.as_u16();
@@ -127,6 +143,10 @@ pub fn head_arrived(session: &Session, ctx: &mut Ctx, head: &ResponseHeader) -> 
     let latency = now.since(ctx.tries.started);
     ctx.tries.head_after = Some(latency);
     ctx.tries.status = status;
+    // How long a failure took says nothing about how long the work takes.
+    if let Some(permit) = ctx.tries.permit.take().filter(|_| status < 500) {
+        permit.answered(now);
+    }
     let Some(lease) = &ctx.tries.lease else { return Ok(()) };
     match status {
         500.. => observe::ejected(ctx, lease, lease.failed(now)),
@@ -260,7 +280,9 @@ fn may_repeat(session: &Session) -> bool {
 fn take_try(ctx: &Ctx) -> bool {
     let Some(upstream) = ctx.upstream() else { return false };
     let spent = ctx.tries.count - ctx.tries.free;
-    spent < upstream.retry.attempts && upstream.budget.try_retry(clock::now())
+    // A client rather gets what happened than a refusal of its second try.
+    let room = upstream.adaptive.as_ref().is_none_or(|limit| limit.has_room());
+    room && spent < upstream.retry.attempts && upstream.budget.try_retry(clock::now())
 }
 
 fn retried(ctx: &mut Ctx, failure: Failure, reason: RetryReason) {
@@ -274,6 +296,11 @@ fn retried(ctx: &mut Ctx, failure: Failure, reason: RetryReason) {
 fn failed(ctx: &mut Ctx, failure: Failure, outcome: Outcome) {
     ctx.tries.failure = Some(failure);
     ctx.tries.deadline = None;
+    match (ctx.tries.permit.take(), failure) {
+        (Some(permit), Failure::Timeout | Failure::ConnectTimeout) => permit.timed_out(clock::now()),
+        (Some(permit), Failure::Canceled) => permit.left(clock::now()),
+        _ => {}
+    }
     let Some(lease) = ctx.tries.lease.take() else { return };
     lease.attached.series.attempted(outcome);
     // A listed status was booked when its head arrived; a client that leaves, or an old connection, blames nobody.
@@ -291,7 +318,12 @@ fn is_callback(ctx: &Ctx) -> bool {
 /// The answer for a request that no attempt could serve. Whatever kept a callback from the ledger, its sender is to send
 /// it again.
 pub fn reason(ctx: &Ctx, e: &Error) -> Reason {
-    match why(ctx, e) {
+    told(ctx, why(ctx, e))
+}
+
+/// What the client is told of a reason.
+pub fn told(ctx: &Ctx, reason: Reason) -> Reason {
+    match reason {
         Reason::BadGateway | Reason::GatewayTimeout | Reason::NoServer | Reason::Saturated if is_callback(ctx) => {
             Reason::LedgerUnavailable
         }

@@ -1,33 +1,54 @@
 //! Listening sockets and the connections they take, until the process drains.
 //!
 //! We accept ourselves instead of through Pingora's `Server`: all listeners then share one proxy and one pool of
-//! upstream connections, a shutdown can wait for exactly what is in flight, and sockets can later be handed over. The
-//! loop over a connection's requests is the one of Pingora's `ServerApp`, with the idle timeout of our listener (`idle`)
-//! and with pipelining on: without it a pipelined request would abort the one before it.
+//! upstream connections, a shutdown can wait for exactly what is in flight, and sockets can be handed over. A connection
+//! comes in by steps, each with an end: PROXY header, a place among its address's, TLS, the protocol. Who does not get
+//! through is closed without a word, as there is nobody yet to answer to.
+
+pub mod address;
+mod http1;
+mod http2;
+pub mod proxied;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pingora::apps::HttpServerApp;
-use pingora::protocols::http::ServerSession;
+use arc_swap::{ArcSwap, Guard};
+use bytes::BytesMut;
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
+use socket2::SockRef;
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
+use self::address::{Place, Places};
 use super::Gateway;
-use super::connection::Connection;
+use super::connection::{Connection, Peer};
 use super::dial::Dialer;
-use super::idle::Sweeper;
+use super::observe;
+use super::reject::Reason;
+use super::transport::{Tcp, Transport};
+use super::watch::{Patience, Sweeper};
+use crate::config::model::{self, Scheme};
+use crate::config::snapshot::Snapshot;
+use crate::config::snapshot::listener::Tls;
+use crate::telemetry::Registry;
+use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::shard::Gauge;
 
 const BACKLOG: u32 = 4096;
 /// Pause when accepting fails, as it does while no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// Pingora's word for a connection that it does not close by itself; `idle` does.
-const FOR_EVER: u64 = 0;
+/// What an HTTP/2 client says first (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How much longer a client may send whose request was refused: closing at once would reset the connection, and he
+/// might never see the answer.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 256 << 10;
 
 /// Opens a listening socket. Needs a Tokio runtime around it.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -38,32 +59,52 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// One listener's part of the process.
-pub struct Acceptor {
-    /// The socket.
-    pub socket: TcpListener,
+pub struct Door {
     /// Its address in the configuration.
     pub address: SocketAddr,
+    /// The configuration that new connections take.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// The proxy all listeners share.
     pub proxy: Arc<HttpProxy<Gateway, Dialer>>,
+    /// Where is counted.
+    pub registry: Arc<Registry>,
+    /// Where is logged.
+    pub access_log: Arc<AccessLog>,
     /// Connections open now.
     pub open: Arc<Gauge>,
-    /// Closes silent connections.
-    pub idle: Arc<Sweeper>,
+    /// Ends connections whose clients take too long.
+    pub sweeper: Arc<Sweeper>,
+    /// Connections by client address.
+    pub places: Arc<Places>,
     /// Turns true when the process drains.
     pub shutdown: ShutdownWatch,
 }
 
-impl Acceptor {
+/// A connection that came in.
+struct Arrived {
+    transport: Transport,
+    tcp: Arc<TcpStream>,
+    /// What was read of it already.
+    ahead: BytesMut,
+    from: IpAddr,
+    http2: bool,
+    tls: Option<Arc<Tls>>,
+    sni: Option<String>,
+    /// Given back when it closes.
+    _place: Option<Place>,
+}
+
+impl Door {
     /// Takes connections until the process drains; the socket closes then.
-    pub async fn run(self) {
+    pub async fn run(self: Arc<Self>, socket: TcpListener) {
         let mut shutdown = self.shutdown.clone();
         loop {
             let accepted = tokio::select! {
-                accepted = self.socket.accept() => accepted,
+                accepted = socket.accept() => accepted,
                 _ = shutdown.wait_for(|draining| *draining) => return,
             };
             match accepted {
-                Ok((stream, from)) => self.serve(stream, from),
+                Ok((stream, from)) => drop(tokio::spawn(self.clone().serve(stream, from.ip(), Open::new(&self.open)))),
                 Err(e) => {
                     log::error!("listener {}: accepting a connection failed: {e}", self.address);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -72,30 +113,162 @@ impl Acceptor {
         }
     }
 
-    fn serve(&self, stream: TcpStream, from: SocketAddr) {
+    /// How long clients may take now.
+    pub fn patience(&self) -> Patience {
+        match settings(&self.snapshot.load(), self.address) {
+            Some(it) => Patience { head: it.header_timeout, idle: it.idle_timeout, body_min_rate: it.body_min_rate },
+            None => Patience { head: Duration::from_secs(10), idle: Duration::from_secs(60), body_min_rate: 0 },
+        }
+    }
+
+    async fn serve(self: Arc<Self>, stream: TcpStream, from: IpAddr, _open: Open) {
         let _ = stream.set_nodelay(true);
-        let Ok(connection) = Connection::new(stream, from, &self.idle) else { return };
-        let open = Open::new(&self.open);
-        let (proxy, shutdown) = (self.proxy.clone(), self.shutdown.clone());
-        tokio::spawn(async move {
-            let _open = open;
-            requests(&proxy, connection, &shutdown).await;
-        });
+        let snapshot = self.snapshot.load();
+        let Some(it) = settings(&snapshot, self.address) else { return };
+        let plain = !it.proxy_protocol && it.tls.is_none() && !it.h2c;
+        let limit = it.header_timeout;
+        let arrived = match plain {
+            true => self.greet(stream, from, snapshot).await,
+            // A timer a connection, for those that have more to say before their first request.
+            false => match timeout(limit, self.greet(stream, from, snapshot)).await {
+                Ok(arrived) => arrived,
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            },
+        };
+        match arrived {
+            Ok(Some(arrived)) => self.requests(arrived).await,
+            Ok(None) => {}
+            Err(e) => log::debug!("listener {}: a connection from {from} did not get in: {e}", self.address),
+        }
+    }
+
+    /// What comes before the first request; none where the connection is not wanted.
+    async fn greet(
+        &self,
+        stream: TcpStream,
+        from: IpAddr,
+        snapshot: Guard<Arc<Snapshot>>,
+    ) -> io::Result<Option<Arrived>> {
+        let Some(it) = settings(&snapshot, self.address) else { return Ok(None) };
+        let (max, h2c) = (it.max_connections_per_ip, it.h2c);
+        let tcp = Arc::new(stream);
+        let mut transport = Tcp(tcp.clone());
+        let mut from = from.to_canonical();
+        if it.proxy_protocol {
+            if !snapshot.trusts(from) {
+                self.refused(Reason::UntrustedProxy);
+                return Ok(None);
+            }
+            let told = proxied::read(&mut transport).await;
+            from = told.inspect_err(|_| self.refused(Reason::UntrustedProxy))?.map_or(from, |told| told.to_canonical());
+        }
+        let place = if max > 0 { self.places.take(from, max) } else { None };
+        if max > 0 && place.is_none() {
+            self.refused(Reason::TooManyConnections);
+            return Ok(None);
+        }
+        let tls = snapshot.listener(self.address).and_then(|listener| listener.tls.clone());
+        drop(snapshot);
+        let mut arrived = Arrived {
+            transport: Transport::Plain(transport),
+            tcp,
+            ahead: BytesMut::new(),
+            from,
+            http2: false,
+            sni: None,
+            tls,
+            _place: place,
+        };
+        match (&arrived.tls, arrived.transport) {
+            (Some(tls), Transport::Plain(tcp)) => {
+                let stream = TlsAcceptor::from(tls.config.clone()).accept(tcp).await?;
+                let session = stream.get_ref().1;
+                arrived.http2 = session.alpn_protocol() == Some(b"h2");
+                arrived.sni = session.server_name().map(str::to_owned);
+                arrived.transport = Transport::Tls(Box::new(stream));
+            }
+            (_, mut transport) => {
+                if h2c {
+                    arrived.http2 = begins_http2(&mut transport, &mut arrived.ahead).await?;
+                }
+                arrived.transport = transport;
+            }
+        }
+        Ok(Some(arrived))
+    }
+
+    /// Counts a connection that is closed unheard.
+    fn refused(&self, reason: Reason) {
+        self.registry.rejected(reason);
+    }
+
+    /// Counts and logs a request that ended where no stage could answer it.
+    fn unseen(&self, reason: Reason, from: IpAddr) {
+        observe::unseen(&self.registry, &self.access_log, reason, from);
+    }
+
+    async fn requests(self: &Arc<Self>, arrived: Arrived) {
+        let Arrived { transport, tcp, ahead, from, http2, tls, sni, _place } = arrived;
+        let snapshot = self.snapshot.load();
+        let Some(listener) = snapshot.listener(self.address) else { return };
+        let asked = tls.as_ref().filter(|tls| tls.asks);
+        let peer = Peer {
+            address: from,
+            text: Peer::text(from),
+            scheme: if tls.is_some() { Scheme::Https } else { Scheme::Http },
+            http2,
+            covered: asked.and_then(|tls| tls.covered(sni.as_deref())),
+            bounds: listener.bounds.clone(),
+            watch: Arc::default(),
+            sweeper: self.sweeper.clone(),
+        };
+        drop(snapshot);
+        let watch = peer.watch.clone();
+        self.sweeper.follow(&tcp, &watch);
+        let stream = http2.then(|| peer.for_stream());
+        let Ok(connection) = Connection::new(transport, ahead, peer, http2) else { return };
+        match stream {
+            Some(peer) => http2::serve(self, connection, peer, &watch).await,
+            None => http1::serve(self, connection, from, &watch).await,
+        }
+        if watch.refused().is_some() {
+            linger(&tcp).await;
+        }
     }
 }
 
-async fn requests(proxy: &Arc<HttpProxy<Gateway, Dialer>>, connection: Connection, shutdown: &ShutdownWatch) {
-    let mut session = ServerSession::new_http1(Box::new(connection));
-    session.set_keepalive(Some(FOR_EVER));
-    session.set_pipelining_enabled(true);
-    let mut kept = proxy.process_new_http(session, shutdown).await;
-    while let Some((stream, settings)) = kept.map(|kept| kept.consume()) {
-        let mut session = ServerSession::new_http1(stream);
-        if let Some(settings) = settings {
-            settings.apply_to_session(&mut session);
+/// What the configuration says of a listener.
+fn settings(snapshot: &Snapshot, address: SocketAddr) -> Option<&model::Listener> {
+    snapshot.config.listeners.iter().find(|listener| listener.address == address)
+}
+
+/// Whether a connection begins as HTTP/2 does. What was read of it lies `ahead`.
+async fn begins_http2(transport: &mut Transport, ahead: &mut BytesMut) -> io::Result<bool> {
+    while ahead.len() < PREFACE.len() && PREFACE.starts_with(ahead) {
+        if transport.read_buf(ahead).await? == 0 {
+            return Ok(false);
         }
-        kept = proxy.process_new_http(session, shutdown).await;
     }
+    Ok(ahead.starts_with(PREFACE))
+}
+
+/// Lets a refused client finish, so that it reads its answer.
+async fn linger(tcp: &TcpStream) {
+    if SockRef::from(tcp).shutdown(std::net::Shutdown::Write).is_err() {
+        return;
+    }
+    let rest = async {
+        let (mut bytes, mut seen) = ([0; 4096], 0);
+        while seen < LINGER_BYTES && tcp.readable().await.is_ok() {
+            match tcp.try_read(&mut bytes) {
+                Ok(0) => return,
+                Ok(n) => seen += n,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
+    };
+    let _ = timeout(LINGER, rest).await;
 }
 
 /// Counts a connection as open while it lives.

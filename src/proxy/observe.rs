@@ -3,20 +3,25 @@
 //! A client that leaves before its answer began counts as status 499, as in nginx. Lines of answers below 500 are
 //! sampled by `log.sample_percent`; the others are always written.
 
+use std::net::IpAddr;
+use std::time::Duration;
+
 use http::header::USER_AGENT;
 use pingora::proxy::Session;
-use pingora::{Error, ErrorSource};
+use pingora::{Error, ErrorSource, ErrorType};
 
 use super::connection::Peer;
 use super::ctx::{Ctx, Failure};
-use super::reject::Reason;
+use super::reject::{GRPC_STATUS, Reason};
 use super::rescue::{self, Rescue};
 use super::{Gateway, assign, identify};
 use crate::clock;
 use crate::config::snapshot::Server;
 use crate::pool::{Ejection, Lease};
+use crate::telemetry::Registry;
+use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::line::Line;
-use crate::telemetry::series::Outcome;
+use crate::telemetry::series::{Arm, Outcome};
 use crate::units::Nanos;
 
 /// Status booked for a client that left before its answer began.
@@ -24,9 +29,14 @@ const CLIENT_LEFT: u16 = 499;
 
 /// Books the request.
 pub fn finished(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &mut Ctx) {
+    ctx.booked = true;
     let now = clock::now();
     let duration = now.since(ctx.started);
-    Peer::of(session).idle.since(now);
+    let watch = &Peer::of(session).watch;
+    watch.ended(now);
+    if e.is_some_and(|e| *e.esource() == ErrorSource::Downstream) {
+        watch.leaves();
+    }
     let status = status(session, e, ctx);
     if let Some(lease) = ctx.tries.lease.take() {
         let left = e.is_some_and(|e| *e.esource() == ErrorSource::Downstream);
@@ -55,19 +65,31 @@ pub fn finished(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &m
     }
 }
 
+/// Whether an error is the client's doing. What breaks off at an HTTP/2 client tells no source.
+pub fn is_clients(session: &Session, ctx: &Ctx, e: &Error) -> bool {
+    let breaks = || matches!(e.etype(), ErrorType::WriteError | ErrorType::ReadError | ErrorType::H2Error);
+    let source = e.esource();
+    *source == ErrorSource::Downstream
+        || Peer::of(session).http2 && *source != ErrorSource::Upstream && ctx.tries.failure.is_none() && breaks()
+}
+
 /// Status of the answer, as the client saw it.
 fn status(session: &Session, e: Option<&Error>, ctx: &Ctx) -> u16 {
     match (session.response_written(), ctx.rejected) {
+        // A refusal in gRPC's terms is a success in HTTP's.
+        (Some(head), Some(reason)) if head.status == 200 && head.headers.contains_key(GRPC_STATUS) => reason.status(),
         (Some(head), _) if !head.status.is_informational() || head.status == 101 => head.status.as_u16(),
         (_, Some(reason)) => reason.status(),
-        (_, None) if e.is_none_or(|e| *e.esource() == ErrorSource::Downstream) => CLIENT_LEFT,
+        (_, None) if e.is_none_or(|e| is_clients(session, ctx, e)) => CLIENT_LEFT,
         (_, None) => 500,
     }
 }
 
 fn log(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &Ctx, (status, now): (u16, Nanos)) {
     let head = session.req_header();
+    let refused = ctx.refused.as_deref();
     let error = match (ctx.rejected, ctx.tries.failure, e) {
+        _ if refused.is_some() => refused.map_or("", |refused| refused.cause.word()),
         // What happened at the servers says more than what the client was told.
         (
             None | Some(Reason::BadGateway | Reason::GatewayTimeout | Reason::LedgerUnavailable),
@@ -75,23 +97,25 @@ fn log(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &Ctx, (stat
             Some(_),
         ) => failure.label(),
         (Some(reason), ..) => reason.label(),
-        (None, _, Some(e)) if *e.esource() == ErrorSource::Downstream => Failure::Canceled.label(),
+        (None, _, Some(e)) if is_clients(session, ctx, e) => Failure::Canceled.label(),
         (None, _, Some(_)) => Reason::Internal.label(),
         (None, _, None) => "",
     };
-    let path = head.raw_path();
+    let sent = (head.method.as_str(), head.raw_path(), identify::authority_as_sent(&head.uri, &head.headers));
+    let (method, path, host) = refused.filter(|it| it.of_head).map_or(sent, |it| (&it.method, &it.target, &it.host));
     gateway.access_log.log(&Line {
         wall_ms: clock::wall_ms_at(now),
         request_id: ctx.request_id.as_bytes(),
         client: ctx.client,
-        method: head.method.as_str(),
-        host: identify::authority_as_sent(&head.uri, &head.headers),
+        method,
+        host,
         path: path.split(|b| *b == b'?').next().unwrap_or_default(),
         status,
         bytes: session.body_bytes_sent() as u64,
         duration: now.since(ctx.started),
         upstream: ctx.tries.head_after,
         route: ctx.route.map_or("", |route| &ctx.snapshot.route(route).0.name),
+        app: ctx.snapshot.app(ctx.app).unwrap_or_default(),
         arm: ctx.assigned.as_ref().map_or("", |assigned| assigned.decision.arm.label()),
         bucket: ctx.assigned.as_ref().and_then(|assigned| assigned.decision.bucket),
         release: ctx.assigned.as_ref().map_or("", |assigned| assigned.release(&ctx.snapshot)),
@@ -103,6 +127,58 @@ fn log(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &Ctx, (stat
         user_agent: head.headers.get(USER_AGENT).map_or(b"", |agent| agent.as_bytes()),
         error,
     });
+}
+
+/// Books a request whose serving was cut off: its client was late, or a stage broke. What is known of it is in `ctx`.
+pub fn cut_off(ctx: &mut Ctx) {
+    let registry = ctx.snapshot.registry.clone();
+    let late = !std::thread::panicking();
+    let reason = if late { Reason::BodyTooSlow } else { Reason::Internal };
+    let answered = Some(ctx.tries.status).filter(|status| *status > 0 && late);
+    let now = clock::now();
+    let duration = now.since(ctx.started);
+    let status = answered.unwrap_or(reason.status());
+    if let Some(lease) = ctx.tries.lease.take() {
+        lease.attached.series.attempted(Outcome::Canceled);
+        ctx.tries.last = Some(lease.member().clone());
+    }
+    assign::tell(ctx, now, true);
+    let arm = assign::arm(ctx);
+    match ctx.route {
+        Some(route) => ctx.snapshot.route(route).1.arm(arm).answered(status, duration),
+        None => registry.unrouted.arm(arm).answered(status, duration),
+    }
+    if answered.is_none() {
+        registry.rejected(reason);
+    }
+    if let Some(access_log) = registry.access_log.get().filter(|access_log| access_log.is_on()) {
+        access_log.log(&Line {
+            wall_ms: clock::wall_ms_at(now),
+            request_id: ctx.request_id.as_bytes(),
+            status,
+            duration,
+            route: ctx.route.map_or("", |route| &ctx.snapshot.route(route).0.name),
+            upstream_name: ctx.upstream().map_or("", |upstream| &upstream.name),
+            server: ctx.tries.last.as_ref().map_or("", |member| &member.attached.name),
+            revision: ctx.snapshot.revision,
+            error: if answered.is_some() { Failure::Canceled.label() } else { reason.label() },
+            ..Line::blank(ctx.client)
+        });
+    }
+}
+
+/// Books a request that ended where no stage could answer it.
+pub fn unseen(registry: &Registry, access_log: &AccessLog, reason: Reason, client: IpAddr) {
+    registry.unrouted.arm(Arm::None).answered(reason.status(), Duration::ZERO);
+    registry.rejected(reason);
+    if access_log.is_on() {
+        access_log.log(&Line {
+            wall_ms: clock::wall_ms_at(clock::now()),
+            status: reason.status(),
+            error: reason.label(),
+            ..Line::blank(client)
+        });
+    }
 }
 
 /// Says that a server was just taken out.

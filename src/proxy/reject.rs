@@ -1,16 +1,23 @@
 //! Every answer the gateway makes up when something is wrong, in one table.
 //!
 //! A refusal is an `application/problem+json` document (RFC 9457) with a stable `type`. It never tells an upstream's
-//! address. What a client may do about it is in `detail`; what happened inside is in the access log.
+//! address. What a client may do about it is in `detail`; what happened inside is in the access log. A gRPC client gets it
+//! in its own terms (`grpc`).
 
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
+use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 
 use super::ctx::Ctx;
+use super::limit::Over;
+
+pub use self::grpc::GRPC_STATUS;
+
+mod grpc;
 
 /// Why the gateway answered by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +52,10 @@ pub enum Reason {
     Misdirected,
     /// The head is larger than `head_max`, or has more headers than `headers_max`.
     HeadTooLarge,
+    /// The address has as many connections as it may have. Closed without an answer.
+    TooManyConnections,
+    /// The PROXY header is missing or from somebody untrusted. Closed without an answer.
+    UntrustedProxy,
     /// A rate is used up.
     LimitedRate,
     /// Too many requests are in flight.
@@ -69,7 +80,7 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Reason; 25] = [
+    pub const ALL: [Reason; 27] = [
         Reason::BadRequest,
         Reason::Unauthorized,
         Reason::AppPending,
@@ -85,6 +96,8 @@ impl Reason {
         Reason::UriTooLong,
         Reason::Misdirected,
         Reason::HeadTooLarge,
+        Reason::TooManyConnections,
+        Reason::UntrustedProxy,
         Reason::LimitedRate,
         Reason::LimitedConcurrency,
         Reason::Internal,
@@ -128,6 +141,8 @@ impl Reason {
             Reason::HeadTooLarge => {
                 (431, "head_too_large", "The head of the request is larger than this gateway takes.")
             }
+            Reason::TooManyConnections => (429, "too_many_connections", "This address has too many connections."),
+            Reason::UntrustedProxy => (400, "untrusted_proxy", "The PROXY header is missing or not believed."),
             Reason::LimitedRate => (429, "rate_limited", "Too many requests. Try again later."),
             Reason::LimitedConcurrency => (429, "concurrency_limited", "Too many requests at once. Try again soon."),
             Reason::VersionNotSupported => (505, "version_not_supported", "This version of HTTP is not spoken here."),
@@ -145,17 +160,33 @@ impl Reason {
         }
     }
 
-    /// The problem document.
-    pub fn document(self, request_id: &[u8]) -> Vec<u8> {
-        let (status, label, detail) = self.row();
+    /// Whether it may pass in a second.
+    fn passes(self) -> bool {
+        matches!(self, Reason::NoServer | Reason::Saturated | Reason::Overloaded | Reason::LedgerUnavailable)
+    }
+
+    /// Whether a limit refused the request.
+    pub fn is_limit(self) -> bool {
+        matches!(self, Reason::LimitedRate | Reason::LimitedConcurrency)
+    }
+
+    /// The problem document; `detail` replaces the reason's own words, and of a limit it names which, and when to try
+    /// again.
+    pub fn document(self, request_id: &[u8], detail: Option<&str>, over: Option<&Over>) -> Vec<u8> {
+        let (status, label, words) = self.row();
+        let detail = detail.unwrap_or(words);
         let title = StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or_default();
-        let document = serde_json::json!({
+        let detail = over.map_or_else(|| detail.to_owned(), Over::detail);
+        let mut document = serde_json::json!({
             "type": format!("urn:tollgate:problem:{label}"),
             "title": title,
             "status": status,
             "detail": detail,
             "request_id": String::from_utf8_lossy(request_id),
         });
+        if let Some(over) = over {
+            document["limit"] = (*over.limit).into();
+        }
         document.to_string().into_bytes()
     }
 }
@@ -165,19 +196,53 @@ pub const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+j
 
 /// Answers with a problem. With `close` the connection ends after it.
 pub async fn answer(session: &mut Session, ctx: &mut Ctx, reason: Reason, close: bool) -> Result<()> {
+    answer_with(session, ctx, reason, None, vec![], close).await
+}
+
+/// The same, with other words than the reason's own, and more fields.
+pub async fn answer_with(
+    session: &mut Session,
+    ctx: &mut Ctx,
+    reason: Reason,
+    detail: Option<&str>,
+    fields: Vec<(HeaderName, HeaderValue)>,
+    close: bool,
+) -> Result<()> {
     ctx.rejected = Some(reason);
-    let body = reason.document(ctx.request_id.as_bytes());
-    let mut head = ResponseHeader::build(reason.status(), Some(6))?;
-    head.insert_header(header::CONTENT_TYPE, PROBLEM)?;
-    head.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))?;
-    if matches!(reason, Reason::NoServer | Reason::Saturated | Reason::Overloaded | Reason::LedgerUnavailable) {
-        head.insert_header(header::RETRY_AFTER, HeaderValue::from_static("1"))?;
+    let over = ctx.limited.as_ref().and_then(|limited| limited.over()).filter(|_| reason.is_limit());
+    let (mut head, body) = match grpc::is_spoken(&session.req_header().headers) {
+        true => {
+            let words = over.map_or_else(|| detail.unwrap_or(reason.row().2).to_owned(), Over::detail);
+            (grpc::head(reason.status(), &words, reason.passes())?, vec![])
+        }
+        false => (problem(reason)?, reason.document(ctx.request_id.as_bytes(), detail, over)),
+    };
+    for (name, value) in fields {
+        head.insert_header(name, value)?;
+    }
+    if let Some(over) = over {
+        head.insert_header(header::RETRY_AFTER, over.retry_after)?;
+    }
+    if let Some(limited) = &ctx.limited {
+        for (name, value) in limited.fields() {
+            head.append_header(name, value)?;
+        }
     }
     respond(session, ctx, head, body.into(), close).await?;
-    if reason == Reason::BodyTooLarge {
+    if matches!(reason, Reason::BodyTooLarge | Reason::SignedBodyTooLarge) {
         linger(session).await;
     }
     Ok(())
+}
+
+fn problem(reason: Reason) -> Result<ResponseHeader> {
+    let mut head = ResponseHeader::build(reason.status(), Some(8))?;
+    head.insert_header(header::CONTENT_TYPE, PROBLEM)?;
+    head.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))?;
+    if reason.passes() {
+        head.insert_header(header::RETRY_AFTER, HeaderValue::from_static("1"))?;
+    }
+    Ok(head)
 }
 
 /// Reads on for a while what the client still sends. Closing at once would reset the connection, and a client that is
@@ -203,6 +268,13 @@ pub async fn respond(
     body: bytes::Bytes,
     close: bool,
 ) -> Result<()> {
+    if head.headers.contains_key(GRPC_STATUS)
+        && let ServerSession::H2(stream) = session.as_mut()
+    {
+        // Trailers are what ends a stream; Pingora's own way would end it by an empty part of a body.
+        head.insert_header(X_REQUEST_ID, ctx.request_id.clone())?;
+        return stream.write_response_header(Box::new(head), true);
+    }
     let bodiless = matches!(head.status.as_u16(), 204 | 304);
     if !bodiless {
         head.insert_header(header::CONTENT_LENGTH, body.len())?;
@@ -234,7 +306,7 @@ mod tests {
     fn reasons_stand_in_the_order_of_their_numbers() {
         for (i, reason) in Reason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, i);
-            let document: serde_json::Value = serde_json::from_slice(&reason.document(b"id")).unwrap();
+            let document: serde_json::Value = serde_json::from_slice(&reason.document(b"id", None, None)).unwrap();
             assert_eq!(document["status"], reason.status());
             assert_eq!(document["type"], format!("urn:tollgate:problem:{}", reason.label()));
         }

@@ -1,16 +1,18 @@
 //! What a request and its answer look like on the other side: headers, host and path.
 //!
 //! Towards the server, in this order: the client's own forwarding headers are replaced (untrusted peer) or continued
-//! (trusted one) and the request id is set, once; then, at each attempt, the route's `remove` and `set` apply, so an
-//! operator has the last word.
+//! (trusted one) and the request id is set, once; then, at each attempt, the app's name is set, and the route's `remove`
+//! and `set` apply, so an operator has the last word. The app's name comes after Pingora has taken out what the client's
+//! `Connection` names: no client may take it away. Whatever a server might fold into its name (CGI knows no difference
+//! between `-` and `_`) is removed.
 //! The path is forwarded as it was routed (normalised), with the route's prefixes; the query is never touched.
 
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, FORWARDED, HOST, HeaderName, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderName, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use pingora::{InvalidHTTPHeader, OrErr, Result};
@@ -28,6 +30,17 @@ const ADDED: usize = 5;
 /// The application's name towards the server; only the gateway may say it.
 const X_TOLLGATE_APP: HeaderName = HeaderName::from_static("x-tollgate-app");
 
+/// Joins the cookies that an HTTP/2 client sent in several fields, as everybody else expects one (RFC 9113, section
+/// 8.2.3).
+pub fn join_cookies(head: &mut RequestHeader) -> Result<()> {
+    if head.version != Version::HTTP_2 || head.headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return Ok(());
+    }
+    let all = head.headers.get_all(COOKIE).iter().map(|value| value.as_bytes()).collect::<Vec<_>>().join(&b"; "[..]);
+    let all = HeaderValue::from_maybe_shared(Bytes::from(all)).or_err(InvalidHTTPHeader, "cookies")?;
+    head.insert_header(COOKIE, all)
+}
+
 /// Puts in what every server gets, once per request: who asks, how and for what host, and the request's id.
 ///
 /// Pingora keeps a second map for the case of header names, and a name put in there costs more than all the rest here.
@@ -44,6 +57,10 @@ pub fn identified(session: &mut Session, ctx: &Ctx) -> Result<()> {
         let host = HeaderValue::from_str(authority.as_str()).or_err(InvalidHTTPHeader, "an absolute target")?;
         parts.headers.insert(HOST, host);
     }
+    if parts.version == Version::HTTP_10 {
+        // It cannot read the answer that this asks for (RFC 9110, section 10.1.1).
+        parts.headers.remove(EXPECT);
+    }
     forwarding(&mut parts.headers, ctx, address, text)?;
     parts.headers.insert(X_REQUEST_ID, ctx.request_id.clone());
     *head = RequestHeader::from(parts);
@@ -52,6 +69,10 @@ pub fn identified(session: &mut Session, ctx: &Ctx) -> Result<()> {
 
 /// Applies the route's rules to an attempt: path and headers.
 pub fn request(session: &Session, head: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
+    if let Some(app) = ctx.snapshot.app(ctx.app) {
+        let app = HeaderValue::from_bytes(app.as_bytes()).or_err(InvalidHTTPHeader, "the name of an app")?;
+        head.insert_header(X_TOLLGATE_APP, app)?;
+    }
     let Some(route) = ctx.route.map(|route| ctx.snapshot.route(route).0) else { return Ok(()) };
     if let Some(target) = target(session, ctx, route) {
         head.set_raw_path(&target)?;
@@ -75,6 +96,9 @@ pub fn response(head: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
         drop_hop_by_hop(&mut parts.headers);
     }
     parts.headers.insert(X_REQUEST_ID, ctx.request_id.clone());
+    if let Some(limited) = ctx.limited.as_ref().filter(|_| !informational(parts.status)) {
+        limited.tell(&mut parts.headers);
+    }
     if let Some(route) = ctx.route.map(|route| ctx.snapshot.route(route).0) {
         for name in &route.response_headers.remove {
             parts.headers.remove(name);
@@ -85,6 +109,11 @@ pub fn response(head: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
     }
     *head = ResponseHeader::from(parts);
     odd.map_or(Ok(()), |reason| head.set_reason_phrase(Some(&reason)))
+}
+
+/// Whether the answer proper is still to come.
+fn informational(status: StatusCode) -> bool {
+    status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
 }
 
 /// What the server said about its own connection is not the client's (RFC 9110, section 7.6.1).
@@ -105,18 +134,20 @@ fn empty() -> RequestHeader {
 }
 
 fn forwarding(headers: &mut HeaderMap, ctx: &Ctx, peer: IpAddr, text: HeaderValue) -> Result<()> {
-    let (mut forwarded, mut foreign) = (false, false);
+    let (mut forwarded, mut foreign, mut forged) = (false, false, false);
     for name in headers.keys() {
         let name = name.as_str().as_bytes();
-        foreign |= name.starts_with(b"x-forwarded-") || name == b"x-tollgate-app";
+        foreign |= name.starts_with(b"x-forwarded-");
+        forged |= is_the_app(name);
         forwarded |= name == b"forwarded";
     }
     let scheme = match ctx.scheme {
         Scheme::Http => "http",
         Scheme::Https => "https",
     };
-    if foreign {
-        headers.remove(&X_TOLLGATE_APP);
+    if forged {
+        let names = headers.keys().filter(|name| is_the_app(name.as_str().as_bytes())).cloned();
+        names.collect::<Vec<_>>().iter().for_each(|name| drop(headers.remove(name)));
     }
     let trusted = foreign && ctx.peer_trusted;
     if foreign && !trusted {
@@ -142,6 +173,12 @@ fn forwarding(headers: &mut HeaderMap, ctx: &Ctx, peer: IpAddr, text: HeaderValu
         headers.insert(FORWARDED, appended(chain, element.as_bytes())?);
     }
     Ok(())
+}
+
+/// Whether a header is the app's name, or would be to a server that takes every sign for the same.
+fn is_the_app(name: &[u8]) -> bool {
+    let app = b"x-tollgate-app";
+    name.len() == app.len() && name.iter().zip(app).all(|(a, b)| a == b || (*b == b'-' && !a.is_ascii_alphanumeric()))
 }
 
 /// All values of a header, as one list.
@@ -193,7 +230,22 @@ pub fn prefixed(path: &str, strip: Option<&str>, add: Option<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::prefixed;
+    use pingora::http::RequestHeader;
+
+    use super::{join_cookies, prefixed};
+
+    #[test]
+    fn cookies_of_http_2_become_one_field() {
+        let mut head = RequestHeader::build("GET", b"/", None).unwrap();
+        for crumb in ["a=1", "b=2; c=3", "d=4"] {
+            head.append_header("cookie", crumb).unwrap();
+        }
+        join_cookies(&mut head).unwrap();
+        assert_eq!(head.headers.get_all("cookie").iter().count(), 3, "HTTP/1.1 keeps what it was sent");
+        head.set_version(http::Version::HTTP_2);
+        join_cookies(&mut head).unwrap();
+        assert_eq!(head.headers.get_all("cookie").iter().collect::<Vec<_>>(), ["a=1; b=2; c=3; d=4"]);
+    }
 
     #[test]
     fn prefixes_are_cut_at_segment_borders() {

@@ -3,7 +3,8 @@
 //! A thread appends to a buffer of its own. A full buffer goes to a bounded queue, and the writer takes over what is in
 //! the others every 100 ms, so a line costs a memory copy and nothing wakes anybody for it. When the writer cannot
 //! keep up (a stalled pipe, a full disk), whole buffers are dropped and their lines counted. Lines of one thread keep
-//! their order; lines of different threads may swap places within 100 ms.
+//! their order; lines of different threads may swap places within 100 ms. While two processes write (an upgrade), lines for
+//! stdout leave in pieces that a pipe takes whole (pipe(7)), so that no line is torn by another's.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -27,6 +28,8 @@ const BUFFER_BYTES: usize = 64 * 1024;
 const LINE_BYTES: usize = 4096;
 const QUEUE_BUFFERS: usize = 256;
 const HAND_OVER: Duration = Duration::from_millis(100);
+/// Linux takes a write of so many bytes to a pipe in one piece.
+const PIPE_BYTES: usize = 4096;
 
 /// Lines, and how many they are.
 #[derive(Debug, Default)]
@@ -56,6 +59,7 @@ pub struct AccessLog {
     wake: Condvar,
     reopen: AtomicBool,
     on: AtomicBool,
+    shared: AtomicBool,
     dropped: Arc<Counter>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
@@ -69,6 +73,7 @@ impl AccessLog {
             wake: Condvar::new(),
             reopen: AtomicBool::new(false),
             on: AtomicBool::new(false),
+            shared: AtomicBool::new(false),
             dropped,
             writer: Mutex::new(None),
         });
@@ -95,6 +100,11 @@ impl AccessLog {
     pub fn reopen(&self) {
         self.reopen.store(true, Ordering::Relaxed);
         self.wake.notify_one();
+    }
+
+    /// Says whether another process writes to the same place.
+    pub fn share(&self, shared: bool) {
+        self.shared.store(shared, Ordering::Relaxed);
     }
 
     /// Takes a line.
@@ -165,7 +175,8 @@ impl AccessLog {
     }
 
     fn write(&self, out: &mut Out, mut buffer: Buffer) {
-        if buffer.lines > 0 && out.write_all(&buffer.bytes).is_err() {
+        let piece = if self.shared.load(Ordering::Relaxed) { PIPE_BYTES } else { usize::MAX };
+        if buffer.lines > 0 && out.write_all(&buffer.bytes, piece).is_err() {
             self.dropped.add(buffer.lines);
         }
         buffer.bytes.clear();
@@ -211,17 +222,51 @@ impl Out {
         }
     }
 
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn write_all(&mut self, bytes: &[u8], piece: usize) -> io::Result<()> {
         match self {
             Out::Off => Ok(()),
-            Out::Stdout => io::stdout().lock().write_all(bytes),
+            Out::Stdout => {
+                // Its own buffer would cut where it pleases.
+                let mut stdout = io::stdout().lock();
+                pieces(bytes, piece).try_for_each(|lines| stdout.write_all(lines).and_then(|()| stdout.flush()))
+            }
             Out::File(file, _) => file.write_all(bytes),
             Out::Failed(_) => Err(io::ErrorKind::NotFound.into()),
         }
     }
 }
 
+/// Whole lines, as many as fit into `limit` bytes; a longer line alone.
+fn pieces(mut bytes: &[u8], limit: usize) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let end = if bytes.len() <= limit {
+            bytes.len()
+        } else {
+            let newline = |byte: &u8| *byte == b'\n';
+            let fits = bytes[..limit].iter().rposition(newline);
+            fits.or_else(|| bytes.iter().position(newline)).map_or(bytes.len(), |at| at + 1)
+        };
+        let (piece, rest) = bytes.split_at(end);
+        bytes = rest;
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
 /// Opens a log file for appending, made if absent.
 pub fn append_to(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pieces;
+
+    #[test]
+    fn pieces_are_whole_lines() {
+        let cut = |limit| pieces(b"one\ntwo\nthree and more\nx\n", limit).collect::<Vec<_>>();
+        assert_eq!(cut(usize::MAX).len(), 1);
+        assert_eq!(cut(9), [&b"one\ntwo\n"[..], b"three and more\n", b"x\n"]);
+        assert_eq!(cut(4).concat(), cut(usize::MAX)[0]);
+        assert_eq!(pieces(b"", 9).count(), 0);
+    }
 }

@@ -35,6 +35,8 @@ pub struct Line<'a> {
     pub upstream: Option<Duration>,
     /// Route.
     pub route: &'a str,
+    /// App that asked; empty where none was asked for.
+    pub app: &'a str,
     /// Arm; empty without a release.
     pub arm: &'a str,
     /// Number of the user's bucket of 10,000.
@@ -55,6 +57,36 @@ pub struct Line<'a> {
     pub user_agent: &'a [u8],
     /// What went wrong.
     pub error: &'a str,
+}
+
+impl Line<'static> {
+    /// A line that says nothing but who asked.
+    pub fn blank(client: IpAddr) -> Line<'static> {
+        Line {
+            wall_ms: 0,
+            request_id: b"",
+            client,
+            method: "",
+            host: b"",
+            path: b"",
+            status: 0,
+            bytes: 0,
+            duration: Duration::ZERO,
+            upstream: None,
+            route: "",
+            app: "",
+            arm: "",
+            bucket: None,
+            release: "",
+            rescued: false,
+            attempts: 0,
+            upstream_name: "",
+            server: "",
+            revision: Revision(0),
+            user_agent: b"",
+            error: "",
+        }
+    }
 }
 
 impl Line<'_> {
@@ -78,6 +110,7 @@ impl Line<'_> {
             millis(out, ",\"upstream_ms\":", upstream);
         }
         text(out, ",\"route\":\"", self.route.as_bytes());
+        text(out, ",\"app\":\"", self.app.as_bytes());
         text(out, ",\"arm\":\"", self.arm.as_bytes());
         if let Some(bucket) = self.bucket {
             out.extend_from_slice(b",\"bucket\":");
@@ -214,6 +247,7 @@ mod tests {
             duration: Duration::from_micros(1_204),
             upstream: None,
             route: "r",
+            app: "",
             arm: "",
             bucket: None,
             release: "",

@@ -42,6 +42,8 @@ names! {
         "Retries, by reason: connect, reset, timeout, status, or pooled (a dead pooled connection).";
     REJECTED COUNTER "rejected_total" ["reason"]
         "Requests the gateway itself refused, by reason.";
+    LIMITED COUNTER "limited_total" ["limit"]
+        "Requests that a limit refused, by limit.";
     RESCUES COUNTER "rescues_total" ["release", "outcome"]
         "Failed requests of a canary, by outcome: rescued, failed (stable too), unprotected or budget.";
     RELEASE_UNKEYED COUNTER "release_unkeyed_total" ["release"]

@@ -16,6 +16,7 @@ use prometheus::proto::{
 };
 use prometheus::{Encoder, TextEncoder};
 
+use super::access_log::AccessLog;
 use super::names::{self, Name};
 use super::series::{ArmTotals, BUCKETS, Outcome, RetryReason, RouteSeries, ServerSeries, UpstreamSeries};
 use super::shard::{Counter, Gauge};
@@ -117,24 +118,47 @@ pub struct Now {
 }
 
 /// Servers by number, from 1.
-#[derive(Debug, Default)]
-struct Numbers {
-    by_name: AHashMap<(Arc<str>, SocketAddr), u32>,
-    names: Vec<(Arc<str>, SocketAddr)>,
+#[derive(Debug)]
+struct Numbers<K> {
+    by_name: AHashMap<K, u32>,
+    names: Vec<K>,
+}
+
+impl<K: Clone + Eq + std::hash::Hash> Numbers<K> {
+    fn of(&mut self, name: K) -> u32 {
+        *self.by_name.entry(name).or_insert_with_key(|name| {
+            self.names.push(name.clone());
+            self.names.len() as u32
+        })
+    }
+
+    fn name(&self, number: u32) -> Option<K> {
+        self.names.get(number.checked_sub(1)? as usize).cloned()
+    }
+}
+
+impl<K> Default for Numbers<K> {
+    fn default() -> Self {
+        Numbers { by_name: AHashMap::default(), names: Vec::new() }
+    }
 }
 
 /// All series of the process.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Registry {
     routes: Mutex<Kept<Arc<str>, RouteSeries>>,
     upstreams: Mutex<Kept<Arc<str>, UpstreamSeries>>,
     servers: Mutex<Kept<(Arc<str>, SocketAddr), ServerSeries>>,
-    numbers: Mutex<Numbers>,
+    limits: Mutex<Kept<Arc<str>, Counter>>,
+    numbers: Mutex<Numbers<(Arc<str>, SocketAddr)>>,
+    apps: Mutex<Numbers<Arc<str>>>,
     connections: Mutex<Vec<(SocketAddr, Arc<Gauge>)>>,
     rejected: [Counter; Reason::ALL.len()],
     reloads: [Counter; Reload::ALL.len()],
     /// Access-log lines that were dropped.
     pub log_dropped: Arc<Counter>,
+    /// Where requests are logged, once the log is there.
+    pub access_log: std::sync::OnceLock<Arc<AccessLog>>,
     /// The ledger's series, where it is embedded.
     pub ledger: std::sync::OnceLock<Arc<super::ledger::LedgerSeries>>,
     /// Requests whose route is not known (yet): none matched.
@@ -157,18 +181,29 @@ impl Registry {
         self.servers.lock().get((upstream.clone(), server))
     }
 
+    /// What a limit refused.
+    pub fn limit(&self, name: &Arc<str>) -> Arc<Counter> {
+        self.limits.lock().get(name.clone())
+    }
+
     /// The number of a server of an upstream: the same as long as the process lives, never 0.
     pub fn server_number(&self, upstream: &Arc<str>, server: SocketAddr) -> u32 {
-        let Numbers { by_name, names } = &mut *self.numbers.lock();
-        *by_name.entry((upstream.clone(), server)).or_insert_with_key(|name| {
-            names.push(name.clone());
-            names.len() as u32
-        })
+        self.numbers.lock().of((upstream.clone(), server))
+    }
+
+    /// The number of an app: the same as long as the process lives, never 0.
+    pub fn app_number(&self, app: &Arc<str>) -> u32 {
+        self.apps.lock().of(app.clone())
+    }
+
+    /// The app behind a number.
+    pub fn app_of(&self, number: u32) -> Option<Arc<str>> {
+        self.apps.lock().name(number)
     }
 
     /// The server behind a number.
     pub fn server_of(&self, number: u32) -> Option<(Arc<str>, SocketAddr)> {
-        self.numbers.lock().names.get(number.checked_sub(1)? as usize).cloned()
+        self.numbers.lock().name(number)
     }
 
     /// The open connections of a listener.
@@ -193,6 +228,7 @@ impl Registry {
         self.routes.lock().sweep();
         self.upstreams.lock().sweep();
         self.servers.lock().sweep();
+        self.limits.lock().sweep();
     }
 
     /// Prometheus text format 0.0.4.
@@ -205,6 +241,7 @@ impl Registry {
         push(&mut families, &names::CONNECTIONS, connections);
         let rejected = Reason::ALL.iter().map(|r| counter([r.label()], self.rejected[*r as usize].sum())).collect();
         push(&mut families, &names::REJECTED, rejected);
+        push(&mut families, &names::LIMITED, self.limited());
         push(&mut families, &names::CONFIG_REVISION, vec![gauge([now.revision.to_string()], 1)]);
         let reloads = Reload::ALL.iter().map(|r| counter([r.label()], self.reloads[*r as usize].sum())).collect();
         push(&mut families, &names::CONFIG_RELOADS, reloads);
@@ -217,6 +254,12 @@ impl Registry {
         // Encoding into memory cannot fail; an encoder that refuses a family would leave the rest readable.
         let _ = TextEncoder::new().encode(&families, &mut text);
         String::from_utf8(text).unwrap_or_default()
+    }
+
+    fn limited(&self) -> Vec<Sample> {
+        let mut limits: Vec<_> = self.limits.lock().by_name.iter().map(|(n, s)| (n.clone(), s.sum())).collect();
+        limits.sort();
+        limits.iter().map(|(name, refused)| counter([&**name], *refused)).collect()
     }
 
     fn expose_routes(&self, families: &mut Vec<MetricFamily>) {

@@ -324,3 +324,27 @@ fn http2_without_tls_reaches_the_servers_and_is_probed() {
     // One probe that fails is enough to say so, and nothing makes it healthy again but another one.
     assert!(stays(Duration::from_millis(500), || world.server(&nginx.address())["healthy"] == true));
 }
+
+#[test]
+fn a_server_that_upgrades_at_once_keeps_its_tunnel() {
+    let origin = Origin::start("a");
+    origin.does(Act::Echo);
+    let world = World::start(&format!("{}{ROUTE}", fleet("app", &[&origin])));
+    for n in 0..200 {
+        let mut connection = world.connect();
+        let upgrade = get("/socket").header("connection", "upgrade").header("upgrade", "websocket");
+        connection.send(&upgrade.bytes()).expect("sent");
+        assert_eq!(connection.answer(true).expect("an answer").status, 101, "round {n}");
+        connection.send(b"ping").expect("sent");
+        assert_eq!(connection.exactly(4).unwrap_or_else(|e| panic!("round {n}: {e}")), b"ping");
+    }
+}
+
+#[test]
+fn an_upgrade_that_nobody_asked_for_is_a_servers_fault() {
+    let origin = Origin::start("a");
+    let answer = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n";
+    origin.does(Act::Raw(answer.to_vec(), End::Hang));
+    let world = World::start(&format!("{}retry.attempts = 1\n{ROUTE}", fleet("app", &[&origin])));
+    world.ask(get("/x")).is_problem(502, "bad_gateway");
+}

@@ -191,7 +191,7 @@ fn bodies_pass_both_ways_whatever_frames_them() {
     let mut connection = world.connect();
     assert_eq!(connection.ask(&post("/sized", large.clone())).unwrap().status, 200);
     assert!(origin.last().body == large, "the body changed on its way");
-    let chunked = post("/chunked", "3\r\nabc\r\n4;ext=1\r\ndefg\r\n0\r\n\r\n").header("transfer-encoding", "chunked");
+    let chunked = post("/chunked", "3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n").header("transfer-encoding", "chunked");
     for _ in 0..3 {
         assert_eq!(connection.ask(&chunked).unwrap().status, 200);
         assert_eq!(origin.last().body, b"abcdefg");
@@ -204,4 +204,29 @@ fn bodies_pass_both_ways_whatever_frames_them() {
     assert_eq!(connection.ask(&get("/")).unwrap().body, b"abc");
     origin.does(Act::Raw([b"HTTP/1.1 200 OK\r\n\r\n", &large[..]].concat(), origin::End::Close));
     assert!(connection.ask(&get("/")).unwrap().body == large, "a body that ends with its connection");
+}
+
+#[test]
+fn cookies_that_http_2_splits_reach_the_server_as_one() {
+    let origins = [Origin::start("a"), Origin::start("b")];
+    let fleet = fleet("app", &[&origins[0], &origins[1]]);
+    let world = World::start(&format!(
+        "[[listener]]\naddress = \"$LISTEN\"\nh2c = true\n\
+         {fleet}balance = \"hash\"\nhash_key = \"cookie:user\"\n[route.all]\nupstream = \"app\"\n"
+    ));
+    let ask = |user: usize| {
+        let output = std::process::Command::new("curl")
+            .args(["--silent", "--show-error", "--http2-prior-knowledge", "--header", "cookie: a=1", "--header"])
+            .arg(format!("cookie: user=u{user}"))
+            .args(["--header", "cookie: z=26"])
+            .arg(format!("http://127.0.0.1:{}/", world.port))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let chosen: std::collections::BTreeSet<String> = (0..20).map(ask).collect();
+    assert_eq!(chosen.len(), 2, "the gateway reads them too");
+    let expected = |seen: &str| seen.starts_with("a=1; user=u") && seen.ends_with("; z=26");
+    assert!(origins.iter().all(|origin| expected(origin.last().header("cookie").unwrap())));
 }

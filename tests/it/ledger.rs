@@ -16,3 +16,4 @@ mod secrets;
 mod senders;
 mod stall;
 mod store;
+mod upgrade;

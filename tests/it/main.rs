@@ -10,22 +10,32 @@
 
 mod support;
 
+mod admission;
+mod auth;
 mod balance;
+mod compress;
 mod connection;
+mod grpc;
 mod headers;
 mod health;
+mod http2;
+mod proxied;
 mod resilience;
 mod routing;
+mod shed;
 mod telling;
+mod tls;
 
 mod fuzz;
 mod history;
 mod judge;
 mod ledger;
+mod limits;
 mod load;
 mod release;
 mod reload;
 mod shutdown;
+mod upgrade;
 
 mod admin;
 mod cli;

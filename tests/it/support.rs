@@ -1,5 +1,6 @@
 //! What tests stand on: a gateway process, backends, a client that sends exactly what it is told.
 
+pub mod caller;
 pub mod client;
 pub mod crowd;
 pub mod disk;
@@ -8,7 +9,10 @@ pub mod merchants;
 pub mod nginx;
 pub mod origin;
 pub mod postgres;
+pub mod processes;
 pub mod providers;
+pub mod python;
+pub mod secure;
 pub mod signer;
 pub mod wait;
 pub mod world;

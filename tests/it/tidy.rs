@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use tollgate::proxy::admit::fault::Fault;
+use tollgate::proxy::reject::Reason;
 
 const FILE_LINES: usize = 500;
 const FUNCTION_LINES: usize = 70;
@@ -14,8 +16,13 @@ const PURE: &[&str] = &[
     "src/pool.rs",
     "src/pool",
     "src/health/hysteresis.rs",
+    "src/proxy/admit",
     "src/proxy/route.rs",
     "src/path.rs",
+    "src/limit.rs",
+    "src/limit",
+    "src/auth.rs",
+    "src/auth",
     "src/gray.rs",
     "src/gray",
     "src/units.rs",
@@ -257,6 +264,16 @@ fn collect_keys(schema: &Value, keys: &mut BTreeSet<String>) {
         }
         Value::Array(items) => items.iter().for_each(|item| collect_keys(item, keys)),
         _ => {}
+    }
+}
+
+#[test]
+fn every_refusal_stands_in_the_readme() {
+    let readme = fs::read_to_string(root().join("README.md")).expect("README.md");
+    let cells: Vec<&str> = readme.lines().filter(|line| line.starts_with('|')).collect();
+    let reasons = Reason::ALL.into_iter().map(Reason::label);
+    for word in reasons.chain(Fault::ALL.into_iter().map(Fault::word)) {
+        assert!(cells.iter().any(|cell| cell.contains(&format!("`{word}`"))), "README.md has no row for {word}");
     }
 }
 

@@ -1,8 +1,6 @@
 //! Which version a user would be on, and why.
 
-use std::net::IpAddr;
-
-use http::HeaderMap;
+use std::sync::Arc;
 
 use super::Explained;
 use crate::config::model::Config;
@@ -12,27 +10,25 @@ use crate::gray::seen::Arm;
 use crate::releases;
 
 /// Says what the releases of a route decide; the upstream of the canary, where that is where it goes.
-pub(super) fn explain(
-    config: &Config,
-    route: usize,
-    headers: &HeaderMap,
-    client: Option<IpAddr>,
-    explained: &mut Explained,
-) -> Option<usize> {
+pub(super) fn explain(config: &Config, route: usize, asked: &Asked<'_>, explained: &mut Explained) -> Option<usize> {
     let kept = releases::kept(&config.server.state_dir).unwrap_or_else(|e| {
         let file = config.server.state_dir.join("releases.json");
         explained.why.push(format!("{} cannot be read ({e}): taken as if there were none", file.display()));
         Vec::new()
     });
-    let mut controller = releases::controller(kept, |_| None);
+    let mut controller = releases::controller(kept, &Arc::default());
     let lives = controller.adopt(config, releases::moment());
-    let asked = Asked { headers, client, app: None, claim: None };
     let on_route = config.releases.iter().zip(lives).filter(|(release, _)| release.routes.contains(&route));
     let plans: Vec<Plan> = on_route.map(|(release, live)| Plan::new(release, config, live)).collect();
-    let (index, decision) = choose(plans.iter(), &config.cohorts, &asked)?;
+    let (index, decision) = choose(plans.iter(), &config.cohorts, asked)?;
     let plan = &plans[index];
-    let user = plan.user(&asked);
-    let facts = Facts { user: user.as_ref().map(|(key, _)| key.as_bytes()), hash: decision.user, headers, app: None };
+    let user = plan.user(asked);
+    let facts = Facts {
+        user: user.as_ref().map(|(key, _)| key.as_bytes()),
+        hash: decision.user,
+        headers: asked.headers,
+        app: asked.app,
+    };
     let held = config.cohorts.iter().filter(|cohort| cohort::holds(cohort, &facts));
     explained.cohorts = Some(held.map(|cohort| cohort.name.to_string()).collect());
     explained.release = Some(plan.name.to_string());
@@ -40,7 +36,7 @@ pub(super) fn explain(
     explained.arm = Some(decision.arm.label());
     explained.why.push(match &user {
         Some((key, source)) => format!("user {key}, by {source}"),
-        None if client.is_none() => "no user key; if it is the client's address, say it with --client".to_owned(),
+        None if asked.client.is_none() => "no user key; if it is the client's address, say it with --client".to_owned(),
         None => "no user key".to_owned(),
     });
     let view = controller.view(&plan.name)?;

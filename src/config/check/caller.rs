@@ -12,12 +12,14 @@ use http::HeaderName;
 use super::files::{TOKEN_MAX, line};
 use super::names::Names;
 use super::{Check, duration, spelt, twice};
+use crate::auth::jwt::KeySet;
 use crate::config::file::front as form;
 use crate::config::file::front::AuthWord;
 use crate::config::file::word::{FilePath, Name, Word};
 use crate::config::file::{Form, Item};
 use crate::config::model::{App, AppKey, AppStatus, Auth, AuthKind, KeySecret, Limit, Rate, Secret};
 use crate::config::places::Span;
+use crate::config::snapshot::limit::kept;
 
 /// Bytes a key set may have.
 const JWKS_MAX: u64 = 1 << 20;
@@ -74,9 +76,16 @@ impl Check<'_, '_> {
             self.missing(item.whole, &item.span, "jwks_file", "jwks_file = \"secrets/users.jwks\"");
             return None;
         };
-        let jwks = Arc::from(self.file(file, JWKS_MAX)?);
+        let keys = match KeySet::parse(&self.file(file, JWKS_MAX)?) {
+            Ok(keys) => Arc::new(keys),
+            Err(error) => {
+                let (message, hint) = error.split_once('\n').unwrap_or((&error, "export the set anew"));
+                self.findings.at(&file.span, message, hint);
+                return None;
+            }
+        };
         let (issuer, audience, user_claim) = (text(&form.issuer), text(&form.audience), text(&form.user_claim));
-        Some(AuthKind::Jwt { issuer, audience, jwks, user_claim })
+        Some(AuthKind::Jwt { issuer, audience, keys, user_claim })
     }
 
     pub(super) fn apps(&mut self, form: &Form) -> Vec<App> {
@@ -154,10 +163,15 @@ impl Check<'_, '_> {
         let rate = form.rate.as_ref().map(|at| at.value.0);
         let a_second = |rate: form::RateText| (rate.count / rate.per.as_secs() as u32).max(1);
         let burst = |rate| form.burst.as_ref().map_or_else(|| a_second(rate), |at| at.value.0 as u32);
+        let rate = rate.map(|rate| Rate { count: rate.count, per: rate.per, burst: burst(rate) });
+        if let (Some(Err(error)), Some(at)) = (rate.map(kept), &form.rate) {
+            let span = form.burst.as_ref().map_or(&at.span, |burst| &burst.span);
+            self.findings.at(span, error.to_string(), "a smaller `burst`, or a higher `rate`");
+        }
         Limit {
             name: Arc::from(&*item.name),
             key: spelt(&form.key),
-            rate: rate.map(|rate| Rate { count: rate.count, per: rate.per, burst: burst(rate) }),
+            rate,
             concurrency: form.concurrency.as_ref().map(|at| at.value.0 as u32),
             place: self.places.place(&item.span),
         }

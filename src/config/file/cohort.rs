@@ -32,7 +32,7 @@ pub struct Rule {
     pub cookie: Option<Word<CookieName>>,
     /// The value, exactly. REQUIRED with header and cookie.
     pub equals: Option<Word<String>>,
-    /// Name of the app that calls. No request has one in this version.
+    /// Name of the app that calls.
     pub app: Option<Word<Name>>,
     /// Percent of all users, in steps of 0.01.
     pub percent: Option<At<Points<0>>>,

@@ -29,7 +29,7 @@ pub struct Release {
     #[schemars(required)]
     pub canary: Option<Word<Name>>,
     /// Where the user key comes from, the first that is present: "header:NAME", "cookie:NAME", "app", "claim", "ip".
-    /// No request has an app or a claim in this version. Default ["ip"].
+    /// "app" is the app that calls, "claim" the user_claim of its token. Default ["ip"].
     pub user: Option<At<Vec<Word<UserSource>>>>,
     /// How a user key becomes a position, as its owner does it. Default "xxh3".
     pub hash: Option<Word<Hash>>,

@@ -14,6 +14,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
 
 use super::Secret;
+use crate::auth::jwt::KeySet;
 use crate::config::finding::Place;
 
 /// `[[listener]]`
@@ -127,8 +128,8 @@ pub enum AuthKind {
         issuer: Option<String>,
         /// `aud` that a token must name.
         audience: Option<String>,
-        /// The key set, as its file has it.
-        jwks: Arc<[u8]>,
+        /// The issuer's keys.
+        keys: Arc<KeySet>,
         /// The claim that is the user key.
         user_claim: Option<String>,
     },

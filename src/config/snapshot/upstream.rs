@@ -11,6 +11,7 @@ use pingora::upstreams::peer::HttpPeer;
 
 use super::peer;
 use crate::config::model::{self, Balance, Health, Retry, Servers, Timeouts};
+use crate::pool::adaptive::Adaptive;
 use crate::pool::budget::Budget;
 use crate::pool::{Pool, Settings, Spec};
 use crate::telemetry::Registry;
@@ -50,6 +51,8 @@ pub struct Upstream {
     pub series: Arc<UpstreamSeries>,
     /// Retries it may still make.
     pub budget: Budget,
+    /// Requests it may have at once, where that is limited; goes over to the next snapshot.
+    pub adaptive: Option<Arc<Adaptive>>,
     pool: ArcSwap<Pool<Server>>,
     template: HttpPeer,
     settings: Settings,
@@ -96,6 +99,7 @@ impl Upstream {
             health: model.health.clone(),
             series: registry.upstream(&model.name),
             budget: Budget::new(model.retry.budget, previous.map(|p| &p.budget)),
+            adaptive: model.adaptive.then(|| adaptive(previous, now)),
             pool: ArcSwap::from_pointee(Pool::new(settings.clone(), specs, before.as_deref(), now)),
             template,
             settings,
@@ -123,6 +127,10 @@ impl Upstream {
         self.pool.store(Arc::new(Pool::new(self.settings.clone(), specs, Some(&before), now)));
         true
     }
+}
+
+fn adaptive(previous: Option<&Arc<Upstream>>, now: Nanos) -> Arc<Adaptive> {
+    previous.and_then(|p| p.adaptive.clone()).unwrap_or_else(|| Arc::new(Adaptive::new(now)))
 }
 
 fn specs(

@@ -25,7 +25,7 @@ fn a_bare_listener_has_the_defaults_of_the_reference() {
     assert_eq!((bare.head_max, bare.headers_max, bare.uri_max, bare.body_min_rate), (65_536, 100, 16_384, 500));
     let tls = reference.listeners[1].tls.clone().expect("TLS");
     assert_eq!(tls.certificates[0].names, ["localhost", "api.example.com", "*.example.org"]);
-    assert!(tls.client_ca.is_none());
+    assert!(tls.client_ca.is_some_and(|ca| ca.authorities.len() == 1));
 }
 
 #[test]
@@ -104,7 +104,9 @@ fn a_key_of_another_certificate_is_found_and_a_bad_one_never_panics() {
     let (one, other) = (made(), made());
     let tls = "[[listener]]\naddress = \"127.0.0.1:1\"\ntls = { certificates = [{ cert = \"crt\", key = \"key\" }], client_ca = \"ca\" }";
     let said = |cert: &str, key: &str, ca: &str| {
-        (write("crt", cert), write("key", key), write("ca", ca));
+        for (name, text) in [("crt", cert), ("key", key), ("ca", ca)] {
+            write(name, text);
+        }
         let source = Source::from_parts(folder.path().to_owned(), vec![("a.toml".into(), tls.to_owned())]);
         load_source(source).map(|_| ()).map_err(|findings| findings[0].message.clone())
     };
@@ -149,6 +151,10 @@ fn callers_and_limits_are_told_what_cannot_be() {
         ),
         ("[limit.a]\nrate = \"5/d\"", &["2:8 `5/d` is not a rate -> such as \"100/s\", \"600/m\" or \"5000/h\""]),
         (
+            "[limit.a]\nrate = \"1/h\"\nburst = 100000",
+            &["3:9 a burst this large takes years to come back at this rate -> a smaller `burst`, or a higher `rate`"],
+        ),
+        (
             "[limit.a]\nrate = \"0/s\"\nkey = [\"ip\", \"ip\"]",
             &[
                 "2:8 `0/s` is out of range -> from 1 to 1000000000 requests, such as \"100/s\", \"600/m\" or \"5000/h\"",
@@ -159,8 +165,8 @@ fn callers_and_limits_are_told_what_cannot_be() {
             "[app.a]\nkeys = [{ id = \"k\", secret_file = \"secrets-example/acme.k1\" }, { id = \"k\", secret_file = \
              \"secrets-example/acme.k1\" }]",
             &[
-                "2:74 this app has a key of this id already -> the other one is at a.toml:2; keep one",
-                "2:93 another key is the same: no two may be -> the other one is at a.toml:2; keep one",
+                "2:71 this app has a key of this id already -> the other one is at a.toml:2; keep one",
+                "2:90 another key is the same: no two may be -> the other one is at a.toml:2; keep one",
             ],
         ),
     ]);

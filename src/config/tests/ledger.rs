@@ -82,7 +82,7 @@ fn the_reference_means_what_it_says() {
     assert_eq!((&hmac.fields, hmac.encoding, &*hmac.prefix), (&Fields::default(), Encoding::Hex, ""));
     assert!(ledger.merchants[0].token.is_some() && ledger.merchants[0].secret.0.len() == 32);
     let read = config.files.iter().filter(|path| path.starts_with(conf().join("secrets-example"))).count();
-    assert_eq!(read, 16, "every file is watched: {:?}", config.files);
+    assert_eq!(read, 17, "every file is watched: {:?}", config.files);
 }
 
 #[test]

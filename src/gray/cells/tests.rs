@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn seen(arm: Arm, app: u16, ending: Ending) -> Seen {
+fn seen(arm: Arm, app: u32, ending: Ending) -> Seen {
     let status = if ending == Ending::Status { 503 } else { 200 };
     Seen { user: 1, micros: 10, server: 4, status, route: 2, cohorts: 0b101, app, arm, ending, judged: true }
 }
@@ -47,7 +47,7 @@ fn a_cell_says_what_was_seen() {
 
 #[test]
 fn every_ending_and_every_border_comes_back() {
-    let numbers = [(0, 1, 0, 1), (u16::MAX - 1, u32::MAX - 1, u16::MAX, u16::MAX - 1)];
+    let numbers = [(0, 1, 0, 1), (u16::MAX - 1, u32::MAX - 1, u16::MAX, u32::from(u16::MAX) - 1)];
     for ending in [Ending::Good, Ending::Status, Ending::Connect, Ending::Reset, Ending::Timeout] {
         for (route, server, cohorts, app) in numbers {
             for arm in Arm::ALL {

@@ -161,7 +161,7 @@ fn places(entry: &Entry, finding: Option<&Finding>, around: &Surroundings) -> Ve
         route: &|route| entry.spec.routes.get(usize::from(route)).map(ToString::to_string),
         server: &*around.server,
         cohort: &|cohort| entry.spec.cohorts.get(usize::from(cohort)).map(ToString::to_string),
-        app: &|_| None,
+        app: &*around.app,
     };
     let (_, places) = localise::find(&entry.cells, measure);
     places.iter().take(PLACES).map(|place| PlaceView::new(place, what, &names)).collect()

@@ -34,7 +34,14 @@ fn config(release: &str) -> Config {
 }
 
 fn controller(kept: AllKept) -> Controller {
-    Controller::new(kept, Surroundings { stamp: |ms| format!("t{ms}"), server: Arc::new(|n| Some(format!("s{n}"))) })
+    Controller::new(
+        kept,
+        Surroundings {
+            stamp: |ms| format!("t{ms}"),
+            server: Arc::new(|n| Some(format!("s{n}"))),
+            app: Arc::new(|_| None),
+        },
+    )
 }
 
 /// A controller and the users of its release.

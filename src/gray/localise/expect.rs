@@ -22,7 +22,7 @@ pub(super) struct Spot {
     pub(super) route: Option<u16>,
     pub(super) server: Option<u32>,
     pub(super) cohorts: u16,
-    pub(super) app: Option<u16>,
+    pub(super) app: Option<u32>,
     pub(super) requests: f64,
     /// Events by way.
     pub(super) events: Vec<f64>,
@@ -45,7 +45,7 @@ struct Seen {
 }
 
 /// Route, cohorts and app: what tells stable's requests apart as it does the canary's.
-type Group = (Option<u16>, u16, Option<u16>);
+type Group = (Option<u16>, u16, Option<u32>);
 
 impl Spots {
     /// The canary's of `cells`, with what is expected by stable's.

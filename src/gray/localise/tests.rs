@@ -60,7 +60,7 @@ impl Shape {
             status: 200,
             route: dice.skewed(self.routes) as u16,
             cohorts: (0..self.cohorts).fold(0, |mask, bit| mask | u16::from(dice.chance(0.3)) << bit),
-            app: dice.skewed(self.apps + 1) as u16,
+            app: dice.skewed(self.apps + 1) as u32,
             arm,
             ending: Ending::Good,
             judged: true,
@@ -117,7 +117,7 @@ impl Fault {
                 0 => Part::Route(dice.skewed(shape.routes) as u16),
                 1 => Part::Server(dice.below(shape.servers) as u32 + 1),
                 2 => Part::Cohort(dice.below(shape.cohorts) as u8),
-                _ => Part::App(dice.skewed(shape.apps) as u16 + 1),
+                _ => Part::App(dice.skewed(shape.apps) as u32 + 1),
             };
             if !parts.iter().any(|old: &Part| old.excludes(part)) {
                 parts.push(part);

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use super::client::{Answer, Connection, Request, get};
 use super::disk::Disk;
 use super::merchants::{MERCHANTS, Merchants};
+use super::processes::kill_in_folder;
 use super::providers::{APP_ID, CHANNELS, Channel, MCHID, SELLER_ID, SERIAL, hex, keys, random};
 use super::wait::{PATIENCE, eventually, within};
 use super::world::{executable, free_port};
@@ -45,6 +46,8 @@ pub struct Process {
     name: String,
     folder: PathBuf,
     child: Option<Child>,
+    /// Within `tollgate run`.
+    embedded: bool,
 }
 
 impl Ledger {
@@ -159,13 +162,22 @@ impl Ledger {
             self.tables(port)
         );
         fs::write(self.path(&format!("{name}.toml")), text).unwrap();
-        Process { port, name, folder: self.folder.path().to_owned(), child: None }
+        Process { port, name, folder: self.folder.path().to_owned(), child: None, embedded: false }
     }
 
     /// Another process, which serves.
     #[track_caller]
     pub fn run(&mut self) -> Process {
         let mut process = self.process();
+        process.run(&self.disk);
+        process
+    }
+
+    /// Another process, which serves within a gateway.
+    #[track_caller]
+    pub fn run_embedded(&mut self) -> Process {
+        let mut process = self.process();
+        process.embedded = true;
         process.run(&self.disk);
         process
     }
@@ -200,7 +212,8 @@ impl Process {
             File::options().create(true).append(true).open(path).unwrap()
         };
         let mut command = Command::new(executable());
-        command.args(["ledger", "run", "-c", &format!("{}.toml", self.name)]).current_dir(&self.folder);
+        let words: &[&str] = if self.embedded { &["run"] } else { &["ledger", "run"] };
+        command.args(words).args(["-c", &format!("{}.toml", self.name)]).current_dir(&self.folder);
         command.stdin(Stdio::null()).stdout(open("out")).stderr(open("err"));
         self.child = Some(disk.over(&mut command).spawn().unwrap());
     }
@@ -250,6 +263,14 @@ impl Process {
         status
     }
 
+    /// `tollgate upgrade` of it.
+    #[track_caller]
+    pub fn upgrade(&self) -> Output {
+        let mut command = Command::new(executable());
+        command.args(["upgrade", "-c", &format!("{}.toml", self.name)]).current_dir(&self.folder);
+        command.stdin(Stdio::null()).output().unwrap()
+    }
+
     /// What it said on stderr, in all its lives.
     pub fn messages(&self) -> String {
         fs::read_to_string(self.folder.join(format!("{}.err", self.name))).unwrap_or_default()
@@ -266,6 +287,9 @@ impl Drop for Process {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
+        }
+        if self.embedded {
+            kill_in_folder(&self.folder);
         }
         let said = self.messages();
         if std::thread::panicking() {

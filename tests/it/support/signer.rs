@@ -1,11 +1,9 @@
 //! Callbacks signed by software that is not ours: the providers' own libraries, in one Python process for all tests.
 //!
-//! The first use makes `target/signers` (a virtual environment with what `tests/signers/requirements.txt` pins); several
-//! test processes wait for each other. Keys are made by the signer at its start and end with it.
+//! Keys are made by the signer at its start and end with it.
 
-use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, LazyLock};
 
@@ -16,6 +14,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tollgate::config::model::ledger::RsaKey;
+
+use super::python::environment;
 
 /// A callback as a provider sends it.
 #[derive(Clone, Debug)]
@@ -187,7 +187,7 @@ fn sign(request: Value) -> Callback {
 impl Signer {
     fn start() -> Signer {
         let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-        let mut child = Command::new(environment(&root))
+        let mut child = Command::new(environment("signers"))
             .arg(root.join("tests/signers/sign.py"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -209,36 +209,4 @@ impl Signer {
         self.pipe.1.read_line(&mut line).expect("the signer answers");
         serde_json::from_str(&line).unwrap_or_else(|_| panic!("the signer ended: {:?}", self.child.try_wait()))
     }
-}
-
-/// The Python of `target/signers`, made if it is not there or made of other requirements.
-fn environment(root: &Path) -> PathBuf {
-    let folder = root.join("target/signers");
-    let (python, stamp) = (folder.join("bin/python"), folder.join("requirements.txt"));
-    let wanted = fs::read_to_string(root.join("tests/signers/requirements.txt")).expect("requirements.txt");
-    fs::create_dir_all(root.join("target")).unwrap();
-    let lock = File::create(root.join("target/signers.lock")).unwrap();
-    lock.lock().expect("one test process makes it");
-    if fs::read_to_string(&stamp).is_ok_and(|made| made == wanted) {
-        return python;
-    }
-    let advice = "install Python's virtual environments: sudo apt-get install python3-venv";
-    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder), advice);
-    let advice = "the packages of tests/signers/requirements.txt are needed: is there a network?";
-    let requirements = root.join("tests/signers/requirements.txt");
-    run(
-        Command::new(&python)
-            .args(["-m", "pip", "install", "--quiet", "--no-compile", "--requirement"])
-            .arg(requirements),
-        advice,
-    );
-    fs::write(&stamp, wanted).unwrap();
-    python
-}
-
-fn run(command: &mut Command, advice: &str) {
-    let done = command.stdin(Stdio::null()).output();
-    let done = done.unwrap_or_else(|error| panic!("{command:?}: {error}; {advice}"));
-    let said = [done.stdout, done.stderr].concat();
-    assert!(done.status.success(), "{command:?}: {}; {advice}", String::from_utf8_lossy(&said));
 }

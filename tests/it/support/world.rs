@@ -17,6 +17,7 @@ use tempfile::TempDir;
 
 use super::client::{Answer, Connection, Request, get, post};
 use super::disk::Disk;
+use super::processes::{in_folder, kill_in_folder};
 use super::wait::{eventually, within};
 
 /// A gateway and its surroundings.
@@ -27,8 +28,10 @@ pub struct World {
     process: Option<Child>,
     /// Read from `[admin] token_file` by the test that writes one.
     pub token: Option<String>,
-    /// What its process sees of a disk that fails on demand.
-    layer: Vec<(OsString, OsString)>,
+    /// What its process finds in its environment; of a disk that fails on demand, and what else a test sets.
+    pub layer: Vec<(OsString, OsString)>,
+    /// Started instead of the one under test.
+    pub executable: PathBuf,
 }
 
 /// Messages that a failing test shows.
@@ -64,7 +67,15 @@ impl World {
     /// A folder and ports, and no gateway yet.
     pub fn prepare() -> World {
         let folder = tempfile::Builder::new().prefix("tollgate-it-").tempdir().unwrap();
-        World { folder, port: free_port(), admin_port: free_port(), process: None, token: None, layer: vec![] }
+        World {
+            folder,
+            port: free_port(),
+            admin_port: free_port(),
+            process: None,
+            token: None,
+            layer: vec![],
+            executable: executable(),
+        }
     }
 
     /// From its next start on it runs over this disk.
@@ -105,7 +116,7 @@ impl World {
     pub fn spawn(&mut self, path: &Path) {
         let messages = fs::File::create(self.path("messages.log")).unwrap();
         let lines = fs::File::create(self.path("stdout.log")).unwrap();
-        let child = Command::new(executable())
+        let child = Command::new(&self.executable)
             .args(["run", "-c"])
             .arg(path)
             .current_dir(self.folder.path())
@@ -115,7 +126,7 @@ impl World {
             .stdout(lines)
             .stderr(messages)
             .spawn();
-        self.process = Some(child.unwrap_or_else(|e| panic!("{} does not start: {e}", executable().display())));
+        self.process = Some(child.unwrap_or_else(|e| panic!("{} does not start: {e}", self.executable.display())));
     }
 
     /// A command of the same executable, in this folder.
@@ -153,6 +164,11 @@ impl World {
     pub fn stop(&mut self) {
         self.signal(Signal::TERM);
         self.ends_well();
+    }
+
+    /// Every process that works in the folder.
+    pub fn processes(&self) -> Vec<Pid> {
+        in_folder(self.folder.path())
     }
 
     /// Whether the process has not ended.
@@ -314,6 +330,7 @@ impl Drop for World {
             let _ = child.kill();
             let _ = child.wait();
         }
+        kill_in_folder(self.folder.path());
         let said = self.messages();
         if std::thread::panicking() && !said.is_empty() {
             let lines: Vec<&str> = said.lines().collect();

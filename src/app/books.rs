@@ -1,0 +1,95 @@
+//! The embedded ledger of the process: opened, served, closed for a new process, and opened again where that one fails.
+//!
+//! Its store has one writer, so an upgrade closes it here before it is opened there. Its socket stays open all the time:
+//! callbacks wait in the socket's queue until somebody takes them. Once the process ends it stays closed, whatever an
+//! upgrade that is still under way would like.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::config::model;
+use crate::ledger::journal::Standing;
+use crate::ledger::service::{Ledger, Outside};
+use crate::notify::Notifier;
+use crate::telemetry::ledger::LedgerSeries;
+use crate::upgrade::sockets::Sockets;
+
+/// The ledger's place in the process.
+pub struct Books {
+    sockets: Arc<Sockets>,
+    notifier: Arc<Notifier>,
+    series: Arc<LedgerSeries>,
+    state: Mutex<State>,
+}
+
+struct State {
+    config: model::ledger::Ledger,
+    running: Option<Ledger>,
+    ended: bool,
+}
+
+impl Books {
+    /// Opens it; it takes connections from [`Books::serve`] on.
+    pub fn open(
+        config: &model::ledger::Ledger,
+        sockets: Arc<Sockets>,
+        notifier: Arc<Notifier>,
+        series: Arc<LedgerSeries>,
+    ) -> Result<Books, String> {
+        let state = State { config: config.clone(), running: None, ended: false };
+        let books = Books { sockets, notifier, series, state: Mutex::new(state) };
+        books.state.lock().running = Some(books.ledger(config)?);
+        Ok(books)
+    }
+
+    fn ledger(&self, config: &model::ledger::Ledger) -> Result<Ledger, String> {
+        // The proxy goes on without it.
+        let failed = Box::new(|_: &str| {});
+        let outside = Outside { notifier: self.notifier.clone(), series: self.series.clone(), failed };
+        Ledger::open(config, outside, |address| self.sockets.listen(address))
+    }
+
+    /// Takes connections.
+    pub fn serve(&self) -> Result<(), String> {
+        self.state.lock().running.as_ref().map_or(Ok(()), Ledger::serve)
+    }
+
+    /// Whether this process writes the books.
+    pub fn standing(&self) -> Standing {
+        self.state.lock().running.as_ref().map_or(Standing::Standby, Ledger::standing)
+    }
+
+    /// Takes over what may change while it runs.
+    pub fn follow(&self, config: &model::ledger::Ledger) {
+        let mut state = self.state.lock();
+        state.config = config.clone();
+        state.running.iter().for_each(|ledger| ledger.follow(config));
+    }
+
+    /// Ends it: what was taken is answered, the books are anchored, the store is free. Blocks; not for a thread of a
+    /// runtime.
+    pub fn close(&self) {
+        if let Some(ledger) = self.state.lock().running.take() {
+            ledger.stop();
+        }
+    }
+
+    /// Opens it again, and serves.
+    pub fn open_again(&self) -> Result<(), String> {
+        let mut state = self.state.lock();
+        if state.ended || state.running.is_some() {
+            return Ok(());
+        }
+        let ledger = self.ledger(&state.config)?;
+        ledger.serve()?;
+        state.running = Some(ledger);
+        Ok(())
+    }
+
+    /// Ends it for good.
+    pub fn end(&self) {
+        self.state.lock().ended = true;
+        self.close();
+    }
+}

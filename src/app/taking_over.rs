@@ -1,0 +1,119 @@
+//! The new process' part of an upgrade, where it differs from a plain start.
+//!
+//! Files with findings are refused here, although a plain start would serve the last good revision: the old process
+//! serves it already. The configuration is read twice, before the ledger moves and once the old process' state is the
+//! last word; a change in between ends the upgrade, so that what was checked is what is served.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::books::Books;
+use super::boot::{self, Boot};
+use super::handover::Handover;
+use super::{StartError, books as open_books};
+use crate::clock;
+use crate::config::history;
+use crate::config::model::Config;
+use crate::config::snapshot::Snapshot;
+use crate::ledger::journal::Standing;
+use crate::notify::Notifier;
+use crate::telemetry::Registry;
+use crate::telemetry::access_log::AccessLog;
+use crate::upgrade::control::Control;
+use crate::upgrade::heir::Heir;
+use crate::upgrade::sockets::Sockets;
+
+/// How long the ledger may take to get a lock that has just been given back.
+const LOCK: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Takes every socket, and opens the ledger once the old one is closed.
+pub fn books(
+    boot: &Boot,
+    heir: &mut Heir,
+    outside: (&Arc<Sockets>, &Arc<Notifier>, &Registry),
+) -> Result<Option<Arc<Books>>, StartError> {
+    if let Some(refused) = &boot.refused {
+        return Err(StartError::Findings(refused.findings.clone()));
+    }
+    let config = &boot.loaded.config;
+    let notes = take_sockets(config, outside.0)?;
+    heir.prepared(notes).map_err(StartError::Io)?;
+    heir.working("opening the ledger's store", || {
+        let books = open_books(config, outside)?;
+        if let Some(books) = &books {
+            let until = clock::now().after(LOCK);
+            while books.standing() == Standing::Standby && clock::now() < until {
+                std::thread::sleep(LOOK);
+            }
+            if books.standing() == Standing::Failed {
+                return Err(StartError::Io("the ledger's store failed; the log says how".to_owned()));
+            }
+        }
+        Ok(books)
+    })
+}
+
+/// Every socket the configuration names is there after this: the ledger must not move for an address that is taken.
+fn take_sockets(config: &Config, sockets: &Sockets) -> Result<Vec<String>, StartError> {
+    let ledger = config.ledger.as_ref().filter(|ledger| ledger.embedded).map(|ledger| ledger.address);
+    let admin = config.admin.as_ref().map(|admin| admin.address);
+    let listeners = config.listeners.iter().map(|listener| listener.address);
+    for address in listeners.chain(admin).chain(ledger) {
+        sockets.listen(address).map_err(StartError::io(format!("listening on {address}")))?;
+    }
+    let unwanted = sockets.unwanted();
+    let gone = unwanted.iter().map(|address| format!("{address} is not in the configuration any more: it closes"));
+    Ok(gone.collect())
+}
+
+/// What an operator should know of the ledger.
+pub fn notes(books: Option<&Books>) -> Vec<String> {
+    let stands_by = books.is_some_and(|books| books.standing() == Standing::Standby);
+    let note = "the ledger stands by: another process has its store, or the store cannot be reached";
+    stands_by.then(|| note.to_owned()).into_iter().collect()
+}
+
+/// Chooses anew, from what the old process wrote last; it must be the same.
+pub fn again(path: &Path, before: &Boot) -> Result<Boot, StartError> {
+    let boot = boot::choose(path)?;
+    if history::hash(&boot.loaded.source) != history::hash(&before.loaded.source) || boot.refused.is_some() {
+        return Err(StartError::Io("the configuration was changed meanwhile: ask for the upgrade again".to_owned()));
+    }
+    Ok(boot)
+}
+
+/// Marks servers unhealthy that the old process' probes have found so, where ours will look, too.
+pub fn mark_down(first: &Snapshot, down: &[(String, SocketAddr)]) {
+    for upstream in first.upstreams.iter().filter(|upstream| upstream.health.is_some()) {
+        for member in upstream.pool().members().iter() {
+            if down.iter().any(|(name, address)| **name == *upstream.name && *address == member.address) {
+                member.state.set_healthy(false, clock::now());
+            }
+        }
+    }
+}
+
+/// Opens the socket for `tollgate upgrade`; without one the gateway serves all the same.
+pub fn control(state_dir: &Path, over: bool, handover: &Arc<Handover>) -> Option<Control> {
+    let handover = handover.clone();
+    let opened = Control::open(state_dir, over, move |question, tell| handover.answer(question, tell));
+    opened
+        .inspect_err(|e| {
+            log::warn!("`tollgate upgrade` will not reach this process: a socket in {}: {e}", state_dir.display());
+        })
+        .ok()
+}
+
+/// Says that this process serves.
+pub fn serving(heir: Option<Heir>, sockets: &Sockets, log: &Arc<AccessLog>) {
+    sockets.close_unwanted();
+    let Some(heir) = heir else { return };
+    let log = log.clone();
+    heir.serving(move || {
+        log.share(false);
+        log::info!("the process before has ended");
+    });
+}

@@ -1,0 +1,185 @@
+//! Bearer tokens: JSON Web Tokens (RFC 7519) in the compact form of a signature (RFC 7515), by RS256, ES256 or EdDSA.
+//!
+//! The token's `alg` only picks among the keys of that kind, so no key is ever used by another algorithm than its own;
+//! `none` and the HMAC algorithms are nobody's. With a `kid` only keys of that name count; without one all keys of the
+//! kind are tried, where they are few. `exp` must be there. Nothing is believed before the signature holds, and `crit`
+//! is refused, as no extension is known here. Encrypted tokens are not covered.
+
+mod judged;
+mod jwk;
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+pub use self::judged::Judged;
+pub use self::jwk::{Jwk, KeySet, Verify};
+
+/// The longest token that is looked at, in bytes.
+pub const TOKEN_MAX: usize = 16 << 10;
+/// How far the issuer's clock may be off, in seconds.
+const LEEWAY_S: f64 = 60.0;
+/// How many keys are tried for a token that names none.
+const UNNAMED_MAX: usize = 4;
+
+/// What a token must say beside its signature.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rules<'a> {
+    /// `iss`, exactly.
+    pub issuer: Option<&'a str>,
+    /// One of `aud`.
+    pub audience: Option<&'a str>,
+    /// The claim that names the user, a text or a number: by its own name, else a path with dots into objects.
+    pub user_claim: Option<&'a str>,
+}
+
+/// What a valid token tells.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Token {
+    /// The user claim; none where it is absent, empty, or neither text nor number.
+    pub user: Option<Box<str>>,
+    /// From when on and until when it holds, in seconds since 1970, with what is allowed for clocks.
+    holds: (f64, f64),
+}
+
+impl Token {
+    /// Whether it still holds at a time, in seconds since 1970.
+    fn holds(&self, now_s: u64) -> bool {
+        let (from, until) = self.holds;
+        (from..until).contains(&(now_s as f64))
+    }
+}
+
+/// Why a token is refused, in words for its sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It is no JWS in compact form.
+    #[error("The token is not a signed JWT: three parts in base64url without padding, joined by dots.")]
+    Malformed,
+    /// It is longer than [`TOKEN_MAX`].
+    #[error("The token is longer than 16 KiB.")]
+    TooLong,
+    /// Another algorithm.
+    #[error("The token's `alg` is not one of RS256, ES256 and EdDSA.")]
+    Algorithm,
+    /// `crit`
+    #[error("The token has a `crit` header, and no extension is understood here.")]
+    Critical,
+    /// No key of the set fits.
+    #[error("No key of the issuer fits the token's `kid` and `alg`.")]
+    NoKey,
+    /// Too many keys could fit.
+    #[error("The token names no `kid`, and the issuer has several keys.")]
+    Unnamed,
+    /// The signature does not hold.
+    #[error("The token's signature does not hold.")]
+    Signature,
+    /// The claims are no JSON object, or a date among them is none.
+    #[error("The token's claims are not a JSON object with dates in seconds.")]
+    Claims,
+    /// `exp` is absent.
+    #[error("The token has no `exp`.")]
+    Endless,
+    /// `exp` has passed.
+    #[error("The token has expired.")]
+    Expired,
+    /// `nbf` or `iat` is yet to come.
+    #[error("The token is not valid yet.")]
+    Early,
+    /// `iss` is another.
+    #[error("The token is not of the issuer that this route takes.")]
+    Issuer,
+    /// `aud` is another.
+    #[error("The token is not for the audience of this route.")]
+    Audience,
+}
+
+#[derive(Deserialize)]
+struct Header<'a> {
+    #[serde(borrow)]
+    alg: std::borrow::Cow<'a, str>,
+    #[serde(borrow)]
+    kid: Option<std::borrow::Cow<'a, str>>,
+    crit: Option<Value>,
+}
+
+impl KeySet {
+    /// Judges a token at a time, in seconds since 1970.
+    pub fn verify(&self, token: &[u8], rules: &Rules<'_>, now_s: u64) -> Result<Token, Refusal> {
+        if token.len() > TOKEN_MAX {
+            return Err(Refusal::TooLong);
+        }
+        let token = std::str::from_utf8(token).map_err(|_| Refusal::Malformed)?;
+        let (signed, signature) = token.rsplit_once('.').ok_or(Refusal::Malformed)?;
+        let (header, claims) = signed.split_once('.').ok_or(Refusal::Malformed)?;
+        let decoded = |part: &str| BASE64URL.decode(part).map_err(|_| Refusal::Malformed);
+        let (header, claims, signature) = (decoded(header)?, decoded(claims)?, decoded(signature)?);
+        let header: Header<'_> = serde_json::from_slice(&header).map_err(|_| Refusal::Malformed)?;
+        if header.crit.is_some() {
+            return Err(Refusal::Critical);
+        }
+        let kinds = Verify::of(&header.alg).ok_or(Refusal::Algorithm)?;
+        self.signed(kinds, header.kid.as_deref(), signed.as_bytes(), &signature)?;
+        let claims: Map<String, Value> = serde_json::from_slice(&claims).map_err(|_| Refusal::Claims)?;
+        let holds = judge(&claims, rules, now_s as f64)?;
+        Ok(Token { user: rules.user_claim.and_then(|name| user(&claims, name)), holds })
+    }
+
+    /// Whether a key that fits has signed.
+    fn signed(&self, by: Verify, kid: Option<&str>, message: &[u8], signature: &[u8]) -> Result<(), Refusal> {
+        let mut fitting =
+            self.keys().iter().filter(|key| key.verify() == by && kid.is_none_or(|kid| key.kid() == Some(kid)));
+        match fitting.clone().count() {
+            0 => Err(Refusal::NoKey),
+            1..=UNNAMED_MAX => {
+                fitting.any(|key| key.signed(message, signature)).then_some(()).ok_or(Refusal::Signature)
+            }
+            _ => Err(Refusal::Unnamed),
+        }
+    }
+}
+
+/// The registered claims (RFC 7519, section 4.1); from when on and until when they hold.
+fn judge(claims: &Map<String, Value>, rules: &Rules<'_>, now_s: f64) -> Result<(f64, f64), Refusal> {
+    let date = |name| match claims.get(name) {
+        None => Ok(None),
+        Some(value) => value.as_f64().filter(|at| at.is_finite()).map(Some).ok_or(Refusal::Claims),
+    };
+    let (ends, begins, issued) = (date("exp")?, date("nbf")?, date("iat")?);
+    let until = ends.ok_or(Refusal::Endless)? + LEEWAY_S;
+    let from = [begins, issued].into_iter().flatten().fold(f64::MIN, f64::max) - LEEWAY_S;
+    if now_s >= until {
+        return Err(Refusal::Expired);
+    }
+    if now_s < from {
+        return Err(Refusal::Early);
+    }
+    if rules.issuer.is_some_and(|issuer| claims.get("iss").and_then(Value::as_str) != Some(issuer)) {
+        return Err(Refusal::Issuer);
+    }
+    let is_for = |audience: &str| match claims.get("aud") {
+        Some(Value::String(only)) => only == audience,
+        Some(Value::Array(any)) => any.iter().any(|one| one.as_str() == Some(audience)),
+        _ => false,
+    };
+    if rules.audience.is_some_and(|audience| !is_for(audience)) {
+        return Err(Refusal::Audience);
+    }
+    Ok((from, until))
+}
+
+/// The user claim: the claim of that very name, else what the path leads to.
+fn user(claims: &Map<String, Value>, name: &str) -> Option<Box<str>> {
+    let mut steps = name.split('.');
+    let first = steps.next().and_then(|step| claims.get(step));
+    let nested = || steps.try_fold(first?, |at, step| at.as_object()?.get(step));
+    match claims.get(name).or_else(nested)? {
+        Value::String(text) if !text.is_empty() => Some(text.as_str().into()),
+        Value::Number(number) => Some(number.to_string().into()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

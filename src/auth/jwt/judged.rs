@@ -1,0 +1,89 @@
+//! Tokens that held lately, so that a user's next request costs a hash instead of a signature.
+//!
+//! A thread has one of these, so nobody waits for it. A token is known by its SHA-256, and only beside the very key set
+//! that it was judged by: every configuration has key sets of its own, so after a reload all are judged anew. What was
+//! refused is not kept. A full table is emptied: whoever comes again is judged once more.
+
+use std::sync::Arc;
+
+use ahash::AHashMap;
+use ring::digest::{SHA256, digest};
+
+use super::{KeySet, Refusal, Rules, TOKEN_MAX, Token};
+
+/// Tokens that are kept.
+const KEPT_MAX: usize = 4_096;
+
+/// The tokens of a thread, at most 4,096: about 1 MiB.
+#[derive(Debug, Default)]
+pub struct Judged {
+    tokens: AHashMap<[u8; 32], (Arc<KeySet>, Token)>,
+}
+
+impl Judged {
+    /// As [`KeySet::verify`]. The rules must be the same whenever the key set is.
+    pub fn verify(
+        &mut self,
+        keys: &Arc<KeySet>,
+        token: &[u8],
+        rules: &Rules<'_>,
+        now_s: u64,
+    ) -> Result<Token, Refusal> {
+        if token.len() > TOKEN_MAX {
+            return Err(Refusal::TooLong);
+        }
+        let mut sum = [0; 32];
+        sum.copy_from_slice(digest(&SHA256, token).as_ref());
+        let known = self.tokens.get(&sum).filter(|(by, known)| Arc::ptr_eq(by, keys) && known.holds(now_s));
+        if let Some((_, known)) = known {
+            return Ok(known.clone());
+        }
+        let judged = keys.verify(token, rules, now_s)?;
+        if self.tokens.len() == KEPT_MAX {
+            self.tokens.clear();
+        }
+        self.tokens.insert(sum, (keys.clone(), judged.clone()));
+        Ok(judged)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Issuer, NOW};
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_token_is_judged_once_and_only_as_long_as_it_holds() {
+        let issuer = Issuer::new();
+        let (keys, rules) = (Arc::new(issuer.keys()), Rules { user_claim: Some("sub"), ..Rules::default() });
+        let claims = json!({"exp": NOW + 10, "nbf": NOW, "sub": "u"});
+        let token = issuer.token(json!({"alg": "ES256"}), &claims);
+        let mut judged = Judged::default();
+        let mut verify = |keys: &Arc<KeySet>, token: &str, now_s| judged.verify(keys, token.as_bytes(), &rules, now_s);
+        let first = verify(&keys, &token, NOW).unwrap();
+        assert_eq!(first.user.as_deref(), Some("u"));
+        assert_eq!(verify(&keys, &token, NOW + 69), Ok(first));
+        assert_eq!(verify(&keys, &token, NOW + 70), Err(Refusal::Expired));
+        assert_eq!(verify(&keys, &token, NOW - 61), Err(Refusal::Early));
+        let other = Arc::new(Issuer::new().keys());
+        assert_eq!(verify(&other, &token, NOW), Err(Refusal::Signature), "another key set");
+        let mut changed = token.clone();
+        changed.replace_range(token.len() - 4.., "AAAA");
+        assert_eq!(verify(&keys, &changed, NOW), Err(Refusal::Signature));
+    }
+
+    #[test]
+    fn the_table_is_bounded() {
+        let issuer = Issuer::new();
+        let keys = Arc::new(issuer.keys());
+        let mut judged = Judged::default();
+        let mut token = |n: usize| {
+            let token = issuer.token(json!({"alg": "EdDSA"}), &json!({"exp": NOW + 10, "n": n}));
+            assert!(judged.verify(&keys, token.as_bytes(), &Rules::default(), NOW).is_ok());
+            judged.tokens.len()
+        };
+        assert!((0..KEPT_MAX + 10).map(&mut token).max() == Some(KEPT_MAX));
+        assert!(token(0) < 20, "it began anew");
+    }
+}

@@ -1,0 +1,392 @@
+//! Signatures against the vectors of RFC 9421, and against those who forge them.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD as BASE64;
+use http::HeaderMap;
+
+use super::*;
+
+const NOW: u64 = 1_800_000_000;
+const SECRET: &[u8] = b"a secret of enough bytes";
+const WINDOW: Window = Window { now_s: NOW, skew_s: 300 };
+const ME: Found = Found { app: 3, key: 1 };
+const DIGEST: &str = "sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:";
+const COVERED: &str = "(\"@method\" \"@target-uri\" \"content-digest\")";
+
+fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in lines {
+        headers.append(*name, value.parse().unwrap());
+    }
+    headers
+}
+
+fn known(keyid: &str) -> Signer<'static> {
+    match keyid {
+        "k1" | "acme/k1" => Signer::One(ME, SECRET),
+        "both" => Signer::Several,
+        _ => Signer::Nobody,
+    }
+}
+
+fn request(headers: &HeaderMap) -> Request<'_> {
+    Request { method: "POST", scheme: "https", authority: "api.example.com", target: "/orders?a=1", headers }
+}
+
+/// The signature of a base, written by hand in each test, so that no code of ours says what the base is.
+fn tag(base: &str) -> String {
+    BASE64.encode(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET), base.as_bytes()))
+}
+
+fn base_of(parameters: &str) -> String {
+    format!(
+        "\"@method\": POST\n\"@target-uri\": https://api.example.com/orders?a=1\n\"content-digest\": {DIGEST}\n\
+         \"@signature-params\": {parameters}"
+    )
+}
+
+fn parameters() -> String {
+    format!("{COVERED};created={NOW};keyid=\"k1\";nonce=\"n-1\"")
+}
+
+/// A request with these parameters, signed well.
+fn signed(parameters: &str) -> HeaderMap {
+    let tag = tag(&base_of(parameters));
+    headers(&[
+        ("content-digest", DIGEST),
+        ("signature-input", &format!("sig1={parameters}")),
+        ("signature", &format!("sig1=:{tag}:")),
+    ])
+}
+
+fn judge(headers: &HeaderMap) -> Result<Signed, Refusal> {
+    verify(&request(headers), true, WINDOW, known)
+}
+
+#[test]
+fn the_hmac_of_the_rfc_holds_over_its_base() {
+    // RFC 9421, appendix B.2.5. It does not cover what we ask for, so it is judged by its parts.
+    let input = "sig-b25=(\"date\" \"@authority\" \"content-type\");created=1618884473;keyid=\"test-shared-secret\"";
+    let headers = headers(&[
+        ("date", "Tue, 20 Apr 2021 02:07:55 GMT"),
+        ("content-type", "application/json"),
+        (
+            "content-digest",
+            "sha-512=:WZDPaVn/7XgHaAy8pmojAkGWoRx2UFChF41A2svX+TaPm+AbwAgBWnrIiYllu7BNNyealdVLvRwEmTHWXvJwew==:",
+        ),
+        ("signature-input", input),
+        ("signature", "sig-b25=:pxcQw6G3AjtMBQjwo8XzkZf/bws5LelbaMk5rGIGtE8=:"),
+    ]);
+    let request = Request {
+        method: "POST",
+        scheme: "https",
+        authority: "example.com",
+        target: "/foo?param=Value&Pet=dog",
+        headers: &headers,
+    };
+    let inputs = Input::all(input).unwrap();
+    let base = base(&request, "example.com", &inputs[0]).unwrap();
+    let expected = "\"date\": Tue, 20 Apr 2021 02:07:55 GMT\n\"@authority\": example.com\n\
+                    \"content-type\": application/json\n\"@signature-params\": (\"date\" \"@authority\" \
+                    \"content-type\");created=1618884473;keyid=\"test-shared-secret\"";
+    assert_eq!(base, expected);
+    let secret = "uzvJfB4u3N0Jy4T7NZ75MDVcr8zSTInedJtkgcu46YW4XByzNJjxBdtjUkdJPBtbmHhIDi6pcl8jsasjlTMtDQ==";
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &BASE64.decode(secret).unwrap());
+    let tag = tag_of("sig-b25=:pxcQw6G3AjtMBQjwo8XzkZf/bws5LelbaMk5rGIGtE8=:", "sig-b25").unwrap().unwrap();
+    assert!(hmac::verify(&key, base.as_bytes(), &tag).is_ok());
+    let then = Window { now_s: 1_618_884_480, skew_s: 300 };
+    assert_eq!(verify(&request, true, then, known), Err(Refusal::NoNonce));
+}
+
+#[test]
+fn derived_components_are_those_of_the_rfc() {
+    // RFC 9421, sections 2.2.1 to 2.2.8.
+    let headers = headers(&[
+        ("host", "WWW.Example.com"),
+        ("x-empty", ""),
+        ("x-two", "  a \t"),
+        ("x-two", "b,c"),
+        ("x-odd", "caf\u{e9}"),
+    ]);
+    let request = Request {
+        method: "GET",
+        scheme: "https",
+        authority: "WWW.Example.com:443",
+        target: "/path?param=value&foo=bar&baz=batman&qux=&b%61n%20d=a%2bb+c&foo=2&var=this%20is%20a%20big%0Amultiline",
+        headers: &headers,
+    };
+    let one = |component: &str| {
+        let text = format!("s=({component})");
+        let inputs = Input::all(&text).unwrap();
+        let base = base(&request, &request.normal_authority(), &inputs[0])?;
+        let first = base.lines().next().unwrap();
+        assert!(first.starts_with(component), "{first}");
+        Some(first[component.len() + 2..].to_owned())
+    };
+    let query = &request.target[5..];
+    for (component, expected) in [
+        ("\"@method\"", Some("GET")),
+        ("\"@target-uri\"", Some(&*format!("https://www.example.com{}", request.target))),
+        ("\"@authority\"", Some("www.example.com")),
+        ("\"@scheme\"", Some("https")),
+        ("\"@request-target\"", Some(request.target)),
+        ("\"@path\"", Some("/path")),
+        ("\"@query\"", Some(query)),
+        ("\"@query-param\";name=\"param\"", Some("value")),
+        ("\"@query-param\";name=\"qux\"", Some("")),
+        ("\"@query-param\";name=\"ban%20d\"", Some("a%2Bb%20c")),
+        ("\"@query-param\";name=\"var\"", Some("this%20is%20a%20big%0Amultiline")),
+        ("\"@query-param\";name=\"foo\"", None),
+        ("\"@query-param\";name=\"absent\"", None),
+        ("\"@query-param\"", None),
+        ("\"@query-param\";name=param", None),
+        ("\"@status\"", None),
+        ("\"@signature-params\"", None),
+        ("\"@unknown\"", None),
+        ("\"x-two\"", Some("a, b,c")),
+        ("\"x-empty\"", Some("")),
+        ("\"x-odd\"", None),
+        ("\"x-absent\"", None),
+        ("\"X-Two\"", None),
+        ("\"x-two\";sf", None),
+        ("\"x-two\";bs", None),
+        ("\"x-two\";key=\"a\"", None),
+        ("\"@method\";req", None),
+        ("\"x-two\";tr", None),
+    ] {
+        assert_eq!(one(component).as_deref(), expected, "{component}");
+    }
+}
+
+#[test]
+fn targets_are_signed_as_they_were_sent() {
+    let headers = HeaderMap::new();
+    for (authority, scheme, target, expected) in [
+        ("a.b", "http", "/", Some("http://a.b/")),
+        ("a.b:8080", "http", "/x//y/../z?", Some("http://a.b:8080/x//y/../z?")),
+        ("a.b:80", "http", "/%7e", Some("http://a.b/%7e")),
+        ("a.b:80", "https", "/", Some("https://a.b:80/")),
+        ("a.b", "http", "http://a.b", Some("http://a.b/")),
+        ("a.b", "http", "http://a.b?q", Some("http://a.b/?q")),
+        ("a.b", "https", "http://a.b/x?q=http://c", Some("https://a.b/x?q=http://c")),
+        ("[::1]:80", "http", "/", Some("http://[::1]/")),
+        ("a.b", "http", "*", None),
+        ("a.b", "http", "/caf\u{e9}", None),
+        ("a.b", "http", "/a\nb", None),
+    ] {
+        let request = Request { method: "GET", scheme, authority, target, headers: &headers };
+        let inputs = Input::all("s=(\"@target-uri\")").unwrap();
+        let base = base(&request, &request.normal_authority(), &inputs[0]);
+        let first = base.as_ref().map(|base| base.lines().next().unwrap_or_default());
+        assert_eq!(first, expected.map(|uri| format!("\"@target-uri\": {uri}")).as_deref(), "{target}");
+    }
+}
+
+#[test]
+fn a_request_signed_well_is_of_its_key() {
+    let expected = Signed { by: ME, nonce: b"n-1"[..].into(), created: NOW, covers_body: true };
+    assert_eq!(judge(&signed(&parameters())), Ok(expected));
+    for more in [";alg=\"hmac-sha256\"", ";tag=\"orders\"", ";x", ";x=1.5;y=:AA==:;z=?0", &format!(";expires={NOW}")] {
+        assert!(judge(&signed(&format!("{}{more}", parameters()))).is_ok(), "{more}");
+    }
+    let app = parameters().replace("k1", "acme/k1");
+    assert!(judge(&signed(&app)).is_ok());
+    // The client's spelling of the list is not signed, its meaning is.
+    let mut spaced = signed(&parameters());
+    let odd = format!(
+        "  sig1=( \"@method\"   \"@target-uri\" \"content-digest\" );created={NOW}; keyid=\"k1\"; nonce=\"n-1\""
+    );
+    spaced.insert("signature-input", odd.parse().unwrap());
+    assert!(judge(&spaced).is_ok());
+}
+
+#[test]
+fn an_authority_may_be_signed_as_the_host_has_it() {
+    let parameters = format!("(\"@method\" \"@target-uri\");created={NOW};keyid=\"k1\";nonce=\"n\"");
+    for (spelt, holds) in [("Api.Example.com:443", true), ("api.example.com", true), ("api.example.com:443", false)] {
+        let base = format!("\"@method\": GET\n\"@target-uri\": https://{spelt}/\n\"@signature-params\": {parameters}");
+        let headers =
+            headers(&[("signature-input", &format!("s={parameters}")), ("signature", &format!("s=:{}:", tag(&base)))]);
+        let request = Request {
+            method: "GET",
+            scheme: "https",
+            authority: "Api.Example.com:443",
+            target: "/",
+            headers: &headers,
+        };
+        assert_eq!(verify(&request, false, WINDOW, known).is_ok(), holds, "{spelt}");
+    }
+}
+
+#[test]
+fn without_a_body_no_digest_is_needed_and_with_one_it_is() {
+    let parameters = format!("(\"@method\" \"@target-uri\");created={NOW};keyid=\"k1\";nonce=\"n\"");
+    let base = format!(
+        "\"@method\": POST\n\"@target-uri\": https://api.example.com/orders?a=1\n\"@signature-params\": {parameters}"
+    );
+    let headers =
+        headers(&[("signature-input", &format!("s={parameters}")), ("signature", &format!("s=:{}:", tag(&base)))]);
+    let bare = verify(&request(&headers), false, WINDOW, known).unwrap();
+    assert!(!bare.covers_body);
+    assert_eq!(verify(&request(&headers), true, WINDOW, known), Err(Refusal::Uncovered));
+    // Whoever covers it is held to it.
+    let covered = verify(&request(&signed(&self::parameters())), false, WINDOW, known).unwrap();
+    assert!(covered.covers_body);
+}
+
+#[test]
+fn no_byte_of_what_is_signed_can_be_changed() {
+    let good = signed(&parameters());
+    assert!(judge(&good).is_ok());
+    let changed = |text: &str, at: usize, flip: u8| {
+        let mut bytes = text.as_bytes().to_vec();
+        bytes[at] ^= flip;
+        String::from_utf8(bytes).ok().filter(|text| text.bytes().all(|byte| (32..127).contains(&byte)))
+    };
+    let mut tried = 0;
+    for name in ["signature-input", "signature", "content-digest"] {
+        let value = good[name].to_str().unwrap();
+        // A label names, it is not signed.
+        for at in if name == "content-digest" { 0 } else { 5 }..value.len() {
+            for flip in [1, 2, 4, 8, 16, 32] {
+                let Some(value) = changed(value, at, flip) else { continue };
+                let mut headers = good.clone();
+                headers.insert(name, value.parse().unwrap());
+                tried += 1;
+                assert!(judge(&headers).is_err(), "{name}: {value}");
+            }
+        }
+    }
+    for (method, scheme, authority, target) in [
+        ("post", "https", "api.example.com", "/orders?a=1"),
+        ("PUT", "https", "api.example.com", "/orders?a=1"),
+        ("POST", "http", "api.example.com", "/orders?a=1"),
+        ("POST", "https", "api.example.com:444", "/orders?a=1"),
+        ("POST", "https", "api.example.con", "/orders?a=1"),
+        ("POST", "https", "api.example.com", "/orders?a=2"),
+        ("POST", "https", "api.example.com", "/orders?a=1&"),
+        ("POST", "https", "api.example.com", "/orders/?a=1"),
+        ("POST", "https", "api.example.com", "/Orders?a=1"),
+        ("POST", "https", "api.example.com", "/%6frders?a=1"),
+    ] {
+        let request = Request { method, scheme, authority, target, headers: &good };
+        assert_eq!(verify(&request, true, WINDOW, known), Err(Refusal::Wrong), "{method} {scheme} {authority}{target}");
+    }
+    assert!(tried > 500, "{tried}");
+}
+
+#[test]
+fn what_must_be_there_is_asked_for() {
+    let all = parameters();
+    let without = |part: &str| all.replace(part, "");
+    let (created, nonce) = (format!(";created={NOW}"), ";nonce=\"n-1\"");
+    let (long, late, early) = ("x".repeat(257), NOW + 301, NOW - 301);
+    for (parameters, expected) in [
+        (without(&created), Refusal::NoCreated),
+        (without(nonce), Refusal::NoNonce),
+        (without(";keyid=\"k1\""), Refusal::NoKeyid),
+        (without("\"@method\" "), Refusal::Uncovered),
+        (without("\"@target-uri\" "), Refusal::Uncovered),
+        (without(" \"content-digest\""), Refusal::Uncovered),
+        (all.replace("\"content-digest\"", "\"content-digest\";sf"), Refusal::Uncovered),
+        (all.replace("\"@target-uri\"", "\"@path\""), Refusal::Uncovered),
+        (all.replace(&created, ";created=\"now\""), Refusal::NoCreated),
+        (all.replace(&created, ";created=-5"), Refusal::NoCreated),
+        (all.replace(&created, ";created=1.5"), Refusal::NoCreated),
+        (all.replace(&created, &format!(";created={late}")), Refusal::Skewed),
+        (all.replace(&created, &format!(";created={early}")), Refusal::Skewed),
+        (all.replace("n-1", ""), Refusal::NoNonce),
+        (all.replace("n-1", &long), Refusal::NoNonce),
+        (all.replace("\"n-1\"", "7"), Refusal::NoNonce),
+        (all.replace("\"k1\"", "k1"), Refusal::NoKeyid),
+        (all.replace("k1", &long), Refusal::NoKeyid),
+        (all.replace("k1", "k2"), Refusal::Wrong),
+        (all.replace("k1", ""), Refusal::Wrong),
+        (all.replace("k1", "both"), Refusal::Ambiguous),
+        (format!("{all};alg=\"rsa-pss-sha512\""), Refusal::Algorithm),
+        (format!("{all};alg=\"none\""), Refusal::Algorithm),
+        (format!("{all};alg=hmac-sha256"), Refusal::Algorithm),
+        (format!("{all};expires={}", NOW - 1), Refusal::Expired),
+        (format!("{all};expires=\"never\""), Refusal::Expired),
+        (all.replace("content-digest\"", "content-digest\" \"x-absent\""), Refusal::Component),
+        (all.replace("content-digest\"", "content-digest\" \"@status\""), Refusal::Component),
+    ] {
+        assert_eq!(judge(&signed(&parameters)), Err(expected), "{parameters}");
+    }
+    for edge in [NOW + 300, NOW - 300] {
+        assert!(judge(&signed(&all.replace(&created, &format!(";created={edge}")))).is_ok());
+    }
+}
+
+#[test]
+fn what_stands_twice_or_is_no_dictionary_is_refused() {
+    let (good, all) = (signed(&parameters()), parameters());
+    let tag = good["signature"].to_str().unwrap().to_owned();
+    let many = (0..9).map(|n| format!("s{n}={all}")).collect::<Vec<_>>().join(", ");
+    let wide = format!("sig1=({}){}", "\"a\" ".repeat(65), &all[COVERED.len()..]);
+    for (input, signature, expected) in [
+        (format!("sig1={all}, sig1={all}"), &*tag, Refusal::Twice),
+        (format!("sig1={all}"), &*format!("{tag}, {tag}"), Refusal::Twice),
+        (format!("sig1={all}"), &*format!("x=:AA==:, x=:AA==:, {tag}"), Refusal::Twice),
+        (format!("sig1={all};nonce=\"n-2\""), &tag, Refusal::Twice),
+        (format!("sig1={}", all.replace("\"@method\"", "\"@method\" \"@method\"")), &tag, Refusal::Twice),
+        (format!("sig1={}", all.replace("\"@method\"", "\"@method\" \"x\";a=1;a=2")), &tag, Refusal::Twice),
+        (format!("sig2={all}"), &tag, Refusal::Missing),
+        (String::new(), &tag, Refusal::Missing),
+        (format!("sig1={all}"), "", Refusal::Missing),
+        ("sig1".into(), &tag, Refusal::Malformed),
+        ("sig1=\"x\"".into(), &tag, Refusal::Malformed),
+        ("sig1=(a b)".into(), &tag, Refusal::Malformed),
+        (format!("Sig1={all}"), &tag, Refusal::Malformed),
+        (format!("sig1={all},"), &tag, Refusal::Malformed),
+        (format!("sig1={}", &all[..40]), &tag, Refusal::Malformed),
+        (format!("sig1={all}"), "sig1=abc", Refusal::Malformed),
+        (format!("sig1={all}"), "sig1=:a:b:", Refusal::Malformed),
+        (format!("sig1={all}"), "sig1=(:AAAA:)", Refusal::Malformed),
+        (format!("sig1={all}"), "sig1=::", Refusal::Wrong),
+        (format!("sig1={all}"), "sig1=:AAAA:", Refusal::Wrong),
+        (many, &tag, Refusal::Malformed),
+        (wide, &tag, Refusal::Malformed),
+        (format!("sig1={all};x=\"{}\"", "y".repeat(FIELD_MAX)), &tag, Refusal::TooLong),
+    ] {
+        let mut headers = good.clone();
+        headers.insert("signature-input", input.parse().unwrap());
+        headers.insert("signature", signature.parse().unwrap());
+        assert_eq!(judge(&headers), Err(expected), "{input:.200} / {signature}");
+    }
+    for missing in ["signature-input", "signature"] {
+        let mut headers = good.clone();
+        headers.remove(missing);
+        assert_eq!(judge(&headers), Err(Refusal::Missing));
+        headers.insert(missing, http::HeaderValue::from_bytes(b"sig1=\xe9").unwrap());
+        assert_eq!(judge(&headers), Err(Refusal::Missing), "it is not ASCII");
+    }
+}
+
+#[test]
+fn of_several_signatures_the_first_of_a_key_of_ours_counts() {
+    let (all, other) = (parameters(), parameters().replace("k1", "proxy"));
+    let (mine, wrong) = (tag(&base_of(&all)), BASE64.encode([7; 32]));
+    let stale = all.replace("n-1", "n-0");
+    for (input, signature, expected) in [
+        (format!("a={other}, b={all}"), format!("a=:{wrong}:, b=:{mine}:"), Ok(())),
+        (format!("a=();created=1, b={all}"), format!("b=:{mine}:"), Ok(())),
+        (format!("b={all}, a={other}"), format!("b=:{mine}:"), Ok(())),
+        (format!("a={other}, b={all}"), format!("a=:{mine}:"), Err(Refusal::Missing)),
+        (format!("a={stale}, b={all}"), format!("a=:{wrong}:, b=:{mine}:"), Err(Refusal::Wrong)),
+        (format!("a={other}"), format!("a=:{mine}:"), Err(Refusal::Wrong)),
+    ] {
+        let lines = [("content-digest", DIGEST), ("signature-input", &*input), ("signature", &*signature)];
+        let result = judge(&headers(&lines)).map(|_| ());
+        assert_eq!(result, expected, "{input}");
+    }
+    // Over several lines, as one list.
+    let (a, b) = (format!("a={other}"), format!("b={all}"));
+    let lines = [
+        ("content-digest", DIGEST),
+        ("signature-input", &*a),
+        ("signature-input", &*b),
+        ("signature", &*format!("b=:{mine}:")),
+    ];
+    assert!(judge(&headers(&lines)).is_ok());
+}

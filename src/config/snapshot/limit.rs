@@ -1,0 +1,62 @@
+//! The run form of limits: each with its rule, what clients are told of it, and what it counts.
+//!
+//! What was counted goes from snapshot to snapshot, by the limits' names and keys. Rates that cannot be kept were
+//! found by `check`; a limit is never left out.
+
+use std::sync::Arc;
+
+use ahash::RandomState;
+use http::HeaderValue;
+
+use crate::config::model::{Config, Limit as Model, Rate as Written};
+use crate::limit::{BadRate, Limiter, Rate, Rule, field};
+use crate::telemetry::Registry;
+use crate::telemetry::shard::Counter;
+
+/// All limits.
+pub struct Limits {
+    limiter: Arc<Limiter>,
+    /// By the numbers of `config.limits`.
+    all: Vec<Limit>,
+}
+
+/// A limit.
+pub struct Limit {
+    /// Its rule.
+    pub rule: Rule,
+    /// The value of `RateLimit-Policy`.
+    pub policy: HeaderValue,
+    /// Requests it refused.
+    pub refused: Arc<Counter>,
+}
+
+impl Limits {
+    /// The limits of a configuration; those that `previous` has too go on counting.
+    pub fn new(config: &Config, previous: Option<&Limits>, registry: &Registry) -> Limits {
+        let fresh = || Arc::new(Limiter::new(RandomState::new()));
+        let limiter = previous.map_or_else(fresh, |previous| Arc::clone(&previous.limiter));
+        let all = config.limits.iter().map(|limit| Limit::new(limit, &limiter, registry)).collect();
+        Limits { limiter, all }
+    }
+
+    /// A limit, by its number in `config.limits`.
+    pub fn get(&self, limit: usize) -> &Limit {
+        &self.all[limit]
+    }
+}
+
+impl Limit {
+    fn new(model: &Model, limiter: &Limiter, registry: &Registry) -> Limit {
+        // `check` has refused what is an error here.
+        let rate = model.rate.and_then(|rate| kept(rate).ok());
+        let rule = limiter.rule(&model.name, &format!("{:?}", model.key), rate, model.concurrency);
+        // What `policy` makes is ASCII.
+        let policy = HeaderValue::try_from(field::policy(&model.name, &rule));
+        Limit { rule, policy: policy.unwrap_or(HeaderValue::from_static("")), refused: registry.limit(&model.name) }
+    }
+}
+
+/// The rate as it is kept.
+pub fn kept(rate: Written) -> Result<Rate, BadRate> {
+    Rate::new(rate.count, rate.per, rate.burst)
+}

@@ -1,0 +1,143 @@
+//! The run form of a listener: bounds that live on, and how TLS is spoken.
+//!
+//! A handshake asks the snapshot of its moment, so certificates and client CAs change with it. What a client may resume
+//! by a ticket outlives a change of certificates, but never one of the client CA: a ticket stands for a verified client.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, LazyLock};
+
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+
+use crate::config::model::{self, Certificate, ListenerTls};
+use crate::proxy::framing::Bounds;
+
+/// A listener that runs.
+pub struct Listener {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Bounds of its heads.
+    pub bounds: Arc<Bounds>,
+    /// How TLS is spoken; none on a plain one.
+    pub tls: Option<Arc<Tls>>,
+}
+
+impl Listener {
+    pub(super) fn new(model: &model::Listener, previous: Option<(&model::Listener, &Listener)>) -> Listener {
+        let bounds = previous.map_or_else(Arc::default, |(_, run)| run.bounds.clone());
+        bounds.follow(model);
+        let same = previous.filter(|(before, _)| before.tls == model.tls).and_then(|(_, run)| run.tls.clone());
+        let tls = model.tls.as_ref().map(|tls| same.unwrap_or_else(|| Arc::new(Tls::new(tls))));
+        Listener { address: model.address, bounds, tls }
+    }
+}
+
+/// How TLS is spoken at a listener.
+pub struct Tls {
+    /// For handshakes.
+    pub config: Arc<ServerConfig>,
+    names: Arc<Names>,
+    /// Names of each certificate.
+    covered: Vec<Arc<[String]>>,
+    /// Whether clients must show a certificate.
+    pub asks: bool,
+}
+
+impl Tls {
+    fn new(tls: &ListenerTls) -> Tls {
+        let names = Arc::new(Names::new(&tls.certificates));
+        let provider = Arc::new(ring::default_provider());
+        let versions = ServerConfig::builder_with_provider(provider).with_protocol_versions(&[&TLS13, &TLS12]);
+        let builder = versions.expect("the provider has suites for both versions");
+        let builder = match &tls.client_ca {
+            Some(ca) => builder.with_client_cert_verifier(ca.verifier.clone()),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(names.clone());
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.ignore_client_order = true;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        if let Some(ticketer) = if tls.client_ca.is_some() { ticketer() } else { TICKETER.clone() } {
+            config.ticketer = ticketer;
+        }
+        let covered = tls.certificates.iter().map(|it| Arc::from(&it.names[..])).collect();
+        Tls { config: Arc::new(config), names, covered, asks: tls.client_ca.is_some() }
+    }
+
+    /// Names that the certificate covers which a client was shown.
+    pub fn covered(&self, asked: Option<&str>) -> Option<Arc<[String]>> {
+        self.covered.get(self.names.pick(asked)).cloned()
+    }
+}
+
+/// For all listeners without client certificates: resuming there proves nothing.
+static TICKETER: LazyLock<Option<Arc<dyn ProducesTickets>>> = LazyLock::new(ticketer);
+
+fn ticketer() -> Option<Arc<dyn ProducesTickets>> {
+    ring::Ticketer::new().inspect_err(|e| log::warn!("TLS sessions cannot be resumed: {e}")).ok()
+}
+
+/// Certificates by name.
+#[derive(Debug)]
+struct Names {
+    /// Exact names, and wildcards as `.example.com`.
+    by_name: HashMap<String, usize>,
+    keys: Vec<Arc<CertifiedKey>>,
+}
+
+impl Names {
+    fn new(certificates: &[Certificate]) -> Names {
+        let mut by_name = HashMap::new();
+        for (index, certificate) in certificates.iter().enumerate() {
+            for name in &certificate.names {
+                by_name.entry(name.strip_prefix('*').unwrap_or(name).to_owned()).or_insert(index);
+            }
+        }
+        Names { by_name, keys: certificates.iter().map(|certificate| certificate.key.clone()).collect() }
+    }
+
+    /// Number of the certificate for a name: the exact one, else the wildcard's (one label, RFC 6125), else the first.
+    fn pick(&self, asked: Option<&str>) -> usize {
+        let Some(asked) = asked else { return 0 };
+        let wildcard = || asked.find('.').and_then(|dot| self.by_name.get(&asked[dot..]));
+        self.by_name.get(asked).or_else(wildcard).copied().unwrap_or(0)
+    }
+}
+
+impl ResolvesServerCert for Names {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.keys.get(self.pick(hello.server_name())).cloned()
+    }
+}
+
+/// Whether one of a certificate's names covers a host: lower case, without port.
+pub fn covers(names: &[String], host: &str) -> bool {
+    names.iter().any(|name| match name.strip_prefix('*') {
+        Some(suffix) => host.find('.').is_some_and(|dot| dot > 0 && &host[dot..] == suffix),
+        None => name == host,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wildcard_covers_one_label() {
+        let names = ["a.example".to_owned(), "*.b.example".to_owned()];
+        for (host, expected) in [
+            ("a.example", true),
+            ("x.a.example", false),
+            ("x.b.example", true),
+            ("b.example", false),
+            ("x.y.b.example", false),
+            (".b.example", false),
+        ] {
+            assert_eq!(covers(&names, host), expected, "{host}");
+        }
+    }
+}

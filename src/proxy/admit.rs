@@ -1,0 +1,39 @@
+//! Who gets in: a request that two servers could read differently is refused before anybody reads it.
+//!
+//! Between a client and a server stand two parsers, Pingora's and the server's. Where they disagree on where a request
+//! ends, a client can put a request of his own before somebody else's. So the gateway looks at the raw bytes first and
+//! lets through only what has one reading; the parsers behind it then have nothing to disagree on.
+//!
+//! | part | judges |
+//! |---|---|
+//! | [`head`] | the head of an HTTP/1.x request, on its raw bytes |
+//! | [`h2`] | the head of an HTTP/2 request, as its codec has read it |
+//! | [`chunked`] | the frame around a chunked body, while it passes |
+//! | [`host`] | authorities |
+//! | [`field`] | headers that frame or tell of the connection |
+//! | [`bytes`], [`fault`] | classes of bytes; why something was refused |
+//!
+//! How the known families of request smuggling end here:
+//!
+//! | family | ends with |
+//! |---|---|
+//! | CL.TE, TE.CL | both headers at once are refused, in either order and any spelling |
+//! | TE.TE | the only transfer coding is `chunked`, once, plainly written; names are tokens up to the colon, and lookalikes of the name are refused |
+//! | CL.CL | one `Content-Length`, of digits alone |
+//! | CL.0, 0.CL | no body with `GET`, `HEAD` and `TRACE`; `Expect` is `100-continue` or absent; an upgrade has no body |
+//! | H2.CL, H2.TE | no header of connections in HTTP/2, one length, which the codec holds against the frames |
+//! | TERM.EXT, EXT.TERM | no chunk extensions, no LF without CR |
+//! | TERM.SPILL, SPILL.TERM, TWO.ONE, ONE.TWO | a chunk ends in CRLF where its size says |
+//! | trailers that become headers | names that frame, route or authenticate are refused there |
+//! | hop-by-hop abuse | `Connection` may not take out what frames, routes or is the gateway's |
+//! | Host confusion | one valid `Host`, which an absolute target repeats byte by byte |
+//!
+//! All of it is pure: no socket, clock or allocation. Who reads the bytes, and how long he waits, is the connection's.
+
+pub mod bytes;
+pub mod chunked;
+pub mod fault;
+pub mod field;
+pub mod h2;
+pub mod head;
+pub mod host;

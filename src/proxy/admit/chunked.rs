@@ -1,0 +1,223 @@
+//! The frame around a chunked body, checked byte by byte while the bytes pass on unchanged.
+//!
+//! RFC 9112, section 7.1, without what the known attacks live on: a size is one to fifteen hexadecimal digits and CRLF,
+//! with nothing before, between or behind; there are no extensions (nobody sends any, and servers end them differently);
+//! CRLF stands where a chunk's size says; the last chunk is `0`. Trailers are judged like headers, and those that frame,
+//! route or authenticate are refused (RFC 9110, section 6.5.1). The lines between chunks may not outweigh the chunks,
+//! so that a body of padded one-byte chunks comes to an end. It is resumable at every byte and keeps no bytes but the
+//! start of a trailer's name. What the body means, and how long it may be, is not its part.
+
+use super::bytes::{ODD, TOKEN, class};
+use super::fault::Fault;
+use super::field::{self, Name};
+
+/// Digits of a size: more would not fit sixty bits.
+const DIGITS_MAX: u8 = 15;
+/// Bytes of lines that are free, and how many more come with each byte of the body. A one-byte chunk costs five.
+const OVERHEAD_FREE: u64 = 16 << 10;
+const OVERHEAD_PER_BYTE: u64 = 8;
+/// How many trailers, and how many bytes of them.
+const TRAILERS_MAX: u32 = 32;
+const TRAILER_BYTES_MAX: u32 = 8 << 10;
+/// Bytes of a trailer's name that are kept: more than the longest name that is looked for.
+const NAME_KEPT: usize = 32;
+
+/// What the bytes given were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// All of them belong to the body, and it goes on.
+    More,
+    /// The body ends with so many of them; the rest is the next request's.
+    Done(usize),
+    /// Some server could read them differently: none of them may pass.
+    Refused(Fault),
+}
+
+/// What comes next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum At {
+    #[default]
+    Size,
+    SizeLf,
+    Data,
+    DataCr,
+    DataLf,
+    /// The first byte of a trailer, or of the empty line.
+    Line,
+    Name,
+    Value,
+    ValueLf,
+    LastLf,
+    Done,
+}
+
+/// The validator of one body.
+#[derive(Clone, Debug, Default)]
+pub struct Chunked {
+    at: At,
+    digits: u8,
+    /// Size read so far, then what is left of the chunk.
+    left: u64,
+    length: u64,
+    overhead: u64,
+    trailers: u32,
+    trailer_bytes: u32,
+    name: [u8; NAME_KEPT],
+    name_length: usize,
+    odd: bool,
+}
+
+impl Chunked {
+    /// Looks at the next bytes of the connection.
+    pub fn feed(&mut self, bytes: &[u8]) -> Step {
+        match self.taken(bytes) {
+            Ok(None) => Step::More,
+            Ok(Some(taken)) => Step::Done(taken),
+            Err(fault) => Step::Refused(fault),
+        }
+    }
+
+    /// Bytes of the body so far, without its frame.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    fn taken(&mut self, bytes: &[u8]) -> Result<Option<usize>, Fault> {
+        let mut i = 0;
+        while self.at != At::Done {
+            if self.at == At::Data {
+                let part = self.left.min((bytes.len() - i) as u64);
+                i += part as usize;
+                self.left -= part;
+                self.length = self.length.saturating_add(part);
+                if self.left > 0 {
+                    return Ok(None);
+                }
+                self.at = At::DataCr;
+            }
+            let Some(byte) = bytes.get(i) else { return Ok(None) };
+            self.at = self.next(*byte)?;
+            i += 1;
+        }
+        Ok(Some(i))
+    }
+
+    fn next(&mut self, byte: u8) -> Result<At, Fault> {
+        match (self.at, byte) {
+            (At::Size, _) => self.size(byte),
+            (At::SizeLf, b'\n') => self.sized(),
+            (At::DataCr, b'\r') => Ok(At::DataLf),
+            (At::DataLf, b'\n') => Ok(At::Size),
+            (At::DataCr | At::DataLf, _) => Err(Fault::ChunkEnd),
+            (At::Line, b'\r') => Ok(At::LastLf),
+            (At::LastLf, b'\n') => Ok(At::Done),
+            (At::SizeLf | At::LastLf | At::ValueLf, _) if byte != b'\n' => Err(Fault::BareCr),
+            _ => self.trailer(byte),
+        }
+    }
+
+    fn size(&mut self, byte: u8) -> Result<At, Fault> {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            b'A'..=b'F' => byte - b'A' + 10,
+            b'\r' if self.digits > 0 => return Ok(At::SizeLf),
+            b';' if self.digits > 0 => return Err(Fault::ChunkExtension),
+            b'\n' => return Err(Fault::BareLf),
+            _ => return Err(Fault::ChunkSize),
+        };
+        if self.digits == DIGITS_MAX {
+            return Err(Fault::ChunkSize);
+        }
+        self.digits += 1;
+        self.left = self.left << 4 | u64::from(digit);
+        Ok(At::Size)
+    }
+
+    fn sized(&mut self) -> Result<At, Fault> {
+        self.overhead += u64::from(self.digits) + 4;
+        let digits = std::mem::take(&mut self.digits);
+        if self.left == 0 {
+            return if digits == 1 { Ok(At::Line) } else { Err(Fault::LastChunk) };
+        }
+        if self.overhead > OVERHEAD_FREE.saturating_add(self.length.saturating_mul(OVERHEAD_PER_BYTE)) {
+            return Err(Fault::ChunkOverhead);
+        }
+        Ok(At::Data)
+    }
+
+    /// A byte of the trailers, but for the empty line's.
+    fn trailer(&mut self, byte: u8) -> Result<At, Fault> {
+        self.trailer_bytes += 1;
+        if self.trailer_bytes > TRAILER_BYTES_MAX {
+            return Err(Fault::TrailersTooLarge);
+        }
+        let class = class(byte);
+        match (self.at, byte) {
+            (At::Line, _) => {
+                self.trailers += 1;
+                (self.name_length, self.odd) = (0, false);
+                if self.trailers > TRAILERS_MAX {
+                    return Err(Fault::TrailersTooLarge);
+                }
+                self.named(byte, class)
+            }
+            (At::Name, b':') if self.is_forbidden() => Err(Fault::ForbiddenTrailer),
+            (At::Name, b':') => Ok(At::Value),
+            (At::Name, _) => self.named(byte, class),
+            (At::Value, b'\r') => Ok(At::ValueLf),
+            (At::Value, b'\n') => Err(Fault::BareLf),
+            (At::Value, _) if byte.is_ascii_control() && byte != b'\t' => Err(Fault::ControlByte),
+            (At::Value, _) => Ok(At::Value),
+            // What is left is the LF behind a value.
+            _ => Ok(At::Line),
+        }
+    }
+
+    fn named(&mut self, byte: u8, class: u8) -> Result<At, Fault> {
+        if class & TOKEN == 0 {
+            return Err(Fault::Trailer);
+        }
+        if let Some(place) = self.name.get_mut(self.name_length) {
+            *place = byte.to_ascii_lowercase();
+            self.name_length += 1;
+        }
+        self.odd |= class & ODD != 0;
+        Ok(At::Name)
+    }
+
+    fn is_forbidden(&self) -> bool {
+        let name = &self.name[..self.name_length];
+        let known = Name::of(name) != Name::Other || field::is_lookalike(name, self.odd);
+        known || FORBIDDEN.contains(&name) || FORBIDDEN_STARTS.iter().any(|start| name.starts_with(start))
+    }
+}
+
+/// Names that are no trailers, beside those of [`Name`].
+const FORBIDDEN: [&[u8]; 19] = [
+    b"authorization",
+    b"cache-control",
+    b"content-encoding",
+    b"content-range",
+    b"content-type",
+    b"cookie",
+    b"forwarded",
+    b"keep-alive",
+    b"max-forwards",
+    b"pragma",
+    b"range",
+    b"set-cookie",
+    b"te",
+    b"trailer",
+    b"traceparent",
+    b"www-authenticate",
+    b"x-api-key",
+    b"x-real-ip",
+    b"x-request-id",
+];
+
+/// How names begin that are no trailers.
+const FORBIDDEN_STARTS: [&[u8]; 5] = [b"if-", b"proxy-", b"x-forwarded-", b"x-http-method", b"x-tollgate-"];
+
+#[cfg(test)]
+mod tests;

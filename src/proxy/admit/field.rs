@@ -1,0 +1,261 @@
+//! Headers that frame, route or tell of the connection: which name is one, and what their values may say.
+//!
+//! A name is also compared by its letters and digits alone: servers that hand headers on as variables (CGI, WSGI) make
+//! `Content_Length` and `Content-Length` one, and then it frames or forges. Such names are refused, not dropped: what is
+//! dropped silently is looked for long.
+
+use super::bytes::is_token;
+use super::fault::Fault;
+
+/// The headers that admission reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// `Host`
+    Host,
+    /// `Content-Length`
+    ContentLength,
+    /// `Transfer-Encoding`
+    TransferEncoding,
+    /// `Connection`
+    Connection,
+    /// `Upgrade`
+    Upgrade,
+    /// `Expect`
+    Expect,
+    /// Any other.
+    Other,
+}
+
+impl Name {
+    /// Knows a name, whatever its case.
+    #[inline]
+    pub fn of(name: &[u8]) -> Name {
+        let (known, text): (Name, &[u8]) = match (name.len(), name.first().map(|first| first | 0x20)) {
+            (4, Some(b'h')) => (Name::Host, b"host"),
+            (14, Some(b'c')) => (Name::ContentLength, b"content-length"),
+            (17, Some(b't')) => (Name::TransferEncoding, b"transfer-encoding"),
+            (10, Some(b'c')) => (Name::Connection, b"connection"),
+            (7, Some(b'u')) => (Name::Upgrade, b"upgrade"),
+            (6, Some(b'e')) => (Name::Expect, b"expect"),
+            _ => return Name::Other,
+        };
+        if name.eq_ignore_ascii_case(text) { known } else { Name::Other }
+    }
+}
+
+/// Whether a name that is [`Name::Other`] could be taken for a header of framing, or for one that only the gateway may
+/// say. `odd`: it has a byte that is neither letter, digit nor hyphen.
+#[inline]
+pub fn is_lookalike(name: &[u8], odd: bool) -> bool {
+    // Without an odd byte only hyphens can differ, and the shortest name in question has fourteen bytes.
+    let first = name.first().map_or(0, |first| first | 0x20);
+    let suspect = odd || name.len() >= 14 && matches!(first, b'c' | b't' | b'-');
+    suspect && looks_alike(name, odd)
+}
+
+#[cold]
+fn looks_alike(name: &[u8], odd: bool) -> bool {
+    let mut letters = [0; 24];
+    let mut count = 0;
+    let mut cut = false;
+    for byte in name.iter().filter(|byte| byte.is_ascii_alphanumeric()) {
+        match letters.get_mut(count) {
+            Some(place) => *place = byte.to_ascii_lowercase(),
+            None => {
+                cut = true;
+                break;
+            }
+        }
+        count += 1;
+    }
+    let letters = &letters[..count];
+    // Also with one letter where the hyphen would be.
+    let spells = |first: &[u8], second: &[u8]| {
+        let between = letters.strip_prefix(first).and_then(|rest| rest.strip_suffix(second));
+        !cut && between.is_some_and(|between| between.len() <= 1)
+    };
+    // Also cut short and filled up with punctuation, where a comparison may skip it.
+    let filled = !letters.is_empty() && name.last().is_some_and(|last| !last.is_ascii_alphanumeric());
+    let padded = |text: &[u8], length: usize| filled && name.len() >= length && text.starts_with(letters);
+    let ours = [&b"xforwarded"[..], b"xtollgate", b"xrequestid"].iter().any(|ours| letters.starts_with(ours));
+    let whole = !cut && [&b"host"[..], b"forwarded", b"connection", b"upgrade", b"expect"].contains(&letters);
+    spells(b"content", b"length")
+        || spells(b"transfer", b"encoding")
+        || padded(b"contentlength", 14)
+        || padded(b"transferencoding", 17)
+        || odd && (ours || whole)
+}
+
+/// Cuts spaces off both ends. Tabs stay, and make a value of framing invalid: no client sends them, and not every server
+/// cuts them.
+#[inline]
+pub fn trim(mut value: &[u8]) -> &[u8] {
+    while let [b' ', rest @ ..] = value {
+        value = rest;
+    }
+    while let [rest @ .., b' '] = value {
+        value = rest;
+    }
+    value
+}
+
+/// The number of a `Content-Length`: one to eighteen digits and nothing else.
+pub fn content_length(value: &[u8]) -> Result<u64, Fault> {
+    if value.is_empty() || value.len() > 18 {
+        return Err(Fault::ContentLengthInvalid);
+    }
+    value.iter().try_fold(0, |length, digit| match digit {
+        b'0'..=b'9' => Ok(length * 10 + u64::from(digit - b'0')),
+        _ => Err(Fault::ContentLengthInvalid),
+    })
+}
+
+/// Whether a method's requests have no body that anybody agrees on (RFC 9110, sections 9.3.1, 9.3.2 and 9.3.8). A server
+/// that does not read it takes it for the next request. Methods have a case, but not every server minds it.
+pub fn has_no_body(method: &[u8]) -> bool {
+    [&b"GET"[..], b"HEAD", b"TRACE"].into_iter().any(|without| method.eq_ignore_ascii_case(without))
+}
+
+/// How many options `Connection` may list; Pingora stops there too.
+const OPTIONS_MAX: u8 = 9;
+
+/// What all `Connection` headers of a request say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Connection {
+    /// Options so far.
+    pub options: u8,
+    /// It lists `upgrade`.
+    pub upgrade: bool,
+    /// It lists `close`.
+    pub close: bool,
+}
+
+impl Connection {
+    /// Adds one header's value.
+    ///
+    /// # Errors
+    ///
+    /// The list is malformed or too long, or names a header that it must not take out: what is nominated here is
+    /// removed on the way (RFC 9110, section 7.6.1), also if the gateway itself has put it in.
+    pub fn add(&mut self, value: &[u8]) -> Result<(), Fault> {
+        for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|option| !option.is_empty()) {
+            self.options += 1;
+            if self.options > OPTIONS_MAX {
+                return Err(Fault::ConnectionTooLong);
+            }
+            if option.eq_ignore_ascii_case(b"keep-alive") {
+                continue;
+            } else if option.eq_ignore_ascii_case(b"close") {
+                self.close = true;
+            } else if option.eq_ignore_ascii_case(b"upgrade") {
+                self.upgrade = true;
+            } else if !is_token(option) {
+                return Err(Fault::ConnectionInvalid);
+            } else if is_protected(option) {
+                return Err(Fault::ConnectionNominates);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A header that frames or routes, or that the gateway adds.
+fn is_protected(name: &[u8]) -> bool {
+    let begins = |with: &[u8]| name.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
+    matches!(Name::of(name), Name::Host | Name::ContentLength | Name::TransferEncoding)
+        || [&b"x-forwarded-"[..], b"x-tollgate-", b"x-request-id", b"forwarded"].into_iter().any(begins)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_known_in_any_case() {
+        assert_eq!(Name::of(b"hOST"), Name::Host);
+        assert_eq!(Name::of(b"Transfer-Encoding"), Name::TransferEncoding);
+        assert_eq!(Name::of(b"content-length"), Name::ContentLength);
+        assert_eq!(Name::of(b"content_length"), Name::Other);
+        assert_eq!(Name::of(b""), Name::Other);
+    }
+
+    #[test]
+    fn lookalikes_are_told_from_neighbours() {
+        let odd = |name: &str| name.bytes().any(|b| !b.is_ascii_alphanumeric() && b != b'-');
+        for name in [
+            "content_length",
+            "Content.Length",
+            "Content--Length",
+            "-Content-Length",
+            "Content-Length-",
+            "ContentXLength",
+            "transfer_encoding",
+            "Transfer-Encoding_",
+            "transfer+encoding",
+            "TransferXEncoding",
+            "x_forwarded_for",
+            "X-Forwarded_Proto",
+            "x_tollgate_app",
+            "x_request_id",
+            "forwarded_",
+            "host_",
+            "!host",
+            "conn_ection",
+            "Content-Leng..",
+            "transfer-enc-----",
+        ] {
+            assert!(is_lookalike(name.as_bytes(), odd(name)), "{name}");
+        }
+        for name in [
+            "content-encoding",
+            "content-type",
+            "content-length-range",
+            "x-content-length",
+            "transfer-encodings",
+            "x_user_id",
+            "x-forwarded-for",
+            "x-tollgate-app",
+            "x_host",
+            "trailer",
+            "content-security-policy",
+            "user_agent",
+            "$wssc",
+        ] {
+            assert!(!is_lookalike(name.as_bytes(), odd(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn lengths_are_digits() {
+        assert_eq!(content_length(b"0"), Ok(0));
+        assert_eq!(content_length(b"999999999999999999"), Ok(999_999_999_999_999_999));
+        for value in ["", "1000000000000000000", "+1", "-1", "1,1", "1 1", "0x1", "1.0", "1e3", "\t1", "1;", "\u{661}"]
+        {
+            assert_eq!(content_length(value.as_bytes()), Err(Fault::ContentLengthInvalid), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_connection_takes_nothing_of_ours_out() {
+        let add = |values: &[&str]| {
+            let mut all = Connection::default();
+            values.iter().try_for_each(|value| all.add(value.as_bytes())).map(|()| all)
+        };
+        assert_eq!(add(&["keep-alive, Upgrade,"]), Ok(Connection { options: 2, upgrade: true, close: false }));
+        assert_eq!(add(&["CLOSE", "te, x-mine"]), Ok(Connection { options: 3, upgrade: false, close: true }));
+        assert_eq!(add(&["a,b,c,d,e", "f,g,h,i,j"]), Err(Fault::ConnectionTooLong));
+        assert_eq!(add(&["a b"]), Err(Fault::ConnectionInvalid));
+        assert_eq!(add(&[":authority"]), Err(Fault::ConnectionInvalid));
+        for name in [
+            "Host",
+            "content-length",
+            "TRANSFER-ENCODING",
+            "X-Forwarded-For",
+            "x-tollgate-app",
+            "X-Request-ID",
+            "Forwarded",
+        ] {
+            assert_eq!(add(&["close", name]), Err(Fault::ConnectionNominates), "{name}");
+        }
+    }
+}

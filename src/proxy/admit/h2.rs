@@ -1,0 +1,219 @@
+//! The head of an HTTP/2 request, judged before it becomes one of HTTP/1.1 towards a server.
+//!
+//! The codec has parsed it and refused what breaks the frames, so there are no lines to forge. What is left is what the
+//! codec lets through and a server of HTTP/1.1 would read differently: headers of connections (RFC 9113, section 8.2.2),
+//! two authorities, names that HTTP/2 may have and a token may not, and the body of a `GET`. The rules are those of
+//! [`super::head`] wherever both protocols have a word for the thing. Joining cookies is not its part.
+
+use http::{HeaderMap, Method, Uri};
+
+use super::bytes::{self, Line, ODD, TOKEN, class};
+use super::fault::Fault;
+use super::field::{self, Name};
+use super::head::{self, Limits};
+use super::host;
+
+/// What a header counts for beside its name and value (RFC 9113, section 6.5.2).
+const PER_HEADER: usize = 32;
+
+/// A head as the codec has read it.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// `:method`
+    pub method: &'a Method,
+    /// `:scheme`, `:authority` and `:path`.
+    pub uri: &'a Uri,
+    /// Headers.
+    pub headers: &'a HeaderMap,
+    /// The stream ended with the head: there is no body.
+    pub ends: bool,
+}
+
+/// What an accepted head says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted<'a> {
+    /// The authority asked for, of `:authority` or `Host`.
+    pub host: &'a [u8],
+    /// Bytes of the body, where it says so. The codec holds the frames against it.
+    pub content_length: Option<u64>,
+    /// It waits for `100 Continue`.
+    pub expects_continue: bool,
+}
+
+/// Judges a head.
+///
+/// # Errors
+///
+/// The first rule that it breaks.
+pub fn judge<'a>(request: &Request<'a>, limits: &Limits) -> Result<Accepted<'a>, Fault> {
+    if request.method == Method::CONNECT {
+        return Err(Fault::Connect);
+    }
+    if request.headers.len() > limits.headers_max {
+        return Err(Fault::TooManyHeaders);
+    }
+    target(request, limits)?;
+    let host = authority(request.uri, request.headers)?;
+    let mut size = request.method.as_str().len() + request.uri.path().len() + request.uri.query().map_or(0, str::len);
+    let (mut content_length, mut expects_continue) = (None, false);
+    for (name, value) in request.headers {
+        let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
+        size += name.len() + value.len() + PER_HEADER;
+        if size > limits.head_max {
+            return Err(Fault::HeadTooLarge);
+        }
+        header(name, value)?;
+        match Name::of(name) {
+            Name::ContentLength if content_length.is_some() => return Err(Fault::ContentLengthTwice),
+            Name::ContentLength => content_length = Some(field::content_length(value)?),
+            Name::Expect if expects_continue || !value.eq_ignore_ascii_case(b"100-continue") => {
+                return Err(Fault::Expect);
+            }
+            Name::Expect => expects_continue = true,
+            _ => {}
+        }
+    }
+    let promised = content_length.is_some_and(|length| length > 0);
+    if request.ends && promised {
+        return Err(Fault::ContentLengthInvalid);
+    }
+    if (promised || !request.ends) && field::has_no_body(request.method.as_str().as_bytes()) {
+        return Err(Fault::UnexpectedBody);
+    }
+    Ok(Accepted { host, content_length, expects_continue: expects_continue && !request.ends })
+}
+
+fn target(request: &Request<'_>, limits: &Limits) -> Result<(), Fault> {
+    if !matches!(request.uri.scheme_str(), None | Some("http" | "https")) {
+        return Err(Fault::TargetForm);
+    }
+    let target = request.uri.path_and_query().map(|target| target.as_str()).ok_or(Fault::Path)?;
+    if target.len() > limits.uri_max {
+        return Err(Fault::TargetTooLong);
+    }
+    match target.as_bytes() {
+        target @ [b'/', ..] => head::path(target),
+        b"*" if request.method == Method::OPTIONS => Ok(()),
+        _ => Err(Fault::Path),
+    }
+}
+
+/// RFC 9113, section 8.3.1: `:authority` or `Host`, and where both are there, one thing.
+fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<&'a [u8], Fault> {
+    let mut hosts = headers.get_all(http::header::HOST).iter().map(|host| host.as_bytes());
+    let written = hosts.next();
+    if hosts.next().is_some() {
+        return Err(Fault::HostTwice);
+    }
+    let pseudo = uri.authority().map(|authority| authority.as_str().as_bytes());
+    let host = pseudo.or(written).ok_or(Fault::HostMissing)?;
+    if !host::is_valid(host) {
+        return Err(Fault::HostInvalid);
+    }
+    if written.is_some_and(|written| written != host) {
+        return Err(Fault::HostMismatch);
+    }
+    Ok(host)
+}
+
+fn header(name: &[u8], value: &[u8]) -> Result<(), Fault> {
+    let seen = name.iter().try_fold(0, |seen, byte| match class(*byte) {
+        class if class & TOKEN == 0 => Err(Fault::HeaderName),
+        class => Ok(seen | class),
+    })?;
+    // As in a line of HTTP/1.1, a value has no control character but HTAB, and so no end of a line either.
+    match bytes::line(value, 0) {
+        Line::Open(end) if end == value.len() => {}
+        Line::Broken(fault) => return Err(fault),
+        _ => return Err(Fault::BareCr),
+    }
+    match name {
+        b"connection" | b"proxy-connection" | b"keep-alive" | b"transfer-encoding" | b"upgrade" => {
+            Err(Fault::ConnectionHeader)
+        }
+        b"te" if !value.eq_ignore_ascii_case(b"trailers") => Err(Fault::Te),
+        _ if Name::of(name) == Name::Other && field::is_lookalike(name, seen & ODD != 0) => Err(Fault::LookalikeName),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { head_max: 1024, headers_max: 8, uri_max: 64 };
+
+    fn verdict(method: &str, uri: &str, headers: &[(&str, &str)], ends: bool) -> Result<(Vec<u8>, Option<u64>), Fault> {
+        let mut request = http::Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, http::HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        let request = Request { method: &parts.method, uri: &parts.uri, headers: &parts.headers, ends };
+        judge(&request, &LIMITS).map(|accepted| (accepted.host.to_vec(), accepted.content_length))
+    }
+
+    #[test]
+    fn what_clients_send_is_accepted() {
+        for (method, uri, headers, ends) in [
+            ("GET", "https://a.example/x?y=1", &[("user-agent", "curl/8.14.1"), ("accept", "*/*")][..], true),
+            ("POST", "http://a.example:8080/s.S/M", &[("te", "trailers"), ("content-type", "application/grpc")], false),
+            ("OPTIONS", "*", &[("host", "a.example")], true),
+            ("PUT", "/x", &[("host", "a.example"), ("content-length", "5"), ("expect", "100-continue")], false),
+            ("GET", "https://a.example/", &[("host", "a.example"), ("content-length", "0")], true),
+            ("GET", "https://a.example/", &[("cookie", "a=1"), ("cookie", "b=2"), ("x_user_id", "7")], true),
+        ] {
+            assert!(verdict(method, uri, headers, ends).is_ok(), "{method} {uri} {headers:?}");
+        }
+        let (host, length) = verdict("POST", "https://a.example/", &[("content-length", "17")], false).unwrap();
+        assert_eq!((&host[..], length), (&b"a.example"[..], Some(17)));
+    }
+
+    #[test]
+    fn what_http11_would_read_differently_is_refused() {
+        let at = "https://a.example/";
+        for (method, uri, headers, ends, fault) in [
+            ("CONNECT", "a.example:443", &[][..], true, Fault::Connect),
+            ("POST", at, &[("connection", "close")], false, Fault::ConnectionHeader),
+            ("POST", at, &[("keep-alive", "5")], false, Fault::ConnectionHeader),
+            ("POST", at, &[("proxy-connection", "close")], false, Fault::ConnectionHeader),
+            ("POST", at, &[("transfer-encoding", "chunked")], false, Fault::ConnectionHeader),
+            ("GET", at, &[("upgrade", "websocket")], true, Fault::ConnectionHeader),
+            ("POST", at, &[("te", "trailers, gzip")], false, Fault::Te),
+            ("POST", at, &[("content-length", "1"), ("content-length", "1")], false, Fault::ContentLengthTwice),
+            ("POST", at, &[("content-length", "+1")], false, Fault::ContentLengthInvalid),
+            ("POST", at, &[("content-length", " 1")], false, Fault::ContentLengthInvalid),
+            ("POST", at, &[("content-length", "1")], true, Fault::ContentLengthInvalid),
+            ("POST", at, &[("content_length", "1")], false, Fault::LookalikeName),
+            ("POST", at, &[("x_tollgate_app", "me")], false, Fault::LookalikeName),
+            ("GET", at, &[("content-length", "1")], false, Fault::UnexpectedBody),
+            ("HEAD", at, &[], false, Fault::UnexpectedBody),
+            ("GET", at, &[("host", "b.example")], true, Fault::HostMismatch),
+            ("GET", at, &[("host", "a.example"), ("host", "a.example")], true, Fault::HostTwice),
+            ("GET", "/", &[], true, Fault::HostMissing),
+            ("GET", "/", &[("host", "a,b")], true, Fault::HostInvalid),
+            ("GET", "https://u@a.example/", &[], true, Fault::HostInvalid),
+            ("GET", "ftp://a.example/", &[], true, Fault::TargetForm),
+            ("GET", "https://a.example/a\\b", &[], true, Fault::TargetByte),
+            ("GET", "*", &[("host", "a.example")], true, Fault::Path),
+            ("POST", at, &[("expect", "y 100-continue")], false, Fault::Expect),
+        ] {
+            assert_eq!(verdict(method, uri, headers, ends), Err(fault), "{method} {uri} {headers:?}");
+        }
+        let long = "x".repeat(80);
+        assert_eq!(verdict("GET", &format!("{at}{long}"), &[], true), Err(Fault::TargetTooLong));
+        let big = "x".repeat(1000);
+        assert_eq!(verdict("GET", at, &[("a", &big)], true), Err(Fault::HeadTooLarge));
+        assert_eq!(verdict("GET", at, &[("a", "1"); 9], true), Err(Fault::TooManyHeaders));
+    }
+
+    #[test]
+    fn a_name_that_only_http2_allows_is_no_token() {
+        let quoted = http::HeaderName::from_lowercase(b"a\"b");
+        let mut headers = HeaderMap::new();
+        headers.insert(quoted.expect("the table of HTTP/2 has the quote"), http::HeaderValue::from_static("1"));
+        let uri = Uri::from_static("https://a.example/");
+        let request = Request { method: &Method::GET, uri: &uri, headers: &headers, ends: true };
+        assert_eq!(judge(&request, &LIMITS), Err(Fault::HeaderName));
+    }
+}

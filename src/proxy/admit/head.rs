@@ -1,0 +1,360 @@
+//! The head of an HTTP/1.x request, judged on its raw bytes before any parser makes something else of them.
+//!
+//! RFC 9112 lets a server be lenient in many places; two servers that are lenient in different ways read one stream as
+//! different requests. So only what every server reads alike gets through: CRLF ends lines and nothing else does, one
+//! space stands between the parts of the request line, names are tokens up to their colon, there is one valid `Host`, and
+//! at most one header frames the body, in its plainest form. Nothing is mended.
+//!
+//! A line is judged once its CRLF is there, so the verdict does not depend on how the bytes were cut into reads, and
+//! each byte is looked at once or twice, however slowly they come. Of several faults the first line's is told; those
+//! that only the whole head shows (no `Host`, two framings) come last. It does not know the routes: whether the host or
+//! method is served is said later.
+
+use super::bytes::{self, Line, ODD, PATH, QUERY, TOKEN, class};
+use super::fault::Fault;
+use super::field::{self, Connection, Name};
+use super::host;
+
+/// The longest method.
+const METHOD_MAX: usize = 32;
+/// A request line without its target: the method, two spaces, the version and CRLF.
+const LINE_MAX: usize = METHOD_MAX + 12;
+
+/// How large a head may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of the whole head, the empty line included.
+    pub head_max: usize,
+    /// Headers.
+    pub headers_max: usize,
+    /// Bytes of the target.
+    pub uri_max: usize,
+}
+
+/// The protocol's version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1
+    Http11,
+}
+
+/// How the body is delimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// There is none.
+    None,
+    /// So many bytes.
+    Length(u64),
+    /// Chunks; see [`super::chunked`].
+    Chunked,
+}
+
+/// A head that may be handed on as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head<'b> {
+    /// Its bytes, from the first to the empty line's last.
+    pub length: usize,
+    /// Version.
+    pub version: Version,
+    /// Method.
+    pub method: &'b [u8],
+    /// Target, as sent.
+    pub target: &'b [u8],
+    /// `Host`.
+    pub host: &'b [u8],
+    /// How the body is delimited.
+    pub framing: Framing,
+    /// It asks for a WebSocket. What comes behind it is no request before the answer has said so, and none at all after
+    /// a 101.
+    pub upgrade: bool,
+    /// It waits for `100 Continue`; HTTP/1.0 never does, whatever it says (RFC 9110, section 10.1.1).
+    pub expects_continue: bool,
+    /// `Connection: close` is there: the client wants the connection to end with the answer.
+    pub close: bool,
+}
+
+/// A head that must not be handed on, and what could be read of it. Nothing behind it on the connection can be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal<'b> {
+    /// The rule that it broke.
+    pub fault: Fault,
+    /// Method.
+    pub method: Option<&'b [u8]>,
+    /// Target as sent, valid or not; without control characters.
+    pub target: Option<&'b [u8]>,
+    /// `Host`, if it is valid.
+    pub host: Option<&'b [u8]>,
+}
+
+/// What can be said of the bytes so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judged<'b> {
+    /// More is needed, and nothing is wrong yet.
+    Partial,
+    /// The head is whole and valid.
+    Accepted(Head<'b>),
+    /// It cannot become valid.
+    Refused(Refusal<'b>),
+}
+
+/// The judge of one head. It remembers where it was, so each call costs what is new.
+#[derive(Clone, Debug, Default)]
+pub struct Judge {
+    /// Where the line begins that is not judged yet.
+    line: usize,
+    /// How far that line has been searched for its end.
+    looked: usize,
+    /// The empty line before the request line has been there.
+    empty_line: bool,
+    http10: bool,
+    websocket: bool,
+    upgrades: bool,
+    expect: bool,
+    chunked: bool,
+    content_length: Option<u64>,
+    headers: usize,
+    connection: Connection,
+    method: Option<Span>,
+    target: Option<Span>,
+    /// The authority of an absolute target.
+    authority: Option<Span>,
+    host: Option<Span>,
+}
+
+/// A part of the head, by the places of its first byte and of the one behind its last.
+#[derive(Clone, Copy, Debug)]
+struct Span(usize, usize);
+
+impl Span {
+    fn of(self, bytes: &[u8]) -> &[u8] {
+        &bytes[self.0..self.1]
+    }
+}
+
+impl Judge {
+    /// Judges all bytes received so far. They begin with the head and only ever grow from call to call of one judge;
+    /// what follows the head is not looked at.
+    pub fn judge<'b>(&mut self, bytes: &'b [u8], limits: &Limits) -> Judged<'b> {
+        match self.lines(bytes, limits) {
+            Ok(None) => Judged::Partial,
+            Ok(Some(head)) => Judged::Accepted(head),
+            Err(fault) => {
+                let part = |span: Option<Span>| span.map(|span| span.of(bytes));
+                let (method, target, host) = (part(self.method), part(self.target), part(self.host));
+                Judged::Refused(Refusal { fault, method, target, host })
+            }
+        }
+    }
+
+    fn lines<'b>(&mut self, bytes: &'b [u8], limits: &Limits) -> Result<Option<Head<'b>>, Fault> {
+        loop {
+            let begun = self.target.is_some();
+            let max = limits.head_max.min(if begun {
+                usize::MAX
+            } else {
+                self.line.saturating_add(limits.uri_max).saturating_add(LINE_MAX)
+            });
+            let end = match bytes::line(&bytes[..bytes.len().min(max)], self.looked) {
+                Line::Ends(end) => end,
+                Line::Broken(fault) => return Err(fault),
+                Line::Open(_) if bytes.len() >= max => {
+                    return Err(if max == limits.head_max { Fault::HeadTooLarge } else { Fault::TargetTooLong });
+                }
+                Line::Open(at) => {
+                    self.looked = at;
+                    return Ok(None);
+                }
+            };
+            let line = Span(self.line, end);
+            self.line = end + 2;
+            self.looked = self.line;
+            if line.0 == line.1 {
+                if begun {
+                    return self.whole(bytes).map(Some);
+                }
+                if std::mem::replace(&mut self.empty_line, true) {
+                    return Err(Fault::EmptyLines);
+                }
+            } else if begun {
+                self.headers += 1;
+                if self.headers > limits.headers_max {
+                    return Err(Fault::TooManyHeaders);
+                }
+                self.header(bytes, line)?;
+            } else {
+                self.request_line(bytes, line, limits)?;
+            }
+        }
+    }
+
+    /// RFC 9112, section 3: `method SP request-target SP HTTP-version`.
+    fn request_line(&mut self, bytes: &[u8], line: Span, limits: &Limits) -> Result<(), Fault> {
+        let text = line.of(bytes);
+        let method = text.iter().position(|byte| class(*byte) & TOKEN == 0).ok_or(Fault::RequestLine)?;
+        if text[method] != b' ' || method == 0 || method > METHOD_MAX {
+            return Err(Fault::Method);
+        }
+        self.method = Some(Span(line.0, line.0 + method));
+        let rest = &text[method + 1..];
+        let (target, version) = match rest.len().checked_sub(9) {
+            Some(target) if rest[target] == b' ' => (target, &rest[target + 1..]),
+            _ => return Err(Fault::RequestLine),
+        };
+        let begin = line.0 + method + 1;
+        self.target = Some(Span(begin, begin + target));
+        self.http10 = match version {
+            b"HTTP/1.1" => false,
+            b"HTTP/1.0" => true,
+            [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => return Err(Fault::Version),
+            _ => return Err(Fault::RequestLine),
+        };
+        let (method, target) = (&text[..method], &rest[..target]);
+        if method.eq_ignore_ascii_case(b"CONNECT") {
+            return Err(Fault::Connect);
+        }
+        if target.len() > limits.uri_max {
+            return Err(Fault::TargetTooLong);
+        }
+        self.authority = authority(method, target)?.map(|Span(from, to)| Span(begin + from, begin + to));
+        Ok(())
+    }
+
+    /// RFC 9112, section 5: `field-name ":" OWS field-value OWS`.
+    fn header(&mut self, bytes: &[u8], line: Span) -> Result<(), Fault> {
+        let text = line.of(bytes);
+        let (mut colon, mut seen) = (0, 0);
+        for byte in text {
+            let class = class(*byte);
+            if class & TOKEN == 0 {
+                break;
+            }
+            seen |= class;
+            colon += 1;
+        }
+        if colon == 0 || text.get(colon) != Some(&b':') {
+            return Err(match text[0] {
+                b' ' | b'\t' => Fault::ObsFold,
+                _ if text.contains(&b':') => Fault::HeaderName,
+                _ => Fault::ColonMissing,
+            });
+        }
+        let (name, value) = (&text[..colon], &text[colon + 1..]);
+        match Name::of(name) {
+            Name::Other if field::is_lookalike(name, seen & ODD != 0) => Err(Fault::LookalikeName),
+            Name::Other => Ok(()),
+            known => self.known(known, bytes, Span(line.1 - value.len(), line.1)),
+        }
+    }
+
+    fn known(&mut self, name: Name, bytes: &[u8], raw: Span) -> Result<(), Fault> {
+        let value = field::trim(raw.of(bytes));
+        let twice = |before: bool, fault| if before { Err(fault) } else { Ok(()) };
+        match name {
+            Name::Host => {
+                twice(self.host.is_some(), Fault::HostTwice)?;
+                if !host::is_valid(value) {
+                    return Err(Fault::HostInvalid);
+                }
+                let begin = raw.0 + raw.of(bytes).iter().take_while(|byte| **byte == b' ').count();
+                self.host = Some(Span(begin, begin + value.len()));
+            }
+            Name::ContentLength => {
+                twice(self.content_length.is_some(), Fault::ContentLengthTwice)?;
+                self.content_length = Some(field::content_length(value)?);
+            }
+            Name::TransferEncoding => {
+                twice(self.chunked, Fault::TransferEncodingTwice)?;
+                if !value.eq_ignore_ascii_case(b"chunked") {
+                    return Err(Fault::TransferEncodingInvalid);
+                }
+                self.chunked = true;
+            }
+            Name::Connection => self.connection.add(value)?,
+            Name::Upgrade => {
+                twice(std::mem::replace(&mut self.upgrades, true), Fault::UpgradeTwice)?;
+                self.websocket = value.eq_ignore_ascii_case(b"websocket");
+            }
+            Name::Expect => {
+                twice(std::mem::replace(&mut self.expect, true), Fault::Expect)?;
+                if !value.eq_ignore_ascii_case(b"100-continue") {
+                    return Err(Fault::Expect);
+                }
+            }
+            Name::Other => {}
+        }
+        Ok(())
+    }
+
+    /// What only the whole head can tell.
+    fn whole<'b>(&self, bytes: &'b [u8]) -> Result<Head<'b>, Fault> {
+        let part = |span: Option<Span>| span.map_or(&[][..], |span| span.of(bytes));
+        let (method, target, host) = (part(self.method), part(self.target), part(self.host));
+        if self.host.is_none() {
+            return Err(Fault::HostMissing);
+        }
+        if self.authority.is_some_and(|authority| authority.of(bytes) != host) {
+            return Err(Fault::HostMismatch);
+        }
+        let framing = match (self.content_length, self.chunked) {
+            (Some(_), true) => return Err(Fault::TwoFramings),
+            (None, true) if self.http10 => return Err(Fault::TransferEncodingVersion),
+            (None, true) => Framing::Chunked,
+            (Some(length), false) => Framing::Length(length),
+            (None, false) => Framing::None,
+        };
+        let has_body = !matches!(framing, Framing::None | Framing::Length(0));
+        if has_body && field::has_no_body(method) {
+            return Err(Fault::UnexpectedBody);
+        }
+        let upgrade = self.websocket && !self.http10;
+        if upgrade && (has_body || method != b"GET" || !self.connection.upgrade) {
+            return Err(Fault::UpgradeInvalid);
+        }
+        Ok(Head {
+            length: self.line,
+            version: if self.http10 { Version::Http10 } else { Version::Http11 },
+            method,
+            target,
+            host,
+            framing,
+            upgrade,
+            expects_continue: self.expect && has_body && !self.http10,
+            close: self.connection.close,
+        })
+    }
+}
+
+/// RFC 9112, section 3.2: the form of a target, and the place of the authority if it names one.
+fn authority(method: &[u8], target: &[u8]) -> Result<Option<Span>, Fault> {
+    match target {
+        [] | [b' ', ..] | [.., b' '] => Err(Fault::RequestLine),
+        [b'/', ..] => path(target).map(|()| None),
+        b"*" if method == b"OPTIONS" => Ok(None),
+        _ => {
+            let begins = |with: &[u8]| target.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with));
+            let begin = [&b"http://"[..], b"https://"].into_iter().find(|scheme| begins(scheme)).map(<[u8]>::len);
+            let begin = begin.ok_or(if path(target).is_err() { Fault::TargetByte } else { Fault::TargetForm })?;
+            let rest = &target[begin..];
+            let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
+            if !host::is_valid(&rest[..end]) {
+                return Err(Fault::TargetForm);
+            }
+            path(&rest[end..]).map(|()| Some(Span(begin, begin + end)))
+        }
+    }
+}
+
+/// Whether path and query are made of bytes that they may have.
+pub(super) fn path(target: &[u8]) -> Result<(), Fault> {
+    let end = target.iter().position(|byte| class(*byte) & PATH == 0).unwrap_or(target.len());
+    match &target[end..] {
+        [] => Ok(()),
+        [b'?', query @ ..] if bytes::all(query, QUERY) => Ok(()),
+        _ => Err(Fault::TargetByte),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,315 @@
+//! Who is calling: every proof that the route asks for must hold, and all must be of one app.
+//!
+//! First the heads of all proofs are judged, in the order written, then whether the app may call, and only then a body
+//! is read for a signature's digest, so that nobody unknown makes us hold one. A nonce is taken last: a request that is
+//! refused for anything else may be sent again as it is. It is taken before the limits are asked, so that nobody can
+//! spend an app's rate by sending its requests again; after a 429 a request must be signed anew.
+//!
+//! A body is read here up to what Pingora keeps for replaying (64 KiB); from there it goes on to the server. The
+//! credentials stay in the request, as in other gateways; `request_headers.remove` takes them out.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, HeaderMap, HeaderName, WWW_AUTHENTICATE};
+use http::{HeaderValue, Version};
+use pingora::Result;
+use pingora::proxy::Session;
+
+use super::connection::Peer;
+use super::ctx::Ctx;
+use super::identify;
+use super::reject::{self, Reason};
+use crate::auth::digest::Digests;
+use crate::auth::jwt::{Judged, KeySet, Rules};
+use crate::auth::nonce::{self, Nonces};
+use crate::auth::signature::{self, Signed, Window};
+use crate::clock;
+use crate::config::model::{AppStatus, Auth, AuthKind, Scheme};
+
+/// The longest body of a signed request: what Pingora keeps for a replay.
+const SIGNED_BODY_MAX: usize = 64 << 10;
+/// How long it may take to come, even without a `body_min_rate`: so long it takes at the default one.
+const SIGNED_BODY_WAIT: Duration = Duration::from_secs(131);
+
+/// `accept-signature` (RFC 9421, section 5.1)
+const ACCEPT_SIGNATURE: HeaderName = HeaderName::from_static("accept-signature");
+/// What a signature must cover.
+const ACCEPTED: HeaderValue =
+    HeaderValue::from_static("sig1=(\"@method\" \"@target-uri\" \"content-digest\");created;alg=\"hmac-sha256\"");
+
+thread_local! {
+    /// Tokens that held lately.
+    static JUDGED: RefCell<Judged> = RefCell::default();
+}
+
+/// Why a request is not served, and what its sender is told.
+#[derive(Debug)]
+pub struct Refusal {
+    reason: Reason,
+    /// Instead of the reason's own words.
+    detail: Option<String>,
+    /// How to prove who one is.
+    challenge: Option<HeaderValue>,
+}
+
+impl Refusal {
+    fn of(reason: Reason) -> Refusal {
+        Refusal { reason, detail: None, challenge: None }
+    }
+
+    /// What the proof of one kind lacks.
+    fn lacks(auth: &Auth, detail: impl ToString, missing: bool) -> Refusal {
+        let challenge = match &auth.kind {
+            // The name of a header is fit for a quoted string.
+            AuthKind::ApiKey { header } => HeaderValue::from_str(&format!("ApiKey header=\"{header}\"")).ok(),
+            AuthKind::Jwt { .. } if missing => Some(HeaderValue::from_static("Bearer")),
+            AuthKind::Jwt { .. } => Some(HeaderValue::from_static("Bearer error=\"invalid_token\"")),
+            AuthKind::Hmac { .. } => Some(HeaderValue::from_static("Signature")),
+        };
+        Refusal { reason: Reason::Unauthorized, detail: Some(detail.to_string()), challenge }
+    }
+}
+
+/// What the heads of all proofs say.
+#[derive(Default)]
+struct Proven {
+    app: Option<u32>,
+    user: Option<Box<str>>,
+    signed: Vec<Signed>,
+}
+
+/// Judges the proofs that the route asks for, and answers where one does not hold; whether it did.
+pub async fn authenticate(session: &mut Session, ctx: &mut Ctx, route: usize, nonces: &Nonces) -> Result<bool> {
+    if ctx.snapshot.route(route).0.auths.is_empty() {
+        return Ok(false);
+    }
+    match judge(session, ctx, route, nonces).await? {
+        Ok(()) => Ok(false),
+        Err(refusal) => refuse(session, ctx, refusal).await.map(|()| true),
+    }
+}
+
+async fn judge(
+    session: &mut Session,
+    ctx: &mut Ctx,
+    route: usize,
+    nonces: &Nonces,
+) -> Result<std::result::Result<(), Refusal>> {
+    let has_body = !session.as_mut().is_body_empty();
+    let now_s = clock::wall_ms_at(clock::now()) / 1000;
+    let proven = match heads(session, ctx, route, has_body, now_s) {
+        Ok(proven) => proven,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    (ctx.app, ctx.user) = (proven.app, proven.user);
+    match proven.app.and_then(|app| ctx.snapshot.config.apps.get(app as usize)).map(|app| app.status) {
+        Some(AppStatus::Pending) => return Ok(Err(Refusal::of(Reason::AppPending))),
+        Some(AppStatus::Suspended) => return Ok(Err(Refusal::of(Reason::AppSuspended))),
+        Some(AppStatus::Approved) | None => {}
+    }
+    if proven.signed.iter().any(|signed| signed.covers_body)
+        && let Err(refusal) = body(session, has_body).await?
+    {
+        return Ok(Err(refusal));
+    }
+    Ok(proven.signed.iter().try_for_each(|signed| take(ctx, signed, nonces, now_s)))
+}
+
+/// Judges the heads of all proofs, in the order written.
+fn heads(
+    session: &Session,
+    ctx: &Ctx,
+    route: usize,
+    has_body: bool,
+    now_s: u64,
+) -> std::result::Result<Proven, Refusal> {
+    let (config, callers) = (&ctx.snapshot.config, &ctx.snapshot.callers);
+    let headers = &session.req_header().headers;
+    let mut proven = Proven::default();
+    for auth in config.routes[route].auths.iter().filter_map(|auth| config.auths.get(*auth)) {
+        let app = match &auth.kind {
+            AuthKind::ApiKey { header } => {
+                let sent = api_key(headers, header).map_err(|detail| Refusal::lacks(auth, detail, true))?;
+                let found = callers.keys.find(sent);
+                Some(
+                    found.ok_or_else(|| Refusal::lacks(auth, format!("No app has the key in `{header}`."), false))?.app,
+                )
+            }
+            AuthKind::Hmac { clock_skew } => {
+                let window = Window { now_s, skew_s: clock_skew.as_secs() };
+                let signed = signed(session, ctx, has_body, window).map_err(|e| Refusal::lacks(auth, e, false))?;
+                let app = signed.by.app;
+                proven.signed.push(signed);
+                Some(app)
+            }
+            AuthKind::Jwt { issuer, audience, keys, user_claim } => {
+                let (issuer, audience, user_claim) = (issuer.as_deref(), audience.as_deref(), user_claim.as_deref());
+                let user = user(auth, headers, keys, &Rules { issuer, audience, user_claim }, now_s)?;
+                proven.user = proven.user.or(user);
+                None
+            }
+        };
+        if proven.app.is_some() && app.is_some() && proven.app != app {
+            return Err(Refusal::lacks(auth, "The proofs of this request are of two apps.", false));
+        }
+        proven.app = proven.app.or(app);
+    }
+    Ok(proven)
+}
+
+/// The one API key of a request.
+fn api_key<'h>(headers: &'h HeaderMap, header: &HeaderName) -> std::result::Result<&'h [u8], String> {
+    let mut lines = headers.get_all(header).iter();
+    match (lines.next(), lines.next()) {
+        (Some(key), None) if !key.is_empty() => Ok(key.as_bytes()),
+        (Some(_), Some(_)) => Err(format!("`{header}` stands in the request more than once.")),
+        _ => Err(format!("Send the key of your app in `{header}`.")),
+    }
+}
+
+/// The user of a bearer token.
+fn user(
+    auth: &Auth,
+    headers: &HeaderMap,
+    keys: &Arc<KeySet>,
+    rules: &Rules<'_>,
+    now_s: u64,
+) -> std::result::Result<Option<Box<str>>, Refusal> {
+    let mut lines = headers.get_all(AUTHORIZATION).iter();
+    let token = match (lines.next(), lines.next()) {
+        (Some(line), None) => bearer(line.as_bytes()),
+        _ => None,
+    };
+    let ask = "Send one token: `Authorization: Bearer` and a signed JWT.";
+    let token = token.ok_or_else(|| Refusal::lacks(auth, ask, true))?;
+    let judged = JUDGED.with_borrow_mut(|judged| judged.verify(keys, token, rules, now_s));
+    let token = judged.map_err(|refusal| Refusal::lacks(auth, refusal, false))?;
+    Ok(token.user)
+}
+
+/// The token of an `Authorization`.
+pub fn bearer(line: &[u8]) -> Option<&[u8]> {
+    let (scheme, token) = line.split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+}
+
+/// The signature of a request, but for its body and its nonce.
+fn signed(
+    session: &Session,
+    ctx: &Ctx,
+    has_body: bool,
+    window: Window,
+) -> std::result::Result<Signed, signature::Refusal> {
+    let head = session.req_header();
+    let request = signature::Request {
+        method: head.method.as_str(),
+        scheme: match ctx.scheme {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        },
+        authority: identify::authority(&head.uri, &head.headers),
+        // What is no text is not signed.
+        target: std::str::from_utf8(head.raw_path()).unwrap_or_default(),
+        headers: &head.headers,
+    };
+    let snapshot = &ctx.snapshot;
+    signature::verify(&request, has_body, window, |keyid| snapshot.callers.keys.signer(&snapshot.config.apps, keyid))
+}
+
+/// Reads the body, which goes on to the server, and holds it against its digest.
+async fn body(session: &mut Session, has_body: bool) -> Result<std::result::Result<(), Refusal>> {
+    let refused = |detail: &str| {
+        let challenge = Some(HeaderValue::from_static("Signature"));
+        Ok(Err(Refusal { reason: Reason::Unauthorized, detail: Some(detail.to_owned()), challenge }))
+    };
+    let Some(mut digests) = Digests::of(&session.req_header().headers) else {
+        return refused("Content-Digest (RFC 9530) has no whole sha-256 or sha-512, or has one twice.");
+    };
+    if has_body {
+        let length = session.req_header().headers.get(CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+        if length.is_some_and(|length| length > SIGNED_BODY_MAX) {
+            return Ok(Err(Refusal::of(Reason::SignedBodyTooLarge)));
+        }
+        invite(session).await?;
+        // Else Pingora would have nothing left to send.
+        session.as_mut().enable_retry_buffering();
+        let peer = Peer::of(session);
+        let watch = peer.http2.then(|| peer.watch.clone());
+        let read = async {
+            let mut seen = 0;
+            while let Some(part) = session.as_mut().read_request_body().await? {
+                if let Some(watch) = &watch {
+                    watch.has_body(part.len(), clock::now);
+                    watch.awaits_body(clock::now);
+                }
+                seen += part.len();
+                if seen > SIGNED_BODY_MAX {
+                    return Ok(Err(Refusal::of(Reason::SignedBodyTooLarge)));
+                }
+                digests.update(&part);
+            }
+            Ok(Ok(()))
+        };
+        match tokio::time::timeout(SIGNED_BODY_WAIT, read).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(refused)) => return Ok(refused),
+            Ok(Err(e)) => return Err(pingora::Error::into_down(e)),
+            Err(_) => return Ok(Err(Refusal::of(Reason::BodyTooSlow))),
+        }
+    }
+    if digests.fit() { Ok(Ok(())) } else { refused("The body does not fit Content-Digest.") }
+}
+
+/// A client that waits for `100 Continue` gets it here, as it is we who want the body.
+async fn invite(session: &mut Session) -> Result<()> {
+    let head = session.req_header();
+    let waits = head.headers.get(EXPECT).is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    if waits {
+        if head.version == Version::HTTP_11 {
+            session.as_mut().write_continue_response().await?;
+        }
+        session.req_header_mut().remove_header(&EXPECT);
+    }
+    Ok(())
+}
+
+/// Takes the nonce of a signature, once.
+fn take(ctx: &Ctx, signed: &Signed, nonces: &Nonces, now_s: u64) -> std::result::Result<(), Refusal> {
+    let Some((app, key)) = signed.by.of(&ctx.snapshot.config.apps) else {
+        return Err(Refusal::of(Reason::Internal));
+    };
+    let owner = [app.name.as_bytes(), key.id.as_bytes()];
+    let keep_s = ctx.snapshot.callers.keep_s;
+    nonces.take(&owner, &signed.nonce, signed.created, now_s, keep_s).map_err(|refusal| {
+        let (reason, detail) = match refusal {
+            nonce::Refusal::Replayed => {
+                (Reason::Unauthorized, "The `nonce` was used before: sign every request anew, with a new one.")
+            }
+            nonce::Refusal::Forgotten => (
+                Reason::Unauthorized,
+                "The signature is older than what this gateway remembers: sign the request anew.",
+            ),
+            nonce::Refusal::Full => {
+                (Reason::Overloaded, "Too many signed requests came of late to remember them all. Try again soon.")
+            }
+        };
+        let challenge = (reason == Reason::Unauthorized).then_some(HeaderValue::from_static("Signature"));
+        Refusal { reason, detail: Some(detail.to_owned()), challenge }
+    })
+}
+
+/// Answers a request that is not served.
+async fn refuse(session: &mut Session, ctx: &mut Ctx, refusal: Refusal) -> Result<()> {
+    let mut fields = vec![];
+    if let Some(challenge) = refusal.challenge {
+        if challenge == "Signature" {
+            fields.push((ACCEPT_SIGNATURE, ACCEPTED));
+        }
+        fields.push((WWW_AUTHENTICATE, challenge));
+    }
+    let close = matches!(refusal.reason, Reason::SignedBodyTooLarge | Reason::BodyTooSlow);
+    reject::answer_with(session, ctx, refusal.reason, refusal.detail.as_deref(), fields, close).await
+}

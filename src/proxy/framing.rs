@@ -1,0 +1,169 @@
+//! Where requests end in the bytes of an HTTP/1.x connection, and which bytes may go on.
+//!
+//! The verdicts are [`admit`](super::admit)'s; this is their order: a head, its body, and nothing until the request has
+//! ended. A fault in a body that came together with its head is told at the next look, so that the head goes on and the
+//! refusal has a request to belong to.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::admit::chunked::{Chunked, Step};
+use super::admit::fault::Fault;
+use super::admit::head::{Framing as Frame, Judge, Judged, Limits, Refusal};
+use super::watch::{Cause, Refused, Watch};
+use crate::clock;
+use crate::config::model::Listener;
+
+/// Bounds of the heads at a listener. They change with the configuration, also for connections that are there.
+#[derive(Debug, Default)]
+pub struct Bounds {
+    head_max: AtomicUsize,
+    headers_max: AtomicUsize,
+    uri_max: AtomicUsize,
+}
+
+impl Bounds {
+    /// Takes over what a configuration says.
+    pub fn follow(&self, listener: &Listener) {
+        self.head_max.store(listener.head_max, Ordering::Relaxed);
+        self.headers_max.store(listener.headers_max, Ordering::Relaxed);
+        self.uri_max.store(listener.uri_max, Ordering::Relaxed);
+    }
+
+    /// The bounds now.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            head_max: self.head_max.load(Ordering::Relaxed),
+            headers_max: self.headers_max.load(Ordering::Relaxed),
+            uri_max: self.uri_max.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// What the next bytes are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// Those of a head.
+    #[default]
+    Head,
+    /// Those of a body.
+    Body,
+    /// The next request's, whose turn it is not.
+    Between,
+    /// Whatever they are.
+    Raw,
+}
+
+/// Where a connection is.
+#[derive(Debug, Default)]
+pub struct Framing {
+    phase: Phase,
+    judge: Judge,
+    /// Of a body by length: bytes to come.
+    left: u64,
+    /// The frame of a chunked body.
+    chunked: Option<Box<Chunked>>,
+    /// A fault that was seen and not yet told.
+    fault: Option<Fault>,
+}
+
+impl Framing {
+    /// Of bytes that have their own frames.
+    pub fn raw() -> Framing {
+        Framing { phase: Phase::Raw, ..Framing::default() }
+    }
+
+    /// What the next bytes are.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The request ended: a head follows.
+    pub fn next(&mut self) {
+        *self = Framing::default();
+    }
+
+    /// Nothing more may go.
+    pub fn end(&mut self) {
+        self.phase = Phase::Between;
+    }
+
+    /// Bytes have no meaning any more.
+    pub fn pass_all(&mut self) {
+        self.phase = Phase::Raw;
+    }
+
+    /// How many of the bytes may go on, which begin where the last ones that went ended; none while more is needed.
+    pub fn clear(&mut self, bytes: &[u8], bounds: &Bounds, watch: &Watch) -> Result<usize, Box<Refused>> {
+        if let Some(fault) = self.fault {
+            return Err(Box::new(Refused::bare(Cause::Fault(fault), false)));
+        }
+        let mut cleared = 0;
+        if self.phase == Phase::Head {
+            match self.judge.judge(bytes, &bounds.limits()) {
+                Judged::Partial => {
+                    watch.awaits_head(clock::now());
+                    return Ok(0);
+                }
+                Judged::Refused(refusal) => return Err(Box::new(refused(refusal))),
+                Judged::Accepted(head) => {
+                    watch.has_head();
+                    cleared = head.length;
+                    self.begin(head.framing, watch);
+                }
+            }
+        }
+        match self.phase {
+            Phase::Head | Phase::Between => Ok(cleared),
+            Phase::Raw => Ok(bytes.len()),
+            Phase::Body => match self.body(&bytes[cleared..]) {
+                Ok(part) => Ok(cleared + part),
+                Err(fault) if cleared > 0 => {
+                    self.fault = Some(fault);
+                    Ok(cleared)
+                }
+                Err(fault) => Err(Box::new(Refused::bare(Cause::Fault(fault), false))),
+            },
+        }
+    }
+
+    fn begin(&mut self, frame: Frame, watch: &Watch) {
+        match frame {
+            Frame::None | Frame::Length(0) => self.phase = Phase::Between,
+            Frame::Length(length) => (self.phase, self.left) = (Phase::Body, length),
+            Frame::Chunked => (self.phase, self.chunked) = (Phase::Body, Some(Box::default())),
+        }
+        if self.phase == Phase::Body {
+            watch.begins_body();
+        }
+    }
+
+    fn body(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+        let Some(chunked) = &mut self.chunked else {
+            let part = self.left.min(bytes.len() as u64);
+            self.left -= part;
+            if self.left == 0 {
+                self.phase = Phase::Between;
+            }
+            return Ok(part as usize);
+        };
+        match chunked.feed(bytes) {
+            Step::More => Ok(bytes.len()),
+            Step::Done(end) => {
+                (self.phase, self.chunked) = (Phase::Between, None);
+                Ok(end)
+            }
+            Step::Refused(fault) => Err(fault),
+        }
+    }
+}
+
+fn refused(refusal: Refusal<'_>) -> Refused {
+    let text = |bytes: Option<&[u8]>| Box::from(bytes.unwrap_or_default());
+    Refused {
+        cause: Cause::Fault(refusal.fault),
+        method: String::from_utf8_lossy(refusal.method.unwrap_or_default()).into(),
+        target: text(refusal.target),
+        host: text(refusal.host),
+        of_head: true,
+    }
+}

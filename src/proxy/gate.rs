@@ -1,0 +1,70 @@
+//! The stage `admit`: what its verdicts mean for a request that has come through to Pingora.
+//!
+//! An HTTP/1.x head was judged on its bytes ([`super::connection`]), and what stands here for a refused one carries
+//! the verdict. One of HTTP/2 is judged here. Where clients must show a certificate, the host asked for must be covered
+//! by the certificate that they were shown, so that nobody comes in by one name and asks for another's routes (421,
+//! RFC 9110, section 15.5.20).
+
+use pingora::proxy::Session;
+
+use super::admit::fault::Fault;
+use super::admit::h2;
+use super::connection::Peer;
+use super::ctx::Ctx;
+use super::identify;
+use super::reject::Reason;
+use super::watch::{Cause, Refused};
+use crate::config::snapshot::listener::covers;
+
+impl Cause {
+    /// The answer.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Cause::HeadTimeout => Reason::HeadTimeout,
+            Cause::BodyTooSlow => Reason::BodyTooSlow,
+            Cause::Fault(Fault::Connect) => Reason::MethodNotAllowed,
+            Cause::Fault(Fault::TargetTooLong) => Reason::UriTooLong,
+            Cause::Fault(Fault::HeadTooLarge | Fault::TooManyHeaders | Fault::TrailersTooLarge) => Reason::HeadTooLarge,
+            Cause::Fault(Fault::Version) => Reason::VersionNotSupported,
+            Cause::Fault(_) => Reason::BadRequest,
+        }
+    }
+
+    /// What the log calls it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Cause::Fault(fault) => fault.word(),
+            cause => cause.reason().label(),
+        }
+    }
+}
+
+/// Why a request may not come in.
+pub fn admit(session: &mut Session, ctx: &mut Ctx) -> Option<Reason> {
+    let ends = session.as_mut().is_body_empty();
+    let peer = Peer::of(session);
+    if let Some(refused) = peer.watch.refused() {
+        let reason = refused.cause.reason();
+        ctx.refused = Some(refused);
+        return Some(reason);
+    }
+    let head = session.req_header();
+    if peer.http2 {
+        let request = h2::Request { method: &head.method, uri: &head.uri, headers: &head.headers, ends };
+        if let Err(fault) = h2::judge(&request, &peer.bounds.limits()) {
+            let cause = Cause::Fault(fault);
+            let reason = cause.reason();
+            ctx.refused = Some(Box::new(Refused {
+                method: head.method.as_str().into(),
+                target: head.raw_path().into(),
+                host: identify::authority_as_sent(&head.uri, &head.headers).into(),
+                cause,
+                of_head: true,
+            }));
+            return Some(reason);
+        }
+    }
+    let covered = peer.covered.as_ref()?;
+    let host = identify::host(identify::authority(&head.uri, &head.headers));
+    (!covers(covered, host.trim_matches(['[', ']']))).then_some(Reason::Misdirected)
+}

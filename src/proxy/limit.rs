@@ -1,0 +1,151 @@
+//! Whether the limits of a request's route and its app have room.
+//!
+//! All of them are asked together ([`crate::limit`]); one that both name is asked once. The key is made of the parts that
+//! the limit names. A part that a request does not have is empty, and all who leave it away share what there is: to leave
+//! it away lifts no limit. Of a header, cookie or query parameter that comes several times the first one counts, as it was
+//! sent. What was counted as in flight is given back when the request's state is dropped, whatever ended it.
+//!
+//! What limits have left is told with every answer, also with those that the gateway makes. It does not know who the
+//! caller is: `authenticate` does.
+
+use std::sync::Arc;
+
+use http::header::HeaderName;
+use http::{HeaderMap, HeaderValue};
+use pingora::proxy::Session;
+
+use super::balance::query;
+use super::ctx::Ctx;
+use super::reject::Reason;
+use crate::config::model::{Config, KeyPart};
+use crate::gray::cohort::cookie;
+use crate::limit::{Ask, Hold, Key, Rule, decide, field};
+use crate::{clock, limit};
+
+const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// What the limits of a request said.
+#[derive(Debug)]
+pub struct Limited {
+    /// Counted as in flight while held.
+    _holds: Vec<Hold>,
+    /// A limit's policy, one after the other.
+    policies: Vec<HeaderValue>,
+    /// What all of them have left.
+    standing: HeaderValue,
+    over: Option<Over>,
+}
+
+/// A limit that refused.
+#[derive(Debug)]
+pub struct Over {
+    /// Its name.
+    pub limit: Arc<str>,
+    /// Seconds to wait.
+    pub retry_after: u64,
+    /// What there is too much of.
+    what: limit::Over,
+}
+
+impl Limited {
+    /// Header lines that tell of it.
+    pub fn fields(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+        let policies = self.policies.iter().map(|policy| (RATELIMIT_POLICY, policy.clone()));
+        policies.chain([(RATELIMIT, self.standing.clone())])
+    }
+
+    /// Tells of it in an answer, beside what the server says of limits of its own.
+    pub fn tell(&self, headers: &mut HeaderMap) {
+        for (name, value) in self.fields() {
+            headers.append(name, value);
+        }
+    }
+
+    /// The limit that refused.
+    pub fn over(&self) -> Option<&Over> {
+        self.over.as_ref()
+    }
+}
+
+impl Over {
+    /// What the client is told.
+    pub fn detail(&self) -> String {
+        let (name, seconds) = (&self.limit, self.retry_after);
+        match self.what {
+            limit::Over::Rate(_) => format!("The limit `{name}` is used up. Try again in {seconds} s."),
+            limit::Over::Concurrency => {
+                format!("The limit `{name}` has as many requests in flight as it may. Try again in {seconds} s.")
+            }
+        }
+    }
+}
+
+/// The limits of a route and of an app, by the numbers of `config.limits`, each once.
+pub fn limits(config: &Config, route: usize, app: Option<usize>) -> impl Iterator<Item = usize> {
+    let of_route = &config.routes[route].limits;
+    let of_app = app.and_then(|app| config.apps.get(app)).map_or(&[][..], |app| &app.limits);
+    of_route.iter().chain(of_app.iter().filter(|limit| !of_route.contains(limit))).copied()
+}
+
+/// Asks them; why the request is refused, if it is.
+pub fn limit(session: &Session, ctx: &mut Ctx, route: usize) -> Option<Reason> {
+    let mut numbers = limits(&ctx.snapshot.config, route, ctx.app.map(|app| app as usize)).peekable();
+    numbers.peek()?;
+    let limited = ask(session, ctx, route, numbers.collect());
+    let reason = limited.over.as_ref().map(|over| match over.what {
+        limit::Over::Rate(_) => Reason::LimitedRate,
+        limit::Over::Concurrency => Reason::LimitedConcurrency,
+    });
+    ctx.limited = Some(Box::new(limited));
+    reason
+}
+
+fn ask(session: &Session, ctx: &Ctx, route: usize, numbers: Vec<usize>) -> Limited {
+    let (config, all) = (&ctx.snapshot.config, &ctx.snapshot.limits);
+    let ask = |n: &usize| {
+        let rule = &all.get(*n).rule;
+        Ask::new(rule, key(rule, &config.limits[*n].key, session, ctx, route))
+    };
+    let mut asks: Vec<Ask<'_>> = numbers.iter().map(ask).collect();
+    let decision = decide(&mut asks, clock::now());
+    let mut standing = String::with_capacity(64 * asks.len());
+    for (n, ask) in numbers.iter().zip(&asks) {
+        field::standing(&mut standing, &config.limits[*n].name, ask.left(), ask.free());
+    }
+    let over = decision.as_ref().err().map(|refused| {
+        let number = numbers[refused.by];
+        all.get(number).refused.add(1);
+        let limit = Arc::clone(&config.limits[number].name);
+        Over { limit, retry_after: field::retry_after(refused.over), what: refused.over }
+    });
+    Limited {
+        _holds: decision.unwrap_or_default(),
+        policies: numbers.iter().map(|n| all.get(*n).policy.clone()).collect(),
+        // What `standing` makes is ASCII.
+        standing: HeaderValue::try_from(standing).unwrap_or(HeaderValue::from_static("")),
+        over,
+    }
+}
+
+fn key(rule: &Rule, parts: &[KeyPart], session: &Session, ctx: &Ctx, route: usize) -> Key {
+    let head = session.req_header();
+    let config = &ctx.snapshot.config;
+    let mut key = rule.key();
+    for part in parts {
+        let value = match part {
+            KeyPart::Ip => {
+                key.address(ctx.client);
+                continue;
+            }
+            KeyPart::App => ctx.app.and_then(|app| config.apps.get(app as usize)).map(|app| app.name.as_bytes()),
+            KeyPart::User => ctx.user.as_ref().map(|user| user.as_bytes()),
+            KeyPart::Route => Some(config.routes[route].name.as_bytes()),
+            KeyPart::Header(name) => head.headers.get(name).map(|value| value.as_bytes()),
+            KeyPart::Cookie(name) => cookie(&head.headers, name),
+            KeyPart::Query(name) => query(head.uri.query().unwrap_or_default(), name),
+        };
+        key.part(value.unwrap_or_default());
+    }
+    key.finish()
+}

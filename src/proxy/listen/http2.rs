@@ -1,0 +1,158 @@
+//! An HTTP/2 connection's requests, side by side.
+//!
+//! The bounds are Pingora's safe ones: 100 streams at once, windows of 64 KiB for a whole connection. A header list may
+//! have twice `head_max` in the codec, which refuses without a word, so that what is too large is mostly refused by us. On top of them a client that resets what it asked for, over and over, is sent away: each such stream has
+//! cost a request (CVE-2023-44487). An idle client is told to go before the connection closes, and so are all when the
+//! process drains; streams that are open then are finished.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use pingora::apps::HttpServerApp;
+use pingora::protocols::Digest;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake};
+
+use super::Door;
+use crate::clock;
+use crate::proxy::connection::{Connection, Peer};
+use crate::proxy::reject::Reason;
+use crate::proxy::watch::Watch;
+
+/// Streams at once.
+const STREAMS: u32 = 100;
+/// Bytes that may wait for one client of all it sends, and of each stream that it is sent.
+const WINDOW: u32 = 64 << 10;
+const SEND_BYTES: usize = 16 << 10;
+/// A connection ends once so many of its streams were reset by the client, if they are more than half of all.
+const RESETS_MAX: u32 = 200;
+/// A connection ends once so many of its streams broke HTTP.
+const BROKEN_MAX: u32 = 32;
+/// Streams that were reset before we looked at them.
+const RESETS_UNSEEN_MAX: usize = 20;
+
+/// What is left to a request whose answer is complete.
+const OVERTIME: Duration = Duration::from_secs(1);
+
+/// What the streams of a connection share.
+#[derive(Default)]
+struct Shared {
+    active: AtomicUsize,
+    resets: AtomicU32,
+}
+
+/// Serves the connection until it ends. `peer` is what each of its streams knows of it.
+pub async fn serve(door: &Arc<Door>, connection: Connection, peer: Peer, watch: &Arc<Watch>) {
+    let socket = connection.socket();
+    let Ok(mut connection) = handshake(Box::new(connection), Some(options(&peer))).await else { return };
+    let shared = Arc::new(Shared::default());
+    let mut shutdown = door.shutdown.clone();
+    let (mut streams, mut broken, mut leaving) = (0_u32, 0, *shutdown.borrow());
+    if leaving {
+        connection.graceful_shutdown();
+    }
+    watch.will_say_goodbye();
+    loop {
+        let stream = peer.for_stream();
+        let stream_watch = stream.watch.clone();
+        let Ok(carried) = stream.carried() else { return };
+        let digest = Arc::new(Digest {
+            ssl_digest: None,
+            timing_digest: Vec::new(),
+            proxy_digest: Some(carried),
+            socket_digest: Some(socket.clone()),
+        });
+        // Accepting also drives the connection, so it goes on while it leaves.
+        let accepted = loop {
+            tokio::select! {
+                biased;
+                _ = shutdown.wait_for(|draining| *draining), if !leaving => (),
+                () = watch.late(), if !leaving => {
+                    // A stream that came in the moment in which the last one ended.
+                    if shared.active.load(Ordering::Acquire) > 0 {
+                        watch.stays();
+                        continue;
+                    }
+                }
+                accepted = HttpSession::from_h2_conn(&mut connection, digest.clone()) => break accepted,
+            }
+            leaving = true;
+            connection.graceful_shutdown();
+        };
+        match accepted {
+            Ok(Some(H2Accept::Session(session))) => {
+                streams += 1;
+                watch.has_head();
+                let active = Active::new(&shared, watch);
+                watch.busy();
+                tokio::spawn(one(door.clone(), session, stream_watch, active));
+            }
+            Ok(Some(H2Accept::Rejected)) => {
+                broken += 1;
+                watch.has_head();
+                watch.busy();
+                door.unseen(Reason::BadRequest, peer.address);
+            }
+            Ok(None) | Err(_) => return,
+        }
+        let resets = shared.resets.load(Ordering::Relaxed);
+        if broken >= BROKEN_MAX || resets >= RESETS_MAX && resets > streams / 2 {
+            connection.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
+        }
+    }
+}
+
+fn options(peer: &Peer) -> H2Options {
+    let mut options = default_h2_options();
+    options
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(2 * peer.bounds.limits().head_max as u32)
+        .initial_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .max_send_buffer_size(SEND_BYTES)
+        .max_pending_accept_reset_streams(RESETS_UNSEEN_MAX);
+    options
+}
+
+/// Serves one stream.
+async fn one(door: Arc<Door>, session: HttpSession, watch: Arc<Watch>, active: Active) {
+    let mut session = ServerSession::new_http2(session);
+    // Nobody would wait any longer for a client that opens no window.
+    session.set_write_timeout(Some(door.patience().idle));
+    tokio::select! {
+        _ = door.proxy.process_new_http(session, &door.shutdown) => {}
+        () = watch.late() => {}
+        () = answered_early(&watch) => {}
+    }
+    if watch.was_left() {
+        active.shared.resets.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A client that goes on sending although he has his whole answer is told to stop (RFC 9113, section 8.1).
+async fn answered_early(watch: &Watch) {
+    watch.answered().await;
+    tokio::time::sleep(OVERTIME).await;
+}
+
+/// Counts a stream as open while it is served; the last one that ends leaves the connection idle.
+struct Active {
+    shared: Arc<Shared>,
+    connection: Arc<Watch>,
+}
+
+impl Active {
+    fn new(shared: &Arc<Shared>, connection: &Arc<Watch>) -> Active {
+        shared.active.fetch_add(1, Ordering::AcqRel);
+        Active { shared: shared.clone(), connection: connection.clone() }
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        if self.shared.active.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.connection.ended(clock::now());
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The bytes under a client's connection: plain TCP, or TLS over it.
+//!
+//! The socket is shared, so that whoever watches the clients can shut it down, and read first where it is plain: a read
+//! that has emptied it says so, which spares the next read a system call.
+
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, RawFd};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+/// A client's bytes.
+#[derive(Debug)]
+pub enum Transport {
+    /// As they come.
+    Plain(Tcp),
+    /// Under TLS.
+    Tls(Box<TlsStream<Tcp>>),
+}
+
+impl Transport {
+    /// The socket's number.
+    pub fn fd(&self) -> RawFd {
+        match self {
+            Transport::Plain(tcp) => tcp.0.as_raw_fd(),
+            Transport::Tls(tls) => tls.get_ref().0.0.as_raw_fd(),
+        }
+    }
+}
+
+macro_rules! either {
+    ($self:expr, $transport:ident => $call:expr) => {
+        match $self.get_mut() {
+            Transport::Plain(tcp) => {
+                let $transport = Pin::new(tcp);
+                $call
+            }
+            Transport::Tls(tls) => {
+                let $transport = Pin::new(&mut **tls);
+                $call
+            }
+        }
+    };
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        either!(self, it => it.poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        either!(self, it => it.poll_write(cx, buf))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, it => it.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, it => it.poll_shutdown(cx))
+    }
+}
+
+/// A shared socket.
+#[derive(Clone, Debug)]
+pub struct Tcp(pub Arc<TcpStream>);
+
+impl AsyncRead for Tcp {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        poll_read(&self.0, cx, buf)
+    }
+}
+
+impl AsyncWrite for Tcp {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        poll_write(&self.0, cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(SockRef::from(&*self.0).shutdown(Shutdown::Write))
+    }
+}
+
+/// Reads what there is.
+pub fn poll_read(stream: &TcpStream, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    loop {
+        ready!(stream.poll_read_ready(cx))?;
+        let (room, mut read) = (buf.remaining(), 0);
+        let tried = stream.try_io(Interest::READABLE, || {
+            read = stream.try_read_buf(buf)?;
+            // A read that leaves room has emptied the socket: saying so now spares the next read a system call.
+            if (1..room).contains(&read) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        match tried {
+            _ if read > 0 => return Poll::Ready(Ok(())),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            tried => return Poll::Ready(tried),
+        }
+    }
+}
+
+/// Writes what fits.
+pub fn poll_write(stream: &TcpStream, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(stream.poll_write_ready(cx))?;
+        match stream.try_write(buf) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            written => return Poll::Ready(written),
+        }
+    }
+}

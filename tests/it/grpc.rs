@@ -1,0 +1,68 @@
+//! gRPC through the gateway, with the library that most people use on both sides (`tests/grpc/calls.py`).
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use crate::support::*;
+
+struct Server {
+    process: Child,
+    port: u16,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn script() -> Command {
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/grpc/calls.py");
+    let mut command = Command::new(python::environment("grpc"));
+    command.arg(script);
+    command
+}
+
+fn server() -> Server {
+    let mut process = script().arg("serve").stdout(Stdio::piped()).spawn().unwrap();
+    let mut port = String::new();
+    BufReader::new(process.stdout.take().unwrap()).read_line(&mut port).unwrap();
+    Server { process, port: port.trim().parse().expect("the server's port") }
+}
+
+#[test]
+fn every_kind_of_call() {
+    let (server, dead) = (server(), Dead::new());
+    let world = World::start(&format!(
+        "[[listener]]\naddress = \"$LISTEN\"\nh2c = true\n\
+         [upstream.calls]\nservers = [\"127.0.0.1:{}\"]\nhttp2 = true\nadaptive = true\n\
+         [upstream.dead]\nservers = [\"{}\"]\nhttp2 = true\n\
+         [route.calls]\npaths = [\"/tests.Calls/*\"]\nupstream = \"calls\"\ncompress = true\n\
+         [route.dead]\npaths = [\"/tests.Dead/*\"]\nupstream = \"dead\"\n\
+         [route.denied]\npaths = [\"/tests.Denied/*\"]\nupstream = \"calls\"\ndeny = [\"127.0.0.0/8\"]\n",
+        server.port,
+        dead.address()
+    ));
+    let output = script().args(["call", &world.port.to_string()]).output().unwrap();
+    let (said, wrong) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}{wrong}");
+    assert_eq!(said.lines().count(), 10, "{said}");
+    // Logs and metrics know what a refusal was.
+    let line = world.log_line("/tests.Denied/Method");
+    assert_eq!((&line["status"], &line["error"]), (&403.into(), &"forbidden".into()));
+    assert_eq!(world.metric("tollgate_rejected_total", &["reason=\"forbidden\""]), 1.0);
+}
+
+#[test]
+fn a_refusal_in_the_terms_of_grpc() {
+    let world = World::start("[route.one]\npaths = [\"/one\"]\nrespond = {}\n");
+    let answer = world.ask(post("/a.B/C", "x").header("content-type", "application/grpc+proto"));
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/grpc")));
+    assert_eq!(answer.header("grpc-status"), Some("12"));
+    assert_eq!(answer.header("grpc-message"), Some("No route matches this request."));
+    assert_eq!((answer.body.len(), answer.header("content-length")), (0, Some("0")));
+    assert_eq!(world.log_line("/a.B/C")["status"], 404);
+    world.ask(post("/a.B/C", "x").header("content-type", "application/grpc-web")).is_problem(404, "no_route");
+}
