@@ -10,7 +10,7 @@ What they do not share is said in NOTES, which stands under the table. A route's
 
 import re
 
-from load import fetch, nginx_temporary
+from load import API_KEY, fetch, nginx_temporary
 from machine import Invalid, Process, free_ports
 
 PREFIXES = 10
@@ -84,6 +84,7 @@ class Bare(Contender):
 
 class Tollgate(Contender):
     key, label, logs = "tollgate", "Tollgate", True
+    guards = ()  # more lines of every route
 
     def command(self, folder, port, origins):
         config = folder / "tollgate.toml"
@@ -104,6 +105,7 @@ class Tollgate(Contender):
         lines += self.release(folder, servers)
         for name, host, prefix in [*routes_of(self.options.routes), *more_routes]:
             lines += [f"[route.{name}]", f'hosts = ["{host}"]', f'paths = ["{prefix}/*"]', 'upstream = "origins"']
+            lines += self.guards
         return "\n".join(lines) + "\n"
 
     def release(self, folder, servers):
@@ -157,6 +159,21 @@ class TollgateRelease(Tollgate):
         if not total(found, "tollgate_requests_total", arm="canary") and total(found, "tollgate_requests_total"):
             raise Invalid("no request went to the canary")
         return super().counted()
+
+
+class TollgateEverything(TollgateRelease):
+    """With all of that, and on every route an API key and a limit that is never reached."""
+
+    key, label = "tollgate-everything", "Tollgate, everything on"
+    guards = ('auth = ["keys"]', 'limits = ["per_app"]')
+
+    def release(self, folder, servers):
+        (folder / "bench.key").write_text(API_KEY)
+        return super().release(folder, servers) + [
+            "[auth.keys]", 'kind = "api_key"',
+            "[app.bench]", 'keys = [{ id = "k1", secret_file = "bench.key" }]',
+            "[limit.per_app]", 'key = ["app"]', 'rate = "100000000/s"',
+        ]
 
 
 SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)")
@@ -298,7 +315,7 @@ class HaproxyPlain(Haproxy):
     key, label, logs = "haproxy-plain", "HAProxy, no log", False
 
 
-ALL = [Bare, Tollgate, TollgateRelease, Nginx, NginxUnbuffered, NginxPlain, Haproxy, HaproxyPlain]
+ALL = [Bare, Tollgate, TollgateRelease, TollgateEverything, Nginx, NginxUnbuffered, NginxPlain, Haproxy, HaproxyPlain]
 
 NOTES = """\
 CPU per request is the process time (user and system, all threads) of the proxy alone, divided by the answers counted by
@@ -306,7 +323,7 @@ wrk and checked against the origins' own count; the ratio is taken within each r
 are shown. bare Pingora: a prebuilt peer per request, no routes, no timeouts, no log, no metrics; the profile, allocator
 and pool of Tollgate. Tollgate: routing, balancing, active and passive health, retries, metrics per route and server,
 JSON access log. "release running": beside that a release on the route, judged, a tenth of the users on its canary, and two
-cohorts, one of them a file of 100,000 users. nginx and HAProxy: the same routes, servers, request id, X-Forwarded-For and a JSON access log of like
+cohorts, one of them a file of 100,000 users; "everything on": beside that an API key and a limit. nginx and HAProxy: the same routes, servers, request id, X-Forwarded-For and a JSON access log of like
 fields; nginx has no active health probes, and neither of the two counts per route. nginx writes its log through
 `buffer=64k flush=100ms`, which its manual offers and its default does not do: the default is the row "log unbuffered".
 HAProxy writes a line at a time to its standard output, which is the file."""

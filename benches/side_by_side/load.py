@@ -17,13 +17,14 @@ from machine import Invalid, Process, free_ports
 
 BODY = "tollgate bench ".ljust(127, ".") + "\n"
 CONNECTIONS = 64
+API_KEY = "bench-key-of-everybody"
 
-# Every request names a user, for every proxy alike: one of a thousand, made before the run.
+# Every request names a user and an app, for every proxy alike: one of a thousand, made before the run.
 WRK_SCRIPT = """
 local requests, at = {}, 0
 init = function()
   for n = 1, 1000 do
-    requests[n] = wrk.format(nil, nil, {["x-user-id"] = string.format("user-%06d", n * 7919)})
+    requests[n] = wrk.format(nil, nil, {["x-user-id"] = string.format("user-%06d", n * 7919), ["x-api-key"] = "bench-key-of-everybody"})
   end
 end
 request = function()
@@ -77,7 +78,7 @@ def fetch(port, path, host=None, method="GET"):
     """(status, headers, body text) of one request over a connection of its own."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
-        connection.request(method, path, headers={"Host": host} if host else {})
+        connection.request(method, path, headers={"Host": host, "x-api-key": API_KEY} if host else {})
         answer = connection.getresponse()
         return answer.status, answer.headers, answer.read().decode(errors="replace")
     except http.client.HTTPException as error:

@@ -1,8 +1,10 @@
-//! `tollgate demo`: backends, load, a death, pushes, a way back, releases, payments and their books, told as they happen.
+//! `tollgate demo`: backends, load, a front door, a death, pushes, a way back, releases, payments and their books, told
+//! as they happen.
 //!
 //! It starts real processes of this very binary: backends, a gateway with `tollgate run`, a ledger with `tollgate ledger
-//! run`, and the merchant whom it tells. What it says is counted by its own client, never assumed, and every promise that did not hold is named at the end: exit code 0
-//! stands for all of them. Latencies are shown and never judged, since a busy machine is no fault of the gateway.
+//! run`, and the merchant whom it tells. Its clients speak HTTP/2 over TLS to the gateway, whose certificate is made for
+//! this run. What it says is counted by them, never assumed, and every promise that did not hold is named at the end:
+//! exit code 0 stands for all of them. Latencies are shown and never judged, since a busy machine is no fault of the gateway.
 //! Nothing outlives it: processes and the temporary folder belong to guards, for Ctrl-C and failures too, and every
 //! wait has a deadline. Everything stays on the loopback address.
 
@@ -11,6 +13,8 @@ mod backend;
 mod book;
 mod client;
 mod conf;
+mod door;
+mod identity;
 mod ledger;
 mod load;
 mod merchant;

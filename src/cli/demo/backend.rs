@@ -33,6 +33,7 @@ struct Backend {
     fail_percent: AtomicU32,
     answered: AtomicU64,
     failed: AtomicU64,
+    posted: AtomicU64,
 }
 
 /// `POST /knobs`
@@ -57,6 +58,8 @@ pub struct Account {
     pub answered: u64,
     /// Of these, answered 503.
     pub failed: u64,
+    /// Of those that came, all but GET, which is what the load sends.
+    pub posted: u64,
 }
 
 /// Serves until the process is ended.
@@ -81,6 +84,7 @@ pub fn serve(name: &str, address: SocketAddr) -> ExitCode {
 
 async fn answer(State(backend): State<Arc<Backend>>, method: Method, uri: Uri) -> Response {
     backend.answered.fetch_add(1, Relaxed);
+    backend.posted.fetch_add((method != Method::GET).into(), Relaxed);
     let [delay, spread] = [&backend.delay_ms, &backend.spread_ms].map(|knob| Duration::from_millis(knob.load(Relaxed)));
     let delay = delay + spread.mul_f64(fastrand::f64().powi(SELDOM));
     if !delay.is_zero() {
@@ -112,6 +116,7 @@ async fn turn(State(backend): State<Arc<Backend>>, Query(knobs): Query<Knobs>) -
         fail_percent: backend.fail_percent.load(Relaxed),
         answered: backend.answered.load(Relaxed),
         failed: backend.failed.load(Relaxed),
+        posted: backend.posted.load(Relaxed),
     })
     .into_response()
 }

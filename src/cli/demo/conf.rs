@@ -13,6 +13,11 @@ pub const C1: usize = 3;
 /// The backend of its third one.
 pub const C2: usize = 4;
 
+/// Requests a second that an app may send under `/partners`.
+pub const PARTNER_RATE: u32 = 20;
+/// How many of them may come at once.
+pub const PARTNER_BURST: u32 = 10;
+
 /// What is released.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Releases {
@@ -51,7 +56,7 @@ pub struct Conf {
 impl Conf {
     /// The text of the file.
     pub fn text(&self) -> String {
-        self.serving() + &self.books()
+        self.serving() + &self.front_door() + &self.books()
     }
 
     /// The part of the file that says how the gateway serves.
@@ -59,6 +64,7 @@ impl Conf {
         format!(
             r#"[[listener]]
 address = "{gateway}"
+tls = {{ certificates = [{{ cert = "secrets/gateway.crt", key = "secrets/gateway.key" }}] }}
 
 [admin]
 address = "{admin}"
@@ -86,6 +92,35 @@ response_headers = {{ remove = ["server"] }}
             main = self.main(),
             routes = self.more_routes(),
             release = self.release(),
+        )
+    }
+
+    /// The part of the file that says who may call, and how often.
+    pub fn front_door(&self) -> String {
+        format!(
+            r#"
+[route.partners]
+paths = ["/partners/*"]
+upstream = "{main}"
+auth = ["keys"]
+
+[auth.keys]
+kind = "api_key"
+
+[app.acme]
+keys = [{{ id = "k1", secret_file = "secrets/acme.key" }}]
+limits = ["partner"]
+
+[app.globex]
+status = "suspended"
+keys = [{{ id = "k1", secret_file = "secrets/globex.key" }}]
+
+[limit.partner]
+key = ["app"]
+rate = "{PARTNER_RATE}/s"
+burst = {PARTNER_BURST}
+"#,
+            main = self.main(),
         )
     }
 

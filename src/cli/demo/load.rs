@@ -1,11 +1,10 @@
-//! The load: kept connections that ask at an even pace.
+//! The load: kept HTTP/2 connections that ask at an even pace.
 //!
 //! A connection asks again only when it has its answer, so a slow gateway is not buried; a tick that was missed is
 //! skipped. An answer counts only if a backend gave it, to this very request. It sends GET alone: what may not be
 //! repeated (a POST that reached a server which then died) is a client's own decision. Every request names its user:
 //! each of them asks about once a second, over different connections.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -15,7 +14,8 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::book::Book;
-use super::client::{Answer, Broken, Connection};
+use super::client::{Answer, PATIENCE};
+use super::door::{Broken, Connection, Door, Standing};
 use crate::clock;
 
 /// Connections.
@@ -36,15 +36,15 @@ pub struct Load {
 }
 
 struct Shared {
-    gateway: SocketAddr,
+    door: Door,
     book: Arc<Book>,
     leaving: AtomicBool,
 }
 
 impl Load {
     /// Starts it.
-    pub fn start(gateway: SocketAddr, book: Arc<Book>) -> Load {
-        let shared = Arc::new(Shared { gateway, book, leaving: AtomicBool::new(false) });
+    pub fn start(door: Door, book: Arc<Book>) -> Load {
+        let shared = Arc::new(Shared { door, book, leaving: AtomicBool::new(false) });
         let mut tasks = JoinSet::new();
         for number in 0..CONNECTIONS {
             tasks.spawn(asks(number, shared.clone()));
@@ -72,8 +72,9 @@ async fn asks(number: u32, shared: Arc<Shared>) {
     let mut connection = None;
     for request in 0_u64.. {
         ticks.tick().await;
-        if connection.as_ref().is_some_and(Connection::is_closed) {
-            shared.book.closed();
+        let standing = connection.as_ref().map_or(Standing::Open, Connection::standing);
+        if standing != Standing::Open {
+            note(standing, &shared.book);
             connection = None;
         }
         if connection.is_none() && shared.leaving.load(Relaxed) {
@@ -85,16 +86,16 @@ async fn asks(number: u32, shared: Arc<Shared>) {
 
 /// One request; the connection, where it can be used again.
 async fn ask(connection: Option<Connection>, id: u64, shared: &Shared) -> Option<Connection> {
-    let Shared { gateway, book, .. } = shared;
+    let Shared { door, book, .. } = shared;
     let user = (id % u64::from(USERS)) as u32;
     let ticket = book.sent(user);
     let begun = clock::now();
     let path = format!("{}/{id}", PATHS[id as usize % PATHS.len()]);
     let mut kept = connection;
     loop {
-        let mut connection = match kept.take() {
+        let connection = match kept.take() {
             Some(connection) => connection,
-            None => match Connection::open(*gateway).await {
+            None => match door.open().await {
                 Ok(connection) => connection,
                 Err(why) => {
                     book.failed(ticket, why);
@@ -102,16 +103,16 @@ async fn ask(connection: Option<Connection>, id: u64, shared: &Shared) -> Option
                 }
             },
         };
-        match connection.ask_with("GET", &path, Some((USER, &user_key(user)))).await {
+        match connection.ask("GET", &path, &[(USER, &user_key(user))]).await {
             Ok(answer) => {
                 match backend(&answer, id) {
                     Some(name) => book.answered(ticket, name, clock::now().since(begun)),
                     None => book.failed(ticket, format!("GET {path}: {} {}", answer.status.as_u16(), answer.body)),
                 }
-                return (!answer.closes).then_some(connection);
+                return Some(connection);
             }
-            Err(Broken::Unsent) if clock::now().since(begun) < super::client::PATIENCE => book.closed(),
-            Err(Broken::Unsent) => {
+            Err(Broken::Unsent(why)) if clock::now().since(begun) < PATIENCE => note(why, book),
+            Err(Broken::Unsent(_)) => {
                 book.failed(ticket, format!("GET {path}: connections close at once"));
                 return None;
             }
@@ -120,6 +121,13 @@ async fn ask(connection: Option<Connection>, id: u64, shared: &Shared) -> Option
                 return None;
             }
         }
+    }
+}
+
+/// Notes a connection that takes no more requests; those that the gateway told of it are in order.
+fn note(standing: Standing, book: &Book) {
+    if standing == Standing::Closed {
+        book.closed();
     }
 }
 

@@ -11,6 +11,8 @@ use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::{Value, json};
 
+use super::identity::Identity;
+
 /// Who sends callbacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Channel {
@@ -57,6 +59,8 @@ pub struct Secrets {
     /// The platform's own, for what the ledger tells.
     pub token: String,
     encryption: String,
+    /// The gateway's certificate, and the keys of apps.
+    pub identity: Identity,
 }
 
 impl Secrets {
@@ -69,6 +73,7 @@ impl Secrets {
             merchant: random()?,
             token: hex(&random()?),
             encryption: hex(&random()?),
+            identity: Identity::draw()?,
         })
     }
 
@@ -83,8 +88,9 @@ impl Secrets {
             ("ledger.token", self.token.clone()),
             ("ledger.key", self.encryption.clone()),
         ];
+        let mut files = files.into_iter().chain(self.identity.files());
         let written = std::fs::create_dir(&folder)
-            .and_then(|()| files.iter().try_for_each(|(name, text)| std::fs::write(folder.join(name), text)));
+            .and_then(|()| files.try_for_each(|(name, text)| std::fs::write(folder.join(name), text)));
         written.map_err(|e| format!("{}: {e}", folder.display()))
     }
 }
@@ -225,7 +231,8 @@ fn mac(key: &[u8], text: &[u8]) -> Vec<u8> {
     hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text).as_ref().to_vec()
 }
 
-fn random() -> Result<[u8; 32], String> {
+/// 32 bytes that nobody can guess.
+pub fn random() -> Result<[u8; 32], String> {
     let mut bytes = [0; 32];
     let drawn = SystemRandom::new().fill(&mut bytes);
     drawn.map(|()| bytes).map_err(|_| "the system gives no random numbers".to_owned())
@@ -235,7 +242,8 @@ fn whsec(bytes: &[u8]) -> String {
     format!("whsec_{}", BASE64_STANDARD.encode(bytes))
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Two digits a byte.
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -5,7 +5,6 @@
 //! is a wrong one, is told, and ends it. Every answer is counted, for the gateway's access log has a line for each.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -13,7 +12,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
-use super::client::{Answer, Broken, Connection};
+use super::client::Answer;
+use super::door::{Broken, Connection, Door};
 use super::payment::{CHANNELS, Callback, Secrets, Signed};
 use crate::clock;
 
@@ -46,7 +46,7 @@ pub struct Senders {
 }
 
 struct Shared {
-    gateway: SocketAddr,
+    door: Door,
     secrets: Secrets,
     queues: Vec<Mutex<VecDeque<Callback>>>,
     /// The last so many of every queue stay there for now.
@@ -56,11 +56,11 @@ struct Shared {
 
 impl Senders {
     /// Starts all of them; each keeps its last `kept_back` callbacks until it is told to send all.
-    pub fn start(gateway: SocketAddr, secrets: &Secrets, callbacks: &[Callback], kept_back: usize) -> Senders {
+    pub fn start(door: Door, secrets: &Secrets, callbacks: &[Callback], kept_back: usize) -> Senders {
         let of = |channel| callbacks.iter().filter(|callback| callback.channel == channel).cloned().collect();
         let queues = CHANNELS.into_iter().map(|channel| Mutex::new(of(channel))).collect();
         let (secrets, kept_back, tally) = (secrets.clone(), AtomicUsize::new(kept_back), Mutex::default());
-        let shared = Arc::new(Shared { gateway, secrets, queues, kept_back, tally });
+        let shared = Arc::new(Shared { door, secrets, queues, kept_back, tally });
         let mut tasks = JoinSet::new();
         for connection in 0..CONNECTIONS * CHANNELS.len() {
             tasks.spawn(sends(connection % CHANNELS.len(), shared.clone()));
@@ -114,7 +114,7 @@ async fn sends(queue: usize, shared: Arc<Shared>) {
 /// Sends it; whether it need not come again.
 async fn try_once(callback: &Callback, connection: &mut Option<Connection>, shared: &Shared) -> bool {
     shared.tally.lock().in_flight += 1;
-    let answered = send(shared.gateway, connection, &callback.signed(&shared.secrets, clock::wall_ms())).await;
+    let answered = send(&shared.door, connection, &callback.signed(&shared.secrets, clock::wall_ms())).await;
     let mut tally = shared.tally.lock();
     tally.in_flight -= 1;
     let Ok(answer) = answered else { return false };
@@ -128,17 +128,17 @@ async fn try_once(callback: &Callback, connection: &mut Option<Connection>, shar
 }
 
 /// Sends a request over a connection that is kept.
-pub async fn send(gateway: SocketAddr, connection: &mut Option<Connection>, signed: &Signed) -> Result<Answer, String> {
-    let mut kept = match connection.take().filter(|kept| !kept.is_closed()) {
+pub async fn send(door: &Door, connection: &mut Option<Connection>, signed: &Signed) -> Result<Answer, String> {
+    let kept = match connection.take().filter(Connection::is_open) {
         Some(kept) => kept,
-        None => Connection::open(gateway).await?,
+        None => door.open().await?,
     };
     match kept.post(&signed.path, &signed.headers, signed.body.clone()).await {
         Ok(answer) => {
-            *connection = (!answer.closes).then_some(kept);
+            *connection = Some(kept);
             Ok(answer)
         }
-        Err(Broken::Unsent) => Err("the connection was closed".to_owned()),
+        Err(Broken::Unsent(_)) => Err("the connection was closed".to_owned()),
         Err(Broken::Lost(why)) => Err(why),
     }
 }

@@ -6,25 +6,27 @@
 mod books;
 mod death;
 mod fault;
+mod front;
 mod payments;
 mod push;
 mod release;
 mod start;
 mod stop;
 
-use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
 use serde::Serialize;
 use serde_json::json;
 
 use super::admin::Admin;
 use super::backend::Account;
 use super::book::{Book, Counts, Ticket};
-use super::client::{self, Broken, Connection, PATIENCE};
+use super::client::{self, Answer, PATIENCE};
 use super::conf::{BACKENDS, Conf, SHOP};
+use super::door::{Broken, Connection, Door};
 use super::load::Load;
 use super::payment::Secrets;
 use super::stage::{Folder, Ports, Process, until};
@@ -74,7 +76,7 @@ pub struct Outcome {
 pub async fn tell(tell: &Tell) -> Result<Outcome, String> {
     let begun = clock::now();
     tell.line("tollgate demo: three backends, a gateway before them, and a load that counts every answer.");
-    tell.line("It takes about 40 seconds, stays on 127.0.0.1, and leaves nothing behind. Ctrl-C ends it.");
+    tell.line("It takes about 45 seconds, stays on 127.0.0.1, and leaves nothing behind. Ctrl-C ends it.");
     let mut story = Story::begin(tell).await?;
     let stopped = story.acts().await.err().map(|why| story.cut_short(why));
     let logs = ["gateway.log", "ledger.log"].map(|name| log_tail(&story.folder, name)).concat();
@@ -85,6 +87,7 @@ pub async fn tell(tell: &Tell) -> Result<Outcome, String> {
 impl Story<'_> {
     async fn acts(&mut self) -> Result<(), String> {
         self.all_serve().await?;
+        self.front_door().await?;
         self.one_dies().await?;
         self.one_fails().await?;
         self.new_route().await?;
@@ -175,7 +178,7 @@ impl Story<'_> {
 
 /// Somebody besides the load who asks the gateway, over a kept connection.
 struct Visitor {
-    gateway: SocketAddr,
+    door: Door,
     connection: Option<Connection>,
     answers: u64,
 }
@@ -183,20 +186,32 @@ struct Visitor {
 impl Visitor {
     /// Asks, and says the status of the answer.
     async fn status(&mut self, path: &str) -> Result<u16, String> {
+        self.ask("GET", path, &[]).await.map(|answer| answer.status.as_u16())
+    }
+
+    /// Asks with more headers.
+    async fn ask(&mut self, method: &str, path: &str, more: &[(HeaderName, &str)]) -> Result<Answer, String> {
         loop {
-            let mut connection = match self.connection.take().filter(|connection| !connection.is_closed()) {
-                Some(connection) => connection,
-                None => Connection::open(self.gateway).await?,
-            };
-            match connection.ask("GET", path).await {
+            let connection = self.connection().await?;
+            match connection.ask(method, path, more).await {
                 Ok(answer) => {
                     self.answers += 1;
-                    self.connection = (!answer.closes).then_some(connection);
-                    return Ok(answer.status.as_u16());
+                    return Ok(answer);
                 }
-                Err(Broken::Unsent) => {}
+                Err(Broken::Unsent(_)) => {}
                 Err(Broken::Lost(why)) => return Err(why),
             }
+        }
+    }
+
+    /// The connection, a new one where the last takes no more requests.
+    async fn connection(&mut self) -> Result<Connection, String> {
+        if !self.connection.as_ref().is_some_and(Connection::is_open) {
+            self.connection = None;
+        }
+        match &self.connection {
+            Some(connection) => Ok(connection.clone()),
+            None => Ok(self.connection.insert(self.door.open().await?).clone()),
         }
     }
 }

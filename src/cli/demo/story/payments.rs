@@ -98,7 +98,7 @@ impl Story<'_> {
     }
 
     async fn refunds_come_first(&mut self, early: &[Callback], paid: &mut Paid) -> Result<(), String> {
-        let senders = Senders::start(self.conf.gateway, &self.secrets, early, 0);
+        let senders = Senders::start(self.visitor.door.clone(), &self.secrets, early, 0);
         let tally = within("the early refunds to be acknowledged", PATIENCE, senders.done()).await?;
         self.visitor.answers += tally.answers;
         paid.before.extend(tally.acknowledged.iter().map(Callback::number));
@@ -117,7 +117,7 @@ impl Story<'_> {
         for channel in CHANNELS {
             let callback = Callback { channel, order: ORDERS, is_refund: false, amount: amount(channel, ORDERS) };
             let forged = callback.signed(&self.secrets, clock::wall_ms()).forged();
-            let answer = send(self.conf.gateway, &mut None, &forged).await?;
+            let answer = send(&self.visitor.door, &mut None, &forged).await?;
             self.visitor.answers += 1;
             refused += usize::from(answer.status.as_u16() == 401);
             self.tell.say(format_args!("POST {}, a byte flipped: {}", forged.path, answer.status));
@@ -129,7 +129,7 @@ impl Story<'_> {
 
     /// Sends the crowd, and kills the ledger once a third of it is acknowledged.
     async fn kill_among(&mut self, crowd: &[Callback], paid: &mut Paid) -> Result<(), String> {
-        let senders = Senders::start(self.conf.gateway, &self.secrets, crowd, KEPT_BACK);
+        let senders = Senders::start(self.visitor.door.clone(), &self.secrets, crowd, KEPT_BACK);
         let payments = ORDERS as usize * CHANNELS.len();
         let refunds = paid.genuine.values().filter(|callback| callback.is_refund).count() - paid.before.len();
         self.tell.say(format_args!(

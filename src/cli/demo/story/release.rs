@@ -105,7 +105,7 @@ impl Story<'_> {
     async fn explain_a_user(&mut self) -> Result<(), String> {
         let followed = self.book.followed();
         let user = user_key(*followed.users.first().ok_or("no user is on v2")?);
-        let (file, url) = (self.folder.at("gateway.toml"), format!("http://{}/orders/1", self.conf.gateway));
+        let (file, url) = (self.folder.at("gateway.toml"), format!("{}/orders/1", self.visitor.door.origin()));
         let file = file.to_string_lossy();
         let header = format!("{USER}: {user}");
         let (found, said) = tool(&self.folder, &["explain", "-c", &file, "GET", &url, "-H", &header]).await?;

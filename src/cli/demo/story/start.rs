@@ -9,6 +9,7 @@ use super::super::admin::Admin;
 use super::super::book::Book;
 use super::super::client;
 use super::super::conf::{BACKENDS, Conf, Releases, SHOP};
+use super::super::door::Door;
 use super::super::load::{CONNECTIONS, Load, RATE, USERS};
 use super::super::payment::Secrets;
 use super::super::stage::{Folder, Ports, Process, until};
@@ -27,6 +28,7 @@ impl<'a> Story<'a> {
         let conf = Conf { gateway, admin, ledger, merchant, servers, weights, routes, typo, releases };
         let secrets = Secrets::draw()?;
         secrets.write(folder.path())?;
+        let door = Door::new(gateway, secrets.identity.certificate.clone())?;
         let backends = (0..SHOP).map(|n| start_backend(&conf, n)).collect::<Result<Vec<_>, _>>()?;
         for (n, process) in backends.iter().enumerate() {
             is_well(&conf, n).await?;
@@ -36,7 +38,7 @@ impl<'a> Story<'a> {
         std::fs::write(&file, conf.text()).map_err(|e| format!("{}: {e}", file.display()))?;
         tell.say(format_args!("{}:", file.display()));
         tell.quote(&conf.serving());
-        tell.say("and what it says of payments, which come in act 11");
+        tell.say("and what it says of apps and of payments, which come in acts 3 and 12");
 
         let begun = clock::now();
         let log = folder.at("gateway.log");
@@ -56,13 +58,13 @@ impl<'a> Story<'a> {
 
         let book = Arc::new(Book::default());
         let phase = book.begin("all three serve");
-        let load = Some(Load::start(gateway, book.clone()));
+        let load = Some(Load::start(door.clone(), book.clone()));
         tell.say(format_args!(
-            "load         {CONNECTIONS} kept connections, {} requests a second of {} users",
+            "load         {CONNECTIONS} kept connections of HTTP/2 over TLS, {} requests a second of {} users",
             thousands(RATE.into()),
             thousands(USERS.into())
         ));
-        let visitor = Visitor { gateway, connection: None, answers: 0 };
+        let visitor = Visitor { door, connection: None, answers: 0 };
         let (admin, promises, gateway) = (Admin(admin), vec![], process);
         Ok(Story {
             tell,
@@ -84,7 +86,7 @@ impl<'a> Story<'a> {
     pub(super) async fn all_serve(&mut self) -> Result<(), String> {
         self.tell.act("All three serve");
         tokio::time::sleep(Duration::from_secs(4)).await;
-        let counts = self.turn("b2 killed, and back").await?;
+        let counts = self.turn("the front door").await?;
         self.tell.say(format_args!("shares of the answers: {}", shares(&counts)));
         let even = BACKENDS[..SHOP].iter().all(|name| (28.0..=39.0).contains(&counts.percent(name)));
         self.promise(even, "each of three equal backends answers a third");
