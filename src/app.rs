@@ -6,7 +6,7 @@
 //! end: listeners close first, what is in flight is finished, then the log is written out.
 //!
 //! A new process of an upgrade goes the same way, and waits for the one before it between the steps (`upgrade`):
-//! [`prepare`] (configuration, sockets, ledger), [`ready`] (all that is built from `state_dir`), [`serve`].
+//! `prepare` (configuration, sockets, ledger), `ready` (all that is built from `state_dir`), `serve`.
 
 pub mod alone;
 mod books;

@@ -1,6 +1,6 @@
 //! The new process, as the old one sees it: started, heard, and ended when it will not do.
 //!
-//! Each step has the same time; a process that says what it works on gets that time anew, up to [`PATIENCE_MAX`] times.
+//! Each step has the same time; a process that says what it works on gets that time anew, up to `PATIENCE_MAX` times.
 //! One that ends, says nothing, or says what no Tollgate says, fails the upgrade with words for the operator. It is
 //! killed and reaped by its number; what a script between us has started sees its channel closed and ends by itself.
 
