@@ -6,8 +6,9 @@
 //! - for a request, on a kept connection (`idle_timeout`): it closes without a word;
 //! - for the rest of a head (`header_timeout`): 408. A new connection owes its first head from its start on;
 //! - for a body (`body_min_rate`, over any 10 s): 408. Only the time counts in which we wait for the client: a slow
-//!   server is not his fault. With HTTP/2 the time between two parts counts, whoever caused it. Where an HTTP/2
-//!   upstream is called by gRPC the two sides talk, and have deadlines of their own;
+//!   server is not his fault. With HTTP/2 the time between two parts counts, whoever caused it, and the
+//!   stream is reset, as its reader cannot be told. Where an HTTP/2 upstream is called by gRPC the two sides talk, and
+//!   have deadlines of their own;
 //! - for the client to take something (`idle_timeout`): it closes.
 //!
 //! A limit fires at most a quarter of its length, or a second, late. What is late is told to whoever reads: the socket's

@@ -31,17 +31,6 @@ impl<'a> Authority<'a> {
         };
         Some(Authority { host, port })
     }
-
-    /// Whether both are one host: letters' case and the root's dot make no difference.
-    pub fn same_host(&self, other: &Authority<'_>) -> bool {
-        let without_root = |host: &'a [u8]| host.strip_suffix(b".").unwrap_or(host);
-        without_root(self.host).eq_ignore_ascii_case(other.host.strip_suffix(b".").unwrap_or(other.host))
-    }
-
-    /// Whether both are one host and port; `default` is the port of the scheme.
-    pub fn same(&self, other: &Authority<'_>, default: u16) -> bool {
-        self.port.unwrap_or(default) == other.port.unwrap_or(default) && self.same_host(other)
-    }
 }
 
 /// Whether it is a valid authority.
@@ -143,14 +132,5 @@ mod tests {
         }
         assert!(is_valid(&[b'a'; 254]));
         assert!(!is_valid(&[b'a'; 255]));
-    }
-
-    #[test]
-    fn one_host_has_many_spellings() {
-        let parse = |text: &'static str| Authority::parse(text.as_bytes()).unwrap();
-        assert!(parse("A.example").same(&parse("a.EXAMPLE.:443"), 443));
-        assert!(!parse("a.example").same(&parse("a.example:80"), 443));
-        assert!(!parse("a.example").same_host(&parse("b.example")));
-        assert!(parse("[::1]:1").same_host(&parse("[::1]")));
     }
 }

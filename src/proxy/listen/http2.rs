@@ -92,6 +92,8 @@ pub async fn serve(door: &Arc<Door>, connection: Connection, peer: Peer, watch: 
                 broken += 1;
                 watch.has_head();
                 watch.busy();
+                // It is over already: a connection of nothing else is idle.
+                drop(Active::new(&shared, watch));
                 door.unseen(Reason::BadRequest, peer.address);
             }
             Ok(None) | Err(_) => return,
