@@ -43,7 +43,7 @@ use crate::notify::Notifier;
 use crate::proxy::Gateway;
 use crate::proxy::dial::Dialer;
 use crate::proxy::listen::Door;
-use crate::proxy::watch::Sweeper;
+use crate::proxy::watch::sweeper::Sweeper;
 use crate::proxy::{deadline, kept};
 use crate::releases::Releases;
 use crate::telemetry::Registry;
@@ -432,7 +432,7 @@ fn listen(
             registry: registry.clone(),
             access_log: log.clone(),
             open: registry.connections(address),
-            sweeper: Arc::new(Sweeper::default()),
+            sweeper: Arc::new(Sweeper::new(registry.stuck.clone())),
             places: Arc::default(),
             shutdown: shutdown.clone(),
         });

@@ -57,7 +57,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, UPGRADE};
 use http::{HeaderMap, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -107,6 +107,7 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
         self.end_when_draining(session);
+        obey_connection(session);
         rewrite::join_cookies(session.req_header_mut())?;
         identify(session, ctx);
         if let Some(reason) = admit(session, ctx) {
@@ -186,19 +187,23 @@ impl ProxyHttp for Gateway {
         end_of_stream: bool,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        if end_of_stream {
-            forward::request_sent(ctx);
+        match end_of_stream {
+            true => forward::request_sent(ctx),
+            false => forward::part_sent(ctx),
         }
         let Some(part) = body else { return Ok(()) };
         let peer = Peer::of(session);
         if peer.http2 {
+            peer.watch.sends_on();
             peer.watch.has_body(part.len(), clock::now);
             if !end_of_stream {
                 peer.watch.awaits_body(clock::now);
             }
         }
         ctx.tries.body_bytes += part.len() as u64;
-        let max = ctx.route.and_then(|route| ctx.snapshot.route(route).0.body_max);
+        // A tunnel has no body, however much passes.
+        let route = ctx.route.filter(|_| ctx.tries.status != 101);
+        let max = route.and_then(|route| ctx.snapshot.route(route).0.body_max);
         if max.is_some_and(|max| ctx.tries.body_bytes > max) {
             ctx.rejected = Some(Reason::BodyTooLarge);
             return Err(Error::explain(ErrorType::HTTPStatus(413), "body_max").into_down());
@@ -308,7 +313,7 @@ impl ProxyHttp for Gateway {
                 ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed | ErrorType::H2Error
             );
         let refused = Peer::of(session).watch.refused();
-        let begun = session.response_written().is_some_and(|head| !head.status.is_informational());
+        let begun = session.response_written().is_some_and(|head| !rewrite::informational(head.status));
         if begun || gone && refused.is_none() {
             session.set_keepalive(None);
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
@@ -334,6 +339,17 @@ impl ProxyHttp for Gateway {
     }
 }
 
+/// What the client says of its connection, as admission has read it: Pingora reads less.
+fn obey_connection(session: &mut Session) {
+    let verdict = Peer::of(session).watch.verdict();
+    if verdict.close {
+        session.set_keepalive(None);
+    }
+    if verdict.other_upgrade {
+        session.req_header_mut().remove_header(&UPGRADE);
+    }
+}
+
 impl Gateway {
     /// The answer to this request is the last one on its connection when the process wants to end.
     fn end_when_draining(&self, session: &mut Session) {
@@ -346,24 +362,22 @@ impl Gateway {
 /// Begins to wait for the body of an HTTP/2 request; one of HTTP/1.1 is watched by its connection. Two sides that talk by
 /// gRPC have deadlines of their own.
 fn watch_body(session: &mut Session, ctx: &Ctx) {
-    let peer = Peer::of(session);
     let grpc = |value: &http::HeaderValue| value.as_bytes().starts_with(b"application/grpc");
     let talks = ctx.upstream().is_some_and(|upstream| upstream.http2)
         && session.req_header().headers.get(CONTENT_TYPE).is_some_and(grpc);
-    if !peer.http2 || talks {
+    if !Peer::of(session).http2 || talks || session.as_mut().is_body_empty() {
         return;
     }
-    let (watch, sweeper) = (peer.watch.clone(), peer.sweeper.clone());
-    if !session.as_mut().is_body_empty() {
-        watch.begins_body();
-        watch.awaits_body(clock::now);
-        sweeper.follow_stream(&watch);
-    }
+    let watch = &Peer::of(session).watch;
+    watch.begins_body();
+    watch.awaits_body(clock::now);
 }
 
 fn identify(session: &Session, ctx: &mut Ctx) {
     let from = Peer::of(session);
     from.watch.busy();
+    from.watch.may_be_still(Some(authenticate::SIGNED_BODY_WAIT));
+    ctx.watch = Some(from.watch.clone());
     let peer = from.address;
     let headers = &session.req_header().headers;
     ctx.request_id = identify::request_id(headers);

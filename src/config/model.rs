@@ -267,6 +267,14 @@ pub struct Timeouts {
     pub total: Option<Duration>,
 }
 
+impl Timeouts {
+    /// How long a request may take without a byte moving, whatever it waits for; `None`: for ever.
+    pub fn together(&self) -> Option<Duration> {
+        let waits = [self.connect, self.first_byte.or(self.read), self.read, self.write];
+        waits.into_iter().sum::<Option<Duration>>().or(self.total)
+    }
+}
+
 /// `.retry`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Retry {

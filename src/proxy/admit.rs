@@ -12,6 +12,7 @@
 //! | [`host`] | authorities |
 //! | [`field`] | headers that frame or tell of the connection |
 //! | [`bytes`], [`fault`] | classes of bytes; why something was refused |
+//! | [`Verdict`] | what the stages behind it ask of a head that got in |
 //!
 //! How the known families of request smuggling end here:
 //!
@@ -37,3 +38,6 @@ pub mod field;
 pub mod h2;
 pub mod head;
 pub mod host;
+mod verdict;
+
+pub use self::verdict::Verdict;

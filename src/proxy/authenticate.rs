@@ -31,7 +31,7 @@ use crate::config::model::{AppStatus, Auth, AuthKind, Scheme};
 /// The longest body of a signed request: what Pingora keeps for a replay.
 const SIGNED_BODY_MAX: usize = 64 << 10;
 /// How long it may take to come, even without a `body_min_rate`: so long it takes at the default one.
-const SIGNED_BODY_WAIT: Duration = Duration::from_secs(131);
+pub const SIGNED_BODY_WAIT: Duration = Duration::from_secs(131);
 
 /// `accept-signature` (RFC 9421, section 5.1)
 const ACCEPT_SIGNATURE: HeaderName = HeaderName::from_static("accept-signature");
@@ -270,6 +270,7 @@ async fn invite(session: &mut Session) -> Result<()> {
     if waits {
         if head.version == Version::HTTP_11 {
             session.as_mut().write_continue_response().await?;
+            Peer::of(session).watch.continues(clock::now);
         }
         session.req_header_mut().remove_header(&EXPECT);
     }

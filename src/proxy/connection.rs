@@ -29,7 +29,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::framing::{Bounds, Framing, Phase};
 use super::transport::Transport;
-use super::watch::{Cause, Refused, Sweeper, Watch};
+use super::watch::sweeper::Sweeper;
+use super::watch::{Cause, Refused, Watch};
 use crate::clock;
 use crate::config::model::Scheme;
 
@@ -238,8 +239,12 @@ impl Connection {
             // A reading half that was shut down breaks TLS; why it was is known.
             Poll::Ready(Err(_)) if self.watch.is_late() => Poll::Ready(Ok(())),
             Poll::Ready(Ok(())) => {
+                let read = buf.filled().len() - before;
+                if read > 0 {
+                    self.watch.moves();
+                }
                 if in_body {
-                    self.watch.has_body(buf.filled().len() - before, clock::now);
+                    self.watch.has_body(read, clock::now);
                 }
                 Poll::Ready(Ok(()))
             }
@@ -273,6 +278,7 @@ fn poll_write(transport: &mut Transport, watch: &Watch, cx: &mut Context<'_>, by
             Poll::Pending
         }
         done => {
+            watch.moves();
             watch.takes();
             done
         }

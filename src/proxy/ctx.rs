@@ -15,7 +15,7 @@ use super::deadline::Deadline;
 use super::limit::Limited;
 use super::observe;
 use super::reject::Reason;
-use super::watch::Refused;
+use super::watch::{Refused, Watch};
 use crate::clock;
 use crate::config::model::Scheme;
 use crate::config::snapshot::{Server, Snapshot, Upstream};
@@ -25,6 +25,8 @@ use crate::units::Nanos;
 
 /// State of a request.
 pub struct Ctx {
+    /// Its connection, or its stream; by `identify`.
+    pub watch: Option<Arc<Watch>>,
     /// The configuration that serves it.
     pub snapshot: Arc<Snapshot>,
     /// When its head was read.
@@ -95,6 +97,8 @@ pub struct Tries {
     pub head_after: Option<Duration>,
     /// Status of this attempt's head, as the server sent it.
     pub status: u16,
+    /// Whether its answer may pause for as long as it likes: a tunnel, or events as they come.
+    pub has_pauses: bool,
     /// Whether this attempt's connection has served a request before.
     pub reused: bool,
     /// Ends this attempt when it is late.
@@ -122,6 +126,8 @@ pub enum Failure {
     Status,
     /// The client left.
     Canceled,
+    /// A tunnel, or a stream of events, in which nobody said anything for `read`.
+    Idle,
 }
 
 impl Failure {
@@ -134,6 +140,7 @@ impl Failure {
             Failure::Timeout => "upstream_timeout",
             Failure::Status => "upstream_status",
             Failure::Canceled => "client_left",
+            Failure::Idle => "idle",
         }
     }
 }
@@ -143,6 +150,7 @@ impl Ctx {
     pub fn new(snapshot: Arc<Snapshot>) -> Self {
         let now = clock::now();
         Self {
+            watch: None,
             snapshot,
             started: now,
             client: IpAddr::from([0, 0, 0, 0]),
@@ -171,6 +179,7 @@ impl Ctx {
                 started: now,
                 head_after: None,
                 status: 0,
+                has_pauses: false,
                 reused: false,
                 deadline: None,
                 failure: None,

@@ -35,14 +35,16 @@ use pingora::{Error, ErrorType, Result};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::deadline::Link;
+use super::deadline::link::Link;
 use super::kept;
 use super::transport::{poll_read, poll_write};
+use crate::clock;
 
 /// Bytes of an answer that are read at once. Up to a dozen such parts wait for a client that reads slowly, so this bounds
-/// what he costs; what is read for one who takes nothing at the moment is a token.
+/// what he costs. For one who takes nothing at the moment, or has not taken yet what was read, it is a token: enough for
+/// whatever carries no part of the answer, a long head or a chunk's size.
 const READ_MAX: usize = 8 << 10;
-const READ_STALLED: usize = 256;
+const READ_AHEAD: usize = 256;
 
 /// What a peer names as its protocol to be connected by [`Dialer`]; nothing of it goes over the wire.
 pub fn plain() -> ALPN {
@@ -150,11 +152,11 @@ impl AsyncRead for ServerStream {
             return Poll::Ready(Ok(()));
         }
         let open = self.open()?;
-        if open.link.is_held() {
-            // Whoever flushes reads again.
+        if open.link.is_held(cx) {
             return Poll::Pending;
         }
-        let max = if open.link.client_stalls() { READ_STALLED } else { READ_MAX };
+        let before = buf.filled().len();
+        let max = if open.link.is_ahead() { READ_AHEAD } else { READ_MAX };
         let read = match buf.remaining() > max {
             false => poll_read(&open.stream, cx, buf),
             true => {
@@ -165,7 +167,10 @@ impl AsyncRead for ServerStream {
                 read
             }
         };
-        open.link.reads(read.is_pending());
+        open.link.reads(read.is_pending(), clock::now);
+        if read.is_ready() {
+            open.link.moved(buf.filled().len() - before);
+        }
         read
     }
 }
@@ -174,7 +179,10 @@ impl AsyncWrite for ServerStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let open = self.open()?;
         let written = poll_write(&open.stream, cx, buf);
-        open.link.writes(written.is_pending());
+        open.link.writes(written.is_pending(), clock::now);
+        if written.is_ready() {
+            open.link.moved(0);
+        }
         written
     }
 

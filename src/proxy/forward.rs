@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::protocols::Digest;
@@ -19,7 +19,8 @@ use pingora::{Error, ErrorSource, ErrorType, Result, RetryType};
 
 use super::connection::Peer;
 use super::ctx::{Ctx, Failure};
-use super::deadline::{Deadline, Limits, Link};
+use super::deadline::link::Link;
+use super::deadline::{Deadline, Limits};
 use super::observe;
 use super::reject::Reason;
 use super::rescue::{self, Cause};
@@ -40,16 +41,23 @@ const FREE_MAX: u32 = 4;
 /// Both count against the arm as a connection that failed does, and for both arms alike. A canary that is slower reaches
 /// its limit sooner, and that is its fault; where there is simply too much of everything stable refuses as well, and the
 /// judge compares the two.
-pub fn pick(session: &Session, ctx: &mut Ctx) -> Result<(), Reason> {
-    let none = match balance::pick(session.req_header(), ctx) {
+pub fn pick(session: &Session, ctx: &mut Ctx) -> std::result::Result<(), Reason> {
+    let none = match picked(session, ctx) {
         Ok(()) => return Ok(()),
         Err(none) => none,
     };
     rescue::note(ctx, Ending::Connect, 0);
     match rescue::take_over(session, ctx, Cause::Connect, false) {
-        true => balance::pick(session.req_header(), ctx),
+        true => picked(session, ctx),
         false => Err(none),
     }
+}
+
+fn picked(session: &Session, ctx: &mut Ctx) -> std::result::Result<(), Reason> {
+    balance::pick(session.req_header(), ctx)?;
+    let limit = ctx.upstream().and_then(|upstream| upstream.timeout.together());
+    Peer::of(session).watch.may_be_still(limit);
+    Ok(())
 }
 
 /// How to connect to the server that was picked; `left` is what remains of `total`.
@@ -60,8 +68,8 @@ pub fn peer(session: &mut Session, ctx: &Ctx, left: Option<Duration>) -> Result<
         true => peer.options.alpn = dial::plain(),
         false => peer.options.custom_l4 = Some(dial::tracked()),
     }
-    if session.as_mut().is_body_empty() {
-        // A head alone fits any socket's buffer: Pingora need not read the clock for it.
+    if ctx.upstream().is_some_and(|upstream| upstream.is_plain()) || session.as_mut().is_body_empty() {
+        // Our own streams keep it for less, and to the end; a head alone fits any socket's buffer.
         peer.options.write_timeout = None;
     }
     if let Some(left) = left {
@@ -81,22 +89,24 @@ pub fn time_left(ctx: &Ctx) -> Result<Option<Duration>> {
 }
 
 /// Sets the limits of the attempt, which begins now. A server owes nothing before it has the whole request: while the
-/// client sends a body, only `write` and `total` count.
+/// client sends a body, only `write` and `total` count. Where the client waits for `100 Continue` it owes that.
 pub fn connected(session: &mut Session, ctx: &mut Ctx, reused: bool, digest: Option<&Digest>) -> Result<()> {
     let Some(upstream) = ctx.upstream() else { return Ok(()) };
     let link =
         Link::of(digest).ok_or_else(|| Error::explain(ErrorType::InternalError, "a connection without limits"))?;
-    link.serves(&Peer::of(session).watch);
-    if upstream.is_plain() && session.as_ref().is_upgrade_req() {
+    let has_body = !session.as_mut().is_body_empty();
+    let peer = Peer::of(session);
+    link.serves(&peer.watch, peer.http2);
+    if upstream.is_plain() && peer.watch.verdict().upgrade {
         link.holds_answer();
     }
     let reused = reused || link.is_used();
-    let uploading = !session.as_mut().is_body_empty() && !session.as_ref().is_upgrade_req();
+    let uploading = has_body && !peer.watch.owes_continue();
     let silence = upstream.timeout.first_byte.or(read_limit(upstream));
-    let total = upstream.timeout.total;
+    let (total, write) = (upstream.timeout.total, upstream.timeout.write.filter(|_| upstream.is_plain()));
     // A connection that is there already costs no time.
     let now = if reused { ctx.tries.started } else { clock::now() };
-    let limits = Limits { silence, uploading, total, began: ctx.tries.began };
+    let limits = Limits { silence, write, uploading, total, began: ctx.tries.began };
     let limited = !upstream.http2 || silence.is_some() || total.is_some();
     ctx.tries.deadline = limited.then(|| Deadline::set(link, now, limits));
     ctx.tries.reused = reused;
@@ -108,10 +118,17 @@ fn read_limit(upstream: &Upstream) -> Option<Duration> {
     upstream.timeout.read.filter(|_| upstream.is_plain())
 }
 
+/// A part of the request came from the client, and more will.
+pub fn part_sent(ctx: &Ctx) {
+    if let Some(deadline) = &ctx.tries.deadline {
+        deadline.uploads(true, clock::now);
+    }
+}
+
 /// The whole request is on its way: from now on the server's silence counts.
 pub fn request_sent(ctx: &mut Ctx) {
     if let Some(deadline) = &ctx.tries.deadline {
-        deadline.request_sent(clock::now);
+        deadline.uploads(false, clock::now);
     }
     if ctx.tries.body_bytes > 0
         && let Some(permit) = &mut ctx.tries.permit
@@ -122,10 +139,16 @@ pub fn request_sent(ctx: &mut Ctx) {
 
 /// Judges the head of an answer; an error sends the request to another server.
 pub fn head_arrived(session: &Session, ctx: &mut Ctx, head: &ResponseHeader) -> Result<()> {
+    let watch = &Peer::of(session).watch;
+    if head.status == StatusCode::CONTINUE {
+        watch.continues(clock::now);
+        // It is the client's turn.
+        ctx.tries.deadline.iter().for_each(|deadline| deadline.uploads(true, clock::now));
+    }
     if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(());
     }
-    if head.status == StatusCode::SWITCHING_PROTOCOLS && !session.as_ref().is_upgrade_req() {
+    if head.status == StatusCode::SWITCHING_PROTOCOLS && !watch.verdict().upgrade {
         return Err(Error::explain(ErrorType::InvalidHTTPHeader, "an upgrade that nobody asked for").into_up());
     }
     let now = clock::now();
@@ -134,7 +157,7 @@ pub fn head_arrived(session: &Session, ctx: &mut Ctx, head: &ResponseHeader) -> 
         deadline.kept_for(kept);
     }
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        ctx.tries.deadline.iter().for_each(Deadline::forget_end);
+        ctx.tries.deadline.iter().for_each(Deadline::becomes_tunnel);
     }
     let bodiless = matches!(status, 204 | 304)
         || session.req_header().method == Method::HEAD
@@ -143,6 +166,7 @@ pub fn head_arrived(session: &Session, ctx: &mut Ctx, head: &ResponseHeader) -> 
     let latency = now.since(ctx.tries.started);
     ctx.tries.head_after = Some(latency);
     ctx.tries.status = status;
+    ctx.tries.has_pauses = status == 101 || head.headers.get(CONTENT_TYPE).is_some_and(is_event_stream);
     // How long a failure took says nothing about how long the work takes.
     if let Some(permit) = ctx.tries.permit.take().filter(|_| status < 500) {
         permit.answered(now);
@@ -170,6 +194,12 @@ fn again(ctx: &mut Ctx, status: u16) -> Box<Error> {
     let mut e = Error::explain(ErrorType::HTTPStatus(status), "a status that is tried elsewhere");
     e.set_retry(true);
     e
+}
+
+/// Server-sent events: the server speaks when there is something to tell.
+fn is_event_stream(kind: &HeaderValue) -> bool {
+    const EVENTS: &[u8] = b"text/event-stream";
+    kind.as_bytes().get(..EVENTS.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(EVENTS))
 }
 
 fn is_zero(length: &HeaderValue) -> bool {
@@ -201,6 +231,11 @@ fn answer_went_on(ctx: &mut Ctx, now: Nanos, end: bool) -> Result<()> {
     };
     match in_time {
         true => Ok(()),
+        // Nobody has said anything for so long: that is how a tunnel ends, and nobody's fault.
+        false if ctx.tries.status == 101 => {
+            ctx.tries.failure = Some(Failure::Idle);
+            Ok(())
+        }
         false => Err(Error::explain(ErrorType::ReadTimedout, "the server's answer is late").into_up()),
     }
 }
@@ -239,6 +274,12 @@ pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Bo
         return e;
     }
     let late = ctx.tries.deadline.as_ref().is_some_and(Deadline::fired);
+    if ctx.tries.status == 101 {
+        ctx.tries.failure = late.then_some(Failure::Idle);
+        ctx.tries.deadline = None;
+        e.set_retry(false);
+        return e;
+    }
     let timed_out = late || matches!(e.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
     let (failure, outcome, reason) = match timed_out {
         true => (Failure::Timeout, Outcome::Timeout, RetryReason::Timeout),
@@ -254,6 +295,11 @@ pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Bo
         failed(ctx, Failure::Pooled, outcome);
         retried(ctx, Failure::Pooled, RetryReason::Pooled);
         e.set_retry(true);
+        return e;
+    }
+    if timed_out && ctx.tries.has_pauses {
+        failed(ctx, Failure::Idle, Outcome::Success);
+        e.set_retry(false);
         return e;
     }
     rescue::note(ctx, if timed_out { Ending::Timeout } else { Ending::Reset }, 0);
@@ -303,8 +349,8 @@ fn failed(ctx: &mut Ctx, failure: Failure, outcome: Outcome) {
     }
     let Some(lease) = ctx.tries.lease.take() else { return };
     lease.attached.series.attempted(outcome);
-    // A listed status was booked when its head arrived; a client that leaves, or an old connection, blames nobody.
-    if !matches!(failure, Failure::Canceled | Failure::Status | Failure::Pooled) {
+    // A listed status was booked when its head arrived; a client that leaves, an old connection or a pause blames nobody.
+    if !matches!(failure, Failure::Canceled | Failure::Status | Failure::Pooled | Failure::Idle) {
         observe::ejected(ctx, &lease, lease.failed(clock::now()));
     }
     ctx.tries.last = Some(lease.member().clone());

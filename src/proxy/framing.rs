@@ -107,6 +107,7 @@ impl Framing {
                 Judged::Refused(refusal) => return Err(Box::new(refused(refusal))),
                 Judged::Accepted(head) => {
                     watch.has_head();
+                    watch.admits(head.verdict());
                     cleared = head.length;
                     self.begin(head.framing, watch);
                 }

@@ -32,7 +32,8 @@ use super::dial::Dialer;
 use super::observe;
 use super::reject::Reason;
 use super::transport::{Tcp, Transport};
-use super::watch::{Patience, Sweeper};
+use super::watch::Watch;
+use super::watch::sweeper::{Patience, Sweeper};
 use crate::config::model::{self, Scheme};
 use crate::config::snapshot::Snapshot;
 use crate::config::snapshot::listener::Tls;
@@ -104,7 +105,11 @@ impl Door {
                 _ = shutdown.wait_for(|draining| *draining) => return,
             };
             match accepted {
-                Ok((stream, from)) => drop(tokio::spawn(self.clone().serve(stream, from.ip(), Open::new(&self.open)))),
+                Ok((stream, from)) => {
+                    let (watch, open) = (Arc::new(Watch::default()), Open::new(&self.open));
+                    let task = tokio::spawn(self.clone().serve(stream, from.ip(), watch.clone(), open));
+                    watch.runs_in(task.abort_handle());
+                }
                 Err(e) => {
                     log::error!("listener {}: accepting a connection failed: {e}", self.address);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -121,7 +126,7 @@ impl Door {
         }
     }
 
-    async fn serve(self: Arc<Self>, stream: TcpStream, from: IpAddr, _open: Open) {
+    async fn serve(self: Arc<Self>, stream: TcpStream, from: IpAddr, watch: Arc<Watch>, _open: Open) {
         let _ = stream.set_nodelay(true);
         let snapshot = self.snapshot.load();
         let Some(it) = settings(&snapshot, self.address) else { return };
@@ -136,7 +141,7 @@ impl Door {
             },
         };
         match arrived {
-            Ok(Some(arrived)) => self.requests(arrived).await,
+            Ok(Some(arrived)) => self.requests(arrived, watch).await,
             Ok(None) => {}
             Err(e) => log::debug!("listener {}: a connection from {from} did not get in: {e}", self.address),
         }
@@ -207,7 +212,7 @@ impl Door {
         observe::unseen(&self.registry, &self.access_log, reason, from);
     }
 
-    async fn requests(self: &Arc<Self>, arrived: Arrived) {
+    async fn requests(self: &Arc<Self>, arrived: Arrived, watch: Arc<Watch>) {
         let Arrived { transport, tcp, ahead, from, http2, tls, sni, _place } = arrived;
         let snapshot = self.snapshot.load();
         let Some(listener) = snapshot.listener(self.address) else { return };
@@ -219,11 +224,10 @@ impl Door {
             http2,
             covered: asked.and_then(|tls| tls.covered(sni.as_deref())),
             bounds: listener.bounds.clone(),
-            watch: Arc::default(),
+            watch: watch.clone(),
             sweeper: self.sweeper.clone(),
         };
         drop(snapshot);
-        let watch = peer.watch.clone();
         self.sweeper.follow(&tcp, &watch);
         let stream = http2.then(|| peer.for_stream());
         let Ok(connection) = Connection::new(transport, ahead, peer, http2) else { return };

@@ -14,6 +14,7 @@ use super::connection::Peer;
 use super::ctx::{Ctx, Failure};
 use super::reject::{GRPC_STATUS, Reason};
 use super::rescue::{self, Rescue};
+use super::watch::Cut;
 use super::{Gateway, assign, identify};
 use crate::clock;
 use crate::config::snapshot::Server;
@@ -34,6 +35,8 @@ pub fn finished(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &m
     let duration = now.since(ctx.started);
     let watch = &Peer::of(session).watch;
     watch.ended(now);
+    // However a tunnel ends, it is how tunnels end.
+    let e = e.filter(|e| ctx.tries.status != 101 || *e.esource() == ErrorSource::Downstream);
     if e.is_some_and(|e| *e.esource() == ErrorSource::Downstream) {
         watch.leaves();
     }
@@ -97,6 +100,7 @@ fn log(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &Ctx, (stat
             Some(_),
         ) => failure.label(),
         (Some(reason), ..) => reason.label(),
+        (None, Some(Failure::Idle), _) => Failure::Idle.label(),
         (None, _, Some(e)) if is_clients(session, ctx, e) => Failure::Canceled.label(),
         (None, _, Some(_)) => Reason::Internal.label(),
         (None, _, None) => "",
@@ -129,12 +133,23 @@ fn log(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &Ctx, (stat
     });
 }
 
-/// Books a request whose serving was cut off: its client was late, or a stage broke. What is known of it is in `ctx`.
+/// Books a request whose serving was cut off: its client was late, a limit or the last resort ended it, or a stage broke.
+/// What is known of it is in `ctx`.
 pub fn cut_off(ctx: &mut Ctx) {
     let registry = ctx.snapshot.registry.clone();
-    let late = !std::thread::panicking();
-    let reason = if late { Reason::BodyTooSlow } else { Reason::Internal };
-    let answered = Some(ctx.tries.status).filter(|status| *status > 0 && late);
+    let panics = std::thread::panicking();
+    let cut = ctx.watch.as_ref().and_then(|watch| watch.was_cut());
+    let (reason, word) = match cut {
+        _ if panics => (Reason::Internal, Reason::Internal.label()),
+        Some(Cut::TimedOut) => (Reason::GatewayTimeout, Failure::Timeout.label()),
+        Some(Cut::Stuck) => (Reason::Internal, "stuck"),
+        Some(Cut::TooSlow) | None => (Reason::BodyTooSlow, Reason::BodyTooSlow.label()),
+    };
+    let answered = Some(ctx.tries.status).filter(|status| *status > 0 && !panics);
+    let word = match (answered, cut) {
+        (Some(_), None | Some(Cut::TooSlow)) => Failure::Canceled.label(),
+        _ => word,
+    };
     let now = clock::now();
     let duration = now.since(ctx.started);
     let status = answered.unwrap_or(reason.status());
@@ -161,7 +176,7 @@ pub fn cut_off(ctx: &mut Ctx) {
             upstream_name: ctx.upstream().map_or("", |upstream| &upstream.name),
             server: ctx.tries.last.as_ref().map_or("", |member| &member.attached.name),
             revision: ctx.snapshot.revision,
-            error: if answered.is_some() { Failure::Canceled.label() } else { reason.label() },
+            error: word,
             ..Line::blank(ctx.client)
         });
     }

@@ -13,6 +13,7 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorSource};
 
 use super::assign::First;
+use super::connection::Peer;
 use super::ctx::Ctx;
 use crate::clock;
 use crate::config::model::{self, Action};
@@ -121,7 +122,7 @@ pub fn take_over(session: &Session, ctx: &mut Ctx, cause: Cause, answered: bool)
 }
 
 fn may_repeat(session: &Session, cause: Cause, rescue: &model::Rescue) -> bool {
-    if session.as_ref().retry_buffer_truncated() || session.as_ref().is_upgrade_req() {
+    if session.as_ref().retry_buffer_truncated() || Peer::of(session).watch.verdict().upgrade {
         return false;
     }
     let head = session.req_header();

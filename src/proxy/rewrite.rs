@@ -112,7 +112,7 @@ pub fn response(head: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
 }
 
 /// Whether the answer proper is still to come.
-fn informational(status: StatusCode) -> bool {
+pub fn informational(status: StatusCode) -> bool {
     status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
 }
 

@@ -1,47 +1,28 @@
-//! Clients that take too long, found by looks and not by timers.
+//! What a connection, or an HTTP/2 stream, waits for, and what its reader has to tell the stages.
 //!
-//! A connection writes down since when it waits, and for what; one task looks at all connections of a listener now and
-//! then. A request whose head comes in one piece costs two stores. Four waits have an end:
+//! It writes down since when it waits, and for what; one task ([`sweeper`]) looks at all connections of a listener now
+//! and then. A request whose head comes in one piece costs a few stores.
 //!
-//! - for a request, on a kept connection (`idle_timeout`): it closes without a word;
-//! - for the rest of a head (`header_timeout`): 408. A new connection owes its first head from its start on;
-//! - for a body (`body_min_rate`, over any 10 s): 408. Only the time counts in which we wait for the client: a slow
-//!   server is not his fault. With HTTP/2 the time between two parts counts, whoever caused it, and the
-//!   stream is reset, as its reader cannot be told. Where an HTTP/2 upstream is called by gRPC the two sides talk, and
-//!   have deadlines of their own;
-//! - for the client to take something (`idle_timeout`): it closes.
-//!
-//! A limit fires at most a quarter of its length, or a second, late. What is late is told to whoever reads: the socket's
-//! reading half is shut down, which ends the read, and the mark here says why. A request that arrives in the very moment
-//! of closing is lost, as with any server.
+//! It also carries what admission found out about the request ([`Verdict`]): the stages ask that, and not what could be
+//! read out of the headers a second time and in another way.
 
-use std::collections::VecDeque;
-use std::net::Shutdown;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+pub mod sweeper;
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
-use socket2::SockRef;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 
+use super::admit::Verdict;
 use super::admit::fault::Fault;
-use crate::clock;
-use crate::telemetry::shard::{SHARDS, index};
 use crate::units::{Nanos, nanoseconds};
-
-/// Bounds of the time between two looks.
-const LOOK_MIN: Duration = Duration::from_millis(10);
-const LOOK_MAX: Duration = Duration::from_secs(1);
-/// The time over which `body_min_rate` is measured, and the time between two of its marks.
-const RATE_OVER: Duration = Duration::from_secs(10);
-const MARK_EVERY: Duration = Duration::from_secs(1);
-/// What is left to an HTTP/2 connection that was asked to go.
-const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Nothing is waited for.
 const NOT: u64 = 0;
+/// No request is under way, or one that may take for ever.
+const NEVER: u64 = u64::MAX;
 
 /// Why the bytes of a client were not handed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,8 +57,19 @@ impl Refused {
     }
 }
 
+/// Why a request was ended from outside, without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// Its body came too slowly, and its reader cannot be told.
+    TooSlow = 1,
+    /// `total` passed while its client took nothing.
+    TimedOut = 2,
+    /// Nothing moved for longer than all limits together allow: the last resort.
+    Stuck = 3,
+}
+
 /// What a connection, or an HTTP/2 stream, waits for, and what its reader has to tell.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Watch {
     /// Since when it is without a request.
     idle: AtomicU64,
@@ -106,9 +98,50 @@ pub struct Watch {
     /// A head was handed on that no stage has seen yet.
     handed: AtomicBool,
     refused: OnceLock<Box<Refused>>,
+    /// What admission found out about the request.
+    verdict: AtomicU8,
+    /// The client sends no body before he is told to go on, and he was not told yet.
+    owes_continue: AtomicBool,
+    /// Grows with each time that bytes of the request or its answer moved, on either side.
+    moved: AtomicU64,
+    /// How long the request may stay without such a move, in nanoseconds; the listener's own limits come on top.
+    still_for: AtomicU64,
+    /// What serves it.
+    task: OnceLock<AbortHandle>,
+    cut: AtomicU8,
     /// Wakes whoever serves the connection, or the stream, once it is late.
     woken: Notify,
     done: Notify,
+}
+
+impl Default for Watch {
+    fn default() -> Watch {
+        Watch {
+            idle: AtomicU64::new(NOT),
+            head: AtomicU64::new(NOT),
+            stalled: AtomicU64::new(NOT),
+            waiting: AtomicU64::new(NOT),
+            waited: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            body: AtomicU32::new(0),
+            late: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+            tunnel: AtomicBool::new(false),
+            polite: AtomicBool::new(false),
+            answered: AtomicBool::new(false),
+            left: AtomicBool::new(false),
+            handed: AtomicBool::new(false),
+            refused: OnceLock::new(),
+            verdict: AtomicU8::new(0),
+            owes_continue: AtomicBool::new(false),
+            moved: AtomicU64::new(0),
+            still_for: AtomicU64::new(NEVER),
+            task: OnceLock::new(),
+            cut: AtomicU8::new(0),
+            woken: Notify::new(),
+            done: Notify::new(),
+        }
+    }
 }
 
 impl Watch {
@@ -120,6 +153,7 @@ impl Watch {
 
     /// The request ended.
     pub fn ended(&self, now: Nanos) {
+        self.still_for.store(NEVER, Ordering::Relaxed);
         self.idle.store(now.0.max(NOT + 1), Ordering::Relaxed);
         self.over.store(true, Ordering::Release);
     }
@@ -150,17 +184,81 @@ impl Watch {
         self.handed.load(Ordering::Relaxed)
     }
 
+    /// Notes what admission found out about the request.
+    pub fn admits(&self, verdict: Verdict) {
+        self.verdict.store(verdict.bits(), Ordering::Relaxed);
+    }
+
+    /// What admission found out about the request.
+    pub fn verdict(&self) -> Verdict {
+        Verdict::of_bits(self.verdict.load(Ordering::Relaxed))
+    }
+
+    /// Bytes of the request or of its answer moved, between us and either side.
+    pub fn moves(&self) {
+        // Nobody else writes while the request is served; a count that is lost would not matter.
+        self.moved.store(self.moved.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// Changes with every such move.
+    pub fn moved(&self) -> u64 {
+        self.moved.load(Ordering::Relaxed)
+    }
+
+    /// The request may stay for so long without a move; `None`: for ever.
+    pub fn may_be_still(&self, limit: Option<Duration>) {
+        self.moves();
+        self.still_for.store(limit.map_or(NEVER, nanoseconds), Ordering::Relaxed);
+    }
+
+    /// Says which task serves it.
+    pub fn runs_in(&self, task: AbortHandle) {
+        if self.task.set(task).is_ok() && self.was_cut().is_some() {
+            self.abort();
+        }
+    }
+
+    /// Ends the request by ending its task: whatever it holds is given back by dropping.
+    pub fn cut(&self, why: Cut) {
+        let _ = self.cut.compare_exchange(0, why as u8, Ordering::AcqRel, Ordering::Relaxed);
+        self.abort();
+    }
+
+    fn abort(&self) {
+        if let Some(task) = self.task.get() {
+            task.abort();
+        }
+    }
+
+    /// Why the request was ended from outside.
+    pub fn was_cut(&self) -> Option<Cut> {
+        [Cut::TooSlow, Cut::TimedOut, Cut::Stuck].into_iter().find(|cut| *cut as u8 == self.cut.load(Ordering::Acquire))
+    }
+
     /// A body begins.
     pub fn begins_body(&self) {
+        self.owes_continue.store(self.verdict().expects_continue, Ordering::Relaxed);
         self.waiting.store(NOT, Ordering::Relaxed);
         self.waited.store(0, Ordering::Relaxed);
         self.received.store(0, Ordering::Relaxed);
         self.body.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A part of the body is awaited.
+    /// Whether the client waits for `100 Continue`, and did not get it yet.
+    pub fn owes_continue(&self) -> bool {
+        self.owes_continue.load(Ordering::Relaxed)
+    }
+
+    /// The client is told to go on with the body.
+    pub fn continues(&self, now: impl FnOnce() -> Nanos) {
+        if self.owes_continue.swap(false, Ordering::Relaxed) {
+            self.awaits_body(now);
+        }
+    }
+
+    /// A part of the body is awaited. Who waits for `100 Continue` is not waited for.
     pub fn awaits_body(&self, now: impl FnOnce() -> Nanos) {
-        if self.waiting.load(Ordering::Relaxed) == NOT {
+        if self.waiting.load(Ordering::Relaxed) == NOT && !self.owes_continue() {
             self.waiting.store(now().0.max(NOT + 1), Ordering::Relaxed);
         }
     }
@@ -168,6 +266,7 @@ impl Watch {
     /// A part of the body came.
     pub fn has_body(&self, bytes: usize, now: impl FnOnce() -> Nanos) {
         self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.owes_continue.store(false, Ordering::Relaxed);
         let since = self.waiting.load(Ordering::Relaxed);
         if since != NOT {
             self.waited.fetch_add(now().0.saturating_sub(since), Ordering::Relaxed);
@@ -175,17 +274,22 @@ impl Watch {
         }
     }
 
-    /// The whole answer went out, and perhaps before the whole request came in.
+    /// The whole answer came from the server.
     pub fn has_answer(&self) {
-        self.answered.store(true, Ordering::Release);
-        self.done.notify_one();
+        self.answered.store(true, Ordering::Relaxed);
     }
 
-    /// Returns once the whole answer went out. For one waiter.
-    pub async fn answered(&self) {
-        while !self.answered.load(Ordering::Acquire) {
-            self.done.notified().await;
+    /// A part of the body is handed on. With the answer complete it was written before: the client goes on sending
+    /// although he has it.
+    pub fn sends_on(&self) {
+        if self.answered.load(Ordering::Relaxed) {
+            self.done.notify_one();
         }
+    }
+
+    /// Returns once the client sends on although he has the whole answer. For one waiter.
+    pub async fn sent_on(&self) {
+        self.done.notified().await;
     }
 
     /// The client takes nothing now.
@@ -273,134 +377,5 @@ impl Watch {
     fn is_over(since: &AtomicU64, now: Nanos, limit: Duration) -> bool {
         let since = since.load(Ordering::Relaxed);
         since != NOT && now.since(Nanos(since)) > limit
-    }
-}
-
-/// How long clients of a listener may take.
-#[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    /// For a whole head.
-    pub head: Duration,
-    /// Without a request, or without taking anything.
-    pub idle: Duration,
-    /// Bytes a second of a body; 0: no limit.
-    pub body_min_rate: u64,
-}
-
-/// What is followed.
-#[derive(Debug)]
-enum Followed {
-    /// A connection, by its socket; of HTTP/2 where it is to be asked before it is closed.
-    Connection(Weak<TcpStream>, Arc<Watch>, Pace),
-    /// The body of an HTTP/2 stream.
-    Stream(Weak<Watch>, Pace),
-}
-
-/// Follows the connections of a listener.
-#[derive(Debug, Default)]
-pub struct Sweeper([Mutex<Vec<Followed>>; SHARDS]);
-
-impl Sweeper {
-    /// Follows a new connection, which owes a head, until it is dropped.
-    pub fn follow(&self, connection: &Arc<TcpStream>, watch: &Arc<Watch>) {
-        watch.awaits_head(clock::now());
-        let followed = Followed::Connection(Arc::downgrade(connection), watch.clone(), Pace::default());
-        self.0[index()].lock().push(followed);
-    }
-
-    /// Follows the body of a stream until the stream is dropped.
-    pub fn follow_stream(&self, watch: &Arc<Watch>) {
-        self.0[index()].lock().push(Followed::Stream(Arc::downgrade(watch), Pace::default()));
-    }
-
-    /// Ends what takes longer than `patience` says, for ever.
-    pub async fn run(self: Arc<Self>, patience: impl Fn() -> Patience) {
-        loop {
-            let patience = patience();
-            tokio::time::sleep((patience.head.min(patience.idle) / 4).clamp(LOOK_MIN, LOOK_MAX)).await;
-            self.sweep(clock::now(), patience);
-        }
-    }
-
-    fn sweep(&self, now: Nanos, patience: Patience) {
-        for followed in &self.0 {
-            followed.lock().retain_mut(|followed| match followed {
-                Followed::Connection(socket, watch, pace) => {
-                    socket.upgrade().is_some_and(|socket| look(&socket, watch, pace, now, patience))
-                }
-                Followed::Stream(watch, pace) => watch.upgrade().is_some_and(|watch| {
-                    let slow = pace.is_slow(&watch, now, patience.body_min_rate);
-                    if slow {
-                        watch.refuse(Refused::bare(Cause::BodyTooSlow, false));
-                        watch.wake_late();
-                    }
-                    !slow
-                }),
-            });
-        }
-    }
-}
-
-/// Looks at a connection; whether it is to be looked at again.
-fn look(socket: &TcpStream, watch: &Watch, pace: &mut Pace, now: Nanos, patience: Patience) -> bool {
-    // An error of a shutdown means that the other end has closed the connection meanwhile.
-    let shut = |how| drop(SockRef::from(socket).shutdown(how));
-    if Watch::is_over(&watch.stalled, now, patience.idle) {
-        shut(Shutdown::Both);
-        return false;
-    }
-    if Watch::is_over(&watch.idle, now, patience.idle) {
-        let asked = watch.is_late();
-        watch.wake_late();
-        if !watch.tells_goodbye() || asked && Watch::is_over(&watch.idle, now, patience.idle + GOODBYE) {
-            shut(Shutdown::Both);
-            return false;
-        }
-        return true;
-    }
-    if watch.is_late() {
-        return true;
-    }
-    if Watch::is_over(&watch.head, now, patience.head) || pace.is_slow(watch, now, patience.body_min_rate) {
-        watch.wake_late();
-        shut(Shutdown::Read);
-    }
-    true
-}
-
-/// How fast a body came, at some moments of the last ten seconds of waiting.
-#[derive(Debug, Default)]
-struct Pace {
-    body: u32,
-    /// Nanoseconds waited, and bytes received until then.
-    marks: VecDeque<(u64, u64)>,
-}
-
-impl Pace {
-    fn is_slow(&mut self, watch: &Watch, now: Nanos, rate: u64) -> bool {
-        let (waited, since) = (watch.waited.load(Ordering::Relaxed), watch.waiting.load(Ordering::Relaxed));
-        let body = watch.body.load(Ordering::Relaxed);
-        if rate == 0 || since == NOT && waited == 0 {
-            return false;
-        }
-        if body != self.body {
-            (self.body, self.marks) = (body, VecDeque::from([(0, 0)]));
-        }
-        let waited = waited + if since == NOT { 0 } else { now.0.saturating_sub(since) };
-        let received = watch.received.load(Ordering::Relaxed);
-        if self.marks.back().is_none_or(|last| waited >= last.0 + nanoseconds(MARK_EVERY)) {
-            self.marks.push_back((waited, received));
-        }
-        let begin = waited.saturating_sub(nanoseconds(RATE_OVER));
-        // The last mark that lies at least ten seconds back is where they begin.
-        while self.marks.get(1).is_some_and(|next| next.0 <= begin) {
-            self.marks.pop_front();
-        }
-        // Only who waits now can be ended; whoever has just sent something gets another look.
-        let full = since != NOT && waited >= nanoseconds(RATE_OVER);
-        full && self.marks.front().is_some_and(|first| {
-            let seconds = waited.saturating_sub(first.0) as f64 / 1e9;
-            (received.saturating_sub(first.1) as f64) < rate as f64 * seconds
-        })
     }
 }

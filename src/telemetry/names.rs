@@ -60,6 +60,8 @@ names! {
         "1 for the revision that is served.";
     CONFIG_RELOADS COUNTER "config_reloads_total" ["result"]
         "Configurations offered, by result: applied, unchanged or refused.";
+    STUCK COUNTER "stuck_requests_total" []
+        "Requests ended by the last resort, as nothing moved for longer than their limits allow; must stay 0.";
     LOG_DROPPED COUNTER "log_dropped_total" []
         "Access-log lines dropped because the writer could not keep up.";
     LEDGER_CALLBACKS COUNTER "ledger_callbacks_total" ["channel", "outcome"]

@@ -157,6 +157,8 @@ pub struct Registry {
     reloads: [Counter; Reload::ALL.len()],
     /// Access-log lines that were dropped.
     pub log_dropped: Arc<Counter>,
+    /// Requests that the last resort has ended.
+    pub stuck: Arc<Counter>,
     /// Where requests are logged, once the log is there.
     pub access_log: std::sync::OnceLock<Arc<AccessLog>>,
     /// The ledger's series, where it is embedded.
@@ -245,9 +247,11 @@ impl Registry {
         push(&mut families, &names::CONFIG_REVISION, vec![gauge([now.revision.to_string()], 1)]);
         let reloads = Reload::ALL.iter().map(|r| counter([r.label()], self.reloads[*r as usize].sum())).collect();
         push(&mut families, &names::CONFIG_RELOADS, reloads);
-        let mut dropped = counter([""; 0], self.log_dropped.sum());
-        dropped.exists = true;
-        push(&mut families, &names::LOG_DROPPED, vec![dropped]);
+        for (name, count) in [(&names::STUCK, &self.stuck), (&names::LOG_DROPPED, &self.log_dropped)] {
+            let mut counter = counter([""; 0], count.sum());
+            counter.exists = true;
+            push(&mut families, name, vec![counter]);
+        }
         families.extend(self.ledger.get().iter().flat_map(|series| series.families()));
 
         let mut text = Vec::new();

@@ -19,12 +19,14 @@ mod grpc;
 mod headers;
 mod health;
 mod http2;
+mod liveness;
 mod proxied;
 mod resilience;
 mod routing;
 mod shed;
 mod telling;
 mod tls;
+
 
 mod fuzz;
 mod history;

@@ -10,6 +10,7 @@
 //! that only the whole head shows (no `Host`, two framings) come last. It does not know the routes: whether the host or
 //! method is served is said later.
 
+use super::Verdict;
 use super::bytes::{self, Line, ODD, PATH, QUERY, TOKEN, class};
 use super::fault::Fault;
 use super::field::{self, Connection, Name};
@@ -69,10 +70,25 @@ pub struct Head<'b> {
     /// It asks for a WebSocket. What comes behind it is no request before the answer has said so, and none at all after
     /// a 101.
     pub upgrade: bool,
+    /// It has an `Upgrade`, and asks for no WebSocket.
+    pub other_upgrade: bool,
     /// It waits for `100 Continue`; HTTP/1.0 never does, whatever it says (RFC 9110, section 10.1.1).
     pub expects_continue: bool,
     /// `Connection: close` is there: the client wants the connection to end with the answer.
     pub close: bool,
+}
+
+impl Head<'_> {
+    /// What the stages behind it ask.
+    pub fn verdict(&self) -> Verdict {
+        Verdict {
+            upgrade: self.upgrade,
+            other_upgrade: self.other_upgrade,
+            close: self.close,
+            expects_continue: self.expects_continue,
+            http10: self.version == Version::Http10,
+        }
+    }
 }
 
 /// A head that must not be handed on, and what could be read of it. Nothing behind it on the connection can be trusted.
@@ -320,6 +336,7 @@ impl Judge {
             host,
             framing,
             upgrade,
+            other_upgrade: self.upgrades && !upgrade,
             expects_continue: self.expect && has_body && !self.http10,
             close: self.connection.close,
         })

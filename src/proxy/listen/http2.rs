@@ -32,7 +32,7 @@ const BROKEN_MAX: u32 = 32;
 /// Streams that were reset before we looked at them.
 const RESETS_UNSEEN_MAX: usize = 20;
 
-/// What is left to a request whose answer is complete.
+/// What is left to a client that sends although he has the whole answer.
 const OVERTIME: Duration = Duration::from_secs(1);
 
 /// What the streams of a connection share.
@@ -86,7 +86,9 @@ pub async fn serve(door: &Arc<Door>, connection: Connection, peer: Peer, watch: 
                 watch.has_head();
                 let active = Active::new(&shared, watch);
                 watch.busy();
-                tokio::spawn(one(door.clone(), session, stream_watch, active));
+                let task = tokio::spawn(one(door.clone(), session, stream_watch.clone(), active));
+                stream_watch.runs_in(task.abort_handle());
+                peer.sweeper.follow_stream(&stream_watch);
             }
             Ok(Some(H2Accept::Rejected)) => {
                 broken += 1;
@@ -124,8 +126,7 @@ async fn one(door: Arc<Door>, session: HttpSession, watch: Arc<Watch>, active: A
     session.set_write_timeout(Some(door.patience().idle));
     tokio::select! {
         _ = door.proxy.process_new_http(session, &door.shutdown) => {}
-        () = watch.late() => {}
-        () = answered_early(&watch) => {}
+        () = sends_on(&watch) => {}
     }
     if watch.was_left() {
         active.shared.resets.fetch_add(1, Ordering::Relaxed);
@@ -133,8 +134,8 @@ async fn one(door: Arc<Door>, session: HttpSession, watch: Arc<Watch>, active: A
 }
 
 /// A client that goes on sending although he has his whole answer is told to stop (RFC 9113, section 8.1).
-async fn answered_early(watch: &Watch) {
-    watch.answered().await;
+async fn sends_on(watch: &Watch) {
+    watch.sent_on().await;
     tokio::time::sleep(OVERTIME).await;
 }
 

@@ -338,5 +338,9 @@ impl Drop for World {
             eprintln!("--- the gateway said, in the end:\n{}\n---", lines[end..].join("\n"));
         }
         assert!(std::thread::panicking() || !said.contains("panicked at"), "the gateway panicked: {said}");
+        assert!(
+            std::thread::panicking() || !said.contains("nothing moved for longer"),
+            "the last resort was needed: {said}"
+        );
     }
 }

@@ -1,0 +1,46 @@
+//! What admission found out about a request, for the stages behind it. They do not read it out of the headers again: a
+//! second reading is a second opinion.
+
+/// What a head that got in says of its connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// It asks for a WebSocket.
+    pub upgrade: bool,
+    /// It has an `Upgrade` that is not obeyed, as RFC 9110, section 7.8, allows.
+    pub other_upgrade: bool,
+    /// The client wants the connection to end with the answer.
+    pub close: bool,
+    /// The client waits for `100 Continue` before it sends the body.
+    pub expects_continue: bool,
+    /// HTTP/1.0: no chunks, and no answer before the answer.
+    pub http10: bool,
+}
+
+impl Verdict {
+    /// In one byte.
+    pub fn bits(self) -> u8 {
+        u8::from(self.upgrade)
+            | u8::from(self.close) << 1
+            | u8::from(self.expects_continue) << 2
+            | u8::from(self.http10) << 3
+            | u8::from(self.other_upgrade) << 4
+    }
+
+    /// What [`Verdict::bits`] was.
+    pub fn of_bits(bits: u8) -> Verdict {
+        let is = |bit: u8| bits & 1 << bit != 0;
+        Verdict { upgrade: is(0), close: is(1), expects_continue: is(2), http10: is(3), other_upgrade: is(4) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_survives_its_byte() {
+        for bits in 0..32 {
+            assert_eq!(Verdict::of_bits(bits).bits(), bits);
+        }
+    }
+}

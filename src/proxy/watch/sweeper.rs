@@ -1,0 +1,290 @@
+//! Finds the clients that take too long, by looks and not by timers, and the requests that nothing moves.
+//!
+//! Four waits have an end:
+//!
+//! - for a request, on a kept connection (`idle_timeout`): it closes without a word;
+//! - for the rest of a head (`header_timeout`): 408. A new connection owes its first head from its start on;
+//! - for a body (`body_min_rate`, over any 10 s): 408. Only the time counts in which we wait for the client: a slow
+//!   server is not his fault, and neither is one that owes him `100 Continue`. With HTTP/2 the time between two parts
+//!   counts, whoever caused it, and the stream is reset, as its reader cannot be told. Where an HTTP/2 upstream is called
+//!   by gRPC the two sides talk, and have deadlines of their own;
+//! - for the client to take something (`idle_timeout`): it closes.
+//!
+//! A limit fires at most a quarter of its length, or a second, late. What is late is told to whoever reads: the socket's
+//! reading half is shut down, which ends the read, and the mark in its [`Watch`] says why. A request that arrives in the
+//! very moment of closing is lost, as with any server.
+//!
+//! The last resort asks no flag: a request of which no byte moved, on either side, for longer than all its limits
+//! together is ended by ending its task. It must never be needed, so it is counted and logged as an error.
+
+use std::collections::VecDeque;
+use std::net::Shutdown;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+
+use super::{Cause, Cut, NEVER, NOT, Refused, Watch};
+use crate::clock;
+use crate::telemetry::shard::{Counter, SHARDS, index};
+use crate::units::{Nanos, nanoseconds};
+
+/// Bounds of the time between two looks.
+const LOOK_MIN: Duration = Duration::from_millis(10);
+const LOOK_MAX: Duration = Duration::from_secs(1);
+/// The time over which `body_min_rate` is measured, and the time between two of its marks.
+const RATE_OVER: Duration = Duration::from_secs(10);
+const MARK_EVERY: Duration = Duration::from_secs(1);
+/// What is left to an HTTP/2 connection that was asked to go.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// How long clients of a listener may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For a whole head.
+    pub head: Duration,
+    /// Without a request, or without taking anything.
+    pub idle: Duration,
+    /// Bytes a second of a body; 0: no limit.
+    pub body_min_rate: u64,
+}
+
+/// What is followed, and what was seen of it.
+#[derive(Debug)]
+struct Followed {
+    what: What,
+    pace: Pace,
+    still: Still,
+}
+
+#[derive(Debug)]
+enum What {
+    /// A connection, by its socket; of HTTP/2 where it is to be asked before it is closed.
+    Connection(Weak<TcpStream>, Arc<Watch>),
+    /// An HTTP/2 stream.
+    Stream(Weak<Watch>),
+}
+
+/// Follows the connections of a listener.
+#[derive(Debug, Default)]
+pub struct Sweeper {
+    followed: [Mutex<Vec<Followed>>; SHARDS],
+    /// Requests that the last resort has ended.
+    stuck: Arc<Counter>,
+}
+
+impl Sweeper {
+    /// One that counts there what the last resort has ended.
+    pub fn new(stuck: Arc<Counter>) -> Sweeper {
+        Sweeper { stuck, ..Sweeper::default() }
+    }
+
+    /// Follows a new connection, which owes a head, until it is dropped.
+    pub fn follow(&self, connection: &Arc<TcpStream>, watch: &Arc<Watch>) {
+        watch.awaits_head(clock::now());
+        self.add(What::Connection(Arc::downgrade(connection), watch.clone()));
+    }
+
+    /// Follows a stream until it is dropped.
+    pub fn follow_stream(&self, watch: &Arc<Watch>) {
+        self.add(What::Stream(Arc::downgrade(watch)));
+    }
+
+    fn add(&self, what: What) {
+        let followed = Followed { what, pace: Pace::default(), still: Still::default() };
+        self.followed[index()].lock().push(followed);
+    }
+
+    /// Ends what takes longer than `patience` says, for ever.
+    pub async fn run(self: Arc<Self>, patience: impl Fn() -> Patience) {
+        loop {
+            let patience = patience();
+            tokio::time::sleep((patience.head.min(patience.idle) / 4).clamp(LOOK_MIN, LOOK_MAX)).await;
+            self.sweep(clock::now(), patience);
+        }
+    }
+
+    fn sweep(&self, now: Nanos, patience: Patience) {
+        for shard in &self.followed {
+            shard.lock().retain_mut(|Followed { what, pace, still }| {
+                let (socket, watch) = match what {
+                    What::Connection(socket, watch) => match socket.upgrade() {
+                        Some(socket) => (Some(socket), watch.clone()),
+                        None => return false,
+                    },
+                    What::Stream(watch) => match watch.upgrade() {
+                        Some(watch) => (None, watch),
+                        None => return false,
+                    },
+                };
+                if still.is_stuck(&watch, now, patience) {
+                    self.give_up(&watch);
+                }
+                match socket {
+                    Some(socket) => look(&socket, &watch, pace, now, patience),
+                    None if pace.is_slow(&watch, now, patience.body_min_rate) => {
+                        watch.refuse(Refused::bare(Cause::BodyTooSlow, false));
+                        watch.cut(Cut::TooSlow);
+                    }
+                    None => {}
+                }
+                true
+            });
+        }
+    }
+
+    /// The last resort.
+    fn give_up(&self, watch: &Watch) {
+        if watch.was_cut().is_none() {
+            self.stuck.add(1);
+            log::error!("a request was ended because nothing moved for longer than its limits allow: {watch:?}");
+        }
+        watch.cut(Cut::Stuck);
+    }
+}
+
+/// Looks at a connection.
+fn look(socket: &TcpStream, watch: &Watch, pace: &mut Pace, now: Nanos, patience: Patience) {
+    // An error of a shutdown means that the other end has closed the connection meanwhile.
+    let shut = |how| drop(SockRef::from(socket).shutdown(how));
+    if Watch::is_over(&watch.stalled, now, patience.idle) {
+        return shut(Shutdown::Both);
+    }
+    if Watch::is_over(&watch.idle, now, patience.idle) {
+        let asked = watch.is_late();
+        watch.wake_late();
+        if !watch.tells_goodbye() || asked && Watch::is_over(&watch.idle, now, patience.idle + GOODBYE) {
+            shut(Shutdown::Both);
+        }
+        return;
+    }
+    if watch.is_late() {
+        return;
+    }
+    if Watch::is_over(&watch.head, now, patience.head) || pace.is_slow(watch, now, patience.body_min_rate) {
+        watch.wake_late();
+        shut(Shutdown::Read);
+    }
+}
+
+/// Since when a request was seen without a move.
+#[derive(Debug, Default)]
+struct Still {
+    moved: u64,
+    since: u64,
+}
+
+impl Still {
+    /// Whether nothing has moved for longer than all limits of the request together.
+    fn is_stuck(&mut self, watch: &Watch, now: Nanos, patience: Patience) -> bool {
+        let (moved, limit) = (watch.moved(), watch.still_for.load(Ordering::Relaxed));
+        // Without a rate a body may take for ever.
+        let may_wait = patience.body_min_rate == 0 && watch.waiting.load(Ordering::Relaxed) != NOT;
+        if limit == NEVER || may_wait || moved != self.moved {
+            *self = Still { moved, since: now.0 };
+            return false;
+        }
+        let limit = limit.saturating_add(nanoseconds(patience.idle + patience.head));
+        now.0.saturating_sub(self.since) > limit
+    }
+}
+
+/// How fast a body came, at some moments of the last ten seconds of waiting.
+#[derive(Debug, Default)]
+struct Pace {
+    body: u32,
+    /// Nanoseconds waited, and bytes received until then.
+    marks: VecDeque<(u64, u64)>,
+}
+
+impl Pace {
+    fn is_slow(&mut self, watch: &Watch, now: Nanos, rate: u64) -> bool {
+        let (waited, since) = (watch.waited.load(Ordering::Relaxed), watch.waiting.load(Ordering::Relaxed));
+        let body = watch.body.load(Ordering::Relaxed);
+        if rate == 0 || since == NOT && waited == 0 {
+            return false;
+        }
+        if body != self.body {
+            (self.body, self.marks) = (body, VecDeque::from([(0, 0)]));
+        }
+        let waited = waited + if since == NOT { 0 } else { now.0.saturating_sub(since) };
+        let received = watch.received.load(Ordering::Relaxed);
+        if self.marks.back().is_none_or(|last| waited >= last.0 + nanoseconds(MARK_EVERY)) {
+            self.marks.push_back((waited, received));
+        }
+        let begin = waited.saturating_sub(nanoseconds(RATE_OVER));
+        // The last mark that lies at least ten seconds back is where they begin.
+        while self.marks.get(1).is_some_and(|next| next.0 <= begin) {
+            self.marks.pop_front();
+        }
+        // Only who waits now can be ended; whoever has just sent something gets another look.
+        let full = since != NOT && waited >= nanoseconds(RATE_OVER);
+        full && self.marks.front().is_some_and(|first| {
+            let seconds = waited.saturating_sub(first.0) as f64 / 1e9;
+            (received.saturating_sub(first.1) as f64) < rate as f64 * seconds
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Patience =
+        Patience { head: Duration::from_secs(1), idle: Duration::from_secs(1), body_min_rate: 1 };
+
+    fn second(n: u64) -> Nanos {
+        Nanos(n * 1_000_000_000)
+    }
+
+    #[tokio::test]
+    async fn a_request_that_nothing_moves_is_ended_whatever_the_flags_say() {
+        let (stuck, watch) = (Arc::new(Counter::default()), Arc::new(Watch::default()));
+        let sweeper = Sweeper::new(stuck.clone());
+        sweeper.follow_stream(&watch);
+        let held = Arc::new(());
+        let task = tokio::spawn({
+            let held = held.clone();
+            async move {
+                let _held = held;
+                std::future::pending::<()>().await;
+            }
+        });
+        watch.runs_in(task.abort_handle());
+        sweeper.sweep(second(1_000), PATIENCE);
+        sweeper.sweep(second(2_000), PATIENCE);
+        assert_eq!(watch.was_cut(), None, "no request is under way");
+        watch.may_be_still(Some(Duration::from_secs(3)));
+        sweeper.sweep(second(2_001), PATIENCE);
+        sweeper.sweep(second(2_006), PATIENCE);
+        assert_eq!(watch.was_cut(), None, "within all limits together");
+        watch.moves();
+        sweeper.sweep(second(2_007), PATIENCE);
+        sweeper.sweep(second(2_012), PATIENCE);
+        assert_eq!(watch.was_cut(), None, "something moved");
+        sweeper.sweep(second(2_013), PATIENCE);
+        assert_eq!(watch.was_cut(), Some(Cut::Stuck));
+        sweeper.sweep(second(2_014), PATIENCE);
+        assert_eq!(stuck.sum(), 1, "it is counted once");
+        assert!(task.await.unwrap_err().is_cancelled());
+        assert_eq!(Arc::strong_count(&held), 1, "what it held is given back");
+    }
+
+    #[test]
+    fn who_may_be_still_for_ever_is_left_alone() {
+        let (watch, mut still) = (Watch::default(), Still::default());
+        watch.may_be_still(None);
+        assert!(!still.is_stuck(&watch, second(1), PATIENCE) && !still.is_stuck(&watch, second(99_999), PATIENCE));
+        watch.may_be_still(Some(Duration::ZERO));
+        watch.begins_body();
+        watch.awaits_body(|| second(99_999));
+        let patient = Patience { body_min_rate: 0, ..PATIENCE };
+        assert!(!still.is_stuck(&watch, second(100_000), patient));
+        assert!(!still.is_stuck(&watch, second(999_999), patient), "its body may take for ever");
+        watch.ended(second(999_999));
+        assert!(!still.is_stuck(&watch, second(9_999_999), PATIENCE));
+    }
+}
