@@ -4,6 +4,7 @@ pub mod caller;
 pub mod client;
 pub mod crowd;
 pub mod disk;
+pub mod frames;
 pub mod ledger;
 pub mod merchants;
 pub mod nginx;
