@@ -2,7 +2,8 @@
 //!
 //! A signature must cover `@method`, `@target-uri` and, where the request has a body, `content-digest`; it must say
 //! `keyid`, `created` and `nonce`. It may cover more. Of several signatures the first one counts whose `keyid` names a
-//! key of ours; the others are not looked at, so a request costs one HMAC. Whether a `keyid` exists is not told: an
+//! key of ours; the others are not looked at, so a request costs one HMAC. It is made for strangers too, so what it takes is
+//! bounded: by [`FIELD_MAX`], the numbers in [`input`], and 256 parameters of a query of which one is covered. Whether a `keyid` exists is not told: an
 //! unknown one is refused in the same words and about the same time as a wrong signature. Only the bare id of a key that
 //! several apps have is told apart, since nobody else could mend it.
 //!
@@ -81,6 +82,11 @@ pub enum Refusal {
     /// A field is too long.
     #[error("Signature-Input or Signature is too long.")]
     TooLong,
+    /// There is more than is looked at.
+    #[error(
+        "Signature-Input or Signature has more than 4 signatures, or one of them more than 32 components or 16 parameters."
+    )]
+    TooMany,
     /// `keyid` is absent or no text.
     #[error("Signature-Input has no `keyid`.")]
     NoKeyid,
@@ -129,6 +135,9 @@ pub fn verify<'k>(
     }
     let inputs = Input::all(&inputs)?;
     let (input, signer) = pick(&inputs, signer)?;
+    if input.repeats() {
+        return Err(Refusal::Twice);
+    }
     let (created, nonce) = input.judge(has_body, window)?;
     let tag = tag_of(&tags, input.label)?.ok_or(Refusal::Missing)?;
     let (by, secret) = match signer {

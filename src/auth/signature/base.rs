@@ -10,13 +10,15 @@ use std::fmt::Write;
 
 use http::HeaderMap;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use sfv::ListSerializer;
+use sfv::{KeyRef, ListSerializer, StringRef, key_ref, string_ref};
 
 use super::field;
-use super::input::{Component, Input};
+use super::input::{Component, Input, QUERY_PARAM};
 
 /// The percent-encode set of `application/x-www-form-urlencoded`, with a space as `%20` (section 2.2.8).
-const QUERY_PARAM: &AsciiSet = &NON_ALPHANUMERIC.remove(b'*').remove(b'-').remove(b'.').remove(b'_');
+const CODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'*').remove(b'-').remove(b'.').remove(b'_');
+/// Parameters of a query of which one may be covered; the whole target is covered anyway.
+const QUERY_PARAMS_MAX: usize = 256;
 
 /// What of a request can be signed.
 #[derive(Clone, Copy, Debug)]
@@ -66,33 +68,40 @@ impl<'a> Request<'a> {
 pub(super) fn base(request: &Request<'_>, authority: &str, input: &Input<'_>) -> Option<String> {
     let mut base = String::with_capacity(512);
     let mut line = String::new();
+    let query = QueryParams::of(request, input)?;
     for component in &input.components {
-        let value = value(request, authority, component)?;
+        let value = match component {
+            Component::Plain(name) => value(request, authority, name.as_str())?,
+            Component::QueryParam(name) => query.value(name.as_str())?,
+            Component::Unknown => return None,
+        };
         if !value.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte)) {
             return None;
         }
         line.clear();
-        let mut list = sfv::ItemSerializer::with_buffer(&mut line).bare_item(&*component.name);
-        for (key, parameter) in &component.parameters {
-            list = list.parameter(key, parameter);
+        let (name, parameter) = written(component)?;
+        let mut item = sfv::ItemSerializer::with_buffer(&mut line).bare_item(name);
+        if let Some((key, parameter)) = parameter {
+            item = item.parameter(key, parameter);
         }
-        let _ = list.finish();
+        let _ = item.finish();
         let _ = writeln!(base, "{line}: {value}");
     }
     base.push_str("\"@signature-params\": ");
     line.clear();
-    parameters(&mut line, input);
+    parameters(&mut line, input)?;
     base.push_str(&line);
     Some(base)
 }
 
 /// The covered components and parameters, in strict form.
-fn parameters(line: &mut String, input: &Input<'_>) {
+fn parameters(line: &mut String, input: &Input<'_>) -> Option<()> {
     let mut list = ListSerializer::with_buffer(line);
     let mut inner = list.inner_list();
     for component in &input.components {
-        let mut item = inner.bare_item(&*component.name);
-        for (key, parameter) in &component.parameters {
+        let (name, parameter) = written(component)?;
+        let mut item = inner.bare_item(name);
+        if let Some((key, parameter)) = parameter {
             item = item.parameter(key, parameter);
         }
         let _ = item.finish();
@@ -102,17 +111,20 @@ fn parameters(line: &mut String, input: &Input<'_>) {
         outer = outer.parameter(key, parameter);
     }
     let _ = outer.finish();
+    Some(())
 }
 
-/// The value of a component (sections 2.1 and 2.2).
-fn value<'r>(request: &Request<'r>, authority: &str, component: &Component<'_>) -> Option<Cow<'r, str>> {
-    let name = component.name.as_str();
-    if name == "@query-param" {
-        return query_param(request, component).map(Cow::Owned);
+/// Name and parameter of a component, as they are signed.
+fn written<'c>(component: &'c Component<'_>) -> Option<(&'c StringRef, Option<(&'static KeyRef, &'c StringRef)>)> {
+    match component {
+        Component::Plain(name) => Some((name, None)),
+        Component::QueryParam(name) => Some((string_ref(QUERY_PARAM), Some((key_ref("name"), name)))),
+        Component::Unknown => None,
     }
-    if !component.parameters.is_empty() {
-        return None;
-    }
+}
+
+/// The value of a component without parameters (sections 2.1 and 2.2).
+fn value<'r>(request: &Request<'r>, authority: &str, name: &str) -> Option<Cow<'r, str>> {
     let written = |query: Option<&str>| query.map(|query| format!("?{query}")).unwrap_or_default();
     Some(match name {
         "@method" => Cow::Borrowed(request.method),
@@ -131,22 +143,53 @@ fn value<'r>(request: &Request<'r>, authority: &str, component: &Component<'_>) 
     })
 }
 
-/// The value of a query's parameter that stands there once, encoded anew (section 2.2.8).
-fn query_param(request: &Request<'_>, component: &Component<'_>) -> Option<String> {
-    let [(key, sfv::BareItemFromInput::String(wanted))] = component.parameters.as_slice() else { return None };
-    if key.as_str() != "name" {
-        return None;
+/// The values of a query's parameters that are covered, read in one pass over the query: a pass for each would let a
+/// stranger make us read it 32 times.
+struct QueryParams<'a> {
+    /// Name and value, sorted by name.
+    found: Vec<(&'a str, Option<&'a str>)>,
+}
+
+impl<'a> QueryParams<'a> {
+    /// Of a request; `None` where one of them stands there twice, or there are too many.
+    fn of(request: &Request<'a>, input: &'a Input<'_>) -> Option<QueryParams<'a>> {
+        let wanted = input.components.iter().filter_map(|component| match component {
+            Component::QueryParam(name) => Some((name.as_str(), None)),
+            _ => None,
+        });
+        let mut found: Vec<(&str, Option<&str>)> = wanted.collect();
+        if found.is_empty() {
+            return Some(QueryParams { found });
+        }
+        found.sort_unstable();
+        let pairs = request.path_and_query()?.1?.split('&').filter(|pair| !pair.is_empty());
+        for (nth, pair) in pairs.enumerate() {
+            if nth == QUERY_PARAMS_MAX {
+                return None;
+            }
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let name = coded(name);
+            let Ok(at) = found.binary_search_by(|(wanted, _)| (*wanted).cmp(&name)) else { continue };
+            if found[at].1.replace(value).is_some() {
+                return None;
+            }
+        }
+        Some(QueryParams { found })
     }
-    let coded = |text: &str| {
-        let spaced = text.replace('+', " ");
-        let text = percent_decode_str(&spaced).decode_utf8_lossy().into_owned();
-        utf8_percent_encode(&text, QUERY_PARAM).to_string()
-    };
-    let pairs = request.path_and_query()?.1?.split('&').filter(|pair| !pair.is_empty());
-    let mut values = pairs.filter_map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (coded(name) == wanted.as_str()).then(|| coded(value))
-    });
-    let only = values.next()?;
-    values.next().is_none().then_some(only)
+
+    /// The value of one of them, encoded anew (section 2.2.8).
+    fn value(&self, name: &str) -> Option<Cow<'a, str>> {
+        let at = self.found.binary_search_by(|(wanted, _)| (*wanted).cmp(name)).ok()?;
+        self.found[at].1.map(coded)
+    }
+}
+
+/// A name or value of a query, decoded and encoded anew.
+fn coded(text: &str) -> Cow<'_, str> {
+    if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"*-._".contains(&byte)) {
+        return Cow::Borrowed(text);
+    }
+    let spaced = text.replace('+', " ");
+    let text = percent_decode_str(&spaced).decode_utf8_lossy();
+    Cow::Owned(utf8_percent_encode(&text, CODED).to_string())
 }

@@ -1,7 +1,11 @@
 //! Reads `Signature-Input` and `Signature`, which are dictionaries (RFC 9421, section 4; RFC 8941).
 //!
 //! A structured field lets a later member replace an earlier one of the same name; here a name that stands twice is
-//! refused, as two readers might disagree about it.
+//! refused, as two readers might disagree about it. Labels are compared while they are read; what a signature covers and
+//! says is compared for the one that counts.
+//!
+//! Everybody can make us read, so the bounds are narrow, and of a component's parameters only the `name` of a
+//! `@query-param` is kept: no other one is known here.
 
 use std::borrow::Cow;
 
@@ -12,11 +16,14 @@ use super::Refusal;
 use crate::auth::digest::Bytes;
 
 /// Signatures of one request.
-const LABELS_MAX: usize = 8;
+pub(super) const LABELS_MAX: usize = 4;
 /// Components that one covers.
-const COMPONENTS_MAX: usize = 64;
-/// Parameters of a signature or a component.
+pub(super) const COMPONENTS_MAX: usize = 32;
+/// Parameters of a signature.
 const PARAMETERS_MAX: usize = 16;
+
+/// The component that has a parameter.
+pub(super) const QUERY_PARAM: &str = "@query-param";
 
 /// Parameters, in the order written.
 pub(super) type Parameters<'a> = Vec<(&'a KeyRef, BareItemFromInput<'a>)>;
@@ -30,19 +37,22 @@ pub(super) struct Input<'a> {
 }
 
 /// One covered component.
-#[derive(Debug)]
-pub(super) struct Component<'a> {
-    pub(super) name: Cow<'a, StringRef>,
-    pub(super) parameters: Parameters<'a>,
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Component<'a> {
+    /// A field, or what follows from the request, by its name.
+    Plain(Cow<'a, StringRef>),
+    /// `@query-param`, by the parameter's name.
+    QueryParam(Cow<'a, StringRef>),
+    /// With parameters that are not known here.
+    Unknown,
 }
 
 impl<'a> Input<'a> {
     /// All signatures of a `Signature-Input`, in the order written.
     pub(super) fn all(text: &'a str) -> Result<Vec<Input<'a>>, Refusal> {
-        let mut twice = false;
-        let inputs = Parser::new(text).parse_dictionary_with_visitor(Inputs { found: vec![], twice: &mut twice });
-        let inputs = inputs.map_err(|_| if twice { Refusal::Twice } else { Refusal::Malformed })?;
-        if inputs.iter().any(Input::repeats) { Err(Refusal::Twice) } else { Ok(inputs) }
+        let mut why = Refusal::Malformed;
+        let inputs = Parser::new(text).parse_dictionary_with_visitor(Inputs { found: vec![], why: &mut why });
+        inputs.map_err(|_| why)
     }
 
     /// Whether a parameter is there.
@@ -68,47 +78,52 @@ impl<'a> Input<'a> {
 
     /// Whether it covers a component as it is.
     pub(super) fn covers(&self, name: &str) -> bool {
-        self.components.iter().any(|covered| covered.name.as_str() == name && covered.parameters.is_empty())
+        let is = |covered: &Component<'_>| matches!(covered, Component::Plain(plain) if plain.as_str() == name);
+        self.components.iter().any(is)
     }
 
     fn parameter(&self, name: &str) -> Option<&BareItemFromInput<'a>> {
         self.parameters.iter().find(|(key, _)| key.as_str() == name).map(|(_, value)| value)
     }
 
-    /// Whether a component stands twice, or a parameter does. Parameters of a component are compared as written.
-    fn repeats(&self) -> bool {
-        let same = |a: &Component<'_>, b: &Component<'_>| {
-            a.name == b.name && format!("{:?}", a.parameters) == format!("{:?}", b.parameters)
-        };
-        let components = &self.components;
-        repeats(&self.parameters)
-            || components.iter().any(|component| repeats(&component.parameters))
-            || components.iter().enumerate().any(|(at, one)| components[..at].iter().any(|other| same(one, other)))
+    /// Whether a component stands twice, or a parameter does. Two that are not known are not compared: one is enough to
+    /// refuse them.
+    pub(super) fn repeats(&self) -> bool {
+        twice(&self.parameters, |(one, _), (other, _)| one == other)
+            || twice(&self.components, |one, other| one == other && *one != Component::Unknown)
     }
 }
 
-fn repeats(parameters: &Parameters<'_>) -> bool {
-    parameters.iter().enumerate().any(|(at, (key, _))| parameters[..at].iter().any(|(other, _)| other == key))
+/// Whether two of them are the same: a comparison a pair, so of few.
+pub(super) fn twice<T>(all: &[T], mut same: impl FnMut(&T, &T) -> bool) -> bool {
+    all.iter().enumerate().any(|(at, one)| all[..at].iter().any(|other| same(one, other)))
 }
 
 /// The signature of a label, out of a `Signature`; `None` where it has none.
 pub(super) fn tag_of(text: &str, label: &str) -> Result<Option<Vec<u8>>, Refusal> {
-    let mut twice = false;
-    let tags = Tags { label, seen: vec![], tag: None, twice: &mut twice };
+    let mut why = Refusal::Malformed;
+    let tags = Tags { label, seen: vec![], tag: None, why: &mut why };
     let tag = Parser::new(text).parse_dictionary_with_visitor(tags);
-    tag.map_err(|_| if twice { Refusal::Twice } else { Refusal::Malformed })
+    tag.map_err(|_| why)
 }
 
-/// Ends the reading of a field.
+/// Ends the reading of a field; sfv keeps no error of ours, so its reason is written elsewhere.
 #[derive(Debug, thiserror::Error)]
 #[error("not a signature")]
 pub(super) struct Wrong;
+
+impl Wrong {
+    fn because(of: Refusal, why: &mut Refusal) -> Wrong {
+        *why = of;
+        Wrong
+    }
+}
 
 struct Tags<'t, 'a> {
     label: &'t str,
     seen: Vec<&'a str>,
     tag: Option<Vec<u8>>,
-    twice: &'t mut bool,
+    why: &'t mut Refusal,
 }
 
 impl<'de> DictionaryVisitor<'de> for Tags<'_, 'de> {
@@ -117,11 +132,10 @@ impl<'de> DictionaryVisitor<'de> for Tags<'_, 'de> {
 
     fn entry(&mut self, key: &'de KeyRef) -> Result<impl EntryVisitor<'de>, Wrong> {
         if self.seen.contains(&key.as_str()) {
-            *self.twice = true;
-            return Err(Wrong);
+            return Err(Wrong::because(Refusal::Twice, self.why));
         }
         if self.seen.len() == LABELS_MAX {
-            return Err(Wrong);
+            return Err(Wrong::because(Refusal::TooMany, self.why));
         }
         self.seen.push(key.as_str());
         Ok((key.as_str() == self.label).then_some(Bytes(&mut self.tag)))
@@ -134,7 +148,7 @@ impl<'de> DictionaryVisitor<'de> for Tags<'_, 'de> {
 
 struct Inputs<'t, 'a> {
     found: Vec<Input<'a>>,
-    twice: &'t mut bool,
+    why: &'t mut Refusal,
 }
 
 impl<'de> DictionaryVisitor<'de> for Inputs<'_, 'de> {
@@ -143,14 +157,14 @@ impl<'de> DictionaryVisitor<'de> for Inputs<'_, 'de> {
 
     fn entry(&mut self, key: &'de KeyRef) -> Result<impl EntryVisitor<'de>, Wrong> {
         if self.found.iter().any(|input| input.label == key.as_str()) {
-            *self.twice = true;
-            return Err(Wrong);
+            return Err(Wrong::because(Refusal::Twice, self.why));
         }
         if self.found.len() == LABELS_MAX {
-            return Err(Wrong);
+            return Err(Wrong::because(Refusal::TooMany, self.why));
         }
         self.found.push(Input { label: key.as_str(), components: vec![], parameters: vec![] });
-        self.found.last_mut().map(One).ok_or(Wrong)
+        let input = self.found.last_mut().ok_or(Wrong)?;
+        Ok(One { input, why: self.why })
     }
 
     fn finish(self) -> Result<Vec<Input<'de>>, Wrong> {
@@ -159,7 +173,10 @@ impl<'de> DictionaryVisitor<'de> for Inputs<'_, 'de> {
 }
 
 /// One signature.
-struct One<'i, 'a>(&'i mut Input<'a>);
+struct One<'i, 'a> {
+    input: &'i mut Input<'a>,
+    why: &'i mut Refusal,
+}
 
 impl<'de> EntryVisitor<'de> for One<'_, 'de> {
     type Error = Wrong;
@@ -177,11 +194,14 @@ impl<'de> InnerListVisitor<'de> for One<'_, 'de> {
     type Error = Wrong;
 
     fn item(&mut self) -> Result<impl ItemVisitor<'de>, Wrong> {
-        if self.0.components.len() == COMPONENTS_MAX { Err(Wrong) } else { Ok(Covered(&mut self.0.components)) }
+        if self.input.components.len() == COMPONENTS_MAX {
+            return Err(Wrong::because(Refusal::TooMany, self.why));
+        }
+        Ok(Covered(&mut self.input.components))
     }
 
     fn finish(self) -> Result<impl ParameterVisitor<'de>, Wrong> {
-        Ok(Named(&mut self.0.parameters))
+        Ok(Said { parameters: &mut self.input.parameters, why: self.why })
     }
 }
 
@@ -194,23 +214,47 @@ impl<'de> ItemVisitor<'de> for Covered<'_, 'de> {
 
     fn bare_item(self, item: BareItemFromInput<'de>) -> Result<impl ParameterVisitor<'de, Out = ()>, Wrong> {
         let BareItemFromInput::String(name) = item else { return Err(Wrong) };
-        self.0.push(Component { name, parameters: vec![] });
-        self.0.last_mut().map(|component| Named(&mut component.parameters)).ok_or(Wrong)
+        self.0.push(Component::Plain(name));
+        self.0.last_mut().map(Narrowed).ok_or(Wrong)
     }
 }
 
-/// Takes parameters.
-struct Named<'i, 'a>(&'i mut Parameters<'a>);
+/// Takes the parameters of a component: another one may be signed so, by others, but it is not known here.
+struct Narrowed<'i, 'a>(&'i mut Component<'a>);
 
-impl<'de> ParameterVisitor<'de> for Named<'_, 'de> {
+impl<'de> ParameterVisitor<'de> for Narrowed<'_, 'de> {
     type Out = ();
     type Error = Wrong;
 
     fn parameter(&mut self, key: &'de KeyRef, value: BareItemFromInput<'de>) -> Result<(), Wrong> {
-        if self.0.len() == PARAMETERS_MAX {
-            return Err(Wrong);
+        let is_query = matches!(&*self.0, Component::Plain(name) if name.as_str() == QUERY_PARAM);
+        *self.0 = match value {
+            BareItemFromInput::String(name) if is_query && key.as_str() == "name" => Component::QueryParam(name),
+            _ => Component::Unknown,
+        };
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(), Wrong> {
+        Ok(())
+    }
+}
+
+/// Takes the parameters of a signature.
+struct Said<'i, 'a> {
+    parameters: &'i mut Parameters<'a>,
+    why: &'i mut Refusal,
+}
+
+impl<'de> ParameterVisitor<'de> for Said<'_, 'de> {
+    type Out = ();
+    type Error = Wrong;
+
+    fn parameter(&mut self, key: &'de KeyRef, value: BareItemFromInput<'de>) -> Result<(), Wrong> {
+        if self.parameters.len() == PARAMETERS_MAX {
+            return Err(Wrong::because(Refusal::TooMany, self.why));
         }
-        self.0.push((key, value));
+        self.parameters.push((key, value));
         Ok(())
     }
 
