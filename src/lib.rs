@@ -14,6 +14,7 @@
 //! | [`proxy`] | **the way of a request** |
 //! | [`proxy::admit`] | which requests have one reading (pure) |
 //! | [`path`] | one spelling for every path |
+//! | [`said`] | what a request says under a name, where it may say it twice (pure) |
 //! | [`auth`] | who is calling: API keys, signed requests, tokens (pure) |
 //! | [`limit`] | rates, requests in flight, bounded tables (pure) |
 //! | [`pool`] | upstream sets: members, algorithms, ejection, retry budget, adaptive limit (pure) |
@@ -46,6 +47,7 @@ pub mod path;
 pub mod pool;
 pub mod proxy;
 pub mod releases;
+pub mod said;
 pub mod telemetry;
 pub mod units;
 pub mod upgrade;

@@ -11,6 +11,7 @@ use twox_hash::XxHash3_64;
 
 use super::bucket::{Border, Hash};
 use crate::config::model::{self, Rule};
+use crate::said::every_line_is;
 use crate::units::BasisPoints;
 
 /// What cohorts look at.
@@ -34,7 +35,7 @@ pub fn holds(cohort: &model::Cohort, facts: &Facts<'_>) -> bool {
 
 fn fits(rule: &Rule, facts: &Facts<'_>) -> bool {
     match rule {
-        Rule::Header(name, value) => facts.headers.get_all(name).iter().any(|v| v == value),
+        Rule::Header(name, value) => every_line_is(facts.headers, name, value),
         Rule::Cookie(name, value) => cookie(facts.headers, name).is_some_and(|v| v == value.as_bytes()),
         Rule::App(name) => facts.app == Some(name),
         Rule::Percent { share, salt } => facts.user.is_some_and(|user| {

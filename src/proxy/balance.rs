@@ -67,8 +67,8 @@ fn hash_key<'a>(key: &HashKey, head: &'a RequestHeader, client: IpAddr) -> Cow<'
     }
 }
 
-/// The value of a query parameter, as sent.
-pub fn query<'a>(query: &'a str, name: &str) -> Option<&'a [u8]> {
+/// The value of a query parameter, as sent; of several the first. A client may choose its server, so nothing is lost.
+fn query<'a>(query: &'a str, name: &str) -> Option<&'a [u8]> {
     query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|(_, v)| v.as_bytes())
 }
 

@@ -2,25 +2,26 @@
 //!
 //! All of them are asked together ([`crate::limit`]); one that both name is asked once. The key is made of the parts that
 //! the limit names. A part that a request does not have is empty, and all who leave it away share what there is: to leave
-//! it away lifts no limit. Of a header, cookie or query parameter that comes several times the first one counts, as it was
-//! sent. What was counted as in flight is given back when the request's state is dropped, whatever ended it.
+//! it away lifts no limit. A header, cookie or query parameter that comes several times is empty, too ([`crate::said`]):
+//! nobody knows which one the server reads, and a made-up one beside the real one must be no fresh key. Cookies and query
+//! parameters are decoded, since one value has many spellings. What was counted as in flight is given back when the
+//! request's state is dropped, whatever ended it.
 //!
 //! What limits have left is told with every answer, also with those that the gateway makes. It does not know who the
 //! caller is: `authenticate` does.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 use pingora::proxy::Session;
 
-use super::balance::query;
 use super::ctx::Ctx;
 use super::reject::Reason;
 use crate::config::model::{Config, KeyPart};
-use crate::gray::cohort::cookie;
 use crate::limit::{Ask, Hold, Key, Rule, decide, field};
-use crate::{clock, limit};
+use crate::{clock, limit, said};
 
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -138,14 +139,14 @@ fn key(rule: &Rule, parts: &[KeyPart], session: &Session, ctx: &Ctx, route: usiz
                 key.address(ctx.client);
                 continue;
             }
-            KeyPart::App => ctx.app.and_then(|app| config.apps.get(app as usize)).map(|app| app.name.as_bytes()),
-            KeyPart::User => ctx.user.as_ref().map(|user| user.as_bytes()),
-            KeyPart::Route => Some(config.routes[route].name.as_bytes()),
-            KeyPart::Header(name) => head.headers.get(name).map(|value| value.as_bytes()),
-            KeyPart::Cookie(name) => cookie(&head.headers, name),
-            KeyPart::Query(name) => query(head.uri.query().unwrap_or_default(), name),
+            KeyPart::App => ctx.snapshot.app(ctx.app).map(|app| Cow::Borrowed(app.as_bytes())),
+            KeyPart::User => ctx.user.as_ref().map(|user| Cow::Borrowed(user.as_bytes())),
+            KeyPart::Route => Some(Cow::Borrowed(config.routes[route].name.as_bytes())),
+            KeyPart::Header(name) => said::only_header(&head.headers, name),
+            KeyPart::Cookie(name) => said::only_cookie(&head.headers, name),
+            KeyPart::Query(name) => said::only_query(head.uri.query().unwrap_or_default(), name),
         };
-        key.part(value.unwrap_or_default());
+        key.part(&value.unwrap_or_default());
     }
     key.finish()
 }

@@ -3,7 +3,8 @@
 //! Of all routes whose every condition holds the best one wins. Hosts rank first (exact, then the wildcard with the
 //! longest suffix, then any), then paths (exact, then the longest prefix, then regexes in the order written, then none
 //! given), then the number of conditions. A better host never shuts out a worse one: where nothing below it fits, the
-//! next is asked. Ties cannot come here: the check refuses them.
+//! next is asked. Ties cannot come here: the check refuses them. A header's condition holds if every line of it has the
+//! value: of lines that differ the server may read another one.
 //!
 //! A look-up costs a hash of the host, one a suffix of it, and for each host asked a hash of the path and one a
 //! segment that some prefix has. It does not depend on how many routes there are; regexes are tried one by one.
@@ -14,6 +15,7 @@ use http::{HeaderMap, Method};
 use regex::Regex;
 
 use crate::config::model::{HostPattern, PathPattern, Route, Scheme};
+use crate::said::every_line_is;
 
 /// What of a request routes look at.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +74,7 @@ impl Conditions {
         let method = |m: &Method| m == request.method || (*m == Method::GET && *request.method == Method::HEAD);
         (self.methods.is_empty() || self.methods.iter().any(method))
             && self.scheme.is_none_or(|scheme| scheme == request.scheme)
-            && self.headers.iter().all(|(name, value)| request.headers.get_all(name).iter().any(|v| v == value))
+            && self.headers.iter().all(|(name, value)| every_line_is(request.headers, name, value))
     }
 }
 

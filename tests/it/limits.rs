@@ -93,6 +93,26 @@ fn what_a_key_is_made_of_is_counted_apart() {
 }
 
 #[test]
+fn a_made_up_value_beside_the_real_one_is_no_fresh_key() {
+    let query = |made_up: &str| get(&format!("/?user={made_up}&user=a"));
+    let spelt = |value: &str| get(&format!("/?us%65r={value}"));
+    let cookie = |made_up: &str| get("/").header("cookie", format!("uid={made_up}; uid=a"));
+    let header = |made_up: &str| get("/").header("x-tenant", made_up).header("x-tenant", "a");
+    for (key, request) in [
+        ("\"query:user\"", &query as &dyn Fn(&str) -> Request),
+        ("\"cookie:uid\"", &cookie),
+        ("\"header:x-tenant\"", &header),
+    ] {
+        let world = World::start(&hourly(key));
+        assert_eq!(admitted(&world, &request("b1")), 3, "{key}");
+        assert_eq!(admitted(&world, &request("b2")), 0, "{key}");
+        assert_eq!(admitted(&world, &get("/")), 0, "whoever leaves it away shares with those who double it: {key}");
+    }
+    let world = World::start(&hourly("\"query:user\""));
+    assert_eq!((admitted(&world, &get("/?user=ab")), admitted(&world, &spelt("%61b"))), (3, 0), "one spelling");
+}
+
+#[test]
 fn routes_share_a_limit_unless_its_key_names_them() {
     let config =
         |key: &str| format!("{}[route.b]\npaths = [\"/b\"]\nrespond = {{}}\nlimits = [\"hourly\"]\n", hourly(key));

@@ -72,6 +72,14 @@ fn methods_headers_and_more_conditions_decide() {
     takes(&world, "reads", get("/x"));
     takes(&world, "acme", get("/x").header("X-Tenant", "acme"));
     takes(&world, "reads", get("/x").header("x-tenant", "acme2"));
+    // The server may read any line, so all of them must say it.
+    for (one, other, route) in [("acme", "other", "reads"), ("other", "acme", "reads"), ("acme", "acme", "acme")] {
+        takes(&world, route, get("/x").header("x-tenant", one).header("x-tenant", other));
+        let lines = [format!("x-tenant: {one}"), format!("x-tenant: {other}")];
+        let asked = ["explain", "-c", "tollgate.toml", "GET", "http://a/x", "--json", "-H", &lines[0], "-H", &lines[1]];
+        let told: serde_json::Value = serde_json::from_slice(&world.cli(&asked).stdout).unwrap();
+        assert_eq!(told["route"], route);
+    }
     takes(&world, "writes", post("/x", "body"));
     takes(&world, "writes", delete("/x"));
     world.ask(request("PATCH", "/x")).is_problem(404, "no_route");

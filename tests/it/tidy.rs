@@ -19,6 +19,7 @@ const PURE: &[&str] = &[
     "src/proxy/admit",
     "src/proxy/route.rs",
     "src/path.rs",
+    "src/said.rs",
     "src/limit.rs",
     "src/limit",
     "src/auth.rs",

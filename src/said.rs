@@ -1,0 +1,134 @@
+//! What a request says under a name, where a wrong reading would open something.
+//!
+//! A header, a cookie or a query parameter may come several times, and servers differ in which one they read: the first,
+//! the last, all. So what is judged here never rests on one of several. A condition holds if every line agrees; and of
+//! several values none is the key of a limit: they count as none, so that a made-up one beside the real one is no fresh
+//! key. Names and values are compared as servers read them, since each spelling would be a key of its own, too.
+
+use std::borrow::Cow;
+
+use http::header::COOKIE;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use percent_encoding::percent_decode;
+
+/// Whether a header is there and all of its lines are this value.
+pub fn every_line_is(headers: &HeaderMap, name: &HeaderName, value: &HeaderValue) -> bool {
+    let mut lines = headers.get_all(name).iter();
+    lines.next().is_some_and(|line| line == value) && lines.all(|line| line == value)
+}
+
+/// The value of a header that has one line.
+pub fn only_header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
+    only(headers.get_all(name).iter().map(|line| line.as_bytes())).map(Cow::Borrowed)
+}
+
+/// The value of a cookie that comes once, decoded and without quotes.
+pub fn only_cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<Cow<'a, [u8]>> {
+    let pairs = headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
+    let value = only(pairs.filter_map(|pair| of(pair, name.as_bytes())))?;
+    let quoted = value.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+    Some(decoded(quoted.unwrap_or(value)))
+}
+
+/// The value of a parameter of a query that comes once, decoded. Some servers part a query at semicolons as well.
+pub fn only_query<'a>(query: &'a str, name: &str) -> Option<Cow<'a, [u8]>> {
+    let pairs = query.as_bytes().split(|byte| matches!(byte, b'&' | b';'));
+    only(pairs.filter_map(|pair| of(pair, name.as_bytes()))).map(decoded)
+}
+
+/// The value of a pair of this name; one without `=` is empty.
+fn of<'a>(pair: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let (key, value) = match pair.iter().position(|byte| *byte == b'=') {
+        Some(at) => (&pair[..at], &pair[at + 1..]),
+        None => (pair, &b""[..]),
+    };
+    (key == name || decoded(key).trim_ascii() == name).then(|| value.trim_ascii())
+}
+
+/// What there is one of.
+fn only<T>(mut all: impl Iterator<Item = T>) -> Option<T> {
+    let first = all.next()?;
+    all.next().is_none().then_some(first)
+}
+
+/// With `+` as a space and escapes as their bytes.
+fn decoded(text: &[u8]) -> Cow<'_, [u8]> {
+    if !text.iter().any(|byte| matches!(byte, b'+' | b'%')) {
+        return Cow::Borrowed(text);
+    }
+    let spaced: Vec<u8> = text.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
+    Cow::Owned(percent_decode(&spaced).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: &'static str, lines: &[&str]) -> HeaderMap {
+        lines.iter().map(|line| (HeaderName::from_static(name), line.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn every_line_must_agree() {
+        let name = HeaderName::from_static("x-tenant");
+        for (lines, expected) in [
+            (&["acme"][..], true),
+            (&["acme", "acme"], true),
+            (&["acme", "other"], false),
+            (&["other", "acme"], false),
+            (&["acme, acme"], false),
+            (&[], false),
+        ] {
+            let said = every_line_is(&headers("x-tenant", lines), &name, &HeaderValue::from_static("acme"));
+            assert_eq!(said, expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn one_value_counts_however_it_is_spelt_and_several_are_none() {
+        let query = |query: &str| only_query(query, "token").map(|value| String::from_utf8(value.into()).unwrap());
+        for (text, expected) in [
+            ("token=a", Some("a")),
+            ("x=1&token=a&y", Some("a")),
+            ("%74oken=%61", Some("a")),
+            ("token=a+b", Some("a b")),
+            ("token=a%20b", Some("a b")),
+            ("token=100%", Some("100%")),
+            ("token", Some("")),
+            ("token=", Some("")),
+            ("tokens=a&xtoken=b&Token=c", None),
+            ("", None),
+            ("token=b1&token=a", None),
+            ("token=a&token=a", None),
+            ("token=b1&%74ok%65n=a", None),
+            ("token=b1&+token=a", None),
+            ("token=b1;token=a", None),
+            ("token=b1&token", None),
+        ] {
+            assert_eq!(query(text).as_deref(), expected, "{text}");
+        }
+        for (lines, expected) in [
+            (&["uid=a"][..], Some("a")),
+            (&["x=1; uid=a; y"], Some("a")),
+            (&["uid=\"a\""], Some("a")),
+            (&["uid=%61"], Some("a")),
+            (&["uid = a"], Some("a")),
+            (&["uid=a=b"], Some("a=b")),
+            (&["uid=\""], Some("\"")),
+            (&["xuid=a; uidx=b"], None),
+            (&["uid=b1; uid=a"], None),
+            (&["uid=b1; uid =a"], None),
+            (&["uid=b1", "uid=a"], None),
+        ] {
+            let headers = headers("cookie", lines);
+            let said = only_cookie(&headers, "uid");
+            assert_eq!(said.as_deref(), expected.map(str::as_bytes), "{lines:?}");
+        }
+        let name = HeaderName::from_static("x-token");
+        for (lines, expected) in [(&["a"][..], Some("a")), (&["b1", "a"], None), (&["a", "a"], None), (&[], None)] {
+            let headers = headers("x-token", lines);
+            let said = only_header(&headers, &name);
+            assert_eq!(said.as_deref(), expected.map(str::as_bytes), "{lines:?}");
+        }
+    }
+}
