@@ -74,7 +74,7 @@ use crate::auth::nonce::Nonces;
 use crate::clock;
 use crate::config::model::Action;
 use crate::config::snapshot::ledger::is_callback;
-use crate::config::snapshot::{Snapshot, holds};
+use crate::config::snapshot::{Snapshot, keeps_out};
 use crate::path::normalise_path;
 use crate::telemetry::Registry;
 use crate::telemetry::access_log::AccessLog;
@@ -415,8 +415,7 @@ fn route(session: &Session, ctx: &mut Ctx) -> Option<usize> {
 /// Why the route may not serve this request.
 fn refusal(session: &Session, ctx: &Ctx, route: usize) -> Option<Reason> {
     let route = ctx.snapshot.route(route).0;
-    let kept_out = holds(&route.deny, ctx.client) || (!route.allow.is_empty() && !holds(&route.allow, ctx.client));
-    if kept_out {
+    if keeps_out(route, ctx.client) {
         return Some(Reason::Forbidden);
     }
     if route.action == Action::Ledger && !is_callback(&rewrite::path(session.req_header(), ctx, route)) {

@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use serde::Serialize;
 
 use crate::config::model::{Action, Config, HostPattern, PathPattern, Route, Scheme};
-use crate::config::snapshot::holds;
+use crate::config::snapshot::keeps_out;
 use crate::config::snapshot::ledger::{self, is_callback};
 use crate::config::{self};
 use crate::path::normalise_path;
@@ -166,7 +166,7 @@ fn outcome(config: &Config, route: &Route, path: &str, client: Option<IpAddr>, u
     if !route.allow.is_empty() || !route.deny.is_empty() {
         why.push(match client {
             None => "allow and deny are judged by the client's address: say it with --client".to_owned(),
-            Some(client) if holds(&route.deny, client) || !(route.allow.is_empty() || holds(&route.allow, client)) => {
+            Some(client) if keeps_out(route, client) => {
                 format!("client {client} is kept out: it would be answered 403")
             }
             Some(client) => format!("client {client} may use it"),

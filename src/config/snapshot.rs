@@ -165,3 +165,9 @@ fn by_route(config: &Config) -> Vec<Vec<OfRoute>> {
 pub fn holds(networks: &[IpNet], address: IpAddr) -> bool {
     !networks.is_empty() && networks.iter().any(|network| network.contains(&address.to_canonical()))
 }
+
+/// Whether `allow` and `deny` of a route keep out a client. One whose address is not known could be any that is denied.
+pub fn keeps_out(route: &Route, client: IpAddr) -> bool {
+    let unknown = !route.deny.is_empty() && client.is_unspecified();
+    unknown || holds(&route.deny, client) || (!route.allow.is_empty() && !holds(&route.allow, client))
+}

@@ -1,11 +1,12 @@
 //! Who asks: the client's address, the host asked for, how the client came, and the request's id.
 //!
 //! `X-Forwarded-*` is believed only from `trusted.proxies`. The client is then the rightmost address of the chain that
-//! is not itself trusted: what stands to the left of it was written by strangers. An entry that is no address ends the
-//! walk at the last one that was. Without a usable chain the client is the peer.
+//! is not itself trusted: what stands to the left of it was written by strangers. Where a trusted proxy says something
+//! that is no address (`unknown`, an address with a zone), the client is [`UNKNOWN`]: taken for the proxy, he would be let
+//! in wherever `allow` names the network that it stands in. Without a chain the client is the peer.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use http::header::{HOST, HeaderMap, HeaderName};
 use http::{HeaderValue, Uri};
@@ -20,6 +21,10 @@ pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-p
 /// `x-forwarded-host`
 pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
+/// The client whom a trusted proxy does not name: in no network but that of all, one key for limits, and kept out where
+/// some addresses are denied.
+pub const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
 /// The longest request id that is kept.
 const REQUEST_ID_MAX: usize = 128;
 
@@ -28,8 +33,9 @@ pub fn client(snapshot: &Snapshot, headers: &HeaderMap, peer: IpAddr) -> IpAddr 
     let mut client = peer;
     let values = headers.get_all(X_FORWARDED_FOR).iter().collect::<Vec<_>>();
     let entries = values.iter().rev().flat_map(|value| value.as_bytes().rsplit(|b| *b == b','));
-    for entry in entries {
-        let Some(address) = address(entry) else { break };
+    // A list may have empty places (RFC 9110, section 5.6.1).
+    for entry in entries.map(<[u8]>::trim_ascii).filter(|entry| !entry.is_empty()) {
+        let Some(address) = address(entry) else { return UNKNOWN };
         client = address;
         if !snapshot.trusts(address) {
             break;

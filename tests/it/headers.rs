@@ -138,7 +138,9 @@ fn a_trusted_proxy_that_says_nothing_is_the_client() {
     assert_eq!(origin.last().header("x-forwarded-for"), Some("127.0.0.2"));
     assert_eq!(world.log_line("/silent")["client"], "127.0.0.2");
     world.ask_from([127, 0, 0, 2], get("/junk").header("x-forwarded-for", "192.0.2.1, unknown, 10.1.1.1"));
-    assert_eq!(world.log_line("/junk")["client"], "10.1.1.1", "the walk ends where an entry is no address");
+    assert_eq!(world.log_line("/junk")["client"], "0.0.0.0", "a trusted proxy did not know whose request it was");
+    world.ask_from([127, 0, 0, 2], get("/gaps").header("x-forwarded-for", ", 192.0.2.1,, "));
+    assert_eq!(world.log_line("/gaps")["client"], "192.0.2.1", "empty places of a list are none");
 }
 
 #[test]

@@ -123,6 +123,24 @@ fn allow_and_deny_judge_the_client_and_deny_wins() {
 }
 
 #[test]
+fn a_client_whom_a_trusted_proxy_does_not_name_is_in_no_network() {
+    let config = "[trusted]\nproxies = [\"10.0.0.0/8\", \"127.0.0.9\"]\n".to_owned()
+        + &says("inside", "paths = [\"/inside\"]\nallow = [\"127.0.0.0/8\", \"10.0.0.0/8\"]")
+        + &says("outside", "paths = [\"/outside\"]\ndeny = [\"192.0.2.0/24\"]")
+        + &says("open", "paths = [\"/open\"]\nlimits = [\"one\"]")
+        + "[limit.one]\nkey = [\"ip\"]\nrate = \"1/h\"\nburst = 1\n";
+    let world = World::start(&config);
+    let said = |path: &str, client: &str| world.ask_from([127, 0, 0, 9], get(path).header("x-forwarded-for", client));
+    assert_eq!((said("/inside", "10.1.1.1").status, said("/inside", "").status), (200, 200));
+    for unknown in ["unknown", "_hidden", "fe80::1%eth0", "192.0.2.1, unknown", "unknown, 10.1.1.1", "10.1.1.1, -"] {
+        said("/inside", unknown).is_problem(403, "forbidden");
+        said("/outside", unknown).is_problem(403, "forbidden");
+    }
+    // All of them are one client to a limit, and nobody else is.
+    assert_eq!((said("/open", "unknown").status, said("/open", "-").status, said("/open", "").status), (200, 429, 200));
+}
+
+#[test]
 fn a_request_without_a_route_gets_404_and_keeps_its_connection() {
     let world = routes(&[("one", "paths = [\"/one\"]")]);
     let mut connection = world.connect();
