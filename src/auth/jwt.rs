@@ -4,6 +4,11 @@
 //! `none` and the HMAC algorithms are nobody's. With a `kid` only keys of that name count; without one all keys of the
 //! kind are tried, where they are few. `exp` must be there. Nothing is believed before the signature holds, and `crit`
 //! is refused, as no extension is known here. Encrypted tokens are not covered.
+//!
+//! An issuer signs more than access tokens with its keys. `typ` may be absent, `JWT` or `at+jwt` (RFC 9068); another one
+//! is another kind of token (RFC 8725, section 3.11). An ID token says `JWT` as well, but is for the application that
+//! asked for it: `audience` tells it apart. Where no audience is set, a token with an ID token's own claims is refused,
+//! unless it calls itself `at+jwt`.
 
 mod judged;
 mod jwk;
@@ -66,6 +71,12 @@ pub enum Refusal {
     /// `crit`
     #[error("The token has a `crit` header, and no extension is understood here.")]
     Critical,
+    /// `typ` is that of another kind.
+    #[error("The token's `typ` says that it is no access token: `JWT`, `at+jwt` or none at all is taken.")]
+    Kind,
+    /// An ID token, and no audience says that it is meant.
+    #[error("This is an ID token. Send an access token.")]
+    IdToken,
     /// No key of the set fits.
     #[error("No key of the issuer fits the token's `kid` and `alg`.")]
     NoKey,
@@ -101,7 +112,34 @@ struct Header<'a> {
     alg: std::borrow::Cow<'a, str>,
     #[serde(borrow)]
     kid: Option<std::borrow::Cow<'a, str>>,
+    #[serde(borrow)]
+    typ: Option<std::borrow::Cow<'a, str>>,
     crit: Option<Value>,
+}
+
+/// What a token calls itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// `at+jwt`
+    Access,
+    /// `JWT`, or nothing.
+    Any,
+}
+
+impl Kind {
+    /// By `typ`, a media type of which `application/` may be left away (RFC 7515, section 4.1.9).
+    fn of(typ: Option<&str>) -> Result<Kind, Refusal> {
+        let Some(typ) = typ else { return Ok(Kind::Any) };
+        let short = match typ.split_at_checked(12) {
+            Some((start, rest)) if start.eq_ignore_ascii_case("application/") => rest,
+            _ => typ,
+        };
+        match short {
+            _ if short.eq_ignore_ascii_case("at+jwt") => Ok(Kind::Access),
+            _ if short.eq_ignore_ascii_case("jwt") => Ok(Kind::Any),
+            _ => Err(Refusal::Kind),
+        }
+    }
 }
 
 impl KeySet {
@@ -119,10 +157,14 @@ impl KeySet {
         if header.crit.is_some() {
             return Err(Refusal::Critical);
         }
+        let kind = Kind::of(header.typ.as_deref())?;
         let kinds = Verify::of(&header.alg).ok_or(Refusal::Algorithm)?;
         self.signed(kinds, header.kid.as_deref(), signed.as_bytes(), &signature)?;
         let claims: Map<String, Value> = serde_json::from_slice(&claims).map_err(|_| Refusal::Claims)?;
         let holds = judge(&claims, rules, now_s as f64)?;
+        if kind == Kind::Any && rules.audience.is_none() && is_id_token(&claims) {
+            return Err(Refusal::IdToken);
+        }
         Ok(Token { user: rules.user_claim.and_then(|name| user(&claims, name)), holds })
     }
 
@@ -167,6 +209,13 @@ fn judge(claims: &Map<String, Value>, rules: &Rules<'_>, now_s: f64) -> Result<(
         return Err(Refusal::Audience);
     }
     Ok((from, until))
+}
+
+/// Whether these are an ID token's claims (OpenID Connect Core, sections 2 and 3.3.2.11): a hash of what came with it, or
+/// a nonce. Some issuers repeat the nonce in access tokens, which say what may be done with them (RFC 9068).
+fn is_id_token(claims: &Map<String, Value>) -> bool {
+    let has = |name| claims.contains_key(name);
+    has("at_hash") || has("c_hash") || (has("nonce") && !has("scope") && !has("scp"))
 }
 
 /// The user claim: the claim of that very name, else what the path leads to.

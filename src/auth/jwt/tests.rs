@@ -188,6 +188,41 @@ fn claims_are_judged_by_the_rules() {
 }
 
 #[test]
+fn another_kind_of_token_is_no_access_token() {
+    let issuer = Issuer::new();
+    let (bare, ours) = (Rules::default(), Rules { audience: Some("api"), ..Rules::default() });
+    let judge = |typ: Value, more: Value, rules: &Rules<'_>| {
+        let (mut header, mut claims) = (json!({"alg": "ES256", "typ": typ}), json!({"exp": NOW + 100, "aud": "api"}));
+        header.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+        claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        issuer.keys().verify(issuer.token(header, &claims).as_bytes(), rules, NOW).map(|_| ())
+    };
+    for typ in ["JWT", "jwt", "at+jwt", "AT+JWT", "application/at+jwt", "Application/JWT"] {
+        assert_eq!(judge(json!(typ), json!({}), &bare), Ok(()), "{typ}");
+    }
+    assert_eq!(judge(Value::Null, json!({}), &bare), Ok(()));
+    for typ in ["logout+jwt", "dpop+jwt", "secevent+jwt", "id+jwt", "jwt+", "text/jwt", "", "application/"] {
+        for rules in [&bare, &ours] {
+            assert_eq!(judge(json!(typ), json!({}), rules), Err(Refusal::Kind), "{typ}");
+        }
+    }
+    assert_eq!(judge(json!(["JWT"]), json!({}), &bare), Err(Refusal::Malformed));
+    for claims in
+        [json!({"at_hash": "x"}), json!({"c_hash": "x"}), json!({"nonce": "n"}), json!({"at_hash": "x", "scope": "a"})]
+    {
+        for typ in [json!("JWT"), Value::Null] {
+            assert_eq!(judge(typ.clone(), claims.clone(), &bare), Err(Refusal::IdToken), "{claims}");
+            // The operator has said whose tokens are meant.
+            assert_eq!(judge(typ, claims.clone(), &ours), Ok(()), "{claims}");
+        }
+        assert_eq!(judge(json!("at+jwt"), claims.clone(), &bare), Ok(()), "{claims}");
+    }
+    for scope in ["scope", "scp"] {
+        assert_eq!(judge(json!("JWT"), json!({"nonce": "n", scope: "openid"}), &bare), Ok(()), "{scope}");
+    }
+}
+
+#[test]
 fn the_user_is_a_text_or_a_number_by_name_or_path() {
     let issuer = Issuer::new();
     for (claims, name, expected) in [
