@@ -18,7 +18,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use limit::Limits;
-use listener::Listener;
+use listener::{Listener, Shown};
 pub use upstream::{Server, Upstream};
 
 use self::callers::Callers;
@@ -132,6 +132,12 @@ impl Snapshot {
     /// The run form of a listener.
     pub fn listener(&self, address: SocketAddr) -> Option<&Listener> {
         self.listeners.iter().find(|listener| listener.address == address)
+    }
+
+    /// Whether a client would be let in still with what it showed, at a time in seconds since 1970.
+    pub fn lets_in(&self, shown: &Shown, now_s: u64) -> bool {
+        let listener = self.listener(shown.address);
+        shown.holds(listener.and_then(|listener| listener.tls.as_deref()), now_s)
     }
 
     fn found(&self, address: SocketAddr) -> Option<(&model::Listener, &Listener)> {

@@ -33,6 +33,7 @@ use super::watch::sweeper::Sweeper;
 use super::watch::{Cause, Refused, Watch};
 use crate::clock;
 use crate::config::model::Scheme;
+use crate::config::snapshot::listener::Shown;
 
 /// Writes are gathered up to this many bytes.
 const GATHER_BYTES: usize = 4096;
@@ -51,8 +52,8 @@ pub struct Peer {
     pub scheme: Scheme,
     /// Whether it speaks HTTP/2.
     pub http2: bool,
-    /// Names that the certificate covers which it was shown, where it had to show one itself.
-    pub covered: Option<Arc<[String]>>,
+    /// What it proved with a certificate, where it had to.
+    pub shown: Option<Arc<Shown>>,
     /// Bounds of its requests' heads.
     pub bounds: Arc<Bounds>,
     /// What it waits for; of this stream alone with HTTP/2.
@@ -69,7 +70,7 @@ impl Peer {
             text: HeaderValue::from_static("unknown"),
             scheme: Scheme::Http,
             http2: false,
-            covered: None,
+            shown: None,
             bounds: Arc::default(),
             watch: Arc::default(),
             sweeper: Arc::default(),
@@ -82,7 +83,7 @@ impl Peer {
     pub fn for_stream(&self) -> Peer {
         Peer {
             text: self.text.clone(),
-            covered: self.covered.clone(),
+            shown: self.shown.clone(),
             bounds: self.bounds.clone(),
             watch: Arc::default(),
             sweeper: self.sweeper.clone(),

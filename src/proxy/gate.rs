@@ -3,7 +3,8 @@
 //! An HTTP/1.x head was judged on its bytes ([`super::connection`]), and what stands here for a refused one carries
 //! the verdict. One of HTTP/2 is judged here. Where clients must show a certificate, the host asked for must be covered
 //! by the certificate that they were shown, so that nobody comes in by one name and asks for another's routes (421,
-//! RFC 9110, section 15.5.20).
+//! RFC 9110, section 15.5.20). The same is said of a connection whose client would not be let in any more: its authority
+//! was taken away, or its certificate has ended. On a new connection it may show another one.
 
 use pingora::proxy::Session;
 
@@ -14,6 +15,7 @@ use super::ctx::Ctx;
 use super::identify;
 use super::reject::Reason;
 use super::watch::{Cause, Refused};
+use crate::clock;
 use crate::config::snapshot::listener::covers;
 
 impl Cause {
@@ -64,7 +66,9 @@ pub fn admit(session: &mut Session, ctx: &mut Ctx) -> Option<Reason> {
             return Some(reason);
         }
     }
-    let covered = peer.covered.as_ref()?;
+    let shown = peer.shown.as_ref()?;
     let host = identify::host(identify::authority(&head.uri, &head.headers));
-    (!covers(covered, host.trim_matches(['[', ']']))).then_some(Reason::Misdirected)
+    let good = ctx.snapshot.lets_in(shown, clock::wall_ms_at(ctx.started) / 1000)
+        && covers(&shown.covered, host.trim_matches(['[', ']']));
+    (!good).then_some(Reason::Misdirected)
 }

@@ -34,9 +34,10 @@ use super::reject::Reason;
 use super::transport::{Tcp, Transport};
 use super::watch::Watch;
 use super::watch::sweeper::{Patience, Sweeper};
+use crate::clock;
 use crate::config::model::{self, Scheme};
 use crate::config::snapshot::Snapshot;
-use crate::config::snapshot::listener::Tls;
+use crate::config::snapshot::listener::Shown;
 use crate::telemetry::Registry;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::shard::Gauge;
@@ -89,8 +90,8 @@ struct Arrived {
     ahead: BytesMut,
     from: IpAddr,
     http2: bool,
-    tls: Option<Arc<Tls>>,
-    sni: Option<String>,
+    secure: bool,
+    shown: Option<Arc<Shown>>,
     /// Given back when it closes.
     _place: Option<Place>,
 }
@@ -180,16 +181,16 @@ impl Door {
             ahead: BytesMut::new(),
             from,
             http2: false,
-            sni: None,
-            tls,
+            secure: tls.is_some(),
+            shown: None,
             _place: place,
         };
-        match (&arrived.tls, arrived.transport) {
+        match (tls, arrived.transport) {
             (Some(tls), Transport::Plain(tcp)) => {
                 let stream = TlsAcceptor::from(tls.config.clone()).accept(tcp).await?;
                 let session = stream.get_ref().1;
                 arrived.http2 = session.alpn_protocol() == Some(b"h2");
-                arrived.sni = session.server_name().map(str::to_owned);
+                arrived.shown = tls.shown(self.address, session)?.map(Arc::new);
                 arrived.transport = Transport::Tls(Box::new(stream));
             }
             (_, mut transport) => {
@@ -200,6 +201,11 @@ impl Door {
             }
         }
         Ok(Some(arrived))
+    }
+
+    /// Whether a client that showed this would be let in now.
+    fn lets_in(&self, shown: &Shown) -> bool {
+        self.snapshot.load().lets_in(shown, clock::wall_ms_at(clock::now()) / 1000)
     }
 
     /// Counts a connection that is closed unheard.
@@ -213,16 +219,15 @@ impl Door {
     }
 
     async fn requests(self: &Arc<Self>, arrived: Arrived, watch: Arc<Watch>) {
-        let Arrived { transport, tcp, ahead, from, http2, tls, sni, _place } = arrived;
+        let Arrived { transport, tcp, ahead, from, http2, secure, shown, _place } = arrived;
         let snapshot = self.snapshot.load();
         let Some(listener) = snapshot.listener(self.address) else { return };
-        let asked = tls.as_ref().filter(|tls| tls.asks);
         let peer = Peer {
             address: from,
             text: Peer::text(from),
-            scheme: if tls.is_some() { Scheme::Https } else { Scheme::Http },
+            scheme: if secure { Scheme::Https } else { Scheme::Http },
             http2,
-            covered: asked.and_then(|tls| tls.covered(sni.as_deref())),
+            shown,
             bounds: listener.bounds.clone(),
             watch: watch.clone(),
             sweeper: self.sweeper.clone(),

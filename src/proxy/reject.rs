@@ -137,7 +137,7 @@ impl Reason {
                 (413, "signed_body_too_large", "A signed request has at most 64 KiB of body.")
             }
             Reason::UriTooLong => (414, "uri_too_long", "The request target is longer than this gateway takes."),
-            Reason::Misdirected => (421, "misdirected", "Ask for this host on a connection of its own."),
+            Reason::Misdirected => (421, "misdirected", "Ask again on a new connection, made for this host."),
             Reason::HeadTooLarge => {
                 (431, "head_too_large", "The head of the request is larger than this gateway takes.")
             }

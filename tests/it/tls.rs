@@ -1,6 +1,12 @@
 //! TLS at the listener: names, versions, protocols, client certificates, and certificates that are swapped.
 
-use crate::support::secure::{Made, Offer, authority, exchange, made};
+use std::io::{Read, Write};
+use std::time::Duration;
+
+use rustls::HandshakeKind;
+
+use crate::support::caller::now_s;
+use crate::support::secure::{Made, Offer, Secure, authority, authority_until, client, connect, exchange, made};
 use crate::support::*;
 
 const ASK: &[u8] = b"GET /x HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n";
@@ -63,14 +69,11 @@ fn certificates_are_swapped_with_the_configuration_and_a_bad_one_is_not() {
     eventually("the new certificate is shown", || (shown() == next.der).then_some(()));
 }
 
-#[test]
-fn a_client_must_show_a_certificate_and_stay_with_the_name_it_came_by() {
-    let (a, b) = (made(&["a.example"]), made(&["*.b.example"]));
-    let (ca, client) = authority();
-    let (_, stranger) = authority();
+/// A gateway that lets in clients of this authority.
+fn asking(ca: &Made) -> World {
     let mut world = World::prepare();
     world.write_as("clients.crt", ca.cert.as_bytes());
-    for (name, made) in [("a", &a), ("b", &b)] {
+    for (name, made) in [("a", made(&["a.example"])), ("b", made(&["*.b.example"]))] {
         world.write_as(&format!("{name}.crt"), made.cert.as_bytes());
         world.write_as(&format!("{name}.key"), made.key.as_bytes());
     }
@@ -78,6 +81,103 @@ fn a_client_must_show_a_certificate_and_stay_with_the_name_it_came_by() {
         "[[listener]]\naddress = \"$LISTEN\"\n[listener.tls]\ncertificates = [{ cert = \"a.crt\", key = \"a.key\" }, \
          { cert = \"b.crt\", key = \"b.key\" }]\nclient_ca = \"clients.crt\"\n[route.all]\nrespond = { body = \"in\" }\n",
     );
+    world
+}
+
+/// Asks over a connection that may stay: the head of the answer.
+fn ask(stream: &mut Secure) -> std::io::Result<String> {
+    stream.write_all(b"GET /x HTTP/1.1\r\nHost: a.example\r\n\r\n")?;
+    let (mut head, mut byte) = (vec![], [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+    let length = head.split_once("content-length: ").unwrap().1.split("\r\n").next().unwrap();
+    stream.read_exact(&mut vec![0; length.parse().unwrap()])?;
+    Ok(head)
+}
+
+/// The type of the next frame of HTTP/2.
+fn frame(stream: &mut Secure) -> std::io::Result<u8> {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head)?;
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+    stream.read_exact(&mut vec![0; length as usize])?;
+    Ok(head[3])
+}
+
+#[test]
+fn a_connection_does_not_outlive_the_authority_of_its_client() {
+    const HEADERS: u8 = 1;
+    const GOAWAY: u8 = 7;
+    let (ca, member) = authority();
+    let (next_ca, next) = authority();
+    let world = asking(&ca);
+    let offer = Offer { certificate: Some(&member), ..Offer::default() };
+    let open = |offer: &Offer<'_>| connect(world.port, "a.example", client(offer), b"").unwrap();
+    let mut kept = open(&offer);
+    assert!(ask(&mut kept).unwrap().starts_with("http/1.1 200 "));
+    let mut h2 = open(&Offer { protocols: &["h2"], ..offer.clone() });
+    let head =
+        |stream| [&[0, 0, 14, HEADERS, 5, 0, 0, 0, stream, 0x82, 0x87, 0x84, 0x41, 9][..], b"a.example"].concat();
+    h2.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    h2.write_all(&head(1)).unwrap();
+    while frame(&mut h2).unwrap() != HEADERS {}
+    // Another certificate of ours changes nothing for clients.
+    let renewed = made(&["a.example"]);
+    world.write_as("a.key", renewed.key.as_bytes());
+    world.write_as("a.crt", renewed.cert.as_bytes());
+    let shown = || exchange(world.port, "a.example", &offer, b"", ASK).map(|got| got.certificate);
+    eventually("the new certificate is shown", || shown().is_ok_and(|der| der == renewed.der).then_some(()));
+    assert!(ask(&mut kept).unwrap().starts_with("http/1.1 200 "));
+    // Another authority does.
+    world.write_as("clients.crt", next_ca.cert.as_bytes());
+    eventually("the member is kept out", || shown().is_err().then_some(()));
+    let refused = ask(&mut kept).unwrap();
+    assert!(refused.starts_with("http/1.1 421 ") && refused.contains("connection: close"), "{refused}");
+    assert!(ask(&mut kept).is_err(), "it is closed");
+    h2.write_all(&head(3)).unwrap();
+    while frame(&mut h2).unwrap() != GOAWAY {}
+    let offer = Offer { certificate: Some(&next), ..Offer::default() };
+    assert!(ask(&mut open(&offer)).unwrap().starts_with("http/1.1 200 "));
+}
+
+#[test]
+fn a_connection_does_not_outlive_its_clients_certificate() {
+    let ends = now_s() + 4;
+    let (ca, member) = authority_until(ends);
+    let world = asking(&ca);
+    let config = client(&Offer { certificate: Some(&member), ..Offer::default() });
+    let open = || connect(world.port, "a.example", config.clone(), b"").unwrap();
+    let mut kept = open();
+    assert!(ask(&mut kept).unwrap().starts_with("http/1.1 200 "));
+    // A ticket would show the certificate of before, whatever became of it.
+    let mut again = open();
+    assert!(ask(&mut again).unwrap().starts_with("http/1.1 200 "));
+    assert_eq!(again.conn.handshake_kind(), Some(HandshakeKind::Full));
+    std::thread::sleep(Duration::from_secs((ends + 1).saturating_sub(now_s()) + 1));
+    assert!(ask(&mut kept).unwrap().starts_with("http/1.1 421 "));
+    assert!(ask(&mut open()).is_err());
+}
+
+#[test]
+fn where_no_client_certificate_is_asked_for_sessions_are_resumed() {
+    let (world, _) = world("", &made(&["a.example"]), &made(&["*.b.example"]));
+    let config = client(&Offer::default());
+    let mut kinds = (0..2).map(|_| {
+        let mut stream = connect(world.port, "a.example", config.clone(), b"").unwrap();
+        ask(&mut stream).unwrap();
+        stream.conn.handshake_kind()
+    });
+    assert_eq!((kinds.next(), kinds.next()), (Some(Some(HandshakeKind::Full)), Some(Some(HandshakeKind::Resumed))));
+}
+
+#[test]
+fn a_client_must_show_a_certificate_and_stay_with_the_name_it_came_by() {
+    let (ca, client) = authority();
+    let (_, stranger) = authority();
+    let world = asking(&ca);
     let ask = |name: &str, certificate: Option<&Made>, bytes: &[u8]| {
         exchange(world.port, name, &Offer { certificate, ..Offer::default() }, b"", bytes)
     };

@@ -1,17 +1,22 @@
 //! The run form of a listener: bounds that live on, and how TLS is spoken.
 //!
-//! A handshake asks the snapshot of its moment, so certificates and client CAs change with it. What a client may resume
-//! by a ticket outlives a change of certificates, but never one of the client CA: a ticket stands for a verified client.
+//! A handshake asks the snapshot of its moment, so certificates and client CAs change with it. A client that proved
+//! itself by a certificate is asked about again with each request ([`Shown`]): its connection must outlive neither the
+//! authorities that it was judged by nor the certificate. Nor does it get a ticket: a session that is resumed shows the
+//! certificate of long ago, and only a whole handshake asks for the one of today.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 
-use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
+use rustls::{ServerConfig, ServerConnection};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
 
 use crate::config::model::{self, Certificate, ListenerTls};
 use crate::proxy::framing::Bounds;
@@ -43,8 +48,32 @@ pub struct Tls {
     names: Arc<Names>,
     /// Names of each certificate.
     covered: Vec<Arc<[String]>>,
-    /// Whether clients must show a certificate.
-    pub asks: bool,
+    /// Whose certificates clients must show, DER.
+    authorities: Option<Arc<[Vec<u8>]>>,
+}
+
+/// What a client showed at a listener that asks for certificates, and what it was shown.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// Where.
+    pub(super) address: SocketAddr,
+    /// Names that the listener's certificate covers.
+    pub covered: Arc<[String]>,
+    authorities: Arc<[Vec<u8>]>,
+    /// When the client's certificate ends, in seconds since 1970.
+    ends_s: i64,
+}
+
+impl Shown {
+    /// Whether it would be let in still, at a time in seconds since 1970. `tls` is how the listener speaks it now.
+    pub(super) fn holds(&self, tls: Option<&Tls>, now_s: u64) -> bool {
+        let asked = tls.and_then(|tls| tls.authorities.as_ref());
+        // A listener that asks for nothing any more lets in everybody.
+        asked.is_none_or(|asked| {
+            let same = Arc::ptr_eq(asked, &self.authorities) || **asked == *self.authorities;
+            same && i64::try_from(now_s).is_ok_and(|now| now <= self.ends_s)
+        })
+    }
 }
 
 impl Tls {
@@ -61,25 +90,34 @@ impl Tls {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         config.ignore_client_order = true;
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        if let Some(ticketer) = if tls.client_ca.is_some() { ticketer() } else { TICKETER.clone() } {
+        if let Some(ticketer) = TICKETER.clone().filter(|_| tls.client_ca.is_none()) {
             config.ticketer = ticketer;
         }
         let covered = tls.certificates.iter().map(|it| Arc::from(&it.names[..])).collect();
-        Tls { config: Arc::new(config), names, covered, asks: tls.client_ca.is_some() }
+        let authorities = tls.client_ca.as_ref().map(|ca| ca.authorities.clone());
+        Tls { config: Arc::new(config), names, covered, authorities }
     }
 
-    /// Names that the certificate covers which a client was shown.
-    pub fn covered(&self, asked: Option<&str>) -> Option<Arc<[String]>> {
-        self.covered.get(self.names.pick(asked)).cloned()
+    /// What was shown in a handshake at this address, where clients must show a certificate.
+    pub fn shown(&self, address: SocketAddr, session: &ServerConnection) -> io::Result<Option<Shown>> {
+        let Some(authorities) = self.authorities.clone() else { return Ok(None) };
+        let unreadable =
+            || io::Error::new(io::ErrorKind::InvalidData, "the end of the client's certificate is unknown");
+        let certificate = session.peer_certificates().and_then(|chain| chain.first());
+        let ends_s = certificate.and_then(|der| ends_s(der)).ok_or_else(unreadable)?;
+        let covered = self.covered.get(self.names.pick(session.server_name())).cloned().unwrap_or_default();
+        Ok(Some(Shown { address, covered, authorities, ends_s }))
     }
+}
+
+/// When a certificate ends, in seconds since 1970.
+fn ends_s(der: &[u8]) -> Option<i64> {
+    X509Certificate::from_der(der).ok().map(|(_, certificate)| certificate.validity().not_after.timestamp())
 }
 
 /// For all listeners without client certificates: resuming there proves nothing.
-static TICKETER: LazyLock<Option<Arc<dyn ProducesTickets>>> = LazyLock::new(ticketer);
-
-fn ticketer() -> Option<Arc<dyn ProducesTickets>> {
-    ring::Ticketer::new().inspect_err(|e| log::warn!("TLS sessions cannot be resumed: {e}")).ok()
-}
+static TICKETER: LazyLock<Option<Arc<dyn ProducesTickets>>> =
+    LazyLock::new(|| ring::Ticketer::new().inspect_err(|e| log::warn!("TLS sessions cannot be resumed: {e}")).ok());
 
 /// Certificates by name.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 //! The bounds are Pingora's safe ones: 100 streams at once, windows of 64 KiB for a whole connection. A header list may
 //! have twice `head_max` in the codec, which refuses without a word, so that what is too large is mostly refused by us. On top of them a client that resets what it asked for, over and over, is sent away: each such stream has
 //! cost a request (CVE-2023-44487). An idle client is told to go before the connection closes, and so are all when the
-//! process drains; streams that are open then are finished.
+//! process drains, and one whose certificate would not let it in any more; streams that are open then are finished.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -89,6 +89,10 @@ pub async fn serve(door: &Arc<Door>, connection: Connection, peer: Peer, watch: 
                 let task = tokio::spawn(one(door.clone(), session, stream_watch.clone(), active));
                 stream_watch.runs_in(task.abort_handle());
                 peer.sweeper.follow_stream(&stream_watch);
+                if !leaving && peer.shown.as_ref().is_some_and(|shown| !door.lets_in(shown)) {
+                    leaving = true;
+                    connection.graceful_shutdown();
+                }
             }
             Ok(Some(H2Accept::Rejected)) => {
                 broken += 1;

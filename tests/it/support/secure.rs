@@ -3,8 +3,9 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::sync::Arc;
+use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::ring;
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
@@ -30,13 +31,20 @@ pub fn made(names: &[&str]) -> Made {
 
 /// An authority, and a client certificate that it signed.
 pub fn authority() -> (Made, Made) {
+    authority_until(u64::from(u32::MAX))
+}
+
+/// The same, with a client certificate that ends at this second since 1970.
+pub fn authority_until(ends_s: u64) -> (Made, Made) {
     let ca_key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = params.clone().self_signed(&ca_key).unwrap();
     let key = KeyPair::generate().unwrap();
     let issuer = Issuer::from_params(&params, &ca_key);
-    let client = CertificateParams::new(vec!["client".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+    let mut params = CertificateParams::new(vec!["client".to_owned()]).unwrap();
+    params.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(ends_s);
+    let client = params.signed_by(&key, &issuer).unwrap();
     let made = |cert: &rcgen::Certificate, key: &KeyPair| Made {
         cert: cert.pem(),
         key: key.serialize_pem(),
@@ -82,14 +90,22 @@ pub struct Secured {
     pub certificate: Vec<u8>,
 }
 
-/// Sends these bytes over TLS, `before` it in the clear, and reads until the end.
-pub fn exchange(port: u16, name: &str, offer: &Offer<'_>, before: &[u8], bytes: &[u8]) -> std::io::Result<Secured> {
+/// An open connection over TLS.
+pub type Secure = StreamOwned<ClientConnection, TcpStream>;
+
+/// Connects, `before` it in the clear. Sessions may be resumed among those of one configuration.
+pub fn connect(port: u16, name: &str, config: Arc<ClientConfig>, before: &[u8]) -> std::io::Result<Secure> {
     let mut tcp = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     tcp.set_read_timeout(Some(PATIENCE))?;
     tcp.write_all(before)?;
     let name = ServerName::try_from(name.to_owned()).unwrap();
-    let connection = ClientConnection::new(client(offer), name).map_err(std::io::Error::other)?;
-    let mut stream = StreamOwned::new(connection, tcp);
+    let connection = ClientConnection::new(config, name).map_err(std::io::Error::other)?;
+    Ok(StreamOwned::new(connection, tcp))
+}
+
+/// Sends these bytes over TLS, `before` it in the clear, and reads until the end.
+pub fn exchange(port: u16, name: &str, offer: &Offer<'_>, before: &[u8], bytes: &[u8]) -> std::io::Result<Secured> {
+    let mut stream = connect(port, name, client(offer), before)?;
     stream.write_all(bytes)?;
     let mut read = vec![];
     let ended = stream.read_to_end(&mut read);
