@@ -36,6 +36,7 @@ pub mod ctx;
 pub mod deadline;
 pub mod dial;
 pub mod forward;
+pub mod frames;
 pub mod framing;
 pub mod gate;
 pub mod identify;

@@ -27,6 +27,7 @@ use pingora::protocols::{
 use pingora::proxy::Session;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
+use super::frames::Frames;
 use super::framing::{Bounds, Framing, Phase};
 use super::transport::Transport;
 use super::watch::sweeper::Sweeper;
@@ -39,6 +40,8 @@ use crate::config::snapshot::listener::Shown;
 const GATHER_BYTES: usize = 4096;
 /// What is read at once where it cannot go straight to the session.
 const READ_BYTES: usize = 4096;
+/// An HTTP/2 head of so many times `headers_max` fields is not even decoded; one of a few more is told why.
+const FIELDS_MAX: usize = 2;
 /// What stands in for a head that is refused. No stage but `admit` looks at it.
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: -\r\n\r\n";
 
@@ -118,6 +121,8 @@ pub struct Connection {
     transport: Transport,
     bounds: Arc<Bounds>,
     framing: Framing,
+    /// What passes, where it is HTTP/2.
+    frames: Option<Box<Frames>>,
     /// What was read and not handed on, of which `cleared` may go.
     ahead: BytesMut,
     cleared: usize,
@@ -131,17 +136,40 @@ impl Connection {
     /// Wraps what was accepted; `ahead` was read of it already. The bytes of HTTP/2 are `raw`.
     pub fn new(transport: Transport, ahead: BytesMut, peer: Peer, raw: bool) -> pingora::Result<Connection> {
         let (bounds, watch) = (peer.bounds.clone(), peer.watch.clone());
-        Ok(Connection {
+        let mut connection = Connection {
             socket: Arc::new(SocketDigest::from_raw_fd(transport.fd())),
             transport,
             bounds,
             framing: if raw { Framing::raw() } else { Framing::default() },
+            frames: raw.then(Box::default),
             ahead,
             cleared: 0,
             gathered: Vec::new(),
             watch,
             peer: peer.carried()?,
-        })
+        };
+        let ahead = connection.ahead.split();
+        connection.came(&ahead);
+        connection.ahead = ahead;
+        Ok(connection)
+    }
+
+    /// Looks at what came of HTTP/2: whether it may be handed on.
+    fn came(&mut self, bytes: &[u8]) -> bool {
+        let Some(frames) = &mut self.frames else { return true };
+        let came = frames.came(bytes, FIELDS_MAX * self.bounds.limits().headers_max);
+        match came {
+            Ok(()) => self.watch.flows(&frames.flow, clock::now),
+            Err(wrong) => self.watch.breaks(wrong),
+        }
+        came.is_ok()
+    }
+
+    /// Looks at what goes of HTTP/2.
+    fn went(&mut self, bytes: &[u8]) {
+        let Some(frames) = &mut self.frames else { return };
+        frames.went(bytes);
+        self.watch.flows(&frames.flow, clock::now);
     }
 
     /// What Pingora knows of the socket.
@@ -298,7 +326,16 @@ impl AsyncRead for Connection {
                 this.framing.pass_all();
             }
             match this.framing.phase() {
-                Phase::Raw if this.ahead.is_empty() => return this.poll_transport(cx, buf),
+                Phase::Raw if this.ahead.is_empty() => {
+                    let before = buf.filled().len();
+                    ready!(this.poll_transport(cx, buf))?;
+                    if !this.came(&buf.filled()[before..]) {
+                        // Whoever serves the connection hears of it, and ends it.
+                        buf.set_filled(before);
+                        return Poll::Pending;
+                    }
+                    return Poll::Ready(Ok(()));
+                }
                 Phase::Raw => this.cleared = this.ahead.len(),
                 Phase::Between if this.watch.take_over() => this.framing.next(),
                 // What lies ahead is the next request's; nothing is waited for.
@@ -329,9 +366,14 @@ impl AsyncWrite for Connection {
         }
         if buf.len() > GATHER_BYTES {
             let this = self.get_mut();
-            return poll_write(&mut this.transport, &this.watch, cx, buf);
+            let written = poll_write(&mut this.transport, &this.watch, cx, buf);
+            if let Poll::Ready(Ok(written)) = written {
+                this.went(&buf[..written]);
+            }
+            return written;
         }
         self.gathered.extend_from_slice(buf);
+        self.went(buf);
         Poll::Ready(Ok(buf.len()))
     }
 

@@ -37,9 +37,6 @@ pub fn finished(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &m
     watch.ended(now);
     // However a tunnel ends, it is how tunnels end.
     let e = e.filter(|e| ctx.tries.status != 101 || *e.esource() == ErrorSource::Downstream);
-    if e.is_some_and(|e| *e.esource() == ErrorSource::Downstream) {
-        watch.leaves();
-    }
     let status = status(session, e, ctx);
     if let Some(lease) = ctx.tries.lease.take() {
         let left = e.is_some_and(|e| *e.esource() == ErrorSource::Downstream);

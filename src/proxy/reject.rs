@@ -54,6 +54,8 @@ pub enum Reason {
     HeadTooLarge,
     /// The address has as many connections as it may have. Closed without an answer.
     TooManyConnections,
+    /// The client opens no window for the answers to what it asks for. The stream is reset without an answer.
+    WindowShut,
     /// The PROXY header is missing or from somebody untrusted. Closed without an answer.
     UntrustedProxy,
     /// A rate is used up.
@@ -80,7 +82,7 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Reason; 27] = [
+    pub const ALL: [Reason; 28] = [
         Reason::BadRequest,
         Reason::Unauthorized,
         Reason::AppPending,
@@ -97,6 +99,7 @@ impl Reason {
         Reason::Misdirected,
         Reason::HeadTooLarge,
         Reason::TooManyConnections,
+        Reason::WindowShut,
         Reason::UntrustedProxy,
         Reason::LimitedRate,
         Reason::LimitedConcurrency,
@@ -142,6 +145,7 @@ impl Reason {
                 (431, "head_too_large", "The head of the request is larger than this gateway takes.")
             }
             Reason::TooManyConnections => (429, "too_many_connections", "This address has too many connections."),
+            Reason::WindowShut => (429, "window_shut", "No answer can be sent before the client opens its windows."),
             Reason::UntrustedProxy => (400, "untrusted_proxy", "The PROXY header is missing or not believed."),
             Reason::LimitedRate => (429, "rate_limited", "Too many requests. Try again later."),
             Reason::LimitedConcurrency => (429, "concurrency_limited", "Too many requests at once. Try again soon."),

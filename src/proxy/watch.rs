@@ -9,7 +9,7 @@
 pub mod sweeper;
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -17,12 +17,19 @@ use tokio::task::AbortHandle;
 
 use super::admit::Verdict;
 use super::admit::fault::Fault;
+use super::frames::{Flow, Wrong};
 use crate::units::{Nanos, nanoseconds};
 
 /// Nothing is waited for.
 const NOT: u64 = 0;
 /// No request is under way, or one that may take for ever.
 const NEVER: u64 = u64::MAX;
+
+/// So many of a connection's streams may starve for as long as `idle_timeout` allows: together they hold about a mebibyte.
+const STARVING_MAX: usize = 12;
+/// A connection ends once so many of its streams were reset by the client, if they are more than half of all: each has
+/// cost a request (CVE-2023-44487).
+const RESETS_MAX: u32 = 200;
 
 /// Why the bytes of a client were not handed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,8 +100,6 @@ pub struct Watch {
     polite: AtomicBool,
     /// The whole answer went out.
     answered: AtomicBool,
-    /// The client left before its answer.
-    left: AtomicBool,
     /// A head was handed on that no stage has seen yet.
     handed: AtomicBool,
     refused: OnceLock<Box<Refused>>,
@@ -106,6 +111,14 @@ pub struct Watch {
     moved: AtomicU64,
     /// How long the request may stay without such a move, in nanoseconds; the listener's own limits come on top.
     still_for: AtomicU64,
+    /// How many of an HTTP/2 connection's streams have a window that is shut, and since when too many starve.
+    shut: AtomicUsize,
+    starving: AtomicU64,
+    /// The count of windows opened then.
+    opened: AtomicU32,
+    /// What the client of an HTTP/2 connection did wrong.
+    wrong: OnceLock<Wrong>,
+    broken: Notify,
     /// What serves it.
     task: OnceLock<AbortHandle>,
     cut: AtomicU8,
@@ -129,13 +142,17 @@ impl Default for Watch {
             tunnel: AtomicBool::new(false),
             polite: AtomicBool::new(false),
             answered: AtomicBool::new(false),
-            left: AtomicBool::new(false),
             handed: AtomicBool::new(false),
             refused: OnceLock::new(),
             verdict: AtomicU8::new(0),
             owes_continue: AtomicBool::new(false),
             moved: AtomicU64::new(0),
             still_for: AtomicU64::new(NEVER),
+            shut: AtomicUsize::new(0),
+            starving: AtomicU64::new(NOT),
+            opened: AtomicU32::new(0),
+            wrong: OnceLock::new(),
+            broken: Notify::new(),
             task: OnceLock::new(),
             cut: AtomicU8::new(0),
             woken: Notify::new(),
@@ -209,6 +226,45 @@ impl Watch {
     pub fn may_be_still(&self, limit: Option<Duration>) {
         self.moves();
         self.still_for.store(limit.map_or(NEVER, nanoseconds), Ordering::Relaxed);
+    }
+
+    /// Notes how the streams of an HTTP/2 connection fare.
+    pub fn flows(&self, flow: &Flow, now: impl FnOnce() -> Nanos) {
+        self.shut.store(flow.shut(), Ordering::Relaxed);
+        let since = self.starving.load(Ordering::Relaxed);
+        if flow.starving() <= STARVING_MAX {
+            if since != NOT {
+                self.starving.store(NOT, Ordering::Relaxed);
+            }
+        } else if since == NOT || self.opened.load(Ordering::Relaxed) != flow.opened() {
+            self.opened.store(flow.opened(), Ordering::Relaxed);
+            self.starving.store(now().0.max(NOT + 1), Ordering::Relaxed);
+        }
+        if flow.resets_most(RESETS_MAX) {
+            self.breaks(Wrong::TooManyResets);
+        }
+    }
+
+    /// How many of an HTTP/2 connection's streams have a window that is shut.
+    pub fn shut(&self) -> usize {
+        self.shut.load(Ordering::Relaxed)
+    }
+
+    /// The client of an HTTP/2 connection did something wrong.
+    pub fn breaks(&self, wrong: Wrong) {
+        if self.wrong.set(wrong).is_ok() {
+            self.broken.notify_one();
+        }
+    }
+
+    /// Returns once the client has done something wrong. For one waiter.
+    pub async fn broken(&self) -> Wrong {
+        loop {
+            if let Some(wrong) = self.wrong.get() {
+                return *wrong;
+            }
+            self.broken.notified().await;
+        }
     }
 
     /// Says which task serves it.
@@ -334,16 +390,6 @@ impl Watch {
     pub fn stays(&self) {
         self.idle.store(NOT, Ordering::Relaxed);
         self.late.store(false, Ordering::Release);
-    }
-
-    /// The client left before its answer.
-    pub fn leaves(&self) {
-        self.left.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether the client left before its answer.
-    pub fn was_left(&self) -> bool {
-        self.left.load(Ordering::Relaxed)
     }
 
     /// Notes why the request is not handed on.

@@ -28,7 +28,6 @@ mod telling;
 mod tls;
 mod windows;
 
-
 mod fuzz;
 mod history;
 mod judge;

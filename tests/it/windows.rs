@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::frames::{DATA, END_HEADERS, Frames, HEADERS, RST_STREAM, block, frame};
+use crate::support::frames::*;
 use crate::support::*;
 
 const LISTENER: &str = "[[listener]]\naddress = \"$LISTEN\"\nh2c = true\n";
@@ -98,4 +98,97 @@ fn who_sends_on_although_he_has_the_answer_is_told_to_stop() {
         }
     };
     assert_eq!(stopped.stream, 1);
+}
+
+/// 100 streams without a window, each with a head that points many times at one entry of the table.
+fn starving(client: &mut Frames) -> Vec<Frame> {
+    let entry = [&b"\x82\x86\x84\x01\x01a\x40\x01b\x7f\xd9\x03"[..], &[b'v'; 600]].concat();
+    for n in 0..100 {
+        let block = [if n == 0 { &entry[..] } else { b"\x82\x86\x84\x01\x01a" }, &[0xbe; 95]].concat();
+        client.send(&frame(HEADERS, END_STREAM | END_HEADERS, 2 * n + 1, &block)).unwrap();
+    }
+    client.within(Duration::from_secs(1))
+}
+
+#[test]
+fn who_opens_no_window_is_served_little_and_may_ask_again() {
+    let origin = Origin::start("a");
+    origin.does(Act::body(&"x".repeat(300_000)));
+    let world = World::start(&format!("{LISTENER}{}{ROUTE}", fleet("app", &[&origin])));
+    let mut client = Frames::connect(world.port, 0);
+    let frames = starving(&mut client);
+    let refused = frames.iter().filter(|it| it.kind == RST_STREAM).inspect(|it| assert_eq!(it.code(), 7)).count();
+    assert_eq!(refused, 98, "REFUSED_STREAM: nothing was done for them");
+    assert_eq!(world.metric("tollgate_rejected_total", &["window_shut"]), 98.0);
+    assert_eq!(origin.hits(), 2);
+    assert_eq!(world.ask(get("/")).status, 200, "others are served");
+    // With a window it is a client like any other.
+    (0..2).for_each(|n| client.open(2 * n + 1, 1 << 20));
+    client.open(0, 1 << 20);
+    let mut ended = 0;
+    while ended < 2 {
+        ended += usize::from(client.until(DATA).ends());
+    }
+    client.get(201, "a", "/");
+    client.open(201, 1 << 20);
+    client.open(0, 1 << 20);
+    while !client.until(DATA).ends() {}
+}
+
+#[test]
+fn who_lets_many_answers_starve_is_sent_away() {
+    let origin = Origin::start("a");
+    origin.does(Act::body(&"x".repeat(100_000)));
+    let world = World::start(&format!("{LISTENER}idle_timeout = \"1s\"\n{}{ROUTE}", fleet("app", &[&origin])));
+    let mut client = Frames::connect(world.port, 65_535);
+    (0..20).for_each(|n| client.get(2 * n + 1, "a", "/"));
+    let away = client.until(GOAWAY);
+    assert_eq!(away.code(), 11, "ENHANCE_YOUR_CALM");
+    eventually("all is given back", || (world.server(&origin.address())["in_flight"] == 0).then_some(()));
+}
+
+#[test]
+fn what_a_client_must_not_do_ends_its_connection() {
+    let origin = Origin::start("a");
+    origin.does(Act::hang());
+    let world = World::start(&format!("{LISTENER}{}{ROUTE}", fleet("app", &[&origin])));
+    let post = block(&[(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/")]);
+    let begun = frame(HEADERS, END_HEADERS, 1, &post);
+    let reset = [&begun[..], &frame(RST_STREAM, 0, 1, &8_u32.to_be_bytes())].concat();
+    let update = frame(WINDOW_UPDATE, 0, 1, &0x7fff_ffff_u32.to_be_bytes());
+    for (bytes, code) in [
+        ([&reset[..], &frame(DATA, 0, 1, b"late")].concat(), 5),
+        ([&reset[..], &frame(HEADERS, END_STREAM | END_HEADERS, 1, &post)].concat(), 5),
+        ([&begun[..], &update, &update].concat(), 3),
+        (frame(HEADERS, END_STREAM | END_HEADERS, 1, &[&get_block("a", "/")[..], &[0x90; 201]].concat()), 11),
+    ] {
+        let mut client = Frames::connect(world.port, 65_535);
+        client.send(&bytes).unwrap();
+        let ended = loop {
+            match client.next().expect("it is told") {
+                frame if matches!(frame.kind, GOAWAY | RST_STREAM) => break frame,
+                _ => {}
+            }
+        };
+        assert_eq!(ended.code(), code, "{ended:?}");
+    }
+}
+
+#[test]
+fn who_resets_what_the_gateway_answers_itself_is_sent_away() {
+    let world = World::start(&format!("{LISTENER}[route.none]\nhosts = [\"b\"]\nrespond = {{ status = 200 }}\n"));
+    let mut client = Frames::connect(world.port, 65_535);
+    let mut told = vec![];
+    for n in 0..1_000 {
+        let asked = frame(HEADERS, END_STREAM | END_HEADERS, 2 * n + 1, &get_block("a", "/"));
+        if client.send(&[asked, frame(RST_STREAM, 0, 2 * n + 1, &8_u32.to_be_bytes())].concat()).is_err() {
+            break;
+        }
+        if n % 50 == 49 {
+            told.extend(client.within(Duration::from_millis(50)));
+        }
+    }
+    told.extend(client.within(Duration::from_millis(500)));
+    let away = told.iter().find(|frame| frame.kind == GOAWAY).expect("it is sent away");
+    assert_eq!(away.code(), 11);
 }

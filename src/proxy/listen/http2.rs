@@ -1,12 +1,13 @@
 //! An HTTP/2 connection's requests, side by side.
 //!
 //! The bounds are Pingora's safe ones: 100 streams at once, windows of 64 KiB for a whole connection. A header list may
-//! have twice `head_max` in the codec, which refuses without a word, so that what is too large is mostly refused by us. On top of them a client that resets what it asked for, over and over, is sent away: each such stream has
-//! cost a request (CVE-2023-44487). An idle client is told to go before the connection closes, and so are all when the
+//! have twice `head_max` in the codec, which refuses without a word, so that what is too large is mostly refused by us.
+//! On top of them a client is sent away that resets what it asks for, over and over, that lets many answers starve, or
+//! whose heads have absurdly many fields ([`crate::proxy::frames`]). An idle client is told to go before the connection closes, and so are all when the
 //! process drains, and one whose certificate would not let it in any more; streams that are open then are finished.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pingora::apps::HttpServerApp;
@@ -17,6 +18,7 @@ use pingora::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, def
 use super::Door;
 use crate::clock;
 use crate::proxy::connection::{Connection, Peer};
+use crate::proxy::frames::Wrong;
 use crate::proxy::reject::Reason;
 use crate::proxy::watch::Watch;
 
@@ -25,8 +27,8 @@ const STREAMS: u32 = 100;
 /// Bytes that may wait for one client of all it sends, and of each stream that it is sent.
 const WINDOW: u32 = 64 << 10;
 const SEND_BYTES: usize = 16 << 10;
-/// A connection ends once so many of its streams were reset by the client, if they are more than half of all.
-const RESETS_MAX: u32 = 200;
+/// A client that opens hardly any window may have so many streams served at once; more are refused, unseen by any stage.
+const SHUT_MAX: usize = 2;
 /// A connection ends once so many of its streams broke HTTP.
 const BROKEN_MAX: u32 = 32;
 /// Streams that were reset before we looked at them.
@@ -39,7 +41,6 @@ const OVERTIME: Duration = Duration::from_secs(1);
 #[derive(Default)]
 struct Shared {
     active: AtomicUsize,
-    resets: AtomicU32,
 }
 
 /// Serves the connection until it ends. `peer` is what each of its streams knows of it.
@@ -48,7 +49,7 @@ pub async fn serve(door: &Arc<Door>, connection: Connection, peer: Peer, watch: 
     let Ok(mut connection) = handshake(Box::new(connection), Some(options(&peer))).await else { return };
     let shared = Arc::new(Shared::default());
     let mut shutdown = door.shutdown.clone();
-    let (mut streams, mut broken, mut leaving) = (0_u32, 0, *shutdown.borrow());
+    let (mut broken, mut leaving, mut wrong) = (0, *shutdown.borrow(), false);
     if leaving {
         connection.graceful_shutdown();
     }
@@ -67,6 +68,12 @@ pub async fn serve(door: &Arc<Door>, connection: Connection, peer: Peer, watch: 
         let accepted = loop {
             tokio::select! {
                 biased;
+                was = watch.broken(), if !wrong => {
+                    wrong = true;
+                    door.unseen(Reason::BadRequest, peer.address);
+                    connection.abrupt_shutdown(goodbye(was));
+                    continue;
+                }
                 _ = shutdown.wait_for(|draining| *draining), if !leaving => (),
                 () = watch.late(), if !leaving => {
                     // A stream that came in the moment in which the last one ended.
@@ -81,9 +88,14 @@ pub async fn serve(door: &Arc<Door>, connection: Connection, peer: Peer, watch: 
             connection.graceful_shutdown();
         };
         match accepted {
-            Ok(Some(H2Accept::Session(session))) => {
-                streams += 1;
+            Ok(Some(H2Accept::Session(mut session))) => {
                 watch.has_head();
+                if watch.shut() > SHUT_MAX && shared.active.load(Ordering::Relaxed) >= SHUT_MAX {
+                    // Nothing was done for it, so it may be sent again; what it held is given back.
+                    session.shutdown_with_reason(h2::Reason::REFUSED_STREAM);
+                    door.refused(Reason::WindowShut);
+                    continue;
+                }
                 let active = Active::new(&shared, watch);
                 watch.busy();
                 let task = tokio::spawn(one(door.clone(), session, stream_watch.clone(), active));
@@ -104,10 +116,18 @@ pub async fn serve(door: &Arc<Door>, connection: Connection, peer: Peer, watch: 
             }
             Ok(None) | Err(_) => return,
         }
-        let resets = shared.resets.load(Ordering::Relaxed);
-        if broken >= BROKEN_MAX || resets >= RESETS_MAX && resets > streams / 2 {
+        if broken >= BROKEN_MAX {
             connection.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
         }
+    }
+}
+
+/// The codec's word for it.
+fn goodbye(wrong: Wrong) -> h2::Reason {
+    match wrong {
+        Wrong::StreamClosed => h2::Reason::STREAM_CLOSED,
+        Wrong::FlowControl => h2::Reason::FLOW_CONTROL_ERROR,
+        Wrong::TooManyFields | Wrong::TooManyResets | Wrong::Starves => h2::Reason::ENHANCE_YOUR_CALM,
     }
 }
 
@@ -124,16 +144,13 @@ fn options(peer: &Peer) -> H2Options {
 }
 
 /// Serves one stream.
-async fn one(door: Arc<Door>, session: HttpSession, watch: Arc<Watch>, active: Active) {
+async fn one(door: Arc<Door>, session: HttpSession, watch: Arc<Watch>, _active: Active) {
     let mut session = ServerSession::new_http2(session);
     // Nobody would wait any longer for a client that opens no window.
     session.set_write_timeout(Some(door.patience().idle));
     tokio::select! {
         _ = door.proxy.process_new_http(session, &door.shutdown) => {}
         () = sends_on(&watch) => {}
-    }
-    if watch.was_left() {
-        active.shared.resets.fetch_add(1, Ordering::Relaxed);
     }
 }
 

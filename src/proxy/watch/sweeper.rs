@@ -8,7 +8,8 @@
 //!   server is not his fault, and neither is one that owes him `100 Continue`. With HTTP/2 the time between two parts
 //!   counts, whoever caused it, and the stream is reset, as its reader cannot be told. Where an HTTP/2 upstream is called
 //!   by gRPC the two sides talk, and have deadlines of their own;
-//! - for the client to take something (`idle_timeout`): it closes.
+//! - for the client to take something (`idle_timeout`): it closes. Where an HTTP/2 client lets many answers starve it is
+//!   sent away after half of that, ten seconds at most.
 //!
 //! A limit fires at most a quarter of its length, or a second, late. What is late is told to whoever reads: the socket's
 //! reading half is shut down, which ends the read, and the mark in its [`Watch`] says why. A request that arrives in the
@@ -27,6 +28,7 @@ use parking_lot::Mutex;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
+use super::super::frames::Wrong;
 use super::{Cause, Cut, NEVER, NOT, Refused, Watch};
 use crate::clock;
 use crate::telemetry::shard::{Counter, SHARDS, index};
@@ -38,6 +40,8 @@ const LOOK_MAX: Duration = Duration::from_secs(1);
 /// The time over which `body_min_rate` is measured, and the time between two of its marks.
 const RATE_OVER: Duration = Duration::from_secs(10);
 const MARK_EVERY: Duration = Duration::from_secs(1);
+/// How long many streams of a connection may starve.
+const STARVING_FOR: Duration = Duration::from_secs(10);
 /// What is left to an HTTP/2 connection that was asked to go.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -152,6 +156,9 @@ fn look(socket: &TcpStream, watch: &Watch, pace: &mut Pace, now: Nanos, patience
     let shut = |how| drop(SockRef::from(socket).shutdown(how));
     if Watch::is_over(&watch.stalled, now, patience.idle) {
         return shut(Shutdown::Both);
+    }
+    if Watch::is_over(&watch.starving, now, (patience.idle / 2).min(STARVING_FOR)) {
+        watch.breaks(Wrong::Starves);
     }
     if Watch::is_over(&watch.idle, now, patience.idle) {
         let asked = watch.is_late();
