@@ -20,6 +20,7 @@ use crate::config::snapshot::keeps_out;
 use crate::config::snapshot::ledger::{self, is_callback};
 use crate::config::{self};
 use crate::path::normalise_path;
+use crate::proxy::admit::head;
 use crate::proxy::identify;
 use crate::proxy::limit::limits;
 use crate::proxy::rewrite::prefixed;
@@ -56,6 +57,10 @@ pub fn explain(path: &Path, asked: &Asked, json: bool) -> ExitCode {
     let config = &loaded.config;
     let scheme = if uri.scheme_str() == Some("https") { Scheme::Https } else { Scheme::Http };
     let host = identify::host(identify::authority(&uri, &headers));
+    if let Some((why, code)) = before_routes(uri.path()) {
+        show(&Explained { why: vec![why], ..Explained::default() }, json);
+        return code;
+    }
     let path = normalise_path(if uri.path().is_empty() { "/" } else { uri.path() });
     let request = Request { host: &host, path: &path, method: &method, headers: &headers, scheme };
     let Some(found) = Router::new(&config.routes).find(&request) else {
@@ -88,6 +93,13 @@ pub fn explain(path: &Path, asked: &Asked, json: bool) -> ExitCode {
     explained.why.extend(outcome(config, route, &path, asked.client, explained.upstream.as_deref()));
     show(&explained, json);
     ExitCode::SUCCESS
+}
+
+/// What becomes of a request that no route is looked for.
+fn before_routes(path: &str) -> Option<(String, ExitCode)> {
+    let fault = head::path(path.as_bytes()).err()?;
+    let why = format!("this path is refused before a route is looked for: it would be answered {}", fault.status());
+    Some((format!("{why} (`{}`)", fault.word()), ExitCode::FAILURE))
 }
 
 /// Names of the limits that are asked together.

@@ -27,6 +27,7 @@
 //! | TERM.SPILL, SPILL.TERM, TWO.ONE, ONE.TWO | a chunk ends in CRLF where its size says |
 //! | trailers that become headers | names that frame, route or authenticate are refused there |
 //! | hop-by-hop abuse | `Connection` may not take out what frames, routes or is the gateway's |
+//! | path confusion | no `%00`, and no dot segment by `%2F`, `%5C`, `\` or `;` |
 //! | Host confusion | one valid `Host`, which an absolute target repeats byte by byte |
 //!
 //! All of it is pure: no socket, clock or allocation. Who reads the bytes, and how long he waits, is the connection's.

@@ -62,6 +62,10 @@ fn broken() -> Vec<(&'static str, String, u16, &'static str)> {
             400,
             "transfer_encoding_version",
         ),
+        ("dots by %2F", format!("GET /public/..%2Fadmin HTTP/1.1\r\n{host}\r\n"), 400, "path"),
+        ("dots by %5C", format!("GET /public/%2E%2e%5cadmin HTTP/1.1\r\n{host}\r\n"), 400, "path"),
+        ("dots by ;", format!("GET /public/..;x/admin HTTP/1.1\r\n{host}\r\n"), 400, "path"),
+        ("%00", format!("GET /public/x%00.png HTTP/1.1\r\n{host}\r\n"), 400, "path"),
         ("CONNECT", format!("CONNECT a.example:443 HTTP/1.1\r\n{host}\r\n"), 405, "connect"),
         ("version", format!("GET /x HTTP/3.0\r\n{host}\r\n"), 505, "version"),
         ("long target", format!("GET /{} HTTP/1.1\r\n{host}\r\n", "x".repeat(17 << 10)), 414, "target_too_long"),
@@ -136,6 +140,43 @@ fn a_body_that_breaks_its_frame_ends_the_request_and_the_connection() {
     }
     assert!(origin.seen().iter().all(|seen| seen.path != "/smuggled"));
     assert!(origin.seen().iter().any(|seen| seen.body == b"abcde"));
+}
+
+#[test]
+fn what_a_route_protects_is_not_reached_through_another_one() {
+    let origin = Origin::start("a");
+    let fleet = fleet("app", &[&origin]);
+    let world = World::start(&format!(
+        "{fleet}[route.admin]\npaths = [\"/admin/*\"]\nupstream = \"app\"\ndeny = [\"0.0.0.0/0\"]\n\
+         [route.files]\npaths = [\"/public/*\"]\nupstream = \"app\"\nstrip_prefix = \"/public\"\n"
+    ));
+    for path in [
+        "/public/..%2Fadmin/x",
+        "/public/%2e%2e%2fadmin/x",
+        "/public/a/..%2f..%2Fadmin/x",
+        "/public/..%5Cadmin/x",
+        "/public/..;/admin/x",
+        "/public/.;a=b/x",
+        "/public/%2E%2E%3B/admin/x",
+        "/public/a%2F../b%2F..",
+        "http://localhost/public/..%2Fadmin/x",
+        "/public/x%00",
+    ] {
+        world.ask(get(path)).is_problem(400, "bad_request");
+    }
+    assert_eq!(origin.hits(), 0);
+    assert_eq!(world.ask(get("/public/../admin/x")).status, 403, "what one reading has is routed by it");
+    for (path, served) in [
+        ("/public/bucket/a%2Fb", "/bucket/a%2Fb"),
+        ("/public/a;v=1/b", "/a;v=1/b"),
+        ("/public/a%5Cb", "/a%5Cb"),
+        ("/public/a/%2e%2e/b", "/b"),
+        ("/public/..%252Fadmin", "/..%252Fadmin"),
+        ("/public/.well-known/..x", "/.well-known/..x"),
+    ] {
+        assert_eq!(world.ask(get(path)).status, 200, "{path}");
+        assert_eq!(origin.last().path, served);
+    }
 }
 
 #[test]

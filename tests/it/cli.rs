@@ -99,6 +99,9 @@ fn explain_names_route_upstream_and_reasons() {
     assert_eq!((&redirect["route"], &redirect["upstream"]), (&"old".into(), &Value::Null));
     let none = json(&world.cli(&["explain", "--json", "-c", "tollgate.toml", "POST", "http://b/x"]), 1);
     assert!(none["route"].is_null() && none["why"].to_string().contains("404"), "{none}");
+    let url = "http://api.example.com/orders/..%2Fx";
+    let refused = json(&world.cli(&["explain", "--json", "-c", "tollgate.toml", "GET", url]), 1);
+    assert!(refused["route"].is_null() && refused["why"].to_string().contains("400 (`path`)"), "{refused}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use schemars::{Schema, json_schema};
 use super::word::{Spelt, not_a, shown};
 use crate::config::findings::suggest;
 use crate::config::model::{HashKey, Piece};
-use crate::path::normalise_path;
+use crate::path::{is_ambiguous, normalise_path};
 
 /// What `paths` lists.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -75,6 +75,12 @@ fn check_path<T: Spelt>(path: &str) -> Result<(), String> {
     if let Some(bad) = path.chars().find(|letter| !letter.is_ascii_graphic()) {
         let escaped: String = bad.to_string().bytes().map(|byte| format!("%{byte:02X}")).collect();
         return Err(format!("`{text}` holds a character that never travels in a path\nwrite it as `{escaped}`"));
+    }
+    if is_ambiguous(path.as_bytes()) {
+        return Err(format!(
+            "`{text}` has a dot segment that only some servers see, and no request gets in with one\n\
+             write the path without dots, `%00` and `\\`"
+        ));
     }
     Ok(())
 }

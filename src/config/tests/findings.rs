@@ -164,7 +164,7 @@ fn values_that_disagree() {
 fn hosts_and_paths_are_told_what_is_wrong() {
     golden(&[(
         "[route.a]\nrespond = {}\nhosts = [\"a.*\", \"*\", \"https://x\", \"x:80\", \"bücher.de\", \"a..b\"]\n\
-         paths = [\"a\", \"/a*\", \"/a?b\", \"/a b\", \"/x\", \"/x\"]\nmethods = [\"get\"]",
+         paths = [\"a\", \"/a*\", \"/a?b\", \"/a b\", \"/x\", \"/x\", \"/a/..%2Fb\"]\nmethods = [\"get\"]",
         &[
             "3:10 `a.*`: `*` may only be the whole first label -> such as \"*.example.com\", or \"*\" for every host",
             "3:22 `https://x` is a URL, not a host -> only the name, such as \"api.example.com\"",
@@ -176,6 +176,8 @@ fn hosts_and_paths_are_told_what_is_wrong() {
             "4:22 `/a?b` has a query or a fragment -> only the path: paths are compared without the query",
             "4:30 `/a b` holds a character that never travels in a path -> write it as `%20`",
             "4:44 this path is listed twice -> the other one is at a.toml:4; keep one",
+            "4:50 `/a/..%2Fb` has a dot segment that only some servers see, and no request gets in with one -> write the \
+             path without dots, `%00` and `\\`",
             "5:12 `get` is not a method: methods are upper-case -> write \"GET\"",
         ],
     )]);

@@ -15,6 +15,8 @@ pub const PATH: u8 = 4;
 pub const QUERY: u8 = 8;
 /// A byte of a host's name: unreserved characters of RFC 3986.
 pub const HOST: u8 = 16;
+/// A byte that makes a path worth a second look: it escapes, or some servers end a segment there.
+pub const SUBTLE: u8 = 32;
 
 const CLASSES: [u8; 256] = {
     let mut table = [0; 256];
@@ -43,6 +45,7 @@ const fn class_of(byte: u8) -> u8 {
         | (if path { PATH } else { 0 })
         | (if query { QUERY } else { 0 })
         | (if unreserved { HOST } else { 0 })
+        | (if matches!(byte, b'%' | b';') { SUBTLE } else { 0 })
 }
 
 /// The classes that a byte is in.

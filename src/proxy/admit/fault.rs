@@ -79,7 +79,8 @@ pub enum Fault {
     ConnectionHeader,
     /// HTTP/2: `TE` is not `trailers`.
     Te,
-    /// HTTP/2: the path is neither absolute nor `*` of `OPTIONS`.
+    /// `%2F`, `%5C` or `;` make a dot segment to some servers, or `%00` an end. HTTP/2: the path is neither absolute nor
+    /// `*` of `OPTIONS`.
     Path,
     /// A chunk's size is not one to fifteen hexadecimal digits and CRLF.
     ChunkSize,

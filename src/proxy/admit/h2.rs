@@ -196,6 +196,9 @@ mod tests {
             ("GET", "ftp://a.example/", &[], true, Fault::TargetForm),
             ("GET", "https://a.example/a\\b", &[], true, Fault::TargetByte),
             ("GET", "*", &[("host", "a.example")], true, Fault::Path),
+            ("GET", "https://a.example/public/..%2Fadmin", &[], true, Fault::Path),
+            ("GET", "https://a.example/public/..;/admin?x", &[], true, Fault::Path),
+            ("GET", "https://a.example/a%00", &[], true, Fault::Path),
             ("POST", at, &[("expect", "y 100-continue")], false, Fault::Expect),
         ] {
             assert_eq!(verdict(method, uri, headers, ends), Err(fault), "{method} {uri} {headers:?}");

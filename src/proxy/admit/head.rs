@@ -11,10 +11,11 @@
 //! method is served is said later.
 
 use super::Verdict;
-use super::bytes::{self, Line, ODD, PATH, QUERY, TOKEN, class};
+use super::bytes::{self, Line, ODD, PATH, QUERY, SUBTLE, TOKEN, class};
 use super::fault::Fault;
 use super::field::{self, Connection, Name};
 use super::host;
+use crate::path::is_ambiguous;
 
 /// The longest method.
 const METHOD_MAX: usize = 32;
@@ -352,7 +353,7 @@ fn authority(method: &[u8], target: &[u8]) -> Result<Option<Span>, Fault> {
         _ => {
             let begins = |with: &[u8]| target.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with));
             let begin = [&b"http://"[..], b"https://"].into_iter().find(|scheme| begins(scheme)).map(<[u8]>::len);
-            let begin = begin.ok_or(if path(target).is_err() { Fault::TargetByte } else { Fault::TargetForm })?;
+            let begin = begin.ok_or_else(|| path(target).err().unwrap_or(Fault::TargetForm))?;
             let rest = &target[begin..];
             let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
             if !host::is_valid(&rest[..end]) {
@@ -363,14 +364,27 @@ fn authority(method: &[u8], target: &[u8]) -> Result<Option<Span>, Fault> {
     }
 }
 
-/// Whether path and query are made of bytes that they may have.
-pub(super) fn path(target: &[u8]) -> Result<(), Fault> {
-    let end = target.iter().position(|byte| class(*byte) & PATH == 0).unwrap_or(target.len());
-    match &target[end..] {
-        [] => Ok(()),
-        [b'?', query @ ..] if bytes::all(query, QUERY) => Ok(()),
-        _ => Err(Fault::TargetByte),
+/// Whether path and query are made of bytes that they may have, and the path has one reading.
+///
+/// # Errors
+///
+/// The rule that they break.
+pub fn path(target: &[u8]) -> Result<(), Fault> {
+    let (mut end, mut seen) = (0, 0);
+    for byte in target {
+        let class = class(*byte);
+        if class & PATH == 0 {
+            break;
+        }
+        seen |= class;
+        end += 1;
     }
+    match &target[end..] {
+        [] => {}
+        [b'?', query @ ..] if bytes::all(query, QUERY) => {}
+        _ => return Err(Fault::TargetByte),
+    }
+    if seen & SUBTLE != 0 && is_ambiguous(&target[..end]) { Err(Fault::Path) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -101,7 +101,7 @@ const ACCEPTED: [(&str, Framing); 37] = {
         ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999999999999\r\n\r\n", Length(999_999_999_999_999_999)),
         ("GET HTTPS://A.example:443 HTTP/1.1\r\nHost: A.example:443\r\n\r\n", None),
         ("GET http://a?q HTTP/1.1\r\nHost: a\r\n\r\n", None),
-        ("GET /%zz/%/a%00b/.././/%2e HTTP/1.1\r\nHost: a\r\n\r\n", None),
+        ("GET /%zz/%/a%0ab/.././/%2e HTTP/1.1\r\nHost: a\r\n\r\n", None),
         ("GET /a|b^c{d}[e]@f:g;h,i='(j)*+~$&! HTTP/1.1\r\nHost: a\r\n\r\n", None),
         ("GET /?a=|^{}[]\\`'?/@ HTTP/1.1\r\nHost: a\r\n\r\n", None),
         ("GET / HTTP/1.1\r\nHost: a\r\nX: \r\nY:\r\nZ:\t1\t\r\nA!#$%&'*+-.^_`|~9: 1\r\n\r\n", None),

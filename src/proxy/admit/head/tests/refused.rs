@@ -61,7 +61,7 @@ const LINES: [(&str, Fault); 54] = [
 ];
 
 /// Targets of a `GET` whose `Host` is `a`.
-const TARGETS: [(&str, Fault); 40] = [
+const TARGETS: [(&str, Fault); 49] = [
     ("/a b", Fault::TargetByte),
     ("/a#b", Fault::TargetByte),
     ("/#", Fault::TargetByte),
@@ -98,6 +98,15 @@ const TARGETS: [(&str, Fault); 40] = [
     ("://a/", Fault::TargetForm),
     ("ftp://a/", Fault::TargetForm),
     ("ws://a/", Fault::TargetForm),
+    ("/a/..%2Fb", Fault::Path),
+    ("/a/%2e%2E%2fb", Fault::Path),
+    ("/a%5C../b", Fault::Path),
+    ("/a/..;/b", Fault::Path),
+    ("/a/..;x=1?/b", Fault::Path),
+    ("/a/..%3b/b", Fault::Path),
+    ("/a%00", Fault::Path),
+    ("http://a/b/..%2Fc", Fault::Path),
+    ("a/..%2Fb", Fault::Path),
     ("http://b/", Fault::HostMismatch),
     ("http://A/", Fault::HostMismatch),
     ("http://a:80/", Fault::HostMismatch),
