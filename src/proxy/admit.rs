@@ -23,7 +23,7 @@
 //! | CL.CL | one `Content-Length`, of digits alone |
 //! | CL.0, 0.CL | no body with `GET`, `HEAD` and `TRACE`; `Expect` is `100-continue` or absent; an upgrade has no body |
 //! | H2.CL, H2.TE | no header of connections in HTTP/2, one length, which the codec holds against the frames |
-//! | TERM.EXT, EXT.TERM | no chunk extensions, no LF without CR |
+//! | TERM.EXT, EXT.TERM | chunk extensions are well-formed, without control bytes, and go no further; no LF without CR |
 //! | TERM.SPILL, SPILL.TERM, TWO.ONE, ONE.TWO | a chunk ends in CRLF where its size says |
 //! | trailers that become headers | names that frame, route or authenticate are refused there |
 //! | hop-by-hop abuse | `Connection` may not take out what frames, routes or is the gateway's |

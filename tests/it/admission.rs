@@ -3,6 +3,8 @@
 //! What the parser says of each rule is tested beside it; here it is held against the running gateway: the answer, the
 //! closed connection, the log, the counters, and that nothing of it reaches a server.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use crate::support::client::request;
@@ -115,10 +117,12 @@ fn a_body_that_breaks_its_frame_ends_the_request_and_the_connection() {
     let head = "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     for body in [
         "3\r\nabcX\r\n0\r\n\r\n",
-        "3;a=b\r\nabc\r\n0\r\n\r\n",
+        "3;\r\nabc\r\n0\r\n\r\n",
+        "3;a=\"b\r\nabc\r\n0\r\n\r\n",
+        "3 ;a\r\nabc\r\n0\r\n\r\n",
         "3\nabc\n0\n\n",
         "0x3\r\nabc\r\n0\r\n\r\n",
-        "3\r\nabc\r\n00\r\n\r\n",
+        "3\r\nabc\r\n0000000000000000\r\n\r\n",
     ] {
         for apart in [false, true] {
             let mut connection = world.connect();
@@ -140,6 +144,42 @@ fn a_body_that_breaks_its_frame_ends_the_request_and_the_connection() {
     }
     assert!(origin.seen().iter().all(|seen| seen.path != "/smuggled"));
     assert!(origin.seen().iter().any(|seen| seen.body == b"abcde"));
+}
+
+#[test]
+fn extensions_and_padding_are_left_behind() {
+    let server = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = server.local_addr().expect("an address");
+    let world = World::start(&format!("[upstream.app]\nservers = [\"{address}\"]\n{ROUTE}"));
+    let signed = "0055627c9e194cb4542bae2aa5492e3c1575bbb81b612b7d234b86a503ef5497";
+    let body = format!(
+        "0003;chunk-signature={signed}\r\nabc\r\n002;a;b=\"; \\\"c\"\r\nde\r\n000;chunk-signature={signed}\r\nx-t: 1\r\n\r\n"
+    );
+    let head = "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let whole = format!("{head}{body}");
+    // At once, and cut wherever a parser could stumble.
+    for cut in (0..body.len()).step_by(7).map(|at| head.len() + at) {
+        let mut connection = world.connect();
+        connection.send(&whole.as_bytes()[..cut]).expect("sent");
+        std::thread::sleep(Duration::from_millis(5));
+        connection.send(&whole.as_bytes()[cut..]).expect("sent");
+        let (mut stream, _) = server.accept().expect("a connection");
+        let mut seen = vec![];
+        while !seen.ends_with(b"0\r\n\r\n") {
+            let mut part = [0; 4096];
+            let read = stream.read(&mut part).expect("a request");
+            assert!(read > 0, "{}", seen.escape_ascii());
+            seen.extend_from_slice(&part[..read]);
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").expect("sent");
+        drop(stream);
+        assert_eq!(connection.answer(false).expect("an answer").status, 200);
+        let text = String::from_utf8_lossy(&seen);
+        let (_, sent) = text.split_once("\r\n\r\n").expect("a body");
+        assert!(!sent.contains(';') && !sent.contains("signature") && !sent.contains("00"), "{sent:?}");
+        let data: String = sent.split("\r\n").skip(1).step_by(2).collect();
+        assert_eq!(data, "abcde", "{sent:?}");
+    }
 }
 
 #[test]

@@ -1,18 +1,24 @@
 //! The frame around a chunked body, checked byte by byte while the bytes pass on unchanged.
 //!
-//! RFC 9112, section 7.1, without what the known attacks live on: a size is one to fifteen hexadecimal digits and CRLF,
-//! with nothing before, between or behind; there are no extensions (nobody sends any, and servers end them differently);
-//! CRLF stands where a chunk's size says; the last chunk is `0`. Trailers are judged like headers, and those that frame,
+//! RFC 9112, section 7.1, without what the known attacks live on: a size is one to fifteen hexadecimal digits, with
+//! nothing before or between; CRLF ends its line and stands where a chunk's size says. An extension is well-formed and
+//! short, without blanks around its signs and without control bytes, so that nobody who skips it ends the line elsewhere;
+//! it goes no further than here, as Pingora frames the body anew. Trailers are judged like headers, and those that frame,
 //! route or authenticate are refused (RFC 9110, section 6.5.1). The lines between chunks may not outweigh the chunks,
 //! so that a body of padded one-byte chunks comes to an end. It is resumable at every byte and keeps no bytes but the
 //! start of a trailer's name. What the body means, and how long it may be, is not its part.
 
+use self::extension::Extension;
 use super::bytes::{ODD, TOKEN, class};
 use super::fault::Fault;
 use super::field::{self, Name};
 
+mod extension;
+
 /// Digits of a size: more would not fit sixty bits.
 const DIGITS_MAX: u8 = 15;
+/// Bytes of a chunk's extension, from its first `;` on.
+const EXTENSION_MAX: u16 = 256;
 /// Bytes of lines that are free, and how many more come with each byte of the body. A one-byte chunk costs five.
 const OVERHEAD_FREE: u64 = 16 << 10;
 const OVERHEAD_PER_BYTE: u64 = 8;
@@ -38,6 +44,7 @@ pub enum Step {
 enum At {
     #[default]
     Size,
+    Extension(Extension),
     SizeLf,
     Data,
     DataCr,
@@ -56,6 +63,8 @@ enum At {
 pub struct Chunked {
     at: At,
     digits: u8,
+    /// Bytes of this chunk's extension.
+    extension: u16,
     /// Size read so far, then what is left of the chunk.
     left: u64,
     length: u64,
@@ -105,6 +114,7 @@ impl Chunked {
     fn next(&mut self, byte: u8) -> Result<At, Fault> {
         match (self.at, byte) {
             (At::Size, _) => self.size(byte),
+            (At::Extension(extension), _) => self.extension(extension, byte),
             (At::SizeLf, b'\n') => self.sized(),
             (At::DataCr, b'\r') => Ok(At::DataLf),
             (At::DataLf, b'\n') => Ok(At::Size),
@@ -122,7 +132,7 @@ impl Chunked {
             b'a'..=b'f' => byte - b'a' + 10,
             b'A'..=b'F' => byte - b'A' + 10,
             b'\r' if self.digits > 0 => return Ok(At::SizeLf),
-            b';' if self.digits > 0 => return Err(Fault::ChunkExtension),
+            b';' if self.digits > 0 => return self.extension(Extension::Whole, byte),
             b'\n' => return Err(Fault::BareLf),
             _ => return Err(Fault::ChunkSize),
         };
@@ -134,11 +144,22 @@ impl Chunked {
         Ok(At::Size)
     }
 
+    fn extension(&mut self, before: Extension, byte: u8) -> Result<At, Fault> {
+        if byte == b'\r' && before.may_end() {
+            return Ok(At::SizeLf);
+        }
+        self.extension += 1;
+        if self.extension > EXTENSION_MAX {
+            return Err(Fault::ChunkExtension);
+        }
+        before.next(byte).map(At::Extension)
+    }
+
     fn sized(&mut self) -> Result<At, Fault> {
-        self.overhead += u64::from(self.digits) + 4;
-        let digits = std::mem::take(&mut self.digits);
+        let line = u64::from(std::mem::take(&mut self.digits)) + u64::from(std::mem::take(&mut self.extension));
+        self.overhead += line + 4;
         if self.left == 0 {
-            return if digits == 1 { Ok(At::Line) } else { Err(Fault::LastChunk) };
+            return Ok(At::Line);
         }
         if self.overhead > OVERHEAD_FREE.saturating_add(self.length.saturating_mul(OVERHEAD_PER_BYTE)) {
             return Err(Fault::ChunkOverhead);

@@ -84,12 +84,10 @@ pub enum Fault {
     Path,
     /// A chunk's size is not one to fifteen hexadecimal digits and CRLF.
     ChunkSize,
-    /// A chunk has an extension.
+    /// A chunk's extension is malformed, or longer than 256 bytes.
     ChunkExtension,
     /// A chunk does not end in CRLF where its size says.
     ChunkEnd,
-    /// The last chunk is not written `0`.
-    LastChunk,
     /// The lines between chunks outweigh the chunks.
     ChunkOverhead,
     /// A line of the trailers is malformed.
@@ -102,7 +100,7 @@ pub enum Fault {
 
 impl Fault {
     /// All faults, in the order of their numbers.
-    pub const ALL: [Fault; 45] = {
+    pub const ALL: [Fault; 44] = {
         use Fault::*;
         [
             BareLf,
@@ -145,7 +143,6 @@ impl Fault {
             ChunkSize,
             ChunkExtension,
             ChunkEnd,
-            LastChunk,
             ChunkOverhead,
             Trailer,
             ForbiddenTrailer,
@@ -207,7 +204,6 @@ impl Fault {
             Fault::ChunkSize => "chunk_size",
             Fault::ChunkExtension => "chunk_extension",
             Fault::ChunkEnd => "chunk_end",
-            Fault::LastChunk => "last_chunk",
             Fault::ChunkOverhead => "chunk_overhead",
             Fault::Trailer => "trailer",
             Fault::ForbiddenTrailer => "forbidden_trailer",

@@ -1,0 +1,57 @@
+//! Extensions of chunks, byte by byte: `;` and a token, or a token, `=`, and a token or a quoted string (RFC 9112, section
+//! 7.1.1).
+//!
+//! The blanks that the grammar bears with around its signs are refused: senders must not write them, and servers skip
+//! them differently. In a quoted string stands what may stand in a header's value, but for the tab.
+
+use super::super::bytes::{TOKEN, class};
+use super::super::fault::Fault;
+
+/// What was read last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extension {
+    /// All of an extension, or the chunk's size: another one may begin.
+    Whole,
+    /// The sign that begins one.
+    Begun,
+    /// A byte of its name.
+    Name,
+    /// The sign behind the name.
+    Equals,
+    /// A byte of a value that is a token.
+    Token,
+    /// The quote that begins a quoted string, or a byte of it.
+    Quoted,
+    /// A backslash in a quoted string.
+    Escape,
+}
+
+impl Extension {
+    /// Whether the line may end here.
+    pub fn may_end(self) -> bool {
+        matches!(self, Extension::Whole | Extension::Name | Extension::Token)
+    }
+
+    /// Goes on by one byte.
+    ///
+    /// # Errors
+    ///
+    /// It is none that may follow.
+    pub fn next(self, byte: u8) -> Result<Extension, Fault> {
+        use Extension::{Begun, Equals, Escape, Name, Quoted, Token, Whole};
+        let token = class(byte) & TOKEN != 0;
+        match (self, byte) {
+            (_, b'\n') => Err(Fault::BareLf),
+            (_, byte) if byte.is_ascii_control() => Err(Fault::ChunkExtension),
+            (Whole | Name | Token, b';') => Ok(Begun),
+            (Begun | Name, _) if token => Ok(Name),
+            (Name, b'=') => Ok(Equals),
+            (Equals, b'"') => Ok(Quoted),
+            (Equals | Token, _) if token => Ok(Token),
+            (Quoted, b'"') => Ok(Whole),
+            (Quoted, b'\\') => Ok(Escape),
+            (Quoted | Escape, _) => Ok(Quoted),
+            _ => Err(Fault::ChunkExtension),
+        }
+    }
+}
