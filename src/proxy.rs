@@ -115,6 +115,10 @@ impl ProxyHttp for Gateway {
             reject::answer(session, ctx, reason, true).await?;
             return Ok(true);
         }
+        if answer::is_asked_of_us(session) {
+            answer::of_us(session, ctx).await?;
+            return Ok(true);
+        }
         let Some(route) = route(session, ctx) else {
             reject::answer(session, ctx, Reason::NoRoute, false).await?;
             return Ok(true);

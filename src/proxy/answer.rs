@@ -1,4 +1,4 @@
-//! Answers that a route makes itself: redirects and canned responses.
+//! Answers that no server is asked for: a route's redirects and canned responses, and the gateway's own to `OPTIONS *`.
 
 use bytes::Bytes;
 use http::{StatusCode, Uri, header};
@@ -9,6 +9,19 @@ use pingora::proxy::Session;
 use super::ctx::Ctx;
 use super::{identify, reject, rewrite};
 use crate::config::model::{Action, Piece, Scheme};
+
+/// Whether a request asks the gateway itself what it can do (RFC 9110, section 9.3.7). Admission lets no other method say
+/// `*`.
+pub fn is_asked_of_us(session: &Session) -> bool {
+    session.req_header().uri.path() == "*"
+}
+
+/// Answers what the gateway can do: no server could say it for all of them.
+pub async fn of_us(session: &mut Session, ctx: &Ctx) -> Result<()> {
+    let mut head = ResponseHeader::build(StatusCode::NO_CONTENT, Some(3))?;
+    head.insert_header(header::ALLOW, reject::PROXIED)?;
+    reject::respond(session, ctx, head, Bytes::new(), false).await
+}
 
 /// Answers when the request's route does so itself; says whether it did.
 pub async fn from_route(session: &mut Session, ctx: &Ctx, route: usize) -> Result<bool> {

@@ -27,6 +27,7 @@ impl Cause {
             Cause::Fault(Fault::Connect) => Reason::MethodNotAllowed,
             Cause::Fault(Fault::TargetTooLong) => Reason::UriTooLong,
             Cause::Fault(Fault::HeadTooLarge | Fault::TooManyHeaders | Fault::TrailersTooLarge) => Reason::HeadTooLarge,
+            Cause::Fault(Fault::Expect) => Reason::ExpectationFailed,
             Cause::Fault(Fault::Version) => Reason::VersionNotSupported,
             Cause::Fault(_) => Reason::BadRequest,
         }

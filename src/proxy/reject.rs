@@ -48,6 +48,8 @@ pub enum Reason {
     SignedBodyTooLarge,
     /// The target is longer than `uri_max`.
     UriTooLong,
+    /// The request expects more than `100 Continue`.
+    ExpectationFailed,
     /// The TLS name does not cover the host that is asked for.
     Misdirected,
     /// The head is larger than `head_max`, or has more headers than `headers_max`.
@@ -82,7 +84,7 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Reason; 28] = [
+    pub const ALL: [Reason; 29] = [
         Reason::BadRequest,
         Reason::Unauthorized,
         Reason::AppPending,
@@ -96,6 +98,7 @@ impl Reason {
         Reason::BodyTooLarge,
         Reason::SignedBodyTooLarge,
         Reason::UriTooLong,
+        Reason::ExpectationFailed,
         Reason::Misdirected,
         Reason::HeadTooLarge,
         Reason::TooManyConnections,
@@ -141,6 +144,9 @@ impl Reason {
             }
             Reason::UriTooLong => (414, "uri_too_long", "The request target is longer than this gateway takes."),
             Reason::Misdirected => (421, "misdirected", "Ask again on a new connection, made for this host."),
+            Reason::ExpectationFailed => {
+                (417, "expectation_failed", "The only expectation that is met here is `100-continue`.")
+            }
             Reason::HeadTooLarge => {
                 (431, "head_too_large", "The head of the request is larger than this gateway takes.")
             }
@@ -195,6 +201,9 @@ impl Reason {
     }
 }
 
+/// Methods that are proxied, of those that everybody knows.
+pub const PROXIED: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE");
+
 /// Media type of a problem document.
 pub const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 
@@ -245,6 +254,9 @@ fn problem(reason: Reason) -> Result<ResponseHeader> {
     head.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))?;
     if reason.passes() {
         head.insert_header(header::RETRY_AFTER, HeaderValue::from_static("1"))?;
+    }
+    if reason == Reason::MethodNotAllowed {
+        head.insert_header(header::ALLOW, PROXIED)?;
     }
     Ok(head)
 }

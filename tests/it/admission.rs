@@ -68,6 +68,15 @@ fn broken() -> Vec<(&'static str, String, u16, &'static str)> {
         ("dots by %5C", format!("GET /public/%2E%2e%5cadmin HTTP/1.1\r\n{host}\r\n"), 400, "path"),
         ("dots by ;", format!("GET /public/..;x/admin HTTP/1.1\r\n{host}\r\n"), 400, "path"),
         ("%00", format!("GET /public/x%00.png HTTP/1.1\r\n{host}\r\n"), 400, "path"),
+        ("long method", format!("{} /x HTTP/1.1\r\n{host}\r\n", "A".repeat(33)), 400, "method"),
+        ("endless method", "A".repeat(8 << 10), 400, "method"),
+        ("expectation", format!("GET /x HTTP/1.1\r\n{host}Expect: foo\r\n\r\n"), 417, "expect"),
+        (
+            "expectation with a desync in mind",
+            format!("POST /x HTTP/1.1\r\n{host}Content-Length: 3\r\nExpect: y 100-continue\r\n\r\nabc"),
+            417,
+            "expect",
+        ),
         ("CONNECT", format!("CONNECT a.example:443 HTTP/1.1\r\n{host}\r\n"), 405, "connect"),
         ("version", format!("GET /x HTTP/3.0\r\n{host}\r\n"), 505, "version"),
         ("long target", format!("GET /{} HTTP/1.1\r\n{host}\r\n", "x".repeat(17 << 10)), 414, "target_too_long"),
@@ -97,8 +106,10 @@ fn what_two_servers_could_read_differently_is_refused_logged_and_counted() {
     }
     assert_eq!(origin.hits(), 0, "nothing may reach a server");
     assert_eq!(world.log_lines().len(), cases.len());
-    let refused: f64 = ["bad_request", "method_not_allowed", "version_not_supported", "uri_too_long", "head_too_large"]
+    let reasons = ["bad_request", "method_not_allowed", "version_not_supported", "uri_too_long", "head_too_large"];
+    let refused: f64 = reasons
         .iter()
+        .chain(&["expectation_failed"])
         .map(|reason| world.metric("tollgate_rejected_total", &[&format!("reason=\"{reason}\"")]))
         .sum();
     assert_eq!(refused, cases.len() as f64);
@@ -220,6 +231,28 @@ fn what_a_route_protects_is_not_reached_through_another_one() {
 }
 
 #[test]
+fn options_of_everything_are_the_gateways_to_tell() {
+    let origin = Origin::start("a");
+    let world = World::start(&format!("{}{ROUTE}", fleet("app", &[&origin])));
+    let mut connection = world.connect();
+    for _ in 0..3 {
+        let answer = connection.ask(&request("OPTIONS", "*")).expect("an answer");
+        assert_eq!((answer.status, answer.header("connection")), (204, Some("keep-alive")));
+        let allow = answer.header("allow").expect("a list");
+        assert!(["GET", "POST", "PATCH"].iter().all(|method| allow.split(", ").any(|one| one == *method)), "{allow}");
+        assert_eq!((answer.header("content-length"), answer.header("x-request-id").is_some()), (None, true));
+    }
+    assert_eq!(connection.ask(&get("/")).expect("an answer").status, 200);
+    assert_eq!(origin.hits(), 1, "no server is asked");
+    assert_eq!(connection.ask(&request("OPTIONS", "/x")).expect("an answer").status, 200, "a path has its server's");
+    let line = world.log_line("*");
+    assert_eq!((&line["method"], &line["status"]), (&"OPTIONS".into(), &204.into()));
+    assert_eq!(world.metric("tollgate_rejected_total", &[]), 0.0);
+    let tunnel = world.ask(request("CONNECT", "a:1"));
+    assert!(tunnel.status == 405 && tunnel.header("allow").is_some_and(|allow| allow.contains("GET")), "{tunnel:?}");
+}
+
+#[test]
 fn heads_that_trickle_are_read_and_late_ones_get_408() {
     let world = World::start(&(listener("header_timeout = \"1s\"") + "[route.all]\nrespond = { body = \"ok\" }\n"));
     let mut slow = world.connect();
@@ -325,7 +358,6 @@ fn lengths_and_methods_that_are_fine_stay_fine() {
     for odd in [
         request("GET", "/body-of-a-get").header("content-length", 0),
         request("PROPFIND", "/dav"),
-        request("OPTIONS", "*"),
         get("http://localhost/absolute?a={b}|c"),
         get("/obs").header("x-text", "gr\u{fc}n"),
     ] {

@@ -206,10 +206,10 @@ fn what_would_be_read_differently_as_http1_is_refused() {
         })
     };
     assert_eq!(refused("http://a.example/", "content_length", "3").unwrap(), 400);
-    assert_eq!(refused("http://a.example/", "expect", "more").unwrap(), 400);
+    assert_eq!(refused("http://a.example/", "expect", "more").unwrap(), 417);
     assert_eq!(refused("http://a.example/a^b\"c", "x", "y").unwrap(), 400);
     assert_eq!(origin.hits(), 0);
-    world.metric_reaches("tollgate_rejected_total", &["reason=\"bad_request\""], 3.0);
+    world.metric_reaches("tollgate_rejected_total", &["reason=\"bad_request\""], 2.0);
 }
 
 #[test]
@@ -255,6 +255,34 @@ fn a_client_that_resets_what_it_asks_for_is_sent_away() {
     });
     assert!(streams < 5_000, "the connection goes on for ever");
     assert_eq!(world.ask(get("/own")).text(), "own", "others are served as before");
+}
+
+#[test]
+fn options_of_everything_are_told() {
+    let world = World::start(&format!("{LISTENER}[route.own]\nrespond = {{ body = \"own\" }}\n"));
+    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+        frame.extend([kind, flags]);
+        frame.extend(stream.to_be_bytes());
+        frame.extend(payload);
+        frame
+    };
+    // `:method OPTIONS`, `:scheme http`, `:path *`, `:authority a`, each without the table.
+    let head = b"\x02\x07OPTIONS\x86\x04\x01*\x41\x01a";
+    let mut connection = world.connect();
+    let preface = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(4, 0, 0, b""), &frame(1, 5, 1, head)].concat();
+    connection.send(&preface).unwrap();
+    let answer = loop {
+        let start = connection.exactly(9).unwrap();
+        let length = usize::from(start[1]) << 8 | usize::from(start[2]);
+        let payload = connection.exactly(length).unwrap();
+        if start[3] == 1 {
+            break payload;
+        }
+    };
+    assert_eq!(answer.first(), Some(&0x89), "204 of the static table: {}", answer.escape_ascii());
+    let line = world.log_line("*");
+    assert_eq!((&line["method"], &line["status"]), (&"OPTIONS".into(), &204.into()));
 }
 
 #[test]

@@ -73,7 +73,7 @@ pub enum Fault {
     UpgradeTwice,
     /// `Upgrade: websocket` with a body, another method than `GET`, or nothing of it in `Connection`.
     UpgradeInvalid,
-    /// `Expect` is not `100-continue`, or there are several.
+    /// `Expect` is not `100-continue`, or there are several: 417.
     Expect,
     /// HTTP/2: a header of HTTP/1.1's connections.
     ConnectionHeader,
@@ -155,6 +155,7 @@ impl Fault {
         match self {
             Fault::Connect => 405,
             Fault::TargetTooLong => 414,
+            Fault::Expect => 417,
             Fault::HeadTooLarge | Fault::TooManyHeaders | Fault::TrailersTooLarge => 431,
             Fault::Version => 505,
             _ => 400,
@@ -222,7 +223,7 @@ mod tests {
         for (i, fault) in Fault::ALL.into_iter().enumerate() {
             assert_eq!(fault as usize, i);
             assert!(words.insert(fault.word()), "{fault:?}");
-            assert!(matches!(fault.status(), 400 | 405 | 414 | 431 | 505));
+            assert!(matches!(fault.status(), 400 | 405 | 414 | 417 | 431 | 505));
         }
     }
 }

@@ -46,8 +46,11 @@ pub struct Accepted<'a> {
 ///
 /// The first rule that it breaks.
 pub fn judge<'a>(request: &Request<'a>, limits: &Limits) -> Result<Accepted<'a>, Fault> {
-    if request.method == Method::CONNECT {
+    if request.method.as_str().eq_ignore_ascii_case("CONNECT") {
         return Err(Fault::Connect);
+    }
+    if request.method.as_str().len() > head::METHOD_MAX {
+        return Err(Fault::Method);
     }
     if request.headers.len() > limits.headers_max {
         return Err(Fault::TooManyHeaders);
@@ -174,6 +177,7 @@ mod tests {
         let at = "https://a.example/";
         for (method, uri, headers, ends, fault) in [
             ("CONNECT", "a.example:443", &[][..], true, Fault::Connect),
+            ("connect", at, &[], true, Fault::Connect),
             ("POST", at, &[("connection", "close")], false, Fault::ConnectionHeader),
             ("POST", at, &[("keep-alive", "5")], false, Fault::ConnectionHeader),
             ("POST", at, &[("proxy-connection", "close")], false, Fault::ConnectionHeader),
@@ -199,6 +203,7 @@ mod tests {
             ("GET", "https://a.example/public/..%2Fadmin", &[], true, Fault::Path),
             ("GET", "https://a.example/public/..;/admin?x", &[], true, Fault::Path),
             ("GET", "https://a.example/a%00", &[], true, Fault::Path),
+            ("ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFG", at, &[], true, Fault::Method),
             ("POST", at, &[("expect", "y 100-continue")], false, Fault::Expect),
         ] {
             assert_eq!(verdict(method, uri, headers, ends), Err(fault), "{method} {uri} {headers:?}");

@@ -18,7 +18,7 @@ use super::host;
 use crate::path::is_ambiguous;
 
 /// The longest method.
-const METHOD_MAX: usize = 32;
+pub(super) const METHOD_MAX: usize = 32;
 /// A request line without its target: the method, two spaces, the version and CRLF.
 const LINE_MAX: usize = METHOD_MAX + 12;
 
@@ -168,6 +168,10 @@ impl Judge {
     fn lines<'b>(&mut self, bytes: &'b [u8], limits: &Limits) -> Result<Option<Head<'b>>, Fault> {
         loop {
             let begun = self.target.is_some();
+            // Nobody waits for the end of a line that begins with no method.
+            if !begun && bytes.get(self.line..=self.line + METHOD_MAX).is_some_and(bytes::is_token) {
+                return Err(Fault::Method);
+            }
             let max = limits.head_max.min(if begun {
                 usize::MAX
             } else {

@@ -3,7 +3,7 @@
 use super::*;
 
 /// Request lines, the empty line before them, and control bytes.
-const LINES: [(&str, Fault); 54] = [
+const LINES: [(&str, Fault); 56] = [
     ("\n", Fault::BareLf),
     ("\r\n\r\n", Fault::EmptyLines),
     ("\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", Fault::EmptyLines),
@@ -58,6 +58,8 @@ const LINES: [(&str, Fault); 54] = [
     ("GET:/ / HTTP/1.1\r\n", Fault::Method),
     (" / HTTP/1.1\r\n", Fault::Method),
     ("ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFG / HTTP/1.1\r\n", Fault::Method),
+    ("ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFG", Fault::Method),
+    ("\r\nABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFGHIJK\n", Fault::Method),
 ];
 
 /// Targets of a `GET` whose `Host` is `a`.
