@@ -418,7 +418,10 @@ fn route(session: &Session, ctx: &mut Ctx) -> Option<usize> {
 }
 
 /// Why the route may not serve this request.
-fn refusal(session: &Session, ctx: &Ctx, route: usize) -> Option<Reason> {
+fn refusal(session: &Session, ctx: &mut Ctx, route: usize) -> Option<Reason> {
+    if let Some(reason) = gate::admit_names(session, ctx, route) {
+        return Some(reason);
+    }
     let route = ctx.snapshot.route(route).0;
     if keeps_out(route, ctx.client) {
         return Some(Reason::Forbidden);

@@ -16,11 +16,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use serde::Serialize;
 
 use crate::config::model::{Action, Config, HostPattern, PathPattern, Route, Scheme};
-use crate::config::snapshot::keeps_out;
 use crate::config::snapshot::ledger::{self, is_callback};
+use crate::config::snapshot::{guarded, keeps_out};
 use crate::config::{self};
 use crate::path::normalise_path;
 use crate::proxy::admit::head;
+use crate::proxy::gate::has_lookalike;
 use crate::proxy::identify;
 use crate::proxy::limit::limits;
 use crate::proxy::rewrite::prefixed;
@@ -71,6 +72,10 @@ pub fn explain(path: &Path, asked: &Asked, json: bool) -> ExitCode {
     let route = &config.routes[found];
     let mut explained = Explained { route: Some(route.name.to_string()), ..Explained::default() };
     explained.why = reasons(route, &request);
+    if has_lookalike(&headers, &guarded(config, route)) {
+        let why = "a header is spelt like one that the route sets, removes or judges: it would be answered 400";
+        explained.why.push(why.to_owned());
+    }
     let stable = match route.action {
         Action::Upstream(upstream) => Some(upstream),
         _ => None,

@@ -15,6 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
 use ipnet::IpNet;
 
 pub use limit::Limits;
@@ -22,7 +23,7 @@ use listener::{Listener, Shown};
 pub use upstream::{Server, Upstream};
 
 use self::callers::Callers;
-use super::model::{self, Action, Config, Route, Servers};
+use super::model::{self, Action, AuthKind, Config, Route, Servers};
 use crate::gray::live::Live;
 use crate::gray::plan::Plan;
 use crate::proxy::route::Router;
@@ -49,6 +50,8 @@ pub struct Snapshot {
     pub router: Router,
     /// A series a route.
     series: Vec<Arc<RouteSeries>>,
+    /// Names that no lookalike may reach a server beside, a list a route.
+    guarded: Vec<Vec<HeaderName>>,
     /// By the numbers of `config.listeners`.
     listeners: Vec<Listener>,
     /// Who may call.
@@ -92,6 +95,7 @@ impl Snapshot {
             listeners: listeners.collect(),
             callers: Callers::new(&config, previous.map(|before| (&before.callers, &*before.config)), registry),
             plans: plans.collect(),
+            guarded: config.routes.iter().map(|route| guarded(&config, route)).collect(),
             by_route: by_route(&config),
             registry: registry.clone(),
             upstreams,
@@ -113,6 +117,11 @@ impl Snapshot {
     /// A route and what it counts.
     pub fn route(&self, index: usize) -> (&Route, &RouteSeries) {
         (&self.config.routes[index], &self.series[index])
+    }
+
+    /// Headers by which a route speaks to its servers or learns who calls, where they can be spelt with other signs.
+    pub fn guarded(&self, route: usize) -> &[HeaderName] {
+        &self.guarded[route]
     }
 
     /// Number of the upstream that a route forwards to; none for one that answers by itself.
@@ -152,6 +161,17 @@ impl Snapshot {
             Servers::Static(_) => None,
         })
     }
+}
+
+/// Names that a route sets, removes or authenticates by.
+pub fn guarded(config: &Config, route: &Route) -> Vec<HeaderName> {
+    let rules = &route.request_headers;
+    let auths = route.auths.iter().filter_map(|auth| match &config.auths.get(*auth)?.kind {
+        AuthKind::ApiKey { header } => Some(header),
+        AuthKind::Hmac { .. } | AuthKind::Jwt { .. } => None,
+    });
+    let names = rules.set.iter().map(|(name, _)| name).chain(&rules.remove).chain(auths);
+    names.filter(|name| name.as_str().bytes().any(|byte| !byte.is_ascii_alphanumeric())).cloned().collect()
 }
 
 fn by_route(config: &Config) -> Vec<Vec<OfRoute>> {

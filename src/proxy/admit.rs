@@ -11,6 +11,7 @@
 //! | [`chunked`] | the frame around a chunked body, while it passes |
 //! | [`host`] | authorities |
 //! | [`field`] | headers that frame or tell of the connection |
+//! | [`voice`] | headers that speak in the gateway's place |
 //! | [`bytes`], [`fault`] | classes of bytes; why something was refused |
 //! | [`Verdict`] | what the stages behind it ask of a head that got in |
 //!
@@ -26,7 +27,7 @@
 //! | TERM.EXT, EXT.TERM | chunk extensions are well-formed, without control bytes, and go no further; no LF without CR |
 //! | TERM.SPILL, SPILL.TERM, TWO.ONE, ONE.TWO | a chunk ends in CRLF where its size says |
 //! | trailers that become headers | names that frame, route or authenticate are refused there |
-//! | hop-by-hop abuse | `Connection` may not take out what frames, routes or is the gateway's |
+//! | hop-by-hop abuse | `Connection` names what is of a connection by definition, and nothing else |
 //! | path confusion | no `%00`, and no dot segment by `%2F`, `%5C`, `\` or `;` |
 //! | Host confusion | one valid `Host`, which an absolute target repeats byte by byte |
 //!
@@ -40,5 +41,6 @@ pub mod h2;
 pub mod head;
 pub mod host;
 mod verdict;
+pub mod voice;
 
 pub use self::verdict::Verdict;

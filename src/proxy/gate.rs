@@ -6,9 +6,11 @@
 //! RFC 9110, section 15.5.20). The same is said of a connection whose client would not be let in any more: its authority
 //! was taken away, or its certificate has ended. On a new connection it may show another one.
 
+use http::{HeaderMap, HeaderName};
 use pingora::proxy::Session;
 
 use super::admit::fault::Fault;
+use super::admit::field::is_spelling_of;
 use super::admit::h2;
 use super::connection::Peer;
 use super::ctx::Ctx;
@@ -40,6 +42,27 @@ impl Cause {
             cause => cause.reason().label(),
         }
     }
+}
+
+/// The same of headers by which the request's route speaks to its servers or learns who calls: no other name may become
+/// one of these on the way.
+pub fn admit_names(session: &Session, ctx: &mut Ctx, route: usize) -> Option<Reason> {
+    let guarded = ctx.snapshot.guarded(route);
+    if guarded.is_empty() || !has_lookalike(&session.req_header().headers, guarded) {
+        return None;
+    }
+    let cause = Cause::Fault(Fault::LookalikeName);
+    let reason = cause.reason();
+    ctx.refused = Some(Box::new(Refused::bare(cause, false)));
+    Some(reason)
+}
+
+/// Whether a header is one of these names to a server that takes all signs for one.
+pub fn has_lookalike(headers: &HeaderMap, guarded: &[HeaderName]) -> bool {
+    let is_one = |name: &HeaderName| {
+        guarded.iter().any(|guarded| is_spelling_of(name.as_str().as_bytes(), guarded.as_str().as_bytes()))
+    };
+    headers.keys().any(is_one)
 }
 
 /// Why a request may not come in.

@@ -1,10 +1,9 @@
 //! What a request and its answer look like on the other side: headers, host and path.
 //!
 //! Towards the server, in this order: the client's own forwarding headers are replaced (untrusted peer) or continued
-//! (trusted one) and the request id is set, once; then, at each attempt, the app's name is set, and the route's `remove`
-//! and `set` apply, so an operator has the last word. The app's name comes after Pingora has taken out what the client's
-//! `Connection` names: no client may take it away. Whatever a server might fold into its name (CGI knows no difference
-//! between `-` and `_`) is removed.
+//! (trusted one), what else speaks in the gateway's place ([`voice`]) is taken out, and the request id is set, once; then,
+//! at each attempt, the app's name is set, and the route's `remove` and `set` apply, so an operator has the last word.
+//! Whatever a server might fold into the app's name (CGI knows no difference between `-` and `_`) is removed.
 //! The path is forwarded as it was routed (normalised), with the route's prefixes; the query is never touched.
 
 use std::net::IpAddr;
@@ -17,6 +16,8 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use pingora::{InvalidHTTPHeader, OrErr, Result};
 
+use super::admit::field::is_spelling_of;
+use super::admit::voice::{self, Voice};
 use super::connection::Peer;
 use super::ctx::Ctx;
 use super::identify::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
@@ -134,25 +135,31 @@ fn empty() -> RequestHeader {
 }
 
 fn forwarding(headers: &mut HeaderMap, ctx: &Ctx, peer: IpAddr, text: HeaderValue) -> Result<()> {
-    let (mut forwarded, mut foreign, mut forged) = (false, false, false);
+    let (mut forwarded, mut foreign, mut forged, mut spoken) = (false, false, false, false);
     for name in headers.keys() {
         let name = name.as_str().as_bytes();
         foreign |= name.starts_with(b"x-forwarded-");
         forged |= is_the_app(name);
         forwarded |= name == b"forwarded";
+        spoken |= voice::of(name).is_some();
     }
     let scheme = match ctx.scheme {
         Scheme::Http => "http",
         Scheme::Https => "https",
     };
     if forged {
-        let names = headers.keys().filter(|name| is_the_app(name.as_str().as_bytes())).cloned();
-        names.collect::<Vec<_>>().iter().for_each(|name| drop(headers.remove(name)));
+        drop_all(headers, is_the_app);
+    }
+    if spoken {
+        drop_all(headers, |name| match voice::of(name) {
+            Some(Voice::OfClient) => !ctx.peer_trusted,
+            Some(Voice::OfRequest) => true,
+            None => false,
+        });
     }
     let trusted = foreign && ctx.peer_trusted;
     if foreign && !trusted {
-        let names = headers.keys().filter(|name| name.as_str().starts_with("x-forwarded-")).cloned();
-        names.collect::<Vec<_>>().iter().for_each(|name| drop(headers.remove(name)));
+        drop_all(headers, |name| name.starts_with(b"x-forwarded-"));
     }
     let chain = if trusted { appended(joined(headers, &X_FORWARDED_FOR), text.as_bytes())? } else { text };
     headers.insert(X_FORWARDED_FOR, chain);
@@ -175,10 +182,16 @@ fn forwarding(headers: &mut HeaderMap, ctx: &Ctx, peer: IpAddr, text: HeaderValu
     Ok(())
 }
 
+/// Takes out the headers of these names.
+fn drop_all(headers: &mut HeaderMap, is_one: impl Fn(&[u8]) -> bool) {
+    let names = headers.keys().filter(|name| is_one(name.as_str().as_bytes())).cloned();
+    names.collect::<Vec<_>>().iter().for_each(|name| drop(headers.remove(name)));
+}
+
 /// Whether a header is the app's name, or would be to a server that takes every sign for the same.
 fn is_the_app(name: &[u8]) -> bool {
     let app = b"x-tollgate-app";
-    name.len() == app.len() && name.iter().zip(app).all(|(a, b)| a == b || (*b == b'-' && !a.is_ascii_alphanumeric()))
+    name == app || is_spelling_of(name, app)
 }
 
 /// All values of a header, as one list.

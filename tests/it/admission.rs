@@ -77,6 +77,8 @@ fn broken() -> Vec<(&'static str, String, u16, &'static str)> {
             417,
             "expect",
         ),
+        ("nominated", format!("GET /x HTTP/1.1\r\n{host}Connection: cookie\r\n\r\n"), 400, "connection_nominates"),
+        ("spelt otherwise", format!("GET /x HTTP/1.1\r\n{host}X_Real_IP: 1.2.3.4\r\n\r\n"), 400, "lookalike_name"),
         ("CONNECT", format!("CONNECT a.example:443 HTTP/1.1\r\n{host}\r\n"), 405, "connect"),
         ("version", format!("GET /x HTTP/3.0\r\n{host}\r\n"), 505, "version"),
         ("long target", format!("GET /{} HTTP/1.1\r\n{host}\r\n", "x".repeat(17 << 10)), 414, "target_too_long"),

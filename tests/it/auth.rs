@@ -161,6 +161,9 @@ fn nobody_but_the_gateway_names_the_app() {
     for lookalike in ["x_tollgate_app", "x-tollgate_app", "x.tollgate.app"] {
         door.world.ask(get("/open/x").header(lookalike, "acme")).is_problem(400, "bad_request");
     }
+    // Nor what it might take for the key that was judged.
+    let keyed = get("/keys/x").header("x-api-key", "bolt-secret").header("x_api_key", "acme-secret-one");
+    door.world.ask(keyed).is_problem(400, "bad_request");
     // A client may say what belongs to its connection; the app's name does not.
     let named = get("/keys/x").header("x-api-key", "bolt-secret").header("connection", "x-tollgate-app, keep-alive");
     door.world.ask(named).is_problem(400, "bad_request");

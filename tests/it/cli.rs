@@ -8,7 +8,7 @@ use crate::support::*;
 
 const GOOD: &str = "[upstream.app]\nservers = [\"127.0.0.1:9\"]\n\
     [route.orders]\nhosts = [\"api.example.com\"]\npaths = [\"/orders/*\"]\nmethods = [\"GET\"]\nupstream = \"app\"\n\
-    strip_prefix = \"/orders\"\nallow = [\"10.0.0.0/8\"]\n\
+    strip_prefix = \"/orders\"\nallow = [\"10.0.0.0/8\"]\nrequest_headers = { remove = [\"x-debug\"] }\n\
     [route.old]\npaths = [\"/old\"]\nredirect = { to = \"/new\" }\n";
 
 fn prepared(config: &str) -> World {
@@ -95,6 +95,8 @@ fn explain_names_route_upstream_and_reasons() {
     assert!(told["why"].to_string().contains("may use it"));
     let kept_out = json(&world.cli(&[&asked[..], &["--json", "--client", "192.0.2.1"]].concat()), 0);
     assert!(kept_out["why"].to_string().contains("403"), "{kept_out}");
+    let spelt = json(&world.cli(&[&asked[..], &["--json", "-H", "X_Debug: 1"]].concat()), 0);
+    assert!(spelt["why"].to_string().contains("400"), "{spelt}");
     let redirect = json(&world.cli(&["explain", "--json", "-c", "tollgate.toml", "HEAD", "/old", "-H", "host: x"]), 0);
     assert_eq!((&redirect["route"], &redirect["upstream"]), (&"old".into(), &Value::Null));
     let none = json(&world.cli(&["explain", "--json", "-c", "tollgate.toml", "POST", "http://b/x"]), 1);

@@ -178,10 +178,20 @@ fn hop_by_hop_headers_stay_on_their_hop() {
     let origin = Origin::start("a");
     let world = world("", &origin);
     let mut connection = world.connect();
-    let asked = get("/").header("connection", "keep-alive, x-hop").header("x-hop", "1").header("te", "trailers");
+    // As Java's client says it by default, and more.
+    let asked = get("/")
+        .header("connection", "keep-alive, Upgrade, HTTP2-Settings, TE")
+        .header("upgrade", "h2c")
+        .header("http2-settings", "AAEAAEAA")
+        .header("te", "trailers");
     assert_eq!(connection.ask(&asked).unwrap().status, 200);
     let seen = origin.last();
-    assert!(!seen.header("connection").is_some_and(|c| c.contains("x-hop")), "{:?}", seen.headers);
+    for gone in ["upgrade", "http2-settings", "te"] {
+        assert_eq!(seen.header(gone), None, "{:?}", seen.headers);
+    }
+    for named in ["x-hop", "authorization, cookie", "close, Idempotency-Key"] {
+        world.ask(get("/").header("connection", named)).is_problem(400, "bad_request");
+    }
     assert_eq!(connection.ask(&get("/")).unwrap().status, 200);
 }
 

@@ -258,6 +258,37 @@ fn a_client_that_resets_what_it_asks_for_is_sent_away() {
 }
 
 #[test]
+fn heads_have_one_reading_here_too() {
+    let origin = Origin::start("a");
+    let world = World::start(&format!("{LISTENER}{}{ROUTE}", fleet("app", &[&origin])));
+    run(async {
+        let mut client = connect(world.port).await;
+        let refused =
+            |path: &str, status: u16| (Request::get(format!("http://a.example{path}")).body(()).unwrap(), status);
+        let mut asked: Vec<_> =
+            ["/a/..%2Fb", "/a/%2e%2e%5Cb", "/a/..;/b", "/a%00"].map(|path| refused(path, 400)).into();
+        let (mut expecting, status) = refused("/expecting", 417);
+        expecting.headers_mut().insert("expect", "foo".parse().unwrap());
+        asked.push((expecting, status));
+        let (mut long, status) = refused("/method", 400);
+        *long.method_mut() = "A".repeat(33).parse().unwrap();
+        asked.push((long, status));
+        let (mut spoken, status) = refused("/spelt", 400);
+        spoken.headers_mut().insert("x_real_ip", "10.0.0.1".parse().unwrap());
+        asked.push((spoken, status));
+        for (request, status) in asked {
+            poll_fn(|cx| client.poll_ready(cx)).await.unwrap();
+            let shown = format!("{request:?}");
+            let answer = client.send_request(request, true).unwrap().0.await.unwrap();
+            assert_eq!(answer.status(), status, "{shown}");
+        }
+        assert_eq!(origin.hits(), 0);
+        assert_eq!(text(send(&mut client, "/a%2Fb", (Ending::Head, false, 0)).await.unwrap()).await, "a");
+    });
+    assert_eq!(world.log_line("/a%00")["error"], "path");
+}
+
+#[test]
 fn options_of_everything_are_told() {
     let world = World::start(&format!("{LISTENER}[route.own]\nrespond = {{ body = \"own\" }}\n"));
     let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {

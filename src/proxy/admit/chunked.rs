@@ -12,6 +12,7 @@ use self::extension::Extension;
 use super::bytes::{ODD, TOKEN, class};
 use super::fault::Fault;
 use super::field::{self, Name};
+use super::voice;
 
 mod extension;
 
@@ -209,13 +210,13 @@ impl Chunked {
 
     fn is_forbidden(&self) -> bool {
         let name = &self.name[..self.name_length];
-        let known = Name::of(name) != Name::Other || field::is_lookalike(name, self.odd);
+        let known = Name::of(name) != Name::Other || field::is_lookalike(name, self.odd) || voice::of(name).is_some();
         known || FORBIDDEN.contains(&name) || FORBIDDEN_STARTS.iter().any(|start| name.starts_with(start))
     }
 }
 
 /// Names that are no trailers, beside those of [`Name`].
-const FORBIDDEN: [&[u8]; 19] = [
+const FORBIDDEN: [&[u8]; 18] = [
     b"authorization",
     b"cache-control",
     b"content-encoding",
@@ -233,7 +234,6 @@ const FORBIDDEN: [&[u8]; 19] = [
     b"traceparent",
     b"www-authenticate",
     b"x-api-key",
-    b"x-real-ip",
     b"x-request-id",
 ];
 

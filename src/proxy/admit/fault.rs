@@ -67,7 +67,7 @@ pub enum Fault {
     ConnectionInvalid,
     /// `Connection` lists more than nine options.
     ConnectionTooLong,
-    /// `Connection` would take out a header that the gateway or the framing rests on.
+    /// `Connection` names more than what is of a connection by definition.
     ConnectionNominates,
     /// Several `Upgrade`s.
     UpgradeTwice,

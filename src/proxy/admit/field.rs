@@ -6,6 +6,7 @@
 
 use super::bytes::is_token;
 use super::fault::Fault;
+use super::voice;
 
 /// The headers that admission reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +84,13 @@ fn looks_alike(name: &[u8], odd: bool) -> bool {
         || spells(b"transfer", b"encoding")
         || padded(b"contentlength", 14)
         || padded(b"transferencoding", 17)
-        || odd && (ours || whole)
+        || odd && (ours || whole || voice::of_lookalike(name).is_some())
+}
+
+/// Whether a name is another spelling of `like` to a server that takes all signs for one. Both are in lower case.
+pub fn is_spelling_of(name: &[u8], like: &[u8]) -> bool {
+    let sign = |byte: u8| !byte.is_ascii_alphanumeric();
+    name.len() == like.len() && name != like && name.iter().zip(like).all(|(a, b)| a == b || sign(*a) && sign(*b))
 }
 
 /// Cuts spaces off both ends. Tabs stay, and make a value of framing invalid: no client sends them, and not every server
@@ -135,23 +142,22 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// The list is malformed or too long, or names a header that it must not take out: what is nominated here is
-    /// removed on the way (RFC 9110, section 7.6.1), also if the gateway itself has put it in.
+    /// The list is malformed or too long, or names a header that is not of the connection by definition. What is named
+    /// here is removed on the way (RFC 9110, section 7.6.1): credentials that were judged, cookies that a release was
+    /// chosen by, what the gateway itself has put in. So it is no list of what is dangerous, which would never be whole.
     pub fn add(&mut self, value: &[u8]) -> Result<(), Fault> {
         for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|option| !option.is_empty()) {
             self.options += 1;
             if self.options > OPTIONS_MAX {
                 return Err(Fault::ConnectionTooLong);
             }
-            if option.eq_ignore_ascii_case(b"keep-alive") {
-                continue;
-            } else if option.eq_ignore_ascii_case(b"close") {
+            if option.eq_ignore_ascii_case(b"close") {
                 self.close = true;
             } else if option.eq_ignore_ascii_case(b"upgrade") {
                 self.upgrade = true;
             } else if !is_token(option) {
                 return Err(Fault::ConnectionInvalid);
-            } else if is_protected(option) {
+            } else if !HOP_BY_HOP.iter().any(|known| option.eq_ignore_ascii_case(known)) {
                 return Err(Fault::ConnectionNominates);
             }
         }
@@ -159,12 +165,8 @@ impl Connection {
     }
 }
 
-/// A header that frames or routes, or that the gateway adds.
-fn is_protected(name: &[u8]) -> bool {
-    let begins = |with: &[u8]| name.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
-    matches!(Name::of(name), Name::Host | Name::ContentLength | Name::TransferEncoding)
-        || [&b"x-forwarded-"[..], b"x-tollgate-", b"x-request-id", b"forwarded"].into_iter().any(begins)
-}
+/// What `Connection` may name beside `close` and `upgrade`.
+const HOP_BY_HOP: [&[u8]; 6] = [b"keep-alive", b"te", b"trailer", b"trailers", b"http2-settings", b"proxy-connection"];
 
 #[cfg(test)]
 mod tests {
@@ -201,6 +203,9 @@ mod tests {
             "host_",
             "!host",
             "conn_ection",
+            "x_real_ip",
+            "True_Client-IP",
+            "x.original.url",
             "Content-Leng..",
             "transfer-enc-----",
         ] {
@@ -215,6 +220,7 @@ mod tests {
             "x_user_id",
             "x-forwarded-for",
             "x-tollgate-app",
+            "x-real-ip",
             "x_host",
             "trailer",
             "content-security-policy",
@@ -222,6 +228,16 @@ mod tests {
             "$wssc",
         ] {
             assert!(!is_lookalike(name.as_bytes(), odd(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn spellings_differ_in_their_signs_alone() {
+        assert!(is_spelling_of(b"x_auth_user", b"x-auth-user"));
+        assert!(is_spelling_of(b"x-auth.user", b"x-auth-user"));
+        assert!(is_spelling_of(b"x-auth-user", b"x_auth_user"));
+        for name in ["x-auth-user", "x-auth-users", "xxauth-user", "x--auth-use"] {
+            assert!(!is_spelling_of(name.as_bytes(), b"x-auth-user"), "{name}");
         }
     }
 
@@ -242,8 +258,11 @@ mod tests {
             values.iter().try_for_each(|value| all.add(value.as_bytes())).map(|()| all)
         };
         assert_eq!(add(&["keep-alive, Upgrade,"]), Ok(Connection { options: 2, upgrade: true, close: false }));
-        assert_eq!(add(&["CLOSE", "te, x-mine"]), Ok(Connection { options: 3, upgrade: false, close: true }));
-        assert_eq!(add(&["a,b,c,d,e", "f,g,h,i,j"]), Err(Fault::ConnectionTooLong));
+        assert_eq!(add(&["CLOSE", "TE, Trailers"]), Ok(Connection { options: 3, upgrade: false, close: true }));
+        // Java's client says this by default, old ones the other.
+        assert_eq!(add(&["Upgrade, HTTP2-Settings"]), Ok(Connection { options: 2, upgrade: true, close: false }));
+        assert_eq!(add(&["Proxy-Connection"]), Ok(Connection { options: 1, upgrade: false, close: false }));
+        assert_eq!(add(&["te,te,te,te,te", "te,te,te,te,te"]), Err(Fault::ConnectionTooLong));
         assert_eq!(add(&["a b"]), Err(Fault::ConnectionInvalid));
         assert_eq!(add(&[":authority"]), Err(Fault::ConnectionInvalid));
         for name in [
@@ -254,6 +273,15 @@ mod tests {
             "x-tollgate-app",
             "X-Request-ID",
             "Forwarded",
+            "Authorization",
+            "Cookie",
+            "Proxy-Authorization",
+            "Idempotency-Key",
+            "Signature",
+            "Signature-Input",
+            "Content-Digest",
+            "X-API-Key",
+            "x-mine",
         ] {
             assert_eq!(add(&["close", name]), Err(Fault::ConnectionNominates), "{name}");
         }

@@ -150,6 +150,9 @@ fn trailers_neither_frame_nor_forge_nor_go_on_for_ever() {
         "TE",
         "proxy-authorization",
         "x-request-id",
+        "x-real-ip",
+        "CF-Connecting-IP",
+        "X-Original-URL",
     ] {
         let body = format!("0\r\n{name}: 1\r\n\r\n");
         assert_eq!(verdict(body.as_bytes()), Step::Refused(Fault::ForbiddenTrailer), "{name}");

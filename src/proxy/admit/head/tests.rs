@@ -148,7 +148,7 @@ fn an_accepted_head_tells_what_the_connection_must_know() {
     let eleven = accepted("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nExpect: 100-Continue\r\n\r\n");
     assert_eq!((eleven.version, eleven.expects_continue), (Version::Http11, true));
     assert!(!accepted("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n").expects_continue);
-    assert!(accepted("GET / HTTP/1.1\r\nHost: a\r\nConnection: x, Close\r\n\r\n").close);
+    assert!(accepted("GET / HTTP/1.1\r\nHost: a\r\nConnection: te, Close\r\n\r\n").close);
     assert!(!accepted("GET / HTTP/1.0\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n").upgrade);
     assert!(!accepted("GET / HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n").upgrade);
 }

@@ -116,7 +116,7 @@ const TARGETS: [(&str, Fault); 49] = [
 ];
 
 /// Header lines behind `Host: a` of a `POST`.
-const HEADERS: [(&str, Fault); 106] = [
+const HEADERS: [(&str, Fault); 118] = [
     // Names
     (" X: 1", Fault::ObsFold),
     ("\tX: 1", Fault::ObsFold),
@@ -221,13 +221,25 @@ const HEADERS: [(&str, Fault); 106] = [
     // Connection, Upgrade, Expect
     ("Connection: a b", Fault::ConnectionInvalid),
     ("Connection: close, :path", Fault::ConnectionInvalid),
-    ("Connection: 1,2,3,4,5\r\nConnection: 6,7,8,9,10", Fault::ConnectionTooLong),
+    ("Connection: te,te,te,te,te\r\nConnection: te,te,te,te,te", Fault::ConnectionTooLong),
     ("Connection: close, Content-Length", Fault::ConnectionNominates),
     ("Connection: x-forwarded-for", Fault::ConnectionNominates),
+    ("Connection: authorization, cookie", Fault::ConnectionNominates),
+    ("Connection: keep-alive, Cookie", Fault::ConnectionNominates),
+    ("Connection: Idempotency-Key", Fault::ConnectionNominates),
+    ("Connection: signature", Fault::ConnectionNominates),
+    ("Connection: x-mine", Fault::ConnectionNominates),
+    ("Connection: close\r\nConnection: x-api-key", Fault::ConnectionNominates),
+    ("X_Real_IP: 1.2.3.4", Fault::LookalikeName),
+    ("X-Real_IP: 1.2.3.4", Fault::LookalikeName),
+    ("CF.Connecting.IP: 1.2.3.4", Fault::LookalikeName),
+    ("x_original_url: /admin", Fault::LookalikeName),
+    ("X_HTTP_Method_Override: DELETE", Fault::LookalikeName),
     ("Upgrade: h2c\r\nUpgrade: websocket", Fault::UpgradeTwice),
     ("Expect: y 100-continue", Fault::Expect),
     ("Expect: 100-continue\r\nExpect: 100-continue", Fault::Expect),
     ("Expect: 100-continue, 200-ok", Fault::Expect),
+    ("Expect: foo", Fault::Expect),
 ];
 
 /// Whole heads: what only their end shows.
