@@ -59,7 +59,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, UPGRADE};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -110,6 +110,7 @@ impl ProxyHttp for Gateway {
         self.end_when_draining(session);
         obey_connection(session);
         rewrite::join_cookies(session.req_header_mut())?;
+        rewrite::spare_informational(session);
         identify(session, ctx);
         if let Some(reason) = admit(session, ctx) {
             reject::answer(session, ctx, reason, true).await?;
@@ -247,6 +248,10 @@ impl ProxyHttp for Gateway {
         let compress = ctx.route.is_some_and(|route| ctx.snapshot.route(route).0.compress);
         if compress && !head.status.is_informational() {
             ctx.compression = compress::begin(session.req_header(), head)?;
+        }
+        if session.req_header().version == Version::HTTP_10 && !head.status.is_informational() {
+            // In a box, so that nobody else's future has room for it.
+            return Box::pin(rewrite::frame_for_http10(session, head)).await;
         }
         Ok(())
     }

@@ -4,6 +4,8 @@
 //! (trusted one), what else speaks in the gateway's place ([`voice`]) is taken out, and the request id is set, once; then,
 //! at each attempt, the app's name is set, and the route's `remove` and `set` apply, so an operator has the last word.
 //! Whatever a server might fold into the app's name (CGI knows no difference between `-` and `_`) is removed.
+//! Towards the client: an answer that has no body says nothing of its frame, and a client of HTTP/1.0 gets neither chunks
+//! nor informational answers, which it would take for the answer.
 //! The path is forwarded as it was routed (normalised), with the route's prefixes; the query is never touched.
 
 use std::net::IpAddr;
@@ -11,8 +13,9 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderName, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 use pingora::{InvalidHTTPHeader, OrErr, Result};
 
@@ -96,6 +99,11 @@ pub fn response(head: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
     if parts.status != StatusCode::SWITCHING_PROTOCOLS {
         drop_hop_by_hop(&mut parts.headers);
     }
+    if parts.status.is_informational() || parts.status == StatusCode::NO_CONTENT {
+        // There is no body to frame, and a client that believed it would wait for one (RFC 9110, section 8.6).
+        parts.headers.remove(CONTENT_LENGTH);
+        parts.headers.remove(TRANSFER_ENCODING);
+    }
     parts.headers.insert(X_REQUEST_ID, ctx.request_id.clone());
     if let Some(limited) = ctx.limited.as_ref().filter(|_| !informational(parts.status)) {
         limited.tell(&mut parts.headers);
@@ -110,6 +118,30 @@ pub fn response(head: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
     }
     *head = ResponseHeader::from(parts);
     odd.map_or(Ok(()), |reason| head.set_reason_phrase(Some(&reason)))
+}
+
+/// Spares a client of HTTP/1.0 the answers before the answer, which it does not know (RFC 9110, section 15.2).
+pub fn spare_informational(session: &mut Session) {
+    if session.req_header().version == Version::HTTP_10
+        && let ServerSession::H1(session) = session.as_mut()
+    {
+        session.set_ignore_info_resp(true);
+    }
+}
+
+/// Frames an answer without a length for a client of HTTP/1.0: by the connection's end (RFC 9112, section 6.1).
+///
+/// Where the server speaks HTTP/2, Pingora would frame it by chunks once more behind us. So it is written here; a head
+/// that comes after one is not sent.
+pub async fn frame_for_http10(session: &mut Session, head: &mut ResponseHeader) -> Result<()> {
+    head.remove_header(&TRANSFER_ENCODING);
+    let bodiless = session.req_header().method == Method::HEAD || matches!(head.status.as_u16(), 204 | 304);
+    if bodiless || head.headers.contains_key(CONTENT_LENGTH) {
+        return Ok(());
+    }
+    session.set_keepalive(None);
+    head.set_version(Version::HTTP_11);
+    session.write_response_header(Box::new(head.clone()), false).await
 }
 
 /// Whether the answer proper is still to come.

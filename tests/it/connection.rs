@@ -83,6 +83,70 @@ fn a_client_that_wants_to_close_or_speaks_http10_is_obeyed() {
 }
 
 #[test]
+fn a_client_of_http10_gets_neither_chunks_nor_answers_before_the_answer() {
+    let origin = Origin::start("a");
+    origin.script(|seen| {
+        let head = match seen.path.as_str() {
+            "/sized" => "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc",
+            "/ended" => "HTTP/1.1 200 OK\r\n\r\nabc",
+            "/none" => "HTTP/1.1 304 Not Modified\r\n\r\n",
+            _ => "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        };
+        Act::Raw(format!("HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n{head}").into_bytes(), End::Close)
+    });
+    let http2 = http2_server();
+    let world = World::start(&format!(
+        "{}[upstream.new]\nservers = [\"127.0.0.1:{http2}\"]\nhttp2 = true\n{ROUTE}[route.new]\npaths = [\"/new\"]\nupstream = \"new\"\n",
+        fleet("app", &[&origin])
+    ));
+    let mut kept = world.connect();
+    let ask = |connection: &mut Connection, method: &str, path: &str| {
+        let head = format!("{method} {path} HTTP/1.0\r\nhost: localhost\r\nconnection: keep-alive\r\n\r\n");
+        connection.send(head.as_bytes()).unwrap();
+        connection.answer(method == "HEAD").unwrap()
+    };
+    // What has an end of its own keeps the connection.
+    for (method, path, status) in [("GET", "/sized", 200), ("GET", "/none", 304), ("HEAD", "/chunked", 200)] {
+        let answer = ask(&mut kept, method, path);
+        assert_eq!((answer.status, answer.header("transfer-encoding")), (status, None), "{path}");
+        assert_eq!(answer.header("connection"), Some("keep-alive"), "{path}");
+    }
+    for path in ["/chunked", "/ended", "/new"] {
+        let mut connection = world.connect();
+        let answer = ask(&mut connection, "GET", path);
+        assert_eq!((answer.status, answer.text().as_str()), (200, "abc"), "{path}");
+        assert_eq!((answer.header("transfer-encoding"), answer.header("content-length")), (None, None), "{path}");
+        assert_eq!(answer.header("connection"), Some("close"), "{path}");
+    }
+    assert_eq!(world.log_line("/new")["bytes"], 3);
+    let answer = world.ask(get("/chunked"));
+    assert_eq!(answer.status, 103, "HTTP/1.1 is told");
+}
+
+/// The port of a server that answers `abc` over HTTP/2, without a length.
+fn http2_server() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            listener.set_nonblocking(true).unwrap();
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut connection = h2::server::handshake(stream).await.unwrap();
+                    while let Some(Ok((_, mut respond))) = connection.accept().await {
+                        let mut body = respond.send_response(http::Response::new(()), false).unwrap();
+                        body.send_data(bytes::Bytes::from_static(b"abc"), true).unwrap();
+                    }
+                });
+            }
+        });
+    });
+    port
+}
+
+#[test]
 fn connections_are_counted_by_listener() {
     let world = World::start("[route.all]\nrespond = { body = \"ok\" }\n");
     let mut held: Vec<Connection> = (0..3).map(|_| world.connect()).collect();

@@ -110,6 +110,74 @@ fn forwarding_headers_of_strangers_are_replaced() {
 }
 
 #[test]
+fn nobody_speaks_for_the_gateway() {
+    let origin = Origin::start("a");
+    let world = world("", &origin);
+    let of_client = ["X-Real-IP", "True-Client-IP", "CF-Connecting-IP", "X-Client-IP", "Client-Cert"];
+    let of_request =
+        ["Proxy", "X-Original-URL", "X-Rewrite-URL", "X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"];
+    let told = || {
+        let names = of_client.iter().chain(&of_request);
+        names.fold(get("/"), |request, name| request.header(name, "10.1.1.1")).header("x-mine", "1")
+    };
+    let seen_of = |name: &str| origin.last().header(&name.to_ascii_lowercase()).map(str::to_owned);
+    assert_eq!(world.ask(told()).status, 200);
+    for gone in of_client.iter().chain(&of_request) {
+        assert_eq!(seen_of(gone), None, "{gone}");
+    }
+    assert_eq!(seen_of("x-mine").as_deref(), Some("1"));
+    assert_eq!(world.ask_from([127, 0, 0, 2], told()).status, 200);
+    for kept in of_client {
+        assert_eq!(seen_of(kept).as_deref(), Some("10.1.1.1"), "{kept}");
+    }
+    for gone in of_request {
+        assert_eq!(seen_of(gone), None, "{gone}");
+    }
+}
+
+#[test]
+fn no_other_spelling_of_a_routes_own_headers_comes_in() {
+    let origin = Origin::start("a");
+    let world = World::start(&format!(
+        "{}[route.plain]\nupstream = \"app\"\npaths = [\"/plain\"]\n\
+         [route.ruled]\nupstream = \"app\"\npaths = [\"/ruled\"]\n\
+         request_headers = {{ set = {{ x-auth-user = \"nobody\" }}, remove = [\"x-debug-mode\"] }}\n",
+        fleet("app", &[&origin])
+    ));
+    for name in ["x_auth_user", "X-Auth_User", "x.auth.user", "x_debug-mode"] {
+        world.ask(get("/ruled").header(name, "root")).is_problem(400, "bad_request");
+    }
+    assert_eq!(world.log_line("/ruled")["error"], "lookalike_name");
+    assert_eq!(origin.hits(), 0);
+    assert_eq!(world.ask(get("/ruled").header("x-auth-user", "root").header("x_other", "1")).status, 200);
+    assert_eq!((origin.last().header("x-auth-user"), origin.last().header("x_other")), (Some("nobody"), Some("1")));
+    assert_eq!(world.ask(get("/plain").header("x_auth_user", "mine")).status, 200, "another route has no such name");
+}
+
+#[test]
+fn an_answer_without_a_body_says_nothing_of_its_frame() {
+    let origin = Origin::start("a");
+    let world = world("", &origin);
+    let raw = |head: &str| Act::Raw(format!("HTTP/1.1 {head}\r\n\r\n").into_bytes(), End::Close);
+    for frame in ["content-length: 5", "content-length: 0", "transfer-encoding: chunked"] {
+        origin.does(raw(&format!("204 No Content\r\n{frame}")));
+        let answer = world.ask(get("/"));
+        assert_eq!(answer.status, 204);
+        assert_eq!((answer.header("content-length"), answer.header("transfer-encoding")), (None, None), "{frame}");
+    }
+    origin.does(raw("304 Not Modified\r\ncontent-length: 5"));
+    assert_eq!(world.ask(get("/")).header("content-length"), Some("5"), "it tells of the answer that 200 would be");
+    origin.does(raw("200 OK\r\ncontent-length: 5"));
+    assert_eq!(world.ask(get("/").method("HEAD")).header("content-length"), Some("5"));
+    origin.does(raw("103 Early Hints\r\ncontent-length: 5\r\nlink: </a>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0"));
+    let mut connection = world.connect();
+    connection.send(&get("/").bytes()).unwrap();
+    let early = connection.answer(false).unwrap();
+    assert_eq!((early.status, early.header("content-length"), early.header("link")), (103, None, Some("</a>")));
+    assert_eq!(connection.answer(false).unwrap().status, 200);
+}
+
+#[test]
 fn forwarding_headers_of_trusted_proxies_are_continued() {
     let origin = Origin::start("a");
     let world = world("", &origin);
