@@ -223,7 +223,7 @@ pub async fn answer_with(
 ) -> Result<()> {
     ctx.rejected = Some(reason);
     let over = ctx.limited.as_ref().and_then(|limited| limited.over()).filter(|_| reason.is_limit());
-    let (mut head, body) = match grpc::is_spoken(&session.req_header().headers) {
+    let (mut head, body) = match grpc::is_spoken(session.req_header()) {
         true => {
             let words = over.map_or_else(|| detail.unwrap_or(reason.row().2).to_owned(), Over::detail);
             (grpc::head(reason.status(), &words, reason.passes())?, vec![])

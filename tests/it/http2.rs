@@ -284,6 +284,12 @@ fn heads_have_one_reading_here_too() {
         }
         assert_eq!(origin.hits(), 0);
         assert_eq!(text(send(&mut client, "/a%2Fb", (Ending::Head, false, 0)).await.unwrap()).await, "a");
+        // A refusal in gRPC's terms is kept by no cache.
+        let grpc = Request::post("http://a.example/a/..%2Fb").header("content-type", "application/grpc");
+        poll_fn(|cx| client.poll_ready(cx)).await.unwrap();
+        let answer = client.send_request(grpc.body(()).unwrap(), true).unwrap().0.await.unwrap();
+        assert_eq!((answer.status().as_u16(), &answer.headers()["grpc-status"]), (200, &"13".parse().unwrap()));
+        assert_eq!(answer.headers()["cache-control"], "no-store");
     });
     assert_eq!(world.log_line("/a%00")["error"], "path");
 }

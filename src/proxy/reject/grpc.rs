@@ -4,11 +4,14 @@
 //! (`grpc/doc/http-grpc-status-mapping.md`, which Envoy follows too), but for what was used up or too large: there it is
 //! `RESOURCE_EXHAUSTED`, as in `google.rpc.Code`, since trying again at once, as `UNAVAILABLE` invites to, does not help.
 //! gRPC-Web is not covered: its trailers stand in the body, and its clients understand statuses of HTTP.
+//!
+//! Such an answer is a success to whoever does not speak gRPC. So it is given to nobody who cannot: gRPC is `POST` over
+//! HTTP/2, whatever else says that media type, and no cache may keep it.
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderName, HeaderValue, Method, Version, header};
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use pingora::Result;
-use pingora::http::ResponseHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 
 /// `grpc-status`; tells an answer of ours from others that are 200.
 pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -21,8 +24,11 @@ const GRPC: &[u8] = b"application/grpc";
 const ESCAPED: &AsciiSet = &CONTROLS.add(b'%');
 
 /// Whether the client speaks gRPC.
-pub(super) fn is_spoken(asked: &HeaderMap) -> bool {
-    let kind = asked.get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
+pub(super) fn is_spoken(asked: &RequestHeader) -> bool {
+    if asked.version != Version::HTTP_2 || asked.method != Method::POST {
+        return false;
+    }
+    let kind = asked.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |kind| kind.as_bytes());
     let named = kind.get(..GRPC.len()).is_some_and(|name| name.eq_ignore_ascii_case(GRPC));
     named && matches!(kind.get(GRPC.len()), None | Some(b'+' | b';' | b' '))
 }
@@ -31,6 +37,7 @@ pub(super) fn is_spoken(asked: &HeaderMap) -> bool {
 pub(super) fn head(status: u16, words: &str, passes: bool) -> Result<ResponseHeader> {
     let mut head = ResponseHeader::build(200, Some(8))?;
     head.insert_header(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"))?;
+    head.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))?;
     head.insert_header(GRPC_STATUS, HeaderValue::from(code(status)))?;
     head.insert_header(GRPC_MESSAGE, percent_encode(words.as_bytes(), ESCAPED).to_string())?;
     if passes {
@@ -55,6 +62,13 @@ fn code(status: u16) -> u16 {
 mod tests {
     use super::*;
 
+    fn asked(method: &str, version: Version, kind: &'static str) -> RequestHeader {
+        let mut asked = RequestHeader::build(method, b"/", None).unwrap();
+        asked.set_version(version);
+        asked.insert_header(header::CONTENT_TYPE, HeaderValue::from_static(kind)).unwrap();
+        asked
+    }
+
     #[test]
     fn it_is_told_from_what_looks_like_it() {
         for (kind, is) in [
@@ -66,9 +80,10 @@ mod tests {
             ("application/json", false),
             ("application", false),
         ] {
-            let asked = [(header::CONTENT_TYPE, HeaderValue::from_static(kind))].into_iter().collect();
-            assert_eq!(is_spoken(&asked), is, "{kind}");
+            assert_eq!(is_spoken(&asked("POST", Version::HTTP_2, kind)), is, "{kind}");
         }
+        assert!(!is_spoken(&asked("GET", Version::HTTP_2, "application/grpc")));
+        assert!(!is_spoken(&asked("POST", Version::HTTP_11, "application/grpc")));
     }
 
     #[test]
@@ -76,6 +91,7 @@ mod tests {
         let codes = [400, 401, 403, 404, 405, 429, 431, 500, 503, 504].map(code);
         assert_eq!(codes, [13, 16, 7, 12, 2, 8, 8, 2, 14, 14]);
         let head = head(503, "50 % of \u{fc}", true).unwrap();
+        assert_eq!(head.headers["cache-control"], "no-store");
         assert_eq!(head.headers["grpc-message"], "50 %25 of %C3%BC");
         assert_eq!(
             (&head.headers["grpc-status"], &head.headers["grpc-retry-pushback-ms"]),
