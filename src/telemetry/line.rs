@@ -2,7 +2,8 @@
 //!
 //! A line is one JSON object with the fields of design section 7, empty ones left out. It is written straight into the
 //! thread's buffer: no allocation, no intermediate value. Bytes that are not UTF-8 (a client may send any) become
-//! U+FFFD; control characters are escaped, so that a line is always one line.
+//! U+FFFD; control characters are escaped, so that a line is always one line, and so is what moves text about on a
+//! terminal: those of C1, and the marks that turn the direction of writing.
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -209,17 +210,21 @@ fn is_plain(value: &[u8]) -> bool {
     value.iter().fold(0, |any, b| any | odd(b)) == 0
 }
 
+/// Whether a character is not seen but acts: controls, ends of lines and paragraphs, and marks of direction.
+fn is_unseen(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 fn escaped(out: &mut Vec<u8>, value: &[u8]) {
     for chunk in value.utf8_chunks() {
         for c in chunk.valid().chars() {
             match c {
                 '"' | '\\' => out.extend_from_slice(&[b'\\', c as u8]),
-                c if c < ' ' || c == '\u{7f}' => {
-                    out.extend_from_slice(b"\\u00");
-                    out.extend_from_slice(&[
-                        b"0123456789abcdef"[c as usize >> 4],
-                        b"0123456789abcdef"[c as usize & 15],
-                    ]);
+                c if is_unseen(c) => {
+                    out.extend_from_slice(b"\\u");
+                    let digit = |shift: u32| b"0123456789abcdef"[(u32::from(c) >> shift & 15) as usize];
+                    out.extend_from_slice(&[12, 8, 4, 0].map(digit));
                 }
                 c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
             }
@@ -294,5 +299,17 @@ mod tests {
         let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(value["user_agent"], "a\"b\\c\nd\0\u{fffd}é\u{7f}");
         assert_eq!(out.iter().filter(|b| **b == b'\n').count(), 1);
+    }
+
+    #[test]
+    fn what_acts_on_a_terminal_is_told_not_done() {
+        let mut out = Vec::new();
+        let agent = "a\u{9b}31m\u{85}\u{202e}b\u{2066}\u{200f}\u{61c}\u{2028}\u{e9}\u{a0}\u{200d}";
+        Line { user_agent: agent.as_bytes(), ..line() }.write(&mut out);
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains(r"a\u009b31m\u0085\u202eb\u2066\u200f\u061c\u2028"), "{text}");
+        assert!(text.contains("\u{e9}\u{a0}\u{200d}"), "letters and joiners stay: {text}");
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["user_agent"], agent);
     }
 }
