@@ -8,6 +8,7 @@
 
 pub mod sweeper;
 
+use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -158,6 +159,17 @@ impl Default for Watch {
             woken: Notify::new(),
             done: Notify::new(),
         }
+    }
+}
+
+/// What it waits for, in nanoseconds of the clock where it does; for the log.
+impl fmt::Display for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let waits = [("idle", &self.idle), ("head", &self.head), ("stalled", &self.stalled), ("body", &self.waiting)];
+        for (what, since) in waits {
+            write!(f, "{what} {}, ", since.load(Ordering::Relaxed))?;
+        }
+        write!(f, "tunnel {}, continue {}, {:?}", self.is_tunnel(), self.owes_continue(), self.verdict())
     }
 }
 

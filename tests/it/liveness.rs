@@ -3,6 +3,8 @@
 //! The worlds are those in which it did not: an upload to a server that waits, hangs or is frozen, clients that left or
 //! take nothing, tunnels in which nobody speaks.
 
+mod states;
+
 use std::io::Read;
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::time::{Duration, Instant};

@@ -144,7 +144,7 @@ impl Sweeper {
     fn give_up(&self, watch: &Watch) {
         if watch.was_cut().is_none() {
             self.stuck.add(1);
-            log::error!("a request was ended because nothing moved for longer than its limits allow: {watch:?}");
+            log::error!("a request was ended because nothing moved for longer than its limits allow: {watch}");
         }
         watch.cut(Cut::Stuck);
     }
@@ -194,7 +194,7 @@ impl Still {
             *self = Still { moved, since: now.0 };
             return false;
         }
-        let limit = limit.saturating_add(nanoseconds(patience.idle + patience.head));
+        let limit = limit.saturating_add(nanoseconds(patience.idle + patience.head + RATE_OVER));
         now.0.saturating_sub(self.since) > limit
     }
 }
@@ -266,15 +266,15 @@ mod tests {
         assert_eq!(watch.was_cut(), None, "no request is under way");
         watch.may_be_still(Some(Duration::from_secs(3)));
         sweeper.sweep(second(2_001), PATIENCE);
-        sweeper.sweep(second(2_006), PATIENCE);
+        sweeper.sweep(second(2_016), PATIENCE);
         assert_eq!(watch.was_cut(), None, "within all limits together");
         watch.moves();
-        sweeper.sweep(second(2_007), PATIENCE);
-        sweeper.sweep(second(2_012), PATIENCE);
+        sweeper.sweep(second(2_017), PATIENCE);
+        sweeper.sweep(second(2_032), PATIENCE);
         assert_eq!(watch.was_cut(), None, "something moved");
-        sweeper.sweep(second(2_013), PATIENCE);
+        sweeper.sweep(second(2_033), PATIENCE);
         assert_eq!(watch.was_cut(), Some(Cut::Stuck));
-        sweeper.sweep(second(2_014), PATIENCE);
+        sweeper.sweep(second(2_034), PATIENCE);
         assert_eq!(stuck.sum(), 1, "it is counted once");
         assert!(task.await.unwrap_err().is_cancelled());
         assert_eq!(Arc::strong_count(&held), 1, "what it held is given back");
