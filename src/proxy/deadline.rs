@@ -87,6 +87,11 @@ impl Deadline {
         self.0.kept_for(timeout);
     }
 
+    /// The answer has no body by rule.
+    pub fn has_no_body(&self) {
+        self.0.has_no_body();
+    }
+
     /// Nothing may end the attempt from now on, but for the silence of both sides.
     pub fn becomes_tunnel(&self) {
         self.0.becomes_tunnel();

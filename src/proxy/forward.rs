@@ -159,9 +159,11 @@ pub fn head_arrived(session: &Session, ctx: &mut Ctx, head: &ResponseHeader) -> 
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         ctx.tries.deadline.iter().for_each(Deadline::becomes_tunnel);
     }
-    let bodiless = matches!(status, 204 | 304)
-        || session.req_header().method == Method::HEAD
-        || (status != 101 && head.headers.get(CONTENT_LENGTH).is_some_and(is_zero));
+    let by_rule = matches!(status, 204 | 304) || session.req_header().method == Method::HEAD;
+    if let (true, Some(deadline)) = (by_rule, &ctx.tries.deadline) {
+        deadline.has_no_body();
+    }
+    let bodiless = by_rule || (status != 101 && head.headers.get(CONTENT_LENGTH).is_some_and(is_zero));
     answer_went_on(ctx, now, bodiless)?;
     let latency = now.since(ctx.tries.started);
     ctx.tries.head_after = Some(latency);

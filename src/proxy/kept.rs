@@ -3,7 +3,8 @@
 //! Each thread keeps its own and takes the one it used last; only a thread that has none looks at the others'. A server
 //! that closed an idle connection, or said something on it, is noticed when it is taken or within a second. Of one that was
 //! kept for longer than a look the runtime knows; of a younger one the kernel is asked, as the runtime may not have been
-//! told yet: bytes that came behind an answer must never be the next one. One that stays unused is closed after a minute, or two seconds before
+//! told yet: bytes that came behind an answer must never be the next one. After an answer that has no body by rule the
+//! connection rests for a moment, as some servers send one all the same. One that stays unused is closed after a minute, or two seconds before
 //! the server would by its own word (`Keep-Alive: timeout=5`): a request must not meet a connection that is being closed.
 
 use std::io;
@@ -42,7 +43,9 @@ struct Shelf {
 impl Shelf {
     /// The connection that was used last, and since when it is not.
     fn take(&mut self, address: SocketAddr) -> Option<(Box<Open>, Nanos)> {
-        let taken = self.servers.get_mut(&address)?.pop()?;
+        let kept = self.servers.get_mut(&address)?;
+        let at = kept.iter().rposition(|(open, _)| open.link.is_ready(clock::now))?;
+        let taken = kept.remove(at);
         self.count -= 1;
         Some(taken)
     }
@@ -112,6 +115,7 @@ pub fn keep(open: Box<Open>) {
     if open.link.keep().is_some_and(|kept| kept <= AHEAD) {
         return;
     }
+    open.link.rests(clock::now);
     let spare = SHELVES[index()].lock().keep(open, now());
     // Closing is a system call: not under the lock.
     drop(spare);
@@ -209,6 +213,24 @@ mod tests {
         server.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
         // On loopback the bytes are there once they are written, and the runtime was not run since.
         assert!(take(address).is_none());
+    }
+
+    #[tokio::test]
+    async fn after_an_answer_without_a_body_it_rests() {
+        let (listener, address) = listener().await;
+        let (ours, _server) = pair(&listener).await;
+        let limits = super::super::deadline::Limits {
+            silence: None,
+            write: None,
+            uploading: false,
+            total: None,
+            began: Nanos(0),
+        };
+        super::super::deadline::Deadline::set(&ours.link, Nanos(0), limits).has_no_body();
+        keep(ours);
+        assert!(take(address).is_none());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert!(take(address).is_some());
     }
 
     #[tokio::test]

@@ -22,6 +22,8 @@ use crate::units::{Nanos, nanoseconds};
 
 /// What is left to an attempt that was ended: whoever has not let go of its socket by then waits for something else.
 const OVERSTAY: Duration = Duration::from_secs(1);
+/// How long a connection is left alone after an answer that has no body by rule.
+const REST: Duration = Duration::from_millis(5);
 /// Bytes that are read ahead of an HTTP/2 client: so many at first, twice as many each time that he has taken them, and
 /// never more than these. Who takes nothing costs little.
 const AHEAD_MIN: u32 = 4 << 10;
@@ -67,6 +69,10 @@ pub struct Link {
     /// How many bytes may be read ahead of an HTTP/2 client, and how many were; 0: it is not counted.
     ahead_max: AtomicU32,
     ahead: AtomicU32,
+    /// Its answer has no body by rule, whatever its server may send behind it.
+    bodiless: AtomicBool,
+    /// When it may be used again, in nanoseconds of [`crate::clock::now`]; 0: at once.
+    ready: AtomicU64,
     /// How long the server keeps it open without a request, in nanoseconds, where it said so.
     kept: AtomicU64,
 }
@@ -94,6 +100,8 @@ impl Link {
             client_moved: AtomicU64::new(0),
             ahead_max: AtomicU32::new(0),
             ahead: AtomicU32::new(0),
+            bodiless: AtomicBool::new(false),
+            ready: AtomicU64::new(0),
             kept: AtomicU64::new(NEVER),
         });
         LINKS[index()].lock().push(link.clone());
@@ -122,6 +130,7 @@ impl Link {
         self.reading.store(true, Ordering::Relaxed);
         self.writing.store(false, Ordering::Relaxed);
         self.done.store(false, Ordering::Relaxed);
+        self.bodiless.store(false, Ordering::Relaxed);
         self.until.store(now.0.saturating_add(silence).min(end), Ordering::Release);
         notice(silence.min(total).min(write));
     }
@@ -156,6 +165,23 @@ impl Link {
     /// The server closes it when it stays unused for that long.
     pub(super) fn kept_for(&self, timeout: Duration) {
         self.kept.store(nanoseconds(timeout), Ordering::Relaxed);
+    }
+
+    /// Its answer has no body by rule (RFC 9112, section 6.3).
+    pub(super) fn has_no_body(&self) {
+        self.bodiless.store(true, Ordering::Relaxed);
+    }
+
+    /// It is kept for the next request. Faulty servers send a body all the same, a moment later: it rests until then.
+    pub fn rests(&self, now: impl FnOnce() -> Nanos) {
+        let ready = if self.bodiless.load(Ordering::Relaxed) { now().0.saturating_add(nanoseconds(REST)) } else { 0 };
+        self.ready.store(ready, Ordering::Relaxed);
+    }
+
+    /// Whether it has rested.
+    pub fn is_ready(&self, now: impl FnOnce() -> Nanos) -> bool {
+        let ready = self.ready.load(Ordering::Relaxed);
+        ready == 0 || ready <= now().0
     }
 
     /// Lifts the limits; false when they have ended the attempt before.
