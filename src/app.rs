@@ -39,6 +39,7 @@ use crate::config::snapshot::Snapshot;
 use crate::config::swap::{By, Swapper};
 use crate::config::watch as files;
 use crate::health::{Supervisor, Target};
+use crate::memory::{self, Account};
 use crate::notify::Notifier;
 use crate::proxy::Gateway;
 use crate::proxy::dial::Dialer;
@@ -196,11 +197,14 @@ fn ready(path: &Path, base: &Base, books: Option<Arc<Books>>, heir: Option<&mut 
     let nonces = Arc::new(Nonces::new(clock::wall_ms() / 1000));
     let (stop, shutdown) = watch::channel(false);
     let workers = runtime("worker", worker_count(config.server.threads))?;
+    let memory = Arc::new(Account::new(memory::quarter_of_the_machine()));
+    let _ = registry.memory.set(memory.clone());
     let gateway = Gateway {
         snapshot: snapshot.clone(),
         registry: registry.clone(),
         access_log: log.clone(),
         nonces: nonces.clone(),
+        memory,
         draining: draining.clone(),
     };
     let proxy = proxy(gateway, config.server.threads);

@@ -27,6 +27,7 @@
 //! | [`admin`] | the operator's listener |
 //! | [`upgrade`] | another executable takes over: channel, sockets, service manager |
 //! | [`telemetry`] | every metric name in one table, counters, the access log |
+//! | [`memory`] | what clients make the process hold, in one account with one bound |
 //! | [`clock`], [`units`] | time, and numbers with their unit |
 
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
@@ -42,6 +43,7 @@ pub mod gray;
 pub mod health;
 pub mod ledger;
 pub mod limit;
+pub mod memory;
 pub mod notify;
 pub mod path;
 pub mod pool;

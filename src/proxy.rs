@@ -76,6 +76,7 @@ use crate::clock;
 use crate::config::model::Action;
 use crate::config::snapshot::ledger::is_callback;
 use crate::config::snapshot::{Snapshot, keeps_out};
+use crate::memory::Account;
 use crate::path::normalise_path;
 use crate::telemetry::Registry;
 use crate::telemetry::access_log::AccessLog;
@@ -90,6 +91,8 @@ pub struct Gateway {
     pub access_log: Arc<AccessLog>,
     /// What was signed and taken, for as long as it could be sent again.
     pub nonces: Arc<Nonces>,
+    /// What requests may hold.
+    pub memory: Arc<Account>,
     /// True from the moment the process wants to end: answers then close their connections.
     pub draining: Arc<AtomicBool>,
 }
@@ -247,7 +250,8 @@ impl ProxyHttp for Gateway {
         rewrite::response(head, ctx)?;
         let compress = ctx.route.is_some_and(|route| ctx.snapshot.route(route).0.compress);
         if compress && !head.status.is_informational() {
-            ctx.compression = compress::begin(session.req_header(), head)?;
+            let room = |bytes| self.memory.try_hold_encoder(ctx.client, bytes);
+            ctx.compression = compress::begin(session.req_header(), head, room)?;
         }
         if session.req_header().version == Version::HTTP_10 && !head.status.is_informational() {
             // In a box, so that nobody else's future has room for it.
@@ -264,7 +268,11 @@ impl ProxyHttp for Gateway {
         ctx: &mut Box<Ctx>,
     ) -> Result<Option<std::time::Duration>> {
         let Some(compression) = &mut ctx.compression else { return Ok(None) };
-        compression.part(body, end_of_stream).map(|()| None)
+        compression.part(body, end_of_stream)?;
+        if compression.ended() {
+            ctx.compression = None;
+        }
+        Ok(None)
     }
 
     /// The servers' trailers take the place of the body's last part.

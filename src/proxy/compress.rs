@@ -8,21 +8,28 @@
 //! all of them for HTTP/1.0, which has no chunks to send an unknown length in. `text/event-stream` stays as it is too:
 //! it is worth little and any delay hurts it.
 //!
+//! An encoder is held for as long as the client takes to fetch what it codes, so all of them are held under the account of
+//! [`memory`](mod@crate::memory), and a client has a part of it. Where there is no room the answer is sent as it is; that
+//! is decided before its head is changed. The encoder itself is made for the first part of the body and gone with the last.
+//!
 //! A body whose length its server did not know is flushed with each part, so a slow stream is as slow as it was. A strong
-//! `ETag` becomes a weak one: the bytes are others, the meaning is not (section 8.8.1). Not covered: decompression, and
-//! answers that the gateway makes itself.
+//! `ETag` becomes a weak one: the bytes are others, the meaning is not (section 8.8.1). An answer to HEAD and a 304 tell
+//! of the body that GET would have brought, so they say the same of it: else a cache would make what it holds strong
+//! again, and join parts of other bytes to it. Not covered: decompression, answers that the gateway makes itself, and
+//! hiding the length of a body in which a secret stands beside what its reader has sent (BREACH).
 
 use bytes::Bytes;
 use http::header::{
     ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
     HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, VARY,
 };
-use http::{Method, Version};
+use http::{Method, StatusCode, Version};
 use parking_lot::Mutex;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{ErrorType, OrErr, Result};
 
 use self::encoder::Encoder;
+use crate::memory::Held;
 
 mod encoder;
 
@@ -64,22 +71,48 @@ impl Coding {
 
 /// An answer that is being compressed.
 pub struct Compression {
-    /// Never contended: Pingora only wants what it holds to be `Sync`.
-    encoder: Mutex<Encoder>,
-    /// Its length was not known.
-    streams: bool,
+    coding: Coding,
+    /// Of the body as its server sends it, where that is known.
+    length: Option<u64>,
+    state: State,
+    /// Room for the encoder.
+    _held: Held,
 }
 
-/// Decides about an answer and changes its head; `None` leaves the body as it is.
-pub fn begin(asked: &RequestHeader, head: &mut ResponseHeader) -> Result<Option<Box<Compression>>> {
-    if !is_open(asked, head) {
+/// How far it has come.
+enum State {
+    /// Nothing came yet.
+    Waits,
+    /// Never contended: Pingora only wants what it holds to be `Sync`.
+    Runs(Mutex<Encoder>),
+    /// The end was given out.
+    Ended,
+}
+
+/// Decides about an answer and changes its head; `None` leaves the body as it is. `room` gives so many bytes for an
+/// encoder, where there are any.
+pub fn begin(
+    asked: &RequestHeader,
+    head: &mut ResponseHeader,
+    room: impl FnOnce(u64) -> Option<Held>,
+) -> Result<Option<Box<Compression>>> {
+    if asked.method == Method::CONNECT || !is_open(head) {
         return Ok(None);
     }
     // Another client might get another answer.
     vary(head)?;
-    let Some(coding) = best(&asked.headers).filter(|_| asked.version != Version::HTTP_10) else { return Ok(None) };
+    let coding = best(&asked.headers).filter(|_| asked.version != Version::HTTP_10 && !forbids(&asked.headers));
+    let Some(coding) = coding else { return Ok(None) };
+    if head.status == StatusCode::NOT_MODIFIED {
+        weaken(head)?;
+        return Ok(None);
+    }
     let length = length(&head.headers);
-    let encoder = Encoder::new(coding, length).or_err(FAILED, "it did not begin")?;
+    let is_head = asked.method == Method::HEAD;
+    let held = if is_head { None } else { room(encoder::cost(coding, length)) };
+    if !is_head && held.is_none() {
+        return Ok(None);
+    }
     head.insert_header(CONTENT_ENCODING, HeaderValue::from_static(coding.name()))?;
     head.remove_header(&CONTENT_LENGTH);
     head.remove_header(&ACCEPT_RANGES);
@@ -87,41 +120,56 @@ pub fn begin(asked: &RequestHeader, head: &mut ResponseHeader) -> Result<Option<
     // Pingora drops it again where the client speaks HTTP/2.
     head.insert_header(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
     weaken(head)?;
-    Ok(Some(Box::new(Compression { encoder: Mutex::new(encoder), streams: length.is_none() })))
+    Ok(held.map(|held| Box::new(Compression { coding, length, state: State::Waits, _held: held })))
 }
 
 impl Compression {
     /// Compresses a part of the body, and at its `end` what is left. The first byte of a stream follows its cause.
     pub fn part(&mut self, body: &mut Option<Bytes>, end: bool) -> Result<()> {
-        let encoder = self.encoder.get_mut();
-        if let Some(part) = body.as_ref().filter(|part| !part.is_empty()) {
+        let part = body.take().filter(|part| !part.is_empty());
+        if part.is_none() && !end {
+            return Ok(());
+        }
+        if matches!(self.state, State::Waits) {
+            let encoder = Encoder::new(self.coding, self.length).or_err(FAILED, "it did not begin")?;
+            self.state = State::Runs(Mutex::new(encoder));
+        }
+        let State::Runs(encoder) = &mut self.state else { return Ok(()) };
+        let encoder = encoder.get_mut();
+        if let Some(part) = &part {
             encoder.write(part).or_err(FAILED, "of a part")?;
         }
         match end {
             true => encoder.finish().or_err(FAILED, "of the end")?,
-            false if self.streams => encoder.flush().or_err(FAILED, "of a part")?,
+            false if self.length.is_none() => encoder.flush().or_err(FAILED, "of a part")?,
             false => {}
         }
         // An empty part would end a chunked body.
         *body = encoder.take().filter(|part| !part.is_empty());
+        if end {
+            self.state = State::Ended;
+        }
         Ok(())
+    }
+
+    /// Whether all of it was given out.
+    pub fn ended(&self) -> bool {
+        matches!(self.state, State::Ended)
     }
 }
 
-/// Whether the answer could be compressed for somebody.
-fn is_open(asked: &RequestHeader, head: &ResponseHeader) -> bool {
+/// Whether the answer could be compressed for somebody. A 304 need not tell its type: in doubt it could.
+fn is_open(head: &ResponseHeader) -> bool {
     let headers = &head.headers;
-    asked.method != Method::HEAD
-        && asked.method != Method::CONNECT
-        && !head.status.is_informational()
-        && !matches!(head.status.as_u16(), 204..=206 | 304)
+    let untold = head.status == StatusCode::NOT_MODIFIED;
+    !head.status.is_informational()
+        && !matches!(head.status.as_u16(), 204..=206)
         && length(headers).is_none_or(|length| length >= SHORTEST)
         && headers.get(CONTENT_ENCODING).is_none_or(|coding| coding == "identity")
         && !headers.contains_key(CONTENT_RANGE)
         && !DIGESTS.iter().any(|name| headers.contains_key(name))
         && !forbids(headers)
-        && !forbids(&asked.headers)
-        && headers.get(CONTENT_TYPE).is_some_and(|kind| is_text(kind.as_bytes()))
+        && headers.get(CONTENT_TYPE).map_or(untold, |kind| is_text(kind.as_bytes()))
 }
 
 fn length(headers: &HeaderMap) -> Option<u64> {
@@ -213,7 +261,10 @@ fn weaken(head: &mut ResponseHeader) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::memory::{Account, Kind};
 
     fn asked(accepts: &str) -> RequestHeader {
         let mut head = RequestHeader::build("GET", b"/", None).unwrap();
@@ -226,6 +277,11 @@ mod tests {
         head.insert_header(CONTENT_TYPE, "text/html; charset=utf-8").unwrap();
         headers.iter().for_each(|(n, v)| head.insert_header((*n).to_owned(), *v).unwrap());
         head
+    }
+
+    fn begun(asked: &RequestHeader, head: &mut ResponseHeader) -> bool {
+        let account = Arc::new(Account::new(1 << 30));
+        begin(asked, head, |bytes| account.try_hold(Kind::Encoders, bytes)).unwrap().is_some()
     }
 
     #[test]
@@ -268,24 +324,25 @@ mod tests {
         ] {
             let mut head = answer(headers);
             let before = head.headers.clone();
-            assert!(begin(&asked("gzip"), &mut head).unwrap().is_none(), "{headers:?}");
+            assert!(!begun(&asked("gzip"), &mut head), "{headers:?}");
             assert_eq!(head.headers, before, "{headers:?}");
         }
-        for status in [204, 205, 206, 304, 101] {
+        for status in [204, 205, 206, 101] {
             let mut head = answer(&[]);
             head.set_status(status).unwrap();
-            assert!(begin(&asked("gzip"), &mut head).unwrap().is_none(), "{status}");
+            assert!(!begun(&asked("gzip"), &mut head), "{status}");
+            assert_eq!(head.headers.get(VARY), None, "{status}");
         }
         let mut old = asked("gzip");
         old.set_version(Version::HTTP_10);
-        assert!(begin(&old, &mut answer(&[])).unwrap().is_none());
+        assert!(!begun(&old, &mut answer(&[])));
     }
 
     #[test]
     fn the_head_tells_what_was_done() {
         let mut head =
             answer(&[("content-length", "4096"), ("etag", "\"a\""), ("accept-ranges", "bytes"), ("vary", "Origin")]);
-        assert!(begin(&asked("br"), &mut head).unwrap().is_some());
+        assert!(begun(&asked("br"), &mut head));
         let get = |name: &str| head.headers.get(name).map(|value| value.to_str().unwrap());
         assert_eq!(get("content-encoding"), Some("br"));
         assert_eq!((get("content-length"), get("accept-ranges")), (None, None));
@@ -294,11 +351,71 @@ mod tests {
         assert_eq!(vary, ["Origin", "Accept-Encoding"]);
 
         let mut head = answer(&[("vary", "accept-encoding"), ("etag", "odd")]);
-        assert!(begin(&asked("zstd"), &mut head).unwrap().is_some());
+        assert!(begun(&asked("zstd"), &mut head));
         assert_eq!((head.headers.get_all(VARY).iter().count(), head.headers.get(ETAG)), (1, None));
 
         let mut head = answer(&[]);
-        assert!(begin(&asked("deflate"), &mut head).unwrap().is_none());
+        assert!(!begun(&asked("deflate"), &mut head));
         assert_eq!(head.headers[VARY], "Accept-Encoding", "the next client may take another");
+
+        let mut head = answer(&[]);
+        let mut original = asked("br");
+        original.insert_header(CACHE_CONTROL, "no-transform").unwrap();
+        assert!(!begun(&original, &mut head));
+        assert_eq!(head.headers[VARY], "Accept-Encoding", "the next client may want no original");
+    }
+
+    #[test]
+    fn without_room_it_is_sent_as_it_is() {
+        let mut head = answer(&[("content-length", "4096"), ("etag", "\"a\""), ("accept-ranges", "bytes")]);
+        let mut expected = head.headers.clone();
+        expected.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+        assert!(begin(&asked("br"), &mut head, |_| None).unwrap().is_none());
+        assert_eq!(head.headers, expected);
+    }
+
+    #[test]
+    fn what_has_no_body_tells_of_the_one_that_get_would_bring() {
+        let mut asked_head = asked("br");
+        asked_head.set_method(Method::HEAD);
+        let mut head = answer(&[("content-length", "4096"), ("etag", "\"a\"")]);
+        assert!(!begun(&asked_head, &mut head), "there is nothing to code");
+        let told = |head: &ResponseHeader, name: &str| Some(head.headers.get(name)?.to_str().unwrap().to_owned());
+        assert_eq!(told(&head, "etag").as_deref(), Some("W/\"a\""));
+        assert_eq!(told(&head, "content-encoding").as_deref(), Some("br"));
+        assert_eq!((told(&head, "vary").as_deref(), told(&head, "content-length")), (Some("Accept-Encoding"), None));
+
+        let unchanged = |accepts: &str, kind: Option<&str>| {
+            let mut head = ResponseHeader::build(304, None).unwrap();
+            head.insert_header(ETAG, "\"a\"").unwrap();
+            kind.iter().for_each(|kind| head.insert_header(CONTENT_TYPE, *kind).unwrap());
+            assert!(!begun(&asked(accepts), &mut head));
+            assert_eq!(head.headers.get(CONTENT_ENCODING), None);
+            (told(&head, "etag").unwrap(), told(&head, "vary").is_some())
+        };
+        assert_eq!(unchanged("br", Some("text/css")), ("W/\"a\"".to_owned(), true));
+        assert_eq!(unchanged("br", None), ("W/\"a\"".to_owned(), true), "it need not tell its type");
+        assert_eq!(unchanged("", None), ("\"a\"".to_owned(), true));
+        assert_eq!(unchanged("br", Some("image/png")), ("\"a\"".to_owned(), false));
+    }
+
+    #[test]
+    fn an_encoder_lives_from_the_first_part_to_the_last() {
+        let account = Arc::new(Account::new(1 << 30));
+        let room = |bytes| account.try_hold(Kind::Encoders, bytes);
+        let mut compression = begin(&asked("zstd"), &mut answer(&[]), room).unwrap().unwrap();
+        assert!(matches!(compression.state, State::Waits) && account.held(Kind::Encoders) > 0);
+        let mut body = Some(Bytes::new());
+        compression.part(&mut body, false).unwrap();
+        assert!(matches!(compression.state, State::Waits) && body.is_none(), "an empty part is none");
+        body = Some(Bytes::from_static(b"some text"));
+        compression.part(&mut body, false).unwrap();
+        let first = body.take().expect("a stream is not held back");
+        compression.part(&mut body, true).unwrap();
+        let whole = [first, body.expect("an end")].concat();
+        assert_eq!(zstd::stream::decode_all(&*whole).unwrap(), b"some text");
+        assert!(compression.ended());
+        drop(compression);
+        assert_eq!(account.held(Kind::Encoders), 0);
     }
 }

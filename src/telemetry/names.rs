@@ -56,6 +56,8 @@ names! {
         "1 for the state of a release, else 0: running, paused, held, rolled_back, promoted, aborted.";
     CONNECTIONS GAUGE "connections" ["listener"]
         "Open client connections of a listener.";
+    MEMORY GAUGE "memory_bytes" ["kind"]
+        "Bytes held for clients, bounded together, by kind: requests, bodies, encoders, header_lists.";
     CONFIG_REVISION GAUGE "config_revision_info" ["revision"]
         "1 for the revision that is served.";
     CONFIG_RELOADS COUNTER "config_reloads_total" ["result"]

@@ -20,6 +20,7 @@ use super::access_log::AccessLog;
 use super::names::{self, Name};
 use super::series::{ArmTotals, BUCKETS, Outcome, RetryReason, RouteSeries, ServerSeries, UpstreamSeries};
 use super::shard::{Counter, Gauge};
+use crate::memory::{Account, Kind};
 use crate::proxy::reject::Reason;
 use crate::units::Revision;
 
@@ -161,6 +162,8 @@ pub struct Registry {
     pub stuck: Arc<Counter>,
     /// Where requests are logged, once the log is there.
     pub access_log: std::sync::OnceLock<Arc<AccessLog>>,
+    /// What requests hold, once there is a bound.
+    pub memory: std::sync::OnceLock<Arc<Account>>,
     /// The ledger's series, where it is embedded.
     pub ledger: std::sync::OnceLock<Arc<super::ledger::LedgerSeries>>,
     /// Requests whose route is not known (yet): none matched.
@@ -247,6 +250,8 @@ impl Registry {
         push(&mut families, &names::CONFIG_REVISION, vec![gauge([now.revision.to_string()], 1)]);
         let reloads = Reload::ALL.iter().map(|r| counter([r.label()], self.reloads[*r as usize].sum())).collect();
         push(&mut families, &names::CONFIG_RELOADS, reloads);
+        let held = |memory: &Arc<Account>| Kind::ALL.map(|kind| gauge([kind.label().to_owned()], memory.held(kind)));
+        push(&mut families, &names::MEMORY, self.memory.get().into_iter().flat_map(held).collect());
         for (name, count) in [(&names::STUCK, &self.stuck), (&names::LOG_DROPPED, &self.log_dropped)] {
             let mut counter = counter([""; 0], count.sum());
             counter.exists = true;

@@ -129,9 +129,75 @@ fn what_must_stay_stays() {
     old.send(b"GET / HTTP/1.0\r\nhost: localhost\r\naccept-encoding: gzip\r\n\r\n").unwrap();
     let answer = old.answer(false).unwrap();
     assert_eq!((answer.header("content-encoding"), answer.text() == long), (None, true));
+}
+
+/// A cache that hears of a body by an answer without one must hear the same of it.
+#[test]
+fn what_has_no_body_tells_of_the_one_that_would_have_come() {
+    let origin = Origin::start("a");
+    let world = world(&origin);
+    let tagged = vec![("content-type".into(), "text/html".into()), ("etag".into(), "\"v1\"".into())];
+    origin.does(Act::Answer(200, tagged, text(5_000)));
+    let whole = world.ask(get("/").header("accept-encoding", "gzip"));
     let head = request_head(&world);
-    assert_eq!(head.header("content-encoding"), None);
-    assert_eq!(head.header("content-length"), Some(&*long.len().to_string()));
+    for name in ["content-encoding", "etag", "vary", "content-length"] {
+        assert_eq!(head.header(name), whole.header(name), "{name}");
+    }
+    origin.does(Act::Raw(b"HTTP/1.1 304 Not Modified\r\netag: \"v1\"\r\n\r\n".into(), End::Keep));
+    let asks =
+        |accepts: &str| world.ask(get("/").header("accept-encoding", accepts).header("if-none-match", "W/\"v1\""));
+    let unchanged = asks("gzip");
+    assert_eq!((unchanged.status, unchanged.header("content-encoding")), (304, None));
+    assert_eq!((unchanged.header("etag"), unchanged.header("vary")), (Some("W/\"v1\""), Some("Accept-Encoding")));
+    let unchanged = asks("identity");
+    assert_eq!((unchanged.header("etag"), unchanged.header("vary")), (Some("\"v1\""), Some("Accept-Encoding")));
+}
+
+/// Streams whose client opens no window, over five connections; the answers to all of them, unread.
+async fn stalled(port: u16, coding: &str) -> Vec<h2::RecvStream> {
+    let mut bodies = vec![];
+    for _ in 0..5 {
+        let tcp = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let (mut client, connection) =
+            h2::client::Builder::new().initial_window_size(0).handshake::<_, bytes::Bytes>(tcp).await.unwrap();
+        tokio::spawn(connection);
+        for _ in 0..100 {
+            std::future::poll_fn(|cx| client.poll_ready(cx)).await.unwrap();
+            let request = http::Request::get("http://a.example/").header("accept-encoding", coding).body(()).unwrap();
+            bodies.push(client.send_request(request, true).unwrap().0.await.unwrap().into_body());
+        }
+    }
+    bodies
+}
+
+#[test]
+fn answers_that_nobody_reads_hold_a_bounded_number_of_encoders() {
+    let origin = Origin::start("a");
+    let world = world(&origin);
+    let body = text(300_000);
+    let mut raw = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+    raw.extend_from_slice(format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len()).as_bytes());
+    origin.does(Act::Raw(raw, End::Keep));
+    let encoders = || world.metric("tollgate_memory_bytes", &["kind=\"encoders\""]);
+    let resident = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", world.pid().as_raw_nonzero())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches("kB").trim().parse::<f64>().unwrap() * 1024.0
+    };
+    let part = (tollgate::memory::quarter_of_the_machine() / 64).max(4 << 20) as f64;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for coding in ["zstd", "br"] {
+        let before = resident();
+        let bodies = runtime.block_on(stalled(world.port, coding));
+        let more = resident() - before;
+        println!("500 stalled streams, {coding}: {:.1} MiB more, encoders {}", more / 1_048_576.0, encoders());
+        assert!(encoders() > 0.0 && encoders() <= part, "{coding}: {} of {part}", encoders());
+        assert!(more < part + 500.0 * 192.0 * 1_024.0, "{coding}: {more}");
+        assert_eq!(world.ask(get("/").header("accept-encoding", coding)).status, 200);
+        drop(bodies);
+        runtime.block_on(async { tokio::time::sleep(std::time::Duration::from_millis(100)).await });
+        world.metric_reaches("tollgate_memory_bytes", &["kind=\"encoders\""], 0.0);
+    }
 }
 
 fn request_head(world: &World) -> Answer {

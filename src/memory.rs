@@ -1,0 +1,262 @@
+//! What strangers make this process hold, in one account with one bound.
+//!
+//! It counts what grows with what clients send or leave waiting: requests, their bodies, compression and header lists.
+//! Whoever holds more asks before; without room it refuses the request, or does without. What is held is given back by
+//! dropping. Encoders are what a request can do without, so they stop at half of the bound, and one client has a part of
+//! that half: nobody is refused because others have their answers compressed. A request without a body touches none of
+//! this.
+//!
+//! The sums are exact: what was given is never more than the bound. They are relaxed, as nothing else hangs on them.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// Places of clients; those who share one share its part.
+const CLIENTS: usize = 4_096;
+/// A client's part of the bound, and what it may have however small the bound is.
+const CLIENT_PART: u64 = 64;
+const CLIENT_MIN: u64 = 4 << 20;
+
+/// What is allowed where the machine does not tell what it has: a quarter of 4 GiB.
+const UNKNOWN: u64 = 1 << 30;
+
+/// A quarter of the memory of the machine, or of what its control groups leave to this process.
+pub fn quarter_of_the_machine() -> u64 {
+    let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
+    let machine = memory_total(&read(Path::new("/proc/meminfo")));
+    let groups = read(Path::new("/proc/self/cgroup"));
+    let own = Path::new(own_group(&groups).unwrap_or_default());
+    let groups = own.ancestors().map(|group| Path::new("/sys/fs/cgroup").join(group).join("memory.max"));
+    // A group without a limit says `max`.
+    let limits = groups.filter_map(|limit| read(&limit).trim().parse().ok());
+    limits.chain(machine).min().map_or(UNKNOWN, |least: u64| least / 4)
+}
+
+/// `MemTotal` of `/proc/meminfo`.
+fn memory_total(text: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
+/// The process's group in the hierarchy of version 2, from its root.
+fn own_group(text: &str) -> Option<&str> {
+    text.lines().find_map(|line| line.strip_prefix("0::/"))
+}
+
+/// What is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// State of requests.
+    Requests,
+    /// Bodies of requests: what is read, and what is kept for another attempt.
+    Bodies,
+    /// Compression of answers under way.
+    Encoders,
+    /// Heads of HTTP/2.
+    HeaderLists,
+}
+
+impl Kind {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Kind; 4] = [Kind::Requests, Kind::Bodies, Kind::Encoders, Kind::HeaderLists];
+
+    /// The label's value.
+    pub fn label(self) -> &'static str {
+        match self {
+            Kind::Requests => "requests",
+            Kind::Bodies => "bodies",
+            Kind::Encoders => "encoders",
+            Kind::HeaderLists => "header_lists",
+        }
+    }
+}
+
+/// The account.
+#[derive(Debug)]
+pub struct Account {
+    max: u64,
+    total: AtomicU64,
+    kinds: [AtomicU64; Kind::ALL.len()],
+    /// What clients hold of what a request can do without.
+    clients: Box<[AtomicU64]>,
+    /// Keyed, so that nobody can choose whose place is his.
+    places: ahash::RandomState,
+}
+
+impl Account {
+    /// An account of so many bytes.
+    pub fn new(max: u64) -> Account {
+        Account {
+            max,
+            total: AtomicU64::new(0),
+            kinds: Default::default(),
+            clients: std::iter::repeat_with(AtomicU64::default).take(CLIENTS).collect(),
+            places: ahash::RandomState::new(),
+        }
+    }
+
+    /// Takes so many bytes; `None` where there is no room.
+    pub fn try_hold(self: &Arc<Self>, kind: Kind, bytes: u64) -> Option<Held> {
+        self.take(kind, bytes, self.max).then(|| Held { of: self.clone(), kind, bytes, place: None })
+    }
+
+    /// Takes so many bytes for an encoder of a client's answer; `None` where there is no room, or where he has his part.
+    pub fn try_hold_encoder(self: &Arc<Self>, client: IpAddr, bytes: u64) -> Option<Held> {
+        let place = self.place(client);
+        let part = (self.max / CLIENT_PART).max(CLIENT_MIN);
+        if !add(&self.clients[place], bytes, part) {
+            return None;
+        }
+        if !self.take(Kind::Encoders, bytes, self.max / 2) {
+            self.clients[place].fetch_sub(bytes, Relaxed);
+            return None;
+        }
+        Some(Held { of: self.clone(), kind: Kind::Encoders, bytes, place: Some(place) })
+    }
+
+    /// Bytes held now.
+    pub fn held(&self, kind: Kind) -> u64 {
+        self.kinds[kind as usize].load(Relaxed)
+    }
+
+    fn take(&self, kind: Kind, bytes: u64, max: u64) -> bool {
+        let taken = add(&self.total, bytes, max);
+        if taken {
+            self.kinds[kind as usize].fetch_add(bytes, Relaxed);
+        }
+        taken
+    }
+
+    /// One for an address of IPv4, or for the network that a client of IPv6 has.
+    fn place(&self, client: IpAddr) -> usize {
+        let network = match client.to_canonical() {
+            IpAddr::V4(v4) => u64::from(v4.to_bits()),
+            IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64,
+        };
+        self.places.hash_one(network) as usize % CLIENTS
+    }
+}
+
+/// Adds, unless the sum were more than `max`.
+fn add(sum: &AtomicU64, bytes: u64, max: u64) -> bool {
+    let more = |now: u64| now.checked_add(bytes).filter(|sum| *sum <= max);
+    sum.fetch_update(Relaxed, Relaxed, more).is_ok()
+}
+
+/// A part of the account, given back by dropping.
+#[derive(Debug)]
+pub struct Held {
+    of: Arc<Account>,
+    kind: Kind,
+    bytes: u64,
+    /// The client's place, where it counts there as well.
+    place: Option<usize>,
+}
+
+impl Held {
+    /// Holds at least so many bytes from now on; false, and nothing changed, where there is no room.
+    pub fn cover(&mut self, bytes: u64) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        debug_assert!(self.place.is_none(), "an encoder's room is its cost from the start");
+        let covered = more == 0 || self.of.take(self.kind, more, self.of.max);
+        if covered {
+            self.bytes += more;
+        }
+        covered
+    }
+
+    /// Holds at most so many bytes from now on.
+    pub fn shrink(&mut self, bytes: u64) {
+        let less = self.bytes.saturating_sub(bytes);
+        if less == 0 {
+            return;
+        }
+        self.of.total.fetch_sub(less, Relaxed);
+        self.of.kinds[self.kind as usize].fetch_sub(less, Relaxed);
+        if let Some(place) = self.place {
+            self.of.clients[place].fetch_sub(less, Relaxed);
+        }
+        self.bytes -= less;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.shrink(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(last: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, last])
+    }
+
+    #[test]
+    fn what_is_held_is_bounded_and_given_back() {
+        let account = Arc::new(Account::new(100));
+        let mut body = account.try_hold(Kind::Bodies, 60).unwrap();
+        assert!(account.try_hold(Kind::Requests, 41).is_none());
+        let request = account.try_hold(Kind::Requests, 10).unwrap();
+        assert!(body.cover(50) && body.cover(90) && !body.cover(91));
+        assert_eq!(Kind::ALL.map(|kind| account.held(kind)), [10, 90, 0, 0]);
+        body.shrink(20);
+        body.shrink(30);
+        assert!(account.held(Kind::Bodies) == 20 && body.cover(90));
+        assert!(account.try_hold(Kind::HeaderLists, u64::MAX).is_none(), "no sum overflows");
+        drop((body, request));
+        assert_eq!(Kind::ALL.map(|kind| account.held(kind)), [0; 4]);
+        assert_eq!(account.total.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn what_can_be_done_without_leaves_half_and_each_client_has_a_part() {
+        let max = 100 * CLIENT_MIN;
+        let account = Arc::new(Account::new(max));
+        let first: Vec<_> = (0..9).map_while(|_| account.try_hold_encoder(client(1), CLIENT_MIN / 4)).collect();
+        assert_eq!(first.len(), 6, "a sixty-fourth of all");
+        let mapped = "::ffff:10.0.0.1".parse().unwrap();
+        assert!(account.try_hold_encoder(mapped, CLIENT_MIN / 4).is_none(), "another spelling is no other client");
+        let all: Vec<_> = (2..250).filter_map(|n| account.try_hold_encoder(client(n), CLIENT_MIN)).collect();
+        assert_eq!(account.held(Kind::Encoders), first.len() as u64 * (CLIENT_MIN / 4) + all.len() as u64 * CLIENT_MIN);
+        assert!(account.held(Kind::Encoders) <= max / 2 && account.held(Kind::Encoders) > max / 2 - CLIENT_MIN);
+        assert!(account.try_hold(Kind::Bodies, max / 2).is_some());
+        drop((first, all));
+        assert!(account.clients.iter().all(|held| held.load(Relaxed) == 0));
+        assert_eq!(account.held(Kind::Encoders), 0);
+        // A network of IPv6 is one client.
+        let six = |text: &str| account.place(text.parse().unwrap());
+        assert_eq!(six("2001:db8::1"), six("2001:db8::ffff:2"));
+    }
+
+    #[test]
+    fn the_machine_says_what_it_has() {
+        assert_eq!(memory_total("MemFree:  1 kB\nMemTotal:       24684084 kB\n"), Some(24_684_084 << 10));
+        assert_eq!(memory_total(""), None);
+        assert_eq!(own_group("1:cpu:/a\n0::/system.slice/tollgate.service\n"), Some("system.slice/tollgate.service"));
+        assert!(quarter_of_the_machine() > 1 << 20);
+    }
+
+    #[test]
+    fn threads_never_hold_more_than_there_is() {
+        let account = Arc::new(Account::new(1_000));
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for n in 0..2_000 {
+                        let held = account.try_hold(Kind::ALL[n % 4], 200 + n as u64 % 7);
+                        assert!(account.total.load(Relaxed) <= 1_000);
+                        drop(held);
+                    }
+                });
+            }
+        });
+        assert_eq!(account.total.load(Relaxed), 0);
+    }
+}
