@@ -38,7 +38,8 @@ fn picks(criterion: &mut Criterion) {
                 bencher.iter(|| {
                     now += 1_000;
                     let random = fastrand::u64(..);
-                    let pick = Pick { key: &random.to_le_bytes(), tried: &tried, now: Nanos(now), random };
+                    let pick =
+                        Pick { key: &random.to_le_bytes(), tried: &tried, now: Nanos(now), random, uploading: false };
                     let lease = pool.pick(black_box(pick)).expect("all servers are up");
                     lease.succeeded(Duration::from_micros(random % 512), Nanos(now));
                     black_box(lease.address)
@@ -57,7 +58,7 @@ fn stand_ins(criterion: &mut Criterion) {
     let tried = Tried::new();
     criterion.bench_function("pick/round_robin, half of 100 down", |bencher| {
         bencher.iter(|| {
-            let pick = Pick { key: b"", tried: &tried, now: Nanos(1), random: fastrand::u64(..) };
+            let pick = Pick { key: b"", tried: &tried, now: Nanos(1), random: fastrand::u64(..), uploading: false };
             black_box(pool.pick(pick).expect("half is up").address)
         })
     });

@@ -57,6 +57,14 @@ pub struct Settings {
     pub outlier: Outlier,
 }
 
+impl Settings {
+    /// The places of a member for a request. Uploads leave the last quarter to what comes whole, so that nobody holds
+    /// all of them by sending slowly; where there is one place, it is for both.
+    fn places(&self, uploading: bool) -> Option<u32> {
+        self.max_in_flight.map(|max| if uploading { (max - max.div_ceil(4)).max(1) } else { max })
+    }
+}
+
 /// A member to be.
 #[derive(Clone, Debug)]
 pub struct Spec<T> {
@@ -79,6 +87,8 @@ pub struct Pick<'a> {
     pub now: Nanos,
     /// 64 fresh random bits.
     pub random: u64,
+    /// The request comes at its client's pace; a quarter of a member's places is not for such.
+    pub uploading: bool,
 }
 
 /// Nobody can take the request.
@@ -130,16 +140,17 @@ impl<T> Pool<T> {
         if self.fleet.total_weight() == 0 {
             return Err(NoMember::Empty);
         }
-        let mut search = Search::new(&self.fleet, &request);
+        let places = self.fleet.settings.places(request.uploading);
+        let mut search = Search::new(&self.fleet, &request, places);
         for _ in 0..RACES {
             let (found, down) = search.find().ok_or(NoMember::Saturated)?;
-            if let Some(lease) = Lease::take(&self.members[found], down, request.now) {
+            if let Some(lease) = Lease::take(&self.members[found], down, request.now, places) {
                 debug_assert!(lease.weight > 0, "a drained server was picked");
                 return Ok(lease);
             }
         }
         let carrying = self.members.iter().filter(|m| m.weight > 0 && m.state.usable(request.now));
-        carrying.filter_map(|m| Lease::take(m, false, request.now)).next().ok_or(NoMember::Saturated)
+        carrying.filter_map(|m| Lease::take(m, false, request.now, places)).next().ok_or(NoMember::Saturated)
     }
 
     /// Everyone, drained ones too, in the order given.

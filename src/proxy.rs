@@ -14,7 +14,8 @@
 //! | | [`authenticate`] | the app and the user who call, or 401 and 403 |
 //! | | [`limit`] | whether the limits of route and app have room, or 429 |
 //! | | [`assign`] | the version that the user is on |
-//! | `proxy_upstream_filter` | [`balance`] | a place under the upstream's limit and the first attempt's server, or 503 |
+//! | `proxy_upstream_filter` | [`ahead`] | room for the body, or 503; a short one is read before it takes a place |
+//! | | [`balance`] | a place under the upstream's limit and the first attempt's server, or 503 |
 //! | `upstream_peer` | [`balance`] | the same for a further attempt |
 //! | `connected_to_upstream` | [`forward`] | the attempt's own deadlines ([`deadline`]) |
 //! | `upstream_request_filter` | [`rewrite`] | headers and path towards the server |
@@ -26,6 +27,7 @@
 //! | `logging` | [`observe`] | outcome, metrics and log line, once |
 
 pub mod admit;
+pub mod ahead;
 pub mod answer;
 pub mod assign;
 pub mod authenticate;
@@ -58,7 +60,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, UPGRADE};
+use http::header::UPGRADE;
 use http::{HeaderMap, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -132,7 +134,7 @@ impl ProxyHttp for Gateway {
             return Ok(true);
         }
         watch_body(session, ctx);
-        if authenticate::authenticate(session, ctx, route, &self.nonces).await? {
+        if authenticate::authenticate(session, ctx, route, (&self.nonces, &self.memory)).await? {
             return Ok(true);
         }
         if let Some(reason) = limit::limit(session, ctx, route) {
@@ -150,8 +152,13 @@ impl ProxyHttp for Gateway {
     /// After an error Pingora closes the client's connection, and a client that is refused in an overload would only add
     /// to it by connecting anew. Here it can be answered without one.
     async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
-        let Err(reason) = forward::pick(session, ctx) else { return Ok(true) };
-        let close = !session.as_mut().is_body_empty();
+        let ready = match session.as_mut().is_body_empty() {
+            true => Ok(()),
+            // In a box, so that a request without a body does not move it about.
+            false => Box::pin(ahead::prepare(session, ctx, &self.memory)).await?,
+        };
+        let Err(reason) = ready.and_then(|()| forward::pick(session, ctx)) else { return Ok(true) };
+        let close = !session.as_mut().is_body_done();
         let reason = forward::told(ctx, reason);
         reject::answer(session, ctx, reason, close).await?;
         Ok(false)
@@ -216,6 +223,10 @@ impl ProxyHttp for Gateway {
         if max.is_some_and(|max| ctx.tries.body_bytes > max) {
             ctx.rejected = Some(Reason::BodyTooLarge);
             return Err(Error::explain(ErrorType::HTTPStatus(413), "body_max").into_down());
+        }
+        if ctx.room.as_mut().is_some_and(|room| !room.has(ctx.tries.body_bytes)) {
+            ctx.rejected = Some(Reason::Overloaded);
+            return Err(Error::explain(ErrorType::HTTPStatus(503), "no room for the body").into_down());
         }
         // An empty last part would end a chunked request twice and leave the second end on the pooled connection.
         if end_of_stream && part.is_empty() {
@@ -380,10 +391,7 @@ impl Gateway {
 /// Begins to wait for the body of an HTTP/2 request; one of HTTP/1.1 is watched by its connection. Two sides that talk by
 /// gRPC have deadlines of their own.
 fn watch_body(session: &mut Session, ctx: &Ctx) {
-    let grpc = |value: &http::HeaderValue| value.as_bytes().starts_with(b"application/grpc");
-    let talks = ctx.upstream().is_some_and(|upstream| upstream.http2)
-        && session.req_header().headers.get(CONTENT_TYPE).is_some_and(grpc);
-    if !Peer::of(session).http2 || talks || session.as_mut().is_body_empty() {
+    if !Peer::of(session).http2 || ahead::talks(session, ctx) || session.as_mut().is_body_empty() {
         return;
     }
     let watch = &Peer::of(session).watch;
@@ -394,7 +402,7 @@ fn watch_body(session: &mut Session, ctx: &Ctx) {
 fn identify(session: &Session, ctx: &mut Ctx) {
     let from = Peer::of(session);
     from.watch.busy();
-    from.watch.may_be_still(Some(authenticate::SIGNED_BODY_WAIT));
+    from.watch.may_be_still(Some(ahead::WAIT));
     ctx.watch = Some(from.watch.clone());
     let peer = from.address;
     let headers = &session.req_header().headers;
@@ -442,7 +450,6 @@ fn refusal(session: &Session, ctx: &mut Ctx, route: usize) -> Option<Reason> {
     if route.action == Action::Ledger && !is_callback(&rewrite::path(session.req_header(), ctx, route)) {
         return Some(Reason::NotACallback);
     }
-    let length = || session.req_header().headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse::<u64>().ok();
-    let too_long = route.body_max.is_some_and(|max| length().is_some_and(|length| length > max));
+    let too_long = route.body_max.is_some_and(|max| ahead::length(session).is_some_and(|length| length > max));
     too_long.then_some(Reason::BodyTooLarge)
 }

@@ -117,21 +117,43 @@ impl Adaptive {
     pub fn try_enter(self: &Arc<Self>, now: Nanos) -> Option<Permit> {
         let limit = self.gate.limit.load(Relaxed);
         let entered = self.gate.in_flight.fetch_update(Relaxed, Relaxed, |n| (n < limit).then_some(n + 1));
-        let counts = self.counts.from.load(Relaxed) <= now.0;
         let Ok(before) = entered else {
-            if counts {
-                self.counts.refused.fetch_add(1, Relaxed);
-            }
-            self.turn(now);
+            self.refused(now);
             return None;
         };
-        if counts {
+        Some(self.entered(before, now))
+    }
+
+    /// Whether a request may begin that is counted in once it is whole; where not, that is a refusal like others.
+    pub fn admits(&self, now: Nanos) -> bool {
+        let room = self.has_room();
+        if !room {
+            self.refused(now);
+        }
+        room
+    }
+
+    /// Counts in what was admitted before and is whole now; it cannot be refused any more.
+    pub fn enter(self: &Arc<Self>, now: Nanos) -> Permit {
+        let before = self.gate.in_flight.fetch_add(1, Relaxed);
+        self.entered(before, now)
+    }
+
+    fn entered(self: &Arc<Self>, before: u32, now: Nanos) -> Permit {
+        if self.counts.from.load(Relaxed) <= now.0 {
             self.counts.admitted.fetch_add(1, Relaxed);
             if before >= self.counts.peak.load(Relaxed) {
                 self.counts.peak.fetch_max(before + 1, Relaxed);
             }
         }
-        Some(Permit { of: Arc::clone(self), since: now, load: before + 1 })
+        Permit { of: Arc::clone(self), since: now, load: before + 1 }
+    }
+
+    fn refused(&self, now: Nanos) {
+        if self.counts.from.load(Relaxed) <= now.0 {
+            self.counts.refused.fetch_add(1, Relaxed);
+        }
+        self.turn(now);
     }
 
     /// Whether one more would be admitted now.

@@ -125,11 +125,13 @@ pub(super) struct Search<'a> {
     turn: Option<usize>,
     /// The length of a ramp, in nanoseconds.
     slow_start: Option<u64>,
+    /// Requests in flight from which on a member is full for this one.
+    places: Option<u32>,
 }
 
 impl<'a> Search<'a> {
     /// There must be a member with a weight.
-    pub(super) fn new(fleet: &'a Fleet, request: &Pick<'a>) -> Search<'a> {
+    pub(super) fn new(fleet: &'a Fleet, request: &Pick<'a>, places: Option<u32>) -> Search<'a> {
         debug_assert!(fleet.total_weight() > 0);
         let turn = match &fleet.plan.algorithm {
             Algorithm::RoundRobin(sequence) => {
@@ -139,7 +141,7 @@ impl<'a> Search<'a> {
         };
         let draws = Draws::new(request.random);
         let slow_start = fleet.settings.slow_start.map(nanoseconds);
-        Search { fleet, key: request.key, tried: request.tried, now: request.now, draws, turn, slow_start }
+        Search { fleet, key: request.key, tried: request.tried, now: request.now, draws, turn, slow_start, places }
     }
 
     /// The member to use, and whether it may be one that is down.
@@ -153,8 +155,8 @@ impl<'a> Search<'a> {
     #[cold]
     fn find_at_need(&mut self) -> Option<(usize, bool)> {
         let up = |i: &usize| self.fleet.weight(*i) > 0 && self.fleet.states[*i].usable(self.now);
-        let any_up = self.places().any(|i| up(&i));
-        let untried_up = self.places().any(|i| up(&i) && !self.was_tried(i));
+        let any_up = self.indices().any(|i| up(&i));
+        let untried_up = self.indices().any(|i| up(&i) && !self.was_tried(i));
         let tiers = [
             (!untried_up, Tier { again: false, down: true }),
             (any_up, Tier { again: true, down: false }),
@@ -209,7 +211,7 @@ impl<'a> Search<'a> {
                 return Some(owner);
             }
             misses += 1;
-            if misses == RING_PATIENCE && !self.places().any(|i| self.fits(i, tier)) {
+            if misses == RING_PATIENCE && !self.indices().any(|i| self.fits(i, tier)) {
                 return None;
             }
         }
@@ -222,10 +224,10 @@ impl<'a> Search<'a> {
         let share = |search: &Self, i: usize| {
             if Some(i) != except && search.fits(i, tier) { fleet.weight(i) * search.ramp(i) } else { 0 }
         };
-        let total: u64 = self.places().map(|i| share(self, i)).sum();
+        let total: u64 = self.indices().map(|i| share(self, i)).sum();
         let mut point = self.draws.below(total);
         let mut last = None;
-        for i in self.places() {
+        for i in self.indices() {
             let part = share(self, i);
             if part > 0 {
                 last = Some(i);
@@ -254,7 +256,7 @@ impl<'a> Search<'a> {
     fn fits(&self, index: usize, tier: Tier) -> bool {
         let state = &self.fleet.states[index];
         (tier.down || state.usable(self.now))
-            && state.has_room(self.fleet.settings.max_in_flight)
+            && state.has_room(self.places)
             && (tier.again || !self.was_tried(index))
             && self.fleet.weight(index) > 0
     }
@@ -263,7 +265,7 @@ impl<'a> Search<'a> {
         !self.tried.is_empty() && self.tried.holds(self.fleet.states[index].id)
     }
 
-    fn places(&self) -> std::ops::Range<usize> {
+    fn indices(&self) -> std::ops::Range<usize> {
         0..self.fleet.states.len()
     }
 }

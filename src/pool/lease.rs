@@ -44,10 +44,10 @@ pub struct Lease<T> {
 }
 
 impl<T> Lease<T> {
-    /// Counts a request in; `None` where the member was filled up, or its probation taken, in the meantime.
-    pub(super) fn take(member: &Arc<Member<T>>, down: bool, now: Nanos) -> Option<Lease<T>> {
+    /// Counts a request in; `None` where the member was filled up to its `places`, or its probation taken, in the meantime.
+    pub(super) fn take(member: &Arc<Member<T>>, down: bool, now: Nanos, places: Option<u32>) -> Option<Lease<T>> {
         let state = &member.state;
-        if !state.enter(member.fleet.settings.max_in_flight) {
+        if !state.enter(places) {
             return None;
         }
         let probing = state.on_probation(now) && !state.cold.probing.swap(true, Relaxed);

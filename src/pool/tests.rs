@@ -64,7 +64,7 @@ impl Client {
 
     fn retry(&mut self, pool: &Pool<usize>, tried: &Tried) -> Result<Lease<usize>, NoMember> {
         let key = self.draws.bits().to_le_bytes();
-        let lease = pool.pick(Pick { key: &key, tried, now: self.now, random: self.draws.bits() });
+        let lease = pool.pick(Pick { key: &key, tried, now: self.now, random: self.draws.bits(), uploading: false });
         check_invariants(pool, &lease);
         lease
     }
@@ -105,7 +105,7 @@ fn fail(pool: &Pool<usize>, name: usize, times: usize, now: Nanos) -> Vec<Ejecti
 
 /// A lease on that very server, whatever its state.
 fn lease_of(pool: &Pool<usize>, name: usize, now: Nanos) -> Lease<usize> {
-    Lease::take(&pool.members()[name], true, now).unwrap()
+    Lease::take(&pool.members()[name], true, now, None).unwrap()
 }
 
 fn roughly(counts: &[usize], shares: &[f64], tolerance: f64) {

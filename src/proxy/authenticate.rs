@@ -5,33 +5,28 @@
 //! refused for anything else may be sent again as it is. It is taken before the limits are asked, so that nobody can
 //! spend an app's rate by sending its requests again; after a 429 a request must be signed anew.
 //!
-//! A body is read here up to what Pingora keeps for replaying (64 KiB); from there it goes on to the server. The
+//! A body is read ahead up to what Pingora keeps for replaying (64 KiB); from there it goes on to the server. The
 //! credentials stay in the request, as in other gateways; `request_headers.remove` takes them out.
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::time::Duration;
 
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, HeaderMap, HeaderName, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, EXPECT, HeaderMap, HeaderName, WWW_AUTHENTICATE};
 use http::{HeaderValue, Version};
 use pingora::Result;
 use pingora::proxy::Session;
 
-use super::connection::Peer;
+use super::ahead::Read;
 use super::ctx::Ctx;
-use super::identify;
 use super::reject::{self, Reason};
+use super::{ahead, identify};
 use crate::auth::digest::Digests;
 use crate::auth::jwt::{Judged, KeySet, Rules};
 use crate::auth::nonce::{self, Nonces};
 use crate::auth::signature::{self, Signed, Window};
 use crate::clock;
 use crate::config::model::{AppStatus, Auth, AuthKind, Scheme};
-
-/// The longest body of a signed request: what Pingora keeps for a replay.
-const SIGNED_BODY_MAX: usize = 64 << 10;
-/// How long it may take to come, even without a `body_min_rate`: so long it takes at the default one.
-pub const SIGNED_BODY_WAIT: Duration = Duration::from_secs(131);
+use crate::memory::Account;
 
 /// `accept-signature` (RFC 9421, section 5.1)
 const ACCEPT_SIGNATURE: HeaderName = HeaderName::from_static("accept-signature");
@@ -81,11 +76,16 @@ struct Proven {
 }
 
 /// Judges the proofs that the route asks for, and answers where one does not hold; whether it did.
-pub async fn authenticate(session: &mut Session, ctx: &mut Ctx, route: usize, nonces: &Nonces) -> Result<bool> {
+pub async fn authenticate(
+    session: &mut Session,
+    ctx: &mut Ctx,
+    route: usize,
+    (nonces, memory): (&Nonces, &Arc<Account>),
+) -> Result<bool> {
     if ctx.snapshot.route(route).0.auths.is_empty() {
         return Ok(false);
     }
-    match judge(session, ctx, route, nonces).await? {
+    match judge(session, ctx, route, (nonces, memory)).await? {
         Ok(()) => Ok(false),
         Err(refusal) => refuse(session, ctx, refusal).await.map(|()| true),
     }
@@ -95,7 +95,7 @@ async fn judge(
     session: &mut Session,
     ctx: &mut Ctx,
     route: usize,
-    nonces: &Nonces,
+    (nonces, memory): (&Nonces, &Arc<Account>),
 ) -> Result<std::result::Result<(), Refusal>> {
     let has_body = !session.as_mut().is_body_empty();
     let now_s = clock::wall_ms_at(clock::now()) / 1000;
@@ -110,7 +110,7 @@ async fn judge(
         Some(AppStatus::Approved) | None => {}
     }
     if proven.signed.iter().any(|signed| signed.covers_body)
-        && let Err(refusal) = body(session, has_body).await?
+        && let Err(refusal) = body(session, ctx, has_body, memory).await?
     {
         return Ok(Err(refusal));
     }
@@ -219,7 +219,12 @@ fn signed(
 }
 
 /// Reads the body, which goes on to the server, and holds it against its digest.
-async fn body(session: &mut Session, has_body: bool) -> Result<std::result::Result<(), Refusal>> {
+async fn body(
+    session: &mut Session,
+    ctx: &mut Ctx,
+    has_body: bool,
+    memory: &Arc<Account>,
+) -> Result<std::result::Result<(), Refusal>> {
     let refused = |detail: &str| {
         let challenge = Some(HeaderValue::from_static("Signature"));
         Ok(Err(Refusal { reason: Reason::Unauthorized, detail: Some(detail.to_owned()), challenge }))
@@ -228,36 +233,18 @@ async fn body(session: &mut Session, has_body: bool) -> Result<std::result::Resu
         return refused("Content-Digest (RFC 9530) has no whole sha-256 or sha-512, or has one twice.");
     };
     if has_body {
-        let length = session.req_header().headers.get(CONTENT_LENGTH);
-        let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-        if length.is_some_and(|length| length > SIGNED_BODY_MAX) {
+        if ahead::length(session).is_some_and(|length| length > ahead::KEPT_MAX as u64) {
             return Ok(Err(Refusal::of(Reason::SignedBodyTooLarge)));
         }
+        if !ahead::make_room(session, ctx, memory) {
+            return Ok(Err(Refusal::of(Reason::Overloaded)));
+        }
         invite(session).await?;
-        // Else Pingora would have nothing left to send.
-        session.as_mut().enable_retry_buffering();
-        let peer = Peer::of(session);
-        let watch = peer.http2.then(|| peer.watch.clone());
-        let read = async {
-            let mut seen = 0;
-            while let Some(part) = session.as_mut().read_request_body().await? {
-                if let Some(watch) = &watch {
-                    watch.has_body(part.len(), clock::now);
-                    watch.awaits_body(clock::now);
-                }
-                seen += part.len();
-                if seen > SIGNED_BODY_MAX {
-                    return Ok(Err(Refusal::of(Reason::SignedBodyTooLarge)));
-                }
-                digests.update(&part);
-            }
-            Ok(Ok(()))
-        };
-        match tokio::time::timeout(SIGNED_BODY_WAIT, read).await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(refused)) => return Ok(refused),
-            Ok(Err(e)) => return Err(pingora::Error::into_down(e)),
-            Err(_) => return Ok(Err(Refusal::of(Reason::BodyTooSlow))),
+        match ahead::read(session, &mut ctx.room, |part| digests.update(part)).await? {
+            Read::Whole => {}
+            Read::TooLong => return Ok(Err(Refusal::of(Reason::SignedBodyTooLarge))),
+            Read::TooSlow => return Ok(Err(Refusal::of(Reason::BodyTooSlow))),
+            Read::NoRoom => return Ok(Err(Refusal::of(Reason::Overloaded))),
         }
     }
     if digests.fit() { Ok(Ok(())) } else { refused("The body does not fit Content-Digest.") }
@@ -311,6 +298,10 @@ async fn refuse(session: &mut Session, ctx: &mut Ctx, refusal: Refusal) -> Resul
         }
         fields.push((WWW_AUTHENTICATE, challenge));
     }
-    let close = matches!(refusal.reason, Reason::SignedBodyTooLarge | Reason::BodyTooSlow);
+    let close = match refusal.reason {
+        Reason::SignedBodyTooLarge | Reason::BodyTooSlow => true,
+        Reason::Overloaded => !session.as_mut().is_body_done(),
+        _ => false,
+    };
     reject::answer_with(session, ctx, refusal.reason, refusal.detail.as_deref(), fields, close).await
 }

@@ -2,7 +2,8 @@
 //!
 //! The pool decides; this stage gives it what of the request it may look at: the key that `hash_key` names, and the
 //! servers that were tried already. A request without the key is hashed by its client's address. Before it, where the
-//! upstream's limit is adaptive, each attempt needs a place under that.
+//! upstream's limit is adaptive, each attempt needs a place under that. An upload only needs that there is one: it takes
+//! it once it is whole (`forward::request_sent`), so that nobody holds a place by sending slowly.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -22,6 +23,7 @@ pub fn pick(head: &RequestHeader, ctx: &mut Ctx) -> Result<(), Reason> {
     // The first attempt begins with the request; reading the clock again would tell microseconds.
     let now = if ctx.tries.count == 0 { ctx.tries.began } else { clock::now() };
     let permit = match &upstream.adaptive {
+        Some(limit) if ctx.tries.uploading => limit.admits(now).then_some(None).ok_or(Reason::Overloaded)?,
         Some(limit) => Some(limit.try_enter(now).ok_or(Reason::Overloaded)?),
         None => None,
     };
@@ -29,7 +31,8 @@ pub fn pick(head: &RequestHeader, ctx: &mut Ctx) -> Result<(), Reason> {
         Balance::Hash(key) => hash_key(key, head, ctx.client),
         _ => Cow::Borrowed(&b""[..]),
     };
-    let pick = Pick { key: &key, tried: &ctx.tries.tried, now, random: fastrand::u64(..) };
+    let uploading = ctx.tries.uploading;
+    let pick = Pick { key: &key, tried: &ctx.tries.tried, now, random: fastrand::u64(..), uploading };
     let lease = upstream.pool().pick(pick).map_err(|none| match none {
         NoMember::Empty => Reason::NoServer,
         NoMember::Saturated => Reason::Saturated,

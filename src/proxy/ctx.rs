@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
+use super::ahead::Room;
 use super::assign::Assigned;
 use super::compress::Compression;
 use super::deadline::Deadline;
@@ -57,6 +58,8 @@ pub struct Ctx {
     pub rejected: Option<Reason>,
     /// The answer's body, where it is compressed.
     pub compression: Option<Box<Compression>>,
+    /// Room for the request's body; by `ahead`.
+    pub room: Option<Room>,
     /// The attempts; by `balance` and `forward`.
     pub tries: Tries,
     /// Booked by `observe`; else it is booked when it is dropped.
@@ -107,6 +110,8 @@ pub struct Tries {
     pub failure: Option<Failure>,
     /// Bytes of the request body seen in this attempt.
     pub body_bytes: u64,
+    /// Its body still comes, at the client's pace; by `ahead`, until it is whole.
+    pub uploading: bool,
 }
 
 /// What ended an attempt.
@@ -166,6 +171,7 @@ impl Ctx {
             refused: None,
             rejected: None,
             compression: None,
+            room: None,
             tries: Tries {
                 upstream: usize::MAX,
                 count: 0,
@@ -184,6 +190,7 @@ impl Ctx {
                 deadline: None,
                 failure: None,
                 body_bytes: 0,
+                uploading: false,
             },
             booked: false,
         }

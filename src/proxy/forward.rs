@@ -130,7 +130,13 @@ pub fn request_sent(ctx: &mut Ctx) {
     if let Some(deadline) = &ctx.tries.deadline {
         deadline.uploads(false, clock::now);
     }
-    if ctx.tries.body_bytes > 0
+    if std::mem::take(&mut ctx.tries.uploading)
+        && ctx.tries.head_after.is_none()
+        && let Some(limit) = ctx.upstream().and_then(|upstream| upstream.adaptive.as_ref())
+    {
+        // The server has it all: it cannot be refused any more.
+        ctx.tries.permit = Some(limit.enter(clock::now()));
+    } else if ctx.tries.body_bytes > 0
         && let Some(permit) = &mut ctx.tries.permit
     {
         permit.sent(clock::now());

@@ -26,6 +26,7 @@ mod routing;
 mod shed;
 mod telling;
 mod tls;
+mod uploads;
 mod windows;
 
 mod fuzz;

@@ -65,6 +65,11 @@ impl Upstream {
         !self.tls && !self.http2
     }
 
+    /// Whether it takes a bounded number of requests at once.
+    pub fn is_bounded(&self) -> bool {
+        self.adaptive.is_some() || self.pool().settings().max_in_flight.is_some()
+    }
+
     pub(super) fn new(
         model: &model::Upstream,
         previous: Option<&Arc<Upstream>>,

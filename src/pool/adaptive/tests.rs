@@ -412,3 +412,16 @@ fn threads_never_exceed_it() {
     assert_eq!(limit.in_flight(), 0);
     assert!((2..=65_536).contains(&limit.limit()));
 }
+
+#[test]
+fn an_upload_is_counted_once_it_is_whole() {
+    let now = Nanos(1_000_000_000);
+    let limit = Arc::new(Adaptive::new(now));
+    assert!(limit.admits(now) && limit.in_flight() == 0, "it may begin, and holds no place");
+    let held: Vec<_> = std::iter::from_fn(|| limit.try_enter(now)).collect();
+    assert!(!limit.admits(now) && held.len() as u32 == limit.limit());
+    let whole = limit.enter(now);
+    assert_eq!(limit.in_flight(), limit.limit() + 1, "the server has it already");
+    drop((whole, held));
+    assert_eq!(limit.in_flight(), 0);
+}

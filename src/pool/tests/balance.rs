@@ -88,7 +88,7 @@ fn a_key_stays_where_it_is() {
     let pool = pool(settings(all_balances()[4].clone()), &[1, 1, 1, 1]);
     let tried = Tried::new();
     let owner = |key: u32, random| {
-        let pick = Pick { key: &key.to_le_bytes(), tried: &tried, now: at(0.0), random };
+        let pick = Pick { key: &key.to_le_bytes(), tried: &tried, now: at(0.0), random, uploading: false };
         pool.pick(pick).unwrap().attached
     };
     let before: Vec<usize> = (0..20_000).map(|key| owner(key, 1)).collect();
@@ -147,6 +147,18 @@ fn a_full_fleet_is_saturated_and_says_so() {
         held.retain(|lease| lease.attached != 0);
         held.extend((0..6 - held.len()).map(|_| client.pick(&pool).unwrap()));
         assert_eq!(client.pick(&pool).err(), Some(NoMember::Saturated), "full ones that are up: no panic");
+    }
+}
+
+#[test]
+fn uploads_leave_a_quarter_of_the_places() {
+    for (max, uploads) in [(1, 1), (2, 1), (3, 2), (4, 3), (50, 37)] {
+        let pool = pool(Settings { max_in_flight: Some(max), ..settings(Balance::RoundRobin) }, &[1]);
+        let tried = Tried::new();
+        let pick = |uploading| pool.pick(Pick { key: b"", tried: &tried, now: at(0.0), random: 7, uploading });
+        let slow: Vec<_> = std::iter::from_fn(|| pick(true).ok()).collect();
+        let others: Vec<_> = std::iter::from_fn(|| pick(false).ok()).collect();
+        assert_eq!((slow.len(), others.len()), (uploads, max as usize - uploads), "of {max}");
     }
 }
 

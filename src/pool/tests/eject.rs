@@ -122,9 +122,9 @@ fn a_failed_probation_ejects_again_at_once_and_longer() {
     let again = fail(&pool, 0, 1, at(12.0));
     assert_eq!(again, [Ejection { until: at(32.0), length: 20 * SECOND, in_a_row: 2 }]);
     // A request that ends without an outcome (the client went away) leaves the place to the next one.
-    drop(Lease::take(&pool.members()[0], false, at(33.0)).unwrap());
+    drop(Lease::take(&pool.members()[0], false, at(33.0), None).unwrap());
     assert!(pool.members()[0].state.on_probation(at(33.0)));
-    assert!(Lease::take(&pool.members()[0], false, at(33.0)).is_some());
+    assert!(Lease::take(&pool.members()[0], false, at(33.0), None).is_some());
 }
 
 #[test]

@@ -1,0 +1,140 @@
+//! Bodies that come slowly, before upstreams whose places are bounded: their senders wait on their own time.
+
+use std::process::Command;
+
+use crate::support::*;
+
+const ROUTE: &str = "[route.all]\nupstream = \"app\"\n";
+
+/// A gateway before an origin that sends bodies back.
+fn echoing(more: &str) -> (Origin, World) {
+    let origin = Origin::start("a");
+    origin.script(|seen| Act::body(&String::from_utf8_lossy(&seen.body)));
+    let listener = "[[listener]]\naddress = \"$LISTEN\"\nh2c = true\n";
+    let world = World::start(&format!("{listener}{}{more}{ROUTE}", fleet("app", &[&origin])));
+    (origin, world)
+}
+
+/// So many clients that send a head and one byte of what it announces.
+fn dripping(world: &World, clients: usize, framing: &str) -> Vec<Connection> {
+    let begin = |_| {
+        let mut connection = world.connect();
+        connection.send(format!("POST / HTTP/1.1\r\nhost: localhost\r\n{framing}").as_bytes()).unwrap();
+        connection
+    };
+    (0..clients).map(begin).collect()
+}
+
+const LONG: &str = "content-length: 100000\r\n\r\nx";
+const SHORT: &str = "content-length: 1000\r\n\r\nx";
+const UNKNOWN: &str = "transfer-encoding: chunked\r\n\r\n1\r\nx\r\n";
+
+fn held(world: &World) -> f64 {
+    world.metric("tollgate_memory_bytes", &["kind=\"bodies\""])
+}
+
+#[test]
+fn slow_uploads_hold_no_place_under_an_adaptive_limit() {
+    let (origin, world) = echoing("adaptive = true\n");
+    let in_flight = || world.admin(get("/api/v1/upstreams")).json()[0]["adaptive_in_flight"].as_u64();
+    let mut long = dripping(&world, 260, LONG);
+    eventually("they go to their server as they come", || (origin.connections() >= 260).then_some(()));
+    let mut short = dripping(&world, 260, SHORT);
+    let all = 260.0 * f64::from((64 << 10) + 1_000);
+    eventually("all of them are held", || (held(&world) >= all).then_some(()));
+    assert_eq!((world.ask(get("/")).status, in_flight()), (200, Some(0)));
+    for (connections, length) in [(&mut long, 100_000), (&mut short, 1_000)] {
+        let mut connection = connections.pop().unwrap();
+        connection.send(&vec![b'x'; length - 1]).unwrap();
+        let answer = connection.answer(false).unwrap();
+        assert_eq!((answer.status, answer.body.len()), (200, length));
+    }
+    drop((long, short));
+    world.metric_reaches("tollgate_memory_bytes", &["kind=\"bodies\""], 0.0);
+    assert_eq!(in_flight(), Some(0));
+}
+
+#[test]
+fn slow_uploads_hold_no_more_than_three_quarters_of_a_server() {
+    let (origin, world) = echoing("max_requests_per_server = 4\n");
+    let in_flight = || world.server(&origin.address())["in_flight"].as_u64();
+    let short = dripping(&world, 20, SHORT);
+    eventually("all of them are held", || (held(&world) >= 20_000.0).then_some(()));
+    assert_eq!(in_flight(), Some(0), "what is short is read before it takes a place");
+    let mut unknown = dripping(&world, 3, UNKNOWN);
+    eventually("uploads that go on", || (in_flight() == Some(3)).then_some(()));
+    for mut refused in dripping(&world, 5, LONG) {
+        let answer = refused.answer(false).unwrap();
+        answer.is_problem(503, "saturated");
+        assert_eq!(answer.header("retry-after"), Some("1"));
+    }
+    assert_eq!(world.ask(get("/")).status, 200);
+    assert_eq!(world.ask(post("/", "whole")).text(), "whole");
+    for connection in &mut unknown {
+        connection.send(b"1\r\ny\r\n0\r\n\r\n").unwrap();
+        assert_eq!(connection.answer(false).unwrap().text(), "xy");
+    }
+    drop(short);
+    eventually("every place was given back", || (in_flight() == Some(0)).then_some(()));
+}
+
+#[test]
+fn bodies_come_whole_however_they_come() {
+    let (origin, world) = echoing("adaptive = true\nmax_requests_per_server = 50\n");
+    let mut connection = world.connect();
+    for length in [1, 1_000, 64 << 10, (64 << 10) + 1, 300_000] {
+        let body = vec![b'z'; length];
+        for request in [post("/", body.clone()), post("/", body.clone()).header("content-type", "application/grpc")] {
+            let bytes = request.bytes();
+            let (first, rest) = bytes.split_at(bytes.len() - length.div_ceil(2));
+            connection.send(first).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            connection.send(rest).unwrap();
+            assert!(connection.answer(false).unwrap().body == body, "{length}");
+        }
+        let chunked = [format!("{length:x}\r\n").as_bytes(), &body, b"\r\n0\r\n\r\n"].concat();
+        let answer = connection.ask(&post("/", chunked).header("transfer-encoding", "chunked")).unwrap();
+        assert!(answer.body == body, "{length} in chunks");
+        std::fs::write(world.path("body"), &body).unwrap();
+        for more in ["content-type: text/plain", "expect: 100-continue", "content-length:"] {
+            let output = Command::new("curl")
+                .args(["--silent", "--show-error", "--http2-prior-knowledge", "--header", more])
+                .args(["--data-binary", "@body", &format!("http://127.0.0.1:{}/", world.port)])
+                .current_dir(world.path(""))
+                .output()
+                .unwrap();
+            assert!(output.stdout == body, "{length}, {more}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+    // A client that waits for the server's word is not kept waiting here.
+    let waits = "expect: 100-continue\r\ncontent-length: 2\r\n\r\n";
+    let mut waiting = dripping(&world, 1, waits).remove(0);
+    eventually("it is the server's to say", || (world.server(&origin.address())["in_flight"] == 1).then_some(()));
+    waiting.send(b"ok").unwrap();
+    assert_eq!(waiting.answer(false).unwrap().text(), "ok");
+}
+
+#[test]
+fn what_was_read_ahead_is_sent_again() {
+    let (bad, good) = (Origin::start("bad"), Origin::start("good"));
+    bad.does(Act::reset());
+    good.script(|seen| Act::body(&String::from_utf8_lossy(&seen.body)));
+    let world = World::start(&format!("{}max_requests_per_server = 5\n{ROUTE}", fleet("app", &[&bad, &good])));
+    for n in 0..4 {
+        let body = format!("{n}").repeat(40_000);
+        assert!(world.ask(post("/", body.clone()).method("PUT")).text() == body);
+    }
+    assert!(bad.hits() > 0, "nothing was tried twice");
+}
+
+#[test]
+fn who_leaves_or_sends_too_slowly_is_let_go() {
+    let (origin, world) = echoing("max_requests_per_server = 1\n");
+    let mut half = dripping(&world, 1, SHORT).remove(0);
+    half.finish();
+    assert!(half.answer(false).is_err(), "half a body gets no answer of a server");
+    drop(half);
+    world.metric_reaches("tollgate_memory_bytes", &["kind=\"bodies\""], 0.0);
+    assert_eq!(origin.hits(), 0);
+    assert_eq!(world.ask(get("/")).status, 200);
+}
