@@ -212,6 +212,28 @@ fn what_would_be_read_differently_as_http1_is_refused() {
     world.metric_reaches("tollgate_rejected_total", &["reason=\"bad_request\""], 2.0);
 }
 
+/// A codec's table makes a byte of each line that stands in the head again.
+#[test]
+fn few_bytes_do_not_become_a_large_head() {
+    let origin = Origin::start("a");
+    let world = World::start(&format!("{LISTENER}{}{ROUTE}", fleet("app", &[&origin])));
+    let status = |name: &'static str, times: usize| {
+        let port = world.port;
+        run(async move {
+            let mut client = connect(port).await;
+            let mut request = Request::get("http://a.example/");
+            for _ in 0..times {
+                request = request.header(name, "v".repeat(3_900));
+            }
+            poll_fn(|cx| client.poll_ready(cx)).await.unwrap();
+            client.send_request(request.body(()).unwrap(), true).unwrap().0.await.unwrap().status().as_u16()
+        })
+    };
+    assert_eq!(["x-a", "cookie"].map(|name| status(name, 2)), [200, 200]);
+    assert_eq!(["x-a", "cookie"].map(|name| status(name, 12)), [431, 431]);
+    assert_eq!(origin.hits(), 2);
+}
+
 #[test]
 fn an_early_answer_ends_the_request_although_its_body_does_not() {
     let origin = Origin::start("a");

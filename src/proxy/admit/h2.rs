@@ -5,6 +5,7 @@
 //! two authorities, names that HTTP/2 may have and a token may not, and the body of a `GET`. The rules are those of
 //! [`super::head`] wherever both protocols have a word for the thing. Joining cookies is not its part.
 
+use http::header::COOKIE;
 use http::{HeaderMap, Method, Uri};
 
 use super::bytes::{self, Line, ODD, TOKEN, class};
@@ -12,6 +13,13 @@ use super::fault::Fault;
 use super::field::{self, Name};
 use super::head::{self, Limits};
 use super::host;
+
+/// Heads up to this size may repeat what they like. In a larger one so many bytes may stand again: a codec's table makes
+/// one byte of a line that is repeated, so 29 bytes could become 64 KiB at a server.
+const SMALL: usize = 8 << 10;
+const REPEATED_MAX: usize = 4 << 10;
+/// Lines that are shorter gain too little to be counted.
+const REPEATED_FROM: usize = 32;
 
 /// What a header counts for beside its name and value (RFC 9113, section 6.5.2).
 const PER_HEADER: usize = 32;
@@ -76,6 +84,9 @@ pub fn judge<'a>(request: &Request<'a>, limits: &Limits) -> Result<Accepted<'a>,
             _ => {}
         }
     }
+    if size > SMALL && repeated(request.headers) > REPEATED_MAX {
+        return Err(Fault::HeadTooLarge);
+    }
     let promised = content_length.is_some_and(|length| length > 0);
     if request.ends && promised {
         return Err(Fault::ContentLengthInvalid);
@@ -84,6 +95,20 @@ pub fn judge<'a>(request: &Request<'a>, limits: &Limits) -> Result<Accepted<'a>,
         return Err(Fault::UnexpectedBody);
     }
     Ok(Accepted { host, content_length, expects_continue: expects_continue && !request.ends })
+}
+
+/// Bytes of lines, and of the parts of a cookie, that stand in the head already.
+fn repeated(headers: &HeaderMap) -> usize {
+    let mut lines: Vec<(&str, &[u8])> = vec![];
+    for (name, value) in headers {
+        match *name == COOKIE {
+            true => lines.extend(value.as_bytes().split(|b| *b == b';').map(|part| ("cookie", part.trim_ascii()))),
+            false => lines.push((name.as_str(), value.as_bytes())),
+        }
+    }
+    lines.retain(|(_, value)| value.len() >= REPEATED_FROM);
+    lines.sort_unstable();
+    lines.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[1].0.len() + pair[1].1.len()).sum()
 }
 
 fn target(request: &Request<'_>, limits: &Limits) -> Result<(), Fault> {
@@ -213,6 +238,27 @@ mod tests {
         let big = "x".repeat(1000);
         assert_eq!(verdict("GET", at, &[("a", &big)], true), Err(Fault::HeadTooLarge));
         assert_eq!(verdict("GET", at, &[("a", "1"); 9], true), Err(Fault::TooManyHeaders));
+    }
+
+    #[test]
+    fn a_large_head_does_not_consist_of_one_line() {
+        let judged = |lines: &[(&str, String)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in lines {
+                headers.append(http::HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
+            }
+            let uri = Uri::from_static("https://a.example/");
+            let request = Request { method: &Method::GET, uri: &uri, headers: &headers, ends: true };
+            judge(&request, &Limits { head_max: 64 << 10, headers_max: 100, uri_max: 64 }).map(drop)
+        };
+        let line = |n: usize| ("x-a", format!("{n}").repeat(2_000));
+        assert_eq!(judged(&[line(1), line(2), line(3), line(4), line(5), line(1), line(2)]), Ok(()));
+        assert_eq!(judged(&[line(1), line(2), line(3), line(1), line(2), line(1)]), Err(Fault::HeadTooLarge));
+        assert_eq!(judged(&[line(1), line(1), line(1)]), Ok(()), "it is no large head");
+        let crumbs = |crumb: String| ("cookie", vec![crumb; 10].join("; "));
+        assert_eq!(judged(&[crumbs("a".repeat(2_000))]), Err(Fault::HeadTooLarge));
+        let own = (0..10).map(|n| format!("{n}=").repeat(1_000)).collect::<Vec<_>>().join("; ");
+        assert_eq!(judged(&[("cookie", own)]), Ok(()));
     }
 
     #[test]
