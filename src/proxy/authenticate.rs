@@ -17,6 +17,7 @@ use pingora::Result;
 use pingora::proxy::Session;
 
 use super::ahead::Read;
+use super::connection::Peer;
 use super::ctx::Ctx;
 use super::reject::{self, Reason};
 use super::{ahead, identify};
