@@ -44,6 +44,7 @@ use crate::notify::Notifier;
 use crate::proxy::Gateway;
 use crate::proxy::dial::Dialer;
 use crate::proxy::listen::Door;
+use crate::proxy::listen::room::Room;
 use crate::proxy::watch::sweeper::Sweeper;
 use crate::proxy::{deadline, kept};
 use crate::releases::Releases;
@@ -53,7 +54,7 @@ use crate::upgrade::control::Control;
 use crate::upgrade::heir::Heir;
 use crate::upgrade::sockets::Sockets;
 use crate::upgrade::{executable, manager};
-use crate::{admin, clock, discover};
+use crate::{admin, clock, discover, machine};
 
 /// Idle connections to servers kept for each worker.
 const POOL_PER_WORKER: usize = 1024;
@@ -94,7 +95,7 @@ impl std::fmt::Display for StartError {
 /// Serves the configuration at `path` until a signal ends it, or until another process has taken over.
 pub fn run(path: &Path) -> Result<(), StartError> {
     let executable = executable::at_start();
-    raise_file_limit();
+    machine::raise_file_limit();
     let mut heir = Heir::inherited().map_err(StartError::Io)?;
     let prepared = prepare(path, heir.as_mut()).and_then(|(base, books)| {
         let ready = ready(path, &base, books, heir.as_mut())?;
@@ -426,7 +427,9 @@ fn listen(
     background.spawn(deadline::sweep());
     background.spawn(kept::tidy());
     let mut doors = vec![];
-    for listener in &snapshot.load().config.listeners {
+    let config = snapshot.load().config.clone();
+    let room = Arc::new(Room::new(config.server.max_connections));
+    for listener in &config.listeners {
         let address = listener.address;
         let socket = sockets.listen_here(address).map_err(StartError::io(format!("listening on {address}")))?;
         let door = Arc::new(Door {
@@ -438,6 +441,7 @@ fn listen(
             open: registry.connections(address),
             sweeper: Arc::new(Sweeper::new(registry.stuck.clone())),
             places: Arc::default(),
+            room: room.clone(),
             shutdown: shutdown.clone(),
         });
         let watched = door.clone();
@@ -474,14 +478,4 @@ fn watch_files(
     };
     std::thread::Builder::new().name("watch".into()).spawn(follow).map_err(StartError::io("starting the watcher"))?;
     Ok(())
-}
-
-/// A gateway needs two sockets a request: takes as many as the machine allows.
-fn raise_file_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(e) = setrlimit(Resource::Nofile, limit) {
-        log::warn!("the limit of open files could not be raised: {e}");
-    }
 }

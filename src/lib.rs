@@ -27,6 +27,7 @@
 //! | [`admin`] | the operator's listener |
 //! | [`upgrade`] | another executable takes over: channel, sockets, service manager |
 //! | [`telemetry`] | every metric name in one table, counters, the access log |
+//! | [`machine`] | how much memory and how many files there are |
 //! | [`memory`] | what clients make the process hold, in one account with one bound |
 //! | [`clock`], [`units`] | time, and numbers with their unit |
 
@@ -43,6 +44,7 @@ pub mod gray;
 pub mod health;
 pub mod ledger;
 pub mod limit;
+pub mod machine;
 pub mod memory;
 pub mod notify;
 pub mod path;

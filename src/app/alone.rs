@@ -10,16 +10,17 @@ use arc_swap::ArcSwap;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::{StartError, raise_file_limit, runtime};
+use super::{StartError, runtime};
 use crate::config::{self, guard, model, watch};
 use crate::ledger::serve::bind;
 use crate::ledger::service::{Ledger, Outside};
+use crate::machine;
 use crate::notify::Notifier;
 use crate::telemetry::ledger::LedgerSeries;
 
 /// Serves the ledger of the configuration at `path` until a signal ends it.
 pub fn run(path: &Path) -> Result<(), StartError> {
-    raise_file_limit();
+    machine::raise_file_limit();
     let seen = watch::Seen::now(path);
     let loaded = config::load(path).map_err(StartError::Findings)?;
     let seen = seen.and(&loaded.config.files);

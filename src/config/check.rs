@@ -32,7 +32,11 @@ use super::findings::Findings;
 use super::model::{AccessLog, Admin, Config, Log, Reload, Server};
 use super::places::{Places, Span};
 use super::source::Source;
+use crate::machine;
 use crate::units::Share;
+
+/// The least that `memory_max` may be.
+const MEMORY_LEAST: u64 = 16 << 20;
 
 /// What the checks of all tables share.
 pub struct Check<'c, 'p> {
@@ -83,13 +87,26 @@ pub fn check(form: &Form, source: &Source, places: &Places, findings: &mut Findi
 }
 
 impl Check<'_, '_> {
-    fn server(&self, item: Option<&Item<file::Server>>) -> Server {
+    fn server(&mut self, item: Option<&Item<file::Server>>) -> Server {
         let form = item.map(|item| &item.form);
+        let memory = form.and_then(|form| form.memory_max.as_ref());
+        if let Some(at) = memory.filter(|at| (1..MEMORY_LEAST).contains(&at.value.0.0)) {
+            let hint = "at least \"16MiB\", or \"0B\" for a quarter of the machine's memory";
+            self.findings.at(&at.span, "with so little memory hardly a request could be served", hint);
+        }
         let state_dir = form.and_then(|form| form.state_dir.as_ref()).map_or("state", |at| &at.value.0.0);
         Server {
             threads: number(form.and_then(|form| form.threads.as_ref()), 0) as usize,
             state_dir: self.source.root.join(state_dir),
             shutdown_grace: duration(form.and_then(|form| form.shutdown_grace.as_ref()), Duration::from_secs(10)),
+            max_connections: match number(form.and_then(|form| form.max_connections.as_ref()), 0) {
+                0 => (machine::open_files() / 10 * 9).max(1),
+                max => max as usize,
+            },
+            memory_max: match memory.map_or(0, |at| at.value.0.0) {
+                0 => machine::memory() / 4,
+                max => max,
+            },
             place: item.map_or_else(|| self.places.nowhere(), |item| self.places.place(&item.span)),
         }
     }

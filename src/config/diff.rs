@@ -152,6 +152,8 @@ fn of_the_gateway(old: &Config, new: &Config) -> Vec<&'static str> {
         ("server.threads", old.server.threads != new.server.threads),
         ("server.state_dir", old.server.state_dir != new.server.state_dir),
         ("server.shutdown_grace", old.server.shutdown_grace != new.server.shutdown_grace),
+        ("server.max_connections", old.server.max_connections != new.server.max_connections),
+        ("server.memory_max", old.server.memory_max != new.server.memory_max),
         ("admin.address", address(old) != address(new)),
         ("admin.token_file", token(old) != token(new)),
         ("trusted.proxies", old.trusted != new.trusted),

@@ -37,7 +37,7 @@ use self::number::{Number, Percent};
 use self::release::Release;
 use self::route::Route;
 use self::upstream::Upstream;
-use self::word::{FilePath, Spelt, Word};
+use self::word::{FilePath, Size, Spelt, Word};
 use super::findings::Findings;
 use super::places::{Places, Span};
 use super::source::Source;
@@ -160,6 +160,11 @@ pub struct Server {
     pub state_dir: Option<Word<FilePath>>,
     /// How long a shutdown waits for what is in flight. Default "10s".
     pub shutdown_grace: Option<Word<Duration>>,
+    /// Connections of clients on all listeners together; 0: nine tenths of the limit of open files. Default 0.
+    pub max_connections: Option<At<Number<0, { u32::MAX as u64 }>>>,
+    /// Memory for requests, bodies, encoders and header lists, at least "16MiB"; "0B": a quarter of the machine's.
+    /// Default "0B".
+    pub memory_max: Option<Word<Size>>,
 }
 
 /// The operator's own listener: API, health, metrics. Absent: none.

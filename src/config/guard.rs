@@ -1,6 +1,6 @@
 //! What a running gateway does not take over from a new configuration, although the configuration is valid.
 //!
-//! Sockets, threads, the state folder and the ledger's books are chosen at start: a change of them is a finding, never half applied. A
+//! Sockets, threads, bounds of the process, the state folder and the ledger's books are chosen at start: a change of them is a finding, never half applied. A
 //! push that drops more routes or servers than `reload.removal_max_percent` allows is refused unless it is forced.
 
 use std::collections::HashSet;
@@ -37,6 +37,12 @@ fn fixed(running: &Config, new: &Config) -> Vec<Finding> {
     }
     if old.shutdown_grace != server.shutdown_grace {
         refuse(&server.place, format!("a change of `shutdown_grace` from {:?}", old.shutdown_grace));
+    }
+    if old.max_connections != server.max_connections {
+        refuse(&server.place, format!("a change of `max_connections` from {}", old.max_connections));
+    }
+    if old.memory_max != server.memory_max {
+        refuse(&server.place, format!("a change of `memory_max` from {} bytes", old.memory_max));
     }
     for listener in &new.listeners {
         if !running.listeners.iter().any(|l| l.address == listener.address) {

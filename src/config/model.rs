@@ -73,6 +73,10 @@ pub struct Server {
     pub state_dir: PathBuf,
     /// How long a shutdown waits for what is in flight.
     pub shutdown_grace: Duration,
+    /// Connections of clients that all listeners together take; at least 1.
+    pub max_connections: usize,
+    /// Bytes that requests, bodies, encoders and header lists together may hold; at least 1.
+    pub memory_max: u64,
     /// Where the table stands; the first config file when it is absent.
     pub place: Place,
 }

@@ -9,6 +9,7 @@ pub mod address;
 mod http1;
 mod http2;
 pub mod proxied;
+pub mod room;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -26,6 +27,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use self::address::{Place, Places};
+use self::room::{Inside, Room};
 use super::Gateway;
 use super::connection::{Connection, Peer};
 use super::dial::Dialer;
@@ -78,6 +80,8 @@ pub struct Door {
     pub sweeper: Arc<Sweeper>,
     /// Connections by client address.
     pub places: Arc<Places>,
+    /// Connections of all listeners.
+    pub room: Arc<Room>,
     /// Turns true when the process drains.
     pub shutdown: ShutdownWatch,
 }
@@ -106,11 +110,14 @@ impl Door {
                 _ = shutdown.wait_for(|draining| *draining) => return,
             };
             match accepted {
-                Ok((stream, from)) => {
-                    let (watch, open) = (Arc::new(Watch::default()), Open::new(&self.open));
-                    let task = tokio::spawn(self.clone().serve(stream, from.ip(), watch.clone(), open));
-                    watch.runs_in(task.abort_handle());
-                }
+                Ok((stream, from)) => match self.room.enter() {
+                    Some(inside) => {
+                        let (watch, open) = (Arc::new(Watch::default()), Open::new(&self.open, inside));
+                        let task = tokio::spawn(self.clone().serve(stream, from.ip(), watch.clone(), open));
+                        watch.runs_in(task.abort_handle());
+                    }
+                    None => self.refused(Reason::Full),
+                },
                 Err(e) => {
                     log::error!("listener {}: accepting a connection failed: {e}", self.address);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -281,12 +288,12 @@ async fn linger(tcp: &TcpStream) {
 }
 
 /// Counts a connection as open while it lives.
-struct Open(Arc<Gauge>);
+struct Open(Arc<Gauge>, #[expect(dead_code, reason = "it is given back by dropping")] Inside);
 
 impl Open {
-    fn new(open: &Arc<Gauge>) -> Open {
+    fn new(open: &Arc<Gauge>, inside: Inside) -> Open {
         open.up();
-        Open(open.clone())
+        Open(open.clone(), inside)
     }
 }
 

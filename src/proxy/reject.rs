@@ -58,6 +58,8 @@ pub enum Reason {
     TooManyConnections,
     /// The client opens no window for the answers to what it asks for. The stream is reset without an answer.
     WindowShut,
+    /// All listeners together have as many connections as they may have. Closed without an answer.
+    Full,
     /// The PROXY header is missing or from somebody untrusted. Closed without an answer.
     UntrustedProxy,
     /// A rate is used up.
@@ -84,7 +86,7 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons, in the order of their numbers.
-    pub const ALL: [Reason; 29] = [
+    pub const ALL: [Reason; 30] = [
         Reason::BadRequest,
         Reason::Unauthorized,
         Reason::AppPending,
@@ -103,6 +105,7 @@ impl Reason {
         Reason::HeadTooLarge,
         Reason::TooManyConnections,
         Reason::WindowShut,
+        Reason::Full,
         Reason::UntrustedProxy,
         Reason::LimitedRate,
         Reason::LimitedConcurrency,
@@ -152,6 +155,7 @@ impl Reason {
             }
             Reason::TooManyConnections => (429, "too_many_connections", "This address has too many connections."),
             Reason::WindowShut => (429, "window_shut", "No answer can be sent before the client opens its windows."),
+            Reason::Full => (503, "max_connections", "This gateway has too many connections."),
             Reason::UntrustedProxy => (400, "untrusted_proxy", "The PROXY header is missing or not believed."),
             Reason::LimitedRate => (429, "rate_limited", "Too many requests. Try again later."),
             Reason::LimitedConcurrency => (429, "concurrency_limited", "Too many requests at once. Try again soon."),

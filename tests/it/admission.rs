@@ -8,6 +8,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use crate::support::client::request;
+use crate::support::world::free_port;
 use crate::support::*;
 
 const ROUTE: &str = "[route.all]\nupstream = \"app\"\n";
@@ -339,6 +340,28 @@ fn one_address_has_so_many_connections_and_no_more() {
     world.metric_reaches("tollgate_rejected_total", &["reason=\"too_many_connections\""], 1.0);
     held.pop();
     eventually("a place is free again", || world.try_ask(&get("/")).ok().filter(|answer| answer.status == 200));
+}
+
+#[test]
+fn all_listeners_together_have_so_many_connections_and_no_more() {
+    let other = free_port();
+    let second = format!("[[listener]]\naddress = \"127.0.0.1:{other}\"\nproxy_protocol = true\n");
+    let rest = "[trusted]\nproxies = [\"127.0.0.1\"]\n[route.all]\nrespond = { body = \"ok\" }\n";
+    let world = World::start(&format!("[server]\nthreads = 2\nmax_connections = 3\n{}{second}{rest}", listener("")));
+    let mut held: Vec<_> = (0..2).map(|_| world.connect()).collect();
+    for connection in &mut held {
+        assert_eq!(connection.ask(&get("/")).expect("an answer").status, 200);
+    }
+    // It counts from its first moment on, although it never says who it is.
+    let silent = Connection::to(other).expect("a connection");
+    world.metric_reaches("tollgate_connections", &[&format!("listener=\"127.0.0.1:{other}\"")], 1.0);
+    for _ in 0..100 {
+        world.connect().closed_after();
+    }
+    world.metric_reaches("tollgate_rejected_total", &["reason=\"max_connections\""], 100.0);
+    drop(silent);
+    eventually("a place is free again", || world.try_ask(&get("/")).ok().filter(|answer| answer.status == 200));
+    assert_eq!(held[0].ask(&get("/")).expect("an answer").status, 200);
 }
 
 #[test]

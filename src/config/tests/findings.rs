@@ -14,7 +14,8 @@ fn misspelt_keys_get_a_suggestion_and_what_is_allowed() {
     golden(&[
         (
             "[server]\nthread = 1",
-            &["2:1 unknown key `thread` -> did you mean `threads`? allowed here: threads, state_dir, shutdown_grace"],
+            &["2:1 unknown key `thread` -> did you mean `threads`? allowed here: threads, state_dir, shutdown_grace, \
+                 max_connections, memory_max"],
         ),
         (
             "[upstreams.a]",
@@ -202,6 +203,18 @@ fn a_finding_has_exactly_the_six_keys_of_the_design() {
     let value = serde_json::to_value(finding).expect("JSON");
     let keys: Vec<_> = value.as_object().expect("an object").keys().collect();
     assert_eq!(keys, ["file", "line", "column", "text", "message", "hint"]);
+}
+
+#[test]
+fn a_bound_that_would_serve_nobody_is_found() {
+    golden(&[(
+        "[server]\nmemory_max = \"1MiB\"\nmax_connections = -1",
+        &[
+            "2:14 with so little memory hardly a request could be served -> at least \"16MiB\", or \"0B\" for a quarter \
+             of the machine's memory",
+            "3:19 `-1` is out of range -> a whole number from 0 to 4294967295",
+        ],
+    )]);
 }
 
 #[test]

@@ -36,6 +36,25 @@ fn defaults_are_those_of_the_reference() {
 }
 
 #[test]
+fn bounds_of_the_process_come_from_the_machine_and_are_chosen_at_start() {
+    let of = |text: &str| meant(text);
+    let bare = of("");
+    assert_eq!(bare.server.max_connections, crate::machine::open_files() / 10 * 9);
+    assert_eq!(bare.server.memory_max, crate::machine::memory() / 4);
+    let own = of("[server]\nmax_connections = 7\nmemory_max = \"32MiB\"");
+    assert_eq!((own.server.max_connections, own.server.memory_max), (7, 32 << 20));
+    let told: Vec<String> = guard::findings(&own, &bare, false).into_iter().map(|it| it.message).collect();
+    assert_eq!(
+        told,
+        [
+            "a change of `max_connections` from 7 needs `tollgate upgrade`: it is chosen at start",
+            "a change of `memory_max` from 33554432 bytes needs `tollgate upgrade`: it is chosen at start",
+        ]
+    );
+    assert_eq!(Diff::between(&own, &bare).settings, ["server.max_connections", "server.memory_max"]);
+}
+
+#[test]
 fn files_merge_by_table_and_lists_of_tables_append() {
     let one = "[server]\nthreads = 2\n[[listener]]\naddress = \"127.0.0.1:1\"\n[route.b]\nrespond = {}";
     let two = "[server]\nshutdown_grace = \"3s\"\n[[listener]]\naddress = \"127.0.0.1:2\"\n[route.a]\nrespond = {}\n\
