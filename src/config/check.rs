@@ -16,6 +16,7 @@ pub mod notify;
 pub mod overlap;
 pub mod release;
 pub mod route;
+pub mod unreachable;
 pub mod upstream;
 pub mod users;
 

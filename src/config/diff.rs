@@ -244,16 +244,8 @@ fn route_keys((before, old): (&Config, &Route), (after, new): (&Config, &Route))
     ])
 }
 
-/// A compiled regex cannot be compared; its text can.
 fn spellings(route: &Route) -> Vec<(u8, &str)> {
-    fn spelling(path: &PathPattern) -> (u8, &str) {
-        match path {
-            PathPattern::Exact(path) => (0, path),
-            PathPattern::Prefix(path) => (1, path),
-            PathPattern::Regex(regex) => (2, regex.as_str()),
-        }
-    }
-    route.paths.iter().map(spelling).collect()
+    route.paths.iter().map(PathPattern::spelling).collect()
 }
 
 fn reordered(old: &Config, new: &Config) -> bool {

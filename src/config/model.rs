@@ -337,6 +337,20 @@ pub struct Route {
     pub place: Place,
 }
 
+impl Route {
+    /// Its hosts; none for any.
+    pub fn host_patterns(&self) -> impl Iterator<Item = Option<&HostPattern>> {
+        let any = self.hosts.is_empty().then_some(None);
+        any.into_iter().chain(self.hosts.iter().map(Some))
+    }
+
+    /// Its paths; none for any.
+    pub fn path_patterns(&self) -> impl Iterator<Item = Option<&PathPattern>> {
+        let any = self.paths.is_empty().then_some(None);
+        any.into_iter().chain(self.paths.iter().map(Some))
+    }
+}
+
 /// One of `hosts`, lower case, without a port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum HostPattern {
@@ -355,6 +369,17 @@ pub enum PathPattern {
     Prefix(String),
     /// `~^/v[0-9]+/`, unanchored.
     Regex(Regex),
+}
+
+impl PathPattern {
+    /// Kind and text: a compiled regex cannot be compared, its text can.
+    pub fn spelling(&self) -> (u8, &str) {
+        match self {
+            PathPattern::Exact(path) => (0, path),
+            PathPattern::Prefix(path) => (1, path),
+            PathPattern::Regex(regex) => (2, regex.as_str()),
+        }
+    }
 }
 
 /// How the client came.

@@ -2,7 +2,7 @@
 //!
 //! A route has exactly one action. Regexes are compiled here, at most [`MAX_REGEXES`] in all, since each of them is
 //! tried for every request that could match it. Which of two routes wins is not decided here; that there is always a
-//! winner is checked by `ambiguous`.
+//! winner is checked by `ambiguous`, that each can win by `unreachable`.
 
 use std::sync::Arc;
 
@@ -49,6 +49,7 @@ impl Check<'_, '_> {
             }
         }
         self.ambiguous(&routes, &spans);
+        self.unreachable(&routes, &spans);
         routes
     }
 

@@ -206,6 +206,47 @@ fn a_finding_has_exactly_the_six_keys_of_the_design() {
 }
 
 #[test]
+fn a_route_that_no_request_can_reach_is_found() {
+    let hint = |at: &str| {
+        format!(
+            "see {at}; of one host an exact path wins over a prefix, a prefix over a regex, and any path over none: give \
+             this route such a path, or remove it"
+        )
+    };
+    let route = |name: &str, rest: &str| format!("[route.{name}]\nrespond = {{}}\n{rest}\n");
+    for (routes, expected) in [
+        ([route("a", "paths = [\"/*\"]"), route("b", "paths = [\"~^/x\"]")], Some("b")),
+        ([route("a", "paths = [\"~^/x\"]"), route("b", "paths = [\"/*\"]")], Some("a")),
+        ([route("a", "paths = [\"/*\"]"), route("b", "headers = { x-a = \"1\" }")], Some("b")),
+        ([route("a", "paths = [\"/x/*\"]"), route("b", "paths = [\"~^/x/[0-9]+\"]\nmethods = [\"GET\"]")], Some("b")),
+        ([route("a", "paths = [\"~^/\"]"), route("b", "paths = [\"~^/x\", \"~^/y\"]")], Some("b")),
+        ([route("a", "paths = [\"~.*\"]\nmethods = [\"GET\"]"), route("b", "methods = [\"HEAD\"]")], Some("b")),
+        ([route("a", "hosts = [\"*.x\"]\npaths = [\"/*\"]"), route("b", "hosts = [\"*.x\"]")], Some("b")),
+        // Each of these is asked for something.
+        ([route("a", "paths = [\"~^/x\"]"), route("b", "paths = [\"~^/\"]")], None),
+        ([route("a", "paths = [\"/x/*\"]"), route("b", "paths = [\"~^/x\"]")], None),
+        ([route("a", "paths = [\"/x/*\"]"), route("b", "paths = [\"~^/x/|^/y\"]")], None),
+        ([route("a", "paths = [\"/*\"]\nmethods = [\"GET\"]"), route("b", "")], None),
+        ([route("a", "paths = [\"/*\"]\nheaders = { x-a = \"1\" }"), route("b", "paths = [\"~x\"]")], None),
+        ([route("a", "paths = [\"/*\"]\nscheme = \"http\""), route("b", "")], None),
+        ([route("a", "hosts = [\"a.x\"]\npaths = [\"/*\"]"), route("b", "hosts = [\"a.x\", \"b.x\"]")], None),
+        ([route("a", "paths = [\"/*\"]"), route("b", "paths = [\"~^/x\", \"/x\"]")], None),
+        ([route("a", "paths = [\"/*\"]"), route("b", "paths = [\"/x/*\"]")], None),
+    ] {
+        let text = routes.concat();
+        let expected = expected.map(|name| {
+            let (by, at) = if name == "a" { ("b", "a.toml:4") } else { ("a", "a.toml:1") };
+            let line = if name == "a" { 1 } else { 1 + routes[0].lines().count() };
+            format!("{line}:1 no request can reach route `{name}`: route `{by}` takes all of them -> {}", hint(at))
+        });
+        assert_eq!(found(&text), Vec::from_iter(expected), "\n{text}");
+    }
+    let both = route("a", "paths = [\"/*\"]\nscheme = \"http\"") + &route("b", "paths = [\"/*\"]\nscheme = \"https\"");
+    let expected = "9:1 no request can reach route `c`: routes `a`, `b` take all of them -> ";
+    assert_eq!(found(&(both + &route("c", ""))), [expected.to_owned() + &hint("a.toml:1, a.toml:5")]);
+}
+
+#[test]
 fn a_bound_that_would_serve_nobody_is_found() {
     golden(&[(
         "[server]\nmemory_max = \"1MiB\"\nmax_connections = -1",
