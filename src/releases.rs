@@ -23,6 +23,7 @@ use crate::gray::controller::state::Order;
 use crate::gray::controller::view::View;
 use crate::gray::controller::{AllKept, Controller, Kept, Moment, Refused, Surroundings, Ticked};
 use crate::gray::live::Live;
+use crate::gray::report::Report;
 use crate::notify::{Message, Notifier, Shelf};
 use crate::telemetry::Registry;
 
@@ -170,12 +171,13 @@ impl Releases {
             }
             let at = moment();
             // A fault in a judge must not end what takes releases back.
-            let looked = std::panic::catch_unwind(AssertUnwindSafe(|| self.controller.lock().tick(at)));
-            let ticked = looked.unwrap_or_else(|_| {
+            let looked = std::panic::catch_unwind(AssertUnwindSafe(|| self.tick(at)));
+            let mut ticked = looked.unwrap_or_else(|_| {
                 log::error!("a release could not be judged: what was seen in this tenth of a second is lost");
                 Ticked::default()
             });
-            // Kept before it is told: who has heard of it finds it so after a crash.
+            // Kept before it is told: who has heard of it finds it so after a crash, and its report beside it.
+            ticked.reports = ticked.reports.into_iter().map(|report| self.put_up(report)).collect();
             if ticked.changed || at.now.since(kept_at) >= wait {
                 wait = if self.keep() { KEEP } else { RETRY };
                 kept_at = at.now;
@@ -183,6 +185,22 @@ impl Releases {
             drop(hand);
             self.tell(&ticked);
         }
+    }
+
+    /// Who sees how a release stands now finds the report that says why.
+    fn tick(&self, at: Moment) -> Ticked {
+        let mut controller = self.controller.lock();
+        let ticked = controller.tick(at);
+        ticked.reports.iter().for_each(|report| self.shelf.announce(report));
+        ticked
+    }
+
+    /// Puts a report on the disk. One that refuses must not keep anybody from hearing of it.
+    fn put_up(&self, report: Report) -> Report {
+        self.shelf.keep(report.clone()).unwrap_or_else(|e| {
+            log::error!("report {} could not be kept in state_dir: {e}", report.id);
+            report
+        })
     }
 
     /// Stops all moving and writes the state a last time; false where the disk did not take it.
@@ -231,12 +249,7 @@ impl Releases {
         for report in &ticked.reports {
             let (release, action) = (&report.facts.release, report.facts.action.label());
             log::warn!("release {release}: {action}: {} (report {})", report.verdict, report.id);
-            // A disk that refuses must not keep anybody from hearing of it.
-            let kept = self.shelf.keep(report.clone()).unwrap_or_else(|e| {
-                log::error!("report {} could not be kept in state_dir: {e}", report.id);
-                report.clone()
-            });
-            self.notifier.send(Message::of_report(&kept));
+            self.notifier.send(Message::of_report(report));
         }
     }
 

@@ -1,5 +1,6 @@
 //! Reports on disk: `state_dir/reports/ID.json` and, to be read, `ID.md`.
 //!
+//! A report can be read from the moment in which it is announced, whether the disk has it yet or refuses it.
 //! The newest [`KEPT`] stay. Files are replaced atomically and synced, the page first: a report that is listed has its
 //! page. Of two reports of one release in one millisecond the second gets `-2` behind its id. A file that cannot be read
 //! is passed over and said in the log. Ids come from outside, too: what is no id names no file.
@@ -24,17 +25,28 @@ pub struct Shelf {
     folder: PathBuf,
     /// Held while a report is put up: ids are given one after the other.
     writing: Mutex<()>,
+    /// What the disk has not taken yet. Never held while the disk is asked.
+    announced: Mutex<Vec<Report>>,
 }
 
 impl Shelf {
     /// Opens it, made if absent; what an earlier process left half written goes.
     pub fn open(state_dir: &Path) -> io::Result<Shelf> {
-        let shelf = Shelf { folder: state_dir.join("reports"), writing: Mutex::default() };
+        let shelf = Shelf { folder: state_dir.join("reports"), writing: Mutex::default(), announced: Mutex::default() };
         fs::create_dir_all(&shelf.folder)?;
         for torn in shelf.names().iter().filter(|name| name.ends_with(".new")) {
             let _ = fs::remove_file(shelf.folder.join(torn));
         }
         Ok(shelf)
+    }
+
+    /// Lets a report be read from now on; it waits for no disk. The oldest of those that no disk takes go.
+    pub fn announce(&self, report: &Report) {
+        let mut announced = self.announced.lock();
+        if announced.len() >= KEPT {
+            announced.remove(0);
+        }
+        announced.push(report.clone());
     }
 
     /// Puts up a report, with another id where its own is taken, and lets the oldest go.
@@ -51,17 +63,27 @@ impl Shelf {
         let text = serde_json::to_string_pretty(&report)?;
         self.write(&report.id, "md", &report.markdown())?;
         self.write(&report.id, "json", &text)?;
+        self.announced.lock().retain(|waits| waits.id != own);
         self.prune();
         Ok(report)
     }
 
     /// All of them, newest first.
     pub fn list(&self) -> Vec<Report> {
-        self.ids().into_iter().rev().filter_map(|id| self.load(&id)).collect()
+        // Looked at first: what leaves it meanwhile is on the disk.
+        let announced = self.announced.lock().clone();
+        let mut ids = self.ids();
+        ids.extend(announced.into_iter().map(|report| report.id));
+        ids.into_iter().rev().filter_map(|id| self.load(&id)).collect()
     }
 
     /// One of them; none for what is no id.
     pub fn load(&self, id: &str) -> Option<Report> {
+        let announced = self.announced.lock().iter().find(|report| report.id == id).cloned();
+        announced.or_else(|| self.read(id))
+    }
+
+    fn read(&self, id: &str) -> Option<Report> {
         let path = self.path(id, "json")?;
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
@@ -145,6 +167,24 @@ mod tests {
         assert_eq!(shelf.page(&all[0].id).unwrap(), report(KEPT + 2).markdown());
         assert_eq!(shelf.load(&all[0].id).unwrap().facts.places, report(0).facts.places);
         assert_eq!(shelf.names().len(), 2 * KEPT, "nothing else is left in the folder");
+    }
+
+    #[test]
+    fn an_announced_report_is_read_at_once_and_listed_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let shelf = Shelf::open(folder.path()).unwrap();
+        let old = shelf.keep(report(1)).unwrap();
+        let new = report(2);
+        shelf.announce(&new);
+        for kept in [false, true] {
+            if kept {
+                shelf.keep(new.clone()).unwrap();
+            }
+            assert_eq!(shelf.load(&new.id).map(|report| report.verdict), Some(new.verdict.clone()));
+            let listed: Vec<String> = shelf.list().into_iter().map(|report| report.id).collect();
+            assert_eq!(listed, [&*new.id, &*old.id]);
+        }
+        assert!(shelf.announced.lock().is_empty());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::*;
+use crate::support::disk::{Disk, Switch};
 use crate::support::origin::Seen;
 
 fn healthy() -> (Origin, Origin) {
@@ -52,6 +53,24 @@ fn the_report_names_the_one_server_that_is_bad() {
     let said = report["places"][0]["text"].as_str().unwrap();
     assert!(said.contains(&bad.address()) && !report["places"].to_string().contains(&good.address()), "{said}");
     assert!(report["next"].as_str().unwrap().contains(&bad.address()), "{report:#}");
+}
+
+#[test]
+fn a_report_is_there_as_soon_as_its_release_says_so() {
+    let (stable, canary) = healthy();
+    canary.does(Act::status(503));
+    let mut world = World::prepare();
+    let disk = Disk::under(&world.path(""));
+    world.layered(&disk);
+    world.boot(&between(&stable, &canary).steps(&[(20.0, "1h")]).text());
+    disk.set(Switch::Slow, 500);
+    let crowd = Crowd::new(500, 800);
+    let view = crowd.while_(&world, || becomes(&world, "rolled_back"));
+    let named = view["report"].as_str().expect("it names a report");
+    let listed = world.admin(get("/api/v1/reports")).json();
+    assert_eq!(listed[0]["id"], named, "{listed:#}");
+    assert_eq!(world.admin(get(&format!("/api/v1/reports/{named}"))).status, 200);
+    disk.set(Switch::Slow, 0);
 }
 
 #[test]
