@@ -37,9 +37,9 @@ pub fn finished(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &m
     watch.ended(now);
     // However a tunnel ends, it is how tunnels end.
     let e = e.filter(|e| ctx.tries.status != 101 || *e.esource() == ErrorSource::Downstream);
+    let left = e.is_some_and(|e| is_clients(session, ctx, e));
     let status = status(session, e, ctx);
     if let Some(lease) = ctx.tries.lease.take() {
-        let left = e.is_some_and(|e| *e.esource() == ErrorSource::Downstream);
         let outcome = match ctx.tries.status {
             _ if left => Outcome::Canceled,
             500.. => Outcome::Failure,
@@ -48,7 +48,7 @@ pub fn finished(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &m
         lease.attached.series.attempted(outcome);
         ctx.tries.last = Some(lease.member().clone());
     }
-    assign::tell(ctx, now, e.is_some_and(|e| *e.esource() == ErrorSource::Downstream));
+    assign::tell(ctx, now, left);
     rescue::ended(ctx, status, e);
     let arm = assign::arm(ctx);
     let registry = &gateway.registry;

@@ -1,6 +1,7 @@
 //! HTTP/2 to clients, in the clear and over TLS, before servers that speak HTTP/1.1.
 
 use std::future::poll_fn;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -276,6 +277,70 @@ fn a_client_that_resets_what_it_asks_for_is_sent_away() {
         streams
     });
     assert!(streams < 5_000, "the connection goes on for ever");
+    assert_eq!(world.ask(get("/own")).text(), "own", "others are served as before");
+}
+
+/// A frame.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+    bytes.extend([kind, flags]);
+    bytes.extend(stream.to_be_bytes());
+    bytes.extend(payload);
+    bytes
+}
+
+/// Kind, stream and payload of the next frame; none where the connection has ended.
+fn next_frame(tcp: &mut std::net::TcpStream) -> Option<(u8, u32, Vec<u8>)> {
+    let mut head = [0; 9];
+    tcp.read_exact(&mut head).ok()?;
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+    let mut payload = vec![0; length];
+    tcp.read_exact(&mut payload).ok()?;
+    Some((head[3], u32::from_be_bytes([head[5] & 0x7f, head[6], head[7], head[8]]), payload))
+}
+
+#[test]
+fn resets_of_what_the_gateway_answers_itself_are_counted() {
+    const HEADERS: u8 = 1;
+    const RESET: u8 = 3;
+    const SETTINGS: u8 = 4;
+    const PING: u8 = 6;
+    const GO_AWAY: u8 = 7;
+    let own = "[route.own]\npaths = [\"/own\"]\nrespond = { body = \"own\" }\n";
+    let world = World::start(&format!("{LISTENER}{own}"));
+    let mut tcp = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, world.port)).unwrap();
+    tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+    tcp.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+    tcp.write_all(&frame(SETTINGS, 0, 0, &[])).unwrap();
+    let mut said = None;
+    let streams: Vec<u32> = (1..2_000).step_by(2).collect();
+    // So many at once that the codec below does not mind; each is over before its 404 can be sent.
+    'all: for some in streams.chunks(10) {
+        let asked = some.iter().flat_map(|stream| {
+            let reset = frame(RESET, 0, *stream, &8_u32.to_be_bytes());
+            [frame(HEADERS, 5, *stream, b"\x82\x86\x84\x41\x01a"), reset].concat()
+        });
+        let bytes: Vec<u8> = asked.chain(frame(PING, 0, 0, &[0; 8])).collect();
+        if tcp.write_all(&bytes).is_err() {
+            break;
+        }
+        loop {
+            match next_frame(&mut tcp) {
+                Some((PING, ..)) => break,
+                Some((GO_AWAY, _, last)) => {
+                    said = Some((some[0], last[4..8].to_vec()));
+                    break 'all;
+                }
+                Some(_) => {}
+                None => break 'all,
+            }
+        }
+        // Whoever is served has time to be counted.
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let (stream, code) = said.expect("sent away before a thousand streams");
+    assert_eq!(code, 11_u32.to_be_bytes(), "ENHANCE_YOUR_CALM");
+    assert!(stream > 2 * 150, "sent away as early as stream {stream}");
     assert_eq!(world.ask(get("/own")).text(), "own", "others are served as before");
 }
 
