@@ -37,7 +37,7 @@ use crate::config::finding::Finding;
 use crate::config::model;
 use crate::config::snapshot::Snapshot;
 use crate::config::swap::{By, Swapper};
-use crate::config::watch as files;
+use crate::config::{unwise, watch as files};
 use crate::health::{Supervisor, Target};
 use crate::memory::{self, Account};
 use crate::notify::Notifier;
@@ -265,6 +265,7 @@ fn serve(
     }
     watch_files(path, seen, &control, &snapshot)?;
     said(&first);
+    unwise::say(&boot.loaded.warnings);
     manager::ready();
     taking_over::serving(heir, &sockets, &log);
     let grace = first.config.server.shutdown_grace;

@@ -35,8 +35,14 @@ struct Arguments {
 enum Command {
     /// Serves everything the configuration names, in one process.
     Run(Conf),
-    /// Prints every finding of a configuration and runs nothing.
-    Check(Conf),
+    /// Prints every finding of a configuration, and what is unwise in it, and runs nothing.
+    Check {
+        #[command(flatten)]
+        conf: Conf,
+        /// Ends with 1 where something is unwise, too.
+        #[arg(long)]
+        strict: bool,
+    },
     /// Says which route takes a request, and why.
     Explain {
         #[command(flatten)]
@@ -107,7 +113,7 @@ pub fn main() -> ExitCode {
     };
     match command {
         Command::Run(conf) => run::run(&conf.conf, json),
-        Command::Check(conf) => check::check(&conf.conf, json),
+        Command::Check { conf, strict } => check::check(&conf.conf, strict, json),
         Command::Explain { conf, request } => explain::explain(&conf.conf, &request, json),
         Command::Diff { old, new } => diff::diff(&old, &new, json),
         Command::Schema => schema::schema(),

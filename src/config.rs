@@ -1,4 +1,5 @@
 //! From the files to what runs: `source` reads, `file` spells, `check` understands, `snapshot` builds, `swap` serves.
+//! `unwise` says what is legal and hardly meant; it keeps nothing from being served.
 //!
 //! Every step either hands on a whole value or says everything that is wrong; nothing is applied in part. Two findings
 //! at one place keep the order of their messages. What only a running gateway can judge stays out of here.
@@ -16,6 +17,7 @@ pub mod schema;
 pub mod snapshot;
 pub mod source;
 pub mod swap;
+pub mod unwise;
 pub mod watch;
 
 use std::path::Path;
@@ -32,6 +34,8 @@ pub struct Loaded {
     pub config: model::Config,
     /// The files as they were read.
     pub source: Source,
+    /// What is legal in it, but unwise, in the order of the places.
+    pub warnings: Vec<Finding>,
 }
 
 /// Reads and checks what `-c` names; every finding at once, in the order of their places.
@@ -46,7 +50,10 @@ pub fn load_source(source: Source) -> Result<Loaded, Vec<Finding>> {
     let form = file::read(&source, &places, &mut findings);
     let config = check::check(&form, &source, &places, &mut findings);
     match (config, findings.finish()) {
-        (Some(config), found) if found.is_empty() => Ok(Loaded { config, source }),
+        (Some(config), found) if found.is_empty() => {
+            let warnings = unwise::warnings(&config);
+            Ok(Loaded { config, source, warnings })
+        }
         (_, found) => Err(found),
     }
 }

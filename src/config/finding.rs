@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, said so that its author can mend it without a second question.
+//! What is wrong with a configuration, or unwise, said so that its author can mend it without a second question.
 //!
 //! A finding names the place (file, line, column), quotes the offending text, says what is wrong and what is allowed.
 //! Findings are collected, never thrown: a check returns all of them at once, in the order of their places.
@@ -28,8 +28,17 @@ impl Place {
         Self { file: path.into(), ..Self::default() }
     }
 
-    /// A finding at this place.
+    /// Something wrong at this place.
     pub fn finding(&self, message: impl Into<String>, hint: impl Into<String>) -> Finding {
+        self.found(Severity::Error, message, hint)
+    }
+
+    /// Something unwise at this place.
+    pub fn warning(&self, message: impl Into<String>, hint: impl Into<String>) -> Finding {
+        self.found(Severity::Warning, message, hint)
+    }
+
+    fn found(&self, severity: Severity, message: impl Into<String>, hint: impl Into<String>) -> Finding {
         Finding {
             file: self.file.to_string(),
             line: self.line,
@@ -37,11 +46,23 @@ impl Place {
             text: self.text.to_string(),
             message: message.into(),
             hint: hint.into(),
+            severity,
         }
     }
 }
 
-/// One thing wrong with a configuration.
+/// Whether a configuration with a finding may be served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// It may not.
+    #[default]
+    Error,
+    /// It may: it is legal, but hardly what its author wants.
+    Warning,
+}
+
+/// One thing wrong with a configuration, or unwise.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Finding {
     /// Path of the file.
@@ -56,14 +77,21 @@ pub struct Finding {
     pub message: String,
     /// What is allowed, or what to do next.
     pub hint: String,
+    /// Whether it keeps the configuration from being served. A process before, which knew no warnings, says nothing.
+    #[serde(default)]
+    pub severity: Severity,
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.line {
-            0 => write!(f, "{}: {}", self.file, self.message)?,
-            line => write!(f, "{}:{line}:{}: {}", self.file, self.column, self.message)?,
+            0 => write!(f, "{}: ", self.file)?,
+            line => write!(f, "{}:{line}:{}: ", self.file, self.column)?,
         }
+        if self.severity == Severity::Warning {
+            f.write_str("warning: ")?;
+        }
+        f.write_str(&self.message)?;
         if !self.text.is_empty() {
             write!(f, "\n    {}", self.text)?;
         }

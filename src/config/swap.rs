@@ -24,7 +24,7 @@ use super::finding::{Finding, Place};
 use super::history::{self, Active, History, Record, Summary};
 use super::snapshot::Snapshot;
 use super::source::Source;
-use super::{Loaded, guard};
+use super::{Loaded, guard, unwise};
 use crate::clock;
 use crate::releases::Releases;
 use crate::telemetry::Registry;
@@ -292,9 +292,10 @@ impl Swapper {
         if let Err(e) = self.history.save(&record) {
             log::error!("revision {revision} is served but could not be kept in state_dir: {e}");
         }
-        let keep = loaded.config.reload.history;
+        let (keep, warnings) = (loaded.config.reload.history, loaded.warnings.clone());
         self.publish(loaded, revision);
         log::info!("revision {revision} is served ({}, {})", by.trigger, by.who);
+        unwise::say(&warnings);
         self.note(Active { revision, last: revision, ignored: None });
         self.history.prune(keep, revision);
         Ok((revision, Reload::Applied))
@@ -316,8 +317,10 @@ impl Swapper {
         // What stands in the files now is what is rolled back: it must not come again by itself.
         let ignored = Source::read(&self.path).ok().map(|source| history::hash(&source));
         let ignored = ignored.filter(|hash| *hash != record.summary.hash);
+        let warnings = loaded.warnings.clone();
         self.publish(loaded, to);
         log::warn!("rolled back to revision {to} ({}, {})", by.trigger, by.who);
+        unwise::say(&warnings);
         self.note(Active { revision: to, last: self.active.last, ignored });
         Ok((to, Reload::Applied))
     }

@@ -10,6 +10,7 @@ mod meaning;
 mod mutations;
 mod releases;
 mod schema;
+mod unwise;
 mod users;
 
 use std::path::PathBuf;

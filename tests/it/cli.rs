@@ -48,12 +48,46 @@ fn check_says_ok_or_every_finding() {
     let findings = json(&world.cli(&["--json", "check", "-c", "tollgate.toml"]), 1);
     for finding in findings.as_array().unwrap() {
         let keys: Vec<&String> = finding.as_object().unwrap().keys().collect();
-        assert_eq!(keys, ["file", "line", "column", "text", "message", "hint"]);
+        assert_eq!(keys, ["file", "line", "column", "text", "message", "hint", "severity"]);
+        assert_eq!(finding["severity"], "error");
     }
     assert_eq!((&findings[0]["line"], &findings[0]["text"]), (&10.into(), &"hostz".into()));
     let missing = world.cli(&["check", "-c", "none.toml"]);
     done(&missing, 1);
     assert!(stderr(&missing).contains("none.toml: cannot be read"), "{}", stderr(&missing));
+}
+
+#[test]
+fn what_is_unwise_is_said_and_keeps_nothing_from_being_served() {
+    let unwise = GOOD.replace("[route.old]", "[route.rest]\nupstream = \"app\"\n[route.old]");
+    let mut world = World::start(GOOD);
+    world.push(&unwise);
+    let reloaded = world.admin(get("/api/v1/config")).json();
+    assert_eq!((&reloaded["revision"], &reloaded["last_error"]), (&2.into(), &Value::Null));
+    let warned = "which lets in other addresses, unlike route `orders`";
+    let lines = |world: &World| {
+        let said = world.messages();
+        said.lines().filter(|line| line.contains(warned)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(lines(&world).len() == 1 && lines(&world)[0].contains("WARN"), "{}", world.messages());
+    assert_eq!(world.admin(post("/api/v1/config/reload", "")).status, 200);
+    assert_eq!(lines(&world).len(), 1, "what is served already is not warned about again");
+
+    let output = world.cli(&["check", "-c", "tollgate.toml"]);
+    assert_eq!(done(&output, 0), "ok: 1 listener, 1 upstream, 3 routes\n");
+    let told = stderr(&output);
+    assert!(told.contains("tollgate.toml:11:1: warning: ") && told.contains(warned), "{told}");
+    assert!(told.ends_with("\n1 warning\n"), "{told}");
+    let findings = json(&world.cli(&["check", "--json", "-c", "tollgate.toml"]), 0);
+    assert_eq!((&findings[0]["severity"], &findings[0]["line"]), (&"warning".into(), &11.into()));
+    let strict = world.cli(&["check", "--strict", "-c", "tollgate.toml"]);
+    assert_eq!((strict.status.code(), stderr(&strict)), (Some(1), told));
+    assert_eq!(json(&world.cli(&["check", "--strict", "--json", "-c", "tollgate.toml"]), 1), findings);
+    world.stop();
+    assert!(world.run(), "it starts");
+    assert_eq!(lines(&world).len(), 1, "{}", world.messages());
+    world.write(GOOD);
+    assert_eq!(done(&world.cli(&["check", "--strict", "-c", "tollgate.toml"]), 0).lines().count(), 1);
 }
 
 #[test]

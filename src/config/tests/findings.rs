@@ -198,11 +198,23 @@ fn an_empty_allow_does_not_let_everyone_in() {
 }
 
 #[test]
-fn a_finding_has_exactly_the_six_keys_of_the_design() {
+fn a_finding_has_exactly_the_seven_keys_of_the_design() {
     let finding = &load_texts(&["x = 1"]).expect_err("unknown")[0];
     let value = serde_json::to_value(finding).expect("JSON");
     let keys: Vec<_> = value.as_object().expect("an object").keys().collect();
-    assert_eq!(keys, ["file", "line", "column", "text", "message", "hint"]);
+    assert_eq!(keys, ["file", "line", "column", "text", "message", "hint", "severity"]);
+    assert_eq!(value["severity"], "error");
+    let warning = finding::Place::default().warning("m", "h");
+    assert_eq!((serde_json::to_value(&warning).expect("JSON")["severity"].as_str()), Some("warning"));
+    assert_eq!(
+        finding::Place { line: 3, column: 1, ..finding::Place::file("f") }.warning("m", "").to_string(),
+        "f:3:1: warning: m"
+    );
+    let before: Finding = serde_json::from_value(serde_json::json!({
+        "file": "f", "line": 1, "column": 1, "text": "", "message": "m", "hint": ""
+    }))
+    .expect("as an older process says it");
+    assert_eq!(before.severity, finding::Severity::Error);
 }
 
 #[test]

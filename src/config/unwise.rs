@@ -1,0 +1,66 @@
+//! What is legal in a configuration, and hardly what its author wants.
+//!
+//! It is asked of a configuration without findings, and keeps none from being served. A warning names a way by which
+//! something gets through that was to be kept out, and the way out. Defaults are never warned about, nor what can only be
+//! meant: who is warned of everything reads nothing.
+
+mod around;
+
+use super::finding::Finding;
+use super::findings::LIMIT;
+use super::model::{Action, AuthKind, Config};
+
+/// Warnings that are said in the log when a configuration is taken over.
+const SAID: usize = 20;
+
+/// All warnings, in the order of their places.
+pub fn warnings(config: &Config) -> Vec<Finding> {
+    let mut found = around::ways(config);
+    found.extend(audiences(config));
+    found.extend(secrets_compressed(config));
+    found.sort();
+    let more = found.len().saturating_sub(LIMIT);
+    if more > 0 {
+        found.truncate(LIMIT);
+        let hint = "mend the first ones and check again";
+        found.push(config.server.place.warning(format!("and {more} more warnings"), hint));
+    }
+    found
+}
+
+/// Says in the log what is unwise in a configuration that is served from now on.
+pub fn say(warnings: &[Finding]) {
+    for warning in warnings.iter().take(SAID) {
+        log::warn!("configuration: {}", warning.to_string().replace('\n', " "));
+    }
+    if let Some(more) = warnings.len().checked_sub(SAID).filter(|more| *more > 0) {
+        log::warn!("configuration: and {more} more warnings: `tollgate check` prints all of them");
+    }
+}
+
+/// An issuer makes tokens for all its applications, and ID tokens beside access tokens.
+fn audiences(config: &Config) -> impl Iterator<Item = Finding> {
+    let any = |kind: &AuthKind| matches!(kind, AuthKind::Jwt { audience: None, .. });
+    config.auths.iter().filter(move |auth| any(&auth.kind)).map(|auth| {
+        let message =
+            format!("auth `{}` has no `audience`: a token that was made for another application passes", auth.name);
+        auth.place.warning(
+            message,
+            format!("add what `aud` says in tokens for this one, such as audience = \"{}\"", auth.name),
+        )
+    })
+}
+
+/// BREACH: how long a compressed answer is tells whether what its client sent is like what it holds.
+fn secrets_compressed(config: &Config) -> impl Iterator<Item = Finding> {
+    let forwards = |action: &Action| matches!(action, Action::Upstream(_));
+    let routes = config.routes.iter();
+    routes.filter(move |route| route.compress && !route.auths.is_empty() && forwards(&route.action)).map(|route| {
+        let message = format!(
+            "route `{}` compresses answers to callers that it knows: where one holds a secret beside what the request says, \
+             its length tells the secret (BREACH)",
+            route.name
+        );
+        route.place.warning(message, "keep `compress` for a route of what is public, or for answers that repeat no input")
+    })
+}
