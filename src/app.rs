@@ -39,7 +39,7 @@ use crate::config::snapshot::Snapshot;
 use crate::config::swap::{By, Swapper};
 use crate::config::{unwise, watch as files};
 use crate::health::{Supervisor, Target};
-use crate::memory::{self, Account};
+use crate::memory::Account;
 use crate::notify::Notifier;
 use crate::proxy::Gateway;
 use crate::proxy::dial::Dialer;
@@ -198,20 +198,22 @@ fn ready(path: &Path, base: &Base, books: Option<Arc<Books>>, heir: Option<&mut 
     let nonces = Arc::new(Nonces::new(clock::wall_ms() / 1000));
     let (stop, shutdown) = watch::channel(false);
     let workers = runtime("worker", worker_count(config.server.threads))?;
-    let memory = Arc::new(Account::new(memory::quarter_of_the_machine()));
+    let memory = Arc::new(Account::new(config.server.memory_max));
     let _ = registry.memory.set(memory.clone());
     let gateway = Gateway {
         snapshot: snapshot.clone(),
         registry: registry.clone(),
         access_log: log.clone(),
         nonces: nonces.clone(),
-        memory,
+        memory: memory.clone(),
         draining: draining.clone(),
     };
     let proxy = proxy(gateway, config.server.threads);
     // Before the first connection: its requests are logged too.
     followers.follow(&first);
-    let doors = listen((&snapshot, &base.sockets), (registry, log), &proxy, (&workers, background), &shutdown)?;
+    let room = Arc::new(Room::new(config.server.max_connections, memory));
+    let doors =
+        listen((&snapshot, &base.sockets), (registry, log), (&proxy, &room), (&workers, background), &shutdown)?;
     let admin = admin_socket(&first, base)?;
     if let Some(heir) = heir {
         heir.ready().map_err(StartError::Io)?;
@@ -420,7 +422,7 @@ fn application<A>(service: Service<A>) -> A {
 fn listen(
     (snapshot, sockets): (&Arc<ArcSwap<Snapshot>>, &Sockets),
     (registry, log): (&Arc<Registry>, &Arc<AccessLog>),
-    proxy: &Arc<HttpProxy<Gateway, Dialer>>,
+    (proxy, room): (&Arc<HttpProxy<Gateway, Dialer>>, &Arc<Room>),
     (workers, background): (&Runtime, &Runtime),
     shutdown: &watch::Receiver<bool>,
 ) -> Result<Vec<(Arc<Door>, TcpListener)>, StartError> {
@@ -428,9 +430,7 @@ fn listen(
     background.spawn(deadline::sweep());
     background.spawn(kept::tidy());
     let mut doors = vec![];
-    let config = snapshot.load().config.clone();
-    let room = Arc::new(Room::new(config.server.max_connections));
-    for listener in &config.listeners {
+    for listener in &snapshot.load().config.listeners {
         let address = listener.address;
         let socket = sockets.listen_here(address).map_err(StartError::io(format!("listening on {address}")))?;
         let door = Arc::new(Door {

@@ -9,7 +9,6 @@
 //! The sums are exact: what was given is never more than the bound. They are relaxed, as nothing else hangs on them.
 
 use std::net::IpAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -19,33 +18,6 @@ const CLIENTS: usize = 4_096;
 /// A client's part of the bound, and what it may have however small the bound is.
 const CLIENT_PART: u64 = 64;
 const CLIENT_MIN: u64 = 4 << 20;
-
-/// What is allowed where the machine does not tell what it has: a quarter of 4 GiB.
-const UNKNOWN: u64 = 1 << 30;
-
-/// A quarter of the memory of the machine, or of what its control groups leave to this process.
-pub fn quarter_of_the_machine() -> u64 {
-    let read = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
-    let machine = memory_total(&read(Path::new("/proc/meminfo")));
-    let groups = read(Path::new("/proc/self/cgroup"));
-    let own = Path::new(own_group(&groups).unwrap_or_default());
-    let groups = own.ancestors().map(|group| Path::new("/sys/fs/cgroup").join(group).join("memory.max"));
-    // A group without a limit says `max`.
-    let limits = groups.filter_map(|limit| read(&limit).trim().parse().ok());
-    limits.chain(machine).min().map_or(UNKNOWN, |least: u64| least / 4)
-}
-
-/// `MemTotal` of `/proc/meminfo`.
-fn memory_total(text: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kibibytes.checked_mul(1024)
-}
-
-/// The process's group in the hierarchy of version 2, from its root.
-fn own_group(text: &str) -> Option<&str> {
-    text.lines().find_map(|line| line.strip_prefix("0::/"))
-}
 
 /// What is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,14 +205,6 @@ mod tests {
         // A network of IPv6 is one client.
         let six = |text: &str| account.place(text.parse().unwrap());
         assert_eq!(six("2001:db8::1"), six("2001:db8::ffff:2"));
-    }
-
-    #[test]
-    fn the_machine_says_what_it_has() {
-        assert_eq!(memory_total("MemFree:  1 kB\nMemTotal:       24684084 kB\n"), Some(24_684_084 << 10));
-        assert_eq!(memory_total(""), None);
-        assert_eq!(own_group("1:cpu:/a\n0::/system.slice/tollgate.service\n"), Some("system.slice/tollgate.service"));
-        assert!(quarter_of_the_machine() > 1 << 20);
     }
 
     #[test]

@@ -112,8 +112,8 @@ pub struct Watch {
     moved: AtomicU64,
     /// How long the request may stay without such a move, in nanoseconds; the listener's own limits come on top.
     still_for: AtomicU64,
-    /// How many of an HTTP/2 connection's streams have a window that is shut, and since when too many starve.
-    shut: AtomicUsize,
+    /// How many of an HTTP/2 connection's streams were never given a window, and since when too many starve.
+    unfed: AtomicUsize,
     starving: AtomicU64,
     /// The count of windows opened then.
     opened: AtomicU32,
@@ -149,7 +149,7 @@ impl Default for Watch {
             owes_continue: AtomicBool::new(false),
             moved: AtomicU64::new(0),
             still_for: AtomicU64::new(NEVER),
-            shut: AtomicUsize::new(0),
+            unfed: AtomicUsize::new(0),
             starving: AtomicU64::new(NOT),
             opened: AtomicU32::new(0),
             wrong: OnceLock::new(),
@@ -242,7 +242,7 @@ impl Watch {
 
     /// Notes how the streams of an HTTP/2 connection fare.
     pub fn flows(&self, flow: &Flow, now: impl FnOnce() -> Nanos) {
-        self.shut.store(flow.shut(), Ordering::Relaxed);
+        self.unfed.store(flow.unfed(), Ordering::Relaxed);
         let since = self.starving.load(Ordering::Relaxed);
         if flow.starving() <= STARVING_MAX {
             if since != NOT {
@@ -257,9 +257,9 @@ impl Watch {
         }
     }
 
-    /// How many of an HTTP/2 connection's streams have a window that is shut.
-    pub fn shut(&self) -> usize {
-        self.shut.load(Ordering::Relaxed)
+    /// How many of an HTTP/2 connection's streams were never given a window.
+    pub fn unfed(&self) -> usize {
+        self.unfed.load(Ordering::Relaxed)
     }
 
     /// The client of an HTTP/2 connection did something wrong.

@@ -37,6 +37,8 @@ struct Stream {
     id: u32,
     /// What may be sent on it.
     window: i64,
+    /// Its window was open once. Who reads slowly uses windows up; who never opens one is another matter.
+    fed: bool,
     /// The client has ended its side.
     client_ended: bool,
 }
@@ -48,8 +50,9 @@ pub struct Flow {
     window: i64,
     /// In the order of their numbers.
     open: Vec<Stream>,
-    /// How many of them have a window that is shut.
+    /// How many of them have a window that is shut, and how many of these were never fed.
     shut: usize,
+    unfed: usize,
     last: u32,
     /// The last ones that the client has reset.
     reset: [u32; RESET_KEPT],
@@ -67,6 +70,7 @@ impl Default for Flow {
             window: WINDOW,
             open: vec![],
             shut: 0,
+            unfed: 0,
             last: 0,
             reset: [0; RESET_KEPT],
             began: 0,
@@ -82,9 +86,9 @@ impl Flow {
         if self.window < SHUT { self.open.len() } else { self.shut }
     }
 
-    /// Streams whose own windows are shut.
-    pub fn shut(&self) -> usize {
-        self.shut
+    /// Streams whose own windows were shut all the time.
+    pub fn unfed(&self) -> usize {
+        self.unfed
     }
 
     /// Changes when the client opens a window by more than a token.
@@ -99,8 +103,10 @@ impl Flow {
         if head.kind == HEADERS && head.stream > self.last {
             self.last = head.stream;
             self.began = self.began.saturating_add(1);
-            self.shut += usize::from(self.initial < SHUT);
-            self.open.push(Stream { id: head.stream, window: self.initial, client_ended: false });
+            let fed = self.initial >= SHUT;
+            self.shut += usize::from(!fed);
+            self.unfed += usize::from(!fed);
+            self.open.push(Stream { id: head.stream, window: self.initial, fed, client_ended: false });
         }
         if head.kind == RST_STREAM && head.stream <= self.last {
             self.resets = self.resets.saturating_add(1);
@@ -171,8 +177,12 @@ impl Flow {
         // It changes the windows of all streams alike (section 6.9.2).
         let by = i64::from(value) - self.initial;
         self.initial = i64::from(value);
-        self.open.iter_mut().for_each(|stream| stream.window += by);
+        for stream in &mut self.open {
+            stream.window += by;
+            stream.fed |= stream.window >= SHUT;
+        }
         self.shut = self.open.iter().filter(|stream| stream.window < SHUT).count();
+        self.unfed = self.open.iter().filter(|stream| !stream.fed).count();
         if by > 0 {
             self.opened = self.opened.wrapping_add(1);
         }
@@ -191,12 +201,17 @@ impl Flow {
         let after = before.saturating_add(by);
         self.open[at].window = after;
         self.shut = self.shut + usize::from(after < SHUT) - usize::from(before < SHUT);
+        if after >= SHUT && !self.open[at].fed {
+            self.open[at].fed = true;
+            self.unfed -= 1;
+        }
         Some(after)
     }
 
     fn remove(&mut self, at: usize) {
         let gone = self.open.remove(at);
         self.shut -= usize::from(gone.window < SHUT);
+        self.unfed -= usize::from(!gone.fed);
     }
 
     fn forget(&mut self, id: u32) -> bool {

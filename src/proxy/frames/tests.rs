@@ -30,7 +30,7 @@ fn after(bytes: &[u8]) -> Result<Frames, Wrong> {
     for size in [1, 2, 3, 7, 9, 10, 64] {
         let cut = read(size);
         let told = |read: &Result<Frames, Wrong>| {
-            read.as_ref().map(|it| (it.flow.shut(), it.flow.starving(), it.flow.opened())).map_err(|wrong| *wrong)
+            read.as_ref().map(|it| (it.flow.unfed(), it.flow.starving(), it.flow.opened())).map_err(|wrong| *wrong)
         };
         assert_eq!(told(&whole), told(&cut), "cut into pieces of {size}");
     }
@@ -42,27 +42,27 @@ fn streams_without_a_window_are_counted_until_they_end() {
     let mut bytes = preface(0);
     (0..5).for_each(|n| bytes.extend(get(2 * n + 1, b"\x82")));
     let mut frames = after(&bytes).unwrap();
-    assert_eq!((frames.flow.shut(), frames.flow.starving()), (5, 5));
+    assert_eq!((frames.flow.unfed(), frames.flow.starving()), (5, 5));
     frames.came(&window_update(1, 1023), 100).unwrap();
-    assert_eq!((frames.flow.shut(), frames.flow.opened()), (5, 0), "a token opens nothing");
+    assert_eq!((frames.flow.unfed(), frames.flow.opened()), (5, 0), "a token opens nothing");
     frames.came(&window_update(1, 1024), 100).unwrap();
-    assert_eq!((frames.flow.shut(), frames.flow.opened()), (4, 1));
+    assert_eq!((frames.flow.unfed(), frames.flow.starving(), frames.flow.opened()), (4, 4, 1));
     frames.went(&frame(DATA, 0, 1, &[0; 2000]));
-    assert_eq!(frames.flow.shut(), 5, "used up again");
+    assert_eq!((frames.flow.unfed(), frames.flow.starving()), (4, 5), "it was used up: it has been fed");
     frames.went(&frame(HEADERS, 5, 3, b"\x88"));
-    assert_eq!(frames.flow.shut(), 4, "an answer without a body needs none");
+    assert_eq!((frames.flow.unfed(), frames.flow.starving()), (3, 4), "an answer without a body needs none");
     frames.went(&frame(RST_STREAM, 0, 5, &[0; 4]));
     frames.came(&frame(RST_STREAM, 0, 7, &[0; 4]), 100).unwrap();
-    assert_eq!(frames.flow.shut(), 2);
+    assert_eq!((frames.flow.unfed(), frames.flow.starving()), (1, 2));
     frames.came(&frame(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 9, 0, 4, 0, 0, 255, 255]), 100).unwrap();
-    assert_eq!((frames.flow.shut(), frames.flow.starving()), (0, 0), "the setting concerns streams that are open");
+    assert_eq!((frames.flow.unfed(), frames.flow.starving()), (0, 0), "the setting concerns streams that are open");
 }
 
 #[test]
 fn a_connections_window_starves_all_of_its_streams() {
     let mut frames = after(&[preface(1 << 20), get(1, b"\x82"), get(3, b"\x82")].concat()).unwrap();
     frames.went(&[frame(DATA, 0, 1, &[0; 16_384]), frame(DATA, 0, 3, &[0; 48_500])].concat());
-    assert_eq!((frames.flow.shut(), frames.flow.starving()), (0, 2));
+    assert_eq!((frames.flow.unfed(), frames.flow.starving()), (0, 2));
     frames.came(&window_update(0, 10_000), 100).unwrap();
     assert_eq!(frames.flow.starving(), 0);
     frames.went(&frame(DATA, END_STREAM, 1, &[0; 9_900]));
@@ -73,10 +73,10 @@ fn a_connections_window_starves_all_of_its_streams() {
 fn an_upload_whose_answer_is_whole_is_open_and_does_not_starve() {
     let mut frames = after(&[preface(0), frame(HEADERS, 4, 1, b"\x83")].concat()).unwrap();
     frames.went(&frame(HEADERS, 5, 1, b"\x88"));
-    assert_eq!(frames.flow.shut(), 0);
+    assert_eq!(frames.flow.unfed(), 0);
     frames.came(&window_update(1, 1 << 30), 100).unwrap();
     frames.came(&frame(DATA, END_STREAM, 1, b"end"), 100).unwrap();
-    assert_eq!(frames.flow.shut(), 0);
+    assert_eq!(frames.flow.unfed(), 0);
 }
 
 #[test]

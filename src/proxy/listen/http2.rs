@@ -16,6 +16,7 @@ use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake};
 
 use super::Door;
+use super::room::StreamRoom;
 use crate::clock;
 use crate::proxy::connection::{Connection, Peer};
 use crate::proxy::frames::Wrong;
@@ -28,11 +29,14 @@ const STREAMS: u32 = 100;
 const WINDOW: u32 = 64 << 10;
 const SEND_BYTES: usize = 16 << 10;
 /// A client that opens hardly any window may have so many streams served at once; more are refused, unseen by any stage.
-const SHUT_MAX: usize = 2;
+const UNFED_MAX: usize = 2;
 /// A connection ends once so many of its streams broke HTTP.
 const BROKEN_MAX: u32 = 32;
 /// Streams that were reset before we looked at them.
 const RESETS_UNSEEN_MAX: usize = 20;
+
+/// What a field of a head takes beside its value.
+const FIELD_BYTES: u64 = 104;
 
 /// What is left to a client that sends although he has the whole answer.
 const OVERTIME: Duration = Duration::from_secs(1);
@@ -90,15 +94,22 @@ pub async fn serve(door: &Arc<Door>, connection: Connection, peer: Peer, watch: 
         match accepted {
             Ok(Some(H2Accept::Session(mut session))) => {
                 watch.has_head();
-                if watch.shut() > SHUT_MAX && shared.active.load(Ordering::Relaxed) >= SHUT_MAX {
-                    // Nothing was done for it, so it may be sent again; what it held is given back.
-                    session.shutdown_with_reason(h2::Reason::REFUSED_STREAM);
-                    door.refused(Reason::WindowShut);
-                    continue;
-                }
+                let room = match watch.unfed() > UNFED_MAX && shared.active.load(Ordering::Relaxed) >= UNFED_MAX {
+                    true => Err(Reason::WindowShut),
+                    false => door.room.stream(head_bytes(&session)).ok_or(Reason::Overloaded),
+                };
+                let room = match room {
+                    Ok(room) => room,
+                    Err(reason) => {
+                        // Nothing was done for it, so it may be sent again; what it held is given back.
+                        session.shutdown_with_reason(h2::Reason::REFUSED_STREAM);
+                        door.refused(reason);
+                        continue;
+                    }
+                };
                 let active = Active::new(&shared, watch);
                 watch.busy();
-                let task = tokio::spawn(one(door.clone(), session, stream_watch.clone(), active));
+                let task = tokio::spawn(one(door.clone(), session, stream_watch.clone(), (active, room)));
                 stream_watch.runs_in(task.abort_handle());
                 peer.sweeper.follow_stream(&stream_watch);
                 if !leaving && peer.shown.as_ref().is_some_and(|shown| !door.lets_in(shown)) {
@@ -120,6 +131,12 @@ pub async fn serve(door: &Arc<Door>, connection: Connection, peer: Peer, watch: 
             connection.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
         }
     }
+}
+
+/// What a head takes in memory, at most: values that point at one entry of the table share it.
+fn head_bytes(session: &HttpSession) -> u64 {
+    let headers = &session.req_header().headers;
+    headers.iter().map(|(_, value)| FIELD_BYTES + value.len() as u64).sum()
 }
 
 /// The codec's word for it.
@@ -144,7 +161,7 @@ fn options(peer: &Peer) -> H2Options {
 }
 
 /// Serves one stream.
-async fn one(door: Arc<Door>, session: HttpSession, watch: Arc<Watch>, _active: Active) {
+async fn one(door: Arc<Door>, session: HttpSession, watch: Arc<Watch>, _held: (Active, StreamRoom)) {
     let mut session = ServerSession::new_http2(session);
     // Nobody would wait any longer for a client that opens no window.
     session.set_write_timeout(Some(door.patience().idle));
