@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pingora::apps::HttpServerApp;
-use pingora::protocols::Digest;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake};
+use pingora::protocols::{Digest, SocketDigest};
 
 use super::Door;
 use super::room::StreamRoom;
@@ -61,13 +61,7 @@ pub async fn serve(door: &Arc<Door>, connection: Connection, peer: Peer, watch: 
     loop {
         let stream = peer.for_stream();
         let stream_watch = stream.watch.clone();
-        let Ok(carried) = stream.carried() else { return };
-        let digest = Arc::new(Digest {
-            ssl_digest: None,
-            timing_digest: Vec::new(),
-            proxy_digest: Some(carried),
-            socket_digest: Some(socket.clone()),
-        });
+        let Ok(digest) = digest(stream, &socket) else { return };
         // Accepting also drives the connection, so it goes on while it leaves.
         let accepted = loop {
             tokio::select! {
@@ -91,44 +85,64 @@ pub async fn serve(door: &Arc<Door>, connection: Connection, peer: Peer, watch: 
             leaving = true;
             connection.graceful_shutdown();
         };
+        let Ok(Some(accepted)) = accepted else { return };
+        watch.has_head();
+        let active = Active::new(&shared, watch);
+        watch.busy();
         match accepted {
-            Ok(Some(H2Accept::Session(mut session))) => {
-                watch.has_head();
-                let room = match watch.unfed() > UNFED_MAX && shared.active.load(Ordering::Relaxed) >= UNFED_MAX {
-                    true => Err(Reason::WindowShut),
-                    false => door.room.stream(head_bytes(&session)).ok_or(Reason::Overloaded),
-                };
-                let room = match room {
-                    Ok(room) => room,
-                    Err(reason) => {
-                        // Nothing was done for it, so it may be sent again; what it held is given back.
-                        session.shutdown_with_reason(h2::Reason::REFUSED_STREAM);
-                        door.refused(reason);
-                        continue;
-                    }
-                };
-                let active = Active::new(&shared, watch);
-                watch.busy();
-                let task = tokio::spawn(one(door.clone(), session, stream_watch.clone(), (active, room)));
-                stream_watch.runs_in(task.abort_handle());
-                peer.sweeper.follow_stream(&stream_watch);
-                if !leaving && peer.shown.as_ref().is_some_and(|shown| !door.lets_in(shown)) {
+            H2Accept::Session(session) => {
+                let stranger = peer.shown.as_ref().is_some_and(|shown| !door.lets_in(shown));
+                begin(door, session, (active, watch), (stream_watch, &peer));
+                if stranger && !leaving {
                     leaving = true;
                     connection.graceful_shutdown();
                 }
             }
-            Ok(Some(H2Accept::Rejected)) => {
+            // It is over already: a connection of nothing else is idle.
+            H2Accept::Rejected => {
                 broken += 1;
-                watch.has_head();
-                watch.busy();
-                // It is over already: a connection of nothing else is idle.
-                drop(Active::new(&shared, watch));
                 door.unseen(Reason::BadRequest, peer.address);
             }
-            Ok(None) | Err(_) => return,
         }
         if broken >= BROKEN_MAX {
             connection.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
+        }
+    }
+}
+
+/// What a stream knows of its connection, in the form in which Pingora carries it.
+fn digest(stream: Peer, socket: &Arc<SocketDigest>) -> pingora::Result<Arc<Digest>> {
+    Ok(Arc::new(Digest {
+        ssl_digest: None,
+        timing_digest: Vec::new(),
+        proxy_digest: Some(stream.carried()?),
+        socket_digest: Some(socket.clone()),
+    }))
+}
+
+/// Begins to serve a stream, or refuses it: nothing was done for it then, so it may be sent again, and what it held is
+/// given back.
+fn begin(
+    door: &Arc<Door>,
+    mut session: HttpSession,
+    (active, connection): (Active, &Watch),
+    (watch, peer): (Arc<Watch>, &Peer),
+) {
+    // Itself is one of them.
+    let others = active.shared.active.load(Ordering::Relaxed) - 1;
+    let room = match connection.unfed() > UNFED_MAX && others >= UNFED_MAX {
+        true => Err(Reason::WindowShut),
+        false => door.room.stream(head_bytes(&session)).ok_or(Reason::Overloaded),
+    };
+    match room {
+        Ok(room) => {
+            let task = tokio::spawn(one(door.clone(), session, watch.clone(), (active, room)));
+            watch.runs_in(task.abort_handle());
+            peer.sweeper.follow_stream(&watch);
+        }
+        Err(reason) => {
+            session.shutdown_with_reason(h2::Reason::REFUSED_STREAM);
+            door.refused(reason);
         }
     }
 }
