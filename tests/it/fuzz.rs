@@ -1,7 +1,9 @@
-//! The running gateway under pushes of broken configurations: each loads or gets findings, and none is felt.
+//! The running gateway under what is thrown at it: broken configurations here, raw requests in [`raw`].
 //!
-//! What the reader says of a mutated file is tested beside the reader; here the whole process must go on. A failing
-//! run is repeated by its seed.
+//! Each push of a broken configuration loads or gets findings, and none is felt. What the reader says of a mutated file
+//! is tested beside the reader; here the whole process must go on. A failing run is repeated by its seed.
+
+mod raw;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
