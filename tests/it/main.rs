@@ -43,4 +43,5 @@ mod upgrade;
 mod admin;
 mod cli;
 mod config_examples;
+mod packages;
 mod tidy;

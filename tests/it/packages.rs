@@ -1,0 +1,71 @@
+//! What the build needs of a machine: the Rust that is stated, for its dependencies and in its scripts.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// `rust-version`, as two numbers.
+fn version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.split('.').map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+#[test]
+fn no_dependency_needs_a_newer_rust_than_is_stated() {
+    let mut command = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
+    command.args(["metadata", "--locked", "--format-version", "1", "--filter-platform", "host-tuple"]);
+    let output = command.current_dir(root()).output().expect("cargo metadata");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let stated = version(env!("CARGO_PKG_RUST_VERSION")).expect("rust-version");
+    let packages = metadata["packages"].as_array().expect("packages");
+    assert!(packages.len() > 100);
+    for package in packages {
+        let needed = package["rust_version"].as_str().and_then(version);
+        assert!(
+            needed.is_none_or(|needed| needed <= stated),
+            "{} {} needs Rust {}: take an older one, or state more in Cargo.toml",
+            package["name"],
+            package["version"],
+            package["rust_version"]
+        );
+    }
+}
+
+/// What `need_rust` says where `rustc --version` says this.
+fn need_rust(folder: &Path, says: &str) -> Output {
+    for name in ["cargo", "rustc"] {
+        let path = folder.join(name);
+        fs::write(&path, format!("#!/bin/sh\necho \"{says}\"\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
+    let mut command = Command::new("bash");
+    command.args(["-c", ". scripts/rust.sh; need_rust test"]).current_dir(root()).env("PATH", path);
+    command.output().unwrap()
+}
+
+#[test]
+fn a_script_says_when_rust_is_too_old() {
+    let folder = tempfile::tempdir().unwrap();
+    let stated = env!("CARGO_PKG_RUST_VERSION");
+    for old in ["rustc 1.9.0 (abc 2016-05-01)", "rustc 1.85.1 (abc 2025-03-01)", "rustc 1.91.1"] {
+        let output = need_rust(folder.path(), old);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            !output.status.success() && said.contains(&format!("Rust {stated} or newer is needed")),
+            "{old}: {said}"
+        );
+    }
+    for new in ["rustc 1.92.0 (abc 2025-12-11)", "rustc 1.100.0-nightly (abc 2027-01-01)", "rustc 2.0.0"] {
+        let output = need_rust(folder.path(), new);
+        assert!(output.status.success(), "{new}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
