@@ -383,6 +383,7 @@ fn runtime(name: &str, threads: usize) -> Result<Runtime, StartError> {
     Builder::new_multi_thread()
         .worker_threads(threads)
         .thread_name(name)
+        .on_thread_park(machine::give_back)
         .enable_all()
         .build()
         .map_err(StartError::io(format!("starting the threads called {name}")))
@@ -429,6 +430,8 @@ fn listen(
     let _entered = workers.enter();
     background.spawn(deadline::sweep());
     background.spawn(kept::tidy());
+    let count = workers.metrics().num_workers();
+    background.spawn(machine::give_back_for_ever(workers.handle().clone(), count));
     let mut doors = vec![];
     for listener in &snapshot.load().config.listeners {
         let address = listener.address;
