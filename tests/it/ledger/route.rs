@@ -76,10 +76,7 @@ fn nothing_but_callbacks_can_be_reached() {
         "/callbacks/..",
         "/callbacks/../v1/orders",
         "/callbacks/%2e%2e/v1/orders",
-        "/callbacks/..%2fv1%2forders",
-        "/callbacks/card%2f..%2f..%2fv1%2forders",
         "/callbacks/card/../../v1/orders",
-        "/callbacks/card%00",
         "/callbacks/card%20",
         "/callbacks/card;x=1",
         "/callbacks/%",
@@ -92,6 +89,10 @@ fn nothing_but_callbacks_can_be_reached() {
     ] {
         world.ask(post(path, "x")).is_problem(404, "no_callback");
     }
+    for two_readings in ["/callbacks/..%2fv1%2forders", "/callbacks/card%2f..%2f..%2fv1%2forders", "/callbacks/card%00"]
+    {
+        world.ask(post(two_readings, "x")).is_problem(400, "bad_request");
+    }
     assert_eq!(ledger.hits(), 0);
     for path in [
         "//callbacks//card",
@@ -103,7 +104,7 @@ fn nothing_but_callbacks_can_be_reached() {
         assert_eq!(world.ask(post(path, "x")).status, 200, "{path}");
         assert_eq!(ledger.last().path, "/callbacks/card", "{path}");
     }
-    world.metric_reaches("tollgate_rejected_total", &["reason=\"no_callback\""], 26.0);
+    world.metric_reaches("tollgate_rejected_total", &["reason=\"no_callback\""], 23.0);
 }
 
 #[test]
@@ -114,9 +115,10 @@ fn prefixes_are_judged_after_they_were_put_on() {
     let world = world(&ledger.address(), hook);
     assert_eq!(world.ask(post("/hook/card", "x")).status, 200);
     assert_eq!(ledger.last().path, "/callbacks/card");
-    for path in ["/hook/", "/hook/a/b", "/hook/callbacks/card", "/hook/%2e%2e%2fv1"] {
+    for path in ["/hook/", "/hook/a/b", "/hook/callbacks/card"] {
         world.ask(post(path, "x")).is_problem(404, "no_callback");
     }
+    world.ask(post("/hook/%2e%2e%2fv1", "x")).is_problem(400, "bad_request");
     assert_eq!(ledger.hits(), 1);
 }
 
