@@ -39,6 +39,10 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Ip
             }
             header.push(stream.read_u8().await?);
         }
+        // The parser ends a line at its first CR, and takes some bare LFs for its end: here a line has one end only.
+        if !header[..header.len() - 2].iter().all(|byte| matches!(byte, b' '..=b'~')) {
+            return Err(invalid("the PROXY header has a byte that is not printable ASCII"));
+        }
     }
     address(&header)
 }
@@ -105,9 +109,17 @@ mod tests {
     async fn anything_else_is_refused() {
         let long = [&b"PROXY TCP4 "[..], &[b'1'; 200], b"\r\n"].concat();
         let endless = [&V2_SIGNATURE[..], &[0x21, 0x11, 0xff, 0xff], &[0; 70_000]].concat();
-        for bytes in
-            [&b"GET / HTTP/1.1\r\n\r\n"[..], b"PROXY TCP4 x y 1 2\r\n", b"PROXY TCP4 192.0.2.1", &long, &endless, b""]
-        {
+        for bytes in [
+            &b"GET / HTTP/1.1\r\n\r\n"[..],
+            b"PROXY TCP4 x y 1 2\r\n",
+            b"PROXY TCP4 192.0.2.1",
+            // Found by fuzzing: the parser thought that it ends at the first CR.
+            b"PROXY UNKNOWN \n\rPROXY TCP4 192.0.2.1 10.0.0.1 1 2\r\n",
+            b"PROXY UNKNOWN \xff\r\n",
+            &long,
+            &endless,
+            b"",
+        ] {
             assert!(read(&mut { bytes }).await.is_err(), "{bytes:?}");
         }
     }
