@@ -1,5 +1,6 @@
-//! What the build needs of a machine: the Rust that is stated, for its dependencies and in its scripts.
+//! What the build needs of a machine: the Rust that is stated, in its lock files and in its scripts.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -37,6 +38,28 @@ fn no_dependency_needs_a_newer_rust_than_is_stated() {
             package["rust_version"]
         );
     }
+}
+
+/// Names and versions in a lock file.
+fn locked(path: &str) -> BTreeSet<(String, String)> {
+    let text = fs::read_to_string(root().join(path)).expect("a lock file");
+    let file: toml::Table = text.parse().expect("TOML");
+    let packages = file["package"].as_array().expect("packages").iter();
+    packages.map(|package| ["name", "version"].map(|key| package[key].as_str().unwrap().to_owned()).into()).collect()
+}
+
+#[test]
+fn what_is_fuzzed_is_what_is_built() {
+    let strange: Vec<_> = locked("fuzz/Cargo.lock").difference(&locked("Cargo.lock")).cloned().collect();
+    let own = ["arbitrary", "libfuzzer-sys", "tollgate-fuzz"];
+    let strange: Vec<_> = strange.iter().filter(|(name, _)| !own.contains(&name.as_str())).collect();
+    assert!(strange.is_empty(), "{strange:?}: cp Cargo.lock fuzz/ && cargo check --manifest-path fuzz/Cargo.toml");
+    // Else nothing of the one build serves the other.
+    let profiles = ["Cargo.toml", "fuzz/Cargo.toml"].map(|path| {
+        let file: toml::Table = fs::read_to_string(root().join(path)).unwrap().parse().unwrap();
+        file["profile"]["dev"].clone()
+    });
+    assert_eq!(profiles[0], profiles[1]);
 }
 
 /// What `need_rust` says where `rustc --version` says this.
