@@ -3,8 +3,8 @@
 //! It counts what grows with what clients send or leave waiting: requests, their bodies, compression and header lists.
 //! Whoever holds more asks before; without room it refuses the request, or does without. What is held is given back by
 //! dropping. Encoders are what a request can do without, so they stop at half of the bound, and one client has a part of
-//! that half: nobody is refused because others have their answers compressed. A request without a body touches none of
-//! this.
+//! that half: nobody is refused because others have their answers compressed. Connections, streams and their heads stop at
+//! three quarters, so that bodies keep a part. A request of HTTP/1.1 without a body touches none of this.
 //!
 //! The sums are exact: what was given is never more than the bound. They are relaxed, as nothing else hangs on them.
 
@@ -73,7 +73,11 @@ impl Account {
 
     /// Takes so many bytes; `None` where there is no room.
     pub fn try_hold(self: &Arc<Self>, kind: Kind, bytes: u64) -> Option<Held> {
-        self.take(kind, bytes, self.max).then(|| Held { of: self.clone(), kind, bytes, place: None })
+        let max = match kind {
+            Kind::Requests | Kind::HeaderLists => self.max / 4 * 3,
+            Kind::Bodies | Kind::Encoders => self.max,
+        };
+        self.take(kind, bytes, max).then(|| Held { of: self.clone(), kind, bytes, place: None })
     }
 
     /// Takes so many bytes for an encoder of a client's answer; `None` where there is no room, or where he has his part.

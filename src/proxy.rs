@@ -210,6 +210,7 @@ impl ProxyHttp for Gateway {
         let Some(part) = body else { return Ok(()) };
         let peer = Peer::of(session);
         if peer.http2 {
+            peer.watch.moves();
             peer.watch.sends_on();
             peer.watch.has_body(part.len(), clock::now);
             if !end_of_stream {
@@ -241,7 +242,11 @@ impl ProxyHttp for Gateway {
         upstream_response: &mut ResponseHeader,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        forward::head_arrived(session, ctx, upstream_response)
+        let bodiless = forward::head_arrived(session, ctx, upstream_response)?;
+        if Peer::of(session).http2 {
+            answer_moves(session, bodiless);
+        }
+        Ok(())
     }
 
     async fn response_filter(
@@ -289,10 +294,13 @@ impl ProxyHttp for Gateway {
     /// The servers' trailers take the place of the body's last part.
     async fn response_trailer_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         _trailers: &mut HeaderMap,
         ctx: &mut Box<Ctx>,
     ) -> Result<Option<Bytes>> {
+        if Peer::of(session).http2 {
+            answer_moves(session, true);
+        }
         let mut rest = None;
         if let Some(compression) = &mut ctx.compression {
             compression.part(&mut rest, true)?;
@@ -307,9 +315,8 @@ impl ProxyHttp for Gateway {
         end_of_stream: bool,
         ctx: &mut Box<Ctx>,
     ) -> Result<Option<std::time::Duration>> {
-        let peer = Peer::of(session);
-        if end_of_stream && peer.http2 {
-            peer.watch.has_answer();
+        if Peer::of(session).http2 {
+            answer_moves(session, end_of_stream);
         }
         forward::body_part_arrived(ctx, end_of_stream).map(|()| None)
     }
@@ -365,6 +372,20 @@ impl ProxyHttp for Gateway {
 
     fn suppress_proxy_warn_log(&self, _: &Session, _: &Box<Ctx>, _: &Error, _: ProxyWarnLogContext) -> bool {
         true
+    }
+}
+
+/// A part of the answer to an HTTP/2 stream came; with the last one the client has nothing to wait for, so the rest of his
+/// request is waited for, whoever talks.
+fn answer_moves(session: &mut Session, ends: bool) {
+    let over = !ends || session.as_mut().is_body_done();
+    let watch = &Peer::of(session).watch;
+    watch.moves();
+    if ends {
+        watch.has_answer();
+    }
+    if !over {
+        watch.awaits_body(clock::now);
     }
 }
 

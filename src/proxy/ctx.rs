@@ -131,6 +131,8 @@ pub enum Failure {
     Status,
     /// The client left.
     Canceled,
+    /// The server said neither `100 Continue` nor anything else, and the client sent no body.
+    Unsaid,
     /// A tunnel, or a stream of events, in which nobody said anything for `read`.
     Idle,
 }
@@ -142,7 +144,7 @@ impl Failure {
             Failure::Connect => "upstream_connect",
             Failure::ConnectTimeout => "upstream_connect_timeout",
             Failure::Reset | Failure::Pooled => "upstream_reset",
-            Failure::Timeout => "upstream_timeout",
+            Failure::Timeout | Failure::Unsaid => "upstream_timeout",
             Failure::Status => "upstream_status",
             Failure::Canceled => "client_left",
             Failure::Idle => "idle",

@@ -108,6 +108,7 @@ impl Deadline {
         if lifted {
             self.0.is_complete();
         }
+        self.0.lets_go();
         lifted
     }
 }
@@ -117,6 +118,7 @@ impl Drop for Deadline {
         if self.0.is_limited() {
             self.0.lift();
         }
+        self.0.lets_go();
     }
 }
 

@@ -96,7 +96,10 @@ pub fn connected(session: &mut Session, ctx: &mut Ctx, reused: bool, digest: Opt
         Link::of(digest).ok_or_else(|| Error::explain(ErrorType::InternalError, "a connection without limits"))?;
     let has_body = !session.as_mut().is_body_empty();
     let peer = Peer::of(session);
-    link.serves(&peer.watch, peer.http2);
+    if !upstream.http2 {
+        // Others are shared.
+        link.serves(&peer.watch, peer.http2);
+    }
     if upstream.is_plain() && peer.watch.verdict().upgrade {
         link.holds_answer();
     }
@@ -143,8 +146,8 @@ pub fn request_sent(ctx: &mut Ctx) {
     }
 }
 
-/// Judges the head of an answer; an error sends the request to another server.
-pub fn head_arrived(session: &Session, ctx: &mut Ctx, head: &ResponseHeader) -> Result<()> {
+/// Judges the head of an answer: whether nothing follows it; an error sends the request to another server.
+pub fn head_arrived(session: &Session, ctx: &mut Ctx, head: &ResponseHeader) -> Result<bool> {
     let watch = &Peer::of(session).watch;
     if head.status == StatusCode::CONTINUE {
         watch.continues(clock::now);
@@ -152,7 +155,7 @@ pub fn head_arrived(session: &Session, ctx: &mut Ctx, head: &ResponseHeader) -> 
         ctx.tries.deadline.iter().for_each(|deadline| deadline.uploads(true, clock::now));
     }
     if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(());
+        return Ok(false);
     }
     if head.status == StatusCode::SWITCHING_PROTOCOLS && !watch.verdict().upgrade {
         return Err(Error::explain(ErrorType::InvalidHTTPHeader, "an upgrade that nobody asked for").into_up());
@@ -163,6 +166,8 @@ pub fn head_arrived(session: &Session, ctx: &mut Ctx, head: &ResponseHeader) -> 
         deadline.kept_for(kept);
     }
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        // From now on only its silence is limited.
+        watch.may_be_still(ctx.upstream().and_then(|upstream| upstream.timeout.read));
         ctx.tries.deadline.iter().for_each(Deadline::becomes_tunnel);
     }
     let by_rule = matches!(status, 204 | 304) || session.req_header().method == Method::HEAD;
@@ -179,7 +184,7 @@ pub fn head_arrived(session: &Session, ctx: &mut Ctx, head: &ResponseHeader) -> 
     if let Some(permit) = ctx.tries.permit.take().filter(|_| status < 500) {
         permit.answered(now);
     }
-    let Some(lease) = &ctx.tries.lease else { return Ok(()) };
+    let Some(lease) = &ctx.tries.lease else { return Ok(bodiless) };
     match status {
         500.. => observe::ejected(ctx, lease, lease.failed(now)),
         _ => lease.succeeded(latency, now),
@@ -193,7 +198,7 @@ pub fn head_arrived(session: &Session, ctx: &mut Ctx, head: &ResponseHeader) -> 
         retried(ctx, Failure::Status, RetryReason::Status);
         return Err(again(ctx, status));
     }
-    Ok(())
+    Ok(bodiless)
 }
 
 /// Ends the attempt, whose answer's status shall not reach the client.
@@ -310,6 +315,12 @@ pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Bo
         e.set_retry(false);
         return e;
     }
+    if timed_out && waits_for_continue(session, ctx) {
+        // Some servers wait for the body instead: the client would not send it, and neither is to blame.
+        failed(ctx, Failure::Unsaid, Outcome::Timeout);
+        e.set_retry(false);
+        return e;
+    }
     rescue::note(ctx, if timed_out { Ending::Timeout } else { Ending::Reset }, 0);
     failed(ctx, failure, outcome);
     if rescue::take_over(session, ctx, if timed_out { Cause::Timeout } else { Cause::Reset }, answered) {
@@ -323,6 +334,11 @@ pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Bo
     }
     e.set_retry(retry);
     e
+}
+
+/// Whether the client waits for `100 Continue`, and has sent nothing of the body.
+fn waits_for_continue(session: &Session, ctx: &Ctx) -> bool {
+    ctx.tries.body_bytes == 0 && ctx.tries.head_after.is_none() && Peer::of(session).watch.verdict().expects_continue
 }
 
 /// Whether the request may be sent again although a server may have seen it.
@@ -358,7 +374,7 @@ fn failed(ctx: &mut Ctx, failure: Failure, outcome: Outcome) {
     let Some(lease) = ctx.tries.lease.take() else { return };
     lease.attached.series.attempted(outcome);
     // A listed status was booked when its head arrived; a client that leaves, an old connection or a pause blames nobody.
-    if !matches!(failure, Failure::Canceled | Failure::Status | Failure::Pooled | Failure::Idle) {
+    if !matches!(failure, Failure::Canceled | Failure::Status | Failure::Pooled | Failure::Idle | Failure::Unsaid) {
         observe::ejected(ctx, &lease, lease.failed(clock::now()));
     }
     ctx.tries.last = Some(lease.member().clone());
@@ -388,7 +404,7 @@ pub fn told(ctx: &Ctx, reason: Reason) -> Reason {
 fn why(ctx: &Ctx, e: &Error) -> Reason {
     match (ctx.rejected, ctx.tries.failure) {
         (Some(reason), _) => reason,
-        (None, Some(Failure::Timeout | Failure::ConnectTimeout)) => Reason::GatewayTimeout,
+        (None, Some(Failure::Timeout | Failure::ConnectTimeout | Failure::Unsaid)) => Reason::GatewayTimeout,
         (None, Some(Failure::Connect | Failure::Reset | Failure::Status | Failure::Pooled)) => Reason::BadGateway,
         (None, _) if matches!(e.etype(), ErrorType::ReadTimedout) && *e.esource() != ErrorSource::Downstream => {
             Reason::GatewayTimeout

@@ -26,6 +26,9 @@ const SETTINGS: u8 = 4;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
+/// `SETTINGS_INITIAL_WINDOW_SIZE`
+const INITIAL_WINDOW: u16 = 4;
+
 const END_STREAM: u8 = 1;
 const PADDED: u8 = 8;
 const PRIORITY: u8 = 0x20;
@@ -115,6 +118,8 @@ pub struct Frames {
     /// The start of a short payload that changes something.
     kept: [u8; 6],
     kept_length: usize,
+    /// What a SETTINGS frame says of the initial window; the last word counts.
+    initial: Option<u32>,
     fields: Fields,
     /// Of a frame that has a block: bytes before it, and of padding behind it.
     before: u32,
@@ -131,7 +136,7 @@ impl Frames {
     pub fn came(&mut self, bytes: &[u8], fields_max: usize) -> Result<(), Wrong> {
         let preface = (PREFACE - self.preface).min(bytes.len());
         self.preface += preface;
-        let Frames { flow, from_client, kept, kept_length, fields, before, padding, block_left, .. } = self;
+        let Frames { flow, from_client, kept, kept_length, initial, fields, before, padding, block_left, .. } = self;
         from_client.cut(&bytes[preface..], |part| match part {
             Part::Begins(head) => {
                 *kept_length = 0;
@@ -166,13 +171,16 @@ impl Frames {
                     }
                     if head.kind == SETTINGS && *kept_length == kept.len() {
                         *kept_length = 0;
-                        flow.setting(u16::from_be_bytes([kept[0], kept[1]]), be32(&kept[2..]))?;
+                        if u16::from_be_bytes([kept[0], kept[1]]) == INITIAL_WINDOW {
+                            *initial = Some(be32(&kept[2..]));
+                        }
                     } else if head.kind != SETTINGS && *kept_length == kept.len() {
                         break;
                     }
                 }
                 Ok(())
             }
+            Part::Ends(head) if head.kind == SETTINGS => initial.take().map_or(Ok(()), |value| flow.begins_with(value)),
             Part::Ends(head) if head.kind == WINDOW_UPDATE => flow.opens(head.stream, be32(&kept[..4]) & 0x7fff_ffff),
             Part::Ends(head) => {
                 flow.came(head);

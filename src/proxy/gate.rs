@@ -9,6 +9,7 @@
 use http::{HeaderMap, HeaderName};
 use pingora::proxy::Session;
 
+use super::admit::Verdict;
 use super::admit::fault::Fault;
 use super::admit::field::is_spelling_of;
 use super::admit::h2;
@@ -77,7 +78,11 @@ pub fn admit(session: &mut Session, ctx: &mut Ctx) -> Option<Reason> {
     let head = session.req_header();
     if peer.http2 {
         let request = h2::Request { method: &head.method, uri: &head.uri, headers: &head.headers, ends };
-        if let Err(fault) = h2::judge(&request, &peer.bounds.limits()) {
+        let judged = h2::judge(&request, &peer.bounds.limits());
+        if let Ok(accepted) = &judged {
+            peer.watch.admits(Verdict { expects_continue: accepted.expects_continue, ..Verdict::default() });
+        }
+        if let Err(fault) = judged {
             let cause = Cause::Fault(fault);
             let reason = cause.reason();
             ctx.refused = Some(Box::new(Refused {

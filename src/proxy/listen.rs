@@ -111,12 +111,12 @@ impl Door {
             };
             match accepted {
                 Ok((stream, from)) => match self.room.enter() {
-                    Some(inside) => {
+                    Ok(inside) => {
                         let (watch, open) = (Arc::new(Watch::default()), Open::new(&self.open, inside));
                         let task = tokio::spawn(self.clone().serve(stream, from.ip(), watch.clone(), open));
                         watch.runs_in(task.abort_handle());
                     }
-                    None => self.refused(Reason::Full),
+                    Err(reason) => self.refused(reason),
                 },
                 Err(e) => {
                     log::error!("listener {}: accepting a connection failed: {e}", self.address);

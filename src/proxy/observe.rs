@@ -148,6 +148,7 @@ pub fn cut_off(ctx: &mut Ctx) {
         _ => word,
     };
     let now = clock::now();
+    ctx.watch.iter().for_each(|watch| watch.ended(now));
     let duration = now.since(ctx.started);
     let status = answered.unwrap_or(reason.status());
     if let Some(lease) = ctx.tries.lease.take() {

@@ -183,6 +183,7 @@ impl Watch {
     /// The request ended.
     pub fn ended(&self, now: Nanos) {
         self.still_for.store(NEVER, Ordering::Relaxed);
+        self.owes_continue.store(false, Ordering::Relaxed);
         self.idle.store(now.0.max(NOT + 1), Ordering::Relaxed);
         self.over.store(true, Ordering::Release);
     }

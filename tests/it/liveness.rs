@@ -222,6 +222,21 @@ fn a_server_that_owes_its_100_is_late_like_one_that_owes_its_answer() {
     let mut connection = world.connect();
     connection.send(b"POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n").unwrap();
     connection.answer(false).unwrap().is_problem(504, "gateway_timeout");
+    // Some servers wait for the body instead, and the client sent none: a stranger must not blame them so.
+    assert_eq!(world.server(&hung.address())["failures_in_a_row"], 0);
+}
+
+#[test]
+fn who_waits_for_a_100_that_never_comes_is_not_waited_for() {
+    let hung = Hung::new();
+    let world = World::start(&format!(
+        "[[listener]]\naddress = \"$LISTEN\"\nheader_timeout = \"500ms\"\n{}",
+        one(&hung.address(), "timeout.read = \"0s\"")
+    ));
+    let mut connection = world.connect();
+    connection.send(b"POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n").unwrap();
+    connection.answer(false).unwrap().is_problem(408, "body_too_slow");
+    comes_back(&world, &hung.address());
 }
 
 #[test]

@@ -192,3 +192,29 @@ fn who_resets_what_the_gateway_answers_itself_is_sent_away() {
     let away = told.iter().find(|frame| frame.kind == GOAWAY).expect("it is sent away");
     assert_eq!(away.code(), 11);
 }
+
+#[test]
+#[ignore = "long: half a minute"]
+fn long_an_answer_that_goes_on_is_never_stuck() {
+    // Pingora's own streams, of which we see no byte, and limits that together are shorter than the answer.
+    let nginx = crate::support::nginx::Nginx::with("listen 127.0.0.1:$PORT http2;", "root .; limit_rate 1k;", &[]);
+    std::fs::write(nginx.path("slow"), vec![b'x'; 32 << 10]).unwrap();
+    let world = World::start(&format!(
+        "{LISTENER}idle_timeout = \"1s\"\nheader_timeout = \"1s\"\n[upstream.app]\nservers = [\"{}\"]\nhttp2 = true\n\
+         timeout = {{ connect = \"1s\", first_byte = \"1s\", read = \"2s\", write = \"1s\" }}\n{ROUTE}",
+        nginx.address()
+    ));
+    let mut client = Frames::connect(world.port, 1 << 20);
+    let begun = Instant::now();
+    client.get(1, "a.example", "/slow");
+    let mut bytes = 0;
+    loop {
+        let frame = client.until(DATA);
+        bytes += frame.payload.len();
+        if frame.ends() {
+            break;
+        }
+    }
+    assert_eq!(bytes, 32 << 10);
+    assert!(begun.elapsed() > Duration::from_secs(24), "{:?} is too quick to tell anything", begun.elapsed());
+}

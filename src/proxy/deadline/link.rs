@@ -300,6 +300,11 @@ impl Link {
         self.ahead_max.store(if stream { AHEAD_MIN } else { 0 }, Ordering::Relaxed);
     }
 
+    /// The attempt is over: whatever ends it from now on is not the client's matter.
+    pub(super) fn lets_go(&self) {
+        *self.client.lock() = None;
+    }
+
     /// Whether no more should be read now than keeps the answer going: the client takes nothing, or has not taken yet
     /// what was read.
     pub fn is_ahead(&self) -> bool {

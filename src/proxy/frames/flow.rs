@@ -12,8 +12,8 @@ const WINDOW_MAX: i64 = (1 << 31) - 1;
 const SHUT: i64 = 1 << 10;
 /// What a window grows by when we have ended our side: nothing is left to be sent on it.
 const ENDED: i64 = i64::MAX / 2;
-/// `SETTINGS_INITIAL_WINDOW_SIZE`
-const INITIAL_WINDOW: u16 = 4;
+/// More streams than the codec serves are refused by it, and forgotten; what it has ceased to answer is not.
+const OPEN_MAX: usize = 256;
 /// Streams that the client has reset, of which is remembered that it did.
 const RESET_KEPT: usize = 8;
 
@@ -26,6 +26,8 @@ pub enum Wrong {
     FlowControl,
     /// A head of absurdly many fields.
     TooManyFields,
+    /// Streams beyond what the codec would serve.
+    TooManyStreams,
     /// It resets most of what it asks for.
     TooManyResets,
     /// It asks for much, and lets nothing be sent.
@@ -37,6 +39,8 @@ struct Stream {
     id: u32,
     /// What may be sent on it.
     window: i64,
+    /// A head of ours went on it: something is to be sent.
+    answering: bool,
     /// Its window was open once. Who reads slowly uses windows up; who never opens one is another matter.
     fed: bool,
     /// The client has ended its side.
@@ -81,9 +85,14 @@ impl Default for Flow {
 }
 
 impl Flow {
-    /// Streams on which hardly anything may be sent, whoever's window it is.
+    /// Streams whose answers have begun, and on which hardly anything may be sent, whoever's window it is.
     pub fn starving(&self) -> usize {
-        if self.window < SHUT { self.open.len() } else { self.shut }
+        let all = self.window < SHUT;
+        if !all && self.shut == 0 {
+            return 0;
+        }
+        let starves = |stream: &&Stream| stream.answering && !has_ended(stream.window) && (all || stream.window < SHUT);
+        self.open.iter().filter(starves).count()
     }
 
     /// Streams whose own windows were shut all the time.
@@ -103,24 +112,30 @@ impl Flow {
         if head.kind == HEADERS && head.stream > self.last {
             self.last = head.stream;
             self.began = self.began.saturating_add(1);
+            if self.open.len() >= OPEN_MAX {
+                return Err(Wrong::TooManyStreams);
+            }
             let fed = self.initial >= SHUT;
             self.shut += usize::from(!fed);
             self.unfed += usize::from(!fed);
-            self.open.push(Stream { id: head.stream, window: self.initial, fed, client_ended: false });
-        }
-        if head.kind == RST_STREAM && head.stream <= self.last {
-            self.resets = self.resets.saturating_add(1);
+            let (id, window) = (head.stream, self.initial);
+            self.open.push(Stream { id, window, answering: false, fed, client_ended: false });
         }
         Ok(())
     }
 
-    /// Whether the client has reset more than `max` streams, and more than half of all.
+    /// Whether the client has reset at least `max` streams before they were answered, and more than half of all.
     pub fn resets_most(&self, max: u32) -> bool {
         self.resets >= max && self.resets > self.began / 2
     }
 
     pub(super) fn came(&mut self, head: Head) {
-        if head.kind == RST_STREAM && self.forget(head.stream) {
+        if head.kind == RST_STREAM
+            && let Some(at) = self.find(head.stream)
+        {
+            // One whose answer is whole has cost nothing that it was not meant to.
+            self.resets = self.resets.saturating_add(u32::from(!has_ended(self.open[at].window)));
+            self.remove(at);
             self.reset.rotate_right(1);
             self.reset[0] = head.stream;
         }
@@ -140,9 +155,8 @@ impl Flow {
                 self.window -= i64::from(head.length);
                 self.change(head.stream, -i64::from(head.length));
             }
-            RST_STREAM => {
-                self.forget(head.stream);
-            }
+            HEADERS => self.find(head.stream).into_iter().for_each(|at| self.open[at].answering = true),
+            RST_STREAM => self.find(head.stream).into_iter().for_each(|at| self.remove(at)),
             _ => {}
         }
         if head.ends()
@@ -170,10 +184,8 @@ impl Flow {
         if window.is_some_and(|window| window > WINDOW_MAX) { Err(Wrong::FlowControl) } else { Ok(()) }
     }
 
-    pub(super) fn setting(&mut self, name: u16, value: u32) -> Result<(), Wrong> {
-        if name != INITIAL_WINDOW {
-            return Ok(());
-        }
+    /// The client's initial window is another one now.
+    pub(super) fn begins_with(&mut self, value: u32) -> Result<(), Wrong> {
         // It changes the windows of all streams alike (section 6.9.2).
         let by = i64::from(value) - self.initial;
         self.initial = i64::from(value);
@@ -212,12 +224,6 @@ impl Flow {
         let gone = self.open.remove(at);
         self.shut -= usize::from(gone.window < SHUT);
         self.unfed -= usize::from(!gone.fed);
-    }
-
-    fn forget(&mut self, id: u32) -> bool {
-        let at = self.find(id);
-        at.into_iter().for_each(|at| self.remove(at));
-        at.is_some()
     }
 }
 

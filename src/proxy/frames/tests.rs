@@ -42,6 +42,8 @@ fn streams_without_a_window_are_counted_until_they_end() {
     let mut bytes = preface(0);
     (0..5).for_each(|n| bytes.extend(get(2 * n + 1, b"\x82")));
     let mut frames = after(&bytes).unwrap();
+    assert_eq!((frames.flow.unfed(), frames.flow.starving()), (5, 0), "nothing is to be sent yet");
+    (0..5).for_each(|n| frames.went(&frame(HEADERS, 4, 2 * n + 1, b"\x88")));
     assert_eq!((frames.flow.unfed(), frames.flow.starving()), (5, 5));
     frames.came(&window_update(1, 1023), 100).unwrap();
     assert_eq!((frames.flow.unfed(), frames.flow.opened()), (5, 0), "a token opens nothing");
@@ -61,6 +63,8 @@ fn streams_without_a_window_are_counted_until_they_end() {
 #[test]
 fn a_connections_window_starves_all_of_its_streams() {
     let mut frames = after(&[preface(1 << 20), get(1, b"\x82"), get(3, b"\x82")].concat()).unwrap();
+    (0..2).for_each(|n| frames.went(&frame(HEADERS, 4, 2 * n + 1, b"\x88")));
+    frames.came(&get(5, b"\x82"), 100).unwrap();
     frames.went(&[frame(DATA, 0, 1, &[0; 16_384]), frame(DATA, 0, 3, &[0; 48_500])].concat());
     assert_eq!((frames.flow.unfed(), frames.flow.starving()), (0, 2));
     frames.came(&window_update(0, 10_000), 100).unwrap();
@@ -77,6 +81,15 @@ fn an_upload_whose_answer_is_whole_is_open_and_does_not_starve() {
     frames.came(&window_update(1, 1 << 30), 100).unwrap();
     frames.came(&frame(DATA, END_STREAM, 1, b"end"), 100).unwrap();
     assert_eq!(frames.flow.unfed(), 0);
+}
+
+#[test]
+fn streams_that_nobody_answers_any_more_are_bounded() {
+    let mut bytes = preface(9);
+    (0..256).for_each(|n| bytes.extend(get(2 * n + 1, b"")));
+    assert!(after(&bytes).is_ok());
+    bytes.extend(get(999, b""));
+    assert_eq!(after(&bytes).unwrap_err(), Wrong::TooManyStreams);
 }
 
 #[test]
@@ -100,17 +113,21 @@ fn a_stream_that_its_client_has_reset_is_closed() {
 }
 
 #[test]
-fn resets_are_counted_whatever_the_stream_became() {
+fn resets_of_what_is_not_answered_are_counted_once() {
     let mut frames = Frames::default();
     frames.came(&preface(65_535), 100).unwrap();
     for n in 0..10 {
         frames.came(&get(2 * n + 1, b"\x82"), 100).unwrap();
-        frames.went(&frame(HEADERS, 5, 2 * n + 1, b"\x8d"));
+        frames.came(&frame(RST_STREAM, 0, 2 * n + 1, &[0; 4]), 100).unwrap();
         frames.came(&frame(RST_STREAM, 0, 2 * n + 1, &[0; 4]), 100).unwrap();
     }
     assert!(frames.flow.resets_most(10) && !frames.flow.resets_most(11));
     (10..30).for_each(|n| frames.came(&get(2 * n + 1, b"\x82"), 100).unwrap());
     assert!(!frames.flow.resets_most(10), "most are not");
+    let mut frames = after(&[preface(9), frame(HEADERS, 4, 1, b"\x83")].concat()).unwrap();
+    frames.went(&frame(HEADERS, 5, 1, b"\x8d"));
+    frames.came(&frame(RST_STREAM, 0, 1, &[0; 4]), 100).unwrap();
+    assert!(!frames.flow.resets_most(1), "its answer was whole");
 }
 
 #[test]

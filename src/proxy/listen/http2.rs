@@ -158,7 +158,9 @@ fn goodbye(wrong: Wrong) -> h2::Reason {
     match wrong {
         Wrong::StreamClosed => h2::Reason::STREAM_CLOSED,
         Wrong::FlowControl => h2::Reason::FLOW_CONTROL_ERROR,
-        Wrong::TooManyFields | Wrong::TooManyResets | Wrong::Starves => h2::Reason::ENHANCE_YOUR_CALM,
+        Wrong::TooManyFields | Wrong::TooManyStreams | Wrong::TooManyResets | Wrong::Starves => {
+            h2::Reason::ENHANCE_YOUR_CALM
+        }
     }
 }
 

@@ -1,15 +1,17 @@
 //! How many connections all listeners together may have, and room in memory for what they carry.
 //!
-//! A connection and an HTTP/2 stream are counted in the account of [`memory`](mod@crate::memory) by what they take where
-//! their client and their server do what they like least; what a body or an encoder takes is counted where it is held.
+//! They are counted in the account of [`memory`](mod@crate::memory): a connection by what it takes for itself (a request of
+//! HTTP/1.1 adds at most 192 KiB, of which `max_connections` is the bound), an HTTP/2 stream by what it takes where its
+//! client reads nothing. What a body or an encoder takes is counted where it is held.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::memory::{Account, Held, Kind};
+use crate::proxy::reject::Reason;
 
-/// What a connection takes, with a request over HTTP/1.1 under way.
-const CONNECTION_BYTES: u64 = 64 << 10;
+/// What a connection takes, with its buffers.
+const CONNECTION_BYTES: u64 = 16 << 10;
 /// What an HTTP/2 stream takes beside its head: state, and what is read ahead of its client.
 const STREAM_BYTES: u64 = 48 << 10;
 
@@ -27,12 +29,15 @@ impl Room {
         Room { max, taken: AtomicUsize::new(0), memory }
     }
 
-    /// Takes a connection in; none where there are `max` already, or no memory is left.
-    pub fn enter(self: &Arc<Self>) -> Option<Inside> {
+    /// Takes a connection in; why not, where there are `max` already or no memory is left.
+    pub fn enter(self: &Arc<Self>) -> Result<Inside, Reason> {
         // The guard is there before it is asked, so that a place is given back either way.
         let (place, before) = (Place(self.clone()), self.taken.fetch_add(1, Ordering::Relaxed));
-        let held = if before < self.max { self.memory.try_hold(Kind::Requests, CONNECTION_BYTES) } else { None };
-        held.map(|held| Inside { _place: place, _held: held })
+        if before >= self.max {
+            return Err(Reason::Full);
+        }
+        let held = self.memory.try_hold(Kind::Requests, CONNECTION_BYTES).ok_or(Reason::Overloaded)?;
+        Ok(Inside { _place: place, _held: held })
     }
 
     /// Takes a stream in whose head takes so many bytes; none where no memory is left.
@@ -73,21 +78,23 @@ mod tests {
     fn there_is_room_for_so_many_and_it_comes_back() {
         let room = Arc::new(Room::new(2, Arc::new(Account::new(1 << 20))));
         let (one, two) = (room.enter(), room.enter());
-        assert!(one.is_some() && two.is_some());
-        assert!((0..3).all(|_| room.enter().is_none()));
+        assert!(one.is_ok() && two.is_ok());
+        assert!((0..3).all(|_| room.enter().is_err_and(|reason| reason == Reason::Full)));
         drop(one);
-        assert!(room.enter().is_some(), "those that were refused hold nothing");
+        assert!(room.enter().is_ok(), "those that were refused hold nothing");
     }
 
     #[test]
     fn memory_ends_before_the_places_do() {
-        let memory = Arc::new(Account::new(CONNECTION_BYTES + STREAM_BYTES + 100));
+        let memory = Arc::new(Account::new((CONNECTION_BYTES + STREAM_BYTES + 100) / 3 * 4 + 4));
         let room = Arc::new(Room::new(9, memory.clone()));
         let inside = room.enter();
-        assert!(inside.is_some() && room.enter().is_none());
-        assert!(room.stream(101).is_none());
-        let stream = room.stream(100);
+        assert!(inside.is_ok());
+        assert!(room.stream(200).is_none());
+        let stream = room.stream(90);
         assert!(stream.is_some() && room.stream(0).is_none());
+        assert!(room.enter().is_err_and(|reason| reason == Reason::Overloaded));
+        assert!(memory.try_hold(Kind::Bodies, 20_000).is_some(), "bodies keep a part");
         drop((inside, stream));
         assert_eq!((memory.held(Kind::Requests), memory.held(Kind::HeaderLists)), (0, 0));
     }

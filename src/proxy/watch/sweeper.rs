@@ -42,6 +42,8 @@ const RATE_OVER: Duration = Duration::from_secs(10);
 const MARK_EVERY: Duration = Duration::from_secs(1);
 /// How long many streams of a connection may starve.
 const STARVING_FOR: Duration = Duration::from_secs(10);
+/// Parts of an answer that Pingora writes one after the other; for each the client may take `idle_timeout`.
+const BATCH: u32 = 5;
 /// What is left to an HTTP/2 connection that was asked to go.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -124,6 +126,7 @@ impl Sweeper {
                         None => return false,
                     },
                 };
+                pace.bound_continue(&watch, now, patience.head);
                 if still.is_stuck(&watch, now, patience) {
                     self.give_up(&watch);
                 }
@@ -194,7 +197,7 @@ impl Still {
             *self = Still { moved, since: now.0 };
             return false;
         }
-        let limit = limit.saturating_add(nanoseconds(patience.idle + patience.head + RATE_OVER));
+        let limit = limit.saturating_add(nanoseconds(patience.idle * BATCH + patience.head + RATE_OVER));
         now.0.saturating_sub(self.since) > limit
     }
 }
@@ -203,11 +206,25 @@ impl Still {
 #[derive(Debug, Default)]
 struct Pace {
     body: u32,
+    /// Since when the client was seen to wait for `100 Continue`.
+    owed: Option<u64>,
     /// Nanoseconds waited, and bytes received until then.
     marks: VecDeque<(u64, u64)>,
 }
 
 impl Pace {
+    /// A server may take as long for its `100 Continue` as a head may; from then on the body is waited for.
+    fn bound_continue(&mut self, watch: &Watch, now: Nanos, limit: Duration) {
+        if !watch.owes_continue() {
+            self.owed = None;
+            return;
+        }
+        let since = *self.owed.get_or_insert(now.0);
+        if now.since(Nanos(since)) > limit {
+            watch.continues(|| now);
+        }
+    }
+
     fn is_slow(&mut self, watch: &Watch, now: Nanos, rate: u64) -> bool {
         let (waited, since) = (watch.waited.load(Ordering::Relaxed), watch.waiting.load(Ordering::Relaxed));
         let body = watch.body.load(Ordering::Relaxed);
@@ -266,15 +283,15 @@ mod tests {
         assert_eq!(watch.was_cut(), None, "no request is under way");
         watch.may_be_still(Some(Duration::from_secs(3)));
         sweeper.sweep(second(2_001), PATIENCE);
-        sweeper.sweep(second(2_016), PATIENCE);
+        sweeper.sweep(second(2_020), PATIENCE);
         assert_eq!(watch.was_cut(), None, "within all limits together");
         watch.moves();
-        sweeper.sweep(second(2_017), PATIENCE);
-        sweeper.sweep(second(2_032), PATIENCE);
+        sweeper.sweep(second(2_021), PATIENCE);
+        sweeper.sweep(second(2_040), PATIENCE);
         assert_eq!(watch.was_cut(), None, "something moved");
-        sweeper.sweep(second(2_033), PATIENCE);
+        sweeper.sweep(second(2_041), PATIENCE);
         assert_eq!(watch.was_cut(), Some(Cut::Stuck));
-        sweeper.sweep(second(2_034), PATIENCE);
+        sweeper.sweep(second(2_042), PATIENCE);
         assert_eq!(stuck.sum(), 1, "it is counted once");
         assert!(task.await.unwrap_err().is_cancelled());
         assert_eq!(Arc::strong_count(&held), 1, "what it held is given back");
