@@ -153,7 +153,9 @@ impl KeySet {
         let (header, claims) = signed.split_once('.').ok_or(Refusal::Malformed)?;
         let decoded = |part: &str| BASE64URL.decode(part).map_err(|_| Refusal::Malformed);
         let (header, claims, signature) = (decoded(header)?, decoded(claims)?, decoded(signature)?);
-        let header: Header<'_> = serde_json::from_slice(&header).map_err(|_| Refusal::Malformed)?;
+        // Members that are skipped must be text too (RFC 7515, section 5.2).
+        let header = std::str::from_utf8(&header).map_err(|_| Refusal::Malformed)?;
+        let header: Header<'_> = serde_json::from_str(header).map_err(|_| Refusal::Malformed)?;
         if header.crit.is_some() {
             return Err(Refusal::Critical);
         }
