@@ -3,7 +3,7 @@
 //! A signature must cover `@method`, `@target-uri` and, where the request has a body, `content-digest`; it must say
 //! `keyid`, `created` and `nonce`. It may cover more. Of several signatures the first one counts whose `keyid` names a
 //! key of ours; the others are not looked at, so a request costs one HMAC. It is made for strangers too, so what it takes is
-//! bounded: by [`FIELD_MAX`], the numbers in [`input`], and 256 parameters of a query of which one is covered. Whether a `keyid` exists is not told: an
+//! bounded: by `FIELD_MAX`, the numbers in `input`, and 256 parameters of a query of which one is covered. Whether a `keyid` exists is not told: an
 //! unknown one is refused in the same words and about the same time as a wrong signature. Only the bare id of a key that
 //! several apps have is told apart, since nobody else could mend it.
 //!

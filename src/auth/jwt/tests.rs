@@ -265,6 +265,8 @@ fn odd_tokens_are_malformed() {
         assert_eq!(keys.verify(token.as_bytes(), &Rules::default(), JOE), Err(expected), "{token:.80}");
     }
     assert_eq!(keys.verify(b"\xff.e30.AA", &Rules::default(), JOE), Err(Refusal::Malformed));
+    let odd = format!("{}.e30.AA", BASE64URL.encode(b"{\"alg\":\"RS256\",\"x\":\"\xff\"}"));
+    assert_eq!(keys.verify(odd.as_bytes(), &Rules::default(), JOE), Err(Refusal::Malformed), "skipped, and no text");
     let deep = format!("{}.e30.AA", BASE64URL.encode(format!("{{\"alg\":{}", "[".repeat(5_000))));
     assert_eq!(keys.verify(deep.as_bytes(), &Rules::default(), JOE), Err(Refusal::Malformed));
 }
