@@ -2,9 +2,10 @@
 //!
 //! It counts what grows with what clients send or leave waiting: requests, their bodies, compression and header lists.
 //! Whoever holds more asks before; without room it refuses the request, or does without. What is held is given back by
-//! dropping. Encoders are what a request can do without, so they stop at half of the bound, and one client has a part of
-//! that half: nobody is refused because others have their answers compressed. Connections, streams and their heads stop at
-//! three quarters, so that bodies keep a part. A request of HTTP/1.1 without a body touches none of this.
+//! dropping. Connections, streams and their heads stop at three quarters of the bound, and so does what they carry, bodies
+//! and encoders: whoever fills one side leaves the other a quarter, so that uploads shut nobody out. Encoders are what a
+//! request can do without, so they stop where half is held, and one client has a part of that half: nobody is refused
+//! because others have their answers compressed. A request of HTTP/1.1 without a body touches none of this.
 //!
 //! The sums are exact: what was given is never more than the bound. They are relaxed, as nothing else hangs on them.
 
@@ -45,6 +46,14 @@ impl Kind {
             Kind::HeaderLists => "header_lists",
         }
     }
+
+    /// What is there to carry, or what is carried.
+    fn side(self) -> usize {
+        match self {
+            Kind::Requests | Kind::HeaderLists => 0,
+            Kind::Bodies | Kind::Encoders => 1,
+        }
+    }
 }
 
 /// The account.
@@ -52,6 +61,7 @@ impl Kind {
 pub struct Account {
     max: u64,
     total: AtomicU64,
+    sides: [AtomicU64; 2],
     kinds: [AtomicU64; Kind::ALL.len()],
     /// What clients hold of what a request can do without.
     clients: Box<[AtomicU64]>,
@@ -65,6 +75,7 @@ impl Account {
         Account {
             max,
             total: AtomicU64::new(0),
+            sides: Default::default(),
             kinds: Default::default(),
             clients: std::iter::repeat_with(AtomicU64::default).take(CLIENTS).collect(),
             places: ahash::RandomState::new(),
@@ -73,11 +84,7 @@ impl Account {
 
     /// Takes so many bytes; `None` where there is no room.
     pub fn try_hold(self: &Arc<Self>, kind: Kind, bytes: u64) -> Option<Held> {
-        let max = match kind {
-            Kind::Requests | Kind::HeaderLists => self.max / 4 * 3,
-            Kind::Bodies | Kind::Encoders => self.max,
-        };
-        self.take(kind, bytes, max).then(|| Held { of: self.clone(), kind, bytes, place: None })
+        self.take(kind, bytes, self.max).then(|| Held { of: self.clone(), kind, bytes, place: None })
     }
 
     /// Takes so many bytes for an encoder of a client's answer; `None` where there is no room, or where he has his part.
@@ -99,12 +106,24 @@ impl Account {
         self.kinds[kind as usize].load(Relaxed)
     }
 
-    fn take(&self, kind: Kind, bytes: u64, max: u64) -> bool {
-        let taken = add(&self.total, bytes, max);
-        if taken {
-            self.kinds[kind as usize].fetch_add(bytes, Relaxed);
+    /// Takes so many bytes where all together are at most `total_max` then.
+    fn take(&self, kind: Kind, bytes: u64, total_max: u64) -> bool {
+        let side = &self.sides[kind.side()];
+        if !add(side, bytes, self.max / 4 * 3) {
+            return false;
         }
-        taken
+        if !add(&self.total, bytes, total_max) {
+            side.fetch_sub(bytes, Relaxed);
+            return false;
+        }
+        self.kinds[kind as usize].fetch_add(bytes, Relaxed);
+        true
+    }
+
+    fn give_back(&self, kind: Kind, bytes: u64) {
+        self.total.fetch_sub(bytes, Relaxed);
+        self.sides[kind.side()].fetch_sub(bytes, Relaxed);
+        self.kinds[kind as usize].fetch_sub(bytes, Relaxed);
     }
 
     /// One for an address of IPv4, or for the network that a client of IPv6 has.
@@ -151,8 +170,7 @@ impl Held {
         if less == 0 {
             return;
         }
-        self.of.total.fetch_sub(less, Relaxed);
-        self.of.kinds[self.kind as usize].fetch_sub(less, Relaxed);
+        self.of.give_back(self.kind, less);
         if let Some(place) = self.place {
             self.of.clients[place].fetch_sub(less, Relaxed);
         }
@@ -179,16 +197,26 @@ mod tests {
         let account = Arc::new(Account::new(100));
         let mut body = account.try_hold(Kind::Bodies, 60).unwrap();
         assert!(account.try_hold(Kind::Requests, 41).is_none());
-        let request = account.try_hold(Kind::Requests, 10).unwrap();
-        assert!(body.cover(50) && body.cover(90) && !body.cover(91));
-        assert_eq!(Kind::ALL.map(|kind| account.held(kind)), [10, 90, 0, 0]);
+        let request = account.try_hold(Kind::Requests, 30).unwrap();
+        assert!(body.cover(50) && body.cover(70) && !body.cover(71));
+        assert_eq!(Kind::ALL.map(|kind| account.held(kind)), [30, 70, 0, 0]);
         body.shrink(20);
         body.shrink(30);
-        assert!(account.held(Kind::Bodies) == 20 && body.cover(90));
+        assert!(account.held(Kind::Bodies) == 20 && body.cover(70));
         assert!(account.try_hold(Kind::HeaderLists, u64::MAX).is_none(), "no sum overflows");
         drop((body, request));
         assert_eq!(Kind::ALL.map(|kind| account.held(kind)), [0; 4]);
         assert_eq!(account.total.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn who_fills_one_side_leaves_the_other_a_quarter() {
+        let account = Arc::new(Account::new(100));
+        for (full, other) in [(Kind::Bodies, Kind::Requests), (Kind::HeaderLists, Kind::Bodies)] {
+            let (mut held, mut part) = (account.try_hold(full, 70).unwrap(), account.try_hold(other, 5).unwrap());
+            assert!(!held.cover(76) && held.cover(75), "{full:?}");
+            assert!(!part.cover(26) && part.cover(25), "{other:?}");
+        }
     }
 
     #[test]
@@ -202,8 +230,9 @@ mod tests {
         let all: Vec<_> = (2..250).filter_map(|n| account.try_hold_encoder(client(n), CLIENT_MIN)).collect();
         assert_eq!(account.held(Kind::Encoders), first.len() as u64 * (CLIENT_MIN / 4) + all.len() as u64 * CLIENT_MIN);
         assert!(account.held(Kind::Encoders) <= max / 2 && account.held(Kind::Encoders) > max / 2 - CLIENT_MIN);
-        assert!(account.try_hold(Kind::Bodies, max / 2).is_some());
-        drop((first, all));
+        let rest = [Kind::Bodies, Kind::Requests].map(|kind| account.try_hold(kind, max / 4));
+        assert!(rest.iter().all(Option::is_some), "either side has a quarter left");
+        drop((first, all, rest));
         assert!(account.clients.iter().all(|held| held.load(Relaxed) == 0));
         assert_eq!(account.held(Kind::Encoders), 0);
         // A network of IPv6 is one client.

@@ -138,3 +138,38 @@ fn who_leaves_or_sends_too_slowly_is_let_go() {
     assert_eq!(origin.hits(), 0);
     assert_eq!(world.ask(get("/")).status, 200);
 }
+
+#[test]
+fn without_room_uploads_are_refused_and_nothing_else() {
+    let origin = Origin::start("a");
+    origin.script(|seen| Act::body(&String::from_utf8_lossy(&seen.body)));
+    let server = "[server]\nmemory_max = \"16MiB\"\n";
+    let world = World::start(&format!("{server}{}{ROUTE}", fleet("app", &[&origin])));
+    let refused = || world.metric("tollgate_rejected_total", &["reason=\"overloaded\""]);
+    // What is carried has three quarters, and each upload takes 64 KiB.
+    let max = 12.0 * 1_048_576.0;
+    let places = 12 << 4;
+    let mut uploads = dripping(&world, 300, LONG);
+    eventually("the rest is refused", || (refused() as usize + places >= 300).then_some(()));
+    assert!(held(&world) <= max, "{} held", held(&world));
+    let answer = dripping(&world, 1, LONG)[0].answer(false).unwrap();
+    answer.is_problem(503, "overloaded");
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert_eq!(world.ask(get("/")).status, 200, "it holds nothing");
+    // Who was taken is served, who was refused knows it.
+    let rest = vec![b'x'; 99_999];
+    let served = uploads.iter_mut().filter_map(|upload| {
+        let _ = upload.send(&rest); // a refused one may be closed by now
+        let answer = upload.answer(false).ok()?;
+        (answer.status == 200).then(|| assert_eq!(answer.body.len(), 100_000))
+    });
+    let served = served.count();
+    assert!((1..=places).contains(&served), "{served} of {places}");
+    assert_eq!(served + refused() as usize, 301, "every upload had an answer");
+    drop(uploads);
+    world.metric_reaches("tollgate_memory_bytes", &["kind=\"bodies\""], 0.0);
+    assert_eq!(world.ask(post("/", rest)).status, 200);
+    for kind in ["requests", "encoders", "header_lists"] {
+        world.metric_reaches("tollgate_memory_bytes", &[&format!("kind=\"{kind}\"")], 0.0);
+    }
+}

@@ -94,7 +94,7 @@ mod tests {
         let stream = room.stream(90);
         assert!(stream.is_some() && room.stream(0).is_none());
         assert!(room.enter().is_err_and(|reason| reason == Reason::Overloaded));
-        assert!(memory.try_hold(Kind::Bodies, 20_000).is_some(), "bodies keep a part");
+        assert!(memory.try_hold(Kind::Bodies, 20_000).is_some(), "what is carried has a part of its own");
         drop((inside, stream));
         assert_eq!((memory.held(Kind::Requests), memory.held(Kind::HeaderLists)), (0, 0));
     }
