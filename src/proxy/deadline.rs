@@ -59,66 +59,73 @@ pub struct Limits {
 
 /// The limits of an attempt; they are lifted when dropped.
 #[derive(Debug)]
-pub struct Deadline(Arc<Link>);
+pub struct Deadline {
+    link: Arc<Link>,
+    /// Which of the connection's attempts it is.
+    attempt: u32,
+}
 
 impl Deadline {
     /// Limits an attempt on a connection: the server may be silent for `silence` from `now` on, and all is over when
     /// `total` has passed since `began`.
     pub fn set(link: &Arc<Link>, now: Nanos, limits: Limits) -> Deadline {
-        link.begin(now, limits);
-        Deadline(link.clone())
+        Deadline { attempt: link.begin(now, limits), link: link.clone() }
     }
 
     /// Whether a part of the request is still to come from the client; where none is, the server owes an answer from
     /// `now` on.
     pub fn uploads(&self, uploading: bool, now: impl FnOnce() -> Nanos) {
-        self.0.uploads(uploading, now);
+        self.link.uploads(uploading, now);
     }
 
     /// The server said something, and it goes on to the client: from `now` on it may be silent for that long again.
     /// False when it was too late.
     pub fn renew(&self, now: Nanos, silence: Option<Duration>) -> bool {
-        self.0.went_on();
-        self.0.renew(now, nanos(silence))
+        self.link.went_on();
+        self.link.renew(now, nanos(silence))
     }
 
     /// The server closes the connection when it stays unused for that long.
     pub fn kept_for(&self, timeout: Duration) {
-        self.0.kept_for(timeout);
+        self.link.kept_for(timeout);
     }
 
     /// The answer has no body by rule.
     pub fn has_no_body(&self) {
-        self.0.has_no_body();
+        self.link.has_no_body();
     }
 
     /// Nothing may end the attempt from now on, but for the silence of both sides.
     pub fn becomes_tunnel(&self) {
-        self.0.becomes_tunnel();
+        self.link.becomes_tunnel();
     }
 
     /// Whether it has ended the attempt.
     pub fn fired(&self) -> bool {
-        self.0.fired()
+        self.link.fired()
     }
 
     /// The answer is complete: lifts the limits; false when they have ended the attempt before.
     pub fn lift(self) -> bool {
-        let lifted = self.0.lift();
+        let lifted = self.link.lift();
         if lifted {
-            self.0.is_complete();
+            self.link.is_complete();
         }
-        self.0.lets_go();
+        self.link.lets_go();
         lifted
     }
 }
 
 impl Drop for Deadline {
     fn drop(&mut self) {
-        if self.0.is_limited() {
-            self.0.lift();
+        // A connection of HTTP/2 whose stream was reset may serve somebody else by now.
+        if !self.link.is_at(self.attempt) {
+            return;
         }
-        self.0.lets_go();
+        if self.link.is_limited() {
+            self.link.lift();
+        }
+        self.link.lets_go();
     }
 }
 

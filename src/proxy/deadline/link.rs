@@ -34,6 +34,8 @@ const AHEAD_MAX: u32 = 64 << 10;
 pub struct Link {
     /// `None` once the connection closes.
     socket: Mutex<Option<RawFd>>,
+    /// How many attempts began on it.
+    attempts: AtomicU32,
     /// When to look whether the attempt is late; [`NEVER`] and [`FIRED`] apart, nanoseconds of [`clock::now`].
     until: AtomicU64,
     /// How long the server may be silent, in nanoseconds.
@@ -82,6 +84,7 @@ impl Link {
     pub fn new(socket: RawFd) -> Arc<Link> {
         let link = Arc::new(Link {
             socket: Mutex::new(Some(socket)),
+            attempts: AtomicU32::new(0),
             until: AtomicU64::new(NEVER),
             silence: AtomicU64::new(NEVER),
             write: AtomicU64::new(NEVER),
@@ -118,8 +121,9 @@ impl Link {
         *self.socket.lock() = None;
     }
 
-    /// An attempt begins at `now`.
-    pub(super) fn begin(&self, now: Nanos, limits: Limits) {
+    /// An attempt begins at `now`; its number.
+    pub(super) fn begin(&self, now: Nanos, limits: Limits) -> u32 {
+        let attempt = self.attempts.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         let (silence, total, write) = (nanos(limits.silence), nanos(limits.total), nanos(limits.write));
         let end = limits.began.0.saturating_add(total);
         self.silence.store(silence, Ordering::Relaxed);
@@ -133,6 +137,12 @@ impl Link {
         self.bodiless.store(false, Ordering::Relaxed);
         self.until.store(now.0.saturating_add(silence).min(end), Ordering::Release);
         notice(silence.min(total).min(write));
+        attempt
+    }
+
+    /// Whether no other attempt began since this one.
+    pub(super) fn is_at(&self, attempt: u32) -> bool {
+        self.attempts.load(Ordering::Relaxed) == attempt
     }
 
     /// The server may be silent for so long from `now` on; false when it was too late.

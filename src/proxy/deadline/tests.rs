@@ -7,20 +7,24 @@ use std::os::fd::AsRawFd;
 use super::super::watch::Watch;
 use super::*;
 
-/// An attempt at a server, whose side is the second one, with limits in nanoseconds that count from 1,000.
-fn attempt(silence: u64, total: Option<u64>) -> (TcpStream, TcpStream, Arc<Link>, Deadline) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let server = listener.accept().unwrap().0;
-    let link = Link::new(ours.as_raw_fd());
-    let limits = Limits {
+/// Limits in nanoseconds that count from 1,000.
+fn limits(silence: u64, total: Option<u64>) -> Limits {
+    Limits {
         silence: Some(Duration::from_nanos(silence)),
         write: Some(Duration::from_nanos(300)),
         total: total.map(Duration::from_nanos),
         uploading: false,
         began: Nanos(1_000),
-    };
-    let deadline = Deadline::set(&link, Nanos(1_000), limits);
+    }
+}
+
+/// An attempt at a server, whose side is the second one, with these [`limits`].
+fn attempt(silence: u64, total: Option<u64>) -> (TcpStream, TcpStream, Arc<Link>, Deadline) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let server = listener.accept().unwrap().0;
+    let link = Link::new(ours.as_raw_fd());
+    let deadline = Deadline::set(&link, Nanos(1_000), limits(silence, total));
     (ours, server, link, deadline)
 }
 
@@ -36,6 +40,15 @@ fn a_silent_server_ends_the_attempt_and_a_word_puts_it_off() {
     assert!(deadline.fired());
     assert_eq!(ours.read(&mut [0]).unwrap(), 0, "the socket is shut down");
     assert!(!deadline.renew(Nanos(1_300), None) && !deadline.lift());
+}
+
+#[test]
+fn an_attempt_that_is_let_go_of_late_leaves_the_next_ones_limits_alone() {
+    let (_ours, _server, link, first) = attempt(100, None);
+    let second = Deadline::set(&link, Nanos(1_200), limits(100, None));
+    drop(first);
+    link.look(1_300);
+    assert!(second.fired());
 }
 
 #[test]
