@@ -66,7 +66,7 @@ pub struct Link {
     waiter: Mutex<Option<Waker>>,
     /// Whom the answer goes to.
     client: Mutex<Option<Arc<Watch>>>,
-    /// What that client had moved at the last look.
+    /// What that client had moved at the last look at a tunnel.
     client_moved: AtomicU64,
     /// How many bytes may be read ahead of an HTTP/2 client, and how many were; 0: it is not counted.
     ahead_max: AtomicU32,
@@ -366,11 +366,14 @@ impl Link {
             let limits = [&self.silence, &self.total, &self.write].map(|limit| limit.load(Ordering::Relaxed));
             notice(limits.into_iter().min().unwrap_or(NEVER));
         }
-        if until > now {
-            return;
-        }
         if until == FIRED {
             return self.overstay(now);
+        }
+        if until != NEVER && self.tunnel.load(Ordering::Relaxed) && self.was_spoken_in() {
+            return self.stir(Nanos(now));
+        }
+        if until > now {
+            return;
         }
         let socket = self.socket.lock();
         let Some(number) = *socket else { return };
@@ -390,11 +393,16 @@ impl Link {
         }
     }
 
+    /// Whether a side of the tunnel has said anything since the last look.
+    fn was_spoken_in(&self) -> bool {
+        let moved = self.client.lock().as_ref().map_or(0, |client| client.moved());
+        self.client_moved.swap(moved, Ordering::Relaxed) != moved
+    }
+
     /// Whether nobody is late although the time is over.
     fn may_go_on(&self, socket: BorrowedFd<'_>) -> bool {
         if self.tunnel.load(Ordering::Relaxed) {
-            let moved = self.client.lock().as_ref().map_or(0, |client| client.moved());
-            return self.client_moved.swap(moved, Ordering::Relaxed) != moved;
+            return false;
         }
         if self.writing.load(Ordering::Relaxed) {
             // It answered without reading on. The write fails then, and the answer is read.
