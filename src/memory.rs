@@ -3,9 +3,10 @@
 //! It counts what grows with what clients send or leave waiting: requests, their bodies, compression and header lists.
 //! Whoever holds more asks before; without room it refuses the request, or does without. What is held is given back by
 //! dropping. Connections, streams and their heads stop at three quarters of the bound, and so does what they carry, bodies
-//! and encoders: whoever fills one side leaves the other a quarter, so that uploads shut nobody out. Encoders are what a
-//! request can do without, so they stop where half is held, and one client has a part of that half: nobody is refused
-//! because others have their answers compressed. A request of HTTP/1.1 without a body touches none of this.
+//! and encoders: whoever fills one side leaves the other a quarter, so that uploads shut nobody out. Streams stop at half,
+//! so that they shut no connection out. Encoders are what a request can do without, so they stop where half is held, and
+//! one client has a part of that half: nobody is refused because others have their answers compressed. A request of
+//! HTTP/1.1 without a body touches none of this.
 //!
 //! The sums are exact: what was given is never more than the bound. They are relaxed, as nothing else hangs on them.
 
@@ -84,7 +85,12 @@ impl Account {
 
     /// Takes so many bytes; `None` where there is no room.
     pub fn try_hold(self: &Arc<Self>, kind: Kind, bytes: u64) -> Option<Held> {
-        self.take(kind, bytes, self.max).then(|| Held { of: self.clone(), kind, bytes, place: None })
+        self.take(kind, bytes, self.three_quarters(), self.max).then(|| self.held_of(kind, bytes))
+    }
+
+    /// Takes so many bytes for a stream; `None` where connections and streams hold half.
+    pub fn try_hold_for_stream(self: &Arc<Self>, kind: Kind, bytes: u64) -> Option<Held> {
+        self.take(kind, bytes, self.max / 2, self.max).then(|| self.held_of(kind, bytes))
     }
 
     /// Takes so many bytes for an encoder of a client's answer; `None` where there is no room, or where he has his part.
@@ -94,11 +100,13 @@ impl Account {
         if !add(&self.clients[place], bytes, part) {
             return None;
         }
-        if !self.take(Kind::Encoders, bytes, self.max / 2) {
+        if !self.take(Kind::Encoders, bytes, self.three_quarters(), self.max / 2) {
             self.clients[place].fetch_sub(bytes, Relaxed);
             return None;
         }
-        Some(Held { of: self.clone(), kind: Kind::Encoders, bytes, place: Some(place) })
+        let mut held = self.held_of(Kind::Encoders, bytes);
+        held.place = Some(place);
+        Some(held)
     }
 
     /// Bytes held now.
@@ -106,10 +114,18 @@ impl Account {
         self.kinds[kind as usize].load(Relaxed)
     }
 
-    /// Takes so many bytes where all together are at most `total_max` then.
-    fn take(&self, kind: Kind, bytes: u64, total_max: u64) -> bool {
+    fn three_quarters(&self) -> u64 {
+        self.max / 4 * 3
+    }
+
+    fn held_of(self: &Arc<Self>, kind: Kind, bytes: u64) -> Held {
+        Held { of: self.clone(), kind, bytes, place: None }
+    }
+
+    /// Takes so many bytes where its side holds at most `side_max` then, and all together at most `total_max`.
+    fn take(&self, kind: Kind, bytes: u64, side_max: u64, total_max: u64) -> bool {
         let side = &self.sides[kind.side()];
-        if !add(side, bytes, self.max / 4 * 3) {
+        if !add(side, bytes, side_max) {
             return false;
         }
         if !add(&self.total, bytes, total_max) {
@@ -157,7 +173,7 @@ impl Held {
     pub fn cover(&mut self, bytes: u64) -> bool {
         let more = bytes.saturating_sub(self.bytes);
         debug_assert!(self.place.is_none(), "an encoder's room is its cost from the start");
-        let covered = more == 0 || self.of.take(self.kind, more, self.of.max);
+        let covered = more == 0 || self.of.take(self.kind, more, self.of.three_quarters(), self.of.max);
         if covered {
             self.bytes += more;
         }
@@ -217,6 +233,9 @@ mod tests {
             assert!(!held.cover(76) && held.cover(75), "{full:?}");
             assert!(!part.cover(26) && part.cover(25), "{other:?}");
         }
+        let streams = account.try_hold_for_stream(Kind::Requests, 50);
+        assert!(streams.is_some() && account.try_hold_for_stream(Kind::HeaderLists, 1).is_none());
+        assert!(account.try_hold(Kind::Requests, 25).is_some(), "connections still come in");
     }
 
     #[test]

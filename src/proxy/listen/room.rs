@@ -42,8 +42,8 @@ impl Room {
 
     /// Takes a stream in whose head takes so many bytes; none where no memory is left.
     pub fn stream(&self, head_bytes: u64) -> Option<StreamRoom> {
-        let request = self.memory.try_hold(Kind::Requests, STREAM_BYTES)?;
-        Some(StreamRoom { _request: request, _head: self.memory.try_hold(Kind::HeaderLists, head_bytes)? })
+        let request = self.memory.try_hold_for_stream(Kind::Requests, STREAM_BYTES)?;
+        Some(StreamRoom { _request: request, _head: self.memory.try_hold_for_stream(Kind::HeaderLists, head_bytes)? })
     }
 }
 
@@ -86,16 +86,18 @@ mod tests {
 
     #[test]
     fn memory_ends_before_the_places_do() {
-        let memory = Arc::new(Account::new((CONNECTION_BYTES + STREAM_BYTES + 100) / 3 * 4 + 4));
+        let memory = Arc::new(Account::new((CONNECTION_BYTES + STREAM_BYTES + 100) * 2));
         let room = Arc::new(Room::new(9, memory.clone()));
         let inside = room.enter();
         assert!(inside.is_ok());
         assert!(room.stream(200).is_none());
         let stream = room.stream(90);
         assert!(stream.is_some() && room.stream(0).is_none());
-        assert!(room.enter().is_err_and(|reason| reason == Reason::Overloaded));
+        let more = [(); 3].map(|()| room.enter());
+        assert!(more[0].is_ok() && more[1].is_ok(), "streams shut no connection out");
+        assert!(more[2].as_ref().is_err_and(|reason| *reason == Reason::Overloaded));
         assert!(memory.try_hold(Kind::Bodies, 20_000).is_some(), "what is carried has a part of its own");
-        drop((inside, stream));
+        drop((inside, stream, more));
         assert_eq!((memory.held(Kind::Requests), memory.held(Kind::HeaderLists)), (0, 0));
     }
 }
