@@ -337,9 +337,17 @@ impl AsyncRead for Connection {
                     return Poll::Ready(Ok(()));
                 }
                 Phase::Raw => this.cleared = this.ahead.len(),
-                Phase::Between if this.watch.take_over() => this.framing.next(),
-                // What lies ahead is the next request's; nothing is waited for.
-                Phase::Between if !this.ahead.is_empty() => return Poll::Pending,
+                Phase::Between if this.watch.take_over() => {
+                    if !this.ahead.is_empty() {
+                        this.watch.unparks();
+                    }
+                    this.framing.next();
+                }
+                // What lies ahead is the next request's; nothing is waited for but the end.
+                Phase::Between if !this.ahead.is_empty() => match this.watch.parks(cx) {
+                    true => return Poll::Ready(Ok(())),
+                    false => return Poll::Pending,
+                },
                 Phase::Between => match ready!(this.poll_ahead(cx))? {
                     0 => return Poll::Ready(Ok(())),
                     _ => continue,

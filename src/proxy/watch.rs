@@ -11,8 +11,10 @@ pub mod sweeper;
 use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
@@ -123,6 +125,10 @@ pub struct Watch {
     /// What serves it.
     task: OnceLock<AbortHandle>,
     cut: AtomicU8,
+    /// Wakes a reader that takes nothing more before the request has ended, should the client leave.
+    parked: Mutex<Option<Waker>>,
+    /// He left.
+    gone: AtomicBool,
     /// Wakes whoever serves the connection, or the stream, once it is late.
     woken: Notify,
     done: Notify,
@@ -156,6 +162,8 @@ impl Default for Watch {
             broken: Notify::new(),
             task: OnceLock::new(),
             cut: AtomicU8::new(0),
+            parked: Mutex::new(None),
+            gone: AtomicBool::new(false),
             woken: Notify::new(),
             done: Notify::new(),
         }
@@ -302,6 +310,31 @@ impl Watch {
     /// Why the request was ended from outside.
     pub fn was_cut(&self) -> Option<Cut> {
         [Cut::TooSlow, Cut::TimedOut, Cut::Stuck].into_iter().find(|cut| *cut as u8 == self.cut.load(Ordering::Acquire))
+    }
+
+    /// The reader takes nothing more before the request has ended, so it cannot see the client leave: whether he did.
+    pub fn parks(&self, cx: &Context<'_>) -> bool {
+        *self.parked.lock() = Some(cx.waker().clone());
+        // After the waker is there: a look that comes now wakes it.
+        self.gone.load(Ordering::Acquire)
+    }
+
+    /// The reader goes on.
+    pub fn unparks(&self) {
+        *self.parked.lock() = None;
+        self.gone.store(false, Ordering::Relaxed);
+    }
+
+    fn is_parked(&self) -> bool {
+        self.parked.lock().is_some()
+    }
+
+    /// The client of a reader that takes nothing has left.
+    fn leaves(&self) {
+        self.gone.store(true, Ordering::Release);
+        if let Some(reader) = self.parked.lock().take() {
+            reader.wake();
+        }
     }
 
     /// A body begins.

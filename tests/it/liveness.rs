@@ -142,6 +142,26 @@ fn total_ends_an_answer_that_its_client_does_not_take() {
 }
 
 #[test]
+fn whoever_leaves_behind_another_request_has_left() {
+    let hung = Hung::new();
+    let world = World::start(&one(&hung.address(), "timeout.first_byte = \"60s\""));
+    let first = get("/").bytes();
+    let second = [post("/", "hello").bytes(), first.clone()].concat();
+    for parts in [[&first[..], &first], [&second, b"\r\n"], [&first, &[b'x'; 100_000]]] {
+        let mut connection = world.connect();
+        for part in parts {
+            // What lies behind the first request is not read before it ends.
+            connection.send(part).unwrap();
+            let taken = within(Duration::from_secs(5), || (in_flight(&world, &hung.address()) == 1.0).then_some(()));
+            assert!(taken.is_some(), "it has gone to its server");
+        }
+        drop(connection);
+        comes_back(&world, &hung.address());
+    }
+    assert_eq!(world.server(&hung.address())["failures_in_a_row"], 0);
+}
+
+#[test]
 fn a_tunnel_in_which_nobody_speaks_ends_without_a_word_and_blames_nobody() {
     let hung = Hung::new();
     let world = World::start(&one(&hung.address(), "timeout.read = \"400ms\"\noutlier.consecutive_failures = 1"));

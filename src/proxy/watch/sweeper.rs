@@ -11,6 +11,9 @@
 //! - for the client to take something (`idle_timeout`): it closes. Where an HTTP/2 client lets many answers starve it is
 //!   sent away after half of that, ten seconds at most.
 //!
+//! A client who left is seen by whoever reads. Where nothing more is read, because the next request lies ahead of this
+//! one's end, the look sees him.
+//!
 //! A limit fires at most a quarter of its length, or a second, late. What is late is told to whoever reads: the socket's
 //! reading half is shut down, which ends the read, and the mark in its [`Watch`] says why. A request that arrives in the
 //! very moment of closing is lost, as with any server.
@@ -25,6 +28,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
@@ -174,10 +178,19 @@ fn look(socket: &TcpStream, watch: &Watch, pace: &mut Pace, now: Nanos, patience
     if watch.is_late() {
         return;
     }
+    if watch.is_parked() && has_left(socket) {
+        watch.leaves();
+    }
     if Watch::is_over(&watch.head, now, patience.head) || pace.is_slow(watch, now, patience.body_min_rate) {
         watch.wake_late();
         shut(Shutdown::Read);
     }
+}
+
+/// Whether the client has closed the connection, or his half of it, whatever lies before that unread.
+fn has_left(socket: &TcpStream) -> bool {
+    let mut asked = [PollFd::new(socket, PollFlags::RDHUP)];
+    poll(&mut asked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
 }
 
 /// Since when a request was seen without a move.
