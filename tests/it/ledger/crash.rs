@@ -46,7 +46,7 @@ impl Rounds {
             }
             process.run(&ledger.disk);
             if self.power || round % self.look == 0 {
-                nothing_is_lost(&ledger, process.books(&ledger.token), &acknowledged);
+                senders.rest(|| nothing_is_lost(&ledger, process.books(&ledger.token), &acknowledged));
             }
         }
         let acknowledged = senders.finish();
@@ -194,7 +194,7 @@ fn two_on_one_store(ledger: &mut Ledger, seed: u64, turns: usize, pace: Duration
             }
         }
         let acknowledged = senders.so_far();
-        nothing_is_lost(ledger, active([&one, &other]).books(&ledger.token), &acknowledged);
+        senders.rest(|| nothing_is_lost(ledger, active([&one, &other]).books(&ledger.token), &acknowledged));
     }
     let acknowledged = senders.finish();
     all_is_well(ledger, active([&one, &other]).books(&ledger.token), &acknowledged);

@@ -28,6 +28,7 @@ pub struct Record {
     /// Where to: one or two ledgers.
     ports: Vec<AtomicU16>,
     finish: AtomicBool,
+    rest: AtomicBool,
     /// Sent, and no answer came.
     pub unanswered: AtomicUsize,
     /// 503.
@@ -80,6 +81,14 @@ impl Senders {
         self.record.acknowledged.lock().unwrap().clone()
     }
 
+    /// They begin nothing new while something is done whose time grows with the books: these would grow without bound.
+    pub fn rest<T>(&self, meanwhile: impl FnOnce() -> T) -> T {
+        self.record.rest.store(true, SeqCst);
+        let done = meanwhile();
+        self.record.rest.store(false, SeqCst);
+        done
+    }
+
     /// They end their orders, and stop: all that was ever sent is acknowledged then.
     #[track_caller]
     pub fn finish(&mut self) -> Vec<Callback> {
@@ -130,6 +139,9 @@ impl Sender {
             }
             let mut sent: Vec<Callback> = vec![];
             for callback in order_of(&mut self.rng, &format!("{}x{order}", self.n)) {
+                while self.record.rest.load(SeqCst) && !self.record.finish.load(SeqCst) {
+                    thread::sleep(AGAIN);
+                }
                 let again = sent.contains(&callback);
                 if !self.delivers(&callback) {
                     return;
