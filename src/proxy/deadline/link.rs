@@ -243,8 +243,13 @@ impl Link {
     }
 
     fn limit(&self) -> u64 {
-        let limit = if self.writing.load(Ordering::Relaxed) { &self.write } else { &self.silence };
-        limit.load(Ordering::Relaxed)
+        let (write, silence) = (self.write.load(Ordering::Relaxed), self.silence.load(Ordering::Relaxed));
+        match (self.writing.load(Ordering::Relaxed), self.tunnel.load(Ordering::Relaxed)) {
+            (true, false) => write,
+            // A server that takes nothing of a tunnel, and has no `write`, is silent all the same.
+            (true, true) => write.min(silence),
+            (false, _) => silence,
+        }
     }
 
     /// Whether the server owes us a word.

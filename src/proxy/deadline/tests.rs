@@ -146,6 +146,19 @@ fn a_tunnel_ends_once_neither_side_says_anything() {
 }
 
 #[test]
+fn a_tunnel_ends_although_a_write_without_a_limit_is_blocked() {
+    let (_ours, _server, link, first) = attempt(100, None);
+    drop(first);
+    let deadline = Deadline::set(&link, Nanos(1_000), Limits { write: None, ..limits(100, None) });
+    deadline.becomes_tunnel();
+    link.writes(true, || Nanos(1_050));
+    link.look(1_149);
+    assert!(!deadline.fired());
+    link.look(1_150);
+    assert!(deadline.fired());
+}
+
+#[test]
 fn an_answer_that_is_held_back_is_let_go_by_the_end() {
     struct Count(std::sync::atomic::AtomicU32);
     impl std::task::Wake for Count {
