@@ -56,7 +56,7 @@ fn on_postgresql_200_deaths_of_ledger_and_server_lose_nothing() {
             process.run(&ledger.disk);
         }
         if round % 20 == 0 {
-            senders.rest(|| nothing_is_lost(&ledger, process.books(&ledger.token), &acknowledged));
+            nothing_is_lost(&ledger, process.books(&ledger.token), &acknowledged);
         }
     }
     let acknowledged = senders.finish();
