@@ -51,6 +51,7 @@ pub mod rescue;
 pub mod rewrite;
 pub mod route;
 pub mod transport;
+pub mod unprocessed;
 pub mod watch;
 
 use std::os::fd::RawFd;

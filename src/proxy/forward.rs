@@ -1,9 +1,11 @@
 //! The attempt at a server: what is sent, how long it may take, and what happens when it fails.
 //!
 //! A failed attempt is made again on another server when all of this holds: `retry.on` lists what happened, tries and
-//! budget are left, the request may be repeated (its method is idempotent, or nothing was sent yet), its body still
-//! fits Pingora's replay buffer, and no byte of an answer has reached the client. A pooled connection that turned out
-//! dead costs neither a try nor budget, but is bounded too.
+//! budget are left, the request may be repeated (its method is idempotent, or no server has processed it), its body
+//! still fits Pingora's replay buffer, and no byte of an answer has reached the client. A pooled connection that turned
+//! out dead costs neither a try nor budget, but is bounded too. Neither does what an HTTP/2 server says it has left
+//! unprocessed (RFC 9113, section 8.7): once where it refuses a stream, as gRPC does (gRFC A6, transparent retries), and
+//! more often where it only closes the connection.
 //!
 //! A status in `retry.on` is retried only while another try is possible; otherwise the client gets it as it is.
 
@@ -25,6 +27,7 @@ use super::observe;
 use super::reject::Reason;
 use super::rescue::{self, Cause};
 use super::rewrite::KEEP_ALIVE;
+use super::unprocessed::Unprocessed;
 use super::{balance, dial};
 use crate::clock;
 use crate::config::model::Action;
@@ -71,6 +74,11 @@ pub fn peer(session: &mut Session, ctx: &Ctx, left: Option<Duration>) -> Result<
     if ctx.upstream().is_some_and(|upstream| upstream.is_plain()) || session.as_mut().is_body_empty() {
         // Our own streams keep it for less, and to the end; a head alone fits any socket's buffer.
         peer.options.write_timeout = None;
+    }
+    if ctx.tries.free > 0 {
+        // On a connection that nobody shares, so that others use up nothing of what the server allows (its pool knows it
+        // by this number). Where a stream ends before its body is sent once more, Pingora does not tell why.
+        peer.options.max_h2_streams = 1;
     }
     if let Some(left) = left {
         let connect = peer.options.total_connection_timeout.map_or(left, |connect| connect.min(left));
@@ -300,13 +308,10 @@ pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Bo
     };
     let answered =
         ctx.tries.head_after.is_some() || session.response_written().is_some_and(|r| !r.status.is_informational());
-    let repeatable = !answered && may_repeat(session);
-    // The ledger knows a callback that it has seen, so an old connection that broke may be left for a new one.
-    let again = repeatable || !answered && is_callback(ctx) && !session.as_ref().retry_buffer_truncated();
-    if again && ctx.tries.reused && e.retry == RetryType::ReusedOnly && !timed_out && ctx.tries.free < FREE_MAX {
-        ctx.tries.free += 1;
-        failed(ctx, Failure::Pooled, outcome);
-        retried(ctx, Failure::Pooled, RetryReason::Pooled);
+    let whole = !answered && !session.as_ref().retry_buffer_truncated();
+    let unprocessed = Unprocessed::of(&e).filter(|_| !timed_out);
+    let repeatable = whole && (unprocessed.is_some() || session.req_header().method.is_idempotent());
+    if whole && !timed_out && costs_nothing(ctx, &e, unprocessed, repeatable) {
         e.set_retry(true);
         return e;
     }
@@ -321,19 +326,48 @@ pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Bo
         e.set_retry(false);
         return e;
     }
-    rescue::note(ctx, if timed_out { Ending::Timeout } else { Ending::Reset }, 0);
+    let (ending, cause) = match (timed_out, unprocessed) {
+        (true, _) => (Ending::Timeout, Cause::Timeout),
+        (false, None) => (Ending::Reset, Cause::Reset),
+        // As where there was no connection.
+        (false, Some(_)) => (Ending::Reset, Cause::Connect),
+    };
+    rescue::note(ctx, ending, 0);
     failed(ctx, failure, outcome);
-    if rescue::take_over(session, ctx, if timed_out { Cause::Timeout } else { Cause::Reset }, answered) {
+    if rescue::take_over(session, ctx, cause, answered) {
         e.set_retry(true);
         return e;
     }
-    let listed = ctx.upstream().is_some_and(|u| if timed_out { u.retry.on_timeout } else { u.retry.on_reset });
+    let listed = ctx.upstream().is_some_and(|u| match cause {
+        Cause::Timeout => u.retry.on_timeout,
+        Cause::Connect => u.retry.on_connect || u.retry.on_reset,
+        Cause::Reset | Cause::Status(_) => u.retry.on_reset,
+    });
     let retry = repeatable && listed && time_left(ctx).is_ok() && take_try(ctx);
     if retry {
         retried(ctx, failure, reason);
     }
     e.set_retry(retry);
     e
+}
+
+/// Whether a request that may be sent again is, without a try or budget: it met a connection that was ending. Arranges it
+/// where it is.
+fn costs_nothing(ctx: &mut Ctx, e: &Error, unprocessed: Option<Unprocessed>, repeatable: bool) -> bool {
+    // The ledger knows a callback that it has seen, so an old connection that broke may be left for a new one.
+    let dead = ctx.tries.reused && e.retry == RetryType::ReusedOnly && (repeatable || is_callback(ctx));
+    let free_max = if dead { FREE_MAX } else { unprocessed.map_or(0, Unprocessed::free_max) };
+    if ctx.tries.free >= free_max {
+        return false;
+    }
+    ctx.tries.free += 1;
+    let (failure, reason) = match unprocessed {
+        Some(Unprocessed::Refused) => (Failure::Reset, RetryReason::Reset),
+        Some(Unprocessed::Closing) | None => (Failure::Pooled, RetryReason::Pooled),
+    };
+    failed(ctx, failure, Outcome::Reset);
+    retried(ctx, failure, reason);
+    true
 }
 
 /// Whether the client waits for `100 Continue`, and has sent nothing of the body.

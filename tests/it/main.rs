@@ -38,6 +38,7 @@ mod load;
 mod release;
 mod reload;
 mod shutdown;
+mod unprocessed;
 mod upgrade;
 
 mod admin;

@@ -1,0 +1,117 @@
+//! Servers of HTTP/2 that say they have not processed a request: it is sent again, whatever its method.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use h2::Reason;
+use http::Response;
+use tokio::net::TcpListener;
+
+use crate::support::client::Answer;
+use crate::support::nginx::Nginx;
+use crate::support::*;
+
+const ROUTE: &str = "[route.all]\nupstream = \"app\"\n";
+
+/// A gateway before a server of HTTP/2.
+fn before(port: u16, more: &str) -> World {
+    World::start(&format!("[upstream.app]\nservers = [\"127.0.0.1:{port}\"]\nhttp2 = true\n{more}{ROUTE}"))
+}
+
+/// So many POSTs at once, each on a connection of its own: the statuses of those that did not get what they sent.
+fn posts(world: &World, clients: usize, each: usize, right: impl Fn(&Answer, &str) -> bool + Sync) -> Vec<u16> {
+    std::thread::scope(|scope| {
+        let right = &right;
+        let one = move |client: usize| {
+            let (mut connection, mut wrong) = (world.connect(), vec![]);
+            for n in 0..each {
+                let text = format!("{client}/{n}");
+                let answer = connection.ask(&post("/", text.clone()));
+                if !answer.as_ref().is_ok_and(|answer| answer.status == 200 && right(answer, &text)) {
+                    wrong.push(answer.map_or(0, |answer| answer.status));
+                    connection = world.connect();
+                }
+            }
+            wrong
+        };
+        let clients: Vec<_> = (0..clients).map(|client| scope.spawn(move || one(client))).collect();
+        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+    })
+}
+
+/// A server that sends bodies back, and refuses every so manieth stream; the count of all it took or refused.
+struct Refuses {
+    port: u16,
+    seen: Arc<AtomicUsize>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Refuses {
+    fn every(nth: usize) -> Refuses {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let (port, seen) = (listener.local_addr().unwrap().port(), Arc::new(AtomicUsize::new(0)));
+        let counts = seen.clone();
+        runtime.spawn(async move {
+            while let Ok((tcp, _)) = listener.accept().await {
+                let counts = counts.clone();
+                tokio::spawn(async move {
+                    let Ok(mut connection) = h2::server::handshake(tcp).await else { return };
+                    while let Some(Ok((request, mut answer))) = connection.accept().await {
+                        if (counts.fetch_add(1, Ordering::Relaxed) + 1) % nth == 0 {
+                            answer.send_reset(Reason::REFUSED_STREAM);
+                            continue;
+                        }
+                        tokio::spawn(async move {
+                            let mut body = request.into_body();
+                            let mut read = vec![];
+                            while let Some(Ok(part)) = body.data().await {
+                                read.extend_from_slice(&part);
+                            }
+                            let mut body = answer.send_response(Response::new(()), false).unwrap();
+                            body.send_data(Bytes::from(read), true).unwrap();
+                        });
+                    }
+                });
+            }
+        });
+        Refuses { port, seen, _runtime: runtime }
+    }
+
+    fn seen(&self) -> usize {
+        self.seen.load(Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn posts_survive_a_server_that_closes_its_connections() {
+    let origin = Origin::start("a");
+    origin.script(|seen| Act::body(&String::from_utf8_lossy(&seen.body)));
+    let behind = format!("proxy_pass http://{};", origin.address());
+    let nginx = Nginx::with("listen 127.0.0.1:$PORT http2; keepalive_requests 60;", &behind, &[]);
+    let world = before(nginx.port, "");
+    let wrong = posts(&world, 40, 50, |answer, sent| answer.text() == sent);
+    assert_eq!(wrong, Vec::<u16>::new(), "of 2,000");
+    let retries = world.metric("tollgate_retries_total", &[]);
+    assert!(retries > 0.0, "no stream was left unprocessed: nothing was tried");
+    assert_eq!(origin.hits(), 2_000, "each was processed once");
+    assert_eq!(world.server(&format!("127.0.0.1:{}", nginx.port))["ejected_until"], serde_json::Value::Null);
+}
+
+#[test]
+fn posts_survive_a_server_that_refuses_streams() {
+    let server = Refuses::every(5);
+    let world = before(server.port, "");
+    let wrong = posts(&world, 4, 50, |answer, sent| answer.text() == sent);
+    assert_eq!(wrong, Vec::<u16>::new(), "of 200");
+    assert_eq!(server.seen(), 200 + (server.seen() / 5), "each was processed once");
+}
+
+#[test]
+fn a_server_that_refuses_everything_is_asked_a_bounded_number_of_times() {
+    let server = Refuses::every(1);
+    let world = before(server.port, "");
+    world.ask(post("/", "x")).is_problem(502, "bad_gateway");
+    assert_eq!(server.seen(), 3, "once for nothing, and `retry.attempts`");
+}
