@@ -71,7 +71,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 
 use self::connection::Peer;
-use self::ctx::Ctx;
+use self::ctx::{Asked, Ctx};
 use self::gate::admit;
 use self::reject::Reason;
 use crate::auth::nonce::Nonces;
@@ -213,10 +213,6 @@ impl ProxyHttp for Gateway {
         if peer.http2 {
             peer.watch.moves();
             peer.watch.sends_on();
-            peer.watch.has_body(part.len(), clock::now);
-            if !end_of_stream {
-                peer.watch.awaits_body(clock::now);
-            }
         }
         ctx.tries.body_bytes += part.len() as u64;
         // A tunnel has no body, however much passes.
@@ -386,7 +382,7 @@ fn answer_moves(session: &mut Session, ends: bool) {
         watch.has_answer();
     }
     if !over {
-        watch.awaits_body(clock::now);
+        watch.awaits_upload(clock::now);
     }
 }
 
@@ -416,9 +412,7 @@ fn watch_body(session: &mut Session, ctx: &Ctx) {
     if !Peer::of(session).http2 || ahead::talks(session, ctx) || session.as_mut().is_body_empty() {
         return;
     }
-    let watch = &Peer::of(session).watch;
-    watch.begins_body();
-    watch.awaits_body(clock::now);
+    Peer::of(session).watch.begins_upload(clock::now);
 }
 
 fn identify(session: &Session, ctx: &mut Ctx) {
@@ -426,6 +420,7 @@ fn identify(session: &Session, ctx: &mut Ctx) {
     from.watch.busy();
     from.watch.may_be_still(Some(ahead::WAIT));
     ctx.watch = Some(from.watch.clone());
+    ctx.asked = from.http2.then(|| Box::new(Asked::of(session.req_header())));
     let peer = from.address;
     let headers = &session.req_header().headers;
     ctx.request_id = identify::request_id(headers);

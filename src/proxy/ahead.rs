@@ -120,15 +120,9 @@ pub async fn prepare(
 pub async fn read(session: &mut Session, room: &mut Option<Room>, mut each: impl FnMut(&[u8])) -> Result<Read> {
     // Else Pingora would have nothing left to send.
     session.as_mut().enable_retry_buffering();
-    let peer = Peer::of(session);
-    let watch = peer.http2.then(|| peer.watch.clone());
     let reading = async {
         let mut seen = 0;
         while let Some(part) = session.as_mut().read_request_body().await? {
-            if let Some(watch) = &watch {
-                watch.has_body(part.len(), clock::now);
-                watch.awaits_body(clock::now);
-            }
             seen += part.len();
             if seen > KEPT_MAX {
                 return Ok(Read::TooLong);
@@ -138,8 +132,6 @@ pub async fn read(session: &mut Session, room: &mut Option<Room>, mut each: impl
             }
             each(&part);
         }
-        // Nothing is awaited any more.
-        watch.iter().for_each(|watch| watch.has_body(0, clock::now));
         Ok(Read::Whole)
     };
     match tokio::time::timeout(WAIT, reading).await {

@@ -136,7 +136,7 @@ impl Connection {
     /// Wraps what was accepted; `ahead` was read of it already. The bytes of HTTP/2 are `raw`.
     pub fn new(transport: Transport, ahead: BytesMut, peer: Peer, raw: bool) -> pingora::Result<Connection> {
         let (bounds, watch) = (peer.bounds.clone(), peer.watch.clone());
-        let mut connection = Connection {
+        Ok(Connection {
             socket: Arc::new(SocketDigest::from_raw_fd(transport.fd())),
             transport,
             bounds,
@@ -147,22 +147,58 @@ impl Connection {
             gathered: Vec::new(),
             watch,
             peer: peer.carried()?,
-        };
-        let ahead = connection.ahead.split();
-        connection.came(&ahead);
-        connection.ahead = ahead;
-        Ok(connection)
+        })
     }
 
-    /// Looks at what came of HTTP/2: whether it may be handed on.
-    fn came(&mut self, bytes: &[u8]) -> bool {
-        let Some(frames) = &mut self.frames else { return true };
-        let came = frames.came(bytes, FIELDS_MAX * self.bounds.limits().headers_max);
-        match came {
-            Ok(()) => self.watch.flows(&frames.flow, clock::now),
-            Err(wrong) => self.watch.breaks(wrong),
+    /// Reads what is HTTP/2, up to the first new head.
+    fn poll_frames(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.watch.is_opening() {
+            // Whoever serves the connection comes again.
+            return Poll::Pending;
         }
-        came.is_ok()
+        let before = buf.filled().len();
+        let mut ahead = std::mem::take(&mut self.ahead);
+        let taken = match ahead.is_empty() {
+            true => {
+                ready!(self.poll_transport(cx, buf))?;
+                self.came(&buf.filled()[before..])
+            }
+            false => self.came(&ahead[..ahead.len().min(buf.remaining())]),
+        };
+        let Some(taken) = taken else {
+            // Whoever serves the connection hears of it, and ends it.
+            buf.set_filled(before);
+            return Poll::Pending;
+        };
+        if ahead.is_empty() {
+            self.ahead.extend_from_slice(&buf.filled()[before + taken..]);
+            buf.set_filled(before + taken);
+        } else {
+            buf.put_slice(&ahead[..taken]);
+            ahead.advance(taken);
+            self.ahead = ahead;
+        }
+        if self.ahead.is_empty() {
+            // An idle connection holds no buffer.
+            self.ahead = BytesMut::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Looks at what came of HTTP/2: how much of it may be handed on; nothing where the client did something wrong.
+    fn came(&mut self, bytes: &[u8]) -> Option<usize> {
+        let Some(frames) = &mut self.frames else { return Some(bytes.len()) };
+        match frames.came(bytes, FIELDS_MAX * self.bounds.limits().headers_max) {
+            Ok(taken) => {
+                frames.opened().into_iter().for_each(|stream| self.watch.opens(stream));
+                self.watch.flows(&frames.flow, clock::now);
+                Some(taken)
+            }
+            Err(wrong) => {
+                self.watch.breaks(wrong);
+                None
+            }
+        }
     }
 
     /// Looks at what goes of HTTP/2.
@@ -326,16 +362,8 @@ impl AsyncRead for Connection {
                 this.framing.pass_all();
             }
             match this.framing.phase() {
-                Phase::Raw if this.ahead.is_empty() => {
-                    let before = buf.filled().len();
-                    ready!(this.poll_transport(cx, buf))?;
-                    if !this.came(&buf.filled()[before..]) {
-                        // Whoever serves the connection hears of it, and ends it.
-                        buf.set_filled(before);
-                        return Poll::Pending;
-                    }
-                    return Poll::Ready(Ok(()));
-                }
+                Phase::Raw if this.frames.is_some() => return this.poll_frames(cx, buf),
+                Phase::Raw if this.ahead.is_empty() => return this.poll_transport(cx, buf),
                 Phase::Raw => this.cleared = this.ahead.len(),
                 Phase::Between if this.watch.take_over() => {
                     if !this.ahead.is_empty() {

@@ -7,7 +7,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::header::{HOST, USER_AGENT};
+use http::{HeaderValue, Method, Uri};
+use pingora::http::RequestHeader;
 
 use super::ahead::Room;
 use super::assign::Assigned;
@@ -32,6 +34,8 @@ pub struct Ctx {
     pub snapshot: Arc<Snapshot>,
     /// When its head was read.
     pub started: Nanos,
+    /// What was asked, where its session is gone once the request is cut off: of an HTTP/2 stream; by `identify`.
+    pub asked: Option<Box<Asked>>,
     /// Who asks; by `identify`.
     pub client: IpAddr,
     /// Whether the peer is one of `trusted.proxies`; by `identify`.
@@ -64,6 +68,24 @@ pub struct Ctx {
     pub tries: Tries,
     /// Booked by `observe`; else it is booked when it is dropped.
     pub booked: bool,
+}
+
+/// What a request asked, for its line in the log.
+pub struct Asked {
+    /// Its method.
+    pub method: Method,
+    /// Its target.
+    pub uri: Uri,
+    /// `host`, which stands in where the target has none, and `user-agent`.
+    pub headers: [Option<HeaderValue>; 2],
+}
+
+impl Asked {
+    /// What a head asks.
+    pub fn of(head: &RequestHeader) -> Asked {
+        let headers = [HOST, USER_AGENT].map(|name| head.headers.get(name).cloned());
+        Asked { method: head.method.clone(), uri: head.uri.clone(), headers }
+    }
 }
 
 impl Drop for Ctx {
@@ -164,6 +186,7 @@ impl Ctx {
             peer_trusted: false,
             scheme: Scheme::Http,
             request_id: HeaderValue::from_static(""),
+            asked: None,
             path: None,
             route: None,
             app: None,

@@ -7,14 +7,18 @@
 //! which its block tells without being decoded. All of it is pure and bounded: a few words a stream, of which the codec
 //! allows a hundred.
 //!
+//! It hands on one new head at a time, so that whoever asks the codec for the next request knows which stream that is.
+//!
 //! It also ends what the codec lets pass: frames on a stream that the client has reset (RFC 9113, section 5.1), and
 //! windows beyond 2^31-1 (section 6.9.1).
 
 mod fields;
 mod flow;
 
+use std::ops::ControlFlow;
+
 use self::fields::Fields;
-pub use self::flow::{Flow, Wrong};
+pub use self::flow::{Flow, Upload, Wrong};
 
 /// What opens a client's side (RFC 9113, section 3.4).
 const PREFACE: usize = 24;
@@ -30,6 +34,7 @@ const CONTINUATION: u8 = 9;
 const INITIAL_WINDOW: u16 = 4;
 
 const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
 const PADDED: u8 = 8;
 const PRIORITY: u8 = 0x20;
 
@@ -79,7 +84,13 @@ enum Part<'b> {
 }
 
 impl Cutter {
-    fn cut(&mut self, mut bytes: &[u8], mut each: impl FnMut(Part<'_>) -> Result<(), Wrong>) -> Result<(), Wrong> {
+    /// Says how many bytes it took: all of them, unless `each` ended it behind a part.
+    fn cut(
+        &mut self,
+        all: &[u8],
+        mut each: impl FnMut(Part<'_>) -> Result<ControlFlow<()>, Wrong>,
+    ) -> Result<usize, Wrong> {
+        let mut bytes = all;
         while !bytes.is_empty() {
             if self.have < self.head.len() {
                 let part = bytes.len().min(self.head.len() - self.have);
@@ -87,23 +98,25 @@ impl Cutter {
                 self.have += part;
                 bytes = &bytes[part..];
                 if self.have < self.head.len() {
-                    return Ok(());
+                    break;
                 }
                 self.frame = Head::of(self.head);
                 self.left = self.frame.length;
-                each(Part::Begins(self.frame))?;
+                let _ = each(Part::Begins(self.frame))?;
             } else {
                 let part = bytes.len().min(self.left as usize);
                 self.left -= part as u32;
-                each(Part::Payload(self.frame, &bytes[..part]))?;
+                let _ = each(Part::Payload(self.frame, &bytes[..part]))?;
                 bytes = &bytes[part..];
             }
             if self.left == 0 {
                 self.have = 0;
-                each(Part::Ends(self.frame))?;
+                if each(Part::Ends(self.frame))?.is_break() {
+                    break;
+                }
             }
         }
-        Ok(())
+        Ok(all.len() - bytes.len())
     }
 }
 
@@ -115,95 +128,163 @@ pub struct Frames {
     preface: usize,
     from_client: Cutter,
     to_client: Cutter,
-    /// The start of a short payload that changes something.
-    kept: [u8; 6],
-    kept_length: usize,
+    short: Short,
+    /// The same of ours.
+    ours: Short,
     /// What a SETTINGS frame says of the initial window; the last word counts.
     initial: Option<u32>,
-    fields: Fields,
-    /// Of a frame that has a block: bytes before it, and of padding behind it.
-    before: u32,
-    padding: u32,
-    block_left: u32,
+    block: Block,
+    /// The block that comes opens a stream.
+    opening: bool,
+    opened: Option<u32>,
 }
 
 impl Frames {
-    /// Bytes came from the client. A head may have `fields_max` fields.
+    /// Bytes came from the client. A head may have `fields_max` fields. Says how many of them may be handed on: the first
+    /// head of a new stream ends them, and the rest is to come again.
     ///
     /// # Errors
     ///
     /// What the client did wrong; the connection is to end.
-    pub fn came(&mut self, bytes: &[u8], fields_max: usize) -> Result<(), Wrong> {
+    pub fn came(&mut self, bytes: &[u8], fields_max: usize) -> Result<usize, Wrong> {
         let preface = (PREFACE - self.preface).min(bytes.len());
         self.preface += preface;
-        let Frames { flow, from_client, kept, kept_length, initial, fields, before, padding, block_left, .. } = self;
-        from_client.cut(&bytes[preface..], |part| match part {
+        self.opened = None;
+        let Frames { flow, from_client, short, initial, block, opening, opened, .. } = self;
+        let cut = from_client.cut(&bytes[preface..], |part| match part {
             Part::Begins(head) => {
-                *kept_length = 0;
-                (*before, *padding, *block_left) = (u32::from(head.flags & PADDED != 0), 0, head.length);
-                if head.kind == CONTINUATION {
-                    *before = 0;
-                } else if head.kind == HEADERS {
-                    *before += if head.flags & PRIORITY != 0 { 5 } else { 0 };
-                    fields.begin();
+                short.begin();
+                block.begin(head);
+                let begins = flow.begins(head)?;
+                if head.kind == HEADERS {
+                    *opening = begins;
                 }
-                flow.begins(head)
-            }
-            Part::Payload(head, bytes) if matches!(head.kind, HEADERS | CONTINUATION) => {
-                let mut bytes = bytes;
-                while *before > 0 && !bytes.is_empty() {
-                    if *block_left == head.length && head.kind == HEADERS && head.flags & PADDED != 0 {
-                        *padding = u32::from(bytes[0]);
-                    }
-                    (*before, *block_left) = (*before - 1, *block_left - 1);
-                    bytes = &bytes[1..];
-                }
-                let part = bytes.len().min(block_left.saturating_sub(*padding) as usize);
-                *block_left -= bytes.len() as u32;
-                fields.count(&bytes[..part]);
-                if fields.counted() > fields_max { Err(Wrong::TooManyFields) } else { Ok(()) }
+                Ok(ControlFlow::Continue(()))
             }
             Part::Payload(head, bytes) => {
-                for byte in bytes {
-                    if let Some(place) = kept.get_mut(*kept_length) {
-                        *place = *byte;
-                        *kept_length += 1;
-                    }
-                    if head.kind == SETTINGS && *kept_length == kept.len() {
-                        *kept_length = 0;
-                        if u16::from_be_bytes([kept[0], kept[1]]) == INITIAL_WINDOW {
-                            *initial = Some(be32(&kept[2..]));
+                match head.kind {
+                    HEADERS | CONTINUATION => block.count(head, bytes, fields_max)?,
+                    DATA => flow.has(head.stream, bytes.len()),
+                    SETTINGS => short.each_setting(bytes, |kind, value| {
+                        if kind == INITIAL_WINDOW {
+                            *initial = Some(value);
                         }
-                    } else if head.kind != SETTINGS && *kept_length == kept.len() {
-                        break;
-                    }
+                    }),
+                    _ => short.keep(bytes),
                 }
-                Ok(())
+                Ok(ControlFlow::Continue(()))
             }
-            Part::Ends(head) if head.kind == SETTINGS => initial.take().map_or(Ok(()), |value| flow.begins_with(value)),
-            Part::Ends(head) if head.kind == WINDOW_UPDATE => flow.opens(head.stream, be32(&kept[..4]) & 0x7fff_ffff),
             Part::Ends(head) => {
-                flow.came(head);
-                Ok(())
+                match head.kind {
+                    SETTINGS => initial.take().map_or(Ok(()), |value| flow.begins_with(value))?,
+                    WINDOW_UPDATE => flow.opens(head.stream, short.increment())?,
+                    _ => flow.came(head),
+                }
+                let whole = matches!(head.kind, HEADERS | CONTINUATION) && head.flags & END_HEADERS != 0;
+                if whole && std::mem::take(opening) {
+                    *opened = Some(head.stream);
+                    return Ok(ControlFlow::Break(()));
+                }
+                Ok(ControlFlow::Continue(()))
             }
-        })
+        })?;
+        Ok(preface + cut)
+    }
+
+    /// The stream whose head ended what was handed on last.
+    pub fn opened(&self) -> Option<u32> {
+        self.opened
     }
 
     /// Bytes went to the client.
     pub fn went(&mut self, bytes: &[u8]) {
-        let flow = &mut self.flow;
+        let Frames { flow, to_client, ours, .. } = self;
         // Our own frames break no rule.
-        let _ = self.to_client.cut(bytes, |part| {
-            if let Part::Ends(head) = part {
-                flow.went(head);
+        let _ = to_client.cut(bytes, |part| {
+            match part {
+                Part::Begins(_) => ours.begin(),
+                Part::Payload(head, bytes) if head.kind == WINDOW_UPDATE => ours.keep(bytes),
+                Part::Payload(..) => {}
+                Part::Ends(head) if head.kind == WINDOW_UPDATE => flow.gives(head.stream, ours.increment()),
+                Part::Ends(head) => flow.went(head),
             }
-            Ok(())
+            Ok(ControlFlow::Continue(()))
         });
     }
 }
 
-fn be32(bytes: &[u8]) -> u32 {
-    bytes.iter().take(4).fold(0, |number, byte| number << 8 | u32::from(*byte))
+/// The start of a short payload that changes something.
+#[derive(Debug, Default)]
+struct Short {
+    bytes: [u8; 6],
+    length: usize,
+}
+
+impl Short {
+    fn begin(&mut self) {
+        self.length = 0;
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        let part = bytes.len().min(self.bytes.len() - self.length);
+        self.bytes[self.length..self.length + part].copy_from_slice(&bytes[..part]);
+        self.length += part;
+    }
+
+    /// Takes the payload of SETTINGS apart (RFC 9113, section 6.5.1).
+    fn each_setting(&mut self, mut bytes: &[u8], mut each: impl FnMut(u16, u32)) {
+        while !bytes.is_empty() {
+            let part = bytes.len().min(self.bytes.len() - self.length);
+            self.keep(&bytes[..part]);
+            bytes = &bytes[part..];
+            if self.length == self.bytes.len() {
+                self.length = 0;
+                let [a, b, value @ ..] = self.bytes;
+                each(u16::from_be_bytes([a, b]), u32::from_be_bytes(value));
+            }
+        }
+    }
+
+    /// What a WINDOW_UPDATE adds (section 6.9).
+    fn increment(&self) -> u32 {
+        let [a, b, c, d, ..] = self.bytes;
+        u32::from_be_bytes([a, b, c, d]) & 0x7fff_ffff
+    }
+}
+
+/// The block of a head, of which the fields are counted.
+#[derive(Debug, Default)]
+struct Block {
+    fields: Fields,
+    /// Of the frame: bytes before its part of the block, of padding behind it, and those that did not come yet.
+    before: u32,
+    padding: u32,
+    left: u32,
+}
+
+impl Block {
+    fn begin(&mut self, head: Head) {
+        (self.before, self.padding, self.left) = (0, 0, head.length);
+        if head.kind == HEADERS {
+            let priority = if head.flags & PRIORITY != 0 { 5 } else { 0 };
+            self.before = u32::from(head.flags & PADDED != 0) + priority;
+            self.fields.begin();
+        }
+    }
+
+    fn count(&mut self, head: Head, mut bytes: &[u8], fields_max: usize) -> Result<(), Wrong> {
+        while self.before > 0 && !bytes.is_empty() {
+            if self.left == head.length && head.kind == HEADERS && head.flags & PADDED != 0 {
+                self.padding = u32::from(bytes[0]);
+            }
+            (self.before, self.left) = (self.before - 1, self.left - 1);
+            bytes = &bytes[1..];
+        }
+        let part = bytes.len().min(self.left.saturating_sub(self.padding) as usize);
+        self.left -= bytes.len() as u32;
+        self.fields.count(&bytes[..part]);
+        if self.fields.counted() > fields_max { Err(Wrong::TooManyFields) } else { Ok(()) }
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use http::HeaderValue;
 use http::header::USER_AGENT;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorSource, ErrorType};
@@ -105,14 +106,21 @@ fn log(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &Ctx, (stat
     let sent = (head.method.as_str(), head.raw_path(), identify::authority_as_sent(&head.uri, &head.headers));
     let (method, path, host) = refused.filter(|it| it.of_head).map_or(sent, |it| (&it.method, &it.target, &it.host));
     gateway.access_log.log(&Line {
-        wall_ms: clock::wall_ms_at(now),
-        request_id: ctx.request_id.as_bytes(),
-        client: ctx.client,
         method,
         host,
         path: path.split(|b| *b == b'?').next().unwrap_or_default(),
-        status,
         bytes: session.body_bytes_sent() as u64,
+        user_agent: head.headers.get(USER_AGENT).map_or(b"", |agent| agent.as_bytes()),
+        ..line(ctx, (status, error), now)
+    });
+}
+
+/// What `ctx` knows of a request, for its line in the log.
+fn line<'c>(ctx: &'c Ctx, (status, error): (u16, &'c str), now: Nanos) -> Line<'c> {
+    Line {
+        wall_ms: clock::wall_ms_at(now),
+        request_id: ctx.request_id.as_bytes(),
+        status,
         duration: now.since(ctx.started),
         upstream: ctx.tries.head_after,
         route: ctx.route.map_or("", |route| &ctx.snapshot.route(route).0.name),
@@ -125,9 +133,9 @@ fn log(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &Ctx, (stat
         upstream_name: ctx.upstream().map_or("", |upstream| &upstream.name),
         server: ctx.tries.last.as_ref().map_or("", |member| &member.attached.name),
         revision: ctx.snapshot.revision,
-        user_agent: head.headers.get(USER_AGENT).map_or(b"", |agent| agent.as_bytes()),
         error,
-    });
+        ..Line::blank(ctx.client)
+    }
 }
 
 /// Books a request whose serving was cut off: its client was late, a limit or the last resort ended it, or a stage broke.
@@ -165,18 +173,19 @@ pub fn cut_off(ctx: &mut Ctx) {
         registry.rejected(reason);
     }
     if let Some(access_log) = registry.access_log.get().filter(|access_log| access_log.is_on()) {
-        access_log.log(&Line {
-            wall_ms: clock::wall_ms_at(now),
-            request_id: ctx.request_id.as_bytes(),
-            status,
-            duration,
-            route: ctx.route.map_or("", |route| &ctx.snapshot.route(route).0.name),
-            upstream_name: ctx.upstream().map_or("", |upstream| &upstream.name),
-            server: ctx.tries.last.as_ref().map_or("", |member| &member.attached.name),
-            revision: ctx.snapshot.revision,
-            error: word,
-            ..Line::blank(ctx.client)
+        let line = line(ctx, (status, word), now);
+        let line = ctx.asked.as_deref().map_or(line, |asked| {
+            let [host, agent] = &asked.headers;
+            let host = host.as_ref().map_or(&b""[..], HeaderValue::as_bytes);
+            Line {
+                method: asked.method.as_str(),
+                host: asked.uri.authority().map_or(host, |host| host.as_str().as_bytes()),
+                path: asked.uri.path().as_bytes(),
+                user_agent: agent.as_ref().map_or(b"", |agent| agent.as_bytes()),
+                ..line
+            }
         });
+        access_log.log(&line);
     }
 }
 

@@ -7,6 +7,7 @@
 //! read out of the headers a second time and in another way.
 
 pub mod sweeper;
+mod uploads;
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -18,6 +19,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+use self::uploads::Uploads;
 use super::admit::Verdict;
 use super::admit::fault::Fault;
 use super::frames::{Flow, Wrong};
@@ -114,6 +116,10 @@ pub struct Watch {
     moved: AtomicU64,
     /// How long the request may stay without such a move, in nanoseconds; the listener's own limits come on top.
     still_for: AtomicU64,
+    /// Of an HTTP/2 stream: whether its body is waited for, and whether its client may send.
+    upload: AtomicU8,
+    /// Of an HTTP/2 connection: its streams whose bodies come.
+    uploads: Uploads,
     /// How many of an HTTP/2 connection's streams were never given a window, and since when too many starve.
     unfed: AtomicUsize,
     starving: AtomicU64,
@@ -155,6 +161,8 @@ impl Default for Watch {
             owes_continue: AtomicBool::new(false),
             moved: AtomicU64::new(0),
             still_for: AtomicU64::new(NEVER),
+            upload: AtomicU8::new(0),
+            uploads: Uploads::default(),
             unfed: AtomicUsize::new(0),
             starving: AtomicU64::new(NOT),
             opened: AtomicU32::new(0),
@@ -250,7 +258,8 @@ impl Watch {
     }
 
     /// Notes how the streams of an HTTP/2 connection fare.
-    pub fn flows(&self, flow: &Flow, now: impl FnOnce() -> Nanos) {
+    pub fn flows(&self, flow: &Flow, now: impl Fn() -> Nanos) {
+        self.uploads.flow(flow, &now);
         self.unfed.store(flow.unfed(), Ordering::Relaxed);
         let since = self.starving.load(Ordering::Relaxed);
         if flow.starving() <= STARVING_MAX {

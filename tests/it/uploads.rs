@@ -1,7 +1,11 @@
 //! Bodies that come slowly, before upstreams whose places are bounded: their senders wait on their own time.
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
+use std::time::Duration;
 
+use crate::support::frames::*;
 use crate::support::*;
 
 const ROUTE: &str = "[route.all]\nupstream = \"app\"\n";
@@ -172,4 +176,106 @@ fn without_room_uploads_are_refused_and_nothing_else() {
     for kind in ["requests", "encoders", "header_lists"] {
         world.metric_reaches("tollgate_memory_bytes", &[&format!("kind=\"{kind}\"")], 0.0);
     }
+}
+
+/// A server of HTTP/1.1 that takes so much of a body, nothing for a while, then the rest, and says how much that was.
+fn pauses(after: usize, pause: Duration) -> TcpListener {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = listener.try_clone().unwrap();
+    let one = move |mut stream: TcpStream| {
+        let (mut part, mut head, mut read) = (vec![0; 64 << 10], vec![], 0);
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte)?;
+            head.push(byte[0]);
+        }
+        let head = String::from_utf8_lossy(&head).to_lowercase();
+        let length =
+            head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |n| n.parse().unwrap());
+        while read < length {
+            let before = read;
+            read += stream.read(&mut part)?;
+            if before <= after && read > after {
+                std::thread::sleep(pause);
+            }
+        }
+        let text = format!("{read}");
+        write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}", text.len())
+    };
+    std::thread::spawn(move || {
+        for stream in server.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || one(stream));
+        }
+    });
+    listener
+}
+
+fn post_head(path: &str, length: usize) -> Vec<u8> {
+    let length = length.to_string();
+    let head = [(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", path)];
+    block(&[&head[..], &[("content-length", &length)]].concat())
+}
+
+/// A body of 30 MB, sent by curl.
+fn curl(world: &World, protocol: &str) -> String {
+    std::fs::write(world.path("long"), vec![b'x'; 30_000_000]).unwrap();
+    let output = Command::new("curl")
+        .args(["--silent", "--show-error", protocol, "--header", "expect:", "--data-binary", "@long"])
+        .arg(format!("http://127.0.0.1:{}/", world.port))
+        .current_dir(world.path(""))
+        .output()
+        .unwrap();
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn a_server_that_takes_nothing_for_a_while_is_not_its_clients_fault() {
+    let server = pauses(6_000_000, Duration::from_secs(13));
+    let listener = "[[listener]]\naddress = \"$LISTEN\"\nh2c = true\n";
+    let world = World::start(&format!(
+        "{listener}[upstream.app]\nservers = [\"{}\"]\ntimeout = {{ write = \"60s\", read = \"60s\" }}\n{ROUTE}",
+        server.local_addr().unwrap()
+    ));
+    std::thread::scope(|scope| {
+        let world = &world;
+        for protocol in ["--http2-prior-knowledge", "--http1.1"] {
+            scope.spawn(move || assert_eq!(curl(world, protocol), "30000000", "{protocol}"));
+        }
+    });
+}
+
+#[test]
+fn an_http2_body_is_timed_while_its_client_may_send() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = "[[listener]]\naddress = \"$LISTEN\"\nh2c = true\nbody_min_rate = \"500B\"\n";
+    let world = World::start(&format!(
+        "{listener}[upstream.app]\nservers = [\"{}\"]\ntimeout = {{ write = \"60s\", read = \"60s\" }}\n{ROUTE}",
+        server.local_addr().unwrap()
+    ));
+    // Nobody reads: the gateway's connection to the server takes what the kernel takes.
+    let mut slow = Frames::connect(world.port, 65_535);
+    slow.send(&frame(HEADERS, END_HEADERS, 1, &post_head("/slow?x", 100_000))).unwrap();
+    slow.send(&frame(DATA, 0, 1, &[b'x'; 1_000])).unwrap();
+    // A frame that comes slower than it is long.
+    let mut steady = Frames::connect(world.port, 65_535);
+    steady.send(&frame(HEADERS, END_HEADERS, 1, &post_head("/steady", 100_000))).unwrap();
+    let long = frame(DATA, 0, 1, &[b'x'; 16_000]);
+    let mut parts = long.chunks(800);
+    let reset = loop {
+        steady.send(parts.next().expect("the slow one is ended within 20 s")).unwrap();
+        let reset = slow.within(Duration::from_secs(1)).into_iter().find(|frame| frame.kind == RST_STREAM);
+        if let Some(reset) = reset {
+            break reset;
+        }
+    };
+    assert_eq!(reset.stream, 1);
+    let line = world.log_line("/slow");
+    assert_eq!((&line["status"], &line["error"]), (&408.into(), &"body_too_slow".into()), "{line}");
+    assert_eq!(
+        (&line["method"], &line["host"], &line["route"]),
+        (&"POST".into(), &"a".into(), &"all".into()),
+        "{line}"
+    );
+    let rest = steady.within(Duration::from_secs(3));
+    assert!(!rest.iter().any(|frame| frame.kind == RST_STREAM), "it came at 800 bytes a second");
 }

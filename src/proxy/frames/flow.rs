@@ -2,10 +2,12 @@
 //!
 //! A stream starves while the client lets nothing more be sent on it, or hardly anything. Where many do at once, the
 //! gateway holds many answers for somebody who takes none.
+//!
+//! The other way round a client may be kept from sending: what it has sent waits here, mostly for a server.
 
 use super::{DATA, HEADERS, Head, RST_STREAM};
 
-/// Windows before anybody says otherwise.
+/// Windows before anybody says otherwise. Ours are a byte wider, and never change.
 const WINDOW: i64 = 65_535;
 const WINDOW_MAX: i64 = (1 << 31) - 1;
 /// A window below this is as good as shut.
@@ -45,6 +47,19 @@ struct Stream {
     fed: bool,
     /// The client has ended its side.
     client_ended: bool,
+    /// What the client may send on it, and bytes that came.
+    room: i64,
+    received: u64,
+}
+
+/// What came of a body, and whether its client may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Upload {
+    /// Bytes that came, as far as windows count them.
+    pub received: u64,
+    /// At least half of its windows is open. The codec opens them again once two thirds are left, so with less something
+    /// that came was not taken yet.
+    pub may_send: bool,
 }
 
 /// What is open on a connection.
@@ -52,6 +67,8 @@ struct Stream {
 pub struct Flow {
     initial: i64,
     window: i64,
+    /// What the client may send on all streams together.
+    room: i64,
     /// In the order of their numbers.
     open: Vec<Stream>,
     /// How many of them have a window that is shut, and how many of these were never fed.
@@ -72,6 +89,7 @@ impl Default for Flow {
         Flow {
             initial: WINDOW,
             window: WINDOW,
+            room: WINDOW,
             open: vec![],
             shut: 0,
             unfed: 0,
@@ -105,7 +123,32 @@ impl Flow {
         self.opened
     }
 
-    pub(super) fn begins(&mut self, head: Head) -> Result<(), Wrong> {
+    /// What came of a stream's body; nothing where the client sends no more of it.
+    pub fn upload(&self, id: u32) -> Option<Upload> {
+        let stream = &self.open[self.find(id)?];
+        let may_send = self.room.min(stream.room) >= WINDOW / 2;
+        Some(Upload { received: stream.received, may_send }).filter(|_| !stream.client_ended)
+    }
+
+    /// Bytes of a DATA frame came, padding included.
+    pub(super) fn has(&mut self, id: u32, bytes: usize) {
+        self.room -= bytes as i64;
+        if let Some(at) = self.find(id) {
+            self.open[at].room -= bytes as i64;
+            self.open[at].received += bytes as u64;
+        }
+    }
+
+    /// We let the client send more, on a stream or on all (0).
+    pub(super) fn gives(&mut self, id: u32, by: u32) {
+        match id {
+            0 => self.room += i64::from(by),
+            _ => self.find(id).into_iter().for_each(|at| self.open[at].room += i64::from(by)),
+        }
+    }
+
+    /// A frame begins; whether it opens a stream.
+    pub(super) fn begins(&mut self, head: Head) -> Result<bool, Wrong> {
         if matches!(head.kind, DATA | HEADERS) && self.reset.contains(&head.stream) && head.stream != 0 {
             return Err(Wrong::StreamClosed);
         }
@@ -119,9 +162,11 @@ impl Flow {
             self.shut += usize::from(!fed);
             self.unfed += usize::from(!fed);
             let (id, window) = (head.stream, self.initial);
-            self.open.push(Stream { id, window, answering: false, fed, client_ended: false });
+            let (answering, client_ended) = (false, false);
+            self.open.push(Stream { id, window, answering, fed, client_ended, room: WINDOW, received: 0 });
+            return Ok(true);
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Whether the client has reset at least `max` streams before they were answered, and more than half of all.

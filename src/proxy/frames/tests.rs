@@ -20,11 +20,19 @@ fn window_update(stream: u32, by: u32) -> Vec<u8> {
     frame(WINDOW_UPDATE, 0, stream, &by.to_be_bytes())
 }
 
+/// Takes them all, one head after the other.
+fn take(frames: &mut Frames, mut bytes: &[u8]) -> Result<(), Wrong> {
+    while !bytes.is_empty() {
+        bytes = &bytes[frames.came(bytes, 100)?..];
+    }
+    Ok(())
+}
+
 /// What a connection is after these bytes, however they are cut.
 fn after(bytes: &[u8]) -> Result<Frames, Wrong> {
     let read = |size: usize| {
         let mut frames = Frames::default();
-        bytes.chunks(size).try_for_each(|part| frames.came(part, 100)).map(|()| frames)
+        bytes.chunks(size).try_for_each(|part| take(&mut frames, part)).map(|()| frames)
     };
     let whole = read(bytes.len().max(1));
     for size in [1, 2, 3, 7, 9, 10, 64] {
@@ -122,12 +130,58 @@ fn resets_of_what_is_not_answered_are_counted_once() {
         frames.came(&frame(RST_STREAM, 0, 2 * n + 1, &[0; 4]), 100).unwrap();
     }
     assert!(frames.flow.resets_most(10) && !frames.flow.resets_most(11));
-    (10..30).for_each(|n| frames.came(&get(2 * n + 1, b"\x82"), 100).unwrap());
+    (10..30).for_each(|n| take(&mut frames, &get(2 * n + 1, b"\x82")).unwrap());
     assert!(!frames.flow.resets_most(10), "most are not");
     let mut frames = after(&[preface(9), frame(HEADERS, 4, 1, b"\x83")].concat()).unwrap();
     frames.went(&frame(HEADERS, 5, 1, b"\x8d"));
     frames.came(&frame(RST_STREAM, 0, 1, &[0; 4]), 100).unwrap();
     assert!(!frames.flow.resets_most(1), "its answer was whole");
+}
+
+#[test]
+fn one_new_head_is_handed_on_at_a_time() {
+    let mut frames = Frames::default();
+    let (before, first) = (preface(9), [frame(HEADERS, 1, 1, b"\x82"), frame(CONTINUATION, 4, 1, b"\x86")].concat());
+    let (trailers, second) = (frame(HEADERS, 5, 3, b""), frame(HEADERS, 4, 3, b"\x83"));
+    let all = [&before[..], &first, &second, &trailers, &window_update(0, 1), &get(5, b"\x82")].concat();
+    let mut handed = vec![];
+    let mut left = &all[..];
+    while !left.is_empty() {
+        let part = frames.came(left, 100).unwrap();
+        handed.push((part, frames.opened()));
+        left = &left[part..];
+    }
+    let rest = all.len() - before.len() - first.len() - second.len();
+    assert_eq!(
+        handed,
+        [(before.len() + first.len(), Some(1)), (second.len(), Some(3)), (rest, Some(5))],
+        "trailers open nothing"
+    );
+    frames.came(&window_update(0, 1), 100).unwrap();
+    assert_eq!(frames.opened(), None);
+}
+
+#[test]
+fn an_upload_waits_for_its_client_while_its_windows_are_open() {
+    let upload = |frames: &Frames, id| frames.flow.upload(id).map(|it| (it.received, it.may_send));
+    let mut frames =
+        after(&[preface(9), frame(HEADERS, 4, 1, b"\x83"), frame(HEADERS, 4, 3, b"\x83")].concat()).unwrap();
+    assert_eq!(upload(&frames, 1), Some((0, true)));
+    let part = frame(DATA, 0, 1, &[0; 10_000]);
+    let (begin, end) = part.split_at(5_000);
+    take(&mut frames, begin).unwrap();
+    assert_eq!(upload(&frames, 1), Some((4_991, true)), "what came of a frame counts before its end");
+    take(&mut frames, end).unwrap();
+    (0..3).for_each(|_| take(&mut frames, &part).unwrap());
+    assert_eq!((upload(&frames, 1), upload(&frames, 3)), (Some((40_000, false)), Some((0, false))));
+    frames.went(&frame(WINDOW_UPDATE, 0, 0, &40_000_u32.to_be_bytes()));
+    assert_eq!((upload(&frames, 1), upload(&frames, 3)), (Some((40_000, false)), Some((0, true))));
+    let update = frame(WINDOW_UPDATE, 0, 1, &40_000_u32.to_be_bytes());
+    update.chunks(4).for_each(|part| frames.went(part));
+    assert_eq!(upload(&frames, 1), Some((40_000, true)));
+    take(&mut frames, &frame(DATA, END_STREAM, 1, b"x")).unwrap();
+    take(&mut frames, &frame(RST_STREAM, 0, 3, &[0; 4])).unwrap();
+    assert_eq!((upload(&frames, 1), upload(&frames, 3), upload(&frames, 5)), (None, None, None));
 }
 
 #[test]

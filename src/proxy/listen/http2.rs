@@ -6,14 +6,17 @@
 //! whose heads have absurdly many fields ([`crate::proxy::frames`]). An idle client is told to go before the connection closes, and so are all when the
 //! process drains, and one whose certificate would not let it in any more; streams that are open then are finished.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake};
-use pingora::protocols::{Digest, SocketDigest};
+use pingora::protocols::{Digest, SocketDigest, Stream};
 
 use super::Door;
 use super::room::StreamRoom;
@@ -80,17 +83,21 @@ pub async fn serve(door: &Arc<Door>, connection: Connection, peer: Peer, watch: 
                         continue;
                     }
                 }
-                accepted = HttpSession::from_h2_conn(&mut connection, digest.clone()) => break accepted,
+                accepted = next(&mut connection, digest.clone(), watch) => break accepted,
             }
             leaving = true;
             connection.graceful_shutdown();
         };
         let Ok(Some(accepted)) = accepted else { return };
+        let opened = watch.take_opened();
         watch.has_head();
         let active = Active::new(&shared, watch);
         watch.busy();
         match accepted {
             H2Accept::Session(session) => {
+                if let Some(stream) = opened.filter(|_| !session.is_body_empty()) {
+                    watch.follows_upload(stream, Arc::downgrade(&stream_watch));
+                }
                 let stranger = peer.shown.as_ref().is_some_and(|shown| !door.lets_in(shown));
                 begin(door, session, (active, watch), (stream_watch, &peer));
                 if stranger && !leaving {
@@ -108,6 +115,24 @@ pub async fn serve(door: &Arc<Door>, connection: Connection, peer: Peer, watch: 
             connection.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
         }
     }
+}
+
+/// The next request. The connection hands on one new head at a time: the next one only here, once it is known that the
+/// codec took no request out of the one before.
+async fn next(
+    connection: &mut h2::server::Connection<Stream, Bytes>,
+    digest: Arc<Digest>,
+    watch: &Watch,
+) -> pingora::Result<Option<H2Accept>> {
+    let mut accepting = pin!(HttpSession::from_h2_conn(connection, digest));
+    poll_fn(|cx| {
+        let accepted = accepting.as_mut().poll(cx);
+        if accepted.is_pending() && watch.take_opened().is_some() {
+            cx.waker().wake_by_ref();
+        }
+        accepted
+    })
+    .await
 }
 
 /// What a stream knows of its connection, in the form in which Pingora carries it.

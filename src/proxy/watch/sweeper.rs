@@ -5,9 +5,9 @@
 //! - for a request, on a kept connection (`idle_timeout`): it closes without a word;
 //! - for the rest of a head (`header_timeout`): 408. A new connection owes its first head from its start on;
 //! - for a body (`body_min_rate`, over any 10 s): 408. Only the time counts in which we wait for the client: a slow
-//!   server is not his fault, and neither is one that owes him `100 Continue`. With HTTP/2 the time between two parts
-//!   counts, whoever caused it, and the stream is reset, as its reader cannot be told. Where an HTTP/2 upstream is called
-//!   by gRPC the two sides talk, and have deadlines of their own;
+//!   server is not his fault, and neither is one that owes him `100 Continue`. With HTTP/2 that is the time in which the
+//!   client may send, and the stream is reset, as its reader cannot be told. Where an HTTP/2 upstream is called by gRPC the
+//!   two sides talk, and have deadlines of their own;
 //! - for the client to take something (`idle_timeout`): it closes. Where an HTTP/2 client lets many answers starve it is
 //!   sent away after half of that, ten seconds at most.
 //!
