@@ -329,8 +329,7 @@ pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Bo
     let (ending, cause) = match (timed_out, unprocessed) {
         (true, _) => (Ending::Timeout, Cause::Timeout),
         (false, None) => (Ending::Reset, Cause::Reset),
-        // As where there was no connection.
-        (false, Some(_)) => (Ending::Reset, Cause::Connect),
+        (false, Some(_)) => (Ending::Reset, Cause::Unprocessed),
     };
     rescue::note(ctx, ending, 0);
     failed(ctx, failure, outcome);
@@ -340,8 +339,8 @@ pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Bo
     }
     let listed = ctx.upstream().is_some_and(|u| match cause {
         Cause::Timeout => u.retry.on_timeout,
-        Cause::Connect => u.retry.on_connect || u.retry.on_reset,
-        Cause::Reset | Cause::Status(_) => u.retry.on_reset,
+        Cause::Unprocessed => u.retry.on_connect || u.retry.on_reset,
+        _ => u.retry.on_reset,
     });
     let retry = repeatable && listed && time_left(ctx).is_ok() && take_try(ctx);
     if retry {

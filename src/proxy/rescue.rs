@@ -3,7 +3,8 @@
 //! A listed failure of the canary goes straight to stable, whose own retries and limits then apply as if the request had
 //! just come. A request can be rescued when it may be sent again: its method is listed (one that is not idempotent only
 //! with an `Idempotency-Key`), its body still fits Pingora's replay buffer, it is no upgrade, no byte of an answer has
-//! gone out, and the budget allows it. Where there was no connection nothing was sent: then any method may be.
+//! gone out, and the budget allows it. Where there was no connection nothing was sent, and what a server has not processed
+//! is as if it was not: then any method may be.
 //!
 //! Each arm is measured by its first attempt alone, rescued or not, so that both are measured alike. The rescue itself
 //! is told by a metric and the access log, and by no message.
@@ -42,6 +43,8 @@ pub enum Cause {
     Connect,
     /// The connection broke.
     Reset,
+    /// The server says that it has processed nothing.
+    Unprocessed,
     /// A time limit passed.
     Timeout,
     /// The answer's status.
@@ -53,6 +56,7 @@ impl Cause {
         match self {
             Cause::Connect => rescue.on_connect,
             Cause::Reset => rescue.on_reset,
+            Cause::Unprocessed => rescue.on_connect || rescue.on_reset,
             Cause::Timeout => rescue.on_timeout,
             Cause::Status(status) => rescue.on_status.contains(&status),
         }
@@ -128,7 +132,8 @@ fn may_repeat(session: &Session, cause: Cause, rescue: &model::Rescue) -> bool {
     let head = session.req_header();
     let keyed = || head.headers.get(IDEMPOTENCY_KEY).is_some_and(|key| !key.is_empty());
     let method: &Method = &head.method;
-    cause == Cause::Connect || rescue.methods.contains(method) && (method.is_idempotent() || keyed())
+    matches!(cause, Cause::Connect | Cause::Unprocessed)
+        || rescue.methods.contains(method) && (method.is_idempotent() || keyed())
 }
 
 /// Counts how the rescue ended: by the answer's status, or by what broke it. Of a client that left nobody knows.

@@ -7,9 +7,9 @@ use pingora::Error;
 /// How the server said that it has processed nothing of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unprocessed {
-    /// It closes the connection, and served fewer streams (GOAWAY).
+    /// It closes the connection in order, and served fewer streams (GOAWAY with NO_ERROR).
     Closing,
-    /// It refused this stream (RST_STREAM with REFUSED_STREAM).
+    /// It refused this stream (RST_STREAM with REFUSED_STREAM), or all that it has not begun (GOAWAY with an error).
     Refused,
 }
 
@@ -18,9 +18,10 @@ impl Unprocessed {
     /// that the server has taken, and to those that were not sent at all.
     pub fn of(e: &Error) -> Option<Unprocessed> {
         let e = e.root_cause().downcast_ref::<h2::Error>().filter(|e| e.is_remote())?;
-        match e.reason() {
-            _ if e.is_go_away() => Some(Unprocessed::Closing),
-            Some(Reason::REFUSED_STREAM) if e.is_reset() => Some(Unprocessed::Refused),
+        match e.reason()? {
+            Reason::NO_ERROR if e.is_go_away() => Some(Unprocessed::Closing),
+            _ if e.is_go_away() => Some(Unprocessed::Refused),
+            Reason::REFUSED_STREAM => Some(Unprocessed::Refused),
             _ => None,
         }
     }

@@ -367,9 +367,10 @@ impl Watch {
         }
     }
 
-    /// A part of the body is awaited. Who waits for `100 Continue` is not waited for.
+    /// A part of the body is awaited. Who waits for `100 Continue`, or may not send, is not waited for.
     pub fn awaits_body(&self, now: impl FnOnce() -> Nanos) {
-        if self.waiting.load(Ordering::Relaxed) == NOT && !self.owes_continue() {
+        let may_send = self.upload.load(Ordering::SeqCst) & uploads::SHUT == 0;
+        if self.waiting.load(Ordering::Relaxed) == NOT && may_send && !self.owes_continue() {
             self.waiting.store(now().0.max(NOT + 1), Ordering::Relaxed);
         }
     }
@@ -378,6 +379,11 @@ impl Watch {
     pub fn has_body(&self, bytes: usize, now: impl FnOnce() -> Nanos) {
         self.received.fetch_add(bytes as u64, Ordering::Relaxed);
         self.owes_continue.store(false, Ordering::Relaxed);
+        self.pauses(now);
+    }
+
+    /// The body is not waited for now.
+    fn pauses(&self, now: impl FnOnce() -> Nanos) {
         let since = self.waiting.load(Ordering::Relaxed);
         if since != NOT {
             self.waited.fetch_add(now().0.saturating_sub(since), Ordering::Relaxed);

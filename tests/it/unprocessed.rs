@@ -1,5 +1,6 @@
 //! Servers of HTTP/2 that say they have not processed a request: it is sent again, whatever its method.
 
+use std::io::{Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,6 +10,7 @@ use http::Response;
 use tokio::net::TcpListener;
 
 use crate::support::client::Answer;
+use crate::support::frames::{GOAWAY, HEADERS, SETTINGS, frame};
 use crate::support::nginx::Nginx;
 use crate::support::*;
 
@@ -114,4 +116,49 @@ fn a_server_that_refuses_everything_is_asked_a_bounded_number_of_times() {
     let world = before(server.port, "");
     world.ask(post("/", "x")).is_problem(502, "bad_gateway");
     assert_eq!(server.seen(), 3, "once for nothing, and `retry.attempts`");
+}
+
+/// A server that answers each head by a GOAWAY that leaves it out, with this code; the count of heads.
+fn leaves(code: u8) -> (u16, Arc<AtomicUsize>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (port, heads) = (listener.local_addr().unwrap().port(), Arc::new(AtomicUsize::new(0)));
+    let counts = heads.clone();
+    let one = move |mut stream: std::net::TcpStream, counts: Arc<AtomicUsize>| -> std::io::Result<()> {
+        stream.read_exact(&mut [0; 24])?;
+        stream.write_all(&frame(SETTINGS, 0, 0, &[]))?;
+        loop {
+            let mut head = [0; 9];
+            stream.read_exact(&mut head)?;
+            stream.read_exact(&mut vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize])?;
+            if head[3] == HEADERS {
+                counts.fetch_add(1, Ordering::Relaxed);
+                stream.write_all(&frame(GOAWAY, 0, 0, &[0, 0, 0, 0, 0, 0, 0, code]))?;
+            }
+        }
+    };
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let counts = counts.clone();
+            std::thread::spawn(move || one(stream, counts));
+        }
+    });
+    (port, heads)
+}
+
+#[test]
+fn a_server_that_only_says_goodbye_is_asked_a_bounded_number_of_times() {
+    // `retry.attempts`, after four for nothing; one where it says that it has too much to do.
+    for (code, heads) in [(0, 6), (11, 3)] {
+        let (port, seen) = leaves(code);
+        let world = before(port, "");
+        for body in [vec![], vec![b'x'; 1_000], vec![b'x'; 64 << 10]] {
+            seen.store(0, Ordering::Relaxed);
+            world.ask(post("/", body)).is_problem(502, "bad_gateway");
+            let seen = seen.load(Ordering::Relaxed);
+            assert!((1..=heads).contains(&seen), "{seen} of {heads}, code {code}");
+        }
+        seen.store(0, Ordering::Relaxed);
+        world.ask(delete("/")).is_problem(502, "bad_gateway");
+        assert_eq!(seen.load(Ordering::Relaxed), heads, "code {code}");
+    }
 }

@@ -9,6 +9,8 @@ use super::{DATA, HEADERS, Head, RST_STREAM};
 
 /// Windows before anybody says otherwise. Ours are a byte wider, and never change.
 const WINDOW: i64 = 65_535;
+/// With less room something that came was not taken yet: the codec opens a window once two thirds of it are left.
+const ROOM_MIN: i64 = WINDOW / 2;
 const WINDOW_MAX: i64 = (1 << 31) - 1;
 /// A window below this is as good as shut.
 const SHUT: i64 = 1 << 10;
@@ -57,8 +59,7 @@ struct Stream {
 pub struct Upload {
     /// Bytes that came, as far as windows count them.
     pub received: u64,
-    /// At least half of its windows is open. The codec opens them again once two thirds are left, so with less something
-    /// that came was not taken yet.
+    /// At least half of its windows is open.
     pub may_send: bool,
 }
 
@@ -105,12 +106,10 @@ impl Default for Flow {
 impl Flow {
     /// Streams whose answers have begun, and on which hardly anything may be sent, whoever's window it is.
     pub fn starving(&self) -> usize {
-        let all = self.window < SHUT;
-        if !all && self.shut == 0 {
+        if self.window >= SHUT && self.shut == 0 {
             return 0;
         }
-        let starves = |stream: &&Stream| stream.answering && !has_ended(stream.window) && (all || stream.window < SHUT);
-        self.open.iter().filter(starves).count()
+        self.open.iter().filter(|stream| self.starves(stream)).count()
     }
 
     /// Streams whose own windows were shut all the time.
@@ -123,11 +122,25 @@ impl Flow {
         self.opened
     }
 
-    /// What came of a stream's body; nothing where the client sends no more of it.
-    pub fn upload(&self, id: u32) -> Option<Upload> {
+    /// What the client may send on all streams together. What lies here because he takes no answer is no excuse: it counts
+    /// as taken.
+    pub fn room(&self) -> i64 {
+        if self.room >= ROOM_MIN {
+            return self.room;
+        }
+        let held = |stream: &Stream| if self.starves(stream) { WINDOW - stream.room } else { 0 };
+        self.room + self.open.iter().map(held).sum::<i64>()
+    }
+
+    /// What came of a stream's body, with this room for all; nothing where the client sends no more of it.
+    pub fn upload(&self, id: u32, room: i64) -> Option<Upload> {
         let stream = &self.open[self.find(id)?];
-        let may_send = self.room.min(stream.room) >= WINDOW / 2;
+        let may_send = room.min(stream.room) >= ROOM_MIN;
         Some(Upload { received: stream.received, may_send }).filter(|_| !stream.client_ended)
+    }
+
+    fn starves(&self, stream: &Stream) -> bool {
+        stream.answering && !has_ended(stream.window) && stream.window.min(self.window) < SHUT
     }
 
     /// Bytes of a DATA frame came, padding included.

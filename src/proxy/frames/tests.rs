@@ -163,7 +163,7 @@ fn one_new_head_is_handed_on_at_a_time() {
 
 #[test]
 fn an_upload_waits_for_its_client_while_its_windows_are_open() {
-    let upload = |frames: &Frames, id| frames.flow.upload(id).map(|it| (it.received, it.may_send));
+    let upload = |frames: &Frames, id| frames.flow.upload(id, frames.flow.room()).map(|it| (it.received, it.may_send));
     let mut frames =
         after(&[preface(9), frame(HEADERS, 4, 1, b"\x83"), frame(HEADERS, 4, 3, b"\x83")].concat()).unwrap();
     assert_eq!(upload(&frames, 1), Some((0, true)));
@@ -182,6 +182,18 @@ fn an_upload_waits_for_its_client_while_its_windows_are_open() {
     take(&mut frames, &frame(DATA, END_STREAM, 1, b"x")).unwrap();
     take(&mut frames, &frame(RST_STREAM, 0, 3, &[0; 4])).unwrap();
     assert_eq!((upload(&frames, 1), upload(&frames, 3), upload(&frames, 5)), (None, None, None));
+}
+
+#[test]
+fn what_a_client_himself_keeps_from_being_read_is_no_excuse() {
+    let heads = [frame(HEADERS, 4, 1, b"\x83"), frame(HEADERS, 4, 3, b"\x83")].concat();
+    let mut frames = after(&[preface(0), heads].concat()).unwrap();
+    (0..4).for_each(|_| take(&mut frames, &frame(DATA, 0, 1, &[0; 10_000])).unwrap());
+    assert!(frames.flow.room() < 30_000, "its server may be slow");
+    frames.went(&frame(HEADERS, 4, 1, b"\x8d"));
+    assert_eq!(frames.flow.room(), 65_535, "it has an answer, and takes nothing of it");
+    take(&mut frames, &window_update(1, 60_000)).unwrap();
+    assert!(frames.flow.room() < 30_000);
 }
 
 #[test]

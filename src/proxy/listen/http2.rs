@@ -35,8 +35,6 @@ const SEND_BYTES: usize = 16 << 10;
 const UNFED_MAX: usize = 2;
 /// A connection ends once so many of its streams broke HTTP.
 const BROKEN_MAX: u32 = 32;
-/// Streams that were reset before we looked at them.
-const RESETS_UNSEEN_MAX: usize = 20;
 
 /// What a field of a head takes beside its value.
 const FIELD_BYTES: u64 = 104;
@@ -95,8 +93,8 @@ pub async fn serve(door: &Arc<Door>, connection: Connection, peer: Peer, watch: 
         watch.busy();
         match accepted {
             H2Accept::Session(session) => {
-                if let Some(stream) = opened.filter(|_| !session.is_body_empty()) {
-                    watch.follows_upload(stream, Arc::downgrade(&stream_watch));
+                if let Some(opened) = opened.filter(|_| !session.is_body_empty()) {
+                    watch.follows_upload(opened, &stream_watch, clock::now);
                 }
                 let stranger = peer.shown.as_ref().is_some_and(|shown| !door.lets_in(shown));
                 begin(door, session, (active, watch), (stream_watch, &peer));
@@ -117,8 +115,8 @@ pub async fn serve(door: &Arc<Door>, connection: Connection, peer: Peer, watch: 
     }
 }
 
-/// The next request. The connection hands on one new head at a time: the next one only here, once it is known that the
-/// codec took no request out of the one before.
+/// The next request. The connection hands on one new head at a time, and the next one once the codec has given out the
+/// request of the one before, or has refused it.
 async fn next(
     connection: &mut h2::server::Connection<Stream, Bytes>,
     digest: Arc<Digest>,
@@ -127,7 +125,7 @@ async fn next(
     let mut accepting = pin!(HttpSession::from_h2_conn(connection, digest));
     poll_fn(|cx| {
         let accepted = accepting.as_mut().poll(cx);
-        if accepted.is_pending() && watch.take_opened().is_some() {
+        if accepted.is_pending() && watch.was_refused() {
             cx.waker().wake_by_ref();
         }
         accepted
@@ -196,8 +194,7 @@ fn options(peer: &Peer) -> H2Options {
         .max_header_list_size(2 * peer.bounds.limits().head_max as u32)
         .initial_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
-        .max_send_buffer_size(SEND_BYTES)
-        .max_pending_accept_reset_streams(RESETS_UNSEEN_MAX);
+        .max_send_buffer_size(SEND_BYTES);
     options
 }
 

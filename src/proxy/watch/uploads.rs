@@ -4,8 +4,8 @@
 //! knows what came of each body, and whether its client may send more ([`Flow::upload`]). It tells the watch of each
 //! stream, so that only the time counts in which the client may send.
 
-use std::sync::Weak;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
@@ -16,26 +16,37 @@ use crate::units::Nanos;
 /// The body is waited for, as long as its client may send.
 const AWAITED: u8 = 1;
 /// The client may send nothing now.
-const SHUT: u8 = 2;
+pub(super) const SHUT: u8 = 2;
+
+/// A stream whose head was handed on, and whose request was not taken yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Opened {
+    stream: u32,
+    upload: Option<Upload>,
+    /// The codec has asked for more since: it has decoded the head.
+    decoded: bool,
+}
 
 /// The streams of a connection whose bodies come.
 #[derive(Debug, Default)]
 pub(super) struct Uploads {
-    /// The stream whose head was handed on last, until its request was taken; 0: none.
-    opened: AtomicU32,
+    opened: Mutex<Option<Opened>>,
     open: Mutex<Vec<(u32, Weak<Watch>)>>,
 }
 
 impl Uploads {
     /// Tells what the windows say of each.
     pub(super) fn flow(&self, flow: &Flow, now: impl FnOnce() -> Nanos) {
+        if let Some(opened) = &mut *self.opened.lock() {
+            opened.upload = flow.upload(opened.stream, flow.room());
+        }
         let mut open = self.open.lock();
         if open.is_empty() {
             return;
         }
-        let now = now();
+        let (now, room) = (now(), flow.room());
         open.retain(|(stream, watch)| {
-            let (Some(watch), upload) = (watch.upgrade(), flow.upload(*stream)) else { return false };
+            let (Some(watch), upload) = (watch.upgrade(), flow.upload(*stream, room)) else { return false };
             watch.uploads(upload, now);
             upload.is_some()
         });
@@ -45,25 +56,29 @@ impl Uploads {
 impl Watch {
     /// The head of a stream is handed on. Nothing more is, until its request was taken, or is known not to come.
     pub fn opens(&self, stream: u32) {
-        self.uploads.opened.store(stream, Ordering::Relaxed);
+        *self.uploads.opened.lock() = Some(Opened { stream, upload: None, decoded: false });
     }
 
-    /// Whether a head was handed on whose request was not taken yet.
+    /// The codec asks for more: whether a head was handed on before, whose request was not taken yet.
     pub fn is_opening(&self) -> bool {
-        self.uploads.opened.load(Ordering::Relaxed) != 0
+        self.uploads.opened.lock().as_mut().map(|opened| opened.decoded = true).is_some()
     }
 
-    /// The stream whose head was handed on last, once.
-    pub fn take_opened(&self) -> Option<u32> {
-        // Whoever reads the connection also serves it: nobody comes between.
-        let stream = self.uploads.opened.load(Ordering::Relaxed);
-        self.uploads.opened.store(0, Ordering::Relaxed);
-        (stream != 0).then_some(stream)
+    /// The codec gave out a request, which is that of the head handed on last.
+    pub fn take_opened(&self) -> Option<Opened> {
+        self.uploads.opened.lock().take()
+    }
+
+    /// The codec gave out nothing. Where it has decoded the head that was handed on last, it has refused it; whether it did.
+    /// It may not have come to it, where it has to write first.
+    pub fn was_refused(&self) -> bool {
+        self.uploads.opened.lock().take_if(|opened| opened.decoded).is_some()
     }
 
     /// The body of a stream comes, whose own watch this is.
-    pub fn follows_upload(&self, stream: u32, watch: Weak<Watch>) {
-        self.uploads.open.lock().push((stream, watch));
+    pub fn follows_upload(&self, opened: Opened, watch: &Arc<Watch>, now: impl FnOnce() -> Nanos) {
+        watch.uploads(opened.upload, now());
+        self.uploads.open.lock().push((opened.stream, Arc::downgrade(watch)));
     }
 
     /// The stream's body is looked at; something may have come already.
@@ -74,9 +89,7 @@ impl Watch {
 
     /// The body of the stream is waited for from now on.
     pub fn awaits_upload(&self, now: impl FnOnce() -> Nanos) {
-        if self.upload.fetch_or(AWAITED, Ordering::SeqCst) & SHUT != 0 {
-            return;
-        }
+        self.upload.fetch_or(AWAITED, Ordering::SeqCst);
         self.awaits_body(now);
         // The connection may have found the windows shut meanwhile.
         if self.upload.load(Ordering::SeqCst) & SHUT != 0 {
@@ -93,7 +106,7 @@ impl Watch {
         }
         if !upload.is_some_and(|upload| upload.may_send) {
             self.upload.fetch_or(SHUT, Ordering::SeqCst);
-            self.has_body(0, || now);
+            self.pauses(|| now);
         } else if self.upload.fetch_and(!SHUT, Ordering::SeqCst) & AWAITED != 0 {
             self.awaits_body(|| now);
         }
@@ -103,6 +116,7 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::admit::Verdict;
 
     fn upload(received: u64, may_send: bool) -> Option<Upload> {
         Some(Upload { received, may_send })
@@ -127,5 +141,34 @@ mod tests {
         watch.uploads(None, Nanos(607));
         watch.awaits_upload(|| Nanos(900));
         assert_eq!(waited(&watch), (17, NOT), "the client has sent it all");
+    }
+
+    #[test]
+    fn who_waits_to_be_told_goes_on_waiting_while_others_shut_the_window() {
+        let watch = Watch::default();
+        watch.admits(Verdict { expects_continue: true, ..Verdict::default() });
+        watch.begins_upload(|| Nanos(10));
+        watch.uploads(upload(0, false), Nanos(20));
+        watch.uploads(upload(0, true), Nanos(30));
+        assert_eq!((waited(&watch), watch.owes_continue()), ((0, NOT), true));
+        watch.uploads(upload(0, false), Nanos(40));
+        watch.continues(|| Nanos(50));
+        assert_eq!(waited(&watch), (0, NOT), "told, but he may not send");
+        watch.uploads(upload(0, true), Nanos(60));
+        assert_eq!(waited(&watch), (0, 60));
+    }
+
+    #[test]
+    fn a_stream_that_opens_into_a_shut_window_is_not_waited_for() {
+        let (connection, watch) = (Watch::default(), Arc::new(Watch::default()));
+        connection.opens(3);
+        assert!(!connection.was_refused(), "the codec has to write first");
+        assert!(connection.is_opening());
+        let opened = connection.take_opened().unwrap();
+        connection.follows_upload(Opened { upload: upload(0, false), ..opened }, &watch, || Nanos(5));
+        watch.begins_upload(|| Nanos(10));
+        assert_eq!(waited(&watch), (0, NOT));
+        connection.opens(5);
+        assert!(connection.is_opening() && connection.was_refused() && !connection.is_opening());
     }
 }
