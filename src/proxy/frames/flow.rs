@@ -9,7 +9,8 @@ use super::{DATA, HEADERS, Head, RST_STREAM};
 
 /// Windows before anybody says otherwise. Ours are a byte wider, and never change.
 const WINDOW: i64 = 65_535;
-/// With less room something that came was not taken yet: the codec opens a window once two thirds of it are left.
+/// With less room something that came on a stream was not taken yet: the codec opens a window once two thirds of it are
+/// left.
 const ROOM_MIN: i64 = WINDOW / 2;
 const WINDOW_MAX: i64 = (1 << 31) - 1;
 /// A window below this is as good as shut.
@@ -59,7 +60,7 @@ struct Stream {
 pub struct Upload {
     /// Bytes that came, as far as windows count them.
     pub received: u64,
-    /// At least half of its windows is open.
+    /// All that came of it was taken, and the connection's window is open.
     pub may_send: bool,
 }
 
@@ -68,8 +69,9 @@ pub struct Upload {
 pub struct Flow {
     initial: i64,
     window: i64,
-    /// What the client may send on all streams together.
+    /// What the client may send on all streams together, and bytes of bodies that came on them.
     room: i64,
+    received: u64,
     /// In the order of their numbers.
     open: Vec<Stream>,
     /// How many of them have a window that is shut, and how many of these were never fed.
@@ -91,6 +93,7 @@ impl Default for Flow {
             initial: WINDOW,
             window: WINDOW,
             room: WINDOW,
+            received: 0,
             open: vec![],
             shut: 0,
             unfed: 0,
@@ -125,17 +128,22 @@ impl Flow {
     /// What the client may send on all streams together. What lies here because he takes no answer is no excuse: it counts
     /// as taken.
     pub fn room(&self) -> i64 {
-        if self.room >= ROOM_MIN {
+        if self.room >= SHUT {
             return self.room;
         }
         let held = |stream: &Stream| if self.starves(stream) { WINDOW - stream.room } else { 0 };
         self.room + self.open.iter().map(held).sum::<i64>()
     }
 
+    /// Bytes that came of all bodies.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
     /// What came of a stream's body, with this room for all; nothing where the client sends no more of it.
     pub fn upload(&self, id: u32, room: i64) -> Option<Upload> {
         let stream = &self.open[self.find(id)?];
-        let may_send = room.min(stream.room) >= ROOM_MIN;
+        let may_send = room >= SHUT && stream.room >= ROOM_MIN;
         Some(Upload { received: stream.received, may_send }).filter(|_| !stream.client_ended)
     }
 
@@ -146,6 +154,7 @@ impl Flow {
     /// Bytes of a DATA frame came, padding included.
     pub(super) fn has(&mut self, id: u32, bytes: usize) {
         self.room -= bytes as i64;
+        self.received += bytes as u64;
         if let Some(at) = self.find(id) {
             self.open[at].room -= bytes as i64;
             self.open[at].received += bytes as u64;

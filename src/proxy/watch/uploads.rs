@@ -3,6 +3,9 @@
 //! What reads a stream cannot tell who is slow: its reader waits for the client and for the server alike. The connection
 //! knows what came of each body, and whether its client may send more ([`Flow::upload`]). It tells the watch of each
 //! stream, so that only the time counts in which the client may send.
+//!
+//! A client may send one body after the other. So each stream is as fast as its own bytes are, or its part of what comes
+//! on the connection, whichever is more: whoever holds many streams open sends for all of them.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -31,7 +34,22 @@ pub struct Opened {
 #[derive(Debug, Default)]
 pub(super) struct Uploads {
     opened: Mutex<Option<Opened>>,
-    open: Mutex<Vec<(u32, Weak<Watch>)>>,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    /// Bytes of all bodies, when they were looked at last.
+    received: u64,
+    streams: Vec<Stream>,
+}
+
+#[derive(Debug)]
+struct Stream {
+    number: u32,
+    watch: Weak<Watch>,
+    /// Bytes of its body then.
+    received: u64,
 }
 
 impl Uploads {
@@ -40,14 +58,21 @@ impl Uploads {
         if let Some(opened) = &mut *self.opened.lock() {
             opened.upload = flow.upload(opened.stream, flow.room());
         }
-        let mut open = self.open.lock();
-        if open.is_empty() {
+        let Open { received, streams } = &mut *self.open.lock();
+        if streams.is_empty() {
+            *received = flow.received();
             return;
         }
         let (now, room) = (now(), flow.room());
-        open.retain(|(stream, watch)| {
-            let (Some(watch), upload) = (watch.upgrade(), flow.upload(*stream, room)) else { return false };
-            watch.uploads(upload, now);
+        let came = flow.received() - std::mem::replace(received, flow.received());
+        let part = came / streams.len() as u64;
+        streams.retain_mut(|stream| {
+            let Some(watch) = stream.watch.upgrade() else { return false };
+            let upload = flow.upload(stream.number, room);
+            let own =
+                upload.map_or(0, |upload| upload.received - std::mem::replace(&mut stream.received, upload.received));
+            watch.has_part(own, part);
+            watch.may_send(upload.is_some_and(|upload| upload.may_send), now);
             upload.is_some()
         });
     }
@@ -77,8 +102,11 @@ impl Watch {
 
     /// The body of a stream comes, whose own watch this is.
     pub fn follows_upload(&self, opened: Opened, watch: &Arc<Watch>, now: impl FnOnce() -> Nanos) {
-        watch.uploads(opened.upload, now());
-        self.uploads.open.lock().push((opened.stream, Arc::downgrade(watch)));
+        let received = opened.upload.map_or(0, |upload| upload.received);
+        watch.has_part(received, 0);
+        watch.may_send(opened.upload.is_some_and(|upload| upload.may_send), now());
+        let stream = Stream { number: opened.stream, watch: Arc::downgrade(watch), received };
+        self.uploads.open.lock().streams.push(stream);
     }
 
     /// The stream's body is looked at; something may have come already.
@@ -97,14 +125,17 @@ impl Watch {
         }
     }
 
-    /// What the connection knows of the stream's body; nothing where the client sends no more of it.
-    fn uploads(&self, upload: Option<Upload>, now: Nanos) {
-        if let Some(upload) = upload
-            && self.received.swap(upload.received, Ordering::Relaxed) != upload.received
-        {
+    /// So many bytes came of the stream's body, and so many are its part of all that came.
+    fn has_part(&self, own: u64, part: u64) {
+        if own > 0 {
             self.owes_continue.store(false, Ordering::Relaxed);
         }
-        if !upload.is_some_and(|upload| upload.may_send) {
+        self.received.fetch_add(own.max(part), Ordering::Relaxed);
+    }
+
+    /// Whether the stream's client may send; not where he has sent it all.
+    fn may_send(&self, may: bool, now: Nanos) {
+        if !may {
             self.upload.fetch_or(SHUT, Ordering::SeqCst);
             self.pauses(|| now);
         } else if self.upload.fetch_and(!SHUT, Ordering::SeqCst) & AWAITED != 0 {
@@ -117,10 +148,7 @@ impl Watch {
 mod tests {
     use super::*;
     use crate::proxy::admit::Verdict;
-
-    fn upload(received: u64, may_send: bool) -> Option<Upload> {
-        Some(Upload { received, may_send })
-    }
+    use crate::proxy::frames::Frames;
 
     fn waited(watch: &Watch) -> (u64, u64) {
         (watch.waited.load(Ordering::Relaxed), watch.waiting.load(Ordering::Relaxed))
@@ -129,16 +157,16 @@ mod tests {
     #[test]
     fn only_the_time_counts_in_which_the_client_may_send() {
         let watch = Watch::default();
-        watch.uploads(upload(5, true), Nanos(10));
+        watch.may_send(true, Nanos(10));
         assert_eq!(waited(&watch), (0, NOT), "nobody waits for it");
         watch.awaits_upload(|| Nanos(20));
-        watch.uploads(upload(9, true), Nanos(25));
-        watch.uploads(upload(40_000, false), Nanos(30));
-        watch.uploads(upload(40_000, false), Nanos(500));
-        assert_eq!((waited(&watch), watch.received.load(Ordering::Relaxed)), ((10, NOT), 40_000));
-        watch.uploads(upload(40_000, true), Nanos(600));
+        watch.may_send(true, Nanos(25));
+        watch.may_send(false, Nanos(30));
+        watch.may_send(false, Nanos(500));
+        assert_eq!(waited(&watch), (10, NOT));
+        watch.may_send(true, Nanos(600));
         assert_eq!(waited(&watch), (10, 600));
-        watch.uploads(None, Nanos(607));
+        watch.may_send(false, Nanos(607));
         watch.awaits_upload(|| Nanos(900));
         assert_eq!(waited(&watch), (17, NOT), "the client has sent it all");
     }
@@ -148,13 +176,14 @@ mod tests {
         let watch = Watch::default();
         watch.admits(Verdict { expects_continue: true, ..Verdict::default() });
         watch.begins_upload(|| Nanos(10));
-        watch.uploads(upload(0, false), Nanos(20));
-        watch.uploads(upload(0, true), Nanos(30));
+        watch.may_send(false, Nanos(20));
+        watch.has_part(0, 100);
+        watch.may_send(true, Nanos(30));
         assert_eq!((waited(&watch), watch.owes_continue()), ((0, NOT), true));
-        watch.uploads(upload(0, false), Nanos(40));
+        watch.may_send(false, Nanos(40));
         watch.continues(|| Nanos(50));
         assert_eq!(waited(&watch), (0, NOT), "told, but he may not send");
-        watch.uploads(upload(0, true), Nanos(60));
+        watch.may_send(true, Nanos(60));
         assert_eq!(waited(&watch), (0, 60));
     }
 
@@ -165,10 +194,35 @@ mod tests {
         assert!(!connection.was_refused(), "the codec has to write first");
         assert!(connection.is_opening());
         let opened = connection.take_opened().unwrap();
-        connection.follows_upload(Opened { upload: upload(0, false), ..opened }, &watch, || Nanos(5));
+        let upload = Some(Upload { received: 7, may_send: false });
+        connection.follows_upload(Opened { upload, ..opened }, &watch, || Nanos(5));
         watch.begins_upload(|| Nanos(10));
-        assert_eq!(waited(&watch), (0, NOT));
+        assert_eq!((waited(&watch), watch.received.load(Ordering::Relaxed)), ((0, NOT), 7));
         connection.opens(5);
         assert!(connection.is_opening() && connection.was_refused() && !connection.is_opening());
+    }
+
+    #[test]
+    fn a_connection_sends_for_all_of_its_streams() {
+        let (connection, watches) = (Watch::default(), [Arc::new(Watch::default()), Arc::new(Watch::default())]);
+        let mut frames = Frames::default();
+        let mut send = |bytes: &[u8]| {
+            let mut left = bytes;
+            while !left.is_empty() {
+                left = &left[frames.came(left, 100).unwrap()..];
+            }
+            connection.flows(&frames.flow, || Nanos(9));
+        };
+        send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x01\x01\x04\0\0\0\x01\x83\0\0\x01\x01\x04\0\0\0\x03\x83");
+        for (stream, watch) in [1, 3].into_iter().zip(&watches) {
+            connection.opens(stream);
+            connection.follows_upload(connection.take_opened().unwrap(), watch, || Nanos(5));
+        }
+        let received = || [0, 1].map(|at: usize| watches[at].received.load(Ordering::Relaxed));
+        send(b"\0\0\x08\0\0\0\0\0\x01xxxxxxxx");
+        assert_eq!(received(), [8, 4], "eight bytes in all, half of them for each");
+        send(b"\0\0\x04\0\x01\0\0\0\x01last");
+        send(b"\0\0\x04\0\0\0\0\0\x03next");
+        assert_eq!(received(), [10, 10], "the first has ended: the second is alone");
     }
 }
