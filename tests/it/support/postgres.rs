@@ -6,13 +6,17 @@ use std::io::Read;
 use std::os::unix::fs::chown;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use postgres::{Client, NoTls};
 use rustix::process::{Pid, Signal, getuid, kill_process};
 use tempfile::TempDir;
 
-use super::wait::{PATIENCE, eventually, within};
+use super::wait::{PATIENCE, within};
 use super::world::free_port;
+
+/// How long a server may take that was killed while a million rows were read and written.
+const RECOVERY: Duration = Duration::from_secs(120);
 
 /// A server.
 pub struct Postgres {
@@ -89,10 +93,11 @@ impl Postgres {
     /// Starts it, on the same port.
     pub fn again(&mut self) {
         assert!(self.child.is_none(), "it runs");
-        // After a kill the last of its processes may still be there: then it does not start yet.
-        eventually("PostgreSQL starts", || {
+        // After a kill the last of its processes may still be there, for as long as what they are asked takes: then it does
+        // not start yet. What was not written back is written again first.
+        let started = within(RECOVERY, || {
             let mut child = self.spawn();
-            let up = within(PATIENCE, || {
+            let up = within(RECOVERY, || {
                 if child.try_wait().unwrap().is_some() {
                     return Some(false);
                 }
@@ -106,8 +111,10 @@ impl Postgres {
             let _ = child.wait();
             let said = self.said();
             assert!(said.contains("in use") || said.contains("lock file"), "PostgreSQL does not start: {said}");
+            std::thread::sleep(Duration::from_millis(100));
             None
         });
+        assert!(started.is_some(), "PostgreSQL does not start: {}", self.said());
     }
 
     fn spawn(&self) -> Child {
