@@ -95,7 +95,7 @@ fn decision(c: &mut Criterion) {
     let config = config();
     let live = Arc::new(Live::default());
     let border = border_at(&config.releases[0], 0);
-    live.set_stage(Stage { border, open: true, unkeyed: false });
+    live.set_stage(Stage { border, open: true, unkeyed: false, step: 1 });
     let plan = Plan::new(&config.releases[0], &config, live);
     let requests: Vec<HeaderMap> = names()
         .into_iter()
@@ -131,6 +131,7 @@ fn judge(c: &mut Criterion) {
                 route: 0,
                 cohorts: 0,
                 app: 0,
+                step: 1,
                 arm: if user.is_multiple_of(10) { Arm::Canary } else { Arm::Stable },
                 ending: Ending::Good,
                 judged: true,
@@ -142,7 +143,7 @@ fn judge(c: &mut Criterion) {
     let settings = || Settings { false_alarm: 0.001, slo_micros: Some(300_000), routes: 1 };
     let warm = || {
         let mut judge = Judge::new(settings(), Nanos(0));
-        judge.share_changed(0.1, Nanos(0));
+        judge.share_changed(0.1, 1, Nanos(0));
         seen.iter().for_each(|seen| judge.observe(seen));
         judge.tick(Nanos(1_000_000_000), [0, 0]);
         judge

@@ -1,17 +1,15 @@
 //! The judge of a release: whether the canary is worse than stable, whether it is safe, or whether that cannot be told.
 //!
 //! Users, not requests, are put on an arm by chance. So what counts is a user's *first* bad event in the release: a
-//! client that always fails would otherwise count a thousand times for the arm that it fell on. In each window of a
-//! second, users who were active and did not tell yet are exposed, by the route of their first request in it; the arm of
-//! that request is theirs for the window. One judge belongs to one thread and to one set of routes; times are whole
-//! ticks, so an end of a window is as exact as the ticks are.
+//! client that always fails would otherwise count a thousand times for the arm that it fell on. Each such event is a bet
+//! on the arm that chance gave to the user, by the share that the step was designed with. One judge belongs to one thread
+//! and to one set of routes; times are whole ticks, so an end of a window is as exact as the ticks are.
 //!
-//! For thresholds below p99 a user's first answer is his one exposure. A fault that only appears later, to users who had
-//! an answer before, is left to p99 and above, to the objective and to errors.
+//! For thresholds below p99 a user's first answer is the one that counts. A fault that only appears later, to users who
+//! had an answer before, is left to p99 and above, to the objective and to errors.
 //!
-//! A window ends early, after 250 ms, once five users of the canary failed for the first time in the
-//! episode. For a test of first
-//! events that is a look like any other: each event multiplies by what it says about the users exposed so far.
+//! A window ends early, after 250 ms, once five users of the canary failed for the first time in the episode: for a test
+//! of first events that is a look like any other.
 //!
 //! When the evidence is enough, the judge waits for another 250 ms before it answers: a fault behind both arms may show
 //! on one of them first. A cause outside acquits the canary of what was seen so far. Ties: a broken model comes before
@@ -64,7 +62,7 @@ use hearing::Hearing;
 use quantiles::{Shown, Thresholds, Took};
 use ratio::Ratio;
 use signals::{Comparison, FEEDBACK, Guard, P95, SLO};
-use users::{At, Met, Now, Users};
+use users::{At, Met, Users};
 use watch::{Baseline, Watch};
 use window::{Cell, Counts, Tally, Window};
 
@@ -172,7 +170,8 @@ pub struct Judge {
     timed: bool,
     users: Users,
     met: [u64; 2],
-    met_in_step: [u64; 2],
+    /// Users of the canary in this step.
+    met_in_step: u64,
     /// First failures on the canary, before the open window.
     harmed: u64,
     thresholds: Thresholds,
@@ -198,7 +197,6 @@ pub struct Judge {
 impl Judge {
     /// Of a release that nothing is known of yet; the canary's share is 0.
     pub fn new(settings: Settings, now: Nanos) -> Judge {
-        let counts = Counts::new(settings.routes);
         Judge {
             settings,
             now,
@@ -210,17 +208,17 @@ impl Judge {
             timed: true,
             users: Users::default(),
             met: [0; 2],
-            met_in_step: [0; 2],
+            met_in_step: 0,
             harmed: 0,
-            thresholds: Thresholds::new(counts.strata(), settings.slo_micros),
+            thresholds: Thresholds::new(settings.routes.max(1), settings.slo_micros),
             shown: [Shown::new(), Shown::new()],
-            counts,
+            counts: Counts::default(),
             recent: Default::default(),
             in_step: Tally::default(),
             evidence: Comparison::default(),
             guard: Guard::default(),
             episodes: Episodes::default(),
-            ratio: Ratio::new(0.0, now),
+            ratio: Ratio::new(0.0),
             baseline: Baseline::default(),
             stable: Watch::default(),
             canary: Watch::default(),
@@ -237,17 +235,17 @@ impl Judge {
         self.settings = Settings { routes: self.settings.routes, ..settings };
     }
 
-    /// From now on `canary` of the judged users, 0 to 1, are expected on the canary: the open window ends, and a new step
-    /// begins with a ratio test and a safety of its own.
-    pub fn share_changed(&mut self, canary: f64, now: Nanos) {
+    /// From now on `canary` of the judged users, 0 to 1, are put on the canary: the open window ends, and a step of this
+    /// number begins, with a ratio test and a safety of its own.
+    pub fn share_changed(&mut self, canary: f64, step: u16, now: Nanos) {
         self.now = now;
         self.close(now);
         self.share = canary.clamp(0.0, 1.0);
         (self.settled, self.timed) = (now.after(SETTLE), false);
-        self.step = self.step.wrapping_add(1);
-        self.met_in_step = [0; 2];
+        self.step = step;
+        self.met_in_step = 0;
         self.in_step = Tally::default();
-        self.ratio = Ratio::new(self.share, now);
+        self.ratio = Ratio::new(self.share);
         self.evidence.change();
         // Without a control nothing tells that an outage of both ended; with one the canary is not watched alone.
         if self.share < 1.0 {
@@ -263,7 +261,7 @@ impl Judge {
 
     /// A request ended.
     pub fn observe(&mut self, seen: &Seen) {
-        if usize::from(seen.route) >= self.counts.strata() {
+        if usize::from(seen.route) >= self.settings.routes.max(1) {
             return;
         }
         self.shown[seen.arm as usize].count(seen);
@@ -275,35 +273,28 @@ impl Judge {
             return;
         }
         let Some(user) = self.users.at(seen.user, self.at()) else { return };
-        if user.first(Met::Ever, seen.arm) {
+        if user.first(Met::of(seen.arm)) {
             self.met[seen.arm as usize] += 1;
         }
-        if user.first(Met::InStep, seen.arm) {
-            self.met_in_step[seen.arm as usize] += 1;
+        let is_new = seen.step == self.step && user.first(Met::InStep);
+        let (thresholds, counts, window) = (&self.thresholds, &mut self.counts, &mut self.recent[0]);
+        let mut hearing = Hearing { user, thresholds, counts, window, timed: self.timed };
+        hearing.note(seen);
+        if seen.step == self.step {
+            hearing.hear(seen, took);
         }
-        if self.ratio.may_count(seen.micros, self.now) && user.first(Met::InRatio, seen.arm) {
+        if is_new {
+            self.met_in_step += u64::from(seen.arm == Arm::Canary);
             self.ratio.count(seen.arm);
         }
-        let (thresholds, counts, window) = (&self.thresholds, &mut self.counts, &mut self.recent[0]);
-        Hearing { user, thresholds, counts, window, timed: self.timed }.hear(seen, took);
     }
 
-    /// A judged user said how it was. His first word in a window exposes him, on the arm that it was about.
+    /// A judged user said how it was, on the arm that he is on now.
     pub fn feedback(&mut self, user: u64, arm: Arm, bad: bool) {
         let Some(known) = self.users.at(user, self.at()) else { return };
-        if !known.may_tell(FEEDBACK) {
-            return;
-        }
-        if known.now.first(Now::SPOKE) {
-            if arm == Arm::Canary {
-                known.now.first(Now::SPOKE_OF_CANARY);
-            }
-            self.counts.expose(0, FEEDBACK, Cell::of(arm, user));
-        }
-        if bad {
+        if bad && known.may_tell(FEEDBACK) {
             known.tell(FEEDBACK);
-            let arm = if known.now.has(Now::SPOKE_OF_CANARY) { Arm::Canary } else { Arm::Stable };
-            self.counts.event(0, FEEDBACK, Cell::of(arm, user));
+            self.counts.event(FEEDBACK, Cell::of(arm, user));
         }
     }
 
@@ -323,10 +314,9 @@ impl Judge {
     /// Ends the open window.
     fn close(&mut self, now: Nanos) {
         if self.share > 0.0 && self.share < 1.0 {
-            // Else what is seen of the other arm is only what was still on its way when the share changed: the slow ones.
-            self.evidence.play(&self.counts, [Cell::Stable, Cell::Canary]);
+            self.evidence.play(&self.counts, [Cell::Stable, Cell::Canary], self.share);
             self.guard.play(&self.counts);
-            if self.episodes.play(&self.counts) {
+            if self.episodes.play(&self.counts, self.share) {
                 self.cross(now);
                 self.episodes = self.episodes.after(0);
             }
@@ -340,7 +330,7 @@ impl Judge {
         self.recent.rotate_right(1);
         self.recent[0] = Window::default();
         self.harmed += u64::from(self.counts.canary_first_failures);
-        self.counts.clear();
+        self.counts = Counts::default();
         self.thresholds.freeze(self.settings.slo_micros);
         self.number = self.number.wrapping_add(1);
         self.opened = now;
@@ -431,7 +421,7 @@ impl Judge {
 
     /// Distinct judged users on the canary since the share last changed.
     pub fn users_of_step(&self) -> u64 {
-        self.met_in_step[Arm::Canary as usize]
+        self.met_in_step
     }
 
     /// Users who failed for the first time on the canary.

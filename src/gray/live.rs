@@ -54,23 +54,27 @@ pub struct Stage {
     pub open: bool,
     /// Requests without a user key are.
     pub unkeyed: bool,
+    /// Number of the step: what was seen of one says nothing about another.
+    pub step: u16,
 }
 
 impl Stage {
     /// Nobody.
-    pub const CLOSED: Stage = Stage { border: Border::NONE, open: false, unkeyed: false };
+    pub const CLOSED: Stage = Stage { border: Border::NONE, open: false, unkeyed: false, step: 0 };
     const OPEN: u64 = 1 << 40;
     const UNKEYED: u64 = 1 << 41;
+    const STEP: u32 = 48;
 
     fn pack(self) -> u64 {
         let open = if self.open { Self::OPEN } else { 0 };
         let unkeyed = if self.unkeyed { Self::UNKEYED } else { 0 };
-        self.border.bits() | open | unkeyed
+        self.border.bits() | open | unkeyed | u64::from(self.step) << Self::STEP
     }
 
     fn unpack(bits: u64) -> Stage {
         let border = Border::from_bits(bits & (Self::OPEN - 1));
-        Stage { border, open: bits & Self::OPEN != 0, unkeyed: bits & Self::UNKEYED != 0 }
+        let step = (bits >> Self::STEP) as u16;
+        Stage { border, open: bits & Self::OPEN != 0, unkeyed: bits & Self::UNKEYED != 0, step }
     }
 
     /// The arm of a user in the release's range.
@@ -187,11 +191,11 @@ mod tests {
     #[test]
     fn a_stage_is_one_number() {
         for border in [Border::NONE, Border::from_bits(7), Border::ALL] {
-            for (open, unkeyed) in [(false, false), (true, false), (true, true)] {
+            for (open, unkeyed, step) in [(false, false, 0), (true, false, 1), (true, true, u16::MAX)] {
                 let live = Live::default();
                 assert_eq!(live.stage(), Stage::CLOSED);
-                live.set_stage(Stage { border, open, unkeyed });
-                assert_eq!(live.stage(), Stage { border, open, unkeyed });
+                live.set_stage(Stage { border, open, unkeyed, step });
+                assert_eq!(live.stage(), Stage { border, open, unkeyed, step });
             }
         }
     }

@@ -46,6 +46,8 @@ pub struct Decision {
     pub user: u64,
     /// The first sixteen cohorts that hold the request, a bit each.
     pub cohorts: u16,
+    /// Number of the step that decided.
+    pub step: u16,
 }
 
 /// What put a request on its arm.
@@ -208,7 +210,14 @@ impl Plan {
             (None, Some(cohort)) => (if stage.open { Arm::Canary } else { Arm::Stable }, Why::Included(cohort)),
             (None, None) => by_chance(position),
         };
-        Decision { arm, why, bucket: position.map(|p| self.hash.bucket(p)), user: hash, cohorts: mask }
+        Decision {
+            arm,
+            why,
+            bucket: position.map(|p| self.hash.bucket(p)),
+            user: hash,
+            cohorts: mask,
+            step: stage.step,
+        }
     }
 }
 

@@ -81,6 +81,8 @@ pub struct Seen {
     pub cohorts: u16,
     /// Number of the app; 0 without one.
     pub app: u32,
+    /// Number of the release's step in which the user was put on his arm.
+    pub step: u16,
     /// Which version the user is on.
     pub arm: Arm,
     /// How it ended.

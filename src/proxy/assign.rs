@@ -104,6 +104,7 @@ pub fn tell(ctx: &Ctx, now: Nanos, left: bool) {
         route: assigned.of.route,
         cohorts: decision.cohorts,
         app: ctx.snapshot.callers.number(ctx.app),
+        step: decision.step,
         arm: decision.arm,
         ending: first.ending,
         judged: decision.is_judged(),

@@ -32,6 +32,8 @@ pub struct Entry {
     pub(super) trail: Trail,
     state: State,
     step: usize,
+    /// Number of the stage: of each step that was gone to.
+    stages: u16,
     /// How long the step has lasted.
     lasted: Duration,
     ticked: Nanos,
@@ -56,6 +58,7 @@ impl Entry {
             live: Arc::default(),
             state: State::Running,
             step: 0,
+            stages: 0,
             lasted: Duration::ZERO,
             ticked: at.now,
             began_ms: at.wall_ms,
@@ -130,15 +133,17 @@ impl Entry {
                 border: self.spec.border(self.step),
                 open: true,
                 unkeyed: self.spec.is_for_everybody(self.step),
+                step: self.stages,
             },
         }
     }
 
     /// Lets the next request obey, and the judge know.
     fn set_stage(&mut self, now: Nanos) {
+        self.stages = self.stages.wrapping_add(1);
         self.live.set_stage(self.stage());
         if !self.state.is_back() {
-            self.judge.share_changed(self.spec.share_of_range(self.step), now);
+            self.judge.share_changed(self.spec.share_of_range(self.step), self.stages, now);
         }
     }
 
@@ -297,9 +302,9 @@ impl Entry {
             Next::Stay => {}
             Next::Become(State::Running) if self.state == State::Held => {
                 self.state = State::Running;
-                // Someone has looked into it: what held it is measured anew.
-                self.judge.acquit();
+                // Someone has looked into it: what held it is measured anew, after the window that is open still.
                 self.go_to(self.step, at.now);
+                self.judge.acquit();
             }
             Next::Become(state) => {
                 self.state = state;

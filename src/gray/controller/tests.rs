@@ -71,11 +71,12 @@ impl World {
         Moment { now: Nanos(self.ms * 1_000_000), wall_ms: self.ms }
     }
 
-    /// A second in which each of 1,000 users asks once; `ending` says how it ends.
+    /// A second in which each of 1,000 users asks once, others than in the nine seconds before; `ending` says how it ends.
     fn second(&mut self, ending: impl Fn(u64, Arm) -> Ending) {
         let none = HeaderMap::new();
         let asked = Asked { headers: &none, client: None, app: None, claim: None };
-        for n in 0..1_000_u64 {
+        let first = self.ms / 1_000 % 10 * 1_000;
+        for n in first..first + 1_000 {
             let user = format!("u{n}");
             let decision = self.plan.decide_for(&self.config.cohorts, Some(user.as_bytes()), &asked);
             self.plan.live.began(decision.arm);
@@ -92,6 +93,7 @@ impl World {
                 route: 0,
                 cohorts: 0,
                 app: 0,
+                step: decision.step,
                 arm: decision.arm,
                 ending,
                 judged: decision.is_judged(),

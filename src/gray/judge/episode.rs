@@ -9,7 +9,7 @@
 //!
 //! It hears failures, and answers above p99 and the objective. What is small and slow is left to the life-long evidence.
 
-use super::evidence::{Bet, CAP, POINTS};
+use super::evidence::{CAP, POINTS};
 use super::signals::{EPISODE_ERRORS, EPISODE_P99, EPISODE_SLO};
 use super::window::{Cell, Counts};
 
@@ -51,11 +51,10 @@ impl Episodes {
         self.number
     }
 
-    /// Plays a window; whether the episode ended with it.
-    pub(super) fn play(&mut self, window: &Counts) -> bool {
+    /// Plays a window, with `part` of the users on the canary; whether the episode ended with it.
+    pub(super) fn play(&mut self, window: &Counts, part: f64) -> bool {
         for ((signal, _), masses) in HEARD.iter().zip(&mut self.masses) {
-            let bet = window.bet(*signal, [Cell::Stable, Cell::Canary]).unwrap_or(Bet::NONE);
-            bet.multiply(masses);
+            window.bet(*signal, [Cell::Stable, Cell::Canary], part).multiply(masses);
         }
         self.windows += 1;
         self.windows >= LENGTH
@@ -74,21 +73,18 @@ impl Episodes {
 mod tests {
     use super::*;
 
-    fn window(n: [u32; 2], k: [u32; 2]) -> Counts {
-        let mut counts = Counts::new(1);
-        for (cell, (n, k)) in [Cell::StableEven, Cell::Canary].into_iter().zip(n.into_iter().zip(k)) {
-            (0..n).for_each(|_| counts.expose(0, EPISODE_ERRORS, cell));
-            (0..k).for_each(|_| counts.event(0, EPISODE_ERRORS, cell));
-        }
+    fn failures(canary: u32) -> Counts {
+        let mut counts = Counts::default();
+        (0..canary).for_each(|_| counts.event(EPISODE_ERRORS, Cell::Canary));
         counts
     }
 
     #[test]
     fn a_dead_canary_is_heard_in_the_thousandth_episode() {
         let mut episodes = Episodes::default().after(1_000);
-        assert!(!episodes.play(&window([90, 10], [0, 10])));
-        assert!(episodes.parts(0.001)[0] < 1.0, "ten users of a hundred are not enough any more");
-        episodes.play(&window([180, 20], [0, 20]));
+        assert!(!episodes.play(&failures(7), 0.1));
+        assert!(episodes.parts(0.001)[0] < 1.0, "seven users are not enough any more");
+        episodes.play(&failures(20), 0.1);
         assert!(episodes.parts(0.001)[0] >= 1.0);
     }
 
@@ -96,8 +92,8 @@ mod tests {
     fn each_begins_at_one_and_lasts_thirty_windows() {
         let mut episodes = Episodes::default();
         assert_eq!(episodes.number(), 1);
-        assert!((1..LENGTH).all(|_| !episodes.play(&window([9, 1], [0, 1]))));
-        assert!(episodes.play(&window([9, 1], [0, 1])));
+        assert!((1..LENGTH).all(|_| !episodes.play(&failures(1), 0.1)));
+        assert!(episodes.play(&failures(1), 0.1));
         let next = episodes.after(0);
         assert_eq!(next.number(), 2);
         let [errors, latency] = next.parts(0.001);

@@ -1,17 +1,19 @@
 //! The evidence of one signal that the canary is worse: an e-process, a bet that only pays if it is.
 //!
-//! Inside a window and a stratum, given how many users were exposed on each arm and how many events there were in all,
-//! a canary that does no harm gets at most a hypergeometric number of them. Hoeffding (1963, theorem 4) bounds
-//! `E[r^K1] <= (1-s+s*r)^k` for odds ratios `r >= 1` and the canary's part `s` of the exposures, so `r^K1 / (1-s+s*r)^k`
-//! is an e-value whatever the base rate is, and windows multiply (Ville: the chance that the product ever reaches `x` is
-//! at most `1/x`, however often one looks). Sixteen odds ratios share the stake.
+//! A user's arm is drawn once, by a hash. If the canary does no harm, whoever has a first bad event would have had it on
+//! either arm; so, given all that happened before, he is on the canary with the **design share** of his step, `p`, whatever
+//! the base rate is, and however unequally often users come, in whatever clusters. Then `r / (1-p+p*r)` for each event on
+//! the canary, and `1 / (1-p+p*r)` for each on stable, is an e-value for odds ratios `r >= 1`, and events multiply (Ville:
+//! the chance that the product ever reaches `x` is at most `1/x`, however often one looks). Sixteen odds ratios share the
+//! stake. The share that is *seen* in a window must not stand for `p`: users who come every second show their arm again
+//! and again.
 //!
 //! A good start would bury a fault that comes late under its evidence for the canary. So only a part of the stake is bet
 //! at the start; the rest is bet in small parts, window by window, on a schedule that has no end, and a larger part when
 //! the share changes, which is when faults come. What is not bet yet counts as it is: the sum stays an e-process.
 //!
 //! Masses are plain numbers: one below 1e-308 becomes 0 (evidence for the canary), one above [`CAP`] stays there. Both
-//! only lower the sum. A stratum with one arm only says nothing.
+//! only lower the sum.
 
 use std::sync::LazyLock;
 
@@ -38,28 +40,23 @@ pub(super) const CAP: f64 = 1e15;
 
 pub(super) static LN_GRID: LazyLock<[f64; POINTS]> = LazyLock::new(|| GRID.map(f64::ln));
 
-/// What a window says about each odds ratio: logarithms, summed over strata.
+/// What events say about each odds ratio: logarithms.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Bet([f64; POINTS]);
 
 impl Bet {
-    /// Nothing was seen.
-    pub(super) const NONE: Bet = Bet([0.0; POINTS]);
-
-    /// Adds a stratum: users exposed and events on both sides; `n[1]` and `k[1]` are of the side that may be worse.
-    pub(super) fn add(&mut self, n: [u32; 2], k: [u32; 2]) {
-        let events = f64::from(k[0]) + f64::from(k[1]);
-        if events == 0.0 || n[0] == 0 || n[1] == 0 {
-            return;
+    /// Of events on both sides; `events[1]` are of the side that may be worse, whose design share is `part`.
+    pub(super) fn of(part: f64, events: [u32; 2]) -> Bet {
+        let [k0, k1] = events.map(f64::from);
+        let mut logs = [0.0; POINTS];
+        if k0 + k1 > 0.0 {
+            for ((log, r), ln_r) in logs.iter_mut().zip(GRID).zip(LN_GRID.iter()) {
+                *log = k1 * ln_r - (k0 + k1) * (part * (r - 1.0)).ln_1p();
+            }
         }
-        let part = f64::from(n[1]) / (f64::from(n[0]) + f64::from(n[1]));
-        for ((sum, r), ln_r) in self.0.iter_mut().zip(GRID).zip(LN_GRID.iter()) {
-            *sum += f64::from(k[1]) * ln_r - events * (part * (r - 1.0)).ln_1p();
-        }
+        Bet(logs)
     }
-}
 
-impl Bet {
     /// Pays out.
     pub(super) fn multiply(&self, masses: &mut [f64; POINTS]) {
         for (mass, log) in masses.iter_mut().zip(self.0) {
@@ -91,13 +88,10 @@ impl Process {
         (self.masses.iter().sum::<f64>() + self.rest).min(CAP)
     }
 
-    /// Plays a window in which both sides had exposures.
+    /// Plays a window.
     pub(super) fn play(&mut self, bet: &Bet) {
         self.bet(1.0 / (self.windows as f64 + HORIZON + 1.0));
         self.windows += 1;
-        if *bet == Bet::NONE {
-            return;
-        }
         bet.multiply(&mut self.masses);
     }
 
@@ -125,46 +119,23 @@ impl Process {
 mod tests {
     use super::*;
 
-    fn e_of(n: [u32; 2], k: [u32; 2]) -> [f64; POINTS] {
-        let mut bet = Bet::NONE;
-        bet.add(n, k);
-        bet.0.map(f64::exp)
-    }
-
     #[test]
     fn a_bet_is_worth_what_it_is_by_hand() {
         // One event of two, on the canary that has a quarter: r / (0.75 + 0.25 r)^2.
-        let e = e_of([3, 1], [1, 1]);
+        let e = Bet::of(0.25, [1, 1]).0.map(f64::exp);
         assert!((e[4] - 2.0 / 1.25_f64.powi(2)).abs() < 1e-12, "{e:?}");
         assert!((e[15] - 400.0 / 100.75_f64.powi(2)).abs() < 1e-12, "{e:?}");
-        assert_eq!(e_of([3, 0], [1, 0]), [1.0; POINTS], "one arm says nothing");
-        assert_eq!(e_of([30, 10], [0, 0]), [1.0; POINTS], "no event says nothing");
-        let mut both = Bet::NONE;
-        both.add([3, 1], [1, 1]);
-        both.add([3, 1], [1, 1]);
-        assert!((both.0[4].exp() - (2.0 / 1.25_f64.powi(2)).powi(2)).abs() < 1e-12, "strata multiply");
-    }
-
-    /// Logarithm of `n choose k`.
-    fn ln_choose(n: u32, k: u32) -> f64 {
-        (1..=k).map(|i| (f64::from(n - k + i) / f64::from(i)).ln()).sum()
+        assert_eq!(Bet::of(0.25, [0, 0]).0, [0.0; POINTS], "no event says nothing");
     }
 
     #[test]
     fn a_harmless_canary_gains_nothing_in_the_mean() {
-        // The exact mean over the hypergeometric number of events that the canary gets.
-        let mut random = fastrand::Rng::with_seed(8);
-        for _ in 0..2_000 {
-            let n = [random.u32(1..400), random.u32(1..100)];
-            let events = random.u32(1..=40.min(n[0] + n[1]));
-            let mut mean = [0.0; POINTS];
-            for k1 in events.saturating_sub(n[0])..=events.min(n[1]) {
-                let chance = ln_choose(n[1], k1) + ln_choose(n[0], events - k1) - ln_choose(n[0] + n[1], events);
-                let e = e_of(n, [events - k1, k1]);
-                mean.iter_mut().zip(e).for_each(|(sum, e)| *sum += chance.exp() * e);
+        // The exact mean over which arm an event falls on.
+        for part in [0.0001, 0.01, 0.05, 0.25, 0.5, 0.99] {
+            let [stable, canary] = [[1, 0], [0, 1]].map(|events| Bet::of(part, events).0.map(f64::exp));
+            for (stable, canary) in stable.into_iter().zip(canary) {
+                assert!(((1.0 - part) * stable + part * canary - 1.0).abs() < 1e-12, "{part}");
             }
-            assert!(mean.iter().all(|mean| *mean <= 1.0 + 1e-9), "{n:?} {events} {mean:?}");
-            assert!(mean[0] > 0.5, "the sum runs over all of them: {mean:?}");
         }
     }
 
@@ -173,7 +144,7 @@ mod tests {
         let mut process = Process::default();
         assert_eq!(process.e(), 1.0);
         for window in 0..10_000 {
-            process.play(&Bet::NONE);
+            process.play(&Bet::of(0.5, [0, 0]));
             if window % 1_000 == 0 {
                 process.change();
             }
@@ -183,9 +154,7 @@ mod tests {
 
     #[test]
     fn numbers_stay_finite_and_what_is_lost_is_lost() {
-        let (mut bad, mut good) = (Bet::NONE, Bet::NONE);
-        bad.add([950, 50], [0, 50]);
-        good.add([950, 50], [900, 0]);
+        let (bad, good) = (Bet::of(0.05, [0, 50]), Bet::of(0.05, [900, 0]));
         let mut process = Process::default();
         for _ in 0..1_000 {
             process.play(&bad);
@@ -199,9 +168,7 @@ mod tests {
 
     #[test]
     fn an_acquittal_drops_what_speaks_against_the_canary_only() {
-        let (mut against, mut for_it) = (Bet::NONE, Bet::NONE);
-        against.add([950, 50], [0, 5]);
-        for_it.add([950, 50], [200, 0]);
+        let (against, for_it) = (Bet::of(0.05, [0, 5]), Bet::of(0.05, [200, 0]));
         let mut bad = Process::default();
         bad.play(&against);
         bad.acquit();

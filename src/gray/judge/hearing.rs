@@ -1,8 +1,7 @@
-//! What a judged request is counted as: an exposure, an event, a user-window.
+//! What a judged request is counted as: a first event, a user of the window.
 //!
-//! A user's arm and stratum are those of his first request in the window, also for what he does later in it: were a
-//! request that he began before he moved to the canary not his any more, movers would differ from the rest. A later
-//! request on another route is compared with that route's thresholds.
+//! Only requests whose user was put on his arm in this step speak: within a step a user is on one arm, and that by the
+//! step's share. What began before, and ends later, is shown and counted as a user of the window, no more.
 
 use crate::gray::seen::{Arm, Seen};
 
@@ -25,9 +24,22 @@ pub(super) struct Hearing<'a> {
 }
 
 impl Hearing<'_> {
-    /// Counts a request and what is known of its latency.
+    /// Counts a request of any step in the window.
+    pub(super) fn note(&mut self, seen: &Seen) {
+        let tally = &mut self.window.tally;
+        if self.user.now.first(Now::ACTIVE) {
+            tally.active[seen.arm as usize] += 1;
+        }
+        if seen.ending.is_failure() && self.user.now.first(Now::FAILED) {
+            tally.failing[seen.arm as usize] += 1;
+            if seen.arm == Arm::Stable {
+                self.window.blame(Cause { route: seen.route, ending: seen.ending, status: seen.status });
+            }
+        }
+    }
+
+    /// Counts a request of this step and what is known of its latency.
     pub(super) fn hear(&mut self, seen: &Seen, took: Option<Took>) {
-        self.expose(seen);
         if seen.ending.is_failure() {
             self.fail(seen);
         }
@@ -36,86 +48,47 @@ impl Hearing<'_> {
         }
     }
 
-    fn cell(&self, key: u64) -> Cell {
-        Cell::of(self.user.arm(), key)
-    }
-
-    /// His first request in this window exposes him to what he did not tell yet.
-    fn expose(&mut self, seen: &Seen) {
-        if !self.user.now.first(Now::ACTIVE) {
-            return;
+    /// Whether it is his first event of a signal.
+    fn tells(&mut self, signal: usize, seen: &Seen) -> bool {
+        let first = self.user.may_tell(signal);
+        if first {
+            self.user.tell(signal);
+            self.counts.event(signal, Cell::of(seen.arm, seen.user));
         }
-        if seen.arm == Arm::Canary {
-            self.user.now.first(Now::CANARY);
-        }
-        self.user.stratum = seen.route;
-        self.window.tally.active[seen.arm as usize] += 1;
-        let limits = self.thresholds.at(seen.route);
-        for signal in [ERRORS].into_iter().chain(P99..=SLO) {
-            if self.user.may_tell(signal) && (signal == ERRORS || self.timed && limits.of(signal).is_some()) {
-                self.counts.expose(seen.route, signal, self.cell(seen.user));
-            }
-        }
-        if self.user.may_tell(EPISODE_ERRORS) {
-            self.counts.expose(seen.route, EPISODE_ERRORS, self.cell(seen.user));
-        }
-        for (signal, limit) in IN_EPISODES {
-            if self.timed && self.user.may_tell(signal) && limits.of(limit).is_some() {
-                self.counts.expose(seen.route, signal, self.cell(seen.user));
-            }
-        }
+        first
     }
 
     fn fail(&mut self, seen: &Seen) {
-        let arm = self.user.arm();
-        if self.user.now.first(Now::FAILED) {
-            self.window.tally.failing[arm as usize] += 1;
-            if arm == Arm::Stable {
-                self.window.blame(Cause { route: seen.route, ending: seen.ending, status: seen.status });
-            }
+        let on_canary = u32::from(seen.arm == Arm::Canary);
+        if self.tells(ERRORS, seen) {
+            self.counts.canary_first_failures += on_canary;
         }
-        if self.user.may_tell(ERRORS) {
-            self.user.tell(ERRORS);
-            self.counts.event(self.user.stratum, ERRORS, self.cell(seen.user));
-            self.counts.canary_first_failures += u32::from(arm == Arm::Canary);
-        }
-        if self.user.may_tell(EPISODE_ERRORS) {
-            self.user.tell(EPISODE_ERRORS);
-            self.counts.event(self.user.stratum, EPISODE_ERRORS, self.cell(seen.user));
-            self.counts.canary_failures += u32::from(arm == Arm::Canary);
+        if self.tells(EPISODE_ERRORS, seen) {
+            self.counts.canary_failures += on_canary;
         }
     }
 
     fn measure(&mut self, seen: &Seen, took: Took) {
-        let (limits, cell) = (self.thresholds.at(seen.route), self.cell(seen.user));
+        let limits = self.thresholds.at(seen.route);
+        let is_above = |signal| limits.of(signal).and_then(|limit| took.is_above(limit));
         for signal in P50..=P95 {
-            // His first answer is his one exposure, by its own route.
-            if self.user.may_tell(signal)
-                && let Some(above) = limits.of(signal).and_then(|limit| took.is_above(limit))
-            {
-                self.user.tell(signal);
-                self.counts.expose(seen.route, signal, cell);
-                if above {
-                    self.counts.event(seen.route, signal, cell);
-                }
+            // His first answer is the one that counts.
+            match is_above(signal) {
+                Some(true) => _ = self.tells(signal, seen),
+                Some(false) => self.user.tell(signal),
+                None => {}
             }
         }
-        let exposed = self.thresholds.at(self.user.stratum);
         for (signal, limit) in (P99..=SLO).map(|signal| (signal, signal)).chain(IN_EPISODES) {
-            if self.user.may_tell(signal)
-                && exposed.of(limit).is_some()
-                && limits.of(limit).and_then(|limit| took.is_above(limit)) == Some(true)
-            {
-                self.user.tell(signal);
-                self.counts.event(self.user.stratum, signal, cell);
+            if is_above(limit) == Some(true) {
+                self.tells(signal, seen);
             }
         }
-        if let Some(above) = limits.of(P95).and_then(|limit| took.is_above(limit)) {
-            let arm = self.user.arm() as usize;
+        if let Some(above) = is_above(P95) {
             // Any answer of the second would be above for nearly every user who asks often, and tell nothing.
             if self.user.now.first(Now::MEASURED) {
-                self.window.tally.measured[arm] += 1;
-                self.window.tally.slow[arm] += u64::from(above);
+                self.window.tally.measured[seen.arm as usize] += 1;
+                self.window.tally.slow[seen.arm as usize] += u64::from(above);
             }
         }
     }

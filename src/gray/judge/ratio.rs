@@ -4,13 +4,9 @@
 //! valid. If it wins, the split is broken, or users get lost before they are seen, and no comparison can be trusted.
 //!
 //! A request is seen at its end. A canary that answers late is not one that loses users: those whose requests are still
-//! on their way are counted where that explains the difference. A request that began before the share changed may be on
-//! the arm that its user left; it says nothing about the new share.
-
-use std::time::Duration;
+//! on their way are counted where that explains the difference.
 
 use crate::gray::seen::Arm;
-use crate::units::Nanos;
 
 /// How strongly the mixture expects the shares that were meant.
 const CONCENTRATION: f64 = 100.0;
@@ -18,26 +14,17 @@ const CONCENTRATION: f64 = 100.0;
 /// The e-value at which the split counts as broken.
 pub(super) const BROKEN: f64 = 1_000.0;
 
-/// The judge learns of a request's end this much later at most, and of its beginning no more exactly.
-const SLACK: Duration = Duration::from_millis(500);
-
 /// The test of one step.
 pub(super) struct Ratio {
-    since: Nanos,
     shares: [f64; 2],
     users: [u64; 2],
     ln_e: f64,
 }
 
 impl Ratio {
-    /// From `now` on, with the canary's expected share.
-    pub(super) fn new(canary: f64, now: Nanos) -> Ratio {
-        Ratio { since: now, shares: [1.0 - canary, canary], users: [0; 2], ln_e: 0.0 }
-    }
-
-    /// Whether a request that took `micros` and ended about `now` surely began under this share.
-    pub(super) fn may_count(&self, micros: u32, now: Nanos) -> bool {
-        now.since(self.since) >= Duration::from_micros(u64::from(micros)) + SLACK
+    /// With the canary's expected share.
+    pub(super) fn new(canary: f64) -> Ratio {
+        Ratio { shares: [1.0 - canary, canary], users: [0; 2], ln_e: 0.0 }
     }
 
     /// A user's first request of this step.
@@ -91,7 +78,7 @@ mod tests {
     use super::*;
 
     fn counted(share: f64, users: [u64; 2]) -> Ratio {
-        let mut ratio = Ratio::new(share, Nanos(0));
+        let mut ratio = Ratio::new(share);
         for (arm, users) in Arm::ALL.into_iter().zip(users) {
             (0..users).for_each(|_| ratio.count(arm));
         }
@@ -103,7 +90,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(35);
         let mut runs: Vec<u64> = (0..200)
             .map(|_| {
-                let mut ratio = Ratio::new(0.05, Nanos(0));
+                let mut ratio = Ratio::new(0.05);
                 let mut users = 0;
                 while ratio.e([0; 2]) < BROKEN {
                     ratio.count(if random.f64() < actual { Arm::Canary } else { Arm::Stable });
@@ -136,7 +123,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(36);
         let mut broken = 0;
         for _ in 0..2_000 {
-            let mut ratio = Ratio::new(0.05, Nanos(0));
+            let mut ratio = Ratio::new(0.05);
             broken += u32::from((0..2_000).any(|_| {
                 ratio.count(if random.f64() < 0.05 { Arm::Canary } else { Arm::Stable });
                 ratio.e([0; 2]) >= BROKEN
@@ -157,12 +144,8 @@ mod tests {
     }
 
     #[test]
-    fn no_split_is_not_tested_and_old_requests_do_not_count() {
+    fn no_split_is_not_tested() {
         assert_eq!(counted(1.0, [500, 0]).e([0; 2]), 1.0);
         assert_eq!(counted(0.0, [0, 500]).e([0; 2]), 1.0);
-        let ratio = Ratio::new(0.5, Nanos(10_000_000_000));
-        assert!(
-            !ratio.may_count(3_000_000, Nanos(13_400_000_000)) && ratio.may_count(3_000_000, Nanos(13_500_000_000))
-        );
     }
 }

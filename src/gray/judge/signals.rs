@@ -81,12 +81,10 @@ impl Evidence {
 pub(super) struct Comparison([Process; SIGNALS]);
 
 impl Comparison {
-    /// Plays a window between two sides; the second may be worse.
-    pub(super) fn play(&mut self, window: &Counts, sides: [Cell; 2]) {
+    /// Plays a window between two sides; the second, on which `part` of the users were put, may be worse.
+    pub(super) fn play(&mut self, window: &Counts, sides: [Cell; 2], part: f64) {
         for (signal, process) in self.0.iter_mut().enumerate() {
-            if let Some(bet) = window.bet(signal, sides) {
-                process.play(&bet);
-            }
+            process.play(&window.bet(signal, sides, part));
         }
     }
 
@@ -115,8 +113,8 @@ pub(super) struct Guard([Comparison; 2]);
 impl Guard {
     /// Plays a window.
     pub(super) fn play(&mut self, window: &Counts) {
-        self.0[0].play(window, [Cell::StableEven, Cell::StableOdd]);
-        self.0[1].play(window, [Cell::StableOdd, Cell::StableEven]);
+        self.0[0].play(window, [Cell::StableEven, Cell::StableOdd], 0.5);
+        self.0[1].play(window, [Cell::StableOdd, Cell::StableEven], 0.5);
     }
 
     /// Drops evidence against the model.

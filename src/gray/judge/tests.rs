@@ -9,6 +9,7 @@ const MILLIS: u64 = 1_000_000;
 struct Court {
     judge: Judge,
     now: u64,
+    step: u16,
     found: Vec<Finding>,
 }
 
@@ -17,9 +18,10 @@ fn court(share: f64) -> Court {
 }
 
 fn court_of(share: f64, routes: usize) -> Court {
-    let mut judge = Judge::new(Settings { false_alarm: 0.001, slo_micros: None, routes }, Nanos(0));
-    judge.share_changed(share, Nanos(0));
-    Court { judge, now: 0, found: vec![] }
+    let judge = Judge::new(Settings { false_alarm: 0.001, slo_micros: None, routes }, Nanos(0));
+    let mut court = Court { judge, now: 0, step: 0, found: vec![] };
+    court.goes_to(share);
+    court
 }
 
 /// A request that went well.
@@ -32,6 +34,7 @@ fn seen(user: u64, arm: Arm) -> Seen {
         route: 0,
         cohorts: 0,
         app: 0,
+        step: 0,
         arm,
         ending: Ending::Good,
         judged: true,
@@ -43,9 +46,16 @@ fn failed(user: u64, arm: Arm) -> Seen {
 }
 
 impl Court {
+    /// Requests of this step.
     fn see(&mut self, requests: impl IntoIterator<Item = Seen>) -> &mut Court {
-        requests.into_iter().for_each(|seen| self.judge.observe(&seen));
+        let step = self.step;
+        requests.into_iter().for_each(|seen| self.judge.observe(&Seen { step, ..seen }));
         self
+    }
+
+    fn goes_to(&mut self, share: f64) {
+        self.step += 1;
+        self.judge.share_changed(share, self.step, Nanos(self.now));
     }
 
     /// Time passes; what was found in it.
@@ -98,9 +108,7 @@ fn a_client_that_always_fails_counts_once_where_counting_requests_would_convict(
         court.see((0..95).map(|user| seen(user, STABLE))).see((900..905).map(|user| seen(user, CANARY)));
         court.see((0..20).map(|_| failed(900, CANARY)));
         court.pass(1_000);
-        let mut bet = evidence::Bet::NONE;
-        bet.add([95, 25], [0, 20]);
-        requests.play(&bet);
+        requests.play(&evidence::Bet::of(0.05, [0, 20]));
     }
     assert!(requests.e() > 1e9, "{}", requests.e());
     assert!(court.judge.evidence().errors < 20.0 && court.found.is_empty(), "{:?}", court.judge.evidence());
@@ -112,7 +120,7 @@ fn who_failed_on_stable_does_not_fail_for_the_first_time_on_the_canary() {
     // A tenth of the users always fail; steps move more and more of them to the canary, then all back.
     let mut court = court(0.01);
     for share in [1_u64, 5, 25, 50, 0, 50] {
-        court.judge.share_changed(share as f64 / 100.0, Nanos(court.now));
+        court.goes_to(share as f64 / 100.0);
         for _ in 0..5 {
             court.see((0..2_000).map(|user| {
                 let arm = if user % 100 < share { CANARY } else { STABLE };
@@ -128,30 +136,35 @@ fn who_failed_on_stable_does_not_fail_for_the_first_time_on_the_canary() {
 }
 
 #[test]
-fn a_user_in_a_window_is_on_one_arm_and_route() {
-    let mut court = court_of(0.5, 2);
-    court.see((0..50).map(|user| seen(user, STABLE))).see((100..150).map(|user| seen(user, CANARY)));
-    // His first request was on stable, route 0: what he does later in the window is theirs.
-    court.see((0..20).map(|user| Seen { route: 1, ..failed(user, CANARY) }));
-    court.pass(1_000);
-    assert!(court.judge.evidence().errors < 0.8, "it speaks for the canary: {:?}", court.judge.evidence());
+fn what_is_seen_of_another_step_says_nothing() {
+    let mut court = court(0.05);
+    court.pass(20_000);
+    court.goes_to(0.5);
+    // Begun when 95 of 100 were on stable: a slow end of theirs, or a failing one, is not compared with what follows.
+    let before = court.step - 1;
+    for user in 0..1_000 {
+        court.judge.observe(&Seen { step: before, ..seen(user, STABLE) });
+    }
+    for user in 2_000..2_050 {
+        court.judge.observe(&Seen { step: before, ..failed(user, CANARY) });
+    }
+    court.see((3_000..4_000).map(|user| seen(user, if user % 2 == 0 { CANARY } else { STABLE })));
+    assert_eq!(court.judge.tick(Nanos(court.now + 1_000 * MILLIS), [0; 2]), None, "the split is as it should be");
+    assert_eq!((court.wait(), court.judge.harmed(), court.judge.users_of_step()), (None, 0, 500));
+    assert!(court.judge.evidence().errors <= 1.0 + 1e-9, "{:?}", court.judge.evidence());
 }
 
 #[test]
-fn a_mix_of_routes_that_differs_is_no_fault() {
-    // Route 1 fails half of the users, route 0 nobody; the canary's users happen to use route 1 more.
-    let mut court = court_of(0.5, 2);
-    let on = |route: u16, users: std::ops::Range<u64>, arm| {
-        users.map(move |user| {
-            let user = user + u64::from(route) * 100_000;
-            let is_bad = route == 1 && user % 2 == 0;
-            Seen { route, ..if is_bad { failed(user, arm) } else { seen(user, arm) } }
-        })
-    };
-    court.see(on(0, 0..900, STABLE)).see(on(1, 0..100, STABLE));
-    court.see(on(0, 1_000..1_100, CANARY)).see(on(1, 1_000..1_900, CANARY));
-    assert_eq!(court.wait(), None);
-    assert!(court.judge.evidence().errors < 2.0, "{:?}", court.judge.evidence());
+fn who_comes_every_second_says_no_more_than_who_comes_once() {
+    // Ten regulars, all of them on stable by chance; of the visitors who fail one in twenty is on the canary.
+    let mut court = court(0.05);
+    for second in 0..400 {
+        court.see((0..10).map(|user| seen(user, STABLE)));
+        let visitor = 1_000 + second;
+        court.see([if second % 20 == 7 { failed(visitor, CANARY) } else { failed(visitor, STABLE) }]);
+        court.pass(1_000);
+    }
+    assert!(court.judge.evidence().errors < 2.0 && court.found.is_empty(), "{:?}", court.judge.evidence());
 }
 
 #[test]
@@ -186,18 +199,6 @@ fn a_canary_that_loses_users_is_doubted_and_one_that_is_slow_is_not() {
         court.now += MILLIS;
         assert!(matches!(court.wait(), Some(Finding::Worse { .. })), "{:?}", court.found);
     }
-}
-
-#[test]
-fn requests_from_before_a_step_do_not_count_for_its_split() {
-    let mut court = court(0.05);
-    court.pass(20_000);
-    court.judge.share_changed(0.5, Nanos(court.now));
-    court.pass(1_000);
-    // Begun five seconds ago, when 95 of 100 were on stable; and then those who came since.
-    court.see((0..1_000).map(|user| Seen { micros: 5_000_000, ..seen(user, STABLE) }));
-    court.see((0..1_000).map(|user| seen(user, if user % 2 == 0 { CANARY } else { STABLE })));
-    assert_eq!(court.judge.tick(Nanos(court.now), [0; 2]), None);
 }
 
 #[test]
@@ -287,7 +288,7 @@ fn a_few_failures_of_few_users_are_no_outage() {
 fn at_a_hundred_percent_the_watch_reports_once_an_outage() {
     let mut court = court(0.5);
     calm(&mut court);
-    court.judge.share_changed(1.0, Nanos(court.now));
+    court.goes_to(1.0);
     assert!(court.judge.safe().is_none(), "nothing to compare with");
     for second in 0..6 {
         let users = 100_000 + second * 1_000..100_200 + second * 1_000;
@@ -381,12 +382,12 @@ fn who_was_not_put_there_by_chance_is_shown_and_not_judged() {
 fn a_step_becomes_safe_by_clean_users_and_the_next_begins_anew() {
     let mut court = court(0.0);
     assert!(court.judge.safe().is_none(), "nobody is on the canary");
-    court.judge.share_changed(0.25, Nanos(0));
+    court.goes_to(0.25);
     assert!(!court.judge.safe().unwrap().is_safe());
     calm(&mut court);
     let safety = court.judge.safe().unwrap();
     assert!(safety.is_safe() && safety.wants().is_empty(), "{safety:?}");
-    court.judge.share_changed(0.5, Nanos(court.now));
+    court.goes_to(0.5);
     assert_eq!(court.judge.users_of_step(), 0);
     assert!(court.judge.safe().unwrap().wants().starts_with("errors: 0 of about 313 user-seconds"));
 }

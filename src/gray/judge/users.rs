@@ -23,11 +23,9 @@ const FOR_LIFE: u16 = (1 << SIGNALS) - 1;
 /// What is known of a user.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct User {
-    /// Number of the window that `stratum` and `now` are of.
+    /// Number of the window that `now` is of.
     window: u32,
-    /// Route of his first request in that window.
-    pub(super) stratum: u16,
-    /// Signals that he told already, a bit each: he is not exposed to them any more.
+    /// Signals that he told already, a bit each.
     pub(super) told: u16,
     /// Number of the episode that the bits of its signals are of.
     episode: u16,
@@ -44,18 +42,12 @@ pub(super) struct User {
 pub(super) struct Now(u8);
 
 impl Now {
-    /// He had a request; its arm is his.
+    /// He had a request.
     pub(super) const ACTIVE: u8 = 1;
-    /// That arm is the canary.
-    pub(super) const CANARY: u8 = 2;
     /// A request failed.
-    pub(super) const FAILED: u8 = 4;
+    pub(super) const FAILED: u8 = 2;
     /// A request's latency could be compared with p95.
-    pub(super) const MEASURED: u8 = 8;
-    /// He gave feedback.
-    pub(super) const SPOKE: u8 = 16;
-    /// His feedback was on the canary.
-    pub(super) const SPOKE_OF_CANARY: u8 = 32;
+    pub(super) const MEASURED: u8 = 4;
 
     /// Sets a bit; whether it was not set.
     pub(super) fn first(&mut self, bit: u8) -> bool {
@@ -63,23 +55,31 @@ impl Now {
         self.0 |= bit;
         first
     }
-
-    /// Whether a bit is set.
-    pub(super) fn has(self, bit: u8) -> bool {
-        self.0 & bit != 0
-    }
 }
 
-/// What a user was counted as.
+/// What a user was counted as: of an arm, since the judge began, or in this step.
 #[derive(Clone, Copy, Debug)]
 #[repr(u8)]
 pub(super) enum Met {
-    /// As a user of an arm, since the judge began; the arm's number is added to the bit's.
-    Ever = 0,
-    /// As a user of an arm, in this step.
-    InStep = 2,
-    /// By the sample ratio test, in this step.
-    InRatio = 4,
+    /// As a user of stable.
+    OfStable = 1,
+    /// As a user of the canary.
+    OfCanary = 2,
+    /// In this step; within a step he is on one arm.
+    InStep = 4,
+}
+
+/// Bits that outlive a step.
+const EVER: u8 = Met::OfStable as u8 | Met::OfCanary as u8;
+
+impl Met {
+    /// As a user of an arm.
+    pub(super) fn of(arm: Arm) -> Met {
+        match arm {
+            Arm::Stable => Met::OfStable,
+            Arm::Canary => Met::OfCanary,
+        }
+    }
 }
 
 impl User {
@@ -93,17 +93,11 @@ impl User {
         self.told |= 1 << signal;
     }
 
-    /// Whether he is met for the first time.
-    pub(super) fn first(&mut self, met: Met, arm: Arm) -> bool {
-        let bit = 1 << (met as u8 + if matches!(met, Met::InRatio) { 0 } else { arm as u8 });
-        let first = self.seen & bit == 0;
-        self.seen |= bit;
+    /// Whether he is met as that for the first time.
+    pub(super) fn first(&mut self, met: Met) -> bool {
+        let first = self.seen & met as u8 == 0;
+        self.seen |= met as u8;
         first
-    }
-
-    /// The arm that his window counts for.
-    pub(super) fn arm(&self) -> Arm {
-        if self.now.has(Now::CANARY) { Arm::Canary } else { Arm::Stable }
     }
 }
 
@@ -141,7 +135,7 @@ impl Users {
             (user.episode, user.told) = (episode, user.told & FOR_LIFE);
         }
         if user.step != step {
-            (user.step, user.seen) = (step, user.seen & 0b11);
+            (user.step, user.seen) = (step, user.seen & EVER);
         }
         Some(user)
     }
@@ -161,15 +155,14 @@ mod tests {
         let mut users = Users::default();
         let user = users.at(7, At { window: 1, step: 1, episode: 1 }).unwrap();
         assert!(user.now.first(Now::ACTIVE) && !user.now.first(Now::ACTIVE));
-        assert!(user.first(Met::Ever, Arm::Stable) && user.first(Met::InStep, Arm::Stable));
-        assert!(user.first(Met::InRatio, Arm::Stable) && !user.first(Met::InRatio, Arm::Canary), "once, on one arm");
+        assert!(user.first(Met::of(Arm::Stable)) && user.first(Met::InStep));
         user.tell(3);
         let user = users.at(7, At { window: 2, step: 1, episode: 1 }).unwrap();
         assert!(user.now.first(Now::ACTIVE), "a new window");
-        assert!(!user.first(Met::InStep, Arm::Stable), "the same step");
+        assert!(!user.first(Met::InStep), "the same step");
         let user = users.at(7, At { window: 2, step: 2, episode: 1 }).unwrap();
-        assert!(user.first(Met::InStep, Arm::Stable) && user.first(Met::InRatio, Arm::Canary), "a new step");
-        assert!(!user.first(Met::Ever, Arm::Stable) && user.first(Met::Ever, Arm::Canary));
+        assert!(user.first(Met::InStep), "a new step");
+        assert!(!user.first(Met::of(Arm::Stable)) && user.first(Met::of(Arm::Canary)));
         assert!(!user.may_tell(3) && user.may_tell(2), "what was told stays told");
     }
 

@@ -1,7 +1,7 @@
-//! What one window counts: users exposed and first events for the evidence, users active and failing for the rest.
+//! What one window counts: users' first events for the evidence, users active and failing for the rest.
 //!
-//! The evidence looks at first events only. Safety, the causes outside and the watch look at user-windows: a user counts
-//! once a window as active, and once as failing or slow if he was so at all.
+//! Safety, the causes outside and the watch look at user-windows: a user counts once a window as active, and once as failing
+//! or slow if he was so at all.
 
 use crate::gray::seen::{Arm, Ending};
 
@@ -11,7 +11,7 @@ use super::signals::COUNTED;
 /// Causes that are told apart in a window; later ones are not named.
 const CAUSES: usize = 64;
 
-/// Whom an exposure or event is of: the canary, or one of the halves of stable that the guard compares.
+/// Whom an event is of: the canary, or one of the halves of stable that the guard compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Cell {
@@ -36,25 +36,10 @@ impl Cell {
     }
 }
 
-/// Exposures and events of a signal in a stratum.
-#[derive(Clone, Copy, Debug, Default)]
-struct Count {
-    exposed: [u32; 3],
-    events: [u32; 3],
-}
-
-impl Count {
-    fn of(counts: &[u32; 3], cell: Cell) -> u32 {
-        match cell {
-            Cell::Stable => counts[Cell::StableEven as usize] + counts[Cell::StableOdd as usize],
-            cell => counts[cell as usize],
-        }
-    }
-}
-
-/// Exposures and events by stratum and signal.
+/// First events by signal.
+#[derive(Default)]
 pub(super) struct Counts {
-    strata: Vec<[Count; COUNTED]>,
+    events: [[u32; 3]; COUNTED],
     /// First failures of the episode on the canary: five end a window early.
     pub(super) canary_failures: u32,
     /// Of them, those that were their users' first at all.
@@ -62,39 +47,21 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    pub(super) fn new(routes: usize) -> Counts {
-        Counts { strata: vec![Default::default(); routes.max(1)], canary_failures: 0, canary_first_failures: 0 }
+    pub(super) fn event(&mut self, signal: usize, cell: Cell) {
+        self.events[signal][cell as usize] += 1;
     }
 
-    /// How many strata there are; at least one.
-    pub(super) fn strata(&self) -> usize {
-        self.strata.len()
-    }
-
-    pub(super) fn expose(&mut self, stratum: u16, signal: usize, cell: Cell) {
-        self.strata[usize::from(stratum)][signal].exposed[cell as usize] += 1;
-    }
-
-    pub(super) fn event(&mut self, stratum: u16, signal: usize, cell: Cell) {
-        self.strata[usize::from(stratum)][signal].events[cell as usize] += 1;
-    }
-
-    /// What the window says of a signal; nothing unless both sides had exposures in one stratum.
-    pub(super) fn bet(&self, signal: usize, sides: [Cell; 2]) -> Option<Bet> {
-        let mut bet = None;
-        for stratum in &self.strata {
-            let n = sides.map(|side| Count::of(&stratum[signal].exposed, side));
-            if n[0] > 0 && n[1] > 0 {
-                let k = sides.map(|side| Count::of(&stratum[signal].events, side));
-                bet.get_or_insert(Bet::NONE).add(n, k);
-            }
+    fn of(&self, signal: usize, cell: Cell) -> u32 {
+        let events = &self.events[signal];
+        match cell {
+            Cell::Stable => events[Cell::StableEven as usize] + events[Cell::StableOdd as usize],
+            cell => events[cell as usize],
         }
-        bet
     }
 
-    pub(super) fn clear(&mut self) {
-        self.strata.fill(Default::default());
-        (self.canary_failures, self.canary_first_failures) = (0, 0);
+    /// What the window says of a signal, where `part` of the users were put on the second side.
+    pub(super) fn bet(&self, signal: usize, sides: [Cell; 2], part: f64) -> Bet {
+        Bet::of(part, sides.map(|side| self.of(signal, side)))
     }
 }
 
@@ -121,7 +88,7 @@ impl Tally {
         }
     }
 
-    /// The part of an arm's user-windows that failed; `None` where there was none.
+    /// The part of an arm's users who failed; `None` where there was none.
     pub(super) fn share_failing(&self, arm: Arm) -> Option<f64> {
         let active = self.active[arm as usize];
         (active > 0).then(|| self.failing[arm as usize] as f64 / active as f64)

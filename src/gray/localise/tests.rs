@@ -61,6 +61,7 @@ impl Shape {
             route: dice.skewed(self.routes) as u16,
             cohorts: (0..self.cohorts).fold(0, |mask, bit| mask | u16::from(dice.chance(0.3)) << bit),
             app: dice.skewed(self.apps + 1) as u32,
+            step: 1,
             arm,
             ending: Ending::Good,
             judged: true,
@@ -219,7 +220,7 @@ fn faults_of_one_to_three_dimensions_are_found() {
 
 fn seen(arm: Arm, server: u32, status: u16) -> Seen {
     let ending = if status >= 500 { Ending::Status } else { Ending::Good };
-    Seen { user: 1, micros: 1_000, server, status, route: 0, cohorts: 0, app: 0, arm, ending, judged: true }
+    Seen { user: 1, micros: 1_000, server, status, route: 0, cohorts: 0, app: 0, step: 1, arm, ending, judged: true }
 }
 
 fn cells(all: impl IntoIterator<Item = Seen>) -> Cells {

@@ -64,7 +64,7 @@ fn plan_with(release: &Release, cohorts: usize) -> Plan {
 }
 
 fn at_step(plan: &Plan, release: &Release, step: usize) {
-    plan.live.set_stage(Stage { border: border_at(release, step), open: true, unkeyed: false });
+    plan.live.set_stage(Stage { border: border_at(release, step), open: true, unkeyed: false, step: 1 });
 }
 
 fn asked(headers: &HeaderMap) -> Asked<'_> {
@@ -120,7 +120,7 @@ fn releases_of_a_layer_share_no_user() {
         assert!((users.len() as f64 - 20_000.0).abs() <= 3.0 * 126.5, "{}", users.len());
     }
     // At its whole range a release has all of it, and no more.
-    plans[0].live.set_stage(Stage { border: Border::ALL, open: true, unkeyed: false });
+    plans[0].live.set_stage(Stage { border: Border::ALL, open: true, unkeyed: false, step: 1 });
     let all = on_canary(&plans[0]);
     assert!(all.is_disjoint(&users[1]) && (all.len() as f64 - 50_000.0).abs() <= 3.0 * 158.2, "{}", all.len());
     // The one whose range holds the user concerns him.
@@ -211,14 +211,14 @@ fn exclude_beats_include_beats_percent() {
         let decision = plan.decide_for(&cohorts, user.map(str::as_bytes), &asked(headers));
         (decision.arm, decision.why)
     };
-    plan.live.set_stage(Stage { border: Border::NONE, open: true, unkeyed: false });
+    plan.live.set_stage(Stage { border: Border::NONE, open: true, unkeyed: false, step: 1 });
     assert_eq!(decide(Some("ada"), &none), (Arm::Canary, Why::Included(0)));
     assert_eq!(decide(Some("bob"), &none), (Arm::Stable, Why::Excluded(1)));
     assert_eq!(decide(Some("eve"), &none), (Arm::Stable, Why::Position));
     assert_eq!(decide(None, &none), (Arm::Stable, Why::Unkeyed));
     let opted = HeaderMap::from_iter([("x-beta".parse().unwrap(), "1".parse().unwrap())]);
     assert_eq!(decide(None, &opted), (Arm::Canary, Why::Included(0)), "opting in needs no key");
-    plan.live.set_stage(Stage { border: Border::ALL, open: true, unkeyed: true });
+    plan.live.set_stage(Stage { border: Border::ALL, open: true, unkeyed: true, step: 1 });
     assert_eq!(decide(Some("bob"), &none), (Arm::Stable, Why::Excluded(1)));
     assert_eq!(decide(None, &none), (Arm::Canary, Why::Unkeyed), "the last step is for everybody");
     plan.live.set_stage(Stage::CLOSED);
