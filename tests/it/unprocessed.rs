@@ -9,7 +9,6 @@ use h2::Reason;
 use http::Response;
 use tokio::net::TcpListener;
 
-use crate::support::client::Answer;
 use crate::support::frames::{GOAWAY, HEADERS, SETTINGS, frame};
 use crate::support::nginx::Nginx;
 use crate::support::*;
@@ -17,20 +16,19 @@ use crate::support::*;
 const ROUTE: &str = "[route.all]\nupstream = \"app\"\n";
 
 /// A gateway before a server of HTTP/2.
-fn before(port: u16, more: &str) -> World {
-    World::start(&format!("[upstream.app]\nservers = [\"127.0.0.1:{port}\"]\nhttp2 = true\n{more}{ROUTE}"))
+fn before(port: u16) -> World {
+    World::start(&format!("[upstream.app]\nservers = [\"127.0.0.1:{port}\"]\nhttp2 = true\n{ROUTE}"))
 }
 
 /// So many POSTs at once, each on a connection of its own: the statuses of those that did not get what they sent.
-fn posts(world: &World, clients: usize, each: usize, right: impl Fn(&Answer, &str) -> bool + Sync) -> Vec<u16> {
+fn posts(world: &World, clients: usize, each: usize) -> Vec<u16> {
     std::thread::scope(|scope| {
-        let right = &right;
         let one = move |client: usize| {
             let (mut connection, mut wrong) = (world.connect(), vec![]);
             for n in 0..each {
                 let text = format!("{client}/{n}");
                 let answer = connection.ask(&post("/", text.clone()));
-                if !answer.as_ref().is_ok_and(|answer| answer.status == 200 && right(answer, &text)) {
+                if !answer.as_ref().is_ok_and(|answer| answer.status == 200 && answer.text() == text) {
                     wrong.push(answer.map_or(0, |answer| answer.status));
                     connection = world.connect();
                 }
@@ -92,8 +90,8 @@ fn posts_survive_a_server_that_closes_its_connections() {
     origin.script(|seen| Act::body(&String::from_utf8_lossy(&seen.body)));
     let behind = format!("proxy_pass http://{};", origin.address());
     let nginx = Nginx::with("listen 127.0.0.1:$PORT http2; keepalive_requests 60;", &behind, &[]);
-    let world = before(nginx.port, "");
-    let wrong = posts(&world, 40, 50, |answer, sent| answer.text() == sent);
+    let world = before(nginx.port);
+    let wrong = posts(&world, 40, 50);
     assert_eq!(wrong, Vec::<u16>::new(), "of 2,000");
     let retries = world.metric("tollgate_retries_total", &[]);
     assert!(retries > 0.0, "no stream was left unprocessed: nothing was tried");
@@ -104,8 +102,8 @@ fn posts_survive_a_server_that_closes_its_connections() {
 #[test]
 fn posts_survive_a_server_that_refuses_streams() {
     let server = Refuses::every(5);
-    let world = before(server.port, "");
-    let wrong = posts(&world, 4, 50, |answer, sent| answer.text() == sent);
+    let world = before(server.port);
+    let wrong = posts(&world, 4, 50);
     assert_eq!(wrong, Vec::<u16>::new(), "of 200");
     assert_eq!(server.seen(), 200 + (server.seen() / 5), "each was processed once");
 }
@@ -113,7 +111,7 @@ fn posts_survive_a_server_that_refuses_streams() {
 #[test]
 fn a_server_that_refuses_everything_is_asked_a_bounded_number_of_times() {
     let server = Refuses::every(1);
-    let world = before(server.port, "");
+    let world = before(server.port);
     world.ask(post("/", "x")).is_problem(502, "bad_gateway");
     assert_eq!(server.seen(), 3, "once for nothing, and `retry.attempts`");
 }
@@ -150,7 +148,7 @@ fn a_server_that_only_says_goodbye_is_asked_a_bounded_number_of_times() {
     // `retry.attempts`, after four for nothing; one where it says that it has too much to do.
     for (code, heads) in [(0, 6), (11, 3)] {
         let (port, seen) = leaves(code);
-        let world = before(port, "");
+        let world = before(port);
         for body in [vec![], vec![b'x'; 1_000], vec![b'x'; 64 << 10]] {
             seen.store(0, Ordering::Relaxed);
             world.ask(post("/", body)).is_problem(502, "bad_gateway");

@@ -1,4 +1,4 @@
-//! Bodies that come slowly, before upstreams whose places are bounded: their senders wait on their own time.
+//! Bodies that come slowly: their senders wait on their own time, and on nobody else's.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -252,8 +252,7 @@ fn an_http2_body_is_timed_while_its_client_may_send() {
         "{listener}[upstream.app]\nservers = [\"{}\"]\ntimeout = {{ write = \"60s\", read = \"60s\" }}\n{ROUTE}",
         server.local_addr().unwrap()
     ));
-    // Nobody reads: the gateway's connection to the server takes what the kernel takes.
-    // One that may send nothing, as another of its connection waits for the server.
+    // Nobody reads: the gateway's connection to the server takes what the kernel takes. One that may send nothing, as another of its connection waits for the server.
     let mut full = Frames::connect(world.port, 65_535);
     full.send(&frame(HEADERS, END_HEADERS, 1, &post_head("/full", 100_000_000))).unwrap();
     let (mut room, mut quiet) = ([65_535; 2], 0);
