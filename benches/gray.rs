@@ -134,6 +134,8 @@ fn judge(c: &mut Criterion) {
                 step: 1,
                 arm: if user.is_multiple_of(10) { Arm::Canary } else { Arm::Stable },
                 ending: Ending::Good,
+                saved: false,
+                warm: true,
                 judged: true,
             }
         })

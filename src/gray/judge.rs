@@ -265,7 +265,7 @@ impl Judge {
             return;
         }
         self.shown[seen.arm as usize].count(seen);
-        let took = Took::of(seen);
+        let took = Took::of(seen).filter(|_| seen.warm);
         if let (Arm::Stable, Some(Took::Exactly(micros))) = (seen.arm, took) {
             self.thresholds.learn(seen.route, micros);
         }

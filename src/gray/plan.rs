@@ -7,6 +7,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderMap;
 
@@ -89,6 +90,8 @@ pub struct Plan {
     pub canary: usize,
     /// When stable answers for it.
     pub rescue: Rescue,
+    /// A server's answers are not timed for so long after its first request.
+    pub settle: Duration,
     /// What outlives the snapshot.
     pub live: Arc<Live>,
     sources: Vec<UserSource>,
@@ -157,6 +160,7 @@ impl Plan {
             name: release.name.clone(),
             canary: release.canary,
             rescue: release.rescue.clone(),
+            settle: release.judge.settle,
             live,
             sources: release.user.clone(),
             hash: release.hash,

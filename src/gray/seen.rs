@@ -69,7 +69,7 @@ impl Ending {
 pub struct Seen {
     /// Hash of the user key; 0 without one.
     pub user: u64,
-    /// From its head to its answer's end, or until the client left, in microseconds.
+    /// From its head to that of the first attempt's answer, to where that failed, or until the client left, in microseconds.
     pub micros: u32,
     /// Number of the server of the first attempt; 0 where there was none.
     pub server: u32,
@@ -87,6 +87,10 @@ pub struct Seen {
     pub arm: Arm,
     /// How it ended.
     pub ending: Ending,
+    /// Whether another attempt answered for one that failed.
+    pub saved: bool,
+    /// Whether its server had its first request at least `judge.settle` before.
+    pub warm: bool,
     /// Whether the user was put on this arm by chance alone, and so may be compared: he has a key, lies in the layer's
     /// range and in no cohort that is included or excluded.
     pub judged: bool,

@@ -50,6 +50,7 @@ impl<T> Lease<T> {
         if !state.enter(places) {
             return None;
         }
+        state.asked(now);
         let probing = state.on_probation(now) && !state.cold.probing.swap(true, Relaxed);
         let lease = Lease { member: Arc::clone(member), since: now, generation: state.ejections(), probing };
         let taken = !down && !probing && state.on_probation(now);

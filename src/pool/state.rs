@@ -70,6 +70,8 @@ pub(super) struct Cold {
     pub(super) failed_at: AtomicU64,
     /// Where the ramp of a slow start began.
     ramp_from: AtomicU64,
+    /// When it was sent its first request.
+    first_asked: AtomicU64,
 }
 
 impl State {
@@ -84,6 +86,7 @@ impl State {
             streak: AtomicU32::new(0),
             failed_at: AtomicU64::new(0),
             ramp_from: AtomicU64::new(NEVER),
+            first_asked: AtomicU64::new(NEVER),
         };
         State { id: Id::fresh(), hot: Hot::default(), cold }
     }
@@ -125,6 +128,20 @@ impl State {
     /// The peak EWMA of its latency, as of the last answer; `None` before the first one.
     pub fn latency(&self) -> Option<Duration> {
         self.hot.latency.last()
+    }
+
+    /// Whether it was sent its first request at least `settle` before `now`: until then it may be cold.
+    pub fn is_warm(&self, settle: Duration, now: Nanos) -> bool {
+        let first = self.cold.first_asked.load(Relaxed);
+        first != NEVER && now.since(Nanos(first)) >= settle
+    }
+
+    /// A request is sent to it.
+    pub(super) fn asked(&self, now: Nanos) {
+        // Read first: it is written once, and its cache line belongs to all.
+        if self.cold.first_asked.load(Relaxed) == NEVER {
+            self.cold.first_asked.store(now.0, Relaxed);
+        }
     }
 
     /// How often it was ejected.
@@ -197,6 +214,16 @@ mod tests {
         assert_eq!(state.ramp(slow_start, Nanos(7)), RAMP_START, "time that runs back");
         assert_eq!(state.ramp(slow_start, Nanos(20 + slow_start / 2)), (RAMP_START + FULL) / 2);
         assert_eq!(state.ramp(slow_start, Nanos(20 + slow_start)), FULL);
+    }
+
+    #[test]
+    fn a_server_is_warm_some_time_after_its_first_request() {
+        let (state, settle) = (State::new(), Duration::from_secs(30));
+        assert!(!state.is_warm(Duration::ZERO, Nanos(5)), "it was never asked");
+        state.asked(Nanos(7));
+        state.asked(Nanos(9_000_000_000));
+        assert!(!state.is_warm(settle, Nanos(30_000_000_006)) && state.is_warm(settle, Nanos(30_000_000_007)));
+        assert!(state.is_warm(Duration::ZERO, Nanos(7)));
     }
 
     #[test]

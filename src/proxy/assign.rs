@@ -3,6 +3,8 @@
 //! The release decides ([`crate::gray::plan`]); this stage gives it what of the request it may look at, and sends the
 //! request to the canary's upstream where it says so. Decided once, so that a retry does not move the user.
 
+use std::time::Duration;
+
 use pingora::proxy::Session;
 
 use super::ctx::Ctx;
@@ -33,8 +35,12 @@ pub struct First {
     pub ending: Ending,
     /// Status of its answer; 0 without one.
     pub status: u16,
+    /// Since the request began: its head, or its failure where there was none.
+    pub after: Duration,
     /// Number of its server; 0 without one.
     pub server: u32,
+    /// Whether that server has been at work for as long as it may be cold.
+    pub warm: bool,
 }
 
 impl Assigned {
@@ -82,23 +88,23 @@ pub fn assign(session: &Session, ctx: &mut Ctx, route: usize) {
     ctx.assigned = Some(assigned);
 }
 
-/// Tells the release how the request ended. `left`: the client did not wait for the end.
-pub fn tell(ctx: &Ctx, now: Nanos, left: bool) {
+/// Tells the release how the request ended. `left`: the client did not wait for the end; `good`: he got a good answer.
+pub fn tell(ctx: &Ctx, now: Nanos, left: bool, good: bool) {
     let Some(assigned) = &ctx.assigned else { return };
     let decision = &assigned.decision;
     let live: &Live = &assigned.plan(&ctx.snapshot).live;
     if decision.why == Why::OutOfRange {
         return;
     }
-    let untold = First { ending: Ending::Left, status: 0, server: 0 };
-    let Some(first) = assigned.first.or(left.then_some(untold)) else {
+    let untold = || First { ending: Ending::Left, status: 0, after: now.since(ctx.started), server: 0, warm: true };
+    let Some(first) = assigned.first.or_else(|| left.then(untold)) else {
         // The gateway itself refused it: nothing is known of the arm.
         live.went_untold(decision.is_judged().then_some(decision.arm));
         return;
     };
     live.ended(Seen {
         user: decision.user,
-        micros: u32::try_from(now.since(ctx.started).as_micros()).unwrap_or(u32::MAX),
+        micros: u32::try_from(first.after.as_micros()).unwrap_or(u32::MAX),
         server: first.server,
         status: first.status,
         route: assigned.of.route,
@@ -107,6 +113,8 @@ pub fn tell(ctx: &Ctx, now: Nanos, left: bool) {
         step: decision.step,
         arm: decision.arm,
         ending: first.ending,
+        saved: good && first.ending.is_failure(),
+        warm: first.warm,
         judged: decision.is_judged(),
     });
 }

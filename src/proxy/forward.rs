@@ -49,7 +49,7 @@ pub fn pick(session: &Session, ctx: &mut Ctx) -> std::result::Result<(), Reason>
         Ok(()) => return Ok(()),
         Err(none) => none,
     };
-    rescue::note(ctx, Ending::Connect, 0);
+    rescue::note(ctx, Ending::Connect);
     match rescue::take_over(session, ctx, Cause::Connect, false) {
         true => picked(session, ctx),
         false => Err(none),
@@ -197,7 +197,7 @@ pub fn head_arrived(session: &Session, ctx: &mut Ctx, head: &ResponseHeader) -> 
         500.. => observe::ejected(ctx, lease, lease.failed(now)),
         _ => lease.succeeded(latency, now),
     }
-    rescue::answered(ctx, status);
+    rescue::answered(ctx, status, now);
     if rescue::take_over(session, ctx, Cause::Status(status), false) {
         return Err(again(ctx, status));
     }
@@ -265,7 +265,7 @@ fn answer_went_on(ctx: &mut Ctx, now: Nanos, end: bool) -> Result<()> {
 pub fn connect_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Box<Error> {
     let timed_out = matches!(e.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
     let failure = if timed_out { Failure::ConnectTimeout } else { Failure::Connect };
-    rescue::note(ctx, if timed_out { Ending::Timeout } else { Ending::Connect }, 0);
+    rescue::note(ctx, if timed_out { Ending::Timeout } else { Ending::Connect });
     failed(ctx, failure, Outcome::Connect);
     if rescue::take_over(session, ctx, Cause::Connect, false) {
         e.set_retry(true);
@@ -331,7 +331,7 @@ pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Bo
         (false, None) => (Ending::Reset, Cause::Reset),
         (false, Some(_)) => (Ending::Reset, Cause::Unprocessed),
     };
-    rescue::note(ctx, ending, 0);
+    rescue::note(ctx, ending);
     failed(ctx, failure, outcome);
     if rescue::take_over(session, ctx, cause, answered) {
         e.set_retry(true);

@@ -49,7 +49,7 @@ pub fn finished(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &m
         lease.attached.series.attempted(outcome);
         ctx.tries.last = Some(lease.member().clone());
     }
-    assign::tell(ctx, now, left);
+    assign::tell(ctx, now, left, e.is_none() && status < 500);
     rescue::ended(ctx, status, e);
     let arm = assign::arm(ctx);
     let registry = &gateway.registry;
@@ -163,7 +163,7 @@ pub fn cut_off(ctx: &mut Ctx) {
         lease.attached.series.attempted(Outcome::Canceled);
         ctx.tries.last = Some(lease.member().clone());
     }
-    assign::tell(ctx, now, true);
+    assign::tell(ctx, now, true, false);
     let arm = assign::arm(ctx);
     match ctx.route {
         Some(route) => ctx.snapshot.route(route).1.arm(arm).answered(status, duration),

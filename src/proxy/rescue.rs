@@ -21,6 +21,7 @@ use crate::config::model::{self, Action};
 use crate::gray::live::Outcome;
 use crate::gray::seen::Ending;
 use crate::pool::Tried;
+use crate::units::Nanos;
 
 /// `idempotency-key`
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -63,24 +64,39 @@ impl Cause {
     }
 }
 
-/// Notes the head of an answer; both arms alike.
-pub fn answered(ctx: &mut Ctx, status: u16) {
+/// Notes the head of an answer, which came `now`; both arms alike.
+pub fn answered(ctx: &mut Ctx, status: u16, now: Nanos) {
     let Some(assigned) = &ctx.assigned else { return };
     let listed = Cause::Status(status).is_listed(&assigned.plan(&ctx.snapshot).rescue);
-    note(ctx, if status >= 500 || listed { Ending::Status } else { Ending::Good }, status);
+    note_at(ctx, if status >= 500 || listed { Ending::Status } else { Ending::Good }, status, now);
 }
 
 /// Notes that an attempt failed; both arms alike. An answer that breaks in its middle counts as failed, however it
 /// began.
-pub fn note(ctx: &mut Ctx, ending: Ending, status: u16) {
+pub fn note(ctx: &mut Ctx, ending: Ending) {
+    if ctx.assigned.is_some() {
+        note_at(ctx, ending, 0, clock::now());
+    }
+}
+
+fn note_at(ctx: &mut Ctx, ending: Ending, status: u16, now: Nanos) {
     let is_first = ctx.tries.count <= ctx.tries.free + 1;
-    let server = ctx.tries.lease.as_ref().map_or(0, |lease| lease.attached.number);
     let Some(assigned) = &mut ctx.assigned else { return };
     if assigned.rescue == Rescue::TakenOver || !is_first {
         return;
     }
     match &mut assigned.first {
-        None => assigned.first = Some(First { ending, status, server }),
+        None => {
+            let settle = assigned.plan(&ctx.snapshot).settle;
+            let lease = ctx.tries.lease.as_ref();
+            assigned.first = Some(First {
+                ending,
+                status,
+                after: now.since(ctx.started),
+                server: lease.map_or(0, |lease| lease.attached.number),
+                warm: lease.is_none_or(|lease| lease.state.is_warm(settle, ctx.started)),
+            });
+        }
         Some(first) if first.ending == Ending::Good => first.ending = ending,
         Some(_) => {}
     }
@@ -89,7 +105,7 @@ pub fn note(ctx: &mut Ctx, ending: Ending, status: u16) {
 /// Notes that the client left before its answer began.
 pub fn left(ctx: &mut Ctx) {
     if ctx.tries.head_after.is_none() {
-        note(ctx, Ending::Left, 0);
+        note(ctx, Ending::Left);
     }
 }
 

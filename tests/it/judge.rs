@@ -133,6 +133,8 @@ impl<'a> Trial<'a> {
             step: self.step,
             arm,
             ending: if fails { Ending::Status } else { Ending::Good },
+            saved: false,
+            warm: true,
             judged: true,
         }
     }
@@ -243,6 +245,8 @@ impl Mixed {
                     step: 1,
                     arm: if on_canary { Arm::Canary } else { Arm::Stable },
                     ending: if fails { Ending::Status } else { Ending::Good },
+                    saved: false,
+                    warm: true,
                     judged: true,
                 });
                 requests += 1;

@@ -268,6 +268,7 @@ impl Check<'_, '_> {
         Judge {
             false_alarm: form.and_then(|form| form.false_alarm.as_ref()).map_or(0.001, |at| at.value.0),
             slo: form.and_then(|form| form.slo.as_ref()).map(|at| self.positive(Some(at), Duration::ZERO)),
+            settle: form.and_then(|form| form.settle.as_ref()).map_or(Duration::from_secs(30), |at| at.value.0),
             min_users: number(form.and_then(|form| form.min_users.as_ref()), 20),
             max_wait: self.positive(form.and_then(|form| form.max_wait.as_ref()), Duration::from_secs(24 * 3600)),
             on_fail: form.and_then(|form| form.on_fail.as_ref()).map_or(OnFail::Rollback, |at| at.value.0),

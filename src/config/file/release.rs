@@ -102,6 +102,8 @@ pub struct Judge {
     pub false_alarm: Option<At<Chance>>,
     /// A slower answer is a bad one, beside the quantiles of stable. Absent: none.
     pub slo: Option<Word<Duration>>,
+    /// A server's answers are not timed for so long after its first request. Default "30s".
+    pub settle: Option<Word<Duration>>,
     /// Users on the canary before a step may be promoted; a rollback waits for nobody. Default 20.
     pub min_users: Option<At<Number<0, 1_000_000_000>>>,
     /// A step without evidence ends on hold after this time, with a report. Default "24h".

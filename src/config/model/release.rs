@@ -158,7 +158,9 @@ pub struct Judge {
     pub false_alarm: f64,
     /// A slower answer is a bad one.
     pub slo: Option<Duration>,
-    /// Users on the canary before a step may be promoted.
+    /// A server's answers are not timed for so long after its first request.
+    pub settle: Duration,
+    /// Users on the canary, in a step, before it may be promoted.
     pub min_users: u64,
     /// A step without evidence ends on hold after this time.
     pub max_wait: Duration,

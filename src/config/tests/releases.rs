@@ -42,6 +42,7 @@ fn a_bare_release_has_the_defaults_of_the_reference() {
     assert_eq!(reference.judge.slo, Some(Duration::from_millis(300)));
     assert_eq!(bare.judge.false_alarm, 0.001);
     assert_eq!((bare.judge.min_users, bare.judge.max_wait), (20, Duration::from_secs(86_400)));
+    assert_eq!(bare.judge.settle, Duration::from_secs(30));
     assert_eq!(bare.judge.on_fail, OnFail::Rollback);
     assert_eq!(bare.user, [UserSource::Ip]);
     assert_eq!((bare.rescue.on_connect, bare.rescue.on_reset, bare.rescue.on_timeout), (true, true, true));
@@ -159,7 +160,7 @@ fn what_a_release_lacks_is_found() {
             "11:1 unknown key `route` -> did you mean `routes`? allowed here: routes, canary, user, hash, salt, include, \
              exclude, layer, steps, holdback, rescue, judge",
             "13:12 unknown key `percnt` -> did you mean `percent`? allowed here: percent, hold",
-            "14:7 unknown key `slow` -> did you mean `slo`? allowed here: false_alarm, slo, min_users, max_wait, on_fail",
+            "14:7 unknown key `slow` -> did you mean `slo`? allowed here: false_alarm, slo, settle, min_users, max_wait, on_fail",
         ]
     );
     assert_eq!(

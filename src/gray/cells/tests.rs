@@ -4,7 +4,21 @@ use super::*;
 
 fn seen(arm: Arm, app: u32, ending: Ending) -> Seen {
     let status = if ending == Ending::Status { 503 } else { 200 };
-    Seen { user: 1, micros: 10, server: 4, status, route: 2, cohorts: 0b101, app, step: 1, arm, ending, judged: true }
+    Seen {
+        user: 1,
+        micros: 10,
+        server: 4,
+        status,
+        route: 2,
+        cohorts: 0b101,
+        app,
+        step: 1,
+        arm,
+        ending,
+        saved: false,
+        warm: true,
+        judged: true,
+    }
 }
 
 fn at(seconds: u64) -> Nanos {

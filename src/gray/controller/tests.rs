@@ -96,6 +96,8 @@ impl World {
                 step: decision.step,
                 arm: decision.arm,
                 ending,
+                saved: false,
+                warm: true,
                 judged: decision.is_judged(),
             });
             if n % 100 == 0 {

@@ -37,6 +37,8 @@ fn seen(user: u64, arm: Arm) -> Seen {
         step: 0,
         arm,
         ending: Ending::Good,
+        saved: false,
+        warm: true,
         judged: true,
     }
 }

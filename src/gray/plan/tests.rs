@@ -40,6 +40,7 @@ fn release(name: &str) -> Release {
         judge: Judge {
             false_alarm: 0.001,
             slo: None,
+            settle: Duration::ZERO,
             min_users: 20,
             max_wait: Duration::from_secs(86_400),
             on_fail: OnFail::Rollback,
@@ -54,6 +55,7 @@ fn plan_with(release: &Release, cohorts: usize) -> Plan {
         name: release.name.clone(),
         canary: release.canary,
         rescue: release.rescue.clone(),
+        settle: release.judge.settle,
         live: Arc::default(),
         sources: release.user.clone(),
         hash: release.hash,

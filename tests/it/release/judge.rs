@@ -51,7 +51,10 @@ fn a_slow_canary_is_taken_back() {
         std::thread::sleep(Duration::from_millis(60));
         Act::ok()
     });
-    let world = between(&stable, &canary).steps(&[(20.0, "1h")]).table("[release.v2.judge]\nslo = \"50ms\"").start();
+    let world = between(&stable, &canary)
+        .steps(&[(20.0, "1h")])
+        .table("[release.v2.judge]\nslo = \"50ms\"\nsettle = \"0s\"")
+        .start();
     let crowd = Crowd::new(400, 600);
     crowd.while_(&world, || becomes(&world, "rolled_back"));
     crowd.noticed_nothing();

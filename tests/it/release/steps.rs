@@ -10,7 +10,7 @@ fn healthy() -> (Origin, Origin) {
     both
 }
 
-const FEW: &str = "[release.v2.judge]\nmin_users = 5\nfalse_alarm = 0.000001";
+const FEW: &str = "[release.v2.judge]\nmin_users = 5\nsettle = \"0s\"\nfalse_alarm = 0.000001";
 
 #[test]
 fn a_healthy_canary_goes_to_everybody_and_nobody_notices() {
