@@ -13,6 +13,7 @@ use tollgate::config::model::{Cohort, Config};
 use tollgate::config::source::Source;
 use tollgate::gray::bucket::Hash;
 use tollgate::gray::cohort::{UserSet, user_hash};
+
 use tollgate::gray::judge::{Judge, Settings};
 use tollgate::gray::live::{Live, Stage};
 use tollgate::gray::plan::{Asked, Plan, border_at};

@@ -23,6 +23,7 @@
 //! | `signals` | which signals there are, their weights, the guard |
 //! | `users` | whom the judge has met |
 //! | `hearing` | what a request is counted as |
+//! | `servers` | what hits a server and not its users; which are cold |
 //! | `window` | what a window counts |
 //! | `quantiles` | frozen thresholds, and what is shown |
 //! | `ratio` | whether the split works |
@@ -45,6 +46,7 @@ mod outside;
 mod quantiles;
 mod ratio;
 mod safety;
+mod servers;
 mod signals;
 mod users;
 mod watch;
@@ -54,13 +56,15 @@ mod window;
 mod tests;
 
 pub use safety::Safety;
+pub use servers::Hit;
 pub use signals::Evidence;
 pub use window::Cause;
 
 use episode::Episodes;
-use hearing::Hearing;
+use hearing::{Failures, Hearing};
 use quantiles::{Shown, Thresholds, Took};
 use ratio::Ratio;
+use servers::Servers;
 use signals::{Comparison, FEEDBACK, Guard, P95, SLO};
 use users::{At, Met, Users};
 use watch::{Baseline, Watch};
@@ -114,6 +118,8 @@ pub enum Finding {
         signal: &'static str,
         /// The combined e-value when it was enough.
         e: f64,
+        /// At how many of its servers.
+        hit: Hit,
     },
     /// Both arms fail: the cause is outside of the release.
     Outside {
@@ -170,13 +176,14 @@ pub struct Judge {
     timed: bool,
     users: Users,
     met: [u64; 2],
-    /// Users of the canary in this step.
-    met_in_step: u64,
     /// First failures on the canary, before the open window.
     harmed: u64,
     thresholds: Thresholds,
     shown: [Shown; 2],
-    counts: Counts,
+    servers: Servers,
+    /// Bad feedback in the open window.
+    spoken: Counts,
+    failures: Failures,
     /// The open window and the two before it.
     recent: [Window; 3],
     in_step: Tally,
@@ -188,7 +195,7 @@ pub struct Judge {
     stable: Watch,
     canary: Watch,
     crossing: Option<Crossing>,
-    /// The canary was found worse, or would have been if the judge could be trusted.
+    /// The canary was found worse.
     decided: bool,
     doubts: [bool; 2],
     found: VecDeque<Finding>,
@@ -208,11 +215,12 @@ impl Judge {
             timed: true,
             users: Users::default(),
             met: [0; 2],
-            met_in_step: 0,
             harmed: 0,
             thresholds: Thresholds::new(settings.routes.max(1), settings.slo_micros),
             shown: [Shown::new(), Shown::new()],
-            counts: Counts::default(),
+            servers: Servers::default(),
+            spoken: Counts::default(),
+            failures: Failures::default(),
             recent: Default::default(),
             in_step: Tally::default(),
             evidence: Comparison::default(),
@@ -240,10 +248,10 @@ impl Judge {
     pub fn share_changed(&mut self, canary: f64, step: u16, now: Nanos) {
         self.now = now;
         self.close(now);
+        self.servers.end_step();
         self.share = canary.clamp(0.0, 1.0);
         (self.settled, self.timed) = (now.after(SETTLE), false);
         self.step = step;
-        self.met_in_step = 0;
         self.in_step = Tally::default();
         self.ratio = Ratio::new(self.share);
         self.evidence.change();
@@ -265,9 +273,10 @@ impl Judge {
             return;
         }
         self.shown[seen.arm as usize].count(seen);
-        let took = Took::of(seen).filter(|_| seen.warm);
+        self.servers.asked(seen, self.now);
+        let took = Took::of(seen);
         if let (Arm::Stable, Some(Took::Exactly(micros))) = (seen.arm, took) {
-            self.thresholds.learn(seen.route, micros);
+            self.thresholds.learn(seen.route, micros, seen.warm);
         }
         if !seen.judged {
             return;
@@ -276,16 +285,22 @@ impl Judge {
         if user.first(Met::of(seen.arm)) {
             self.met[seen.arm as usize] += 1;
         }
-        let is_new = seen.step == self.step && user.first(Met::InStep);
-        let (thresholds, counts, window) = (&self.thresholds, &mut self.counts, &mut self.recent[0]);
-        let mut hearing = Hearing { user, thresholds, counts, window, timed: self.timed };
+        let known = self.in_step.active[seen.arm as usize];
+        let mut hearing = Hearing {
+            user,
+            thresholds: &self.thresholds,
+            servers: &mut self.servers,
+            failures: &mut self.failures,
+            window: &mut self.recent[0],
+            in_step: &mut self.in_step,
+            timed: self.timed,
+        };
         hearing.note(seen);
         if seen.step == self.step {
             hearing.hear(seen, took);
-        }
-        if is_new {
-            self.met_in_step += u64::from(seen.arm == Arm::Canary);
-            self.ratio.count(seen.arm);
+            if self.in_step.active[seen.arm as usize] > known {
+                self.ratio.count(seen.arm);
+            }
         }
     }
 
@@ -294,7 +309,7 @@ impl Judge {
         let Some(known) = self.users.at(user, self.at()) else { return };
         if bad && known.may_tell(FEEDBACK) {
             known.tell(FEEDBACK);
-            self.counts.event(FEEDBACK, Cell::of(arm, user));
+            self.spoken.event(FEEDBACK, Cell::of(arm, user));
         }
     }
 
@@ -303,7 +318,7 @@ impl Judge {
     pub fn tick(&mut self, now: Nanos, in_flight: [u64; 2]) -> Option<Finding> {
         self.now = now;
         let open = now.since(self.opened);
-        if open >= WINDOW || open >= SHORT && self.counts.canary_failures >= BURST {
+        if open >= WINDOW || open >= SHORT && self.failures.of_episode >= BURST {
             self.close(now);
         }
         self.doubt(in_flight);
@@ -313,24 +328,26 @@ impl Judge {
 
     /// Ends the open window.
     fn close(&mut self, now: Nanos) {
+        let mut heard = self.servers.close(self.step, now);
+        heard.users.add(FEEDBACK, &std::mem::take(&mut self.spoken));
         if self.share > 0.0 && self.share < 1.0 {
-            self.evidence.play(&self.counts, [Cell::Stable, Cell::Canary], self.share);
-            self.guard.play(&self.counts);
-            if self.episodes.play(&self.counts, self.share) {
+            self.evidence.play(|signal| heard.bet(signal, self.share));
+            self.guard.play(&heard.users);
+            if self.episodes.play(&heard, self.share) {
                 self.cross(now);
                 self.episodes = self.episodes.after(0);
+                self.servers.end_episode();
             }
         }
         let tally = self.recent[0].tally;
-        self.in_step.add(&tally);
         self.watch(&tally);
         if !self.stable.lasts() {
             self.baseline.learn(tally.active[0], tally.failing[0]);
         }
         self.recent.rotate_right(1);
         self.recent[0] = Window::default();
-        self.harmed += u64::from(self.counts.canary_first_failures);
-        self.counts = Counts::default();
+        self.harmed += u64::from(self.failures.of_life);
+        self.failures = Failures::default();
         self.thresholds.freeze(self.settings.slo_micros);
         self.number = self.number.wrapping_add(1);
         self.opened = now;
@@ -358,9 +375,14 @@ impl Judge {
             self.tell_outside(&window, stable, canary);
             return;
         }
-        self.decided = true;
-        if self.may_blame() {
-            self.found.push_back(Finding::Worse { signal: crossing.signal, e: crossing.e });
+        // Where it may not be blamed yet, it is asked again with each window.
+        if self.may_blame() || self.overwhelming() {
+            self.decided = true;
+            self.found.push_back(Finding::Worse {
+                signal: crossing.signal,
+                e: crossing.e,
+                hit: self.servers.of_canary(now),
+            });
         }
     }
 
@@ -421,12 +443,12 @@ impl Judge {
 
     /// Distinct judged users on the canary since the share last changed.
     pub fn users_of_step(&self) -> u64 {
-        self.met_in_step
+        self.in_step.active[Arm::Canary as usize]
     }
 
     /// Users who failed for the first time on the canary.
     pub fn harmed(&self) -> u64 {
-        self.harmed + u64::from(self.counts.canary_first_failures)
+        self.harmed + u64::from(self.failures.of_life)
     }
 
     /// Requests of judged users whom the judge had no place for.

@@ -217,7 +217,7 @@ routes = ["orders", "users", "basket"]
 canary = "{name}"
 user = ["header:x-user-id"]
 steps = [{}]
-judge = {{ min_users = 10, settle = "0s" }}
+judge = {{ min_users = 10 }}
 "#,
             steps.join(", ")
         )

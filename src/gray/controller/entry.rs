@@ -281,7 +281,7 @@ impl Entry {
             waits.push(format!("hold: {} s", left.as_secs() + 1));
         }
         if let Some(evidence) = self.judge.safe() {
-            let (users, min) = (self.judge.users()[Arm::Canary as usize], self.spec.release.judge.min_users);
+            let (users, min) = (self.judge.users_of_step(), self.spec.release.judge.min_users);
             if users < min {
                 waits.push(format!("users: {users} of {min} on the canary"));
             }

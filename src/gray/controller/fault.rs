@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::entry::Entry;
 use super::{Moment, Surroundings};
-use crate::gray::judge::{Doubt, Finding};
+use crate::gray::judge::{Doubt, Finding, Hit};
 use crate::gray::localise::{self, Measure};
 use crate::gray::report::{Action, Apart, Change, Evidence, Facts, Kind, Names, Outside, PlaceView, Point, Report};
 use crate::gray::seen::{Arm, Ending};
@@ -76,7 +76,9 @@ impl Trail {
 /// A finding as a sentence.
 pub fn reason(finding: &Finding) -> String {
     match finding {
-        Finding::Worse { signal, e } => format!("decided by {signal}, with evidence of {}", large(*e)),
+        Finding::Worse { signal, e, hit } => {
+            format!("decided by {signal}, with evidence of {}, at {}", large(*e), servers(*hit))
+        }
         Finding::Outside { stable, canary, .. } => {
             format!("{:.1} % of stable's users fail, and {:.1} % of the canary's", stable * 100.0, canary * 100.0)
         }
@@ -96,6 +98,12 @@ pub fn reason(finding: &Finding) -> String {
             baseline * 100.0
         ),
     }
+}
+
+/// `one server of one`, `3 servers of 4`
+fn servers(hit: Hit) -> String {
+    let number = |n: u32| if n == 1 { "one".to_owned() } else { n.to_string() };
+    format!("{} server{} of {}", number(hit.servers), if hit.servers == 1 { "" } else { "s" }, number(hit.of))
 }
 
 /// An e-value for people: beyond a million only its size tells anything.

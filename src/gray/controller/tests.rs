@@ -173,6 +173,7 @@ fn a_failing_one_is_back_within_the_second_with_a_report() {
     assert_eq!((report.facts.kind, report.facts.action), (Kind::Worse, Action::RolledBack));
     assert!(report.facts.users_harmed > 0 && report.facts.evidence.errors >= 1_000.0, "{report:?}");
     assert_eq!(report.facts.change.canary, "v2");
+    assert!(report.facts.reason.ends_with(", at one server of one"), "{}", report.facts.reason);
     assert_eq!(world.view().report.as_ref(), Some(&report.id));
     // It stays back, whatever comes, until someone resumes it: then it starts again with fresh evidence.
     (0..5).for_each(|_| world.second(well));
@@ -210,10 +211,10 @@ fn a_cause_outside_takes_nothing_back() {
 
 #[test]
 fn a_slow_one_is_taken_back_by_its_times() {
-    let mut world = World::new(&format!("{RELEASE}\njudge = {{ slo = \"50ms\" }}"));
+    let mut world = World::new(&format!("{RELEASE}\njudge = {{ slo = \"50ms\", settle = \"0s\" }}"));
     (0..3).for_each(|_| world.second(well));
     world.slow = true;
-    (0..2).for_each(|_| world.second(well));
+    (0..4).for_each(|_| world.second(well));
     assert_eq!(world.stands().0, State::RolledBack);
     let [report] = &world.reports[..] else { panic!("{:?}", world.reports) };
     assert!(report.facts.reason.starts_with("decided by latency"), "{}", report.facts.reason);

@@ -10,8 +10,8 @@
 //! It hears failures, and answers above p99 and the objective. What is small and slow is left to the life-long evidence.
 
 use super::evidence::{CAP, POINTS};
+use super::servers::Heard;
 use super::signals::{EPISODE_ERRORS, EPISODE_P99, EPISODE_SLO};
-use super::window::{Cell, Counts};
 
 /// Windows of an episode.
 const LENGTH: u32 = 30;
@@ -52,9 +52,9 @@ impl Episodes {
     }
 
     /// Plays a window, with `part` of the users on the canary; whether the episode ended with it.
-    pub(super) fn play(&mut self, window: &Counts, part: f64) -> bool {
+    pub(super) fn play(&mut self, window: &Heard, part: f64) -> bool {
         for ((signal, _), masses) in HEARD.iter().zip(&mut self.masses) {
-            window.bet(*signal, [Cell::Stable, Cell::Canary], part).multiply(masses);
+            window.bet(*signal, part).multiply(masses);
         }
         self.windows += 1;
         self.windows >= LENGTH
@@ -72,11 +72,12 @@ impl Episodes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gray::judge::window::{Cell, Counts};
 
-    fn failures(canary: u32) -> Counts {
-        let mut counts = Counts::default();
-        (0..canary).for_each(|_| counts.event(EPISODE_ERRORS, Cell::Canary));
-        counts
+    fn failures(canary: u32) -> Heard {
+        let mut users = Counts::default();
+        (0..canary).for_each(|_| users.event(EPISODE_ERRORS, Cell::Canary));
+        Heard { users, servers: 0.5, ..Heard::default() }
     }
 
     #[test]

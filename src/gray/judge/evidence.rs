@@ -57,6 +57,12 @@ impl Bet {
         Bet(logs)
     }
 
+    /// Both.
+    pub(super) fn and(mut self, other: &Bet) -> Bet {
+        self.0.iter_mut().zip(other.0).for_each(|(log, other)| *log += other);
+        self
+    }
+
     /// Pays out.
     pub(super) fn multiply(&self, masses: &mut [f64; POINTS]) {
         for (mass, log) in masses.iter_mut().zip(self.0) {

@@ -1,4 +1,4 @@
-//! What a judged request is counted as: a first event, a user of the window.
+//! What a judged request is counted as: a first event, a user of the window, a user of the step.
 //!
 //! Only requests whose user was put on his arm in this step speak: within a step a user is on one arm, and that by the
 //! step's share. What began before, and ends later, is shown and counted as a user of the window, no more.
@@ -6,9 +6,10 @@
 use crate::gray::seen::{Arm, Seen};
 
 use super::quantiles::{Thresholds, Took};
+use super::servers::{FAILURE, Servers};
 use super::signals::{EPISODE_ERRORS, EPISODE_P99, EPISODE_SLO, ERRORS, P50, P95, P99, SLO};
-use super::users::{Now, User};
-use super::window::{Cause, Cell, Counts, Window};
+use super::users::{Met, Now, User};
+use super::window::{Cause, Tally, Window};
 
 /// Latency signals of an episode, and whose thresholds they have.
 const IN_EPISODES: [(usize, usize); 2] = [(EPISODE_P99, P99), (EPISODE_SLO, SLO)];
@@ -17,21 +18,33 @@ const IN_EPISODES: [(usize, usize); 2] = [(EPISODE_P99, P99), (EPISODE_SLO, SLO)
 pub(super) struct Hearing<'a> {
     pub(super) user: &'a mut User,
     pub(super) thresholds: &'a Thresholds,
-    pub(super) counts: &'a mut Counts,
+    pub(super) servers: &'a mut Servers,
+    pub(super) failures: &'a mut Failures,
     pub(super) window: &'a mut Window,
-    /// Whether the window's answers are timed.
+    pub(super) in_step: &'a mut Tally,
+    /// Whether the answer is timed.
     pub(super) timed: bool,
+}
+
+/// First failures on the canary, in the open window.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Failures {
+    /// Of the episode: five end a window early.
+    pub(super) of_episode: u32,
+    /// Of them, those that were their users' first at all.
+    pub(super) of_life: u32,
 }
 
 impl Hearing<'_> {
     /// Counts a request of any step in the window.
     pub(super) fn note(&mut self, seen: &Seen) {
-        let tally = &mut self.window.tally;
         if self.user.now.first(Now::ACTIVE) {
-            tally.active[seen.arm as usize] += 1;
+            self.window.tally.active[seen.arm as usize] += 1;
+            self.servers.active(seen);
         }
         if seen.ending.is_failure() && self.user.now.first(Now::FAILED) {
-            tally.failing[seen.arm as usize] += 1;
+            self.window.tally.failing[seen.arm as usize] += 1;
+            self.servers.met(seen, FAILURE);
             if seen.arm == Arm::Stable {
                 self.window.blame(Cause { route: seen.route, ending: seen.ending, status: seen.status });
             }
@@ -40,11 +53,20 @@ impl Hearing<'_> {
 
     /// Counts a request of this step and what is known of its latency.
     pub(super) fn hear(&mut self, seen: &Seen, took: Option<Took>) {
+        if self.user.first(Met::InStep) {
+            self.in_step.active[seen.arm as usize] += 1;
+        }
         if seen.ending.is_failure() {
             self.fail(seen);
         }
-        if let Some(took) = took.filter(|_| self.timed) {
-            self.measure(seen, took);
+        if let Some(took) = took {
+            let slow = self.thresholds.at(seen.route).of(P95).and_then(|limit| took.is_above(limit));
+            if let Some(slow) = slow.filter(|_| self.user.first(Met::MeasuredInStep)) {
+                self.in_step.first.count(seen.arm, slow);
+            }
+            if self.timed && seen.warm {
+                self.measure(seen, took, slow);
+            }
         }
     }
 
@@ -53,30 +75,41 @@ impl Hearing<'_> {
         let first = self.user.may_tell(signal);
         if first {
             self.user.tell(signal);
-            self.counts.event(signal, Cell::of(seen.arm, seen.user));
+            self.servers.event(seen, signal);
         }
         first
     }
 
     fn fail(&mut self, seen: &Seen) {
         let on_canary = u32::from(seen.arm == Arm::Canary);
+        if self.user.first(Met::FailedInStep) {
+            self.in_step.failing[seen.arm as usize] += 1;
+        }
         if self.tells(ERRORS, seen) {
-            self.counts.canary_first_failures += on_canary;
+            self.failures.of_life += on_canary;
         }
         if self.tells(EPISODE_ERRORS, seen) {
-            self.counts.canary_failures += on_canary;
+            self.failures.of_episode += on_canary;
         }
     }
 
-    fn measure(&mut self, seen: &Seen, took: Took) {
+    fn measure(&mut self, seen: &Seen, took: Took, slow: Option<bool>) {
         let limits = self.thresholds.at(seen.route);
         let is_above = |signal| limits.of(signal).and_then(|limit| took.is_above(limit));
+        if self.user.now.first(Now::TIMED) {
+            self.servers.timed(seen);
+        }
+        for signal in P50..=SLO {
+            if is_above(signal) == Some(true) && self.user.now.first(Now::above(signal)) {
+                self.servers.met(seen, signal);
+            }
+        }
         for signal in P50..=P95 {
             // His first answer is the one that counts.
-            match is_above(signal) {
-                Some(true) => _ = self.tells(signal, seen),
-                Some(false) => self.user.tell(signal),
-                None => {}
+            let Some(above) = is_above(signal).filter(|_| self.user.may_tell(signal)) else { continue };
+            match above {
+                true => _ = self.tells(signal, seen),
+                false => self.user.tell(signal),
             }
         }
         for (signal, limit) in (P99..=SLO).map(|signal| (signal, signal)).chain(IN_EPISODES) {
@@ -84,12 +117,8 @@ impl Hearing<'_> {
                 self.tells(signal, seen);
             }
         }
-        if let Some(above) = is_above(P95) {
-            // Any answer of the second would be above for nearly every user who asks often, and tell nothing.
-            if self.user.now.first(Now::MEASURED) {
-                self.window.tally.measured[seen.arm as usize] += 1;
-                self.window.tally.slow[seen.arm as usize] += u64::from(above);
-            }
+        if let Some(slow) = slow.filter(|_| self.user.first(Met::TimedInStep)) {
+            self.in_step.timed.count(seen.arm, slow);
         }
     }
 }

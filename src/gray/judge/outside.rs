@@ -3,8 +3,13 @@
 use super::signals::{ERRORS, P99, SLO};
 use super::watch::is_bad;
 use super::window::{Tally, Window};
-use super::{ALIKE, Doubt, Finding, Judge, OUTSIDE_USERS, ratio};
+use super::{ALIKE, BURST, Doubt, Finding, Judge, OUTSIDE_USERS, ratio};
 use crate::gray::seen::Arm;
+
+/// The part of the canary's users that fails, and of stable's that does not, where no doubt of the model matters.
+const MOST: f64 = 0.5;
+/// See there.
+const FEW: f64 = 0.05;
 
 impl Judge {
     /// Looks at each arm alone, with what the window saw that ends.
@@ -69,11 +74,19 @@ impl Judge {
         }
     }
 
-    /// Whether a worse canary may be blamed. A broken model or a split that gives the canary too many users forbids it; a
+    /// Whether a worse canary may be blamed by its evidence alone. A broken model or a split that gives the canary too many users forbids it; a
     /// canary that lacks users may be losing them.
     pub(super) fn may_blame(&self) -> bool {
         let [guard, ratio] = self.doubts;
         !(guard || ratio && self.ratio.canary_has_too_many())
+    }
+
+    /// Whether most of the canary's users fail and hardly any of stable's: that needs no model.
+    pub(super) fn overwhelming(&self) -> bool {
+        let mut sum = Window::default();
+        self.recent.iter().for_each(|window| sum.add(window));
+        let [stable, canary] = Arm::ALL.map(|arm| sum.tally.share_failing(arm).unwrap_or(0.0));
+        sum.tally.failing[Arm::Canary as usize] >= u64::from(BURST) && canary > MOST && stable < FEW
     }
 
     /// Whether stable fails as well: in the open window, in that and the last, or in the last two.

@@ -9,6 +9,9 @@
 //! fewer kept connections, and a server that is asked less is woken more slowly and has colder caches. A difference that nobody
 //! notices must take nothing back.
 //!
+//! Answers of servers that may be cold count as long as there are no others: a gateway that was just started has not seen
+//! its servers before. What is known of them alone is replaced once the others' are enough.
+//!
 //! Quantiles come from `hdrhistogram`, with two significant digits: a threshold is the upper end of its bucket, so
 //! answers that all take the same time are not above it. Longer than an hour counts as an hour.
 
@@ -49,9 +52,19 @@ impl Limits {
 /// Thresholds of all routes.
 pub(super) struct Thresholds {
     limits: Vec<Limits>,
-    /// Stable's answers, until all quantiles are frozen.
-    answers: Vec<Option<Box<Histogram<u32>>>>,
-    learned: Vec<bool>,
+    learning: Vec<Learning>,
+}
+
+/// What a route's thresholds are learnt from.
+enum Learning {
+    /// There was no answer yet.
+    Nothing,
+    /// Answers of servers that may be cold, and of no others.
+    Cold(Box<Histogram<u32>>),
+    /// Answers of warm ones, until all quantiles are frozen, and how many of those are.
+    Warm(Box<Histogram<u32>>, usize),
+    /// All are known.
+    Done,
 }
 
 impl Thresholds {
@@ -59,11 +72,7 @@ impl Thresholds {
     pub(super) fn new(routes: usize, slo: Option<u32>) -> Thresholds {
         let mut limits = Limits([UNKNOWN; THRESHOLDS]);
         limits.0[THRESHOLDS - 1] = slo.unwrap_or(UNKNOWN);
-        Thresholds {
-            limits: vec![limits; routes],
-            answers: (0..routes).map(|_| None).collect(),
-            learned: vec![false; routes],
-        }
+        Thresholds { limits: vec![limits; routes], learning: (0..routes).map(|_| Learning::Nothing).collect() }
     }
 
     /// A route's thresholds.
@@ -71,27 +80,46 @@ impl Thresholds {
         &self.limits[usize::from(route)]
     }
 
-    /// Stable answered.
-    pub(super) fn learn(&mut self, route: u16, micros: u32) {
-        let route = usize::from(route);
-        if !self.learned[route] {
-            self.answers[route].get_or_insert_with(|| Box::new(histogram())).saturating_record(u64::from(micros));
+    /// Stable answered; `warm`: its server is not cold any more.
+    pub(super) fn learn(&mut self, route: u16, micros: u32, warm: bool) {
+        let learning = &mut self.learning[usize::from(route)];
+        match (&*learning, warm) {
+            (Learning::Nothing, false) => *learning = Learning::Cold(Box::new(histogram())),
+            (Learning::Nothing | Learning::Cold(_), true) => *learning = Learning::Warm(Box::new(histogram()), 0),
+            _ => {}
+        }
+        match (learning, warm) {
+            (Learning::Cold(answers), _) | (Learning::Warm(answers, _), true) => {
+                answers.saturating_record(u64::from(micros));
+            }
+            _ => {}
         }
     }
 
     /// Freezes what has enough answers, and takes the objective that holds from now on.
     pub(super) fn freeze(&mut self, slo: Option<u32>) {
-        for ((limits, answers), learned) in self.limits.iter_mut().zip(&mut self.answers).zip(&mut self.learned) {
+        for (limits, learning) in self.limits.iter_mut().zip(&mut self.learning) {
             limits.0[THRESHOLDS - 1] = slo.unwrap_or(UNKNOWN);
-            let Some(known) = answers else { continue };
-            let count = known.len();
-            for (limit, (quantile, enough)) in limits.0.iter_mut().zip(FREEZE) {
-                if *limit == UNKNOWN && count >= enough {
-                    *limit = threshold(known, quantile);
+            let known =
+                |answers: &Histogram<u32>| FREEZE.iter().take_while(|(_, enough)| answers.len() >= *enough).count();
+            match learning {
+                Learning::Cold(answers) => {
+                    for (limit, (quantile, _)) in limits.0.iter_mut().zip(FREEZE).take(known(answers)) {
+                        if *limit == UNKNOWN {
+                            *limit = threshold(answers, quantile);
+                        }
+                    }
                 }
-            }
-            if FREEZE.iter().all(|(_, enough)| count >= *enough) {
-                (*answers, *learned) = (None, true);
+                Learning::Warm(answers, frozen) => {
+                    let from = std::mem::replace(frozen, known(answers));
+                    for (limit, (quantile, _)) in limits.0.iter_mut().zip(FREEZE).take(*frozen).skip(from) {
+                        *limit = threshold(answers, quantile);
+                    }
+                    if *frozen == FREEZE.len() {
+                        *learning = Learning::Done;
+                    }
+                }
+                Learning::Nothing | Learning::Done => {}
             }
         }
     }
@@ -174,11 +202,11 @@ mod tests {
     fn thresholds_freeze_once_there_are_enough_answers_and_stay() {
         let mut thresholds = Thresholds::new(2, None);
         for micros in 1..=499 {
-            thresholds.learn(1, micros * 1_000);
+            thresholds.learn(1, micros * 1_000, true);
         }
         thresholds.freeze(None);
         assert_eq!(thresholds.at(1).of(P50), None, "one is missing");
-        thresholds.learn(1, 500_000);
+        thresholds.learn(1, 500_000, true);
         thresholds.freeze(Some(300_000));
         let (p50, p95) = (thresholds.at(1).of(P50).unwrap(), thresholds.at(1).of(P95).unwrap());
         // 250 and 475 ms, a tenth longer.
@@ -186,18 +214,35 @@ mod tests {
         assert_eq!(thresholds.at(1).of(P99), None, "it needs 2,000");
         assert_eq!((thresholds.at(0).of(P50), thresholds.at(0).of(SLO)), (None, Some(300_000)));
         for _ in 0..20_000 {
-            thresholds.learn(1, 1);
+            thresholds.learn(1, 1, true);
         }
         thresholds.freeze(None);
         assert_eq!((thresholds.at(1).of(P50), thresholds.at(1).of(SLO)), (Some(p50), None));
-        assert!(thresholds.at(1).of(SLO - 1).is_some() && thresholds.answers[1].is_none(), "nothing is left to learn");
+        assert!(
+            thresholds.at(1).of(SLO - 1).is_some() && matches!(thresholds.learning[1], Learning::Done),
+            "nothing is left to learn"
+        );
+    }
+
+    #[test]
+    fn what_cold_servers_tell_holds_until_warm_ones_do() {
+        let mut thresholds = Thresholds::new(1, None);
+        let p50_after = |thresholds: &mut Thresholds, answers: u32, micros: u32, warm: bool| {
+            (0..answers).for_each(|_| thresholds.learn(0, micros, warm));
+            thresholds.freeze(None);
+            thresholds.at(0).of(P50).unwrap_or_default()
+        };
+        assert!((330_000..335_000).contains(&p50_after(&mut thresholds, 500, 300_000, false)));
+        assert!(p50_after(&mut thresholds, 499, 100_000, true) > 300_000, "one is missing");
+        assert!((110_000..112_000).contains(&p50_after(&mut thresholds, 1, 100_000, true)));
+        assert!(p50_after(&mut thresholds, 10_000, 300_000, false) < 112_000, "a server that is added is cold");
     }
 
     #[test]
     fn answers_that_all_take_the_same_are_not_above() {
         let mut thresholds = Thresholds::new(1, None);
         for _ in 0..500 {
-            thresholds.learn(0, 12_345);
+            thresholds.learn(0, 12_345, true);
         }
         thresholds.freeze(None);
         let limit = thresholds.at(0).of(P50).unwrap();

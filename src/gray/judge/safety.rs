@@ -1,13 +1,17 @@
 //! Evidence that the canary is safe: what a promotion needs besides the absence of an alarm.
 //!
-//! An e-process against "the canary is worse than stable by delta or more", over the user-windows of the step: one point
-//! of users who fail, five points of users whose first answer in it is above stable's p95. Twenty is enough: 1 canary of 20 that is
-//! worse by just delta is promoted. Stable's own rate in the step stands for the rate that the canary should have.
+//! An e-process against "the canary is worse than stable by delta or more", over the users of the step: one point of users
+//! who failed in it at all, five points of users whose first answer in it is above stable's p95. Twenty is enough: 1 canary
+//! of 20 that is worse by just delta is promoted. Stable's own rate in the step stands for the rate that the canary should
+//! have.
 //!
-//! A user-window is one user in one window, not one user: someone who always fails counts every second, on both arms, and
-//! makes this slower, not wrong. It says nothing where the step has one arm only.
+//! Each user counts once, however often he comes: a client that polls says no more than one who visits, and one who tries
+//! again after a failure no more than one who was rescued. It says nothing where the step has one arm only.
+//!
+//! A canary that is fast while it is cold is fast; one that is slow then is not yet slow. So there are two e-values of
+//! latency, over users' first answers and over their first that were timed, and their mean is one.
 
-use super::window::Tally;
+use super::window::{Speed, Tally};
 
 /// The e-value that is enough.
 const ENOUGH: f64 = 20.0;
@@ -25,18 +29,21 @@ pub struct Safety {
     pub errors: f64,
     /// The same for latency; `None` while no route's p95 is known or no answer was compared with one.
     pub latency: Option<f64>,
-    /// User-seconds of the canary so far and needed in all, errors and latency.
+    /// Users of the canary so far and needed in all, errors and latency.
     progress: [(u64, u64); 2],
 }
 
 impl Safety {
-    /// Of the user-windows of a step.
+    /// Of the users of a step.
     pub(super) fn of(step: &Tally) -> Safety {
-        let errors = Test::of(step.active, step.failing, TOO_MUCH[0]);
-        let latency = Test::of(step.measured, step.slow, TOO_MUCH[1]);
+        let errors = Test::of(step.active, step.failing, TOO_MUCH[0], ENOUGH);
+        let speed = |Speed { measured, slow }| Test::of(measured, slow, TOO_MUCH[1], 2.0 * ENOUGH);
+        let [first, timed] = [speed(step.first), speed(step.timed)];
+        let known = step.first.measured[0] + step.timed.measured[0] > 0;
+        let latency = if timed.e > first.e { &timed } else { &first };
         Safety {
             errors: errors.e,
-            latency: (step.measured[0] > 0).then_some(latency.e),
+            latency: known.then_some((first.e + timed.e) / 2.0),
             progress: [(errors.seen, errors.needed), (latency.seen, latency.needed)],
         }
     }
@@ -48,7 +55,7 @@ impl Safety {
 
     /// What it waits for, as a sentence; empty when it is safe.
     pub fn wants(&self) -> String {
-        let line = |name: &str, (seen, needed): (u64, u64)| format!("{name}: {seen} of about {needed} user-seconds");
+        let line = |name: &str, (seen, needed): (u64, u64)| format!("{name}: {seen} of about {needed} users");
         let errors = (self.errors < ENOUGH).then(|| line("errors", self.progress[0]));
         let latency = match self.latency {
             None => Some("latency: nothing to compare with yet".to_owned()),
@@ -65,7 +72,7 @@ struct Test {
 }
 
 impl Test {
-    fn of(n: [u64; 2], bad: [u64; 2], too_much: f64) -> Test {
+    fn of(n: [u64; 2], bad: [u64; 2], too_much: f64, enough: f64) -> Test {
         let stable = if n[0] == 0 { 0.0 } else { bad[0] as f64 / n[0] as f64 };
         let as_stable = stable.clamp(LEAST, 0.999 - too_much);
         let worse = as_stable + too_much;
@@ -73,7 +80,7 @@ impl Test {
         // Without control nobody knows what the canary's rate should be.
         let ln_e = if n[0] == 0 { 0.0 } else { bad[1] as f64 * of_bad + n[1].saturating_sub(bad[1]) as f64 * of_good };
         let each = as_stable * of_bad + (1.0 - as_stable) * of_good;
-        let missing = ((ENOUGH.ln() - ln_e) / each).max(0.0).ceil();
+        let missing = ((enough.ln() - ln_e) / each).max(0.0).ceil();
         Test { e: ln_e.min(30.0).exp(), seen: n[1], needed: n[1].saturating_add(missing as u64) }
     }
 }
@@ -83,11 +90,12 @@ mod tests {
     use super::*;
 
     fn tally(active: [u64; 2], failing: [u64; 2]) -> Tally {
-        Tally { active, failing, measured: active, slow: active.map(|n| n / 20) }
+        let speed = Speed { measured: active, slow: active.map(|n| n / 20) };
+        Tally { active, failing, first: speed, timed: speed }
     }
 
     #[test]
-    fn three_hundred_clean_user_seconds_are_enough_where_stable_never_fails() {
+    fn three_hundred_clean_users_are_enough_where_stable_never_fails() {
         assert!(Safety::of(&tally([9_000, 290], [0, 0])).errors < ENOUGH);
         let safe = Safety::of(&tally([9_000, 310], [0, 0]));
         assert!(safe.errors >= ENOUGH && safe.is_safe(), "{safe:?}");
@@ -98,8 +106,11 @@ mod tests {
     fn a_canary_that_is_worse_does_not_become_safe() {
         let safety = Safety::of(&tally([190_000, 10_000], [190, 110]));
         assert!(safety.errors < 1e-3 && !safety.is_safe(), "{safety:?}");
-        let slow = Tally { slow: [9_500, 1_000], ..tally([190_000, 10_000], [190, 10]) };
-        let safety = Safety::of(&slow);
+        let slow = |speed: Speed| Speed { slow: [9_500, 1_000], ..speed };
+        let fast = tally([190_000, 10_000], [190, 10]);
+        let cold = Tally { first: slow(fast.first), ..fast };
+        assert!(Safety::of(&cold).is_safe(), "it was slow while it was cold");
+        let safety = Safety::of(&Tally { timed: slow(fast.timed), ..cold });
         assert!(safety.errors >= ENOUGH && !safety.is_safe(), "{safety:?}");
         assert!(safety.wants().starts_with("latency: 10000 of about "), "{}", safety.wants());
     }
@@ -107,7 +118,7 @@ mod tests {
     #[test]
     fn it_says_what_it_waits_for() {
         let safety = Safety::of(&Tally { active: [900, 120], ..Tally::default() });
-        assert_eq!(safety.wants(), "errors: 120 of about 307 user-seconds, latency: nothing to compare with yet");
+        assert_eq!(safety.wants(), "errors: 120 of about 307 users, latency: nothing to compare with yet");
         let nothing = Safety::of(&Tally::default());
         assert!(nothing.errors == 1.0 && !nothing.is_safe(), "{nothing:?}");
         let alone = Safety::of(&Tally { active: [0, 5_000], ..Tally::default() });

@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::evidence::Process;
+use super::evidence::{Bet, Process};
 use super::window::{Cell, Counts};
 
 /// First failure of a user.
@@ -81,10 +81,10 @@ impl Evidence {
 pub(super) struct Comparison([Process; SIGNALS]);
 
 impl Comparison {
-    /// Plays a window between two sides; the second, on which `part` of the users were put, may be worse.
-    pub(super) fn play(&mut self, window: &Counts, sides: [Cell; 2], part: f64) {
+    /// Plays a window, of which `bet` tells what it says of a signal.
+    pub(super) fn play(&mut self, bet: impl Fn(usize) -> Bet) {
         for (signal, process) in self.0.iter_mut().enumerate() {
-            process.play(&window.bet(signal, sides, part));
+            process.play(&bet(signal));
         }
     }
 
@@ -111,10 +111,10 @@ impl Comparison {
 pub(super) struct Guard([Comparison; 2]);
 
 impl Guard {
-    /// Plays a window.
+    /// Plays a window. What hit a server hit users of both halves: that is left out.
     pub(super) fn play(&mut self, window: &Counts) {
-        self.0[0].play(window, [Cell::StableEven, Cell::StableOdd], 0.5);
-        self.0[1].play(window, [Cell::StableOdd, Cell::StableEven], 0.5);
+        self.0[0].play(|signal| window.bet(signal, [Cell::StableEven, Cell::StableOdd], 0.5));
+        self.0[1].play(|signal| window.bet(signal, [Cell::StableOdd, Cell::StableEven], 0.5));
     }
 
     /// Drops evidence against the model.

@@ -11,7 +11,7 @@
 
 use ahash::AHashMap;
 
-use super::signals::SIGNALS;
+use super::signals::{P50, SIGNALS};
 use crate::gray::seen::Arm;
 
 /// Users that are followed at most: what a table of 2^22 slots of 25 bytes holds, about 105 MB.
@@ -39,18 +39,23 @@ pub(super) struct User {
 
 /// What a user did in the open window.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Now(u8);
+pub(super) struct Now(u16);
 
 impl Now {
     /// He had a request.
-    pub(super) const ACTIVE: u8 = 1;
+    pub(super) const ACTIVE: u16 = 1;
     /// A request failed.
-    pub(super) const FAILED: u8 = 2;
-    /// A request's latency could be compared with p95.
-    pub(super) const MEASURED: u8 = 4;
+    pub(super) const FAILED: u16 = 2;
+    /// An answer was timed.
+    pub(super) const TIMED: u16 = 4;
+
+    /// An answer was above the threshold of a signal.
+    pub(super) fn above(signal: usize) -> u16 {
+        8 << (signal - P50)
+    }
 
     /// Sets a bit; whether it was not set.
-    pub(super) fn first(&mut self, bit: u8) -> bool {
+    pub(super) fn first(&mut self, bit: u16) -> bool {
         let first = self.0 & bit == 0;
         self.0 |= bit;
         first
@@ -67,6 +72,12 @@ pub(super) enum Met {
     OfCanary = 2,
     /// In this step; within a step he is on one arm.
     InStep = 4,
+    /// As one who failed in it.
+    FailedInStep = 8,
+    /// As one whose first answer in it was compared with p95.
+    MeasuredInStep = 16,
+    /// As one whose first answer in it that was timed was compared with p95.
+    TimedInStep = 32,
 }
 
 /// Bits that outlive a step.
@@ -155,13 +166,13 @@ mod tests {
         let mut users = Users::default();
         let user = users.at(7, At { window: 1, step: 1, episode: 1 }).unwrap();
         assert!(user.now.first(Now::ACTIVE) && !user.now.first(Now::ACTIVE));
-        assert!(user.first(Met::of(Arm::Stable)) && user.first(Met::InStep));
+        assert!(user.first(Met::of(Arm::Stable)) && user.first(Met::InStep) && user.first(Met::FailedInStep));
         user.tell(3);
         let user = users.at(7, At { window: 2, step: 1, episode: 1 }).unwrap();
         assert!(user.now.first(Now::ACTIVE), "a new window");
-        assert!(!user.first(Met::InStep), "the same step");
+        assert!(!user.first(Met::InStep) && !user.first(Met::FailedInStep), "the same step");
         let user = users.at(7, At { window: 2, step: 2, episode: 1 }).unwrap();
-        assert!(user.first(Met::InStep), "a new step");
+        assert!(user.first(Met::InStep) && user.first(Met::FailedInStep), "a new step");
         assert!(!user.first(Met::of(Arm::Stable)) && user.first(Met::of(Arm::Canary)));
         assert!(!user.may_tell(3) && user.may_tell(2), "what was told stays told");
     }

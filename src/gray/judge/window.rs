@@ -1,7 +1,7 @@
 //! What one window counts: users' first events for the evidence, users active and failing for the rest.
 //!
-//! Safety, the causes outside and the watch look at user-windows: a user counts once a window as active, and once as failing
-//! or slow if he was so at all.
+//! The causes outside and the watch look at user-windows: a user counts once a window as active, and once as failing if he
+//! was so at all. Safety counts each user once a step.
 
 use crate::gray::seen::{Arm, Ending};
 
@@ -37,13 +37,9 @@ impl Cell {
 }
 
 /// First events by signal.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Counts {
     events: [[u32; 3]; COUNTED],
-    /// First failures of the episode on the canary: five end a window early.
-    pub(super) canary_failures: u32,
-    /// Of them, those that were their users' first at all.
-    pub(super) canary_first_failures: u32,
 }
 
 impl Counts {
@@ -51,12 +47,28 @@ impl Counts {
         self.events[signal][cell as usize] += 1;
     }
 
-    fn of(&self, signal: usize, cell: Cell) -> u32 {
+    /// Events of a signal on one side.
+    pub(super) fn of(&self, signal: usize, cell: Cell) -> u32 {
         let events = &self.events[signal];
         match cell {
             Cell::Stable => events[Cell::StableEven as usize] + events[Cell::StableOdd as usize],
             cell => events[cell as usize],
         }
+    }
+
+    /// Events of a signal on all sides.
+    pub(super) fn all(&self, signal: usize) -> u32 {
+        self.events[signal].iter().sum()
+    }
+
+    /// Forgets a signal's events.
+    pub(super) fn clear(&mut self, signal: usize) {
+        self.events[signal] = [0; 3];
+    }
+
+    /// Adds another one's events of a signal.
+    pub(super) fn add(&mut self, signal: usize, other: &Counts) {
+        self.events[signal].iter_mut().zip(other.events[signal]).for_each(|(sum, events)| *sum += events);
     }
 
     /// What the window says of a signal, where `part` of the users were put on the second side.
@@ -65,17 +77,34 @@ impl Counts {
     }
 }
 
-/// User-windows by arm.
+/// Users by arm: of a window, or of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     /// Users with a request.
     pub(super) active: [u64; 2],
     /// Users with a failure.
     pub(super) failing: [u64; 2],
+    /// In a step: users by their first answer.
+    pub(super) first: Speed,
+    /// In a step: users by their first answer that was timed.
+    pub(super) timed: Speed,
+}
+
+/// Users by how fast one answer was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Speed {
     /// Users with an answer whose route's p95 is known.
     pub(super) measured: [u64; 2],
-    /// Of them, those whose first such answer was above it.
+    /// Of them, those whose answer was above it.
     pub(super) slow: [u64; 2],
+}
+
+impl Speed {
+    /// Counts a user.
+    pub(super) fn count(&mut self, arm: Arm, slow: bool) {
+        self.measured[arm as usize] += 1;
+        self.slow[arm as usize] += u64::from(slow);
+    }
 }
 
 impl Tally {
@@ -83,8 +112,6 @@ impl Tally {
         for arm in Arm::ALL.map(|arm| arm as usize) {
             self.active[arm] += other.active[arm];
             self.failing[arm] += other.failing[arm];
-            self.measured[arm] += other.measured[arm];
-            self.slow[arm] += other.slow[arm];
         }
     }
 

@@ -9,6 +9,8 @@ use crate::support::world::free_port;
 
 /// What was promised, and what a machine may add that others use as well.
 const SOON: Duration = Duration::from_millis(1500 + 2000);
+/// The same of one that worked before: what is over within two seconds is a hiccup of its server, and stable answers.
+const LATER: Duration = Duration::from_millis(3500 + 2000);
 const FIRST_BYTE: &str = "[upstream.canary.timeout]\nfirst_byte = \"200ms\"";
 
 /// Answers with `fault` once it is told to, and notes when it did so first.
@@ -51,7 +53,7 @@ fn stable() -> Origin {
 
 /// Every request was answered, the canary's by stable, and soon there were none any more.
 #[track_caller]
-fn saved_everybody(world: &World, crowd: &Crowd, took: Duration) {
+fn saved_everybody(world: &World, crowd: &Crowd, took: Duration, within: Duration) {
     crowd.noticed_nothing();
     let view = view(world);
     assert!(view["rescued"].as_u64() > Some(0), "{view:#}");
@@ -60,7 +62,7 @@ fn saved_everybody(world: &World, crowd: &Crowd, took: Duration) {
         (&0.into(), &"rolled_back".into(), &0.0.into())
     );
     println!("taken back {took:?} after the first failure, {} answered, {} rescued", crowd.answered(), view["rescued"]);
-    assert!(took <= SOON, "taken back only {took:?} after the first failure");
+    assert!(took <= within, "taken back only {took:?} after the first failure");
 }
 
 /// A canary that does this from the start.
@@ -72,7 +74,7 @@ fn from_the_start(act: Act) {
     let world = between(&stable, &canary).table(FIRST_BYTE).start();
     let crowd = Crowd::new(500, 800);
     let took = crowd.while_(&world, || taken_back(&world, &crowd, || fault.began()));
-    saved_everybody(&world, &crowd, took);
+    saved_everybody(&world, &crowd, took, SOON);
 }
 
 #[test]
@@ -97,7 +99,7 @@ fn a_canary_that_refuses_connections_hurts_nobody() {
     let crowd = Crowd::new(500, 800);
     let began = Instant::now();
     let took = crowd.while_(&world, || taken_back(&world, &crowd, || Some(began)));
-    saved_everybody(&world, &crowd, took);
+    saved_everybody(&world, &crowd, took, SOON);
 }
 
 #[test]
@@ -114,7 +116,7 @@ fn a_canary_that_dies_during_the_release_hurts_nobody() {
         drop(canary);
         taken_back(&world, &crowd, || Some(died))
     });
-    saved_everybody(&world, &crowd, took);
+    saved_everybody(&world, &crowd, took, LATER);
 }
 
 #[test]
@@ -131,7 +133,7 @@ fn a_canary_that_is_well_at_first_and_then_fails_every_other_time_hurts_nobody()
         fault.on.store(true, SeqCst);
         taken_back(&world, &crowd, || fault.began())
     });
-    saved_everybody(&world, &crowd, took);
+    saved_everybody(&world, &crowd, took, LATER);
 }
 
 #[test]

@@ -121,7 +121,11 @@ fn a_report_says_what_happened_and_what_was_done() {
     let page = world.admin(by_id.clone().header("accept", "text/markdown"));
     assert!(page.header("content-type").is_some_and(|kind| kind.starts_with("text/markdown")), "{:?}", page.headers);
     assert!(page.text().contains(&id) && page.text().contains("canary is worse than stable"), "{}", page.text());
-    let on_disk = |ending: &str| fs::read_to_string(world.path(&format!("state/reports/{id}.{ending}"))).unwrap();
+    let on_disk = |ending: &str| {
+        eventually("the report on the disk", || {
+            fs::read_to_string(world.path(&format!("state/reports/{id}.{ending}"))).ok()
+        })
+    };
     assert_eq!(serde_json::from_str::<Value>(&on_disk("json")).unwrap(), told);
     assert_eq!(on_disk("md"), page.text());
     world.stop();

@@ -10,12 +10,12 @@ fn healthy() -> (Origin, Origin) {
     both
 }
 
-const FEW: &str = "[release.v2.judge]\nmin_users = 5\nsettle = \"0s\"\nfalse_alarm = 0.000001";
+const FEW: &str = "[release.v2.judge]\nmin_users = 5\nfalse_alarm = 0.000001";
 
 #[test]
 fn a_healthy_canary_goes_to_everybody_and_nobody_notices() {
     let (stable, canary) = healthy();
-    let steps = [(10.0, "300ms"), (50.0, "300ms"), (100.0, "300ms")];
+    let steps = [(40.0, "300ms"), (60.0, "300ms"), (100.0, "300ms")];
     let world = between(&stable, &canary).steps(&steps).table(FEW).start();
     let crowd = Crowd::new(1000, 1000);
     let mut seen = vec![];
@@ -35,7 +35,7 @@ fn a_healthy_canary_goes_to_everybody_and_nobody_notices() {
     });
     crowd.noticed_nothing();
     let expected: Vec<(String, u64, f64)> =
-        [("running", 1, 10.0), ("running", 2, 50.0), ("running", 3, 100.0), ("promoted", 3, 100.0)]
+        [("running", 1, 40.0), ("running", 2, 60.0), ("running", 3, 100.0), ("promoted", 3, 100.0)]
             .map(|(state, step, percent)| (state.to_owned(), step, percent))
             .to_vec();
     assert_eq!(seen, expected);
@@ -51,7 +51,7 @@ fn hold_is_a_minimum() {
     let (stable, canary) = healthy();
     let world = between(&stable, &canary).steps(&[(50.0, "6s"), (60.0, "1h")]).table(FEW).start();
     let begun = Instant::now();
-    let crowd = Crowd::new(400, 800);
+    let crowd = Crowd::new(1000, 1000);
     crowd.while_(&world, || {
         let waits = || view(&world)["waits_for"].as_str().unwrap_or_default().to_owned();
         let ready = within(Duration::from_secs(6), || Some(waits()).filter(|text| !text.contains(';')));
@@ -70,7 +70,7 @@ fn a_paused_release_takes_no_step_until_it_is_resumed() {
     let (stable, canary) = healthy();
     let world = between(&stable, &canary).steps(&[(50.0, "0s"), (60.0, "1h")]).table(FEW).start();
     assert_eq!(order(&world, "pause"), ("paused".into(), 1, 50.0));
-    let crowd = Crowd::new(400, 800);
+    let crowd = Crowd::new(1000, 1000);
     crowd.while_(&world, || {
         assert!(wait::stays(Duration::from_secs(5), || stands(&world) == ("paused".into(), 1, 50.0)));
         assert_eq!(order(&world, "resume"), ("running".into(), 1, 50.0));

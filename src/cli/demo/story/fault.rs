@@ -12,8 +12,9 @@ use super::{LIMIT, Story, ms};
 use crate::clock;
 use crate::units::Nanos;
 
-/// The longest that a failing version may serve.
-const SOON: Duration = Duration::from_millis(1500);
+/// The longest that a failing version may serve: what is over within two seconds is a hiccup of its server, and stable
+/// answers meanwhile.
+const SOON: Duration = Duration::from_millis(3500);
 /// How long nothing may come to it after that.
 const QUIET: Duration = Duration::from_secs(2);
 
