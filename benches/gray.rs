@@ -147,7 +147,7 @@ fn judge(c: &mut Criterion) {
     let warm = || {
         let mut judge = Judge::new(settings(), Nanos(0));
         judge.share_changed(0.1, 1, Nanos(0));
-        seen.iter().for_each(|seen| judge.observe(seen));
+        seen.iter().for_each(|seen| _ = judge.observe(seen));
         judge.tick(Nanos(1_000_000_000), [0, 0]);
         judge
     };
@@ -155,7 +155,7 @@ fn judge(c: &mut Criterion) {
         b.iter_batched(
             warm,
             |mut judge| {
-                seen.iter().for_each(|seen| judge.observe(black_box(seen)));
+                seen.iter().for_each(|seen| _ = black_box(judge.observe(black_box(seen))));
                 let found = judge.tick(Nanos(2_000_000_000), [0, 0]);
                 (found, judge)
             },

@@ -292,9 +292,10 @@ impl ProxyHttp for Gateway {
     async fn response_trailer_filter(
         &self,
         session: &mut Session,
-        _trailers: &mut HeaderMap,
+        trailers: &mut HeaderMap,
         ctx: &mut Box<Ctx>,
     ) -> Result<Option<Bytes>> {
+        rescue::ended_as_grpc(ctx, trailers);
         if Peer::of(session).http2 {
             answer_moves(session, true);
         }

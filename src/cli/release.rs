@@ -131,8 +131,9 @@ fn show(release: &Value) {
     let evidence = &release["evidence"];
     let e = |key: &str| evidence[key].as_f64().map_or("-".to_owned(), |e| format!("{e:.3}"));
     super::print(format!(
-        "  evidence against it: errors {}, latency {}, feedback {}",
+        "  evidence against it: errors {}, refusals {}, latency {}, feedback {}",
         e("errors"),
+        e("refusals"),
         e("latency"),
         e("feedback")
     ));

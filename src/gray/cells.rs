@@ -11,13 +11,15 @@
 //! slices are summed where somebody asks, and go into the total when they leave the ring. The caller says when time has
 //! passed ([`Cells::advance`]); within a slice nothing is told apart.
 //!
-//! One thread owns a `Cells`. Requests are counted, not users: one user's hundred failures are a hundred.
+//! One thread owns a `Cells`. What users may be compared by is counted once a user and episode, as the judge hears it: one
+//! user's hundred failures are one, and those of stable, which its clients repeat, are as many as the rescued ones.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use ahash::AHashMap;
 
+use super::judge::Told;
 use super::seen::{Arm, Ending, Seen};
 use crate::units::Nanos;
 
@@ -38,6 +40,8 @@ pub enum Outcome {
     Fine,
     /// An answer that counts as a failure.
     Status(u16),
+    /// An answer from 400 to 499 that does not.
+    Refused(u16),
     /// Connect, reset or timeout.
     Broken(Ending),
 }
@@ -46,6 +50,7 @@ impl Outcome {
     /// Of a request.
     fn of(seen: &Seen) -> Outcome {
         match seen.ending {
+            _ if seen.is_refusal() => Outcome::Refused(seen.status),
             ending if !ending.is_failure() => Outcome::Fine,
             Ending::Status => Outcome::Status(seen.status),
             ending => Outcome::Broken(ending),
@@ -79,9 +84,11 @@ pub struct Cell {
 pub struct Counts {
     /// Requests.
     pub requests: u64,
-    /// Failed ones.
+    /// Failed ones: the first of their users, where these may be compared.
     pub bad: u64,
-    /// Those that took longer than the threshold, failed or not.
+    /// The same of refused ones.
+    pub refused: u64,
+    /// Those by which their users told that they are slow.
     pub slow: u64,
 }
 
@@ -89,6 +96,7 @@ impl Counts {
     fn add(&mut self, other: Counts) {
         self.requests += other.requests;
         self.bad += other.bad;
+        self.refused += other.refused;
         self.slow += other.slow;
     }
 }
@@ -119,29 +127,28 @@ pub struct Cells {
     running: Table,
     /// When the running slice ends.
     until: Nanos,
-    /// Above it an answer is slow, in microseconds, by route; on other routes none is.
-    slow_above: Vec<u32>,
 }
 
 impl Cells {
-    /// An empty table, by which no answer is slow yet.
+    /// An empty table.
     pub fn new(now: Nanos) -> Cells {
         Cells {
             older: Table::default(),
             ring: VecDeque::with_capacity(SLICES),
             running: Table::default(),
             until: now.after(SLICE),
-            slow_above: vec![],
         }
     }
 
-    /// Counts a request.
-    pub fn observe(&mut self, seen: &Seen) {
+    /// Counts a request, and what its user told by it.
+    pub fn observe(&mut self, seen: &Seen, told: Told) {
         let outcome = Outcome::of(seen);
+        let failed = matches!(outcome, Outcome::Status(_) | Outcome::Broken(_));
         let counts = Counts {
             requests: 1,
-            bad: u64::from(outcome != Outcome::Fine),
-            slow: u64::from(self.slow_above.get(usize::from(seen.route)).is_some_and(|limit| seen.micros > *limit)),
+            bad: u64::from(if seen.judged { told.failure } else { failed }),
+            refused: u64::from(told.refusal),
+            slow: u64::from(told.slow),
         };
         bump(&mut self.running, Key::new(seen, outcome), counts);
     }
@@ -167,14 +174,7 @@ impl Cells {
 
     /// Forgets everything, as where a release starts again or goes a step further.
     pub fn clear(&mut self, now: Nanos) {
-        let slow_above = std::mem::take(&mut self.slow_above);
-        *self = Cells { slow_above, ..Cells::new(now) };
-    }
-
-    /// From when on an answer is slow, in microseconds; what was counted stays as it is.
-    pub fn set_slow_above(&mut self, by_route: impl Iterator<Item = u32>) {
-        self.slow_above.clear();
-        self.slow_above.extend(by_route);
+        *self = Cells::new(now);
     }
 
     /// All cells of a span, in an order that depends on them alone.
@@ -213,6 +213,8 @@ fn bump(table: &mut Table, key: Key, counts: Counts) {
 }
 
 impl Key {
+    /// A bit of the outcome.
+    const REFUSED: u16 = 1 << 15;
     /// The bits of app; cohorts become none.
     const USER: u128 = 0xffff_ffff << 16;
     /// The bits of route and server.
@@ -222,8 +224,9 @@ impl Key {
         let outcome = match outcome {
             Outcome::Fine => 0,
             Outcome::Broken(ending) => ending as u16,
-            // Statuses begin at 100, endings end at 5.
+            // Statuses begin at 100, endings end at 5; the highest bit is free.
             Outcome::Status(status) => status.max(100),
+            Outcome::Refused(status) => status | Key::REFUSED,
         };
         let head = u128::from(seen.arm as u8) << 1 | u128::from(seen.judged);
         let place = u128::from(seen.route) << 32 | u128::from(seen.server);
@@ -249,6 +252,7 @@ impl Key {
             code if code == Ending::Connect as u16 => Outcome::Broken(Ending::Connect),
             code if code == Ending::Reset as u16 => Outcome::Broken(Ending::Reset),
             code if code == Ending::Timeout as u16 => Outcome::Broken(Ending::Timeout),
+            status if status & Key::REFUSED != 0 => Outcome::Refused(status & !Key::REFUSED),
             status => Outcome::Status(status),
         };
         Cell {

@@ -6,7 +6,7 @@
 //! and to one set of routes; times are whole ticks, so an end of a window is as exact as the ticks are.
 //!
 //! For thresholds below p99 a user's first answer is the one that counts. A fault that only appears later, to users who
-//! had an answer before, is left to p99 and above, to the objective and to errors.
+//! had an answer before, is left to the episodes, to p99 and above, to the objective and to errors.
 //!
 //! A window ends early, after 250 ms, once five users of the canary failed for the first time in the episode: for a test
 //! of first events that is a look like any other.
@@ -23,12 +23,14 @@
 //! | `signals` | which signals there are, their weights, the guard |
 //! | `users` | whom the judge has met |
 //! | `hearing` | what a request is counted as |
+//! | `refusals` | which refusals are usual |
 //! | `servers` | what hits a server and not its users; which are cold |
 //! | `window` | what a window counts |
 //! | `quantiles` | frozen thresholds, and what is shown |
 //! | `ratio` | whether the split works |
 //! | `safety` | evidence for a promotion |
 //! | `watch` | stable during a release, the canary after it |
+//! | `verdict` | what the evidence comes to, and when that is enough |
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -45,16 +47,19 @@ mod hearing;
 mod outside;
 mod quantiles;
 mod ratio;
+mod refusals;
 mod safety;
 mod servers;
 mod signals;
 mod users;
+mod verdict;
 mod watch;
 mod window;
 
 #[cfg(test)]
 mod tests;
 
+pub use hearing::Told;
 pub use safety::Safety;
 pub use servers::Hit;
 pub use signals::Evidence;
@@ -64,9 +69,11 @@ use episode::Episodes;
 use hearing::{Failures, Hearing};
 use quantiles::{Shown, Thresholds, Took};
 use ratio::Ratio;
+use refusals::Refusals;
 use servers::Servers;
-use signals::{Comparison, FEEDBACK, Guard, P95, SLO};
-use users::{At, Met, Users};
+use signals::{Comparison, FEEDBACK, Guard};
+use users::{At, LEARNT, Met, Users};
+use verdict::Crossing;
 use watch::{Baseline, Watch};
 use window::{Cell, Counts, Tally, Window};
 
@@ -114,7 +121,7 @@ pub enum Doubt {
 pub enum Finding {
     /// The canary is worse.
     Worse {
-        /// The strongest group of signals: `errors`, `latency` or `feedback`.
+        /// The strongest group of signals: `errors`, `refusals`, `latency` or `feedback`.
         signal: &'static str,
         /// The combined e-value when it was enough.
         e: f64,
@@ -132,13 +139,35 @@ pub enum Finding {
     },
     /// Nothing that the judge says about the canary can be trusted; with the e-value of the doubt.
     Untrusted(Doubt, f64),
-    /// All users are on the canary, and more of them fail than did on stable.
+    /// Both arms fail since the canary got more users: it may be what it does to something that both use.
+    Shared {
+        /// How most of stable's users failed.
+        cause: Cause,
+        /// Share of stable's recently active users who failed.
+        stable: f64,
+        /// The same of the canary.
+        canary: f64,
+        /// How long after the share became larger.
+        after: Duration,
+    },
+    /// All users are on the canary, and more of them fail, or wait, than did on stable.
     Watch {
-        /// Share of recently active users who failed.
+        /// What they meet.
+        of: Watched,
+        /// Share of recently active users who do.
         canary: f64,
         /// Stable's, as long as there was one.
         baseline: f64,
     },
+}
+
+/// What is watched where all users are on the canary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watched {
+    /// Failures.
+    Failures,
+    /// Answers above stable's p95.
+    Slowness,
 }
 
 /// What outlives the process, so that a restart is no fresh chance of a false alarm.
@@ -149,14 +178,6 @@ pub struct Kept {
     baseline: Option<f64>,
     #[serde(default)]
     episodes: u32,
-}
-
-/// The evidence was enough; the answer waits.
-#[derive(Clone, Copy, Debug)]
-struct Crossing {
-    at: Nanos,
-    signal: &'static str,
-    e: f64,
 }
 
 /// The judge of one release.
@@ -172,6 +193,8 @@ pub struct Judge {
     share: f64,
     /// When that share has settled.
     settled: Nanos,
+    /// When it last became larger.
+    grew: Option<Nanos>,
     /// Whether the open window began after that: its answers are timed.
     timed: bool,
     users: Users,
@@ -181,6 +204,7 @@ pub struct Judge {
     thresholds: Thresholds,
     shown: [Shown; 2],
     servers: Servers,
+    refusals: Refusals,
     /// Bad feedback in the open window.
     spoken: Counts,
     failures: Failures,
@@ -192,8 +216,10 @@ pub struct Judge {
     episodes: Episodes,
     ratio: Ratio,
     baseline: Baseline,
+    usually_slow: Baseline,
     stable: Watch,
     canary: Watch,
+    canary_slow: Watch,
     crossing: Option<Crossing>,
     /// The canary was found worse.
     decided: bool,
@@ -202,6 +228,9 @@ pub struct Judge {
 }
 
 impl Judge {
+    /// How many users it follows at most.
+    pub const USERS: usize = users::MOST;
+
     /// Of a release that nothing is known of yet; the canary's share is 0.
     pub fn new(settings: Settings, now: Nanos) -> Judge {
         Judge {
@@ -212,6 +241,7 @@ impl Judge {
             step: 0,
             share: 0.0,
             settled: now,
+            grew: None,
             timed: true,
             users: Users::default(),
             met: [0; 2],
@@ -219,6 +249,7 @@ impl Judge {
             thresholds: Thresholds::new(settings.routes.max(1), settings.slo_micros),
             shown: [Shown::new(), Shown::new()],
             servers: Servers::default(),
+            refusals: Refusals::default(),
             spoken: Counts::default(),
             failures: Failures::default(),
             recent: Default::default(),
@@ -227,9 +258,11 @@ impl Judge {
             guard: Guard::default(),
             episodes: Episodes::default(),
             ratio: Ratio::new(0.0),
-            baseline: Baseline::default(),
+            baseline: Baseline::of_failures(),
+            usually_slow: Baseline::of_slowness(),
             stable: Watch::default(),
             canary: Watch::default(),
+            canary_slow: Watch::default(),
             crossing: None,
             decided: false,
             doubts: [false; 2],
@@ -249,7 +282,10 @@ impl Judge {
         self.now = now;
         self.close(now);
         self.servers.end_step();
-        self.share = canary.clamp(0.0, 1.0);
+        let before = std::mem::replace(&mut self.share, canary.clamp(0.0, 1.0));
+        if self.share > before {
+            self.grew = Some(now);
+        }
         (self.settled, self.timed) = (now.after(SETTLE), false);
         self.step = step;
         self.in_step = Tally::default();
@@ -257,7 +293,7 @@ impl Judge {
         self.evidence.change();
         // Without a control nothing tells that an outage of both ended; with one the canary is not watched alone.
         if self.share < 1.0 {
-            self.canary = Watch::default();
+            (self.canary, self.canary_slow) = (Watch::default(), Watch::default());
         } else {
             self.stable = Watch::default();
         }
@@ -267,21 +303,23 @@ impl Judge {
         At { window: self.number, step: self.step, episode: self.episodes.number() as u16 }
     }
 
-    /// A request ended.
-    pub fn observe(&mut self, seen: &Seen) {
+    /// A request ended; what its user told by it.
+    pub fn observe(&mut self, seen: &Seen) -> Told {
         if usize::from(seen.route) >= self.settings.routes.max(1) {
-            return;
+            return Told::default();
         }
         self.shown[seen.arm as usize].count(seen);
         self.servers.asked(seen, self.now);
-        let took = Took::of(seen);
-        if let (Arm::Stable, Some(Took::Exactly(micros))) = (seen.arm, took) {
+        if !seen.judged {
+            return Told::default();
+        }
+        let (at, took) = (self.at(), Took::of(seen));
+        let user = self.users.at(seen.user, at);
+        if let (Arm::Stable, Some(Took::Exactly(micros)), true) = (seen.arm, took, user.may_tell(LEARNT)) {
+            // One answer of a user: a client that polls is not what people get.
+            user.tell(LEARNT);
             self.thresholds.learn(seen.route, micros, seen.warm);
         }
-        if !seen.judged {
-            return;
-        }
-        let Some(user) = self.users.at(seen.user, self.at()) else { return };
         if user.first(Met::of(seen.arm)) {
             self.met[seen.arm as usize] += 1;
         }
@@ -289,24 +327,29 @@ impl Judge {
         let mut hearing = Hearing {
             user,
             thresholds: &self.thresholds,
+            refusals: &mut self.refusals,
             servers: &mut self.servers,
             failures: &mut self.failures,
             window: &mut self.recent[0],
             in_step: &mut self.in_step,
             timed: self.timed,
+            told: Told::default(),
         };
         hearing.note(seen);
         if seen.step == self.step {
             hearing.hear(seen, took);
-            if self.in_step.active[seen.arm as usize] > known {
-                self.ratio.count(seen.arm);
-            }
         }
+        let told = hearing.told;
+        if self.in_step.active[seen.arm as usize] > known {
+            self.ratio.count(seen.arm);
+        }
+        told
     }
 
     /// A judged user said how it was, on the arm that he is on now.
     pub fn feedback(&mut self, user: u64, arm: Arm, bad: bool) {
-        let Some(known) = self.users.at(user, self.at()) else { return };
+        let at = self.at();
+        let known = self.users.at(user, at);
         if bad && known.may_tell(FEEDBACK) {
             known.tell(FEEDBACK);
             self.spoken.event(FEEDBACK, Cell::of(arm, user));
@@ -343,7 +386,9 @@ impl Judge {
         self.watch(&tally);
         if !self.stable.lasts() {
             self.baseline.learn(tally.active[0], tally.failing[0]);
+            self.usually_slow.learn(tally.timed.measured[0], tally.timed.slow[0]);
         }
+        self.refusals.close(tally.active[0]);
         self.recent.rotate_right(1);
         self.recent[0] = Window::default();
         self.harmed += u64::from(self.failures.of_life);
@@ -355,80 +400,9 @@ impl Judge {
         self.cross(now);
     }
 
-    /// Notes that the evidence is enough.
-    fn cross(&mut self, now: Nanos) {
-        let (evidence, e) = (self.evidence(), self.combined());
-        if !self.decided && self.crossing.is_none() && e >= self.enough() {
-            self.crossing = Some(Crossing { at: now, signal: evidence.strongest(), e });
-        }
-    }
-
-    /// Answers once the wait after a crossing is over.
-    fn decide(&mut self, now: Nanos) {
-        let Some(crossing) = self.crossing.filter(|crossing| now.since(crossing.at) >= SHORT) else { return };
-        self.crossing = None;
-        if crossing.signal != "latency"
-            && let Some((window, stable, canary)) = self.both_fail()
-        {
-            self.evidence.acquit();
-            self.episodes = self.episodes.after(0);
-            self.tell_outside(&window, stable, canary);
-            return;
-        }
-        // Where it may not be blamed yet, it is asked again with each window.
-        if self.may_blame() || self.overwhelming() {
-            self.decided = true;
-            self.found.push_back(Finding::Worse {
-                signal: crossing.signal,
-                e: crossing.e,
-                hit: self.servers.of_canary(now),
-            });
-        }
-    }
-
-    /// Drops the evidence against the canary and every doubt, so that it can be found worse again: someone looked into it
-    /// and lets it go on.
-    pub fn acquit(&mut self) {
-        self.evidence.acquit();
-        self.guard.acquit();
-        self.episodes = self.episodes.after(0);
-        (self.crossing, self.decided, self.doubts) = (None, false, [false; 2]);
-    }
-
-    /// What the evidence must come to.
-    pub fn enough(&self) -> f64 {
-        1.0 / self.settings.false_alarm
-    }
-
-    /// What the evidence comes to: that of the release's whole life, which has most of the chance of a false alarm, or
-    /// that of the running episode.
-    fn combined(&self) -> f64 {
-        let life = (1.0 - episode::PART) * self.evidence.evidence().combined();
-        let [errors, latency] = self.episodes.parts(self.settings.false_alarm);
-        life.max((errors + latency) * self.enough())
-    }
-
-    /// The e-values by group of signals: of the release's whole life or of the running episode, whichever says more; what
-    /// an episode needs beyond that is taken off.
-    pub fn evidence(&self) -> Evidence {
-        let life = self.evidence.evidence();
-        let parts = self.episodes.parts(self.settings.false_alarm).map(|part| part * self.enough());
-        let [errors, latency] = parts;
-        match errors + latency > (1.0 - episode::PART) * life.combined() {
-            true => Evidence { feedback: life.feedback, ..Evidence::of_parts(errors, latency) },
-            false => life,
-        }
-    }
-
     /// Whether this step is safe; `None` where its share leaves one arm without judged users.
     pub fn safe(&self) -> Option<Safety> {
         (self.share > 0.0 && self.share < 1.0).then(|| Safety::of(&self.in_step))
-    }
-
-    /// Above how many microseconds an answer of a route is slow: stable's p95, else the SLO; `None` while neither is known.
-    pub fn slow_above(&self, route: u16) -> Option<u32> {
-        let limits = self.thresholds.at(route);
-        limits.of(P95).or(limits.of(SLO))
     }
 
     /// Whether both arms fail at this time.
@@ -451,14 +425,19 @@ impl Judge {
         self.harmed + u64::from(self.failures.of_life)
     }
 
-    /// Requests of judged users whom the judge had no place for.
-    pub fn untracked(&self) -> u64 {
-        self.users.untracked
+    /// Users who were forgotten, since there is place for so many.
+    pub fn forgotten(&self) -> u64 {
+        self.users.forgotten
     }
 
     /// Stable and canary as they are shown.
     pub fn arms(&self) -> [ArmView; 2] {
         Arm::ALL.map(|arm| self.shown[arm as usize].view(self.met[arm as usize]))
+    }
+
+    /// The step was there before this process: what fails now did not begin with it.
+    pub fn goes_on(&mut self) {
+        self.grew = None;
     }
 
     /// What a restart needs.

@@ -13,8 +13,7 @@
 //! a way to fail, it is scanned by itself: several places may share it, such as two bad servers of five. If the rest that
 //! no place explains is larger than what they explain together, the whole canary comes first.
 //!
-//! Ties go to the place that compares lower. Requests are counted, not users: one user who fails a hundred times may name
-//! his app. A place of the canary without traffic is not seen, nor is "everywhere but here".
+//! Ties go to the place that compares lower. Events are counted by user, requests as they are. A place of the canary without traffic is not seen, nor is "everywhere but here".
 
 mod expect;
 mod ways;
@@ -106,9 +105,11 @@ pub struct Place {
 /// Which events are looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
-    /// Failed requests.
+    /// Users who met a failure.
     Failures,
-    /// Slow ones.
+    /// Users who were refused.
+    Refusals,
+    /// Answers by which users told that it is slow.
     Slow,
 }
 

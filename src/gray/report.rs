@@ -10,6 +10,7 @@ mod sentence;
 use serde::{Deserialize, Serialize};
 
 use super::localise::{Part, Place};
+use super::seen::{GRPC, status_text};
 
 /// Points of a trajectory that are kept.
 pub const POINTS: usize = 60;
@@ -24,6 +25,8 @@ pub enum Kind {
     Worse,
     /// Both arms are worse than they were: the cause is outside of the release.
     Outside,
+    /// Both arms are worse since the canary got more users.
+    Shared,
     /// Stable differs from itself, or the users are not split as planned: the comparison means nothing.
     Untrusted,
     /// Without a control, worse than the frozen baseline.
@@ -50,6 +53,7 @@ impl Kind {
         match self {
             Kind::Worse => "worse",
             Kind::Outside => "outside",
+            Kind::Shared => "shared",
             Kind::Untrusted => "untrusted",
             Kind::Watch => "watch",
             Kind::NoEvidence => "no_evidence",
@@ -99,6 +103,9 @@ pub struct Change {
 pub struct Evidence {
     /// Of failures.
     pub errors: f64,
+    /// Of refusals; reports of older builds have none.
+    #[serde(default = "nothing_said")]
+    pub refusals: f64,
     /// Of slow answers.
     pub latency: f64,
     /// Of bad feedback.
@@ -153,7 +160,7 @@ pub struct Apart {
 /// A place with names.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlaceView {
-    /// In one line, such as `server 127.0.0.1:9002, status 5xx: 412 of 420 failures`.
+    /// In one line, such as `server 127.0.0.1:9002, status 5xx: 412 of 420 users who met a failure`.
     pub text: String,
     /// What it is made of; empty for the whole canary.
     pub parts: Vec<PartView>,
@@ -228,7 +235,7 @@ pub struct Facts {
     pub include: Apart,
     /// Where it is, the likeliest place first.
     pub places: Vec<PlaceView>,
-    /// Where `kind` is outside.
+    /// Where `kind` is outside or shared.
     pub outside: Option<Outside>,
 }
 
@@ -279,7 +286,7 @@ pub struct Names<'a> {
 }
 
 impl PlaceView {
-    /// Puts names to a place; `what` counts: `failures`, or `slow answers`.
+    /// Puts names to a place; `what` counts: `users who met a failure`.
     pub fn new(place: &Place, what: &str, names: &Names<'_>) -> PlaceView {
         let parts: Vec<PartView> = place.parts.iter().map(|part| PartView::new(*part, names)).collect();
         let mut said: Vec<String> = parts.iter().map(|part| format!("{} {}", part.dimension, part.value)).collect();
@@ -307,7 +314,8 @@ impl PartView {
             Part::Server(server) => numbered((names.server)(server), server),
             Part::Cohort(cohort) => numbered((names.cohort)(cohort), cohort.into()),
             Part::App(app) => numbered((names.app)(app), app),
-            Part::Status(status) => status.to_string(),
+            Part::Status(status) => status_text(status),
+            Part::Class(class) if u16::from(class) >= GRPC / 100 => "gRPC".to_owned(),
             Part::Class(class) => format!("{class}xx"),
             Part::Ending(ending) => ending.label().to_owned(),
         };
@@ -334,11 +342,21 @@ fn thinned(points: Vec<Point>) -> Vec<Point> {
     points.into_iter().enumerate().filter(|(at, _)| kept.next_if_eq(at).is_some()).map(|(_, point)| point).collect()
 }
 
+/// The e-value of a signal that there was not.
+fn nothing_said() -> f64 {
+    1.0
+}
+
 impl Evidence {
     /// JSON knows no infinity, and a number that is none says nothing.
     fn finite(self) -> Evidence {
         let finite = |value: f64| if value.is_nan() { 1.0 } else { value.clamp(0.0, f64::MAX) };
-        Evidence { errors: finite(self.errors), latency: finite(self.latency), feedback: finite(self.feedback) }
+        Evidence {
+            errors: finite(self.errors),
+            refusals: finite(self.refusals),
+            latency: finite(self.latency),
+            feedback: finite(self.feedback),
+        }
     }
 }
 

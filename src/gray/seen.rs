@@ -33,7 +33,7 @@ impl Arm {
 pub enum Ending {
     /// An answer below 500 that `rescue.on` does not list.
     Good,
-    /// An answer from 500 up, or one that `rescue.on` lists.
+    /// An answer from 500 up, one that `rescue.on` lists, or one whose gRPC status says that the server failed.
     Status,
     /// No connection, or no server to connect to.
     Connect,
@@ -73,7 +73,7 @@ pub struct Seen {
     pub micros: u32,
     /// Number of the server of the first attempt; 0 where there was none.
     pub server: u32,
-    /// Status of the first attempt's answer; 0 where there was none.
+    /// Status of the first attempt's answer; 0 where there was none, [`GRPC`] and more where gRPC's says that it failed.
     pub status: u16,
     /// Which of the release's routes: an index into its list.
     pub route: u16,
@@ -94,4 +94,47 @@ pub struct Seen {
     /// Whether the user was put on this arm by chance alone, and so may be compared: he has a key, lies in the layer's
     /// range and in no cohort that is included or excluded.
     pub judged: bool,
+}
+
+/// What is added to a status of gRPC, so that it is none of HTTP.
+pub const GRPC: u16 = 1_000;
+
+/// Statuses of gRPC that blame the server: UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE and
+/// DATA_LOSS.
+const GRPC_FAILURES: [u16; 6] = [2, 4, 8, 13, 14, 15];
+
+/// A failure by a `grpc-status` as it was sent; `None` where it is none, or no number.
+pub fn grpc_failure(sent: &[u8]) -> Option<u16> {
+    let status: u16 = std::str::from_utf8(sent).ok()?.parse().ok()?;
+    GRPC_FAILURES.contains(&status).then_some(GRPC + status)
+}
+
+/// A status as it is written: `503`, `gRPC 14`.
+pub fn status_text(status: u16) -> String {
+    match status.checked_sub(GRPC) {
+        Some(status) => format!("gRPC {status}"),
+        None => status.to_string(),
+    }
+}
+
+impl Seen {
+    /// Whether the server refused: an answer from 400 to 499 that does not count as a failure.
+    pub fn is_refusal(&self) -> bool {
+        self.ending == Ending::Good && (400..500).contains(&self.status)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_blames_the_server_is_a_failure_of_grpc() {
+        let failures: Vec<u16> =
+            (0..=16).filter(|status| grpc_failure(status.to_string().as_bytes()).is_some()).collect();
+        assert_eq!(failures, GRPC_FAILURES);
+        assert_eq!((grpc_failure(b""), grpc_failure(b"14 "), grpc_failure(b"-2")), (None, None, None));
+        assert_eq!(grpc_failure(b"14").map(status_text).as_deref(), Some("gRPC 14"));
+        assert_eq!(status_text(503), "503");
+    }
 }

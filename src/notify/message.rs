@@ -124,6 +124,6 @@ fn severity(kind: Kind, action: Action) -> &'static str {
     match (kind, action) {
         (Kind::NoEvidence, _) => "info",
         (Kind::Untrusted, _) | (_, Action::RolledBack) => "warning",
-        (Kind::Worse | Kind::Watch | Kind::Outside, Action::Held | Action::Reported) => "critical",
+        (Kind::Worse | Kind::Watch | Kind::Outside | Kind::Shared, Action::Held | Action::Reported) => "critical",
     }
 }

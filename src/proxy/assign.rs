@@ -12,7 +12,7 @@ use super::rescue::Rescue;
 use crate::config::snapshot::{OfRoute, Snapshot};
 use crate::gray::live::Live;
 use crate::gray::plan::{Asked, Decision, Plan, Why, choose};
-use crate::gray::seen::{Arm, Ending, Seen};
+use crate::gray::seen::{Arm, Ending, GRPC, Seen};
 use crate::telemetry::series;
 use crate::units::{Nanos, Share};
 
@@ -113,7 +113,8 @@ pub fn tell(ctx: &Ctx, now: Nanos, left: bool, good: bool) {
         step: decision.step,
         arm: decision.arm,
         ending: first.ending,
-        saved: good && first.ending.is_failure(),
+        // A failure of gRPC reached the client, whatever HTTP says.
+        saved: good && first.ending.is_failure() && first.status < GRPC,
         warm: first.warm,
         judged: decision.is_judged(),
     });

@@ -197,7 +197,7 @@ pub fn head_arrived(session: &Session, ctx: &mut Ctx, head: &ResponseHeader) -> 
         500.. => observe::ejected(ctx, lease, lease.failed(now)),
         _ => lease.succeeded(latency, now),
     }
-    rescue::answered(ctx, status, now);
+    rescue::answered(ctx, head, now);
     if rescue::take_over(session, ctx, Cause::Status(status), false) {
         return Err(again(ctx, status));
     }

@@ -9,17 +9,19 @@
 //! Each arm is measured by its first attempt alone, rescued or not, so that both are measured alike. The rescue itself
 //! is told by a metric and the access log, and by no message.
 
-use http::{HeaderName, Method};
+use http::{HeaderMap, HeaderName, Method};
+use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorSource};
 
 use super::assign::First;
 use super::connection::Peer;
 use super::ctx::Ctx;
+use super::reject::GRPC_STATUS;
 use crate::clock;
 use crate::config::model::{self, Action};
 use crate::gray::live::Outcome;
-use crate::gray::seen::Ending;
+use crate::gray::seen::{Ending, grpc_failure};
 use crate::pool::Tried;
 use crate::units::Nanos;
 
@@ -64,11 +66,31 @@ impl Cause {
     }
 }
 
-/// Notes the head of an answer, which came `now`; both arms alike.
-pub fn answered(ctx: &mut Ctx, status: u16, now: Nanos) {
+/// Notes the head of an answer, which came `now`; both arms alike. An answer of gRPC may be all in its head.
+pub fn answered(ctx: &mut Ctx, head: &ResponseHeader, now: Nanos) {
     let Some(assigned) = &ctx.assigned else { return };
+    let status = head.status.as_u16();
     let listed = Cause::Status(status).is_listed(&assigned.plan(&ctx.snapshot).rescue);
     note_at(ctx, if status >= 500 || listed { Ending::Status } else { Ending::Good }, status, now);
+    ended_as_grpc(ctx, &head.headers);
+}
+
+/// Notes a gRPC status that blames the server, in trailers or in the head of an answer that is all trailers.
+pub fn ended_as_grpc(ctx: &mut Ctx, trailers: &HeaderMap) {
+    let is_first = is_first(ctx);
+    let Some(assigned) = &mut ctx.assigned else { return };
+    let Some(status) = trailers.get(GRPC_STATUS).and_then(|sent| grpc_failure(sent.as_bytes())) else { return };
+    if let Some(first) = &mut assigned.first
+        && is_first
+        && assigned.rescue != Rescue::TakenOver
+        && first.ending == Ending::Good
+    {
+        (first.ending, first.status) = (Ending::Status, status);
+    }
+}
+
+fn is_first(ctx: &Ctx) -> bool {
+    ctx.tries.count <= ctx.tries.free + 1
 }
 
 /// Notes that an attempt failed; both arms alike. An answer that breaks in its middle counts as failed, however it
@@ -80,7 +102,7 @@ pub fn note(ctx: &mut Ctx, ending: Ending) {
 }
 
 fn note_at(ctx: &mut Ctx, ending: Ending, status: u16, now: Nanos) {
-    let is_first = ctx.tries.count <= ctx.tries.free + 1;
+    let is_first = is_first(ctx);
     let Some(assigned) = &mut ctx.assigned else { return };
     if assigned.rescue == Rescue::TakenOver || !is_first {
         return;

@@ -51,7 +51,7 @@ names! {
     RELEASE_PERCENT GAUGE "release_percent" ["release"]
         "Percent of all users on the canary.";
     RELEASE_EVIDENCE GAUGE "release_evidence" ["release", "signal"]
-        "Evidence against the canary as an e-value, by signal: errors, latency or feedback.";
+        "Evidence against the canary as an e-value, by signal: errors, refusals, latency or feedback.";
     RELEASE_STATE GAUGE "release_state" ["release", "state"]
         "1 for the state of a release, else 0: running, paused, held, rolled_back, promoted, aborted.";
     CONNECTIONS GAUGE "connections" ["listener"]

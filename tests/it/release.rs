@@ -120,6 +120,16 @@ pub fn order(world: &World, order: &str) -> (String, u64, f64) {
     stands_in(&answer.json())
 }
 
+/// A gateway whose step began before it did: what fails soon after a step is the step's.
+#[track_caller]
+pub fn long_after_its_step(release: &Gray) -> World {
+    let mut world = release.start();
+    assert_eq!(stands(&world), ("running".into(), 1, 20.0));
+    world.stop();
+    assert!(world.run());
+    world
+}
+
 /// Waits for a state.
 #[track_caller]
 pub fn becomes(world: &World, state: &str) -> Value {

@@ -2,6 +2,12 @@
 
 use super::*;
 
+/// Counts a request of a user who tells all that there is to tell.
+fn observe(cells: &mut Cells, seen: &Seen) {
+    let told = Told { failure: seen.ending.is_failure(), refusal: seen.is_refusal(), slow: seen.micros > 9 };
+    cells.observe(seen, told);
+}
+
 fn seen(arm: Arm, app: u32, ending: Ending) -> Seen {
     let status = if ending == Ending::Status { 503 } else { 200 };
     Seen {
@@ -32,17 +38,16 @@ fn requests(cells: &Cells, span: Span) -> u64 {
 #[test]
 fn a_cell_says_what_was_seen() {
     let mut cells = Cells::new(at(0));
-    cells.set_slow_above([9; 8].into_iter());
     for ending in [Ending::Status, Ending::Reset, Ending::Good, Ending::Left] {
-        cells.observe(&seen(Arm::Canary, 7, ending));
+        observe(&mut cells, &seen(Arm::Canary, 7, ending));
     }
-    cells.observe(&Seen { judged: false, server: 0, app: 0, status: 0, ..seen(Arm::Stable, 0, Ending::Connect) });
+    observe(&mut cells, &Seen { judged: false, server: 0, app: 0, status: 0, ..seen(Arm::Stable, 0, Ending::Connect) });
     let all = cells.cells(Span::Recent);
     let outcomes: Vec<Outcome> = all.iter().map(|cell| cell.outcome).collect();
     let reset = Outcome::Broken(Ending::Reset);
     assert_eq!(outcomes, [Outcome::Broken(Ending::Connect), Outcome::Fine, reset, Outcome::Status(503)]);
     assert_eq!((all[0].arm, all[0].judged, all[0].server, all[0].app), (Arm::Stable, false, None, None));
-    assert_eq!(all[1].counts, Counts { requests: 2, bad: 0, slow: 2 }, "a client that left is no failure");
+    assert_eq!(all[1].counts, Counts { requests: 2, bad: 0, refused: 0, slow: 2 }, "a client that left is no failure");
     let canary = Cell {
         arm: Arm::Canary,
         judged: true,
@@ -51,10 +56,10 @@ fn a_cell_says_what_was_seen() {
         server: Some(4),
         cohorts: 0b101,
         app: Some(7),
-        counts: Counts { requests: 1, bad: 1, slow: 1 },
+        counts: Counts { requests: 1, bad: 1, refused: 0, slow: 1 },
     };
     assert_eq!(all[3], canary);
-    assert_eq!(cells.sum(Arm::Canary, true), Counts { requests: 4, bad: 2, slow: 4 });
+    assert_eq!(cells.sum(Arm::Canary, true), Counts { requests: 4, bad: 2, refused: 0, slow: 4 });
     assert_eq!(cells.sum(Arm::Stable, false).bad, 1, "counted apart");
     assert_eq!(cells.sum(Arm::Stable, true), Counts::default());
 }
@@ -80,14 +85,14 @@ fn the_recent_span_forgets_and_the_total_does_not() {
     let mut cells = Cells::new(at(0));
     for second in 0..300 {
         cells.advance(at(second));
-        cells.observe(&seen(Arm::Stable, 1, Ending::Good));
+        observe(&mut cells, &seen(Arm::Stable, 1, Ending::Good));
     }
     assert_eq!((requests(&cells, Span::Recent), requests(&cells, Span::Total)), (120, 300));
     cells.advance(at(300));
     assert_eq!((requests(&cells, Span::Recent), requests(&cells, Span::Total)), (100, 300), "never less than 100 s");
     cells.advance(at(100_000));
     assert_eq!((requests(&cells, Span::Recent), requests(&cells, Span::Total)), (0, 300), "after a long pause");
-    cells.observe(&seen(Arm::Stable, 1, Ending::Good));
+    observe(&mut cells, &seen(Arm::Stable, 1, Ending::Good));
     cells.advance(at(100_019));
     assert_eq!(requests(&cells, Span::Recent), 1, "and then it goes on in slices of the same length");
     cells.clear(at(100_020));
@@ -98,7 +103,7 @@ fn the_recent_span_forgets_and_the_total_does_not() {
 fn too_many_keys_are_folded_step_by_step_and_none_is_lost() {
     let mut cells = Cells::new(at(0));
     for app in 1..=30_000 {
-        cells.observe(&seen(Arm::Stable, app, Ending::Good));
+        observe(&mut cells, &seen(Arm::Stable, app, Ending::Good));
     }
     let all = cells.cells(Span::Total);
     assert_eq!(all.len(), CELLS + 1);
@@ -106,7 +111,7 @@ fn too_many_keys_are_folded_step_by_step_and_none_is_lost() {
     assert_eq!((folded.counts.requests, folded.cohorts), (10_000, 0));
     assert_eq!((folded.route, folded.server), (Some(2), Some(4)), "route and server are still told apart");
     for server in 1..=40_000 {
-        cells.observe(&Seen { server, ..seen(Arm::Canary, 1, Ending::Status) });
+        observe(&mut cells, &Seen { server, ..seen(Arm::Canary, 1, Ending::Status) });
     }
     let all = cells.cells(Span::Total);
     assert_eq!(all.len(), 2 * CELLS + 1);

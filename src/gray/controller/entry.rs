@@ -39,6 +39,8 @@ pub struct Entry {
     ticked: Nanos,
     began_ms: u64,
     report: Option<String>,
+    /// It was said that users are forgotten.
+    forgets: bool,
     seen: Vec<Seen>,
 }
 
@@ -63,10 +65,11 @@ impl Entry {
             ticked: at.now,
             began_ms: at.wall_ms,
             report: None,
+            forgets: false,
             seen: vec![],
             spec,
         };
-        if let Some(kept) = kept {
+        if let Some(kept) = &kept {
             entry.judge.restore(&kept.judge);
             entry.state = kept.state;
             entry.step = kept.step.min(entry.spec.last());
@@ -75,9 +78,13 @@ impl Entry {
             }
             entry.lasted = Duration::from_millis(kept.step_ms);
             entry.began_ms = kept.began_ms;
-            entry.report = kept.report;
+            entry.report = kept.report.clone();
         }
+        let is_kept = kept.is_some();
         entry.set_stage(at.now);
+        if is_kept {
+            entry.judge.goes_on();
+        }
         entry
     }
 
@@ -176,6 +183,14 @@ impl Entry {
             if let Some(finding) = self.judge.tick(at.now, self.live.in_flight()) {
                 self.found(&finding, at, around, ticked);
             }
+            if self.judge.forgotten() > 0 && !std::mem::replace(&mut self.forgets, true) {
+                ticked.said.push(format!(
+                    "release {} has more users than the judge can follow ({}): those not seen for longest are forgotten, \
+                     and are new when they come again",
+                    self.spec.release.name,
+                    Judge::USERS
+                ));
+            }
             self.trail.note(at, self.evidence(), self.percent());
             self.go_on(at, around, ticked);
         }
@@ -188,12 +203,9 @@ impl Entry {
         self.live.take(&mut seen);
         if !self.state.is_back() {
             self.cells.advance(at.now);
-            let judge = &self.judge;
-            let routes = 0..self.spec.routes.len() as u16;
-            self.cells.set_slow_above(routes.map(|route| judge.slow_above(route).unwrap_or(u32::MAX)));
             for seen in &seen {
-                self.judge.observe(seen);
-                self.cells.observe(seen);
+                let told = self.judge.observe(seen);
+                self.cells.observe(seen, told);
             }
             let failed = seen.iter().any(|seen| seen.arm == Arm::Canary && seen.ending.is_failure());
             self.trail.failed(failed, at);
@@ -207,6 +219,9 @@ impl Entry {
             (Finding::Worse { .. }, OnFail::Rollback) => (Kind::Worse, Action::RolledBack),
             (Finding::Worse { .. }, OnFail::Hold) => (Kind::Worse, Action::Held),
             (Finding::Worse { .. }, OnFail::Report) => (Kind::Worse, Action::Reported),
+            (Finding::Shared { .. }, OnFail::Rollback) => (Kind::Shared, Action::RolledBack),
+            (Finding::Shared { .. }, OnFail::Hold) => (Kind::Shared, Action::Held),
+            (Finding::Shared { .. }, OnFail::Report) => (Kind::Shared, Action::Reported),
             (Finding::Outside { .. }, _) => (Kind::Outside, Action::Reported),
             (Finding::Untrusted(..), _) => (Kind::Untrusted, Action::Held),
             (Finding::Watch { .. }, _) => (Kind::Watch, Action::Reported),
@@ -337,7 +352,12 @@ impl Entry {
     /// The e-values now.
     pub fn evidence(&self) -> Evidence {
         let evidence = self.judge.evidence();
-        Evidence { errors: evidence.errors, latency: evidence.latency, feedback: evidence.feedback }
+        Evidence {
+            errors: evidence.errors,
+            refusals: evidence.refusals,
+            latency: evidence.latency,
+            feedback: evidence.feedback,
+        }
     }
 
     /// Failed canary requests: answered by stable, and by nobody.
@@ -353,11 +373,11 @@ impl Entry {
     }
 
     pub(super) fn gauges(&self) -> ReleaseNow {
-        let Evidence { errors, latency, feedback } = self.evidence();
+        let Evidence { errors, refusals, latency, feedback } = self.evidence();
         ReleaseNow {
             name: self.spec.release.name.clone(),
             percent: self.percent().as_percent(),
-            evidence: vec![("errors", errors), ("latency", latency), ("feedback", feedback)],
+            evidence: vec![("errors", errors), ("refusals", refusals), ("latency", latency), ("feedback", feedback)],
             states: State::ALL.iter().map(|state| (state.label(), *state == self.state)).collect(),
             rescues: Outcome::ALL.iter().map(|o| (o.label(), self.live.rescues(*o))).collect(),
             unkeyed: self.live.unkeyed.sum(),
@@ -377,6 +397,7 @@ impl Entry {
             rescued,
             not_rescued,
             unkeyed: self.live.unkeyed.sum(),
+            forgotten_users: self.judge.forgotten(),
             waits_for: if self.state == State::Running { self.waits_for() } else { String::new() },
             began_at: (around.stamp)(self.began_ms),
             step_seconds: self.lasted.as_secs(),

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use super::entry::Entry;
 use super::{Moment, Surroundings};
-use crate::gray::judge::{Doubt, Finding, Hit};
+use crate::gray::judge::{Doubt, Finding, Hit, Watched};
 use crate::gray::localise::{self, Measure};
 use crate::gray::report::{Action, Apart, Change, Evidence, Facts, Kind, Names, Outside, PlaceView, Point, Report};
-use crate::gray::seen::{Arm, Ending};
+use crate::gray::seen::{Arm, Ending, status_text};
 use crate::units::{BasisPoints, Nanos};
 
 /// Points that are kept.
@@ -82,6 +82,13 @@ pub fn reason(finding: &Finding) -> String {
         Finding::Outside { stable, canary, .. } => {
             format!("{:.1} % of stable's users fail, and {:.1} % of the canary's", stable * 100.0, canary * 100.0)
         }
+        Finding::Shared { stable, canary, after, .. } => format!(
+            "{:.1} % of stable's users fail, and {:.1} % of the canary's, {} s after it got more of them: it may have \
+             exhausted what both use",
+            stable * 100.0,
+            canary * 100.0,
+            after.as_secs()
+        ),
         Finding::Untrusted(Doubt::Guard, e) => {
             format!(
                 "two halves of stable differ from each other (evidence {e:.0}), so a difference of the arms means nothing"
@@ -92,9 +99,13 @@ pub fn reason(finding: &Finding) -> String {
                 "users are not split over the arms as planned (evidence {e:.0}): some of one arm get lost or come from elsewhere"
             )
         }
-        Finding::Watch { canary, baseline } => format!(
-            "{:.1} % of the users fail, of stable's it were {:.1} %; there is no user left on stable to compare with",
+        Finding::Watch { of, canary, baseline } => format!(
+            "{:.1} % of the users {}, of stable's it were {:.1} %; there is no user left on stable to compare with",
             canary * 100.0,
+            match of {
+                Watched::Failures => "fail",
+                Watched::Slowness => "wait for longer than nineteen of twenty of stable's did",
+            },
             baseline * 100.0
         ),
     }
@@ -163,8 +174,13 @@ pub fn report(
 }
 
 fn places(entry: &Entry, finding: Option<&Finding>, around: &Surroundings) -> Vec<PlaceView> {
-    let slow = matches!(finding, Some(Finding::Worse { signal: "latency", .. }));
-    let (measure, what) = if slow { (Measure::Slow, "slow answers") } else { (Measure::Failures, "failures") };
+    let (measure, what) = match finding {
+        Some(Finding::Worse { signal: "latency", .. } | Finding::Watch { of: Watched::Slowness, .. }) => {
+            (Measure::Slow, "slow answers")
+        }
+        Some(Finding::Worse { signal: "refusals", .. }) => (Measure::Refusals, "users who were refused"),
+        _ => (Measure::Failures, "users who met a failure"),
+    };
     let names = Names {
         route: &|route| entry.spec.routes.get(usize::from(route)).map(ToString::to_string),
         server: &*around.server,
@@ -176,9 +192,11 @@ fn places(entry: &Entry, finding: Option<&Finding>, around: &Surroundings) -> Ve
 }
 
 fn outside(entry: &Entry, finding: &Finding) -> Option<Outside> {
-    let Finding::Outside { cause, stable, canary } = finding else { return None };
+    let (Finding::Outside { cause, stable, canary } | Finding::Shared { cause, stable, canary, .. }) = finding else {
+        return None;
+    };
     let status = match (cause.ending, cause.status) {
-        (Ending::Status, status) => status.to_string(),
+        (Ending::Status, status) => status_text(status),
         (ending, _) => ending.label().to_owned(),
     };
     let route = usize::from(cause.route);

@@ -199,14 +199,29 @@ fn on_fail_may_hold_or_only_report() {
 #[test]
 fn a_cause_outside_takes_nothing_back() {
     let mut world = World::new(RELEASE);
-    (0..4).for_each(|_| world.second(well));
+    world.order(Order::Pause).unwrap();
+    (0..64).for_each(|_| world.second(well));
+    let stood = world.stands();
     let third = |n: u64, _| if n.is_multiple_of(3) { Ending::Status } else { Ending::Good };
     (0..10).for_each(|_| world.second(third));
-    assert_eq!(world.stands(), (State::Running, 1, 10.0), "it neither goes back nor on");
+    assert_eq!(world.stands(), stood, "it neither goes back nor on");
     let [report] = &world.reports[..] else { panic!("{:?}", world.reports) };
     assert_eq!((report.facts.kind, report.facts.action), (Kind::Outside, Action::Reported));
     let outside = report.facts.outside.as_ref().unwrap();
     assert_eq!((outside.upstream.as_str(), outside.route.as_str(), outside.status.as_str()), ("v1", "orders", "500"));
+}
+
+#[test]
+fn an_outage_right_after_a_step_takes_it_back() {
+    let mut world = World::new(RELEASE);
+    (0..4).for_each(|_| world.second(well));
+    let third = |n: u64, _| if n.is_multiple_of(3) { Ending::Status } else { Ending::Good };
+    (0..10).for_each(|_| world.second(third));
+    assert_eq!(world.stands(), (State::RolledBack, 1, 0.0));
+    let [report] = &world.reports[..] else { panic!("{:?}", world.reports) };
+    assert_eq!((report.facts.kind, report.facts.action), (Kind::Shared, Action::RolledBack));
+    assert!(report.verdict.contains("Both arms fail since v2 got 10 % of the users"), "{}", report.verdict);
+    assert!(report.facts.reason.contains("s after it got more of them"), "{}", report.facts.reason);
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub struct View {
     pub not_rescued: u64,
     /// Requests without a user key.
     pub unkeyed: u64,
+    /// Users whom the judge had to forget, since there is place for so many only.
+    pub forgotten_users: u64,
     /// What the next step waits for; empty where none follows.
     pub waits_for: String,
     /// When the release began, RFC 3339.

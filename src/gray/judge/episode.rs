@@ -7,11 +7,12 @@
 //! by itself, and the n-th needs n(n+1) times more than the first would, so that all together stay below their part (the
 //! sum of 1/n(n+1) is 1). A fault of some size has that within a few users.
 //!
-//! It hears failures, and answers above p99 and the objective. What is small and slow is left to the life-long evidence.
+//! It hears failures, refusals of any kind, answers above p99 and the objective, and a user's first answer where that is
+//! above p95: so a canary that turns slow for users who stay is heard as well.
 
 use super::evidence::{CAP, POINTS};
 use super::servers::Heard;
-use super::signals::{EPISODE_ERRORS, EPISODE_P99, EPISODE_SLO};
+use super::signals::{EPISODE_ERRORS, EPISODE_P95, EPISODE_P99, EPISODE_REFUSALS, EPISODE_SLO};
 
 /// Windows of an episode.
 const LENGTH: u32 = 30;
@@ -20,7 +21,8 @@ const LENGTH: u32 = 30;
 pub(super) const PART: f64 = 0.1;
 
 /// Signals and what each counts for; the sum is 1.
-const HEARD: [(usize, f64); 3] = [(EPISODE_ERRORS, 0.6), (EPISODE_P99, 0.2), (EPISODE_SLO, 0.2)];
+const HEARD: [(usize, f64); 5] =
+    [(EPISODE_ERRORS, 0.5), (EPISODE_REFUSALS, 0.1), (EPISODE_P95, 0.15), (EPISODE_P99, 0.1), (EPISODE_SLO, 0.15)];
 
 /// The episodes of a release.
 #[derive(Clone, Debug)]
@@ -60,12 +62,12 @@ impl Episodes {
         self.windows >= LENGTH
     }
 
-    /// E-values of errors and of latency, in parts of what this episode needs: 1 is enough.
-    pub(super) fn parts(&self, false_alarm: f64) -> [f64; 2] {
+    /// E-values of errors, refusals and latency, in parts of what this episode needs: 1 is enough.
+    pub(super) fn parts(&self, false_alarm: f64) -> [f64; 3] {
         let n = f64::from(self.number);
         let enough = n * (n + 1.0) / (PART * false_alarm);
         let e = |at: usize| HEARD[at].1 * self.masses[at].iter().sum::<f64>().min(CAP) / enough;
-        [e(0), e(1) + e(2)]
+        [e(0), e(1), e(2) + e(3) + e(4)]
     }
 }
 
@@ -97,7 +99,8 @@ mod tests {
         assert!(episodes.play(&failures(1), 0.1));
         let next = episodes.after(0);
         assert_eq!(next.number(), 2);
-        let [errors, latency] = next.parts(0.001);
-        assert!((errors - 0.6 * 0.0001 / 6.0).abs() < 1e-12 && (latency - 0.4 * 0.0001 / 6.0).abs() < 1e-12);
+        let parts = next.parts(0.001);
+        let expected = [0.5, 0.1, 0.4].map(|weight| weight * 0.0001 / 6.0);
+        assert!(parts.iter().zip(expected).all(|(part, expected)| (part - expected).abs() < 1e-12), "{parts:?}");
     }
 }

@@ -6,24 +6,45 @@
 use crate::gray::seen::{Arm, Seen};
 
 use super::quantiles::{Thresholds, Took};
-use super::servers::{FAILURE, Servers};
-use super::signals::{EPISODE_ERRORS, EPISODE_P99, EPISODE_SLO, ERRORS, P50, P95, P99, SLO};
+use super::refusals::Refusals;
+use super::servers::Servers;
+use super::signals::{
+    EPISODE_ERRORS, EPISODE_P95, EPISODE_P99, EPISODE_REFUSALS, EPISODE_SLO, ERRORS, P50, P95, P99, REFUSALS, SLO,
+};
 use super::users::{Met, Now, User};
 use super::window::{Cause, Tally, Window};
 
-/// Latency signals of an episode, and whose thresholds they have.
-const IN_EPISODES: [(usize, usize); 2] = [(EPISODE_P99, P99), (EPISODE_SLO, SLO)];
+/// Signals that hear a user's first answer, and whose thresholds they have.
+const FIRST_ANSWER: [(usize, usize); 5] =
+    [(P50, P50), (P50 + 1, P50 + 1), (P50 + 2, P50 + 2), (P95, P95), (EPISODE_P95, P95)];
+
+/// Signals that hear his first answer above, and whose thresholds they have.
+const FIRST_ABOVE: [(usize, usize); 5] =
+    [(P99, P99), (P99 + 1, P99 + 1), (SLO, SLO), (EPISODE_P99, P99), (EPISODE_SLO, SLO)];
 
 /// A user's request, and what it is counted in.
 pub(super) struct Hearing<'a> {
     pub(super) user: &'a mut User,
     pub(super) thresholds: &'a Thresholds,
+    pub(super) refusals: &'a mut Refusals,
     pub(super) servers: &'a mut Servers,
     pub(super) failures: &'a mut Failures,
     pub(super) window: &'a mut Window,
     pub(super) in_step: &'a mut Tally,
     /// Whether the answer is timed.
     pub(super) timed: bool,
+    pub(super) told: Told,
+}
+
+/// What a request was the first of, for its user, in the episode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// He met a failure.
+    pub failure: bool,
+    /// He was refused, or for the first time as stable's users seldom are.
+    pub refusal: bool,
+    /// An answer was slow: his first one, or the first above p99 or the objective.
+    pub slow: bool,
 }
 
 /// First failures on the canary, in the open window.
@@ -44,10 +65,14 @@ impl Hearing<'_> {
         }
         if seen.ending.is_failure() && self.user.now.first(Now::FAILED) {
             self.window.tally.failing[seen.arm as usize] += 1;
-            self.servers.met(seen, FAILURE);
+            self.servers.met(seen, ERRORS);
             if seen.arm == Arm::Stable {
                 self.window.blame(Cause { route: seen.route, ending: seen.ending, status: seen.status });
             }
+        }
+        if seen.is_refusal() && self.user.now.first(Now::REFUSED) {
+            self.servers.met(seen, REFUSALS);
+            self.refusals.count(seen);
         }
     }
 
@@ -58,6 +83,9 @@ impl Hearing<'_> {
         }
         if seen.ending.is_failure() {
             self.fail(seen);
+        }
+        if seen.is_refusal() {
+            self.refuse(seen);
         }
         if let Some(took) = took {
             let slow = self.thresholds.at(seen.route).of(P95).and_then(|limit| took.is_above(limit));
@@ -76,6 +104,12 @@ impl Hearing<'_> {
         if first {
             self.user.tell(signal);
             self.servers.event(seen, signal);
+            match signal {
+                EPISODE_ERRORS => self.told.failure = true,
+                REFUSALS | EPISODE_REFUSALS => self.told.refusal = true,
+                EPISODE_P95 | EPISODE_P99 | EPISODE_SLO => self.told.slow = true,
+                _ => {}
+            }
         }
         first
     }
@@ -93,26 +127,36 @@ impl Hearing<'_> {
         }
     }
 
+    fn refuse(&mut self, seen: &Seen) {
+        if self.refusals.is_rare(seen) {
+            self.tells(REFUSALS, seen);
+            if self.user.first(Met::RefusedInStep) {
+                self.in_step.refused[seen.arm as usize] += 1;
+            }
+        }
+        self.tells(EPISODE_REFUSALS, seen);
+    }
+
     fn measure(&mut self, seen: &Seen, took: Took, slow: Option<bool>) {
         let limits = self.thresholds.at(seen.route);
         let is_above = |signal| limits.of(signal).and_then(|limit| took.is_above(limit));
         if self.user.now.first(Now::TIMED) {
             self.servers.timed(seen);
+            slow.into_iter().for_each(|slow| self.window.tally.timed.count(seen.arm, slow));
         }
         for signal in P50..=SLO {
             if is_above(signal) == Some(true) && self.user.now.first(Now::above(signal)) {
                 self.servers.met(seen, signal);
             }
         }
-        for signal in P50..=P95 {
-            // His first answer is the one that counts.
-            let Some(above) = is_above(signal).filter(|_| self.user.may_tell(signal)) else { continue };
+        for (signal, limit) in FIRST_ANSWER {
+            let Some(above) = is_above(limit).filter(|_| self.user.may_tell(signal)) else { continue };
             match above {
                 true => _ = self.tells(signal, seen),
                 false => self.user.tell(signal),
             }
         }
-        for (signal, limit) in (P99..=SLO).map(|signal| (signal, signal)).chain(IN_EPISODES) {
+        for (signal, limit) in FIRST_ABOVE {
             if is_above(limit) == Some(true) {
                 self.tells(signal, seen);
             }

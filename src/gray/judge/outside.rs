@@ -1,11 +1,15 @@
 //! What is not the canary's fault, and what cannot be told: causes outside, and all that each arm says alone.
 
+use std::time::Duration;
+
 use super::signals::{ERRORS, P99, SLO};
 use super::watch::is_bad;
 use super::window::{Tally, Window};
-use super::{ALIKE, BURST, Doubt, Finding, Judge, OUTSIDE_USERS, ratio};
+use super::{ALIKE, BURST, Doubt, Finding, Judge, OUTSIDE_USERS, Watched, ratio};
 use crate::gray::seen::Arm;
 
+/// An outage that begins so soon after the canary's share became larger is taken for its doing.
+const OF_THE_STEP: Duration = Duration::from_secs(60);
 /// The part of the canary's users that fails, and of stable's that does not, where no doubt of the model matters.
 const MOST: f64 = 0.5;
 /// See there.
@@ -38,8 +42,23 @@ impl Judge {
             if let (true, Some(canary)) = (self.canary.alarms(), bad(canary))
                 && self.canary.begin()
             {
-                self.found.push_back(Finding::Watch { canary, baseline });
+                self.found.push_back(Finding::Watch { of: Watched::Failures, canary, baseline });
             }
+            self.watch_slowness(tally, &recent);
+        }
+    }
+
+    /// The same of answers above stable's p95, which is what they are measured by for as long as the release lasts.
+    fn watch_slowness(&mut self, tally: &Tally, recent: &Tally) {
+        let Some(baseline) = self.usually_slow.share() else { return };
+        let [_, measured] = recent.timed.measured;
+        let canary = (measured > 0).then(|| recent.timed.slow[1] as f64 / measured as f64);
+        self.canary_slow.play(tally.timed.measured[1], tally.timed.slow[1], baseline);
+        self.canary_slow.end_if_back(canary, baseline);
+        if let (true, Some(canary)) = (self.canary_slow.alarms(), canary.filter(|canary| is_bad(*canary, baseline)))
+            && self.canary_slow.begin()
+        {
+            self.found.push_back(Finding::Watch { of: Watched::Slowness, canary, baseline });
         }
     }
 
@@ -53,12 +72,20 @@ impl Judge {
         self.guard.acquit();
     }
 
-    pub(super) fn tell_outside(&mut self, window: &Window, stable: f64, canary: f64) {
+    /// Both arms fail. Where that began soon after the canary got more users it is blamed on that: it may have exhausted
+    /// what both use, and to take it back costs nothing if it was chance. Whether it is.
+    pub(super) fn tell_outside(&mut self, window: &Window, stable: f64, canary: f64) -> bool {
+        let after = self.grew.map(|grew| self.now.since(grew)).filter(|after| *after <= OF_THE_STEP);
+        let begins = !self.stable.lasts();
         if let Some(cause) = window.main_cause()
             && self.stable.begin()
         {
-            self.found.push_back(Finding::Outside { cause, stable, canary });
+            self.found.push_back(match after {
+                Some(after) => Finding::Shared { cause, stable, canary, after },
+                None => Finding::Outside { cause, stable, canary },
+            });
         }
+        begins && after.is_some()
     }
 
     /// Asks the guard and the ratio test.

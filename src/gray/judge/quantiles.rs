@@ -1,6 +1,7 @@
 //! Latency: the thresholds that users' answers are compared with, and the quantiles that are shown.
 //!
-//! A route's thresholds are quantiles of stable's answers, frozen once there are enough of them, at the end of a window:
+//! A route's thresholds are quantiles of stable's answers, one of a user in half a minute, frozen once there are enough of
+//! them, at the end of a window:
 //! so a user is exposed to the same ones for the whole of it. The objective needs no answers. A threshold of answers
 //! that were seen is, for the answers to come, as good as a draw from them: the number above it on the canary is a
 //! negative hypergeometric one, next to the hypergeometric one that the evidence is made for.
@@ -26,7 +27,7 @@ const THRESHOLDS: usize = SLO - P50 + 1;
 
 /// Quantiles and how many answers freeze them.
 const FREEZE: [(f64, u64); THRESHOLDS - 1] =
-    [(0.5, 500), (0.75, 500), (0.9, 500), (0.95, 500), (0.99, 2_000), (0.999, 20_000)];
+    [(0.5, 200), (0.75, 200), (0.9, 200), (0.95, 200), (0.99, 2_000), (0.999, 20_000)];
 
 /// An hour of microseconds.
 const LONGEST: u64 = 3_600_000_000;
@@ -201,16 +202,16 @@ mod tests {
     #[test]
     fn thresholds_freeze_once_there_are_enough_answers_and_stay() {
         let mut thresholds = Thresholds::new(2, None);
-        for micros in 1..=499 {
+        for micros in 1..=199 {
             thresholds.learn(1, micros * 1_000, true);
         }
         thresholds.freeze(None);
         assert_eq!(thresholds.at(1).of(P50), None, "one is missing");
-        thresholds.learn(1, 500_000, true);
+        thresholds.learn(1, 200_000, true);
         thresholds.freeze(Some(300_000));
         let (p50, p95) = (thresholds.at(1).of(P50).unwrap(), thresholds.at(1).of(P95).unwrap());
-        // 250 and 475 ms, a tenth longer.
-        assert!((275_000..278_500).contains(&p50) && (522_000..529_000).contains(&p95), "{p50} {p95}");
+        // 100 and 190 ms, a tenth longer.
+        assert!((110_000..112_000).contains(&p50) && (209_000..212_000).contains(&p95), "{p50} {p95}");
         assert_eq!(thresholds.at(1).of(P99), None, "it needs 2,000");
         assert_eq!((thresholds.at(0).of(P50), thresholds.at(0).of(SLO)), (None, Some(300_000)));
         for _ in 0..20_000 {
@@ -232,8 +233,8 @@ mod tests {
             thresholds.freeze(None);
             thresholds.at(0).of(P50).unwrap_or_default()
         };
-        assert!((330_000..335_000).contains(&p50_after(&mut thresholds, 500, 300_000, false)));
-        assert!(p50_after(&mut thresholds, 499, 100_000, true) > 300_000, "one is missing");
+        assert!((330_000..335_000).contains(&p50_after(&mut thresholds, 200, 300_000, false)));
+        assert!(p50_after(&mut thresholds, 199, 100_000, true) > 300_000, "one is missing");
         assert!((110_000..112_000).contains(&p50_after(&mut thresholds, 1, 100_000, true)));
         assert!(p50_after(&mut thresholds, 10_000, 300_000, false) < 112_000, "a server that is added is cold");
     }

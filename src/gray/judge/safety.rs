@@ -1,7 +1,8 @@
 //! Evidence that the canary is safe: what a promotion needs besides the absence of an alarm.
 //!
 //! An e-process against "the canary is worse than stable by delta or more", over the users of the step: one point of users
-//! who failed in it at all, five points of users whose first answer in it is above stable's p95. Twenty is enough: 1 canary
+//! who failed in it at all, two points of users who were refused as stable's seldom are, five points of users whose first
+//! answer in it is above stable's p95. Twenty is enough: 1 canary
 //! of 20 that is worse by just delta is promoted. Stable's own rate in the step stands for the rate that the canary should
 //! have.
 //!
@@ -16,8 +17,8 @@ use super::window::{Speed, Tally};
 /// The e-value that is enough.
 const ENOUGH: f64 = 20.0;
 
-/// How much worse would be too much: errors, latency.
-const TOO_MUCH: [f64; 2] = [0.01, 0.05];
+/// How much worse would be too much: errors, refusals, latency.
+const TOO_MUCH: [f64; 3] = [0.01, 0.02, 0.05];
 
 /// Stable never fails less, for a rate of zero would be believed too much.
 const LEAST: f64 = 1e-4;
@@ -27,41 +28,46 @@ const LEAST: f64 = 1e-4;
 pub struct Safety {
     /// The e-value that the canary fails no more users; 20 is enough.
     pub errors: f64,
+    /// The same of refusals.
+    pub refusals: f64,
     /// The same for latency; `None` while no route's p95 is known or no answer was compared with one.
     pub latency: Option<f64>,
-    /// Users of the canary so far and needed in all, errors and latency.
-    progress: [(u64, u64); 2],
+    /// Users of the canary so far and needed in all: errors, refusals and latency.
+    progress: [(u64, u64); 3],
 }
 
 impl Safety {
     /// Of the users of a step.
     pub(super) fn of(step: &Tally) -> Safety {
         let errors = Test::of(step.active, step.failing, TOO_MUCH[0], ENOUGH);
-        let speed = |Speed { measured, slow }| Test::of(measured, slow, TOO_MUCH[1], 2.0 * ENOUGH);
+        let refusals = Test::of(step.active, step.refused, TOO_MUCH[1], ENOUGH);
+        let speed = |Speed { measured, slow }| Test::of(measured, slow, TOO_MUCH[2], 2.0 * ENOUGH);
         let [first, timed] = [speed(step.first), speed(step.timed)];
         let known = step.first.measured[0] + step.timed.measured[0] > 0;
         let latency = if timed.e > first.e { &timed } else { &first };
         Safety {
             errors: errors.e,
+            refusals: refusals.e,
             latency: known.then_some((first.e + timed.e) / 2.0),
-            progress: [(errors.seen, errors.needed), (latency.seen, latency.needed)],
+            progress: [&errors, &refusals, latency].map(|test| (test.seen, test.needed)),
         }
     }
 
     /// Whether the next step may come.
     pub fn is_safe(&self) -> bool {
-        self.errors >= ENOUGH && self.latency.is_some_and(|latency| latency >= ENOUGH)
+        self.errors >= ENOUGH && self.refusals >= ENOUGH && self.latency.is_some_and(|latency| latency >= ENOUGH)
     }
 
     /// What it waits for, as a sentence; empty when it is safe.
     pub fn wants(&self) -> String {
         let line = |name: &str, (seen, needed): (u64, u64)| format!("{name}: {seen} of about {needed} users");
         let errors = (self.errors < ENOUGH).then(|| line("errors", self.progress[0]));
+        let refusals = (self.refusals < ENOUGH).then(|| line("refusals", self.progress[1]));
         let latency = match self.latency {
             None => Some("latency: nothing to compare with yet".to_owned()),
-            Some(e) => (e < ENOUGH).then(|| line("latency", self.progress[1])),
+            Some(e) => (e < ENOUGH).then(|| line("latency", self.progress[2])),
         };
-        errors.into_iter().chain(latency).collect::<Vec<_>>().join(", ")
+        errors.into_iter().chain(refusals).chain(latency).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -91,7 +97,7 @@ mod tests {
 
     fn tally(active: [u64; 2], failing: [u64; 2]) -> Tally {
         let speed = Speed { measured: active, slow: active.map(|n| n / 20) };
-        Tally { active, failing, first: speed, timed: speed }
+        Tally { active, failing, refused: [0; 2], first: speed, timed: speed }
     }
 
     #[test]
@@ -116,9 +122,18 @@ mod tests {
     }
 
     #[test]
+    fn a_canary_that_refuses_more_does_not_become_safe() {
+        let safety = Safety::of(&Tally { refused: [10, 40], ..tally([19_000, 1_000], [0, 0]) });
+        assert!(safety.errors >= ENOUGH && safety.refusals < 1.0 && !safety.is_safe(), "{safety:?}");
+    }
+
+    #[test]
     fn it_says_what_it_waits_for() {
         let safety = Safety::of(&Tally { active: [900, 120], ..Tally::default() });
-        assert_eq!(safety.wants(), "errors: 120 of about 307 users, latency: nothing to compare with yet");
+        assert_eq!(
+            safety.wants(),
+            "errors: 120 of about 307 users, refusals: 120 of about 150 users, latency: nothing to compare with yet"
+        );
         let nothing = Safety::of(&Tally::default());
         assert!(nothing.errors == 1.0 && !nothing.is_safe(), "{nothing:?}");
         let alone = Safety::of(&Tally { active: [0, 5_000], ..Tally::default() });

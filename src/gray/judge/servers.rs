@@ -18,7 +18,10 @@ use std::time::Duration;
 use ahash::AHashMap;
 
 use super::evidence::Bet;
-use super::signals::{EPISODE_ERRORS, EPISODE_P99, EPISODE_SLO, ERRORS, P50, P99, SLO};
+use super::signals::{
+    COUNTED, EPISODE_ERRORS, EPISODE_P95, EPISODE_P99, EPISODE_REFUSALS, EPISODE_SLO, ERRORS, P50, P95, P99, REFUSALS,
+    SLO,
+};
 use super::window::{Cell, Counts};
 use crate::gray::seen::{Arm, Seen};
 use crate::units::Nanos;
@@ -30,19 +33,19 @@ const RECENT: Duration = Duration::from_secs(10);
 /// The chance that as many users, or more, are no burst.
 const BY_CHANCE: f64 = 0.0005;
 
-/// Kinds of what users meet: a failure, and an answer above each threshold, by the number of its signal.
-pub(super) const KINDS: usize = SLO + 1;
-/// A failure.
-pub(super) const FAILURE: usize = ERRORS;
+/// Kinds of what users meet: a failure, an answer above each threshold, a refusal, by the number of the signal.
+pub(super) const KINDS: usize = REFUSALS + 1;
 /// What is believed of users before stable has told: so many, of whom this part met it in a window, by kind.
-const PRIOR: (f64, [f64; KINDS]) = (200.0, [0.001, 0.5, 0.25, 0.1, 0.05, 0.01, 0.001, 0.001]);
+const PRIOR: (f64, [f64; KINDS]) = (200.0, [0.001, 0.5, 0.25, 0.1, 0.05, 0.01, 0.001, 0.001, 0.01]);
 
 /// The signals of a kind: of life, and of the episode.
 fn signals(kind: usize) -> impl Iterator<Item = usize> {
     let of_episode = match kind {
         ERRORS => Some(EPISODE_ERRORS),
+        P95 => Some(EPISODE_P95),
         P99 => Some(EPISODE_P99),
         SLO => Some(EPISODE_SLO),
+        REFUSALS => Some(EPISODE_REFUSALS),
         _ => None,
     };
     [kind].into_iter().chain(of_episode)
@@ -54,8 +57,9 @@ struct Server {
     asked: Nanos,
     /// When a user had an event there last.
     hit: Option<Nanos>,
-    /// The step in which it gave a good answer last.
+    /// The step in which it gave an answer last that was none of the kind: a failure, a refusal.
     good_in: Option<u16>,
+    willing_in: Option<u16>,
     window: OfWindow,
     /// Since when a burst lasts, by kind.
     bursts: [Option<Nanos>; KINDS],
@@ -80,7 +84,7 @@ struct OfWindow {
 impl OfWindow {
     /// Users who could have met it.
     fn exposed(&self, kind: usize) -> u32 {
-        if kind < P50 { self.active } else { self.timed }
+        if (P50..=SLO).contains(&kind) { self.timed } else { self.active }
     }
 }
 
@@ -132,6 +136,7 @@ impl Servers {
             asked: now,
             hit: None,
             good_in: None,
+            willing_in: None,
             window: OfWindow::default(),
             bursts: [None; KINDS],
             waiting: Counts::default(),
@@ -139,6 +144,7 @@ impl Servers {
         server.asked = now;
         if !seen.ending.is_failure() && seen.server != 0 {
             server.good_in = Some(seen.step);
+            server.willing_in = if seen.is_refusal() { server.willing_in } else { Some(seen.step) };
         }
         server.window.harmed |= seen.ending.is_failure() && !seen.saved;
     }
@@ -190,7 +196,7 @@ impl Servers {
     /// An episode ends: whom it heard will tell again in the next one.
     pub(super) fn end_episode(&mut self) {
         for server in self.known.values_mut() {
-            [EPISODE_ERRORS, EPISODE_P99, EPISODE_SLO].into_iter().for_each(|signal| server.waiting.clear(signal));
+            (EPISODE_ERRORS..COUNTED).for_each(|signal| server.waiting.clear(signal));
         }
     }
 
@@ -203,7 +209,11 @@ impl Servers {
         for ((arm, _), server) in &mut self.known {
             recent[*arm as usize] += u32::from(now.since(server.asked) < RECENT);
             let window = std::mem::take(&mut server.window);
-            let dead = window.harmed || server.good_in != Some(step);
+            let at_once = |kind| match kind {
+                ERRORS => window.harmed || server.good_in != Some(step),
+                REFUSALS => server.willing_in != Some(step),
+                _ => false,
+            };
             for (kind, rate) in rates.into_iter().enumerate().filter(|(kind, _)| window.exposed(*kind) > 0) {
                 let (exposed, bad) = (window.exposed(kind), window.bad[kind]);
                 let expected = rate * f64::from(exposed);
@@ -215,7 +225,7 @@ impl Servers {
                 let is_burst = bad > 1 && chance_of(bad, expected) < BY_CHANCE;
                 let since = is_burst.then(|| server.bursts[kind].unwrap_or(now));
                 server.bursts[kind] = since;
-                let lasts = since.is_some_and(|since| now.since(since) >= HICCUP || kind == FAILURE && dead);
+                let lasts = since.is_some_and(|since| now.since(since) >= HICCUP || at_once(kind));
                 waits[kind] |= is_burst && !lasts && *arm == Arm::Stable;
                 for signal in signals(kind) {
                     let (counts, waiting) = (&window.counts, &mut server.waiting);
@@ -278,7 +288,7 @@ mod tests {
             servers.asked(&seen, now);
             servers.active(&seen);
             if ending.is_failure() {
-                servers.met(&seen, FAILURE);
+                servers.met(&seen, ERRORS);
                 servers.event(&seen, ERRORS);
             }
         }
@@ -310,7 +320,7 @@ mod tests {
             let again = seen(user, Arm::Canary, 9, Ending::Status);
             servers.asked(&again, second(5));
             servers.active(&again);
-            servers.met(&again, FAILURE);
+            servers.met(&again, ERRORS);
         }
         assert_eq!(heard(&mut servers, second(5)), ([0, 0], [0, 0], 0.25));
         assert_eq!(heard(&mut servers, second(6)), ([0, 0], [0, 0], 0.25), "nobody asked it");

@@ -21,22 +21,32 @@ pub(super) const P95: usize = 4;
 pub(super) const P99: usize = 5;
 /// The last of those three.
 pub(super) const SLO: usize = 7;
+/// First answer from 400 to 499 of a user, of a kind that stable does not often give.
+pub(super) const REFUSALS: usize = 8;
 /// First bad feedback of a user.
-pub(super) const FEEDBACK: usize = 8;
+pub(super) const FEEDBACK: usize = 9;
 /// How many there are.
-pub(super) const SIGNALS: usize = 9;
+pub(super) const SIGNALS: usize = 10;
 
-/// First failure of a user in an episode, and his first answers above p99 and the objective in it.
-pub(super) const EPISODE_ERRORS: usize = 9;
+/// First failure of a user in an episode, his first answer in it where that is above p95, his first answers above p99
+/// and the objective in it, and his first refusal of any kind.
+pub(super) const EPISODE_ERRORS: usize = 10;
 /// See there.
-pub(super) const EPISODE_P99: usize = 10;
+pub(super) const EPISODE_P95: usize = 11;
 /// See there.
-pub(super) const EPISODE_SLO: usize = 11;
+pub(super) const EPISODE_P99: usize = 12;
+/// See there.
+pub(super) const EPISODE_SLO: usize = 13;
+/// See there.
+pub(super) const EPISODE_REFUSALS: usize = 14;
 /// How many are counted, those of the episodes included.
-pub(super) const COUNTED: usize = 12;
+pub(super) const COUNTED: usize = 15;
 
 /// What each signal counts for; their sum is 1.
-const WEIGHTS: [f64; SIGNALS] = [0.5, 0.04, 0.04, 0.06, 0.1, 0.08, 0.04, 0.04, 0.1];
+const WEIGHTS: [f64; SIGNALS] = [0.5, 0.03, 0.03, 0.05, 0.1, 0.07, 0.035, 0.035, 0.1, 0.05];
+
+/// Groups of signals: how they are called, and what each counts for.
+const GROUPS: [&str; 4] = ["errors", "refusals", "latency", "feedback"];
 
 /// E-values of the groups of signals, at most 1e15. The canary is worse where nine tenths of
 /// [`Evidence::combined`], or the running episode, come to 1/`false_alarm`.
@@ -44,6 +54,8 @@ const WEIGHTS: [f64; SIGNALS] = [0.5, 0.04, 0.04, 0.06, 0.1, 0.08, 0.04, 0.04, 0
 pub struct Evidence {
     /// Users who failed.
     pub errors: f64,
+    /// Users who were refused.
+    pub refusals: f64,
     /// Users whose answers were slow, or who left.
     pub latency: f64,
     /// Users who said so.
@@ -51,34 +63,50 @@ pub struct Evidence {
 }
 
 impl Evidence {
+    /// What each group adds to the mean.
+    fn parts(&self) -> [f64; GROUPS.len()] {
+        let values = [self.errors, self.refusals, self.latency, self.feedback];
+        std::array::from_fn(|group| Evidence::weights()[group] * values[group])
+    }
+
     /// The mean that decides.
     pub fn combined(&self) -> f64 {
-        let [errors, latency, feedback] = Evidence::weights();
-        errors * self.errors + latency * self.latency + feedback * self.feedback
+        self.parts().iter().sum()
     }
 
-    /// The group that the mean owes the most to: `errors`, `latency` or `feedback`.
+    /// The group that the mean owes the most to; the first of [`GROUPS`] where several are even.
     pub fn strongest(&self) -> &'static str {
-        let [errors, latency, feedback] = Evidence::weights();
-        let parts = [("errors", errors * self.errors), ("latency", latency * self.latency)];
-        let last = ("feedback", feedback * self.feedback);
-        parts.into_iter().fold(last, |best, part| if part.1 >= best.1 { part } else { best }).0
+        let parts = self.parts();
+        let most = (0..GROUPS.len()).fold(0, |best, group| if parts[group] > parts[best] { group } else { best });
+        GROUPS[most]
     }
 
-    /// Of what errors and latency add to the mean.
-    pub(super) fn of_parts(errors: f64, latency: f64) -> Evidence {
-        let [of_errors, of_latency, _] = Evidence::weights();
-        Evidence { errors: errors / of_errors, latency: latency / of_latency, feedback: 0.0 }
+    /// Of what errors, refusals and latency add to the mean.
+    pub(super) fn of_parts([errors, refusals, latency]: [f64; 3]) -> Evidence {
+        let [of_errors, of_refusals, of_latency, _] = Evidence::weights();
+        let (errors, refusals, latency) = (errors / of_errors, refusals / of_refusals, latency / of_latency);
+        Evidence { errors, refusals, latency, feedback: 0.0 }
     }
 
-    fn weights() -> [f64; 3] {
-        [WEIGHTS[ERRORS], WEIGHTS[P50..=SLO].iter().sum(), WEIGHTS[FEEDBACK]]
+    fn weights() -> [f64; GROUPS.len()] {
+        [WEIGHTS[ERRORS], WEIGHTS[REFUSALS], WEIGHTS[P50..=SLO].iter().sum(), WEIGHTS[FEEDBACK]]
     }
 }
 
 /// The e-processes of all signals of one comparison.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Vec<Process>")]
 pub(super) struct Comparison([Process; SIGNALS]);
+
+impl From<Vec<Process>> for Comparison {
+    /// What was kept; a process that was written before there were refusals has none of them.
+    fn from(mut kept: Vec<Process>) -> Comparison {
+        if kept.len() == SIGNALS - 1 {
+            kept.insert(REFUSALS, Process::default());
+        }
+        kept.try_into().map(Comparison).unwrap_or_default()
+    }
+}
 
 impl Comparison {
     /// Plays a window, of which `bet` tells what it says of a signal.
@@ -101,8 +129,9 @@ impl Comparison {
     /// The e-values by group.
     pub(super) fn evidence(&self) -> Evidence {
         let latency: f64 = (P50..=SLO).map(|signal| WEIGHTS[signal] * self.0[signal].e()).sum();
-        let [_, weight, _] = Evidence::weights();
-        Evidence { errors: self.0[ERRORS].e(), latency: latency / weight, feedback: self.0[FEEDBACK].e() }
+        let [.., weight, _] = Evidence::weights();
+        let of = |signal: usize| self.0[signal].e();
+        Evidence { errors: of(ERRORS), refusals: of(REFUSALS), latency: latency / weight, feedback: of(FEEDBACK) }
     }
 }
 
@@ -124,8 +153,10 @@ impl Guard {
 
     /// The e-value that the halves differ.
     pub(super) fn e(&self) -> f64 {
-        let [errors, latency, feedback] = Evidence::weights();
-        let one_way = |evidence: Evidence| (errors * evidence.errors + latency * evidence.latency) / (1.0 - feedback);
+        let one_way = |evidence: Evidence| {
+            let [errors, refusals, latency, _] = evidence.parts();
+            (errors + refusals + latency) / (1.0 - WEIGHTS[FEEDBACK])
+        };
         self.0.iter().map(|comparison| one_way(comparison.evidence())).sum::<f64>() / 2.0
     }
 }
@@ -143,10 +174,27 @@ mod tests {
 
     #[test]
     fn the_strongest_group_is_the_one_that_decides() {
-        let evidence = |errors, latency, feedback| Evidence { errors, latency, feedback };
-        assert_eq!(evidence(1.0, 1.0, 1.0).strongest(), "errors");
-        assert_eq!(evidence(900.0, 1_200.0, 2_000.0).strongest(), "latency");
-        assert_eq!(evidence(900.0, 1_000.0, 9_000.0).strongest(), "feedback");
-        assert!((evidence(900.0, 1_000.0, 9_000.0).combined() - 1_750.0).abs() < 1e-9);
+        let evidence = |errors, refusals, latency, feedback| Evidence { errors, refusals, latency, feedback };
+        assert_eq!(evidence(1.0, 1.0, 1.0, 1.0).strongest(), "errors");
+        assert_eq!(evidence(900.0, 1.0, 1_400.0, 2_000.0).strongest(), "latency");
+        assert_eq!(evidence(900.0, 4_600.0, 1_000.0, 9_000.0).strongest(), "refusals");
+        assert_eq!(evidence(900.0, 1.0, 1_000.0, 9_100.0).strongest(), "feedback");
+        assert!((evidence(900.0, 1_000.0, 1_000.0, 9_000.0).combined() - 1_350.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_an_older_build_kept_is_read() {
+        let nine = serde_json::to_string(&vec![Process::default(); SIGNALS - 1]).unwrap();
+        let mut told = Comparison::default();
+        told.0[FEEDBACK].change();
+        let kept = |processes: &[Process]| -> Comparison {
+            serde_json::from_str(&serde_json::to_string(processes).unwrap()).unwrap()
+        };
+        assert_eq!(serde_json::from_str::<Comparison>(&nine).unwrap(), Comparison::default());
+        assert_eq!(kept(&told.0), told);
+        let mut older = told.0.to_vec();
+        older.remove(REFUSALS);
+        assert_eq!(kept(&older), told);
+        assert_eq!(kept(&older[..3]), Comparison::default(), "nobody wrote that");
     }
 }

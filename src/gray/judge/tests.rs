@@ -3,6 +3,8 @@
 use super::*;
 use crate::gray::seen::Ending;
 
+mod harm;
+
 const MILLIS: u64 = 1_000_000;
 
 /// A judge, its time, and users by number.
@@ -51,7 +53,7 @@ impl Court {
     /// Requests of this step.
     fn see(&mut self, requests: impl IntoIterator<Item = Seen>) -> &mut Court {
         let step = self.step;
-        requests.into_iter().for_each(|seen| self.judge.observe(&Seen { step, ..seen }));
+        requests.into_iter().for_each(|seen| _ = self.judge.observe(&Seen { step, ..seen }));
         self
     }
 
@@ -233,6 +235,7 @@ fn calm(court: &mut Court) {
 #[test]
 fn an_outage_that_shows_on_the_canary_first_is_an_outage() {
     let mut court = court(0.25);
+    court.judge.goes_on();
     calm(&mut court);
     court.see((20_000..20_100).map(|user| seen(user, STABLE))).see((30_000..30_040).map(|user| failed(user, CANARY)));
     assert_eq!(court.pass(250), None, "enough against the canary; stable's failures come after the window");
@@ -253,6 +256,7 @@ fn an_outage_that_shows_on_the_canary_first_is_an_outage() {
 #[test]
 fn an_outage_without_a_suspicion_is_told_once_and_again_when_it_comes_again() {
     let mut court = court(0.25);
+    court.judge.goes_on();
     calm(&mut court);
     for outage in 1..=2 {
         for second in 0..5 {
@@ -305,7 +309,9 @@ fn at_a_hundred_percent_the_watch_reports_once_an_outage() {
         court.see(users.map(|user| if user % 10 == 0 { failed(user, CANARY) } else { seen(user, CANARY) }));
         court.pass(1_000);
     }
-    let [Finding::Watch { canary, baseline }] = court.found[..] else { panic!("{:?}", court.found) };
+    let [Finding::Watch { of: Watched::Failures, canary, baseline }] = court.found[..] else {
+        panic!("{:?}", court.found)
+    };
     assert!((canary - 0.1).abs() < 1e-9 && baseline == 0.001, "{canary} {baseline}");
     assert!(!court.judge.outside() && court.judge.evidence().errors <= 1.0 + 1e-9, "no verdict without a control");
 }

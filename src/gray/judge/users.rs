@@ -5,20 +5,30 @@
 //! first time" again right after every step, on the canary only.
 //!
 //! Keys are hashes already, but hashes that a stranger may choose: the table hashes them again, with a key of the process,
-//! so that nobody can fill one place of it. It holds as many users as fit into four million slots;
-//! later ones are counted and not judged. Two users of one key are one: at four million the chance that there is such a
+//! so that nobody can fill one place of it. It holds as many users as fit into four million slots. Then those who were not
+//! seen for longest are forgotten, of whom nothing bad is known before the others: should they come again, they are new,
+//! and who told something would tell it twice. Two users of one key are one: at four million the chance that there is such a
 //! pair at all is one in two million.
 
 use ahash::AHashMap;
 
-use super::signals::{P50, SIGNALS};
+use super::signals::{COUNTED, ERRORS, FEEDBACK, P50, P99, SIGNALS};
 use crate::gray::seen::Arm;
 
 /// Users that are followed at most: what a table of 2^22 slots of 25 bytes holds, about 105 MB.
 pub(super) const MOST: usize = (1 << 22) / 8 * 7;
 
+/// Users who are looked at to tell who was not seen for long.
+const SAMPLE: usize = 4_096;
+
 /// Bits of the signals that are told once for all.
 const FOR_LIFE: u16 = (1 << SIGNALS) - 1;
+
+/// Bits of the signals that tell of something bad. The others may only say that his first answer was heard.
+const BAD: u16 = 1 << ERRORS | ((1 << (FEEDBACK + 1)) - (1 << P99));
+
+/// Beside the signals: thresholds were learnt from an answer of his in this episode.
+pub(super) const LEARNT: usize = COUNTED;
 
 /// What is known of a user.
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,6 +59,9 @@ impl Now {
     /// An answer was timed.
     pub(super) const TIMED: u16 = 4;
 
+    /// A server refused.
+    pub(super) const REFUSED: u16 = 1 << 10;
+
     /// An answer was above the threshold of a signal.
     pub(super) fn above(signal: usize) -> u16 {
         8 << (signal - P50)
@@ -78,6 +91,8 @@ pub(super) enum Met {
     MeasuredInStep = 16,
     /// As one whose first answer in it that was timed was compared with p95.
     TimedInStep = 32,
+    /// As one who was refused in it, as stable's users seldom are.
+    RefusedInStep = 64,
 }
 
 /// Bits that outlive a step.
@@ -124,19 +139,24 @@ pub(super) struct At {
 }
 
 /// All users.
-#[derive(Default)]
 pub(super) struct Users {
     table: AHashMap<u64, User>,
-    /// Requests of users for whom there was no place.
-    pub(super) untracked: u64,
+    most: usize,
+    /// How many were forgotten.
+    pub(super) forgotten: u64,
+}
+
+impl Default for Users {
+    fn default() -> Users {
+        Users { table: AHashMap::new(), most: MOST, forgotten: 0 }
+    }
 }
 
 impl Users {
     /// A user, at the given time.
-    pub(super) fn at(&mut self, key: u64, At { window, step, episode }: At) -> Option<&mut User> {
-        if self.table.len() >= MOST && !self.table.contains_key(&key) {
-            self.untracked += 1;
-            return None;
+    pub(super) fn at(&mut self, key: u64, At { window, step, episode }: At) -> &mut User {
+        if self.table.len() >= self.most && !self.table.contains_key(&key) {
+            self.make_room();
         }
         let user = self.table.entry(key).or_insert(User { window, step, episode, ..User::default() });
         if user.window != window {
@@ -148,7 +168,30 @@ impl Users {
         if user.step != step {
             (user.step, user.seen) = (step, user.seen & EVER);
         }
-        Some(user)
+        user
+    }
+
+    /// Forgets a quarter of them.
+    fn make_room(&mut self) {
+        let mut sample: Vec<u32> = self.table.values().take(SAMPLE).map(|user| user.window).collect();
+        sample.sort_unstable();
+        let before = self.table.len();
+        let mut most = before / 4;
+        for (of_bad, eighths) in [(false, 2), (false, 4), (false, 8), (true, 4), (true, 8)] {
+            let oldest = sample.get(sample.len() * eighths / 8 - 1).copied().unwrap_or_default();
+            self.table.retain(|_, user| {
+                let goes = most > 0 && user.window <= oldest && (of_bad || user.told & BAD == 0);
+                most -= usize::from(goes);
+                !goes
+            });
+            if most == 0 {
+                break;
+            }
+        }
+        // What was taken out leaves marks, for which the table would grow.
+        let kept: Vec<(u64, User)> = self.table.drain().collect();
+        self.table.extend(kept);
+        self.forgotten += (before - self.table.len()) as u64;
     }
 
     /// Nobody has told these signals, a bit each.
@@ -161,33 +204,59 @@ impl Users {
 mod tests {
     use super::*;
 
+    /// As few users as fit into 2^15 slots.
+    const FEW: usize = (1 << 15) / 8 * 7;
+
+    fn few() -> Users {
+        Users { most: FEW, ..Users::default() }
+    }
+
     #[test]
     fn what_belongs_to_a_window_or_a_step_ends_with_it() {
         let mut users = Users::default();
-        let user = users.at(7, At { window: 1, step: 1, episode: 1 }).unwrap();
+        let user = users.at(7, At { window: 1, step: 1, episode: 1 });
         assert!(user.now.first(Now::ACTIVE) && !user.now.first(Now::ACTIVE));
         assert!(user.first(Met::of(Arm::Stable)) && user.first(Met::InStep) && user.first(Met::FailedInStep));
         user.tell(3);
-        let user = users.at(7, At { window: 2, step: 1, episode: 1 }).unwrap();
+        let user = users.at(7, At { window: 2, step: 1, episode: 1 });
         assert!(user.now.first(Now::ACTIVE), "a new window");
         assert!(!user.first(Met::InStep) && !user.first(Met::FailedInStep), "the same step");
-        let user = users.at(7, At { window: 2, step: 2, episode: 1 }).unwrap();
+        let user = users.at(7, At { window: 2, step: 2, episode: 1 });
         assert!(user.first(Met::InStep) && user.first(Met::FailedInStep), "a new step");
         assert!(!user.first(Met::of(Arm::Stable)) && user.first(Met::of(Arm::Canary)));
         assert!(!user.may_tell(3) && user.may_tell(2), "what was told stays told");
     }
 
     #[test]
-    fn a_full_table_takes_no_more_users_and_keeps_those_it_has() {
-        let mut users = Users::default();
-        for key in 0..MOST as u64 {
-            users.at(key, At { window: 0, step: 0, episode: 1 }).unwrap();
+    fn a_full_table_forgets_who_was_not_seen_for_longest_and_told_nothing() {
+        let at = |window| At { window, step: 0, episode: 1 };
+        let mut users = few();
+        for key in 0..FEW as u64 {
+            let user = users.at(key, at(if key < FEW as u64 / 2 { 1 } else { 9 }));
+            if key < 1_000 {
+                user.tell(ERRORS);
+            } else {
+                user.tell(P50);
+            }
         }
-        assert!(
-            users.at(u64::MAX, At { window: 0, step: 0, episode: 1 }).is_none()
-                && users.at(5, At { window: 0, step: 0, episode: 1 }).is_some()
-        );
-        assert_eq!(users.untracked, 1);
-        assert_eq!(users.table.capacity(), MOST, "the slots are used up");
+        assert_eq!((users.forgotten, users.table.capacity()), (0, FEW));
+        users.at(u64::MAX, at(10));
+        assert_eq!(users.forgotten, FEW as u64 / 4);
+        assert!((0..1_000).all(|key| !users.at(key, at(10)).may_tell(ERRORS)), "who told something is known");
+        let recent = (FEW as u64 / 2..FEW as u64).filter(|key| users.table.contains_key(key)).count();
+        assert_eq!(recent, FEW / 2, "and who came of late");
+        for key in 0..FEW as u64 / 4 {
+            users.at(1 << 60 | key, at(10));
+        }
+        assert_eq!(users.table.capacity(), FEW, "it does not grow");
+    }
+
+    #[test]
+    fn a_table_of_people_who_all_told_is_not_full_for_ever() {
+        let mut users = few();
+        for key in 0..FEW as u64 + 1 {
+            users.at(key, At { window: 1, step: 0, episode: 1 }).tell(ERRORS);
+        }
+        assert_eq!((users.forgotten, users.table.len()), (FEW as u64 / 4, FEW - FEW / 4 + 1));
     }
 }

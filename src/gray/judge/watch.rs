@@ -3,29 +3,42 @@
 //! An e-detector (Shin, Ramdas, Rinaldo, arXiv 2203.03532) of Shiryaev-Roberts form: each odds ratio's `M = (M+1)*e` over
 //! windows, averaged. Were user-windows independent, the mean time between false alarms would be 10,000 windows at least;
 //! they are not quite, so an alarm also needs a practical size, and nothing is taken back because of it. Baselines outside
-//! of 0.1 % to 5 % count as those.
+//! of 0.1 % to 5 % count as those, and of slow answers outside of 1 % to 30 %.
 
 use super::evidence::{CAP, GRID, POINTS};
 
 /// User-windows of stable that make a baseline.
 const ENOUGH: u64 = 500;
 
-/// What a baseline may be.
-const RANGE: (f64, f64) = (0.001, 0.05);
+/// What a baseline of failures may be, and one of slow answers.
+const FAILURES: (f64, f64) = (0.001, 0.05);
+/// See there.
+const SLOWNESS: (f64, f64) = (0.01, 0.3);
 
 /// Where the detector alarms.
 const ALARM: f64 = 1e4;
 
-/// Stable's share of failing users. It is learned for as long as there is no outage: what the first seconds alone tell is
+/// Stable's share of failing users, or of those whose answers are slow. It is learned for as long as there is no outage: what the first seconds alone tell is
 /// wrong by a half too often where a few clients always fail.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Baseline {
     active: u64,
     failing: u64,
     kept: Option<f64>,
+    range: (f64, f64),
 }
 
 impl Baseline {
+    /// Of users who failed.
+    pub(super) fn of_failures() -> Baseline {
+        Baseline { active: 0, failing: 0, kept: None, range: FAILURES }
+    }
+
+    /// Of users whose first answer in a window was slow.
+    pub(super) fn of_slowness() -> Baseline {
+        Baseline { range: SLOWNESS, ..Baseline::of_failures() }
+    }
+
     /// Counts a window of stable.
     pub(super) fn learn(&mut self, active: u64, failing: u64) {
         self.active += active;
@@ -37,17 +50,17 @@ impl Baseline {
         if self.active < ENOUGH {
             return self.kept;
         }
-        Some((self.failing as f64 / self.active as f64).clamp(RANGE.0, RANGE.1))
+        Some((self.failing as f64 / self.active as f64).clamp(self.range.0, self.range.1))
     }
 
     /// Takes what an earlier process knew, until this one knows enough.
     pub(super) fn restore(&mut self, kept: Option<f64>) {
-        self.kept = kept.map(|share| share.clamp(RANGE.0, RANGE.1));
+        self.kept = kept.map(|share| share.clamp(self.range.0, self.range.1));
     }
 
     /// What is known, or the least.
     pub(super) fn or_least(&self) -> f64 {
-        self.share().unwrap_or(RANGE.0)
+        self.share().unwrap_or(self.range.0)
     }
 }
 
@@ -109,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_baseline_needs_enough_and_stays_in_range() {
-        let mut baseline = Baseline::default();
+        let mut baseline = Baseline::of_failures();
         baseline.learn(499, 400);
         assert_eq!((baseline.share(), baseline.or_least()), (None, 0.001));
         baseline.restore(Some(0.002));

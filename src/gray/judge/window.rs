@@ -84,9 +84,11 @@ pub(super) struct Tally {
     pub(super) active: [u64; 2],
     /// Users with a failure.
     pub(super) failing: [u64; 2],
-    /// In a step: users by their first answer.
+    /// Users who were refused as stable's seldom are; in a step.
+    pub(super) refused: [u64; 2],
+    /// Users by their first answer; in a step.
     pub(super) first: Speed,
-    /// In a step: users by their first answer that was timed.
+    /// Users by their first answer that was timed.
     pub(super) timed: Speed,
 }
 
@@ -112,6 +114,8 @@ impl Tally {
         for arm in Arm::ALL.map(|arm| arm as usize) {
             self.active[arm] += other.active[arm];
             self.failing[arm] += other.failing[arm];
+            self.timed.measured[arm] += other.timed.measured[arm];
+            self.timed.slow[arm] += other.timed.slow[arm];
         }
     }
 

@@ -5,6 +5,7 @@
 //! to sixtieth failure of the canary.
 
 use super::super::cells::{Cells, Span};
+use super::super::judge::Told;
 use super::super::seen::{Arm, Ending, Seen};
 use super::{Measure, Part, Place, find, scan};
 use crate::units::Nanos;
@@ -172,7 +173,7 @@ fn play(shape: &Shape, fault: &Fault, failures: u64, dice: &mut Dice) -> Option<
         let bad = u64::from(seen.ending.is_failure());
         let arm = &mut arms[seen.arm as usize];
         *arm = (arm.0 + 1, arm.1 + bad);
-        cells.observe(&seen);
+        observe(&mut cells, &seen);
         let [(n0, k0), (n1, k1)] = arms;
         if bad == 1 && k1 >= failures {
             let e = (k0 + k1) as f64 * n1 as f64 / (n0 + n1) as f64;
@@ -239,10 +240,15 @@ fn seen(arm: Arm, server: u32, status: u16) -> Seen {
     }
 }
 
+/// Counts a request of a user who tells all that there is to tell.
+fn observe(cells: &mut Cells, seen: &Seen) {
+    let told = Told { failure: seen.ending.is_failure(), refusal: seen.is_refusal(), slow: seen.micros > 5_000 };
+    cells.observe(seen, told);
+}
+
 fn cells(all: impl IntoIterator<Item = Seen>) -> Cells {
     let mut cells = Cells::new(Nanos(0));
-    cells.set_slow_above([5_000; 8].into_iter());
-    all.into_iter().for_each(|seen| cells.observe(&seen));
+    all.into_iter().for_each(|seen| observe(&mut cells, &seen));
     cells
 }
 
@@ -263,6 +269,15 @@ fn one_bad_server_of_two_is_named() {
     assert_eq!(places[0].parts, [Part::Server(2), Part::Status(500)]);
     assert!(places[0].explains > 0.99, "{places:?}");
     assert_eq!((places[0].bad, places[0].of, places[0].requests), (30, 30, 30));
+}
+
+#[test]
+fn one_route_that_refuses_is_named() {
+    let refused = |n: u64, status| Seen { route: (n % 3) as u16, ending: Ending::Good, ..seen(Arm::Canary, 1, status) };
+    let canary = (0..60).map(|n| refused(n, if n % 3 == 1 { 404 } else { 200 }));
+    let places = find(&cells(stable().chain(canary)), Measure::Refusals).1;
+    assert_eq!(places[0].parts, [Part::Route(1), Part::Status(404)], "{places:?}");
+    assert_eq!((places[0].bad, places[0].requests), (20, 20));
 }
 
 #[test]
@@ -333,7 +348,7 @@ fn slow_answers_have_a_place_too() {
 fn a_late_fault_is_looked_for_where_it_is_recent() {
     let mut cells = Cells::new(Nanos(0));
     let mut at = |second: u64, all: &mut dyn Iterator<Item = Seen>| {
-        all.for_each(|seen| cells.observe(&seen));
+        all.for_each(|seen| observe(&mut cells, &seen));
         cells.advance(Nanos(second * 1_000_000_000));
         find(&cells, Measure::Failures)
     };

@@ -17,6 +17,7 @@ impl Measure {
     pub(super) fn events(self, cell: &Cell) -> u64 {
         match self {
             Measure::Failures => cell.counts.bad,
+            Measure::Refusals => cell.counts.refused,
             Measure::Slow => cell.counts.slow,
         }
     }
@@ -24,7 +25,7 @@ impl Measure {
     /// How a cell's events came about. Slow answers are all alike.
     pub(super) fn way(self, cell: &Cell) -> Outcome {
         match self {
-            Measure::Failures => cell.outcome,
+            Measure::Failures | Measure::Refusals => cell.outcome,
             Measure::Slow => Outcome::Fine,
         }
     }
@@ -34,7 +35,9 @@ impl Measure {
 pub(super) fn parts(way: Outcome) -> [Option<Part>; 2] {
     match way {
         Outcome::Fine => [None, None],
-        Outcome::Status(status) => [Some(Part::Status(status)), Some(Part::Class((status / 100) as u8))],
+        Outcome::Status(status) | Outcome::Refused(status) => {
+            [Some(Part::Status(status)), Some(Part::Class((status / 100) as u8))]
+        }
         Outcome::Broken(ending) => [Some(Part::Ending(ending)), None],
     }
 }

@@ -31,6 +31,7 @@ fn headline(facts: &Facts) -> String {
         (Kind::Untrusted, Action::Held) => format!("{release} is held: the comparison cannot be trusted"),
         (_, Action::Held) => format!("{release} is held"),
         (Kind::Outside, Action::Reported) => format!("{release}: both arms fail, the cause is outside"),
+        (Kind::Shared, Action::Reported) => format!("{release}: both arms fail since it got more users"),
         (Kind::Watch, Action::Reported) => format!("{release} does worse than stable did"),
         (_, Action::Reported) => format!("{release}: something is wrong, nothing was changed"),
     }
@@ -98,7 +99,7 @@ fn places(facts: &Facts) -> String {
 }
 
 fn evidence(facts: &Facts) -> String {
-    let Evidence { errors, latency, feedback } = facts.evidence;
+    let Evidence { errors, refusals, latency, feedback } = facts.evidence;
     let threshold = number(facts.threshold);
     let mut out = format!("\n## Evidence\n\nA verdict needs {threshold}; 1 says nothing.\n\n");
     out.push_str("| signal | now | over time, logarithmic |\n|---|---:|---|\n");
@@ -107,15 +108,19 @@ fn evidence(facts: &Facts) -> String {
         format!("| {name} | {} | {bars} |\n", number(now))
     };
     out.push_str(&signal("errors", errors, |evidence| evidence.errors));
+    out.push_str(&signal("refusals", refusals, |evidence| evidence.refusals));
     out.push_str(&signal("latency", latency, |evidence| evidence.latency));
     out.push_str(&signal("feedback", feedback, |evidence| evidence.feedback));
     let rows = facts.trajectory.len().min(ROWS);
     if rows > 1 {
-        out.push_str("\n| at | % of users | errors | latency | feedback |\n|---|---:|---:|---:|---:|\n");
+        out.push_str(
+            "\n| at | % of users | errors | refusals | latency | feedback |\n|---|---:|---:|---:|---:|---:|\n",
+        );
         for row in 0..rows {
             let Point { at, evidence, percent } = &facts.trajectory[row * (facts.trajectory.len() - 1) / (rows - 1)];
-            let [errors, latency, feedback] = [evidence.errors, evidence.latency, evidence.feedback].map(number);
-            out.push_str(&format!("| {at} | {percent} | {errors} | {latency} | {feedback} |\n"));
+            let Evidence { errors, refusals, latency, feedback } = *evidence;
+            let [errors, refusals, latency, feedback] = [errors, refusals, latency, feedback].map(number);
+            out.push_str(&format!("| {at} | {percent} | {errors} | {refusals} | {latency} | {feedback} |\n"));
         }
     }
     out

@@ -8,9 +8,12 @@ pub(super) fn verdict(facts: &Facts) -> String {
     let finding = match facts.kind {
         Kind::Worse => format!("{canary} is worse than stable: {}.", difference(facts)),
         Kind::Outside => format!("Both arms fail: the cause is outside of the release{}.", outside(facts)),
+        Kind::Shared => {
+            format!("Both arms fail since {canary} got {} % of the users{}.", facts.change.percent, outside(facts))
+        }
         Kind::Untrusted => "The two arms cannot be compared, so nothing was concluded about the canary.".to_owned(),
         Kind::Watch => {
-            format!("{canary} does worse than stable did before: {}.", failed(&facts.arms.canary))
+            format!("{canary} does worse than stable did before.")
         }
         Kind::NoEvidence => format!(
             "Step {} of {} got no evidence that {canary} is safe within the time it had: {} from {}.",
@@ -50,6 +53,16 @@ pub(super) fn next(facts: &Facts) -> String {
             "{look} Nothing was changed: take the release back with `tollgate release abort {}` if it harms.",
             facts.release
         ),
+        (Kind::Shared, Action::RolledBack) => format!(
+            "Everybody is on stable. If stable is well now, {} takes too much of something that both use; if it still fails, \
+             the release was only near by. A changed definition starts by itself; the same one with {resume}.",
+            facts.change.canary
+        ),
+        (Kind::Shared, _) => format!(
+            "Users are still on the canary: take them back with `tollgate release abort {}`, and see whether stable \
+             recovers, or go on with {resume}.",
+            facts.release
+        ),
         (Kind::Outside, _) => {
             "Mend what both arms depend on; the release was left where it is, and the judge goes on.".to_owned()
         }
@@ -68,10 +81,14 @@ pub(super) fn next(facts: &Facts) -> String {
 /// How the canary differs, by the signal with the strongest evidence.
 fn difference(facts: &Facts) -> String {
     let (stable, canary, evidence) = (&facts.arms.stable, &facts.arms.canary, &facts.evidence);
-    if evidence.errors >= evidence.latency && evidence.errors >= evidence.feedback {
+    let others = evidence.refusals.max(evidence.latency).max(evidence.feedback);
+    if evidence.errors >= others {
         return format!("{}, of stable {}", failed(canary), percent(share_of(stable)));
     }
-    if evidence.feedback > evidence.latency {
+    if evidence.refusals >= others {
+        return "it refuses more of its users (4xx)".to_owned();
+    }
+    if evidence.feedback >= others {
         return "its users gave worse feedback".to_owned();
     }
     match (canary.p99_ms, stable.p99_ms) {

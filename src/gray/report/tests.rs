@@ -17,7 +17,7 @@ pub(crate) fn facts() -> Facts {
     let names = Names { route: &|_| None, server: &server, cohort: &|_| None, app: &|_| None };
     let point = |n: u32| Point {
         at: format!("2026-11-21T15:{:02}:00.000Z", n % 60),
-        evidence: Evidence { errors: 1.2_f64.powi(n as i32), latency: 1.0, feedback: 0.5 },
+        evidence: Evidence { errors: 1.2_f64.powi(n as i32), refusals: 1.0, latency: 1.0, feedback: 0.5 },
         percent: 1.0,
     };
     Facts {
@@ -39,7 +39,7 @@ pub(crate) fn facts() -> Facts {
             started_at: "2026-11-21T15:00:00.000Z".into(),
         },
         since: Some("2026-11-21T15:30:09.000Z".into()),
-        evidence: Evidence { errors: f64::INFINITY, latency: 1.5, feedback: f64::NAN },
+        evidence: Evidence { errors: f64::INFINITY, refusals: 1.0, latency: 1.5, feedback: f64::NAN },
         threshold: 1_000.0,
         trajectory: (0..200).map(point).collect(),
         users_harmed: 1,
@@ -94,7 +94,11 @@ fn json_is_snake_case_and_comes_back() {
         (&back.id, &back.facts.places, &back.facts.arms),
         (&report.id, &report.facts.places, &report.facts.arms)
     );
-    assert_eq!(back.facts.evidence, Evidence { errors: f64::MAX, latency: 1.5, feedback: 1.0 }, "no infinity in JSON");
+    assert_eq!(
+        back.facts.evidence,
+        Evidence { errors: f64::MAX, refusals: 1.0, latency: 1.5, feedback: 1.0 },
+        "no infinity in JSON"
+    );
 }
 
 #[test]
@@ -134,7 +138,7 @@ fn every_finding_has_its_sentences() {
     let watch = page(Kind::Watch, Action::Reported, &|_| ());
     assert!(watch.contains("does worse than stable did before") && watch.contains("tollgate release abort"), "{watch}");
     let slow = page(Kind::Worse, Action::Held, &|facts| {
-        facts.evidence = Evidence { errors: 1.0, latency: 2e3, feedback: 1.0 };
+        facts.evidence = Evidence { errors: 1.0, refusals: 1.0, latency: 2e3, feedback: 1.0 };
         facts.arms.canary.p99_ms = Some(812.0);
     });
     assert!(slow.contains("slower, p99 812 ms against 96 ms, median 4.4 ms against 4.2 ms"), "{slow}");

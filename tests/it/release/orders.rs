@@ -158,7 +158,7 @@ fn the_list_and_the_view_say_how_a_release_stands() {
         let (p50, p99) = (arms[arm]["p50_ms"].as_f64().unwrap(), arms[arm]["p99_ms"].as_f64().unwrap());
         assert!(0.0 < p50 && p50 <= p99, "{arms}");
     }
-    for signal in ["errors", "latency", "feedback"] {
+    for signal in ["errors", "refusals", "latency", "feedback"] {
         assert!(seen["evidence"][signal].as_f64().is_some_and(|e| e < 100.0), "{seen:#}");
     }
     assert!(seen["waits_for"].as_str().is_some_and(|text| text.starts_with("hold: ")), "{seen:#}");

@@ -23,7 +23,7 @@ fn outage(percent: u64) {
     let (shared, own) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     fails(&stable, &shared);
     fails(&canary, &shared);
-    let world = between(&stable, &canary).steps(&[(20.0, "1h")]).start();
+    let world = long_after_its_step(&between(&stable, &canary).steps(&[(20.0, "1h")]));
     let crowd = Crowd::new(400, 800);
     crowd.while_(&world, || {
         (0..3).for_each(|_| crowd.goes_round());
@@ -69,7 +69,7 @@ fn users_who_met_the_outage_still_find_a_bad_canary() {
     let (shared, own) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     fails(&stable, &shared);
     fails(&canary, &shared);
-    let world = between(&stable, &canary).steps(&[(20.0, "1h")]).start();
+    let world = long_after_its_step(&between(&stable, &canary).steps(&[(20.0, "1h")]));
     let crowd = Crowd::new(400, 800);
     crowd.while_(&world, || {
         (0..3).for_each(|_| crowd.goes_round());

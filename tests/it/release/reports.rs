@@ -145,7 +145,7 @@ fn a_report_says_what_happened_and_what_was_done() {
 #[test]
 fn an_outside_cause_is_named_in_its_report() {
     let (stable, canary) = healthy();
-    let world = between(&stable, &canary).steps(&[(20.0, "1h")]).start();
+    let world = long_after_its_step(&between(&stable, &canary).steps(&[(20.0, "1h")]));
     let crowd = Crowd::new(400, 800);
     crowd.while_(&world, || {
         (0..3).for_each(|_| crowd.goes_round());

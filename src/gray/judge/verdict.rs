@@ -1,0 +1,80 @@
+//! What the evidence comes to, and when it is a verdict.
+
+use super::signals::Evidence;
+use super::{Finding, Judge, SHORT, episode};
+use crate::units::Nanos;
+
+/// The evidence was enough; the answer waits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Crossing {
+    at: Nanos,
+    signal: &'static str,
+    e: f64,
+}
+
+impl Judge {
+    /// Notes that the evidence is enough.
+    pub(super) fn cross(&mut self, now: Nanos) {
+        let (evidence, e) = (self.evidence(), self.combined());
+        if !self.decided && self.crossing.is_none() && e >= self.enough() {
+            self.crossing = Some(Crossing { at: now, signal: evidence.strongest(), e });
+        }
+    }
+
+    /// Answers once the wait after a crossing is over.
+    pub(super) fn decide(&mut self, now: Nanos) {
+        let Some(crossing) = self.crossing.filter(|crossing| now.since(crossing.at) >= SHORT) else { return };
+        self.crossing = None;
+        if !matches!(crossing.signal, "latency" | "refusals")
+            && let Some((window, stable, canary)) = self.both_fail()
+        {
+            if !self.tell_outside(&window, stable, canary) {
+                self.evidence.acquit();
+                self.episodes = self.episodes.after(0);
+            }
+            return;
+        }
+        // Where it may not be blamed yet, it is asked again with each window.
+        if self.may_blame() || self.overwhelming() {
+            self.decided = true;
+            self.found.push_back(Finding::Worse {
+                signal: crossing.signal,
+                e: crossing.e,
+                hit: self.servers.of_canary(now),
+            });
+        }
+    }
+
+    /// Drops the evidence against the canary and every doubt, so that it can be found worse again: someone looked into it
+    /// and lets it go on.
+    pub fn acquit(&mut self) {
+        self.evidence.acquit();
+        self.guard.acquit();
+        self.episodes = self.episodes.after(0);
+        (self.crossing, self.decided, self.doubts) = (None, false, [false; 2]);
+    }
+
+    /// What the evidence must come to.
+    pub fn enough(&self) -> f64 {
+        1.0 / self.settings.false_alarm
+    }
+
+    /// What the evidence comes to: that of the release's whole life, which has most of the chance of a false alarm, or
+    /// that of the running episode.
+    fn combined(&self) -> f64 {
+        let life = (1.0 - episode::PART) * self.evidence.evidence().combined();
+        let episode: f64 = self.episodes.parts(self.settings.false_alarm).iter().sum();
+        life.max(episode * self.enough())
+    }
+
+    /// The e-values by group of signals: of the release's whole life or of the running episode, whichever says more; what
+    /// an episode needs beyond that is taken off.
+    pub fn evidence(&self) -> Evidence {
+        let life = self.evidence.evidence();
+        let parts = self.episodes.parts(self.settings.false_alarm).map(|part| part * self.enough());
+        match parts.iter().sum::<f64>() > (1.0 - episode::PART) * life.combined() {
+            true => Evidence { feedback: life.feedback, ..Evidence::of_parts(parts) },
+            false => life,
+        }
+    }
+}
