@@ -1,12 +1,15 @@
 """gRPC as its own library speaks it: a server, and a client that holds every kind of call against what it must be.
 
-    calls.py serve         prints its port, and serves until it is ended
-    calls.py call PORT     calls through a gateway at PORT; prints a line a check, and fails with the first that is wrong
+    calls.py serve [broken]     prints its port, and serves until it is ended; broken: answers begin, and are UNAVAILABLE
+    calls.py call PORT          calls through a gateway at PORT; prints a line a check, and fails with the first that is wrong
+    calls.py users PORT METHOD  two hundred users call METHOD in turns until stdin is closed; prints how many calls went
+                                well, and how many did not
 
 Messages are bytes, so no schema is needed.
 """
 
 import sys
+import threading
 import time
 from concurrent import futures
 
@@ -26,6 +29,15 @@ def echo(request, context):
 def count(request, context):
     for n in range(int(request)):
         yield str(n).encode()
+
+
+def count_broken(request, context):
+    yield b"0"
+    context.abort(grpc.StatusCode.UNAVAILABLE, "the backend behind is gone")
+
+
+def echo_broken(request, context):
+    context.abort(grpc.StatusCode.UNAVAILABLE, "the backend behind is gone")
 
 
 def total(requests, context):
@@ -58,11 +70,11 @@ def big(request, context):
         yield bytes([n % 256]) * MEGABYTE
 
 
-def serve():
+def serve(broken):
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=32), options=OPTIONS)
     handlers = {
-        "Echo": grpc.unary_unary_rpc_method_handler(echo),
-        "Count": grpc.unary_stream_rpc_method_handler(count),
+        "Echo": grpc.unary_unary_rpc_method_handler(echo_broken if broken else echo),
+        "Count": grpc.unary_stream_rpc_method_handler(count_broken if broken else count),
         "Total": grpc.stream_unary_rpc_method_handler(total),
         "Talk": grpc.stream_stream_rpc_method_handler(talk),
         "Fail": grpc.unary_unary_rpc_method_handler(fail),
@@ -162,5 +174,26 @@ def call(port):
             print(check, flush=True)
 
 
+def users(port, method):
+    ended = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+    well = wrong = 0
+    with grpc.insecure_channel(f"127.0.0.1:{port}", options=OPTIONS) as channel:
+        calls = channel.unary_stream(f"/tests.Calls/{method}")
+        while not ended.is_set():
+            user = (("x-user-id", f"u{(well + wrong) % 200}"),)
+            try:
+                list(calls(b"1", metadata=user, timeout=10))
+                well += 1
+            except grpc.RpcError:
+                wrong += 1
+    print(well, wrong)
+
+
 if __name__ == "__main__":
-    serve() if sys.argv[1] == "serve" else call(sys.argv[2])
+    if sys.argv[1] == "serve":
+        serve(broken=sys.argv[2:] == ["broken"])
+    elif sys.argv[1] == "call":
+        call(sys.argv[2])
+    else:
+        users(*sys.argv[2:])

@@ -6,9 +6,11 @@ use std::process::{Child, Command, Stdio};
 
 use crate::support::*;
 
-struct Server {
+/// A server of gRPC's own library.
+pub struct Server {
     process: Child,
-    port: u16,
+    /// Where it listens.
+    pub port: u16,
 }
 
 impl Drop for Server {
@@ -18,15 +20,17 @@ impl Drop for Server {
     }
 }
 
-fn script() -> Command {
+/// `tests/grpc/calls.py`
+pub fn script() -> Command {
     let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/grpc/calls.py");
     let mut command = Command::new(python::environment("grpc"));
     command.arg(script);
     command
 }
 
-fn server() -> Server {
-    let mut process = script().arg("serve").stdout(Stdio::piped()).spawn().unwrap();
+/// Starts one; `how` is `broken` or nothing.
+pub fn server(how: &[&str]) -> Server {
+    let mut process = script().arg("serve").args(how).stdout(Stdio::piped()).spawn().unwrap();
     let mut port = String::new();
     BufReader::new(process.stdout.take().unwrap()).read_line(&mut port).unwrap();
     Server { process, port: port.trim().parse().expect("the server's port") }
@@ -34,7 +38,7 @@ fn server() -> Server {
 
 #[test]
 fn every_kind_of_call() {
-    let (server, dead) = (server(), Dead::new());
+    let (server, dead) = (server(&[]), Dead::new());
     let world = World::start(&format!(
         "[[listener]]\naddress = \"$LISTEN\"\nh2c = true\n\
          [upstream.calls]\nservers = [\"127.0.0.1:{}\"]\nhttp2 = true\nadaptive = true\n\

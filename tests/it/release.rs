@@ -14,6 +14,7 @@ use crate::support::wait::within;
 use crate::support::*;
 
 mod cohorts;
+mod harm;
 mod judge;
 mod long;
 mod nginx;
