@@ -21,7 +21,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 pub use self::facts::Facts;
-pub use self::scribe::{Plan, Scribe};
+pub use self::scribe::{Plan, Scribe, Time};
 use super::event::{Amount, Effect, Event, Kind, Of};
 use super::journal::Outcome;
 use super::rows::{Evidence, Order, Transaction};

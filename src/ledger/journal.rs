@@ -9,7 +9,7 @@ mod heads;
 mod writer;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
@@ -158,6 +158,8 @@ impl Task {
 struct Shared {
     standing: AtomicU8,
     head: Mutex<Option<(i64, Vec<u8>)>>,
+    /// When the last row was recorded; 0 while another writes.
+    recorded_at: AtomicI64,
     ring: ArcSwapOption<Ring>,
     /// Callbacks that are being verified: on their way to the queue.
     coming: AtomicUsize,
@@ -248,6 +250,11 @@ impl Journal {
     /// The last row's `seq` and link that are on the disk; `None` before the first, and while another writes.
     pub fn head(&self) -> Option<(i64, Vec<u8>)> {
         self.shared.head.lock().clone()
+    }
+
+    /// When the last row was recorded, in milliseconds since 1970: no later one is recorded before. 0 while another writes.
+    pub fn recorded_at(&self) -> i64 {
+        self.shared.recorded_at.load(Ordering::Acquire)
     }
 
     /// The keys, while this process writes.

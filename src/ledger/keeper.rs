@@ -40,6 +40,8 @@ pub trait Watched: Send + 'static {
     fn standing(&self) -> Standing;
     /// Where the chain ends on the disk.
     fn head(&self) -> Option<(i64, Vec<u8>)>;
+    /// When the last row was recorded; 0: not known.
+    fn recorded_at(&self) -> i64;
     /// Opens an anomaly; false if it could not be written.
     fn raise(&self, raised: Raised) -> bool;
     /// Reads.
@@ -69,6 +71,10 @@ impl Watched for Books {
 
     fn head(&self) -> Option<(i64, Vec<u8>)> {
         self.journal.head()
+    }
+
+    fn recorded_at(&self) -> i64 {
+        self.journal.recorded_at()
     }
 
     fn raise(&self, raised: Raised) -> bool {

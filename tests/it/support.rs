@@ -2,6 +2,7 @@
 
 pub mod caller;
 pub mod client;
+pub mod clock;
 pub mod crowd;
 pub mod disk;
 pub mod frames;

@@ -25,23 +25,32 @@ pub struct Plan {
     pub events: usize,
 }
 
+/// When something is written, in milliseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Time {
+    /// As rows have it: never before an earlier row's.
+    pub recorded: i64,
+    /// By the clock, which may have been set back: what is to be done at once is due by it.
+    pub wall: i64,
+}
+
 /// Writes one plan.
 pub struct Scribe<'a> {
     plan: Plan,
     seq: i64,
-    now: i64,
+    time: Time,
     ids: &'a mut dyn FnMut() -> Uuid,
 }
 
 impl Scribe<'_> {
-    /// After the row `seq`, at `now` (milliseconds since 1970, never before an earlier row's).
-    pub fn new<'a>(seq: i64, now: i64, ids: &'a mut dyn FnMut() -> Uuid) -> Scribe<'a> {
-        Scribe { plan: Plan::default(), seq, now, ids }
+    /// After the row `seq`.
+    pub fn new<'a>(seq: i64, time: Time, ids: &'a mut dyn FnMut() -> Uuid) -> Scribe<'a> {
+        Scribe { plan: Plan::default(), seq, time, ids }
     }
 
     /// When it is recorded.
     pub fn now(&self) -> i64 {
-        self.now
+        self.time.recorded
     }
 
     /// The next row's `seq` and id: to be written before another one is named.
@@ -86,7 +95,7 @@ impl Scribe<'_> {
             what,
             order_id: transaction.order_id,
             payment_txn_no: transaction.payment_txn_no.clone(),
-            recorded_at: self.now,
+            recorded_at: self.time.recorded,
         });
         let of = payment.unwrap_or(transaction);
         let (debit, credit) = accounts(transaction.kind, what, &of.channel, &of.merchant);
@@ -112,7 +121,7 @@ impl Scribe<'_> {
             side,
             amount_minor,
             currency,
-            recorded_at: self.now,
+            recorded_at: self.time.recorded,
         });
     }
 
@@ -122,16 +131,16 @@ impl Scribe<'_> {
         self.row(&Outgoing {
             seq,
             id,
-            body: body(&kind, self.now, transaction),
+            body: body(&kind, self.time.recorded, transaction),
             kind,
             transaction_id: transaction.id,
             order_id: transaction.order_id,
             merchant: merchant.to_owned(),
-            created_at: self.now,
+            created_at: self.time.recorded,
             state: EventState::Pending,
             attempts: 0,
             round: 0,
-            next_attempt_at: Some(self.now),
+            next_attempt_at: Some(self.time.wall),
             last_status: None,
             delivered_at: None,
         });
@@ -157,7 +166,7 @@ impl Scribe<'_> {
             transaction_id,
             evidence_id,
             detail: detail.to_owned(),
-            opened_at: self.now,
+            opened_at: self.time.recorded,
             state: AnomalyState::Open,
         });
     }

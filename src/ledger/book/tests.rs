@@ -18,6 +18,11 @@ struct Books {
     clock: i64,
 }
 
+/// By a clock that is right.
+fn at(now: i64) -> Time {
+    Time { recorded: now, wall: now }
+}
+
 fn channel() -> Channel {
     Channel {
         name: "card".into(),
@@ -89,7 +94,7 @@ impl Books {
         let mut facts = Facts::new(self.load(&asked));
         let mut ids = Uuid::now_v7;
         let last = self.rows.keys().next_back().copied().unwrap_or(0);
-        let mut scribe = Scribe::new(last, self.clock, &mut ids);
+        let mut scribe = Scribe::new(last, at(self.clock), &mut ids);
         let outcome = decide(&callback, &mut facts, &mut scribe);
         let plan = scribe.done();
         for (n, row) in plan.rows.into_iter().enumerate() {
@@ -436,7 +441,7 @@ fn a_batch_that_is_decided_together_is_the_same_as_one_by_one() {
         };
         let callback = Callback { provider: "stripe", channel: &channel, event, evidence: &evidence };
         let mut ids = Uuid::now_v7;
-        let mut scribe = Scribe::new(seq, 1_001 + n as i64, &mut ids);
+        let mut scribe = Scribe::new(seq, at(1_001 + n as i64), &mut ids);
         together.push(decide(&callback, &mut facts, &mut scribe));
         let plan = scribe.done();
         seq += plan.rows.len() as i64;

@@ -3,7 +3,8 @@
 //! Each merchant has a lane: a short queue of events that may go out now, and a place in the store up to which it has
 //! seen what is due. What does not fit into a queue stays in the store: the lane is then `behind` and asks again when
 //! there is room. A place never comes closer to now than `LAG_MS`, since what is written meanwhile may stand before
-//! it; once a second each lane looks again from its place, now and then from the beginning.
+//! it; once a second each lane looks again from its place, now and then from the beginning, and so where the clock was set
+//! back: what is written then stands before all places.
 //!
 //! An event is known from the moment it is queued until its mark is kept, and no known event is queued again. An answer
 //! of the store that was asked for before a mark was kept may still show the event as it was: then it stays known until
@@ -14,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 use uuid::Uuid;
 
-use super::due::{Found, Question, Scan, TAIL};
+use super::due::{BEGINNING, Found, Question, Scan, TAIL, is_due};
 use crate::ledger::rows::Outgoing;
 use crate::ledger::words::EventState;
 
@@ -34,8 +35,6 @@ const LAG_MS: i64 = 10_000;
 const FAILURES: u32 = 32;
 /// Events under way to such a merchant, and the time between two of them.
 const SLOW: (usize, i64) = (4, 20);
-/// Before everything.
-const BEGINNING: (i64, i64) = (i64::MIN, i64::MIN);
 
 /// All lanes.
 #[derive(Debug, Default)]
@@ -50,6 +49,8 @@ pub struct Desk {
     freed: VecDeque<Uuid>,
     /// Whether the store is asked.
     asking: bool,
+    /// The latest time that was asked for, by a clock that may be set back.
+    latest: i64,
     /// Marked while the store was asked.
     limbo: Vec<(String, i64)>,
     under_way: usize,
@@ -153,6 +154,11 @@ impl Desk {
         if self.asking {
             return None;
         }
+        if now_ms < self.latest - LAG_MS / 2 {
+            self.look_again(true);
+            self.latest = now_ms;
+        }
+        self.latest = self.latest.max(now_ms);
         let mut question = Question { now_ms, tail: self.tail, names: self.names, ..Question::default() };
         for (name, lane) in self.lanes.iter_mut().filter(|(_, lane)| lane.configured) {
             if lane.next_at.is_some_and(|at| at <= now_ms) {
@@ -180,7 +186,7 @@ impl Desk {
         found.freed.into_iter().for_each(|event| self.accept(event));
         for (event, waits) in found.new {
             let Some(lane) = self.lanes.get_mut(&event.merchant) else { continue };
-            if lane.room() > 0 && !waits && event.next_attempt_at.is_some_and(|at| at <= question.now_ms) {
+            if lane.room() > 0 && !waits && is_due(&event, question.now_ms) {
                 self.accept(event);
             } else if !waits && let Some(at) = event.next_attempt_at {
                 lane.behind = true;

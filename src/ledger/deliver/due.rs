@@ -8,6 +8,9 @@
 //!
 //! An event waits while an earlier one of its order is pending: then it is passed over, and `freed` finds it later.
 //! Ties of `next_attempt_at` are broken by `seq`.
+//!
+//! What was not tried since it was last asked for is due whatever its time says: the clock may have been ahead when it
+//! was written. A scan from the beginning finds it, up to the time that the last event was made at.
 
 use uuid::Uuid;
 
@@ -31,6 +34,9 @@ pub struct Question {
     /// Whether merchants with pending events are to be named.
     pub names: bool,
 }
+
+/// Before everything: a scan from here sees what a clock that was ahead has put off, too.
+pub const BEGINNING: (i64, i64) = (i64::MIN, i64::MIN);
 
 /// What one merchant has due.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,8 +77,11 @@ pub fn ask(reader: &mut dyn Reader, question: &Question) -> Result<Found, Failur
         None => (end(reader)?, vec![]),
     };
     found.freed = freed(reader, question)?;
+    // Never before now, unless the clock was ahead.
+    let made = if question.scans.iter().any(|scan| scan.behind == BEGINNING) { last_made(reader)? } else { 0 };
     for scan in &question.scans {
-        found.scans.push(scanned(reader, scan, question.now_ms)?);
+        let until = if scan.behind == BEGINNING { made.max(question.now_ms) } else { question.now_ms };
+        found.scans.push(scanned(reader, scan, (question.now_ms, until))?);
     }
     if question.names {
         let sql = "SELECT DISTINCT merchant FROM events WHERE state = 'pending'";
@@ -85,6 +94,17 @@ pub fn ask(reader: &mut dyn Reader, question: &Question) -> Result<Found, Failur
 fn end(reader: &mut dyn Reader) -> Result<i64, Failure> {
     let rows = reader.select("SELECT seq FROM events ORDER BY seq DESC LIMIT 1", &[], &[Type::Int])?;
     Ok(rows.into_iter().flatten().find_map(i64::take).unwrap_or_default())
+}
+
+/// When the last event was made.
+fn last_made(reader: &mut dyn Reader) -> Result<i64, Failure> {
+    let rows = reader.select("SELECT created_at FROM events ORDER BY seq DESC LIMIT 1", &[], &[Type::Int])?;
+    Ok(rows.into_iter().flatten().find_map(i64::take).unwrap_or_default())
+}
+
+/// Whether an event may go out at `now_ms`, as far as its time goes.
+pub fn is_due(event: &Outgoing, now_ms: i64) -> bool {
+    event.next_attempt_at.is_some_and(|at| at <= now_ms || event.round == 0)
 }
 
 fn tail(reader: &mut dyn Reader, after: i64) -> Result<(i64, Vec<(Outgoing, bool)>), Failure> {
@@ -110,7 +130,8 @@ fn freed(reader: &mut dyn Reader, question: &Question) -> Result<Vec<Outgoing>, 
     }
     let places: Vec<String> = (2..question.freed.len() + 2).map(|number| format!("${number}")).collect();
     let sql = format!(
-        "SELECT {} FROM events AS e WHERE e.state || '' = 'pending' AND e.next_attempt_at <= $1 AND e.order_id IN ({}) \
+        "SELECT {} FROM events AS e WHERE e.state || '' = 'pending' AND (e.next_attempt_at <= $1 OR e.round = 0) \
+         AND e.order_id IN ({}) \
          AND NOT {WAITS} ORDER BY e.seq",
         columns(),
         places.join(", ")
@@ -120,16 +141,19 @@ fn freed(reader: &mut dyn Reader, question: &Question) -> Result<Vec<Outgoing>, 
     reader.select(&sql, &values, &types())?.into_iter().map(event).collect()
 }
 
-fn scanned(reader: &mut dyn Reader, scan: &Scan, now_ms: i64) -> Result<Vec<Outgoing>, Failure> {
+/// `until` is now, or later: up to there are those that were never tried.
+fn scanned(reader: &mut dyn Reader, scan: &Scan, (now_ms, until): (i64, i64)) -> Result<Vec<Outgoing>, Failure> {
     let sql = format!(
         "SELECT {} FROM events AS e WHERE e.merchant = $1 AND e.state = 'pending' AND e.next_attempt_at <= $2 \
-         AND e.next_attempt_at >= $3 AND (e.next_attempt_at > $3 OR e.seq > $4) AND NOT {WAITS} \
+         AND e.next_attempt_at >= $3 AND (e.next_attempt_at > $3 OR e.seq > $4) \
+         AND (e.next_attempt_at <= $5 OR e.round = 0) AND NOT {WAITS} \
          ORDER BY e.next_attempt_at, e.seq LIMIT {}",
         columns(),
         scan.limit
     );
     let (at, seq) = scan.behind;
-    let values = [Value::Text(scan.merchant.clone()), Value::Int(now_ms), Value::Int(at), Value::Int(seq)];
+    let values =
+        [Value::Text(scan.merchant.clone()), Value::Int(until), Value::Int(at), Value::Int(seq), Value::Int(now_ms)];
     reader.select(&sql, &values, &types())?.into_iter().map(event).collect()
 }
 

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::heads::End;
 use super::{Durable, NotKept, Outcome, Raised, Receipt, Reply, Sealed, Task};
-use crate::ledger::book::{self, Callback, Facts, Plan, Scribe};
+use crate::ledger::book::{self, Callback, Facts, Plan, Scribe, Time};
 use crate::ledger::keys::{DataKey, Ring};
 use crate::ledger::rows::{Outgoing, Wrap};
 use crate::ledger::store::{Asked, Changes, Failure, Grouping, Store};
@@ -60,8 +60,9 @@ struct Work {
 
 impl Desk {
     /// Writes a batch and answers everybody in it; after an error nobody is kept, and the desk is to be set up anew.
-    pub fn write(&mut self, tasks: Vec<Task>, now_ms: u64) -> Result<Done, Failure> {
-        let now = self.end.recorded_at.max(now_ms as i64);
+    pub fn write(&mut self, tasks: Vec<Task>, wall_ms: u64) -> Result<Done, Failure> {
+        let wall = wall_ms as i64;
+        let now = Time { recorded: self.end.recorded_at.max(wall), wall };
         match self.apart_if_refused(&tasks, now) {
             Ok(work) => {
                 work.keys.values().for_each(|key| key.keep());
@@ -81,7 +82,7 @@ impl Desk {
         }
     }
 
-    fn apart_if_refused(&mut self, tasks: &[Task], now: i64) -> Result<Work, Failure> {
+    fn apart_if_refused(&mut self, tasks: &[Task], now: Time) -> Result<Work, Failure> {
         match self.together(tasks, now) {
             Err(Failure::Row(reason)) => {
                 log::warn!("a batch was refused, its callbacks are written apart: {reason}");
@@ -95,7 +96,7 @@ impl Desk {
     }
 
     /// Each task within a savepoint, so that one that is refused fails alone.
-    fn each(&mut self, tasks: &[Task], now: i64) -> Result<Work, Failure> {
+    fn each(&mut self, tasks: &[Task], now: Time) -> Result<Work, Failure> {
         let mut work = Work::default();
         self.store.rollback();
         self.end = End::new(self.store.heads()?);
@@ -126,7 +127,7 @@ impl Desk {
         self.finish(work)
     }
 
-    fn together(&mut self, tasks: &[Task], now: i64) -> Result<Work, Failure> {
+    fn together(&mut self, tasks: &[Task], now: Time) -> Result<Work, Failure> {
         let mut work = Work::default();
         self.store.begin()?;
         let mut facts = Facts::new(self.load(tasks)?);
@@ -145,7 +146,7 @@ impl Desk {
     }
 
     /// Each task in a transaction of its own, so that one that is refused fails alone.
-    fn singly(&mut self, tasks: &[Task], now: i64) -> Result<Work, Failure> {
+    fn singly(&mut self, tasks: &[Task], now: Time) -> Result<Work, Failure> {
         let mut all = Work::default();
         for task in tasks {
             self.store.rollback();
@@ -181,7 +182,7 @@ impl Desk {
         self.store.load(&asked)
     }
 
-    fn decide(&mut self, task: &Task, facts: &mut Facts, now: i64) -> Result<(Plan, Answer), Failure> {
+    fn decide(&mut self, task: &Task, facts: &mut Facts, now: Time) -> Result<(Plan, Answer), Failure> {
         let mut ids = Uuid::now_v7;
         let mut scribe = Scribe::new(self.end.seq, now, &mut ids);
         let answer = match task {
@@ -193,7 +194,7 @@ impl Desk {
             }
             Task::Redeliver(id, _) => {
                 let event = self.store.events(&[*id])?.pop();
-                let event = event.map(|event| Box::new(again(event, now)));
+                let event = event.map(|event| Box::new(again(event, now.wall)));
                 event.iter().for_each(|event| scribe.update(&**event));
                 Answer::Event(event)
             }
@@ -205,8 +206,8 @@ impl Desk {
     }
 
     /// Counts a task whose rows are written.
-    fn take(&mut self, work: &mut Work, task: &Task, changes: &Changes, plan: &Plan, now: i64) {
-        self.end.advance(changes, plan, now);
+    fn take(&mut self, work: &mut Work, task: &Task, changes: &Changes, plan: &Plan, now: Time) {
+        self.end.advance(changes, plan, now.recorded);
         work.done.events |= plan.events > 0;
         work.done.committed |= *changes != Changes::default();
         if let Task::Callback(sealed, _) = task
@@ -244,8 +245,8 @@ fn raise(scribe: &mut Scribe<'_>, raised: &Raised) {
 }
 
 /// An event that is to be sent again, with the whole backoff before it.
-fn again(event: Outgoing, now: i64) -> Outgoing {
-    Outgoing { state: EventState::Pending, round: 0, next_attempt_at: Some(now), delivered_at: None, ..event }
+fn again(event: Outgoing, wall: i64) -> Outgoing {
+    Outgoing { state: EventState::Pending, round: 0, next_attempt_at: Some(wall), delivered_at: None, ..event }
 }
 
 fn reply(task: Task, answer: Result<Answer, NotKept>) {

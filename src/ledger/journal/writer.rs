@@ -106,6 +106,7 @@ impl Writer {
             self.shared.standing.store(Standing::Standby as u8, Ordering::Release);
             self.shared.ring.store(None);
             *self.shared.head.lock() = None;
+            self.shared.recorded_at.store(0, Ordering::Release);
             self.settings.series.state("standby");
             match self.stand_by() {
                 Ok(opened) => desk = opened,
@@ -166,6 +167,7 @@ impl Writer {
 
     fn show(&self, desk: &Desk) {
         *self.shared.head.lock() = (desk.end.seq > 0).then(|| (desk.end.seq, desk.end.link.clone()));
+        self.shared.recorded_at.store(desk.end.recorded_at, Ordering::Release);
     }
 
     fn serve(&mut self, desk: &mut Desk) -> Ended {

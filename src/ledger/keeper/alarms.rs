@@ -16,6 +16,8 @@ pub enum Kind {
     ParkedOld,
     /// This clock is wrong.
     ClockSkew,
+    /// The books' time is ahead of this clock.
+    ClockAhead,
     /// There is little room left.
     LowDisk,
     /// A merchant does not get its events.
@@ -32,6 +34,7 @@ impl Kind {
         match self {
             Kind::ParkedOld => "parked_old",
             Kind::ClockSkew => "clock_skew",
+            Kind::ClockAhead => "clock_ahead",
             Kind::LowDisk => "low_disk",
             Kind::Undelivered => "undelivered",
             Kind::StoreFailed => "store_failed",
@@ -43,7 +46,7 @@ impl Kind {
     pub fn severity(self) -> &'static str {
         match self {
             Kind::StoreFailed | Kind::Tampered | Kind::LowDisk => "critical",
-            Kind::ParkedOld | Kind::ClockSkew | Kind::Undelivered => "warning",
+            Kind::ParkedOld | Kind::ClockSkew | Kind::ClockAhead | Kind::Undelivered => "warning",
         }
     }
 }

@@ -28,6 +28,7 @@ struct State {
     memory: Memory,
     standing: Standing,
     head: Option<(i64, Vec<u8>)>,
+    recorded_at: i64,
     raised: Vec<Raised>,
 }
 
@@ -41,6 +42,10 @@ impl Watched for Fake {
 
     fn head(&self) -> Option<(i64, Vec<u8>)> {
         self.0.lock().head.clone()
+    }
+
+    fn recorded_at(&self) -> i64 {
+        self.0.lock().recorded_at
     }
 
     fn raise(&self, raised: Raised) -> bool {
@@ -81,7 +86,8 @@ struct Scene {
 
 impl Scene {
     fn new() -> Scene {
-        let state = State { memory: Memory::new(), standing: Standing::Active, head: None, raised: vec![] };
+        let state =
+            State { memory: Memory::new(), standing: Standing::Active, head: None, recorded_at: 0, raised: vec![] };
         Scene {
             fake: Fake(Arc::new(Mutex::new(state))),
             folder: tempfile::tempdir().unwrap(),
@@ -306,6 +312,18 @@ fn a_clock_that_is_wrong_and_a_store_that_failed_are_told() {
     assert_eq!(message.alert.labels[0], ("alertname", "TollgateLedger".to_owned()));
     assert_eq!(message.alert.labels[1], ("kind", "store_failed".to_owned()));
     assert!(!message.id.contains('.'), "{}", message.id);
+}
+
+#[test]
+fn books_that_are_more_than_a_minute_ahead_of_the_clock_are_told() {
+    let scene = Scene::new();
+    let (mut watch, _) = scene.watch();
+    scene.fake.0.lock().recorded_at = NOW + 60_000;
+    watch.tick(second(0), NOW);
+    assert_eq!(scene.told(), [""; 0], "that is borne");
+    scene.fake.0.lock().recorded_at = NOW + 6 * HOUR;
+    watch.tick(second(1), NOW);
+    assert_eq!(scene.told(), ["ledger.clock_ahead"]);
 }
 
 #[test]

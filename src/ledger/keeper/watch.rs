@@ -8,6 +8,10 @@
 //!
 //! **Waits.** An hour is long: for a parked transaction (each raises `stuck_pending` once) and for a pending event. An
 //! event that died is told by its open anomaly.
+//!
+//! **Clock.** Rows are never recorded before an earlier one. After this clock, or another writer's, was ahead, they are
+//! recorded in the future until that is passed. Deliveries go by the clock, but ages that are counted from such rows are
+//! too small: who is told by `parked_old` or `undelivered` is told late, so the matter is told by itself.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -35,6 +39,8 @@ const LOOK: Duration = Duration::from_secs(1);
 const VERIFY: Duration = Duration::from_secs(3_600);
 /// Time between two log lines about a store that cannot be read.
 const COMPLAIN: Duration = Duration::from_secs(60);
+/// The books may be ahead of this clock by this.
+const AHEAD_MS: i64 = 60_000;
 /// What waits for longer is told.
 const LONG_MS: i64 = 3_600_000;
 const MIB: u64 = 1 << 20;
@@ -316,6 +322,15 @@ impl<W: Watched> Watch<W> {
             format!("by the times of genuine messages, this clock is about {seconds} s {way}: callbacks may be refused")
         });
         self.alarm(Kind::ClockSkew, text, wall);
+        let ahead = self.books.recorded_at() - wall;
+        let text = (ahead > AHEAD_MS).then(|| {
+            let seconds = ahead / 1_000;
+            format!(
+                "the last row is recorded {seconds} s ahead of this clock: it was ahead, or is behind now; rows are \
+                 recorded at that time until it is passed, events are sent by this clock"
+            )
+        });
+        self.alarm(Kind::ClockAhead, text, wall);
     }
 
     fn disk(&mut self, wall: i64) {

@@ -13,6 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::client::{Answer, Connection, Request, get};
+use super::clock::Clock;
 use super::disk::Disk;
 use super::merchants::{MERCHANTS, Merchants};
 use super::processes::kill_in_folder;
@@ -48,6 +49,8 @@ pub struct Process {
     child: Option<Child>,
     /// Within `tollgate run`.
     embedded: bool,
+    /// The file of the clock it goes by, where that is not this machine's.
+    clock: Option<Clock>,
 }
 
 impl Ledger {
@@ -162,13 +165,22 @@ impl Ledger {
             self.tables(port)
         );
         fs::write(self.path(&format!("{name}.toml")), text).unwrap();
-        Process { port, name, folder: self.folder.path().to_owned(), child: None, embedded: false }
+        Process { port, name, folder: self.folder.path().to_owned(), child: None, embedded: false, clock: None }
     }
 
     /// Another process, which serves.
     #[track_caller]
     pub fn run(&mut self) -> Process {
         let mut process = self.process();
+        process.run(&self.disk);
+        process
+    }
+
+    /// Another process, which serves and goes by this clock.
+    #[track_caller]
+    pub fn run_by(&mut self, clock: &Clock) -> Process {
+        let mut process = self.process();
+        process.clock = Some(clock.clone());
         process.run(&self.disk);
         process
     }
@@ -215,7 +227,11 @@ impl Process {
         let words: &[&str] = if self.embedded { &["run"] } else { &["ledger", "run"] };
         command.args(words).args(["-c", &format!("{}.toml", self.name)]).current_dir(&self.folder);
         command.stdin(Stdio::null()).stdout(open("out")).stderr(open("err"));
-        self.child = Some(disk.over(&mut command).spawn().unwrap());
+        let command = disk.over(&mut command);
+        if let Some(clock) = &self.clock {
+            clock.over(command);
+        }
+        self.child = Some(command.spawn().unwrap());
     }
 
     /// Whether `/readyz` says this; false where it has ended.

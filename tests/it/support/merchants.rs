@@ -3,6 +3,7 @@
 //! An event counts once it is signed as Standard Webhooks says, and only the first hearing of an id has a place.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -35,6 +36,7 @@ pub struct Merchants {
     pub secrets: [String; 2],
     heard: Arc<Mutex<HashMap<String, Heard>>>,
     wrong: Arc<Mutex<Vec<String>>>,
+    deaf: Arc<AtomicBool>,
 }
 
 impl Merchants {
@@ -42,14 +44,19 @@ impl Merchants {
     pub fn start() -> Merchants {
         let (origin, secrets) = (Origin::start("merchants"), [secret(), secret()]);
         origin.forget();
-        let (heard, wrong) = (Arc::default(), Arc::default());
-        let merchants = Merchants { origin, secrets: secrets.clone(), heard, wrong };
-        let (heard, wrong) = (merchants.heard.clone(), merchants.wrong.clone());
-        merchants.origin.script(move |seen| match hear(seen, &secrets, &heard) {
-            Ok(()) => Act::ok(),
-            Err(why) => {
-                wrong.lock().unwrap().push(why);
-                Act::status(400)
+        let (heard, wrong, deaf) = (Arc::default(), Arc::default(), Arc::default());
+        let merchants = Merchants { origin, secrets: secrets.clone(), heard, wrong, deaf };
+        let (heard, wrong, deaf) = (merchants.heard.clone(), merchants.wrong.clone(), merchants.deaf.clone());
+        merchants.origin.script(move |seen| {
+            if deaf.load(SeqCst) {
+                return Act::hang();
+            }
+            match hear(seen, &secrets, &heard) {
+                Ok(()) => Act::ok(),
+                Err(why) => {
+                    wrong.lock().unwrap().push(why);
+                    Act::status(400)
+                }
             }
         });
         merchants
@@ -58,6 +65,11 @@ impl Merchants {
     /// Where they are.
     pub fn address(&self) -> String {
         self.origin.address()
+    }
+
+    /// They take requests and answer nothing, or do again.
+    pub fn deaf(&self, are: bool) {
+        self.deaf.store(are, SeqCst);
     }
 
     /// What was heard so far, by event.

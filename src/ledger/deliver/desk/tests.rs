@@ -209,3 +209,17 @@ fn events_of_a_merchant_that_is_gone_wait_and_are_said_once() {
     desk.answer(&question, Found { tail: 2, scans: vec![vec![event(1, "a")]], ..Found::default() });
     assert_eq!(seqs(&desk.launch(NOW)), [1], "and come when it is back");
 }
+
+#[test]
+fn after_the_clock_was_set_back_new_events_go_at_once_and_places_begin_anew() {
+    let mut desk = desk(&["a"]);
+    let back = NOW - 6 * 3_600_000;
+    let question = desk.question(back).unwrap();
+    assert_eq!(question.scans[0].behind, BEGINNING, "what is written now stands before the place");
+    desk.answer(&question, Found { scans: vec![vec![]], ..Found::default() });
+    desk.wake();
+    let question = desk.question(back).unwrap();
+    let new = vec![(event(1, "a"), false), (Outgoing { round: 1, ..event(2, "a") }, false)];
+    desk.answer(&question, Found { tail: 2, new, ..Found::default() });
+    assert_eq!(seqs(&desk.launch(back)), [1], "only what was tried waits for its time");
+}
