@@ -95,7 +95,7 @@ impl Keys {
                 api_v3_key: secret(&self.api_v3),
                 platform_keys: vec![(SERIAL.into(), public(&self.wechat))],
             },
-            Provider::Stripe { secrets: vec![secret(&self.stripe)] },
+            Provider::Stripe { secrets: vec![secret(&self.stripe)], account: None },
         ];
         let channel = |(provider, (name, _)): (Provider, (&str, _))| {
             let (name, merchant) = (Arc::from(name), Arc::from("shop"));

@@ -24,6 +24,7 @@ pub use self::facts::Facts;
 pub use self::scribe::{Plan, Scribe, Time};
 use super::event::{Amount, Effect, Event, Kind, Of};
 use super::journal::Outcome;
+use super::provider::stripe;
 use super::rows::{Evidence, Order, Transaction};
 use super::store::{Asked, Key};
 use super::words::{AnomalyKind, OrderState, Source, TxState};
@@ -47,8 +48,19 @@ pub struct Callback<'a> {
 }
 
 impl Callback<'_> {
-    fn key(&self, kind: Kind, key: &str) -> Key {
-        Key { provider: self.provider, account: self.event.account.clone(), kind, key: key.to_owned() }
+    /// Where its transactions are filed, and then where they may have been before.
+    fn accounts(&self) -> impl Iterator<Item = String> {
+        std::iter::once(self.event.account.clone()).chain(stripe::former(self.channel))
+    }
+
+    /// A transaction of its provider, by meaning.
+    fn find(&self, facts: &Facts, kind: Kind, key: &str) -> Option<usize> {
+        self.accounts().find_map(|account| facts.place(self.provider, &account, kind, key))
+    }
+
+    /// Whether this is of somebody else: it came to another channel, which is another merchant's.
+    fn is_foreign_to(&self, known: &Transaction) -> bool {
+        known.channel != *self.channel.name && known.merchant != *self.channel.merchant
     }
 
     /// The merchant's number of the order; where there is none, the payment's own.
@@ -58,39 +70,54 @@ impl Callback<'_> {
     }
 }
 
-/// What has to be known to decide this.
-pub fn asks(callback: &Callback<'_>, asked: &mut Asked) {
+/// What has to be known to decide this. Where no transaction is filed without an account, `unnamed` is false, and none
+/// is asked for.
+pub fn asks(callback: &Callback<'_>, unnamed: bool, asked: &mut Asked) {
     let event = callback.event;
-    asked.keys.push(callback.key(event.kind, &event.key));
     let trade = |number: &str| (callback.channel.name.to_string(), number.to_owned());
     if matches!(event.kind, Kind::Payment) || event.effect == Effect::Close {
         asked.trades.extend(callback.out_trade_no().map(trade));
     }
-    if event.kind == Kind::Payment {
-        let of =
-            [event.number.clone().map(Of::Number), callback.out_trade_no().map(|no| Of::OutTradeNo(no.to_owned()))];
-        for of in of.into_iter().flatten() {
-            asked.waiting.push((callback.provider, event.account.clone(), facts::of(&of)));
-        }
+    if let Some(Of::OutTradeNo(number)) = &event.of {
+        asked.trades.push(trade(number));
     }
+    for account in callback.accounts().filter(|account| unnamed || !account.is_empty()) {
+        asks_of(callback, &account, asked);
+    }
+}
+
+fn asks_of(callback: &Callback<'_>, account: &str, asked: &mut Asked) {
+    let (event, provider) = (callback.event, callback.provider);
+    let mut key = |kind, key: &str| {
+        asked.keys.push(Key { provider, account: account.to_owned(), kind, key: key.to_owned() });
+    };
+    key(event.kind, &event.key);
     match event.kind {
-        Kind::Refund => asked.keys.push(callback.key(Kind::RefundReversal, &event.key)),
-        Kind::RefundReversal => asked.keys.push(callback.key(Kind::Refund, &event.key)),
+        Kind::Refund => key(Kind::RefundReversal, &event.key),
+        Kind::RefundReversal => key(Kind::Refund, &event.key),
         _ => {}
     }
-    if let Some(of) = &event.of {
-        match of {
-            Of::Number(number) => asked.keys.push(callback.key(Kind::Payment, number)),
-            Of::OutTradeNo(number) => asked.trades.push(trade(number)),
-        }
-        asked.waiting.push((callback.provider, event.account.clone(), facts::of(of)));
+    if let Some(Of::Number(number)) = &event.of {
+        key(Kind::Payment, number);
     }
+    let waiting = waited_for(callback).into_iter().chain(event.of.as_ref().map(facts::of));
+    asked.waiting.extend(waiting.map(|of| (provider, account.to_owned(), of)));
+}
+
+/// How what waits for this payment names it.
+fn waited_for(callback: &Callback<'_>) -> Vec<String> {
+    if callback.event.kind != Kind::Payment {
+        return vec![];
+    }
+    let number = callback.event.number.clone().map(Of::Number);
+    let trade = callback.out_trade_no().map(|number| Of::OutTradeNo(number.to_owned()));
+    [number, trade].into_iter().flatten().map(|of| facts::of(&of)).collect()
 }
 
 /// Decides what becomes of a callback.
 pub fn decide(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut Scribe<'_>) -> Outcome {
     let event = callback.event;
-    if let Some(known) = facts.by_key(&callback.key(event.kind, &event.key)).cloned() {
+    if let Some(known) = callback.find(facts, event.kind, &event.key).map(|at| facts.transaction(at).clone()) {
         return again(callback, &known, scribe);
     }
     scribe.evidence(callback.evidence);
@@ -111,6 +138,10 @@ pub fn decide(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut Scribe<'_
 
 /// The same key again: the same fact, or another one under its name.
 fn again(callback: &Callback<'_>, known: &Transaction, scribe: &mut Scribe<'_>) -> Outcome {
+    if callback.is_foreign_to(known) {
+        scribe.evidence(callback.evidence);
+        return conflict(callback, known, "its number", scribe);
+    }
     let event = callback.event;
     let stated = event.amount.map(Amount::stated);
     let differs = |what: &str, ours: String, theirs: String| {
@@ -132,6 +163,18 @@ fn again(callback: &Callback<'_>, known: &Transaction, scribe: &mut Scribe<'_>) 
         Some(callback.evidence.id),
         &said.unwrap_or_default(),
     );
+    Outcome::Conflict
+}
+
+/// It names what is another merchant's: nothing is booked, whoever of them is right.
+fn conflict(callback: &Callback<'_>, known: &Transaction, names: &str, scribe: &mut Scribe<'_>) -> Outcome {
+    let detail = format!(
+        "the books have {names} for another merchant, by the channel {}: channels of one provider's account must be of one \
+         merchant, or somebody signs what is not his",
+        known.channel
+    );
+    let place = (&*callback.channel.name, &*callback.channel.merchant);
+    scribe.anomaly(AnomalyKind::ContentConflict, place, Some(known.id), Some(callback.evidence.id), &detail);
     Outcome::Conflict
 }
 
@@ -180,7 +223,7 @@ fn payment(
     let number = callback.out_trade_no().unwrap_or(&callback.event.key).to_owned();
     let Some(order) = facts.order_of(&channel.name, &number) else {
         if channel.require_order {
-            let transaction = draft(callback, scribe, TxState::Parked);
+            let transaction = draft_payment(callback, facts, scribe, TxState::Parked);
             keep(transaction, facts, scribe);
             return Outcome::Parked;
         }
@@ -251,7 +294,7 @@ fn opened(
 }
 
 fn post_payment(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut Scribe<'_>, order: Uuid) -> Outcome {
-    let mut transaction = draft(callback, scribe, TxState::Posted);
+    let mut transaction = draft_payment(callback, facts, scribe, TxState::Posted);
     transaction.order_id = Some(order);
     transaction.fee_minor = fee::of(callback.channel, transaction.amount_minor.unwrap_or_default());
     let at = keep(transaction, facts, scribe);
@@ -268,7 +311,7 @@ fn suspend_payment(
     order: Uuid,
     (kind, detail): (AnomalyKind, &str),
 ) -> Outcome {
-    let mut transaction = draft(callback, scribe, TxState::Suspense);
+    let mut transaction = draft_payment(callback, facts, scribe, TxState::Suspense);
     transaction.order_id = Some(order);
     let at = keep(transaction, facts, scribe);
     let transaction = facts.transaction(at);
@@ -276,6 +319,18 @@ fn suspend_payment(
     scribe.anomaly(kind, (&transaction.channel, &transaction.merchant), Some(transaction.id), None, detail);
     settle::waiting(at, facts, scribe);
     Outcome::Suspense
+}
+
+/// A payment, filed where what waits for it is.
+fn draft_payment(callback: &Callback<'_>, facts: &Facts, scribe: &mut Scribe<'_>, state: TxState) -> Transaction {
+    let transaction = draft(callback, scribe, state);
+    let is_own = |at: usize| *facts.transaction(at).merchant == *callback.channel.merchant;
+    let names = waited_for(callback);
+    let waits = |account: &String| names.iter().flat_map(|of| facts.parked(callback.provider, account, of)).any(is_own);
+    match callback.accounts().find(waits) {
+        Some(account) => Transaction { account, ..transaction },
+        None => transaction,
+    }
 }
 
 /// A transaction of this callback; its amount is the stated one.

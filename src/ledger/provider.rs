@@ -52,7 +52,7 @@ impl AnyProvider {
             Provider::WechatPay { mchid, api_v3_key, platform_keys } => {
                 AnyProvider::WechatPay(Box::new(wechatpay::WechatPay::new(mchid, api_v3_key, platform_keys)))
             }
-            Provider::Stripe { secrets } => AnyProvider::Stripe(stripe::Stripe::new(secrets)),
+            Provider::Stripe { secrets, .. } => AnyProvider::Stripe(stripe::Stripe::new(secrets)),
             Provider::StandardWebhooks { secrets, public_keys } => {
                 AnyProvider::StandardWebhooks(standardwebhooks::StandardWebhooks::new(secrets, public_keys))
             }

@@ -105,6 +105,8 @@ pub struct Heads {
     pub recorded_at: i64,
     /// Every balance.
     pub balances: Vec<Balance>,
+    /// Whether Stripe's transactions are there that were filed without an account, as an earlier version did.
+    pub unnamed: bool,
 }
 
 /// The writer's side. All calls block.

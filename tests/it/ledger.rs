@@ -11,6 +11,7 @@ mod crash;
 mod disk;
 mod front;
 mod invariants;
+mod parties;
 mod provider;
 mod route;
 mod secrets;

@@ -70,8 +70,8 @@ pub(super) fn merchants(old: &Config, new: &Config) -> Changes {
 
 fn provider_keys(old: &Provider, new: &Provider) -> Vec<&'static str> {
     match (old, new) {
-        (Provider::Stripe { secrets: old }, Provider::Stripe { secrets: new }) => {
-            differing([("secret_files", old != new)])
+        (Provider::Stripe { secrets: secret, account: old }, Provider::Stripe { secrets, account }) => {
+            differing([("secret_files", secret != secrets), ("account", old != account)])
         }
         (
             Provider::Alipay { app_id: app, seller_id: seller, public_keys: keys },

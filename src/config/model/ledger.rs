@@ -99,6 +99,8 @@ pub enum Provider {
     Stripe {
         /// Whole `whsec_…` texts as bytes; at least one.
         secrets: Vec<Secret>,
+        /// `acct_…`: whose numbers they are. Absent: the merchant's own.
+        account: Option<String>,
     },
     /// `alipay`
     Alipay {

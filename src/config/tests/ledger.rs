@@ -68,7 +68,8 @@ fn the_reference_means_what_it_says() {
     let fee = ledger.channels[0].fee.clone().expect("a fee");
     assert_eq!((fee.percent, fee.fixed_minor, fee.minimum_minor), (Decimal::new(6, 1), 30, 1));
     assert_eq!((fee.rounding, &ledger.channels[1].fee), (Rounding::HalfEven, &None));
-    let Provider::Stripe { secrets } = &ledger.channels[0].provider else { panic!("no stripe") };
+    let Provider::Stripe { secrets, account } = &ledger.channels[0].provider else { panic!("no stripe") };
+    assert_eq!(account.as_deref(), Some("acct_1032D82eZvKYlo2C"));
     assert!(secrets[0].0.starts_with(b"whsec_") && secrets[0].0.last() != Some(&b'\n'));
     let Provider::WechatPay { api_v3_key, platform_keys, .. } = &ledger.channels[2].provider else {
         panic!("no wechatpay")

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::ledger::event::{Kind, Of};
 use crate::ledger::rows::{Order, Transaction};
-use crate::ledger::store::{Key, Loaded};
+use crate::ledger::store::Loaded;
 use crate::ledger::words::TxState;
 
 type KeyText = (String, String, Kind, String);
@@ -85,17 +85,7 @@ impl Facts {
         &mut self.transactions[at]
     }
 
-    /// A transaction by meaning.
-    pub fn by_key(&self, key: &Key) -> Option<&Transaction> {
-        self.place_of(key).map(|at| &self.transactions[at])
-    }
-
     /// A transaction's place by meaning.
-    pub fn place_of(&self, key: &Key) -> Option<usize> {
-        self.place(key.provider, &key.account, key.kind, &key.key)
-    }
-
-    /// A transaction's place by meaning, in its parts.
     pub fn place(&self, provider: &str, account: &str, kind: Kind, key: &str) -> Option<usize> {
         self.by_key.get(&(provider.to_owned(), account.to_owned(), kind, key.to_owned())).copied()
     }

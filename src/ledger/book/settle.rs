@@ -6,7 +6,7 @@
 
 use super::facts::{Facts, of};
 use super::scribe::Scribe;
-use super::{Callback, draft, keep};
+use super::{Callback, conflict, draft, keep};
 use crate::ledger::event::{Amount, Effect, Kind, Of};
 use crate::ledger::journal::Outcome;
 use crate::ledger::rows::Transaction;
@@ -25,13 +25,17 @@ enum Place {
 /// A refund, chargeback or reversal came.
 pub fn arrived(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut Scribe<'_>) -> Outcome {
     debug_assert_eq!(callback.event.effect, Effect::Book);
-    let mut transaction = draft(callback, scribe, TxState::Parked);
     let payment = payment_of(callback, facts);
+    if let Some(payment) = payment.map(|at| facts.transaction(at)).filter(|payment| callback.is_foreign_to(payment)) {
+        return conflict(callback, payment, "its payment", scribe);
+    }
+    let mut transaction = draft(callback, scribe, TxState::Parked);
     if let Some(payment) = payment.map(|at| facts.transaction(at)) {
         transaction.currency = transaction.currency.or(payment.currency);
         transaction.out_trade_no = transaction.out_trade_no.or_else(|| payment.out_trade_no.clone());
         // It may have come to another endpoint of the provider's account: it is filed with its payment.
         (transaction.channel, transaction.merchant) = (payment.channel.clone(), payment.merchant.clone());
+        transaction.account = payment.account.clone();
     }
     transaction.amount_minor = amount(callback, facts, payment);
     let place = match reversed(callback, facts) {
@@ -40,6 +44,7 @@ pub fn arrived(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut Scribe<'
             let refund = facts.transaction(refund);
             transaction.amount_minor = refund.amount_minor;
             transaction.currency = refund.currency;
+            transaction.account = refund.account.clone();
             match (refund.state, payment) {
                 (TxState::Posted, Some(payment)) => Place::Posted(payment),
                 (TxState::Suspense, Some(payment)) => Place::Suspense(payment, None),
@@ -80,6 +85,12 @@ pub fn waiting(payment: usize, facts: &mut Facts, scribe: &mut Scribe<'_>) {
     parked.sort_by_key(|at| facts.transaction(*at).seq);
     for at in parked {
         let waiting = facts.transaction(at).clone();
+        if waiting.merchant != facts.transaction(payment).merchant {
+            let place = (&*waiting.channel, &*waiting.merchant);
+            let detail = "what it waited for came, and is another merchant's: it stays parked";
+            scribe.anomaly(AnomalyKind::ContentConflict, place, Some(waiting.id), None, detail);
+            continue;
+        }
         let place = match waiting.kind {
             Kind::RefundReversal => after_refund(&waiting, payment, facts),
             _ => place(&waiting, Some(payment), facts),
@@ -117,7 +128,7 @@ fn name_payment(transaction: &mut Transaction, payment: &Transaction) {
 
 fn payment_of(callback: &Callback<'_>, facts: &Facts) -> Option<usize> {
     match callback.event.of.as_ref()? {
-        Of::Number(number) => facts.place_of(&callback.key(Kind::Payment, number)),
+        Of::Number(number) => callback.find(facts, Kind::Payment, number),
         Of::OutTradeNo(number) => facts.payment_of(&callback.channel.name, number),
     }
 }
@@ -150,10 +161,12 @@ enum Reversed {
 
 fn reversed(callback: &Callback<'_>, facts: &Facts) -> Option<Reversed> {
     let key = &callback.event.key;
+    // What another merchant's channel says of it counts for nothing.
+    let own = |kind| callback.find(facts, kind, key).filter(|at| !callback.is_foreign_to(facts.transaction(*at)));
     match callback.event.kind {
-        Kind::Refund => facts.by_key(&callback.key(Kind::RefundReversal, key)).map(|_| Reversed::Nothing),
+        Kind::Refund => own(Kind::RefundReversal).map(|_| Reversed::Nothing),
         Kind::RefundReversal => {
-            let refund = facts.place_of(&callback.key(Kind::Refund, key));
+            let refund = own(Kind::Refund);
             let counts = refund.filter(|at| facts.transaction(*at).state != TxState::Noted);
             Some(counts.map_or(Reversed::Nothing, Reversed::Of))
         }

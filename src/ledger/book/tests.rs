@@ -1,5 +1,7 @@
 //! The tables of meaning, row by row, over books in memory that answer exactly what is asked.
 
+mod parties;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -26,7 +28,7 @@ fn at(now: i64) -> Time {
 fn channel() -> Channel {
     Channel {
         name: "card".into(),
-        provider: Provider::Stripe { secrets: vec![] },
+        provider: Provider::Stripe { secrets: vec![], account: None },
         merchant: "shop".into(),
         require_order: false,
         fee: None,
@@ -90,7 +92,7 @@ impl Books {
         let channel = self.channel.clone();
         let callback = Callback { provider: "stripe", channel: &channel, event, evidence: &evidence };
         let mut asked = Asked::default();
-        asks(&callback, &mut asked);
+        asks(&callback, true, &mut asked);
         let mut facts = Facts::new(self.load(&asked));
         let mut ids = Uuid::now_v7;
         let last = self.rows.keys().next_back().copied().unwrap_or(0);

@@ -176,7 +176,7 @@ impl Desk {
         let mut asked = Asked::default();
         for task in tasks {
             if let Task::Callback(sealed, _) = task {
-                book::asks(&callback(sealed), &mut asked);
+                book::asks(&callback(sealed), self.end.unnamed, &mut asked);
             }
         }
         self.store.load(&asked)

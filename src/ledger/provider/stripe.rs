@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::json::{self, pick};
 use super::keyed::{HmacKeys, Tag, seconds, tag_hex, window};
 use crate::config::model::Secret;
-use crate::config::model::ledger::Channel;
+use crate::config::model::ledger::{Channel, Provider as Config};
 use crate::ledger::event::{Amount, Event, Kind, Of};
 use crate::ledger::normalise::{self, Money, Note};
 use crate::ledger::receive::Received;
@@ -46,8 +46,8 @@ impl Provider for Stripe {
         Message::read(&received.body).ok_or(Refusal::Malformed("the event is no JSON object"))
     }
 
-    fn normalise(&self, message: Message<'_>, received: &Received, _: &Channel) -> Event {
-        message.event(&received.body)
+    fn normalise(&self, message: Message<'_>, received: &Received, channel: &Channel) -> Event {
+        message.event(&account(channel), &received.body)
     }
 }
 
@@ -56,6 +56,29 @@ fn signatures(header: &str) -> Option<(&str, impl Iterator<Item = Tag> + Clone)>
     let items = header.split(',').filter_map(|item| item.split_once('='));
     let (_, time) = items.clone().find(|(name, _)| *name == "t")?;
     Some((time, items.filter(|(name, _)| *name == "v1").filter_map(|(_, tag)| tag_hex(tag))))
+}
+
+/// Whose numbers a channel's are: those of the account that is named, else those of the merchant. A colon stands in no
+/// account of Stripe.
+fn account(channel: &Channel) -> String {
+    match &channel.provider {
+        Config::Stripe { account: Some(account), .. } => account.clone(),
+        _ => of_merchant(channel),
+    }
+}
+
+fn of_merchant(channel: &Channel) -> String {
+    format!("merchant:{}", channel.merchant)
+}
+
+/// Where the same events may be filed by an earlier version or configuration: all channels shared one namespace before
+/// there were accounts, and an account may be named later.
+pub fn former(channel: &Channel) -> Vec<String> {
+    match &channel.provider {
+        Config::Stripe { account: Some(_), .. } => vec![of_merchant(channel), String::new()],
+        Config::Stripe { account: None, .. } => vec![String::new()],
+        _ => vec![],
+    }
 }
 
 /// What is needed of an event.
@@ -115,44 +138,46 @@ impl<'a> Message<'a> {
     }
 
     /// What it means.
-    fn event(self, body: &[u8]) -> Event {
+    fn event(self, account: &str, body: &[u8]) -> Event {
         let (received, amount, captured) = (self.received, self.amount, self.captured);
         match (self.kind.as_deref().unwrap_or_default(), self.status.as_deref()) {
-            ("payment_intent.succeeded", _) => self.payment(received, body),
-            ("charge.succeeded", _) if self.payment_intent.is_none() && self.is_captured => self.payment(amount, body),
+            ("payment_intent.succeeded", _) => self.payment(account, received, body),
+            ("charge.succeeded", _) if self.payment_intent.is_none() && self.is_captured => {
+                self.payment(account, amount, body)
+            }
             // What `charge.succeeded` only authorised is paid now.
-            ("charge.captured", _) if self.payment_intent.is_none() => self.payment(captured, body),
+            ("charge.captured", _) if self.payment_intent.is_none() => self.payment(account, captured, body),
             ("refund.created" | "refund.updated" | "charge.refund.updated", Some("succeeded")) => {
-                self.later(Kind::Refund, body)
+                self.later(Kind::Refund, account, body)
             }
             ("refund.failed", _) | ("refund.updated" | "charge.refund.updated", Some("failed" | "canceled")) => {
-                self.later(Kind::RefundReversal, body)
+                self.later(Kind::RefundReversal, account, body)
             }
-            ("charge.dispute.funds_withdrawn", _) => self.later(Kind::Chargeback, body),
-            ("charge.dispute.funds_reinstated", _) => self.later(Kind::ChargebackReversal, body),
+            ("charge.dispute.funds_withdrawn", _) => self.later(Kind::Chargeback, account, body),
+            ("charge.dispute.funds_reinstated", _) => self.later(Kind::ChargebackReversal, account, body),
             _ => {
                 let key = normalise::note_key(self.id.as_deref(), "", body);
                 let (number, out_trade_no) = (self.object, None);
-                Note { account: "".into(), key, number, out_trade_no, occurred_ms: self.created }.event()
+                Note { account: account.into(), key, number, out_trade_no, occurred_ms: self.created }.event()
             }
         }
     }
 
-    fn payment(self, amount: Option<&RawValue>, body: &[u8]) -> Event {
+    fn payment(self, account: &str, amount: Option<&RawValue>, body: &[u8]) -> Event {
         let out_trade_no = self.out_trade_no.clone().or_else(|| self.object.clone());
-        self.money(Kind::Payment, out_trade_no, None, amount, body)
+        self.money((Kind::Payment, account), out_trade_no, None, amount, body)
     }
 
     /// A refund or a dispute: its order is its payment's, whatever its own metadata say.
-    fn later(self, kind: Kind, body: &[u8]) -> Event {
+    fn later(self, kind: Kind, account: &str, body: &[u8]) -> Event {
         let of = normalise::name(self.payment_intent.clone().or_else(|| self.charge.clone())).map(Of::Number);
         let amount = self.amount;
-        self.money(kind, None, of, amount, body)
+        self.money((kind, account), None, of, amount, body)
     }
 
     fn money(
         self,
-        kind: Kind,
+        (kind, account): (Kind, &str),
         out_trade_no: Option<Cow<'a, str>>,
         of: Option<Of>,
         amount: Option<&RawValue>,
@@ -160,7 +185,7 @@ impl<'a> Message<'a> {
     ) -> Event {
         let amount = json::minor(amount, 0).map(Amount::Exact);
         let currency = normalise::currency(self.currency.as_deref()).map(Some);
-        let (account, number, within) = ("".into(), self.object, None);
+        let (account, number, within) = (account.into(), self.object, None);
         Money { kind, account, number, within, out_trade_no, of, amount, currency, occurred_ms: self.created }
             .event(body)
     }

@@ -54,7 +54,7 @@ fn stripe_at(seconds: i64, body: &[u8]) -> Received {
 }
 
 fn stripe() -> Prepared {
-    prepared(Provider::Stripe { secrets: vec![secret(b"whsec_old"), secret(b"whsec_test")] })
+    prepared(Provider::Stripe { secrets: vec![secret(b"whsec_old"), secret(b"whsec_test")], account: None })
 }
 
 fn webhook_at(seconds: i64, body: &[u8]) -> Received {
@@ -171,7 +171,10 @@ fn stripe_event(kind: &str, object: &str) -> Event {
 fn stripe_events_mean_what_the_table_says() {
     let intent = r#"{"id":"pi_1","amount":9,"amount_received":1099,"currency":"usd","metadata":{"out_trade_no":"O1"}}"#;
     let paid = stripe_event("payment_intent.succeeded", intent);
-    assert_eq!((paid.kind, paid.effect, &*paid.key, &*paid.account), (Kind::Payment, Effect::Book, "pi_1", ""));
+    assert_eq!(
+        (paid.kind, paid.effect, &*paid.key, &*paid.account),
+        (Kind::Payment, Effect::Book, "pi_1", "merchant:shop")
+    );
     assert_eq!((paid.amount, paid.currency), (Some(Amount::Exact(1099)), Currency::parse("USD")));
     assert_eq!((paid.out_trade_no.as_deref(), paid.occurred_ms), (Some("O1"), Some(1_600_000_000_000)));
     let bare = stripe_event("payment_intent.succeeded", r#"{"id":"pi_1","amount_received":5,"currency":"jpy"}"#);

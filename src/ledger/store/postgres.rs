@@ -235,6 +235,7 @@ impl Store for Postgres {
             let mut found = cells(&row)?.into_iter();
             heads.balances.push(sql::balance(std::array::from_fn(|_| text(found.next())))?);
         }
+        heads.unnamed = !self.session.query(&self.statements.unnamed, &none)?.is_empty();
         Ok(heads)
     }
 

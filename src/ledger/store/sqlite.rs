@@ -160,6 +160,7 @@ impl Sqlite {
         while let Some(row) = rows.next().map_err(said)? {
             heads.balances.push(sql::balance([row.get(0).ok(), row.get(1).ok(), row.get(2).ok(), row.get(3).ok()])?);
         }
+        heads.unnamed = prepared(&self.connection, sql::UNNAMED)?.exists([]).map_err(said)?;
         Ok(heads)
     }
 

@@ -110,7 +110,8 @@ fn survives_mutations(provider: &Prepared, callback: &Callback, is_same: impl Fn
 
 #[test]
 fn stripe_takes_what_stripes_library_signs_and_refuses_every_change() {
-    let provider = prepared(Provider::Stripe { secrets: vec![secret(b"whsec_new"), secret(STRIPE.as_bytes())] });
+    let provider =
+        prepared(Provider::Stripe { account: None, secrets: vec![secret(b"whsec_new"), secret(STRIPE.as_bytes())] });
     let body = json!({"id": "evt_1", "object": "event", "type": "payment_intent.succeeded", "created": 1_600_000_000,
         "data": {"object": {"id": "pi_1", "amount_received": 1099, "currency": "usd",
             "metadata": {"out_trade_no": "订单-1"}}}})

@@ -36,6 +36,8 @@ pub struct Ledger {
     pub token: String,
     /// `sqlite:ledger.db`, or of PostgreSQL.
     store: String,
+    /// More tables of the configuration.
+    pub more: String,
     /// Every secret that was written into a file.
     pub secrets: Vec<String>,
     processes: usize,
@@ -65,8 +67,16 @@ impl Ledger {
         fs::create_dir(folder.path().join("state")).unwrap();
         let disk = Disk::under(&folder.path().join("state"));
         let (merchants, token) = (Merchants::start(), hex(&random::<24>()));
-        let mut ledger =
-            Ledger { folder, disk, merchants, token, store: store.to_owned(), secrets: vec![], processes: 0 };
+        let mut ledger = Ledger {
+            folder,
+            disk,
+            merchants,
+            token,
+            store: store.to_owned(),
+            more: String::new(),
+            secrets: vec![],
+            processes: 0,
+        };
         ledger.write_secrets();
         ledger
     }
@@ -151,7 +161,7 @@ impl Ledger {
                 self.merchants.address()
             ));
         }
-        text
+        text + &self.more
     }
 
     /// Another process, which is not run yet. Two that run share `state/`.

@@ -344,6 +344,6 @@ fn payer() -> Value {
 }
 
 /// Since 1970.
-fn seconds() -> u64 {
+pub fn seconds() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
 }

@@ -9,7 +9,7 @@ use super::super::{Check, number, twice};
 use crate::config::file::at::At;
 use crate::config::file::ledger::channel::{self as form, Channel as Written, Field, PlatformKey, Provider as Named};
 use crate::config::file::ledger::fee;
-use crate::config::file::word::{FilePath, Name, OneOf, Word};
+use crate::config::file::word::{FilePath, Name, OneOf, Word, shown};
 use crate::config::file::{Form, Item};
 use crate::config::findings::suggest;
 use crate::config::model::ledger::{Channel, Encoding, Fee, Fields, Hmac, Provider, Rounding, RsaKey};
@@ -92,7 +92,12 @@ impl Check<'_, '_> {
     fn stripe(&mut self, item: &Item<Written>) -> Option<Provider> {
         let files = item.form.secret_files.as_ref();
         let secrets = self.each((item, "secret_files", files), |check, file| check.stripe_secret(file));
-        Some(Provider::Stripe { secrets })
+        if let Some(at) = item.form.account.as_ref().filter(|at| !at.value.0.0.starts_with("acct_")) {
+            let message = format!("`{}` is no account of Stripe", shown(&at.value.0.0));
+            self.findings.at(&at.span, message, "such as \"acct_1032D82eZvKYlo2C\", as its dashboard shows it");
+        }
+        let account = item.form.account.as_ref().map(|at| at.value.0.0.clone());
+        Some(Provider::Stripe { secrets, account })
     }
 
     fn alipay(&mut self, item: &Item<Written>) -> Option<Provider> {
@@ -219,7 +224,7 @@ fn charged(form: &fee::Fee) -> Option<Fee> {
 /// A key that some providers have: its name, whose it is, and where it was written.
 type Key<'f> = (&'static str, &'static [Named], Option<&'f Span>);
 
-fn keys(form: &Written) -> [Key<'_>; 17] {
+fn keys(form: &Written) -> [Key<'_>; 18] {
     fn at<T>(written: &Option<At<T>>) -> Option<&Span> {
         written.as_ref().map(|at| &at.span)
     }
@@ -227,6 +232,7 @@ fn keys(form: &Written) -> [Key<'_>; 17] {
     [
         ("secret_files", &[Stripe, StandardWebhooks, Hmac], at(&form.secret_files)),
         ("public_key_files", &[Alipay, StandardWebhooks], at(&form.public_key_files)),
+        ("account", &[Stripe], at(&form.account)),
         ("app_id", &[Alipay], at(&form.app_id)),
         ("seller_id", &[Alipay], at(&form.seller_id)),
         ("mchid", &[WechatPay], at(&form.mchid)),
@@ -247,7 +253,7 @@ fn keys(form: &Written) -> [Key<'_>; 17] {
 
 fn own_keys(provider: Named) -> &'static str {
     match provider {
-        Named::Stripe => "secret_files",
+        Named::Stripe => "secret_files and account",
         Named::Alipay => "app_id, seller_id and public_key_files",
         Named::WechatPay => "mchid, api_v3_key_file and platform_keys",
         Named::StandardWebhooks => "secret_files and public_key_files",

@@ -31,6 +31,8 @@ pub struct Channel {
     pub secret_files: Option<At<Vec<Word<FilePath>>>>,
     /// alipay: files with its public keys (PEM or bare base64). standardwebhooks: "whpk_" and an ed25519 key in base64.
     pub public_key_files: Option<At<Vec<Word<FilePath>>>>,
+    /// stripe: the account that its events are of; its channels share what is known. Absent: the merchant's own.
+    pub account: Option<Word<Account>>,
     /// alipay: our app_id.
     pub app_id: Option<Word<Account>>,
     /// alipay: our seller_id.

@@ -33,10 +33,14 @@ fn keys_of_another_provider_are_refused_by_name() {
         &channel("provider = \"stripe\"\nsecret_files = []\napp_id = \"1\"\nplatform_keys = []\nencoding = \"hex\""),
         &[
             "9:16 `secret_files` is empty -> name at least one file",
-            "10:10 `app_id` is alipay's -> remove it: stripe has secret_files",
-            "11:17 `platform_keys` is wechatpay's -> remove it: stripe has secret_files",
-            "12:12 `encoding` is hmac's -> remove it: stripe has secret_files",
+            "10:10 `app_id` is alipay's -> remove it: stripe has secret_files and account",
+            "11:17 `platform_keys` is wechatpay's -> remove it: stripe has secret_files and account",
+            "12:12 `encoding` is hmac's -> remove it: stripe has secret_files and account",
         ],
+    );
+    tells(
+        &channel("provider = \"stripe\"\nsecret_files = [\"secrets-example/stripe.whsec\"]\naccount = \"shop\""),
+        &["10:11 `shop` is no account of Stripe -> such as \"acct_1032D82eZvKYlo2C\", as its dashboard shows it"],
     );
     tells(
         &channel("provider = \"alipay\"\nsecret_files = []"),

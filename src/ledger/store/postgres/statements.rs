@@ -18,6 +18,7 @@ pub(super) struct Statements {
     pub(super) last_time: String,
     pub(super) last_link: String,
     pub(super) balances: String,
+    pub(super) unnamed: String,
     pub(super) wraps: String,
     pub(super) links: String,
     pub(super) put_balances: String,
@@ -93,6 +94,7 @@ impl Statements {
             last_time: sql::last_time(),
             last_link: text(sql::LAST_LINK),
             balances: text(sql::BALANCES),
+            unnamed: text(sql::UNNAMED),
             wraps: text(sql::WRAPS),
             links: text(
                 "INSERT INTO chain (seq, rows, link) SELECT * FROM UNNEST($1::BIGINT[], $2::BYTEA[], $3::BYTEA[])",

@@ -1,0 +1,92 @@
+//! Whose numbers they are: channels of different merchants, accounts that are named, and rows of the time before.
+
+use super::*;
+
+fn of_merchant(channel: &str, merchant: &str) -> Channel {
+    Channel { name: channel.into(), merchant: merchant.into(), ..channel_of(None) }
+}
+
+fn channel_of(account: Option<&str>) -> Channel {
+    let account = account.map(str::to_owned);
+    Channel { provider: Provider::Stripe { secrets: vec![], account }, ..channel() }
+}
+
+fn under(account: &str, event: Event) -> Event {
+    Event { account: account.into(), ..event }
+}
+
+impl Books {
+    /// What comes to this channel.
+    fn takes(&mut self, channel: &Channel, event: &Event) -> Outcome {
+        self.channel = Arc::new(channel.clone());
+        self.take(event)
+    }
+}
+
+#[test]
+fn what_another_merchants_channel_says_of_a_payment_is_a_conflict() {
+    let (a, b) = (of_merchant("a", "alpha"), of_merchant("b", "beta"));
+    for kind in [Kind::Refund, Kind::Chargeback] {
+        let mut books = Books::new();
+        assert_eq!(books.takes(&b, &paid("p1", "A", 1000)), Outcome::Posted);
+        assert_eq!(books.takes(&a, &of(kind, "r1", "p1", 1000)), Outcome::Conflict);
+        assert_eq!((books.balance("liabilities:merchant:beta"), books.order().state), (-1000, OrderState::Paid));
+        assert_eq!(books.anomalies(), ["content_conflict"]);
+        let anomaly = &books.all::<Anomaly>()[0];
+        assert_eq!((&*anomaly.channel, &*anomaly.merchant), ("a", "alpha"), "it is told where it came from");
+        assert_eq!(books.all::<Transaction>().len(), 1);
+        assert_eq!(books.takes(&b, &of(kind, "r1", "p1", 1000)), Outcome::Posted, "and the true one is booked");
+    }
+}
+
+#[test]
+fn a_number_that_another_merchant_has_is_a_conflict_whatever_else_it_says() {
+    let (a, b) = (of_merchant("a", "alpha"), of_merchant("b", "beta"));
+    let mut books = Books::new();
+    assert_eq!(books.takes(&a, &paid("p1", "A", 1000)), Outcome::Posted);
+    assert_eq!(books.takes(&b, &paid("p1", "A", 1000)), Outcome::Conflict, "the same to the letter");
+    assert_eq!(books.anomalies(), ["content_conflict"]);
+    // Another channel of the same merchant, and the same channel that is another merchant's now, know it.
+    assert_eq!(books.takes(&of_merchant("c", "alpha"), &paid("p1", "A", 1000)), Outcome::Duplicate);
+    assert_eq!(books.takes(&of_merchant("a", "gamma"), &paid("p1", "A", 1000)), Outcome::Duplicate);
+    assert_eq!(books.takes(&of_merchant("a", "gamma"), &of(Kind::Refund, "r1", "p1", 400)), Outcome::Posted);
+    assert_eq!(books.balance("liabilities:merchant:alpha"), -600);
+}
+
+#[test]
+fn a_refund_of_another_merchant_that_waits_stays_parked_when_the_payment_comes() {
+    let (a, b) = (of_merchant("a", "alpha"), of_merchant("b", "beta"));
+    let mut books = Books::new();
+    assert_eq!(books.takes(&a, &of(Kind::Refund, "r1", "p1", 400)), Outcome::Parked);
+    assert_eq!(books.takes(&a, &of(Kind::RefundReversal, "r2", "p1", 300)), Outcome::Noted);
+    assert_eq!(books.takes(&b, &paid("p1", "A", 1000)), Outcome::Posted);
+    assert_eq!((books.balance("liabilities:merchant:beta"), books.anomalies()), (-1000, vec!["content_conflict"]));
+    assert_eq!(books.takes(&b, &of(Kind::Refund, "r2", "p1", 300)), Outcome::Posted, "his reversal counts for nothing");
+}
+
+#[test]
+fn what_was_filed_without_an_account_is_found_and_stays_where_it_is() {
+    let own = channel_of(None);
+    let (paid, refund) = (paid("p1", "A", 1000), of(Kind::Refund, "r1", "p1", 400));
+    let mut books = Books::new();
+    // As an earlier version filed it.
+    assert_eq!(books.takes(&own, &paid), Outcome::Posted);
+    let again = under("merchant:shop", paid.clone());
+    assert_eq!(books.takes(&own, &again), Outcome::Duplicate);
+    assert_eq!(books.takes(&own, &under("merchant:shop", refund.clone())), Outcome::Posted);
+    assert_eq!(books.takes(&own, &under("merchant:shop", refund.clone())), Outcome::Duplicate);
+    assert_eq!(books.all::<Transaction>()[1].account, "", "filed with its payment");
+    // And once an account is named.
+    let named = channel_of(Some("acct_1"));
+    assert_eq!(books.takes(&named, &under("acct_1", paid)), Outcome::Duplicate);
+    assert_eq!(books.takes(&named, &under("acct_1", refund)), Outcome::Duplicate);
+    assert_eq!(books.balance(OWED), -600);
+
+    let mut books = Books::new();
+    assert_eq!(books.takes(&own, &of(Kind::Refund, "r1", "p1", 400)), Outcome::Parked);
+    assert_eq!(books.takes(&named, &under("acct_1", again)), Outcome::Posted);
+    assert_eq!(books.balance(OWED), -600, "what waited follows");
+    assert!(books.all::<Transaction>().iter().all(|transaction| transaction.account.is_empty()));
+    assert_eq!(books.takes(&named, &under("acct_1", of(Kind::Refund, "r2", "p1", 600))), Outcome::Posted);
+    assert_eq!(books.order().state, OrderState::Refunded);
+}
