@@ -64,6 +64,7 @@ fuzz_target!(|input: (u8, &[u8], &[u8])| {
                 secrets,
                 header: header_name,
                 encoding: Encoding::Hex,
+                format: None,
                 prefix: String::new(),
                 fields: Fields::default(),
             };

@@ -104,6 +104,7 @@ fn hmac_keys(old: &Hmac, new: &Hmac) -> Vec<&'static str> {
         ("secret_files", old.secrets != new.secrets),
         ("header", old.header != new.header),
         ("encoding", old.encoding != new.encoding),
+        ("format", old.format != new.format),
         ("prefix", old.prefix != new.prefix),
         ("id_field", was.id != is.id),
         ("order_field", was.order != is.order),

@@ -157,6 +157,8 @@ pub struct Hmac {
     pub header: http::HeaderName,
     /// `encoding`
     pub encoding: Encoding,
+    /// `format`; absent: told by the body.
+    pub format: Option<Format>,
     /// What stands before the signature in the header; may be empty.
     pub prefix: String,
     /// Names or dotted paths of the fields.
@@ -170,6 +172,15 @@ pub enum Encoding {
     Hex,
     /// `base64`
     Base64,
+}
+
+/// `format`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `json`
+    Json,
+    /// `form`
+    Form,
 }
 
 /// Where a generic message keeps what: dotted JSON paths, or form names.

@@ -1,7 +1,9 @@
 //! Any sender that signs the raw body by HMAC-SHA256: header, encoding and fields are configured.
 //!
-//! The body is a form where `Content-Type` says so, else JSON. There is no window: a signature says no time. A message
-//! without an id is known by the SHA-256 of its body.
+//! What the body is says `format`; where it is absent, a body that begins with `{` is JSON, whatever `Content-Type` says:
+//! nobody signs that, and text within JSON that was sent again as a form would be read as fields of its own. Of the rest
+//! `Content-Type` says whether it is a form. There is no window: a signature says no time. A message without an id is
+//! known by the SHA-256 of its body.
 
 use std::borrow::Cow;
 
@@ -9,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::keyed::{HmacKeys, tag_base64, tag_hex};
 use super::{form, json};
-use crate::config::model::ledger::{Channel, Encoding, Hmac as Config};
+use crate::config::model::ledger::{Channel, Encoding, Format, Hmac as Config};
 use crate::ledger::event::{Amount, Event, Kind, Of};
 use crate::ledger::normalise::{self, Money, Note};
 use crate::ledger::receive::Received;
@@ -22,6 +24,7 @@ pub struct Hmac {
     keys: HmacKeys,
     header: http::HeaderName,
     encoding: Encoding,
+    format: Option<Format>,
     prefix: String,
     /// Names of id, order, amount, currency and kind, in a form.
     names: [String; 5],
@@ -39,6 +42,7 @@ impl Hmac {
             keys: HmacKeys::new(&config.secrets),
             header: config.header.clone(),
             encoding: config.encoding,
+            format: config.format,
             prefix: config.prefix.clone(),
             paths: names.each_ref().map(|name| name.split('.').map(str::to_owned).collect()),
             names,
@@ -68,9 +72,14 @@ fn text(bytes: Cow<'_, [u8]>) -> Option<Cow<'_, str>> {
     }
 }
 
-fn is_form(received: &Received) -> bool {
+/// What the body is where it is not configured.
+fn told(received: &Received) -> Format {
+    if received.body.trim_ascii_start().starts_with(b"{") {
+        return Format::Json;
+    }
     let media = received.header("content-type").and_then(|value| value.split(';').next()).unwrap_or_default();
-    media.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded")
+    let form = media.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded");
+    if form { Format::Form } else { Format::Json }
 }
 
 impl Provider for Hmac {
@@ -85,7 +94,7 @@ impl Provider for Hmac {
         if !self.keys.signed(&[&received.body], tag.into_iter()) {
             return Err(Refusal::Forged("no signature of the channel's secrets"));
         }
-        if is_form(received) {
+        if self.format.unwrap_or_else(|| told(received)) == Format::Form {
             return self.of_form(&received.body);
         }
         let found = json::pick(&received.body, &self.paths.each_ref().map(Vec::as_slice));

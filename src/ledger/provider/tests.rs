@@ -11,7 +11,7 @@ use ring::signature::{Ed25519KeyPair, KeyPair};
 
 use super::*;
 use crate::config::model::Secret;
-use crate::config::model::ledger::{Encoding, Fields, Hmac};
+use crate::config::model::ledger::{Encoding, Fields, Format, Hmac};
 use crate::ledger::event::{Amount, Effect, Event, Kind, Of};
 use crate::units::Currency;
 
@@ -73,7 +73,7 @@ fn webhooks() -> Prepared {
 fn generic(encoding: Encoding, fields: Fields) -> Prepared {
     let header = HeaderName::from_static("x-signature");
     let secrets = vec![secret(b"old"), secret(b"key")];
-    prepared(Provider::Hmac(Hmac { secrets, header, encoding, prefix: "sha256=".to_owned(), fields }))
+    prepared(Provider::Hmac(Hmac { secrets, header, encoding, format: None, prefix: "sha256=".to_owned(), fields }))
 }
 
 fn signed(media: &str, body: &[u8]) -> Received {
@@ -292,6 +292,26 @@ fn a_generic_form_is_read_by_names() {
     assert!(matches!(form("kind=%FF"), Err(Refusal::Malformed(_))));
     let json_as_form = provider.verify(signed("application/json", b"kind=refund"), 0);
     assert!(matches!(json_as_form, Err(Refusal::Malformed(_))));
+}
+
+#[test]
+fn a_header_that_nobody_signs_makes_no_form_of_json() {
+    let body = br#" {"id":"n1","kind":"note","memo":"x&id=evil&kind=payment&amount_minor=99999900&currency=USD&out_trade_no=O9&z="}"#;
+    let provider = generic(Encoding::Hex, Fields::default());
+    for media in ["application/json", "application/x-www-form-urlencoded"] {
+        let told = event(&provider, signed(media, body));
+        assert_eq!((told.effect, &*told.key, told.kind), (Effect::Note, "n1:note", Kind::Other), "{media}");
+    }
+    let configured = |format| {
+        let Provider::Hmac(config) = generic(Encoding::Hex, Fields::default()).channel().provider.clone() else {
+            panic!("no hmac");
+        };
+        prepared(Provider::Hmac(Hmac { format: Some(format), ..config }))
+    };
+    let form = b"{=1&kind=refund&id=R1&out_trade_no=A&amount_minor=1&currency=CNY";
+    assert_eq!(event(&configured(Format::Form), signed("application/json", form)).kind, Kind::Refund);
+    let json = configured(Format::Json).verify(signed("application/x-www-form-urlencoded", b"kind=refund"), 0);
+    assert!(matches!(json, Err(Refusal::Malformed(_))));
 }
 
 #[test]

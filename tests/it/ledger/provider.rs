@@ -402,7 +402,7 @@ fn a_generic_sender_is_verified_in_hex_and_in_base64() {
     let body = br#"{"kind":"payment","id":"1","out_trade_no":"O1","amount_minor":7,"currency":"CNY"}"#;
     for (encoding, prefix) in [(Encoding::Hex, "sha256="), (Encoding::Base64, "")] {
         let (secrets, fields) = (vec![secret(b"other"), secret(b"whsec_any")], Fields::default());
-        let config = Hmac { secrets, header: header.clone(), encoding, prefix: prefix.into(), fields };
+        let config = Hmac { secrets, header: header.clone(), encoding, format: None, prefix: prefix.into(), fields };
         // Stripe's library signs `t.body` in hex: with a body that begins so, it signs ours.
         let (text, hex) = stripe_hex("whsec_any", std::str::from_utf8(body).unwrap());
         let signature = match encoding {

@@ -190,6 +190,7 @@ impl Check<'_, '_> {
             secrets,
             header: form.header.as_ref()?.value.0.clone(),
             encoding: form.encoding.as_ref().map_or(Encoding::Hex, |at| at.value.0),
+            format: form.format.as_ref().map(|at| at.value.0),
             prefix: form.prefix.as_ref().map_or_else(String::new, |at| at.value.0.0.clone()),
             fields: fields(form),
         }))
@@ -224,7 +225,7 @@ fn charged(form: &fee::Fee) -> Option<Fee> {
 /// A key that some providers have: its name, whose it is, and where it was written.
 type Key<'f> = (&'static str, &'static [Named], Option<&'f Span>);
 
-fn keys(form: &Written) -> [Key<'_>; 18] {
+fn keys(form: &Written) -> [Key<'_>; 19] {
     fn at<T>(written: &Option<At<T>>) -> Option<&Span> {
         written.as_ref().map(|at| &at.span)
     }
@@ -241,6 +242,7 @@ fn keys(form: &Written) -> [Key<'_>; 18] {
         ("header", &[Hmac], at(&form.header)),
         ("algorithm", &[Hmac], at(&form.algorithm)),
         ("encoding", &[Hmac], at(&form.encoding)),
+        ("format", &[Hmac], at(&form.format)),
         ("prefix", &[Hmac], at(&form.prefix)),
         ("id_field", &[Hmac], at(&form.id_field)),
         ("order_field", &[Hmac], at(&form.order_field)),
@@ -257,7 +259,7 @@ fn own_keys(provider: Named) -> &'static str {
         Named::Alipay => "app_id, seller_id and public_key_files",
         Named::WechatPay => "mchid, api_v3_key_file and platform_keys",
         Named::StandardWebhooks => "secret_files and public_key_files",
-        Named::Hmac => "secret_files, header, algorithm, encoding, prefix and the names of fields",
+        Named::Hmac => "secret_files, header, algorithm, encoding, format, prefix and the names of fields",
     }
 }
 

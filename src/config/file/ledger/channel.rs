@@ -11,7 +11,7 @@ use super::super::Sub;
 use super::super::at::{At, Table};
 use super::super::word::{FilePath, Name, OneOf, Spelt, Word, not_a, shown};
 use super::fee::Fee;
-use crate::config::model::ledger::Encoding;
+use crate::config::model::ledger::{Encoding, Format};
 
 /// Where callbacks come from: one account at a payment provider.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -49,6 +49,9 @@ pub struct Channel {
     pub algorithm: Option<Word<Algorithm>>,
     /// hmac: "hex" or "base64". Default "hex".
     pub encoding: Option<Word<Encoding>>,
+    /// hmac: what bodies are: "json" or "form". Absent: JSON where the first byte that is no white space is "{", else
+    /// what the Content-Type says, which nobody signs.
+    pub format: Option<Word<Format>>,
     /// hmac: what stands before the signature in the header. Default "".
     pub prefix: Option<Word<Prefix>>,
     /// hmac: where the number is; dotted paths in JSON, names in forms. Default "id".
@@ -121,6 +124,12 @@ impl OneOf for Encoding {
     const WHAT: &'static str = "an encoding";
     const EXAMPLE: &'static str = "\"hex\"";
     const WORDS: &'static [(&'static str, Self)] = &[("hex", Encoding::Hex), ("base64", Encoding::Base64)];
+}
+
+impl OneOf for Format {
+    const WHAT: &'static str = "a format";
+    const EXAMPLE: &'static str = "\"json\"";
+    const WORDS: &'static [(&'static str, Self)] = &[("json", Format::Json), ("form", Format::Form)];
 }
 
 /// `amount_unit`

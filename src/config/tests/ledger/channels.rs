@@ -83,15 +83,16 @@ fn every_provider_says_what_it_lacks() {
     tells(
         &channel(
             "provider = \"hmac\"\nsecret_files = [\"secrets-example/partner.hmac\"]\nheader = \"a b\"\n\
-             algorithm = \"sha1\"\nencoding = \"base46\"\namount_unit = \"cent\"\nid_field = \"a..b\"\nprefix = \"\\n\"",
+             algorithm = \"sha1\"\nencoding = \"base46\"\namount_unit = \"cent\"\nformat = \"xml\"\nid_field = \"a..b\"\nprefix = \"\\n\"",
         ),
         &[
             "10:10 `a b` is not a header name -> such as \"x-tenant\"",
             "11:13 `sha1` is not an algorithm -> allowed: sha256",
             "12:12 `base46` is not an encoding -> did you mean `base64`? allowed: hex, base64",
             "13:15 `cent` is not a unit of amounts -> allowed: minor, major",
-            "14:12 `a..b` is not a field -> such as \"amount_minor\", or \"data.object.id\" for one inside of others",
-            "15:10 `\\n` holds a character that no header has -> such as \"sha256=\"",
+            "14:10 `xml` is not a format -> allowed: json, form",
+            "15:12 `a..b` is not a field -> such as \"amount_minor\", or \"data.object.id\" for one inside of others",
+            "16:10 `\\n` holds a character that no header has -> such as \"sha256=\"",
         ],
     );
 }
