@@ -24,6 +24,8 @@ pub enum Kind {
     Undelivered,
     /// Nothing is written any more.
     StoreFailed,
+    /// There are books, and no anchor beside them.
+    NoAnchor,
     /// Somebody changed the books.
     Tampered,
 }
@@ -38,6 +40,7 @@ impl Kind {
             Kind::LowDisk => "low_disk",
             Kind::Undelivered => "undelivered",
             Kind::StoreFailed => "store_failed",
+            Kind::NoAnchor => "no_anchor",
             Kind::Tampered => "tampered",
         }
     }
@@ -46,7 +49,7 @@ impl Kind {
     pub fn severity(self) -> &'static str {
         match self {
             Kind::StoreFailed | Kind::Tampered | Kind::LowDisk => "critical",
-            Kind::ParkedOld | Kind::ClockSkew | Kind::ClockAhead | Kind::Undelivered => "warning",
+            Kind::ParkedOld | Kind::ClockSkew | Kind::ClockAhead | Kind::Undelivered | Kind::NoAnchor => "warning",
         }
     }
 }

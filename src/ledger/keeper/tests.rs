@@ -327,6 +327,19 @@ fn books_that_are_more_than_a_minute_ahead_of_the_clock_are_told() {
 }
 
 #[test]
+fn rows_without_an_anchor_are_told_once_and_anchored() {
+    let scene = Scene::new();
+    scene.head(7, b"seven");
+    let (mut watch, _) = scene.watch();
+    (0..200).for_each(|at| watch.tick(second(at), NOW + at as i64 * 1_000));
+    assert_eq!(scene.told(), ["ledger.no_anchor"]);
+    assert_eq!(read(&scene.anchor()).unwrap().sequence, 7);
+    let (mut watch, _) = scene.watch();
+    watch.tick(second(300), NOW);
+    assert_eq!(scene.told(), ["ledger.no_anchor"], "there is one now");
+}
+
+#[test]
 fn the_books_are_verified_at_start_and_the_keeper_ends_when_told() {
     let scene = Scene::new();
     scene.head(5, b"five");

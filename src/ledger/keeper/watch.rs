@@ -2,7 +2,8 @@
 //!
 //! **Anchor.** When this process gets the books, the anchor on the disk is compared with them before it is replaced. One
 //! that is ahead of the books, or of another chain, stays as it is: it is the proof. Then `tampered` is raised and told,
-//! and no anchor is written any more by this process; after the matter is cleared up, the file is deleted by hand.
+//! and no anchor is written any more by this process; after the matter is cleared up, the file is deleted by hand. Where
+//! there are rows and no anchor, that is told once, and one is written: whoever cut the end may have taken it away.
 //!
 //! **Disk.** Little room is less than 256 MiB, or less than 1 % of the file system where that is more, up to 4 GiB.
 //!
@@ -177,7 +178,7 @@ impl<W: Watched> Watch<W> {
 
     fn anchor(&mut self, wall: i64) {
         if self.trust == Trust::Unknown {
-            self.compare();
+            self.compare(wall);
         }
         if self.trust == Trust::Broken(false) {
             let detail = "the anchor is ahead of the books or of another chain: rows at the end were removed, or the \
@@ -202,9 +203,12 @@ impl<W: Watched> Watch<W> {
     }
 
     /// Compares the anchor on the disk with the books.
-    fn compare(&mut self) {
+    fn compare(&mut self, wall: i64) {
         let holds = match anchor::read(&self.parts.anchor) {
-            Ok(None) => Ok(true),
+            Ok(None) => {
+                self.no_anchor(wall);
+                Ok(true)
+            }
             Ok(Some(anchor)) => {
                 let holds = self.books.read(|reader| anchor.holds(reader)).map_err(|e| e.to_string());
                 self.shared.lock().anchored = Some(anchor);
@@ -226,6 +230,16 @@ impl<W: Watched> Watch<W> {
             }
             Err(e) => log::error!("{}: the anchor cannot be compared yet: {e}", self.parts.anchor.display()),
         }
+    }
+
+    /// Rows without an anchor: whether some are missing at their end nobody can tell.
+    fn no_anchor(&mut self, wall: i64) {
+        let Some((rows, _)) = self.books.head() else { return };
+        let text = format!(
+            "there is no anchor beside {rows} rows: whether rows at the end were removed cannot be told; expected only \
+             where the books, or this state_dir, are new to this machine"
+        );
+        self.alarm(Kind::NoAnchor, Some(text), wall);
     }
 
     /// Raises `tampered`, unless one is open; whether there is one now.

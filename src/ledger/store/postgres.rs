@@ -14,6 +14,7 @@ mod statements;
 mod tls;
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use postgres::types::ToSql;
 use postgres::{Client, SimpleQueryMessage, Statement};
@@ -21,14 +22,19 @@ use uuid::Uuid;
 
 use super::sql;
 use super::{Asked, Changes, Failure, Grouping, Heads, Loaded, Store};
+use crate::clock;
 use crate::config::model::Secret;
 use crate::ledger::rows::{Outgoing, Table, Typed, Value, Wrap};
 use crate::ledger::words::Word;
+use crate::units::Nanos;
 use cells::{Cell, cells, failure};
 use connect::Warnings;
 use statements::Statements;
 
 pub use reader::PostgresReader;
+
+/// Time between two questions whether the server keeps what it commits.
+const ASK: Duration = Duration::from_secs(1);
 
 /// A writer's connection.
 pub struct Postgres {
@@ -38,6 +44,8 @@ pub struct Postgres {
     begin: String,
     ours: String,
     within: bool,
+    /// When the server is asked again whether it keeps what it commits.
+    ask_at: Nanos,
 }
 
 /// A connection and what is prepared on it.
@@ -113,7 +121,18 @@ impl Postgres {
             begin: connect::begin(epoch),
             ours: connect::ours(epoch),
             within: false,
+            ask_at: Nanos(0),
         })))
+    }
+
+    /// The server's settings follow a reload: they are asked for before each second's first batch.
+    fn is_durable(&mut self) -> Result<(), Failure> {
+        let now = clock::now();
+        if now < self.ask_at {
+            return Ok(());
+        }
+        self.ask_at = now.after(ASK);
+        connect::durable(&self.session.simple(&connect::is_durable())?)
     }
 
     fn insert(&mut self, changes: &Changes) -> Result<(), Failure> {
@@ -250,6 +269,7 @@ impl Store for Postgres {
 
     fn begin(&mut self) -> Result<(), Failure> {
         self.session.failed = false;
+        self.is_durable()?;
         self.within = true;
         let answers = self.session.simple(&self.begin)?;
         // BEGIN, then how many rows the epoch's update changed.
@@ -349,6 +369,7 @@ impl Store for Postgres {
     }
 
     fn idle(&mut self) -> Result<(), Failure> {
+        self.is_durable()?;
         let answers = self.session.simple(&self.ours)?;
         let ours = answers.iter().any(|answer| matches!(answer, SimpleQueryMessage::Row(_)));
         if ours { Ok(()) } else { Err(Failure::Lost("another writer has taken over".into())) }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use postgres::config::{SslMode, TargetSessionAttrs};
 use postgres::error::Severity;
-use postgres::{Client, Config};
+use postgres::{Client, Config, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::cells::failure;
@@ -37,12 +37,14 @@ pub(super) struct Opened {
 }
 
 /// The session of a writer. A process that froze must not keep the books: the server ends its session, and so its lock.
+/// A commit that no standby confirmed is told by a warning, which a role's own setting may hide.
 /// The writer asks point questions only: a plan that was made while the books were small must not become a scan of
 /// large ones, nor be made anew for each batch.
 const WRITER: &str = "SET idle_session_timeout = '10s'; SET idle_in_transaction_session_timeout = '10s'; \
     SET lock_timeout = '5s'; SET statement_timeout = 0; SET plan_cache_mode = force_generic_plan; SET jit = off; \
     SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
-    SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off";
+    SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off; \
+    SET client_min_messages = warning";
 
 const READER: &str = "SET default_transaction_read_only = on; SET idle_session_timeout = 0; \
     SET idle_in_transaction_session_timeout = '10min'; SET statement_timeout = 0; SET jit = off";
@@ -107,14 +109,15 @@ fn show(client: &mut Client, setting: &str) -> Result<String, Failure> {
 /// The writer's connection; `None` while another has the lock.
 pub(super) fn writer(url: &str, password: Option<&Secret>) -> Result<Option<Opened>, Failure> {
     let (mut client, warnings) = connect(url, password, WRITER_NAME)?;
-    if show(&mut client, "fsync")? == "off" {
-        let why = "PostgreSQL runs with fsync = off: it would acknowledge what a crash loses; turn it on";
-        return Err(Failure::Row(why.into()));
+    for setting in DURABLE {
+        if show(&mut client, setting)? == "off" {
+            return Err(Failure::Row(not_durable(setting)));
+        }
     }
     client.batch_execute(WRITER).map_err(|e| said(&e))?;
-    if !["on", "remote_apply"].contains(&show(&mut client, "synchronous_commit")?.as_str()) {
-        client.batch_execute("SET synchronous_commit = on").map_err(|e| said(&e))?;
-    }
+    // Also where it is so already: what stands in the server's files may change under a session that did not set it.
+    let wait = if show(&mut client, "synchronous_commit")? == "remote_apply" { "remote_apply" } else { "on" };
+    client.batch_execute(&format!("SET synchronous_commit = {wait}")).map_err(|e| said(&e))?;
     let locked = client.query_one("SELECT pg_try_advisory_lock($1)", &[&LOCK]).map_err(|e| said(&e))?;
     if !locked.try_get(0).map_err(|e| said(&e))? {
         return Ok(None);
@@ -128,6 +131,28 @@ pub(super) fn writer(url: &str, password: Option<&Secret>) -> Result<Option<Open
         return Err(Failure::Lost(warning));
     }
     Ok(Some(Opened { client, warnings, epoch }))
+}
+
+/// Settings of the server without which what is committed may be lost or torn by a crash. They follow a reload.
+const DURABLE: [&str; 2] = ["fsync", "full_page_writes"];
+
+fn not_durable(setting: &str) -> String {
+    format!("PostgreSQL runs with {setting} = off: it would acknowledge what a crash loses; turn it on")
+}
+
+/// Asks whether they are still on.
+pub(super) fn is_durable() -> String {
+    DURABLE.map(|setting| format!("SELECT '{setting}' WHERE current_setting('{setting}') = 'off'")).join(" UNION ALL ")
+}
+
+/// Why nothing may be acknowledged any more, if that is so.
+pub(super) fn durable(answers: &[SimpleQueryMessage]) -> Result<(), Failure> {
+    let off =
+        answers.iter().find_map(|answer| if let SimpleQueryMessage::Row(row) = answer { row.get(0) } else { None });
+    off.map_or(Ok(()), |setting| {
+        let more = "let it write all to the disk (`sync`), then start the ledger again";
+        Err(Failure::Poisoned(format!("{}; {more}", not_durable(setting))))
+    })
 }
 
 /// The version of the schema; `None` where there is none.

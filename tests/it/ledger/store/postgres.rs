@@ -112,17 +112,78 @@ fn a_writer_that_froze_is_disconnected_in_ten_seconds() {
 
 #[test]
 fn a_server_that_does_not_sync_is_refused() {
-    let server = Postgres::with(&[("fsync", "off")]);
-    match store::open(&place(server.url())) {
-        Err(Failure::Row(why)) => assert!(why.contains("fsync = off"), "{why}"),
-        other => panic!("{:?}", other.map(|opened| opened.is_some())),
+    for setting in ["fsync", "full_page_writes"] {
+        let server = Postgres::with(&[(setting, "off")]);
+        match store::open(&place(server.url())) {
+            Err(Failure::Row(why)) => assert!(why.contains(&format!("{setting} = off")), "{why}"),
+            other => panic!("{:?}", other.map(|opened| opened.is_some())),
+        }
     }
+}
+
+/// Sets it under whoever is connected.
+fn set(server: &Postgres, setting: &str, value: &str) {
+    let mut operator = Postgres::client(&server.url());
+    operator.batch_execute(&format!("ALTER SYSTEM SET {setting} = {value}")).unwrap();
+    operator.batch_execute("SELECT pg_reload_conf()").unwrap();
+    eventually("the server follows", || {
+        let row = Postgres::client(&server.url()).query_one(&format!("SHOW {setting}"), &[]).unwrap();
+        (row.get::<_, String>(0) == value).then_some(())
+    });
+}
+
+#[test]
+fn a_server_that_no_longer_syncs_is_written_to_no_more() {
+    for (setting, busy) in [("fsync", true), ("full_page_writes", false)] {
+        let server = Postgres::start();
+        let place = place(server.url());
+        let mut store = open(&place);
+        keep_callback(&mut *store, 1, "a");
+        set(&server, setting, "off");
+        let poisoned = eventually("the writer sees it", || {
+            thread::sleep(Duration::from_millis(100));
+            if busy {
+                let last = store.heads().unwrap().seq;
+                let kept = store.begin().and_then(|()| store.write(&callback(last + 1, &last.to_string()).changes()));
+                kept.and_then(|()| store.commit()).err()
+            } else {
+                store.idle().err()
+            }
+        });
+        assert!(matches!(&poisoned, Failure::Poisoned(why) if why.contains(setting)), "{poisoned:?}");
+    }
+}
+
+#[test]
+fn a_writers_commits_wait_whatever_the_servers_files_say_later() {
+    let server = Postgres::start();
+    let mut store = open(&place(server.url()));
+    keep_callback(&mut *store, 1, "a");
+    set(&server, "synchronous_commit", "off");
+    // No session may look into another's settings: what its commits wait for shows whether it waits.
+    set(&server, "synchronous_standby_names", "nobody");
+    let writer = thread::spawn(move || {
+        eventually("a commit is cancelled", || {
+            let last = store.heads().unwrap().seq;
+            store.begin().unwrap();
+            store.write(&callback(last + 1, &format!("{last}")).changes()).unwrap();
+            store.commit().err()
+        })
+    });
+    let mut operator = Postgres::client(&server.url());
+    let cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    let waits = within(Duration::from_secs(10), || (!operator.query(cancel, &[]).unwrap().is_empty()).then_some(()));
+    assert!(waits.is_some(), "commits are acknowledged without waiting");
+    assert!(matches!(writer.join().unwrap(), Failure::Lost(_)));
 }
 
 #[test]
 fn a_commit_that_no_standby_confirmed_is_lost() {
     // Of a server that tells its sessions not to wait, too: the writer's session waits all the same.
     let server = Postgres::with(&[("synchronous_commit", "off")]);
+    // Nor does a role that hides warnings hide that one.
+    let mut role = Postgres::client(&server.url());
+    role.batch_execute("ALTER ROLE tollgate SET client_min_messages = error").unwrap();
     let place = place(server.url());
     let mut store = open(&place);
     let a = keep_callback(&mut *store, 1, "a");
