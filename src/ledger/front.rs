@@ -130,7 +130,7 @@ async fn way(front: &Front, door: &Door, request: Request) -> Result<(&'static s
 fn not_kept(why: NotKept) -> Stopped {
     match why {
         NotKept::Overloaded => ("overloaded", Refused::Unavailable),
-        NotKept::Standby | NotKept::Failed => ("failed", Refused::Unavailable),
+        NotKept::Standby | NotKept::Failed | NotKept::Refused => ("failed", Refused::Unavailable),
     }
 }
 

@@ -86,8 +86,10 @@ pub enum NotKept {
     Overloaded,
     /// Another process has the books.
     Standby,
-    /// The commit failed, or this callback alone.
+    /// The commit failed.
     Failed,
+    /// The store refused this one alone.
+    Refused,
 }
 
 /// A verified callback, its evidence encrypted: ready to be written.

@@ -18,4 +18,5 @@ mod secrets;
 mod senders;
 mod stall;
 mod store;
+mod unreadable;
 mod upgrade;

@@ -212,7 +212,7 @@ pub async fn redeliver(
         Ok(found) => json(found.map(views::Event::of), "event"),
         Err(NotKept::Standby) => Err(Problem::unavailable("Another process has the books; ask that one.")),
         Err(NotKept::Overloaded) => Err(Problem::unavailable("The writer is busy.")),
-        Err(NotKept::Failed) => Err(Problem::unavailable("It could not be written.")),
+        Err(NotKept::Failed | NotKept::Refused) => Err(Problem::unavailable("It could not be written.")),
     }
 }
 

@@ -102,8 +102,16 @@ impl Desk {
         self.end = End::new(self.store.heads()?);
         self.store.begin()?;
         for task in tasks {
-            let mut facts = Facts::new(self.load(std::slice::from_ref(task))?);
-            let (mut plan, answer) = self.decide(task, &mut facts, now)?;
+            // A row that it needs may not read: that is its own failure, too.
+            let loaded = self.load(std::slice::from_ref(task));
+            let (mut plan, answer) = match loaded.and_then(|all| self.decide(task, &mut Facts::new(all), now)) {
+                Ok(decided) => decided,
+                Err(Failure::Row(reason)) => {
+                    work.answers.push(Err(refused(&reason)));
+                    continue;
+                }
+                Err(failure) => return Err(failure),
+            };
             let changes = self.end.changes(&mut plan, self.ring.chain());
             if changes == Changes::default() {
                 work.answers.push(Ok(answer));
@@ -117,9 +125,8 @@ impl Desk {
                     work.answers.push(Ok(answer));
                 }
                 Err(Failure::Row(reason)) => {
-                    log::error!("the ledger's store refused a callback: {reason}");
                     self.store.release(false)?;
-                    work.answers.push(Err(NotKept::Failed));
+                    work.answers.push(Err(refused(&reason)));
                 }
                 Err(failure) => return Err(failure),
             }
@@ -159,10 +166,7 @@ impl Desk {
                     all.answers.extend(work.answers);
                     all.keys.extend(work.keys);
                 }
-                Err(Failure::Row(reason)) => {
-                    log::error!("the ledger's store refused a callback: {reason}");
-                    all.answers.push(Err(NotKept::Failed));
-                }
+                Err(Failure::Row(reason)) => all.answers.push(Err(refused(&reason))),
                 Err(failure) => return Err(failure),
             }
         }
@@ -234,6 +238,12 @@ impl Desk {
         self.store.commit()?;
         Ok(work)
     }
+}
+
+/// One task alone is not kept.
+fn refused(reason: &str) -> NotKept {
+    log::error!("the ledger's store refused a callback or a mark: {reason}");
+    NotKept::Refused
 }
 
 fn callback(sealed: &Sealed) -> Callback<'_> {
