@@ -1,15 +1,16 @@
 //! The books as a journal of hledger: one transaction for each journal, in the order of the books.
 //!
-//! Accounts and commodities are declared, so that `hledger check -s` finds what is not. An amount has the digits of its
-//! currency and its code before it. The description is the kind; the ids are tags, which hold nothing a provider or
+//! Accounts and commodities are declared, so that `hledger check -s` finds what is not. An amount has its currency's code
+//! before it and its digits; where Stripe counts other units, those of Stripe, so that it is the sum that was paid. The description is the kind; the ids are tags, which hold nothing a provider or
 //! merchant chose.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 
 use uuid::Uuid;
 
 use super::{PAGE, Stopped, pages, transactions};
+use crate::ledger::provider::stripe;
 use crate::ledger::query::{self, views};
 use crate::ledger::rows::{Cell, Entry, Journal, Type};
 use crate::ledger::store::Reader;
@@ -19,6 +20,7 @@ use crate::units::Currency;
 /// Writes all of it.
 pub fn write(reader: &mut dyn Reader, out: &mut dyn Write) -> Result<(), Stopped> {
     declarations(reader, out)?;
+    let stripe = channels_of_stripe(reader)?;
     pages(reader, " WHERE seq > $1 ORDER BY seq LIMIT $2", |reader, journals: Vec<Journal>| {
         let transactions = transactions(reader, journals.iter().map(|journal| journal.transaction_id))?;
         let ids = journals.iter().map(|journal| journal.transaction_id);
@@ -40,8 +42,12 @@ pub fn write(reader: &mut dyn Reader, out: &mut dyn Write) -> Result<(), Stopped
                 of.state.word(),
                 journal.what.word(),
             )?;
+            // A fee is the ledger's own, and counts as its payment does.
+            let is_stripe = stripe.contains(&of.channel);
             for entry in entries.remove(&journal.id).unwrap_or_default() {
-                let (account, amount) = (&entry.account, amount(entry.side, entry.amount_minor, entry.currency));
+                let currency = entry.currency;
+                let digits = if is_stripe { stripe::digits(currency) } else { currency.digits() };
+                let (account, amount) = (&entry.account, amount(entry.side, entry.amount_minor, (currency, digits)));
                 writeln!(out, "    {account:<40}  {amount}")?;
             }
             writeln!(out)?;
@@ -64,13 +70,23 @@ fn declarations(reader: &mut dyn Reader, out: &mut dyn Write) -> Result<(), Stop
     Ok(writeln!(out)?)
 }
 
+/// Channels of Stripe, where there is a currency of which it counts other units.
+fn channels_of_stripe(reader: &mut dyn Reader) -> Result<HashSet<String>, Stopped> {
+    let odd = reader.select("SELECT DISTINCT currency FROM entries", &[], &[Type::Text])?.into_iter().flatten();
+    if !odd.filter_map(Currency::take).any(|currency| stripe::digits(currency) != currency.digits()) {
+        return Ok(HashSet::new());
+    }
+    let sql = "SELECT DISTINCT channel FROM transactions WHERE provider = 'stripe'";
+    Ok(reader.select(sql, &[], &[Type::Text])?.into_iter().flatten().filter_map(String::take).collect())
+}
+
 /// `CNY 12.34`, `CNY -12.34`, `JPY 1200`
-fn amount(side: Side, minor: i64, currency: Currency) -> String {
+fn amount(side: Side, minor: i64, (currency, digits): (Currency, u32)) -> String {
     let minor = i128::from(minor);
     let minor = if side == Side::Debit { minor } else { -minor };
     let sign = if minor < 0 { "-" } else { "" };
-    let digits = currency.digits() as usize;
-    let unit = 10_u128.pow(currency.digits());
+    let unit = 10_u128.pow(digits);
+    let digits = digits as usize;
     let (whole, part) = (minor.unsigned_abs() / unit, minor.unsigned_abs() % unit);
     if digits == 0 { format!("{currency} {sign}{whole}") } else { format!("{currency} {sign}{whole}.{part:0digits$}") }
 }
@@ -81,7 +97,10 @@ mod tests {
 
     #[test]
     fn an_amount_has_the_digits_of_its_currency() {
-        let amount = |side, minor, code| super::amount(side, minor, Currency::parse(code).unwrap());
+        let amount = |side, minor, code| {
+            let currency = Currency::parse(code).unwrap();
+            super::amount(side, minor, (currency, currency.digits()))
+        };
         assert_eq!(amount(Side::Debit, 1234, "CNY"), "CNY 12.34");
         assert_eq!(amount(Side::Credit, 5, "CNY"), "CNY -0.05");
         assert_eq!(amount(Side::Credit, 1200, "JPY"), "JPY -1200");

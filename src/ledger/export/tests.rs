@@ -82,3 +82,20 @@ fn empty_books_are_exported_too() {
     std::fs::write(&file, &text).unwrap();
     hledger(&file, &["check", "-s", "ordereddates"]);
 }
+
+#[test]
+fn amounts_that_stripe_counts_in_other_units_are_the_sums_that_were_paid() {
+    for (code, amount) in [("MGA", "MGA 10000"), ("ISK", "ISK 100.00"), ("KWD", "KWD 10.000")] {
+        let book = sample();
+        book.store.execute("UPDATE entries SET currency = ?1 WHERE currency = 'CNY'", [code]).unwrap();
+        book.store.execute("UPDATE transactions SET provider = 'stripe' WHERE channel = 'card'", []).unwrap();
+        let mut text = vec![];
+        export(&mut book.reader(), Format::Hledger, &mut text).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.lines().any(|line| line.ends_with(amount)), "{amount} is not in {text}");
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ledger.journal");
+        std::fs::write(&file, &text).unwrap();
+        hledger(&file, &["check", "-s", "ordereddates"]);
+    }
+}

@@ -4,6 +4,11 @@
 //! signed by some services and not by others: both forms are tried, the usual one first. RSA (SHA-1) is refused. There is
 //! no window: a replay is a duplicate. A refund is told to the payment's address, with all refunds so far as its amount,
 //! whatever the status. A notification without `app_id` is another's; without `seller_id` it may be ours.
+//!
+//! The signed text joins decoded values by `&` without escaping them, so it can be cut in more than one way. Two parameters
+//! that were put into one are refused. The reverse cannot be told by anybody: where a value that a payer chooses
+//! (`passback_params`, `subject`, `body`) holds `&refund_fee=…`, who has the signed notification can send it as a parameter
+//! of its own. So no such value may hold `&`.
 
 use std::borrow::Cow;
 
@@ -76,6 +81,36 @@ impl Provider for Alipay {
     }
 }
 
+/// Parameters that say what a notification means.
+const SAID: [&str; 12] = [
+    "app_id",
+    "charset",
+    "gmt_payment",
+    "gmt_refund",
+    "notify_id",
+    "out_biz_no",
+    "out_trade_no",
+    "refund_fee",
+    "seller_id",
+    "total_amount",
+    "trade_no",
+    "trade_status",
+];
+
+/// Whether a value, written into the signed text as it is, would be read there as a parameter of its own: then somebody
+/// may have put two parameters into one.
+fn holds_another(value: &[u8]) -> bool {
+    let mut rest = value;
+    while let Some(at) = rest.iter().position(|byte| *byte == b'&') {
+        rest = &rest[at + 1..];
+        let name = &rest[..rest.iter().position(|byte| *byte == b'=').unwrap_or(0)];
+        if SAID.iter().any(|said| said.as_bytes() == name) {
+            return true;
+        }
+    }
+    false
+}
+
 /// A notification's parameters, by name.
 #[derive(Debug)]
 pub struct Message<'a> {
@@ -90,6 +125,9 @@ impl<'a> Message<'a> {
         parameters.sort_unstable_by(|one, other| one.0.cmp(&other.0));
         if parameters.windows(2).any(|pair| pair[0].0 == pair[1].0) {
             return Err(Refusal::Malformed("a parameter is there twice"));
+        }
+        if parameters.iter().any(|(_, value)| holds_another(value)) {
+            return Err(Refusal::Malformed("a value holds another parameter"));
         }
         let mut message = Message { parameters, charset: UTF_8 };
         if let Some(charset) = message.bytes("charset").filter(|charset| !charset.is_empty()) {
@@ -216,6 +254,18 @@ mod tests {
         assert!(matches!(Message::read(b"a=1&%61=2"), Err(Refusal::Malformed(_))));
         assert!(matches!(Message::read(b"charset=klingon"), Err(Refusal::Malformed(_))));
         assert_eq!(Message::read(b"a=%D6%D0").unwrap().get("a"), None);
+    }
+
+    #[test]
+    fn two_parameters_put_into_one_are_refused() {
+        let read = |body: &str| Message::read(body.as_bytes()).map(|message| message.signed_text(false));
+        let genuine = "passback_params=x&refund_fee=5.00&trade_status=TRADE_SUCCESS";
+        assert_eq!(read(genuine).unwrap(), genuine.as_bytes());
+        let merged = "passback_params=x%26refund_fee%3D5.00&trade_status=TRADE_SUCCESS";
+        assert!(matches!(read(merged), Err(Refusal::Malformed(_))));
+        for fine in ["subject=a%26b%3Dc", "subject=refund_fee%3D5", "subject=%26", "subject=%26refund_fee"] {
+            assert!(read(fine).is_ok(), "{fine}");
+        }
     }
 
     #[test]

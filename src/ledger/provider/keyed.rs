@@ -11,7 +11,7 @@ use crate::config::model::ledger::RsaKey;
 use crate::ledger::verify::Refusal;
 
 /// Signatures of one message that are looked at; what comes after them is not.
-pub const SIGNATURES_MAX: usize = 16;
+const SIGNATURES_MAX: usize = 16;
 
 /// Bytes of an HMAC-SHA256.
 pub type Tag = [u8; 32];

@@ -2,7 +2,7 @@
 //!
 //! Any `v1` of any secret will do; of several `t` the first counts. A message may be of the future, as Stripe's own
 //! libraries have it, but not older than 300 s. Amounts are taken as Stripe counts them; for the few currencies where
-//! it counts other units than ISO 4217 (ISK, UGX) they are still Stripe's.
+//! it counts other units than ISO 4217 ([`digits`]) they are still Stripe's.
 
 use std::borrow::Cow;
 
@@ -16,6 +16,7 @@ use crate::ledger::event::{Amount, Event, Kind, Of};
 use crate::ledger::normalise::{self, Money, Note};
 use crate::ledger::receive::Received;
 use crate::ledger::verify::{Provider, Refusal};
+use crate::units::Currency;
 
 const WINDOW_MS: i64 = 300_000;
 
@@ -78,6 +79,16 @@ pub fn former(channel: &Channel) -> Vec<String> {
         Config::Stripe { account: Some(_), .. } => vec![of_merchant(channel), String::new()],
         Config::Stripe { account: None, .. } => vec![String::new()],
         _ => vec![],
+    }
+}
+
+/// Decimals of the amounts that Stripe counts: as ISO 4217 has it, but for a few currencies. It counts whole ariary, and
+/// hundredths of ISK and UGX (<https://docs.stripe.com/currencies#special-cases>).
+pub fn digits(currency: Currency) -> u32 {
+    match currency.code() {
+        "MGA" => 0,
+        "ISK" | "UGX" => 2,
+        _ => currency.digits(),
     }
 }
 
