@@ -2,7 +2,7 @@
 //!
 //! It runs on the ledger's own threads. Bodies in flight are bounded together (`ROOM`), each one by
 //! [`BODY_MAX`] and `SLOW`; verification runs on the thread that read the body, so a flood of forged
-//! callbacks costs these threads and nobody else's.
+//! callbacks costs these threads and nobody else's. Nothing here bounds such a flood: that is for `limits` on the route.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -115,14 +115,14 @@ async fn way(front: &Front, door: &Door, request: Request) -> Result<(&'static s
     if front.journal.standing() != Standing::Active {
         return Err(not_kept(NotKept::Standby));
     }
-    let (received, _room) = receive(front, request).await?;
+    let (received, room) = receive(front, request).await?;
     let coming = front.journal.coming();
     let now = received.at_ms;
     let verified = door.provider.verify(received, now).map_err(|refusal| refused(front, refusal))?;
     if let Some(sent) = door.provider.sent_ms(&verified) {
         front.skew.lock().genuine(sent - now as i64, true, now as i64);
     }
-    let sealed = seal(front, door, verified).map_err(not_kept)?;
+    let sealed = seal(front, door, verified, room).map_err(not_kept)?;
     let receipt = front.journal.keep(sealed, coming).await.map_err(not_kept)?;
     Ok((receipt.get().outcome.label(), acknowledge(door.dialect, &receipt)))
 }
@@ -147,7 +147,7 @@ fn refused(front: &Front, refusal: Refusal) -> Stopped {
 }
 
 /// Reads the body, bounded. Room is taken as bytes come, so that who only announces them takes none, and is kept until
-/// the callback is answered.
+/// the callback is written or refused, even where its sender was told to come again before.
 async fn receive(front: &Front, request: Request) -> Result<(Received, Room), Stopped> {
     let (head, body) = request.into_parts();
     if http_body::Body::size_hint(&body).lower() > BODY_MAX as u64 {
@@ -186,7 +186,7 @@ async fn read(all: &Arc<Semaphore>, mut body: Body) -> Result<(Bytes, Room), Sto
 }
 
 /// Encrypts the evidence, bound to its row.
-fn seal(front: &Front, door: &Door, verified: Verified) -> Result<Sealed, NotKept> {
+fn seal(front: &Front, door: &Door, verified: Verified, room: Room) -> Result<Sealed, NotKept> {
     let (received, event) = verified.into_parts();
     let ring = front.journal.ring().ok_or(NotKept::Standby)?;
     let key = ring.today(received.at_ms).map_err(|_| NotKept::Failed)?;
@@ -201,7 +201,7 @@ fn seal(front: &Front, door: &Door, verified: Verified) -> Result<Sealed, NotKep
         body: seal("body", &received.body),
     };
     let channel = door.channel.clone();
-    Ok(Sealed { provider: channel.provider.label(), channel, event, evidence, key })
+    Ok(Sealed { provider: channel.provider.label(), channel, event, evidence, key, room })
 }
 
 /// Headers as they came: a line each.

@@ -9,13 +9,13 @@ mod heads;
 mod writer;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 use uuid::Uuid;
 
 pub use self::writer::{Alarm, Settings, Writer};
@@ -105,6 +105,8 @@ pub struct Sealed {
     pub evidence: Evidence,
     /// What it is encrypted with.
     pub key: Arc<DataKey>,
+    /// Its room among bodies in flight, for as long as it waits to be written, whoever still waits for the answer.
+    pub room: Option<OwnedSemaphorePermit>,
 }
 
 /// What somebody has to look at, found outside of the books' own decisions.
@@ -140,7 +142,8 @@ enum Task {
     Callback(Box<Sealed>, Reply<Durable<Receipt>>),
     Mark(Vec<Outgoing>, Vec<Raised>, Reply<()>),
     Redeliver(Uuid, Reply<Option<Outgoing>>),
-    Stop,
+    /// Nothing; whoever waits for work looks whether to go on.
+    Wake,
 }
 
 impl Task {
@@ -150,7 +153,7 @@ impl Task {
             Task::Callback(_, reply) => drop(reply.send(Err(why))),
             Task::Mark(_, _, reply) => drop(reply.send(Err(why))),
             Task::Redeliver(_, reply) => drop(reply.send(Err(why))),
-            Task::Stop => {}
+            Task::Wake => {}
         }
     }
 }
@@ -163,6 +166,8 @@ struct Shared {
     /// When the last row was recorded; 0 while another writes.
     recorded_at: AtomicI64,
     ring: ArcSwapOption<Ring>,
+    /// Whether the writer is to end once its queue is empty.
+    stopping: AtomicBool,
     /// Callbacks that are being verified: on their way to the queue.
     coming: AtomicUsize,
     /// Told when a commit has put events into the outbox.
@@ -269,10 +274,11 @@ impl Journal {
         &self.shared.outbox
     }
 
-    /// Ends the writer once what is queued is written.
+    /// Ends the writer once what is queued is written; never waits.
     pub fn stop(&self) {
-        // A writer that has ended already needs no telling.
-        let _ = self.tasks.send(Task::Stop);
+        self.shared.stopping.store(true, Ordering::Release);
+        // It only wakes a writer that waits: where the queue is full, none does.
+        let _ = self.tasks.try_send(Task::Wake);
     }
 
     fn queue(&self, task: Task) -> Result<(), NotKept> {

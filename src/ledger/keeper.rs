@@ -42,8 +42,8 @@ pub trait Watched: Send + 'static {
     fn head(&self) -> Option<(i64, Vec<u8>)>;
     /// When the last row was recorded; 0: not known.
     fn recorded_at(&self) -> i64;
-    /// Opens an anomaly; false if it could not be written.
-    fn raise(&self, raised: Raised) -> bool;
+    /// Opens anomalies, in one commit; false if they could not be written.
+    fn raise(&self, raised: Vec<Raised>) -> bool;
     /// Reads.
     fn read<T>(&self, read: impl FnOnce(&mut dyn Reader) -> Result<T, Failure>) -> Result<T, Failure>;
 }
@@ -77,9 +77,9 @@ impl Watched for Books {
         self.journal.recorded_at()
     }
 
-    fn raise(&self, raised: Raised) -> bool {
-        let raise = async { tokio::time::timeout(RAISE, self.journal.raise(raised)).await };
-        self.runtime.block_on(raise).unwrap_or(false)
+    fn raise(&self, raised: Vec<Raised>) -> bool {
+        let raise = async { tokio::time::timeout(RAISE, self.journal.mark(vec![], raised)).await };
+        matches!(self.runtime.block_on(raise), Ok(Ok(())))
     }
 
     fn read<T>(&self, read: impl FnOnce(&mut dyn Reader) -> Result<T, Failure>) -> Result<T, Failure> {
@@ -132,6 +132,12 @@ impl Keeper {
     /// Writes the anchor once more, and ends; blocks. The journal must have ended its last commit.
     pub fn stop(mut self) {
         self.end();
+    }
+
+    /// Is not waited for: it may hang with the disk. What it was about to write is not missed but by its next look.
+    pub fn leave(mut self) {
+        drop(self.stop.take());
+        drop(self.thread.take());
     }
 
     fn end(&mut self) {

@@ -169,12 +169,12 @@ impl Ledger {
         while !writer.is_finished() && clock::now() < until {
             std::thread::sleep(Duration::from_millis(10));
         }
-        if !writer.is_finished() {
+        let keeper = self.keeper.lock().take();
+        if writer.is_finished() {
+            keeper.into_iter().for_each(Keeper::stop);
+        } else {
             log::error!("the ledger's writer hangs: what it has not committed was not acknowledged");
-            return;
-        }
-        if let Some(keeper) = self.keeper.lock().take() {
-            keeper.stop();
+            keeper.into_iter().for_each(Keeper::leave);
         }
     }
 }

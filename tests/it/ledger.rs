@@ -10,6 +10,7 @@ mod clock;
 mod crash;
 mod disk;
 mod front;
+mod hanging;
 mod invariants;
 mod parties;
 mod provider;

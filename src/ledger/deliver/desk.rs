@@ -8,8 +8,9 @@
 //!
 //! An event is known from the moment it is queued until its mark is kept, and no known event is queued again. An answer
 //! of the store that was asked for before a mark was kept may still show the event as it was: then it stays known until
-//! that answer is in. Where all merchants together have too many events under way, each may still have one: a slow one
-//! never stops another. One that fails every time is asked slowly, until it takes an event.
+//! that answer is in. Where all merchants together have too many events under way, each may still have one. Those that
+//! hang, or fail every time, do not count for the others, so however many they are, who answers stays fast. One that fails
+//! every time is asked slowly, one event after the other, until it takes one.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
@@ -21,8 +22,12 @@ use crate::ledger::words::EventState;
 
 /// Events under way to one merchant.
 const LANE_MAX: usize = 16;
-/// Events under way to all of them, but for the first one of each.
+/// Events under way to those that answer, all together, but for the first one of each.
 const ALL_MAX: usize = 256;
+/// Events under way at which those that hang get no more, but for the first one of each.
+const HANG_MAX: usize = 1_024;
+/// A merchant hangs that has not answered for so long.
+const HANGS_MS: i64 = 1_000;
 /// Events that wait in a lane.
 const QUEUE_MAX: usize = 64;
 /// Events of a lane that are known: queued, under way, or not marked yet.
@@ -32,9 +37,9 @@ const FREED_MAX: usize = 256;
 /// How long a commit may take that writes an event with an earlier time.
 const LAG_MS: i64 = 10_000;
 /// Failures in a row after which a merchant is asked slowly.
-const FAILURES: u32 = 32;
-/// Events under way to such a merchant, and the time between two of them.
-const SLOW: (usize, i64) = (4, 20);
+const FAILURES: u32 = 8;
+/// Time between two events to such a merchant.
+const SLOW_MS: i64 = 20;
 
 /// All lanes.
 #[derive(Debug, Default)]
@@ -73,6 +78,8 @@ struct Lane {
     next_at: Option<i64>,
     failures: u32,
     not_before: i64,
+    /// When it answered last, or was asked with nothing under way.
+    moved_at: i64,
 }
 
 impl Default for Lane {
@@ -87,6 +94,7 @@ impl Default for Lane {
             next_at: None,
             failures: 0,
             not_before: 0,
+            moved_at: 0,
         }
     }
 }
@@ -99,12 +107,22 @@ impl Lane {
     /// How long it must wait for a slow merchant's turn; 0: not at all. A clock that was set back delays nothing.
     fn held(&self, now_ms: i64) -> i64 {
         let wait = self.not_before - now_ms;
-        if self.failures >= FAILURES && (1..=SLOW.1).contains(&wait) { wait } else { 0 }
+        if self.is_failing() && (1..=SLOW_MS).contains(&wait) { wait } else { 0 }
     }
 
-    fn has_slot(&self, all: usize) -> bool {
-        let max = if self.failures >= FAILURES { SLOW.0 } else { LANE_MAX };
-        self.under_way == 0 || (self.under_way < max && all < ALL_MAX)
+    fn is_failing(&self) -> bool {
+        self.failures >= FAILURES
+    }
+
+    /// Whether it answers, as far as is known. After the clock was set it is known again with its next answer.
+    fn answers(&self, now_ms: i64) -> bool {
+        !self.is_failing() && (self.under_way == 0 || (0..=HANGS_MS).contains(&(now_ms - self.moved_at)))
+    }
+
+    /// Whether it may have one more: `answering` are under way to those that answer, `all` to everybody.
+    fn has_slot(&self, now_ms: i64, answering: usize, all: usize) -> bool {
+        let room = if self.answers(now_ms) { answering < ALL_MAX } else { all < HANG_MAX };
+        self.under_way == 0 || (!self.is_failing() && self.under_way < LANE_MAX && room)
     }
 }
 
@@ -247,6 +265,8 @@ impl Desk {
         let mut launched = vec![];
         self.turn = self.turn.wrapping_add(1);
         let first = self.turn % self.lanes.len().max(1);
+        let answering = self.lanes.values().filter(|lane| lane.answers(now_ms));
+        let mut answering: usize = answering.map(|lane| lane.under_way).sum();
         loop {
             let before = launched.len();
             let (early, late): (Vec<_>, Vec<_>) = self
@@ -256,12 +276,16 @@ impl Desk {
                 .filter(|(_, lane)| !lane.queue.is_empty())
                 .partition(|(at, _)| *at < first);
             for (_, lane) in late.into_iter().chain(early) {
-                if lane.has_slot(self.under_way)
+                if lane.has_slot(now_ms, answering, self.under_way)
                     && lane.held(now_ms) == 0
                     && let Some(event) = lane.queue.pop_front()
                 {
+                    if lane.under_way == 0 {
+                        lane.moved_at = now_ms;
+                    }
                     lane.under_way += 1;
-                    lane.not_before = now_ms + SLOW.1;
+                    lane.not_before = now_ms + SLOW_MS;
+                    answering += usize::from(lane.answers(now_ms));
                     self.under_way += 1;
                     launched.push(event);
                 }
@@ -277,12 +301,15 @@ impl Desk {
         self.lanes.get(merchant).is_some_and(|lane| lane.failures > 0)
     }
 
-    /// A try ended.
-    pub fn tried(&mut self, merchant: &str, delivered: bool) {
+    /// A try ended. One that failed may have been given up: it is no answer.
+    pub fn tried(&mut self, merchant: &str, delivered: bool, now_ms: i64) {
         self.under_way = self.under_way.saturating_sub(1);
         if let Some(lane) = self.lanes.get_mut(merchant) {
             lane.under_way = lane.under_way.saturating_sub(1);
             lane.failures = if delivered { 0 } else { lane.failures.saturating_add(1) };
+            if delivered {
+                lane.moved_at = now_ms;
+            }
         }
     }
 

@@ -1,8 +1,9 @@
 //! The loop of deliveries: asks the store, sends, marks. One question and one mark are under way at a time.
 //!
 //! The store is asked no more than a third of the time, however long an answer takes. Results are collected for a few
-//! milliseconds, and while the mark before is under way. A mark that fails is tried again, and with it nothing is sent
-//! twice; after `MARKS` failures its events are let go, to be found and sent again. When the process loses the books
+//! milliseconds, and while the mark before is under way. A mark that fails is tried again until it is kept, and nothing is
+//! sent meanwhile: what cannot be marked would be sent again and again. Only marks that the store refuses by themselves
+//! are let go after `MARKS` tries: their events are found, and sent, again. When the process loses the books
 //! all is forgotten, and a try that ends later marks nothing.
 
 use std::collections::HashMap;
@@ -37,7 +38,7 @@ const SWEEP: (Duration, u32) = (Duration::from_secs(60), 100);
 const BREATH: Duration = Duration::from_millis(1);
 /// Time after a store that did not answer, and after a mark that failed.
 const REST: Duration = Duration::from_secs(1);
-/// How often a mark is tried.
+/// How often a mark is tried that is refused by itself.
 const MARKS: u32 = 10;
 /// Time that tries under way have at the end, and then the last mark.
 const GRACE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(2));
@@ -75,6 +76,8 @@ pub struct Run<O> {
     /// When the first of them came.
     since: Option<Nanos>,
     marking: bool,
+    /// Whether the last mark was not kept.
+    unmarked: bool,
     ask_at: Nanos,
     mark_at: Nanos,
     tick_at: Nanos,
@@ -100,6 +103,7 @@ impl<O: Outbox> Run<O> {
             results: Marks::default(),
             since: None,
             marking: false,
+            unmarked: false,
             ask_at: Nanos(0),
             mark_at: Nanos(0),
             tick_at: Nanos(0),
@@ -149,8 +153,10 @@ impl<O: Outbox> Run<O> {
             self.desk.look_again(self.sweeping);
         }
         let wall = wall_ms();
-        for event in self.desk.launch(wall) {
-            self.send(event);
+        if !self.unmarked {
+            for event in self.desk.launch(wall) {
+                self.send(event);
+            }
         }
         if now >= self.ask_at
             && let Some(question) = self.desk.question(wall)
@@ -181,7 +187,8 @@ impl<O: Outbox> Run<O> {
     fn forget(&mut self) {
         self.era += 1;
         self.desk.reset();
-        (self.results, self.since, self.marking) = (Marks::default(), None, false);
+        (self.results, self.since) = (Marks::default(), None);
+        (self.marking, self.unmarked) = (false, false);
         (self.ask_at, self.mark_at, self.tick_at) = (Nanos(0), Nanos(0), Nanos(0));
     }
 
@@ -266,7 +273,7 @@ impl<O: Outbox> Run<O> {
                 answer.text()
             ),
         }
-        self.desk.tried(merchant, after.state == EventState::Delivered);
+        self.desk.tried(merchant, after.state == EventState::Delivered, now);
         self.results.events.push(after);
         self.since.get_or_insert(clock::now());
     }
@@ -297,8 +304,12 @@ impl<O: Outbox> Run<O> {
     fn marked(&mut self, mut marks: Marks, kept: Result<(), NotKept>) {
         self.marking = false;
         match kept {
-            Ok(()) => self.desk.settled(&marks.events, true),
-            Err(why) if marks.tried + 1 < MARKS => {
+            Ok(()) => {
+                self.unmarked = false;
+                self.desk.settled(&marks.events, true);
+            }
+            Err(why) if why != NotKept::Refused || marks.tried + 1 < MARKS => {
+                self.unmarked = true;
                 log::warn!("ledger: {} deliveries cannot be marked yet: {why:?}", marks.events.len());
                 // The same again, those that came meanwhile behind them.
                 marks.events.append(&mut self.results.events);
@@ -307,6 +318,7 @@ impl<O: Outbox> Run<O> {
                 self.mark_at = clock::now().after(REST);
             }
             Err(why) => {
+                self.unmarked = false;
                 log::error!(
                     "ledger: {} deliveries could not be marked, they will be sent again: {why:?}",
                     marks.events.len()

@@ -202,7 +202,7 @@ impl Desk {
                 event.iter().for_each(|event| scribe.update(&**event));
                 Answer::Event(event)
             }
-            Task::Stop => Answer::Marked,
+            Task::Wake => Answer::Marked,
         };
         let mut plan = scribe.done();
         plan.events += usize::from(matches!(answer, Answer::Event(Some(_))));

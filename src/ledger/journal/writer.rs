@@ -124,7 +124,8 @@ impl Writer {
         let mut said = String::new();
         loop {
             match self.queue.recv_timeout(STANDBY) {
-                Ok(Task::Stop) | Err(RecvTimeoutError::Disconnected) => return Ok(None),
+                _ if self.is_stopping() => return Ok(None),
+                Err(RecvTimeoutError::Disconnected) => return Ok(None),
                 Ok(task) => task.refuse(NotKept::Standby),
                 Err(RecvTimeoutError::Timeout) => match self.open() {
                     Ok(Some(desk)) => return Ok(Some(desk)),
@@ -172,9 +173,11 @@ impl Writer {
 
     fn serve(&mut self, desk: &mut Desk) -> Ended {
         loop {
-            let first = match self.queue.recv_timeout(IDLE) {
+            let wait = if self.is_stopping() { Duration::ZERO } else { IDLE };
+            let first = match self.queue.recv_timeout(wait) {
                 Ok(task) => task,
                 Err(RecvTimeoutError::Disconnected) => return Ended::Stopped,
+                Err(RecvTimeoutError::Timeout) if self.is_stopping() => return Ended::Stopped,
                 Err(RecvTimeoutError::Timeout) => match desk.store.idle() {
                     Ok(()) => continue,
                     Err(failure) => match self.after(desk, failure) {
@@ -183,7 +186,7 @@ impl Writer {
                     },
                 },
             };
-            let (tasks, stop) = self.gather(first);
+            let tasks = self.gather(first);
             let (began, size) = (clock::now(), tasks.len());
             match desk.write(tasks, clock::wall_ms()) {
                 Ok(done) => {
@@ -205,33 +208,33 @@ impl Writer {
                     }
                 }
             }
-            if stop {
-                return Ended::Stopped;
-            }
         }
     }
 
-    /// What arrived, and what is about to; the second part says whether the writer is to stop after it.
-    fn gather(&self, first: Task) -> (Vec<Task>, bool) {
+    fn is_stopping(&self) -> bool {
+        self.shared.stopping.load(Ordering::Acquire)
+    }
+
+    /// What arrived, and what is about to.
+    fn gather(&self, first: Task) -> Vec<Task> {
         let max = (self.settings.batch_max)().max(1);
         let mut tasks = vec![];
         let mut next = Some(first);
         let until = clock::now().after(GATHER);
         loop {
             match next.take() {
-                Some(Task::Stop) => return (tasks, true),
+                Some(Task::Wake) | None => {}
                 Some(task) => tasks.push(task),
-                None => {}
             }
             if tasks.len() >= max {
-                return (tasks, false);
+                return tasks;
             }
             next = match self.queue.try_recv() {
                 Ok(task) => Some(task),
-                Err(_) if self.shared.coming.load(Ordering::Acquire) == 0 => return (tasks, false),
+                Err(_) if self.shared.coming.load(Ordering::Acquire) == 0 => return tasks,
                 Err(_) => match self.queue.recv_timeout(until.since(clock::now())) {
                     Ok(task) => Some(task),
-                    Err(_) => return (tasks, false),
+                    Err(_) => return tasks,
                 },
             };
         }

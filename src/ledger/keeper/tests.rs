@@ -30,6 +30,7 @@ struct State {
     head: Option<(i64, Vec<u8>)>,
     recorded_at: i64,
     raised: Vec<Raised>,
+    commits: usize,
 }
 
 #[derive(Clone)]
@@ -48,7 +49,19 @@ impl Watched for Fake {
         self.0.lock().recorded_at
     }
 
-    fn raise(&self, raised: Raised) -> bool {
+    fn raise(&self, raised: Vec<Raised>) -> bool {
+        self.0.lock().commits += 1;
+        raised.into_iter().for_each(|raised| self.raise_one(raised));
+        true
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&mut dyn Reader) -> Result<T, Failure>) -> Result<T, Failure> {
+        read(&mut self.0.lock().memory)
+    }
+}
+
+impl Fake {
+    fn raise_one(&self, raised: Raised) {
         let mut state = self.0.lock();
         let seq = 1_000 + state.raised.len() as i64;
         state.memory.insert(
@@ -67,11 +80,6 @@ impl Watched for Fake {
             .row(),
         );
         state.raised.push(raised);
-        true
-    }
-
-    fn read<T>(&self, read: impl FnOnce(&mut dyn Reader) -> Result<T, Failure>) -> Result<T, Failure> {
-        read(&mut self.0.lock().memory)
     }
 }
 
@@ -86,8 +94,14 @@ struct Scene {
 
 impl Scene {
     fn new() -> Scene {
-        let state =
-            State { memory: Memory::new(), standing: Standing::Active, head: None, recorded_at: 0, raised: vec![] };
+        let state = State {
+            memory: Memory::new(),
+            standing: Standing::Active,
+            head: None,
+            recorded_at: 0,
+            raised: vec![],
+            commits: 0,
+        };
         Scene {
             fake: Fake(Arc::new(Mutex::new(state))),
             folder: tempfile::tempdir().unwrap(),
@@ -294,6 +308,17 @@ fn what_waits_is_shown_and_told_when_it_waits_for_long() {
     let (mut watch, _) = scene.watch();
     watch.tick(second(20), NOW + HOUR);
     assert_eq!(scene.raised().len(), 2, "once for each transaction, restarts or not");
+}
+
+#[test]
+fn many_that_are_stuck_are_raised_in_few_commits() {
+    let scene = Scene::new();
+    for seq in 1..=150 {
+        scene.parked(seq, NOW - 2 * HOUR + seq);
+    }
+    let (mut watch, _) = scene.watch();
+    (0..9).for_each(|at| watch.tick(second(at), NOW));
+    assert_eq!((scene.raised().len(), scene.fake.0.lock().commits), (150, 2));
 }
 
 #[test]

@@ -246,13 +246,13 @@ impl<W: Watched> Watch<W> {
     fn tampered(&mut self, detail: &str) -> bool {
         let is_open = self.books.read(look::look).map(|look| open(&look, AnomalyKind::Tampered) > 0);
         is_open.unwrap_or(false)
-            || self.books.raise(Raised {
+            || self.books.raise(vec![Raised {
                 kind: AnomalyKind::Tampered,
                 channel: String::new(),
                 merchant: String::new(),
                 transaction_id: None,
                 detail: detail.to_owned(),
-            })
+            }])
     }
 
     fn verify(&mut self, now: Nanos) {
@@ -306,21 +306,21 @@ impl<W: Watched> Watch<W> {
             self.stuck = Some(self.books.read(look::stuck)?);
         }
         let (before, place) = (wall - LONG_MS, self.stuck_place);
-        for parked in self.books.read(|reader| look::parked(reader, before, place))? {
-            if !self.stuck.as_ref().is_some_and(|stuck| stuck.contains(&parked.id)) {
-                let raised = self.books.raise(Raised {
-                    kind: AnomalyKind::StuckPending,
-                    channel: parked.channel,
-                    merchant: parked.merchant,
-                    transaction_id: Some(parked.id),
-                    detail: "parked for more than an hour: what it is of has not come".to_owned(),
-                });
-                if !raised {
-                    break;
-                }
-                self.stuck.get_or_insert_default().insert(parked.id);
-            }
-            self.stuck_place = parked.place;
+        let found = self.books.read(|reader| look::parked(reader, before, place))?;
+        let Some(last) = found.last().map(|parked| parked.place) else { return Ok(()) };
+        let known = self.stuck.get_or_insert_default();
+        let new: Vec<_> = found.into_iter().filter(|parked| !known.contains(&parked.id)).collect();
+        let ids: Vec<Uuid> = new.iter().map(|parked| parked.id).collect();
+        let raised = new.into_iter().map(|parked| Raised {
+            kind: AnomalyKind::StuckPending,
+            channel: parked.channel,
+            merchant: parked.merchant,
+            transaction_id: Some(parked.id),
+            detail: "parked for more than an hour: what it is of has not come".to_owned(),
+        });
+        if ids.is_empty() || self.books.raise(raised.collect()) {
+            known.extend(ids);
+            self.stuck_place = last;
         }
         Ok(())
     }

@@ -2,10 +2,17 @@
 
 use serde_json::{Value, json};
 
-use crate::support::client::{Answer, post};
+use crate::support::client::{Answer, Request, post};
 use crate::support::ledger::{Books, Ledger, Process};
 use crate::support::postgres::Postgres;
 use crate::support::providers::{hex, keys, mac, seconds, secret};
+
+/// A message that is kept and books nothing, of about so many bytes.
+pub fn note(n: usize, size: usize) -> Request {
+    let body = json!({"id": format!("n{n}"), "kind": "note", "memo": "x".repeat(size)}).to_string();
+    let signature = hex(&mac(keys().generic.as_bytes(), body.as_bytes()));
+    post("/callbacks/generic", body).header("content-type", "application/json").header("x-signature", signature)
+}
 
 /// A ledger with a second channel of Stripe's, `evil`, of the other merchant.
 struct Scene {

@@ -42,6 +42,58 @@ fn callbacks_get_503_within_5_seconds_from_a_stalled_disk_and_are_served_afterwa
     all_is_well(&ledger, process.books(&ledger.token), &acknowledged);
 }
 
+#[test]
+fn it_ends_in_time_though_the_disk_hangs_and_the_queue_is_full() {
+    let (ledger, mut process) = Ledger::start();
+    let [payment, _] = two_payments(33);
+    ledger.disk.set(Switch::Stall, STALL_ALL);
+    // Who leaves has been queued all the same.
+    let (port, bytes) = (process.port, payment.request().bytes());
+    let full = std::sync::atomic::AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..64 {
+            scope.spawn(|| {
+                while !full.load(std::sync::atomic::Ordering::SeqCst) {
+                    let mut connection = Connection::to(port).unwrap();
+                    let _ = connection.send(&bytes);
+                    thread::sleep(Duration::from_millis(100));
+                }
+            });
+        }
+        let end = wait::Finally(&full);
+        eventually("the queue is full", || {
+            let begun = Instant::now();
+            let answer = process.ask(&payment.request()).unwrap();
+            (answer.status == 503 && begun.elapsed() < Duration::from_secs(2)).then_some(())
+        });
+        drop(end);
+    });
+    process.signal(rustix::process::Signal::TERM);
+    process.ended();
+    ledger.disk.well();
+}
+
+#[test]
+fn bodies_that_wait_for_a_stalled_disk_keep_their_room_when_their_senders_were_told_to_come_again() {
+    let (ledger, process) = Ledger::start();
+    ledger.disk.set(Switch::Stall, STALL_ALL);
+    let large = |n: usize| crate::ledger::parties::note(n, 1_040_000);
+    let port = process.port;
+    let senders: Vec<_> = (0..131)
+        .map(|n| {
+            let request = large(n);
+            thread::spawn(move || Connection::to(port).unwrap().ask(&request).unwrap().status)
+        })
+        .collect();
+    senders.into_iter().for_each(|sender| assert_eq!(sender.join().unwrap(), 503));
+    // They were answered after four seconds, and are still in the writer's queue.
+    let begun = Instant::now();
+    assert_eq!(process.ask(&large(200)).unwrap().status, 503);
+    assert!(begun.elapsed() < Duration::from_secs(2), "it found room: {:?}", begun.elapsed());
+    ledger.disk.well();
+    eventually("there is room again", || (process.ask(&large(200)).unwrap().status == 200).then_some(()));
+}
+
 /// Microseconds of the 99th percentile of `h2load` at half of what the route bears.
 fn p99(world: &World, rate: f64, time: u64) -> u64 {
     let log = world.path("h2load.log");

@@ -62,7 +62,7 @@ fn a_merchant_has_sixteen_under_way_and_another_is_not_kept_waiting() {
     assert_eq!(launched.iter().filter(|event| event.merchant == "a").count(), 16);
     assert_eq!(launched.iter().filter(|event| event.merchant == "b").count(), 1);
     assert_eq!(desk.launch(NOW), []);
-    desk.tried("a", true);
+    desk.tried("a", true, NOW);
     assert_eq!(seqs(&desk.launch(NOW)), [17]);
 }
 
@@ -81,13 +81,36 @@ fn however_many_hang_each_merchant_has_one_under_way() {
 }
 
 #[test]
+fn those_that_hang_or_fail_do_not_count_for_those_that_answer() {
+    let names: Vec<String> = (0..30).map(|at| format!("m{at:02}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut desk = desk(&names);
+    let many = (0..20).flat_map(|at| (1..=20).map(move |n| (at, n)));
+    come(&mut desk, many.map(|(at, n)| event((at * 20 + n) as i64, names[at])).collect());
+    let hanging = desk.launch(NOW);
+    assert!(hanging.len() >= ALL_MAX);
+    // None of them has answered.
+    let later = NOW + HANGS_MS + 1;
+    let healthy = || (1_000..1_030).map(|seq| event(seq, "m29")).collect::<Vec<_>>();
+    come(&mut desk, healthy());
+    let launched = desk.launch(later);
+    assert_eq!(launched.iter().filter(|event| event.merchant == "m29").count(), LANE_MAX);
+    assert!(desk.under_way() <= 21 * LANE_MAX);
+    // They were given up: each is asked for one at a time.
+    hanging.iter().chain(&launched).for_each(|event| desk.tried(&event.merchant, event.merchant == "m29", later));
+    let again = desk.launch(later + SLOW_MS);
+    assert_eq!(again.iter().filter(|event| event.merchant == "m00").count(), 1);
+    assert_eq!(again.iter().filter(|event| event.merchant == "m29").count(), 30 - LANE_MAX);
+}
+
+#[test]
 fn an_answer_that_was_asked_for_before_the_mark_sends_nothing_twice() {
     let mut desk = desk(&["a"]);
     come(&mut desk, vec![event(1, "a")]);
     let sent = desk.launch(NOW);
     desk.look_again(false);
     let question = desk.question(NOW).unwrap();
-    desk.tried("a", true);
+    desk.tried("a", true, NOW);
     desk.settled(&[delivered(&sent[0])], true);
     desk.answer(&question, Found { tail: 1, scans: vec![vec![event(1, "a")]], ..Found::default() });
     assert_eq!(desk.launch(NOW), []);
@@ -105,7 +128,7 @@ fn what_does_not_fit_into_the_queue_is_asked_for_when_there_is_room() {
     let sent = desk.launch(NOW);
     assert_eq!(desk.question(NOW), None, "the queue is more than half full");
     for sent in &sent {
-        desk.tried("a", true);
+        desk.tried("a", true, NOW);
         desk.settled(&[delivered(sent)], true);
     }
     desk.launch(NOW);
@@ -143,7 +166,7 @@ fn the_next_of_an_order_is_asked_for_when_one_is_delivered_or_dead_and_not_when_
     let of_order = Outgoing { order_id: Some(order), ..event(1, "a") };
     come(&mut desk, vec![of_order.clone()]);
     desk.launch(NOW);
-    desk.tried("a", false);
+    desk.tried("a", false, NOW);
     desk.settled(&[Outgoing { next_attempt_at: Some(NOW + 5_000), ..of_order.clone() }], true);
     assert_eq!((desk.question(NOW), desk.wait(NOW)), (None, Some(5_000)));
     desk.wake();
@@ -165,17 +188,17 @@ fn a_merchant_that_always_fails_is_asked_slowly_until_it_takes_one() {
     come(&mut desk, (1..=60).map(|seq| event(seq, "a")).collect());
     for _ in 0..FAILURES {
         desk.launch(NOW);
-        desk.tried("a", false);
+        desk.tried("a", false, NOW);
     }
     while desk.under_way() > 0 {
-        desk.tried("a", false);
+        desk.tried("a", false, NOW);
     }
     assert_eq!(desk.launch(NOW).len(), 0);
-    assert_eq!(desk.wait(NOW), Some(SLOW.1));
-    assert_eq!(desk.launch(NOW + SLOW.1).len(), 1);
-    assert_eq!(desk.launch(NOW + SLOW.1).len(), 0);
-    desk.tried("a", true);
-    assert!(desk.launch(NOW + SLOW.1).len() > 4);
+    assert_eq!(desk.wait(NOW), Some(SLOW_MS));
+    assert_eq!(desk.launch(NOW + SLOW_MS).len(), 1);
+    assert_eq!(desk.launch(NOW + SLOW_MS).len(), 0);
+    desk.tried("a", true, NOW);
+    assert!(desk.launch(NOW + SLOW_MS).len() > 4);
 }
 
 #[test]
@@ -183,7 +206,7 @@ fn marks_that_were_not_kept_are_looked_for_from_the_beginning() {
     let mut desk = desk(&["a"]);
     come(&mut desk, vec![event(1, "a")]);
     let sent = desk.launch(NOW);
-    desk.tried("a", true);
+    desk.tried("a", true, NOW);
     assert_eq!(desk.question(NOW), None);
     desk.settled(&[delivered(&sent[0])], false);
     let question = desk.question(NOW).unwrap();
