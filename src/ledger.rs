@@ -7,6 +7,7 @@
 //! | [`normalise`], [`event`] | what a message means, in the words of no provider |
 //! | [`journal`] | the one writer: batches, commits, receipts; [`book`] decides, [`keys`] encrypt, [`chain`] links |
 //! | [`acknowledge`] | what the provider is answered |
+//! | [`resolve`] | what somebody decides of an anomaly |
 //! | [`deliver`], [`private`] | what merchants are told, until they have it; addresses a URL may not lead to |
 //! | [`rows`], [`words`], [`store`] | the rows of the books, their words, and SQLite and PostgreSQL that keep them |
 //! | [`query`], [`api`] | what is read out of the books, as it is shown, and the calls |
@@ -32,6 +33,7 @@ pub mod private;
 pub mod provider;
 pub mod query;
 pub mod receive;
+pub mod resolve;
 pub mod rows;
 pub mod serve;
 pub mod service;

@@ -1,4 +1,4 @@
-//! The ledger's calls: everything that reads the books, and the redelivery of an event.
+//! The ledger's calls: everything that reads the books, the redelivery of an event, and what is decided of an anomaly.
 //!
 //! Reads run on blocking threads, a few at once, on connections of their own: they never wait for the writer nor hold a
 //! callback up, and go on in standby and after a failure, as long as the store can be read. `/callbacks/{channel}` is
@@ -7,6 +7,7 @@
 mod calls;
 mod openapi;
 mod problem;
+mod resolve;
 mod token;
 
 #[cfg(test)]
@@ -25,6 +26,8 @@ use uuid::Uuid;
 
 use super::audit::LastCheck;
 use super::journal::{Journal, NotKept, Standing};
+use super::keys::Ring;
+use super::resolve::{Resolution, Resolved};
 use super::rows::Outgoing;
 use super::store::{Failure, Reader, Readers};
 use crate::config::model::ledger::Ledger;
@@ -42,6 +45,10 @@ pub trait Writer: Send + Sync {
     fn standing(&self) -> Standing;
     /// Puts an event back into the outbox; `None` if there is no such event.
     async fn redeliver(&self, id: Uuid) -> Result<Option<Outgoing>, NotKept>;
+    /// Resolves an anomaly, and books what is accepted.
+    async fn resolve(&self, resolution: Resolution) -> Result<Resolved, NotKept>;
+    /// The keys, while this process writes.
+    fn ring(&self) -> Option<Arc<Ring>>;
 }
 
 #[async_trait]
@@ -52,6 +59,14 @@ impl Writer for Journal {
 
     async fn redeliver(&self, id: Uuid) -> Result<Option<Outgoing>, NotKept> {
         Journal::redeliver(self, id).await
+    }
+
+    async fn resolve(&self, resolution: Resolution) -> Result<Resolved, NotKept> {
+        Journal::resolve(self, resolution).await
+    }
+
+    fn ring(&self) -> Option<Arc<Ring>> {
+        Journal::ring(self)
     }
 }
 
@@ -121,6 +136,7 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/events", get(calls::events))
         .route("/v1/events/{id}/redeliver", post(calls::redeliver))
         .route("/v1/anomalies", get(calls::anomalies))
+        .route("/v1/anomalies/{id}/resolve", post(resolve::resolve))
         .route("/v1/integrity", get(calls::integrity))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "not_found", "There is no such call.") })
         .method_not_allowed_fallback(|| async {

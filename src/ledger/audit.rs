@@ -11,6 +11,7 @@ mod derived;
 pub mod keys;
 mod links;
 mod page;
+mod resolved;
 mod sums;
 
 #[cfg(test)]

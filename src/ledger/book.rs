@@ -128,7 +128,7 @@ pub fn decide(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut Scribe<'_
         Effect::Unreadable(reason) => unreadable(callback, facts, scribe, reason),
         Effect::Book => match (event.kind, event.amount.map(Amount::stated), event.currency) {
             (Kind::Payment, Some(amount), Some(currency)) if amount > 0 => {
-                payment(callback, facts, scribe, (amount, currency))
+                payment(callback, facts, scribe, (amount, currency), None)
             }
             (Kind::Payment, ..) => unreadable(callback, facts, scribe, "it has no amount or no currency"),
             _ => settle::arrived(callback, facts, scribe),
@@ -218,8 +218,11 @@ fn payment(
     facts: &mut Facts,
     scribe: &mut Scribe<'_>,
     (amount, currency): (i64, Currency),
+    known: Option<usize>,
 ) -> Outcome {
     let channel = callback.channel;
+    // One that is accepted later was paid when it came.
+    let paid_at = known.map_or(scribe.now(), |at| facts.transaction(at).recorded_at);
     let number = callback.out_trade_no().unwrap_or(&callback.event.key).to_owned();
     let Some(order) = facts.order_of(&channel.name, &number) else {
         if channel.require_order {
@@ -227,19 +230,19 @@ fn payment(
             keep(transaction, facts, scribe);
             return Outcome::Parked;
         }
-        let order = opened(callback, scribe, number, (amount, currency));
+        let order = Order { paid_at: Some(paid_at), ..opened(callback, scribe, number, (amount, currency)) };
         let id = order.id;
         scribe.row(&order);
         facts.add_order(order);
-        return post_payment(callback, facts, scribe, id);
+        return post_payment(callback, facts, scribe, id, known);
     };
     match unlike(order, amount, currency) {
         None => {
             (order.state, order.paid_minor) = (OrderState::Paid, amount);
-            order.paid_at = Some(scribe.now());
+            order.paid_at = Some(paid_at);
             scribe.update(order);
             let id = order.id;
-            post_payment(callback, facts, scribe, id)
+            post_payment(callback, facts, scribe, id, known)
         }
         Some((kind, detail)) => {
             if matches!(order.state, OrderState::Pending | OrderState::Closed) {
@@ -247,7 +250,7 @@ fn payment(
                 scribe.update(order);
             }
             let id = order.id;
-            suspend_payment(callback, facts, scribe, id, (kind, &detail))
+            suspend_payment(callback, facts, scribe, (id, known), (kind, &detail))
         }
     }
 }
@@ -293,11 +296,14 @@ fn opened(
     }
 }
 
-fn post_payment(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut Scribe<'_>, order: Uuid) -> Outcome {
-    let mut transaction = draft_payment(callback, facts, scribe, TxState::Posted);
-    transaction.order_id = Some(order);
-    transaction.fee_minor = fee::of(callback.channel, transaction.amount_minor.unwrap_or_default());
-    let at = keep(transaction, facts, scribe);
+fn post_payment(
+    callback: &Callback<'_>,
+    facts: &mut Facts,
+    scribe: &mut Scribe<'_>,
+    order: Uuid,
+    known: Option<usize>,
+) -> Outcome {
+    let at = place_payment(callback, facts, scribe, (TxState::Posted, order), known);
     scribe.journal(facts.transaction(at), None);
     fee::post(facts.transaction(at), scribe);
     settle::waiting(at, facts, scribe);
@@ -308,17 +314,80 @@ fn suspend_payment(
     callback: &Callback<'_>,
     facts: &mut Facts,
     scribe: &mut Scribe<'_>,
-    order: Uuid,
+    (order, known): (Uuid, Option<usize>),
     (kind, detail): (AnomalyKind, &str),
 ) -> Outcome {
-    let mut transaction = draft_payment(callback, facts, scribe, TxState::Suspense);
-    transaction.order_id = Some(order);
-    let at = keep(transaction, facts, scribe);
+    let at = place_payment(callback, facts, scribe, (TxState::Suspense, order), known);
     let transaction = facts.transaction(at);
     scribe.journal(transaction, None);
     scribe.anomaly(kind, (&transaction.channel, &transaction.merchant), Some(transaction.id), None, detail);
     settle::waiting(at, facts, scribe);
     Outcome::Suspense
+}
+
+/// Writes a payment down, or, where it is known and was kept without an entry, what is true of it now; its place.
+fn place_payment(
+    callback: &Callback<'_>,
+    facts: &mut Facts,
+    scribe: &mut Scribe<'_>,
+    (state, order): (TxState, Uuid),
+    known: Option<usize>,
+) -> usize {
+    let fee = |amount: Option<i64>| {
+        let posted = amount.filter(|_| state == TxState::Posted);
+        posted.and_then(|amount| fee::of(callback.channel, amount))
+    };
+    let Some(at) = known else {
+        let mut transaction = draft_payment(callback, facts, scribe, state);
+        (transaction.order_id, transaction.fee_minor) = (Some(order), fee(transaction.amount_minor));
+        return keep(transaction, facts, scribe);
+    };
+    let transaction = facts.transaction_mut(at);
+    (transaction.state, transaction.order_id) = (state, Some(order));
+    transaction.fee_minor = fee(transaction.amount_minor);
+    transaction.currency = transaction.currency.or(callback.event.currency);
+    scribe.update(transaction);
+    at
+}
+
+/// Books what was kept without an entry, now that its message can be booked; why it cannot, in words. Then nothing is
+/// written.
+pub fn accept(
+    callback: &Callback<'_>,
+    transaction: Option<Uuid>,
+    facts: &mut Facts,
+    scribe: &mut Scribe<'_>,
+) -> Result<Outcome, String> {
+    let event = callback.event;
+    let at = callback.find(facts, event.kind, &event.key);
+    let at = at.filter(|at| Some(facts.transaction(*at).id) == transaction);
+    let at = at.ok_or("By the configuration of now its message is of another transaction.")?;
+    let known = facts.transaction(at);
+    match &event.effect {
+        Effect::Book => {}
+        Effect::Foreign(field) => return Err(format!("The message's {field} is still not the channel's.")),
+        Effect::Unreadable(reason) => return Err(format!("It is still unreadable: {reason}.")),
+        Effect::Note | Effect::Close => return Err("Its message books nothing.".to_owned()),
+    }
+    if matches!(known.state, TxState::Posted | TxState::Suspense) {
+        return Err("It is in the books already.".to_owned());
+    }
+    if event.amount.map(Amount::stated) != known.stated_minor || known.stated_minor.is_none() {
+        return Err("Its amount could not be read when it came, and what was recorded then does not change.".to_owned());
+    }
+    if event.kind != Kind::Payment {
+        return settle::accept(callback, at, facts, scribe);
+    }
+    let (Some(amount), Some(currency)) = (known.amount_minor, event.currency) else {
+        return Err("It has no amount or no currency.".to_owned());
+    };
+    if known.stated_trade_no.as_deref() != callback.out_trade_no() {
+        return Err("Its order's number was read otherwise when it came, and what was recorded does not change.".into());
+    }
+    if callback.channel.require_order {
+        return Err("The channel requires an order.".to_owned());
+    }
+    Ok(payment(callback, facts, scribe, (amount, currency), Some(at)))
 }
 
 /// A payment, filed where what waits for it is.

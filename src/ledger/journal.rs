@@ -21,6 +21,7 @@ use uuid::Uuid;
 pub use self::writer::{Alarm, Settings, Writer};
 use super::event::Event;
 use super::keys::{DataKey, Ring};
+use super::resolve::{Resolution, Resolved};
 use super::rows::{Evidence, Outgoing};
 use super::words::AnomalyKind;
 use crate::config::model::ledger::Channel;
@@ -142,6 +143,7 @@ enum Task {
     Callback(Box<Sealed>, Reply<Durable<Receipt>>),
     Mark(Vec<Outgoing>, Vec<Raised>, Reply<()>),
     Redeliver(Uuid, Reply<Option<Outgoing>>),
+    Resolve(Box<Resolution>, Reply<Resolved>),
     /// Nothing; whoever waits for work looks whether to go on.
     Wake,
 }
@@ -153,6 +155,7 @@ impl Task {
             Task::Callback(_, reply) => drop(reply.send(Err(why))),
             Task::Mark(_, _, reply) => drop(reply.send(Err(why))),
             Task::Redeliver(_, reply) => drop(reply.send(Err(why))),
+            Task::Resolve(_, reply) => drop(reply.send(Err(why))),
             Task::Wake => {}
         }
     }
@@ -233,12 +236,14 @@ impl Journal {
         wait(answer).await
     }
 
-    /// Opens an anomaly; false if it could not be written.
-    pub async fn raise(&self, raised: Raised) -> bool {
-        self.mark(vec![], vec![raised]).await.is_ok()
+    /// Resolves an anomaly, and books what is accepted.
+    pub async fn resolve(&self, resolution: Resolution) -> Result<Resolved, NotKept> {
+        let (reply, answer) = oneshot::channel();
+        self.queue(Task::Resolve(Box::new(resolution), reply))?;
+        wait(answer).await
     }
 
-    /// The same, from a thread without a runtime.
+    /// Opens an anomaly, from a thread without a runtime; false if it could not be written.
     pub fn raise_blocking(&self, raised: Raised) -> bool {
         let (reply, answer) = oneshot::channel();
         let queued = self.queue(Task::Mark(vec![], vec![raised], reply));

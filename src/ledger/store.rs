@@ -17,7 +17,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::event::Kind;
-use super::rows::{Balance, Link, Order, Outgoing, Row, Transaction, Type, Update, Value, Wrap};
+use super::rows::{Anomaly, Balance, Link, Order, Outgoing, Row, Transaction, Type, Update, Value, Wrap};
 use crate::config::model::ledger as model;
 
 /// Why a store did not do as it was told.
@@ -134,6 +134,8 @@ pub trait Store: Send {
     fn rollback(&mut self);
     /// Events of the outbox, by id.
     fn events(&mut self, ids: &[Uuid]) -> Result<Vec<Outgoing>, Failure>;
+    /// Anomalies, by id.
+    fn anomalies(&mut self, ids: &[Uuid]) -> Result<Vec<Anomaly>, Failure>;
     /// Called about every second while there is nothing to write: keeps the connection (and the lock) alive, and
     /// checkpoints.
     fn idle(&mut self) -> Result<(), Failure>;

@@ -14,6 +14,7 @@ mod hanging;
 mod invariants;
 mod parties;
 mod provider;
+mod resolve;
 mod route;
 mod secrets;
 mod senders;

@@ -22,11 +22,11 @@ use crate::ledger::rows::Outgoing;
 use crate::ledger::store::Reader;
 use crate::{clock, ledger::rows};
 
-type Answer = Result<Response, Problem>;
-type Caller = Extension<Scope>;
+pub(super) type Answer = Result<Response, Problem>;
+pub(super) type Caller = Extension<Scope>;
 
 /// The query's parameters, in order.
-pub struct Params(Pairs);
+pub struct Params(pub(super) Pairs);
 
 impl<S: Sync> FromRequestParts<S> for Params {
     type Rejection = Problem;
@@ -39,14 +39,14 @@ impl<S: Sync> FromRequestParts<S> for Params {
 }
 
 /// A segment of the path; one that is no text names nothing.
-type Segment = Result<Path<String>, PathRejection>;
+pub(super) type Segment = Result<Path<String>, PathRejection>;
 
 fn text(segment: Segment, what: &str) -> Result<String, Problem> {
     let segment = segment.map_err(|_| Problem::unknown(what))?.0;
     if segment.contains('\0') { Err(Problem::unknown(what)) } else { Ok(segment) }
 }
 
-fn uuid(segment: Segment, what: &str) -> Result<Uuid, Problem> {
+pub(super) fn uuid(segment: Segment, what: &str) -> Result<Uuid, Problem> {
     Uuid::try_parse(&text(segment, what)?).map_err(|_| Problem::unknown(what))
 }
 
@@ -210,10 +210,17 @@ pub async fn redeliver(
     }
     match calls.state.journal.redeliver(id).await {
         Ok(found) => json(found.map(views::Event::of), "event"),
-        Err(NotKept::Standby) => Err(Problem::unavailable("Another process has the books; ask that one.")),
-        Err(NotKept::Overloaded) => Err(Problem::unavailable("The writer is busy.")),
-        Err(NotKept::Failed | NotKept::Refused) => Err(Problem::unavailable("It could not be written.")),
+        Err(why) => Err(not_written(why)),
     }
+}
+
+/// Why the writer did not do it.
+pub(super) fn not_written(why: NotKept) -> Problem {
+    Problem::unavailable(match why {
+        NotKept::Standby => "Another process has the books; ask that one.",
+        NotKept::Overloaded => "The writer is busy.",
+        NotKept::Failed | NotKept::Refused => "It could not be written.",
+    })
 }
 
 /// Lists what somebody has to look at.

@@ -12,7 +12,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, Required, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
-use super::{Problem, calls};
+use super::{Problem, calls, resolve};
 use crate::ledger::event::Kind;
 use crate::ledger::query::list::{self, List};
 use crate::ledger::query::views;
@@ -42,6 +42,7 @@ use crate::ledger::words::{AnomalyKind, AnomalyState, EventState, OrderState, Si
         calls::events,
         calls::redeliver,
         calls::anomalies,
+        resolve::resolve,
         calls::integrity,
     ),
     components(schemas(

@@ -35,6 +35,14 @@ impl Writer for Told {
             Standing::Failed => Err(NotKept::Failed),
         }
     }
+
+    async fn resolve(&self, _: Resolution) -> Result<Resolved, NotKept> {
+        Err(NotKept::Failed)
+    }
+
+    fn ring(&self) -> Option<Arc<Ring>> {
+        None
+    }
 }
 
 fn secret(text: &str) -> Option<Secret> {

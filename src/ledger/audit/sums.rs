@@ -55,15 +55,12 @@ const ORDERS: &str = "
             ELSE o.state NOT IN ('pending', 'closed') END
     ORDER BY o.seq LIMIT 1000";
 
-/// Nothing resolves an anomaly yet.
-const ANOMALIES: &str = "SELECT seq, id FROM anomalies WHERE state <> 'open' ORDER BY seq LIMIT 1000";
-
 /// Verifies payments, orders and anomalies.
 pub fn verify(reader: &mut dyn Reader, found: &mut Found) -> Result<(), Failure> {
     name(reader, REFUNDS, "transactions", found)?;
     name(reader, FEES, "transactions", found)?;
     name(reader, ORDERS, "orders", found)?;
-    name(reader, ANOMALIES, "anomalies", found)
+    super::resolved::verify(reader, found)
 }
 
 /// Tells each row that a query names, once.

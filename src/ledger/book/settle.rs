@@ -75,6 +75,38 @@ pub fn arrived(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut Scribe<'
     outcome
 }
 
+/// A refund, chargeback or reversal that was kept without an entry is to be booked; why it cannot be, in words.
+pub fn accept(
+    callback: &Callback<'_>,
+    at: usize,
+    facts: &mut Facts,
+    scribe: &mut Scribe<'_>,
+) -> Result<Outcome, String> {
+    let known = facts.transaction(at).clone();
+    let first = "Its payment is not booked yet: accept that first.";
+    let payment = payment_of(callback, facts).ok_or(first)?;
+    let of = facts.transaction(payment).clone();
+    if (&of.channel, &of.merchant, &of.account) != (&known.channel, &known.merchant, &known.account) {
+        return Err("Its payment came by another channel.".to_owned());
+    }
+    let place = match reversed(callback, facts) {
+        Some(Reversed::Nothing) => {
+            return Err("What it takes back, or what took it back, makes it needless.".to_owned());
+        }
+        Some(Reversed::Of(_)) => after_refund(&known, payment, facts),
+        None => place(&known, Some(payment), facts),
+    };
+    if !matches!(place, Place::Posted(_) | Place::Suspense(..)) {
+        return Err(first.to_owned());
+    }
+    if known.kind == Kind::Refund && amount(callback, facts, Some(payment)) != known.amount_minor {
+        return Err(
+            "Other refunds of its payment came meanwhile: how much it adds is not what was recorded.".to_owned()
+        );
+    }
+    Ok(follow(at, place, facts, scribe))
+}
+
 /// A payment is in the books now: what waited for it follows, in the order it came.
 pub fn waiting(payment: usize, facts: &mut Facts, scribe: &mut Scribe<'_>) {
     let Transaction { provider, account, channel_txn_no, out_trade_no, .. } = facts.transaction(payment).clone();
@@ -95,18 +127,26 @@ pub fn waiting(payment: usize, facts: &mut Facts, scribe: &mut Scribe<'_>) {
             Kind::RefundReversal => after_refund(&waiting, payment, facts),
             _ => place(&waiting, Some(payment), facts),
         };
-        let state = match place {
-            Place::Posted(_) => TxState::Posted,
-            Place::Suspense(..) => TxState::Suspense,
-            Place::Parked | Place::Noted => continue,
-        };
-        let of = facts.transaction(payment).clone();
-        let transaction = facts.transaction_mut(at);
-        transaction.state = state;
-        name_payment(transaction, &of);
-        scribe.update(transaction);
-        write(at, place, facts, scribe);
+        if matches!(place, Place::Posted(_) | Place::Suspense(..)) {
+            follow(at, place, facts, scribe);
+        }
     }
+}
+
+/// What was kept without an entry follows its payment.
+fn follow(at: usize, place: Place, facts: &mut Facts, scribe: &mut Scribe<'_>) -> Outcome {
+    let (state, outcome, payment) = match &place {
+        Place::Posted(payment) => (TxState::Posted, Outcome::Posted, *payment),
+        Place::Suspense(payment, _) => (TxState::Suspense, Outcome::Suspense, *payment),
+        Place::Parked | Place::Noted => return Outcome::Parked,
+    };
+    let of = facts.transaction(payment).clone();
+    let transaction = facts.transaction_mut(at);
+    transaction.state = state;
+    name_payment(transaction, &of);
+    scribe.update(transaction);
+    write(at, place, facts, scribe);
+    outcome
 }
 
 /// A parked reversal follows its refund.

@@ -14,9 +14,10 @@ use super::heads::End;
 use super::{Durable, NotKept, Outcome, Raised, Receipt, Reply, Sealed, Task};
 use crate::ledger::book::{self, Callback, Facts, Plan, Scribe, Time};
 use crate::ledger::keys::{DataKey, Ring};
+use crate::ledger::resolve::{Reread, Resolution, Resolved};
 use crate::ledger::rows::{Outgoing, Wrap};
 use crate::ledger::store::{Asked, Changes, Failure, Grouping, Store};
-use crate::ledger::words::EventState;
+use crate::ledger::words::{AnomalyState, EventState};
 
 /// What writes: the store, and where the books end in it.
 pub struct Desk {
@@ -37,6 +38,7 @@ enum Answer {
     Receipt(Outcome),
     Marked,
     Event(Option<Box<Outgoing>>),
+    Resolved(Resolved),
 }
 
 /// What a batch did.
@@ -179,8 +181,13 @@ impl Desk {
     fn load(&mut self, tasks: &[Task]) -> Result<crate::ledger::store::Loaded, Failure> {
         let mut asked = Asked::default();
         for task in tasks {
-            if let Task::Callback(sealed, _) = task {
-                book::asks(&callback(sealed), self.end.unnamed, &mut asked);
+            let about = match task {
+                Task::Callback(sealed, _) => Some(callback(sealed)),
+                Task::Resolve(resolution, _) => resolution.accepted.as_ref().map(reread),
+                _ => None,
+            };
+            if let Some(about) = about {
+                book::asks(&about, self.end.unnamed, &mut asked);
             }
         }
         self.store.load(&asked)
@@ -202,6 +209,7 @@ impl Desk {
                 event.iter().for_each(|event| scribe.update(&**event));
                 Answer::Event(event)
             }
+            Task::Resolve(resolution, _) => Answer::Resolved(self.resolve(resolution, facts, &mut scribe)?),
             Task::Wake => Answer::Marked,
         };
         let mut plan = scribe.done();
@@ -214,14 +222,37 @@ impl Desk {
         self.end.advance(changes, plan, now.recorded);
         work.done.events |= plan.events > 0;
         work.done.committed |= *changes != Changes::default();
-        if let Task::Callback(sealed, _) = task
-            && !changes.rows.is_empty()
-        {
-            work.done.callbacks += 1;
-            if !sealed.key.unkept().is_empty() {
-                work.keys.insert(sealed.key.id(), sealed.key.clone());
-            }
+        if changes.rows.is_empty() {
+            return;
         }
+        let key = match task {
+            Task::Callback(sealed, _) => {
+                work.done.callbacks += 1;
+                &sealed.key
+            }
+            Task::Resolve(resolution, _) => &resolution.key,
+            _ => return,
+        };
+        if !key.unkept().is_empty() {
+            work.keys.insert(key.id(), key.clone());
+        }
+    }
+
+    /// Writes a resolution beside what it books; nothing, where it books nothing that it should.
+    fn resolve(&mut self, asked: &Resolution, facts: &mut Facts, scribe: &mut Scribe<'_>) -> Result<Resolved, Failure> {
+        let Some(mut anomaly) = self.store.anomalies(&[asked.anomaly])?.pop() else { return Ok(Resolved::Unknown) };
+        if anomaly.state == AnomalyState::Resolved {
+            return Ok(Resolved::Before(Box::new(anomaly)));
+        }
+        if let Some(again) = &asked.accepted
+            && let Err(why) = book::accept(&reread(again), anomaly.transaction_id, facts, scribe)
+        {
+            return Ok(Resolved::Refused(why));
+        }
+        scribe.evidence(&asked.proof);
+        anomaly.state = AnomalyState::Resolved;
+        scribe.update(&anomaly);
+        Ok(Resolved::Done(Box::new(anomaly)))
     }
 
     /// What is summed over the batch, and the commit. A batch that changes nothing needs none: what its duplicates rest
@@ -250,6 +281,11 @@ fn callback(sealed: &Sealed) -> Callback<'_> {
     Callback { provider: sealed.provider, channel: &sealed.channel, event: &sealed.event, evidence: &sealed.evidence }
 }
 
+fn reread(again: &Reread) -> Callback<'_> {
+    let Reread { channel, event, evidence } = again;
+    Callback { provider: channel.provider.label(), channel, event, evidence }
+}
+
 fn raise(scribe: &mut Scribe<'_>, raised: &Raised) {
     scribe.anomaly(raised.kind, (&raised.channel, &raised.merchant), raised.transaction_id, None, &raised.detail);
 }
@@ -267,6 +303,7 @@ fn reply(task: Task, answer: Result<Answer, NotKept>) {
     match (task, answer) {
         (Task::Callback(_, to), Ok(Answer::Receipt(outcome))) => send(to, Ok(Durable(Receipt { outcome }))),
         (Task::Mark(_, _, to), Ok(_)) => send(to, Ok(())),
+        (Task::Resolve(_, to), Ok(Answer::Resolved(resolved))) => send(to, Ok(resolved)),
         (Task::Redeliver(_, to), Ok(Answer::Event(event))) => send(to, Ok(event.map(|event| *event))),
         (task, Err(why)) => task.refuse(why),
         (task, Ok(_)) => task.refuse(NotKept::Failed),

@@ -24,7 +24,7 @@ use super::sql;
 use super::{Asked, Changes, Failure, Grouping, Heads, Loaded, Store};
 use crate::clock;
 use crate::config::model::Secret;
-use crate::ledger::rows::{Outgoing, Table, Typed, Value, Wrap};
+use crate::ledger::rows::{Anomaly, Outgoing, Table, Typed, Value, Wrap};
 use crate::ledger::words::Word;
 use crate::units::Nanos;
 use cells::{Cell, cells, failure};
@@ -365,6 +365,13 @@ impl Store for Postgres {
         let mut found = vec![];
         let by_id = vec![ids.iter().map(|id| Cell::Id(*id)).collect()];
         self.session.select(&self.statements.events, by_id, &mut found)?;
+        Ok(found)
+    }
+
+    fn anomalies(&mut self, ids: &[Uuid]) -> Result<Vec<Anomaly>, Failure> {
+        let mut found = vec![];
+        let by_id = vec![ids.iter().map(|id| Cell::Id(*id)).collect()];
+        self.session.select(&self.statements.anomalies, by_id, &mut found)?;
         Ok(found)
     }
 

@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use super::sql;
 use super::{Asked, Changes, Failure, Grouping, Heads, Loaded, Store};
-use crate::ledger::rows::{Balance, Link, Outgoing, Row, Table, Typed, Update, Wrap};
+use crate::ledger::rows::{Anomaly, Balance, Link, Outgoing, Row, Table, Typed, Update, Wrap};
 use crate::ledger::words::Word;
 use cells::{Bound, Id, failure};
 
@@ -58,6 +58,7 @@ struct Statements {
     order_by_trade: String,
     order_by_id: String,
     event: String,
+    anomaly: String,
     last_time: String,
 }
 
@@ -92,6 +93,7 @@ impl Statements {
             order_by_trade: select(Table::Order, "channel = ?1 AND out_trade_no = ?2"),
             order_by_id: select(Table::Order, "id = ?1"),
             event: select(Table::Outgoing, "id = ?1"),
+            anomaly: select(Table::Anomaly, "id = ?1"),
             last_time: sql::last_time(),
         }
     }
@@ -366,6 +368,13 @@ impl Store for Sqlite {
         self.well()?;
         let mut found = vec![];
         let answer = ids.iter().try_for_each(|id| self.select(&self.statements.event, [Id::new(*id)], &mut found));
+        self.heed(answer).map(|()| found)
+    }
+
+    fn anomalies(&mut self, ids: &[Uuid]) -> Result<Vec<Anomaly>, Failure> {
+        self.well()?;
+        let mut found = vec![];
+        let answer = ids.iter().try_for_each(|id| self.select(&self.statements.anomaly, [Id::new(*id)], &mut found));
         self.heed(answer).map(|()| found)
     }
 

@@ -1,0 +1,125 @@
+//! `POST /v1/anomalies/{id}/resolve`.
+//!
+//! The same decision again is answered like the first; another one is refused, since what is decided stays. A merchant's
+//! token resolves what is its own, as it reads it: nothing is booked that its message does not say.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Extension, State as With};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+
+use super::calls::{Answer, Caller, Params, Segment, not_written, uuid};
+use super::{Calls, Problem};
+use crate::clock;
+use crate::ledger::query;
+use crate::ledger::query::list;
+use crate::ledger::query::views::{self, View};
+use crate::ledger::resolve::{self, Action, Decision, NOTE_MAX, Resolution, Resolved};
+use crate::ledger::rows::{Anomaly, Evidence, Transaction};
+use crate::ledger::store::{Failure, Reader};
+use crate::ledger::words::AnomalyState;
+
+/// What the books have of it.
+struct Known {
+    anomaly: Anomaly,
+    /// What its transaction was received as.
+    received: Option<Evidence>,
+    /// What was decided before.
+    proof: Option<Evidence>,
+}
+
+fn known(reader: &mut dyn Reader, id: uuid::Uuid, scope: Option<&str>) -> Result<Option<Known>, Failure> {
+    let Some(anomaly) = query::one::<Anomaly>(reader, id, scope)? else { return Ok(None) };
+    let transaction = match anomaly.transaction_id {
+        Some(id) => query::one::<Transaction>(reader, id, None)?,
+        None => None,
+    };
+    let received = match transaction.and_then(|transaction| transaction.evidence_id) {
+        Some(id) => query::one::<Evidence>(reader, id, None)?,
+        None => None,
+    };
+    let proof = query::one::<Evidence>(reader, resolve::id_of(id), None)?;
+    Ok(Some(Known { anomaly, received, proof }))
+}
+
+fn read(body: &Bytes) -> Result<Decision, Problem> {
+    let bad = |why: String| Problem::new(StatusCode::BAD_REQUEST, "bad_body", why);
+    let example = "Send {\"action\": \"accept\" | \"dismiss\", \"note\": \"…\"}";
+    let decision: Decision = serde_json::from_slice(body).map_err(|e| bad(format!("{example}: {e}.")))?;
+    if decision.note.len() > NOTE_MAX {
+        return Err(bad(format!("`note` may have {NOTE_MAX} bytes.")));
+    }
+    Ok(decision)
+}
+
+fn refused(why: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "not_acceptable", why)
+}
+
+/// Resolves an anomaly: `accept` books what was kept without an entry, once its cause is mended.
+#[utoipa::path(post, path = "/v1/anomalies/{id}/resolve", params(("id" = String, Path)), request_body = Decision,
+    responses(
+        (status = 200, description = "The anomaly, resolved", body = views::Anomaly),
+        (status = 409, description = "It was resolved otherwise.", content_type = "application/problem+json",
+            body = Problem),
+        (status = 422, description = "It cannot be accepted now; why.", content_type = "application/problem+json",
+            body = Problem),
+    ))]
+pub async fn resolve(
+    With(calls): With<Calls>,
+    Extension(scope): Caller,
+    id: Segment,
+    Params(pairs): Params,
+    body: Bytes,
+) -> Answer {
+    list::only(&pairs, &[])?;
+    let (id, decision) = (uuid(id, "anomaly")?, read(&body)?);
+    let merchant = scope.0.clone();
+    let found = calls.read(move |reader| known(reader, id, merchant.as_deref())).await?;
+    let Some(Known { anomaly, received, proof }) = found else { return Err(Problem::unknown("anomaly")) };
+    let ring = calls.state.journal.ring().ok_or_else(|| Problem::unavailable("This process does not write."))?;
+    if anomaly.state == AnomalyState::Resolved {
+        let before = proof.and_then(|proof| resolve::decided(&ring, &proof));
+        return again(anomaly, before, &decision);
+    }
+    let accepted = match decision.action {
+        Action::Dismiss => None,
+        Action::Accept => {
+            let nothing = "There is nothing to be booked: dismiss it once somebody has looked.";
+            let received = received.ok_or_else(|| refused(nothing))?;
+            Some(resolve::reread(&calls.state.config.load(), &ring, received).map_err(refused)?)
+        }
+    };
+    let by = scope.0.as_deref().unwrap_or("platform");
+    let (proof, key) = resolve::proof(&ring, &anomaly, &decision, by, clock::wall_ms())
+        .map_err(|e| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", e.to_string()))?;
+    match calls.state.journal.resolve(Resolution { anomaly: id, proof, key, accepted }).await.map_err(not_written)? {
+        Resolved::Done(anomaly) => {
+            log::info!("ledger: anomaly {id} is resolved by {by}: {:?}", decision.action);
+            Ok(Json(views::Anomaly::of(*anomaly)).into_response())
+        }
+        // Somebody was quicker: what he decided is in the books now.
+        Resolved::Before(anomaly) => {
+            let merchant = scope.0.clone();
+            let found = calls.read(move |reader| known(reader, id, merchant.as_deref())).await?;
+            let before = found.and_then(|found| found.proof).and_then(|proof| resolve::decided(&ring, &proof));
+            again(*anomaly, before, &decision)
+        }
+        Resolved::Unknown => Err(Problem::unknown("anomaly")),
+        Resolved::Refused(why) => Err(refused(why)),
+    }
+}
+
+/// It is resolved already.
+fn again(anomaly: Anomaly, before: Option<Action>, decision: &Decision) -> Result<Response, Problem> {
+    if before == Some(decision.action) {
+        return Ok(Json(views::Anomaly::of(anomaly)).into_response());
+    }
+    let detail = match before {
+        Some(Action::Accept) => "It was accepted before; that stays.",
+        Some(Action::Dismiss) => "It was dismissed before; that stays.",
+        None => "It was resolved before; how cannot be read any more.",
+    };
+    Err(Problem::new(StatusCode::CONFLICT, "already_resolved", detail))
+}

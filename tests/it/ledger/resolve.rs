@@ -1,0 +1,167 @@
+//! A payment that a typo of the configuration kept out of the books is booked once the typo is mended.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::support::client::{Answer, post};
+use crate::support::eventually;
+use crate::support::ledger::{Ledger, Process};
+use crate::support::postgres::Postgres;
+use crate::support::providers::{APP_ID, Callback, Channel, Refund, SELLER_ID};
+
+const TYPO: &str = "2021000000000009";
+const OWN: &str = "a-token-of-the-merchants-own-32-chars";
+
+struct Scene {
+    ledger: Ledger,
+    process: Process,
+}
+
+impl Scene {
+    /// A channel `typo` of Alipay whose app_id is not ours, of a merchant with a token.
+    fn on(store: &str) -> Scene {
+        let mut ledger = Ledger::on(store);
+        fs::write(ledger.path("secrets/own.token"), OWN).unwrap();
+        ledger.more = format!(
+            "[ledger.merchant.own]\nurl = \"http://{}/shop\"\nsecret_file = \"secrets/shop.whsec\"\n\
+             token_file = \"secrets/own.token\"\nallow_private = true\n\
+             [ledger.channel.typo]\nprovider = \"alipay\"\nmerchant = \"own\"\napp_id = \"{TYPO}\"\n\
+             seller_id = \"{SELLER_ID}\"\npublic_key_files = [\"secrets/alipay.pem\"]\n",
+            ledger.merchants.address()
+        );
+        let process = ledger.run();
+        Scene { ledger, process }
+    }
+
+    #[track_caller]
+    fn tells(&self, callback: &Callback) {
+        let answer = self.process.ask(&callback.request().target("/callbacks/typo")).unwrap();
+        assert_eq!(answer.body, b"success", "{}", answer.text());
+    }
+
+    fn one(&self, path: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        let all = self.process.books(&self.ledger.token).all(path);
+        all.into_iter().find(fits).unwrap_or_else(|| panic!("{path} has none"))
+    }
+
+    fn transaction(&self, number: &str) -> Value {
+        self.one("/v1/transactions", |row| row["channel_txn_no"] == number)
+    }
+
+    fn anomaly_of(&self, transaction: &Value) -> String {
+        let anomaly = self.one("/v1/anomalies", |row| row["transaction_id"] == transaction["id"]);
+        anomaly["id"].as_str().unwrap().to_owned()
+    }
+
+    fn resolve(&self, anomaly: &str, token: &str, body: &Value) -> Answer {
+        let path = format!("/v1/anomalies/{anomaly}/resolve");
+        self.process.ask(&post(&path, body.to_string()).header("authorization", format!("Bearer {token}"))).unwrap()
+    }
+
+    fn owed(&self) -> i64 {
+        let accounts = self.process.books(&self.ledger.token).all("/v1/accounts");
+        let owed = accounts.iter().find(|account| account["id"] == "liabilities:merchant:own");
+        owed.map_or(0, |account| account["balances"][0]["balance_minor"].as_i64().unwrap())
+    }
+
+    #[track_caller]
+    fn is_whole(&self, whole: bool) {
+        let said = self.ledger.cli(&["verify"]);
+        assert_eq!(said.status.success(), whole, "{}", String::from_utf8_lossy(&said.stdout));
+    }
+}
+
+fn payment() -> Callback {
+    let (payment, out_trade_no) = ("pay-1".to_owned(), "order-1".to_owned());
+    Callback { channel: Channel::Alipay, refund: None, payment, out_trade_no, total: 1_000 }
+}
+
+fn accept() -> Value {
+    json!({"action": "accept", "note": "the app_id was mistyped"})
+}
+
+fn booked_once_the_cause_is_mended(store: &str) {
+    let scene = Scene::on(store);
+    let refund = Refund { number: "back-1".to_owned(), amount: 300, cumulative: 300 };
+    let refund = Callback { refund: Some(refund), ..payment() };
+    scene.tells(&payment());
+    scene.tells(&refund);
+    let (paid, back) = (scene.transaction("pay-1"), scene.transaction("back-1"));
+    assert_eq!((&paid["state"], &back["state"]), (&json!("noted"), &json!("noted")));
+    let (of_paid, of_back) = (scene.anomaly_of(&paid), scene.anomaly_of(&back));
+    let token = &scene.ledger.token;
+    scene.resolve(&of_paid, token, &accept()).is_problem(422, "not_acceptable");
+    scene.resolve(&of_paid, token, &json!({"action": "agree"})).is_problem(400, "bad_body");
+    scene.resolve(&of_paid, "nobody", &accept()).is_problem(401, "no_token");
+    scene.resolve("01900000-0000-7000-8000-000000000003", token, &accept()).is_problem(404, "not_found");
+
+    let file = scene.ledger.path("ledger1.toml");
+    let mended = fs::read_to_string(&file).unwrap().replace(TYPO, APP_ID);
+    fs::write(&file, mended).unwrap();
+    let answer = eventually("the configuration is taken over", || {
+        // A refund waits for its payment, whatever the configuration.
+        scene.resolve(&of_back, token, &accept()).is_problem(422, "not_acceptable");
+        Some(scene.resolve(&of_paid, OWN, &accept())).filter(|answer| answer.status == 200)
+    });
+    assert_eq!(answer.json()["state"], "resolved");
+    let now = scene.transaction("pay-1");
+    assert_eq!((&now["state"], &now["id"], &now["sequence"]), (&json!("posted"), &paid["id"], &paid["sequence"]));
+    assert_eq!(scene.one("/v1/orders", |order| order["out_trade_no"] == "order-1")["state"], "paid");
+    assert_eq!(scene.owed(), -1_000);
+    eventually("the merchant hears of it", || {
+        scene.ledger.merchants.heard().values().any(|heard| heard.data["channel_txn_no"] == "pay-1").then_some(())
+    });
+
+    // The same again is the same, another decision is none, and its message is known.
+    assert_eq!(scene.resolve(&of_paid, token, &accept()).json()["state"], "resolved");
+    scene.resolve(&of_paid, token, &json!({"action": "dismiss"})).is_problem(409, "already_resolved");
+    scene.tells(&payment());
+    assert_eq!(scene.owed(), -1_000);
+    assert_eq!(scene.resolve(&of_back, token, &accept()).status, 200);
+    assert_eq!(scene.owed(), -700);
+    scene.is_whole(true);
+}
+
+#[test]
+fn what_a_typo_kept_out_of_the_books_is_accepted_once_it_is_mended() {
+    booked_once_the_cause_is_mended("sqlite:ledger.db");
+}
+
+#[test]
+fn what_a_typo_kept_out_of_the_books_is_accepted_once_it_is_mended_on_postgresql() {
+    let server = Postgres::start();
+    booked_once_the_cause_is_mended(&server.url());
+}
+
+#[test]
+fn a_decision_is_a_row_of_its_own_and_an_anomaly_that_was_closed_by_hand_is_found() {
+    let scene = Scene::on("sqlite:ledger.db");
+    scene.tells(&payment());
+    scene.tells(&Callback { payment: "pay-2".to_owned(), out_trade_no: "order-2".to_owned(), ..payment() });
+    let (one, other) = (scene.transaction("pay-1"), scene.transaction("pay-2"));
+    let dismiss = json!({"action": "dismiss", "note": "payer-note-in-clear"});
+    assert_eq!(scene.resolve(&scene.anomaly_of(&one), OWN, &dismiss).json()["state"], "resolved");
+    assert_eq!(scene.transaction("pay-1")["state"], "noted");
+    scene.is_whole(true);
+    // What is written is encrypted.
+    let store = scene.ledger.path("state");
+    for file in crate::support::ledger::files(&store) {
+        let bytes = fs::read(&file).unwrap();
+        assert!(!bytes.windows(10).any(|part| part == b"payer-note"), "{}", file.display());
+    }
+    let closed = "UPDATE anomalies SET state = 'resolved' WHERE id = ?1";
+    let store = rusqlite::Connection::open(store.join("ledger.db")).unwrap();
+    assert_eq!(store.execute(closed, [scene.anomaly_of(&other)]).unwrap(), 1);
+    scene.is_whole(false);
+    // A merchant's token reaches nobody else's.
+    let elsewhere = Callback { channel: Channel::Generic, ..payment() };
+    assert_eq!(scene.process.ask(&elsewhere.request()).unwrap().status, 200);
+    let unlike = Callback { total: 1_001, ..elsewhere };
+    assert_eq!(scene.process.ask(&unlike.request()).unwrap().status, 200);
+    let foreign =
+        scene.one("/v1/anomalies", |row| row["kind"] == "content_conflict")["id"].as_str().unwrap().to_owned();
+    scene.resolve(&foreign, OWN, &dismiss).is_problem(404, "not_found");
+    scene.resolve(&foreign, &scene.ledger.token, &accept()).is_problem(422, "not_acceptable");
+    assert_eq!(scene.resolve(&foreign, &scene.ledger.token, &dismiss).status, 200);
+}
