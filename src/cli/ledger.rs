@@ -1,7 +1,10 @@
 //! `tollgate ledger`: serves a ledger alone, or reads its store, whether a ledger runs on it or not.
 //!
-//! What reads changes nothing and needs no lock. `verify` needs the encryption keys, the others do not. A store that
+//! What reads changes nothing and needs no lock; only `keys` changes what lies outside of the chain. `verify` and `keys`
+//! need the encryption keys, the others do not. A store that
 //! has a problem ends with 1, as does one that cannot be read.
+
+mod keys;
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -30,6 +33,12 @@ pub enum Command {
     Verify(Conf),
     /// Prints what every account has.
     Balances(Conf),
+    /// Lists, rotates or erases the keys that evidence is encrypted with.
+    Keys {
+        /// What to do with them.
+        #[command(subcommand)]
+        what: keys::Command,
+    },
     /// Prints all entries.
     Export {
         /// Which configuration.
@@ -48,6 +57,7 @@ pub fn run(command: &Command, json: bool) -> ExitCode {
         Command::Run(conf) => return super::run::ended(crate::app::alone::run(&conf.conf), json),
         Command::Verify(conf) => opened(&conf.conf, json).and_then(|(ledger, reader)| verify(&ledger, reader, json)),
         Command::Balances(conf) => opened(&conf.conf, json).and_then(|(_, reader)| balances(reader, json)),
+        Command::Keys { what } => keys::run(what, json),
         Command::Export { conf, format } => opened(&conf.conf, json).and_then(|(_, reader)| printed(reader, *format)),
     };
     done.unwrap_or_else(|code| code)
@@ -55,6 +65,15 @@ pub fn run(command: &Command, json: bool) -> ExitCode {
 
 /// The ledger of a configuration, and its store.
 fn opened(path: &Path, json: bool) -> Result<(Ledger, Box<dyn Reader>), ExitCode> {
+    let ledger = configured(path, json)?;
+    match store::reader(&ledger.store) {
+        Ok(reader) => Ok((ledger, reader)),
+        Err(e) => Err(unread(&e)),
+    }
+}
+
+/// The ledger of a configuration.
+fn configured(path: &Path, json: bool) -> Result<Ledger, ExitCode> {
     let loaded = config::load(path).map_err(|findings| {
         report(&findings, json);
         ExitCode::FAILURE
@@ -63,10 +82,7 @@ fn opened(path: &Path, json: bool) -> Result<(Ledger, Box<dyn Reader>), ExitCode
         let hint = "add one with `address`, `store`, `encryption_key_files` and a channel";
         return Err(super::fail(false, format!("{} has no table [ledger]: {hint}", path.display())));
     };
-    match store::reader(&ledger.store) {
-        Ok(reader) => Ok((ledger, reader)),
-        Err(e) => Err(unread(&e)),
-    }
+    Ok(ledger)
 }
 
 fn unread(e: &Failure) -> ExitCode {

@@ -1,8 +1,9 @@
 //! Keys: encryption keys from files wrap data keys, one a UTC day, which encrypt evidence; one more is the chain's.
 //!
-//! Wraps are rows outside of the chain. A new encryption key adds a wrap to each key it finds, so that the old one may
-//! leave the configuration afterwards; no row is ever rewritten. Deleting the wraps of a day's keys erases what was
-//! encrypted with them; the chain stays whole, since it covers ciphertext.
+//! Wraps are rows outside of the chain. A new encryption key adds a wrap to each key it finds, and begins a new data key:
+//! who has the old one, and an older copy of the store, reads nothing that comes. `tollgate ledger keys rotate` deletes the
+//! wraps by older keys, so that a later copy is no use to him at all. Deleting the wraps of a day's keys (`keys erase DAY`)
+//! erases what was encrypted with them; the chain stays whole, since it covers ciphertext.
 //!
 //! Everything is AES-256-GCM with a random nonce of 96 bits, so a data key is replaced, within its day, long before
 //! 2^32 messages (NIST SP 800-38D, section 8.3). What is encrypted is bound to its table, column and row by the
@@ -129,7 +130,10 @@ impl Ring {
             }
         };
         let today = day(now_ms);
-        let latest = data.values().filter(|key: &&Arc<DataKey>| key.day == today).max_by_key(|key| key.id).cloned();
+        // Who has the old encryption key may have today's data key: it is not gone on with.
+        let rotated = new.iter().any(|wrap| wrap.purpose == DATA);
+        let of_today = data.values().filter(|key: &&Arc<DataKey>| key.day == today && !rotated);
+        let latest = of_today.max_by_key(|key| key.id).cloned();
         let ring = Ring { encryption, chain, data: RwLock::new(data), today: RwLock::new(latest) };
         Ok((ring, new))
     }
@@ -299,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_outlive_a_restart_and_a_rotation_and_rotation_only_adds() {
+    fn keys_outlive_a_restart_and_a_rotation_which_begins_a_new_data_key() {
         let (ring, mut stored) = Ring::open(&[secret(1)], &[], 0).unwrap();
         let (key, row) = (ring.today(0).unwrap(), Uuid::now_v7());
         let sealed = key.seal("evidence", "body", row, b"x");
@@ -310,7 +314,9 @@ mod tests {
 
         let (both, added) = Ring::open(&[secret(2), secret(1)], &stored, 5).unwrap();
         assert_eq!(added.len(), 2, "each key gets a wrap by the new one");
-        assert_eq!(both.today(DAY_MS - 1).unwrap().id(), key.id(), "the day goes on with its key");
+        assert_ne!(both.today(DAY_MS - 1).unwrap().id(), key.id(), "who has the old key may have that one");
+        let (same, _) = Ring::open(&[secret(1)], &stored, 5).unwrap();
+        assert_eq!(same.today(DAY_MS - 1).unwrap().id(), key.id(), "without a rotation the day goes on with its key");
         assert_ne!(both.today(DAY_MS).unwrap().id(), key.id());
         stored.extend(added);
         let (new, added) = Ring::open(&[secret(2)], &stored, 6).unwrap();

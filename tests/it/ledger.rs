@@ -12,6 +12,7 @@ mod disk;
 mod front;
 mod hanging;
 mod invariants;
+mod keys;
 mod parties;
 mod provider;
 mod resolve;

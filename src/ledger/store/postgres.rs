@@ -9,6 +9,7 @@
 
 mod cells;
 mod connect;
+mod erase;
 mod reader;
 mod statements;
 mod tls;
@@ -31,6 +32,7 @@ use cells::{Cell, cells, failure};
 use connect::Warnings;
 use statements::Statements;
 
+pub use erase::erase;
 pub use reader::PostgresReader;
 
 /// Time between two questions whether the server keeps what it commits.

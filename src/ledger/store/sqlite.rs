@@ -7,6 +7,7 @@
 //! commit, so that no acknowledgement waits for it or fails by it.
 
 mod cells;
+mod erase;
 mod open;
 mod reader;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use crate::ledger::rows::{Anomaly, Balance, Link, Outgoing, Row, Table, Typed, U
 use crate::ledger::words::Word;
 use cells::{Bound, Id, failure};
 
+pub use erase::erase;
 pub use reader::SqliteReader;
 
 /// Pages of the log that are not yet copied, above which a batch begins with copying them.

@@ -211,6 +211,16 @@ pub(super) fn ours(epoch: i64) -> String {
     )
 }
 
+/// A connection that changes what lies outside of the chain, beside a writer.
+pub(super) fn operator(url: &str, password: Option<&Secret>) -> Result<Client, Failure> {
+    let (mut client, _) = connect(url, password, "tollgate-ledger-keys")?;
+    client.batch_execute("SET lock_timeout = '5s'; SET synchronous_commit = on").map_err(|e| said(&e))?;
+    match version(&mut client)? {
+        Some(VERSION) => Ok(client),
+        _ => Err(Failure::Row("no ledger of this version in this database; start the ledger once".into())),
+    }
+}
+
 /// A reader's connection.
 pub(super) fn reader(url: &str, password: Option<&Secret>) -> Result<Client, Failure> {
     let (mut client, _) = connect(url, password, "tollgate-ledger-reader")?;
