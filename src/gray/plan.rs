@@ -5,7 +5,7 @@
 //! method, body or path: the same user is on the same version. Without a key there is no position: stable, until the
 //! last step gives the canary to everybody.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,7 +114,9 @@ impl Range {
     fn of(release: &Release) -> Option<Range> {
         let layer = release.layer.as_ref()?;
         let border = |share| Hash::Xxh3.border(share, BasisPoints::ALL).unwrap_or(Border::NONE);
-        Some(Range { layer: layer.name.as_bytes().into(), from: border(layer.from), to: border(layer.to) })
+        // With a prefix of its own: a layer of the same name as a release's salt would be one draw with it.
+        let name = [b"layer\0", layer.name.as_bytes()].concat();
+        Some(Range { layer: name.into(), from: border(layer.from), to: border(layer.to) })
     }
 
     fn holds(&self, user: &[u8]) -> bool {
@@ -164,7 +166,7 @@ impl Plan {
             live,
             sources: release.user.clone(),
             hash: release.hash,
-            salt: release.salt.as_bytes().into(),
+            salt: release.salt().as_bytes().into(),
             range: Range::of(release),
             roles: roles(release, told.collect()),
         }
@@ -261,13 +263,16 @@ fn key<'a>(source: &UserSource, asked: &Asked<'a>) -> Option<Key<'a>> {
     }
 }
 
-/// The text of an address.
+/// The text of an address; of IPv6 that of its /64, which one client has to himself.
 fn address<'a>(client: IpAddr) -> Key<'a> {
     use std::io::Write;
     let mut text = [0; 48];
     let mut rest = &mut text[..];
-    // The longest address has 45 characters.
-    let _ = write!(rest, "{}", client.to_canonical());
+    // The longest has 23 characters.
+    let _ = match client.to_canonical() {
+        IpAddr::V4(address) => write!(rest, "{address}"),
+        IpAddr::V6(address) => write!(rest, "{}/64", Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+    };
     let length = 48 - rest.len();
     Key::Address(text, length)
 }

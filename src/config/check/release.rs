@@ -66,22 +66,27 @@ impl Check<'_, '_> {
         if self.findings.count() == before {
             self.holdback(form.holdback.as_ref(), &steps, &bounds);
         }
-        Some(Release {
+        let judge = self.judge(form.judge.as_ref().map(|at| &at.value.0));
+        let names: Vec<&str> = routes.iter().map(|route| &*context.form.routes[*route].name).collect();
+        let canary_name = &*context.form.upstreams[canary?].name;
+        let release = Release {
             name: Arc::from(&*item.name),
             routes,
             user,
             hash: bounds.hash,
-            salt: form.salt.as_ref().map_or_else(|| item.name.clone(), |at| at.value.0.clone()),
+            salt: form.salt.as_ref().map(|at| at.value.0.clone()),
+            definition: String::new(),
             include,
             exclude,
             layer: layer.flatten(),
             steps,
             holdback: form.holdback.as_ref().map_or(BasisPoints::NONE, |at| at.value.0),
             rescue: rescue(form.rescue.as_ref().map(|at| &at.value.0)),
-            judge: self.judge(form.judge.as_ref().map(|at| &at.value.0)),
+            judge,
             place: self.places.place(&item.span),
             canary: canary?,
-        })
+        };
+        Some(release.define(canary_name, &names))
     }
 
     /// The routes, each of which must have a stable upstream.

@@ -112,7 +112,7 @@ fn moved(old: Option<&Release>, new: Option<&Release>) -> f64 {
 
 /// Whether the smaller share's users are all among those of the larger one.
 fn nested(old: &Release, new: &Release) -> bool {
-    old.hash == new.hash && old.salt == new.salt && old.user == new.user && old.layer == new.layer
+    old.hash == new.hash && old.salt() == new.salt() && old.user == new.user && old.layer == new.layer
 }
 
 /// The lines of releases, each with the users it moves.

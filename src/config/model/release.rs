@@ -4,6 +4,8 @@
 //! ask: the last step keeps what `holdback` asks for, also where it is the only one. How far a release has come is not
 //! known here.
 
+use std::borrow::Cow;
+use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,8 +60,10 @@ pub struct Release {
     pub user: Vec<UserSource>,
     /// How a user becomes a position.
     pub hash: Hash,
-    /// Default: the release's name.
-    pub salt: String,
+    /// As it is written; see [`Release::salt`].
+    pub salt: Option<String>,
+    /// SHA-256 of canary, routes, user, hash, salt and layer, hexadecimal: what makes it this release and no other.
+    pub definition: String,
     /// Indices into `Config::cohorts`: always on the canary.
     pub include: Vec<usize>,
     /// Indices into `Config::cohorts`: never on the canary; wins over `include`.
@@ -79,6 +83,40 @@ pub struct Release {
 }
 
 impl Release {
+    /// The salt: as written, else the name, a zero byte and the first 16 digits of the definition. So the users whom a bad
+    /// version met first are others when it is mended under a new definition.
+    pub fn salt(&self) -> Cow<'_, str> {
+        match &self.salt {
+            Some(salt) => Cow::Borrowed(salt),
+            None => Cow::Owned(format!("{}\0{}", self.name, self.definition.get(..16).unwrap_or_default())),
+        }
+    }
+
+    /// Works out the definition, of the names behind the indices. Each part is told apart by its length. A salt that is
+    /// not written counts as the name, as it was before there was another default; one that is written so is another one.
+    pub fn define(mut self, canary: &str, routes: &[&str]) -> Release {
+        let mut text = String::new();
+        let mut part = |part: &str| {
+            let _ = write!(text, "{}:{part};", part.len());
+        };
+        part(canary);
+        part(&routes.len().to_string());
+        routes.iter().for_each(|route| part(route));
+        self.user.iter().for_each(|source| part(&source.to_string()));
+        part(&format!("{:?}", self.hash));
+        part(self.salt.as_deref().unwrap_or(&self.name));
+        if self.salt.as_deref() == Some(&self.name) {
+            part("written");
+        }
+        if let Some(layer) = &self.layer {
+            part(&layer.name);
+            part(&format!("{}-{}", layer.from.hundredths(), layer.to.hundredths()));
+        }
+        let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+        self.definition = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        self
+    }
+
     /// The share of all users that may be on the canary by percent: the layer's range, or everybody.
     pub fn range(&self) -> BasisPoints {
         self.layer.as_ref().map_or(BasisPoints::ALL, Layer::range)

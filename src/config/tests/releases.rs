@@ -35,7 +35,8 @@ fn points(percent: f64) -> BasisPoints {
 fn a_bare_release_has_the_defaults_of_the_reference() {
     let bare = release(STEPS);
     let reference = load(&conf().join("reference.toml")).expect("it loads").config.releases.remove(0);
-    assert_eq!((&*bare.name, &*bare.salt), ("x", "x"));
+    assert_eq!((&*bare.name, bare.salt.as_deref()), ("x", None));
+    assert_eq!(*bare.salt(), format!("x\0{}", &bare.definition[..16]));
     assert_eq!((&bare.user, bare.hash, bare.holdback), (&reference.user, reference.hash, reference.holdback));
     assert_eq!(bare.rescue, reference.rescue);
     assert_eq!(bare.judge.slo, None);
@@ -59,7 +60,7 @@ fn defaults_hold_beside_the_keys_that_are_given() {
     let it = release(&format!("{STEPS}rescue = {{ methods = [\"POST\"] }}\njudge.on_fail = \"hold\"\nsalt = \"\""));
     assert_eq!(it.rescue.methods, [Method::POST]);
     assert!(it.rescue.on_connect && it.rescue.on_status.contains(&504));
-    assert_eq!((it.judge.on_fail, it.judge.min_users, &*it.salt), (OnFail::Hold, 20, ""));
+    assert_eq!((it.judge.on_fail, it.judge.min_users, &*it.salt()), (OnFail::Hold, 20, ""));
     let it = release(&format!("{STEPS}rescue.on = [503]\nrescue.budget_percent = 0.5"));
     assert!(!(it.rescue.on_connect || it.rescue.on_reset || it.rescue.on_timeout));
     assert_eq!((&it.rescue.on_status[..], it.rescue.budget), (&[503][..], Share::percent(0.5).expect("a share")));
@@ -459,10 +460,10 @@ fn a_diff_tells_what_share_of_users_changes_arm() {
     assert_eq!(lines(&one, &again), "~ release x: salt, steps; 1.98 % of users change arm at step one");
     assert_eq!(lines(&one, &with("steps = [{ percent = 1 }]\njudge.min_users = 5")), "~ release x: judge");
     // What is written out is what the default says.
-    assert_eq!(
-        lines(&one, &with("steps = [{ percent = 1, hold = \"0s\" }]\nsalt = \"x\"\nuser = [\"ip\"]")),
-        "no difference"
-    );
+    assert_eq!(lines(&one, &with("steps = [{ percent = 1, hold = \"0s\" }]\nuser = [\"ip\"]")), "no difference");
+    let named = with("steps = [{ percent = 1 }]\nsalt = \"x\"");
+    assert_eq!(lines(&one, &named), "~ release x: salt; 1.98 % of users change arm at step one");
+    assert_ne!(one.releases[0].definition, named.releases[0].definition);
     assert_eq!(moved("steps = [{ percent = 1 }]", "steps = [{ percent = 30 }]"), 29.0);
     assert_eq!(moved("steps = [{ percent = 30 }]", "steps = [{ percent = 0.01 }]"), 29.99);
     // The holdback counts where the first step is the last one.
@@ -490,5 +491,8 @@ fn a_diff_compares_releases_by_name() {
         format!("{before}{BASE}{tables}{RELEASE}{more}").replace("\"c\", \"d\"", "\"c\"").replace("\"y\"", "\"w\"");
     let text = text.replace("canary = \"b\"", "canary = \"0\"").replace("http://a", "http://b");
     let lines = Diff::between(&new, &meant(&text)).to_string();
-    assert_eq!(lines, "~ cohort d: any\n~ release x: canary, include\n~ notify n: url");
+    assert_eq!(
+        lines,
+        "~ cohort d: any\n~ release x: canary, include; 1.98 % of users change arm at step one\n~ notify n: url"
+    );
 }

@@ -119,7 +119,7 @@ impl Entry {
     /// What a restart needs.
     pub fn keep(&self) -> Kept {
         Kept {
-            definition: self.spec.definition.clone(),
+            definition: self.spec.release.definition.clone(),
             state: self.state,
             name: self.spec.release.name.to_string(),
             step: self.step,

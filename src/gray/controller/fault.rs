@@ -153,7 +153,7 @@ pub fn report(
             routes: spec.routes.iter().map(ToString::to_string).collect(),
             user: spec.user(),
             hash: spec.hash().to_owned(),
-            salt: spec.release.salt.clone(),
+            salt: spec.release.salt().into_owned(),
             step,
             steps: spec.release.steps.len(),
             percent: spec.share(step - 1).as_percent(),

@@ -3,7 +3,6 @@
 //! The definition (canary, routes, user, hash, salt and layer) is hashed: while it stays the same, step and evidence go
 //! on, across reloads and restarts. Everything else may change on the way.
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 use crate::config::model::{Action, Config, Release};
@@ -16,8 +15,6 @@ use crate::units::BasisPoints;
 pub struct Spec {
     /// The table.
     pub release: Release,
-    /// SHA-256 of the definition, hexadecimal.
-    pub definition: String,
     /// Name of the canary's upstream.
     pub canary: Arc<str>,
     /// Names of the routes, in the order of their numbers.
@@ -46,13 +43,12 @@ impl Spec {
             }
         }
         let cohorts = config.cohorts.iter().map(|cohort| cohort.name.clone()).collect();
-        let definition = definition(release, &canary, &routes);
-        Spec { release: release.clone(), definition, canary, routes, stable, by_route, cohorts }
+        Spec { release: release.clone(), canary, routes, stable, by_route, cohorts }
     }
 
     /// Whether it is the same release, whatever else has changed.
     pub fn is_same(&self, other: &Spec) -> bool {
-        self.release.name == other.release.name && self.definition == other.definition
+        self.release.name == other.release.name && self.release.definition == other.release.definition
     }
 
     /// Name of a route's own upstream.
@@ -107,24 +103,4 @@ impl Spec {
             Hash::Nginx => "nginx",
         }
     }
-}
-
-/// Names the definition: equal for equal ones. Each part is told apart by its length.
-fn definition(release: &Release, canary: &str, routes: &[Arc<str>]) -> String {
-    let mut text = String::new();
-    let mut part = |part: &str| {
-        let _ = write!(text, "{}:{part};", part.len());
-    };
-    part(canary);
-    part(&routes.len().to_string());
-    routes.iter().for_each(|route| part(route));
-    release.user.iter().for_each(|source| part(&source.to_string()));
-    part(&format!("{:?}", release.hash));
-    part(&release.salt);
-    if let Some(layer) = &release.layer {
-        part(&layer.name);
-        part(&format!("{}-{}", layer.from.hundredths(), layer.to.hundredths()));
-    }
-    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -23,7 +23,8 @@ fn release(name: &str) -> Release {
         canary: 1,
         user: vec![UserSource::Header("x-user-id".parse().unwrap()), UserSource::Cookie("uid".into()), UserSource::Ip],
         hash: Hash::Xxh3,
-        salt: name.to_owned(),
+        salt: Some(name.to_owned()),
+        definition: String::new(),
         include: vec![],
         exclude: vec![],
         layer: None,
@@ -59,7 +60,7 @@ fn plan_with(release: &Release, cohorts: usize) -> Plan {
         live: Arc::default(),
         sources: release.user.clone(),
         hash: release.hash,
-        salt: release.salt.as_bytes().into(),
+        salt: release.salt().as_bytes().into(),
         range: Range::of(release),
         roles: roles(release, asked),
     }
@@ -228,4 +229,41 @@ fn exclude_beats_include_beats_percent() {
     let masks: HashSet<u16> =
         (0..100).map(|n| plan.decide_for(&cohorts, Some(format!("u{n}").as_bytes()), &asked(&none)).cohorts).collect();
     assert_eq!(masks, HashSet::from([0, 0b100]), "the judge is told of cohorts that decide nothing");
+}
+
+#[test]
+fn an_ipv6_client_is_its_network() {
+    let key = |client: &str| String::from_utf8(address(client.parse().unwrap()).bytes().to_vec()).unwrap();
+    assert_eq!(key("2001:db8:1:2::1"), "2001:db8:1:2::/64");
+    assert_eq!(key("2001:db8:1:2:ffff:ffff:ffff:ffff"), "2001:db8:1:2::/64");
+    assert_eq!(key("2001:db8:aaaa:bbbb::"), "2001:db8:aaaa:bbbb::/64");
+    assert_eq!((key("192.0.2.7"), key("::ffff:192.0.2.7")), ("192.0.2.7".into(), "192.0.2.7".into()));
+}
+
+#[test]
+fn a_layer_and_a_salt_of_one_name_are_two_draws() {
+    let half = Release {
+        layer: Some(Layer { name: "checkout".into(), from: points(50.0), to: points(100.0) }),
+        steps: vec![Step { percent: points(5.0), hold: Duration::ZERO }],
+        ..release("checkout")
+    };
+    let plan = plan_with(&half, 0);
+    at_step(&plan, &half, 0);
+    let users = on_canary(&plan).len() as f64;
+    assert!((users - 5_000.0).abs() <= 3.0 * 68.9, "{users}");
+}
+
+#[test]
+fn another_definition_meets_other_users_first() {
+    let of = |canary: &str, salt: Option<&str>| {
+        let release = Release { salt: salt.map(str::to_owned), ..release("orders") }.define(canary, &["orders"]);
+        let plan = plan_with(&release, 0);
+        at_step(&plan, &release, 1);
+        on_canary(&plan)
+    };
+    let (bad, mended) = (of("v2", None), of("v3", None));
+    let both = bad.intersection(&mended).count() as f64;
+    assert!((both - 250.0).abs() <= 3.0 * 15.8, "{both} of {}", bad.len());
+    assert_eq!(bad, of("v2", None));
+    assert_eq!(of("v2", Some("one")), of("v3", Some("one")), "who writes a salt keeps his users");
 }
