@@ -72,7 +72,7 @@ fn take_sockets(config: &Config, sockets: &Sockets) -> Result<Vec<String>, Start
 /// What an operator should know of the ledger.
 pub fn notes(books: Option<&Books>) -> Vec<String> {
     let stands_by = books.is_some_and(|books| books.standing() == Standing::Standby);
-    let note = "the ledger stands by: another process has its store, or the store cannot be reached";
+    let note = "the ledger stands by: another process has its store, or it is not ready yet; the log says why";
     stands_by.then(|| note.to_owned()).into_iter().collect()
 }
 

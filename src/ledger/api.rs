@@ -14,6 +14,7 @@ mod token;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -37,6 +38,8 @@ pub use problem::Problem;
 
 /// Reads at once.
 const READS: usize = 4;
+/// How long each may take: others wait for its turn.
+pub const READ: Duration = Duration::from_secs(5);
 
 /// What the calls want of the writer.
 #[async_trait]
@@ -107,6 +110,10 @@ impl Calls {
         });
         match done.await {
             Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(Failure::Slow(why))) => {
+                log::warn!("a question to the ledger's books took longer than {READ:?}: {why}");
+                Err(Problem::too_broad())
+            }
             Ok(Err(e)) => {
                 log::warn!("the ledger's books cannot be read: {e}");
                 Err(Problem::unavailable("The books cannot be read now; the log says why."))

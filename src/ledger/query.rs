@@ -23,11 +23,15 @@ fn types<T: Typed>() -> Vec<Type> {
     T::TABLE.columns().map(|column| column.ty).collect()
 }
 
+/// How a table's rows are asked for: `tail` is what follows its name.
+pub fn select(table: rows::Table, tail: &str) -> String {
+    let columns: Vec<_> = table.columns().map(|column| format!("\"{}\"", column.name)).collect();
+    format!("SELECT {} FROM {}{tail}", columns.join(", "), table.name())
+}
+
 /// Rows: `tail` is what follows the table's name.
 pub fn rows<T: Typed>(reader: &mut dyn Reader, tail: &str, values: &[Value]) -> Result<Vec<T>, Failure> {
-    let columns: Vec<_> = T::TABLE.columns().map(|column| format!("\"{}\"", column.name)).collect();
-    let sql = format!("SELECT {} FROM {}{tail}", columns.join(", "), T::TABLE.name());
-    let cells = reader.select(&sql, values, &types::<T>())?;
+    let cells = reader.select(&select(T::TABLE, tail), values, &types::<T>())?;
     cells.into_iter().map(|cells| T::from_cells(cells).ok_or_else(|| unreadable(T::TABLE.name()))).collect()
 }
 
@@ -42,14 +46,11 @@ pub fn one<T: Typed>(reader: &mut dyn Reader, id: Uuid, scope: Option<&str>) -> 
 }
 
 /// A list's rows, newest first; with `scope`, of that merchant only.
-pub fn list<V: View>(reader: &mut dyn Reader, asked: Asked, scope: Option<&str>) -> Result<Page<V>, Failure> {
-    let Asked { mut filter, limit } = asked;
-    if let Some(merchant) = scope {
-        filter.and("merchant = ?", Value::Text(merchant.to_owned()));
-    }
-    let tail = format!("{} ORDER BY seq DESC LIMIT ${}", filter.sql(), filter.values.len() + 1);
-    filter.values.push(Value::Int(limit + 1));
-    let mut rows: Vec<V::Row> = rows(reader, &tail, &filter.values)?;
+pub fn list<V: View>(reader: &mut dyn Reader, mut asked: Asked, scope: Option<&str>) -> Result<Page<V>, Failure> {
+    scope.iter().for_each(|merchant| asked.of(merchant));
+    let limit = asked.limit;
+    let (tail, values) = asked.sql();
+    let mut rows: Vec<V::Row> = rows(reader, &tail, &values)?;
     let more = rows.len() as i64 > limit;
     rows.truncate(limit as usize);
     let next = rows.last().filter(|_| more).map(|row| list::sealed(&row.row().seq.to_string()));

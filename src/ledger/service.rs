@@ -100,7 +100,7 @@ impl Ledger {
         let state = ApiState {
             config: shared.clone(),
             journal: Arc::new(journal.clone()),
-            readers,
+            readers: Readers::limited(config.store.clone(), api::READ),
             series: outside.series,
             integrity: checked,
         };

@@ -14,6 +14,7 @@ mod sql;
 pub mod sqlite;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -33,6 +34,9 @@ pub enum Failure {
     /// The connection, or the lock, is lost, perhaps within a commit: stand by, and open anew.
     #[error("the store is lost: {0}")]
     Lost(String),
+    /// A read took longer than it may ([`Reader::limit`]), or somebody ended it.
+    #[error("it was ended: {0}")]
+    Slow(String),
     /// It could not be made durable. Nothing may be written or acknowledged any more by this process.
     #[error("the store failed: {0}")]
     Poisoned(String),
@@ -153,6 +157,10 @@ pub trait Reader: Send {
     fn points(&mut self) -> Result<(), Failure> {
         Ok(())
     }
+    /// From now on it may read for so long; then it is ended by [`Failure::Slow`].
+    fn limit(&mut self, _at_most: Duration) -> Result<(), Failure> {
+        Ok(())
+    }
     /// Whether it can be asked: a server may have gone since it was.
     fn lives(&mut self) -> bool {
         true
@@ -164,11 +172,20 @@ pub trait Reader: Send {
 }
 
 /// Opens the store for writing: takes the lock, makes it if it is not there, brings its schema up to date, and makes what
-/// was recovered durable. `None` while another process holds the lock.
+/// was recovered durable. `None` while another process holds the lock. Indexes that a large store lacks take minutes:
+/// SQLite makes them here, PostgreSQL beside the writer.
 pub fn open(store: &model::Store) -> Result<Option<Box<dyn Store>>, Failure> {
     match store {
-        model::Store::Sqlite(path) => sqlite::Sqlite::open(path),
+        model::Store::Sqlite(path) => sqlite::Sqlite::open(path, true),
         model::Store::Postgres { url, password } => postgres::Postgres::open(url, password.as_ref()),
+    }
+}
+
+/// As [`open`]; but where that would take minutes it says so ([`Failure::Full`]), and does nothing.
+pub fn open_soon(store: &model::Store) -> Result<Option<Box<dyn Store>>, Failure> {
+    match store {
+        model::Store::Sqlite(path) => sqlite::Sqlite::open(path, false),
+        model::Store::Postgres { .. } => open(store),
     }
 }
 
@@ -184,25 +201,31 @@ pub fn reader(store: &model::Store) -> Result<Box<dyn Reader>, Failure> {
 pub struct Readers {
     store: model::Store,
     points: bool,
+    limit: Option<Duration>,
     idle: parking_lot::Mutex<Vec<Box<dyn Reader>>>,
 }
 
 impl Readers {
     /// Of this store.
     pub fn new(store: model::Store) -> Arc<Readers> {
-        Arc::new(Readers { store, points: false, idle: parking_lot::Mutex::default() })
+        Arc::new(Readers { store, points: false, limit: None, idle: parking_lot::Mutex::default() })
+    }
+
+    /// Of this store, each read of which may take so long at most.
+    pub fn limited(store: model::Store, limit: Duration) -> Arc<Readers> {
+        Arc::new(Readers { store, points: true, limit: Some(limit), idle: parking_lot::Mutex::default() })
     }
 
     /// Of this store, for few rows of large tables only.
     pub fn of_points(store: model::Store) -> Arc<Readers> {
-        Arc::new(Readers { store, points: true, idle: parking_lot::Mutex::default() })
+        Arc::new(Readers { store, points: true, limit: None, idle: parking_lot::Mutex::default() })
     }
 
     /// These connections and no other, in place of a store that is opened.
     #[cfg(test)]
     pub(crate) fn filled(readers: Vec<Box<dyn Reader>>) -> Arc<Readers> {
         let store = model::Store::Sqlite(std::path::PathBuf::new());
-        Arc::new(Readers { store, points: false, idle: parking_lot::Mutex::new(readers) })
+        Arc::new(Readers { store, points: false, limit: None, idle: parking_lot::Mutex::new(readers) })
     }
 
     /// Reads; blocks.
@@ -218,6 +241,9 @@ impl Readers {
                 reader
             }
         };
+        if let Some(limit) = self.limit {
+            reader.limit(limit)?;
+        }
         let answer = read(&mut *reader);
         // One that failed may be broken: the next call opens another.
         if answer.is_ok() {

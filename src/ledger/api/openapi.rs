@@ -111,6 +111,7 @@ fn guarded(path: &str, operation: &mut Operation) {
     if path.starts_with("/v1/") {
         add("400", "A parameter that is not known, or a value that it does not take.");
         add("401", "No token, or a wrong one.");
+        add("422", "More rows would have to be read for it than may be.");
         add("503", "Not now: see Retry-After.");
         operation.security = Some(vec![SecurityRequirement::new("token", Vec::<String>::new())]);
     }

@@ -38,6 +38,13 @@ impl Problem {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
     }
 
+    /// It reads too much.
+    pub fn too_broad() -> Problem {
+        let detail = "Too many rows would have to be read for this. Name an `out_trade_no` or a `channel_txn_no`, or ask by \
+                      `merchant` and leave the other filters away; for all of the books there is `tollgate ledger export`.";
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "too_broad", detail)
+    }
+
     /// There is none, or none of this caller's.
     pub fn unknown(what: &str) -> Problem {
         Problem::new(StatusCode::NOT_FOUND, "not_found", format!("There is no such {what}."))

@@ -15,7 +15,7 @@ use crate::ledger::anchor;
 use crate::ledger::audit::Checked;
 use crate::ledger::query;
 use crate::ledger::query::tests::book::{Book, sample};
-use crate::ledger::rows::Transaction;
+use crate::ledger::rows::{self, Transaction};
 
 struct Told {
     standing: Standing,
@@ -103,13 +103,32 @@ impl Got {
     }
 }
 
+/// A store whose every read takes too long.
+struct Endless;
+
+impl Reader for Endless {
+    fn select(&mut self, _: &str, _: &[rows::Value], _: &[rows::Type]) -> Result<Vec<Vec<rows::Value>>, Failure> {
+        Err(Failure::Slow("interrupted".into()))
+    }
+
+    fn snapshot(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn end(&mut self) {}
+}
+
 impl Served {
     fn new(standing: Standing) -> Served {
         let book = sample();
+        let readers = (0..READS).map(|_| Box::new(book.reader()) as Box<dyn Reader>).collect();
+        Served::with(standing, book, readers)
+    }
+
+    fn with(standing: Standing, book: Book, readers: Vec<Box<dyn Reader>>) -> Served {
         let event = query::rows::<Outgoing>(&mut book.reader(), " ORDER BY seq LIMIT 1", &[]).unwrap().remove(0);
         let config = Arc::new(ArcSwap::from_pointee(configured(book.folder().to_owned())));
         let integrity = LastCheck::default();
-        let readers: Vec<Box<dyn Reader>> = (0..READS).map(|_| Box::new(book.reader()) as Box<dyn Reader>).collect();
         let state = ApiState {
             config: config.clone(),
             journal: Arc::new(Told { standing, event }),
@@ -279,6 +298,14 @@ fn an_event_is_sent_again_where_the_books_are_written() {
         assert_eq!(waiting.send("GET", "/healthz", None).status, 200);
         assert_eq!(waiting.get("/v1/orders").status, 200, "reads go on");
     }
+}
+
+#[test]
+fn a_question_that_takes_too_long_is_told_how_to_ask() {
+    let ledger = Served::with(Standing::Active, sample(), vec![Box::new(Endless)]);
+    let got = ledger.get("/v1/transactions?state=parked");
+    assert_eq!((got.status, got.problem()), (422, "too_broad".to_owned()));
+    assert!(got.text.contains("out_trade_no"), "{}", got.text);
 }
 
 #[test]

@@ -63,7 +63,11 @@ impl Writer {
     /// Opens the store, or finds that another process has it; an error is one that waiting does not mend: a wrong key,
     /// a file that is no ledger. A disk that failed is told by the alarm: the rest of the process may go on.
     pub fn start(self) -> Result<JoinHandle<()>, String> {
-        let (desk, failed) = match self.open() {
+        let (desk, failed) = match self.open(store::open_soon) {
+            Ok(None) => {
+                log::info!("the ledger stands by: another process has the books");
+                (None, None)
+            }
             Ok(desk) => (desk, None),
             Err(Opening::Wrong(reason)) => return Err(reason),
             Err(Opening::Failed(reason)) => (None, Some(reason)),
@@ -72,9 +76,6 @@ impl Writer {
                 (None, None)
             }
         };
-        if desk.is_none() && failed.is_none() {
-            log::info!("the ledger stands by: another process has the books, or they cannot be reached");
-        }
         self.stand(desk.as_ref());
         let work = move || {
             let mut writer = self;
@@ -127,7 +128,7 @@ impl Writer {
                 _ if self.is_stopping() => return Ok(None),
                 Err(RecvTimeoutError::Disconnected) => return Ok(None),
                 Ok(task) => task.refuse(NotKept::Standby),
-                Err(RecvTimeoutError::Timeout) => match self.open() {
+                Err(RecvTimeoutError::Timeout) => match self.open(store::open) {
                     Ok(Some(desk)) => return Ok(Some(desk)),
                     Ok(None) => {}
                     Err(Opening::Wrong(reason) | Opening::Failed(reason)) => return Err(reason),
@@ -141,8 +142,8 @@ impl Writer {
         }
     }
 
-    fn open(&self) -> Result<Option<Desk>, Opening> {
-        let Some(mut store) = store::open(&self.settings.store)? else { return Ok(None) };
+    fn open(&self, opener: Opener) -> Result<Option<Desk>, Opening> {
+        let Some(mut store) = opener(&self.settings.store)? else { return Ok(None) };
         let stored = store.wraps()?;
         let heads = store.heads()?;
         if stored.is_empty() && heads.seq > 0 {
@@ -245,7 +246,7 @@ impl Writer {
         match failure {
             Failure::Poisoned(reason) => Some(Ended::Failed(reason)),
             Failure::Lost(_) => Some(Ended::Lost),
-            Failure::Row(_) | Failure::Full(_) => match desk.store.heads() {
+            Failure::Row(_) | Failure::Full(_) | Failure::Slow(_) => match desk.store.heads() {
                 Ok(heads) => {
                     desk.end = End::new(heads);
                     None
@@ -269,6 +270,9 @@ impl Writer {
     }
 }
 
+/// Opens a store that nobody else writes to.
+type Opener = fn(&model::Store) -> Result<Option<Box<dyn store::Store>>, Failure>;
+
 /// Why the store cannot be opened.
 enum Opening {
     /// Waiting does not mend it.
@@ -284,7 +288,7 @@ impl From<Failure> for Opening {
         match failure {
             Failure::Row(reason) => Opening::Wrong(reason),
             Failure::Poisoned(reason) => Opening::Failed(reason),
-            Failure::Full(_) | Failure::Lost(_) => Opening::Later(failure.to_string()),
+            Failure::Full(_) | Failure::Lost(_) | Failure::Slow(_) => Opening::Later(failure.to_string()),
         }
     }
 }

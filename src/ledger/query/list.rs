@@ -41,20 +41,31 @@ pub struct Filter {
     name: &'static str,
     /// With `?` for the value.
     sql: &'static str,
+    /// It leaves few rows, which its own index finds.
+    few: bool,
     /// The words it takes; any text without.
     words: Option<fn() -> Vec<&'static str>>,
 }
+
+/// Whose.
+const MERCHANT: &str = "merchant = ?";
+/// The same, kept out of its index: what leaves few rows is to be found by an index of its own.
+const MERCHANT_OF_FEW: &str = "merchant || '' = ?";
 
 fn words<W: Word>() -> Vec<&'static str> {
     W::WORDS.iter().map(|(word, _)| *word).collect()
 }
 
 const fn text(name: &'static str, sql: &'static str) -> Filter {
-    Filter { name, sql, words: None }
+    Filter { name, sql, few: false, words: None }
+}
+
+const fn number(name: &'static str, sql: &'static str) -> Filter {
+    Filter { name, sql, few: true, words: None }
 }
 
 const fn word(name: &'static str, sql: &'static str, words: fn() -> Vec<&'static str>) -> Filter {
-    Filter { name, sql, words: Some(words) }
+    Filter { name, sql, few: false, words: Some(words) }
 }
 
 /// `GET /v1/orders`
@@ -62,10 +73,10 @@ pub const ORDERS: List = List {
     table: Table::Order,
     time: "created_at",
     filters: &[
-        text("merchant", "merchant = ?"),
+        text("merchant", MERCHANT),
         text("channel", "channel = ?"),
         word("state", "state = ?", words::<OrderState>),
-        text("out_trade_no", "out_trade_no = ?"),
+        number("out_trade_no", "out_trade_no = ?"),
     ],
 };
 
@@ -74,27 +85,35 @@ pub const TRANSACTIONS: List = List {
     table: Table::Transaction,
     time: "recorded_at",
     filters: &[
-        text("merchant", "merchant = ?"),
+        text("merchant", MERCHANT),
         text("channel", "channel = ?"),
         word("state", "state = ?", words::<TxState>),
         word("kind", "kind = ?", words::<Kind>),
-        text("out_trade_no", "out_trade_no = ?"),
-        text("channel_txn_no", "channel_txn_no = ?"),
+        number("out_trade_no", "out_trade_no = ?"),
+        number("channel_txn_no", "channel_txn_no = ?"),
     ],
 };
 
-/// `GET /v1/events`; what an event has not itself, its transaction has.
+/// `GET /v1/events`; what an event has not itself, its transaction has, which has the same order.
 pub const EVENTS: List = List {
     table: Table::Outgoing,
     time: "created_at",
     filters: &[
-        text("merchant", "merchant = ?"),
-        text("channel", "transaction_id IN (SELECT id FROM transactions WHERE channel = ?)"),
+        text("merchant", MERCHANT),
+        text("channel", "EXISTS (SELECT 1 FROM transactions AS t WHERE t.id = transaction_id AND t.channel || '' = ?)"),
         word("state", "state = ?", words::<EventState>),
         // `payment.posted`, or a transaction's kind.
         text("kind", "kind || '.' LIKE CAST(? AS TEXT) || '.%'"),
-        text("out_trade_no", "transaction_id IN (SELECT id FROM transactions WHERE out_trade_no = ?)"),
-        text("channel_txn_no", "transaction_id IN (SELECT id FROM transactions WHERE channel_txn_no = ?)"),
+        number(
+            "out_trade_no",
+            "order_id IN (SELECT order_id FROM transactions WHERE out_trade_no = ?) AND \
+             transaction_id || '' IN (SELECT id FROM transactions WHERE out_trade_no = ?)",
+        ),
+        number(
+            "channel_txn_no",
+            "order_id IN (SELECT order_id FROM transactions WHERE channel_txn_no = ?) AND \
+             transaction_id || '' IN (SELECT id FROM transactions WHERE channel_txn_no = ?)",
+        ),
     ],
 };
 
@@ -103,12 +122,12 @@ pub const ANOMALIES: List = List {
     table: Table::Anomaly,
     time: "opened_at",
     filters: &[
-        text("merchant", "merchant = ?"),
+        text("merchant", MERCHANT),
         text("channel", "channel = ?"),
         word("state", "state = ?", words::<AnomalyState>),
         word("kind", "kind = ?", words::<AnomalyKind>),
-        text("out_trade_no", "transaction_id IN (SELECT id FROM transactions WHERE out_trade_no = ?)"),
-        text("channel_txn_no", "transaction_id IN (SELECT id FROM transactions WHERE channel_txn_no = ?)"),
+        number("out_trade_no", "transaction_id IN (SELECT id FROM transactions WHERE out_trade_no = ?)"),
+        number("channel_txn_no", "transaction_id IN (SELECT id FROM transactions WHERE channel_txn_no = ?)"),
     ],
 };
 
@@ -124,7 +143,7 @@ pub struct Where {
 }
 
 impl Where {
-    /// Adds a condition with one `?`.
+    /// Adds a condition of one value, for each `?`.
     pub fn and(&mut self, sql: &str, value: Value) {
         self.values.push(value);
         self.conditions.push(sql.replace('?', &format!("${}", self.values.len())));
@@ -143,6 +162,23 @@ pub struct Asked {
     pub filter: Where,
     /// How many.
     pub limit: i64,
+    /// Whether a filter leaves few rows.
+    few: bool,
+}
+
+impl Asked {
+    /// Only of this merchant.
+    pub fn of(&mut self, merchant: &str) {
+        let sql = if self.few { MERCHANT_OF_FEW } else { MERCHANT };
+        self.filter.and(sql, Value::Text(merchant.to_owned()));
+    }
+
+    /// What follows a table's name, newest first, and one row more than is shown.
+    pub fn sql(mut self) -> (String, Vec<Value>) {
+        let tail = format!("{} ORDER BY seq DESC LIMIT ${}", self.filter.sql(), self.filter.values.len() + 1);
+        self.filter.values.push(Value::Int(self.limit + 1));
+        (tail, self.filter.values)
+    }
 }
 
 impl Filter {
@@ -159,12 +195,14 @@ impl List {
         known.extend(self.filters.iter().map(|filter| filter.name));
         only(pairs, &known)?;
         let mut filter = Where::default();
+        let few = self.filters.iter().any(|known| known.few && get(pairs, known.name).is_some());
         for known in self.filters {
             let Some(value) = get(pairs, known.name) else { continue };
             if let Some(words) = known.words.map(|words| words()).filter(|words| !words.contains(&value)) {
                 return Err(Bad(format!("`{}` is one of {}.", known.name, words.join(", "))));
             }
-            filter.and(known.sql, Value::Text(value.to_owned()));
+            let sql = if few && known.sql == MERCHANT { MERCHANT_OF_FEW } else { known.sql };
+            filter.and(sql, Value::Text(value.to_owned()));
         }
         if let Some(from) = get(pairs, "from") {
             filter.and(&format!("{} >= ?", self.time), Value::Int(moment("from", from)?.at_or_after));
@@ -176,7 +214,7 @@ impl List {
             let seq = opened(cursor).and_then(|text| text.parse().ok()).filter(|seq: &i64| *seq > 0);
             filter.and("seq < ?", Value::Int(seq.ok_or_else(bad_cursor)?));
         }
-        Ok(Asked { filter, limit: limit(pairs)? })
+        Ok(Asked { filter, limit: limit(pairs)?, few })
     }
 }
 

@@ -10,6 +10,7 @@
 mod cells;
 mod connect;
 mod erase;
+mod indexes;
 mod reader;
 mod statements;
 mod tls;
@@ -115,7 +116,8 @@ impl Postgres {
     /// Opens it; `None` while another process holds the lock.
     pub fn open(url: &str, password: Option<&Secret>) -> Result<Option<Box<dyn Store>>, Failure> {
         let Some(opened) = connect::writer(url, password)? else { return Ok(None) };
-        let connect::Opened { client, warnings, epoch } = opened;
+        let connect::Opened { mut client, warnings, epoch } = opened;
+        indexes::complete(&mut client, url, password)?;
         Ok(Some(Box::new(Postgres {
             session: Session { client, prepared: HashMap::new(), failed: false },
             statements: Statements::new(),
@@ -346,7 +348,7 @@ impl Store for Postgres {
             Ok(_) => self.within = false,
             // Whether it is kept is known only where the server says that it is not.
             Err(Failure::Row(why)) => return Err(Failure::Row(why)),
-            Err(Failure::Full(why)) => return Err(Failure::Full(why)),
+            Err(Failure::Full(why) | Failure::Slow(why)) => return Err(Failure::Full(why)),
             Err(Failure::Lost(why) | Failure::Poisoned(why)) => return Err(lost(why)),
         }
         // Kept here, but not as durably as the server was told to: a standby does not have it.

@@ -8,7 +8,8 @@ use crate::ledger::rows::{Column, Table, Type};
 /// The version of the schema; a store of a newer one is refused.
 pub const VERSION: i64 = 1;
 
-/// Indexes; `CREATE … IF NOT EXISTS`, in both dialects.
+/// Indexes; `CREATE … IF NOT EXISTS`, in both dialects. They are no part of the version: each start makes those that are
+/// missing, and an older ledger writes to a store that has more of them. Those that end with `seq` give lists in their order.
 pub const INDEXES: &[&str] = &[
     "CREATE UNIQUE INDEX IF NOT EXISTS transactions_meaning ON transactions (provider, account, kind, \"key\") \
      WHERE provider <> ''",
@@ -17,14 +18,27 @@ pub const INDEXES: &[&str] = &[
      WHERE state = 'parked' AND \"of\" IS NOT NULL",
     "CREATE INDEX IF NOT EXISTS transactions_parked ON transactions (recorded_at) WHERE state = 'parked'",
     "CREATE INDEX IF NOT EXISTS transactions_number ON transactions (channel_txn_no) WHERE channel_txn_no IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS transactions_merchant ON transactions (merchant, seq)",
+    "CREATE INDEX IF NOT EXISTS transactions_out_trade_no ON transactions (out_trade_no, seq) \
+     WHERE out_trade_no IS NOT NULL",
     "CREATE UNIQUE INDEX IF NOT EXISTS orders_trade ON orders (channel, out_trade_no)",
+    "CREATE INDEX IF NOT EXISTS orders_merchant ON orders (merchant, seq)",
+    "CREATE INDEX IF NOT EXISTS orders_out_trade_no ON orders (out_trade_no, seq)",
     "CREATE INDEX IF NOT EXISTS journals_transaction ON journals (transaction_id)",
     "CREATE INDEX IF NOT EXISTS entries_account ON entries (account, seq)",
     "CREATE INDEX IF NOT EXISTS entries_transaction ON entries (transaction_id)",
     "CREATE INDEX IF NOT EXISTS events_due ON events (merchant, next_attempt_at, seq) WHERE state = 'pending'",
     "CREATE INDEX IF NOT EXISTS events_order ON events (order_id, seq)",
+    "CREATE INDEX IF NOT EXISTS events_merchant ON events (merchant, seq)",
     "CREATE INDEX IF NOT EXISTS anomalies_open ON anomalies (state) WHERE state = 'open'",
+    "CREATE INDEX IF NOT EXISTS anomalies_merchant ON anomalies (merchant, seq)",
+    "CREATE INDEX IF NOT EXISTS anomalies_transaction ON anomalies (transaction_id) WHERE transaction_id IS NOT NULL",
 ];
+
+/// The name in an index's statement.
+pub fn index_name(sql: &str) -> &str {
+    sql.split_whitespace().skip_while(|word| *word != "EXISTS").nth(1).unwrap_or_default()
+}
 
 /// How an engine spells types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@
 
 mod cells;
 mod erase;
+mod indexes;
 mod open;
 mod reader;
 #[cfg(test)]
@@ -108,10 +109,11 @@ const BALANCE: &str = "INSERT INTO balances (account, currency, debit, credit) V
     ON CONFLICT (account, currency) DO UPDATE SET debit = excluded.debit, credit = excluded.credit";
 
 impl Sqlite {
-    /// Opens it; `None` while another process holds the lock.
-    pub fn open(path: &Path) -> Result<Option<Box<dyn Store>>, Failure> {
+    /// Opens it; `None` while another process holds the lock. Indexes that take long to make are made only where there is
+    /// `time`.
+    pub fn open(path: &Path, time: bool) -> Result<Option<Box<dyn Store>>, Failure> {
         let Some(lock) = open::lock(path)? else { return Ok(None) };
-        let connection = open::writer(path)?;
+        let connection = open::writer(path, time)?;
         Ok(Some(Box::new(Sqlite {
             connection,
             statements: Statements::new(),

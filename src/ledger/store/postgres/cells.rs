@@ -3,7 +3,8 @@
 //! | PostgreSQL says | is |
 //! |---|---|
 //! | nothing (the connection is gone), FATAL, PANIC, classes 08 and 57 | [`Failure::Lost`] |
-//! | class 53 (disk full, no memory), 40 (deadlock), 55 (a lock), a cancelled statement | [`Failure::Full`] |
+//! | class 53 (disk full, no memory), 40 (deadlock), 55 (a lock) | [`Failure::Full`] |
+//! | a cancelled statement, or one that took too long (57014) | [`Failure::Slow`] |
 //! | class 58 (system error), XX001, XX002 (corrupted) | [`Failure::Poisoned`] |
 //! | anything else (22, 23, 42 …) | [`Failure::Row`] |
 //!
@@ -123,7 +124,8 @@ pub(super) fn failure(error: &postgres::Error) -> Failure {
 
 fn meaning(code: &str, text: String) -> Failure {
     match (code, code.get(..2).unwrap_or_default()) {
-        ("57014", _) | (_, "53" | "40" | "55") => Failure::Full(text),
+        ("57014", _) => Failure::Slow(text),
+        (_, "53" | "40" | "55") => Failure::Full(text),
         (_, "08" | "57") => Failure::Lost(text),
         ("XX001" | "XX002", _) | (_, "58") => Failure::Poisoned(text),
         _ => Failure::Row(text),
@@ -141,6 +143,7 @@ mod tests {
         assert!(matches!(means("22021"), Failure::Row(_)));
         assert!(matches!(means("53100"), Failure::Full(_)));
         assert!(matches!(means("40P01"), Failure::Full(_)));
+        assert!(matches!(means("57014"), Failure::Slow(_)));
         assert!(matches!(means("57P01"), Failure::Lost(_)));
         assert!(matches!(means("08006"), Failure::Lost(_)));
         assert!(matches!(means("58030"), Failure::Poisoned(_)));

@@ -21,7 +21,7 @@ use crate::ledger::store::Failure;
 use crate::ledger::store::schema::{Dialect, INDEXES, VERSION};
 
 /// `tollgate`, as a number: the advisory lock's key.
-const LOCK: i64 = i64::from_be_bytes(*b"tollgate");
+pub(super) const LOCK: i64 = i64::from_be_bytes(*b"tollgate");
 
 /// `server_version_num` of the oldest server that is taken.
 const OLDEST: i32 = 150_000;
@@ -52,10 +52,14 @@ const READER: &str = "SET default_transaction_read_only = on; SET idle_session_t
 /// Few rows of large tables: without statistics, which a young store has none of, the server would read them whole.
 pub(super) const POINTS: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
 
-fn said(error: &postgres::Error) -> Failure {
+pub(super) fn said(error: &postgres::Error) -> Failure {
     let code = error.code().map_or("", |code| code.code());
     let text = match failure(error) {
-        Failure::Row(text) | Failure::Full(text) | Failure::Lost(text) | Failure::Poisoned(text) => text,
+        Failure::Row(text)
+        | Failure::Full(text)
+        | Failure::Lost(text)
+        | Failure::Slow(text)
+        | Failure::Poisoned(text) => text,
     };
     match code.get(..2) {
         // Who or what is wrongly named: trying again does not help.
@@ -65,7 +69,7 @@ fn said(error: &postgres::Error) -> Failure {
     }
 }
 
-fn connect(url: &str, password: Option<&Secret>, name: &str) -> Result<(Client, Warnings), Failure> {
+pub(super) fn connect(url: &str, password: Option<&Secret>, name: &str) -> Result<(Client, Warnings), Failure> {
     let mut config: Config = url.parse().map_err(|e| Failure::Row(format!("store: {e}")))?;
     if let Some(Secret(password)) = password {
         config.password(&**password);

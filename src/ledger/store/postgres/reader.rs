@@ -1,6 +1,7 @@
 //! Readers of the database: connections of their own, which the server keeps from writing.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use postgres::types::{ToSql, Type as Oid};
 use postgres::{Client, Statement};
@@ -15,20 +16,21 @@ use crate::ledger::store::{Failure, Reader};
 const STATEMENTS: usize = 256;
 
 /// How long a server may take to say that it is there.
-const ASK: std::time::Duration = std::time::Duration::from_secs(1);
+const ASK: Duration = Duration::from_secs(1);
 
 /// A reader's connection.
 pub struct PostgresReader {
     client: Client,
     prepared: HashMap<(String, Vec<Oid>), Statement>,
     within: bool,
+    limit: Option<Duration>,
 }
 
 impl PostgresReader {
     /// Opens it.
     pub fn open(url: &str, password: Option<&Secret>) -> Result<Box<dyn Reader>, Failure> {
         let client = connect::reader(url, password)?;
-        Ok(Box::new(PostgresReader { client, prepared: HashMap::new(), within: false }))
+        Ok(Box::new(PostgresReader { client, prepared: HashMap::new(), within: false, limit: None }))
     }
 
     fn statement(&mut self, sql: &str, types: Vec<Oid>) -> Result<Statement, Failure> {
@@ -65,6 +67,17 @@ impl Reader for PostgresReader {
 
     fn points(&mut self) -> Result<(), Failure> {
         self.client.batch_execute(connect::POINTS).map_err(|e| failure(&e))
+    }
+
+    fn limit(&mut self, at_most: Duration) -> Result<(), Failure> {
+        if self.limit != Some(at_most) {
+            // Planned for the values at hand: what is rare is to be found by its index, whatever is common.
+            let sql =
+                format!("SET statement_timeout = {}; SET plan_cache_mode = force_custom_plan", at_most.as_millis());
+            self.client.batch_execute(&sql).map_err(|e| failure(&e))?;
+            self.limit = Some(at_most);
+        }
+        Ok(())
     }
 
     fn lives(&mut self) -> bool {

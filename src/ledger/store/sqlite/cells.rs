@@ -4,6 +4,7 @@
 //! |---|---|
 //! | FULL | [`Failure::Full`] |
 //! | BUSY, LOCKED, NOMEM | [`Failure::Full`]: nothing of the batch is kept, the next one may be |
+//! | INTERRUPT | [`Failure::Slow`] |
 //! | IOERR (any), CORRUPT, NOTADB, PROTOCOL | [`Failure::Poisoned`] |
 //! | anything else (CONSTRAINT, TOOBIG, MISMATCH …) | [`Failure::Row`] |
 //!
@@ -77,6 +78,7 @@ pub(super) fn failure(error: &Error) -> Failure {
     let text = error.to_string();
     match error.sqlite_extended_error_code().map_or(0, |code| code & 0xff) {
         ffi::SQLITE_FULL | ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED | ffi::SQLITE_NOMEM => Failure::Full(text),
+        ffi::SQLITE_INTERRUPT => Failure::Slow(text),
         ffi::SQLITE_IOERR | ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB | ffi::SQLITE_PROTOCOL => Failure::Poisoned(text),
         _ => Failure::Row(text),
     }

@@ -12,6 +12,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, ffi};
 
 use super::cells::failure;
+use super::indexes;
 use crate::ledger::store::Failure;
 use crate::ledger::store::schema::{Dialect, INDEXES, VERSION};
 
@@ -98,8 +99,8 @@ fn resets_badly(version: i32) -> bool {
     version < 3_051_003 || version == 3_052_000
 }
 
-/// The writer's connection.
-pub(super) fn writer(path: &Path) -> Result<Connection, Failure> {
+/// The writer's connection. Indexes that take long to make are made only where there is `time`.
+pub(super) fn writer(path: &Path, time: bool) -> Result<Connection, Failure> {
     if resets_badly(rusqlite::version_number()) {
         let version = rusqlite::version();
         return Err(Failure::Row(format!(
@@ -126,6 +127,7 @@ pub(super) fn writer(path: &Path) -> Result<Connection, Failure> {
     if found != What::Ledger {
         create(&connection).map_err(|e| failure(&e))?;
     }
+    indexes::complete(&connection, time)?;
     durable(&connection, path)?;
     sync(parent(path)).map_err(|e| Failure::Poisoned(format!("{}: {e}", path.display())))?;
     touch(false).map_err(|e| failure(&e))?;
@@ -176,7 +178,7 @@ pub(super) fn of(path: &Path, error: &rusqlite::Error) -> Failure {
         (Some(ffi::SQLITE_NOTADB), _) => Failure::Row(format!("{path}: not a ledger, nor any database: {error}")),
         (_, Failure::Poisoned(text)) => Failure::Poisoned(format!("{path}: {text}")),
         (_, Failure::Full(text)) => Failure::Full(format!("{path}: {text}")),
-        (_, Failure::Lost(text) | Failure::Row(text)) => Failure::Row(format!("{path}: {text}")),
+        (_, Failure::Lost(text) | Failure::Row(text) | Failure::Slow(text)) => Failure::Row(format!("{path}: {text}")),
     }
 }
 

@@ -5,6 +5,7 @@
 //! of SQLite's does. In a folder where it may not write, and without a log, the file is read as one that does not change.
 
 use std::path::Path;
+use std::time::Duration;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use rusqlite::config::DbConfig;
@@ -12,11 +13,15 @@ use rusqlite::{Connection, OpenFlags, ffi};
 
 use super::cells::{Bound, cells, failure};
 use super::open::{self, What};
+use crate::clock;
 use crate::ledger::rows::{Type, Value};
 use crate::ledger::store::{Failure, Reader};
 
 /// What SQLite reads as something else in a `file:` URI.
 const NOT_IN_URI: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#').add(b' ');
+
+/// Instructions of SQLite's machine between two looks at the clock: well below a millisecond.
+const LOOK: i32 = 10_000;
 
 /// A reader's connection.
 pub struct SqliteReader {
@@ -87,6 +92,12 @@ impl Reader for SqliteReader {
             Ok(found)
         };
         read().map_err(|e: rusqlite::Error| failure(&e))
+    }
+
+    fn limit(&mut self, at_most: Duration) -> Result<(), Failure> {
+        let until = clock::now().after(at_most);
+        let handler = Some(move || clock::now() > until);
+        self.connection.progress_handler(LOOK, handler).map_err(|e| failure(&e))
     }
 
     fn snapshot(&mut self) -> Result<(), Failure> {

@@ -24,14 +24,14 @@ fn place() -> Place {
 impl Place {
     fn open(&self) -> Sqlite {
         let lock = open::lock(&self.path).unwrap().expect("the lock is free");
-        let connection = open::writer(&self.path).unwrap();
+        let connection = open::writer(&self.path, true).unwrap();
         let statements = Statements::new();
         let files = open::Files::now(&self.path).unwrap();
         Sqlite { connection, statements, poisoned: None, copy_at: COPY_ABOVE, told: false, files, _lock: lock }
     }
 
     fn refused(&self) -> String {
-        match Sqlite::open(&self.path) {
+        match Sqlite::open(&self.path, true) {
             Err(e) => e.to_string(),
             Ok(_) => panic!("it was opened"),
         }
@@ -266,4 +266,21 @@ fn nothing_is_written_to_a_file_that_was_taken_away() {
         assert!(matches!(store.begin(), Err(Failure::Poisoned(why)) if why.contains(name)));
         assert!(matches!(store.idle(), Err(Failure::Poisoned(_))), "for ever");
     }
+}
+
+#[test]
+fn indexes_of_a_large_file_are_made_when_there_is_time() {
+    let place = place();
+    let mut store = place.open();
+    let Changes { rows, links, .. } = evidence(1_000_000, 10);
+    keep(&mut store, &Changes { rows, links, ..Changes::default() });
+    drop(store);
+    Connection::open(&place.path).unwrap().execute_batch("DROP INDEX events_merchant").unwrap();
+    let told = Sqlite::open(&place.path, false).map(drop);
+    assert!(
+        matches!(&told, Err(Failure::Full(why)) if why.contains("1 indexes are missing over 1000000 rows")),
+        "{told:?}"
+    );
+    assert!(Sqlite::open(&place.path, true).unwrap().is_some());
+    assert!(Sqlite::open(&place.path, false).unwrap().is_some(), "they are there");
 }

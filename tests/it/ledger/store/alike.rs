@@ -25,6 +25,9 @@ pub const CHECKS: &[Check] = &[
     ("snapshot", a_snapshot_stays_as_it_was),
     ("events", events_are_found_by_id),
     ("reader", a_reader_takes_parameters_and_changes_nothing),
+    ("plans", super::plans::every_list_is_answered_by_an_index),
+    ("slow", super::plans::a_read_that_takes_too_long_is_ended),
+    ("indexes", super::plans::an_index_that_is_missing_is_made_again),
 ];
 
 pub fn open(place: &Place) -> Box<dyn Store> {

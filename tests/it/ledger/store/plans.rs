@@ -1,0 +1,149 @@
+//! Questions to a store of many rows: each is answered by an index, and none takes longer than it may.
+
+use std::time::Duration;
+
+use tollgate::config::model::ledger::Store as Place;
+use tollgate::ledger::query::{
+    self,
+    list::{self, List},
+};
+use tollgate::ledger::rows::{Type, Value};
+use tollgate::ledger::store::{self, Changes, Failure, Reader, Readers};
+
+use super::alike::{keep, open};
+use super::rows::callback;
+use crate::support::eventually;
+use crate::support::postgres::Postgres;
+
+/// The steps by which a statement is answered.
+fn plan(place: &Place, reader: &mut dyn Reader, sql: &str, values: &[Value]) -> String {
+    let (explain, types): (&str, &[Type]) = match place {
+        Place::Sqlite(_) => ("EXPLAIN QUERY PLAN", &[Type::Int, Type::Int, Type::Int, Type::Text]),
+        Place::Postgres { .. } => ("EXPLAIN", &[Type::Text]),
+    };
+    let rows = reader.select(&format!("{explain} {sql}"), values, types).unwrap();
+    let step = |row: Vec<Value>| if let Some(Value::Text(step)) = row.last() { step.clone() } else { String::new() };
+    rows.into_iter().map(step).collect::<Vec<_>>().join("\n")
+}
+
+/// Runs a statement on the store as nobody of the ledger would.
+fn by_hand(place: &Place, sql: &str) {
+    match place {
+        Place::Sqlite(path) => rusqlite::Connection::open(path).unwrap().execute_batch(sql).unwrap(),
+        Place::Postgres { url, .. } => Postgres::client(url).batch_execute(sql).unwrap(),
+    }
+}
+
+/// Many callbacks of two merchants, one of whom has few.
+fn fill(place: &Place) {
+    let mut store = open(place);
+    for batch in 0..10 {
+        let mut all = Changes::default();
+        for at in batch * 200..batch * 200 + 200 {
+            let mut one = callback(1 + at * 8, &at.to_string());
+            let merchant = if at % 500 == 0 { "corner" } else { "shop" };
+            one.order.merchant = merchant.into();
+            one.transaction.merchant = merchant.into();
+            one.event.merchant = merchant.into();
+            one.anomaly.merchant = merchant.into();
+            let Changes { rows, links, .. } = one.changes();
+            all.rows.extend(rows);
+            all.links.extend(links);
+        }
+        keep(&mut *store, &all);
+    }
+    drop(store);
+    by_hand(place, "ANALYZE");
+    if let Place::Sqlite(_) = place {
+        // A ledger's file has no statistics: nobody asks for them.
+        by_hand(place, "DROP TABLE sqlite_stat1");
+    }
+}
+
+/// A list, what it is asked for, a scope, and the index that answers.
+type Case = (&'static List, &'static [(&'static str, &'static str)], Option<&'static str>, &'static str);
+
+const NUMBER: &[(&str, &str)] = &[("out_trade_no", "order-7")];
+const BOTH: &[(&str, &str)] = &[("merchant", "shop"), ("out_trade_no", "order-7")];
+const OF_SHOP: &[(&str, &str)] = &[("merchant", "shop")];
+const OF_CORNER: &[(&str, &str)] = &[("merchant", "corner")];
+const TXN: &[(&str, &str)] = &[("channel_txn_no", "txn-7")];
+
+const CASES: &[Case] = &[
+    (&list::ORDERS, OF_CORNER, None, "orders_merchant"),
+    (&list::ORDERS, &[], Some("corner"), "orders_merchant"),
+    (&list::ORDERS, NUMBER, None, "orders_out_trade_no"),
+    (&list::ORDERS, NUMBER, Some("shop"), "orders_out_trade_no"),
+    (&list::ORDERS, BOTH, Some("shop"), "orders_out_trade_no"),
+    (&list::TRANSACTIONS, OF_CORNER, None, "transactions_merchant"),
+    (&list::TRANSACTIONS, &[], Some("corner"), "transactions_merchant"),
+    (&list::TRANSACTIONS, NUMBER, None, "transactions_out_trade_no"),
+    (&list::TRANSACTIONS, BOTH, Some("shop"), "transactions_out_trade_no"),
+    (&list::TRANSACTIONS, TXN, Some("shop"), "transactions_number"),
+    (&list::EVENTS, OF_CORNER, None, "events_merchant"),
+    (&list::EVENTS, &[], Some("corner"), "events_merchant"),
+    (&list::EVENTS, NUMBER, None, "events_order"),
+    (&list::EVENTS, BOTH, Some("shop"), "events_order"),
+    (&list::EVENTS, TXN, Some("shop"), "events_order"),
+    (&list::ANOMALIES, OF_CORNER, None, "anomalies_merchant"),
+    (&list::ANOMALIES, &[], Some("corner"), "anomalies_merchant"),
+    (&list::ANOMALIES, NUMBER, Some("shop"), "anomalies_transaction"),
+    (&list::ANOMALIES, TXN, None, "anomalies_transaction"),
+];
+
+pub fn every_list_is_answered_by_an_index(place: &Place) {
+    fill(place);
+    let readers = Readers::limited(place.clone(), Duration::from_secs(60));
+    let shown = |(list, pairs, scope, index): &Case| {
+        let pairs = pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        let mut asked = list.asked(&pairs).unwrap();
+        scope.iter().for_each(|merchant| asked.of(merchant));
+        let (tail, values) = asked.sql();
+        let sql = query::select(list.table, &tail);
+        let plan = readers.with(|reader| Ok(plan(place, reader, &sql, &values))).unwrap();
+        assert!(plan.contains(index), "{sql}: {plan}");
+        assert!(!plan.contains("SCAN ") && !plan.contains("Seq Scan"), "{sql}: {plan}");
+    };
+    CASES.iter().for_each(shown);
+    // Whoever has much is read from his newest rows on, by whichever index has their order.
+    for list in [&list::ORDERS, &list::TRANSACTIONS, &list::EVENTS] {
+        let pairs = OF_SHOP.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        let (tail, values) = list.asked(&pairs).unwrap().sql();
+        let sql = query::select(list.table, &tail);
+        let plan = readers.with(|reader| Ok(plan(place, reader, &sql, &values))).unwrap();
+        assert!(!plan.to_lowercase().contains("sort") && !plan.contains("B-TREE"), "{sql}: {plan}");
+    }
+}
+
+pub fn a_read_that_takes_too_long_is_ended(place: &Place) {
+    drop(open(place));
+    let readers = Readers::limited(place.clone(), Duration::from_millis(100));
+    let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT (i + 1) % 1000 FROM n) SELECT COUNT(*) FROM n";
+    for _ in 0..2 {
+        let answer = readers.with(|reader| reader.select(endless, &[], &[Type::Int]));
+        assert!(matches!(answer, Err(Failure::Slow(_))), "{answer:?}");
+        let one = readers.with(|reader| reader.select("SELECT COUNT(*) FROM orders", &[], &[Type::Int]));
+        assert_eq!(one.unwrap(), [[Value::Int(0)]], "the next one has its own time");
+    }
+}
+
+pub fn an_index_that_is_missing_is_made_again(place: &Place) {
+    keep(&mut *open(place), &callback(1, "a").changes());
+    by_hand(place, "DROP INDEX orders_merchant; DROP INDEX transactions_meaning");
+    if let Place::Postgres { .. } = place {
+        // As one that was broken off is left behind.
+        by_hand(place, "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'events_merchant'::regclass");
+    }
+    let _store = open(place);
+    let there = match place {
+        Place::Sqlite(_) => "SELECT COUNT(*) FROM sqlite_schema WHERE type = 'index' AND name = $1",
+        Place::Postgres { .. } => "SELECT COUNT(*) FROM pg_index WHERE indexrelid = to_regclass($1) AND indisvalid",
+    };
+    let mut reader = store::reader(place).unwrap();
+    for name in ["orders_merchant", "transactions_meaning", "events_merchant"] {
+        eventually("the index", || {
+            let count = reader.select(there, &[Value::Text(name.into())], &[Type::Int]).unwrap();
+            (count == [[Value::Int(1)]]).then_some(())
+        });
+    }
+}
