@@ -276,7 +276,7 @@ impl Store for Postgres {
         self.is_durable()?;
         self.within = true;
         let answers = self.session.simple(&self.begin)?;
-        // BEGIN, then how many rows the epoch's update changed.
+        // BEGIN, then how many rows have our epoch.
         match answers.last() {
             Some(SimpleQueryMessage::CommandComplete(1)) => Ok(()),
             _ => {

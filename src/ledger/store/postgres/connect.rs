@@ -201,9 +201,11 @@ fn create(client: &mut Client) -> Result<(), Failure> {
     client.batch_execute(&sql).map_err(|e| said(&e))
 }
 
-/// Begins a transaction as this epoch's writer: two commands, the last of which changes one row or none.
+/// Begins a transaction as this epoch's writer: two commands, the last of which finds one row or none. Whoever takes over
+/// raises the epoch, which waits for the row's lock, and who waits for him finds the row no more. The lock makes no new
+/// version of the row: while somebody has a view open none could go away, and each commit would read them all.
 pub(super) fn begin(epoch: i64) -> String {
-    format!("BEGIN; UPDATE writer SET at = now() WHERE epoch = {epoch}")
+    format!("BEGIN; SELECT FROM writer WHERE epoch = {epoch} FOR UPDATE")
 }
 
 /// One row while the lock and the epoch are ours.

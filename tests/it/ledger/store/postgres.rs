@@ -78,6 +78,30 @@ fn a_writer_that_was_replaced_stops_before_it_writes() {
 }
 
 #[test]
+fn a_commit_leaves_no_version_of_the_writers_row_and_holds_off_who_takes_over() {
+    let server = Postgres::start();
+    let place = place(server.url());
+    let mut store = open(&place);
+    let mut client = Postgres::client(&server.url());
+    let mut version = || client.query_one("SELECT ctid::text FROM writer", &[]).unwrap().get::<_, String>(0);
+    let (before, mut last) = (version(), 0);
+    for name in ["a", "b", "c"] {
+        last = keep_callback(&mut *store, last + 1, name).last();
+    }
+    assert_eq!(version(), before);
+    // Within a transaction nobody raises the epoch; after it nothing is begun any more.
+    store.begin().unwrap();
+    let url = server.url();
+    let raise = "SET lock_timeout = '300ms'; UPDATE writer SET epoch = epoch + 1";
+    let held = Postgres::client(&url).batch_execute(raise).unwrap_err();
+    assert_eq!(held.code().map(|code| code.code()), Some("55P03"), "{held}");
+    store.write(&callback(last + 1, "d").changes()).unwrap();
+    store.commit().unwrap();
+    Postgres::client(&url).batch_execute(raise).unwrap();
+    lost(store.begin());
+}
+
+#[test]
 fn a_writer_whose_session_is_cut_loses_the_books_to_the_next() {
     let server = Postgres::start();
     let place = place(server.url());
