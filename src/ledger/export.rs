@@ -1,7 +1,8 @@
 //! The books for others: CSV with one line for each entry, and a journal for hledger.
 //!
-//! Both go in the order of the books, are written as they are read (nothing is held but a page), and see one snapshot.
-//! Numbers of orders and payments are written as stored; payers do not occur.
+//! Both go in the order of the books up to the end that they see first, and are written as they are read: nothing is held
+//! but a page, and no view of the store stays open while somebody reads what is written. What has entries does not change
+//! any more but for its state, which is told as it was at that end. Numbers of orders and payments are written as stored; payers do not occur.
 
 mod hledger;
 
@@ -43,13 +44,11 @@ pub enum Stopped {
 
 /// Writes the books.
 pub fn export(reader: &mut dyn Reader, format: Format, out: &mut dyn Write) -> Result<(), Stopped> {
-    reader.snapshot()?;
-    let done = match format {
-        Format::Csv => csv(reader, out),
-        Format::Hledger => hledger::write(reader, out),
-    };
-    reader.end();
-    done?;
+    let (end, _) = query::head(reader)?;
+    match format {
+        Format::Csv => csv(reader, end, out)?,
+        Format::Hledger => hledger::write(reader, end, out)?,
+    }
     Ok(out.flush()?)
 }
 
@@ -68,10 +67,10 @@ const COLUMNS: [&str; 12] = [
     "currency",
 ];
 
-fn csv(reader: &mut dyn Reader, out: &mut dyn Write) -> Result<(), Stopped> {
+fn csv(reader: &mut dyn Reader, end: i64, out: &mut dyn Write) -> Result<(), Stopped> {
     let mut lines = csv::Writer::from_writer(out);
     lines.write_record(COLUMNS).map_err(io::Error::from)?;
-    pages(reader, " WHERE seq > $1 ORDER BY seq LIMIT $2", |reader, entries: Vec<Entry>| {
+    pages(reader, end, |reader, entries: Vec<Entry>| {
         let transactions = transactions(reader, entries.iter().map(|entry| entry.transaction_id))?;
         for entry in entries {
             let of = transactions.get(&entry.transaction_id).ok_or_else(|| query::unreadable("entries"))?;
@@ -101,15 +100,16 @@ fn csv(reader: &mut dyn Reader, out: &mut dyn Write) -> Result<(), Stopped> {
     Ok(lines.flush()?)
 }
 
-/// Hands over rows in the order of the books, a page at a time.
+/// Hands over rows in the order of the books up to `end`, a page at a time.
 fn pages<T: super::rows::Typed>(
     reader: &mut dyn Reader,
-    tail: &str,
+    end: i64,
     mut take: impl FnMut(&mut dyn Reader, Vec<T>) -> Result<(), Stopped>,
 ) -> Result<(), Stopped> {
     let mut after = 0;
     loop {
-        let page: Vec<T> = query::rows(reader, tail, &[Value::Int(after), Value::Int(PAGE)])?;
+        let tail = " WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3";
+        let page: Vec<T> = query::rows(reader, tail, &[Value::Int(after), Value::Int(end), Value::Int(PAGE)])?;
         let Some(last) = page.last() else { return Ok(()) };
         after = last.row().seq;
         take(reader, page)?;

@@ -1,8 +1,8 @@
 //! The books as a journal of hledger: one transaction for each journal, in the order of the books.
 //!
 //! Accounts and commodities are declared, so that `hledger check -s` finds what is not. An amount has its currency's code
-//! before it and its digits; where Stripe counts other units, those of Stripe, so that it is the sum that was paid. The description is the kind; the ids are tags, which hold nothing a provider or
-//! merchant chose.
+//! before it and its digits; where Stripe counts other units, those of Stripe, so that it is the sum that was paid. The
+//! description is the kind; the ids are tags, which hold nothing a provider or merchant chose.
 
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
@@ -12,16 +12,17 @@ use uuid::Uuid;
 use super::{PAGE, Stopped, pages, transactions};
 use crate::ledger::provider::stripe;
 use crate::ledger::query::{self, views};
-use crate::ledger::rows::{Cell, Entry, Journal, Type};
-use crate::ledger::store::Reader;
-use crate::ledger::words::{Side, Word};
+use crate::ledger::rows::{Cell, Entry, Journal, Transaction, Type, Value};
+use crate::ledger::store::{Failure, Reader};
+use crate::ledger::words::{Side, TxState, What, Word};
 use crate::units::Currency;
 
 /// Writes all of it.
-pub fn write(reader: &mut dyn Reader, out: &mut dyn Write) -> Result<(), Stopped> {
-    declarations(reader, out)?;
-    let stripe = channels_of_stripe(reader)?;
-    pages(reader, " WHERE seq > $1 ORDER BY seq LIMIT $2", |reader, journals: Vec<Journal>| {
+pub fn write(reader: &mut dyn Reader, end: i64, out: &mut dyn Write) -> Result<(), Stopped> {
+    declarations(reader, end, out)?;
+    // Channels whose last message was Stripe's.
+    let mut stripe = HashSet::new();
+    pages(reader, end, |reader, journals: Vec<Journal>| {
         let transactions = transactions(reader, journals.iter().map(|journal| journal.transaction_id))?;
         let ids = journals.iter().map(|journal| journal.transaction_id);
         let (tail, values) = query::among("transaction_id", ids, PAGE as usize);
@@ -29,6 +30,7 @@ pub fn write(reader: &mut dyn Reader, out: &mut dyn Write) -> Result<(), Stopped
         for entry in query::rows::<Entry>(reader, &format!("{tail} ORDER BY seq"), &values)? {
             entries.entry(entry.journal_id).or_default().push(entry);
         }
+        let states = states(reader, end, &transactions)?;
         for journal in journals {
             let of = transactions.get(&journal.transaction_id).ok_or_else(|| query::unreadable("journals"))?;
             let at = views::time(journal.recorded_at);
@@ -39,10 +41,15 @@ pub fn write(reader: &mut dyn Reader, out: &mut dyn Write) -> Result<(), Stopped
                 of.kind.word(),
                 of.id,
                 of.seq,
-                of.state.word(),
+                states.get(&of.id).unwrap_or(&of.first_state).word(),
                 journal.what.word(),
             )?;
-            // A fee is the ledger's own, and counts as its payment does.
+            // A fee is the ledger's own, and counts as its payment does, whose journal is the channel's last one.
+            match &*of.provider {
+                "" => {}
+                "stripe" => drop(stripe.insert(of.channel.clone())),
+                _ => drop(stripe.remove(&of.channel)),
+            }
             let is_stripe = stripe.contains(&of.channel);
             for entry in entries.remove(&journal.id).unwrap_or_default() {
                 let currency = entry.currency;
@@ -56,28 +63,45 @@ pub fn write(reader: &mut dyn Reader, out: &mut dyn Write) -> Result<(), Stopped
     })
 }
 
-fn declarations(reader: &mut dyn Reader, out: &mut dyn Write) -> Result<(), Stopped> {
+/// What the journals up to `end` have made of transactions.
+fn states(
+    reader: &mut dyn Reader,
+    end: i64,
+    transactions: &HashMap<Uuid, Transaction>,
+) -> Result<HashMap<Uuid, TxState>, Failure> {
+    let (tail, mut values) = query::among("transaction_id", transactions.keys().copied(), PAGE as usize);
+    values.push(Value::Int(end));
+    let mut states = HashMap::new();
+    for journal in
+        query::rows::<Journal>(reader, &format!("{tail} AND seq <= ${} ORDER BY seq", values.len()), &values)?
+    {
+        match journal.what {
+            What::Post => states.insert(journal.transaction_id, TxState::Posted),
+            What::Suspend => states.insert(journal.transaction_id, TxState::Suspense),
+            What::Release => None,
+        };
+    }
+    Ok(states)
+}
+
+/// Accounts are found one after the other by their index; every currency has a balance.
+fn declarations(reader: &mut dyn Reader, end: i64, out: &mut dyn Write) -> Result<(), Stopped> {
     writeln!(out, "decimal-mark .\n")?;
-    for row in reader.select("SELECT DISTINCT currency FROM entries ORDER BY currency", &[], &[Type::Text])? {
-        let currency = row.into_iter().next().and_then(Currency::take).ok_or_else(|| query::unreadable("entries"))?;
+    for row in reader.select("SELECT DISTINCT currency FROM balances ORDER BY currency", &[], &[Type::Text])? {
+        let currency = row.into_iter().next().and_then(Currency::take).ok_or_else(|| query::unreadable("balances"))?;
         writeln!(out, "commodity {currency} 1000.{}", "0".repeat(currency.digits() as usize))?;
     }
     writeln!(out)?;
-    for row in reader.select("SELECT DISTINCT account FROM entries ORDER BY account", &[], &[Type::Text])? {
-        let account = row.into_iter().next().and_then(String::take).ok_or_else(|| query::unreadable("entries"))?;
-        writeln!(out, "account {account}")?;
+    let next = "SELECT account, seq FROM entries WHERE account > $1 ORDER BY account, seq LIMIT 1";
+    let mut account = String::new();
+    while let Some(row) = reader.select(next, &[Value::Text(account)], &[Type::Text, Type::Int])?.pop() {
+        let mut cells = row.into_iter();
+        account = cells.next().and_then(String::take).ok_or_else(|| query::unreadable("entries"))?;
+        if cells.next().and_then(i64::take).is_some_and(|first| first <= end) {
+            writeln!(out, "account {account}")?;
+        }
     }
     Ok(writeln!(out)?)
-}
-
-/// Channels of Stripe, where there is a currency of which it counts other units.
-fn channels_of_stripe(reader: &mut dyn Reader) -> Result<HashSet<String>, Stopped> {
-    let odd = reader.select("SELECT DISTINCT currency FROM entries", &[], &[Type::Text])?.into_iter().flatten();
-    if !odd.filter_map(Currency::take).any(|currency| stripe::digits(currency) != currency.digits()) {
-        return Ok(HashSet::new());
-    }
-    let sql = "SELECT DISTINCT channel FROM transactions WHERE provider = 'stripe'";
-    Ok(reader.select(sql, &[], &[Type::Text])?.into_iter().flatten().filter_map(String::take).collect())
 }
 
 /// `CNY 12.34`, `CNY -12.34`, `JPY 1200`
