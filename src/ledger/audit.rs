@@ -1,27 +1,38 @@
 //! Verifies the books: the chain over every row, the anchor, and everything that is derived from the rows.
 //!
-//! It reads within one snapshot, in pages by `seq`, so that neither a writer at work nor a large store disturbs it; what
-//! it holds in memory grows with accounts and currencies, not with rows. It tells what it finds and changes nothing.
+//! It goes up to the end of the chain that it sees first, in pages of links, each in a view of its own: a view that stays
+//! open keeps a store from using its log or its rows anew. That is exact all the same. Rows and links never change; a
+//! transaction, its journals and its entries are compared within one view, and so are an order and its payments; entries
+//! are summed up to that end and compared with the balances in one last, short view, which adds what came since. What it
+//! holds in memory grows with accounts and currencies, not with rows. It tells what it finds and changes nothing.
+//!
+//! **Since a mark** ([`since`]) only what was written after it is read, and what that changed of older rows; all balances
+//! are compared, and the state of all anomalies. Another older row that somebody changes is found when everything is read
+//! again ([`rounds`]).
 //!
 //! A row's own link names it, so a changed or removed row is named exactly; where a link is gone, the rows it covered
 //! are not named one by one. A cut tail younger than the last anchor is not found. Delivery state is not verified:
 //! nothing else tells what merchants answered.
 
+mod balances;
 mod derived;
 pub mod keys;
 mod links;
 mod page;
 mod resolved;
+pub mod rounds;
 mod sums;
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use serde::Serialize;
 
+use self::balances::Sums;
 use super::anchor::{self, Anchor};
 use super::chain::ChainKey;
 use super::query;
@@ -39,7 +50,8 @@ pub struct Report {
     pub sequence: i64,
     /// The last link, in hex.
     pub head: String,
-    /// In the order of their finding: keys, chain and rows by `seq`, anchor, derived state.
+    /// In the order of their finding: keys, then by `seq` chain, rows and what is derived; the end, the anchor, anomalies,
+    /// balances.
     pub problems: Vec<Problem>,
 }
 
@@ -96,17 +108,34 @@ pub struct Checked {
 /// Where a running ledger keeps it.
 pub type LastCheck = Arc<ArcSwapOption<Checked>>;
 
-/// Problems, up to a number that fits into memory.
+/// Where the books were found whole, and what their entries sum to up to there. It is as good as the memory it lives in:
+/// it is never stored, so whoever can write to the disk cannot move it.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    sequence: i64,
+    link: Vec<u8>,
+    sums: Sums,
+}
+
+/// Problems, up to a number that fits into memory; what does not follow is told once for each row.
 #[derive(Debug, Default)]
-struct Found(Vec<Problem>);
+struct Found {
+    problems: Vec<Problem>,
+    told: HashSet<(&'static str, Option<i64>, Option<String>)>,
+}
 
 impl Found {
     fn add(&mut self, kind: Harm, table: &'static str, id: Option<String>, sequence: Option<i64>) {
-        if self.0.len() < PROBLEMS_MAX {
-            self.0.push(Problem { kind, table, id, sequence });
+        let full = self.problems.len() >= PROBLEMS_MAX;
+        if full || (kind == Harm::Balance && !self.told.insert((table, sequence, id.clone()))) {
+            return;
         }
+        self.problems.push(Problem { kind, table, id, sequence });
     }
 }
+
+/// Rows above the first place and up to the second.
+type Range = (i64, i64);
 
 /// Verifies everything. `keys` is what was wrong with the keys ([`keys::open`]).
 pub fn verify(
@@ -115,12 +144,68 @@ pub fn verify(
     keys: Vec<Problem>,
     anchor: Option<&Anchor>,
 ) -> Result<Report, Failure> {
-    query::snapshot(reader, |reader| {
-        let mut found = Found(keys);
-        let end = links::verify(reader, chain, anchor, &mut found)?;
-        derived::verify(reader, &mut found)?;
-        sums::verify(reader, &mut found)?;
-        let Found(problems) = found;
-        Ok(Report { ok: problems.is_empty(), sequence: end.seq, head: anchor::hex(&end.link), problems })
-    })
+    since(reader, chain, keys, anchor, None).map(|(report, _)| report)
+}
+
+/// Verifies what was written since a mark, or everything where there is none or the chain does not go through it; where
+/// all is whole there is a new mark.
+pub fn since(
+    reader: &mut dyn Reader,
+    chain: &ChainKey,
+    keys: Vec<Problem>,
+    anchor: Option<&Anchor>,
+    mark: Option<&Mark>,
+) -> Result<(Report, Option<Mark>), Failure> {
+    reader.points()?;
+    let head = links::last(reader)?;
+    let mark = match mark {
+        Some(mark) if Anchor::new(mark.sequence, &mark.link, 0).holds(reader)? => Some(mark),
+        _ => None,
+    };
+    let mut found = Found { problems: keys, ..Found::default() };
+    let mut sums = mark.map(|mark| mark.sums.clone()).unwrap_or_default();
+    let mut walk = links::Walk::new(chain, mark.map(|mark| (mark.sequence, mark.link.clone())));
+    // Rows may stand before the first link too.
+    let mut after = mark.map_or(i64::MIN, |mark| mark.sequence);
+    let old = mark.map(|mark| mark.sequence);
+    loop {
+        let page = query::snapshot(reader, |reader| {
+            let page = walk.page(reader, (after, head), &mut sums, &mut found)?;
+            page.iter().try_for_each(|last| state(reader, (after, *last), old, &mut found))?;
+            Ok(page)
+        })?;
+        let Some(last) = page else { break };
+        after = last;
+    }
+    query::snapshot(reader, |reader| links::behind(reader, after, &mut found))?;
+    if let Some(anchor) = anchor.filter(|anchor| anchor.sequence > 0)
+        && !holds(reader, anchor)?
+    {
+        found.add(Harm::Cut, "chain", None, Some(anchor.sequence));
+    }
+    resolved::verify(reader, &mut found)?;
+    balances::verify(reader, sums.clone(), after, &mut found)?;
+    let links::End { seq: sequence, link } = walk.end;
+    let Found { problems, .. } = found;
+    let report = Report { ok: problems.is_empty(), sequence, head: anchor::hex(&link), problems };
+    let mark = report.ok.then(|| Mark { sequence, link, sums });
+    Ok((report, mark))
+}
+
+/// Whether the chain goes through an anchor; where its link does not read it does not.
+fn holds(reader: &mut dyn Reader, anchor: &Anchor) -> Result<bool, Failure> {
+    match anchor.holds(reader) {
+        Err(Failure::Row(_)) => Ok(false),
+        holds => holds,
+    }
+}
+
+/// What follows from these rows, and from older ones that they changed.
+fn state(reader: &mut dyn Reader, range: Range, old: Option<i64>, found: &mut Found) -> Result<(), Failure> {
+    let touched = derived::verify(reader, range, old, found)?;
+    sums::verify(reader, range, found)?;
+    match old {
+        Some(old) => sums::verify_old(reader, &touched, old, found),
+        None => Ok(()),
+    }
 }

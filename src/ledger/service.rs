@@ -18,6 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
 use super::api::{self, ApiState};
+use super::audit::rounds::Rounds;
 use super::audit::{self, Checked, LastCheck};
 use super::deliver::{self, Delivery};
 use super::front::{Doors, Front, callback, other_method};
@@ -197,9 +198,9 @@ fn keeper(
     let failed = |e: std::io::Error| format!("starting the ledger's keeper: {e}");
     let books = keeper::Books::new(readers.clone(), journal.clone()).map_err(failed)?;
     let (notifier, checked, of) = (notifier.clone(), checked.clone(), config.clone());
-    let (writes, reads) = (journal.clone(), readers.clone());
+    let (writes, reads, rounds) = (journal.clone(), readers.clone(), Mutex::new(Rounds::default()));
     let verify = move || {
-        let verification = verify(&of)?;
+        let verification = verify(&of, &mut rounds.lock())?;
         if !verification.ok {
             tampered(&writes, &reads);
         }
@@ -233,13 +234,14 @@ fn tampered(journal: &Journal, readers: &Readers) {
     }
 }
 
-/// Verifies all books, on a connection of its own.
-fn verify(config: &Config) -> Result<Verification, String> {
+/// Verifies what is due of the books, on a connection of its own.
+fn verify(config: &Config, rounds: &mut Rounds) -> Result<Verification, String> {
     let mut reader = store::reader(&config.store).map_err(|e| e.to_string())?;
     let wraps = query::wraps(&mut *reader).map_err(|e| e.to_string())?;
     let (ring, keys) = audit::keys::open(&config.encryption_keys, &wraps).map_err(|e| e.to_string())?;
     let anchor = anchor::read(&anchor::path(&config.state_dir)).map_err(|e| format!("the anchor: {e}"))?;
-    let report = audit::verify(&mut *reader, ring.chain(), keys, anchor.as_ref()).map_err(|e| e.to_string())?;
+    let report = rounds.verify(&mut *reader, ring.chain(), keys, anchor.as_ref(), clock::now());
+    let report = report.map_err(|e| e.to_string())?;
     for problem in report.problems.iter().take(10) {
         log::error!("the books are not whole: {problem:?}");
     }

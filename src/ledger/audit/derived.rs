@@ -1,15 +1,14 @@
-//! What follows from a transaction's own rows: its state from its journals, and every balance from its entries.
+//! What follows from a transaction's own rows: its state from its journals.
 //!
-//! Transactions are read in pages, with their journals and entries; sums are kept by account and currency only. A
-//! journal that does not sum to zero in a currency is named, as is an entry that belongs to no journal of its
+//! Transactions are read in pages, with their journals and entries. A journal that does not sum to zero in a currency is named, as is an entry that belongs to no journal of its
 //! transaction. After a release, and until the next journal, a transaction stays in suspense.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use uuid::Uuid;
 
 use super::page::Source;
-use super::{Found, Harm};
+use super::{Found, Harm, Range};
 use crate::ledger::event::Kind;
 use crate::ledger::query;
 use crate::ledger::rows::{self, Cell, Table, Type, Typed, Value};
@@ -19,31 +18,70 @@ use crate::ledger::words::{Side, TxState, What};
 /// Transactions read at once.
 const PAGE: i64 = 500;
 
-/// Debits and credits by account and currency.
-type Sums = BTreeMap<(String, String), (i128, i128)>;
+/// What these rows may have changed of older ones.
+#[derive(Debug, Default)]
+pub struct Touched {
+    /// Orders.
+    pub orders: BTreeSet<Uuid>,
+    /// The providers' numbers of payments.
+    pub payments: BTreeSet<String>,
+}
 
-/// Verifies transactions, journals and balances.
-pub fn verify(reader: &mut dyn Reader, found: &mut Found) -> Result<(), Failure> {
-    let mut sums = Sums::new();
+/// Verifies transactions and journals of a range, and those up to `old` that got a journal in it.
+pub fn verify(reader: &mut dyn Reader, range: Range, old: Option<i64>, found: &mut Found) -> Result<Touched, Failure> {
     let source = Source::of(Table::Transaction, true);
-    let mut after = i64::MIN;
+    let mut touched = Touched::default();
+    let mut after = range.0;
     loop {
-        let page = source.page(reader, after, i64::MAX, PAGE)?;
+        let page = source.page(reader, (after, range.1), PAGE)?;
         let Some((last, _)) = page.last() else { break };
         after = *last;
-        let mut here = Vec::with_capacity(page.len());
-        for (seq, cells) in page {
-            let id = cells.as_ref().and_then(|cells| Uuid::take(cells.first()?.clone())).map(|id| id.to_string());
-            let read = cells.and_then(|cells| rows::Transaction::from_cells([vec![Value::Int(seq)], cells].concat()));
-            match read {
-                Some(transaction) => here.push(transaction),
-                None => found.add(Harm::Balance, "transactions", id, Some(seq)),
-            }
-        }
-        transactions(reader, &here, &mut sums, found)?;
+        let read = typed(page, found);
+        transactions(reader, &read, found)?;
+        old.iter().for_each(|_| touched.add(&read));
     }
-    orphans(reader, found)?;
-    balances(reader, sums, found)
+    if let Some(old) = old {
+        let ids = reader.select(
+            "SELECT DISTINCT transaction_id FROM journals WHERE seq > $1 AND seq <= $2",
+            &[Value::Int(range.0), Value::Int(range.1)],
+            &[Type::Text],
+        );
+        // One that does not read was told by the chain.
+        let ids = ids.or_else(|e| if let Failure::Row(_) = e { Ok(vec![]) } else { Err(e) })?;
+        let ids: Vec<Uuid> = ids.into_iter().flatten().filter_map(Uuid::take).collect();
+        for ids in ids.chunks(PAGE as usize) {
+            let (tail, mut values) = query::among("id", ids.iter().copied(), PAGE as usize);
+            values.push(Value::Int(old));
+            let rows = source.rows(reader, &format!("{tail} AND seq <= ${} ORDER BY seq", values.len()), &values)?;
+            let read = typed(rows, found);
+            transactions(reader, &read, found)?;
+            touched.add(&read);
+        }
+    }
+    orphans(reader, range, found)?;
+    Ok(touched)
+}
+
+impl Touched {
+    fn add(&mut self, transactions: &[rows::Transaction]) {
+        self.orders.extend(transactions.iter().filter_map(|transaction| transaction.order_id));
+        let numbers = transactions.iter().filter(|transaction| transaction.kind != Kind::Payment);
+        self.payments.extend(numbers.filter_map(|transaction| transaction.payment_txn_no.clone()));
+    }
+}
+
+/// Those that read; the others are told.
+fn typed(page: Vec<(i64, Option<Vec<Value>>)>, found: &mut Found) -> Vec<rows::Transaction> {
+    let mut here = Vec::with_capacity(page.len());
+    for (seq, cells) in page {
+        let id = cells.as_ref().and_then(|cells| Uuid::take(cells.first()?.clone())).map(|id| id.to_string());
+        let read = cells.and_then(|cells| rows::Transaction::from_cells([vec![Value::Int(seq)], cells].concat()));
+        match read {
+            Some(transaction) => here.push(transaction),
+            None => found.add(Harm::Balance, "transactions", id, Some(seq)),
+        }
+    }
+    here
 }
 
 /// Rows of these transactions, by transaction.
@@ -62,12 +100,7 @@ fn rows_of<T: Typed>(
     Ok(by_id)
 }
 
-fn transactions(
-    reader: &mut dyn Reader,
-    transactions: &[rows::Transaction],
-    sums: &mut Sums,
-    found: &mut Found,
-) -> Result<(), Failure> {
+fn transactions(reader: &mut dyn Reader, transactions: &[rows::Transaction], found: &mut Found) -> Result<(), Failure> {
     if transactions.is_empty() {
         return Ok(());
     }
@@ -80,7 +113,7 @@ fn transactions(
         Err(Failure::Row(_)) if transactions.len() > 1 => {
             return transactions
                 .iter()
-                .try_for_each(|one| self::transactions(reader, std::slice::from_ref(one), sums, found));
+                .try_for_each(|one| self::transactions(reader, std::slice::from_ref(one), found));
         }
         Err(Failure::Row(_)) => return Ok(()),
         Err(e) => return Err(e),
@@ -91,7 +124,7 @@ fn transactions(
         if !follows(transaction, journals) || !counts(transaction, entries) {
             found.add(Harm::Balance, "transactions", Some(transaction.id.to_string()), Some(transaction.seq));
         }
-        sum(journals, entries, sums, found);
+        balanced(journals, entries, found);
     }
     Ok(())
 }
@@ -132,19 +165,16 @@ fn counts(transaction: &rows::Transaction, entries: &[rows::Entry]) -> bool {
     }
 }
 
-fn sum(journals: &[rows::Journal], entries: &[rows::Entry], sums: &mut Sums, found: &mut Found) {
+/// Names journals that do not sum to zero, and entries of none of them.
+fn balanced(journals: &[rows::Journal], entries: &[rows::Entry], found: &mut Found) {
     let mut rest: HashMap<(Uuid, &str), i128> = HashMap::new();
     for entry in entries {
         if !journals.iter().any(|journal| journal.id == entry.journal_id) {
             found.add(Harm::Balance, "entries", Some(entry.id.to_string()), Some(entry.seq));
         }
         let amount = i128::from(entry.amount_minor);
-        let account = sums.entry((entry.account.clone(), entry.currency.to_string())).or_default();
         let left = rest.entry((entry.journal_id, entry.currency.code())).or_default();
-        match entry.side {
-            Side::Debit => (account.0, *left) = (account.0 + amount, *left + amount),
-            Side::Credit => (account.1, *left) = (account.1 + amount, *left - amount),
-        }
+        *left += if entry.side == Side::Debit { amount } else { -amount };
     }
     for journal in journals {
         let mut mine = rest.iter().filter(|((id, _), _)| *id == journal.id).peekable();
@@ -155,59 +185,14 @@ fn sum(journals: &[rows::Journal], entries: &[rows::Entry], sums: &mut Sums, fou
 }
 
 /// Journals and entries of no transaction.
-fn orphans(reader: &mut dyn Reader, found: &mut Found) -> Result<(), Failure> {
+fn orphans(reader: &mut dyn Reader, range: Range, found: &mut Found) -> Result<(), Failure> {
     for table in [Table::Journal, Table::Entry] {
         let name = table.name();
         let sql = format!(
-            "SELECT seq, id FROM {name} WHERE NOT EXISTS \
+            "SELECT seq, id FROM {name} WHERE seq > $1 AND seq <= $2 AND NOT EXISTS \
              (SELECT 1 FROM transactions WHERE transactions.id = {name}.transaction_id) ORDER BY seq LIMIT 1000"
         );
-        super::sums::name(reader, &sql, name, found)?;
+        super::sums::name(reader, (&sql, &[Value::Int(range.0), Value::Int(range.1)]), name, found)?;
     }
     Ok(())
-}
-
-/// The stored balances against the sums.
-fn balances(reader: &mut dyn Reader, mut sums: Sums, found: &mut Found) -> Result<(), Failure> {
-    let mut wrong = vec![];
-    for row in stored(reader)? {
-        let Ok([account, currency, debit, credit]) = <[Value; 4]>::try_from(row) else {
-            wrong.push(None);
-            continue;
-        };
-        let (account, currency) = (word(account), word(currency));
-        let stored = word(debit).parse().ok().zip(word(credit).parse().ok());
-        if sums.remove(&(account.clone(), currency)) != stored || stored.is_none() {
-            wrong.push(Some(account));
-        }
-    }
-    wrong.extend(sums.into_keys().map(|(account, _)| Some(account)));
-    wrong.sort();
-    wrong.dedup();
-    for account in wrong {
-        found.add(Harm::Balance, "balances", account, None);
-    }
-    Ok(())
-}
-
-/// The rows of balances; without cells where they cannot be read.
-fn stored(reader: &mut dyn Reader) -> Result<Vec<Vec<Value>>, Failure> {
-    let sql = "SELECT account, currency, debit, credit FROM balances ORDER BY account, currency";
-    match reader.select(sql, &[], &[Type::Text; 4]) {
-        Err(Failure::Row(_)) => {}
-        rows => return rows,
-    }
-    let count = reader.select("SELECT COUNT(*) FROM balances", &[], &[Type::Int])?;
-    let count = count.into_iter().flatten().find_map(i64::take).unwrap_or(0);
-    let one = format!("{sql} LIMIT 1 OFFSET $1");
-    let rows = (0..count).map(|at| match reader.select(&one, &[Value::Int(at)], &[Type::Text; 4]) {
-        Ok(mut rows) => Ok(rows.pop().unwrap_or_default()),
-        Err(Failure::Row(_)) => Ok(vec![]),
-        Err(e) => Err(e),
-    });
-    rows.collect()
-}
-
-fn word(cell: Value) -> String {
-    String::take(cell).unwrap_or_default()
 }

@@ -7,11 +7,11 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
+use super::balances::Sums;
 use super::page::Source;
-use super::{Found, Harm};
-use crate::ledger::anchor::{Anchor, hex};
+use super::{Found, Harm, Range};
 use crate::ledger::chain::{ChainKey, ROW_BYTES, row_digest};
-use crate::ledger::rows::{Cell, Link, Table, Value};
+use crate::ledger::rows::{Cell, Link, Table, Type, Value};
 use crate::ledger::store::{Failure, Reader};
 
 /// Links read at once.
@@ -25,12 +25,11 @@ pub struct End {
     pub link: Vec<u8>,
 }
 
-struct Walk<'a> {
+/// A walk along the chain.
+pub struct Walk<'a> {
     key: &'a ChainKey,
-    anchor: Option<&'a Anchor>,
-    /// Whether a link ends where the anchor is, and is the anchor's.
-    anchored: bool,
-    end: End,
+    /// Where it is.
+    pub end: End,
     /// What the next link may have been made over; empty where that is not known.
     before: Vec<Vec<u8>>,
 }
@@ -43,44 +42,51 @@ struct Named {
     digest: [u8; 32],
 }
 
-/// Verifies chain, rows and anchor.
-pub fn verify(
-    reader: &mut dyn Reader,
-    key: &ChainKey,
-    anchor: Option<&Anchor>,
-    found: &mut Found,
-) -> Result<End, Failure> {
-    let end = End { seq: 0, link: vec![] };
-    let mut walk = Walk { key, anchor, anchored: false, end, before: vec![vec![]] };
-    let source = Source::chain();
-    // Rows may stand before the first link too.
-    let mut after = i64::MIN;
-    loop {
-        let page = source.page(reader, after, i64::MAX, PAGE)?;
-        let Some((last, _)) = page.last() else { break };
+/// The place of the last link; 0 where there is none.
+pub fn last(reader: &mut dyn Reader) -> Result<i64, Failure> {
+    let rows = reader.select("SELECT seq FROM chain ORDER BY seq DESC LIMIT 1", &[], &[Type::Int])?;
+    Ok(rows.into_iter().flatten().find_map(i64::take).unwrap_or_default())
+}
+
+/// What stands behind the last link, which no link names; `after` was the last one before.
+pub fn behind(reader: &mut dyn Reader, after: i64, found: &mut Found) -> Result<(), Failure> {
+    let after = last(reader)?.max(after);
+    compare(reader, (after, i64::MAX), (vec![], &[]), &mut Sums::default(), found)
+}
+
+impl Walk<'_> {
+    /// From the first link on, or from one that is known to be right.
+    pub fn new(key: &ChainKey, from: Option<(i64, Vec<u8>)>) -> Walk<'_> {
+        let (seq, link) = from.unwrap_or_default();
+        Walk { key, before: vec![link.clone()], end: End { seq, link } }
+    }
+
+    /// The next links within a range, and their rows, whose entries are summed; the last link's place, or `None` at the
+    /// end.
+    pub fn page(
+        &mut self,
+        reader: &mut dyn Reader,
+        (after, to): Range,
+        sums: &mut Sums,
+        found: &mut Found,
+    ) -> Result<Option<i64>, Failure> {
+        let page = Source::chain().page(reader, (after, to), PAGE)?;
+        let Some((last, _)) = page.last() else { return Ok(None) };
         let last = *last;
         let mut named = vec![];
         let mut gaps = vec![];
         for (seq, cells) in page {
             match cells.and_then(|cells| <[Value; 2]>::try_from(cells).ok()) {
                 Some([Value::Blob(rows), Value::Blob(link)]) => {
-                    walk.step(Link { seq, rows, link }, &mut named, &mut gaps, found);
+                    self.step(Link { seq, rows, link }, &mut named, &mut gaps, found);
                 }
-                _ => walk.lost(seq, &mut gaps, found),
+                _ => self.lost(seq, &mut gaps, found),
             }
         }
-        compare(reader, (after, last), named, &gaps, found)?;
-        after = last;
+        compare(reader, (after, last), (named, &gaps), sums, found)?;
+        Ok(Some(last))
     }
-    // What no link names stands behind the last one.
-    compare(reader, (after, i64::MAX), vec![], &[], found)?;
-    if let Some(anchor) = anchor.filter(|anchor| anchor.sequence > 0 && !walk.anchored) {
-        found.add(Harm::Cut, "chain", None, Some(anchor.sequence));
-    }
-    Ok(walk.end)
-}
 
-impl Walk<'_> {
     fn step(&mut self, link: Link, named: &mut Vec<Named>, gaps: &mut Vec<(i64, i64)>, found: &mut Found) {
         let Link { seq, rows, link } = link;
         let count = (rows.len() / ROW_BYTES) as i64;
@@ -98,8 +104,6 @@ impl Walk<'_> {
         if !right {
             found.add(Harm::Changed, "chain", None, Some(seq));
         }
-        self.anchored |=
-            self.anchor.is_some_and(|anchor| anchor.sequence == seq && anchor.head.eq_ignore_ascii_case(&hex(&link)));
         for (at, row) in rows.chunks_exact(ROW_BYTES).enumerate() {
             let (id, digest) = (row[1..17].try_into().unwrap_or([0; 16]), row[17..].try_into().unwrap_or([0; 32]));
             named.push(Named { seq: first + at as i64, code: row[0], id: Uuid::from_bytes(id), digest });
@@ -123,9 +127,9 @@ impl Walk<'_> {
 /// Rows above `after` and up to `last` against what links say of them.
 fn compare(
     reader: &mut dyn Reader,
-    (after, last): (i64, i64),
-    named: Vec<Named>,
-    gaps: &[(i64, i64)],
+    (after, last): Range,
+    (named, gaps): (Vec<Named>, &[Range]),
+    sums: &mut Sums,
     found: &mut Found,
 ) -> Result<(), Failure> {
     let mut named: HashMap<(u8, i64), Named> = named.into_iter().map(|row| ((row.code, row.seq), row)).collect();
@@ -134,7 +138,7 @@ fn compare(
         let source = Source::of(*table, false);
         let mut from = after;
         loop {
-            let rows = source.page(reader, from, last, PAGE)?;
+            let rows = source.page(reader, (from, last), PAGE)?;
             let Some((end, _)) = rows.last() else { break };
             from = *end;
             for (seq, cells) in rows {
@@ -143,6 +147,9 @@ fn compare(
                 if !unlinked && !fits(*table, seq, cells.as_deref(), meant.as_ref()) {
                     let id = meant.map(|meant| meant.id).or_else(|| stored_id(cells.as_deref()));
                     wrong.push((seq, Harm::Changed, table.name(), id));
+                }
+                if *table == Table::Entry {
+                    sums.add(seq, cells);
                 }
             }
         }

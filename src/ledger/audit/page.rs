@@ -1,6 +1,7 @@
 //! Pages of rows by `seq`, also where somebody put into a cell what no ledger writes: a page that cannot be read is read
 //! row by row, and the rows that cannot be read are told from the others.
 
+use super::Range;
 use crate::ledger::rows::{Table, Type, Value};
 use crate::ledger::store::{Failure, Reader};
 
@@ -33,15 +34,19 @@ impl Source {
         Source { sql: "SELECT seq, rows, link FROM chain".to_owned(), name: "chain", types }
     }
 
-    /// At most `limit` rows above `after` and up to `last`.
-    pub fn page(&self, reader: &mut dyn Reader, after: i64, last: i64, limit: i64) -> Result<Vec<Found>, Failure> {
+    /// At most `limit` rows of a range.
+    pub fn page(&self, reader: &mut dyn Reader, (after, last): Range, limit: i64) -> Result<Vec<Found>, Failure> {
         let bounds = [Value::Int(after), Value::Int(last), Value::Int(limit)];
-        let tail = "WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3";
-        match reader.select(&format!("{} {tail}", self.sql), &bounds, &self.types) {
+        self.rows(reader, " WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3", &bounds)
+    }
+
+    /// Rows that `tail` names.
+    pub fn rows(&self, reader: &mut dyn Reader, tail: &str, values: &[Value]) -> Result<Vec<Found>, Failure> {
+        match reader.select(&format!("{}{tail}", self.sql), values, &self.types) {
             Ok(rows) => Ok(rows.into_iter().filter_map(split).collect()),
             Err(Failure::Row(_)) => {
-                let places = format!("SELECT seq FROM {} {tail}", self.name);
-                let places = reader.select(&places, &bounds, &[Type::Int])?;
+                let places = format!("SELECT seq FROM {}{tail}", self.name);
+                let places = reader.select(&places, values, &[Type::Int])?;
                 let places = places.into_iter().filter_map(split);
                 places.map(|(seq, _)| Ok((seq, self.one(reader, seq)?))).collect()
             }

@@ -1,47 +1,52 @@
 //! Anomalies: one is resolved where its resolution is there, and open where it is not.
+//!
+//! All of them are compared each time, as balances are: a resolution's id follows from its anomaly's and not the other
+//! way round, so what is new does not tell which of the old ones it resolved. There are few beside the transactions.
 
 use std::collections::HashSet;
 
 use uuid::Uuid;
 
+use super::page::Source;
 use super::{Found, Harm};
 use crate::ledger::query;
 use crate::ledger::resolve;
-use crate::ledger::rows::{Cell, Type, Value};
+use crate::ledger::rows::{Cell, Table, Type, Value};
 use crate::ledger::store::{Failure, Reader};
 
-/// Anomalies read at once.
+/// Anomalies read at once, in one view.
 const PAGE: i64 = 500;
-const ANOMALIES: &str = "SELECT seq, id, state FROM anomalies WHERE seq > $1 ORDER BY seq LIMIT $2";
 
 /// Verifies the state of every anomaly.
 pub fn verify(reader: &mut dyn Reader, found: &mut Found) -> Result<(), Failure> {
     let mut after = i64::MIN;
-    loop {
-        let types = [Type::Int, Type::Text, Type::Text];
-        let page = match reader.select(ANOMALIES, &[Value::Int(after), Value::Int(PAGE)], &types) {
-            // Cells that are no text: the chain tells of a changed id; a state that is none is none of ours.
-            Err(Failure::Row(_)) => return Ok(()),
-            page => page?,
-        };
-        let Some(last) = page.last().and_then(|row| row.first().cloned()).and_then(i64::take) else { return Ok(()) };
+    while let Some(last) = query::snapshot(reader, |reader| page(reader, after, found))? {
         after = last;
-        let rows: Vec<(i64, Uuid, String)> = page.into_iter().filter_map(row).collect();
-        let ids = rows.iter().map(|(_, id, _)| resolve::id_of(*id));
-        let (tail, values) = query::among("id", ids, PAGE as usize);
-        let sql = format!("SELECT id FROM evidence{tail}");
-        let there = reader.select(&sql, &values, &[Type::Text])?.into_iter().flatten().filter_map(Uuid::take);
-        let there: HashSet<Uuid> = there.collect();
-        for (seq, id, state) in rows {
-            let expected = if there.contains(&resolve::id_of(id)) { "resolved" } else { "open" };
-            if state != expected {
-                found.add(Harm::Balance, "anomalies", Some(id.to_string()), Some(seq));
-            }
-        }
     }
+    Ok(())
 }
 
-fn row(cells: Vec<Value>) -> Option<(i64, Uuid, String)> {
-    let mut cells = cells.into_iter();
-    Some((i64::take(cells.next()?)?, Uuid::take(cells.next()?)?, String::take(cells.next()?)?))
+/// Verifies the next ones; the last one's place, or `None` at the end.
+fn page(reader: &mut dyn Reader, after: i64, found: &mut Found) -> Result<Option<i64>, Failure> {
+    let page = Source::of(Table::Anomaly, true).page(reader, (after, i64::MAX), PAGE)?;
+    let Some((last, _)) = page.last() else { return Ok(None) };
+    let last = *last;
+    let ids = page.iter().filter_map(|(_, cells)| id(cells.as_deref())).map(resolve::id_of);
+    let (tail, values) = query::among("id", ids, PAGE as usize);
+    let there = reader.select(&format!("SELECT id FROM evidence{tail}"), &values, &[Type::Text])?;
+    let there: HashSet<Uuid> = there.into_iter().flatten().filter_map(Uuid::take).collect();
+    for (seq, cells) in page {
+        // Where the id does not read, the chain tells of that too.
+        let id = id(cells.as_deref());
+        let resolved = id.is_some_and(|id| there.contains(&resolve::id_of(id)));
+        let expected = Value::Text(if resolved { "resolved" } else { "open" }.to_owned());
+        if cells.and_then(|mut cells| cells.pop()) != Some(expected) {
+            found.add(Harm::Balance, "anomalies", id.map(|id| id.to_string()), Some(seq));
+        }
+    }
+    Ok(Some(last))
+}
+
+fn id(cells: Option<&[Value]>) -> Option<Uuid> {
+    Uuid::take(cells?.first()?.clone())
 }
