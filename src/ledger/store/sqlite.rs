@@ -3,10 +3,11 @@
 //! Ties: of two updates of one row the later one counts. After an error of the disk SQLite may have taken the whole
 //! transaction back by itself; then a savepoint's end says so instead of going back to what is no longer there. After an
 //! error that leaves open what is on the disk (see `cells`) the store is poisoned for ever: no call touches the file
-//! again, nor does closing it checkpoint. Copying the log into the file is done before a transaction, never within a
-//! commit, so that no acknowledgement waits for it or fails by it.
+//! again, nor does closing it checkpoint. The log is copied into the file by a [`copier`] beside the writer, which takes
+//! only the rest, before a transaction: no acknowledgement waits for a log that a reader's view made long.
 
 mod cells;
+mod copier;
 mod erase;
 mod indexes;
 mod open;
@@ -26,24 +27,34 @@ use super::{Asked, Changes, Failure, Grouping, Heads, Loaded, Store};
 use crate::ledger::rows::{Anomaly, Balance, Link, Outgoing, Row, Table, Typed, Update, Wrap};
 use crate::ledger::words::Word;
 use cells::{Bound, Id, failure};
+use copier::Copier;
 
 pub use erase::erase;
 pub use reader::SqliteReader;
 
-/// Pages of the log that are not yet copied, above which a batch begins with copying them.
+/// Pages of the log that are not yet copied, above which they are: 8 MiB.
 const COPY_ABOVE: i64 = 2_000;
+
+/// The rest that the writer copies itself, of a log of so many pages: the longer it is, the more it matters that it ends.
+fn rest(log: i64) -> i64 {
+    COPY_ABOVE.max(log / 4)
+}
 
 /// Pages in the log above which somebody is told: a reader that never ends keeps it from being used anew.
 const TELL_ABOVE: i64 = 64 * 1024;
 
 /// A writer's connection.
 pub struct Sqlite {
+    // First, so that the connection is the last one to close.
+    copier: Copier,
     connection: Connection,
     statements: Statements,
     /// Why nothing may be written any more.
     poisoned: Option<String>,
     /// Size of the log at which it is tried again: a reader may keep a part of it from being copied.
     copy_at: i64,
+    /// The copier was asked; the writer takes the rest.
+    draining: bool,
     told: bool,
     /// The file and its lock, as they were opened.
     files: open::Files,
@@ -115,10 +126,12 @@ impl Sqlite {
         let Some(lock) = open::lock(path)? else { return Ok(None) };
         let connection = open::writer(path, time)?;
         Ok(Some(Box::new(Sqlite {
+            copier: Copier::start(path)?,
             connection,
             statements: Statements::new(),
             poisoned: None,
             copy_at: COPY_ABOVE,
+            draining: false,
             told: false,
             files: open::Files::now(path)?,
             _lock: lock,
@@ -128,7 +141,14 @@ impl Sqlite {
     /// What is written to a file that nobody finds any more is lost: then nothing is written, nor acknowledged.
     fn there(&mut self) -> Result<(), Failure> {
         let there = self.files.are_there();
-        self.heed(there)
+        self.heed(there)?;
+        self.copied()
+    }
+
+    /// What the copier failed by.
+    fn copied(&mut self) -> Result<(), Failure> {
+        let failed = self.copier.failed().map_or(Ok(()), Err);
+        self.heed(failed)
     }
 
     /// Nothing is done any more once it is poisoned.
@@ -264,31 +284,48 @@ impl Sqlite {
     }
 
     fn copy_now(&mut self, above: i64) -> Result<(), Failure> {
-        let look = |mode| open::checkpoint(&self.connection, mode).map_err(|e| failure(&e));
-        let (log, copied) = look("NOOP")?;
-        if log - copied <= above {
+        if self.copier.is_busy() {
+            return Ok(());
+        }
+        let (log, copied) = self.checkpoint("NOOP")?;
+        let left = log - copied;
+        if left <= above && !self.draining {
             self.copy_at = COPY_ABOVE;
             return Ok(());
         }
-        if above > 0 && log < self.copy_at {
+        // A view that a reader has open keeps it from being copied: it is tried again when the log has grown.
+        if above > 0 && !self.draining && log < self.copy_at {
             return Ok(());
         }
-        match look("PASSIVE") {
+        if left <= rest(log) && (self.draining || above == 0) {
+            self.draining = false;
+            self.copy_rest()?;
+        } else if !self.draining || log >= self.copy_at {
+            (self.draining, self.copy_at) = (true, log + COPY_ABOVE);
+            self.copier.copy();
+        }
+        if log > TELL_ABOVE && !self.told {
+            log::warn!("ledger: the write-ahead log has {log} pages: a reader's view keeps it from being used anew");
+        }
+        self.told = log > TELL_ABOVE;
+        Ok(())
+    }
+
+    fn copy_rest(&mut self) -> Result<(), Failure> {
+        match self.checkpoint("PASSIVE") {
             Ok((log, copied)) => self.copy_at = if log == copied { COPY_ABOVE } else { log + COPY_ABOVE },
             // What is committed is durable in the log: a full disk only keeps it from being copied.
             Err(Failure::Full(why)) => {
-                self.copy_at = log + COPY_ABOVE;
+                self.copy_at += COPY_ABOVE;
                 log::warn!("ledger: the log cannot be copied into the database: {why}");
             }
             Err(other) => return Err(other),
         }
-        if log > TELL_ABOVE && !self.told {
-            log::warn!(
-                "ledger: the write-ahead log has {log} pages: a reader that never ends keeps it from being used anew"
-            );
-        }
-        self.told = log > TELL_ABOVE;
         Ok(())
+    }
+
+    fn checkpoint(&self, mode: &str) -> Result<(i64, i64), Failure> {
+        open::checkpoint(&self.connection, mode).map_err(|e| failure(&e))
     }
 }
 
@@ -353,6 +390,7 @@ impl Store for Sqlite {
 
     fn commit(&mut self) -> Result<(), Failure> {
         self.well()?;
+        self.copied()?;
         if self.connection.is_autocommit() {
             return Err(gone());
         }

@@ -22,6 +22,9 @@ const APPLICATION: i64 = 0x746f_6c6c;
 /// How long a statement waits for a lock that another connection holds.
 pub(super) const BUSY: Duration = Duration::from_secs(5);
 
+/// Bytes of the log's file that are kept for the next use.
+const LOG_KEPT: i64 = 64 << 20;
+
 /// Statements a connection keeps prepared: more than there are.
 pub(super) const STATEMENTS: usize = 64;
 
@@ -134,6 +137,20 @@ pub(super) fn writer(path: &Path, time: bool) -> Result<Connection, Failure> {
     Ok(connection)
 }
 
+/// A connection that copies the log: it syncs as the writer's does, and leaves the end to that one.
+pub(super) fn copier(path: &Path) -> Result<Connection, Failure> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let open = || {
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        connection.busy_timeout(BUSY)?;
+        connection.execute_batch("PRAGMA synchronous = FULL")?;
+        let _: i64 = connection.query_row("PRAGMA wal_autocheckpoint = 0", [], |row| row.get(0))?;
+        Ok(connection)
+    };
+    open().map_err(|e| of(path, &e))
+}
+
 /// Keeps prepared statements prepared: else SQLite compiles one anew for each new value that is compared with a column of
 /// a partial index.
 pub(super) fn stable(connection: &Connection) -> Result<(), Failure> {
@@ -191,6 +208,9 @@ fn settle(connection: &Connection) -> Result<(), Failure> {
              PRAGMA foreign_keys = OFF;",
         )?;
         let _: i64 = connection.query_row("PRAGMA wal_autocheckpoint = 0", [], |row| row.get(0))?;
+        // What a reader's view has made of the log is given back once it is used anew.
+        let limit = format!("PRAGMA journal_size_limit = {LOG_KEPT}");
+        let _: i64 = connection.query_row(&limit, [], |row| row.get(0))?;
         let synchronous: i64 = connection.query_row("PRAGMA synchronous", [], |row| row.get(0))?;
         Ok((mode, synchronous))
     };
