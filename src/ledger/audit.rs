@@ -188,7 +188,7 @@ pub fn since(
     let links::End { seq: sequence, link } = walk.end;
     let Found { problems, .. } = found;
     let report = Report { ok: problems.is_empty(), sequence, head: anchor::hex(&link), problems };
-    let mark = report.ok.then(|| Mark { sequence, link, sums });
+    let mark = report.ok.then_some(Mark { sequence, link, sums });
     Ok((report, mark))
 }
 

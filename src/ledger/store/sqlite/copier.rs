@@ -47,7 +47,7 @@ impl Copier {
     pub(super) fn copy(&self) {
         self.shared.busy.store(true, Ordering::Release);
         // A thread that has ended is no longer needed.
-        if !self.ask.as_ref().is_some_and(|ask| ask.send(()).is_ok()) {
+        if self.ask.as_ref().is_none_or(|ask| ask.send(()).is_err()) {
             self.shared.busy.store(false, Ordering::Release);
         }
     }
