@@ -176,6 +176,7 @@ pub fn since(
         })?;
         let Some(last) = page else { break };
         after = last;
+        reader.pause();
     }
     query::snapshot(reader, |reader| links::behind(reader, after, &mut found))?;
     if let Some(anchor) = anchor.filter(|anchor| anchor.sequence > 0)

@@ -169,6 +169,8 @@ pub trait Reader: Send {
     fn snapshot(&mut self) -> Result<(), Failure>;
     /// Ends what [`Reader::snapshot`] began.
     fn end(&mut self);
+    /// Between two views of many: leaves the store to others for a moment.
+    fn pause(&mut self) {}
 }
 
 /// Opens the store for writing: takes the lock, makes it if it is not there, brings its schema up to date, and makes what

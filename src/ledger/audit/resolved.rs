@@ -22,6 +22,7 @@ pub fn verify(reader: &mut dyn Reader, found: &mut Found) -> Result<(), Failure>
     let mut after = i64::MIN;
     while let Some(last) = query::snapshot(reader, |reader| page(reader, after, found))? {
         after = last;
+        reader.pause();
     }
     Ok(())
 }

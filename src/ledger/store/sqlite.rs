@@ -17,6 +17,7 @@ mod tests;
 
 use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{CachedStatement, Connection, Params};
@@ -24,6 +25,7 @@ use uuid::Uuid;
 
 use super::sql;
 use super::{Asked, Changes, Failure, Grouping, Heads, Loaded, Store};
+use crate::clock;
 use crate::ledger::rows::{Anomaly, Balance, Link, Outgoing, Row, Table, Typed, Update, Wrap};
 use crate::ledger::words::Word;
 use cells::{Bound, Id, failure};
@@ -34,6 +36,16 @@ pub use reader::SqliteReader;
 
 /// Pages of the log that are not yet copied, above which they are: 8 MiB.
 const COPY_ABOVE: i64 = 2_000;
+
+/// Pages in the log above which the writer waits until no reader's view keeps it from being used anew: 32 MiB. Views that
+/// follow one another, as a verification's do, would else keep it so: a batch seldom begins between two of them.
+const RESET_ABOVE: i64 = 8_000;
+
+/// How long it waits for that, once each time the log has doubled: a verification's view is shorter.
+const RESET_WAIT: Duration = Duration::from_millis(50);
+
+/// Between two looks: shorter than the pause between two views ([`Reader::pause`](super::Reader::pause)).
+const RESET_LOOK: Duration = Duration::from_micros(500);
 
 /// The rest that the writer copies itself, of a log of so many pages: the longer it is, the more it matters that it ends.
 fn rest(log: i64) -> i64 {
@@ -53,6 +65,8 @@ pub struct Sqlite {
     poisoned: Option<String>,
     /// Size of the log at which it is tried again: a reader may keep a part of it from being copied.
     copy_at: i64,
+    /// Size of the log at which the writer waits for readers.
+    reset_at: i64,
     /// The copier was asked; the writer takes the rest.
     draining: bool,
     told: bool,
@@ -131,6 +145,7 @@ impl Sqlite {
             statements: Statements::new(),
             poisoned: None,
             copy_at: COPY_ABOVE,
+            reset_at: RESET_ABOVE,
             draining: false,
             told: false,
             files: open::Files::now(path)?,
@@ -299,7 +314,7 @@ impl Sqlite {
         }
         if left <= rest(log) && (self.draining || above == 0) {
             self.draining = false;
-            self.copy_rest()?;
+            self.copy_rest(log)?;
         } else if !self.draining || log >= self.copy_at {
             (self.draining, self.copy_at) = (true, log + COPY_ABOVE);
             self.copier.copy();
@@ -311,8 +326,9 @@ impl Sqlite {
         Ok(())
     }
 
-    fn copy_rest(&mut self) -> Result<(), Failure> {
-        match self.checkpoint("PASSIVE") {
+    fn copy_rest(&mut self, log: i64) -> Result<(), Failure> {
+        let copied = if log > self.reset_at { self.copy_all() } else { self.checkpoint("PASSIVE") };
+        match copied {
             Ok((log, copied)) => self.copy_at = if log == copied { COPY_ABOVE } else { log + COPY_ABOVE },
             // What is committed is durable in the log: a full disk only keeps it from being copied.
             Err(Failure::Full(why)) => {
@@ -322,6 +338,22 @@ impl Sqlite {
             Err(other) => return Err(other),
         }
         Ok(())
+    }
+
+    /// Copies all of it and waits a while for readers to leave it: then the next batch begins it anew.
+    fn copy_all(&mut self) -> Result<(i64, i64), Failure> {
+        let until = clock::now().after(RESET_WAIT);
+        self.connection.busy_timeout(Duration::ZERO).map_err(|e| failure(&e))?;
+        let copied = loop {
+            match open::restart(&self.connection) {
+                Ok((false, ..)) if clock::now() < until => std::thread::sleep(RESET_LOOK),
+                copied => break copied.map_err(|e| failure(&e)),
+            }
+        };
+        self.connection.busy_timeout(open::BUSY).map_err(|e| failure(&e))?;
+        let (left, log, copied) = copied?;
+        self.reset_at = if left { RESET_ABOVE } else { 2 * log };
+        Ok((log, copied))
     }
 
     fn checkpoint(&self, mode: &str) -> Result<(i64, i64), Failure> {

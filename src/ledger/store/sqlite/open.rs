@@ -277,6 +277,12 @@ pub(super) fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Resul
     statement.query_row([], |row| Ok((row.get(1)?, row.get(2)?)))
 }
 
+/// Copies all of the log and waits for readers to leave it; whether they did, and as [`checkpoint`].
+pub(super) fn restart(connection: &Connection) -> rusqlite::Result<(bool, i64, i64)> {
+    let mut statement = connection.prepare_cached("PRAGMA wal_checkpoint(RESTART)")?;
+    statement.query_row([], |row| Ok((row.get::<_, i64>(0)? == 0, row.get(1)?, row.get(2)?)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::resets_badly;

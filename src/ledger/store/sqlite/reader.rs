@@ -23,6 +23,9 @@ const NOT_IN_URI: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#').add(b' ');
 /// Instructions of SQLite's machine between two looks at the clock: well below a millisecond.
 const LOOK: i32 = 10_000;
 
+/// Between two views: the log can be used anew only while nobody has one, and its writer looks more often than this.
+const PAUSE: Duration = Duration::from_millis(2);
+
 /// A reader's connection.
 pub struct SqliteReader {
     connection: Connection,
@@ -105,6 +108,10 @@ impl Reader for SqliteReader {
         // A transaction begins with its first read.
         let begin = "BEGIN DEFERRED; SELECT COUNT(*) FROM sqlite_schema;";
         self.connection.execute_batch(begin).map_err(|e| failure(&e))
+    }
+
+    fn pause(&mut self) {
+        std::thread::sleep(PAUSE);
     }
 
     fn end(&mut self) {

@@ -3,7 +3,6 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -29,8 +28,9 @@ impl Place {
         let statements = Statements::new();
         let files = open::Files::now(&self.path).unwrap();
         let copier = Copier::start(&self.path).unwrap();
-        let (poisoned, copy_at, draining, told) = (None, COPY_ABOVE, false, false);
-        Sqlite { copier, connection, statements, poisoned, copy_at, draining, told, files, _lock: lock }
+        let (poisoned, draining, told) = (None, false, false);
+        let (copy_at, reset_at) = (COPY_ABOVE, RESET_ABOVE);
+        Sqlite { copier, connection, statements, poisoned, copy_at, reset_at, draining, told, files, _lock: lock }
     }
 
     fn refused(&self) -> String {
@@ -221,6 +221,35 @@ fn a_log_that_a_view_made_long_is_copied_beside_the_writer() {
     keep(&mut store, &evidence(100, 10));
     let size = fs::metadata(open::beside(&place.path, "-wal")).unwrap().len();
     assert!(size <= 65 << 20, "{size}");
+}
+
+#[test]
+fn readers_that_follow_one_another_do_not_keep_the_log_from_being_used_anew() {
+    let place = place();
+    let mut store = place.open();
+    keep(&mut store, &evidence(1, 10));
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let longest = std::thread::scope(|scope| {
+        let readers = || {
+            let mut reader = SqliteReader::open(&place.path).unwrap();
+            while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                reader.snapshot().unwrap();
+                std::thread::sleep(Duration::from_millis(5));
+                reader.end();
+                reader.pause();
+            }
+        };
+        scope.spawn(readers);
+        let mut longest = 0;
+        for seq in 2..400 {
+            keep(&mut store, &evidence(seq, 4096 * 100));
+            std::thread::sleep(Duration::from_millis(8));
+            longest = longest.max(copied_now(&store).0);
+        }
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        longest
+    });
+    assert!(longest < 2 * RESET_ABOVE, "{longest} of 40,000 pages");
 }
 
 #[test]
