@@ -1,9 +1,9 @@
 """`scripts/bench`: what Tollgate costs beside the bare Pingora proxy, nginx and HAProxy, on one core of one machine.
 
 Three modes: the table of CPU per request (default), `--half` (latency at half of the peak rate while the configuration
-is pushed) and `--peak` (failures at the peak while it is); `--ledger` is a bench of its own (ledger.py). Exit code 0:
-valid, and within `--limit` where one is given; 1: invalid or above it; 2: wrong use. The table goes to standard output
-only when the run is valid. Linux, two cores.
+is pushed) and `--peak` (failures at the peak while it is); `--ledger` (ledger.py) and `--ledger-scale`
+(ledger_scale.py) are benches of their own. Exit code 0: valid, and within `--limit` where one is given; 1: invalid or
+above it; 2: wrong use. The table goes to standard output only when the run is valid. Linux, two cores.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from pathlib import Path
 
 import contenders
 import ledger
+import ledger_scale
 import table
 from load import CONNECTIONS, Origins
 from machine import Invalid, describe, split_cores, version_of
@@ -44,6 +45,7 @@ def arguments():
     mode.add_argument("--peak", dest="mode", action="store_const", const="peak",
                       help="failures at the peak rate, quiet and under pushes")
     mode.add_argument("--ledger", action="store_true", help="the payment ledger; its options: --ledger --help")
+    mode.add_argument("--ledger-scale", action="store_true", help="the ledger on a store of many transactions")
     parser.add_argument("--rounds", type=int, help="rounds, interleaved (default: 5; --half: 3; --peak: 1)")
     parser.add_argument("--seconds", type=int, help="of each measurement (default: 4; --half: 20; --peak: 60)")
     parser.add_argument("--warm-up", type=int, default=1, help="seconds of load before each measurement (default: 1)")
@@ -189,6 +191,8 @@ def run(options):
 def main():
     if "--ledger" in sys.argv[1:]:
         return ledger.main(ROOT, build, say)
+    if "--ledger-scale" in sys.argv[1:]:
+        return ledger_scale.main(ROOT, build, say)
     options = arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
