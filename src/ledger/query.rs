@@ -48,6 +48,13 @@ pub fn one<T: Typed>(reader: &mut dyn Reader, id: Uuid, scope: Option<&str>) -> 
 /// A list's rows, newest first; with `scope`, of that merchant only.
 pub fn list<V: View>(reader: &mut dyn Reader, mut asked: Asked, scope: Option<&str>) -> Result<Page<V>, Failure> {
     scope.iter().for_each(|merchant| asked.of(merchant));
+    let (time, from, to) = asked.span();
+    for (bound, condition) in [(from, "seq >= ?"), (to, "seq < ?")] {
+        if let Some(at) = bound {
+            let seq = first_at(reader, V::Row::TABLE, time, at)?;
+            asked.filter.and(condition, Value::Int(seq));
+        }
+    }
     let limit = asked.limit;
     let (tail, values) = asked.sql();
     let mut rows: Vec<V::Row> = rows(reader, &tail, &values)?;
@@ -55,6 +62,27 @@ pub fn list<V: View>(reader: &mut dyn Reader, mut asked: Asked, scope: Option<&s
     rows.truncate(limit as usize);
     let next = rows.last().filter(|_| more).map(|row| list::sealed(&row.row().seq.to_string()));
     Ok(Page { data: rows.into_iter().map(V::of).collect(), next })
+}
+
+/// The place of the first row whose time is not before `at`, or one behind the last. Times never go back from one row to
+/// the next, so a few rows tell, where a condition of time alone would read all that came since.
+fn first_at(reader: &mut dyn Reader, table: rows::Table, time: &str, at: i64) -> Result<i64, Failure> {
+    let row = |reader: &mut dyn Reader, rest: &str, seq: i64| {
+        let sql = format!("SELECT seq, \"{time}\" FROM {} WHERE {rest} LIMIT 1", table.name());
+        let cells = reader.select(&sql, &[Value::Int(seq)], &[Type::Int, Type::Int])?.into_iter().flatten();
+        let cells: Vec<i64> = cells.filter_map(rows::Cell::take).collect();
+        Ok::<_, Failure>(<[i64; 2]>::try_from(cells).ok())
+    };
+    let Some([last, _]) = row(reader, "seq <= $1 ORDER BY seq DESC", i64::MAX)? else { return Ok(0) };
+    let (mut low, mut high) = (0, last + 1);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        match row(reader, "seq >= $1 ORDER BY seq", middle)? {
+            Some([seq, time]) if time < at => low = seq + 1,
+            _ => high = middle,
+        }
+    }
+    Ok(low)
 }
 
 /// Entries of an account, newest first; `None` where there is no such account.

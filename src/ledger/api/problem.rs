@@ -40,8 +40,9 @@ impl Problem {
 
     /// It reads too much.
     pub fn too_broad() -> Problem {
-        let detail = "Too many rows would have to be read for this. Name an `out_trade_no` or a `channel_txn_no`, or ask by \
-                      `merchant` and leave the other filters away; for all of the books there is `tollgate ledger export`.";
+        let detail = "Too many rows would have to be read for this. Name an `out_trade_no` or a `channel_txn_no`, or bound it \
+                      by `from` and `to`, or ask by `merchant` and leave the other filters away; for all of the books \
+                      there is `tollgate ledger export`.";
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "too_broad", detail)
     }
 

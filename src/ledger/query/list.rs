@@ -164,9 +164,17 @@ pub struct Asked {
     pub limit: i64,
     /// Whether a filter leaves few rows.
     few: bool,
+    /// The column that is bounded, from and to.
+    time: &'static str,
+    span: (Option<i64>, Option<i64>),
 }
 
 impl Asked {
+    /// A column's bounds, which rows of the table reach in the order of their `seq`: from and to.
+    pub fn span(&self) -> (&'static str, Option<i64>, Option<i64>) {
+        if self.few { (self.time, None, None) } else { (self.time, self.span.0, self.span.1) }
+    }
+
     /// Only of this merchant.
     pub fn of(&mut self, merchant: &str) {
         let sql = if self.few { MERCHANT_OF_FEW } else { MERCHANT };
@@ -204,17 +212,15 @@ impl List {
             let sql = if few && known.sql == MERCHANT { MERCHANT_OF_FEW } else { known.sql };
             filter.and(sql, Value::Text(value.to_owned()));
         }
-        if let Some(from) = get(pairs, "from") {
-            filter.and(&format!("{} >= ?", self.time), Value::Int(moment("from", from)?.at_or_after));
-        }
-        if let Some(to) = get(pairs, "to") {
-            filter.and(&format!("{} < ?", self.time), Value::Int(moment("to", to)?.at_or_after));
-        }
+        let bound = |name| get(pairs, name).map(|at| moment(name, at).map(|at| at.at_or_after)).transpose();
+        let span = (bound("from")?, bound("to")?);
+        span.0.into_iter().for_each(|from| filter.and(&format!("{} >= ?", self.time), Value::Int(from)));
+        span.1.into_iter().for_each(|to| filter.and(&format!("{} < ?", self.time), Value::Int(to)));
         if let Some(cursor) = get(pairs, "cursor") {
             let seq = opened(cursor).and_then(|text| text.parse().ok()).filter(|seq: &i64| *seq > 0);
             filter.and("seq < ?", Value::Int(seq.ok_or_else(bad_cursor)?));
         }
-        Ok(Asked { filter, limit: limit(pairs)?, few })
+        Ok(Asked { filter, limit: limit(pairs)?, few, time: self.time, span })
     }
 }
 

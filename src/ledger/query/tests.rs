@@ -201,3 +201,58 @@ fn objects_have_their_fields_in_their_fixed_order() {
         r#"{"id":"income:fee:card","balances":[{"currency":"CNY","debit_minor":0,"credit_minor":60,"balance_minor":-60,"pending_debit_minor":0,"pending_credit_minor":0}]}"#
     );
 }
+
+/// A reader that counts what it is given.
+struct Counting(super::tests::book::TestReader, usize);
+
+impl Reader for Counting {
+    fn select(&mut self, sql: &str, values: &[Value], types: &[Type]) -> Result<Vec<Vec<Value>>, Failure> {
+        self.1 += 1;
+        self.0.select(sql, values, types)
+    }
+
+    fn snapshot(&mut self) -> Result<(), Failure> {
+        self.0.snapshot()
+    }
+
+    fn end(&mut self) {
+        self.0.end();
+    }
+}
+
+#[test]
+fn a_span_of_time_is_found_by_place() {
+    let mut book = book::Book::empty();
+    for _ in 0..300 {
+        book.order(|_| ());
+        book.evidence("card");
+        book.commit();
+    }
+    let mut reader = Counting(book.reader(), 0);
+    let all: Vec<rows::Order> = rows(&mut reader, " ORDER BY seq", &[]).unwrap();
+    let time = |at: usize| views::time(all[at].created_at);
+    for (from, to, wanted) in [
+        (Some(0), Some(300), 0..300),
+        (Some(100), Some(103), 100..103),
+        (Some(299), None, 299..300),
+        (None, Some(1), 0..1),
+        (None, Some(0), 0..0),
+        (Some(300), None, 300..300),
+    ] {
+        let at = |at: usize| if at < 300 { time(at) } else { views::time(all[299].created_at + 1) };
+        let mut pairs = vec![("limit".to_owned(), "1000".to_owned())];
+        pairs.extend(from.map(|from| ("from".to_owned(), at(from))));
+        pairs.extend(to.map(|to| ("to".to_owned(), at(to))));
+        let asked = list::ORDERS.asked(&pairs).unwrap();
+        let found: Page<views::Order> = super::list(&mut reader, asked, Some("shop")).unwrap();
+        let places: Vec<String> = found.data.iter().rev().map(|order| order.id.to_string()).collect();
+        let wanted: Vec<String> = all[wanted].iter().map(|order| order.id.to_string()).collect();
+        assert_eq!(places, wanted, "{from:?} {to:?}");
+    }
+    assert!(reader.1 < 150, "{} questions", reader.1);
+    let asked = list::ORDERS.asked(&vec![("from".to_owned(), time(100)), ("to".to_owned(), time(103))]).unwrap();
+    assert_eq!(
+        first_at(&mut reader, rows::Table::Order, asked.span().0, all[100].created_at).unwrap(),
+        all[99].seq + 1
+    );
+}
