@@ -128,7 +128,11 @@ impl Sink for Postgres {
             eprintln!("fill: {}", index_name(sql));
             self.client.batch_execute(sql).map_err(said)?;
         }
-        eprintln!("fill: VACUUM (ANALYZE)");
-        self.client.batch_execute("VACUUM (ANALYZE); CHECKPOINT").map_err(said)
+        // Each by itself: two in one call would be a transaction.
+        for sql in ["VACUUM (ANALYZE)", "CHECKPOINT"] {
+            eprintln!("fill: {sql}");
+            self.client.batch_execute(sql).map_err(said)?;
+        }
+        Ok(())
     }
 }
