@@ -8,9 +8,11 @@ use postgres::{Client, Statement};
 
 use super::cells::{Cell, cells, failure};
 use super::connect;
+use crate::clock;
 use crate::config::model::Secret;
 use crate::ledger::rows::{Type, Value};
 use crate::ledger::store::{Failure, Reader};
+use crate::units::Nanos;
 
 /// Statements a connection keeps prepared: filters of lists make many.
 const STATEMENTS: usize = 256;
@@ -24,13 +26,17 @@ pub struct PostgresReader {
     prepared: HashMap<(String, Vec<Oid>), Statement>,
     within: bool,
     limit: Option<Duration>,
+    /// When the last view began, and how long it was open.
+    began: Nanos,
+    took: Duration,
 }
 
 impl PostgresReader {
     /// Opens it.
     pub fn open(url: &str, password: Option<&Secret>) -> Result<Box<dyn Reader>, Failure> {
         let client = connect::reader(url, password)?;
-        Ok(Box::new(PostgresReader { client, prepared: HashMap::new(), within: false, limit: None }))
+        let (began, took) = (Nanos(0), Duration::ZERO);
+        Ok(Box::new(PostgresReader { client, prepared: HashMap::new(), within: false, limit: None, began, took }))
     }
 
     fn statement(&mut self, sql: &str, types: Vec<Oid>) -> Result<Statement, Failure> {
@@ -89,11 +95,17 @@ impl Reader for PostgresReader {
         // The view begins with the first read.
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT 1";
         self.client.batch_execute(begin).map_err(|e| failure(&e))?;
-        self.within = true;
+        (self.within, self.began) = (true, clock::now());
         Ok(())
     }
 
+    /// The server's process cannot be told to be nice: it rests as long as it worked.
+    fn pause(&mut self) {
+        std::thread::sleep(self.took);
+    }
+
     fn end(&mut self) {
+        self.took = clock::now().since(self.began);
         if std::mem::take(&mut self.within)
             && let Err(e) = self.client.batch_execute("COMMIT")
         {

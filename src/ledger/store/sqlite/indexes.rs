@@ -1,6 +1,6 @@
 //! Indexes that a file of an older ledger lacks.
 //!
-//! SQLite makes an index in one transaction, in which nobody else writes: about 10 s for each ten million rows that it is
+//! SQLite makes an index in one transaction, in which nobody else writes: a second or two for each million rows that it is
 //! over. So a large file gets them before its ledger takes the books, while callbacks are told to come again; each is in
 //! the log. What is sorted lies in temporary files where there is room for them (`SQLITE_TMPDIR`, `/var/tmp`), else in
 //! memory.
