@@ -1,7 +1,8 @@
 //! What follows from a transaction's own rows: its state from its journals.
 //!
-//! Transactions are read in pages, with their journals and entries. A journal that does not sum to zero in a currency is named, as is an entry that belongs to no journal of its
-//! transaction. After a release, and until the next journal, a transaction stays in suspense.
+//! Transactions are read in pages, with their journals and entries. A journal that does not sum to zero in a currency is
+//! named, as is an entry that belongs to no journal of its transaction. After a release, and until the next journal, a
+//! transaction stays in suspense. One that was kept without an entry may be booked much later: its journal names it.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -25,6 +26,8 @@ pub struct Touched {
     pub orders: BTreeSet<Uuid>,
     /// The providers' numbers of payments.
     pub payments: BTreeSet<String>,
+    /// Payments that were kept without an entry and are booked now.
+    pub booked: BTreeSet<Uuid>,
 }
 
 /// Verifies transactions and journals of a range, and those up to `old` that got a journal in it.
@@ -56,6 +59,7 @@ pub fn verify(reader: &mut dyn Reader, range: Range, old: Option<i64>, found: &m
             let read = typed(rows, found);
             transactions(reader, &read, found)?;
             touched.add(&read);
+            touched.booked.extend(read.iter().filter(|one| one.kind == Kind::Payment).map(|one| one.id));
         }
     }
     orphans(reader, range, found)?;

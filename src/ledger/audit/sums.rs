@@ -63,6 +63,8 @@ pub fn verify(reader: &mut dyn Reader, range: Range, found: &mut Found) -> Resul
 pub fn verify_old(reader: &mut dyn Reader, touched: &Touched, old: i64, found: &mut Found) -> Result<(), Failure> {
     let payments: Vec<Value> = touched.payments.iter().map(Cell::put).collect();
     among(reader, PAYMENTS, ("p.channel_txn_no", "p.seq"), (&payments, old), "transactions", found)?;
+    let booked: Vec<Value> = touched.booked.iter().map(Cell::put).collect();
+    among(reader, PAYMENTS, ("p.id", "p.seq"), (&booked, old), "transactions", found)?;
     let orders: Vec<Value> = touched.orders.iter().map(Cell::put).collect();
     among(reader, ORDERS, ("o.id", "o.seq"), (&orders, old), "orders", found)
 }

@@ -1,6 +1,7 @@
 //! Whole books are whole, and each thing that may be done to them is named.
 
 mod beside;
+mod later;
 
 use super::*;
 use crate::ledger::query::tests::book::{Book, sample};

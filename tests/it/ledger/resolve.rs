@@ -3,6 +3,9 @@
 use std::fs;
 
 use serde_json::{Value, json};
+use tollgate::config;
+use tollgate::ledger::audit::{self, Mark};
+use tollgate::ledger::{query, store};
 
 use crate::support::client::{Answer, post};
 use crate::support::eventually;
@@ -65,6 +68,22 @@ impl Scene {
         owed.map_or(0, |account| account["balances"][0]["balance_minor"].as_i64().unwrap())
     }
 
+    /// What a running ledger verifies each hour: what is new since a mark finds the books whole.
+    #[track_caller]
+    fn since(&self, mark: Option<&Mark>) -> Mark {
+        let ledger = config::load(&self.ledger.path("ledger1.toml")).unwrap().config.ledger.unwrap();
+        let mut reader = store::reader(&ledger.store).unwrap();
+        let wraps = query::wraps(&mut *reader).unwrap();
+        let (ring, keys) = audit::keys::open(&ledger.encryption_keys, &wraps).unwrap();
+        let (report, mark) = audit::since(&mut *reader, ring.chain(), keys, None, mark).unwrap();
+        mark.unwrap_or_else(|| panic!("{report:?}"))
+    }
+
+    /// Anomalies that the merchant's own list has by this question.
+    fn lists(&self, question: &str) -> usize {
+        self.process.books(OWN).get(&format!("/v1/anomalies?{question}"))["data"].as_array().unwrap().len()
+    }
+
     #[track_caller]
     fn is_whole(&self, whole: bool) {
         let said = self.ledger.cli(&["verify"]);
@@ -90,6 +109,7 @@ fn booked_once_the_cause_is_mended(store: &str) {
     let (paid, back) = (scene.transaction("pay-1"), scene.transaction("back-1"));
     assert_eq!((&paid["state"], &back["state"]), (&json!("noted"), &json!("noted")));
     let (of_paid, of_back) = (scene.anomaly_of(&paid), scene.anomaly_of(&back));
+    let mark = scene.since(None);
     let token = &scene.ledger.token;
     scene.resolve(&of_paid, token, &accept()).is_problem(422, "not_acceptable");
     scene.resolve(&of_paid, token, &json!({"action": "agree"})).is_problem(400, "bad_body");
@@ -105,6 +125,10 @@ fn booked_once_the_cause_is_mended(store: &str) {
         Some(scene.resolve(&of_paid, OWN, &accept())).filter(|answer| answer.status == 200)
     });
     assert_eq!(answer.json()["state"], "resolved");
+    for (question, count) in [("merchant=own", 2), ("state=open", 1), ("state=resolved&out_trade_no=order-1", 1)] {
+        assert_eq!(scene.lists(question), count, "{question}");
+    }
+    let mark = scene.since(Some(&mark));
     let now = scene.transaction("pay-1");
     assert_eq!((&now["state"], &now["id"], &now["sequence"]), (&json!("posted"), &paid["id"], &paid["sequence"]));
     assert_eq!(scene.one("/v1/orders", |order| order["out_trade_no"] == "order-1")["state"], "paid");
@@ -120,6 +144,7 @@ fn booked_once_the_cause_is_mended(store: &str) {
     assert_eq!(scene.owed(), -1_000);
     assert_eq!(scene.resolve(&of_back, token, &accept()).status, 200);
     assert_eq!(scene.owed(), -700);
+    scene.since(Some(&mark));
     scene.is_whole(true);
 }
 

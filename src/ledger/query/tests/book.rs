@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::ledger::chain::ChainKey;
 use crate::ledger::event::Kind;
+use crate::ledger::resolve;
 use crate::ledger::rows::*;
 use crate::ledger::store::schema::{Dialect, INDEXES};
 use crate::ledger::store::{Failure, Reader};
@@ -149,6 +150,16 @@ impl Book {
     /// Adds what was received.
     pub fn evidence(&mut self, channel: &str) -> Uuid {
         let (seq, id) = self.next();
+        self.evidence_as(seq, id, channel)
+    }
+
+    /// Adds what was decided of an anomaly.
+    pub fn resolution(&mut self, anomaly: Uuid, channel: &str) {
+        let (seq, _) = self.next();
+        self.evidence_as(seq, resolve::id_of(anomaly), channel);
+    }
+
+    fn evidence_as(&mut self, seq: i64, id: Uuid, channel: &str) -> Uuid {
         let (headers, body) = (vec![1, 2, 3], vec![4, 5, 6]);
         let key_id = Uuid::from_u128(9);
         self.push(&Evidence { seq, id, channel: channel.to_owned(), key_id, received_at: self.time, headers, body });
@@ -272,7 +283,7 @@ impl Book {
     }
 
     /// Adds an anomaly.
-    pub fn anomaly(&mut self, kind: AnomalyKind, channel: &str, merchant: &str, transaction_id: Option<Uuid>) {
+    pub fn anomaly(&mut self, kind: AnomalyKind, channel: &str, merchant: &str, transaction_id: Option<Uuid>) -> Uuid {
         let (seq, id) = self.next();
         self.push(&Anomaly {
             seq,
@@ -286,6 +297,7 @@ impl Book {
             opened_at: self.time,
             state: AnomalyState::Open,
         });
+        id
     }
 }
 
