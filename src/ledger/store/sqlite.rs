@@ -352,7 +352,7 @@ impl Sqlite {
         };
         self.connection.busy_timeout(open::BUSY).map_err(|e| failure(&e))?;
         let (left, log, copied) = copied?;
-        self.reset_at = if left { RESET_ABOVE } else { 2 * log };
+        self.reset_at = if left { RESET_ABOVE } else { RESET_ABOVE.max(2 * log) };
         Ok((log, copied))
     }
 

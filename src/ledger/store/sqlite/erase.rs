@@ -4,13 +4,19 @@
 //! for a process that has the file open nowhere else: closing it would drop SQLite's locks.
 
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
 use super::cells::failure;
 use super::open::{self, What};
+use crate::clock;
 use crate::ledger::store::Failure;
 use crate::ledger::store::erase::{Erased, Which};
+
+/// A try to empty the log, and the time between two: views of a verification are shorter. While it lasts a new view does
+/// not look into the log, if all of it is copied.
+const TRY: Duration = Duration::from_millis(200);
 
 /// Deletes them.
 pub fn erase(path: &Path, which: Which<'_>) -> Result<Erased, Failure> {
@@ -26,13 +32,27 @@ pub fn erase(path: &Path, which: Which<'_>) -> Result<Erased, Failure> {
         connection.execute_batch("PRAGMA synchronous = FULL; BEGIN IMMEDIATE")?;
         let wraps = connection.execute(&format!("DELETE FROM keys WHERE {condition}"), [value])?;
         connection.execute_batch("COMMIT")?;
-        Ok((wraps, open::checkpoint(&connection, "TRUNCATE")?))
+        Ok((wraps, emptied(&connection)?))
     };
-    let (wraps, (log, _)) = run().map_err(|e: rusqlite::Error| open::of(path, &e))?;
-    let rest = (log != 0).then(|| {
+    let (wraps, emptied) = run().map_err(|e: rusqlite::Error| open::of(path, &e))?;
+    let rest = (!emptied).then(|| {
         "the write-ahead log could not be emptied while others read or write, and may hold them; run the command again, or \
          start the ledger again"
             .to_owned()
     });
     Ok(Erased { wraps: wraps as u64, rest })
+}
+
+/// Empties the log; false where it cannot be. That is tried again and again: who waits for readers keeps the writer out
+/// meanwhile, and SQLite lets nobody wait for another who copies the log, as the ledger's copier may for long.
+fn emptied(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.busy_timeout(TRY)?;
+    let until = clock::now().after(open::BUSY);
+    while !open::truncate(connection)? {
+        if clock::now() >= until {
+            return Ok(false);
+        }
+        std::thread::sleep(TRY);
+    }
+    Ok(true)
 }

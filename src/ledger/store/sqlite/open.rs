@@ -279,7 +279,16 @@ pub(super) fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Resul
 
 /// Copies all of the log and waits for readers to leave it; whether they did, and as [`checkpoint`].
 pub(super) fn restart(connection: &Connection) -> rusqlite::Result<(bool, i64, i64)> {
-    let mut statement = connection.prepare_cached("PRAGMA wal_checkpoint(RESTART)")?;
+    left(connection, "PRAGMA wal_checkpoint(RESTART)")
+}
+
+/// The same, and its file has nothing any more.
+pub(super) fn truncate(connection: &Connection) -> rusqlite::Result<bool> {
+    left(connection, "PRAGMA wal_checkpoint(TRUNCATE)").map(|(left, ..)| left)
+}
+
+fn left(connection: &Connection, sql: &str) -> rusqlite::Result<(bool, i64, i64)> {
+    let mut statement = connection.prepare_cached(sql)?;
     statement.query_row([], |row| Ok((row.get::<_, i64>(0)? == 0, row.get(1)?, row.get(2)?)))
 }
 

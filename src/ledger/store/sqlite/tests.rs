@@ -253,6 +253,51 @@ fn readers_that_follow_one_another_do_not_keep_the_log_from_being_used_anew() {
 }
 
 #[test]
+fn keys_are_erased_beside_readers_and_the_writer_goes_on() {
+    let place = place();
+    let mut store = place.open();
+    let wrapped = Uuid::now_v7().to_string().into_bytes();
+    let (id, by, purpose, day) = (Uuid::now_v7(), "k".into(), "data".into(), "2026-11-21".into());
+    let wrap = Wrap { id, by, purpose, day, wrapped: wrapped.clone(), created_at: 1 };
+    keep(&mut store, &Changes { wraps: vec![wrap], ..evidence(1, 10) });
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let ordering = std::sync::atomic::Ordering::Relaxed;
+    let (erased, longest) = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut reader = SqliteReader::open(&place.path).unwrap();
+            let mut view = Duration::from_millis(1_500);
+            while !over.load(ordering) {
+                reader.snapshot().unwrap();
+                std::thread::sleep(view);
+                reader.end();
+                reader.pause();
+                view = Duration::from_millis(20);
+            }
+        });
+        let writer = scope.spawn(|| {
+            let (mut seq, mut longest) = (2, Duration::ZERO);
+            while !over.load(ordering) {
+                let began = std::time::Instant::now();
+                keep(&mut store, &evidence(seq, 4096 * 100));
+                (seq, longest) = (seq + 1, longest.max(began.elapsed()));
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            longest
+        });
+        std::thread::sleep(Duration::from_millis(200));
+        let erased = erase(&place.path, crate::ledger::store::erase::Which::Day("2026-11-21"));
+        over.store(true, ordering);
+        (erased.unwrap(), writer.join().unwrap())
+    });
+    assert_eq!((erased.wraps, erased.rest), (1, None));
+    assert!(longest < Duration::from_secs(1), "{longest:?}");
+    for ending in ["", "-wal"] {
+        let bytes = fs::read(open::beside(&place.path, ending)).unwrap();
+        assert!(!bytes.windows(wrapped.len()).any(|part| part == wrapped), "{ending}");
+    }
+}
+
+#[test]
 fn a_copier_that_failed_poisons_the_writer() {
     let place = place();
     let mut store = place.open();
