@@ -59,6 +59,7 @@ mod window;
 #[cfg(test)]
 mod tests;
 
+pub use evidence::{Bet, Process};
 pub use hearing::Told;
 pub use safety::Safety;
 pub use servers::Hit;

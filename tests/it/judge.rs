@@ -14,6 +14,7 @@ use tollgate::gray::seen::{Arm, Ending, Seen};
 use tollgate::units::Nanos;
 
 mod pods;
+mod published;
 mod uneven;
 
 /// Ticks in a second.

@@ -42,11 +42,11 @@ pub(super) static LN_GRID: LazyLock<[f64; POINTS]> = LazyLock::new(|| GRID.map(f
 
 /// What events say about each odds ratio: logarithms.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Bet([f64; POINTS]);
+pub struct Bet([f64; POINTS]);
 
 impl Bet {
     /// Of events on both sides; `events[1]` are of the side that may be worse, whose design share is `part`.
-    pub(super) fn of(part: f64, events: [u32; 2]) -> Bet {
+    pub fn of(part: f64, events: [u32; 2]) -> Bet {
         let [k0, k1] = events.map(f64::from);
         let mut logs = [0.0; POINTS];
         if k0 + k1 > 0.0 {
@@ -73,7 +73,7 @@ impl Bet {
 
 /// One signal's e-process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Process {
+pub struct Process {
     /// What each odds ratio's bet is worth.
     masses: [f64; POINTS],
     /// What is not bet yet.
@@ -90,12 +90,12 @@ impl Default for Process {
 
 impl Process {
     /// What the whole stake, 1 at the start, is worth.
-    pub(super) fn e(&self) -> f64 {
+    pub fn e(&self) -> f64 {
         (self.masses.iter().sum::<f64>() + self.rest).min(CAP)
     }
 
     /// Plays a window.
-    pub(super) fn play(&mut self, bet: &Bet) {
+    pub fn play(&mut self, bet: &Bet) {
         self.bet(1.0 / (self.windows as f64 + HORIZON + 1.0));
         self.windows += 1;
         bet.multiply(&mut self.masses);
