@@ -130,7 +130,8 @@ impl Controller {
             let entry = match before.iter().position(|entry| entry.spec.is_same(&spec)) {
                 Some(index) => before.swap_remove(index).becomes(spec, at),
                 None => {
-                    let is_it = |kept: &Kept| kept.name == *release.name && kept.definition == spec.release.definition;
+                    let is_it =
+                        |kept: &Kept| kept.name == *release.name && spec.release.is_defined_by(&kept.definition);
                     let kept = self.gone.iter().position(is_it).map(|index| self.gone.remove(index));
                     Entry::new(spec, kept, at)
                 }

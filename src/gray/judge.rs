@@ -68,7 +68,7 @@ pub use window::Cause;
 
 use episode::Episodes;
 use hearing::{Failures, Hearing};
-use quantiles::{Shown, Thresholds, Took};
+use quantiles::{Limits, Shown, Thresholds, Took};
 use ratio::Ratio;
 use refusals::Refusals;
 use servers::Servers;
@@ -84,6 +84,10 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// How long answers are not timed after the share has changed: new connections and cold caches make a canary that gets
 /// its first users, or many more, slow for a moment. Errors count at once.
 const SETTLE: Duration = Duration::from_secs(3);
+
+/// The part of an arm's users whose servers must be warm: where more of one arm than of the other are not timed, their slow
+/// answers would stand alone.
+const WARM: f64 = 0.9;
 
 /// How long one is at least that ends early, and how long the judge waits with its answer.
 const SHORT: Duration = Duration::from_millis(250);
@@ -179,6 +183,11 @@ pub struct Kept {
     baseline: Option<f64>,
     #[serde(default)]
     episodes: u32,
+    /// Stable's part of users whose answers are slow, and above what, by route; older builds kept none.
+    #[serde(default)]
+    slow: Option<f64>,
+    #[serde(default)]
+    limits: Vec<Limits>,
 }
 
 /// The judge of one release.
@@ -196,7 +205,7 @@ pub struct Judge {
     settled: Nanos,
     /// When it last became larger.
     grew: Option<Nanos>,
-    /// Whether the open window began after that: its answers are timed.
+    /// Whether the open window began after that, and both arms' servers were warm then: its answers are timed.
     timed: bool,
     users: Users,
     met: [u64; 2],
@@ -222,6 +231,8 @@ pub struct Judge {
     canary: Watch,
     canary_slow: Watch,
     crossing: Option<Crossing>,
+    /// Since when both arms fail in a step that may have caused it.
+    alike: Option<Nanos>,
     /// The canary was found worse.
     decided: bool,
     doubts: [bool; 2],
@@ -265,6 +276,7 @@ impl Judge {
             canary: Watch::default(),
             canary_slow: Watch::default(),
             crossing: None,
+            alike: None,
             decided: false,
             doubts: [false; 2],
             found: VecDeque::new(),
@@ -310,7 +322,7 @@ impl Judge {
             return Told::default();
         }
         self.shown[seen.arm as usize].count(seen);
-        self.servers.asked(seen, self.now);
+        self.servers.asked(seen, self.step, self.now);
         if !seen.judged {
             return Told::default();
         }
@@ -341,7 +353,8 @@ impl Judge {
             hearing.hear(seen, took);
         }
         let told = hearing.told;
-        if self.in_step.active[seen.arm as usize] > known {
+        // Who was forgotten is new again, and would be counted twice on the same arm.
+        if self.in_step.active[seen.arm as usize] > known && self.users.forgotten == 0 {
             self.ratio.count(seen.arm);
         }
         told
@@ -373,14 +386,19 @@ impl Judge {
     /// Ends the open window.
     fn close(&mut self, now: Nanos) {
         let mut heard = self.servers.close(self.step, now);
+        let warm = self.recent[0].warm();
+        heard.warm = Some(warm);
+        let all_warm = warm.iter().all(|part| *part >= WARM);
+        if !all_warm {
+            heard.forget_times();
+        }
         heard.users.add(FEEDBACK, &std::mem::take(&mut self.spoken));
         if self.share > 0.0 && self.share < 1.0 {
             self.evidence.play(|signal| heard.bet(signal, self.share));
             self.guard.play(&heard.users);
             if self.episodes.play(&heard, self.share) {
                 self.cross(now);
-                self.episodes = self.episodes.after(0);
-                self.servers.end_episode();
+                self.begin_episode();
             }
         }
         let tally = self.recent[0].tally;
@@ -389,7 +407,7 @@ impl Judge {
             self.baseline.learn(tally.active[0], tally.failing[0]);
             self.usually_slow.learn(tally.timed.measured[0], tally.timed.slow[0]);
         }
-        self.refusals.close(tally.active[0]);
+        self.refusals.close();
         self.recent.rotate_right(1);
         self.recent[0] = Window::default();
         self.harmed += u64::from(self.failures.of_life);
@@ -397,7 +415,7 @@ impl Judge {
         self.thresholds.freeze(self.settings.slo_micros);
         self.number = self.number.wrapping_add(1);
         self.opened = now;
-        self.timed = now >= self.settled;
+        self.timed = now >= self.settled && all_warm;
         self.cross(now);
     }
 
@@ -448,6 +466,8 @@ impl Judge {
             guard: self.guard.clone(),
             baseline: self.baseline.share(),
             episodes: self.episodes.number(),
+            slow: self.usually_slow.share(),
+            limits: self.thresholds.keep(),
         }
     }
 
@@ -459,6 +479,8 @@ impl Judge {
         self.guard = kept.guard.clone();
         self.guard.acquit();
         self.baseline.restore(kept.baseline);
+        self.usually_slow.restore(kept.slow);
+        self.thresholds.restore(&kept.limits);
         self.episodes = self.episodes.after(kept.episodes);
     }
 }

@@ -113,8 +113,8 @@ pub fn tell(ctx: &Ctx, now: Nanos, left: bool, good: bool) {
         step: decision.step,
         arm: decision.arm,
         ending: first.ending,
-        // A failure of gRPC reached the client, whatever HTTP says.
-        saved: good && first.ending.is_failure() && first.status < GRPC,
+        // A failure of gRPC reached the client, whatever HTTP says. Who left was answered until then.
+        saved: (good || left) && first.ending.is_failure() && first.status < GRPC,
         warm: first.warm,
         judged: decision.is_judged(),
     });

@@ -76,6 +76,7 @@ impl Check<'_, '_> {
             hash: bounds.hash,
             salt: form.salt.as_ref().map(|at| at.value.0.clone()),
             definition: String::new(),
+            former_definition: String::new(),
             include,
             exclude,
             layer: layer.flatten(),

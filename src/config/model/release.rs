@@ -64,6 +64,8 @@ pub struct Release {
     pub salt: Option<String>,
     /// SHA-256 of canary, routes, user, hash, salt and layer, hexadecimal: what makes it this release and no other.
     pub definition: String,
+    /// The same, as older builds worked it out.
+    pub former_definition: String,
     /// Indices into `Config::cohorts`: always on the canary.
     pub include: Vec<usize>,
     /// Indices into `Config::cohorts`: never on the canary; wins over `include`.
@@ -92,9 +94,23 @@ impl Release {
         }
     }
 
-    /// Works out the definition, of the names behind the indices. Each part is told apart by its length. A salt that is
-    /// not written counts as the name, as it was before there was another default; one that is written so is another one.
+    /// Works out the definition, of the names behind the indices. Each part is told apart by its length.
     pub fn define(mut self, canary: &str, routes: &[&str]) -> Release {
+        self.former_definition = self.hashed(canary, routes, &[]);
+        self.definition = match self.salt.as_deref() == Some(&self.name) {
+            true => self.hashed(canary, routes, &["written"]),
+            false => self.former_definition.clone(),
+        };
+        self
+    }
+
+    /// Whether what was kept under a definition is this release's. Older builds told a salt that is written as the name
+    /// from none at all by nothing.
+    pub fn is_defined_by(&self, kept: &str) -> bool {
+        kept == self.definition || kept == self.former_definition
+    }
+
+    fn hashed(&self, canary: &str, routes: &[&str], more: &[&str]) -> String {
         let mut text = String::new();
         let mut part = |part: &str| {
             let _ = write!(text, "{}:{part};", part.len());
@@ -105,16 +121,13 @@ impl Release {
         self.user.iter().for_each(|source| part(&source.to_string()));
         part(&format!("{:?}", self.hash));
         part(self.salt.as_deref().unwrap_or(&self.name));
-        if self.salt.as_deref() == Some(&self.name) {
-            part("written");
-        }
         if let Some(layer) = &self.layer {
             part(&layer.name);
             part(&format!("{}-{}", layer.from.hundredths(), layer.to.hundredths()));
         }
+        more.iter().for_each(|more| part(more));
         let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-        self.definition = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        self
+        digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// The share of all users that may be on the canary by percent: the layer's range, or everybody.

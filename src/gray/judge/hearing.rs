@@ -11,7 +11,7 @@ use super::servers::Servers;
 use super::signals::{
     EPISODE_ERRORS, EPISODE_P95, EPISODE_P99, EPISODE_REFUSALS, EPISODE_SLO, ERRORS, P50, P95, P99, REFUSALS, SLO,
 };
-use super::users::{Met, Now, User};
+use super::users::{Met, Now, THERE, User};
 use super::window::{Cause, Tally, Window};
 
 /// Signals that hear a user's first answer, and whose thresholds they have.
@@ -62,6 +62,11 @@ impl Hearing<'_> {
         if self.user.now.first(Now::ACTIVE) {
             self.window.tally.active[seen.arm as usize] += 1;
             self.servers.active(seen);
+            self.window.cold[seen.arm as usize] += u64::from(!seen.warm);
+        }
+        if seen.arm == Arm::Stable && self.user.may_tell(THERE) {
+            self.user.tell(THERE);
+            self.refusals.there();
         }
         if seen.ending.is_failure() && self.user.now.first(Now::FAILED) {
             self.window.tally.failing[seen.arm as usize] += 1;
@@ -72,7 +77,6 @@ impl Hearing<'_> {
         }
         if seen.is_refusal() && self.user.now.first(Now::REFUSED) {
             self.servers.met(seen, REFUSALS);
-            self.refusals.count(seen);
         }
     }
 
@@ -134,7 +138,9 @@ impl Hearing<'_> {
                 self.in_step.refused[seen.arm as usize] += 1;
             }
         }
-        self.tells(EPISODE_REFUSALS, seen);
+        if self.tells(EPISODE_REFUSALS, seen) {
+            self.refusals.count(seen);
+        }
     }
 
     fn measure(&mut self, seen: &Seen, took: Took, slow: Option<bool>) {

@@ -10,10 +10,23 @@ use crate::gray::seen::Arm;
 
 /// An outage that begins so soon after the canary's share became larger is taken for its doing.
 const OF_THE_STEP: Duration = Duration::from_secs(60);
+/// How long it is waited for whether it is more than a hiccup.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// The part of the canary's users that fails, and of stable's that does not, where no doubt of the model matters.
 const MOST: f64 = 0.5;
 /// See there.
 const FEW: f64 = 0.05;
+
+/// Whose fault an outage of both arms is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// Nobody's here: the cause is outside.
+    Nobodys,
+    /// That of the step that it followed.
+    TheSteps,
+    /// That cannot be told yet.
+    Unknown,
+}
 
 impl Judge {
     /// Looks at each arm alone, with what the window saw that ends.
@@ -29,12 +42,15 @@ impl Judge {
             if self.stable.end_if_back(stable, baseline) {
                 self.begin_anew();
             }
+            if !many {
+                self.alike = None;
+            }
             if let (true, Some(stable), Some(canary)) = (many && self.stable.alarms(), bad(stable), bad(canary))
                 && canary <= ALIKE * stable
             {
                 let mut window = self.recent[0].clone();
                 window.add(&self.recent[1]);
-                self.tell_outside(&window, stable, canary);
+                _ = self.tell_outside(&window, stable, canary);
             }
         } else {
             self.canary.play(tally.active[1], tally.failing[1], baseline);
@@ -68,24 +84,37 @@ impl Judge {
     pub(super) fn begin_anew(&mut self) {
         let first_bad_events = [ERRORS].into_iter().chain(P99..=SLO);
         self.users.forget(first_bad_events.fold(0, |signals, signal| signals | 1 << signal));
+        self.servers.end_step();
         self.evidence.acquit();
         self.guard.acquit();
     }
 
     /// Both arms fail. Where that began soon after the canary got more users it is blamed on that: it may have exhausted
-    /// what both use, and to take it back costs nothing if it was chance. Whether it is.
-    pub(super) fn tell_outside(&mut self, window: &Window, stable: f64, canary: f64) -> bool {
+    /// what both use, and to take it back costs nothing if it was chance. It must be more than a hiccup of one of stable's
+    /// servers beside the failures that the canary always has; for a few seconds that is waited for.
+    pub(super) fn tell_outside(&mut self, window: &Window, stable: f64, canary: f64) -> Whose {
+        let Some(cause) = window.main_cause() else { return Whose::Nobodys };
         let after = self.grew.map(|grew| self.now.since(grew)).filter(|after| *after <= OF_THE_STEP);
-        let begins = !self.stable.lasts();
-        if let Some(cause) = window.main_cause()
-            && self.stable.begin()
-        {
-            self.found.push_back(match after {
-                Some(after) => Finding::Shared { cause, stable, canary, after },
-                None => Finding::Outside { cause, stable, canary },
-            });
+        let Some(after) = after.filter(|_| !self.stable.lasts()) else {
+            if self.stable.begin() {
+                self.found.push_back(Finding::Outside { cause, stable, canary });
+            }
+            return Whose::Nobodys;
+        };
+        let failing: u64 = self.recent.iter().map(|window| window.tally.failing[Arm::Canary as usize]).sum();
+        if failing >= OUTSIDE_USERS && canary > 0.5 * stable && self.servers.most_of_stable_fail(self.now) {
+            self.stable.begin();
+            self.found.push_back(Finding::Shared { cause, stable, canary, after });
+            return Whose::TheSteps;
         }
-        begins && after.is_some()
+        let since = *self.alike.get_or_insert(self.now);
+        if self.now.since(since) < PATIENCE {
+            return Whose::Unknown;
+        }
+        self.alike = None;
+        self.stable.begin();
+        self.found.push_back(Finding::Outside { cause, stable, canary });
+        Whose::Nobodys
     }
 
     /// Asks the guard and the ratio test.

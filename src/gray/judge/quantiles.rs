@@ -19,6 +19,7 @@
 use crate::gray::report::ArmView;
 use crate::gray::seen::{Ending, Seen};
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 
 use super::signals::{P50, SLO};
 
@@ -28,6 +29,9 @@ const THRESHOLDS: usize = SLO - P50 + 1;
 /// Quantiles and how many answers freeze them.
 const FREEZE: [(f64, u64); THRESHOLDS - 1] =
     [(0.5, 200), (0.75, 200), (0.9, 200), (0.95, 200), (0.99, 2_000), (0.999, 20_000)];
+
+/// Quantiles that few answers freeze.
+const FEW: usize = 4;
 
 /// An hour of microseconds.
 const LONGEST: u64 = 3_600_000_000;
@@ -40,7 +44,7 @@ fn histogram() -> Histogram<u32> {
 }
 
 /// Thresholds of one route, in microseconds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Limits([u32; THRESHOLDS]);
 
 impl Limits {
@@ -81,6 +85,18 @@ impl Thresholds {
         &self.limits[usize::from(route)]
     }
 
+    /// What a restart needs.
+    pub(super) fn keep(&self) -> Vec<Limits> {
+        self.limits.clone()
+    }
+
+    /// Takes what an earlier process kept of these routes, until warm servers have told anew.
+    pub(super) fn restore(&mut self, kept: &[Limits]) {
+        if kept.len() == self.limits.len() {
+            self.limits.copy_from_slice(kept);
+        }
+    }
+
     /// Stable answered; `warm`: its server is not cold any more.
     pub(super) fn learn(&mut self, route: u16, micros: u32, warm: bool) {
         let learning = &mut self.learning[usize::from(route)];
@@ -112,7 +128,9 @@ impl Thresholds {
                     }
                 }
                 Learning::Warm(answers, frozen) => {
-                    let from = std::mem::replace(frozen, known(answers));
+                    let before = std::mem::replace(frozen, known(answers));
+                    // Ten times as many answers tell the first four better, and they are told once more.
+                    let from = if before <= FEW && *frozen > FEW { 0 } else { before };
                     for (limit, (quantile, _)) in limits.0.iter_mut().zip(FREEZE).take(*frozen).skip(from) {
                         *limit = threshold(answers, quantile);
                     }

@@ -2,7 +2,8 @@
 //!
 //! A refusal is as much the client's doing as the server's. What stable's users get as well, a wrong password or a page
 //! that is gone, would only hide what a canary refuses beside it. So a kind, a status on a route, is usual once one in a
-//! hundred of stable's users of a window has met it, and five at least. The rest is rare; until stable has told, all is.
+//! hundred of stable's users has met it first in an episode, and five at least. The rest is rare; until stable has told, all
+//! is. Each user counts once an episode: one that polls a dead address makes nothing usual.
 
 use ahash::AHashMap;
 
@@ -18,14 +19,19 @@ const PART: f64 = 0.01;
 /// What stable refuses.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
-    /// By route and status: users of a window who met it, and whether it is usual.
+    /// By route and status: users of an episode who met it first, and whether it is usual.
     kinds: AHashMap<(u16, u16), (u64, bool)>,
-    /// Stable's users of all windows.
+    /// Stable's users of all episodes.
     users: u64,
 }
 
 impl Refusals {
-    /// A user met one for the first time in a window.
+    /// A user of stable was there in an episode.
+    pub(super) fn there(&mut self) {
+        self.users += 1;
+    }
+
+    /// A user met one, as his first in an episode.
     pub(super) fn count(&mut self, seen: &Seen) {
         if seen.arm == Arm::Stable && (self.kinds.len() < KINDS || self.kinds.contains_key(&(seen.route, seen.status)))
         {
@@ -33,9 +39,8 @@ impl Refusals {
         }
     }
 
-    /// Ends a window in which so many users were on stable: what is usual changes between windows only.
-    pub(super) fn close(&mut self, users: u64) {
-        self.users += users;
+    /// Ends a window: what is usual changes between windows only.
+    pub(super) fn close(&mut self) {
         let least = (self.users as f64 * PART).max(USERS as f64);
         self.kinds.values_mut().for_each(|(met, usual)| *usual = *met as f64 >= least);
     }
@@ -73,16 +78,19 @@ mod tests {
         };
         let mut refusals = Refusals::default();
         (0..4).for_each(|_| refusals.count(&refused(Arm::Stable, 0, 404)));
-        refusals.close(10);
+        (0..10).for_each(|_| refusals.there());
+        refusals.close();
         assert!(refusals.is_rare(&refused(Arm::Canary, 0, 404)), "four are chance");
         refusals.count(&refused(Arm::Stable, 0, 404));
         assert!(refusals.is_rare(&refused(Arm::Canary, 0, 404)), "a window has one answer");
-        refusals.close(490);
+        (0..490).for_each(|_| refusals.there());
+        refusals.close();
         assert!(!refusals.is_rare(&refused(Arm::Canary, 0, 404)));
         let elsewhere = [refused(Arm::Canary, 1, 404), refused(Arm::Canary, 0, 401)];
         assert!(elsewhere.iter().all(|seen| refusals.is_rare(seen)), "another route, another status");
         (0..50).for_each(|_| refusals.count(&refused(Arm::Canary, 0, 401)));
-        refusals.close(100);
+        (0..100).for_each(|_| refusals.there());
+        refusals.close();
         assert!(refusals.is_rare(&refused(Arm::Canary, 0, 401)), "the canary makes nothing usual");
         assert!(refusals.is_rare(&refused(Arm::Canary, 0, 404)), "5 of 600");
     }

@@ -3,15 +3,16 @@
 //! A canary of one server takes every hiccup of that server on all of its users at once, and stable's hiccups touch a few of
 //! its own. Ten users who fail in one second on one server are one event, not ten. A server has a *burst* of a kind
 //! (failures, answers above a threshold) in a window where more of its users meet it than chance would give, at the rate
-//! that stable's users do. What users first meet in a burst waits.
+//! that stable's users do. What users first meet in a burst waits. What they meet in a window without one waits for the
+//! next window, since it may be the first or the last moment of a burst.
 //!
 //! A burst that is over within two seconds was a hiccup: one event, on the canary by the part of the servers that are the
 //! canary's, or of the users where that is more. One that lasts is none, and all of it counts by users. Meanwhile the
-//! canary's users lose nothing, as stable answers for it; where it did not, nothing waits. Nor does it with a server that
-//! gave no good answer in this step: it is dead, and was never anything else.
+//! canary's users lose nothing, as stable answers for it; whoever got no answer counts at once. So does everybody at a
+//! server that gave no good answer in this step: it is dead, and was never anything else.
 //!
-//! Stable's servers may be larger than the canary's, so that what hits both is a burst on stable alone. So where one of
-//! stable's waits, what the others met in that window is not counted.
+//! Stable's servers may be larger than the canary's, so that what hits all of them is a burst on stable alone. So where a
+//! quarter of stable's wait, what the others met in that window is not counted.
 
 use std::time::Duration;
 
@@ -23,13 +24,21 @@ use super::signals::{
     SLO,
 };
 use super::window::{Cell, Counts};
-use crate::gray::seen::{Arm, Seen};
+use crate::gray::seen::{Arm, Ending, Seen};
 use crate::units::Nanos;
 
 /// How long a hiccup lasts at most.
 const HICCUP: Duration = Duration::from_secs(2);
-/// A server that was asked so long ago is not among those that could have a burst.
+/// What comes so soon after another is a part of it.
+const SOON: Duration = Duration::from_millis(800);
+/// A server that was asked so long ago is not among those that could have a burst, and what waits there is over.
 const RECENT: Duration = Duration::from_secs(10);
+/// One that was asked so long ago is forgotten.
+const GONE: Duration = Duration::from_secs(600);
+/// What happened so long ago did not happen of late.
+const LATELY: Duration = Duration::from_secs(3);
+/// The part of stable's servers that must wait where what hits them hits everybody.
+const MANY: f64 = 0.25;
 /// The chance that as many users, or more, are no burst.
 const BY_CHANCE: f64 = 0.0005;
 
@@ -51,20 +60,29 @@ fn signals(kind: usize) -> impl Iterator<Item = usize> {
     [kind].into_iter().chain(of_episode)
 }
 
+/// Whether a signal is one of latency.
+pub(super) fn is_timed(signal: usize) -> bool {
+    (P50..=SLO).contains(&signal) || (EPISODE_P95..=EPISODE_SLO).contains(&signal)
+}
+
 /// A server of an arm.
 #[derive(Debug)]
 struct Server {
     asked: Nanos,
-    /// When a user had an event there last.
+    /// When a user had an event there last, and when he met a failure.
     hit: Option<Nanos>,
+    failed: Option<Nanos>,
     /// The step in which it gave an answer last that was none of the kind: a failure, a refusal.
     good_in: Option<u16>,
     willing_in: Option<u16>,
     window: OfWindow,
-    /// Since when a burst lasts, by kind.
-    bursts: [Option<Nanos>; KINDS],
+    /// When a burst began, and when a user last met it in one, by kind.
+    bursts: [Option<(Nanos, Nanos)>; KINDS],
     /// What users first met in them, until they are known for what they are.
     waiting: Counts,
+    /// What they first met in a window without one, and when the last of them did, by kind.
+    single: Counts,
+    met: [Option<Nanos>; KINDS],
 }
 
 /// What a server's users met in the open window.
@@ -73,12 +91,12 @@ struct OfWindow {
     /// Users who asked it, and of them those whose answers were timed.
     active: u32,
     timed: u32,
-    /// Users who met it, by kind.
+    /// Users who met it, by kind, and when the first and the last one did.
     bad: [u32; KINDS],
-    /// First events.
+    met: [Option<(Nanos, Nanos)>; KINDS],
+    /// First events; those of users for whom nobody answered are apart.
     counts: Counts,
-    /// Somebody met a failure, and nobody answered for it.
-    harmed: bool,
+    harm: Counts,
 }
 
 impl OfWindow {
@@ -113,12 +131,29 @@ pub(super) struct Heard {
     pub(super) hiccups: Counts,
     /// The canary's part of the servers.
     pub(super) servers: f64,
+    /// By arm, the part of the users whose answers may be timed; all where nothing is known.
+    pub(super) warm: Option<[f64; 2]>,
 }
 
 impl Heard {
+    /// Drops what it says of latency.
+    pub(super) fn forget_times(&mut self) {
+        for signal in (0..COUNTED).filter(|signal| is_timed(*signal)) {
+            self.users.clear(signal);
+            self.hiccups.clear(signal);
+        }
+    }
+
     /// What it says of the canary in a signal, where `part` of the users were put on it.
     pub(super) fn bet(&self, signal: usize, part: f64) -> Bet {
         let sides = [Cell::Stable, Cell::Canary];
+        let part = match self.warm {
+            // Of the users whose answers are timed.
+            Some([stable, canary]) if is_timed(signal) => {
+                part * canary / (part * canary + (1.0 - part) * stable).max(f64::MIN_POSITIVE)
+            }
+            _ => part,
+        };
         self.users.bet(signal, sides, part).and(&self.hiccups.bet(signal, sides, part.max(self.servers)))
     }
 }
@@ -130,23 +165,26 @@ impl Default for Servers {
 }
 
 impl Servers {
-    /// A server was asked.
-    pub(super) fn asked(&mut self, seen: &Seen, now: Nanos) {
+    /// A server was asked, in a release that is at this step.
+    pub(super) fn asked(&mut self, seen: &Seen, step: u16, now: Nanos) {
         let server = self.known.entry((seen.arm, seen.server)).or_insert_with(|| Server {
             asked: now,
             hit: None,
+            failed: None,
             good_in: None,
             willing_in: None,
             window: OfWindow::default(),
             bursts: [None; KINDS],
             waiting: Counts::default(),
+            single: Counts::default(),
+            met: [None; KINDS],
         });
         server.asked = now;
-        if !seen.ending.is_failure() && seen.server != 0 {
-            server.good_in = Some(seen.step);
-            server.willing_in = if seen.is_refusal() { server.willing_in } else { Some(seen.step) };
+        // What began before the step may have been good then.
+        if seen.ending == Ending::Good && seen.step == step {
+            server.good_in = Some(step);
+            server.willing_in = if seen.is_refusal() { server.willing_in } else { Some(step) };
         }
-        server.window.harmed |= seen.ending.is_failure() && !seen.saved;
     }
 
     fn of(&mut self, seen: &Seen) -> Option<&mut Server> {
@@ -165,15 +203,34 @@ impl Servers {
 
     /// A user meets something there for the first time in this window.
     pub(super) fn met(&mut self, seen: &Seen, kind: usize) {
-        self.of(seen).into_iter().for_each(|server| server.window.bad[kind] += 1);
+        if let Some(server) = self.of(seen) {
+            let now = server.asked;
+            server.window.bad[kind] += 1;
+            server.window.met[kind] = Some((server.window.met[kind].map_or(now, |(first, _)| first), now));
+            if kind == ERRORS {
+                server.failed = Some(now);
+            }
+        }
     }
 
     /// A user has his first event of a signal there.
     pub(super) fn event(&mut self, seen: &Seen, signal: usize) {
         if let Some(server) = self.of(seen) {
-            server.window.counts.event(signal, Cell::of(seen.arm, seen.user));
+            let harms = seen.ending.is_failure() && !seen.saved;
+            let counts = if harms { &mut server.window.harm } else { &mut server.window.counts };
+            counts.event(signal, Cell::of(seen.arm, seen.user));
             server.hit = Some(server.asked);
         }
+    }
+
+    /// Whether users failed of late at most of the servers of stable.
+    pub(super) fn most_of_stable_fail(&self, now: Nanos) -> bool {
+        let recent =
+            self.known.iter().filter(|((arm, _), server)| *arm == Arm::Stable && now.since(server.asked) < RECENT);
+        let (all, failed) = recent.fold((0, 0), |(all, failed), (_, server)| {
+            (all + 1, failed + u32::from(server.failed.is_some_and(|at| now.since(at) < LATELY)))
+        });
+        2 * failed > all
     }
 
     /// Servers of the canary that were asked of late, and how many of them users had an event at.
@@ -189,14 +246,17 @@ impl Servers {
     /// A step ends: what waits is of another share, and is let go of.
     pub(super) fn end_step(&mut self) {
         for server in self.known.values_mut() {
-            (server.bursts, server.waiting) = ([None; KINDS], Counts::default());
+            (server.bursts, server.waiting, server.single) = ([None; KINDS], Counts::default(), Counts::default());
         }
     }
 
     /// An episode ends: whom it heard will tell again in the next one.
     pub(super) fn end_episode(&mut self) {
         for server in self.known.values_mut() {
-            (EPISODE_ERRORS..COUNTED).for_each(|signal| server.waiting.clear(signal));
+            for signal in EPISODE_ERRORS..COUNTED {
+                server.waiting.clear(signal);
+                server.single.clear(signal);
+            }
         }
     }
 
@@ -204,51 +264,122 @@ impl Servers {
     pub(super) fn close(&mut self, step: u16, now: Nanos) -> Heard {
         let rates: [f64; KINDS] = std::array::from_fn(|kind| self.bad[kind] / self.exposed[kind]);
         let (mut heard, mut single) = (Heard::default(), Counts::default());
+        let good = Arm::ALL.map(|of| {
+            self.known.iter().any(|((arm, number), server)| *arm == of && *number != 0 && server.good_in == Some(step))
+        });
         let mut recent = [0_u32; 2];
-        let mut waits = [false; KINDS];
-        for ((arm, _), server) in &mut self.known {
+        let (mut asked, mut waits) = ([0_u32; KINDS], [0_u32; KINDS]);
+        for ((arm, number), server) in &mut self.known {
             recent[*arm as usize] += u32::from(now.since(server.asked) < RECENT);
             let window = std::mem::take(&mut server.window);
-            let at_once = |kind| match kind {
-                ERRORS => window.harmed || server.good_in != Some(step),
-                REFUSALS => server.willing_in != Some(step),
-                _ => false,
-            };
-            for (kind, rate) in rates.into_iter().enumerate().filter(|(kind, _)| window.exposed(*kind) > 0) {
+            // Where there is no place at any server, there is one again soon.
+            let is_good = server.good_in == Some(step) || *number == 0 && good[*arm as usize];
+            for (kind, rate) in rates.into_iter().enumerate() {
                 let (exposed, bad) = (window.exposed(kind), window.bad[kind]);
-                let expected = rate * f64::from(exposed);
                 if *arm == Arm::Stable {
                     // A hiccup is not what stable is like; where it is, so many windows tell.
                     self.exposed[kind] += f64::from(exposed);
-                    self.bad[kind] += f64::from(bad).min(2.0 * expected + 3.0);
+                    self.bad[kind] += f64::from(bad).min(2.0 * rate * f64::from(exposed) + 3.0);
                 }
-                let is_burst = bad > 1 && chance_of(bad, expected) < BY_CHANCE;
-                let since = is_burst.then(|| server.bursts[kind].unwrap_or(now));
-                server.bursts[kind] = since;
-                let lasts = since.is_some_and(|since| now.since(since) >= HICCUP || at_once(kind));
-                waits[kind] |= is_burst && !lasts && *arm == Arm::Stable;
-                for signal in signals(kind) {
-                    let (counts, waiting) = (&window.counts, &mut server.waiting);
-                    match (is_burst, lasts) {
-                        (true, false) => waiting.add(signal, counts),
-                        (true, true) => [counts, waiting].into_iter().for_each(|it| heard.users.add(signal, it)),
-                        (false, _) => single.add(signal, counts),
-                    }
-                    if !is_burst && waiting.all(signal) > 0 {
-                        heard.hiccups.event(signal, Cell::of(*arm, 0));
-                    }
-                    if lasts || !is_burst {
-                        waiting.clear(signal);
-                    }
+                let at_once = match kind {
+                    ERRORS => !is_good,
+                    REFUSALS => server.willing_in != Some(step),
+                    _ => false,
+                };
+                let state = server.look(kind, &window, rate, at_once, now);
+                server.settle(kind, state, &window, &mut heard, &mut single, *arm);
+                if *arm == Arm::Stable {
+                    asked[kind] += u32::from(exposed > 0);
+                    waits[kind] += u32::from(state == State::Waits && exposed > 0);
                 }
+                signals(kind).for_each(|signal| heard.users.add(signal, &window.harm));
             }
         }
-        for signal in (0..KINDS).filter(|kind| !waits[*kind]).flat_map(signals) {
+        self.known.retain(|_, server| now.since(server.asked) < GONE);
+        let counts = |kind: &usize| waits[*kind] == 0 || f64::from(waits[*kind]) < MANY * f64::from(asked[*kind]);
+        for signal in (0..KINDS).filter(counts).flat_map(signals) {
             heard.users.add(signal, &single);
         }
         let all = recent[0] + recent[1];
         heard.servers = if all == 0 { 0.0 } else { f64::from(recent[1]) / f64::from(all) };
         heard
+    }
+}
+
+/// How a server stands, in what is of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Its users meet no more than others.
+    Usual,
+    /// It has a burst that may be a hiccup.
+    Waits,
+    /// It has one that is none.
+    Lasts,
+}
+
+impl Server {
+    /// Looks at a window.
+    fn look(&mut self, kind: usize, window: &OfWindow, rate: f64, at_once: bool, now: Nanos) -> State {
+        let (exposed, bad) = (window.exposed(kind), window.bad[kind]);
+        let burst = self.bursts[kind];
+        let Some((first, last)) = window.met[kind] else {
+            let is_over = window.active > 0 || now.since(self.asked) >= RECENT;
+            self.bursts[kind] = burst.filter(|_| !is_over);
+            return if self.bursts[kind].is_some() { State::Waits } else { State::Usual };
+        };
+        let more = bad > 1 && chance_of(bad, rate * f64::from(exposed)) < BY_CHANCE;
+        // Where it is asked seldom, as one that is ejected is, all of its users are few.
+        let all = bad == exposed && burst.is_some();
+        match burst {
+            Some((began, _)) if more || all => {
+                self.bursts[kind] = Some((began, last));
+                if at_once || last.since(began) > HICCUP { State::Lasts } else { State::Waits }
+            }
+            None if more => {
+                let began = self.met[kind].filter(|met| first.since(*met) < SOON).unwrap_or(first);
+                self.bursts[kind] = Some((began, last));
+                if at_once { State::Lasts } else { State::Waits }
+            }
+            // Its last moment, in a window that is mostly quiet.
+            Some((_, before)) if first.since(before) < SOON => State::Waits,
+            _ => {
+                self.bursts[kind] = None;
+                State::Usual
+            }
+        }
+    }
+
+    /// Counts what users first met there.
+    fn settle(
+        &mut self,
+        kind: usize,
+        state: State,
+        window: &OfWindow,
+        heard: &mut Heard,
+        single: &mut Counts,
+        arm: Arm,
+    ) {
+        let belongs = self.bursts[kind].is_some_and(|(began, _)| self.met[kind].is_some_and(|met| began <= met));
+        for signal in signals(kind) {
+            if belongs {
+                self.waiting.add(signal, &self.single);
+            } else {
+                single.add(signal, &self.single);
+            }
+            self.single.clear(signal);
+            match state {
+                State::Waits => self.waiting.add(signal, &window.counts),
+                State::Lasts => [&window.counts, &self.waiting].into_iter().for_each(|it| heard.users.add(signal, it)),
+                State::Usual => self.single.add(signal, &window.counts),
+            }
+            if state == State::Usual && self.waiting.all(signal) > 0 {
+                heard.hiccups.event(signal, Cell::of(arm, 0));
+            }
+            if state != State::Waits {
+                self.waiting.clear(signal);
+            }
+        }
+        self.met[kind] = window.met[kind].map(|(_, last)| last).filter(|_| state == State::Usual);
     }
 }
 
@@ -264,117 +395,4 @@ fn chance_of(events: u32, expected: f64) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::gray::judge::signals::ERRORS;
-    use crate::gray::seen::Ending;
-
-    /// A request; whoever fails gets another answer.
-    fn seen(user: u64, arm: Arm, server: u32, ending: Ending) -> Seen {
-        let (micros, status, route, cohorts, app, step) = (1, 200, 0, 0, 0, 1);
-        let (saved, warm, judged) = (true, true, true);
-        Seen { user, micros, server, status, route, cohorts, app, step, arm, ending, saved, warm, judged }
-    }
-
-    fn second(n: u64) -> Nanos {
-        Nanos(n * 1_000_000_000)
-    }
-
-    /// Ten users of a server in a window, of whom so many fail.
-    fn window(servers: &mut Servers, arm: Arm, server: u32, failing: u64, now: Nanos) {
-        for user in 0..10 {
-            let ending = if user < failing { Ending::Status } else { Ending::Good };
-            let seen = seen(user, arm, server, ending);
-            servers.asked(&seen, now);
-            servers.active(&seen);
-            if ending.is_failure() {
-                servers.met(&seen, ERRORS);
-                servers.event(&seen, ERRORS);
-            }
-        }
-    }
-
-    fn heard(servers: &mut Servers, now: Nanos) -> ([u32; 2], [u32; 2], f64) {
-        let heard = servers.close(1, now);
-        let of = |counts: &Counts| [Cell::Stable, Cell::Canary].map(|cell| counts.of(ERRORS, cell));
-        (of(&heard.users), of(&heard.hiccups), heard.servers)
-    }
-
-    #[test]
-    fn a_hiccup_of_a_server_is_one_event_and_one_that_lasts_is_none() {
-        let mut servers = Servers::default();
-        for server in 1..=3 {
-            window(&mut servers, Arm::Stable, server, 0, second(1));
-        }
-        window(&mut servers, Arm::Canary, 9, 0, second(1));
-        assert_eq!(heard(&mut servers, second(1)), ([0, 0], [0, 0], 0.25));
-        window(&mut servers, Arm::Canary, 9, 8, second(2));
-        window(&mut servers, Arm::Stable, 1, 1, second(2));
-        assert_eq!(heard(&mut servers, second(2)), ([1, 0], [0, 0], 0.25), "one user who fails is himself");
-        window(&mut servers, Arm::Canary, 9, 0, second(3));
-        assert_eq!(heard(&mut servers, second(3)), ([0, 0], [0, 1], 0.25), "it was over");
-        window(&mut servers, Arm::Canary, 9, 8, second(4));
-        assert_eq!(heard(&mut servers, second(4)), ([0, 0], [0, 0], 0.25));
-        for user in 0..4 {
-            // Whoever fails again tells nothing new, but that it lasts.
-            let again = seen(user, Arm::Canary, 9, Ending::Status);
-            servers.asked(&again, second(5));
-            servers.active(&again);
-            servers.met(&again, ERRORS);
-        }
-        assert_eq!(heard(&mut servers, second(5)), ([0, 0], [0, 0], 0.25));
-        assert_eq!(heard(&mut servers, second(6)), ([0, 0], [0, 0], 0.25), "nobody asked it");
-        window(&mut servers, Arm::Canary, 9, 3, second(7));
-        assert_eq!(heard(&mut servers, second(7)), ([0, 11], [0, 0], 0.25), "it lasts");
-        window(&mut servers, Arm::Canary, 9, 8, second(8));
-        servers.end_step();
-        window(&mut servers, Arm::Canary, 9, 0, second(9));
-        assert_eq!(heard(&mut servers, second(9)).1, [0, 0]);
-    }
-
-    #[test]
-    fn beside_a_hiccup_of_stable_nobody_else_counts() {
-        let mut servers = Servers::default();
-        window(&mut servers, Arm::Stable, 1, 0, second(1));
-        window(&mut servers, Arm::Canary, 9, 0, second(1));
-        heard(&mut servers, second(1));
-        window(&mut servers, Arm::Stable, 1, 5, second(2));
-        window(&mut servers, Arm::Canary, 9, 1, second(2));
-        assert_eq!(heard(&mut servers, second(2)), ([0, 0], [0, 0], 0.5));
-        window(&mut servers, Arm::Stable, 1, 0, second(3));
-        window(&mut servers, Arm::Canary, 9, 1, second(3));
-        assert_eq!(heard(&mut servers, second(3)), ([0, 1], [1, 0], 0.5));
-    }
-
-    #[test]
-    fn who_harms_is_not_waited_for() {
-        let mut servers = Servers::default();
-        window(&mut servers, Arm::Canary, 9, 0, second(1));
-        heard(&mut servers, second(1));
-        window(&mut servers, Arm::Canary, 9, 8, second(2));
-        servers.asked(&Seen { saved: false, ..seen(1, Arm::Canary, 9, Ending::Status) }, second(2));
-        assert_eq!(heard(&mut servers, second(2)).0, [0, 8]);
-    }
-
-    #[test]
-    fn who_was_never_good_is_dead() {
-        let mut servers = Servers::default();
-        window(&mut servers, Arm::Canary, 9, 10, second(1));
-        assert_eq!(heard(&mut servers, second(1)).0, [0, 10]);
-    }
-
-    #[test]
-    fn where_many_fail_many_are_no_burst() {
-        let mut servers = Servers::default();
-        for n in 1..200 {
-            for server in 1..=9 {
-                window(&mut servers, Arm::Stable, server, u64::from(n % 2 == 0), second(n));
-            }
-            window(&mut servers, Arm::Canary, 9, 0, second(n));
-            heard(&mut servers, second(n));
-        }
-        window(&mut servers, Arm::Canary, 9, 2, second(201));
-        assert_eq!(heard(&mut servers, second(201)).0, [0, 2]);
-        assert!(chance_of(2, 0.5) > 0.05 && chance_of(3, 0.05) < BY_CHANCE && chance_of(0, 9.0) == 1.0);
-    }
-}
+mod tests;

@@ -43,7 +43,7 @@ pub(super) const EPISODE_REFUSALS: usize = 14;
 pub(super) const COUNTED: usize = 15;
 
 /// What each signal counts for; their sum is 1.
-const WEIGHTS: [f64; SIGNALS] = [0.5, 0.03, 0.03, 0.05, 0.1, 0.07, 0.035, 0.035, 0.1, 0.05];
+const WEIGHTS: [f64; SIGNALS] = [0.5, 0.02, 0.03, 0.04, 0.13, 0.06, 0.035, 0.035, 0.1, 0.05];
 
 /// Groups of signals: how they are called, and what each counts for.
 const GROUPS: [&str; 4] = ["errors", "refusals", "latency", "feedback"];

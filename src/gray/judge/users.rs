@@ -22,13 +22,16 @@ pub(super) const MOST: usize = (1 << 22) / 8 * 7;
 const SAMPLE: usize = 4_096;
 
 /// Bits of the signals that are told once for all.
-const FOR_LIFE: u16 = (1 << SIGNALS) - 1;
+const FOR_LIFE: u32 = (1 << SIGNALS) - 1;
 
 /// Bits of the signals that tell of something bad. The others may only say that his first answer was heard.
-const BAD: u16 = 1 << ERRORS | ((1 << (FEEDBACK + 1)) - (1 << P99));
+const BAD: u32 = 1 << ERRORS | ((1 << (FEEDBACK + 1)) - (1 << P99));
 
 /// Beside the signals: thresholds were learnt from an answer of his in this episode.
 pub(super) const LEARNT: usize = COUNTED;
+
+/// The same of a user who was there in it.
+pub(super) const THERE: usize = COUNTED + 1;
 
 /// What is known of a user.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,7 +39,7 @@ pub(super) struct User {
     /// Number of the window that `now` is of.
     window: u32,
     /// Signals that he told already, a bit each.
-    pub(super) told: u16,
+    pub(super) told: u32,
     /// Number of the episode that the bits of its signals are of.
     episode: u16,
     /// Number of the step that the upper bits of `seen` are of.
@@ -195,7 +198,7 @@ impl Users {
     }
 
     /// Nobody has told these signals, a bit each.
-    pub(super) fn forget(&mut self, signals: u16) {
+    pub(super) fn forget(&mut self, signals: u32) {
         self.table.values_mut().for_each(|user| user.told &= !signals);
     }
 }

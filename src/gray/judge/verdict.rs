@@ -1,5 +1,6 @@
 //! What the evidence comes to, and when it is a verdict.
 
+use super::outside::Whose;
 use super::signals::Evidence;
 use super::{Finding, Judge, SHORT, episode};
 use crate::units::Nanos;
@@ -28,9 +29,9 @@ impl Judge {
         if !matches!(crossing.signal, "latency" | "refusals")
             && let Some((window, stable, canary)) = self.both_fail()
         {
-            if !self.tell_outside(&window, stable, canary) {
+            if self.tell_outside(&window, stable, canary) == Whose::Nobodys {
                 self.evidence.acquit();
-                self.episodes = self.episodes.after(0);
+                self.begin_episode();
             }
             return;
         }
@@ -50,8 +51,14 @@ impl Judge {
     pub fn acquit(&mut self) {
         self.evidence.acquit();
         self.guard.acquit();
-        self.episodes = self.episodes.after(0);
+        self.begin_episode();
         (self.crossing, self.decided, self.doubts) = (None, false, [false; 2]);
+    }
+
+    /// Everybody may tell anew what an episode hears.
+    pub(super) fn begin_episode(&mut self) {
+        self.episodes = self.episodes.after(0);
+        self.servers.end_episode();
     }
 
     /// What the evidence must come to.

@@ -141,6 +141,8 @@ pub struct Cause {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Window {
     pub(super) tally: Tally,
+    /// Users whose first server in it may have been cold.
+    pub(super) cold: [u64; 2],
     causes: Vec<(Cause, u64)>,
 }
 
@@ -148,6 +150,11 @@ impl Window {
     /// A user of stable failed.
     pub(super) fn blame(&mut self, cause: Cause) {
         self.count(cause, 1);
+    }
+
+    /// By arm, the part of the users whose servers were warm; all where there was nobody.
+    pub(super) fn warm(&self) -> [f64; 2] {
+        std::array::from_fn(|arm| 1.0 - self.cold[arm] as f64 / self.tally.active[arm].max(1) as f64)
     }
 
     /// Adds what a later window saw.

@@ -25,6 +25,7 @@ fn release(name: &str) -> Release {
         hash: Hash::Xxh3,
         salt: Some(name.to_owned()),
         definition: String::new(),
+        former_definition: String::new(),
         include: vec![],
         exclude: vec![],
         layer: None,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 
 /// Equal servers, of which one is the canary's, that each stand still about once a minute.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Pods {
     servers: u64,
     pause_ms: u64,
@@ -14,6 +14,12 @@ struct Pods {
     /// How long the canary's is cold: a third of its answers take 80 ms longer.
     cold_s: u64,
     settle: Duration,
+    /// How many of a thousand that fail get no answer from stable either.
+    unsaved: u64,
+    /// Users in all.
+    users: u64,
+    /// One of stable's servers is replaced in so many seconds, by one that may be cold; 0: none.
+    replaced_s: u64,
 }
 
 /// Requests a second before the pods.
@@ -31,7 +37,7 @@ impl Pods {
         let mut found = vec![];
         for n in 0..seconds * POD_REQUESTS {
             let at_ms = n * 1_000 / POD_REQUESTS;
-            let user = mixed(mixed(10, seed), random.u64(..1_000_000));
+            let user = mixed(mixed(10, seed), random.u64(..self.users));
             let on_canary = (mixed(8, user) as f64) < u64::MAX as f64 / self.servers as f64;
             let server = if on_canary { 0 } else { random.u64(1..self.servers) };
             let pause = &mut pauses[server as usize];
@@ -41,12 +47,13 @@ impl Pods {
             let waits = (*pause + self.pause_ms).saturating_sub(at_ms).min(self.pause_ms) * u64::from(at_ms >= *pause);
             let fails = self.fails && waits > 0;
             let cold = on_canary && at_ms < self.cold_s * 1_000 && random.u64(..3) == 0;
+            let (generation, young_ms) = self.replaced(server, at_ms);
             let micros =
                 latencies[random.usize(..POINTS)] as u32 + waits as u32 * 1_000 + if cold { 80_000 } else { 0 };
             judge.observe(&Seen {
                 user,
                 micros: if fails { 1_000 } else { micros },
-                server: 1 + server as u32,
+                server: (1 + server + 100 * generation) as u32,
                 status: if fails { 0 } else { 200 },
                 route: 0,
                 cohorts: 0,
@@ -54,8 +61,8 @@ impl Pods {
                 step: 1,
                 arm: if on_canary { Arm::Canary } else { Arm::Stable },
                 ending: if fails { Ending::Reset } else { Ending::Good },
-                saved: fails,
-                warm: !on_canary || at_ms >= self.settle.as_millis() as u64,
+                saved: fails && random.u64(..1_000) >= self.unsaved,
+                warm: young_ms >= self.settle.as_millis() as u64,
                 judged: true,
             });
             if (n + 1) % (POD_REQUESTS / TICKS) == 0 {
@@ -66,7 +73,30 @@ impl Pods {
     }
 }
 
-const PODS: Pods = Pods { servers: 20, pause_ms: 0, fails: false, cold_s: 0, settle: Duration::from_secs(30) };
+impl Pods {
+    /// How often a server was replaced until then, and for how long the one of now has been at work. Only the canary's, 0, is
+    /// new at the start.
+    fn replaced(self, server: u64, at_ms: u64) -> (u64, u64) {
+        let (every, others) = (self.replaced_s * 1_000, self.servers - 1);
+        let turns = if every == 0 || server == 0 { 0 } else { (at_ms / every + others - server) / others };
+        match (server, turns) {
+            (0, _) => (0, at_ms),
+            (_, 0) => (0, u64::MAX),
+            _ => (turns, at_ms - (server + others * (turns - 1)) * every),
+        }
+    }
+}
+
+const PODS: Pods = Pods {
+    servers: 20,
+    pause_ms: 0,
+    fails: false,
+    cold_s: 0,
+    settle: Duration::from_secs(30),
+    unsaved: 0,
+    users: 1_000_000,
+    replaced_s: 0,
+};
 
 fn pods(world: Pods, count: usize, seconds: u64) -> Told {
     let latencies = latencies();
@@ -75,11 +105,19 @@ fn pods(world: Pods, count: usize, seconds: u64) -> Told {
 
 #[test]
 fn a_server_that_stands_still_now_and_then_convicts_nobody() {
-    for world in
-        [Pods { pause_ms: 600, ..PODS }, Pods { pause_ms: 1_000, fails: true, ..PODS }, Pods { cold_s: 25, ..PODS }]
-    {
-        let told = pods(world, 6, 900);
-        assert!(told.worse + told.guard + told.ratio == 0, "{told:?}");
+    let drops = Pods { fails: true, ..PODS };
+    for world in [
+        Pods { pause_ms: 600, ..PODS },
+        Pods { pause_ms: 1_900, ..drops },
+        Pods { pause_ms: 1_000, unsaved: 20, ..drops },
+        Pods { cold_s: 25, ..PODS },
+        // The same people each few seconds, who all tell as soon as the canary's server is warm.
+        Pods { users: 500, ..PODS },
+        Pods { replaced_s: 3, ..PODS },
+        Pods { replaced_s: 5, users: 20_000, ..PODS },
+    ] {
+        let told = pods(world, 4, 600);
+        assert!(told.worse + told.guard + told.ratio == 0, "{world:?}: {told:?}");
     }
 }
 
@@ -97,7 +135,17 @@ fn false_alarms_where_servers_stand_still_or_are_cold() {
     for pause_ms in [0, 150, 300, 600] {
         row(format!("each stands still for {pause_ms} ms a minute"), Pods { pause_ms, ..PODS });
     }
-    row("each drops its requests for 1 s a minute".into(), Pods { pause_ms: 1_000, fails: true, ..PODS });
+    for (pause_ms, unsaved) in [(1_000, 0), (1_500, 0), (1_900, 0), (1_000, 20), (1_000, 100)] {
+        let percent = unsaved / 10;
+        row(
+            format!("each drops its requests for {pause_ms} ms a minute; {percent} % get no answer"),
+            Pods { pause_ms, unsaved, fails: true, ..PODS },
+        );
+    }
+    for (users, replaced_s) in [(500, 0), (2_000, 0), (1_000_000, 3), (20_000, 5), (1_000_000, 15)] {
+        let replaced = if replaced_s == 0 { "none".to_owned() } else { format!("one in {replaced_s} s") };
+        row(format!("{users} users; of stable's servers {replaced} is replaced"), Pods { users, replaced_s, ..PODS });
+    }
     for cold_s in [3, 8, 30] {
         row(format!("the canary's is cold for {cold_s} s"), Pods { cold_s, ..PODS });
     }
