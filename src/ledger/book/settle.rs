@@ -219,8 +219,8 @@ fn place(transaction: &Transaction, payment: Option<usize>, facts: &Facts) -> Pl
     let payment = facts.transaction(at);
     let amount = transaction.amount_minor.unwrap_or_default();
     match payment.state {
-        TxState::Parked => Place::Parked,
-        TxState::Noted => Place::Noted,
+        // One that was only noted may be accepted later: what is of it waits until then.
+        TxState::Parked | TxState::Noted => Place::Parked,
         TxState::Suspense => Place::Suspense(at, None),
         TxState::Posted if transaction.currency.is_some() && transaction.currency != payment.currency => {
             let code = |money: &Transaction| money.currency.map(|currency| currency.to_string()).unwrap_or_default();

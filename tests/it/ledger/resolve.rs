@@ -104,8 +104,10 @@ fn booked_once_the_cause_is_mended(store: &str) {
     let scene = Scene::on(store);
     let refund = Refund { number: "back-1".to_owned(), amount: 300, cumulative: 300 };
     let refund = Callback { refund: Some(refund), ..payment() };
+    let other = |refund| Callback { payment: "pay-2".into(), out_trade_no: "order-2".into(), refund, ..payment() };
     scene.tells(&payment());
     scene.tells(&refund);
+    scene.tells(&other(None));
     let (paid, back) = (scene.transaction("pay-1"), scene.transaction("back-1"));
     assert_eq!((&paid["state"], &back["state"]), (&json!("noted"), &json!("noted")));
     let (of_paid, of_back) = (scene.anomaly_of(&paid), scene.anomaly_of(&back));
@@ -145,6 +147,13 @@ fn booked_once_the_cause_is_mended(store: &str) {
     assert_eq!(scene.resolve(&of_back, token, &accept()).status, 200);
     assert_eq!(scene.owed(), -700);
     scene.since(Some(&mark));
+
+    // A refund that comes after the cause is mended, and before its payment is accepted, follows its payment.
+    scene.tells(&other(Some(Refund { number: "back-2".to_owned(), amount: 200, cumulative: 200 })));
+    assert_eq!(scene.transaction("back-2")["state"], "parked");
+    let of_other = scene.anomaly_of(&scene.transaction("pay-2"));
+    assert_eq!(scene.resolve(&of_other, token, &accept()).status, 200);
+    assert_eq!((&scene.transaction("back-2")["state"], scene.owed()), (&json!("posted"), -1_500));
     scene.is_whole(true);
 }
 
