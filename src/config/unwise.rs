@@ -8,6 +8,7 @@ mod around;
 
 use super::finding::Finding;
 use super::findings::LIMIT;
+use super::model::ledger::{Channel, Provider};
 use super::model::{Action, AuthKind, Config};
 
 /// Warnings that are said in the log when a configuration is taken over.
@@ -18,6 +19,7 @@ pub fn warnings(config: &Config) -> Vec<Finding> {
     let mut found = around::ways(config);
     found.extend(audiences(config));
     found.extend(secrets_compressed(config));
+    found.extend(accounts(config));
     found.sort();
     let more = found.len().saturating_sub(LIMIT);
     if more > 0 {
@@ -48,6 +50,25 @@ fn audiences(config: &Config) -> impl Iterator<Item = Finding> {
             message,
             format!("add what `aud` says in tokens for this one, such as audience = \"{}\"", auth.name),
         )
+    })
+}
+
+/// Channels of a merchant that are of one account should say so alike, and so should those that are of two.
+fn accounts(config: &Config) -> impl Iterator<Item = Finding> {
+    let ledger = config.ledger.iter();
+    ledger.flat_map(|ledger| {
+        let channels = || ledger.channels.iter();
+        let names = |channel: &Channel, one: bool| matches!(&channel.provider, Provider::Stripe { account, .. } if account.is_some() == one);
+        let silent = channels().filter(move |channel| names(channel, false));
+        silent.filter_map(move |channel| {
+            let other = channels().find(|other| other.merchant == channel.merchant && names(other, true))?;
+            let message = format!(
+                "ledger.channel.{} names no `account`, and {} of the same merchant does",
+                channel.name, other.name
+            );
+            let hint = format!("add what Stripe's dashboard shows, such as account = \"acct_…\", to {}", channel.name);
+            Some(ledger.place.warning(message, hint))
+        })
     })
 }
 

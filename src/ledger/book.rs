@@ -48,14 +48,27 @@ pub struct Callback<'a> {
 }
 
 impl Callback<'_> {
-    /// Where its transactions are filed, and then where they may have been before.
-    fn accounts(&self) -> impl Iterator<Item = String> {
-        std::iter::once(self.event.account.clone()).chain(stripe::former(self.channel))
+    /// Whether the provider's numbers are unique whatever the account: then what is ours is found wherever it was filed.
+    fn is_global(&self) -> bool {
+        self.provider == stripe::LABEL
     }
 
-    /// A transaction of its provider, by meaning.
+    /// A transaction of its provider, by meaning: its own account's, or one of ours that was filed under another one. What
+    /// another merchant filed elsewhere is nothing to this one.
     fn find(&self, facts: &Facts, kind: Kind, key: &str) -> Option<usize> {
-        self.accounts().find_map(|account| facts.place(self.provider, &account, kind, key))
+        let own = facts.place(self.provider, &self.event.account, kind, key);
+        let elsewhere = if self.is_global() { facts.numbered(self.provider, kind, key) } else { vec![] };
+        own.into_iter().chain(elsewhere).find(|at| self.is_own(facts, *at)).or(own)
+    }
+
+    /// What is parked and waits for this, in the order it came.
+    fn parked(&self, facts: &Facts, of: &str) -> Vec<usize> {
+        let account = (!self.is_global()).then_some(&*self.event.account);
+        facts.parked(self.provider, account, of)
+    }
+
+    fn is_own(&self, facts: &Facts, at: usize) -> bool {
+        !self.is_foreign_to(facts.transaction(at))
     }
 
     /// Whether this is of somebody else: it came to another channel, which is another merchant's.
@@ -70,10 +83,9 @@ impl Callback<'_> {
     }
 }
 
-/// What has to be known to decide this. Where no transaction is filed without an account, `unnamed` is false, and none
-/// is asked for.
-pub fn asks(callback: &Callback<'_>, unnamed: bool, asked: &mut Asked) {
-    let event = callback.event;
+/// What has to be known to decide this.
+pub fn asks(callback: &Callback<'_>, asked: &mut Asked) {
+    let (event, provider) = (callback.event, callback.provider);
     let trade = |number: &str| (callback.channel.name.to_string(), number.to_owned());
     if matches!(event.kind, Kind::Payment) || event.effect == Effect::Close {
         asked.trades.extend(callback.out_trade_no().map(trade));
@@ -81,15 +93,11 @@ pub fn asks(callback: &Callback<'_>, unnamed: bool, asked: &mut Asked) {
     if let Some(Of::OutTradeNo(number)) = &event.of {
         asked.trades.push(trade(number));
     }
-    for account in callback.accounts().filter(|account| unnamed || !account.is_empty()) {
-        asks_of(callback, &account, asked);
-    }
-}
-
-fn asks_of(callback: &Callback<'_>, account: &str, asked: &mut Asked) {
-    let (event, provider) = (callback.event, callback.provider);
     let mut key = |kind, key: &str| {
-        asked.keys.push(Key { provider, account: account.to_owned(), kind, key: key.to_owned() });
+        asked.keys.push(Key { provider, account: event.account.clone(), kind, key: key.to_owned() });
+        if callback.is_global() && kind != Kind::Other {
+            asked.numbers.push((provider, kind, key.to_owned()));
+        }
     };
     key(event.kind, &event.key);
     match event.kind {
@@ -101,7 +109,8 @@ fn asks_of(callback: &Callback<'_>, account: &str, asked: &mut Asked) {
         key(Kind::Payment, number);
     }
     let waiting = waited_for(callback).into_iter().chain(event.of.as_ref().map(facts::of));
-    asked.waiting.extend(waiting.map(|of| (provider, account.to_owned(), of)));
+    let account = (!callback.is_global()).then_some(&event.account);
+    asked.waiting.extend(waiting.map(|of| (provider, account.cloned(), of)));
 }
 
 /// How what waits for this payment names it.
@@ -392,14 +401,18 @@ pub fn accept(
 
 /// A payment, filed where what waits for it is.
 fn draft_payment(callback: &Callback<'_>, facts: &Facts, scribe: &mut Scribe<'_>, state: TxState) -> Transaction {
-    let transaction = draft(callback, scribe, state);
-    let is_own = |at: usize| *facts.transaction(at).merchant == *callback.channel.merchant;
-    let names = waited_for(callback);
-    let waits = |account: &String| names.iter().flat_map(|of| facts.parked(callback.provider, account, of)).any(is_own);
-    match callback.accounts().find(waits) {
-        Some(account) => Transaction { account, ..transaction },
-        None => transaction,
-    }
+    let account = account_of(callback, facts, &waited_for(callback));
+    Transaction { account, ..draft(callback, scribe, state) }
+}
+
+/// The account of what waits for one of these, and is ours; else the message's own. There another merchant may have its
+/// key: then it is the message's own, too.
+fn account_of(callback: &Callback<'_>, facts: &Facts, names: &[String]) -> String {
+    let event = callback.event;
+    let waits = names.iter().flat_map(|of| callback.parked(facts, of)).find(|at| callback.is_own(facts, *at));
+    let account = waits.map(|at| &facts.transaction(at).account);
+    let free = account.filter(|account| facts.place(callback.provider, account, event.kind, &event.key).is_none());
+    free.unwrap_or(&event.account).clone()
 }
 
 /// A transaction of this callback; its amount is the stated one.

@@ -71,8 +71,10 @@ pub struct Asked {
     pub keys: Vec<Key>,
     /// Channel and out_trade_no: the order, and every `payment` transaction (any state) with that number.
     pub trades: Vec<(String, String)>,
-    /// Provider, account and `of`: every parked transaction that waits for it.
-    pub waiting: Vec<(&'static str, String, String)>,
+    /// Provider, kind and the provider's number: every transaction with it, whatever its account.
+    pub numbers: Vec<(&'static str, Kind, String)>,
+    /// Provider, account (or any) and `of`: every parked transaction that waits for it.
+    pub waiting: Vec<(&'static str, Option<String>, String)>,
 }
 
 /// The answer; without order, each row once or more.
@@ -110,8 +112,6 @@ pub struct Heads {
     pub recorded_at: i64,
     /// Every balance.
     pub balances: Vec<Balance>,
-    /// Whether Stripe's transactions are there that were filed without an account, as an earlier version did.
-    pub unnamed: bool,
 }
 
 /// The writer's side. All calls block.

@@ -18,8 +18,10 @@ pub struct Facts {
     by_key: HashMap<KeyText, usize>,
     /// Payments by channel and out_trade_no.
     by_trade: HashMap<(String, String), Vec<usize>>,
-    /// Parked ones by provider, account and `of`.
-    parked: HashMap<(String, String, String), Vec<usize>>,
+    /// By provider, kind and the provider's number.
+    by_number: HashMap<(String, Kind, String), Vec<usize>>,
+    /// Parked ones by provider and `of`.
+    parked: HashMap<(String, String), Vec<usize>>,
     orders: Vec<Order>,
     order_by_trade: HashMap<(String, String), usize>,
     order_by_id: HashMap<Uuid, usize>,
@@ -58,7 +60,10 @@ impl Facts {
             self.by_trade.entry((transaction.channel.clone(), number.clone())).or_default().push(at);
         }
         if let (TxState::Parked, Some(of)) = (transaction.state, &transaction.of) {
-            self.parked.entry((provider.clone(), account.clone(), of.clone())).or_default().push(at);
+            self.parked.entry((provider.clone(), of.clone())).or_default().push(at);
+        }
+        if let Some(number) = &transaction.channel_txn_no {
+            self.by_number.entry((provider.clone(), *kind, number.clone())).or_default().push(at);
         }
         self.transactions.push(transaction);
         at
@@ -90,6 +95,14 @@ impl Facts {
         self.by_key.get(&(provider.to_owned(), account.to_owned(), kind, key.to_owned())).copied()
     }
 
+    /// Those of a provider's number, whatever their account, in the order they came.
+    pub fn numbered(&self, provider: &str, kind: Kind, number: &str) -> Vec<usize> {
+        let mut places =
+            self.by_number.get(&(provider.to_owned(), kind, number.to_owned())).cloned().unwrap_or_default();
+        places.sort_by_key(|at| self.transactions[*at].seq);
+        places
+    }
+
     /// The payment of an out_trade_no in a channel: a posted one before one in suspense before a parked one.
     pub fn payment_of(&self, channel: &str, out_trade_no: &str) -> Option<usize> {
         let places = self.by_trade.get(&(channel.to_owned(), out_trade_no.to_owned()))?;
@@ -102,11 +115,14 @@ impl Facts {
         places.iter().copied().min_by_key(|at| (rank(at), self.transactions[*at].seq))
     }
 
-    /// What is parked and waits for this, in the order it came.
-    pub fn parked(&self, provider: &str, account: &str, of: &str) -> Vec<usize> {
-        let key = (provider.to_owned(), account.to_owned(), of.to_owned());
-        let mut parked = self.parked.get(&key).cloned().unwrap_or_default();
-        parked.retain(|at| self.transactions[*at].state == TxState::Parked);
+    /// What is parked and waits for this, in an account or in any, in the order it came.
+    pub fn parked(&self, provider: &str, account: Option<&str>, of: &str) -> Vec<usize> {
+        let mut parked = self.parked.get(&(provider.to_owned(), of.to_owned())).cloned().unwrap_or_default();
+        let is_there = |waits: &Transaction| account.is_none_or(|account| waits.account == account);
+        parked.retain(|at| {
+            let waits = &self.transactions[*at];
+            waits.state == TxState::Parked && is_there(waits)
+        });
         parked.sort_by_key(|at| self.transactions[*at].seq);
         parked
     }

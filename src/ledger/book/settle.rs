@@ -6,7 +6,7 @@
 
 use super::facts::{Facts, of};
 use super::scribe::Scribe;
-use super::{Callback, conflict, draft, keep};
+use super::{Callback, account_of, conflict, draft, keep};
 use crate::ledger::event::{Amount, Effect, Kind, Of};
 use crate::ledger::journal::Outcome;
 use crate::ledger::rows::Transaction;
@@ -29,6 +29,10 @@ pub fn arrived(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut Scribe<'
     if let Some(payment) = payment.map(|at| facts.transaction(at)).filter(|payment| callback.is_foreign_to(payment)) {
         return conflict(callback, payment, "its payment", scribe);
     }
+    let taken = |account: &str| facts.place(callback.provider, account, callback.event.kind, &callback.event.key);
+    if let Some(other) = payment.and_then(|at| taken(&facts.transaction(at).account)) {
+        return conflict(callback, facts.transaction(other), "its number", scribe);
+    }
     let mut transaction = draft(callback, scribe, TxState::Parked);
     if let Some(payment) = payment.map(|at| facts.transaction(at)) {
         transaction.currency = transaction.currency.or(payment.currency);
@@ -36,6 +40,9 @@ pub fn arrived(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut Scribe<'
         // It may have come to another endpoint of the provider's account: it is filed with its payment.
         (transaction.channel, transaction.merchant) = (payment.channel.clone(), payment.merchant.clone());
         transaction.account = payment.account.clone();
+    } else if let Some(named) = &transaction.of {
+        // All that waits for a payment waits in one account: the payment is filed there.
+        transaction.account = account_of(callback, facts, std::slice::from_ref(named));
     }
     transaction.amount_minor = amount(callback, facts, payment);
     let place = match reversed(callback, facts) {
@@ -113,11 +120,11 @@ pub fn waiting(payment: usize, facts: &mut Facts, scribe: &mut Scribe<'_>) {
     let number = channel_txn_no.map(|number| of(&Of::Number(number)));
     let trade = out_trade_no.map(|number| of(&Of::OutTradeNo(number)));
     let mut parked: Vec<usize> =
-        [number, trade].into_iter().flatten().flat_map(|of| facts.parked(&provider, &account, &of)).collect();
+        [number, trade].into_iter().flatten().flat_map(|of| facts.parked(&provider, Some(&account), &of)).collect();
     parked.sort_by_key(|at| facts.transaction(*at).seq);
     for at in parked {
-        let waiting = facts.transaction(at).clone();
-        if waiting.merchant != facts.transaction(payment).merchant {
+        let (waiting, of) = (facts.transaction(at).clone(), facts.transaction(payment));
+        if waiting.merchant != of.merchant && waiting.channel != of.channel {
             let place = (&*waiting.channel, &*waiting.merchant);
             let detail = "what it waited for came, and is another merchant's: it stays parked";
             scribe.anomaly(AnomalyKind::ContentConflict, place, Some(waiting.id), None, detail);
@@ -183,7 +190,7 @@ fn amount(callback: &Callback<'_>, facts: &Facts, payment: Option<usize>) -> Opt
                 let payment = facts.transaction(at);
                 payment.refunded_minor + payment.held_minor
             });
-            let parked = event.of.as_ref().map(|named| facts.parked(callback.provider, &event.account, &of(named)));
+            let parked = event.of.as_ref().map(|named| callback.parked(facts, &of(named)));
             let refunds = parked.iter().flatten().map(|at| facts.transaction(*at)).filter(|t| t.kind == Kind::Refund);
             let waiting: i64 = refunds.filter_map(|refund| refund.amount_minor).sum();
             Some((all - booked - waiting).max(0))
@@ -202,7 +209,7 @@ enum Reversed {
 fn reversed(callback: &Callback<'_>, facts: &Facts) -> Option<Reversed> {
     let key = &callback.event.key;
     // What another merchant's channel says of it counts for nothing.
-    let own = |kind| callback.find(facts, kind, key).filter(|at| !callback.is_foreign_to(facts.transaction(*at)));
+    let own = |kind| callback.find(facts, kind, key).filter(|at| callback.is_own(facts, *at));
     match callback.event.kind {
         Kind::Refund => own(Kind::RefundReversal).map(|_| Reversed::Nothing),
         Kind::RefundReversal => {

@@ -66,8 +66,14 @@ impl Books {
                 && asked
                     .waiting
                     .iter()
-                    .any(|(p, a, of)| *p == t.provider && *a == t.account && Some(of) == t.of.as_ref());
-            by_key || by_trade || waits
+                    .any(|(p, a, of)| {
+                        *p == t.provider && a.as_ref().is_none_or(|a| *a == t.account) && Some(of) == t.of.as_ref()
+                    });
+            let by_number = asked
+                .numbers
+                .iter()
+                .any(|(p, kind, number)| *p == t.provider && *kind == t.kind && Some(number) == t.channel_txn_no.as_ref());
+            by_key || by_number || by_trade || waits
         });
         let mut orders: Vec<Order> = self.all();
         orders.retain(|order| {
@@ -92,7 +98,7 @@ impl Books {
         let channel = self.channel.clone();
         let callback = Callback { provider: "stripe", channel: &channel, event, evidence: &evidence };
         let mut asked = Asked::default();
-        asks(&callback, true, &mut asked);
+        asks(&callback, &mut asked);
         let mut facts = Facts::new(self.load(&asked));
         let mut ids = Uuid::now_v7;
         let last = self.rows.keys().next_back().copied().unwrap_or(0);

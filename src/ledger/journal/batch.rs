@@ -187,7 +187,7 @@ impl Desk {
                 _ => None,
             };
             if let Some(about) = about {
-                book::asks(&about, self.end.unnamed, &mut asked);
+                book::asks(&about, &mut asked);
             }
         }
         self.store.load(&asked)

@@ -17,8 +17,6 @@ pub struct End {
     pub link: Vec<u8>,
     /// No row is recorded before.
     pub recorded_at: i64,
-    /// Whether there are transactions of Stripe's without an account. None comes any more.
-    pub unnamed: bool,
     balances: BTreeMap<(String, Currency), (i128, i128)>,
     touched: BTreeSet<(String, Currency)>,
 }
@@ -31,7 +29,6 @@ impl End {
             seq: heads.seq,
             link: heads.link,
             recorded_at: heads.recorded_at,
-            unnamed: heads.unnamed,
             balances: heads.balances.into_iter().map(balance).collect(),
             touched: BTreeSet::new(),
         }

@@ -18,6 +18,9 @@ use crate::ledger::receive::Received;
 use crate::ledger::verify::{Provider, Refusal};
 use crate::units::Currency;
 
+/// As the configuration spells it.
+pub const LABEL: &str = "stripe";
+
 const WINDOW_MS: i64 = 300_000;
 
 /// Stripe.
@@ -59,26 +62,13 @@ fn signatures(header: &str) -> Option<(&str, impl Iterator<Item = Tag> + Clone)>
     Some((time, items.filter(|(name, _)| *name == "v1").filter_map(|(_, tag)| tag_hex(tag))))
 }
 
-/// Whose numbers a channel's are: those of the account that is named, else those of the merchant. A colon stands in no
-/// account of Stripe.
-fn account(channel: &Channel) -> String {
+/// Where a channel's transactions are filed: under the account that is named, else under the merchant. A colon stands in
+/// no account of Stripe. Both may change with the configuration: since Stripe's numbers are unique among all accounts, the
+/// books find what is ours by its number, wherever it was filed.
+pub fn account(channel: &Channel) -> String {
     match &channel.provider {
         Config::Stripe { account: Some(account), .. } => account.clone(),
-        _ => of_merchant(channel),
-    }
-}
-
-fn of_merchant(channel: &Channel) -> String {
-    format!("merchant:{}", channel.merchant)
-}
-
-/// Where the same events may be filed by an earlier version or configuration: all channels shared one namespace before
-/// there were accounts, and an account may be named later.
-pub fn former(channel: &Channel) -> Vec<String> {
-    match &channel.provider {
-        Config::Stripe { account: Some(_), .. } => vec![of_merchant(channel), String::new()],
-        Config::Stripe { account: None, .. } => vec![String::new()],
-        _ => vec![],
+        _ => format!("merchant:{}", channel.merchant),
     }
 }
 

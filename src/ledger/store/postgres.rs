@@ -258,7 +258,6 @@ impl Store for Postgres {
             let mut found = cells(&row)?.into_iter();
             heads.balances.push(sql::balance(std::array::from_fn(|_| text(found.next())))?);
         }
-        heads.unnamed = !self.session.query(&self.statements.unnamed, &none)?.is_empty();
         Ok(heads)
     }
 
@@ -316,11 +315,18 @@ impl Store for Postgres {
         ];
         session.select(&statements.by_trade, by_trade.clone(), found)?;
         session.select(&statements.orders_by_trade, by_trade, &mut loaded.orders)?;
+        let numbers = || asked.numbers.iter();
+        let by_number = vec![
+            numbers().map(|(.., number)| Cell::Text(number)).collect(),
+            numbers().map(|(provider, ..)| Cell::Text(provider)).collect(),
+            numbers().map(|(_, kind, _)| Cell::Text(kind.word())).collect(),
+        ];
+        session.select(&statements.by_number, by_number, found)?;
         let waiting = || asked.waiting.iter();
         let by_payment = vec![
-            waiting().map(|(provider, ..)| Cell::Text(provider)).collect(),
-            waiting().map(|(_, account, _)| Cell::Text(account)).collect(),
             waiting().map(|(.., of)| Cell::Text(of)).collect(),
+            waiting().map(|(provider, ..)| Cell::Text(provider)).collect(),
+            waiting().map(|(_, account, _)| account.as_deref().map_or(Cell::Null, Cell::Text)).collect(),
         ];
         session.select(&statements.waiting, by_payment, found)?;
         let known: HashSet<Uuid> = loaded.orders.iter().map(|order| order.id).collect();

@@ -14,7 +14,7 @@ pub const INDEXES: &[&str] = &[
     "CREATE UNIQUE INDEX IF NOT EXISTS transactions_meaning ON transactions (provider, account, kind, \"key\") \
      WHERE provider <> ''",
     "CREATE INDEX IF NOT EXISTS transactions_trade ON transactions (channel, out_trade_no) WHERE kind = 'payment'",
-    "CREATE INDEX IF NOT EXISTS transactions_waiting ON transactions (provider, account, \"of\") \
+    "CREATE INDEX IF NOT EXISTS transactions_waits ON transactions (\"of\", provider, account) \
      WHERE state = 'parked' AND \"of\" IS NOT NULL",
     "CREATE INDEX IF NOT EXISTS transactions_parked ON transactions (recorded_at) WHERE state = 'parked'",
     "CREATE INDEX IF NOT EXISTS transactions_number ON transactions (channel_txn_no) WHERE channel_txn_no IS NOT NULL",

@@ -11,10 +11,6 @@ use uuid::Uuid;
 /// Sums are exact: an account's sum may exceed 64 bits, so it is stored as decimal text.
 pub(super) const BALANCES: &str = "SELECT account, currency, debit, credit FROM balances";
 
-/// Whether there is one of Stripe's without an account: an earlier version's. The index's condition is repeated.
-pub(super) const UNNAMED: &str =
-    "SELECT 1 FROM transactions WHERE provider = 'stripe' AND account = '' AND provider <> '' LIMIT 1";
-
 /// Every wrap of every key.
 pub(super) const WRAPS: &str = "SELECT id, wrapped_by, purpose, day, wrapped, created_at FROM keys";
 

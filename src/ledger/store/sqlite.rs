@@ -81,6 +81,7 @@ struct Statements {
     insert: Vec<String>,
     update: Vec<String>,
     by_key: String,
+    by_number: String,
     by_trade: String,
     waiting: String,
     order_by_trade: String,
@@ -113,10 +114,14 @@ impl Statements {
                 Table::Transaction,
                 "provider = ?1 AND account = ?2 AND kind = ?3 AND \"key\" = ?4 AND provider <> ''",
             ),
+            by_number: select(
+                Table::Transaction,
+                "channel_txn_no = ?1 AND provider = ?2 AND kind = ?3 AND channel_txn_no IS NOT NULL",
+            ),
             by_trade: select(Table::Transaction, "channel = ?1 AND out_trade_no = ?2 AND kind = 'payment'"),
             waiting: select(
                 Table::Transaction,
-                "provider = ?1 AND account = ?2 AND \"of\" = ?3 AND state = 'parked' AND \"of\" IS NOT NULL",
+                "\"of\" = ?1 AND provider = ?2 AND (?3 IS NULL OR account = ?3) AND state = 'parked' AND \"of\" IS NOT NULL",
             ),
             order_by_trade: select(Table::Order, "channel = ?1 AND out_trade_no = ?2"),
             order_by_id: select(Table::Order, "id = ?1"),
@@ -201,7 +206,6 @@ impl Sqlite {
         while let Some(row) = rows.next().map_err(said)? {
             heads.balances.push(sql::balance([row.get(0).ok(), row.get(1).ok(), row.get(2).ok(), row.get(3).ok()])?);
         }
-        heads.unnamed = prepared(&self.connection, sql::UNNAMED)?.exists([]).map_err(said)?;
         Ok(heads)
     }
 
@@ -225,8 +229,11 @@ impl Sqlite {
             self.select(&statements.by_trade, (channel, number), found)?;
             self.select(&statements.order_by_trade, (channel, number), &mut loaded.orders)?;
         }
+        for (provider, kind, number) in &asked.numbers {
+            self.select(&statements.by_number, (number, provider, kind.word()), found)?;
+        }
         for (provider, account, of) in &asked.waiting {
-            self.select(&statements.waiting, (provider, account, of), found)?;
+            self.select(&statements.waiting, (of, provider, account), found)?;
         }
         let known = &loaded.orders;
         let unknown = sql::unknown_orders(found, |id| known.iter().any(|order| order.id == id));

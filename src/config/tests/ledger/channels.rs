@@ -6,6 +6,22 @@ use super::*;
 use crate::config::model::ledger::Rounding;
 
 #[test]
+fn channels_of_a_merchant_of_which_only_some_name_an_account_are_warned_of() {
+    let stripe = |name: &str, more: &str| {
+        let provider = "provider = \"stripe\"\nmerchant = \"shop\"\nsecret_files = [\"secrets-example/stripe.whsec\"]";
+        format!("[ledger.channel.{name}]\n{provider}\n{more}\n")
+    };
+    let named = "account = \"acct_1\"";
+    let warned = |one: &str, other: &str| {
+        let text = format!("{LEAST}{SHOP}{}{}[[listener]]\naddress = \"127.0.0.1:1\"", stripe("a", one), stripe("b", other));
+        let said = load_texts(&[&text]).expect("it is legal").warnings;
+        said.iter().map(|it| it.message.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!((warned("", ""), warned(named, named)), (vec![], vec![]));
+    assert_eq!(warned(named, ""), ["ledger.channel.b names no `account`, and a of the same merchant does"]);
+}
+
+#[test]
 fn a_channel_names_a_provider_and_a_merchant() {
     tells(
         &format!("{LEAST}{SHOP}[ledger.channel.\"a.b\"]\n[ledger.channel.b]\nprovider = \"strip\"\nmerchant = \"shp\""),

@@ -64,6 +64,55 @@ fn a_refund_of_another_merchant_that_waits_stays_parked_when_the_payment_comes()
     assert_eq!(books.takes(&b, &of(Kind::Refund, "r2", "p1", 300)), Outcome::Posted, "his reversal counts for nothing");
 }
 
+/// As Stripe's messages come to the channel.
+fn to(channel: &Channel, event: Event) -> Event {
+    under(&stripe::account(channel), event)
+}
+
+/// The configuration changed from one channel to the other, or the other is a second endpoint of one account.
+fn are_of_one_merchant(one: &Channel, other: &Channel) {
+    let (pays, first, second) = (paid("p1", "A", 1000), of(Kind::Refund, "r1", "p1", 400), of(Kind::Refund, "r2", "p1", 100));
+    let mut books = Books::new();
+    assert_eq!(books.takes(one, &to(one, pays.clone())), Outcome::Posted);
+    assert_eq!(books.takes(one, &to(one, first.clone())), Outcome::Posted);
+    for event in [&pays, &first] {
+        assert_eq!(books.takes(other, &to(other, event.clone())), Outcome::Duplicate, "{one:?} {other:?}");
+    }
+    assert_eq!(books.takes(other, &to(other, second.clone())), Outcome::Posted);
+    assert_eq!((books.balance(OWED), books.order().refunded_minor), (-500, 500));
+    let filed: Vec<String> = books.all::<Transaction>().into_iter().map(|t| t.account).collect();
+    assert!(filed.iter().all(|account| *account == filed[0]), "with their payment");
+
+    // What waits is found, and what waits for one payment waits in one place.
+    let mut books = Books::new();
+    assert_eq!(books.takes(one, &to(one, first.clone())), Outcome::Parked);
+    assert_eq!(books.takes(other, &to(other, second)), Outcome::Parked);
+    assert_eq!(books.takes(other, &to(other, first)), Outcome::Duplicate);
+    assert_eq!(books.takes(other, &to(other, pays)), Outcome::Posted);
+    assert_eq!((books.order().refunded_minor, books.anomalies().len()), (500, 0));
+}
+
+#[test]
+fn one_payment_is_booked_once_whatever_the_configuration_names() {
+    let (none, named, other) = (channel_of(None), channel_of(Some("acct_1")), channel_of(Some("acct_2")));
+    let renamed = of_merchant("card", "store");
+    let endpoint = Channel { name: "second".into(), ..named.clone() };
+    let pairs = [(&none, &renamed), (&none, &endpoint), (&endpoint, &none), (&named, &other), (&named, &none)];
+    pairs.into_iter().for_each(|(one, other)| are_of_one_merchant(one, other));
+}
+
+#[test]
+fn what_another_merchant_filed_elsewhere_is_nothing_to_this_one() {
+    let (a, b) = (of_merchant("a", "alpha"), of_merchant("b", "beta"));
+    let mut books = Books::new();
+    for (channel, other) in [(&a, "alpha"), (&b, "beta")] {
+        assert_eq!(books.takes(channel, &to(channel, of(Kind::Refund, "r1", "p1", 400))), Outcome::Parked);
+        assert_eq!(books.takes(channel, &to(channel, paid("p1", "A", 1000))), Outcome::Posted);
+        assert_eq!(books.balance(&format!("liabilities:merchant:{other}")), -600);
+    }
+    assert_eq!(books.anomalies(), [""; 0]);
+}
+
 #[test]
 fn what_was_filed_without_an_account_is_found_and_stays_where_it_is() {
     let own = channel_of(None);

@@ -1,4 +1,7 @@
 //! Deletes wraps of keys by a session of its own, and writes their table anew, so that its file holds none of them.
+//!
+//! `VACUUM FULL` would copy what was deleted, too, as long as anybody has an older view open. So those that stay are written
+//! into a file of their own (`TRUNCATE` begins one), and the old one goes with the commit.
 
 use super::connect;
 use crate::config::model::Secret;
@@ -9,12 +12,22 @@ use crate::ledger::store::erase::{Erased, Which};
 pub fn erase(url: &str, password: Option<&Secret>, which: Which<'_>) -> Result<Erased, Failure> {
     let mut client = connect::operator(url, password)?;
     let (condition, value) = which.sql();
-    let wraps = client
-        .execute(&format!("DELETE FROM keys WHERE {condition}"), &[&value])
-        .map_err(|e| super::cells::failure(&e))?;
-    let rest = client.batch_execute("VACUUM FULL keys").err().map(|e| {
+    let mut run = || {
+        let mut all = client.transaction()?;
+        all.batch_execute("LOCK TABLE keys IN ACCESS EXCLUSIVE MODE")?;
+        let wraps = all.execute(&format!("DELETE FROM keys WHERE {condition}"), &[&value])?;
+        all.batch_execute(
+            "CREATE TEMP TABLE rest ON COMMIT DROP AS SELECT * FROM keys; TRUNCATE keys; \
+             INSERT INTO keys SELECT * FROM rest",
+        )?;
+        all.commit()?;
+        Ok(wraps)
+    };
+    let wraps = run().map_err(|e: postgres::Error| super::cells::failure(&e))?;
+    // What the server keeps of the old file until then holds the wraps; only who may ask for it can.
+    let rest = client.batch_execute("CHECKPOINT").err().map(|e| {
         let why = e.as_db_error().map_or_else(|| e.to_string(), |error| error.message().to_owned());
-        format!("the table could not be written anew ({why}) and may hold them; run `VACUUM FULL keys` later")
+        format!("the server empties the table's old file at its next checkpoint only ({why}); wait for it")
     });
     Ok(Erased { wraps, rest })
 }

@@ -10,6 +10,7 @@ pub(super) struct Statements {
     pub(super) insert: Vec<String>,
     pub(super) update: Vec<String>,
     pub(super) by_key: String,
+    pub(super) by_number: String,
     pub(super) by_trade: String,
     pub(super) waiting: String,
     pub(super) orders_by_trade: String,
@@ -19,7 +20,6 @@ pub(super) struct Statements {
     pub(super) last_time: String,
     pub(super) last_link: String,
     pub(super) balances: String,
-    pub(super) unnamed: String,
     pub(super) wraps: String,
     pub(super) links: String,
     pub(super) put_balances: String,
@@ -83,11 +83,17 @@ impl Statements {
                 4,
                 "t.provider = q.a AND t.account = q.b AND t.kind = q.c AND t.\"key\" = q.d AND t.provider <> ''",
             ),
+            by_number: joined(
+                Table::Transaction,
+                3,
+                "t.channel_txn_no = q.a AND t.provider = q.b AND t.kind = q.c AND t.channel_txn_no IS NOT NULL",
+            ),
             by_trade: joined(Table::Transaction, 2, "t.channel = q.a AND t.out_trade_no = q.b AND t.kind = 'payment'"),
             waiting: joined(
                 Table::Transaction,
                 3,
-                "t.provider = q.a AND t.account = q.b AND t.\"of\" = q.c AND t.state = 'parked' AND t.\"of\" IS NOT NULL",
+                "t.\"of\" = q.a AND t.provider = q.b AND (q.c IS NULL OR t.account = q.c) AND t.state = 'parked' \
+                 AND t.\"of\" IS NOT NULL",
             ),
             orders_by_trade: joined(Table::Order, 2, "t.channel = q.a AND t.out_trade_no = q.b"),
             orders_by_id: by_ids(Table::Order),
@@ -96,7 +102,6 @@ impl Statements {
             last_time: sql::last_time(),
             last_link: text(sql::LAST_LINK),
             balances: text(sql::BALANCES),
-            unnamed: text(sql::UNNAMED),
             wraps: text(sql::WRAPS),
             links: text(
                 "INSERT INTO chain (seq, rows, link) SELECT * FROM UNNEST($1::BIGINT[], $2::BYTEA[], $3::BYTEA[])",

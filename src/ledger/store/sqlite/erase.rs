@@ -1,7 +1,9 @@
 //! Deletes wraps of keys by a connection of its own.
 //!
-//! What is deleted is overwritten (`secure_delete`), and the log, which holds the pages as they were, is emptied. This is
-//! for a process that has the file open nowhere else: closing it would drop SQLite's locks.
+//! What is deleted is overwritten (`secure_delete`), and the log, which holds the pages as they were, is emptied. But a page
+//! that was split keeps what was moved out of it, where no deletion reaches: so all wraps are deleted, which overwrites
+//! every page of the table, and those that stay are written anew. This is for a process that has the file open nowhere
+//! else: closing it would drop SQLite's locks.
 
 use std::path::Path;
 use std::time::Duration;
@@ -29,9 +31,12 @@ pub fn erase(path: &Path, which: Which<'_>) -> Result<Erased, Failure> {
     let (condition, value) = which.sql();
     let run = || {
         connection.query_row("PRAGMA secure_delete = ON", [], |_| Ok(()))?;
-        connection.execute_batch("PRAGMA synchronous = FULL; BEGIN IMMEDIATE")?;
+        connection.execute_batch("PRAGMA temp_store = MEMORY; PRAGMA synchronous = FULL; BEGIN IMMEDIATE")?;
         let wraps = connection.execute(&format!("DELETE FROM keys WHERE {condition}"), [value])?;
-        connection.execute_batch("COMMIT")?;
+        connection.execute_batch(
+            "CREATE TEMP TABLE rest AS SELECT * FROM main.keys; DELETE FROM main.keys; \
+             INSERT INTO main.keys SELECT * FROM rest; COMMIT",
+        )?;
         Ok((wraps, emptied(&connection)?))
     };
     let (wraps, emptied) = run().map_err(|e: rusqlite::Error| open::of(path, &e))?;

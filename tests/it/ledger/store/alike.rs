@@ -141,13 +141,22 @@ fn load_answers_what_is_asked(place: &Place) {
     let loaded = store.load(&asked).unwrap();
     assert_eq!((loaded.transactions, loaded.orders), (vec![a.transaction.clone()], vec![a.order.clone()]));
 
+    // By number or by what is waited for, in any account.
+    let numbers = vec![("alipay", Kind::Payment, "txn-a".into()), ("alipay", Kind::Refund, "txn-a".into())];
+    let loaded = store.load(&Asked { numbers, ..Asked::default() }).unwrap();
+    assert_eq!(loaded.transactions, [a.transaction.clone()]);
+    let waiting = vec![("alipay", None, "n:txn-a".into()), ("alipay", Some("other".into()), "n:txn-a".into())];
+    let loaded = store.load(&Asked { waiting, ..Asked::default() }).unwrap();
+    assert_eq!(loaded.transactions, [parked.transaction.clone()]);
+
     // What is written in this transaction is seen in it; an order comes by its number and by its payment.
     let c = callback(parked.last() + 1, "c");
     store.write(&c.changes()).unwrap();
     let asked = Asked {
         keys: vec![key("a")],
         trades: vec![("card".into(), "order-c".into()), ("other".into(), "order-a".into())],
-        waiting: vec![("alipay", "app".into(), "n:txn-a".into()), ("stripe", "app".into(), "n:txn-a".into())],
+        numbers: vec![],
+        waiting: vec![("alipay", Some("app".into()), "n:txn-a".into()), ("stripe", None, "n:txn-a".into())],
     };
     let mut loaded = store.load(&asked).unwrap();
     loaded.transactions.sort_by_key(|found| found.seq);
