@@ -1,11 +1,15 @@
 //! `tollgate ledger keys`: what is rotated or erased is gone from the store, and nothing else is.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tollgate::config::model::ledger::Store as Place;
 use tollgate::ledger::query;
 use tollgate::ledger::rows::Wrap;
+use tollgate::ledger::store::erase::{Which, erase};
+use tollgate::ledger::store::{self, Changes};
+use uuid::Uuid;
 
 use crate::support::clock::Clock;
 use crate::support::ledger::{Ledger, Process, files};
@@ -14,25 +18,86 @@ use crate::support::providers::{Callback, Channel, hex, random};
 
 const DAY: i64 = 86_400;
 
+/// Which of these stand in files below the folder.
+fn held<'w>(folder: &Path, wraps: &'w [Wrap]) -> Vec<&'w Wrap> {
+    let all: Vec<Vec<u8>> = files(folder).iter().map(|file| fs::read(file).unwrap()).collect();
+    let holds = |wrap: &&Wrap| {
+        all.iter().any(|bytes| bytes.windows(wrap.wrapped.len()).any(|part| part == wrap.wrapped))
+    };
+    wraps.iter().filter(holds).collect()
+}
+
+/// Of very many keys, which made the engine split pages, none is left of a day that is erased, whoever reads meanwhile.
+fn nothing_is_left(place: &Place, folder: &Path, written: impl Fn()) {
+    let wrap = |n: i64| Wrap {
+        id: Uuid::now_v7(),
+        by: "a fingerprint".to_owned(),
+        purpose: "data".to_owned(),
+        day: ["2026-11-20", "2026-11-21"][n as usize % 2].to_owned(),
+        wrapped: random::<60>().to_vec(),
+        created_at: n,
+    };
+    let all: Vec<Wrap> = (0..60).map(wrap).collect();
+    let mut store = store::open(place).unwrap().unwrap();
+    for wrap in &all {
+        store.begin().unwrap();
+        store.write(&Changes { wraps: vec![wrap.clone()], ..Changes::default() }).unwrap();
+        store.commit().unwrap();
+    }
+    drop(store);
+    written();
+    assert_eq!(held(folder, &all).len(), 60);
+    let done = erase(place, Which::Day("2026-11-20")).unwrap();
+    assert_eq!((done.wraps, done.rest), (30, None));
+    written();
+    let left = held(folder, &all);
+    assert_eq!(left.iter().filter(|wrap| wrap.day == "2026-11-20").count(), 0);
+    assert_eq!((left.len(), query::wraps(&mut *store::reader(place).unwrap()).unwrap().len()), (30, 30));
+}
+
+#[test]
+fn nothing_is_left_of_sixty_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    nothing_is_left(&Place::Sqlite(folder.path().join("ledger.db")), folder.path(), || {});
+}
+
+#[test]
+fn nothing_is_left_of_sixty_keys_on_postgresql_while_somebody_reads() {
+    let server = Postgres::start();
+    let place = Place::Postgres { url: server.url(), password: None };
+    drop(store::open(&place).unwrap());
+    // A view that is as old as the keys.
+    let mut reader = Postgres::client(&server.url());
+    let mut view = reader.build_transaction().isolation_level(postgres::IsolationLevel::RepeatableRead).start().unwrap();
+    view.query_one("SELECT COUNT(*) FROM chain", &[]).unwrap();
+    nothing_is_left(&place, &server.tables(), || {
+        Postgres::client(&server.url()).batch_execute("CHECKPOINT").unwrap();
+    });
+    view.query_one("SELECT COUNT(*) FROM chain", &[]).unwrap();
+}
+
 struct Scene {
     ledger: Ledger,
     process: Process,
     place: Place,
+    /// Where its store has its files.
+    folder: PathBuf,
     clock: Clock,
 }
 
 impl Scene {
     /// A ledger that took a payment yesterday, and one today.
-    fn on(store: &str) -> Scene {
+    fn on(store: &str, tables: Option<PathBuf>) -> Scene {
         let mut ledger = Ledger::on(store);
         let place = match store.strip_prefix("sqlite:") {
             Some(name) => Place::Sqlite(ledger.path("state").join(name)),
             None => Place::Postgres { url: store.to_owned(), password: None },
         };
+        let folder = tables.unwrap_or_else(|| ledger.path("state"));
         let clock = Clock::within(&ledger.path(""));
         clock.ahead(-DAY);
         let process = ledger.run_by(&clock);
-        let mut scene = Scene { ledger, process, place, clock };
+        let mut scene = Scene { ledger, process, place, folder, clock };
         scene.pays("yesterday");
         scene.clock.ahead(0);
         scene.again();
@@ -60,7 +125,7 @@ impl Scene {
     }
 
     fn wraps(&self) -> Vec<Wrap> {
-        query::wraps(&mut *tollgate::ledger::store::reader(&self.place).unwrap()).unwrap()
+        query::wraps(&mut *store::reader(&self.place).unwrap()).unwrap()
     }
 
     #[track_caller]
@@ -82,12 +147,10 @@ impl Scene {
     #[track_caller]
     fn holds_none(&self, wraps: &[Wrap]) {
         assert!(!wraps.is_empty() && self.wraps().iter().all(|wrap| !wraps.contains(wrap)));
-        let Place::Sqlite(_) = self.place else { return };
-        for file in files(&self.ledger.path("state")) {
-            let bytes = fs::read(&file).unwrap();
-            let found = wraps.iter().filter(|wrap| bytes.windows(wrap.wrapped.len()).any(|part| part == wrap.wrapped));
-            assert_eq!(found.count(), 0, "{}", file.display());
+        if let Place::Postgres { url, .. } = &self.place {
+            Postgres::client(url).batch_execute("CHECKPOINT").unwrap();
         }
+        assert_eq!(held(&self.folder, wraps), [] as [&Wrap; 0]);
     }
 
     #[track_caller]
@@ -97,8 +160,8 @@ impl Scene {
     }
 }
 
-fn rotated_and_erased(store: &str) {
-    let mut scene = Scene::on(store);
+fn rotated_and_erased(store: &str, tables: Option<PathBuf>) {
+    let mut scene = Scene::on(store, tables);
     let days =
         |wraps: &[Wrap]| wraps.iter().map(|wrap| wrap.day.clone()).filter(|day| !day.is_empty()).collect::<Vec<_>>();
     let [yesterday, today] = <[String; 2]>::try_from(days(&scene.wraps())).unwrap();
@@ -153,11 +216,11 @@ fn rotated_and_erased(store: &str) {
 
 #[test]
 fn keys_are_rotated_and_erased_and_the_store_holds_none_of_them() {
-    rotated_and_erased("sqlite:ledger.db");
+    rotated_and_erased("sqlite:ledger.db", None);
 }
 
 #[test]
 fn keys_are_rotated_and_erased_on_postgresql() {
     let server = Postgres::start();
-    rotated_and_erased(&server.url());
+    rotated_and_erased(&server.url(), Some(server.tables()));
 }

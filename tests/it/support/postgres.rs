@@ -134,6 +134,11 @@ impl Postgres {
         self.folder.path().join("postgres.log")
     }
 
+    /// The folder of all its tables.
+    pub fn tables(&self) -> PathBuf {
+        self.folder.path().join("data/base")
+    }
+
     /// What it wrote into its log.
     pub fn said(&self) -> String {
         let mut said = vec![];

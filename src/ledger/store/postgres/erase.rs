@@ -1,7 +1,7 @@
 //! Deletes wraps of keys by a session of its own, and writes their table anew, so that its file holds none of them.
 //!
 //! `VACUUM FULL` would copy what was deleted, too, as long as anybody has an older view open. So those that stay are written
-//! into a file of their own (`TRUNCATE` begins one), and the old one goes with the commit.
+//! into a file of their own (`TRUNCATE` begins one), and the commit empties the old one.
 
 use super::connect;
 use crate::config::model::Secret;
@@ -24,10 +24,5 @@ pub fn erase(url: &str, password: Option<&Secret>, which: Which<'_>) -> Result<E
         Ok(wraps)
     };
     let wraps = run().map_err(|e: postgres::Error| super::cells::failure(&e))?;
-    // What the server keeps of the old file until then holds the wraps; only who may ask for it can.
-    let rest = client.batch_execute("CHECKPOINT").err().map(|e| {
-        let why = e.as_db_error().map_or_else(|| e.to_string(), |error| error.message().to_owned());
-        format!("the server empties the table's old file at its next checkpoint only ({why}); wait for it")
-    });
-    Ok(Erased { wraps, rest })
+    Ok(Erased { wraps, rest: None })
 }

@@ -211,6 +211,8 @@ fn settle(connection: &Connection) -> Result<(), Failure> {
         // What a reader's view has made of the log is given back once it is used anew.
         let limit = format!("PRAGMA journal_size_limit = {LOG_KEPT}");
         let _: i64 = connection.query_row(&limit, [], |row| row.get(0))?;
+        // Wraps of keys that are deleted leave nothing behind.
+        let _: i64 = connection.query_row("PRAGMA secure_delete = ON", [], |row| row.get(0))?;
         let synchronous: i64 = connection.query_row("PRAGMA synchronous", [], |row| row.get(0))?;
         Ok((mode, synchronous))
     };
