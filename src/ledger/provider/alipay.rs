@@ -6,7 +6,7 @@
 //! whatever the status. A notification without `app_id` is another's; without `seller_id` it may be ours.
 //!
 //! The signed text joins decoded values by `&` without escaping them, so it can be cut in more than one way. Two parameters
-//! that were put into one are refused. The reverse cannot be told by anybody: where a value that a payer chooses
+//! that were put into one, by a value or by a name, are refused. The reverse cannot be told by anybody: where a value that a payer chooses
 //! (`passback_params`, `subject`, `body`) holds `&refund_fee=…`, who has the signed notification can send it as a parameter
 //! of its own. So no such value may hold `&`.
 
@@ -125,6 +125,10 @@ impl<'a> Message<'a> {
         parameters.sort_unstable_by(|one, other| one.0.cmp(&other.0));
         if parameters.windows(2).any(|pair| pair[0].0 == pair[1].0) {
             return Err(Refusal::Malformed("a parameter is there twice"));
+        }
+        let is_name = |name: &[u8]| !name.iter().any(|byte| matches!(byte, b'&' | b'='));
+        if !parameters.iter().all(|(name, _)| is_name(name)) {
+            return Err(Refusal::Malformed("a parameter's name holds another parameter"));
         }
         if parameters.iter().any(|(_, value)| holds_another(value)) {
             return Err(Refusal::Malformed("a value holds another parameter"));
@@ -261,6 +265,10 @@ mod tests {
         let read = |body: &str| Message::read(body.as_bytes()).map(|message| message.signed_text(false));
         let genuine = "passback_params=x&refund_fee=5.00&trade_status=TRADE_SUCCESS";
         assert_eq!(read(genuine).unwrap(), genuine.as_bytes());
+        // Into a name: what sorts before it may be hidden with it.
+        for merged in ["passback_params=x&refund_fee%3D5.00%26t=1", "a%3D1%26refund_fee=5.00", "a%26b=1", "a%3D=1"] {
+            assert!(matches!(read(merged), Err(Refusal::Malformed(_))), "{merged}");
+        }
         let merged = "passback_params=x%26refund_fee%3D5.00&trade_status=TRADE_SUCCESS";
         assert!(matches!(read(merged), Err(Refusal::Malformed(_))));
         for fine in ["subject=a%26b%3Dc", "subject=refund_fee%3D5", "subject=%26", "subject=%26refund_fee"] {
