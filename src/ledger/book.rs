@@ -25,7 +25,7 @@ pub use self::scribe::{Plan, Scribe, Time};
 use super::event::{Amount, Effect, Event, Kind, Of};
 use super::journal::Outcome;
 use super::provider::stripe;
-use super::rows::{Evidence, Order, Transaction};
+use super::rows::{Anomaly, Evidence, Order, Transaction};
 use super::store::{Asked, Key};
 use super::words::{AnomalyKind, OrderState, Source, TxState};
 use crate::config::model::ledger::Channel;
@@ -363,15 +363,25 @@ fn place_payment(
 /// written.
 pub fn accept(
     callback: &Callback<'_>,
-    transaction: Option<Uuid>,
+    anomaly: &Anomaly,
     facts: &mut Facts,
     scribe: &mut Scribe<'_>,
 ) -> Result<Outcome, String> {
     let event = callback.event;
     let at = callback.find(facts, event.kind, &event.key);
-    let at = at.filter(|at| Some(facts.transaction(*at).id) == transaction);
+    let at = at.filter(|at| Some(facts.transaction(*at).id) == anomaly.transaction_id);
     let at = at.ok_or("By the configuration of now its message is of another transaction.")?;
     let known = facts.transaction(at);
+    if known.merchant != anomaly.merchant {
+        return Err("Its transaction is another merchant's.".to_owned());
+    }
+    if (&*known.channel, &*known.merchant) != (&*callback.channel.name, &*callback.channel.merchant) {
+        return Err(format!(
+            "It was recorded for the merchant {} by the channel {}, and what was recorded does not change: what comes by \
+             the channel is another merchant's now.",
+            known.merchant, known.channel
+        ));
+    }
     match &event.effect {
         Effect::Book => {}
         Effect::Foreign(field) => return Err(format!("The message's {field} is still not the channel's.")),

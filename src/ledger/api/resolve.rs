@@ -1,7 +1,8 @@
 //! `POST /v1/anomalies/{id}/resolve`.
 //!
 //! The same decision again is answered like the first; another one is refused, since what is decided stays. A merchant's
-//! token resolves what is its own, as it reads it: nothing is booked that its message does not say.
+//! token resolves what is its own, as it reads it: nothing is booked that its message does not say. What is in conflict, in
+//! suspense or tampered with, only the platform's token resolves.
 
 use axum::Json;
 use axum::body::Bytes;
@@ -18,7 +19,7 @@ use crate::ledger::query::views::{self, View};
 use crate::ledger::resolve::{self, Action, Decision, NOTE_MAX, Resolution, Resolved};
 use crate::ledger::rows::{Anomaly, Evidence, Transaction};
 use crate::ledger::store::{Failure, Reader};
-use crate::ledger::words::AnomalyState;
+use crate::ledger::words::{AnomalyKind, AnomalyState};
 
 /// What the books have of it.
 struct Known {
@@ -32,7 +33,7 @@ struct Known {
 fn known(reader: &mut dyn Reader, id: uuid::Uuid, scope: Option<&str>) -> Result<Option<Known>, Failure> {
     let Some(anomaly) = query::one::<Anomaly>(reader, id, scope)? else { return Ok(None) };
     let transaction = match anomaly.transaction_id {
-        Some(id) => query::one::<Transaction>(reader, id, None)?,
+        Some(id) => query::one::<Transaction>(reader, id, scope)?,
         None => None,
     };
     let received = match transaction.and_then(|transaction| transaction.evidence_id) {
@@ -53,6 +54,12 @@ fn read(body: &Bytes) -> Result<Decision, Problem> {
     Ok(decision)
 }
 
+/// What more than one merchant may be concerned in, or where the money is held in suspense: only the platform decides.
+fn is_platforms(kind: AnomalyKind) -> bool {
+    use AnomalyKind::{AmountMismatch, ContentConflict, CurrencyMismatch, DuplicatePayment, OverRefund, Tampered};
+    matches!(kind, ContentConflict | Tampered | AmountMismatch | CurrencyMismatch | DuplicatePayment | OverRefund)
+}
+
 fn refused(why: impl Into<String>) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "not_acceptable", why)
 }
@@ -61,6 +68,8 @@ fn refused(why: impl Into<String>) -> Problem {
 #[utoipa::path(post, path = "/v1/anomalies/{id}/resolve", params(("id" = String, Path)), request_body = Decision,
     responses(
         (status = 200, description = "The anomaly, resolved", body = views::Anomaly),
+        (status = 403, description = "Only the platform may resolve it.", content_type = "application/problem+json",
+            body = Problem),
         (status = 409, description = "It was resolved otherwise.", content_type = "application/problem+json",
             body = Problem),
         (status = 422, description = "It cannot be accepted now; why.", content_type = "application/problem+json",
@@ -78,6 +87,10 @@ pub async fn resolve(
     let merchant = scope.0.clone();
     let found = calls.read(move |reader| known(reader, id, merchant.as_deref())).await?;
     let Some(Known { anomaly, received, proof }) = found else { return Err(Problem::unknown("anomaly")) };
+    if scope.0.is_some() && is_platforms(anomaly.kind) {
+        let detail = "Only the platform's token may resolve this.";
+        return Err(Problem::new(StatusCode::FORBIDDEN, "platform_only", detail));
+    }
     let ring = calls.state.journal.ring().ok_or_else(|| Problem::unavailable("This process does not write."))?;
     if anomaly.state == AnomalyState::Resolved {
         let before = proof.and_then(|proof| resolve::decided(&ring, &proof));

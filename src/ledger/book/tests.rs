@@ -63,16 +63,12 @@ impl Books {
             let by_trade = t.kind == Kind::Payment
                 && asked.trades.iter().any(|(c, o)| *c == t.channel && Some(o) == t.out_trade_no.as_ref());
             let waits = t.state == TxState::Parked
-                && asked
-                    .waiting
-                    .iter()
-                    .any(|(p, a, of)| {
-                        *p == t.provider && a.as_ref().is_none_or(|a| *a == t.account) && Some(of) == t.of.as_ref()
-                    });
-            let by_number = asked
-                .numbers
-                .iter()
-                .any(|(p, kind, number)| *p == t.provider && *kind == t.kind && Some(number) == t.channel_txn_no.as_ref());
+                && asked.waiting.iter().any(|(p, a, of)| {
+                    *p == t.provider && a.as_ref().is_none_or(|a| *a == t.account) && Some(of) == t.of.as_ref()
+                });
+            let by_number = asked.numbers.iter().any(|(p, kind, number)| {
+                *p == t.provider && *kind == t.kind && Some(number) == t.channel_txn_no.as_ref()
+            });
             by_key || by_number || by_trade || waits
         });
         let mut orders: Vec<Order> = self.all();
@@ -85,6 +81,10 @@ impl Books {
 
     /// What a callback does, and its outcome.
     fn take(&mut self, event: &Event) -> Outcome {
+        self.run(event, decide)
+    }
+
+    fn run<T>(&mut self, event: &Event, does: impl FnOnce(&Callback<'_>, &mut Facts, &mut Scribe<'_>) -> T) -> T {
         self.clock += 1;
         let evidence = Evidence {
             seq: 0,
@@ -103,7 +103,7 @@ impl Books {
         let mut ids = Uuid::now_v7;
         let last = self.rows.keys().next_back().copied().unwrap_or(0);
         let mut scribe = Scribe::new(last, at(self.clock), &mut ids);
-        let outcome = decide(&callback, &mut facts, &mut scribe);
+        let outcome = does(&callback, &mut facts, &mut scribe);
         let plan = scribe.done();
         for (n, row) in plan.rows.into_iter().enumerate() {
             assert_eq!(row.seq, last + 1 + n as i64, "rows have no gap");

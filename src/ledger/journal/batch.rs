@@ -245,7 +245,7 @@ impl Desk {
             return Ok(Resolved::Before(Box::new(anomaly)));
         }
         if let Some(again) = &asked.accepted
-            && let Err(why) = book::accept(&reread(again), anomaly.transaction_id, facts, scribe)
+            && let Err(why) = book::accept(&reread(again), &anomaly, facts, scribe)
         {
             return Ok(Resolved::Refused(why));
         }

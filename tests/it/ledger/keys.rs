@@ -21,9 +21,8 @@ const DAY: i64 = 86_400;
 /// Which of these stand in files below the folder.
 fn held<'w>(folder: &Path, wraps: &'w [Wrap]) -> Vec<&'w Wrap> {
     let all: Vec<Vec<u8>> = files(folder).iter().map(|file| fs::read(file).unwrap()).collect();
-    let holds = |wrap: &&Wrap| {
-        all.iter().any(|bytes| bytes.windows(wrap.wrapped.len()).any(|part| part == wrap.wrapped))
-    };
+    let holds =
+        |wrap: &&Wrap| all.iter().any(|bytes| bytes.windows(wrap.wrapped.len()).any(|part| part == wrap.wrapped));
     wraps.iter().filter(holds).collect()
 }
 
@@ -68,7 +67,8 @@ fn nothing_is_left_of_sixty_keys_on_postgresql_while_somebody_reads() {
     drop(store::open(&place).unwrap());
     // A view that is as old as the keys.
     let mut reader = Postgres::client(&server.url());
-    let mut view = reader.build_transaction().isolation_level(postgres::IsolationLevel::RepeatableRead).start().unwrap();
+    let mut view =
+        reader.build_transaction().isolation_level(postgres::IsolationLevel::RepeatableRead).start().unwrap();
     view.query_one("SELECT COUNT(*) FROM chain", &[]).unwrap();
     nothing_is_left(&place, &server.tables(), || {
         Postgres::client(&server.url()).batch_execute("CHECKPOINT").unwrap();

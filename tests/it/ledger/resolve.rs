@@ -154,6 +154,18 @@ fn booked_once_the_cause_is_mended(store: &str) {
     let of_other = scene.anomaly_of(&scene.transaction("pay-2"));
     assert_eq!(scene.resolve(&of_other, token, &accept()).status, 200);
     assert_eq!((&scene.transaction("back-2")["state"], scene.owed()), (&json!("posted"), -1_500));
+
+    // Another merchant's channel has this payment: the platform alone decides.
+    let elsewhere = Callback { payment: "pay-3".into(), out_trade_no: "order-3".into(), ..payment() };
+    assert_eq!(scene.process.ask(&elsewhere.request()).unwrap().body, b"success");
+    scene.tells(&elsewhere);
+    let of_conflict = scene.one("/v1/anomalies", |row| row["kind"] == "content_conflict" && row["channel"] == "typo");
+    let of_conflict = of_conflict["id"].as_str().unwrap();
+    for decision in [accept(), json!({"action": "dismiss"})] {
+        scene.resolve(of_conflict, OWN, &decision).is_problem(403, "platform_only");
+    }
+    scene.resolve(of_conflict, token, &accept()).is_problem(422, "not_acceptable");
+    assert_eq!(scene.resolve(of_conflict, token, &json!({"action": "dismiss"})).status, 200);
     scene.is_whole(true);
 }
 

@@ -13,7 +13,8 @@ fn channels_of_a_merchant_of_which_only_some_name_an_account_are_warned_of() {
     };
     let named = "account = \"acct_1\"";
     let warned = |one: &str, other: &str| {
-        let text = format!("{LEAST}{SHOP}{}{}[[listener]]\naddress = \"127.0.0.1:1\"", stripe("a", one), stripe("b", other));
+        let text =
+            format!("{LEAST}{SHOP}{}{}[[listener]]\naddress = \"127.0.0.1:1\"", stripe("a", one), stripe("b", other));
         let said = load_texts(&[&text]).expect("it is legal").warnings;
         said.iter().map(|it| it.message.clone()).collect::<Vec<_>>()
     };

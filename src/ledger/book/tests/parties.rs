@@ -71,7 +71,8 @@ fn to(channel: &Channel, event: Event) -> Event {
 
 /// The configuration changed from one channel to the other, or the other is a second endpoint of one account.
 fn are_of_one_merchant(one: &Channel, other: &Channel) {
-    let (pays, first, second) = (paid("p1", "A", 1000), of(Kind::Refund, "r1", "p1", 400), of(Kind::Refund, "r2", "p1", 100));
+    let (pays, first, second) =
+        (paid("p1", "A", 1000), of(Kind::Refund, "r1", "p1", 400), of(Kind::Refund, "r2", "p1", 100));
     let mut books = Books::new();
     assert_eq!(books.takes(one, &to(one, pays.clone())), Outcome::Posted);
     assert_eq!(books.takes(one, &to(one, first.clone())), Outcome::Posted);
@@ -90,6 +91,27 @@ fn are_of_one_merchant(one: &Channel, other: &Channel) {
     assert_eq!(books.takes(other, &to(other, first)), Outcome::Duplicate);
     assert_eq!(books.takes(other, &to(other, pays)), Outcome::Posted);
     assert_eq!((books.order().refunded_minor, books.anomalies().len()), (500, 0));
+}
+
+#[test]
+fn what_was_kept_for_one_merchant_is_not_accepted_for_another() {
+    let foreign = Event { effect: Effect::Foreign("app_id"), ..paid("p1", "A", 1000) };
+    let mended = paid("p1", "A", 1000);
+    let mut books = Books::new();
+    assert_eq!(books.take(&foreign), Outcome::Noted);
+    let anomaly = books.all::<Anomaly>().remove(0);
+    let others = Anomaly { merchant: "else".into(), ..anomaly.clone() };
+    books.run(&mended, |callback, facts, scribe| {
+        assert!(accept(callback, &others, facts, scribe).unwrap_err().contains("another merchant's"));
+        let channels = [of_merchant("card", "store"), of_merchant("card2", "shop")].map(Arc::new);
+        for channel in &channels {
+            let callback = Callback { channel, ..*callback };
+            let why = accept(&callback, &anomaly, facts, scribe).unwrap_err();
+            assert!(why.contains("for the merchant shop by the channel card"), "{why}");
+        }
+        assert_eq!(accept(callback, &anomaly, facts, scribe), Ok(Outcome::Posted));
+    });
+    assert_eq!(books.balance(OWED), -1000);
 }
 
 #[test]

@@ -376,7 +376,8 @@ fn every_question_is_answered_by_an_index() {
         let steps = statement.query_map(values, |row| row.get::<_, String>(3)).unwrap();
         steps.map(Result::unwrap).collect::<Vec<_>>().join("; ")
     };
-    let Statements { by_key, by_number, by_trade, waiting, order_by_trade, order_by_id, event, update, .. } = &store.statements;
+    let Statements { by_key, by_number, by_trade, waiting, order_by_trade, order_by_id, event, update, .. } =
+        &store.statements;
     assert!(plan(by_key).contains("INDEX transactions_meaning"), "{}", plan(by_key));
     assert!(plan(by_trade).contains("INDEX transactions_trade"), "{}", plan(by_trade));
     assert!(plan(waiting).contains("INDEX transactions_waits"), "{}", plan(waiting));
