@@ -56,9 +56,23 @@ impl Callback<'_> {
     /// A transaction of its provider, by meaning: its own account's, or one of ours that was filed under another one. What
     /// another merchant filed elsewhere is nothing to this one.
     fn find(&self, facts: &Facts, kind: Kind, key: &str) -> Option<usize> {
-        let own = facts.place(self.provider, &self.event.account, kind, key);
+        let place = |key: String| facts.place(self.provider, &self.event.account, kind, &key);
+        let own = self.keys(key).find_map(place);
         let elsewhere = if self.is_global() { facts.numbered(self.provider, kind, key) } else { vec![] };
         own.into_iter().chain(elsewhere).find(|at| self.is_own(facts, *at)).or(own)
+    }
+
+    /// The keys under which it may be: its own, and the one of what came while it was not this channel's.
+    fn keys(&self, key: &str) -> impl Iterator<Item = String> {
+        let own = (!self.is_to_another()).then(|| key.to_owned());
+        let may_be = self.is_to_another() || matches!(self.provider, "alipay" | "wechatpay");
+        own.into_iter().chain(may_be.then(|| format!("foreign:{}/{key}", self.channel.name)))
+    }
+
+    /// Whether it says that it is another's: the channel got what it should not. The other's own is not to be taken for a
+    /// repetition of it, so it is kept under a key of the channel's.
+    fn is_to_another(&self) -> bool {
+        matches!(self.event.effect, Effect::Foreign(_))
     }
 
     /// What is parked and waits for this, in the order it came.
@@ -94,7 +108,8 @@ pub fn asks(callback: &Callback<'_>, asked: &mut Asked) {
         asked.trades.push(trade(number));
     }
     let mut key = |kind, key: &str| {
-        asked.keys.push(Key { provider, account: event.account.clone(), kind, key: key.to_owned() });
+        let keys = callback.keys(key);
+        asked.keys.extend(keys.map(|key| Key { provider, account: event.account.clone(), kind, key }));
         if callback.is_global() && kind != Kind::Other {
             asked.numbers.push((provider, kind, key.to_owned()));
         }
@@ -438,7 +453,7 @@ fn draft(callback: &Callback<'_>, scribe: &mut Scribe<'_>, state: TxState) -> Tr
         provider: callback.provider.to_owned(),
         account: event.account.clone(),
         kind: event.kind,
-        key: event.key.clone(),
+        key: callback.keys(&event.key).next().unwrap_or_default(),
         channel: callback.channel.name.to_string(),
         merchant: callback.channel.merchant.to_string(),
         stated_trade_no: callback.out_trade_no().map(str::to_owned),

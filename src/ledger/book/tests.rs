@@ -18,6 +18,7 @@ struct Books {
     rows: BTreeMap<i64, Row>,
     channel: Arc<Channel>,
     clock: i64,
+    provider: &'static str,
 }
 
 /// By a clock that is right.
@@ -41,7 +42,7 @@ impl Books {
     }
 
     fn with(channel: Channel) -> Books {
-        Books { rows: BTreeMap::new(), channel: Arc::new(channel), clock: 1_000 }
+        Books { rows: BTreeMap::new(), channel: Arc::new(channel), clock: 1_000, provider: "stripe" }
     }
 
     fn all<T: Typed>(&self) -> Vec<T> {
@@ -96,7 +97,7 @@ impl Books {
             body: vec![],
         };
         let channel = self.channel.clone();
-        let callback = Callback { provider: "stripe", channel: &channel, event, evidence: &evidence };
+        let callback = Callback { provider: self.provider, channel: &channel, event, evidence: &evidence };
         let mut asked = Asked::default();
         asks(&callback, &mut asked);
         let mut facts = Facts::new(self.load(&asked));

@@ -115,6 +115,29 @@ fn what_was_kept_for_one_merchant_is_not_accepted_for_another() {
 }
 
 #[test]
+fn what_reached_the_wrong_channel_takes_nothing_from_its_owner() {
+    let (a, b) = (of_merchant("a", "alpha"), Channel { name: "b".into(), ..of_merchant("a", "alpha") });
+    for refund in [None, Some(cumulative("p1/r1", "p1", 400))] {
+        let mut books = Books::new();
+        books.provider = "alipay";
+        for event in std::iter::once(paid("p1", "A", 1000)).chain(refund) {
+            let foreign = Event { effect: Effect::Foreign("app_id"), ..event.clone() };
+            assert_eq!(books.takes(&a, &foreign), Outcome::Noted);
+            assert_eq!(books.takes(&a, &foreign), Outcome::Duplicate);
+            assert_eq!(books.takes(&b, &event), Outcome::Posted, "the genuine one");
+            assert_eq!(books.takes(&b, &event), Outcome::Duplicate);
+            assert_eq!(books.takes(&a, &foreign), Outcome::Duplicate);
+        }
+    }
+    // Where the configuration was wrong, it is the same once that is mended.
+    let mut books = Books::new();
+    books.provider = "alipay";
+    let foreign = Event { effect: Effect::Foreign("app_id"), ..paid("p1", "A", 1000) };
+    assert_eq!(books.takes(&a, &foreign), Outcome::Noted);
+    assert_eq!(books.takes(&a, &paid("p1", "A", 1000)), Outcome::Duplicate);
+}
+
+#[test]
 fn one_payment_is_booked_once_whatever_the_configuration_names() {
     let (none, named, other) = (channel_of(None), channel_of(Some("acct_1")), channel_of(Some("acct_2")));
     let renamed = of_merchant("card", "store");
