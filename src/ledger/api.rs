@@ -5,6 +5,7 @@
 //! another router, which is merged with this one; this one alone has a fallback.
 
 mod calls;
+mod cumulative;
 mod openapi;
 mod problem;
 mod resolve;

@@ -11,8 +11,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
 use super::calls::{Answer, Caller, Params, Segment, not_written, uuid};
-use super::{Calls, Problem};
+use super::{Calls, Problem, cumulative};
 use crate::clock;
+use crate::ledger::event::Kind;
 use crate::ledger::query;
 use crate::ledger::query::list;
 use crate::ledger::query::views::{self, View};
@@ -28,6 +29,8 @@ struct Known {
     received: Option<Evidence>,
     /// What was decided before.
     proof: Option<Evidence>,
+    /// Why it is not to be accepted, by other refunds of its payment.
+    contained: Option<String>,
 }
 
 fn known(reader: &mut dyn Reader, id: uuid::Uuid, scope: Option<&str>) -> Result<Option<Known>, Failure> {
@@ -36,12 +39,16 @@ fn known(reader: &mut dyn Reader, id: uuid::Uuid, scope: Option<&str>) -> Result
         Some(id) => query::one::<Transaction>(reader, id, scope)?,
         None => None,
     };
+    let contained = match transaction.as_ref().filter(|refund| refund.kind == Kind::Refund) {
+        Some(refund) => cumulative::contained(reader, refund)?,
+        None => None,
+    };
     let received = match transaction.and_then(|transaction| transaction.evidence_id) {
         Some(id) => query::one::<Evidence>(reader, id, None)?,
         None => None,
     };
     let proof = query::one::<Evidence>(reader, resolve::id_of(id), None)?;
-    Ok(Some(Known { anomaly, received, proof }))
+    Ok(Some(Known { anomaly, received, proof, contained }))
 }
 
 fn read(body: &Bytes) -> Result<Decision, Problem> {
@@ -86,7 +93,7 @@ pub async fn resolve(
     let (id, decision) = (uuid(id, "anomaly")?, read(&body)?);
     let merchant = scope.0.clone();
     let found = calls.read(move |reader| known(reader, id, merchant.as_deref())).await?;
-    let Some(Known { anomaly, received, proof }) = found else { return Err(Problem::unknown("anomaly")) };
+    let Some(Known { anomaly, received, proof, contained }) = found else { return Err(Problem::unknown("anomaly")) };
     if scope.0.is_some() && is_platforms(anomaly.kind) {
         let detail = "Only the platform's token may resolve this.";
         return Err(Problem::new(StatusCode::FORBIDDEN, "platform_only", detail));
@@ -101,6 +108,7 @@ pub async fn resolve(
         Action::Accept => {
             let nothing = "There is nothing to be booked: dismiss it once somebody has looked.";
             let received = received.ok_or_else(|| refused(nothing))?;
+            contained.map_or(Ok(()), |why| Err(refused(why)))?;
             Some(resolve::reread(&calls.state.config.load(), &ring, received).map_err(refused)?)
         }
     };

@@ -108,6 +108,11 @@ fn booked_once_the_cause_is_mended(store: &str) {
     scene.tells(&payment());
     scene.tells(&refund);
     scene.tells(&other(None));
+    let twice = |refund| Callback { payment: "pay-4".into(), out_trade_no: "order-4".into(), refund, ..payment() };
+    let back = |number: &str, amount, cumulative| Some(Refund { number: number.to_owned(), amount, cumulative });
+    for refund in [None, back("back-4a", 300, 300), back("back-4b", 200, 500)] {
+        scene.tells(&twice(refund));
+    }
     let (paid, back) = (scene.transaction("pay-1"), scene.transaction("back-1"));
     assert_eq!((&paid["state"], &back["state"]), (&json!("noted"), &json!("noted")));
     let (of_paid, of_back) = (scene.anomaly_of(&paid), scene.anomaly_of(&back));
@@ -154,6 +159,21 @@ fn booked_once_the_cause_is_mended(store: &str) {
     let of_other = scene.anomaly_of(&scene.transaction("pay-2"));
     assert_eq!(scene.resolve(&of_other, token, &accept()).status, 200);
     assert_eq!((&scene.transaction("back-2")["state"], scene.owed()), (&json!("posted"), -1_500));
+
+    // Of two refunds that were noted the last one states both, and is accepted for both.
+    let [paid, first, last] =
+        ["pay-4", "back-4a", "back-4b"].map(|number| scene.anomaly_of(&scene.transaction(number)));
+    assert_eq!(scene.resolve(&paid, token, &accept()).status, 200);
+    let contained = |why: &str| {
+        let answer = scene.resolve(&first, token, &accept());
+        answer.is_problem(422, "not_acceptable");
+        assert!(answer.text().contains(&format!("contained in the refund back-4b, {why}")), "{}", answer.text());
+    };
+    contained("since");
+    assert_eq!(scene.resolve(&last, token, &accept()).status, 200);
+    assert_eq!(scene.owed(), -2_000);
+    contained("which is booked");
+    assert_eq!(scene.resolve(&first, token, &json!({"action": "dismiss"})).status, 200);
 
     // Another merchant's channel has this payment: the platform alone decides.
     let elsewhere = Callback { payment: "pay-3".into(), out_trade_no: "order-3".into(), ..payment() };
