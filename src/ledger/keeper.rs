@@ -14,17 +14,19 @@ pub mod look;
 pub mod watch;
 
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::runtime::Runtime;
 
 pub use self::watch::{Parts, Verification};
 use self::watch::{Shared, Watch};
 use super::anchor::Anchor;
-use super::journal::{Journal, Raised, Standing};
+use super::journal::{Journal, NotKept, Raised, Standing};
 use super::store::{Failure, Reader, Readers};
 use crate::clock;
 use crate::config::model::ledger::{Ledger, Store};
@@ -42,7 +44,8 @@ pub trait Watched: Send + 'static {
     fn head(&self) -> Option<(i64, Vec<u8>)>;
     /// When the last row was recorded; 0: not known.
     fn recorded_at(&self) -> i64;
-    /// Opens anomalies, in one commit; false if they could not be written.
+    /// Opens anomalies, in one commit; false if it is not known that they were written: they may be, later. Until what
+    /// was asked for before is answered, nothing is asked for. So what is to be raised is looked for anew.
     fn raise(&self, raised: Vec<Raised>) -> bool;
     /// Reads.
     fn read<T>(&self, read: impl FnOnce(&mut dyn Reader) -> Result<T, Failure>) -> Result<T, Failure>;
@@ -53,14 +56,46 @@ pub trait Watched: Send + 'static {
 pub struct Books {
     readers: Arc<Readers>,
     journal: Journal,
-    runtime: tokio::runtime::Runtime,
+    runtime: Runtime,
+    pending: Pending,
+}
+
+/// What the journal was asked for, and has not answered.
+#[derive(Default)]
+struct Pending(Mutex<Option<Asked>>);
+
+type Asked = Pin<Box<dyn Future<Output = Result<(), NotKept>> + Send>>;
+
+impl std::fmt::Debug for Pending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pending({})", self.0.lock().is_some())
+    }
+}
+
+impl Pending {
+    /// Asks, and waits for a while; where the question before is not answered yet, it looks for that answer only.
+    fn ask(&self, runtime: &Runtime, ask: impl FnOnce() -> Asked, patience: Duration) -> bool {
+        let mut pending = self.0.lock();
+        let (mut asked, is_new) = match pending.take() {
+            Some(before) => (before, false),
+            None => (ask(), true),
+        };
+        let patience = if is_new { patience } else { Duration::ZERO };
+        match runtime.block_on(async { tokio::time::timeout(patience, &mut asked).await }) {
+            Ok(answer) => is_new && answer.is_ok(),
+            Err(_) => {
+                *pending = Some(asked);
+                false
+            }
+        }
+    }
 }
 
 impl Books {
     /// Of these ways to them.
     pub fn new(readers: Arc<Readers>, journal: Journal) -> std::io::Result<Books> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        Ok(Books { readers, journal, runtime })
+        Ok(Books { readers, journal, runtime, pending: Pending::default() })
     }
 }
 
@@ -78,8 +113,9 @@ impl Watched for Books {
     }
 
     fn raise(&self, raised: Vec<Raised>) -> bool {
-        let raise = async { tokio::time::timeout(RAISE, self.journal.mark(vec![], raised)).await };
-        matches!(self.runtime.block_on(raise), Ok(Ok(())))
+        let journal = self.journal.clone();
+        let ask = || -> Asked { Box::pin(async move { journal.mark(vec![], raised).await }) };
+        self.pending.ask(&self.runtime, ask, RAISE)
     }
 
     fn read<T>(&self, read: impl FnOnce(&mut dyn Reader) -> Result<T, Failure>) -> Result<T, Failure> {

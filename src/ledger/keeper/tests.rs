@@ -31,6 +31,8 @@ struct State {
     recorded_at: i64,
     raised: Vec<Raised>,
     commits: usize,
+    /// Whether what is raised is written, but too late for an answer.
+    late: bool,
 }
 
 #[derive(Clone)]
@@ -52,7 +54,7 @@ impl Watched for Fake {
     fn raise(&self, raised: Vec<Raised>) -> bool {
         self.0.lock().commits += 1;
         raised.into_iter().for_each(|raised| self.raise_one(raised));
-        true
+        !self.0.lock().late
     }
 
     fn read<T>(&self, read: impl FnOnce(&mut dyn Reader) -> Result<T, Failure>) -> Result<T, Failure> {
@@ -101,6 +103,7 @@ impl Scene {
             recorded_at: 0,
             raised: vec![],
             commits: 0,
+            late: false,
         };
         Scene {
             fake: Fake(Arc::new(Mutex::new(state))),
@@ -319,6 +322,41 @@ fn many_that_are_stuck_are_raised_in_few_commits() {
     let (mut watch, _) = scene.watch();
     (0..9).for_each(|at| watch.tick(second(at), NOW));
     assert_eq!((scene.raised().len(), scene.fake.0.lock().commits), (150, 2));
+}
+
+#[test]
+fn what_is_written_too_late_for_an_answer_is_not_raised_again() {
+    let scene = Scene::new();
+    (1..=3).for_each(|seq| drop(scene.parked(seq, NOW - 2 * HOUR + seq)));
+    scene.fake.0.lock().late = true;
+    let (mut watch, _) = scene.watch();
+    (0..9).for_each(|at| watch.tick(second(at), NOW));
+    assert_eq!(scene.raised().len(), 3);
+}
+
+#[test]
+fn nothing_is_asked_for_while_the_question_before_is_not_answered() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let (pending, asked) = (super::Pending::default(), AtomicUsize::new(0));
+    let ask = |answer: tokio::sync::oneshot::Receiver<()>| {
+        let ask = || -> super::Asked {
+            asked.fetch_add(1, Ordering::Relaxed);
+            Box::pin(async { answer.await.map_err(|_| crate::ledger::journal::NotKept::Failed) })
+        };
+        pending.ask(&runtime, ask, std::time::Duration::from_millis(20))
+    };
+    let ready = || {
+        let (answer, asks) = tokio::sync::oneshot::channel();
+        answer.send(()).unwrap();
+        asks
+    };
+    let (hangs, asks) = tokio::sync::oneshot::channel();
+    assert!(!ask(asks) && !ask(ready()) && !ask(ready()));
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+    hangs.send(()).unwrap();
+    assert!(!ask(ready()), "that is the answer to the first question");
+    assert!(ask(ready()));
+    assert_eq!(asked.load(Ordering::Relaxed), 2);
 }
 
 #[test]

@@ -321,6 +321,9 @@ impl<W: Watched> Watch<W> {
         if ids.is_empty() || self.books.raise(raised.collect()) {
             known.extend(ids);
             self.stuck_place = last;
+        } else {
+            // They may be written later: the books say so then.
+            self.stuck = None;
         }
         Ok(())
     }
