@@ -220,7 +220,12 @@ impl Desk {
                 let edge = (question.now_ms - LAG_MS, i64::MIN);
                 let full = events.len() >= scan.limit;
                 lane.behind = full;
-                lane.place = lane.place.max(if full { last.map_or(edge, |last| last.min(edge)) } else { edge });
+                lane.place = match last {
+                    // From the beginning also what lies ahead is found: what of it did not fit is found from there only.
+                    Some(last) if full && scan.behind == BEGINNING && last > edge => BEGINNING,
+                    Some(last) if full => lane.place.max(last.min(edge)),
+                    _ => lane.place.max(edge),
+                };
             }
             events.into_iter().for_each(|event| self.accept(event));
         }

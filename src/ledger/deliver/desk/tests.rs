@@ -246,3 +246,27 @@ fn after_the_clock_was_set_back_new_events_go_at_once_and_places_begin_anew() {
     desk.answer(&question, Found { tail: 2, new, ..Found::default() });
     assert_eq!(seqs(&desk.launch(back)), [1], "only what was tried waits for its time");
 }
+
+#[test]
+fn all_that_a_clock_left_ahead_goes_out_as_fast_as_its_merchant_takes_it() {
+    let mut desk = desk(&["a"]);
+    let ahead = |seq| Outgoing { next_attempt_at: Some(NOW + 3_600_000), ..event(seq, "a") };
+    let mut pending: Vec<Outgoing> = (1..=500).map(ahead).collect();
+    desk.look_again(true);
+    for _ in 0..40 {
+        if let Some(question) = desk.question(NOW) {
+            // As the store answers: what lies ahead is found from the beginning only.
+            let found = |scan: &Scan| match scan.behind == BEGINNING {
+                true => pending.iter().take(scan.limit).cloned().collect(),
+                false => vec![],
+            };
+            let scans = question.scans.iter().map(found).collect();
+            desk.answer(&question, Found { tail: 500, scans, ..Found::default() });
+        }
+        let sent = desk.launch(NOW);
+        sent.iter().for_each(|event| desk.tried(&event.merchant, true, NOW));
+        desk.settled(&sent.iter().map(delivered).collect::<Vec<_>>(), true);
+        pending.retain(|event| sent.iter().all(|sent| sent.seq != event.seq));
+    }
+    assert_eq!(pending.len(), 0);
+}
