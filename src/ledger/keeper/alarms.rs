@@ -83,6 +83,10 @@ pub struct Book {
 impl Book {
     /// How it is at `now_ms`: `state` says what is wrong, `None` that nothing is. The answer is to be told.
     pub fn look(&mut self, kind: Kind, state: Option<String>, now_ms: i64) -> Option<Alarm> {
+        // It was seen by a clock that was ahead, and has been set back: it would be silent until that time has come.
+        if self.episodes.get(&kind).is_some_and(|episode| episode.seen_ms - now_ms >= ENDED_MS) {
+            self.episodes.remove(&kind);
+        }
         let Some(text) = state else {
             let ended = self.episodes.get(&kind).is_some_and(|episode| now_ms - episode.seen_ms >= ENDED_MS);
             if ended {
@@ -124,6 +128,17 @@ mod tests {
         assert_eq!(look(true, day + 1), None);
         assert_eq!(look(false, day + 1 + ENDED_MS), None);
         assert_eq!(look(true, day + 2 + ENDED_MS), Some((day + 2 + ENDED_MS, day + 2 + ENDED_MS)));
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_silences_nothing() {
+        let mut book = Book::default();
+        let mut look = |at| book.look(Kind::LowDisk, Some("little room".to_owned()), at).map(|alarm| alarm.since_ms);
+        let ahead = 10 * REMIND_MS;
+        assert_eq!(look(ahead), Some(ahead));
+        assert_eq!(look(ahead - 1_000), None, "it was set by a little");
+        assert_eq!(look(5_000), Some(5_000));
+        assert_eq!(look(6_000), None);
     }
 
     #[test]
