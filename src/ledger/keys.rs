@@ -99,7 +99,7 @@ impl DataKey {
 
 impl Ring {
     /// With the wraps a store holds. The second part are the wraps to be written: for a new store the chain's key, for a
-    /// new encryption key one of every key that is there.
+    /// new encryption key one of every key that is there, and that of a new data key.
     pub fn open(encryption_keys: &[Secret], wraps: &[Wrap], now_ms: u64) -> Result<(Ring, Vec<Wrap>), KeyError> {
         let encryption =
             encryption_keys.iter().map(|secret| encryption_key(&secret.0)).collect::<Result<Vec<_>, _>>()?;
@@ -135,6 +135,10 @@ impl Ring {
         let of_today = data.values().filter(|key: &&Arc<DataKey>| key.day == today && !rotated);
         let latest = of_today.max_by_key(|key| key.id).cloned();
         let ring = Ring { encryption, chain, data: RwLock::new(data), today: RwLock::new(latest) };
+        if rotated {
+            // At once: the next start finds nothing new, and would go on with the older one.
+            new.extend_from_slice(ring.today(now_ms)?.unkept());
+        }
         Ok((ring, new))
     }
 
@@ -313,7 +317,7 @@ mod tests {
         let link = ring.chain().link(&[], &[]);
 
         let (both, added) = Ring::open(&[secret(2), secret(1)], &stored, 5).unwrap();
-        assert_eq!(added.len(), 2, "each key gets a wrap by the new one");
+        assert_eq!(added.len(), 3, "each key gets a wrap by the new one, and a new data key is there at once");
         assert_ne!(both.today(DAY_MS - 1).unwrap().id(), key.id(), "who has the old key may have that one");
         let (same, _) = Ring::open(&[secret(1)], &stored, 5).unwrap();
         assert_eq!(same.today(DAY_MS - 1).unwrap().id(), key.id(), "without a rotation the day goes on with its key");
@@ -321,6 +325,7 @@ mod tests {
         stored.extend(added);
         let (new, added) = Ring::open(&[secret(2)], &stored, 6).unwrap();
         assert!(added.is_empty());
+        assert_ne!(new.today(7).unwrap().id(), key.id(), "though nothing came before this start");
         assert_eq!(new.unseal(key.id(), "evidence", "body", row, &sealed).unwrap(), b"x");
         assert_eq!(new.chain().link(&[], &[]), link);
     }

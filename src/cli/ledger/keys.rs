@@ -109,17 +109,17 @@ fn rewrap(ledger: &Ledger) -> Result<(), ExitCode> {
     let told = |e: &dyn std::fmt::Display| fail(false, format!("the keys cannot be rotated: {e}"));
     let Some(mut store) = store::open(&ledger.store).map_err(|e| told(&e))? else { return Ok(()) };
     let now = clock::wall_ms();
+    // Whoever erases a day waits until all is written, or was first.
+    store.begin().map_err(|e| told(&e))?;
     let stored = store.wraps().map_err(|e| told(&e))?;
     if stored.is_empty() {
         return Ok(());
     }
-    let (ring, mut wraps) = Ring::open(&ledger.encryption_keys, &stored, now).map_err(|e| told(&e))?;
+    let (_, wraps) = Ring::open(&ledger.encryption_keys, &stored, now).map_err(|e| told(&e))?;
     if wraps.is_empty() {
         return Ok(());
     }
-    // Without one, the next start would go on with today's.
-    wraps.extend_from_slice(ring.today(now).map_err(|e| told(&e))?.unkept());
-    let written = store.begin().and_then(|()| store.write(&Changes { wraps, ..Changes::default() }));
+    let written = store.write(&Changes { wraps, ..Changes::default() });
     written.and_then(|()| store.commit()).map_err(|e| told(&e))
 }
 

@@ -15,7 +15,7 @@ use super::{Durable, NotKept, Outcome, Raised, Receipt, Reply, Sealed, Task};
 use crate::ledger::book::{self, Callback, Facts, Plan, Scribe, Time};
 use crate::ledger::keys::{DataKey, Ring};
 use crate::ledger::resolve::{Reread, Resolution, Resolved};
-use crate::ledger::rows::{Outgoing, Wrap};
+use crate::ledger::rows::Outgoing;
 use crate::ledger::store::{Asked, Changes, Failure, Grouping, Store};
 use crate::ledger::words::{AnomalyState, EventState};
 
@@ -27,8 +27,6 @@ pub struct Desk {
     pub end: End,
     /// The keys.
     pub ring: Arc<Ring>,
-    /// Wraps that are to be written with the next commit.
-    pub wraps: Vec<Wrap>,
     /// Where answers are given.
     pub runtime: tokio::runtime::Handle,
 }
@@ -68,7 +66,6 @@ impl Desk {
         match self.apart_if_refused(&tasks, now) {
             Ok(work) => {
                 work.keys.values().for_each(|key| key.keep());
-                self.wraps.clear();
                 let answers = work.answers;
                 // One wake-up for all of them: those who wait are woken on their own runtime.
                 self.runtime.spawn(async move {
@@ -258,12 +255,11 @@ impl Desk {
     /// What is summed over the batch, and the commit. A batch that changes nothing needs none: what its duplicates rest
     /// on is on the disk already.
     fn finish(&mut self, work: Work) -> Result<Work, Failure> {
-        if !work.done.committed && self.wraps.is_empty() {
+        if !work.done.committed {
             self.store.rollback();
             return Ok(work);
         }
-        let mut wraps = self.wraps.clone();
-        work.keys.values().for_each(|key| wraps.extend_from_slice(key.unkept()));
+        let wraps = work.keys.values().flat_map(|key| key.unkept()).cloned().collect();
         let balances = self.end.changed();
         self.store.write(&Changes { balances, wraps, ..Changes::default() })?;
         self.store.commit()?;

@@ -12,7 +12,7 @@ use super::{NotKept, Shared, Standing, Task};
 use crate::clock;
 use crate::config::model::{Secret, ledger as model};
 use crate::ledger::keys::{KeyError, Ring};
-use crate::ledger::store::{self, Failure};
+use crate::ledger::store::{self, Changes, Failure};
 use crate::telemetry::ledger::LedgerSeries;
 
 /// Between two tries to get the lock.
@@ -144,17 +144,23 @@ impl Writer {
 
     fn open(&self, opener: Opener) -> Result<Option<Desk>, Opening> {
         let Some(mut store) = opener(&self.settings.store)? else { return Ok(None) };
-        let stored = store.wraps()?;
         let heads = store.heads()?;
+        // Whoever erases a day waits until all is written, or was first.
+        store.begin()?;
+        let stored = store.wraps()?;
         if stored.is_empty() && heads.seq > 0 {
             return Err(Opening::Wrong("the store has rows but no keys: restore its table `keys`".into()));
         }
         let (ring, wraps) = Ring::open(&self.settings.encryption_keys, &stored, clock::wall_ms())?;
-        let mut desk =
-            Desk { store, end: End::new(heads), ring: Arc::new(ring), wraps, runtime: self.settings.runtime.clone() };
-        // The chain's key must be there before its first link.
-        desk.write(vec![], clock::wall_ms())?;
-        Ok(Some(desk))
+        if wraps.is_empty() {
+            store.rollback();
+        } else {
+            // The chain's key must be there before its first link.
+            store.write(&Changes { wraps, ..Changes::default() })?;
+            store.commit()?;
+        }
+        let runtime = self.settings.runtime.clone();
+        Ok(Some(Desk { store, end: End::new(heads), ring: Arc::new(ring), runtime }))
     }
 
     fn stand(&self, desk: Option<&Desk>) {

@@ -327,7 +327,9 @@ fn many_that_are_stuck_are_raised_in_few_commits() {
 #[test]
 fn what_is_written_too_late_for_an_answer_is_not_raised_again() {
     let scene = Scene::new();
-    (1..=3).for_each(|seq| drop(scene.parked(seq, NOW - 2 * HOUR + seq)));
+    for seq in 1..=3 {
+        scene.parked(seq, NOW - 2 * HOUR + seq);
+    }
     scene.fake.0.lock().late = true;
     let (mut watch, _) = scene.watch();
     (0..9).for_each(|at| watch.tick(second(at), NOW));
