@@ -33,6 +33,8 @@ use crate::config::model::ledger::{Ledger, Store};
 
 /// Time between two looks.
 const TICK: Duration = Duration::from_secs(1);
+/// Time the last anchor has, where nobody says another.
+const LAST: Duration = Duration::from_secs(5);
 /// Time the journal has to raise an anomaly.
 const RAISE: Duration = Duration::from_secs(5);
 
@@ -165,9 +167,10 @@ impl Keeper {
         self.shared.lock().verified.clone()
     }
 
-    /// Writes the anchor once more, and ends; blocks. The journal must have ended its last commit.
-    pub fn stop(mut self) {
-        self.end();
+    /// Writes the anchor once more, and ends; blocks, but not for longer: a disk that hangs is left alone. The journal
+    /// must have ended its last commit.
+    pub fn stop(mut self, at_most: Duration) {
+        self.end(at_most);
     }
 
     /// Is not waited for: it may hang with the disk. What it was about to write is not missed but by its next look.
@@ -176,11 +179,16 @@ impl Keeper {
         drop(self.thread.take());
     }
 
-    fn end(&mut self) {
+    fn end(&mut self, at_most: Duration) {
         drop(self.stop.take());
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
+        let Some(thread) = self.thread.take() else { return };
+        let until = clock::now().after(at_most);
+        while !thread.is_finished() && clock::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if !thread.is_finished() {
+            log::error!("ledger: the keeper hangs with the disk; the anchor is older than the books");
+        } else if thread.join().is_err() {
             log::error!("ledger: the keeper panicked; the anchor is older than the books");
         }
     }
@@ -188,7 +196,7 @@ impl Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        self.end();
+        self.end(LAST);
     }
 }
 

@@ -172,7 +172,7 @@ impl Ledger {
         }
         let keeper = self.keeper.lock().take();
         if writer.is_finished() {
-            keeper.into_iter().for_each(Keeper::stop);
+            keeper.into_iter().for_each(|keeper| keeper.stop(LAST));
         } else {
             log::error!("the ledger's writer hangs: what it has not committed was not acknowledged");
             keeper.into_iter().for_each(Keeper::leave);

@@ -405,6 +405,18 @@ fn rows_without_an_anchor_are_told_once_and_anchored() {
 }
 
 #[test]
+fn a_keeper_that_hangs_keeps_nobody_from_ending() {
+    let scene = Scene::new();
+    let keeper = Keeper::start(scene.fake.clone(), scene.parts()).unwrap();
+    let hangs = scene.fake.0.lock();
+    let (began, most) = (crate::clock::now(), std::time::Duration::from_millis(50));
+    keeper.stop(most);
+    let took = crate::clock::now().since(began);
+    assert!(took >= most && took < std::time::Duration::from_secs(5), "{took:?}");
+    drop(hangs);
+}
+
+#[test]
 fn the_books_are_verified_at_start_and_the_keeper_ends_when_told() {
     let scene = Scene::new();
     scene.head(5, b"five");
@@ -415,7 +427,7 @@ fn the_books_are_verified_at_start_and_the_keeper_ends_when_told() {
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
     scene.head(6, b"six");
-    keeper.stop();
+    keeper.stop(super::LAST);
     assert_eq!(read(&scene.anchor()).unwrap().sequence, 6);
     assert_eq!(scene.verified.load(Ordering::SeqCst), 1);
 }
