@@ -68,7 +68,7 @@ pub struct Reread {
     pub channel: Arc<Channel>,
     /// What it means now.
     pub event: Event,
-    /// What was received.
+    /// Which one; without headers and body.
     pub evidence: Evidence,
 }
 
@@ -150,7 +150,11 @@ pub fn reread(config: &Ledger, ring: &Ring, evidence: Evidence) -> Result<Reread
     let at_ms = u64::try_from(evidence.received_at).unwrap_or_default();
     let received = Received { id: evidence.id, headers: parsed(&headers), body: body.into(), at_ms };
     match Prepared::new(channel.clone()).verify(received, at_ms) {
-        Ok(verified) => Ok(Reread { channel, event: verified.into_parts().1, evidence }),
+        // What is queued to be written is small: it is in the books already.
+        Ok(verified) => {
+            let evidence = Evidence { headers: vec![], body: vec![], ..evidence };
+            Ok(Reread { channel, event: verified.into_parts().1, evidence })
+        }
         Err(refusal) => {
             let why = match refusal {
                 Refusal::Forged(why) | Refusal::Malformed(why) => why,

@@ -309,11 +309,12 @@ impl<O: Outbox> Run<O> {
                 self.desk.settled(&marks.events, true);
             }
             Err(why) if why != NotKept::Refused || marks.tried + 1 < MARKS => {
-                self.unmarked = true;
+                // Where the queue is only full, those that came are sent on: what is known of each merchant is bounded.
+                self.unmarked |= why != NotKept::Overloaded;
                 log::warn!("ledger: {} deliveries cannot be marked yet: {why:?}", marks.events.len());
                 // The same again, those that came meanwhile behind them.
                 marks.events.append(&mut self.results.events);
-                self.results = Marks { tried: marks.tried + 1, ..marks };
+                self.results = Marks { tried: marks.tried + u32::from(why == NotKept::Refused), ..marks };
                 self.since.get_or_insert(clock::now());
                 self.mark_at = clock::now().after(REST);
             }

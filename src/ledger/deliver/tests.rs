@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use self::outbox::{Table, ledger, merchant};
 use super::Delivery;
 use crate::config::model::ledger::{Ledger, Merchant};
+use crate::ledger::journal::NotKept;
 use crate::ledger::words::EventState;
 use crate::notify::message::signature;
 
@@ -288,12 +289,28 @@ fn nothing_is_sent_on_standby_and_all_of_it_afterwards() {
 fn a_mark_that_fails_is_tried_again_and_nothing_is_sent_meanwhile() {
     let mut shop = Shop::answering(&["200 OK"]);
     let table = Table::new();
-    table.refuse(2);
+    table.refuse(2, NotKept::Failed);
     table.add("shop", None, "x");
     let _delivery = start(&table, vec![merchant("shop", &shop.url, true)], &[1_000], 2_000);
     shop.next();
     eventually("delivered", || table.event(1).state == EventState::Delivered);
     assert!(shop.within(Duration::from_millis(100)).is_none());
+}
+
+#[test]
+fn a_mark_that_finds_the_queue_full_keeps_no_other_event() {
+    let mut shop = Shop::answering(&["200 OK"]);
+    let table = Table::new();
+    table.refuse(usize::MAX, NotKept::Overloaded);
+    table.add("shop", None, "x");
+    let _delivery = start(&table, vec![merchant("shop", &shop.url, true)], &[1_000], 2_000);
+    shop.next();
+    eventually("it was refused", || table.refused());
+    table.add("shop", None, "y");
+    table.wake();
+    shop.next();
+    table.refuse(0, NotKept::Failed);
+    eventually("delivered", || [1, 2].iter().all(|seq| table.event(*seq).state == EventState::Delivered));
 }
 
 #[test]

@@ -114,7 +114,7 @@ pub struct Table {
     memory: Mutex<Memory>,
     raised: Mutex<Vec<Raised>>,
     standby: AtomicBool,
-    refuse: AtomicUsize,
+    refuse: Mutex<(usize, NotKept)>,
     asked: AtomicUsize,
     last: AtomicUsize,
     notify: Notify,
@@ -126,7 +126,7 @@ impl Table {
             memory: Mutex::new(Memory::new()),
             raised: Mutex::default(),
             standby: AtomicBool::default(),
-            refuse: AtomicUsize::default(),
+            refuse: Mutex::new((0, NotKept::Failed)),
             asked: AtomicUsize::default(),
             last: AtomicUsize::default(),
             notify: Notify::new(),
@@ -175,8 +175,12 @@ impl Table {
         self.standby.store(is, Ordering::SeqCst);
     }
 
-    pub fn refuse(&self, marks: usize) {
-        self.refuse.store(marks, Ordering::SeqCst);
+    pub fn refuse(&self, marks: usize, why: NotKept) {
+        *self.refuse.lock() = (marks, why);
+    }
+
+    pub fn refused(&self) -> bool {
+        self.refuse.lock().0 != usize::MAX
     }
 
     pub fn asked(&self) -> usize {
@@ -195,8 +199,12 @@ impl Outbox for Arc<Table> {
     }
 
     async fn mark(&self, marks: Vec<Outgoing>, raised: Vec<Raised>) -> Result<(), NotKept> {
-        if self.refuse.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
-            return Err(NotKept::Overloaded);
+        {
+            let mut refuse = self.refuse.lock();
+            if refuse.0 > 0 {
+                refuse.0 -= 1;
+                return Err(refuse.1);
+            }
         }
         let mut memory = self.memory.lock();
         marks.iter().for_each(|mark| memory.insert(mark.row()));
