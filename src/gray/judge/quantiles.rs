@@ -232,11 +232,19 @@ mod tests {
         assert!((110_000..112_000).contains(&p50) && (209_000..212_000).contains(&p95), "{p50} {p95}");
         assert_eq!(thresholds.at(1).of(P99), None, "it needs 2,000");
         assert_eq!((thresholds.at(0).of(P50), thresholds.at(0).of(SLO)), (None, Some(300_000)));
-        for _ in 0..20_000 {
-            thresholds.learn(1, 1, true);
-        }
-        thresholds.freeze(None);
-        assert_eq!((thresholds.at(1).of(P50), thresholds.at(1).of(SLO)), (Some(p50), None));
+        let mut after = |answers: u32, micros: u32| {
+            (0..answers).for_each(|_| thresholds.learn(1, micros, true));
+            thresholds.freeze(None);
+            thresholds.at(1).of(P50)
+        };
+        assert_eq!(after(1_799, 50_000), Some(p50));
+        let better = after(1, 50_000);
+        assert!(
+            better.is_some_and(|limit| (60_000..62_000).contains(&limit)),
+            "ten times as many tell better: {better:?}"
+        );
+        assert_eq!(after(20_000, 1), better, "and that stays");
+        assert_eq!(thresholds.at(1).of(SLO), None);
         assert!(
             thresholds.at(1).of(SLO - 1).is_some() && matches!(thresholds.learning[1], Learning::Done),
             "nothing is left to learn"

@@ -296,9 +296,10 @@ impl Servers {
             }
         }
         self.known.retain(|_, server| now.since(server.asked) < GONE);
-        let counts = |kind: &usize| waits[*kind] == 0 || f64::from(waits[*kind]) < MANY * f64::from(asked[*kind]);
-        for signal in (0..KINDS).filter(counts).flat_map(signals) {
-            heard.users.add(signal, &single);
+        (0..KINDS).flat_map(signals).for_each(|signal| heard.users.add(signal, &single));
+        let many = |kind: &usize| waits[*kind] > 0 && f64::from(waits[*kind]) >= MANY * f64::from(asked[*kind]);
+        for signal in (0..KINDS).filter(many).flat_map(signals) {
+            self.known.values_mut().for_each(|server| server.single.clear(signal));
         }
         let all = recent[0] + recent[1];
         heard.servers = if all == 0 { 0.0 } else { f64::from(recent[1]) / f64::from(all) };
