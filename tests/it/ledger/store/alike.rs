@@ -144,7 +144,7 @@ fn load_answers_what_is_asked(place: &Place) {
     // By number or by what is waited for, in any account.
     let numbers = vec![("alipay", Kind::Payment, "txn-a".into()), ("alipay", Kind::Refund, "txn-a".into())];
     let loaded = store.load(&Asked { numbers, ..Asked::default() }).unwrap();
-    assert_eq!(loaded.transactions, [a.transaction.clone()]);
+    assert_eq!(loaded.transactions, std::slice::from_ref(&a.transaction));
     let waiting = vec![("alipay", None, "n:txn-a".into()), ("alipay", Some("other".into()), "n:txn-a".into())];
     let loaded = store.load(&Asked { waiting, ..Asked::default() }).unwrap();
     assert_eq!(loaded.transactions, [parked.transaction.clone()]);
