@@ -62,6 +62,16 @@ impl Scene {
         self.process.ask(&post(&path, body.to_string()).header("authorization", format!("Bearer {token}"))).unwrap()
     }
 
+    /// The typo is mended, and `pay-1` is accepted by it.
+    fn is_mended(&self) {
+        let file = self.ledger.path("ledger1.toml");
+        fs::write(&file, fs::read_to_string(&file).unwrap().replace(TYPO, APP_ID)).unwrap();
+        let first = self.anomaly_of(&self.transaction("pay-1"));
+        eventually("the configuration is taken over", || {
+            (self.resolve(&first, &self.ledger.token, &accept()).status == 200).then_some(())
+        });
+    }
+
     fn owed(&self) -> i64 {
         let accounts = self.process.books(&self.ledger.token).all("/v1/accounts");
         let owed = accounts.iter().find(|account| account["id"] == "liabilities:merchant:own");
@@ -104,15 +114,8 @@ fn booked_once_the_cause_is_mended(store: &str) {
     let scene = Scene::on(store);
     let refund = Refund { number: "back-1".to_owned(), amount: 300, cumulative: 300 };
     let refund = Callback { refund: Some(refund), ..payment() };
-    let other = |refund| Callback { payment: "pay-2".into(), out_trade_no: "order-2".into(), refund, ..payment() };
     scene.tells(&payment());
     scene.tells(&refund);
-    scene.tells(&other(None));
-    let twice = |refund| Callback { payment: "pay-4".into(), out_trade_no: "order-4".into(), refund, ..payment() };
-    let back = |number: &str, amount, cumulative| Some(Refund { number: number.to_owned(), amount, cumulative });
-    for refund in [None, back("back-4a", 300, 300), back("back-4b", 200, 500)] {
-        scene.tells(&twice(refund));
-    }
     let (paid, back) = (scene.transaction("pay-1"), scene.transaction("back-1"));
     assert_eq!((&paid["state"], &back["state"]), (&json!("noted"), &json!("noted")));
     let (of_paid, of_back) = (scene.anomaly_of(&paid), scene.anomaly_of(&back));
@@ -152,40 +155,6 @@ fn booked_once_the_cause_is_mended(store: &str) {
     assert_eq!(scene.resolve(&of_back, token, &accept()).status, 200);
     assert_eq!(scene.owed(), -700);
     scene.since(Some(&mark));
-
-    // A refund that comes after the cause is mended, and before its payment is accepted, follows its payment.
-    scene.tells(&other(Some(Refund { number: "back-2".to_owned(), amount: 200, cumulative: 200 })));
-    assert_eq!(scene.transaction("back-2")["state"], "parked");
-    let of_other = scene.anomaly_of(&scene.transaction("pay-2"));
-    assert_eq!(scene.resolve(&of_other, token, &accept()).status, 200);
-    assert_eq!((&scene.transaction("back-2")["state"], scene.owed()), (&json!("posted"), -1_500));
-
-    // Of two refunds that were noted the last one states both, and is accepted for both.
-    let [paid, first, last] =
-        ["pay-4", "back-4a", "back-4b"].map(|number| scene.anomaly_of(&scene.transaction(number)));
-    assert_eq!(scene.resolve(&paid, token, &accept()).status, 200);
-    let contained = |why: &str| {
-        let answer = scene.resolve(&first, token, &accept());
-        answer.is_problem(422, "not_acceptable");
-        assert!(answer.text().contains(&format!("contained in the refund back-4b, {why}")), "{}", answer.text());
-    };
-    contained("since");
-    assert_eq!(scene.resolve(&last, token, &accept()).status, 200);
-    assert_eq!(scene.owed(), -2_000);
-    contained("which is booked");
-    assert_eq!(scene.resolve(&first, token, &json!({"action": "dismiss"})).status, 200);
-
-    // Another merchant's channel has this payment: the platform alone decides.
-    let elsewhere = Callback { payment: "pay-3".into(), out_trade_no: "order-3".into(), ..payment() };
-    assert_eq!(scene.process.ask(&elsewhere.request()).unwrap().body, b"success");
-    scene.tells(&elsewhere);
-    let of_conflict = scene.one("/v1/anomalies", |row| row["kind"] == "content_conflict" && row["channel"] == "typo");
-    let of_conflict = of_conflict["id"].as_str().unwrap();
-    for decision in [accept(), json!({"action": "dismiss"})] {
-        scene.resolve(of_conflict, OWN, &decision).is_problem(403, "platform_only");
-    }
-    scene.resolve(of_conflict, token, &accept()).is_problem(422, "not_acceptable");
-    assert_eq!(scene.resolve(of_conflict, token, &json!({"action": "dismiss"})).status, 200);
     scene.is_whole(true);
 }
 
@@ -198,6 +167,72 @@ fn what_a_typo_kept_out_of_the_books_is_accepted_once_it_is_mended() {
 fn what_a_typo_kept_out_of_the_books_is_accepted_once_it_is_mended_on_postgresql() {
     let server = Postgres::start();
     booked_once_the_cause_is_mended(&server.url());
+}
+
+/// Of two refunds that were noted the last one states both, and is accepted for both.
+fn the_last_of_two_refunds_is_accepted(scene: &Scene) {
+    let (token, owed) = (&scene.ledger.token, scene.owed());
+    let [paid, first, last] =
+        ["pay-4", "back-4a", "back-4b"].map(|number| scene.anomaly_of(&scene.transaction(number)));
+    assert_eq!(scene.resolve(&paid, token, &accept()).status, 200);
+    let contained = |why: &str| {
+        let answer = scene.resolve(&first, token, &accept());
+        answer.is_problem(422, "not_acceptable");
+        assert!(answer.text().contains(&format!("contained in the refund back-4b, {why}")), "{}", answer.text());
+    };
+    contained("since");
+    assert_eq!(scene.resolve(&last, token, &accept()).status, 200);
+    assert_eq!(scene.owed(), owed - 500);
+    contained("which is booked");
+    assert_eq!(scene.resolve(&first, token, &json!({"action": "dismiss"})).status, 200);
+}
+
+fn booked_and_not_booked_beside_the_mend(store: &str) {
+    let scene = Scene::on(store);
+    let of = |n: usize, refund| {
+        let (payment, out_trade_no) = (format!("pay-{n}"), format!("order-{n}"));
+        Callback { payment, out_trade_no, refund, ..self::payment() }
+    };
+    let back = |number: &str, amount, cumulative| Some(Refund { number: number.to_owned(), amount, cumulative });
+    scene.tells(&of(1, None));
+    scene.tells(&of(2, None));
+    for refund in [None, back("back-4a", 300, 300), back("back-4b", 200, 500)] {
+        scene.tells(&of(4, refund));
+    }
+    scene.is_mended();
+
+    // A refund that comes after the cause is mended, and before its payment is accepted, follows its payment.
+    let token = &scene.ledger.token;
+    scene.tells(&of(2, back("back-2", 200, 200)));
+    assert_eq!(scene.transaction("back-2")["state"], "parked");
+    let of_paid = scene.anomaly_of(&scene.transaction("pay-2"));
+    assert_eq!(scene.resolve(&of_paid, token, &accept()).status, 200);
+    assert_eq!((&scene.transaction("back-2")["state"], scene.owed()), (&json!("posted"), -1_800));
+
+    the_last_of_two_refunds_is_accepted(&scene);
+
+    // Another merchant's channel has this payment: the platform alone decides.
+    assert_eq!(scene.process.ask(&of(3, None).request()).unwrap().body, b"success");
+    scene.tells(&of(3, None));
+    let conflict = scene.one("/v1/anomalies", |row| row["kind"] == "content_conflict" && row["channel"] == "typo");
+    let (conflict, dismiss) = (conflict["id"].as_str().unwrap(), json!({"action": "dismiss"}));
+    for decision in [&accept(), &dismiss] {
+        scene.resolve(conflict, OWN, decision).is_problem(403, "platform_only");
+    }
+    scene.resolve(conflict, token, &accept()).is_problem(422, "not_acceptable");
+    assert_eq!(scene.resolve(conflict, token, &dismiss).status, 200);
+    scene.is_whole(true);
+}
+
+#[test]
+fn what_comes_beside_the_mend_is_booked_where_it_belongs() {
+    booked_and_not_booked_beside_the_mend("sqlite:ledger.db");
+}
+
+#[test]
+fn what_comes_beside_the_mend_is_booked_where_it_belongs_on_postgresql() {
+    let server = Postgres::start();
+    booked_and_not_booked_beside_the_mend(&server.url());
 }
 
 #[test]

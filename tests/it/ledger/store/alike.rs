@@ -147,7 +147,7 @@ fn load_answers_what_is_asked(place: &Place) {
     assert_eq!(loaded.transactions, std::slice::from_ref(&a.transaction));
     let waiting = vec![("alipay", None, "n:txn-a".into()), ("alipay", Some("other".into()), "n:txn-a".into())];
     let loaded = store.load(&Asked { waiting, ..Asked::default() }).unwrap();
-    assert_eq!(loaded.transactions, [parked.transaction.clone()]);
+    assert_eq!(loaded.transactions, std::slice::from_ref(&parked.transaction));
 
     // What is written in this transaction is seen in it; an order comes by its number and by its payment.
     let c = callback(parked.last() + 1, "c");
