@@ -74,7 +74,7 @@ impl Evidence {
         self.parts().iter().sum()
     }
 
-    /// The group that the mean owes the most to; the first of [`GROUPS`] where several are even.
+    /// The group that the mean owes the most to; the first of the order errors, refusals, latency, feedback where several are even.
     pub fn strongest(&self) -> &'static str {
         let parts = self.parts();
         let most = (0..GROUPS.len()).fold(0, |best, group| if parts[group] > parts[best] { group } else { best });

@@ -3,7 +3,7 @@
 //! Ties: of two updates of one row the later one counts. After an error of the disk SQLite may have taken the whole
 //! transaction back by itself; then a savepoint's end says so instead of going back to what is no longer there. After an
 //! error that leaves open what is on the disk (see `cells`) the store is poisoned for ever: no call touches the file
-//! again, nor does closing it checkpoint. The log is copied into the file by a [`copier`] beside the writer, which takes
+//! again, nor does closing it checkpoint. The log is copied into the file by a copier beside the writer, which takes
 //! only the rest, before a transaction: no acknowledgement waits for a log that a reader's view made long.
 
 mod cells;
