@@ -74,7 +74,7 @@ impl Evidence {
         self.parts().iter().sum()
     }
 
-    /// The group that the mean owes the most to; the first of the order errors, refusals, latency, feedback where several are even.
+    /// The group that the mean owes the most to; where several are even errors, then refusals, latency, feedback.
     pub fn strongest(&self) -> &'static str {
         let parts = self.parts();
         let most = (0..GROUPS.len()).fold(0, |best, group| if parts[group] > parts[best] { group } else { best });
