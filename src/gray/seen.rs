@@ -125,6 +125,28 @@ impl Seen {
 }
 
 #[cfg(test)]
+impl Seen {
+    /// What tests begin with: a request that went well, on a warm server, in the first step.
+    pub(crate) const fn good(user: u64, arm: Arm) -> Seen {
+        Seen {
+            user,
+            micros: 1_000,
+            server: 1,
+            status: 200,
+            route: 0,
+            cohorts: 0,
+            app: 0,
+            step: 1,
+            arm,
+            ending: Ending::Good,
+            saved: false,
+            warm: true,
+            judged: true,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -10,21 +10,7 @@ fn observe(cells: &mut Cells, seen: &Seen) {
 
 fn seen(arm: Arm, app: u32, ending: Ending) -> Seen {
     let status = if ending == Ending::Status { 503 } else { 200 };
-    Seen {
-        user: 1,
-        micros: 10,
-        server: 4,
-        status,
-        route: 2,
-        cohorts: 0b101,
-        app,
-        step: 1,
-        arm,
-        ending,
-        saved: false,
-        warm: true,
-        judged: true,
-    }
+    Seen { micros: 10, server: 4, status, route: 2, cohorts: 0b101, app, ending, ..Seen::good(1, arm) }
 }
 
 fn at(seconds: u64) -> Nanos {

@@ -57,25 +57,9 @@ impl Refusals {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gray::seen::Ending;
-
     #[test]
     fn what_one_in_a_hundred_of_stables_users_meets_is_usual() {
-        let refused = |arm, route, status| Seen {
-            user: 1,
-            micros: 1,
-            server: 1,
-            status,
-            route,
-            cohorts: 0,
-            app: 0,
-            step: 1,
-            arm,
-            ending: Ending::Good,
-            saved: false,
-            warm: true,
-            judged: true,
-        };
+        let refused = |arm, route, status| Seen { status, route, ..Seen::good(1, arm) };
         let mut refusals = Refusals::default();
         (0..4).for_each(|_| refusals.count(&refused(Arm::Stable, 0, 404)));
         (0..10).for_each(|_| refusals.there());

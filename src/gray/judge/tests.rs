@@ -28,21 +28,7 @@ fn court_of(share: f64, routes: usize) -> Court {
 
 /// A request that went well.
 fn seen(user: u64, arm: Arm) -> Seen {
-    Seen {
-        user: user.wrapping_mul(0x9e37_79b9_7f4a_7c15),
-        micros: 10_000,
-        server: 1,
-        status: 200,
-        route: 0,
-        cohorts: 0,
-        app: 0,
-        step: 0,
-        arm,
-        ending: Ending::Good,
-        saved: false,
-        warm: true,
-        judged: true,
-    }
+    Seen { micros: 10_000, step: 0, ..Seen::good(user.wrapping_mul(0x9e37_79b9_7f4a_7c15), arm) }
 }
 
 fn failed(user: u64, arm: Arm) -> Seen {

@@ -223,21 +223,7 @@ fn faults_of_one_to_three_dimensions_are_found() {
 
 fn seen(arm: Arm, server: u32, status: u16) -> Seen {
     let ending = if status >= 500 { Ending::Status } else { Ending::Good };
-    Seen {
-        user: 1,
-        micros: 1_000,
-        server,
-        status,
-        route: 0,
-        cohorts: 0,
-        app: 0,
-        step: 1,
-        arm,
-        ending,
-        saved: false,
-        warm: true,
-        judged: true,
-    }
+    Seen { server, status, ending, ..Seen::good(1, arm) }
 }
 
 /// Counts a request of a user who tells all that there is to tell.

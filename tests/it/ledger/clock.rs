@@ -6,27 +6,16 @@ use crate::support::client::post;
 use crate::support::clock::Clock;
 use crate::support::eventually;
 use crate::support::ledger::{Ledger, Process};
-use crate::support::providers::{Callback, Channel};
+use crate::support::providers::Callback;
 use crate::support::wait::within;
 
 const HOURS: i64 = 6 * 3_600;
 /// Far less than any step of the clock.
 const AT_ONCE: Duration = Duration::from_secs(5);
 
-/// A payment, whose message carries no time.
-fn payment(name: &str) -> Callback {
-    Callback {
-        channel: Channel::Generic,
-        refund: None,
-        payment: format!("p{name}"),
-        out_trade_no: format!("o{name}"),
-        total: 1_000,
-    }
-}
-
 #[track_caller]
 fn is_told_at_once(ledger: &Ledger, process: &Process, name: &str) {
-    let payment = payment(name);
+    let payment = Callback::generic(name);
     let answer = process.ask(&payment.request()).unwrap();
     assert!(payment.channel.is_acknowledged(&answer), "{}", answer.text());
     let heard = || ledger.merchants.heard().values().any(|heard| heard.data["channel_txn_no"] == *payment.payment);
@@ -66,7 +55,7 @@ fn what_was_not_sent_while_the_clock_was_ahead_is_sent_once_it_is_right() {
     let mut process = ledger.run_by(&clock);
     // It ends before the merchant hears.
     ledger.merchants.deaf(true);
-    let answer = process.ask(&payment("kept").request()).unwrap();
+    let answer = process.ask(&Callback::generic("kept").request()).unwrap();
     assert_eq!(answer.status, 200, "{}", answer.text());
     process.kill9();
     clock.ahead(0);

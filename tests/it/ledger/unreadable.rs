@@ -5,22 +5,12 @@ use std::thread;
 use crate::support::Connection;
 use crate::support::disk::{STALL_ALL, Switch};
 use crate::support::ledger::Ledger;
-use crate::support::providers::{Callback, Channel};
-
-fn payment(name: &str) -> Callback {
-    Callback {
-        channel: Channel::Generic,
-        refund: None,
-        payment: format!("p{name}"),
-        out_trade_no: format!("o{name}"),
-        total: 1_000,
-    }
-}
+use crate::support::providers::Callback;
 
 #[test]
 fn one_row_that_does_not_read_keeps_nobody_else_from_being_booked() {
     let (ledger, process) = Ledger::start();
-    let bad = payment("bad");
+    let bad = Callback::generic("bad");
     assert_eq!(process.ask(&bad.request()).unwrap().status, 200);
     let store = rusqlite::Connection::open(ledger.path("state/ledger.db")).unwrap();
     let changed = store.execute("UPDATE orders SET currency = 'ZZZ' WHERE out_trade_no = 'obad'", []).unwrap();
@@ -32,9 +22,9 @@ fn one_row_that_does_not_read_keeps_nobody_else_from_being_booked() {
     let send = |callback: Callback| {
         thread::spawn(move || Connection::to(port).unwrap().ask(&callback.request()).unwrap().status)
     };
-    let first = send(payment("first"));
+    let first = send(Callback::generic("first"));
     ledger.disk.holds_a_call();
-    let others: Vec<_> = (0..50).map(|n| send(payment(&format!("good{n}")))).collect();
+    let others: Vec<_> = (0..50).map(|n| send(Callback::generic(&format!("good{n}")))).collect();
     let again = send(bad);
     thread::sleep(std::time::Duration::from_millis(700));
     ledger.disk.well();

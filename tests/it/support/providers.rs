@@ -184,6 +184,12 @@ pub struct Refund {
 }
 
 impl Callback {
+    /// A payment of the generic channel, whose message carries no time; `p{name}` of the order `o{name}`.
+    pub fn generic(name: &str) -> Callback {
+        let (payment, out_trade_no) = (format!("p{name}"), format!("o{name}"));
+        Callback { channel: Channel::Generic, refund: None, payment, out_trade_no, total: 1_000 }
+    }
+
     /// `payment` or `refund`
     pub fn kind(&self) -> &'static str {
         if self.refund.is_some() { "refund" } else { "payment" }
