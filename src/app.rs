@@ -275,7 +275,10 @@ fn serve(
     let end =
         drain::Drain { draining, nonces: ready.nonces, stop: ready.stop, proxy: ready.proxy, open, grace, sockets };
     let end = background.block_on(drain::until_ended(end, signals, (&control, &log), &handover));
-    asked.iter().for_each(Control::close);
+    // After a hand-over what lies there is the new process', or about to be.
+    if end == drain::End::Signal {
+        asked.iter().for_each(Control::close);
+    }
     handover.ended();
     books.iter().for_each(|books| books.end());
     if end == drain::End::Signal {

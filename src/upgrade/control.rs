@@ -92,7 +92,8 @@ impl Control {
         Ok(Control { path, file: (meta.dev(), meta.ino()) })
     }
 
-    /// Takes the socket's name away, unless it is another process' by now.
+    /// Takes the socket's name away, unless it is another process' by now. Not for a process that has handed over: the new
+    /// one may put its socket there between the look and the removal.
     pub fn close(&self) {
         let now = fs::symlink_metadata(&self.path).map(|meta| (meta.dev(), meta.ino()));
         if now.is_ok_and(|now| now == self.file) {

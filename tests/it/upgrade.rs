@@ -188,6 +188,27 @@ fn the_old_process_lets_everything_end_by_itself() {
 }
 
 #[test]
+fn an_old_process_takes_no_socket_away() {
+    let origin = Origin::start("a");
+    origin.does(Act::Echo);
+    let mut world = World::start(&config("300ms", &origin));
+    let (control, old_one) = (world.path("state/control.sock"), world.path("old.sock"));
+    // Whatever lies under the name when the old process ends is the new one's, even if it looks like the old one's own.
+    fs::hard_link(&control, &old_one).unwrap();
+    let mut socket = world.connect();
+    let upgrade = get("/socket").header("connection", "upgrade").header("upgrade", "websocket");
+    assert_eq!(socket.ask(&upgrade).unwrap().status, 101);
+    let new = upgraded(&world, &[]);
+    fs::rename(&control, world.path("new.sock")).unwrap();
+    fs::rename(&old_one, &control).unwrap();
+    socket.finish();
+    drop(socket);
+    world.ends_well();
+    only(&mut world, new);
+    assert!(control.exists(), "{}", world.messages());
+}
+
+#[test]
 fn a_signal_ends_what_a_drained_process_still_has() {
     let origin = Origin::start("a");
     origin.does(Act::Echo);
