@@ -193,5 +193,58 @@ fn where_many_fail_many_are_no_burst() {
     heard(&mut servers, second(201));
     window(&mut servers, Arm::Canary, 9, 0, second(202));
     assert_eq!(heard(&mut servers, second(202)).0, [0, 2]);
-    assert!(chance_of(2, 0.5) > 0.05 && chance_of(3, 0.05) < BY_CHANCE && chance_of(0, 9.0) == 1.0);
+}
+
+/// Ten timed users of the canary, of whom so many are above each threshold.
+fn slow(servers: &mut Servers, above: &[(usize, u64)], now: Nanos) {
+    for user in 0..10 {
+        let seen = seen(user, Arm::Canary, 9, Ending::Good);
+        servers.asked(&seen, 1, now);
+        servers.active(&seen);
+        servers.timed(&seen);
+        for (kind, _) in above.iter().filter(|(_, users)| user < *users) {
+            servers.met(&seen, *kind);
+            servers.event(&seen, *kind);
+        }
+    }
+}
+
+/// How many count of a kind.
+fn slow_ones(servers: &mut Servers, kind: usize, now: Nanos) -> (u32, u32) {
+    let heard = servers.close(1, now);
+    (heard.users.of(kind, Cell::Canary), heard.hiccups.of(kind, Cell::Canary))
+}
+
+#[test]
+fn who_waits_for_a_server_is_above_every_threshold() {
+    let mut servers = Servers::default();
+    // Five of ten above the median are no burst, but three above p99 are.
+    slow(&mut servers, &[(P50, 5), (P99, 3)], second(1));
+    assert_eq!(slow_ones(&mut servers, P50, second(1)), (0, 0));
+    slow(&mut servers, &[], second(2));
+    assert_eq!(slow_ones(&mut servers, P50, second(2)), (0, 1), "five are one");
+    slow(&mut servers, &[(P50, 10), (P99, 1)], second(3));
+    servers.close(1, second(3));
+    slow(&mut servers, &[], second(4));
+    assert_eq!(slow_ones(&mut servers, P99, second(4)), (1, 0), "many above the median are no burst above p99");
+}
+
+#[test]
+fn chance_before_a_hiccup_makes_it_no_longer() {
+    let mut servers = Servers::default();
+    let at = |ms: u64| Nanos(1_000_000_000 + ms * 1_000_000);
+    window(&mut servers, Arm::Canary, 9, 0, at(0));
+    heard(&mut servers, at(0));
+    // Two by chance, a hiccup of a second and a half soon after, and one by chance.
+    for (ms, failing) in [(250, 2), (1_000, 9), (1_750, 9), (2_400, 9), (3_000, 1)] {
+        window(&mut servers, Arm::Canary, 9, failing, at(ms));
+        assert_eq!(heard(&mut servers, at(ms)), ([0, 0], [0, 0], 1.0), "{ms}");
+    }
+    window(&mut servers, Arm::Canary, 9, 0, at(4_000));
+    assert_eq!(heard(&mut servers, at(4_000)).1, [0, 1]);
+    // What goes on after two seconds does not end by chance.
+    for (ms, failing, counts) in [(5_000, 9, 0), (6_000, 9, 0), (7_000, 9, 0), (7_250, 9, 36)] {
+        window(&mut servers, Arm::Canary, 9, failing, at(ms));
+        assert_eq!(heard(&mut servers, at(ms)), ([0, counts], [0, 0], 1.0), "{ms}");
+    }
 }
