@@ -102,7 +102,7 @@ pub fn asks(callback: &Callback<'_>, asked: &mut Asked) {
     let (event, provider) = (callback.event, callback.provider);
     let trade = |number: &str| (callback.channel.name.to_string(), number.to_owned());
     if matches!(event.kind, Kind::Payment) || event.effect == Effect::Close {
-        asked.trades.extend(callback.out_trade_no().map(trade));
+        asked.orders.extend(callback.out_trade_no().map(trade));
     }
     if let Some(Of::OutTradeNo(number)) = &event.of {
         asked.trades.push(trade(number));
@@ -482,6 +482,9 @@ fn draft(callback: &Callback<'_>, scribe: &mut Scribe<'_>, state: TxState) -> Tr
 /// Writes a transaction down; its place in the facts.
 fn keep(transaction: Transaction, facts: &mut Facts, scribe: &mut Scribe<'_>) -> usize {
     scribe.row(&transaction);
+    if transaction.state == TxState::Parked {
+        scribe.waits(transaction.of.as_deref());
+    }
     facts.add(transaction)
 }
 

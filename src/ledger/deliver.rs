@@ -28,7 +28,7 @@ use tokio::sync::oneshot;
 use self::client::Client;
 use self::due::{Found, Question};
 use self::run::Run;
-use super::journal::{Journal, NotKept, Raised, Standing};
+use super::journal::{Journal, News, NotKept, Raised, Standing};
 use super::rows::Outgoing;
 use super::store::{Failure, Readers};
 use crate::config::model::ledger::Ledger;
@@ -41,8 +41,10 @@ pub trait Outbox: Send + Sync + 'static {
     fn ask(&self, question: &Question) -> Result<Found, Failure>;
     /// Writes new states of events; returns after the commit.
     fn mark(&self, marks: Vec<Outgoing>, raised: Vec<Raised>) -> impl Future<Output = Result<(), NotKept>> + Send;
-    /// Returns when there may be new events.
+    /// Returns when there is news.
     fn woken(&self) -> impl Future<Output = ()> + Send;
+    /// What is new.
+    fn news(&self) -> News;
 }
 
 /// The outbox of the books.
@@ -68,7 +70,11 @@ impl Outbox for Books {
     }
 
     async fn woken(&self) {
-        self.journal.outbox().notified().await;
+        self.journal.outbox().woken().await;
+    }
+
+    fn news(&self) -> News {
+        self.journal.outbox().take()
     }
 }
 

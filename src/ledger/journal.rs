@@ -6,6 +6,7 @@
 
 mod batch;
 mod heads;
+mod outbox;
 mod writer;
 
 use std::sync::Arc;
@@ -15,9 +16,10 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use uuid::Uuid;
 
+pub use self::outbox::{Fresh, News, Outbox};
 pub use self::writer::{Alarm, Settings, Writer};
 use super::event::Event;
 use super::keys::{DataKey, Ring};
@@ -173,8 +175,7 @@ struct Shared {
     stopping: AtomicBool,
     /// Callbacks that are being verified: on their way to the queue.
     coming: AtomicUsize,
-    /// Told when a commit has put events into the outbox.
-    outbox: Arc<Notify>,
+    outbox: Outbox,
 }
 
 /// The way to the writer.
@@ -274,8 +275,8 @@ impl Journal {
         self.shared.ring.load_full()
     }
 
-    /// Told when a commit has put events into the outbox.
-    pub fn outbox(&self) -> &Arc<Notify> {
+    /// Where events wait for delivery.
+    pub fn outbox(&self) -> &Outbox {
         &self.shared.outbox
     }
 

@@ -69,7 +69,9 @@ pub struct Key {
 pub struct Asked {
     /// Transactions by meaning.
     pub keys: Vec<Key>,
-    /// Channel and out_trade_no: the order, and every `payment` transaction (any state) with that number.
+    /// Channel and out_trade_no: the order.
+    pub orders: Vec<(String, String)>,
+    /// Channel and out_trade_no: every `payment` transaction (any state) with that number.
     pub trades: Vec<(String, String)>,
     /// Provider, kind and the provider's number: every transaction with it, whatever its account.
     pub numbers: Vec<(&'static str, Kind, String)>,
@@ -112,6 +114,13 @@ pub struct Heads {
     pub recorded_at: i64,
     /// Every balance.
     pub balances: Vec<Balance>,
+    /// What is waited for: `of` of parked transactions, each once or more; no more than [`Heads::WAITED_MAX`] and one.
+    pub waited: Vec<String>,
+}
+
+impl Heads {
+    /// So many names of what is waited for are known at most.
+    pub const WAITED_MAX: usize = 4_096;
 }
 
 /// The writer's side. All calls block.

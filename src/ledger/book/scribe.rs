@@ -21,6 +21,8 @@ pub struct Plan {
     pub updates: BTreeMap<(Table, i64), Update>,
     /// What the entries add to balances: account, currency, debit, credit.
     pub moved: Vec<(String, Currency, i64, i64)>,
+    /// What its parked transactions wait for.
+    pub waited: Vec<String>,
     /// How many events it put into the outbox.
     pub events: usize,
 }
@@ -62,6 +64,11 @@ impl Scribe<'_> {
     /// Writes a row.
     pub fn row(&mut self, row: &impl Typed) {
         self.plan.rows.push(row.row());
+    }
+
+    /// A parked transaction waits for this.
+    pub fn waits(&mut self, of: Option<&str>) {
+        self.plan.waited.extend(of.map(str::to_owned));
     }
 
     /// Writes what was received; its id was drawn at receipt.

@@ -74,7 +74,7 @@ impl Books {
         });
         let mut orders: Vec<Order> = self.all();
         orders.retain(|order| {
-            asked.trades.iter().any(|(c, o)| *c == order.channel && *o == order.out_trade_no)
+            asked.orders.iter().any(|(c, o)| *c == order.channel && *o == order.out_trade_no)
                 || transactions.iter().any(|t| t.order_id == Some(order.id))
         });
         Loaded { transactions, orders }

@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use uuid::Uuid;
 
 use super::due::{BEGINNING, Found, Question, Scan, TAIL, is_due};
+use crate::ledger::journal::Fresh;
 use crate::ledger::rows::Outgoing;
 use crate::ledger::words::EventState;
 
@@ -156,6 +157,32 @@ impl Desk {
         self.fresh = true;
     }
 
+    /// These were committed just now. What is not known to be all that is new is asked of the store.
+    pub fn fresh(&mut self, fresh: Fresh, now_ms: i64) {
+        let Some(tail) = self.tail.filter(|tail| *tail >= fresh.after) else {
+            self.fresh = true;
+            return;
+        };
+        for (event, is_first) in fresh.events.into_iter().filter(|(event, _)| event.seq > tail) {
+            match event.order_id.filter(|_| !is_first) {
+                // Where an earlier one is pending its end is asked for again.
+                Some(order) => self.freed.push_back(order),
+                None => self.came(event, false, now_ms),
+            }
+        }
+        self.tail = Some(tail.max(fresh.upto));
+    }
+
+    fn came(&mut self, event: Outgoing, waits: bool, now_ms: i64) {
+        let Some(lane) = self.lanes.get_mut(&event.merchant) else { return };
+        if lane.room() > 0 && !waits && is_due(&event, now_ms) {
+            self.accept(event);
+        } else if !waits && let Some(at) = event.next_attempt_at {
+            lane.behind = true;
+            lane.place = lane.place.min((at, event.seq - 1));
+        }
+    }
+
     /// Each merchant looks again from its place on, or from the beginning.
     pub fn look_again(&mut self, from_the_beginning: bool) {
         self.fresh = true;
@@ -199,18 +226,11 @@ impl Desk {
 
     /// The answer; returns merchants with pending events that are not configured, each once.
     pub fn answer(&mut self, question: &Question, found: Found) -> Vec<String> {
-        self.tail = Some(found.tail);
+        // What came in memory meanwhile may lie behind it.
+        self.tail = self.tail.max(Some(found.tail));
         self.fresh |= found.new.len() == TAIL;
         found.freed.into_iter().for_each(|event| self.accept(event));
-        for (event, waits) in found.new {
-            let Some(lane) = self.lanes.get_mut(&event.merchant) else { continue };
-            if lane.room() > 0 && !waits && is_due(&event, question.now_ms) {
-                self.accept(event);
-            } else if !waits && let Some(at) = event.next_attempt_at {
-                lane.behind = true;
-                lane.place = lane.place.min((at, event.seq - 1));
-            }
-        }
+        found.new.into_iter().for_each(|(event, waits)| self.came(event, waits, question.now_ms));
         for (scan, events) in question.scans.iter().zip(found.scans) {
             let last = events.last().map(|event| (event.next_attempt_at.unwrap_or_default(), event.seq));
             if let Some(lane) = self.lanes.get_mut(&scan.merchant)

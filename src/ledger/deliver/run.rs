@@ -125,11 +125,21 @@ impl<O: Outbox> Run<O> {
                         self.take(news);
                     }
                 }
-                () = self.outbox.woken() => self.desk.wake(),
+                () = self.outbox.woken() => self.hear(),
                 () = tokio::time::sleep(pause) => {}
             }
         }
         self.finish().await;
+    }
+
+    fn hear(&mut self) {
+        let news = self.outbox.news();
+        if let Some(fresh) = news.fresh {
+            self.desk.fresh(fresh, wall_ms());
+        }
+        if news.look {
+            self.desk.wake();
+        }
     }
 
     /// Begins all that is to be begun.

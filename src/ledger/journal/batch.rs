@@ -11,6 +11,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::heads::End;
+use super::outbox::Fresh;
 use super::{Durable, NotKept, Outcome, Raised, Receipt, Reply, Sealed, Task};
 use crate::ledger::book::{self, Callback, Facts, Plan, Scribe, Time};
 use crate::ledger::keys::{DataKey, Ring};
@@ -44,8 +45,10 @@ enum Answer {
 pub struct Done {
     /// Callbacks in it.
     pub callbacks: usize,
-    /// Whether it put events into the outbox.
-    pub events: bool,
+    /// How many events it put into the outbox, new ones and others.
+    pub events: usize,
+    /// The new ones, where they are at hand.
+    pub fresh: Option<Fresh>,
     /// Whether there was something to commit.
     pub committed: bool,
 }
@@ -135,6 +138,7 @@ impl Desk {
 
     fn together(&mut self, tasks: &[Task], now: Time) -> Result<Work, Failure> {
         let mut work = Work::default();
+        let before = self.end.seq;
         self.store.begin()?;
         let mut facts = Facts::new(self.load(tasks)?);
         let mut all = Changes::default();
@@ -148,7 +152,9 @@ impl Desk {
             all.updates.extend(changes.updates);
         }
         self.store.write(&all)?;
-        self.finish(work)
+        let mut work = self.finish(work)?;
+        work.done.fresh = Some(Fresh::of(before, all.rows));
+        Ok(work)
     }
 
     /// Each task in a transaction of its own, so that one that is refused fails alone.
@@ -160,7 +166,7 @@ impl Desk {
             match self.together(std::slice::from_ref(task), now) {
                 Ok(work) => {
                     all.done.callbacks += work.done.callbacks;
-                    all.done.events |= work.done.events;
+                    all.done.events += work.done.events;
                     all.done.committed |= work.done.committed;
                     all.answers.extend(work.answers);
                     all.keys.extend(work.keys);
@@ -187,6 +193,7 @@ impl Desk {
                 book::asks(&about, &mut asked);
             }
         }
+        asked.waiting.retain(|(.., of)| self.end.may_wait(of));
         self.store.load(&asked)
     }
 
@@ -217,7 +224,7 @@ impl Desk {
     /// Counts a task whose rows are written.
     fn take(&mut self, work: &mut Work, task: &Task, changes: &Changes, plan: &Plan, now: Time) {
         self.end.advance(changes, plan, now.recorded);
-        work.done.events |= plan.events > 0;
+        work.done.events += plan.events;
         work.done.committed |= *changes != Changes::default();
         if changes.rows.is_empty() {
             return;

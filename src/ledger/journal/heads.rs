@@ -1,6 +1,6 @@
 //! Where the books end, in memory: the writer is the only one that moves it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::ledger::book::Plan;
 use crate::ledger::chain::ChainKey;
@@ -19,6 +19,8 @@ pub struct End {
     pub recorded_at: i64,
     balances: BTreeMap<(String, Currency), (i128, i128)>,
     touched: BTreeSet<(String, Currency)>,
+    /// What parked transactions wait for, or waited for; none where that is too much to know.
+    waited: Option<HashSet<String>>,
 }
 
 impl End {
@@ -31,7 +33,13 @@ impl End {
             recorded_at: heads.recorded_at,
             balances: heads.balances.into_iter().map(balance).collect(),
             touched: BTreeSet::new(),
+            waited: (heads.waited.len() <= Heads::WAITED_MAX).then(|| heads.waited.into_iter().collect()),
         }
+    }
+
+    /// Whether a parked transaction may wait for this.
+    pub fn may_wait(&self, of: &str) -> bool {
+        self.waited.as_ref().is_none_or(|waited| waited.contains(of))
     }
 
     /// What a plan writes, and its link.
@@ -51,6 +59,10 @@ impl End {
             (self.seq, self.link) = (link.seq, link.link.clone());
         }
         self.recorded_at = self.recorded_at.max(now);
+        if let Some(waited) = &mut self.waited {
+            waited.extend(plan.waited.iter().cloned());
+        }
+        self.waited.take_if(|waited| waited.len() > Heads::WAITED_MAX);
         for (account, currency, debit, credit) in &plan.moved {
             let key = (account.clone(), *currency);
             let sums = self.balances.entry(key.clone()).or_default();

@@ -169,7 +169,7 @@ impl Writer {
         self.show(desk);
         self.shared.standing.store(Standing::Active as u8, Ordering::Release);
         self.settings.series.state("active");
-        self.shared.outbox.notify_one();
+        self.shared.outbox.look();
         log::info!("the ledger writes: {} rows", desk.end.seq);
     }
 
@@ -204,8 +204,10 @@ impl Writer {
                     if done.callbacks > 0 {
                         self.settings.series.batch.observe(done.callbacks as f64);
                     }
-                    if done.events {
-                        self.shared.outbox.notify_one();
+                    let told = done.fresh.as_ref().map_or(0, |fresh| fresh.events.len());
+                    done.fresh.into_iter().for_each(|fresh| self.shared.outbox.put(fresh));
+                    if told < done.events {
+                        self.shared.outbox.look();
                     }
                 }
                 Err(failure) => {

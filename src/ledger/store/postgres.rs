@@ -258,6 +258,9 @@ impl Store for Postgres {
             let mut found = cells(&row)?.into_iter();
             heads.balances.push(sql::balance(std::array::from_fn(|_| text(found.next())))?);
         }
+        for row in self.session.query(&self.statements.waited, &none)? {
+            heads.waited.push(row.try_get(0).map_err(|e| failure(&e))?);
+        }
         Ok(heads)
     }
 
@@ -313,7 +316,12 @@ impl Store for Postgres {
             trades().map(|(channel, _)| Cell::Text(channel)).collect(),
             trades().map(|(_, number)| Cell::Text(number)).collect(),
         ];
-        session.select(&statements.by_trade, by_trade.clone(), found)?;
+        session.select(&statements.by_trade, by_trade, found)?;
+        let orders = || asked.orders.iter();
+        let by_trade: Columns<'_> = vec![
+            orders().map(|(channel, _)| Cell::Text(channel)).collect(),
+            orders().map(|(_, number)| Cell::Text(number)).collect(),
+        ];
         session.select(&statements.orders_by_trade, by_trade, &mut loaded.orders)?;
         let numbers = || asked.numbers.iter();
         let by_number = vec![

@@ -3,7 +3,7 @@
 //! It knows no engine: an engine makes its statements of these parts, once for each connection.
 
 use crate::ledger::rows::{Balance, Column, Table, Transaction, Typed, Value, Wrap};
-use crate::ledger::store::Failure;
+use crate::ledger::store::{Failure, Heads};
 use crate::units::Currency;
 
 use uuid::Uuid;
@@ -16,6 +16,15 @@ pub(super) const WRAPS: &str = "SELECT id, wrapped_by, purpose, day, wrapped, cr
 
 /// The last link.
 pub(super) const LAST_LINK: &str = "SELECT seq, link FROM chain ORDER BY seq DESC LIMIT 1";
+
+/// What is waited for, by the index of it.
+pub(super) fn waited() -> String {
+    let limit = Heads::WAITED_MAX + 1;
+    format!(
+        "SELECT \"of\" FROM transactions WHERE state = 'parked' AND \"of\" IS NOT NULL \
+         ORDER BY \"of\" LIMIT {limit}"
+    )
+}
 
 /// Columns that never go back, whose last values bound the time of the next row.
 const CLOCKS: [&str; 3] = ["recorded_at", "opened_at", "created_at"];

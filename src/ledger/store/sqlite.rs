@@ -89,6 +89,7 @@ struct Statements {
     event: String,
     anomaly: String,
     last_time: String,
+    waited: String,
 }
 
 impl Statements {
@@ -128,6 +129,7 @@ impl Statements {
             event: select(Table::Outgoing, "id = ?1"),
             anomaly: select(Table::Anomaly, "id = ?1"),
             last_time: sql::last_time(),
+            waited: sql::waited(),
         }
     }
 }
@@ -206,6 +208,9 @@ impl Sqlite {
         while let Some(row) = rows.next().map_err(said)? {
             heads.balances.push(sql::balance([row.get(0).ok(), row.get(1).ok(), row.get(2).ok(), row.get(3).ok()])?);
         }
+        let mut waited = prepared(&self.connection, &self.statements.waited)?;
+        let names = waited.query_map([], |row| row.get(0)).map_err(said)?;
+        heads.waited = names.collect::<Result<_, _>>().map_err(said)?;
         Ok(heads)
     }
 
@@ -227,6 +232,8 @@ impl Sqlite {
         }
         for (channel, number) in &asked.trades {
             self.select(&statements.by_trade, (channel, number), found)?;
+        }
+        for (channel, number) in &asked.orders {
             self.select(&statements.order_by_trade, (channel, number), &mut loaded.orders)?;
         }
         for (provider, kind, number) in &asked.numbers {

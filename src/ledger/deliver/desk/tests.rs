@@ -270,3 +270,52 @@ fn all_that_a_clock_left_ahead_goes_out_as_fast_as_its_merchant_takes_it() {
     }
     assert_eq!(pending.len(), 0);
 }
+
+#[test]
+fn what_is_committed_goes_out_without_a_question() {
+    let mut desk = desk(&["a"]);
+    let fresh = |after, upto, events: Vec<(Outgoing, bool)>| Fresh { after, upto, events };
+    desk.answer(&Question::default(), Found { tail: 7, ..Found::default() });
+    let order = Uuid::from_u128(9);
+    let of_order = |seq| Outgoing { order_id: Some(order), ..event(seq, "a") };
+    desk.fresh(fresh(7, 12, vec![(event(8, "a"), true), (of_order(10), true), (of_order(12), false)]), NOW);
+    assert_eq!(seqs(&desk.launch(NOW)), [8, 10], "another one of the order may be before the third");
+    let question = desk.question(NOW).unwrap();
+    assert_eq!((question.tail, question.freed.as_slice()), (Some(12), &[order][..]));
+    // Committed while the store is asked: the answer neither brings them again nor takes the place back.
+    desk.fresh(fresh(12, 14, vec![(event(13, "a"), true)]), NOW);
+    assert_eq!(seqs(&desk.launch(NOW)), [13]);
+    let new = vec![(event(13, "a"), false)];
+    desk.answer(&question, Found { tail: 13, new, ..Found::default() });
+    desk.fresh(fresh(14, 15, vec![(event(15, "a"), true)]), NOW);
+    assert_eq!(seqs(&desk.launch(NOW)), [15]);
+    assert_eq!(desk.question(NOW), None);
+}
+
+#[test]
+fn what_is_not_known_to_be_all_is_asked_for() {
+    let mut desk = desk(&["a"]);
+    let gap = Fresh { after: 5, upto: 6, events: vec![(event(6, "a"), true)] };
+    desk.fresh(gap, NOW);
+    assert_eq!(desk.launch(NOW), []);
+    let question = desk.question(NOW).unwrap();
+    assert_eq!(question.tail, Some(0));
+    let new = vec![(event(3, "a"), false), (event(6, "a"), false)];
+    desk.answer(&question, Found { tail: 6, new, ..Found::default() });
+    assert_eq!(seqs(&desk.launch(NOW)), [3, 6]);
+}
+
+#[test]
+fn what_has_no_room_is_found_in_the_store() {
+    let mut desk = desk(&["a"]);
+    let events = (1..=100).map(|seq| (event(seq, "a"), true)).collect();
+    desk.fresh(Fresh { after: 0, upto: 100, events }, NOW);
+    let sent = desk.launch(NOW);
+    sent.iter().for_each(|event| desk.tried(&event.merchant, true, NOW));
+    desk.settled(&sent.iter().map(delivered).collect::<Vec<_>>(), true);
+    while !desk.launch(NOW).is_empty() {
+        (0..16).for_each(|_| desk.tried("a", true, NOW));
+    }
+    let question = desk.question(NOW).expect("the rest");
+    assert!(question.scans[0].behind < (NOW - 1, 65), "{question:?}");
+}

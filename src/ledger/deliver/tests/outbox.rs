@@ -16,7 +16,7 @@ use crate::config::model::Secret;
 use crate::config::model::ledger::{Ledger, Merchant, Store};
 use crate::ledger::deliver::Outbox;
 use crate::ledger::deliver::due::{self, Found, Question};
-use crate::ledger::journal::{NotKept, Raised};
+use crate::ledger::journal::{News, NotKept, Raised};
 use crate::ledger::rows::{Outgoing, Row, Table as Tables, Type, Typed, Value};
 use crate::ledger::store::schema::{Dialect, INDEXES};
 use crate::ledger::store::{Failure, Reader};
@@ -214,5 +214,9 @@ impl Outbox for Arc<Table> {
 
     async fn woken(&self) {
         self.notify.notified().await;
+    }
+
+    fn news(&self) -> News {
+        News { fresh: None, look: true }
     }
 }

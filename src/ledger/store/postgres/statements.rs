@@ -20,6 +20,7 @@ pub(super) struct Statements {
     pub(super) last_time: String,
     pub(super) last_link: String,
     pub(super) balances: String,
+    pub(super) waited: String,
     pub(super) wraps: String,
     pub(super) links: String,
     pub(super) put_balances: String,
@@ -102,6 +103,7 @@ impl Statements {
             last_time: sql::last_time(),
             last_link: text(sql::LAST_LINK),
             balances: text(sql::BALANCES),
+            waited: sql::waited(),
             wraps: text(sql::WRAPS),
             links: text(
                 "INSERT INTO chain (seq, rows, link) SELECT * FROM UNNEST($1::BIGINT[], $2::BYTEA[], $3::BYTEA[])",

@@ -134,6 +134,7 @@ fn load_answers_what_is_asked(place: &Place) {
     parked.transaction.order_id = None;
     parked.transaction.state = TxState::Parked;
     keep(&mut *store, &parked.changes());
+    assert_eq!(store.heads().unwrap().waited, ["n:txn-a"]);
 
     store.begin().unwrap();
     assert_eq!(store.load(&Asked::default()).unwrap(), Loaded::default());
@@ -154,7 +155,8 @@ fn load_answers_what_is_asked(place: &Place) {
     store.write(&c.changes()).unwrap();
     let asked = Asked {
         keys: vec![key("a")],
-        trades: vec![("card".into(), "order-c".into()), ("other".into(), "order-a".into())],
+        orders: vec![("card".into(), "order-c".into()), ("other".into(), "order-a".into())],
+        trades: vec![("card".into(), "order-c".into())],
         numbers: vec![],
         waiting: vec![("alipay", Some("app".into()), "n:txn-a".into()), ("stripe", None, "n:txn-a".into())],
     };

@@ -274,6 +274,7 @@ fn the_writer_asks_and_changes_by_index_only() {
     a.order.refunded_minor = 1;
     let asked = Asked {
         keys: vec![Key { provider: "alipay", account: "app".into(), kind: Kind::Payment, key: "txn-a".into() }],
+        orders: vec![("card".into(), "order-a".into())],
         trades: vec![("card".into(), "order-a".into())],
         numbers: vec![("alipay", Kind::Payment, "txn-a".into())],
         waiting: vec![("alipay", Some("app".into()), "n:txn-a".into())],
