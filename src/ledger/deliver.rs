@@ -29,7 +29,7 @@ use self::client::Client;
 use self::due::{Found, Question};
 use self::run::Run;
 use super::journal::{Journal, News, NotKept, Raised, Standing};
-use super::rows::Outgoing;
+use super::rows::Update;
 use super::store::{Failure, Readers};
 use crate::config::model::ledger::Ledger;
 
@@ -40,7 +40,7 @@ pub trait Outbox: Send + Sync + 'static {
     /// What is due; blocks.
     fn ask(&self, question: &Question) -> Result<Found, Failure>;
     /// Writes new states of events; returns after the commit.
-    fn mark(&self, marks: Vec<Outgoing>, raised: Vec<Raised>) -> impl Future<Output = Result<(), NotKept>> + Send;
+    fn mark(&self, marks: Vec<Update>, raised: Vec<Raised>) -> impl Future<Output = Result<(), NotKept>> + Send;
     /// Returns when there is news.
     fn woken(&self) -> impl Future<Output = ()> + Send;
     /// What is new.
@@ -65,7 +65,7 @@ impl Outbox for Books {
         self.readers.with(|reader| due::ask(reader, question))
     }
 
-    async fn mark(&self, marks: Vec<Outgoing>, raised: Vec<Raised>) -> Result<(), NotKept> {
+    async fn mark(&self, marks: Vec<Update>, raised: Vec<Raised>) -> Result<(), NotKept> {
         self.journal.mark(marks, raised).await
     }
 

@@ -24,7 +24,7 @@ pub use self::writer::{Alarm, Settings, Writer};
 use super::event::Event;
 use super::keys::{DataKey, Ring};
 use super::resolve::{Resolution, Resolved};
-use super::rows::{Evidence, Outgoing};
+use super::rows::{Evidence, Outgoing, Update};
 use super::words::AnomalyKind;
 use crate::config::model::ledger::Channel;
 
@@ -143,7 +143,7 @@ type Reply<T> = oneshot::Sender<Result<T, NotKept>>;
 /// What the writer is told.
 enum Task {
     Callback(Box<Sealed>, Reply<Durable<Receipt>>),
-    Mark(Vec<Outgoing>, Vec<Raised>, Reply<()>),
+    Mark(Vec<Update>, Vec<Raised>, Reply<()>),
     Redeliver(Uuid, Reply<Option<Outgoing>>),
     Resolve(Box<Resolution>, Reply<Resolved>),
     /// Nothing; whoever waits for work looks whether to go on.
@@ -224,7 +224,7 @@ impl Journal {
     }
 
     /// Writes new states of events, and what is raised; returns after the commit.
-    pub async fn mark(&self, marks: Vec<Outgoing>, raised: Vec<Raised>) -> Result<(), NotKept> {
+    pub async fn mark(&self, marks: Vec<Update>, raised: Vec<Raised>) -> Result<(), NotKept> {
         let (reply, answer) = oneshot::channel();
         self.queue(Task::Mark(marks, raised, reply))?;
         answer.await.unwrap_or(Err(NotKept::Failed))

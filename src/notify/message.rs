@@ -112,11 +112,17 @@ impl Message {
     }
 }
 
+/// What `webhook-signature` is made with.
+pub fn signing_key(secret: &[u8]) -> hmac::Key {
+    hmac::Key::new(hmac::HMAC_SHA256, secret)
+}
+
 /// `webhook-signature`: base64 of HMAC-SHA256 over id, time and body. `timestamp` is in seconds since 1970.
-pub fn signature(secret: &[u8], id: &str, timestamp: u64, body: &str) -> String {
-    let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
-    let tag = hmac::sign(&key, format!("{id}.{timestamp}.{body}").as_bytes());
-    format!("v1,{}", STANDARD.encode(tag))
+pub fn signature(key: &hmac::Key, id: &str, timestamp: u64, body: &str) -> String {
+    let mut context = hmac::Context::with_key(key);
+    context.update(format!("{id}.{timestamp}.").as_bytes());
+    context.update(body.as_bytes());
+    format!("v1,{}", STANDARD.encode(context.sign()))
 }
 
 /// Nobody needs to get up for what went back by itself; somebody must where users are still harmed.

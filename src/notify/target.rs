@@ -11,7 +11,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use ureq::tls::{RootCerts, TlsConfig};
 
-use super::message::{Message, signature};
+use super::message::{Message, signature, signing_key};
 use super::outcome::Outcome;
 pub use super::outcome::Pace;
 use crate::clock;
@@ -149,7 +149,8 @@ impl Sender {
             let timestamp = clock::wall_ms() / 1_000;
             request = request.header("webhook-id", &message.id).header("webhook-timestamp", timestamp.to_string());
             if let Some(secret) = &self.notify.secret {
-                request = request.header("webhook-signature", signature(&secret.0, &message.id, timestamp, body));
+                request = request
+                    .header("webhook-signature", signature(&signing_key(&secret.0), &message.id, timestamp, body));
             }
         }
         match request.send(body) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::message::signature;
+use super::message::{signature, signing_key};
 use super::outcome::Pace;
 use super::*;
 use crate::config::finding::Place;
@@ -86,7 +86,7 @@ fn message(n: u32) -> Message {
 fn a_signature_is_the_one_of_the_reference_implementation() {
     // Made by the Python package standardwebhooks, 1.0.
     let body = r#"{"type":"release.rolled_back","data":{"release":"orders-v2 ü"}}"#;
-    let signature = signature(&SECRET, "msg_20261121T153012_123Z-orders-v2", 1_795_275_012, body);
+    let signature = signature(&signing_key(&SECRET), "msg_20261121T153012_123Z-orders-v2", 1_795_275_012, body);
     assert_eq!(signature, "v1,BubnoMIQDNFpuPpFl55i7p+Pd7n07YIMoP4s8FOmpOg=");
 }
 
@@ -102,7 +102,7 @@ fn a_webhook_is_signed_and_tried_again_under_the_same_id() {
         assert_eq!(got.header("webhook-id"), Some("msg_20261121T153001_123Z-orders-v2"), "attempt {attempt}");
         let timestamp: u64 = got.header("webhook-timestamp").unwrap().parse().unwrap();
         assert!(crate::clock::wall_ms().abs_diff(timestamp * 1_000) < 60_000);
-        let wanted = signature(&SECRET, &message(1).id, timestamp, &got.body);
+        let wanted = signature(&signing_key(&SECRET), &message(1).id, timestamp, &got.body);
         assert_eq!(got.header("webhook-signature"), Some(wanted.as_str()));
         let body: Value = serde_json::from_str(&got.body).unwrap();
         assert_eq!(body["type"], "release.rolled_back");

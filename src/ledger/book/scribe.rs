@@ -79,7 +79,11 @@ impl Scribe<'_> {
 
     /// Writes new state of a row.
     pub fn update<T: Typed>(&mut self, row: &T) {
-        let update = row.update();
+        self.state(row.update());
+    }
+
+    /// Writes it, as cells.
+    pub fn state(&mut self, update: Update) {
         match self.plan.rows.iter_mut().find(|new| new.table == update.table && new.seq == update.seq) {
             Some(new) => {
                 let frozen = new.table.frozen().len();

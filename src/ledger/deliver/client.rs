@@ -14,12 +14,14 @@ use std::time::Duration;
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
+use ring::hmac;
 
 use super::schedule::Answer;
 use crate::clock;
+use crate::config::model::ledger::Merchant;
 use crate::ledger::private::is_private;
 use crate::ledger::rows::Outgoing;
-use crate::notify::message::signature;
+use crate::notify::message::{signature, signing_key};
 use crate::notify::outcome::asked;
 
 /// Bytes of an answer's body that are read, so that its connection can be kept.
@@ -38,17 +40,26 @@ pub struct Client {
     guarded: reqwest::Client,
 }
 
-/// Where an event goes.
-#[derive(Clone, Debug)]
+/// Where an event goes: what is the same for all of a merchant's.
+#[derive(Debug)]
 pub struct Address {
-    /// The merchant's URL.
-    pub url: Arc<str>,
-    /// Signs.
-    pub secret: Arc<[u8]>,
-    /// Whether it may be a private address.
-    pub allow_private: bool,
-    /// Time the try may take.
-    pub timeout: Duration,
+    /// Or why there is none.
+    url: Result<Url, &'static str>,
+    key: hmac::Key,
+    allow_private: bool,
+    timeout: Duration,
+}
+
+impl Address {
+    /// A merchant's; a try may take so long.
+    pub fn of(merchant: &Merchant, timeout: Duration) -> Address {
+        let url = Url::parse(&merchant.url).map_err(|_| "its url cannot be used");
+        let url = url.and_then(|url| match literal(&url).is_some_and(is_private) && !merchant.allow_private {
+            true => Err(PRIVATE),
+            false => Ok(url),
+        });
+        Address { url, key: signing_key(&merchant.secret.0), allow_private: merchant.allow_private, timeout }
+    }
 }
 
 impl Client {
@@ -82,17 +93,17 @@ impl Client {
 
     /// Sends an event once.
     pub async fn send(&self, event: &Outgoing, to: &Address) -> Answer {
-        let Ok(url) = Url::parse(&to.url) else { return Answer::Silence("its url cannot be used") };
-        if !to.allow_private && literal(&url).is_some_and(is_private) {
-            return Answer::Silence(PRIVATE);
-        }
+        let url = match &to.url {
+            Ok(url) => url.clone(),
+            Err(why) => return Answer::Silence(why),
+        };
         let client = if to.allow_private { &self.open } else { &self.guarded };
         let (id, timestamp) = (event.id.hyphenated().to_string(), clock::wall_ms() / 1_000);
         let request = client
             .post(url)
             .timeout(to.timeout)
             .header("content-type", "application/json")
-            .header("webhook-signature", signature(&to.secret, &id, timestamp, &event.body))
+            .header("webhook-signature", signature(&to.key, &id, timestamp, &event.body))
             .header("webhook-id", id)
             .header("webhook-timestamp", timestamp)
             .body(event.body.clone());

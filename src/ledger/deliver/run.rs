@@ -21,7 +21,7 @@ use super::schedule::{self, Answer};
 use crate::clock;
 use crate::config::model::ledger::Ledger;
 use crate::ledger::journal::{NotKept, Raised};
-use crate::ledger::rows::Outgoing;
+use crate::ledger::rows::{Outgoing, Typed, Update};
 use crate::ledger::store::Failure;
 use crate::ledger::words::{AnomalyKind, EventState};
 use crate::units::Nanos;
@@ -58,12 +58,18 @@ struct Marks {
     tried: u32,
 }
 
+impl Marks {
+    fn updates(&self) -> Vec<Update> {
+        self.events.iter().map(Typed::update).collect()
+    }
+}
+
 /// The state of the loop.
 pub struct Run<O> {
     config: Arc<ArcSwap<Ledger>>,
     /// The configuration that `addresses` are of.
     seen: Option<Arc<Ledger>>,
-    addresses: HashMap<Arc<str>, Address>,
+    addresses: HashMap<Arc<str>, Arc<Address>>,
     outbox: Arc<O>,
     client: Client,
     desk: Desk,
@@ -181,12 +187,7 @@ impl<O: Outbox> Run<O> {
         if self.seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &config)) {
             return;
         }
-        let address = |merchant: &crate::config::model::ledger::Merchant| Address {
-            url: merchant.url.as_str().into(),
-            secret: Arc::clone(&merchant.secret.0),
-            allow_private: merchant.allow_private,
-            timeout: config.delivery_timeout,
-        };
+        let address = |merchant| Arc::new(Address::of(merchant, config.delivery_timeout));
         let merchants = config.merchants.iter();
         self.addresses = merchants.map(|merchant| (Arc::clone(&merchant.name), address(merchant))).collect();
         self.desk.merchants(self.addresses.keys().map(|name| &**name));
@@ -233,9 +234,10 @@ impl<O: Outbox> Run<O> {
         }
         self.marking = true;
         let marks = self.next_marks();
+        let (updates, raised) = (marks.updates(), marks.raised.clone());
         let (outbox, sender, era) = (Arc::clone(&self.outbox), self.sender.clone(), self.era);
         tokio::spawn(async move {
-            let kept = outbox.mark(marks.events.clone(), marks.raised.clone()).await;
+            let kept = outbox.mark(updates, raised).await;
             let _ = sender.send(News::Marked(era, marks, kept));
         });
     }
@@ -374,7 +376,7 @@ impl<O: Outbox> Run<O> {
         }
         while self.active && self.outbox.active() && !self.results.events.is_empty() {
             let marks = self.next_marks();
-            let kept = tokio::time::timeout(GRACE.1, self.outbox.mark(marks.events, marks.raised)).await;
+            let kept = tokio::time::timeout(GRACE.1, self.outbox.mark(marks.updates(), marks.raised)).await;
             if !matches!(kept, Ok(Ok(()))) {
                 return log::warn!("ledger: the last deliveries could not be marked, they will be sent again");
             }

@@ -15,7 +15,7 @@ use super::Delivery;
 use crate::config::model::ledger::{Ledger, Merchant};
 use crate::ledger::journal::NotKept;
 use crate::ledger::words::EventState;
-use crate::notify::message::signature;
+use crate::notify::message::{signature, signing_key};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -148,7 +148,7 @@ fn an_event_goes_out_byte_for_byte_and_signed_and_is_delivered() {
     assert!(crate::clock::wall_ms().abs_diff(timestamp * 1_000) < 60_000);
     assert_eq!(
         got.header("webhook-signature"),
-        signature(b"0123456789abcdef01234567", &event.id.to_string(), timestamp, body)
+        signature(&signing_key(b"0123456789abcdef01234567"), &event.id.to_string(), timestamp, body)
     );
     eventually("delivered", || table.event(1).state == EventState::Delivered);
     let event = table.event(1);

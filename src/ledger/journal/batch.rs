@@ -203,7 +203,7 @@ impl Desk {
         let answer = match task {
             Task::Callback(sealed, _) => Answer::Receipt(book::decide(&callback(sealed), facts, &mut scribe)),
             Task::Mark(marks, raised, _) => {
-                marks.iter().for_each(|mark| scribe.update(mark));
+                marks.iter().for_each(|mark| scribe.state(mark.clone()));
                 raised.iter().for_each(|raised| raise(&mut scribe, raised));
                 Answer::Marked
             }

@@ -17,7 +17,7 @@ use crate::config::model::ledger::{Ledger, Merchant, Store};
 use crate::ledger::deliver::Outbox;
 use crate::ledger::deliver::due::{self, Found, Question};
 use crate::ledger::journal::{News, NotKept, Raised};
-use crate::ledger::rows::{Outgoing, Row, Table as Tables, Type, Typed, Value};
+use crate::ledger::rows::{Outgoing, Row, Table as Tables, Type, Typed, Update, Value};
 use crate::ledger::store::schema::{Dialect, INDEXES};
 use crate::ledger::store::{Failure, Reader};
 use crate::ledger::words::EventState;
@@ -79,6 +79,16 @@ impl Memory {
         let sql = format!("INSERT OR REPLACE INTO {} ({names}) VALUES ({places})", row.table.name());
         let head = [Value::Int(row.seq), Value::Text(row.id.to_string())];
         let cells = head.into_iter().chain(row.values).map(Cell);
+        self.0.prepare_cached(&sql).unwrap().execute(rusqlite::params_from_iter(cells)).unwrap();
+    }
+}
+
+impl Memory {
+    fn update(&mut self, update: Update) {
+        let columns = update.table.state().iter().enumerate();
+        let set: Vec<String> = columns.map(|(at, column)| format!("\"{}\" = ?{}", column.name, at + 2)).collect();
+        let sql = format!("UPDATE {} SET {} WHERE seq = ?1", update.table.name(), set.join(", "));
+        let cells = [Value::Int(update.seq)].into_iter().chain(update.state).map(Cell);
         self.0.prepare_cached(&sql).unwrap().execute(rusqlite::params_from_iter(cells)).unwrap();
     }
 }
@@ -198,7 +208,7 @@ impl Outbox for Arc<Table> {
         due::ask(&mut *self.memory.lock(), question)
     }
 
-    async fn mark(&self, marks: Vec<Outgoing>, raised: Vec<Raised>) -> Result<(), NotKept> {
+    async fn mark(&self, marks: Vec<Update>, raised: Vec<Raised>) -> Result<(), NotKept> {
         {
             let mut refuse = self.refuse.lock();
             if refuse.0 > 0 {
@@ -207,7 +217,7 @@ impl Outbox for Arc<Table> {
             }
         }
         let mut memory = self.memory.lock();
-        marks.iter().for_each(|mark| memory.insert(mark.row()));
+        marks.into_iter().for_each(|mark| memory.update(mark));
         self.raised.lock().extend(raised);
         Ok(())
     }
