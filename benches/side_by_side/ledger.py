@@ -25,7 +25,8 @@ from table import markdown
 
 SENDERS = 64
 SLOW_MS = 5
-LEAST_BATCH, LEAST_SPEEDUP, MOST_RATIO = 16, 10, 2.5
+LEAST_BATCH, LEAST_SPEEDUP = 16, 10
+MOST_RATIO = {"sqlite": 2.0, "postgres": 2.5}
 FIRST_GUESS = 3000  # callbacks a second, until one was measured
 NOISE = 0.05  # of the ledger's core, used by others
 DRAIN = 60  # seconds for the merchant to have everything after the load has ended
@@ -34,8 +35,8 @@ NOTES = """\
 *64, 1*: callbacks a second with so many senders, each waiting for its answer. *per commit*: callbacks with rows in a
 commit, with 64. *CPU*: the ledger process's user and system time a callback with 64 senders, until the merchant has all
 events (in brackets: within the load's time, by whose end so much was delivered). *base*: one thread that verifies,
-normalises, encrypts and inserts the same rows 64 a transaction, with nothing else (PostgreSQL: the client's CPU; the
-server's own is told with the verdict).
+normalises, encrypts and inserts the same rows 64 a transaction, with nothing else. On PostgreSQL both are the client's CPU;
+the requirement is of client and server together.
 *open loop*: at half of the rate of 64, from when a callback was due; the bound is 50 ms + 3 × p99 of appending 8 KiB and
 syncing them on the same disk meanwhile. *slow sync*: where each sync takes 5 ms more, the rate of 64 to that of 1."""
 
@@ -245,12 +246,13 @@ def verdicts(key, found):
                      ratio >= LEAST_SPEEDUP, f"{ratio:.1f}"))
     if "base" in found:
         ratio = peak["cpu_us"] / found["base"]["base_us"]
-        figures = f"{ratio:.2f}"
+        figures, what = f"{ratio:.2f}", "CPU"
         if key == "postgres":
-            both = (peak["cpu_us"] + peak["server_us"]) / (found["base"]["base_us"] + found["base"]["server_us"])
-            figures += (f" (with the server's own CPU on both sides, {peak['server_us']:.0f} and "
-                        f"{found['base']['server_us']:.0f} µs: {both:.2f})")
-        said.append((f"{label}: CPU at most {MOST_RATIO} times the base", ratio <= MOST_RATIO, figures))
+            client, what = ratio, "CPU, with the server's own on both sides,"
+            ratio = (peak["cpu_us"] + peak["server_us"]) / (found["base"]["base_us"] + found["base"]["server_us"])
+            figures = (f"{ratio:.2f} ({peak['server_us']:.0f} and {found['base']['server_us']:.0f} µs in the server; the "
+                       f"client alone: {client:.2f})")
+        said.append((f"{label}: {what} at most {MOST_RATIO[key]} times the base", ratio <= MOST_RATIO[key], figures))
     if "open" in found:
         p99, bound = found["open"]["p99_us"] / 1000, found["open"]["bound_ms"]
         figures = f"{p99:.1f} of {bound:.1f} ms"
