@@ -131,7 +131,8 @@ pub trait Store: Send {
     fn heads(&mut self) -> Result<Heads, Failure>;
     /// Every wrap of every key.
     fn wraps(&mut self) -> Result<Vec<Wrap>, Failure>;
-    /// Begins a transaction. PostgreSQL: with the epoch's row locked, so that a writer that was replaced stops here.
+    /// Begins a transaction. PostgreSQL: with the first call after it, and with the epoch's row locked, so that a writer that was
+    /// replaced stops there.
     fn begin(&mut self) -> Result<(), Failure>;
     /// Begins a callback's part of it ([`Grouping::Each`]).
     fn savepoint(&mut self) -> Result<(), Failure>;

@@ -112,7 +112,7 @@ impl Check<'_, '_> {
             self.findings.elsewhere(&place, message, STORES);
             return None;
         }
-        match text.parse::<postgres::Config>() {
+        match text.parse::<tokio_postgres::Config>() {
             Err(error) => {
                 let message = format!("the store's URL cannot be read: {error}");
                 self.findings.elsewhere(&place, message, STORES);

@@ -133,7 +133,8 @@ impl Desk {
                 Err(failure) => return Err(failure),
             }
         }
-        self.finish(work)
+        self.finish(&work, &mut Changes::default())?;
+        Ok(work)
     }
 
     fn together(&mut self, tasks: &[Task], now: Time) -> Result<Work, Failure> {
@@ -151,8 +152,7 @@ impl Desk {
             all.links.extend(changes.links);
             all.updates.extend(changes.updates);
         }
-        self.store.write(&all)?;
-        let mut work = self.finish(work)?;
+        self.finish(&work, &mut all)?;
         work.done.fresh = Some(Fresh::of(before, all.rows));
         Ok(work)
     }
@@ -259,18 +259,17 @@ impl Desk {
         Ok(Resolved::Done(Box::new(anomaly)))
     }
 
-    /// What is summed over the batch, and the commit. A batch that changes nothing needs none: what its duplicates rest
-    /// on is on the disk already.
-    fn finish(&mut self, work: Work) -> Result<Work, Failure> {
+    /// What is not written yet, with what is summed over the batch, and the commit. A batch that changes nothing needs none:
+    /// what its duplicates rest on is on the disk already.
+    fn finish(&mut self, work: &Work, rest: &mut Changes) -> Result<(), Failure> {
         if !work.done.committed {
             self.store.rollback();
-            return Ok(work);
+            return Ok(());
         }
-        let wraps = work.keys.values().flat_map(|key| key.unkept()).cloned().collect();
-        let balances = self.end.changed();
-        self.store.write(&Changes { balances, wraps, ..Changes::default() })?;
-        self.store.commit()?;
-        Ok(work)
+        rest.wraps = work.keys.values().flat_map(|key| key.unkept()).cloned().collect();
+        rest.balances = self.end.changed();
+        self.store.write(rest)?;
+        self.store.commit()
     }
 }
 

@@ -1,4 +1,5 @@
-//! The books in PostgreSQL (15 or newer): one connection writes, by one statement for each table.
+//! The books in PostgreSQL (15 or newer): one connection writes, by one statement for each table. A batch is three round trips:
+//! what begins it and asks, what it writes, and the commit, which waits until all of that has gone well.
 //!
 //! Who writes holds an advisory lock (one ledger for each database) and the **epoch**: a number that each takeover
 //! raises and each transaction names. A process that froze is disconnected by the server after ten seconds, by which its
@@ -7,7 +8,9 @@
 //! are kept apart by [`Grouping::Whole`]. A commit whose answer did not come, or came with a warning, is lost: its rows
 //! may be there or not.
 
+mod batch;
 mod cells;
+mod client;
 mod connect;
 mod erase;
 mod indexes;
@@ -18,18 +21,19 @@ mod tls;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use postgres::types::ToSql;
-use postgres::{Client, SimpleQueryMessage, Statement};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, SimpleQueryMessage, Statement};
 use uuid::Uuid;
 
 use super::sql;
 use super::{Asked, Changes, Failure, Grouping, Heads, Loaded, Store};
 use crate::clock;
 use crate::config::model::Secret;
-use crate::ledger::rows::{Anomaly, Outgoing, Table, Typed, Value, Wrap};
-use crate::ledger::words::Word;
+use crate::ledger::rows::{Anomaly, Outgoing, Typed, Value, Wrap};
 use crate::units::Nanos;
+use batch::{Batch, Columns, asks};
 use cells::{Cell, cells, failure};
+use client::Client;
 use connect::Warnings;
 use statements::Statements;
 
@@ -57,13 +61,15 @@ struct Session {
     prepared: HashMap<String, Statement>,
     /// A statement failed: the transaction can only be taken back. A COMMIT would do just that, without an error.
     failed: bool,
+    /// What begins the transaction, until it is said.
+    unbegun: Option<String>,
 }
 
-/// One array for each column.
-type Columns<'a> = Vec<Vec<Cell<'a>>>;
+/// Statements that go together, prepared.
+type Bound<'a> = Vec<(Statement, Vec<&'a (dyn ToSql + Sync)>)>;
 
 impl Session {
-    fn statement(&mut self, sql: &str) -> Result<Statement, postgres::Error> {
+    fn statement(&mut self, sql: &str) -> Result<Statement, tokio_postgres::Error> {
         if let Some(known) = self.prepared.get(sql) {
             return Ok(known.clone());
         }
@@ -73,23 +79,65 @@ impl Session {
     }
 
     /// Remembers that the transaction is spoilt.
-    fn heed<T>(&mut self, answer: Result<T, postgres::Error>) -> Result<T, Failure> {
+    fn heed<T>(&mut self, answer: Result<T, tokio_postgres::Error>) -> Result<T, Failure> {
         self.failed |= answer.is_err();
         answer.map_err(|e| failure(&e))
     }
 
-    fn query(&mut self, sql: &str, columns: &Columns<'_>) -> Result<Vec<postgres::Row>, Failure> {
+    /// The transaction has begun, as its epoch's writer.
+    fn begun(&mut self, answers: &[SimpleQueryMessage]) -> Result<(), Failure> {
+        // BEGIN, then how many rows have our epoch.
+        match answers.last() {
+            Some(SimpleQueryMessage::CommandComplete(1)) => Ok(()),
+            _ => {
+                self.failed = true;
+                Err(Failure::Lost("another writer has taken over".into()))
+            }
+        }
+    }
+
+    fn begin(&mut self) -> Result<(), Failure> {
+        let Some(sql) = self.unbegun.take() else { return Ok(()) };
+        let answer = self.client.simple_query(&sql);
+        let answers = self.heed(answer)?;
+        self.begun(&answers)
+    }
+
+    fn query(&mut self, sql: &str, columns: &Columns<'_>) -> Result<Vec<Row>, Failure> {
+        self.begin()?;
         let answer = self.statement(sql).and_then(|statement| self.client.query(&statement, &params(columns)));
         self.heed(answer)
     }
 
-    fn execute(&mut self, sql: &str, columns: &Columns<'_>) -> Result<u64, Failure> {
-        let answer = self.statement(sql).and_then(|statement| self.client.execute(&statement, &params(columns)));
+    fn simple(&mut self, sql: &str) -> Result<Vec<SimpleQueryMessage>, Failure> {
+        self.begin()?;
+        let answer = self.client.simple_query(sql);
         self.heed(answer)
     }
 
-    fn simple(&mut self, sql: &str) -> Result<Vec<SimpleQueryMessage>, Failure> {
-        let answer = self.client.simple_query(sql);
+    fn bound<'a>(&mut self, batch: &'a Batch<'_>) -> Result<Bound<'a>, Failure> {
+        let bound = batch.iter().map(|(sql, columns)| Ok((self.statement(sql)?, params(columns))));
+        let bound = bound.collect();
+        self.heed(bound)
+    }
+
+    /// Asks all at once, and begins the transaction before, where that was not done.
+    fn query_all(&mut self, batch: &Batch<'_>) -> Result<Vec<Vec<Row>>, Failure> {
+        let bound = self.bound(batch)?;
+        let begin = self.unbegun.take();
+        let answer = self.client.query_all(begin.as_deref(), &bound);
+        let (answers, rows) = self.heed(answer)?;
+        if begin.is_some() {
+            self.begun(&answers)?;
+        }
+        Ok(rows)
+    }
+
+    /// Does all at once; how many rows each changed.
+    fn execute_all(&mut self, batch: &Batch<'_>) -> Result<Vec<u64>, Failure> {
+        self.begin()?;
+        let bound = self.bound(batch)?;
+        let answer = self.client.execute_all(&bound);
         self.heed(answer)
     }
 
@@ -97,11 +145,15 @@ impl Session {
         if asked.first().is_some_and(Vec::is_empty) {
             return Ok(());
         }
-        for row in self.query(sql, &asked)? {
-            found.push(sql::typed(cells(&row)?)?);
-        }
-        Ok(())
+        read(&self.query(sql, &asked)?, found)
     }
+}
+
+fn read<T: Typed>(rows: &[Row], found: &mut Vec<T>) -> Result<(), Failure> {
+    for row in rows {
+        found.push(sql::typed(cells(row)?)?);
+    }
+    Ok(())
 }
 
 fn params<'a>(columns: &'a Columns<'_>) -> Vec<&'a (dyn ToSql + Sync)> {
@@ -119,7 +171,7 @@ impl Postgres {
         let connect::Opened { mut client, warnings, epoch } = opened;
         indexes::complete(&mut client, url, password)?;
         Ok(Some(Box::new(Postgres {
-            session: Session { client, prepared: HashMap::new(), failed: false },
+            session: Session { client, prepared: HashMap::new(), failed: false, unbegun: None },
             statements: Statements::new(),
             warnings,
             begin: connect::begin(epoch),
@@ -137,97 +189,6 @@ impl Postgres {
         }
         self.ask_at = now.after(ASK);
         connect::durable(&self.session.simple(&connect::is_durable())?)
-    }
-
-    fn insert(&mut self, changes: &Changes) -> Result<(), Failure> {
-        for (at, table) in Table::ALL.iter().enumerate() {
-            let rows = || changes.rows.iter().filter(|row| row.table == *table);
-            let count = rows().count();
-            if count == 0 {
-                continue;
-            }
-            let mut columns: Columns<'_> = table.columns().map(|_| Vec::with_capacity(count)).collect();
-            for row in rows() {
-                columns[0].push(Cell::Int(row.seq));
-                columns[1].push(Cell::Id(row.id));
-                for (column, value) in columns[2..].iter_mut().zip(&row.values) {
-                    column.push(value.into());
-                }
-            }
-            self.session.execute(&self.statements.insert[at], &columns)?;
-        }
-        Ok(())
-    }
-
-    fn update(&mut self, changes: &Changes) -> Result<(), Failure> {
-        for (at, table) in Table::ALL.iter().enumerate() {
-            let mut columns: Columns<'_> = vec![vec![]; table.state().len() + 1];
-            let mut seen = HashSet::new();
-            // The later one of two counts.
-            for update in changes.updates.iter().rev().filter(|update| update.table == *table) {
-                if seen.insert(update.seq) {
-                    columns[0].push(Cell::Int(update.seq));
-                    for (column, value) in columns[1..].iter_mut().zip(&update.state) {
-                        column.push(value.into());
-                    }
-                }
-            }
-            if seen.is_empty() {
-                continue;
-            }
-            let changed = self.session.execute(&self.statements.update[at], &columns)?;
-            if changed != seen.len() as u64 {
-                self.session.failed = true;
-                let gone = seen.len() as u64 - changed;
-                return Err(Failure::Row(format!("{gone} rows of {} are gone", table.name())));
-            }
-        }
-        Ok(())
-    }
-
-    fn put_links(&mut self, changes: &Changes) -> Result<(), Failure> {
-        if changes.links.is_empty() {
-            return Ok(());
-        }
-        let links = || changes.links.iter();
-        let columns = vec![
-            links().map(|link| Cell::Int(link.seq)).collect(),
-            links().map(|link| Cell::Blob(&link.rows)).collect(),
-            links().map(|link| Cell::Blob(&link.link)).collect(),
-        ];
-        self.session.execute(&self.statements.links, &columns).map(drop)
-    }
-
-    fn put_balances(&mut self, changes: &Changes) -> Result<(), Failure> {
-        let mut seen = HashSet::new();
-        let latest = changes.balances.iter().rev().filter(|b| seen.insert((b.account.as_str(), b.currency)));
-        let latest: Vec<_> = latest.map(|b| (b, b.debit.to_string(), b.credit.to_string())).collect();
-        if latest.is_empty() {
-            return Ok(());
-        }
-        let columns = vec![
-            latest.iter().map(|(b, ..)| Cell::Text(&b.account)).collect(),
-            latest.iter().map(|(b, ..)| Cell::Text(b.currency.code())).collect(),
-            latest.iter().map(|(_, debit, _)| Cell::Text(debit)).collect(),
-            latest.iter().map(|(.., credit)| Cell::Text(credit)).collect(),
-        ];
-        self.session.execute(&self.statements.put_balances, &columns).map(drop)
-    }
-
-    fn put_wraps(&mut self, changes: &Changes) -> Result<(), Failure> {
-        if changes.wraps.is_empty() {
-            return Ok(());
-        }
-        let wraps = || changes.wraps.iter();
-        let columns = vec![
-            wraps().map(|wrap| Cell::Id(wrap.id)).collect(),
-            wraps().map(|wrap| Cell::Text(&wrap.by)).collect(),
-            wraps().map(|wrap| Cell::Text(&wrap.purpose)).collect(),
-            wraps().map(|wrap| Cell::Text(&wrap.day)).collect(),
-            wraps().map(|wrap| Cell::Blob(&wrap.wrapped)).collect(),
-            wraps().map(|wrap| Cell::Int(wrap.created_at)).collect(),
-        ];
-        self.session.execute(&self.statements.put_wraps, &columns).map(drop)
     }
 
     /// There is a transaction, and it can be kept.
@@ -265,7 +226,7 @@ impl Store for Postgres {
     }
 
     fn wraps(&mut self) -> Result<Vec<Wrap>, Failure> {
-        let wrap = |row: &postgres::Row| {
+        let wrap = |row: &Row| {
             let read = || Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?));
             let (id, by, purpose, day, wrapped) = read().map_err(|e| failure(&e))?;
             sql::wrap(id, by, purpose, day, (wrapped, row.try_get(5).map_err(|e| failure(&e))?))
@@ -277,15 +238,9 @@ impl Store for Postgres {
         self.session.failed = false;
         self.is_durable()?;
         self.within = true;
-        let answers = self.session.simple(&self.begin)?;
-        // BEGIN, then how many rows have our epoch.
-        match answers.last() {
-            Some(SimpleQueryMessage::CommandComplete(1)) => Ok(()),
-            _ => {
-                self.session.failed = true;
-                Err(Failure::Lost("another writer has taken over".into()))
-            }
-        }
+        // It goes with the first question, or before anything else.
+        self.session.unbegun = Some(self.begin.clone());
+        Ok(())
     }
 
     fn savepoint(&mut self) -> Result<(), Failure> {
@@ -303,40 +258,15 @@ impl Store for Postgres {
     fn load(&mut self, asked: &Asked) -> Result<Loaded, Failure> {
         let mut loaded = Loaded::default();
         let (session, statements, found) = (&mut self.session, &self.statements, &mut loaded.transactions);
-        let keys = || asked.keys.iter();
-        let by_key = vec![
-            keys().map(|key| Cell::Text(key.provider)).collect(),
-            keys().map(|key| Cell::Text(&key.account)).collect(),
-            keys().map(|key| Cell::Text(key.kind.word())).collect(),
-            keys().map(|key| Cell::Text(&key.key)).collect(),
-        ];
-        session.select(&statements.by_key, by_key, found)?;
-        let trades = || asked.trades.iter();
-        let by_trade: Columns<'_> = vec![
-            trades().map(|(channel, _)| Cell::Text(channel)).collect(),
-            trades().map(|(_, number)| Cell::Text(number)).collect(),
-        ];
-        session.select(&statements.by_trade, by_trade, found)?;
-        let orders = || asked.orders.iter();
-        let by_trade: Columns<'_> = vec![
-            orders().map(|(channel, _)| Cell::Text(channel)).collect(),
-            orders().map(|(_, number)| Cell::Text(number)).collect(),
-        ];
-        session.select(&statements.orders_by_trade, by_trade, &mut loaded.orders)?;
-        let numbers = || asked.numbers.iter();
-        let by_number = vec![
-            numbers().map(|(.., number)| Cell::Text(number)).collect(),
-            numbers().map(|(provider, ..)| Cell::Text(provider)).collect(),
-            numbers().map(|(_, kind, _)| Cell::Text(kind.word())).collect(),
-        ];
-        session.select(&statements.by_number, by_number, found)?;
-        let waiting = || asked.waiting.iter();
-        let by_payment = vec![
-            waiting().map(|(.., of)| Cell::Text(of)).collect(),
-            waiting().map(|(provider, ..)| Cell::Text(provider)).collect(),
-            waiting().map(|(_, account, _)| account.as_deref().map_or(Cell::Null, Cell::Text)).collect(),
-        ];
-        session.select(&statements.waiting, by_payment, found)?;
+        let mut questions = asks(statements, asked);
+        let orders = asked.orders.iter();
+        let by_trade = orders.map(|(channel, number)| [Cell::Text(channel), Cell::Text(number)]);
+        let orders_at = questions.len();
+        batch::push(&mut questions, &statements.orders_by_trade, by_trade);
+        let answers = session.query_all(&questions)?;
+        let (transactions, orders) = answers.split_at(orders_at);
+        transactions.iter().try_for_each(|rows| read(rows, found))?;
+        orders.iter().try_for_each(|rows| read(rows, &mut loaded.orders))?;
         let known: HashSet<Uuid> = loaded.orders.iter().map(|order| order.id).collect();
         let unknown = sql::unknown_orders(found, |id| known.contains(&id));
         let by_id = vec![unknown.into_iter().map(Cell::Id).collect()];
@@ -347,11 +277,15 @@ impl Store for Postgres {
     fn write(&mut self, changes: &Changes) -> Result<(), Failure> {
         // Else each statement would commit by itself.
         self.sound()?;
-        self.insert(changes)?;
-        self.put_links(changes)?;
-        self.update(changes)?;
-        self.put_balances(changes)?;
-        self.put_wraps(changes)
+        let (written, updates) = batch::written(&self.statements, changes);
+        let changed = self.session.execute_all(&written)?;
+        for batch::Updates { at, table, rows } in updates {
+            if changed[at] != rows {
+                self.session.failed = true;
+                return Err(Failure::Row(format!("{} rows of {} are gone", rows - changed[at], table.name())));
+            }
+        }
+        Ok(())
     }
 
     fn commit(&mut self) -> Result<(), Failure> {
@@ -370,7 +304,9 @@ impl Store for Postgres {
     }
 
     fn rollback(&mut self) {
+        let is_begun = self.session.unbegun.take().is_none();
         if std::mem::take(&mut self.within)
+            && is_begun
             && !self.session.client.is_closed()
             && let Err(e) = self.session.simple("ROLLBACK")
         {

@@ -14,7 +14,7 @@
 use std::error::Error as _;
 
 use bytes::BytesMut;
-use postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use uuid::Uuid;
 
 use crate::ledger::rows::Value;
@@ -30,6 +30,8 @@ pub(super) enum Cell<'a> {
     Text(&'a str),
     Blob(&'a [u8]),
     Id(Uuid),
+    /// A sum, as decimal text.
+    Sum(i128),
 }
 
 impl<'a> From<&'a Value> for Cell<'a> {
@@ -48,7 +50,7 @@ impl ToSql for Cell<'_> {
         let fits = match self {
             Cell::Null => return Ok(IsNull::Yes),
             Cell::Int(_) => *ty == Type::INT8,
-            Cell::Text(_) | Cell::Id(_) => *ty == Type::TEXT || *ty == Type::VARCHAR,
+            Cell::Text(_) | Cell::Id(_) | Cell::Sum(_) => *ty == Type::TEXT || *ty == Type::VARCHAR,
             Cell::Blob(_) => *ty == Type::BYTEA,
         };
         if !fits {
@@ -63,6 +65,7 @@ impl ToSql for Cell<'_> {
                 let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
                 out.extend_from_slice(id.hyphenated().encode_lower(&mut text).as_bytes());
             }
+            Cell::Sum(sum) => out.extend_from_slice(itoa::Buffer::new().format(*sum).as_bytes()),
         }
         Ok(IsNull::No)
     }
@@ -99,14 +102,14 @@ impl<'a> FromSql<'a> for Got {
 }
 
 /// A row's cells.
-pub(super) fn cells(row: &postgres::Row) -> Result<Vec<Value>, Failure> {
+pub(super) fn cells(row: &tokio_postgres::Row) -> Result<Vec<Value>, Failure> {
     let cell = |at| row.try_get::<_, Got>(at).map(|got| got.0).map_err(|e| failure(&e));
     (0..row.len()).map(cell).collect()
 }
 
 /// What an error means.
-pub(super) fn failure(error: &postgres::Error) -> Failure {
-    use postgres::error::Severity;
+pub(super) fn failure(error: &tokio_postgres::Error) -> Failure {
+    use tokio_postgres::error::Severity;
     let Some(said) = error.as_db_error() else {
         let why = error.source().map_or(String::new(), |source| format!(": {source}"));
         // What cannot be sent or read as it is, is this cell's fault; all else is the connection's.

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use postgres::config::{SslMode, TargetSessionAttrs};
-use postgres::error::Severity;
-use postgres::{Client, Config, SimpleQueryMessage};
+use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+use tokio_postgres::error::{DbError, Severity};
+use tokio_postgres::{Config, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::cells::failure;
+use super::client::Client;
 use super::tls;
 use crate::config::model::Secret;
 use crate::ledger::rows::Table;
@@ -52,7 +53,7 @@ const READER: &str = "SET default_transaction_read_only = on; SET idle_session_t
 /// Few rows of large tables: without statistics, which a young store has none of, the server would read them whole.
 pub(super) const POINTS: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
 
-pub(super) fn said(error: &postgres::Error) -> Failure {
+pub(super) fn said(error: &tokio_postgres::Error) -> Failure {
     let code = error.code().map_or("", |code| code.code());
     let text = match failure(error) {
         Failure::Row(text)
@@ -85,17 +86,18 @@ pub(super) fn connect(url: &str, password: Option<&Secret>, name: &str) -> Resul
         .keepalives(true)
         .keepalives_idle(Duration::from_secs(5))
         .keepalives_interval(Duration::from_secs(2))
-        .keepalives_retries(3)
-        .notice_callback(move |notice| {
-            if notice.parsed_severity() == Some(Severity::Warning) {
-                *heard.lock() = Some(format!("{} ({})", notice.message(), notice.code().code()));
-            }
-        });
+        .keepalives_retries(3);
     if name == WRITER_NAME {
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     }
     let tls = tls::client(config.get_ssl_mode() == SslMode::Require)?;
-    let mut client = config.connect(MakeRustlsConnect::new(tls)).map_err(|e| said(&e))?;
+    let hear = move |notice: DbError| {
+        if notice.parsed_severity() == Some(Severity::Warning) {
+            *heard.lock() = Some(format!("{} ({})", notice.message(), notice.code().code()));
+        }
+    };
+    let connected = Client::connect(&config, MakeRustlsConnect::new(tls), hear);
+    let mut client = connected.map_err(|e| Failure::Lost(e.to_string()))?.map_err(|e| said(&e))?;
     let version: i32 = show(&mut client, "server_version_num")?.parse().unwrap_or(0);
     if version < OLDEST {
         return Err(Failure::Row(format!("PostgreSQL {} is too old; 15 or newer is needed", version / 10_000)));

@@ -13,16 +13,16 @@ pub fn erase(url: &str, password: Option<&Secret>, which: Which<'_>) -> Result<E
     let mut client = connect::operator(url, password)?;
     let (condition, value) = which.sql();
     let mut run = || {
-        let mut all = client.transaction()?;
-        all.batch_execute("LOCK TABLE keys IN ACCESS EXCLUSIVE MODE")?;
-        let wraps = all.execute(&format!("DELETE FROM keys WHERE {condition}"), &[&value])?;
-        all.batch_execute(
+        // What is not committed ends with the connection.
+        client.batch_execute("BEGIN; LOCK TABLE keys IN ACCESS EXCLUSIVE MODE")?;
+        let wraps = client.execute(&format!("DELETE FROM keys WHERE {condition}"), &[&value])?;
+        client.batch_execute(
             "CREATE TEMP TABLE rest ON COMMIT DROP AS SELECT * FROM keys; TRUNCATE keys; \
              INSERT INTO keys SELECT * FROM rest",
         )?;
-        all.commit()?;
+        client.batch_execute("COMMIT")?;
         Ok(wraps)
     };
-    let wraps = run().map_err(|e: postgres::Error| super::cells::failure(&e))?;
+    let wraps = run().map_err(|e: tokio_postgres::Error| super::cells::failure(&e))?;
     Ok(Erased { wraps, rest: None })
 }

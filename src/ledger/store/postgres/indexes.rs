@@ -6,8 +6,7 @@
 
 use std::time::Duration;
 
-use postgres::Client;
-
+use super::client::Client;
 use super::connect::{LOCK, connect, said};
 use crate::clock;
 use crate::config::model::Secret;

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use postgres::types::{ToSql, Type as Oid};
-use postgres::{Client, Statement};
+use tokio_postgres::Statement;
+use tokio_postgres::types::{ToSql, Type as Oid};
 
 use super::cells::{Cell, cells, failure};
+use super::client::Client;
 use super::connect;
 use crate::clock;
 use crate::config::model::Secret;
@@ -87,7 +88,7 @@ impl Reader for PostgresReader {
     }
 
     fn lives(&mut self) -> bool {
-        self.client.is_valid(ASK).is_ok()
+        self.client.answers(ASK)
     }
 
     fn snapshot(&mut self) -> Result<(), Failure> {
