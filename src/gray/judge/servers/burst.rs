@@ -15,6 +15,9 @@ const NO_BURST: f64 = 0.0005;
 /// that is wrongly taken to last is much evidence.
 const NO_LONGER: f64 = 1e-6;
 
+/// So many users are few.
+const FEW: u32 = 100;
+
 /// Users who met something, and how many do by chance.
 #[derive(Clone, Copy, Debug, Default)]
 struct Many {
@@ -27,9 +30,17 @@ impl Many {
         (self.users, self.expected) = (self.users + users, self.expected + expected);
     }
 
-    /// Whether they are more than chance gives but once in 1/`chance`.
+    /// Whether they are more than chance gives but once in 1/`chance`, which is a thousandth or less. Of many an upper bound
+    /// (Chernoff's) is asked: a sum of terms would have none above zero.
     fn are_more(self, chance: f64) -> bool {
-        self.users > 1 && chance_of(self.users, self.expected) < chance
+        let (users, expected) = (f64::from(self.users), self.expected);
+        if self.users <= 1 || users <= expected + 3.0 * expected.sqrt() {
+            return false;
+        }
+        if self.users > FEW {
+            return users - expected - users * (users / expected).ln() < chance.ln();
+        }
+        chance_of(self.users, expected) < chance
     }
 }
 
@@ -43,9 +54,15 @@ pub(super) struct Burst {
     /// All of its users, and those since it is no hiccup any more.
     all: Many,
     late: Many,
+    /// It is no hiccup.
+    lasts: bool,
 }
 
 impl Burst {
+    fn state(&self) -> State {
+        if self.lasts { State::Lasts } else { State::Waits }
+    }
+
     /// Whether it is no hiccup if it goes on.
     fn is_late(&self, now: Nanos) -> bool {
         self.sure.is_some_and(|sure| now.since(sure) > HICCUP)
@@ -124,7 +141,7 @@ pub(super) fn look(
     let Some(met) = window.met[kind] else {
         let is_over = window.active > 0 || now.since(asked) >= RECENT;
         *burst = burst.filter(|_| !is_over);
-        return if burst.is_some() { State::Waits } else { State::Usual };
+        return burst.map_or(State::Usual, |burst| burst.state());
     };
     let expected = rate * f64::from(window.exposed(kind));
     let more = Many { users: met.users, expected }.are_more(NO_BURST);
@@ -133,10 +150,11 @@ pub(super) fn look(
     match burst {
         Some(burst) if !more && !all && met.first.since(burst.last) < SOON => {
             // Its last moment, in a window that is mostly quiet.
-            State::Waits
+            burst.state()
         }
         _ if more || all => {
-            let none = Burst { sure: None, last: met.last, all: Many::default(), late: Many::default() };
+            let (all_of, late) = (Many::default(), Many::default());
+            let none = Burst { sure: None, last: met.last, all: all_of, late, lasts: false };
             let burst = burst.get_or_insert(none);
             burst.last = met.last;
             burst.all.add(met.users, expected);
@@ -145,7 +163,8 @@ pub(super) fn look(
             }
             burst.sure = burst.sure.or(met.sure);
             let is_late = burst.late.are_more(NO_LONGER) || all && !is_timed(kind) && burst.is_late(met.last);
-            if at_once || is_late { State::Lasts } else { State::Waits }
+            burst.lasts |= at_once || is_late;
+            burst.state()
         }
         _ => {
             *burst = None;

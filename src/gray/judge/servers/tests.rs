@@ -248,3 +248,28 @@ fn chance_before_a_hiccup_makes_it_no_longer() {
         assert_eq!(heard(&mut servers, at(ms)), ([0, counts], [0, 0], 1.0), "{ms}");
     }
 }
+
+#[test]
+fn a_slow_server_of_many_users_is_slow_for_good() {
+    let mut servers = Servers::default();
+    // Half of stable's users are above the median, and three quarters of the canary's, four hundred a second each.
+    let ask = |servers: &mut Servers, arm: Arm, number: u32, above: u64, now: Nanos| {
+        for user in 0..400 {
+            let seen = seen(user, arm, number, Ending::Good);
+            servers.asked(&seen, 1, now);
+            servers.active(&seen);
+            servers.timed(&seen);
+            if user < above {
+                servers.met(&seen, P50);
+                servers.event(&seen, P50);
+            }
+        }
+    };
+    let mut counted = 0;
+    for n in 1..=600 {
+        ask(&mut servers, Arm::Stable, 1, 200, second(n));
+        ask(&mut servers, Arm::Canary, 9, 300, second(n));
+        counted += u64::from(servers.close(1, second(n)).users.of(P50, Cell::Canary) > 0);
+    }
+    assert!(counted > 590, "{counted}");
+}
