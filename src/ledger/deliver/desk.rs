@@ -35,6 +35,8 @@ const QUEUE_MAX: usize = 64;
 const KNOWN_MAX: usize = 1_024;
 /// Orders asked for at once.
 const FREED_MAX: usize = 256;
+/// Orders that wait to be asked for; above, each merchant looks again from its place.
+const FREED_WAIT: usize = 4_096;
 /// How long a commit may take that writes an event with an earlier time.
 const LAG_MS: i64 = 10_000;
 /// Failures in a row after which a merchant is asked slowly.
@@ -46,8 +48,11 @@ const SLOW_MS: i64 = 20;
 #[derive(Debug, Default)]
 pub struct Desk {
     lanes: BTreeMap<String, Lane>,
-    /// The last `seq` seen.
+    /// The last `seq` seen, of an event or of another row.
     tail: Option<i64>,
+    /// The last row that was heard of, now and when the store was asked.
+    heard: i64,
+    asked_upto: i64,
     /// Whether there may be events after it.
     fresh: bool,
     /// Whether the merchants with pending events are to be named.
@@ -159,6 +164,7 @@ impl Desk {
 
     /// These were committed just now. What is not known to be all that is new is asked of the store.
     pub fn fresh(&mut self, fresh: Fresh, now_ms: i64) {
+        self.heard = self.heard.max(fresh.upto);
         let Some(tail) = self.tail.filter(|tail| *tail >= fresh.after) else {
             self.fresh = true;
             return;
@@ -166,7 +172,8 @@ impl Desk {
         for (event, is_first) in fresh.events.into_iter().filter(|(event, _)| event.seq > tail) {
             match event.order_id.filter(|_| !is_first) {
                 // Where an earlier one is pending its end is asked for again.
-                Some(order) => self.freed.push_back(order),
+                Some(order) if self.freed.len() < FREED_WAIT => self.freed.push_back(order),
+                Some(_) => self.look_again(false),
                 None => self.came(event, false, now_ms),
             }
         }
@@ -221,15 +228,18 @@ impl Desk {
         }
         question.freed = self.freed.drain(..self.freed.len().min(FREED_MAX)).collect();
         (self.asking, self.fresh, self.names) = (true, false, false);
+        self.asked_upto = self.heard;
         Some(question)
     }
 
     /// The answer; returns merchants with pending events that are not configured, each once.
     pub fn answer(&mut self, question: &Question, found: Found) -> Vec<String> {
-        // What came in memory meanwhile may lie behind it.
-        self.tail = self.tail.max(Some(found.tail));
+        // All that had been heard of when the store was asked is in its answer, unless that is not all. What came in memory
+        // meanwhile may lie behind it.
+        let seen = if found.new.len() < TAIL { self.asked_upto.max(found.tail) } else { found.tail };
+        self.tail = self.tail.max(Some(seen));
         self.fresh |= found.new.len() == TAIL;
-        found.freed.into_iter().for_each(|event| self.accept(event));
+        found.freed.into_iter().for_each(|event| self.came(event, false, question.now_ms));
         found.new.into_iter().for_each(|(event, waits)| self.came(event, waits, question.now_ms));
         for (scan, events) in question.scans.iter().zip(found.scans) {
             let last = events.last().map(|event| (event.next_attempt_at.unwrap_or_default(), event.seq));

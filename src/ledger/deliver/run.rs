@@ -314,6 +314,8 @@ impl<O: Outbox> Run<O> {
     }
 
     fn marked(&mut self, mut marks: Marks, kept: Result<(), NotKept>) {
+        // What was committed before is known by then, so that what is marked does not come anew.
+        self.hear();
         self.marking = false;
         match kept {
             Ok(()) => {

@@ -130,7 +130,7 @@ impl Session {
         if begin.is_some() {
             self.begun(&answers)?;
         }
-        Ok(rows)
+        self.heed(rows)
     }
 
     /// Does all at once; how many rows each changed.

@@ -319,3 +319,40 @@ fn what_has_no_room_is_found_in_the_store() {
     let question = desk.question(NOW).expect("the rest");
     assert!(question.scans[0].behind < (NOW - 1, 65), "{question:?}");
 }
+
+#[test]
+fn after_a_gap_it_hears_again_as_soon_as_the_store_has_answered() {
+    let mut desk = desk(&["a"]);
+    // Each commit ends with rows that are no events, as those of a fee are.
+    desk.fresh(Fresh { after: 20, upto: 28, events: vec![(event(24, "a"), true)] }, NOW);
+    let question = desk.question(NOW).unwrap();
+    desk.answer(&question, Found { tail: 24, new: vec![(event(24, "a"), false)], ..Found::default() });
+    desk.fresh(Fresh { after: 28, upto: 36, events: vec![(event(32, "a"), true)] }, NOW);
+    assert_eq!(seqs(&desk.launch(NOW)), [24, 32]);
+    assert_eq!(desk.question(NOW), None);
+    // Where the answer was not all that is new, what was heard of may lie behind it.
+    desk.fresh(Fresh { after: 40, upto: 2_000, events: vec![] }, NOW);
+    let question = desk.question(NOW).unwrap();
+    let new = (100..100 + TAIL as i64).map(|seq| (event(seq, "b"), false)).collect();
+    desk.answer(&question, Found { tail: 99 + TAIL as i64, new, ..Found::default() });
+    assert_eq!(desk.question(NOW).unwrap().tail, Some(99 + TAIL as i64));
+}
+
+#[test]
+fn orders_that_go_on_take_no_more_room_than_others() {
+    let mut desk = desk(&["down"]);
+    for n in 0..2_000 {
+        let event = Outgoing { order_id: Some(Uuid::from_u128(n as u128)), ..event(n + 1, "down") };
+        desk.fresh(Fresh { after: n, upto: n + 1, events: vec![(event.clone(), false)] }, NOW);
+        if let Some(question) = desk.question(NOW) {
+            let scans = vec![vec![]; question.scans.len()];
+            desk.answer(&question, Found { tail: n + 1, freed: vec![event], scans, ..Found::default() });
+        }
+    }
+    assert!(desk.lanes["down"].queue.len() <= QUEUE_MAX, "{}", desk.lanes["down"].queue.len());
+    (0..10_000).for_each(|n| {
+        let event = Outgoing { order_id: Some(Uuid::from_u128(n as u128)), ..event(n + 2_001, "down") };
+        desk.fresh(Fresh { after: n + 2_000, upto: n + 2_001, events: vec![(event, false)] }, NOW);
+    });
+    assert!(desk.freed.len() <= FREED_WAIT && desk.lanes["down"].behind);
+}

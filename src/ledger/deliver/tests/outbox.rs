@@ -127,6 +127,7 @@ pub struct Table {
     refuse: Mutex<(usize, NotKept)>,
     asked: AtomicUsize,
     last: AtomicUsize,
+    look: AtomicBool,
     notify: Notify,
 }
 
@@ -139,6 +140,7 @@ impl Table {
             refuse: Mutex::new((0, NotKept::Failed)),
             asked: AtomicUsize::default(),
             last: AtomicUsize::default(),
+            look: AtomicBool::default(),
             notify: Notify::new(),
         })
     }
@@ -178,6 +180,7 @@ impl Table {
     }
 
     pub fn wake(&self) {
+        self.look.store(true, Ordering::SeqCst);
         self.notify.notify_one();
     }
 
@@ -227,6 +230,6 @@ impl Outbox for Arc<Table> {
     }
 
     fn news(&self) -> News {
-        News { fresh: None, look: true }
+        News { fresh: None, look: self.look.swap(false, Ordering::SeqCst) }
     }
 }

@@ -17,15 +17,26 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 /// Values of a statement.
 pub(super) type Params<'a> = [&'a (dyn ToSql + Sync)];
 
+/// Rows of several questions, or how the first of them failed that did.
+type Answers = Result<Vec<Vec<Row>>, Error>;
+
 /// What the server says by itself, or how the connection ended.
-type Poll1 = Box<dyn FnMut(&mut Context<'_>) -> Poll<Option<Result<AsyncMessage, Error>>> + Send>;
+type Said = Box<dyn FnMut(&mut Context<'_>) -> Poll<Option<Result<AsyncMessage, Error>>> + Send>;
 
 /// A connection.
 pub(super) struct Client {
     client: tokio_postgres::Client,
-    connection: Poll1,
+    connection: Said,
     notice: Box<dyn Fn(DbError) + Send>,
-    runtime: Runtime,
+    /// There until it is dropped.
+    runtime: Option<Runtime>,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // Also where nothing may block, as at the end of a task: a runtime must not be dropped there.
+        self.runtime.take().into_iter().for_each(Runtime::shutdown_background);
+    }
 }
 
 impl Debug for Client {
@@ -42,11 +53,12 @@ impl Client {
         notice: impl Fn(DbError) + Send + 'static,
     ) -> std::io::Result<Result<Client, Error>> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        Ok(runtime.block_on(config.connect(tls)).map(|(client, mut connection)| Client {
+        let connected = runtime.block_on(config.connect(tls));
+        Ok(connected.map(|(client, mut connection)| Client {
             client,
             connection: Box::new(move |cx| connection.poll_message(cx)),
             notice: Box::new(notice),
-            runtime,
+            runtime: Some(runtime),
         }))
     }
 
@@ -57,7 +69,8 @@ impl Client {
     {
         let (connection, notice) = (&mut self.connection, &self.notice);
         let mut answer = pin!(ask(&self.client));
-        self.runtime.block_on(poll_fn(|cx| {
+        let runtime = self.runtime.as_ref().expect("a runtime until the end");
+        runtime.block_on(poll_fn(|cx| {
             loop {
                 match connection(cx) {
                     Poll::Ready(Some(Ok(AsyncMessage::Notice(said)))) => notice(said),
@@ -112,7 +125,7 @@ impl Client {
         &mut self,
         first: Option<&str>,
         all: &[(Statement, Vec<&(dyn ToSql + Sync)>)],
-    ) -> Result<(Vec<SimpleQueryMessage>, Vec<Vec<Row>>), Error> {
+    ) -> Result<(Vec<SimpleQueryMessage>, Answers), Error> {
         self.wait(|client| async move {
             let first = async {
                 match first {
@@ -122,7 +135,7 @@ impl Client {
             };
             let each = all.iter().map(|(statement, params)| client.query(statement, params));
             let (first, rows) = tokio::join!(biased; first, join_all(each));
-            Ok((first?, rows.into_iter().collect::<Result<_, _>>()?))
+            Ok((first?, rows.into_iter().collect()))
         })
     }
 

@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use tollgate::config::model::ledger::Store as Place;
 use tollgate::ledger::event::Kind;
 use tollgate::ledger::rows::{Evidence, Transaction, Typed};
@@ -10,7 +11,9 @@ use tollgate::ledger::store::{self, Asked, Changes, Failure, Key, Store};
 
 use super::alike::{CHECKS, keep_callback, open, rows};
 use super::rows::callback;
+use crate::ledger::parties::note;
 use crate::support::eventually;
+use crate::support::ledger::Ledger;
 use crate::support::postgres::Postgres;
 use crate::support::wait::within;
 
@@ -294,4 +297,16 @@ fn the_writer_asks_and_changes_by_index_only() {
     let after = ended(store);
     assert_eq!(after.0, before.0, "a table was read from end to end");
     assert!(after.1 >= before.1 + 8, "{before:?} {after:?}");
+}
+
+#[test]
+fn a_ledger_that_is_told_to_end_ends_without_a_fault() {
+    let server = Postgres::start();
+    let mut ledger = Ledger::on(&server.url());
+    let mut process = ledger.run();
+    assert_eq!(process.ask(&note(1, 10)).unwrap().status, 200);
+    process.books(&ledger.token).all("/v1/transactions");
+    process.signal(Signal::TERM);
+    assert!(process.ended().success(), "{}", process.messages());
+    assert!(!process.messages().contains("panicked"), "{}", process.messages());
 }
