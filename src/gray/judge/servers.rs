@@ -9,8 +9,7 @@
 //! A burst that is over within two seconds was a hiccup: one event, on the canary by the part of the servers that are the
 //! canary's, or of the users where that is more. One that lasts is none, and all of it counts by users. Meanwhile the
 //! canary's users lose nothing, as stable answers for it; whoever got no answer counts at once. So does everybody at a
-//! server that gave no good answer in this step: it is dead, and was never anything else. Chance before or after a hiccup must
-//! not make it longer: the two seconds begin when chance is out of the question, and what comes later must be so, too.
+//! server that gave no good answer in this step: it is dead, and was never anything else.
 //!
 //! Stable's servers may be larger than the canary's, so that what hits all of them is a burst on stable alone. So where a
 //! quarter of stable's wait, what the others met in that window is not counted.
@@ -28,10 +27,8 @@ use super::window::{Cell, Counts};
 use crate::gray::seen::{Arm, Ending, Seen};
 use crate::units::Nanos;
 
-mod burst;
-
-use burst::{Burst, OfWindow, State, look};
-
+/// How long a hiccup lasts at most.
+const HICCUP: Duration = Duration::from_secs(2);
 /// What comes so soon after another is a part of it.
 const SOON: Duration = Duration::from_millis(800);
 /// A server that was asked so long ago is not among those that could have a burst, and what waits there is over.
@@ -42,6 +39,8 @@ const GONE: Duration = Duration::from_secs(600);
 const LATELY: Duration = Duration::from_secs(3);
 /// The part of stable's servers that must wait where what hits them hits everybody.
 const MANY: f64 = 0.25;
+/// The chance that as many users, or more, are no burst.
+const BY_CHANCE: f64 = 0.0005;
 
 /// Kinds of what users meet: a failure, an answer above each threshold, a refusal, by the number of the signal.
 pub(super) const KINDS: usize = REFUSALS + 1;
@@ -77,12 +76,34 @@ struct Server {
     good_in: Option<u16>,
     willing_in: Option<u16>,
     window: OfWindow,
-    bursts: [Option<Burst>; KINDS],
+    /// When a burst began, and when a user last met it in one, by kind.
+    bursts: [Option<(Nanos, Nanos)>; KINDS],
     /// What users first met in them, until they are known for what they are.
     waiting: Counts,
     /// What they first met in a window without one, and when the last of them did, by kind.
     single: Counts,
     met: [Option<Nanos>; KINDS],
+}
+
+/// What a server's users met in the open window.
+#[derive(Debug, Default)]
+struct OfWindow {
+    /// Users who asked it, and of them those whose answers were timed.
+    active: u32,
+    timed: u32,
+    /// Users who met it, by kind, and when the first and the last one did.
+    bad: [u32; KINDS],
+    met: [Option<(Nanos, Nanos)>; KINDS],
+    /// First events; those of users for whom nobody answered are apart.
+    counts: Counts,
+    harm: Counts,
+}
+
+impl OfWindow {
+    /// Users who could have met it.
+    fn exposed(&self, kind: usize) -> u32 {
+        if (P50..=SLO).contains(&kind) { self.timed } else { self.active }
+    }
 }
 
 /// The servers of both arms.
@@ -166,11 +187,6 @@ impl Servers {
         }
     }
 
-    /// The part of stable's users who meet it in a window.
-    fn rate(&self, kind: usize) -> f64 {
-        self.bad[kind] / self.exposed[kind]
-    }
-
     fn of(&mut self, seen: &Seen) -> Option<&mut Server> {
         self.known.get_mut(&(seen.arm, seen.server))
     }
@@ -187,10 +203,10 @@ impl Servers {
 
     /// A user meets something there for the first time in this window.
     pub(super) fn met(&mut self, seen: &Seen, kind: usize) {
-        let rate = self.rate(kind);
         if let Some(server) = self.of(seen) {
             let now = server.asked;
-            server.window.met(kind, rate, server.bursts[kind].as_ref(), now);
+            server.window.bad[kind] += 1;
+            server.window.met[kind] = Some((server.window.met[kind].map_or(now, |(first, _)| first), now));
             if kind == ERRORS {
                 server.failed = Some(now);
             }
@@ -246,7 +262,7 @@ impl Servers {
 
     /// Ends a window of a step: tells bursts from what users met.
     pub(super) fn close(&mut self, step: u16, now: Nanos) -> Heard {
-        let rates: [f64; KINDS] = std::array::from_fn(|kind| self.rate(kind));
+        let rates: [f64; KINDS] = std::array::from_fn(|kind| self.bad[kind] / self.exposed[kind]);
         let (mut heard, mut single) = (Heard::default(), Counts::default());
         let good = Arm::ALL.map(|of| {
             self.known.iter().any(|((arm, number), server)| *arm == of && *number != 0 && server.good_in == Some(step))
@@ -258,25 +274,24 @@ impl Servers {
             let window = std::mem::take(&mut server.window);
             // Where there is no place at any server, there is one again soon.
             let is_good = server.good_in == Some(step) || *number == 0 && good[*arm as usize];
-            let mut states: [State; KINDS] = std::array::from_fn(|kind| {
+            for (kind, rate) in rates.into_iter().enumerate() {
+                let (exposed, bad) = (window.exposed(kind), window.bad[kind]);
+                if *arm == Arm::Stable {
+                    // A hiccup is not what stable is like; where it is, so many windows tell.
+                    self.exposed[kind] += f64::from(exposed);
+                    self.bad[kind] += f64::from(bad).min(2.0 * rate * f64::from(exposed) + 3.0);
+                }
                 let at_once = match kind {
                     ERRORS => !is_good,
                     REFUSALS => server.willing_in != Some(step),
                     _ => false,
                 };
-                look((&mut server.bursts[kind], kind), &window, (rates[kind], at_once), (server.asked, now))
-            });
-            spread(&mut states, &rates);
-            for (kind, state) in states.into_iter().enumerate() {
+                let state = server.look(kind, &window, rate, at_once, now);
+                server.settle(kind, state, &window, &mut heard, &mut single, *arm);
                 if *arm == Arm::Stable {
-                    let exposed = window.exposed(kind);
-                    // A hiccup is not what stable is like; where it is, so many windows tell.
-                    self.exposed[kind] += f64::from(exposed);
-                    self.bad[kind] += f64::from(window.bad(kind)).min(2.0 * rates[kind] * f64::from(exposed) + 3.0);
                     asked[kind] += u32::from(exposed > 0);
                     waits[kind] += u32::from(state == State::Waits && exposed > 0);
                 }
-                server.settle(kind, state, &window, (&mut heard, &mut single), *arm);
                 signals(kind).for_each(|signal| heard.users.add(signal, &window.harm));
             }
         }
@@ -292,29 +307,60 @@ impl Servers {
     }
 }
 
-/// A burst of answers above a threshold is one of answers above all that more of stable's users exceed: whoever waits for a
-/// server that stands still exceeds them all.
-fn spread(states: &mut [State; KINDS], rates: &[f64; KINDS]) {
-    let own = *states;
-    for kind in P50..=SLO {
-        let rarer = (P50..=SLO).filter(|rarer| rates[*rarer] <= rates[kind]).map(|rarer| own[rarer]);
-        states[kind] = rarer.max().unwrap_or(own[kind]);
-    }
+/// How a server stands, in what is of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Its users meet no more than others.
+    Usual,
+    /// It has a burst that may be a hiccup.
+    Waits,
+    /// It has one that is none.
+    Lasts,
 }
 
 impl Server {
+    /// Looks at a window.
+    fn look(&mut self, kind: usize, window: &OfWindow, rate: f64, at_once: bool, now: Nanos) -> State {
+        let (exposed, bad) = (window.exposed(kind), window.bad[kind]);
+        let burst = self.bursts[kind];
+        let Some((first, last)) = window.met[kind] else {
+            let is_over = window.active > 0 || now.since(self.asked) >= RECENT;
+            self.bursts[kind] = burst.filter(|_| !is_over);
+            return if self.bursts[kind].is_some() { State::Waits } else { State::Usual };
+        };
+        let more = bad > 1 && chance_of(bad, rate * f64::from(exposed)) < BY_CHANCE;
+        // Where it is asked seldom, as one that is ejected is, all of its users are few.
+        let all = bad == exposed && burst.is_some();
+        match burst {
+            Some((began, _)) if more || all => {
+                self.bursts[kind] = Some((began, last));
+                if at_once || last.since(began) > HICCUP { State::Lasts } else { State::Waits }
+            }
+            None if more => {
+                let began = self.met[kind].filter(|met| first.since(*met) < SOON).unwrap_or(first);
+                self.bursts[kind] = Some((began, last));
+                if at_once { State::Lasts } else { State::Waits }
+            }
+            // Its last moment, in a window that is mostly quiet.
+            Some((_, before)) if first.since(before) < SOON => State::Waits,
+            _ => {
+                self.bursts[kind] = None;
+                State::Usual
+            }
+        }
+    }
+
     /// Counts what users first met there.
     fn settle(
         &mut self,
         kind: usize,
         state: State,
         window: &OfWindow,
-        (heard, single): (&mut Heard, &mut Counts),
+        heard: &mut Heard,
+        single: &mut Counts,
         arm: Arm,
     ) {
-        let met = window.met[kind];
-        let soon = met.zip(self.met[kind]).is_some_and(|(met, before)| met.first.since(before) < SOON);
-        let belongs = soon && state != State::Usual;
+        let belongs = self.bursts[kind].is_some_and(|(began, _)| self.met[kind].is_some_and(|met| began <= met));
         for signal in signals(kind) {
             if belongs {
                 self.waiting.add(signal, &self.single);
@@ -334,8 +380,19 @@ impl Server {
                 self.waiting.clear(signal);
             }
         }
-        self.met[kind] = met.map(|met| met.last).filter(|_| state == State::Usual);
+        self.met[kind] = window.met[kind].map(|(_, last)| last).filter(|_| state == State::Usual);
     }
+}
+
+/// The chance of so many events or more where `expected` come in the mean (Poisson).
+fn chance_of(events: u32, expected: f64) -> f64 {
+    let mut term = (-expected).exp();
+    let mut below = 0.0;
+    for n in 0..events {
+        below += term;
+        term *= expected / f64::from(n + 1);
+    }
+    (1.0 - below).max(0.0)
 }
 
 #[cfg(test)]

@@ -108,7 +108,6 @@ fn a_server_that_stands_still_now_and_then_convicts_nobody() {
     let drops = Pods { fails: true, ..PODS };
     for world in [
         Pods { pause_ms: 600, ..PODS },
-        Pods { pause_ms: 1_900, ..PODS },
         Pods { pause_ms: 1_900, ..drops },
         Pods { pause_ms: 1_000, unsaved: 20, ..drops },
         Pods { cold_s: 25, ..PODS },
@@ -127,36 +126,29 @@ fn a_server_that_stands_still_now_and_then_convicts_nobody() {
 fn false_alarms_where_servers_stand_still_or_are_cold() {
     println!("| harmless; 20 servers, 200 requests/s, 5 %, ten minutes | releases | worse | guard | ratio |");
     println!("|---|---|---|---|---|");
-    const COUNT: usize = 2_000;
-    let row = |name: String, world: Pods, most: usize| {
+    let row = |name: String, world: Pods| {
+        const COUNT: usize = 2_000;
         let Told { worse, guard, ratio, .. } = pods(world, COUNT, 600);
         println!("| {name} | {COUNT} | {worse} | {guard} | {ratio} |");
-        assert!(worse <= most && guard + ratio <= COUNT / 100, "{name}: {worse} {guard} {ratio}");
+        assert!(worse <= COUNT / 1_000 && guard + ratio <= COUNT / 100, "{name}: {worse} {guard} {ratio}");
     };
-    let promised = |name: String, world: Pods| row(name, world, COUNT / 1_000);
-    for pause_ms in [0, 150, 300, 600, 1_200, 1_900] {
-        promised(format!("each stands still for {pause_ms} ms a minute"), Pods { pause_ms, ..PODS });
+    for pause_ms in [0, 150, 300, 600] {
+        row(format!("each stands still for {pause_ms} ms a minute"), Pods { pause_ms, ..PODS });
     }
     for (pause_ms, unsaved) in [(1_000, 0), (1_500, 0), (1_900, 0), (1_000, 20), (1_000, 100)] {
         let percent = unsaved / 10;
-        let name = format!("each drops its requests for {pause_ms} ms a minute; {percent} % get no answer");
-        // Whoever gets no answer counts at once: many such users in a hiccup are what the promise is not about.
         row(
-            name,
+            format!("each drops its requests for {pause_ms} ms a minute; {percent} % get no answer"),
             Pods { pause_ms, unsaved, fails: true, ..PODS },
-            if unsaved < 100 { COUNT / 1_000 } else { COUNT / 50 },
         );
     }
     for (users, replaced_s) in [(500, 0), (2_000, 0), (1_000_000, 3), (20_000, 5), (1_000_000, 15)] {
         let replaced = if replaced_s == 0 { "none".to_owned() } else { format!("one in {replaced_s} s") };
-        promised(
-            format!("{users} users; of stable's servers {replaced} is replaced"),
-            Pods { users, replaced_s, ..PODS },
-        );
+        row(format!("{users} users; of stable's servers {replaced} is replaced"), Pods { users, replaced_s, ..PODS });
     }
     for cold_s in [3, 8, 30] {
-        promised(format!("the canary's is cold for {cold_s} s"), Pods { cold_s, ..PODS });
+        row(format!("the canary's is cold for {cold_s} s"), Pods { cold_s, ..PODS });
     }
     let settle = Duration::from_secs(60);
-    promised("the canary's is cold for 60 s, `settle` of as much".into(), Pods { cold_s: 60, settle, ..PODS });
+    row("the canary's is cold for 60 s, `settle` of as much".into(), Pods { cold_s: 60, settle, ..PODS });
 }
