@@ -53,21 +53,14 @@ impl Shape {
     fn request(&self, dice: &mut Dice) -> Seen {
         let arm = if dice.chance(self.canary) { Arm::Canary } else { Arm::Stable };
         let server = dice.below(self.servers) + 1;
+        let user = dice.next();
         Seen {
-            user: dice.next(),
-            micros: 1_000,
             // Stable's servers are others.
             server: if arm == Arm::Canary { server } else { server + 100 } as u32,
-            status: 200,
             route: dice.skewed(self.routes) as u16,
             cohorts: (0..self.cohorts).fold(0, |mask, bit| mask | u16::from(dice.chance(0.3)) << bit),
             app: dice.skewed(self.apps + 1) as u32,
-            step: 1,
-            arm,
-            ending: Ending::Good,
-            saved: false,
-            warm: true,
-            judged: true,
+            ..Seen::good(user, arm)
         }
     }
 

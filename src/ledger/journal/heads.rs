@@ -81,3 +81,22 @@ impl End {
         std::mem::take(&mut self.touched).into_iter().map(balance).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_known_and_too_much_of_it_is_asked_for_each_time() {
+        let mut end = End::new(Heads { waited: vec!["n:1".into()], ..Heads::default() });
+        assert!(end.may_wait("n:1") && !end.may_wait("n:2"));
+        let parked = Plan { waited: vec!["n:2".into()], ..Plan::default() };
+        end.advance(&Changes::default(), &parked, 0);
+        assert!(end.may_wait("n:2"));
+        let many = |count: usize| (0..count).map(|n| format!("o:{n}")).collect();
+        end.advance(&Changes::default(), &Plan { waited: many(Heads::WAITED_MAX), ..Plan::default() }, 0);
+        assert!(end.may_wait("n:3"));
+        assert!(!End::new(Heads { waited: many(Heads::WAITED_MAX), ..Heads::default() }).may_wait("n:3"));
+        assert!(End::new(Heads { waited: many(Heads::WAITED_MAX + 1), ..Heads::default() }).may_wait("n:3"));
+    }
+}

@@ -31,7 +31,7 @@ use crate::clock;
 use crate::config::model::Secret;
 use crate::ledger::rows::{Anomaly, Outgoing, Typed, Value, Wrap};
 use crate::units::Nanos;
-use batch::{Batch, Columns, asks};
+use batch::{Batch, Bound, Columns, asks};
 use cells::{Cell, cells, failure};
 use client::Client;
 use connect::Warnings;
@@ -64,9 +64,6 @@ struct Session {
     /// What begins the transaction, until it is said.
     unbegun: Option<String>,
 }
-
-/// Statements that go together, prepared.
-type Bound<'a> = Vec<(Statement, Vec<&'a (dyn ToSql + Sync)>)>;
 
 impl Session {
     fn statement(&mut self, sql: &str) -> Result<Statement, tokio_postgres::Error> {

@@ -2,6 +2,9 @@
 
 use std::collections::HashSet;
 
+use tokio_postgres::Statement;
+use tokio_postgres::types::ToSql;
+
 use super::cells::Cell;
 use super::statements::Statements;
 use crate::ledger::rows::Table;
@@ -13,6 +16,9 @@ pub(super) type Columns<'a> = Vec<Vec<Cell<'a>>>;
 
 /// Statements in their order.
 pub(super) type Batch<'a> = Vec<(&'a str, Columns<'a>)>;
+
+/// The same, prepared, with its values.
+pub(super) type Bound<'a> = Vec<(Statement, Vec<&'a (dyn ToSql + Sync)>)>;
 
 /// A statement of a batch that updates rows, each of which must be there.
 pub(super) struct Updates {

@@ -14,6 +14,8 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{AsyncMessage, Config, Error, Row, SimpleQueryMessage, Statement, ToStatement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::batch::Bound;
+
 /// Values of a statement.
 pub(super) type Params<'a> = [&'a (dyn ToSql + Sync)];
 
@@ -113,7 +115,7 @@ impl Client {
 
     /// Runs statements in their order, in one round trip; how many rows each changed. What fails first is told: all after it
     /// failed because of it.
-    pub(super) fn execute_all(&mut self, all: &[(Statement, Vec<&(dyn ToSql + Sync)>)]) -> Result<Vec<u64>, Error> {
+    pub(super) fn execute_all(&mut self, all: &Bound<'_>) -> Result<Vec<u64>, Error> {
         self.wait(|client| async move {
             let each = all.iter().map(|(statement, params)| client.execute(statement, params));
             join_all(each).await.into_iter().collect()
@@ -124,7 +126,7 @@ impl Client {
     pub(super) fn query_all(
         &mut self,
         first: Option<&str>,
-        all: &[(Statement, Vec<&(dyn ToSql + Sync)>)],
+        all: &Bound<'_>,
     ) -> Result<(Vec<SimpleQueryMessage>, Answers), Error> {
         self.wait(|client| async move {
             let first = async {
