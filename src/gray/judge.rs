@@ -387,7 +387,7 @@ impl Judge {
     fn close(&mut self, now: Nanos) {
         let mut heard = self.servers.close(self.step, now);
         let warm = self.recent[0].warm();
-        heard.warm = Some(warm);
+        heard.warm = warm;
         let all_warm = warm.iter().all(|part| *part >= WARM);
         if !all_warm {
             heard.forget_times();

@@ -7,12 +7,15 @@
 //! next window, since it may be the first or the last moment of a burst.
 //!
 //! A burst that is over within two seconds was a hiccup: one event, on the canary by the part of the servers that are the
-//! canary's, or of the users where that is more. One that lasts is none, and all of it counts by users. Meanwhile the
+//! canary's, or of the users where that is more. Beside it as many users count as would have met it without. One that lasts
+//! is none, and all of it counts by users. Meanwhile the
 //! canary's users lose nothing, as stable answers for it; whoever got no answer counts at once. So does everybody at a
-//! server that gave no good answer in this step: it is dead, and was never anything else.
+//! server that gave no good answer in this step: it is dead, and was never anything else. Chance before or after a hiccup must
+//! not make it longer: the two seconds begin when chance is out of the question, and what comes later must be so, too.
 //!
-//! Stable's servers may be larger than the canary's, so that what hits all of them is a burst on stable alone. So where a
-//! quarter of stable's wait, what the others met in that window is not counted.
+//! To leave out a server of the canary speaks for the canary, and one of stable against it. So a burst of stable must be out
+//! of all chance, what comes just before and after it counts by users, and the canary's part of a window is one of the users
+//! who are left. Where all of stable's servers have one, for they are larger than the canary's, the window says nothing.
 
 use std::time::Duration;
 
@@ -27,8 +30,10 @@ use super::window::{Cell, Counts};
 use crate::gray::seen::{Arm, Ending, Seen};
 use crate::units::Nanos;
 
-/// How long a hiccup lasts at most.
-const HICCUP: Duration = Duration::from_secs(2);
+mod burst;
+
+use burst::{Burst, OfWindow, Sought, State, look};
+
 /// What comes so soon after another is a part of it.
 const SOON: Duration = Duration::from_millis(800);
 /// A server that was asked so long ago is not among those that could have a burst, and what waits there is over.
@@ -37,10 +42,6 @@ const RECENT: Duration = Duration::from_secs(10);
 const GONE: Duration = Duration::from_secs(600);
 /// What happened so long ago did not happen of late.
 const LATELY: Duration = Duration::from_secs(3);
-/// The part of stable's servers that must wait where what hits them hits everybody.
-const MANY: f64 = 0.25;
-/// The chance that as many users, or more, are no burst.
-const BY_CHANCE: f64 = 0.0005;
 
 /// Kinds of what users meet: a failure, an answer above each threshold, a refusal, by the number of the signal.
 pub(super) const KINDS: usize = REFUSALS + 1;
@@ -76,34 +77,14 @@ struct Server {
     good_in: Option<u16>,
     willing_in: Option<u16>,
     window: OfWindow,
-    /// When a burst began, and when a user last met it in one, by kind.
-    bursts: [Option<(Nanos, Nanos)>; KINDS],
-    /// What users first met in them, until they are known for what they are.
+    bursts: [Option<Burst>; KINDS],
+    /// What users first met in them beyond what they meet at any time, until they are known for what they are.
     waiting: Counts,
-    /// What they first met in a window without one, and when the last of them did, by kind.
+    /// What they first met in a window without one; when the last of them did, and the part that does at any time, by kind.
     single: Counts,
-    met: [Option<Nanos>; KINDS],
-}
-
-/// What a server's users met in the open window.
-#[derive(Debug, Default)]
-struct OfWindow {
-    /// Users who asked it, and of them those whose answers were timed.
-    active: u32,
-    timed: u32,
-    /// Users who met it, by kind, and when the first and the last one did.
-    bad: [u32; KINDS],
-    met: [Option<(Nanos, Nanos)>; KINDS],
-    /// First events; those of users for whom nobody answered are apart.
-    counts: Counts,
-    harm: Counts,
-}
-
-impl OfWindow {
-    /// Users who could have met it.
-    fn exposed(&self, kind: usize) -> u32 {
-        if (P50..=SLO).contains(&kind) { self.timed } else { self.active }
-    }
+    met: [Option<(Nanos, f64)>; KINDS],
+    /// What counts with the next window.
+    next: Counts,
 }
 
 /// The servers of both arms.
@@ -113,6 +94,8 @@ pub(super) struct Servers {
     /// Stable's users in a window, and those who met it, by kind.
     exposed: [f64; KINDS],
     bad: [f64; KINDS],
+    /// The part of stable's users, by kind, who were at servers without a burst in the window before.
+    steady: [f64; KINDS],
 }
 
 /// Where the canary is worse.
@@ -125,14 +108,23 @@ pub struct Hit {
 }
 
 /// What a window came to: events of users, and hiccups of servers, by signal.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Heard {
     pub(super) users: Counts,
     pub(super) hiccups: Counts,
     /// The canary's part of the servers.
     pub(super) servers: f64,
-    /// By arm, the part of the users whose answers may be timed; all where nothing is known.
-    pub(super) warm: Option<[f64; 2]>,
+    /// By arm, the part of the users whose answers may be timed.
+    pub(super) warm: [f64; 2],
+    /// By signal, the part of stable's users who are not left out.
+    pub(super) steady: [f64; COUNTED],
+}
+
+impl Default for Heard {
+    fn default() -> Heard {
+        let (users, hiccups) = (Counts::default(), Counts::default());
+        Heard { users, hiccups, servers: 0.0, warm: [1.0; 2], steady: [1.0; COUNTED] }
+    }
 }
 
 impl Heard {
@@ -147,20 +139,17 @@ impl Heard {
     /// What it says of the canary in a signal, where `part` of the users were put on it.
     pub(super) fn bet(&self, signal: usize, part: f64) -> Bet {
         let sides = [Cell::Stable, Cell::Canary];
-        let part = match self.warm {
-            // Of the users whose answers are timed.
-            Some([stable, canary]) if is_timed(signal) => {
-                part * canary / (part * canary + (1.0 - part) * stable).max(f64::MIN_POSITIVE)
-            }
-            _ => part,
-        };
-        self.users.bet(signal, sides, part).and(&self.hiccups.bet(signal, sides, part.max(self.servers)))
+        let [warm_stable, warm_canary] = if is_timed(signal) { self.warm } else { [1.0; 2] };
+        let [stable, canary] = [(1.0 - part) * warm_stable * self.steady[signal], part * warm_canary];
+        let of_counted = if stable + canary > 0.0 { canary / (stable + canary) } else { part };
+        self.users.bet(signal, sides, of_counted).and(&self.hiccups.bet(signal, sides, part.max(self.servers)))
     }
 }
 
 impl Default for Servers {
     fn default() -> Servers {
-        Servers { known: AHashMap::new(), exposed: [PRIOR.0; KINDS], bad: PRIOR.1.map(|part| PRIOR.0 * part) }
+        let bad = PRIOR.1.map(|part| PRIOR.0 * part);
+        Servers { known: AHashMap::new(), exposed: [PRIOR.0; KINDS], bad, steady: [1.0; KINDS] }
     }
 }
 
@@ -178,6 +167,7 @@ impl Servers {
             waiting: Counts::default(),
             single: Counts::default(),
             met: [None; KINDS],
+            next: Counts::default(),
         });
         server.asked = now;
         // What began before the step may have been good then.
@@ -185,6 +175,11 @@ impl Servers {
             server.good_in = Some(step);
             server.willing_in = if seen.is_refusal() { server.willing_in } else { Some(step) };
         }
+    }
+
+    /// The part of stable's users who meet it in a window.
+    fn rate(&self, kind: usize) -> f64 {
+        self.bad[kind] / self.exposed[kind]
     }
 
     fn of(&mut self, seen: &Seen) -> Option<&mut Server> {
@@ -203,10 +198,10 @@ impl Servers {
 
     /// A user meets something there for the first time in this window.
     pub(super) fn met(&mut self, seen: &Seen, kind: usize) {
+        let rate = self.rate(kind);
         if let Some(server) = self.of(seen) {
             let now = server.asked;
-            server.window.bad[kind] += 1;
-            server.window.met[kind] = Some((server.window.met[kind].map_or(now, |(first, _)| first), now));
+            server.window.met(kind, rate, server.bursts[kind].as_ref(), now);
             if kind == ERRORS {
                 server.failed = Some(now);
             }
@@ -247,59 +242,53 @@ impl Servers {
     pub(super) fn end_step(&mut self) {
         for server in self.known.values_mut() {
             (server.bursts, server.waiting, server.single) = ([None; KINDS], Counts::default(), Counts::default());
+            (server.next, server.met) = (Counts::default(), [None; KINDS]);
         }
+        self.steady = [1.0; KINDS];
     }
 
     /// An episode ends: whom it heard will tell again in the next one.
     pub(super) fn end_episode(&mut self) {
         for server in self.known.values_mut() {
             for signal in EPISODE_ERRORS..COUNTED {
-                server.waiting.clear(signal);
-                server.single.clear(signal);
+                for counts in [&mut server.waiting, &mut server.single, &mut server.next] {
+                    counts.clear(signal);
+                }
             }
         }
     }
 
     /// Ends a window of a step: tells bursts from what users met.
     pub(super) fn close(&mut self, step: u16, now: Nanos) -> Heard {
-        let rates: [f64; KINDS] = std::array::from_fn(|kind| self.bad[kind] / self.exposed[kind]);
-        let (mut heard, mut single) = (Heard::default(), Counts::default());
+        let rates: [f64; KINDS] = std::array::from_fn(|kind| self.rate(kind));
+        let mut heard = Heard::default();
         let good = Arm::ALL.map(|of| {
             self.known.iter().any(|((arm, number), server)| *arm == of && *number != 0 && server.good_in == Some(step))
         });
-        let mut recent = [0_u32; 2];
-        let (mut asked, mut waits) = ([0_u32; KINDS], [0_u32; KINDS]);
+        let (mut recent, mut asked, mut steady) = ([0_u32; 2], [0_u32; KINDS], [0_u32; KINDS]);
         for ((arm, number), server) in &mut self.known {
             recent[*arm as usize] += u32::from(now.since(server.asked) < RECENT);
             let window = std::mem::take(&mut server.window);
             // Where there is no place at any server, there is one again soon.
             let is_good = server.good_in == Some(step) || *number == 0 && good[*arm as usize];
-            for (kind, rate) in rates.into_iter().enumerate() {
-                let (exposed, bad) = (window.exposed(kind), window.bad[kind]);
+            for (kind, state) in server.look(*arm, is_good, step, &window, &rates, now).into_iter().enumerate() {
                 if *arm == Arm::Stable {
+                    let exposed = window.exposed(kind);
                     // A hiccup is not what stable is like; where it is, so many windows tell.
                     self.exposed[kind] += f64::from(exposed);
-                    self.bad[kind] += f64::from(bad).min(2.0 * rate * f64::from(exposed) + 3.0);
+                    self.bad[kind] += f64::from(window.bad(kind)).min(2.0 * rates[kind] * f64::from(exposed) + 3.0);
+                    asked[kind] += exposed;
+                    steady[kind] += if state == State::Waits { 0 } else { exposed };
                 }
-                let at_once = match kind {
-                    ERRORS => !is_good,
-                    REFUSALS => server.willing_in != Some(step),
-                    _ => false,
-                };
-                let state = server.look(kind, &window, rate, at_once, now);
-                server.settle(kind, state, &window, &mut heard, &mut single, *arm);
-                if *arm == Arm::Stable {
-                    asked[kind] += u32::from(exposed > 0);
-                    waits[kind] += u32::from(state == State::Waits && exposed > 0);
-                }
+                server.settle(*arm, kind, (state, rates[kind]), &window, &mut heard);
                 signals(kind).for_each(|signal| heard.users.add(signal, &window.harm));
             }
         }
         self.known.retain(|_, server| now.since(server.asked) < GONE);
-        (0..KINDS).flat_map(signals).for_each(|signal| heard.users.add(signal, &single));
-        let many = |kind: &usize| waits[*kind] > 0 && f64::from(waits[*kind]) >= MANY * f64::from(asked[*kind]);
-        for signal in (0..KINDS).filter(many).flat_map(signals) {
-            self.known.values_mut().for_each(|server| server.single.clear(signal));
+        for kind in 0..KINDS {
+            signals(kind).for_each(|signal| heard.steady[signal] = self.steady[kind]);
+            // What nobody asked left nobody out.
+            self.steady[kind] = if asked[kind] == 0 { 1.0 } else { f64::from(steady[kind]) / f64::from(asked[kind]) };
         }
         let all = recent[0] + recent[1];
         heard.servers = if all == 0 { 0.0 } else { f64::from(recent[1]) / f64::from(all) };
@@ -307,68 +296,64 @@ impl Servers {
     }
 }
 
-/// How a server stands, in what is of one kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// Its users meet no more than others.
-    Usual,
-    /// It has a burst that may be a hiccup.
-    Waits,
-    /// It has one that is none.
-    Lasts,
+/// A burst of answers above a threshold is one of answers above all that more of stable's users exceed: whoever waits for a
+/// server that stands still exceeds them all.
+fn spread(states: &mut [State; KINDS], rates: &[f64; KINDS]) {
+    let own = *states;
+    for kind in P50..=SLO {
+        let rarer = (P50..=SLO).filter(|rarer| rates[*rarer] <= rates[kind]).map(|rarer| own[rarer]);
+        states[kind] = rarer.max().unwrap_or(own[kind]);
+    }
 }
 
 impl Server {
-    /// Looks at a window.
-    fn look(&mut self, kind: usize, window: &OfWindow, rate: f64, at_once: bool, now: Nanos) -> State {
-        let (exposed, bad) = (window.exposed(kind), window.bad[kind]);
-        let burst = self.bursts[kind];
-        let Some((first, last)) = window.met[kind] else {
-            let is_over = window.active > 0 || now.since(self.asked) >= RECENT;
-            self.bursts[kind] = burst.filter(|_| !is_over);
-            return if self.bursts[kind].is_some() { State::Waits } else { State::Usual };
-        };
-        let more = bad > 1 && chance_of(bad, rate * f64::from(exposed)) < BY_CHANCE;
-        // Where it is asked seldom, as one that is ejected is, all of its users are few.
-        let all = bad == exposed && burst.is_some();
-        match burst {
-            Some((began, _)) if more || all => {
-                self.bursts[kind] = Some((began, last));
-                if at_once || last.since(began) > HICCUP { State::Lasts } else { State::Waits }
-            }
-            None if more => {
-                let began = self.met[kind].filter(|met| first.since(*met) < SOON).unwrap_or(first);
-                self.bursts[kind] = Some((began, last));
-                if at_once { State::Lasts } else { State::Waits }
-            }
-            // Its last moment, in a window that is mostly quiet.
-            Some((_, before)) if first.since(before) < SOON => State::Waits,
-            _ => {
-                self.bursts[kind] = None;
-                State::Usual
-            }
+    /// How it stands, by kind.
+    fn look(
+        &mut self,
+        arm: Arm,
+        is_good: bool,
+        step: u16,
+        window: &OfWindow,
+        rates: &[f64; KINDS],
+        now: Nanos,
+    ) -> [State; KINDS] {
+        let mut states = std::array::from_fn(|kind| {
+            let at_once = match kind {
+                ERRORS => !is_good,
+                REFUSALS => self.willing_in != Some(step),
+                _ => false,
+            };
+            let sought = Sought { arm, kind, rate: rates[kind], at_once };
+            look(&mut self.bursts[kind], sought, window, (self.asked, now))
+        });
+        if arm == Arm::Canary {
+            spread(&mut states, rates);
         }
+        states
     }
 
-    /// Counts what users first met there.
-    fn settle(
-        &mut self,
-        kind: usize,
-        state: State,
-        window: &OfWindow,
-        heard: &mut Heard,
-        single: &mut Counts,
-        arm: Arm,
-    ) {
-        let belongs = self.bursts[kind].is_some_and(|(began, _)| self.met[kind].is_some_and(|met| began <= met));
+    /// Counts what users first met there. Of both arms it counts a window later, for a bet that is made meanwhile must not
+    /// see the events of one of them alone.
+    fn settle(&mut self, arm: Arm, kind: usize, (state, rate): (State, f64), window: &OfWindow, heard: &mut Heard) {
+        let met = window.met[kind];
+        let usual = window.usual(kind, rate);
+        let soon = |before: Nanos| met.is_some_and(|met| met.first.since(before) < SOON);
+        let part = self.met[kind].filter(|(last, _)| arm == Arm::Canary && state != State::Usual && soon(*last));
         for signal in signals(kind) {
-            if belongs {
-                self.waiting.add(signal, &self.single);
-            } else {
-                single.add(signal, &self.single);
+            heard.users.add(signal, &self.next);
+            self.next.clear(signal);
+            if let Some((_, usual)) = part {
+                let excess = self.single.take_beyond(signal, usual);
+                self.waiting.add(signal, &excess);
             }
+            heard.users.add(signal, &self.single);
             self.single.clear(signal);
             match state {
+                State::Waits if arm == Arm::Canary => {
+                    self.next.add(signal, &window.counts);
+                    let excess = self.next.take_beyond(signal, usual);
+                    self.waiting.add(signal, &excess);
+                }
                 State::Waits => self.waiting.add(signal, &window.counts),
                 State::Lasts => [&window.counts, &self.waiting].into_iter().for_each(|it| heard.users.add(signal, it)),
                 State::Usual => self.single.add(signal, &window.counts),
@@ -380,19 +365,8 @@ impl Server {
                 self.waiting.clear(signal);
             }
         }
-        self.met[kind] = window.met[kind].map(|(_, last)| last).filter(|_| state == State::Usual);
+        self.met[kind] = met.map(|met| (met.last, usual)).filter(|_| state == State::Usual);
     }
-}
-
-/// The chance of so many events or more where `expected` come in the mean (Poisson).
-fn chance_of(events: u32, expected: f64) -> f64 {
-    let mut term = (-expected).exp();
-    let mut below = 0.0;
-    for n in 0..events {
-        below += term;
-        term *= expected / f64::from(n + 1);
-    }
-    (1.0 - below).max(0.0)
 }
 
 #[cfg(test)]

@@ -66,6 +66,16 @@ impl Counts {
         self.events[signal] = [0; 3];
     }
 
+    /// Takes what a part of a signal's events, 0 to 1 and rounded down, leaves.
+    pub(super) fn take_beyond(&mut self, signal: usize, part: f64) -> Counts {
+        let mut beyond = Counts::default();
+        for (kept, taken) in self.events[signal].iter_mut().zip(&mut beyond.events[signal]) {
+            let part = (f64::from(*kept) * part) as u32;
+            (*kept, *taken) = (part, *kept - part);
+        }
+        beyond
+    }
+
     /// Adds another one's events of a signal.
     pub(super) fn add(&mut self, signal: usize, other: &Counts) {
         self.events[signal].iter_mut().zip(other.events[signal]).for_each(|(sum, events)| *sum += events);
