@@ -24,7 +24,7 @@
 //! | `users` | whom the judge has met |
 //! | `hearing` | what a request is counted as |
 //! | `refusals` | which refusals are usual |
-//! | `servers` | what hits a server and not its users; which are cold |
+//! | `servers` | what hits a server and not its users |
 //! | `window` | what a window counts |
 //! | `quantiles` | frozen thresholds, and what is shown |
 //! | `ratio` | whether the split works |
@@ -386,16 +386,17 @@ impl Judge {
     /// Ends the open window.
     fn close(&mut self, now: Nanos) {
         let mut heard = self.servers.close(self.step, now);
-        let warm = self.recent[0].warm();
-        heard.warm = warm;
+        // Answers count a window later, if that one was warm and this one is.
+        let [warm, before] = [0, 1].map(|at| self.recent[at].warm());
+        heard.warm = before;
         let all_warm = warm.iter().all(|part| *part >= WARM);
-        if !all_warm {
+        if !all_warm || before.iter().any(|part| *part < WARM) {
             heard.forget_times();
         }
-        heard.users.add(FEEDBACK, &std::mem::take(&mut self.spoken));
+        heard.now.add(FEEDBACK, &std::mem::take(&mut self.spoken));
         if self.share > 0.0 && self.share < 1.0 {
-            self.evidence.play(|signal| heard.bet(signal, self.share));
-            self.guard.play(&heard.users);
+            self.evidence.play(|signal| heard.said(signal, self.share));
+            self.guard.play([&heard.users, &heard.now]);
             if self.episodes.play(&heard, self.share) {
                 self.cross(now);
                 self.begin_episode();

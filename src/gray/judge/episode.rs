@@ -56,7 +56,9 @@ impl Episodes {
     /// Plays a window, with `part` of the users on the canary; whether the episode ended with it.
     pub(super) fn play(&mut self, window: &Heard, part: f64) -> bool {
         for ((signal, _), masses) in HEARD.iter().zip(&mut self.masses) {
-            window.bet(*signal, part).multiply(masses);
+            // What is of an earlier episode is let go of when it ends, so all is of this one.
+            let said = window.said(*signal, part);
+            said.before.and(&said.now).and(&said.late).multiply(masses);
         }
         self.windows += 1;
         self.windows >= LENGTH

@@ -12,6 +12,9 @@
 //! at the start; the rest is bet in small parts, window by window, on a schedule that has no end, and a larger part when
 //! the share changes, which is when faults come. What is not bet yet counts as it is: the sum stays an e-process.
 //!
+//! A stake that is bet in a window sees both arms from that window on. What is counted late, since it was not clear what it
+//! was, is played for those stakes only that were bet before it happened ([`Said`]).
+//!
 //! Masses are plain numbers: one below 1e-308 becomes 0 (evidence for the canary), one above [`CAP`] stays there. Both
 //! only lower the sum.
 
@@ -45,6 +48,9 @@ pub(super) static LN_GRID: LazyLock<[f64; POINTS]> = LazyLock::new(|| GRID.map(f
 pub struct Bet([f64; POINTS]);
 
 impl Bet {
+    /// No event.
+    pub(super) const NOTHING: Bet = Bet([0.0; POINTS]);
+
     /// Of events on both sides; `events[1]` are of the side that may be worse, whose design share is `part`.
     pub fn of(part: f64, events: [u32; 2]) -> Bet {
         let [k0, k1] = events.map(f64::from);
@@ -65,10 +71,29 @@ impl Bet {
 
     /// Pays out.
     pub(super) fn multiply(&self, masses: &mut [f64; POINTS]) {
-        for (mass, log) in masses.iter_mut().zip(self.0) {
+        // What is lost is lost, whatever it would be multiplied by.
+        for (mass, log) in masses.iter_mut().zip(self.0).filter(|(mass, _)| **mass > 0.0) {
             *mass = (*mass * log.exp()).min(CAP);
         }
     }
+}
+
+/// What a window says about one signal.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Said {
+    /// Of the windows before.
+    pub(super) before: Bet,
+    /// Of the window itself.
+    pub(super) now: Bet,
+    /// Of what waited until now.
+    pub(super) late: Bet,
+    /// Whether something waits on.
+    pub(super) waits: bool,
+}
+
+impl Said {
+    /// Nothing.
+    pub(super) const NOTHING: Said = Said { before: Bet::NOTHING, now: Bet::NOTHING, late: Bet::NOTHING, waits: false };
 }
 
 /// One signal's e-process.
@@ -76,6 +101,9 @@ impl Bet {
 pub struct Process {
     /// What each odds ratio's bet is worth.
     masses: [f64; POINTS],
+    /// The same of what was bet since something waits.
+    #[serde(default)]
+    young: [f64; POINTS],
     /// What is not bet yet.
     rest: f64,
     /// Windows that were played.
@@ -84,32 +112,53 @@ pub struct Process {
 
 impl Default for Process {
     fn default() -> Process {
-        Process { masses: [START / POINTS as f64; POINTS], rest: 1.0 - START, windows: 0 }
+        let masses = [START / POINTS as f64; POINTS];
+        Process { masses, young: [0.0; POINTS], rest: 1.0 - START, windows: 0 }
     }
 }
 
 impl Process {
     /// What the whole stake, 1 at the start, is worth.
     pub fn e(&self) -> f64 {
-        (self.masses.iter().sum::<f64>() + self.rest).min(CAP)
+        (self.masses.iter().chain(&self.young).sum::<f64>() + self.rest).min(CAP)
+    }
+
+    /// Plays a window of which all is known.
+    pub fn play(&mut self, bet: &Bet) {
+        self.hear(&Said { now: *bet, ..Said::NOTHING });
     }
 
     /// Plays a window.
-    pub fn play(&mut self, bet: &Bet) {
-        self.bet(1.0 / (self.windows as f64 + HORIZON + 1.0));
+    pub(super) fn hear(&mut self, said: &Said) {
+        said.before.and(&said.late).multiply(&mut self.masses);
+        said.before.multiply(&mut self.young);
+        let stake = self.take(1.0 / (self.windows as f64 + HORIZON + 1.0));
         self.windows += 1;
-        bet.multiply(&mut self.masses);
+        self.young.iter_mut().for_each(|mass| *mass += stake);
+        said.now.multiply(&mut self.masses);
+        said.now.multiply(&mut self.young);
+        if !said.waits {
+            self.grow_up();
+        }
     }
 
-    /// Bets more of the rest, for the share changed.
+    /// The share changed, so nothing waits any more: bets more of the rest, for faults come now.
     pub(super) fn change(&mut self) {
-        self.bet(AT_CHANGE);
+        let stake = self.take(AT_CHANGE);
+        self.masses.iter_mut().for_each(|mass| *mass += stake);
+        self.grow_up();
     }
 
-    fn bet(&mut self, part: f64) {
+    /// Takes a part of the rest; what each odds ratio has of it.
+    fn take(&mut self, part: f64) -> f64 {
         let stake = self.rest * part;
         self.rest -= stake;
-        self.masses.iter_mut().for_each(|mass| *mass += stake / POINTS as f64);
+        stake / POINTS as f64
+    }
+
+    /// Nothing waits: from now on it is one.
+    fn grow_up(&mut self) {
+        self.masses.iter_mut().zip(&mut self.young).for_each(|(mass, young)| *mass += std::mem::take(young));
     }
 
     /// Drops evidence against the canary and keeps evidence for it: no mass is above what was bet on it so far. The result
@@ -117,7 +166,11 @@ impl Process {
     pub(super) fn acquit(&mut self) {
         self.rest = self.rest.clamp(0.0, 1.0 - START);
         let paid = (1.0 - self.rest) / POINTS as f64;
-        self.masses.iter_mut().for_each(|mass| *mass = mass.clamp(0.0, paid));
+        for (mass, young) in self.masses.iter_mut().zip(&mut self.young) {
+            (*mass, *young) = (mass.clamp(0.0, paid), young.clamp(0.0, paid));
+            let most = (paid / (*mass + *young).max(paid)).min(1.0);
+            (*mass, *young) = (*mass * most, *young * most);
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use ahash::AHashMap;
 
-use super::evidence::Bet;
+use super::evidence::{Bet, Said};
 use super::signals::{
     COUNTED, EPISODE_ERRORS, EPISODE_P95, EPISODE_P99, EPISODE_REFUSALS, EPISODE_SLO, ERRORS, P50, P95, P99, REFUSALS,
     SLO,
@@ -110,20 +110,35 @@ pub struct Hit {
 /// What a window came to: events of users, and hiccups of servers, by signal.
 #[derive(Debug)]
 pub(super) struct Heard {
+    /// Events of the window before.
     pub(super) users: Counts,
+    /// Events of the window itself.
+    pub(super) now: Counts,
+    /// Events that waited: what they are of was no hiccup.
+    pub(super) late: Counts,
+    /// By signal, whether some wait on.
+    pub(super) waits: [bool; COUNTED],
     pub(super) hiccups: Counts,
     /// The canary's part of the servers.
     pub(super) servers: f64,
     /// By arm, the part of the users whose answers may be timed.
     pub(super) warm: [f64; 2],
-    /// By signal, the part of stable's users who are not left out.
+    /// By signal, the part of stable's users of the window before who are not left out.
     pub(super) steady: [f64; COUNTED],
 }
 
 impl Default for Heard {
     fn default() -> Heard {
-        let (users, hiccups) = (Counts::default(), Counts::default());
-        Heard { users, hiccups, servers: 0.0, warm: [1.0; 2], steady: [1.0; COUNTED] }
+        Heard {
+            users: Counts::default(),
+            now: Counts::default(),
+            late: Counts::default(),
+            waits: [false; COUNTED],
+            hiccups: Counts::default(),
+            servers: 0.0,
+            warm: [1.0; 2],
+            steady: [1.0; COUNTED],
+        }
     }
 }
 
@@ -131,18 +146,28 @@ impl Heard {
     /// Drops what it says of latency.
     pub(super) fn forget_times(&mut self) {
         for signal in (0..COUNTED).filter(|signal| is_timed(*signal)) {
-            self.users.clear(signal);
-            self.hiccups.clear(signal);
+            for counts in [&mut self.users, &mut self.now, &mut self.late, &mut self.hiccups] {
+                counts.clear(signal);
+            }
         }
     }
 
     /// What it says of the canary in a signal, where `part` of the users were put on it.
-    pub(super) fn bet(&self, signal: usize, part: f64) -> Bet {
-        let sides = [Cell::Stable, Cell::Canary];
-        let [warm_stable, warm_canary] = if is_timed(signal) { self.warm } else { [1.0; 2] };
-        let [stable, canary] = [(1.0 - part) * warm_stable * self.steady[signal], part * warm_canary];
-        let of_counted = if stable + canary > 0.0 { canary / (stable + canary) } else { part };
-        self.users.bet(signal, sides, of_counted).and(&self.hiccups.bet(signal, sides, part.max(self.servers)))
+    pub(super) fn said(&self, signal: usize, part: f64) -> Said {
+        let bet = |counts: &Counts, part: f64| counts.bet(signal, [Cell::Stable, Cell::Canary], part);
+        let [stable, canary] = if is_timed(signal) { self.warm } else { [1.0; 2] };
+        // The canary's part of those users who are counted.
+        let of = |stable: f64| {
+            let [stable, canary] = [(1.0 - part) * stable, part * canary];
+            if stable + canary > 0.0 { canary / (stable + canary) } else { part }
+        };
+        let hiccups = bet(&self.hiccups, part.max(self.servers));
+        Said {
+            before: bet(&self.users, of(stable * self.steady[signal])).and(&hiccups),
+            now: bet(&self.now, of(stable)),
+            late: bet(&self.late, of(stable)),
+            waits: self.waits[signal],
+        }
     }
 }
 
@@ -266,22 +291,37 @@ impl Servers {
             self.known.iter().any(|((arm, number), server)| *arm == of && *number != 0 && server.good_in == Some(step))
         });
         let (mut recent, mut asked, mut steady) = ([0_u32; 2], [0_u32; KINDS], [0_u32; KINDS]);
-        for ((arm, number), server) in &mut self.known {
-            recent[*arm as usize] += u32::from(now.since(server.asked) < RECENT);
-            let window = std::mem::take(&mut server.window);
-            // Where there is no place at any server, there is one again soon.
-            let is_good = server.good_in == Some(step) || *number == 0 && good[*arm as usize];
-            for (kind, state) in server.look(*arm, is_good, step, &window, &rates, now).into_iter().enumerate() {
-                if *arm == Arm::Stable {
-                    let exposed = window.exposed(kind);
-                    // A hiccup is not what stable is like; where it is, so many windows tell.
-                    self.exposed[kind] += f64::from(exposed);
-                    self.bad[kind] += f64::from(window.bad(kind)).min(2.0 * rates[kind] * f64::from(exposed) + 3.0);
-                    asked[kind] += exposed;
-                    steady[kind] += if state == State::Waits { 0 } else { exposed };
+        let mut beside = [State::Usual; KINDS];
+        // The canary's first: its bursts decide what one of stable is.
+        for of in [Arm::Canary, Arm::Stable] {
+            for ((arm, number), server) in self.known.iter_mut().filter(|((arm, _), _)| *arm == of) {
+                recent[*arm as usize] += u32::from(now.since(server.asked) < RECENT);
+                let window = std::mem::take(&mut server.window);
+                // Where there is no place at any server, there is one again soon.
+                let is_good = server.good_in == Some(step) || *number == 0 && good[*arm as usize];
+                for (kind, mut state) in server.look(*arm, is_good, step, &window, &rates, now).into_iter().enumerate()
+                {
+                    if *arm == Arm::Canary {
+                        beside[kind] = beside[kind].max(state);
+                    } else {
+                        // What the canary's users meet for longer is not excused on stable either.
+                        if state == State::Waits && beside[kind] >= State::Lasts {
+                            state = State::Lasts;
+                        }
+                        let (exposed, bad) = (window.exposed(kind), window.bad(kind));
+                        asked[kind] += exposed;
+                        let left_out = state == State::Waits && window.counts.all(kind) > 0;
+                        steady[kind] += if left_out { 0 } else { exposed };
+                        // Of a threshold that is not known yet nobody can be above.
+                        if self.bad[kind] > PRIOR.0 * PRIOR.1[kind] || bad > 0 || !is_timed(kind) {
+                            // A hiccup is not what stable is like; where it is, so many windows tell.
+                            self.exposed[kind] += f64::from(exposed);
+                            self.bad[kind] += f64::from(bad).min(2.0 * rates[kind] * f64::from(exposed) + 3.0);
+                        }
+                    }
+                    server.settle((*arm, kind), (state, rates[kind], beside[kind]), &window, &mut heard);
+                    signals(kind).for_each(|signal| heard.now.add(signal, &window.harm));
                 }
-                server.settle(*arm, kind, (state, rates[kind]), &window, &mut heard);
-                signals(kind).for_each(|signal| heard.users.add(signal, &window.harm));
             }
         }
         self.known.retain(|_, server| now.since(server.asked) < GONE);
@@ -332,13 +372,20 @@ impl Server {
         states
     }
 
-    /// Counts what users first met there. Of both arms it counts a window later, for a bet that is made meanwhile must not
-    /// see the events of one of them alone.
-    fn settle(&mut self, arm: Arm, kind: usize, (state, rate): (State, f64), window: &OfWindow, heard: &mut Heard) {
+    /// Counts what users first met there, of which `rate` is usual: a window later, when it is clear what it is, and what is not
+    /// clear then still later. `beside` says how the canary stands.
+    fn settle(
+        &mut self,
+        (arm, kind): (Arm, usize),
+        (state, rate, beside): (State, f64, State),
+        window: &OfWindow,
+        heard: &mut Heard,
+    ) {
+        let on_canary = arm == Arm::Canary;
         let met = window.met[kind];
         let usual = window.usual(kind, rate);
         let soon = |before: Nanos| met.is_some_and(|met| met.first.since(before) < SOON);
-        let part = self.met[kind].filter(|(last, _)| arm == Arm::Canary && state != State::Usual && soon(*last));
+        let part = self.met[kind].filter(|(last, _)| on_canary && state != State::Usual && soon(*last));
         for signal in signals(kind) {
             heard.users.add(signal, &self.next);
             self.next.clear(signal);
@@ -349,23 +396,33 @@ impl Server {
             heard.users.add(signal, &self.single);
             self.single.clear(signal);
             match state {
-                State::Waits if arm == Arm::Canary => {
+                State::Waits if on_canary => {
                     self.next.add(signal, &window.counts);
                     let excess = self.next.take_beyond(signal, usual);
                     self.waiting.add(signal, &excess);
+                    heard.waits[signal] = true;
                 }
                 State::Waits => self.waiting.add(signal, &window.counts),
-                State::Lasts => [&window.counts, &self.waiting].into_iter().for_each(|it| heard.users.add(signal, it)),
+                State::Lasts => self.next.add(signal, &window.counts),
+                State::AtOnce => heard.now.add(signal, &window.counts),
                 State::Usual => self.single.add(signal, &window.counts),
             }
-            if state == State::Usual && self.waiting.all(signal) > 0 {
-                heard.hiccups.event(signal, Cell::of(arm, 0));
-            }
             if state != State::Waits {
-                self.waiting.clear(signal);
+                let alone = on_canary || beside == State::Usual;
+                self.end_wait(arm, signal, state == State::Usual && alone, heard);
             }
         }
         self.met[kind] = met.map(|met| (met.last, usual)).filter(|_| state == State::Usual);
+    }
+
+    /// What waits was a hiccup: one event. Or it was none, and counts by users.
+    fn end_wait(&mut self, arm: Arm, signal: usize, was_hiccup: bool, heard: &mut Heard) {
+        if was_hiccup && self.waiting.all(signal) > 0 {
+            heard.hiccups.event(signal, Cell::of(arm, 0));
+        } else {
+            heard.late.add(signal, &self.waiting);
+        }
+        self.waiting.clear(signal);
     }
 }
 

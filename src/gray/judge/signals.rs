@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::evidence::{Bet, Process};
+use super::evidence::{Process, Said};
 use super::window::{Cell, Counts};
 
 /// First failure of a user.
@@ -109,10 +109,10 @@ impl From<Vec<Process>> for Comparison {
 }
 
 impl Comparison {
-    /// Plays a window, of which `bet` tells what it says of a signal.
-    pub(super) fn play(&mut self, bet: impl Fn(usize) -> Bet) {
+    /// Plays a window, of which `said` tells what it says of a signal.
+    pub(super) fn play(&mut self, said: impl Fn(usize) -> Said) {
         for (signal, process) in self.0.iter_mut().enumerate() {
-            process.play(&bet(signal));
+            process.hear(&said(signal));
         }
     }
 
@@ -141,9 +141,13 @@ pub(super) struct Guard([Comparison; 2]);
 
 impl Guard {
     /// Plays a window. What hit a server hit users of both halves: that is left out.
-    pub(super) fn play(&mut self, window: &Counts) {
-        self.0[0].play(|signal| window.bet(signal, [Cell::StableEven, Cell::StableOdd], 0.5));
-        self.0[1].play(|signal| window.bet(signal, [Cell::StableOdd, Cell::StableEven], 0.5));
+    pub(super) fn play(&mut self, [before, now]: [&Counts; 2]) {
+        for (half, sides) in
+            [[Cell::StableEven, Cell::StableOdd], [Cell::StableOdd, Cell::StableEven]].iter().enumerate()
+        {
+            let bet = |counts: &Counts, signal| counts.bet(signal, *sides, 0.5);
+            self.0[half].play(|signal| Said { before: bet(before, signal), now: bet(now, signal), ..Said::NOTHING });
+        }
     }
 
     /// Drops evidence against the model.

@@ -1,5 +1,6 @@
 //! Servers that stand still now and then, or are cold: chance puts users on a version, and not servers.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::*;
@@ -12,6 +13,8 @@ struct Pods {
     /// The canary's part of the users.
     share: f64,
     pause_ms: u64,
+    /// For so many seconds of each minute so many of a thousand answers take 300 ms more, on all servers.
+    storm: (u64, u64),
     /// Whether what comes meanwhile fails, and stable answers, instead of waiting.
     fails: bool,
     /// How long the canary's is cold: a third of its answers take 80 ms longer.
@@ -37,6 +40,8 @@ impl Pods {
         // None begins with the release: whoever is never good is dead.
         let mut pauses: Vec<u64> = (0..self.servers).map(|_| random.u64(5_000..60_000)).collect();
         let mut found = vec![];
+        // By when they come, and by number: answers that a pause keeps.
+        let mut kept: BTreeMap<(u64, u64), Seen> = BTreeMap::new();
         for n in 0..seconds * self.a_second {
             let at_ms = n * 1_000 / self.a_second;
             let user = mixed(mixed(10, seed), random.u64(..self.users));
@@ -51,9 +56,10 @@ impl Pods {
             let fails = hiccup || self.worse > 0 && on_canary && random.u64(..1_000) < self.worse;
             let cold = on_canary && at_ms < self.cold_s * 1_000 && random.u64(..3) == 0;
             let (generation, young_ms) = self.replaced(server, at_ms);
-            let micros =
-                latencies[random.usize(..POINTS)] as u32 + waits as u32 * 1_000 + if cold { 80_000 } else { 0 };
-            judge.observe(&Seen {
+            let in_storm = at_ms % 60_000 >= 60_000 - self.storm.0 * 1_000 && random.u64(..1_000) < self.storm.1;
+            let late = waits as u32 * 1_000 + if cold { 80_000 } else { 0 } + if in_storm { 300_000 } else { 0 };
+            let micros = latencies[random.usize(..POINTS)] as u32 + late;
+            let seen = Seen {
                 user,
                 micros: if fails { 1_000 } else { micros },
                 server: (1 + server + 100 * generation) as u32,
@@ -67,7 +73,11 @@ impl Pods {
                 saved: fails && !(hiccup && random.u64(..1_000) < self.unsaved),
                 warm: young_ms >= self.settle.as_millis() as u64,
                 judged: true,
-            });
+            };
+            kept.insert((at_ms + if fails { 0 } else { waits }, n), seen);
+            while let Some(seen) = kept.first_entry().filter(|seen| seen.key().0 <= at_ms) {
+                judge.observe(&seen.remove());
+            }
             if (n + 1) % (self.a_second / TICKS) == 0 {
                 found.extend(judge.tick(Nanos((n + 1) * 1_000_000_000 / self.a_second), [0; 2]));
             }
@@ -95,6 +105,7 @@ const PODS: Pods = Pods {
     a_second: 200,
     share: 0.05,
     pause_ms: 0,
+    storm: (0, 0),
     fails: false,
     cold_s: 0,
     settle: Duration::from_secs(30),
@@ -119,6 +130,11 @@ fn a_server_that_stands_still_now_and_then_convicts_nobody() {
         // Stable's servers are larger than the canary's.
         Pods { servers: 3, pause_ms: 600, ..PODS },
         Pods { servers: 3, pause_ms: 1_000, ..drops },
+        // All of them are slow at once.
+        Pods { storm: (6, 250), a_second: 1_000, ..PODS },
+        Pods { storm: (6, 100), servers: 2, share: 0.5, a_second: 600, ..PODS },
+        // The answers of half of the users are late at once.
+        Pods { servers: 2, share: 0.5, a_second: 600, pause_ms: 600, ..PODS },
         Pods { pause_ms: 1_000, unsaved: 20, ..drops },
         Pods { cold_s: 25, ..PODS },
         // The same people each few seconds, who all tell as soon as the canary's server is warm.
@@ -126,7 +142,7 @@ fn a_server_that_stands_still_now_and_then_convicts_nobody() {
         Pods { replaced_s: 3, ..PODS },
         Pods { replaced_s: 5, users: 20_000, ..PODS },
     ] {
-        let told = pods(world, 4, 600);
+        let told = pods(world, 4, if world.a_second > 200 { 200 } else { 600 });
         assert!(told.worse + told.guard + told.ratio == 0, "{world:?}: {told:?}");
     }
 }
@@ -189,6 +205,27 @@ fn false_alarms_where_servers_stand_still_or_are_cold() {
         promised(
             format!("of {servers} servers each {what} for 1 s a minute; {a_second} requests/s, {share}"),
             Pods { servers, a_second, share, pause_ms: 1_000, fails, ..PODS },
+        );
+    }
+    for (servers, share, a_second, pause_ms) in
+        [(2, 0.5, 1_000, 600), (2, 0.05, 1_000, 2_000), (2, 0.5, 200, 600), (4, 0.25, 1_000, 600)]
+    {
+        promised(
+            format!(
+                "of {servers} servers each stands still for {pause_ms} ms a minute; {a_second} requests/s, {share}"
+            ),
+            Pods { servers, share, a_second, pause_ms, ..PODS },
+        );
+    }
+    for (servers, share, a_second, storm) in
+        [(20, 0.05, 1_000, (6, 250)), (20, 0.05, 1_000, (58, 250)), (2, 0.5, 600, (6, 100)), (2, 0.5, 600, (6, 500))]
+    {
+        let (seconds, part) = storm;
+        promised(
+            format!(
+                "all of {servers} are slow for {seconds} s a minute in {part} of 1,000; {a_second} requests/s, {share}"
+            ),
+            Pods { servers, share, a_second, storm, ..PODS },
         );
     }
     for (users, replaced_s) in [(500, 0), (2_000, 0), (1_000_000, 3), (20_000, 5), (1_000_000, 15)] {

@@ -35,7 +35,7 @@ impl Many {
     }
 
     fn add(&mut self, other: Many) {
-        (self.users, self.expected) = (self.users + other.users, self.expected + other.expected);
+        (self.users, self.expected) = (self.users.saturating_add(other.users), self.expected + other.expected);
     }
 
     /// Whether they are more than chance gives but once in 1/`chance`, which is a thousandth or less. Of many an upper bound
@@ -86,6 +86,8 @@ pub(super) enum State {
     Waits,
     /// It has one that is none.
     Lasts,
+    /// It has one that is none, and needs no time for that.
+    AtOnce,
 }
 
 /// What a server's users met of a kind in the open window.
@@ -190,9 +192,9 @@ pub(super) fn look(
                 burst.late.add(Many::of(met.late, expected));
             }
             burst.sure = burst.sure.or(met.sure);
-            let is_late = burst.late.are_more(NO_LONGER) || all && !is_timed(kind) && burst.is_late(met.last);
+            let is_late = burst.late.are_more(NO_LONGER) || all && !is_timed(kind) && burst.late.users > 1;
             burst.lasts |= at_once || is_late;
-            burst.state()
+            if at_once { State::AtOnce } else { burst.state() }
         }
         _ => {
             *burst = None;
