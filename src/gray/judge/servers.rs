@@ -43,6 +43,9 @@ const GONE: Duration = Duration::from_secs(600);
 /// What happened so long ago did not happen of late.
 const LATELY: Duration = Duration::from_secs(3);
 
+/// The part of a flow of users that a window tells.
+const LEARN: f64 = 0.1;
+
 /// Kinds of what users meet: a failure, an answer above each threshold, a refusal, by the number of the signal.
 pub(super) const KINDS: usize = REFUSALS + 1;
 /// What is believed of users before stable has told: so many, of whom this part met it in a window, by kind.
@@ -94,8 +97,11 @@ pub(super) struct Servers {
     /// Stable's users in a window, and those who met it, by kind.
     exposed: [f64; KINDS],
     bad: [f64; KINDS],
-    /// The part of stable's users, by kind, who were at servers without a burst in the window before.
+    /// The part of stable's users of the window before, by kind, who were there and at servers without a burst.
     steady: [f64; KINDS],
+    /// Users a second of each arm who could have met it, by kind; and since when they are counted.
+    flow: [[f64; KINDS]; 2],
+    opened: Nanos,
 }
 
 /// Where the canary is worse.
@@ -174,7 +180,14 @@ impl Heard {
 impl Default for Servers {
     fn default() -> Servers {
         let bad = PRIOR.1.map(|part| PRIOR.0 * part);
-        Servers { known: AHashMap::new(), exposed: [PRIOR.0; KINDS], bad, steady: [1.0; KINDS] }
+        Servers {
+            known: AHashMap::new(),
+            exposed: [PRIOR.0; KINDS],
+            bad,
+            steady: [1.0; KINDS],
+            flow: [[0.0; KINDS]; 2],
+            opened: Nanos(0),
+        }
     }
 }
 
@@ -269,7 +282,7 @@ impl Servers {
             (server.bursts, server.waiting, server.single) = ([None; KINDS], Counts::default(), Counts::default());
             (server.next, server.met) = (Counts::default(), [None; KINDS]);
         }
-        self.steady = [1.0; KINDS];
+        (self.steady, self.flow) = ([1.0; KINDS], [[0.0; KINDS]; 2]);
     }
 
     /// An episode ends: whom it heard will tell again in the next one.
@@ -283,6 +296,21 @@ impl Servers {
         }
     }
 
+    /// The part of stable's users who are there, where so many of each arm are. Those who wait for a server that stands still
+    /// are not, until it answers, and the canary's would stand alone meanwhile.
+    fn present(&mut self, kind: usize, users: [u32; 2], now: Nanos) -> f64 {
+        let seconds = now.since(self.opened).as_secs_f64().max(0.001);
+        let users = users.map(f64::from);
+        let [stable, canary] = [0, 1].map(|arm| users[arm] / (self.flow[arm][kind] * seconds));
+        let few = burst::are_fewer(users[0], self.flow[0][kind] * seconds);
+        for (flow, users) in self.flow.iter_mut().zip(users) {
+            let known = flow[kind];
+            flow[kind] += (users / seconds - known) * if known == 0.0 { 1.0 } else { LEARN };
+        }
+        // Where the canary's are fewer as well, nobody stands alone.
+        if few && canary > 0.0 { (stable / canary.min(1.0)).min(1.0) } else { 1.0 }
+    }
+
     /// Ends a window of a step: tells bursts from what users met.
     pub(super) fn close(&mut self, step: u16, now: Nanos) -> Heard {
         let rates: [f64; KINDS] = std::array::from_fn(|kind| self.rate(kind));
@@ -290,7 +318,7 @@ impl Servers {
         let good = Arm::ALL.map(|of| {
             self.known.iter().any(|((arm, number), server)| *arm == of && *number != 0 && server.good_in == Some(step))
         });
-        let (mut recent, mut asked, mut steady) = ([0_u32; 2], [0_u32; KINDS], [0_u32; KINDS]);
+        let (mut recent, mut asked, mut steady) = ([0_u32; 2], [[0_u32; KINDS]; 2], [0_u32; KINDS]);
         let mut beside = [State::Usual; KINDS];
         // The canary's first: its bursts decide what one of stable is.
         for of in [Arm::Canary, Arm::Stable] {
@@ -301,6 +329,8 @@ impl Servers {
                 let is_good = server.good_in == Some(step) || *number == 0 && good[*arm as usize];
                 for (kind, mut state) in server.look(*arm, is_good, step, &window, &rates, now).into_iter().enumerate()
                 {
+                    let exposed = window.exposed(kind);
+                    asked[*arm as usize][kind] += exposed;
                     if *arm == Arm::Canary {
                         beside[kind] = beside[kind].max(state);
                     } else {
@@ -308,8 +338,7 @@ impl Servers {
                         if state == State::Waits && beside[kind] >= State::Lasts {
                             state = State::Lasts;
                         }
-                        let (exposed, bad) = (window.exposed(kind), window.bad(kind));
-                        asked[kind] += exposed;
+                        let bad = window.bad(kind);
                         let left_out = state == State::Waits && window.counts.all(kind) > 0;
                         steady[kind] += if left_out { 0 } else { exposed };
                         // Of a threshold that is not known yet nobody can be above.
@@ -325,11 +354,14 @@ impl Servers {
             }
         }
         self.known.retain(|_, server| now.since(server.asked) < GONE);
-        for kind in 0..KINDS {
+        for (kind, steady) in steady.into_iter().enumerate() {
             signals(kind).for_each(|signal| heard.steady[signal] = self.steady[kind]);
+            let asked = asked.map(|asked| asked[kind]);
             // What nobody asked left nobody out.
-            self.steady[kind] = if asked[kind] == 0 { 1.0 } else { f64::from(steady[kind]) / f64::from(asked[kind]) };
+            let steady = if asked[0] == 0 { 1.0 } else { f64::from(steady) / f64::from(asked[0]) };
+            self.steady[kind] = steady * self.present(kind, asked, now);
         }
+        self.opened = now;
         let all = recent[0] + recent[1];
         heard.servers = if all == 0 { 0.0 } else { f64::from(recent[1]) / f64::from(all) };
         heard

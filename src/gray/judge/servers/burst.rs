@@ -203,6 +203,13 @@ pub(super) fn look(
     }
 }
 
+/// Whether so many users are fewer than chance gives but once in a million times (Chernoff's bound), where `expected` are there in
+/// the mean.
+pub(super) fn are_fewer(users: f64, expected: f64) -> bool {
+    let ln = if users > 0.0 { users * (users / expected).ln() } else { 0.0 };
+    users < expected && users - expected - ln < NO_LONGER.ln()
+}
+
 /// The chance of so many events or more where `expected` come in the mean (Poisson).
 fn chance_of(events: u32, expected: f64) -> f64 {
     let mut term = (-expected).exp();

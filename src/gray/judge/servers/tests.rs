@@ -197,6 +197,21 @@ fn in_a_large_fleet_one_hiccup_leaves_the_others_in() {
 }
 
 #[test]
+fn while_stable_answers_nobody_the_canary_says_nothing() {
+    let mut servers = Servers::default();
+    let mut parts = vec![];
+    for n in 1..=6 {
+        // In the third second stable stands still, and in the fifth both get fewer.
+        let (stable, canary) = [(100, 100), (100, 100), (10, 100), (100, 100), (20, 20), (100, 100)][n as usize - 1];
+        above_median(&mut servers, (Arm::Stable, 1), stable, stable / 2, second(n));
+        above_median(&mut servers, (Arm::Canary, 9), canary, canary / 2, second(n));
+        parts.push(servers.close(1, second(n)).steady[P50]);
+    }
+    assert_eq!(parts[..3], [1.0, 1.0, 1.0], "of the windows before");
+    assert!((parts[3] - 0.1).abs() < 1e-9 && parts[4] == 1.0 && parts[5] > 0.95, "{parts:?}");
+}
+
+#[test]
 fn what_lasts_on_both_arms_counts_of_the_same_windows() {
     let mut servers = Servers::default();
     let mut counted = [0; 2];
