@@ -81,13 +81,16 @@ impl Sink for Postgres {
     fn put(&mut self, chunk: &Chunk) -> Result<(), String> {
         self.client.batch_execute("BEGIN").map_err(said)?;
         for table in Table::ALL {
-            let mut lines = String::new();
-            for row in chunk.rows.iter().filter(|row| row.table == *table) {
-                let _ = write!(lines, "{}\t{}\t", row.seq, row.id);
-                line(&mut lines, row.values.iter());
+            for part in table.parts() {
+                let mut lines = String::new();
+                for row in chunk.rows.iter().filter(|row| row.table == *table) {
+                    let head = [Value::Int(row.seq), Value::Text(row.id.to_string())];
+                    let value = |(at, _): &(usize, _)| if *at < 2 { &head[*at] } else { &row.values[at - 2] };
+                    line(&mut lines, part.columns.iter().map(value));
+                }
+                let names: Vec<_> = part.columns().map(|column| format!("\"{}\"", column.name)).collect();
+                self.copy(part.name, &names.join(", "), &lines)?;
             }
-            let names: Vec<_> = table.columns().map(|column| format!("\"{}\"", column.name)).collect();
-            self.copy(table.name(), &names.join(", "), &lines)?;
         }
         let mut lines = String::new();
         for link in &chunk.links {

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags};
-use tollgate::ledger::rows::{Table, Type};
+use tollgate::ledger::rows::{Column, Part, Table, Type};
 use tollgate::ledger::store::schema::{Dialect, INDEXES};
 
 use super::base::BATCH;
@@ -52,8 +52,8 @@ impl All {
 }
 
 /// `"seq", "id", …`
-pub fn names(table: Table) -> String {
-    table.columns().map(|column| format!("\"{}\"", column.name)).collect::<Vec<_>>().join(", ")
+pub fn names(columns: impl Iterator<Item = Column>) -> String {
+    columns.map(|column| format!("\"{}\"", column.name)).collect::<Vec<_>>().join(", ")
 }
 
 /// Reads a ledger's file.
@@ -68,7 +68,7 @@ pub fn read(file: &Path) -> Result<All, String> {
         };
         let mut rows = vec![];
         for (at, table) in Table::ALL.iter().enumerate() {
-            let cells = all(&format!("SELECT {} FROM {}", names(*table), table.name()))?;
+            let cells = all(&format!("SELECT {} FROM {}", names(table.columns()), table.source()))?;
             rows.extend(cells.into_iter().map(|cells| Row { table: at, cells }));
         }
         rows.sort_by_key(|row| integer(&row.cells[0]));
@@ -111,7 +111,8 @@ pub fn insert(path: &Path, all: &All) -> Result<u64, String> {
         Ok(connection)
     };
     let connection = made().map_err(|e| e.to_string())?;
-    let inserts: Vec<String> = Table::ALL.iter().map(|table| statement(*table)).collect();
+    let parts = |table: &Table| table.parts().into_iter().map(Insert::into).collect();
+    let inserts: Vec<Vec<Insert>> = Table::ALL.iter().map(parts).collect();
     let began = cpu_ns()?;
     for batch in all.callbacks.chunks(BATCH) {
         write(&connection, &inserts, all, batch).map_err(|e| e.to_string())?;
@@ -119,19 +120,31 @@ pub fn insert(path: &Path, all: &All) -> Result<u64, String> {
     Ok(cpu_ns()? - began)
 }
 
-fn statement(table: Table) -> String {
-    let marks: Vec<String> = (1..=table.columns().count()).map(|at| format!("?{at}")).collect();
-    format!("INSERT INTO {} ({}) VALUES ({})", table.name(), names(table), marks.join(", "))
+/// Inserts these cells of a row into a stored table.
+struct Insert {
+    sql: String,
+    cells: Vec<usize>,
 }
 
-fn write(connection: &Connection, inserts: &[String], all: &All, batch: &[Callback]) -> rusqlite::Result<()> {
+impl Insert {
+    fn into(part: Part) -> Insert {
+        let marks: Vec<String> = (1..=part.columns.len()).map(|at| format!("?{at}")).collect();
+        let sql = format!("INSERT INTO {} ({}) VALUES ({})", part.name, names(part.columns()), marks.join(", "));
+        Insert { sql, cells: part.columns.iter().map(|(at, _)| *at).collect() }
+    }
+}
+
+fn write(connection: &Connection, inserts: &[Vec<Insert>], all: &All, batch: &[Callback]) -> rusqlite::Result<()> {
     connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
     for callback in batch {
         for row in &callback.rows {
-            bind(&mut *connection.prepare_cached(&inserts[row.table])?, &row.cells)?;
+            for insert in &inserts[row.table] {
+                let cells = insert.cells.iter().map(|at| &row.cells[*at]);
+                bind(&mut *connection.prepare_cached(&insert.sql)?, cells)?;
+            }
         }
         let link = "INSERT INTO chain (seq, rows, link) VALUES (?1, ?2, ?3)";
-        bind(&mut *connection.prepare_cached(link)?, &callback.link)?;
+        bind(&mut *connection.prepare_cached(link)?, callback.link.iter())?;
     }
     for balance in all.touched(batch) {
         let put = "INSERT INTO balances (account, currency, debit, credit) VALUES (?1, ?2, ?3, ?4) \
@@ -142,8 +155,11 @@ fn write(connection: &Connection, inserts: &[String], all: &All, batch: &[Callba
     Ok(())
 }
 
-fn bind(statement: &mut rusqlite::Statement<'_>, cells: &[Value]) -> rusqlite::Result<usize> {
-    for (at, cell) in cells.iter().enumerate() {
+fn bind<'a>(
+    statement: &mut rusqlite::Statement<'_>,
+    cells: impl Iterator<Item = &'a Value>,
+) -> rusqlite::Result<usize> {
+    for (at, cell) in cells.enumerate() {
         statement.raw_bind_parameter(at + 1, cell)?;
     }
     statement.raw_execute()

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use rusqlite::Connection;
-use tollgate::ledger::rows::{Row, Table, Value};
+use tollgate::ledger::rows::{Part, Row, Table, Value};
 use tollgate::ledger::store::schema::{INDEXES, index_name};
 
 use super::super::fill::{Chunk, End};
@@ -12,7 +12,8 @@ use super::Sink;
 /// A file, without its indexes meanwhile.
 pub struct Sqlite {
     connection: Connection,
-    inserts: Vec<String>,
+    /// For each table, and each part of it.
+    inserts: Vec<Vec<(String, Part)>>,
 }
 
 fn said(error: rusqlite::Error) -> String {
@@ -32,28 +33,35 @@ impl Sqlite {
             }
             Ok(connection)
         };
-        let insert = |table: &Table| {
-            let names: Vec<_> = table.columns().map(|column| format!("\"{}\"", column.name)).collect();
+        let insert = |part: Part| {
+            let names: Vec<_> = part.columns().map(|column| format!("\"{}\"", column.name)).collect();
             let marks = vec!["?"; names.len()].join(", ");
-            format!("INSERT INTO {} ({}) VALUES ({marks})", table.name(), names.join(", "))
+            (format!("INSERT INTO {} ({}) VALUES ({marks})", part.name, names.join(", ")), part)
         };
-        Ok(Sqlite { connection: open().map_err(said)?, inserts: Table::ALL.iter().map(insert).collect() })
+        let inserts = Table::ALL.iter().map(|table| table.parts().into_iter().map(insert).collect());
+        Ok(Sqlite { connection: open().map_err(said)?, inserts: inserts.collect() })
     }
 
     fn insert(&self, row: &Row) -> rusqlite::Result<()> {
         let at = Table::ALL.iter().position(|table| *table == row.table).unwrap_or_default();
-        let mut statement = self.connection.prepare_cached(&self.inserts[at])?;
-        statement.raw_bind_parameter(1, row.seq)?;
-        statement.raw_bind_parameter(2, row.id.hyphenated().encode_lower(&mut uuid::Uuid::encode_buffer()) as &str)?;
-        for (at, value) in row.values.iter().enumerate() {
-            match value {
-                Value::Null => statement.raw_bind_parameter(at + 3, rusqlite::types::Null)?,
-                Value::Int(number) => statement.raw_bind_parameter(at + 3, number)?,
-                Value::Text(text) => statement.raw_bind_parameter(at + 3, text)?,
-                Value::Blob(bytes) => statement.raw_bind_parameter(at + 3, bytes)?,
+        for (sql, part) in &self.inserts[at] {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            for (to, (at, _)) in part.columns.iter().enumerate() {
+                match (at, at.checked_sub(2).map(|at| &row.values[at])) {
+                    (0, _) => statement.raw_bind_parameter(to + 1, row.seq)?,
+                    (_, None) => {
+                        let mut id = uuid::Uuid::encode_buffer();
+                        statement.raw_bind_parameter(to + 1, row.id.hyphenated().encode_lower(&mut id) as &str)?;
+                    }
+                    (_, Some(Value::Null)) => statement.raw_bind_parameter(to + 1, rusqlite::types::Null)?,
+                    (_, Some(Value::Int(number))) => statement.raw_bind_parameter(to + 1, number)?,
+                    (_, Some(Value::Text(text))) => statement.raw_bind_parameter(to + 1, text)?,
+                    (_, Some(Value::Blob(bytes))) => statement.raw_bind_parameter(to + 1, bytes)?,
+                }
             }
+            statement.raw_execute()?;
         }
-        statement.raw_execute().map(drop)
+        Ok(())
     }
 }
 

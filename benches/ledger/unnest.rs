@@ -1,4 +1,4 @@
-//! The bare insert into PostgreSQL: a statement for each table of a batch, its rows as one array for each column.
+//! The bare insert into PostgreSQL: a statement for each stored table of a batch, its rows as one array for each column.
 //!
 //! What is counted is this client's CPU, as for the ledger; the server's is its own.
 
@@ -50,8 +50,12 @@ impl<'a> Column<'a> {
 
 /// A prepared insert.
 struct Insert {
+    /// Of which rows: a place in [`Table::ALL`].
+    table: usize,
     statement: postgres::Statement,
     types: Vec<Type>,
+    /// Which cells of a row.
+    cells: Vec<usize>,
 }
 
 fn prepare(
@@ -63,7 +67,7 @@ fn prepare(
 ) -> Result<Insert, postgres::Error> {
     let arrays: Vec<String> = types.iter().enumerate().map(|(at, ty)| format!("${}::{}", at + 1, array(*ty))).collect();
     let sql = format!("INSERT INTO {name} ({names}) SELECT * FROM UNNEST({}) {end}", arrays.join(", "));
-    Ok(Insert { statement: client.prepare(&sql)?, types })
+    Ok(Insert { table: 0, statement: client.prepare(&sql)?, cells: (0..types.len()).collect(), types })
 }
 
 fn put<'a>(
@@ -75,7 +79,7 @@ fn put<'a>(
     let mut any = false;
     for cells in rows {
         any = true;
-        columns.iter_mut().zip(cells).for_each(|(column, cell)| column.push(cell));
+        columns.iter_mut().zip(&insert.cells).for_each(|(column, at)| column.push(&cells[*at]));
     }
     if any {
         let params: Vec<_> = columns.iter().map(Column::param).collect();
@@ -92,9 +96,12 @@ pub fn insert(url: &str, all: &All) -> Result<u64, String> {
             client.batch_execute(statement)?;
         }
         let mut tables = vec![];
-        for table in Table::ALL {
-            let types = table.columns().map(|column| column.ty).collect();
-            tables.push(prepare(&mut client, table.name(), &names(*table), types, "")?);
+        for (table, part) in
+            Table::ALL.iter().enumerate().flat_map(|(at, table)| table.parts().into_iter().map(move |part| (at, part)))
+        {
+            let types = part.columns().map(|column| column.ty).collect();
+            let insert = prepare(&mut client, part.name, &names(part.columns()), types, "")?;
+            tables.push(Insert { table, cells: part.columns.iter().map(|(at, _)| *at).collect(), ..insert });
         }
         let types = vec![Type::Int, Type::Blob, Type::Blob];
         let chain = prepare(&mut client, "chain", "seq, rows, link", types, "")?;
@@ -120,9 +127,9 @@ fn write(
     batch: &[Callback],
 ) -> Result<(), postgres::Error> {
     client.simple_query("BEGIN")?;
-    for (at, table) in tables.iter().enumerate() {
-        let rows = batch.iter().flat_map(|callback| &callback.rows).filter(|row| row.table == at);
-        put(client, table, rows.map(|row| &row.cells))?;
+    for insert in tables {
+        let rows = batch.iter().flat_map(|callback| &callback.rows).filter(|row| row.table == insert.table);
+        put(client, insert, rows.map(|row| &row.cells))?;
     }
     put(client, chain, batch.iter().map(|callback| &callback.link))?;
     let touched: Vec<Vec<Value>> = all

@@ -26,7 +26,7 @@ fn types<T: Typed>() -> Vec<Type> {
 /// How a table's rows are asked for: `tail` is what follows its name.
 pub fn select(table: rows::Table, tail: &str) -> String {
     let columns: Vec<_> = table.columns().map(|column| format!("\"{}\"", column.name)).collect();
-    format!("SELECT {} FROM {}{tail}", columns.join(", "), table.name())
+    format!("SELECT {} FROM {}{tail}", columns.join(", "), table.source())
 }
 
 /// Rows: `tail` is what follows the table's name.

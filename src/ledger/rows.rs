@@ -1,10 +1,13 @@
 //! The rows of the books, as stored. Each table has a `seq`, gapless over all tables together, an `id` (UUIDv7), columns
 //! that never change once written (**frozen**: the chain covers them), and columns of **state**, which are re-derived.
 //!
-//! A store knows tables and cells only; what they mean is `book`'s.
+//! One table has its state stored beside it ([`Part`]). A store knows tables and cells only; what they mean is `book`'s.
+
+mod parts;
 
 use uuid::Uuid;
 
+pub use self::parts::Part;
 use super::event::Kind;
 use super::words::{AnomalyKind, AnomalyState, EventState, OrderState, Side, Source, TxState, What};
 use crate::units::Currency;
@@ -355,7 +358,7 @@ tables! {
         recorded_at: i64,
         ;
     }
-    /// What a merchant is told: the outbox.
+    /// What a merchant is told. Its state is the outbox.
     Outgoing "events" 6 {
         /// `payment.posted`
         kind: String,
@@ -409,13 +412,6 @@ impl Table {
     /// By its code in the chain.
     pub fn from_code(code: u8) -> Option<Table> {
         Table::ALL.iter().copied().find(|table| *table as u8 == code)
-    }
-
-    /// `seq`, `id`, frozen and state columns, in the order of a stored row.
-    pub fn columns(self) -> impl Iterator<Item = Column> {
-        let head = [("seq", Type::Int), ("id", Type::Text)];
-        let head = head.into_iter().map(|(name, ty)| Column { name, ty, optional: false });
-        head.chain(self.frozen().iter().copied()).chain(self.state().iter().copied())
     }
 }
 

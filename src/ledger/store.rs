@@ -183,9 +183,14 @@ pub trait Reader: Send {
     fn pause(&mut self) {}
 }
 
+/// What a reader says of a store that no ledger of this version has written to yet.
+const OLDER: &str = "of an older tollgate: until a `tollgate ledger run` or `tollgate run` of this one has brought it up to \
+    date, the older one reads it";
+
 /// Opens the store for writing: takes the lock, makes it if it is not there, brings its schema up to date, and makes what
-/// was recovered durable. `None` while another process holds the lock. Indexes that a large store lacks take minutes:
-/// SQLite makes them here, PostgreSQL beside the writer.
+/// was recovered durable. `None` while another process holds the lock. A large store of an older version takes a
+/// second or so for each million events. Indexes that a large store lacks take minutes: SQLite makes them here, PostgreSQL
+/// beside the writer.
 pub fn open(store: &model::Store) -> Result<Option<Box<dyn Store>>, Failure> {
     match store {
         model::Store::Sqlite(path) => sqlite::Sqlite::open(path, true),

@@ -13,6 +13,7 @@ mod front;
 mod hanging;
 mod invariants;
 mod keys;
+mod older;
 mod parked;
 mod parties;
 mod provider;

@@ -42,6 +42,7 @@ const PURE: &[&str] = &[
     "src/ledger/chain.rs",
     "src/ledger/event.rs",
     "src/ledger/rows.rs",
+    "src/ledger/rows",
     "src/ledger/words.rs",
     "src/ledger/private.rs",
     "src/telemetry/line.rs",

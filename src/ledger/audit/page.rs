@@ -21,9 +21,10 @@ impl Source {
         let count = 2 + table.frozen().len() + if state { table.state().len() } else { 0 };
         let columns: Vec<_> = table.columns().take(count).collect();
         let names: Vec<_> = columns.iter().map(|column| format!("\"{}\"", column.name)).collect();
+        let name = if state { table.source() } else { table.name() };
         Source {
-            sql: format!("SELECT {} FROM {}", names.join(", "), table.name()),
-            name: table.name(),
+            sql: format!("SELECT {} FROM {name}", names.join(", ")),
+            name,
             types: columns.iter().map(|column| column.ty).collect(),
         }
     }

@@ -14,7 +14,7 @@
 
 use uuid::Uuid;
 
-use crate::ledger::rows::{Cell, Outgoing, Table, Type, Typed, Value};
+use crate::ledger::rows::{Cell, Column, Outgoing, Table, Type, Typed, Value};
 use crate::ledger::store::{Failure, Reader};
 
 /// New events read at once.
@@ -64,10 +64,11 @@ pub struct Found {
     pub names: Vec<String>,
 }
 
-/// An earlier event of the same order is pending. `|| ''` keeps the index of all pending events out of it: PostgreSQL,
-/// while it has no statistics yet, would read that whole index for each event.
+/// An earlier event of the same order is pending. It is asked for each event by itself, by its order: `OFFSET 0` keeps
+/// PostgreSQL from making a join of it, for which it would read every event there is, and the state is a question of its
+/// own, for which it would else read all that is pending.
 const WAITS: &str = "EXISTS (SELECT 1 FROM events AS b WHERE b.order_id = e.order_id AND b.seq < e.seq \
-                     AND b.state || '' = 'pending')";
+                     AND (SELECT state FROM outbox WHERE outbox.seq = b.seq) = 'pending' LIMIT 1 OFFSET 0)";
 
 /// Asks; blocks.
 pub fn ask(reader: &mut dyn Reader, question: &Question) -> Result<Found, Failure> {
@@ -84,7 +85,7 @@ pub fn ask(reader: &mut dyn Reader, question: &Question) -> Result<Found, Failur
         found.scans.push(scanned(reader, scan, (question.now_ms, until))?);
     }
     if question.names {
-        let sql = "SELECT DISTINCT merchant FROM events WHERE state = 'pending'";
+        let sql = "SELECT DISTINCT merchant FROM outbox WHERE state = 'pending'";
         let rows = reader.select(sql, &[], &[Type::Text])?;
         found.names = rows.into_iter().flatten().filter_map(String::take).collect();
     }
@@ -110,9 +111,9 @@ pub fn is_due(event: &Outgoing, now_ms: i64) -> bool {
 fn tail(reader: &mut dyn Reader, after: i64) -> Result<(i64, Vec<(Outgoing, bool)>), Failure> {
     // The state is no condition here: the primary key alone is to find them.
     let sql = format!(
-        "SELECT {}, CAST(CASE WHEN {WAITS} THEN 1 ELSE 0 END AS BIGINT) FROM events AS e WHERE e.seq > $1 \
+        "SELECT {}, CAST(CASE WHEN {WAITS} THEN 1 ELSE 0 END AS BIGINT) FROM outgoing AS e WHERE e.seq > $1 \
          ORDER BY e.seq LIMIT {TAIL}",
-        columns()
+        columns("e")
     );
     let mut types = types();
     types.push(Type::Int);
@@ -128,27 +129,31 @@ fn freed(reader: &mut dyn Reader, question: &Question) -> Result<Vec<Outgoing>, 
     if question.freed.is_empty() {
         return Ok(vec![]);
     }
-    let places: Vec<String> = (2..question.freed.len() + 2).map(|number| format!("${number}")).collect();
+    let places: Vec<String> = (1..=question.freed.len()).map(|number| format!("${number}")).collect();
+    // What else is asked waits until the orders' events are found, which PostgreSQL would else begin with.
     let sql = format!(
-        "SELECT {} FROM events AS e WHERE e.state || '' = 'pending' AND (e.next_attempt_at <= $1 OR e.round = 0) \
-         AND e.order_id IN ({}) \
-         AND NOT {WAITS} ORDER BY e.seq",
-        columns(),
-        places.join(", ")
+        "SELECT {} FROM (SELECT * FROM outgoing WHERE order_id IN ({}) LIMIT {} OFFSET 0) AS e \
+         WHERE e.state = 'pending' AND (e.next_attempt_at <= ${} OR e.round = 0) AND NOT {WAITS} ORDER BY e.seq",
+        columns("e"),
+        places.join(", "),
+        i64::MAX,
+        places.len() + 1
     );
-    let mut values = vec![Value::Int(question.now_ms)];
-    values.extend(question.freed.iter().map(Cell::put));
+    let mut values: Vec<Value> = question.freed.iter().map(Cell::put).collect();
+    values.push(Value::Int(question.now_ms));
     reader.select(&sql, &values, &types())?.into_iter().map(event).collect()
 }
 
-/// `until` is now, or later: up to there are those that were never tried.
+/// `until` is now, or later: up to there are those that were never tried. The narrow rows come first, by the index of what
+/// is pending: a cross join keeps SQLite from beginning with all events of a merchant.
 fn scanned(reader: &mut dyn Reader, scan: &Scan, (now_ms, until): (i64, i64)) -> Result<Vec<Outgoing>, Failure> {
     let sql = format!(
-        "SELECT {} FROM events AS e WHERE e.merchant = $1 AND e.state = 'pending' AND e.next_attempt_at <= $2 \
-         AND e.next_attempt_at >= $3 AND (e.next_attempt_at > $3 OR e.seq > $4) \
-         AND (e.next_attempt_at <= $5 OR e.round = 0) AND NOT {WAITS} \
-         ORDER BY e.next_attempt_at, e.seq LIMIT {}",
-        columns(),
+        "SELECT {} FROM outbox AS o CROSS JOIN events AS e WHERE e.seq = o.seq AND o.merchant = $1 \
+         AND o.state = 'pending' AND o.next_attempt_at <= $2 \
+         AND o.next_attempt_at >= $3 AND (o.next_attempt_at > $3 OR o.seq > $4) \
+         AND (o.next_attempt_at <= $5 OR o.round = 0) AND NOT {WAITS} \
+         ORDER BY o.next_attempt_at, o.seq LIMIT {}",
+        columns("o"),
         scan.limit
     );
     let (at, seq) = scan.behind;
@@ -157,9 +162,12 @@ fn scanned(reader: &mut dyn Reader, scan: &Scan, (now_ms, until): (i64, i64)) ->
     reader.select(&sql, &values, &types())?.into_iter().map(event).collect()
 }
 
-fn columns() -> String {
-    let columns: Vec<String> = Table::Outgoing.columns().map(|column| format!("e.\"{}\"", column.name)).collect();
-    columns.join(", ")
+/// An event's columns: the frozen ones of `e`, those of its state by this name.
+fn columns(state: &str) -> String {
+    let frozen = 2 + Table::Outgoing.frozen().len();
+    let named =
+        |(at, column): (usize, Column)| format!("{}.\"{}\"", if at < frozen { "e" } else { state }, column.name);
+    Table::Outgoing.columns().enumerate().map(named).collect::<Vec<_>>().join(", ")
 }
 
 fn types() -> Vec<Type> {

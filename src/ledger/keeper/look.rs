@@ -26,7 +26,7 @@ pub struct Look {
 /// Open anomalies; `ORDER BY` nothing: the order does not matter.
 const ANOMALIES: &str = "SELECT kind, COUNT(*) FROM anomalies WHERE state = 'open' GROUP BY kind";
 const PARKED: &str = "SELECT recorded_at FROM transactions WHERE state = 'parked' ORDER BY recorded_at LIMIT 1";
-const PENDING: &str = "SELECT COUNT(*), MIN(seq) FROM events WHERE state = 'pending'";
+const PENDING: &str = "SELECT COUNT(*), MIN(seq) FROM outbox WHERE state = 'pending'";
 
 /// Looks; blocks.
 pub fn look(reader: &mut dyn Reader) -> Result<Look, Failure> {
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn the_questions_are_answered_by_partial_indexes() {
         let mut memory = Memory::new();
-        for (sql, index) in [(PENDING, "events_due"), (ANOMALIES, "anomalies_open"), (PARKED, "transactions_parked")] {
+        for (sql, index) in [(PENDING, "outbox_due"), (ANOMALIES, "anomalies_open"), (PARKED, "transactions_parked")] {
             let types = [Type::Int, Type::Int, Type::Int, Type::Text];
             let plan = memory.select(&format!("EXPLAIN QUERY PLAN {sql}"), &[], &types).unwrap();
             assert!(format!("{plan:?}").contains(index), "{sql}: {plan:?}");

@@ -83,14 +83,11 @@ impl Session {
 
     /// The transaction has begun, as its epoch's writer.
     fn begun(&mut self, answers: &[SimpleQueryMessage]) -> Result<(), Failure> {
-        // BEGIN, then how many rows have our epoch.
-        match answers.last() {
-            Some(SimpleQueryMessage::CommandComplete(1)) => Ok(()),
-            _ => {
-                self.failed = true;
-                Err(Failure::Lost("another writer has taken over".into()))
-            }
+        if connect::is_ours(answers) {
+            return Ok(());
         }
+        self.failed = true;
+        Err(Failure::Lost(connect::TAKEN_OVER.into()))
     }
 
     fn begin(&mut self) -> Result<(), Failure> {
@@ -279,7 +276,7 @@ impl Store for Postgres {
         for batch::Updates { at, table, rows } in updates {
             if changed[at] != rows {
                 self.session.failed = true;
-                return Err(Failure::Row(format!("{} rows of {} are gone", rows - changed[at], table.name())));
+                return Err(Failure::Row(format!("{} rows of {} are gone", rows - changed[at], table.state_name())));
             }
         }
         Ok(())
@@ -330,6 +327,6 @@ impl Store for Postgres {
         self.is_durable()?;
         let answers = self.session.simple(&self.ours)?;
         let ours = answers.iter().any(|answer| matches!(answer, SimpleQueryMessage::Row(_)));
-        if ours { Ok(()) } else { Err(Failure::Lost("another writer has taken over".into())) }
+        if ours { Ok(()) } else { Err(Failure::Lost(connect::TAKEN_OVER.into())) }
     }
 }

@@ -1,12 +1,14 @@
 //! The tables, once for both engines.
 //!
-//! Every table of [`Table`] has `seq` as its primary key and a unique `id`. Times are milliseconds since 1970, ids and
-//! words are text, sums are decimal text (they may exceed 64 bits). Unique indexes are the guarantee of idempotence.
+//! Every table of [`Table`] has `seq` as its primary key and a unique `id`; state that is stored beside one has its `seq`.
+//! Times are milliseconds since 1970, ids and words are text, sums are decimal text (they may exceed 64 bits). Unique
+//! indexes are the guarantee of idempotence.
 
-use crate::ledger::rows::{Column, Table, Type};
+use crate::ledger::rows::{Column, Part, Table, Type};
 
-/// The version of the schema; a store of a newer one is refused.
-pub const VERSION: i64 = 1;
+/// The version of the schema. A store of a newer one is refused; one of an older one is brought up to date
+/// ([`Dialect::forward`]).
+pub const VERSION: i64 = 2;
 
 /// Indexes; `CREATE … IF NOT EXISTS`, in both dialects. They are no part of the version: each start makes those that are
 /// missing, and an older ledger writes to a store that has more of them. Those that end with `seq` give lists in their order.
@@ -29,7 +31,7 @@ pub const INDEXES: &[&str] = &[
     "CREATE INDEX IF NOT EXISTS journals_transaction ON journals (transaction_id)",
     "CREATE INDEX IF NOT EXISTS entries_account ON entries (account, seq)",
     "CREATE INDEX IF NOT EXISTS entries_transaction ON entries (transaction_id)",
-    "CREATE INDEX IF NOT EXISTS events_due ON events (merchant, next_attempt_at, seq) WHERE state = 'pending'",
+    "CREATE INDEX IF NOT EXISTS outbox_due ON outbox (merchant, next_attempt_at, seq) WHERE state = 'pending'",
     "CREATE INDEX IF NOT EXISTS events_order ON events (order_id, seq)",
     "CREATE INDEX IF NOT EXISTS events_merchant ON events (merchant, seq)",
     "CREATE INDEX IF NOT EXISTS anomalies_open ON anomalies (state) WHERE state = 'open'",
@@ -73,11 +75,13 @@ impl Dialect {
         }
     }
 
-    /// `CREATE TABLE IF NOT EXISTS` of everything that both engines have.
+    /// Makes everything that both engines have, indexes aside.
     pub fn tables(self) -> Vec<String> {
         let [int, text, blob] = [Type::Int, Type::Text, Type::Blob].map(|ty| self.spell(ty));
         let (plain, by_key) = (self.end(false), self.end(true));
-        let mut tables: Vec<String> = Table::ALL.iter().map(|table| self.table(*table)).collect();
+        let mut tables: Vec<String> =
+            Table::ALL.iter().flat_map(|table| table.parts()).map(|part| self.table(&part)).collect();
+        tables.extend(Table::ALL.iter().filter_map(|table| view(*table)));
         tables.push(format!(
             "CREATE TABLE IF NOT EXISTS chain (seq {int} PRIMARY KEY, rows {blob} NOT NULL, link {blob} NOT NULL){plain}"
         ));
@@ -93,7 +97,34 @@ impl Dialect {
         tables
     }
 
-    fn table(self, table: Table) -> String {
+    /// What makes version 2 of version 1, in one transaction: the state of events moves out of their rows.
+    ///
+    /// It copies that state, some fifty bytes an event, and no body. PostgreSQL drops the old columns without writing a row
+    /// anew; SQLite would write each. So there they stay, under names that nobody reads, and new rows leave them empty.
+    pub fn forward(self) -> Vec<String> {
+        let [events, outbox] = Table::Outgoing.parts().try_into().expect("events and their outbox");
+        let columns: Vec<String> = outbox.columns().map(|column| format!("\"{}\"", column.name)).collect();
+        let columns = columns.join(", ");
+        let copy =
+            format!("INSERT INTO {} ({columns}) SELECT {columns} FROM {} ORDER BY seq", outbox.name, events.name);
+        let mut steps = vec![self.table(&outbox), copy, "DROP INDEX IF EXISTS events_due".to_owned()];
+        for Column { name, optional, .. } in Table::Outgoing.state() {
+            let alter = format!("ALTER TABLE {}", events.name);
+            match self {
+                Dialect::Postgres => steps.push(format!("{alter} DROP COLUMN {name}")),
+                Dialect::Sqlite => {
+                    let needed = (!optional).then(|| format!("{alter} ALTER COLUMN {name} DROP NOT NULL"));
+                    steps.extend(needed);
+                    steps.push(format!("{alter} RENAME COLUMN {name} TO old_{name}"));
+                }
+            }
+        }
+        steps.extend(view(Table::Outgoing));
+        steps.extend(INDEXES.iter().filter(|sql| index_name(sql) == "outbox_due").map(|sql| (*sql).to_owned()));
+        steps
+    }
+
+    fn table(self, part: &Part) -> String {
         let column = |column: Column| {
             let more = match column.name {
                 "seq" => " PRIMARY KEY",
@@ -103,7 +134,22 @@ impl Dialect {
             };
             format!("\"{}\" {}{more}", column.name, self.spell(column.ty))
         };
-        let columns: Vec<String> = table.columns().map(column).collect();
-        format!("CREATE TABLE IF NOT EXISTS {} ({}){}", table.name(), columns.join(", "), self.end(false))
+        let columns: Vec<String> = part.columns().map(column).collect();
+        format!("CREATE TABLE IF NOT EXISTS {} ({}){}", part.name, columns.join(", "), self.end(false))
     }
+}
+
+/// The view of a table whose state is stored beside it, in the order of a row.
+fn view(table: Table) -> Option<String> {
+    let [own, beside] = <[Part; 2]>::try_from(table.parts()).ok()?;
+    let stands = |column: Column| if own.columns().any(|known| known == column) { own.name } else { beside.name };
+    let columns: Vec<String> =
+        table.columns().map(|column| format!("{}.\"{}\"", stands(column), column.name)).collect();
+    Some(format!(
+        "CREATE VIEW {} AS SELECT {} FROM {own} JOIN {beside} ON {beside}.seq = {own}.seq",
+        table.source(),
+        columns.join(", "),
+        own = own.name,
+        beside = beside.name
+    ))
 }

@@ -9,9 +9,11 @@
 mod cells;
 mod copier;
 mod erase;
+mod forward;
 mod indexes;
 mod open;
 mod reader;
+mod statements;
 #[cfg(test)]
 mod tests;
 
@@ -26,10 +28,11 @@ use uuid::Uuid;
 use super::sql;
 use super::{Asked, Changes, Failure, Grouping, Heads, Loaded, Store};
 use crate::clock;
-use crate::ledger::rows::{Anomaly, Balance, Link, Outgoing, Row, Table, Typed, Update, Wrap};
+use crate::ledger::rows::{Anomaly, Balance, Link, Outgoing, Row, Typed, Update, Wrap};
 use crate::ledger::words::Word;
 use cells::{Bound, Id, failure};
 use copier::Copier;
+use statements::{Insert, Statements};
 
 pub use erase::erase;
 pub use reader::SqliteReader;
@@ -76,64 +79,6 @@ pub struct Sqlite {
     _lock: File,
 }
 
-/// Statements that are made of the tables' columns, in the order of [`Table::ALL`].
-struct Statements {
-    insert: Vec<String>,
-    update: Vec<String>,
-    by_key: String,
-    by_number: String,
-    by_trade: String,
-    waiting: String,
-    order_by_trade: String,
-    order_by_id: String,
-    event: String,
-    anomaly: String,
-    last_time: String,
-    waited: String,
-}
-
-impl Statements {
-    fn new() -> Statements {
-        let insert = |table: &Table| {
-            let marks: Vec<String> = (1..=table.columns().count()).map(|at| format!("?{at}")).collect();
-            let columns = sql::columns(table.columns(), "");
-            format!("INSERT INTO {} ({columns}) VALUES ({})", table.name(), marks.join(", "))
-        };
-        let update = |table: &Table| {
-            let set: Vec<String> =
-                table.state().iter().enumerate().map(|(at, c)| format!("\"{}\" = ?{}", c.name, at + 2)).collect();
-            format!("UPDATE {} SET {} WHERE seq = ?1", table.name(), set.join(", "))
-        };
-        let select = |table: Table, rest: &str| {
-            format!("SELECT {} FROM {} WHERE {rest}", sql::columns(table.columns(), ""), table.name())
-        };
-        // Conditions of a partial index must be repeated to the letter, or the index is not used.
-        Statements {
-            insert: Table::ALL.iter().map(insert).collect(),
-            update: Table::ALL.iter().map(update).collect(),
-            by_key: select(
-                Table::Transaction,
-                "provider = ?1 AND account = ?2 AND kind = ?3 AND \"key\" = ?4 AND provider <> ''",
-            ),
-            by_number: select(
-                Table::Transaction,
-                "channel_txn_no = ?1 AND provider = ?2 AND kind = ?3 AND channel_txn_no IS NOT NULL",
-            ),
-            by_trade: select(Table::Transaction, "channel = ?1 AND out_trade_no = ?2 AND kind = 'payment'"),
-            waiting: select(
-                Table::Transaction,
-                "\"of\" = ?1 AND provider = ?2 AND (?3 IS NULL OR account = ?3) AND state = 'parked' AND \"of\" IS NOT NULL",
-            ),
-            order_by_trade: select(Table::Order, "channel = ?1 AND out_trade_no = ?2"),
-            order_by_id: select(Table::Order, "id = ?1"),
-            event: select(Table::Outgoing, "id = ?1"),
-            anomaly: select(Table::Anomaly, "id = ?1"),
-            last_time: sql::last_time(),
-            waited: sql::waited(),
-        }
-    }
-}
-
 const LINK: &str = "INSERT INTO chain (seq, rows, link) VALUES (?1, ?2, ?3)";
 const WRAP: &str = "INSERT INTO keys (id, wrapped_by, purpose, day, wrapped, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
     ON CONFLICT DO NOTHING";
@@ -141,7 +86,7 @@ const BALANCE: &str = "INSERT INTO balances (account, currency, debit, credit) V
     ON CONFLICT (account, currency) DO UPDATE SET debit = excluded.debit, credit = excluded.credit";
 
 impl Sqlite {
-    /// Opens it; `None` while another process holds the lock. Indexes that take long to make are made only where there is
+    /// Opens it; `None` while another process holds the lock. What takes long, of an older file, is done only where there is
     /// `time`.
     pub fn open(path: &Path, time: bool) -> Result<Option<Box<dyn Store>>, Failure> {
         let Some(lock) = open::lock(path)? else { return Ok(None) };
@@ -278,16 +223,18 @@ impl Sqlite {
     }
 
     fn insert(&self, row: &Row) -> Result<(), Failure> {
-        let bind = || {
-            let mut statement = self.connection.prepare_cached(&self.statements.insert[sql::place(row.table)])?;
-            statement.raw_bind_parameter(1, row.seq)?;
-            statement.raw_bind_parameter(2, Id::new(row.id))?;
-            for (at, value) in row.values.iter().enumerate() {
-                statement.raw_bind_parameter(at + 3, Bound(value))?;
+        let bind = |insert: &Insert| {
+            let mut statement = self.connection.prepare_cached(&insert.sql)?;
+            for (at, cell) in insert.cells.iter().enumerate() {
+                match cell {
+                    0 => statement.raw_bind_parameter(at + 1, row.seq)?,
+                    1 => statement.raw_bind_parameter(at + 1, Id::new(row.id))?,
+                    value => statement.raw_bind_parameter(at + 1, Bound(&row.values[value - 2]))?,
+                }
             }
-            statement.raw_execute()
+            statement.raw_execute().map(drop)
         };
-        bind().map(drop).map_err(|e| failure(&e))
+        self.statements.insert[sql::place(row.table)].iter().try_for_each(bind).map_err(|e| failure(&e))
     }
 
     fn update(&self, update: &Update) -> Result<(), Failure> {
@@ -300,7 +247,7 @@ impl Sqlite {
             statement.raw_execute()
         };
         match bind().map_err(|e| failure(&e))? {
-            0 => Err(Failure::Row(format!("row {} of {} is gone", update.seq, update.table.name()))),
+            0 => Err(Failure::Row(format!("row {} of {} is gone", update.seq, update.table.state_name()))),
             _ => Ok(()),
         }
     }

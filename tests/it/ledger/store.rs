@@ -1,6 +1,6 @@
 //! The two stores: the same checks over both, then what only one of them does.
 
-mod alike;
+pub(super) mod alike;
 mod plans;
 mod postgres;
-mod rows;
+pub(super) mod rows;

@@ -73,13 +73,16 @@ impl Memory {
     }
 
     pub fn insert(&mut self, row: Row) {
-        let names: Vec<String> = row.table.columns().map(|column| format!("\"{}\"", column.name)).collect();
-        let places: Vec<String> = (1..=names.len()).map(|number| format!("?{number}")).collect();
-        let (names, places) = (names.join(", "), places.join(", "));
-        let sql = format!("INSERT OR REPLACE INTO {} ({names}) VALUES ({places})", row.table.name());
-        let head = [Value::Int(row.seq), Value::Text(row.id.to_string())];
-        let cells = head.into_iter().chain(row.values).map(Cell);
-        self.0.prepare_cached(&sql).unwrap().execute(rusqlite::params_from_iter(cells)).unwrap();
+        let mut cells = vec![Value::Int(row.seq), Value::Text(row.id.to_string())];
+        cells.extend(row.values);
+        for part in row.table.parts() {
+            let names: Vec<String> = part.columns().map(|column| format!("\"{}\"", column.name)).collect();
+            let places: Vec<String> = (1..=names.len()).map(|number| format!("?{number}")).collect();
+            let (names, places) = (names.join(", "), places.join(", "));
+            let sql = format!("INSERT OR REPLACE INTO {} ({names}) VALUES ({places})", part.name);
+            let own = part.columns.iter().map(|(at, _)| Cell(cells[*at].clone()));
+            self.0.prepare_cached(&sql).unwrap().execute(rusqlite::params_from_iter(own)).unwrap();
+        }
     }
 }
 
@@ -87,7 +90,7 @@ impl Memory {
     fn update(&mut self, update: Update) {
         let columns = update.table.state().iter().enumerate();
         let set: Vec<String> = columns.map(|(at, column)| format!("\"{}\" = ?{}", column.name, at + 2)).collect();
-        let sql = format!("UPDATE {} SET {} WHERE seq = ?1", update.table.name(), set.join(", "));
+        let sql = format!("UPDATE {} SET {} WHERE seq = ?1", update.table.state_name(), set.join(", "));
         let cells = [Value::Int(update.seq)].into_iter().chain(update.state).map(Cell);
         self.0.prepare_cached(&sql).unwrap().execute(rusqlite::params_from_iter(cells)).unwrap();
     }
@@ -170,7 +173,7 @@ impl Table {
     pub fn event(&self, seq: i64) -> Outgoing {
         let columns: Vec<String> = Tables::Outgoing.columns().map(|column| format!("\"{}\"", column.name)).collect();
         let types: Vec<Type> = Tables::Outgoing.columns().map(|column| column.ty).collect();
-        let sql = format!("SELECT {} FROM events WHERE seq = $1", columns.join(", "));
+        let sql = format!("SELECT {} FROM outgoing WHERE seq = $1", columns.join(", "));
         let rows = self.memory.lock().select(&sql, &[Value::Int(seq)], &types).unwrap();
         Outgoing::from_cells(rows.into_iter().next().expect("an event")).expect("its cells")
     }

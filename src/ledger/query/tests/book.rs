@@ -128,12 +128,15 @@ impl Book {
         let rows = std::mem::take(&mut self.pending);
         self.store.execute_batch("BEGIN").unwrap();
         for row in &rows {
-            let columns: Vec<_> = row.table.columns().map(|column| format!("\"{}\"", column.name)).collect();
-            let marks = vec!["?"; columns.len()].join(", ");
-            let sql = format!("INSERT INTO {} ({}) VALUES ({marks})", row.table.name(), columns.join(", "));
             let mut values = vec![Value::Int(row.seq), row.id.put()];
             values.extend(row.values.iter().cloned());
-            self.store.execute(&sql, rusqlite::params_from_iter(values.iter().map(Bound))).unwrap();
+            for part in row.table.parts() {
+                let columns: Vec<_> = part.columns().map(|column| format!("\"{}\"", column.name)).collect();
+                let marks = vec!["?"; columns.len()].join(", ");
+                let sql = format!("INSERT INTO {} ({}) VALUES ({marks})", part.name, columns.join(", "));
+                let own = part.columns.iter().map(|(at, _)| Bound(&values[*at]));
+                self.store.execute(&sql, rusqlite::params_from_iter(own)).unwrap();
+            }
         }
         let link = self.key.link(&self.head, &rows);
         let sql = "INSERT INTO chain (seq, rows, link) VALUES (?, ?, ?)";

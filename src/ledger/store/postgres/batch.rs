@@ -85,21 +85,25 @@ pub(super) fn written<'a>(statements: &'a Statements, changes: &'a Changes) -> (
 
 fn inserts<'a>(statements: &'a Statements, changes: &'a Changes) -> Batch<'a> {
     let mut batch = vec![];
-    for (sql, table) in statements.insert.iter().zip(Table::ALL) {
+    for (parts, table) in statements.insert.iter().zip(Table::ALL) {
         let rows = || changes.rows.iter().filter(|row| row.table == *table);
         let count = rows().count();
         if count == 0 {
             continue;
         }
-        let mut columns: Columns<'_> = table.columns().map(|_| Vec::with_capacity(count)).collect();
-        for row in rows() {
-            columns[0].push(Cell::Int(row.seq));
-            columns[1].push(Cell::Id(row.id));
-            for (column, value) in columns[2..].iter_mut().zip(&row.values) {
-                column.push(value.into());
+        for part in parts {
+            let mut columns: Columns<'_> = part.cells.iter().map(|_| Vec::with_capacity(count)).collect();
+            for row in rows() {
+                for (column, cell) in columns.iter_mut().zip(&part.cells) {
+                    column.push(match cell {
+                        0 => Cell::Int(row.seq),
+                        1 => Cell::Id(row.id),
+                        value => (&row.values[value - 2]).into(),
+                    });
+                }
             }
+            batch.push((part.sql.as_str(), columns));
         }
-        batch.push((sql.as_str(), columns));
     }
     batch
 }

@@ -16,10 +16,11 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::cells::failure;
 use super::client::Client;
 use super::tls;
+use crate::clock;
 use crate::config::model::Secret;
 use crate::ledger::rows::Table;
-use crate::ledger::store::Failure;
 use crate::ledger::store::schema::{Dialect, INDEXES, VERSION};
+use crate::ledger::store::{Failure, OLDER};
 
 /// `tollgate`, as a number: the advisory lock's key.
 pub(super) const LOCK: i64 = i64::from_be_bytes(*b"tollgate");
@@ -133,6 +134,10 @@ pub(super) fn writer(url: &str, password: Option<&Secret>) -> Result<Option<Open
     let raise = "UPDATE writer SET epoch = epoch + 1, at = now() RETURNING epoch";
     warnings.lock().take();
     let epoch = client.query_one(raise, &[]).and_then(|row| row.try_get(0)).map_err(|e| said(&e))?;
+    // No writer of an older epoch is left: what it began has ended, and it begins nothing any more.
+    if version(&mut client)? != Some(VERSION) {
+        forward(&mut client, epoch)?;
+    }
     if let Some(warning) = warnings.lock().take() {
         return Err(Failure::Lost(warning));
     }
@@ -176,12 +181,8 @@ fn version(client: &mut Client) -> Result<Option<i64>, Failure> {
     Ok(Some(version))
 }
 
-/// Makes the schema in one transaction, unless it is there. Tables of the same names that are another's are left alone.
-fn create(client: &mut Client) -> Result<(), Failure> {
-    if version(client)? == Some(VERSION) {
-        return Ok(());
-    }
-    let names = Table::ALL.iter().map(|table| table.name()).chain(["chain", "balances", "keys", "writer"]);
+/// Whether a database has none of these names: what is another's is left alone.
+fn free(client: &mut Client, names: impl IntoIterator<Item = &'static str>) -> Result<(), Failure> {
     for name in names {
         let row = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&name]).map_err(|e| said(&e))?;
         if row.try_get(0).map_err(|e| said(&e))? {
@@ -189,6 +190,37 @@ fn create(client: &mut Client) -> Result<(), Failure> {
             return Err(Failure::Row(why));
         }
     }
+    Ok(())
+}
+
+/// Brings the schema up to date in one transaction: a kill leaves it as it was. Whoever reads events is waited for first,
+/// within `lock_timeout`, before anything is copied.
+fn forward(client: &mut Client, epoch: i64) -> Result<(), Failure> {
+    free(client, [Table::Outgoing.state_name(), Table::Outgoing.source()])?;
+    let began = clock::now();
+    log::warn!("ledger: bringing the store of an older tollgate up to date (schema {VERSION})");
+    let answers = client.simple_query(&begin(epoch)).map_err(|e| said(&e))?;
+    if !is_ours(&answers) {
+        return Err(Failure::Lost(TAKEN_OVER.into()));
+    }
+    let lock = format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", Table::Outgoing.name());
+    client.batch_execute(&lock).map_err(|e| said(&e))?;
+    for step in Dialect::Postgres.forward() {
+        client.batch_execute(&step).map_err(|e| said(&e))?;
+    }
+    let end = format!("UPDATE tollgate_meta SET version = {VERSION}; COMMIT");
+    client.batch_execute(&end).map_err(|e| said(&e))?;
+    log::warn!("ledger: the store is up to date after {:.1} s", clock::now().since(began).as_secs_f64());
+    Ok(())
+}
+
+/// Makes the schema in one transaction, unless there is one. Tables of the same names that are another's are left alone.
+fn create(client: &mut Client) -> Result<(), Failure> {
+    if version(client)?.is_some() {
+        return Ok(());
+    }
+    let parts = Table::ALL.iter().flat_map(|table| table.parts()).map(|part| part.name);
+    free(client, parts.chain([Table::Outgoing.source(), "chain", "balances", "keys", "writer"]))?;
     let mut sql = "BEGIN;".to_owned();
     for statement in Dialect::Postgres.tables().iter().map(String::as_str).chain(INDEXES.iter().copied()) {
         sql.push_str(statement);
@@ -208,6 +240,14 @@ fn create(client: &mut Client) -> Result<(), Failure> {
 /// version of the row: while somebody has a view open none could go away, and each commit would read them all.
 pub(super) fn begin(epoch: i64) -> String {
     format!("BEGIN; SELECT FROM writer WHERE epoch = {epoch} FOR UPDATE")
+}
+
+/// Why a writer of an older epoch stops.
+pub(super) const TAKEN_OVER: &str = "another writer has taken over";
+
+/// Whether what [`begin`] says found its epoch: BEGIN, then how many rows have it.
+pub(super) fn is_ours(answers: &[SimpleQueryMessage]) -> bool {
+    matches!(answers.last(), Some(SimpleQueryMessage::CommandComplete(1)))
 }
 
 /// One row while the lock and the epoch are ours.
@@ -235,7 +275,7 @@ pub(super) fn reader(url: &str, password: Option<&Secret>) -> Result<Client, Fai
     client.batch_execute(READER).map_err(|e| said(&e))?;
     match version(&mut client)? {
         Some(VERSION) => Ok(client),
-        Some(_) => Err(Failure::Row("PostgreSQL: of an older tollgate; start the ledger once".into())),
+        Some(_) => Err(Failure::Row(format!("PostgreSQL: {OLDER}"))),
         None => Err(Failure::Row("there is no ledger in this database yet; `tollgate ledger run` makes it".into())),
     }
 }

@@ -2,12 +2,13 @@
 //!
 //! Conditions of a partial index are repeated to the letter, or the index is not used.
 
-use crate::ledger::rows::{Column, Table, Type};
+use crate::ledger::rows::{Column, Part, Table, Type};
 use crate::ledger::store::sql;
 
 /// Texts, in the order of [`Table::ALL`] where there is one for each.
 pub(super) struct Statements {
-    pub(super) insert: Vec<String>,
+    /// For each stored table, in order.
+    pub(super) insert: Vec<Vec<Insert>>,
     pub(super) update: Vec<String>,
     pub(super) by_key: String,
     pub(super) by_number: String,
@@ -41,9 +42,19 @@ fn unnest(types: impl Iterator<Item = Type>) -> String {
     format!("UNNEST({})", arrays.join(", "))
 }
 
-fn insert(table: &Table) -> String {
-    let from = unnest(table.columns().map(|column| column.ty));
-    format!("INSERT INTO {} ({}) SELECT * FROM {from}", table.name(), sql::columns(table.columns(), ""))
+/// Inserts rows into a stored table.
+pub(super) struct Insert {
+    pub(super) sql: String,
+    /// Which cells of a row: 0 is `seq`, 1 `id`.
+    pub(super) cells: Vec<usize>,
+}
+
+impl Insert {
+    fn into(part: &Part) -> Insert {
+        let from = unnest(part.columns().map(|column| column.ty));
+        let sql = format!("INSERT INTO {} ({}) SELECT * FROM {from}", part.name, sql::columns(part.columns(), ""));
+        Insert { sql, cells: part.columns.iter().map(|(at, _)| *at).collect() }
+    }
 }
 
 fn update(table: &Table) -> String {
@@ -52,7 +63,8 @@ fn update(table: &Table) -> String {
     let set: Vec<String> = table.state().iter().map(|column| format!("\"{0}\" = n.\"{0}\"", column.name)).collect();
     let from = unnest(given().map(|column| column.ty));
     let names = sql::columns(given(), "");
-    format!("UPDATE {} AS t SET {} FROM {from} AS n ({names}) WHERE t.seq = n.seq", table.name(), set.join(", "))
+    let name = table.state_name();
+    format!("UPDATE {name} AS t SET {} FROM {from} AS n ({names}) WHERE t.seq = n.seq", set.join(", "))
 }
 
 /// Rows of a table for each of many questions. `OFFSET 0` keeps the planner from turning this into a join, for which it
@@ -61,7 +73,7 @@ fn joined(table: Table, asked: usize, on: &str) -> String {
     let names = ["a", "b", "c", "d"][..asked].join(", ");
     let from = unnest(std::iter::repeat_n(Type::Text, asked));
     let columns = sql::columns(table.columns(), "f.");
-    let name = table.name();
+    let name = table.source();
     format!(
         "SELECT {columns} FROM {from} AS q ({names}) \
          CROSS JOIN LATERAL (SELECT * FROM {name} AS t WHERE {on} OFFSET 0) AS f"
@@ -69,14 +81,14 @@ fn joined(table: Table, asked: usize, on: &str) -> String {
 }
 
 fn by_ids(table: Table) -> String {
-    format!("SELECT {} FROM {} WHERE id = ANY ($1::TEXT[])", sql::columns(table.columns(), ""), table.name())
+    format!("SELECT {} FROM {} WHERE id = ANY ($1::TEXT[])", sql::columns(table.columns(), ""), table.source())
 }
 
 impl Statements {
     pub(super) fn new() -> Statements {
         let text = |sql: &str| sql.to_owned();
         Statements {
-            insert: Table::ALL.iter().map(insert).collect(),
+            insert: Table::ALL.iter().map(|table| table.parts().iter().map(Insert::into).collect()).collect(),
             // A table without state is never updated.
             update: Table::ALL.iter().map(update).collect(),
             by_key: joined(

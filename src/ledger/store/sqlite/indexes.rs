@@ -16,7 +16,7 @@ use crate::ledger::store::Failure;
 use crate::ledger::store::schema::{INDEXES, index_name};
 
 /// Rows up to which all of it takes seconds.
-const FEW: i64 = 500_000;
+pub(super) const FEW: i64 = 500_000;
 
 /// Makes what is missing; where that takes long and there is no `time`, only says so.
 pub(super) fn complete(connection: &Connection, time: bool) -> Result<(), Failure> {
@@ -24,8 +24,7 @@ pub(super) fn complete(connection: &Connection, time: bool) -> Result<(), Failur
     if missing.is_empty() {
         return Ok(());
     }
-    let last = "SELECT COALESCE(MAX(seq), 0) FROM chain";
-    let rows: i64 = connection.query_row(last, [], |row| row.get(0)).map_err(|e| failure(&e))?;
+    let rows = rows(connection)?;
     let count = missing.len();
     if rows > FEW && !time {
         return Err(Failure::Full(format!(
@@ -40,6 +39,12 @@ pub(super) fn complete(connection: &Connection, time: bool) -> Result<(), Failur
         log::warn!("ledger: the index {name} is there after {:.1} s", clock::now().since(began).as_secs_f64());
     }
     Ok(())
+}
+
+/// Rows of all tables together.
+pub(super) fn rows(connection: &Connection) -> Result<i64, Failure> {
+    let last = "SELECT COALESCE(MAX(seq), 0) FROM chain";
+    connection.query_row(last, [], |row| row.get(0)).map_err(|e| failure(&e))
 }
 
 fn missing(connection: &Connection) -> rusqlite::Result<Vec<&'static str>> {

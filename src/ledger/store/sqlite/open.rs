@@ -12,7 +12,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, ffi};
 
 use super::cells::failure;
-use super::indexes;
+use super::{forward, indexes};
 use crate::ledger::store::Failure;
 use crate::ledger::store::schema::{Dialect, INDEXES, VERSION};
 
@@ -102,7 +102,7 @@ fn resets_badly(version: i32) -> bool {
     version < 3_051_003 || version == 3_052_000
 }
 
-/// The writer's connection. Indexes that take long to make are made only where there is `time`.
+/// The writer's connection. What takes long, of an older file, is done only where there is `time`.
 pub(super) fn writer(path: &Path, time: bool) -> Result<Connection, Failure> {
     if resets_badly(rusqlite::version_number()) {
         let version = rusqlite::version();
@@ -127,8 +127,10 @@ pub(super) fn writer(path: &Path, time: bool) -> Result<Connection, Failure> {
     connection.busy_timeout(BUSY).map_err(|e| failure(&e))?;
     let found = what(&connection, path)?;
     settle(&connection)?;
-    if found != What::Ledger {
-        create(&connection).map_err(|e| failure(&e))?;
+    match found {
+        What::Empty => create(&connection).map_err(|e| failure(&e))?,
+        What::Older => forward::bring(&connection, time)?,
+        What::Ledger => {}
     }
     indexes::complete(&connection, time)?;
     durable(&connection, path)?;

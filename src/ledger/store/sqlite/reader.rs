@@ -15,7 +15,7 @@ use super::cells::{Bound, cells, failure};
 use super::open::{self, What};
 use crate::clock;
 use crate::ledger::rows::{Type, Value};
-use crate::ledger::store::{Failure, Reader};
+use crate::ledger::store::{Failure, OLDER, Reader};
 
 /// What SQLite reads as something else in a `file:` URI.
 const NOT_IN_URI: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#').add(b' ');
@@ -46,10 +46,7 @@ impl SqliteReader {
         let connection = connection.map_err(|e| open::of(path, &e))?;
         match open::what(&connection, path)? {
             What::Ledger => Ok(Box::new(SqliteReader { connection })),
-            What::Older => Err(Failure::Row(format!(
-                "{}: of an older tollgate; start the ledger once, it brings it up to date",
-                path.display()
-            ))),
+            What::Older => Err(Failure::Row(format!("{}: {OLDER}", path.display()))),
             What::Empty => Err(none()),
         }
     }

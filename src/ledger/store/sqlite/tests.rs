@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 
 use super::*;
-use crate::ledger::rows::{Evidence, Type, Value};
+use crate::ledger::rows::{Evidence, Table, Type, Value};
 use crate::ledger::store::Reader;
 
 struct Place {
@@ -91,7 +91,7 @@ fn a_file_that_is_no_ledger_is_refused_and_not_changed() {
 fn a_newer_ledger_is_refused() {
     let place = place();
     drop(place.open());
-    Connection::open(&place.path).unwrap().execute_batch("PRAGMA user_version = 2").unwrap();
+    Connection::open(&place.path).unwrap().execute_batch("PRAGMA user_version = 3").unwrap();
     assert!(place.refused().contains("newer tollgate"), "{}", place.refused());
 }
 
@@ -386,9 +386,10 @@ fn every_question_is_answered_by_an_index() {
     for sql in [number, by_number] {
         assert!(plan(sql).contains("INDEX transactions_number"), "{}", plan(sql));
     }
-    for sql in [order_by_id, event, &update[sql::place(Table::Order)]] {
-        assert!(plan(sql).starts_with("SEARCH"), "{}", plan(sql));
+    for sql in [order_by_id, event, &update[sql::place(Table::Order)], &update[sql::place(Table::Outgoing)]] {
+        assert!(plan(sql).starts_with("SEARCH") && !plan(sql).contains("SCAN"), "{}", plan(sql));
     }
+    assert!(plan(&update[sql::place(Table::Outgoing)]).starts_with("SEARCH outbox"));
 }
 
 #[test]
@@ -419,4 +420,39 @@ fn indexes_of_a_large_file_are_made_when_there_is_time() {
     );
     assert!(Sqlite::open(&place.path, true).unwrap().is_some());
     assert!(Sqlite::open(&place.path, false).unwrap().is_some(), "they are there");
+}
+
+/// A file as a ledger of version 1 left it, with a link behind so many rows.
+fn older(place: &Place, rows: i64) {
+    drop(place.open());
+    fs::remove_file(&place.path).unwrap();
+    let file = Connection::open(&place.path).unwrap();
+    let schema = include_str!("../../../../tests/it/ledger/older/version1.sql");
+    let marks = "PRAGMA application_id = 1953459308; PRAGMA user_version = 1";
+    file.execute_batch(&format!("{schema} INSERT INTO chain VALUES ({rows}, X'', X'01'); {marks}")).unwrap();
+}
+
+#[test]
+fn a_large_older_file_is_brought_up_to_date_when_there_is_time() {
+    let place = place();
+    older(&place, 1_000_000);
+    let before = fs::read(&place.path).unwrap();
+    let told = Sqlite::open(&place.path, false).map(drop);
+    assert!(matches!(&told, Err(Failure::Full(why)) if why.contains("has 1000000 rows")), "{told:?}");
+    let version = |place: &Place| -> i64 {
+        let file = Connection::open(&place.path).unwrap();
+        file.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!((version(&place), fs::read(&place.path).unwrap().len()), (1, before.len()));
+    assert!(Sqlite::open(&place.path, true).unwrap().is_some());
+    assert_eq!(version(&place), 2);
+    assert!(Sqlite::open(&place.path, false).unwrap().is_some(), "it is done");
+}
+
+#[test]
+fn a_small_older_file_is_brought_up_to_date_at_once() {
+    let place = place();
+    older(&place, 1_000);
+    assert!(Sqlite::open(&place.path, false).unwrap().is_some());
+    assert!(SqliteReader::open(&place.path).is_ok());
 }

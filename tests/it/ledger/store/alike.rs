@@ -52,7 +52,7 @@ pub fn rows<T: Typed>(reader: &mut dyn Reader) -> Vec<T> {
     let columns: Vec<_> = T::TABLE.columns().collect();
     let names: Vec<String> = columns.iter().map(|column| format!("\"{}\"", column.name)).collect();
     let types: Vec<Type> = columns.iter().map(|column| column.ty).collect();
-    let sql = format!("SELECT {} FROM {} ORDER BY seq", names.join(", "), T::TABLE.name());
+    let sql = format!("SELECT {} FROM {} ORDER BY seq", names.join(", "), T::TABLE.source());
     let found = reader.select(&sql, &[], &types).unwrap();
     found.into_iter().map(|cells| T::from_cells(cells).expect("it reads as it was written")).collect()
 }
