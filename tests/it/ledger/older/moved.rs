@@ -17,7 +17,7 @@ use crate::support::postgres::Postgres;
 const NOW: i64 = 1_800_000_000_000;
 
 /// Events of each kind: never tried, failed, delivered, given up, in turns; each of an order of its own.
-fn fill(place: &Place, count: i64) -> Vec<Callback> {
+pub fn fill(place: &Place, count: i64) -> Vec<Callback> {
     let mut store = open(place);
     let made = (0..count).map(|at| {
         let mut one = callback(1 + 8 * at, &at.to_string());
@@ -48,14 +48,14 @@ fn fill(place: &Place, count: i64) -> Vec<Callback> {
 
 /// What is read of a store: all events, the API's lists of them, and what is due.
 #[derive(Debug, PartialEq)]
-struct Seen {
+pub struct Seen {
     events: Vec<Outgoing>,
     transactions: Vec<Transaction>,
     lists: Vec<String>,
     due: Found,
 }
 
-fn seen(place: &Place) -> Seen {
+pub fn seen(place: &Place) -> Seen {
     let mut reader = store::reader(place).unwrap();
     let reader = &mut *reader;
     let mut lists = vec![];
@@ -114,7 +114,7 @@ fn answers_as_before(place: &Place) {
 }
 
 /// On each engine, on a store that is not there yet.
-fn on_both(check: fn(&Place)) {
+pub fn on_both(check: fn(&Place)) {
     let folder = tempfile::tempdir().unwrap();
     check(&Place::Sqlite(folder.path().join("books/ledger.db")));
     let server = Postgres::start();
@@ -124,4 +124,21 @@ fn on_both(check: fn(&Place)) {
 #[test]
 fn an_older_store_is_brought_up_to_date_and_answers_as_before() {
     on_both(answers_as_before);
+}
+
+#[test]
+fn a_mark_writes_no_version_of_an_event() {
+    let server = Postgres::start();
+    let place = Place::Postgres { url: server.url(), password: None };
+    let mut event = fill(&place, 1).remove(0).event;
+    let version = || {
+        let row = Postgres::client(&server.url()).query_one("SELECT ctid::TEXT, xmin::TEXT FROM events", &[]).unwrap();
+        (row.get::<_, String>(0), row.get::<_, String>(1))
+    };
+    let before = version();
+    event.attempts += 1;
+    let mut store = eventually("the lock is free", || store::open(&place).unwrap());
+    keep(&mut *store, &Changes { updates: vec![event.update()], ..Changes::default() });
+    assert_eq!(version(), before);
+    assert_eq!(rows::<Outgoing>(&mut *store::reader(&place).unwrap()), [event]);
 }

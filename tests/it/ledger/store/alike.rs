@@ -26,6 +26,7 @@ pub const CHECKS: &[Check] = &[
     ("events", events_are_found_by_id),
     ("reader", a_reader_takes_parameters_and_changes_nothing),
     ("plans", super::plans::every_list_is_answered_by_an_index),
+    ("due", super::plans::what_is_due_is_found_by_an_index),
     ("slow", super::plans::a_read_that_takes_too_long_is_ended),
     ("indexes", super::plans::an_index_that_is_missing_is_made_again),
 ];

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use tollgate::config::model::ledger::Store as Place;
+use tollgate::ledger::deliver::due::{self, Question, Scan};
+use tollgate::ledger::keeper::look;
 use tollgate::ledger::query::{
     self,
     list::{self, List},
@@ -11,7 +13,7 @@ use tollgate::ledger::rows::{Type, Value};
 use tollgate::ledger::store::{self, Changes, Failure, Reader, Readers};
 
 use super::alike::{keep, open};
-use super::rows::callback;
+use super::rows::{Callback, callback};
 use crate::support::eventually;
 use crate::support::postgres::Postgres;
 
@@ -34,9 +36,10 @@ fn by_hand(place: &Place, sql: &str) {
     }
 }
 
-/// Many callbacks of two merchants, one of whom has few.
-fn fill(place: &Place) {
+/// Many callbacks of two merchants, one of whom has few, without statistics; the first of them.
+fn fill_untold(place: &Place) -> Callback {
     let mut store = open(place);
+    let mut first = None;
     for batch in 0..10 {
         let mut all = Changes::default();
         for at in batch * 200..batch * 200 + 200 {
@@ -47,12 +50,18 @@ fn fill(place: &Place) {
             one.event.merchant = merchant.into();
             one.anomaly.merchant = merchant.into();
             let Changes { rows, links, .. } = one.changes();
+            first.get_or_insert(one);
             all.rows.extend(rows);
             all.links.extend(links);
         }
         keep(&mut *store, &all);
     }
-    drop(store);
+    first.expect("a callback")
+}
+
+/// The same, which the engine has looked at.
+fn fill(place: &Place) {
+    fill_untold(place);
     by_hand(place, "ANALYZE");
     if let Place::Sqlite(_) = place {
         // A ledger's file has no statistics: nobody asks for them.
@@ -112,6 +121,69 @@ pub fn every_list_is_answered_by_an_index(place: &Place) {
         let sql = query::select(list.table, &tail);
         let plan = readers.with(|reader| Ok(plan(place, reader, &sql, &values))).unwrap();
         assert!(!plan.to_lowercase().contains("sort") && !plan.contains("B-TREE"), "{sql}: {plan}");
+    }
+}
+
+/// Asks for the plan of each question before it asks the question.
+struct Explaining<'a> {
+    place: &'a Place,
+    reader: &'a mut dyn Reader,
+    plans: Vec<(String, String)>,
+}
+
+impl Reader for Explaining<'_> {
+    fn select(&mut self, sql: &str, values: &[Value], types: &[Type]) -> Result<Vec<Vec<Value>>, Failure> {
+        self.plans.push((sql.to_owned(), plan(self.place, self.reader, sql, values)));
+        self.reader.select(sql, values, types)
+    }
+
+    fn snapshot(&mut self) -> Result<(), Failure> {
+        self.reader.snapshot()
+    }
+
+    fn end(&mut self) {
+        self.reader.end();
+    }
+}
+
+/// Whether each table is searched by an index for the rows that are asked for; of what is pending all may be read.
+fn is_by_index(plan: &str) -> bool {
+    let steps: Vec<&str> = plan.lines().filter(|step| !step.contains("outbox_due")).collect();
+    let found = |(at, step): (usize, &&str)| match *step {
+        // The rows of a question within the question.
+        "SCAN e" => steps.contains(&"CO-ROUTINE e"),
+        step if step.contains("SCAN ") || step.contains("Seq Scan") => false,
+        // PostgreSQL names the condition below the index; without one it reads all of it.
+        step if step.contains("Index") && step.contains(" on ") => steps[at + 1].contains("Index Cond"),
+        _ => true,
+    };
+    plan.contains("outbox") && steps.iter().enumerate().all(found)
+}
+
+pub fn what_is_due_is_found_by_an_index(place: &Place) {
+    let event = fill_untold(place).event;
+    let readers = Readers::of_points(place.clone());
+    for with_statistics in [false, true] {
+        if with_statistics {
+            by_hand(place, "ANALYZE");
+        }
+        let scans = vec![Scan { merchant: "shop".into(), behind: (0, 0), limit: 50 }];
+        let freed = vec![event.order_id.unwrap()];
+        let question = Question { now_ms: i64::MAX, tail: Some(8), freed, scans, names: true };
+        let (found, plans) = readers
+            .with(|reader| {
+                let mut reader = Explaining { place, reader, plans: vec![] };
+                let found = due::ask(&mut reader, &question)?;
+                look::look(&mut reader)?;
+                Ok((found, reader.plans))
+            })
+            .unwrap();
+        assert_eq!((found.new.len(), found.scans[0].len(), found.names.len()), (due::TAIL, 50, 2));
+        assert_eq!(found.freed, std::slice::from_ref(&event));
+        let of_outbox: Vec<_> = plans.iter().filter(|(sql, _)| sql.contains("out")).collect();
+        assert_eq!(of_outbox.len(), 5, "tail, freed, scan, names, pending: {of_outbox:#?}");
+        let wrong: Vec<_> = of_outbox.iter().filter(|(_, plan)| !is_by_index(plan)).collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
     }
 }
 
