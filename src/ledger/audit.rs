@@ -11,8 +11,8 @@
 //! again ([`rounds`]).
 //!
 //! A row's own link names it, so a changed or removed row is named exactly; where a link is gone, the rows it covered
-//! are not named one by one. A cut tail younger than the last anchor is not found. Delivery state is not verified:
-//! nothing else tells what merchants answered.
+//! are not named one by one. A cut tail younger than the last anchor is not found. Of delivery state it is
+//! verified only that each event has some: nothing else tells what merchants answered.
 
 mod balances;
 mod derived;

@@ -188,15 +188,20 @@ fn balanced(journals: &[rows::Journal], entries: &[rows::Entry], found: &mut Fou
     }
 }
 
-/// Journals and entries of no transaction.
+/// Journals and entries of no transaction, and events without their state: nobody would be told of those.
 fn orphans(reader: &mut dyn Reader, range: Range, found: &mut Found) -> Result<(), Failure> {
-    for table in [Table::Journal, Table::Entry] {
-        let name = table.name();
-        let sql = format!(
+    let range = [Value::Int(range.0), Value::Int(range.1)];
+    let none_of = |name: &str, other: &str, on: &str| {
+        format!(
             "SELECT seq, id FROM {name} WHERE seq > $1 AND seq <= $2 AND NOT EXISTS \
-             (SELECT 1 FROM transactions WHERE transactions.id = {name}.transaction_id) ORDER BY seq LIMIT 1000"
-        );
-        super::sums::name(reader, (&sql, &[Value::Int(range.0), Value::Int(range.1)]), name, found)?;
+             (SELECT 1 FROM {other} WHERE {other}.{on}) ORDER BY seq LIMIT 1000"
+        )
+    };
+    for name in [Table::Journal, Table::Entry].map(Table::name) {
+        let sql = none_of(name, "transactions", &format!("id = {name}.transaction_id"));
+        super::sums::name(reader, (&sql, &range), (Harm::Balance, name), found)?;
     }
-    Ok(())
+    let state = Table::Outgoing.state_name();
+    let sql = none_of(Table::Outgoing.name(), state, "seq = events.seq");
+    super::sums::name(reader, (&sql, &range), (Harm::Removed, state), found)
 }

@@ -54,7 +54,7 @@ pub fn verify(reader: &mut dyn Reader, range: Range, found: &mut Found) -> Resul
     let bounds = [Value::Int(range.0), Value::Int(range.1)];
     for (sql, row, table) in [(PAYMENTS, "p.", "transactions"), (ORDERS, "o.", "orders")] {
         let sql = sql.replace("{}", &format!("{row}seq > $1 AND {row}seq <= $2"));
-        name(reader, (&sql, &bounds), table, found)?;
+        name(reader, (&sql, &bounds), (Harm::Balance, table), found)?;
     }
     Ok(())
 }
@@ -84,7 +84,7 @@ fn among(
         let marks: Vec<String> = (1..=NAMES).map(|at| format!("${at}")).collect();
         values.push(Value::Int(old));
         let condition = format!("{column} IN ({}) AND {place} <= ${}", marks.join(", "), values.len());
-        name(reader, (&sql.replace("{}", &condition), &values), table, found)?;
+        name(reader, (&sql.replace("{}", &condition), &values), (Harm::Balance, table), found)?;
     }
     Ok(())
 }
@@ -93,7 +93,7 @@ fn among(
 pub fn name(
     reader: &mut dyn Reader,
     (sql, values): (&str, &[Value]),
-    table: &'static str,
+    (harm, table): (Harm, &'static str),
     found: &mut Found,
 ) -> Result<(), Failure> {
     let rows = match reader.select(sql, values, &[Type::Int, Type::Text]) {
@@ -105,7 +105,7 @@ pub fn name(
         let mut cells = row.into_iter();
         let seq = cells.next().and_then(i64::take);
         let id = cells.next().and_then(String::take);
-        found.add(Harm::Balance, table, id, seq);
+        found.add(harm, table, id, seq);
     }
     Ok(())
 }

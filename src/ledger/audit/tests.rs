@@ -255,6 +255,16 @@ fn state_that_does_not_follow_from_the_journals_is_named() {
 }
 
 #[test]
+fn an_event_that_lost_its_state_is_named() {
+    let book = sample();
+    for (seq, id) in rows_of(&book, "events") {
+        let report = after(&book, "outbox", &format!("DELETE FROM outbox WHERE seq = {seq}"));
+        assert!(has(&report, Harm::Removed, "outbox", Some(&id), Some(seq)), "{report:?}");
+        assert_eq!(report.problems.len(), 1, "{report:?}");
+    }
+}
+
+#[test]
 fn rows_that_the_key_holder_wrote_wrongly_are_found_too() {
     let mut book = Book::empty();
     let fact = book.fact(|_| ());
