@@ -187,6 +187,14 @@ pub trait Reader: Send {
 const OLDER: &str = "of an older tollgate: until a `tollgate ledger run` or `tollgate run` of this one has brought it up to \
     date, the older one reads it";
 
+/// Why a large store of an older version is not brought up to date at once.
+fn later(rows: i64) -> Failure {
+    Failure::Full(format!(
+        "the store of an older tollgate has {rows} rows: it is brought up to date now, callbacks are answered 503 until that \
+         is done"
+    ))
+}
+
 /// Opens the store for writing: takes the lock, makes it if it is not there, brings its schema up to date, and makes what
 /// was recovered durable. `None` while another process holds the lock. A large store of an older version takes a
 /// second or so for each million events. Indexes that a large store lacks take minutes: SQLite makes them here, PostgreSQL
@@ -194,15 +202,15 @@ const OLDER: &str = "of an older tollgate: until a `tollgate ledger run` or `tol
 pub fn open(store: &model::Store) -> Result<Option<Box<dyn Store>>, Failure> {
     match store {
         model::Store::Sqlite(path) => sqlite::Sqlite::open(path, true),
-        model::Store::Postgres { url, password } => postgres::Postgres::open(url, password.as_ref()),
+        model::Store::Postgres { url, password } => postgres::Postgres::open(url, password.as_ref(), true),
     }
 }
 
-/// As [`open`]; but where that would take minutes it says so ([`Failure::Full`]), and does nothing.
+/// As [`open`]; but where that would take long it says so ([`Failure::Full`]), and does nothing.
 pub fn open_soon(store: &model::Store) -> Result<Option<Box<dyn Store>>, Failure> {
     match store {
         model::Store::Sqlite(path) => sqlite::Sqlite::open(path, false),
-        model::Store::Postgres { .. } => open(store),
+        model::Store::Postgres { url, password } => postgres::Postgres::open(url, password.as_ref(), false),
     }
 }
 

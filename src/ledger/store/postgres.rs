@@ -159,9 +159,10 @@ fn text(cell: Option<Value>) -> Option<String> {
 }
 
 impl Postgres {
-    /// Opens it; `None` while another process holds the lock.
-    pub fn open(url: &str, password: Option<&Secret>) -> Result<Option<Box<dyn Store>>, Failure> {
-        let Some(opened) = connect::writer(url, password)? else { return Ok(None) };
+    /// Opens it; `None` while another process holds the lock. A large database of an older ledger is brought up to date only
+    /// where there is `time`.
+    pub fn open(url: &str, password: Option<&Secret>, time: bool) -> Result<Option<Box<dyn Store>>, Failure> {
+        let Some(opened) = connect::writer(url, password, time)? else { return Ok(None) };
         let connect::Opened { mut client, warnings, epoch } = opened;
         indexes::complete(&mut client, url, password)?;
         Ok(Some(Box::new(Postgres {

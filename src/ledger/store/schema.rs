@@ -10,6 +10,9 @@ use crate::ledger::rows::{Column, Part, Table, Type};
 /// ([`Dialect::forward`]).
 pub const VERSION: i64 = 2;
 
+/// Rows of all tables together up to which what an older store lacks is made within seconds.
+pub(super) const FEW: i64 = 500_000;
+
 /// Indexes; `CREATE … IF NOT EXISTS`, in both dialects. They are no part of the version: each start makes those that are
 /// missing, and an older ledger writes to a store that has more of them. Those that end with `seq` give lists in their order.
 pub const INDEXES: &[&str] = &[

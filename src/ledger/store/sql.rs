@@ -17,6 +17,9 @@ pub(super) const WRAPS: &str = "SELECT id, wrapped_by, purpose, day, wrapped, cr
 /// The last link.
 pub(super) const LAST_LINK: &str = "SELECT seq, link FROM chain ORDER BY seq DESC LIMIT 1";
 
+/// Rows of all tables together.
+pub(super) const ROWS: &str = "SELECT COALESCE(MAX(seq), 0) FROM chain";
+
 /// What is waited for, by the index of it.
 pub(super) fn waited() -> String {
     let limit = Heads::WAITED_MAX + 1;

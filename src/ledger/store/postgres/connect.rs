@@ -19,8 +19,8 @@ use super::tls;
 use crate::clock;
 use crate::config::model::Secret;
 use crate::ledger::rows::Table;
-use crate::ledger::store::schema::{Dialect, INDEXES, VERSION};
-use crate::ledger::store::{Failure, OLDER};
+use crate::ledger::store::schema::{Dialect, FEW, INDEXES, VERSION};
+use crate::ledger::store::{Failure, OLDER, later, sql};
 
 /// `tollgate`, as a number: the advisory lock's key.
 pub(super) const LOCK: i64 = i64::from_be_bytes(*b"tollgate");
@@ -113,8 +113,8 @@ fn show(client: &mut Client, setting: &str) -> Result<String, Failure> {
     row.try_get(0).map_err(|e| said(&e))
 }
 
-/// The writer's connection; `None` while another has the lock.
-pub(super) fn writer(url: &str, password: Option<&Secret>) -> Result<Option<Opened>, Failure> {
+/// The writer's connection; `None` while another has the lock. What takes long is done only where there is `time`.
+pub(super) fn writer(url: &str, password: Option<&Secret>, time: bool) -> Result<Option<Opened>, Failure> {
     let (mut client, warnings) = connect(url, password, WRITER_NAME)?;
     for setting in DURABLE {
         if show(&mut client, setting)? == "off" {
@@ -136,7 +136,7 @@ pub(super) fn writer(url: &str, password: Option<&Secret>) -> Result<Option<Open
     let epoch = client.query_one(raise, &[]).and_then(|row| row.try_get(0)).map_err(|e| said(&e))?;
     // No writer of an older epoch is left: what it began has ended, and it begins nothing any more.
     if version(&mut client)? != Some(VERSION) {
-        forward(&mut client, epoch)?;
+        forward(&mut client, epoch, time)?;
     }
     if let Some(warning) = warnings.lock().take() {
         return Err(Failure::Lost(warning));
@@ -195,10 +195,14 @@ fn free(client: &mut Client, names: impl IntoIterator<Item = &'static str>) -> R
 
 /// Brings the schema up to date in one transaction: a kill leaves it as it was. Whoever reads events is waited for first,
 /// within `lock_timeout`, before anything is copied.
-fn forward(client: &mut Client, epoch: i64) -> Result<(), Failure> {
+fn forward(client: &mut Client, epoch: i64, time: bool) -> Result<(), Failure> {
+    let rows = client.query_one(sql::ROWS, &[]).and_then(|row| row.try_get(0)).map_err(|e| said(&e))?;
+    if rows > FEW && !time {
+        return Err(later(rows));
+    }
     free(client, [Table::Outgoing.state_name(), Table::Outgoing.source()])?;
     let began = clock::now();
-    log::warn!("ledger: bringing the store of an older tollgate up to date (schema {VERSION})");
+    log::warn!("ledger: bringing the store of an older tollgate up to date (schema {VERSION}), over {rows} rows");
     let answers = client.simple_query(&begin(epoch)).map_err(|e| said(&e))?;
     if !is_ours(&answers) {
         return Err(Failure::Lost(TAKEN_OVER.into()));

@@ -6,19 +6,16 @@
 use rusqlite::Connection;
 
 use super::cells::failure;
-use super::indexes::{FEW, rows};
+use super::indexes::rows;
 use crate::clock;
-use crate::ledger::store::Failure;
-use crate::ledger::store::schema::{Dialect, VERSION};
+use crate::ledger::store::schema::{Dialect, FEW, VERSION};
+use crate::ledger::store::{Failure, later};
 
 /// Brings it up to date; where that takes long and there is no `time`, only says so.
 pub(super) fn bring(connection: &Connection, time: bool) -> Result<(), Failure> {
     let rows = rows(connection)?;
     if rows > FEW && !time {
-        return Err(Failure::Full(format!(
-            "the store of an older tollgate has {rows} rows: it is brought up to date now, callbacks are answered 503 until \
-             that is done"
-        )));
+        return Err(later(rows));
     }
     let began = clock::now();
     log::warn!("ledger: bringing the store of an older tollgate up to date (schema {VERSION}), over {rows} rows");

@@ -12,11 +12,8 @@ use rusqlite::Connection;
 use super::cells::failure;
 use super::open;
 use crate::clock;
-use crate::ledger::store::Failure;
-use crate::ledger::store::schema::{INDEXES, index_name};
-
-/// Rows up to which all of it takes seconds.
-pub(super) const FEW: i64 = 500_000;
+use crate::ledger::store::schema::{FEW, INDEXES, index_name};
+use crate::ledger::store::{Failure, sql};
 
 /// Makes what is missing; where that takes long and there is no `time`, only says so.
 pub(super) fn complete(connection: &Connection, time: bool) -> Result<(), Failure> {
@@ -43,8 +40,7 @@ pub(super) fn complete(connection: &Connection, time: bool) -> Result<(), Failur
 
 /// Rows of all tables together.
 pub(super) fn rows(connection: &Connection) -> Result<i64, Failure> {
-    let last = "SELECT COALESCE(MAX(seq), 0) FROM chain";
-    connection.query_row(last, [], |row| row.get(0)).map_err(|e| failure(&e))
+    connection.query_row(sql::ROWS, [], |row| row.get(0)).map_err(|e| failure(&e))
 }
 
 fn missing(connection: &Connection) -> rusqlite::Result<Vec<&'static str>> {

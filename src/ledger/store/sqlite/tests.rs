@@ -421,38 +421,3 @@ fn indexes_of_a_large_file_are_made_when_there_is_time() {
     assert!(Sqlite::open(&place.path, true).unwrap().is_some());
     assert!(Sqlite::open(&place.path, false).unwrap().is_some(), "they are there");
 }
-
-/// A file as a ledger of version 1 left it, with a link behind so many rows.
-fn older(place: &Place, rows: i64) {
-    drop(place.open());
-    fs::remove_file(&place.path).unwrap();
-    let file = Connection::open(&place.path).unwrap();
-    let schema = include_str!("../../../../tests/it/ledger/older/version1.sql");
-    let marks = "PRAGMA application_id = 1953459308; PRAGMA user_version = 1";
-    file.execute_batch(&format!("{schema} INSERT INTO chain VALUES ({rows}, X'', X'01'); {marks}")).unwrap();
-}
-
-#[test]
-fn a_large_older_file_is_brought_up_to_date_when_there_is_time() {
-    let place = place();
-    older(&place, 1_000_000);
-    let before = fs::read(&place.path).unwrap();
-    let told = Sqlite::open(&place.path, false).map(drop);
-    assert!(matches!(&told, Err(Failure::Full(why)) if why.contains("has 1000000 rows")), "{told:?}");
-    let version = |place: &Place| -> i64 {
-        let file = Connection::open(&place.path).unwrap();
-        file.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap()
-    };
-    assert_eq!((version(&place), fs::read(&place.path).unwrap().len()), (1, before.len()));
-    assert!(Sqlite::open(&place.path, true).unwrap().is_some());
-    assert_eq!(version(&place), 2);
-    assert!(Sqlite::open(&place.path, false).unwrap().is_some(), "it is done");
-}
-
-#[test]
-fn a_small_older_file_is_brought_up_to_date_at_once() {
-    let place = place();
-    older(&place, 1_000);
-    assert!(Sqlite::open(&place.path, false).unwrap().is_some());
-    assert!(SqliteReader::open(&place.path).is_ok());
-}

@@ -3,7 +3,7 @@
 use tollgate::config::model::ledger::Store as Place;
 use tollgate::ledger::deliver::due::{self, BEGINNING, Found, Question, Scan};
 use tollgate::ledger::query::{self, list, views};
-use tollgate::ledger::rows::{Outgoing, Transaction, Type, Typed};
+use tollgate::ledger::rows::{Link, Outgoing, Transaction, Type, Typed};
 use tollgate::ledger::store::{self, Changes, Failure};
 use tollgate::ledger::words::EventState;
 
@@ -113,6 +113,23 @@ fn answers_as_before(place: &Place) {
     assert!(matches!(old, Err(Failure::Row(_))), "{old:?}");
 }
 
+fn large_when_there_is_time(place: &Place) {
+    let callback = fill(place, 1).remove(0);
+    let row = Link { seq: 1_000_000, rows: vec![], link: vec![1] };
+    let changes = Changes { links: vec![row], ..Changes::default() };
+    keep(&mut *eventually("the lock is free", || store::open(place).unwrap()), &changes);
+    to_version_1(place);
+    let told = eventually("the lock is free", || match store::open_soon(place) {
+        Ok(None) => None,
+        opened => Some(opened.map(drop)),
+    });
+    assert!(matches!(&told, Err(Failure::Full(why)) if why.contains("has 1000000 rows")), "{told:?}");
+    is_refused_as_older(place);
+    drop(eventually("the lock is free", || store::open(place).unwrap()));
+    assert_eq!(rows::<Outgoing>(&mut *store::reader(place).unwrap()), [callback.event]);
+    drop(eventually("it is done", || store::open_soon(place).unwrap()));
+}
+
 /// On each engine, on a store that is not there yet.
 pub fn on_both(check: fn(&Place)) {
     let folder = tempfile::tempdir().unwrap();
@@ -124,6 +141,11 @@ pub fn on_both(check: fn(&Place)) {
 #[test]
 fn an_older_store_is_brought_up_to_date_and_answers_as_before() {
     on_both(answers_as_before);
+}
+
+#[test]
+fn a_large_older_store_is_brought_up_to_date_when_there_is_time() {
+    on_both(large_when_there_is_time);
 }
 
 #[test]
