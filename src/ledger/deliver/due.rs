@@ -130,18 +130,23 @@ fn freed(reader: &mut dyn Reader, question: &Question) -> Result<Vec<Outgoing>, 
         return Ok(vec![]);
     }
     let places: Vec<String> = (1..=question.freed.len()).map(|number| format!("${number}")).collect();
-    // What else is asked waits until the orders' events are found, which PostgreSQL would else begin with.
+    // First the orders' events alone, by the index of orders, and in no order. PostgreSQL would else join before it looks for
+    // them, or for the sake of the order, and would read all that was ever told.
     let sql = format!(
-        "SELECT {} FROM (SELECT * FROM outgoing WHERE order_id IN ({}) LIMIT {} OFFSET 0) AS e \
-         WHERE e.state = 'pending' AND (e.next_attempt_at <= ${} OR e.round = 0) AND NOT {WAITS} ORDER BY e.seq",
-        columns("e"),
+        "SELECT {} FROM (SELECT * FROM events AS e WHERE e.order_id IN ({}) \
+         AND (SELECT state FROM outbox WHERE outbox.seq = e.seq) = 'pending' AND NOT {WAITS} LIMIT {} OFFSET 0) AS e \
+         CROSS JOIN outbox AS o WHERE o.seq = e.seq AND (o.next_attempt_at <= ${} OR o.round = 0)",
+        columns("o"),
         places.join(", "),
         i64::MAX,
         places.len() + 1
     );
     let mut values: Vec<Value> = question.freed.iter().map(Cell::put).collect();
     values.push(Value::Int(question.now_ms));
-    reader.select(&sql, &values, &types())?.into_iter().map(event).collect()
+    let found = reader.select(&sql, &values, &types())?.into_iter().map(event);
+    let mut found: Vec<Outgoing> = found.collect::<Result<_, _>>()?;
+    found.sort_by_key(|event| event.seq);
+    Ok(found)
 }
 
 /// `until` is now, or later: up to there are those that were never tried. The narrow rows come first, by the index of what

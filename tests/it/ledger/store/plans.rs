@@ -11,9 +11,10 @@ use tollgate::ledger::query::{
 };
 use tollgate::ledger::rows::{Type, Value};
 use tollgate::ledger::store::{self, Changes, Failure, Reader, Readers};
+use uuid::Uuid;
 
 use super::alike::{keep, open};
-use super::rows::{Callback, callback};
+use super::rows::{Callback, callback, id};
 use crate::support::eventually;
 use crate::support::postgres::Postgres;
 
@@ -168,7 +169,8 @@ pub fn what_is_due_is_found_by_an_index(place: &Place) {
             by_hand(place, "ANALYZE");
         }
         let scans = vec![Scan { merchant: "shop".into(), behind: (0, 0), limit: 50 }];
-        let freed = vec![event.order_id.unwrap()];
+        // As many as come together: an engine expects many events of them.
+        let freed: Vec<Uuid> = event.order_id.into_iter().chain(std::iter::repeat_with(id).take(150)).collect();
         let question = Question { now_ms: i64::MAX, tail: Some(8), freed, scans, names: true };
         let (found, plans) = readers
             .with(|reader| {
