@@ -12,7 +12,8 @@
 //!
 //! A row's own link names it, so a changed or removed row is named exactly; where a link is gone, the rows it covered
 //! are not named one by one. A cut tail younger than the last anchor is not found. Of delivery state it is
-//! verified only that each event has some: nothing else tells what merchants answered.
+//! verified only that each event has some, and that it is of an event and its merchant: nothing else tells what merchants
+//! answered.
 
 mod balances;
 mod derived;

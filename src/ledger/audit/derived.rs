@@ -203,5 +203,15 @@ fn orphans(reader: &mut dyn Reader, range: Range, found: &mut Found) -> Result<(
     }
     let state = Table::Outgoing.state_name();
     let sql = none_of(Table::Outgoing.name(), state, "seq = events.seq");
-    super::sums::name(reader, (&sql, &range), (Harm::Removed, state), found)
+    super::sums::name(reader, (&sql, &range), (Harm::Removed, state), found)?;
+    stray(reader, &range, found)
+}
+
+/// Delivery state of no event, or of another merchant than the event's: what is due is found by the merchant, and a row
+/// that stands where an event will be keeps that from being written.
+pub fn stray(reader: &mut dyn Reader, range: &[Value; 2], found: &mut Found) -> Result<(), Failure> {
+    let sql = "SELECT seq, (SELECT id FROM events WHERE events.seq = outbox.seq) FROM outbox WHERE seq > $1 AND seq <= $2 \
+               AND NOT EXISTS (SELECT 1 FROM events WHERE events.seq = outbox.seq AND events.merchant = outbox.merchant) \
+               ORDER BY seq LIMIT 1000";
+    super::sums::name(reader, (sql, range), (Harm::Balance, Table::Outgoing.state_name()), found)
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::balances::Sums;
 use super::page::Source;
-use super::{Found, Harm, Range};
+use super::{Found, Harm, Range, derived};
 use crate::ledger::chain::{ChainKey, ROW_BYTES, row_digest};
 use crate::ledger::rows::{Cell, Link, Table, Type, Value};
 use crate::ledger::store::{Failure, Reader};
@@ -51,7 +51,8 @@ pub fn last(reader: &mut dyn Reader) -> Result<i64, Failure> {
 /// What stands behind the last link, which no link names; `after` was the last one before.
 pub fn behind(reader: &mut dyn Reader, after: i64, found: &mut Found) -> Result<(), Failure> {
     let after = last(reader)?.max(after);
-    compare(reader, (after, i64::MAX), (vec![], &[]), &mut Sums::default(), found)
+    compare(reader, (after, i64::MAX), (vec![], &[]), &mut Sums::default(), found)?;
+    derived::stray(reader, &[Value::Int(after), Value::Int(i64::MAX)], found)
 }
 
 impl Walk<'_> {

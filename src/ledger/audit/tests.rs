@@ -265,6 +265,30 @@ fn an_event_that_lost_its_state_is_named() {
 }
 
 #[test]
+fn state_of_no_event_or_of_another_merchant_is_named() {
+    let book = sample();
+    for (seq, id) in rows_of(&book, "events") {
+        let harm = format!("UPDATE outbox SET merchant = merchant || 'x' WHERE seq = {seq}");
+        let report = after(&book, "outbox", &harm);
+        assert!(has(&report, Harm::Balance, "outbox", Some(&id), Some(seq)), "{report:?}");
+        assert_eq!(report.problems.len(), 1, "{report:?}");
+    }
+    let (between, end) = (rows_of(&book, "evidence")[0].0, book.head().0);
+    for seq in [-1, between, end + 1, end + 1_000] {
+        let report = after(
+            &book,
+            "outbox",
+            &format!(
+                "INSERT INTO outbox SELECT {seq}, merchant, state, attempts, round, next_attempt_at, last_status, \
+                 delivered_at FROM outbox LIMIT 1"
+            ),
+        );
+        assert!(has(&report, Harm::Balance, "outbox", None, Some(seq)), "{seq}: {report:?}");
+        assert_eq!(report.problems.len(), 1, "{report:?}");
+    }
+}
+
+#[test]
 fn rows_that_the_key_holder_wrote_wrongly_are_found_too() {
     let mut book = Book::empty();
     let fact = book.fact(|_| ());
