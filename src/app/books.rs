@@ -60,6 +60,11 @@ impl Books {
         self.state.lock().running.as_ref().map_or(Standing::Standby, Ledger::standing)
     }
 
+    /// Whether somebody keeps this process from bringing the books of an older build up to date.
+    pub fn is_held(&self) -> bool {
+        self.state.lock().running.as_ref().is_some_and(Ledger::is_held)
+    }
+
     /// Takes over what may change while it runs.
     pub fn follow(&self, config: &model::ledger::Ledger) {
         let mut state = self.state.lock();

@@ -45,8 +45,14 @@ pub fn books(
         let books = open_books(config, outside)?;
         if let Some(books) = &books {
             let until = clock::now().after(LOCK);
-            while books.standing() == Standing::Standby && clock::now() < until {
+            while books.standing() == Standing::Standby && !books.is_held() && clock::now() < until {
                 std::thread::sleep(LOOK);
+            }
+            // The old process can write to it meanwhile; this one could not for as long as that lasts.
+            if books.is_held() {
+                let why = "somebody reads the ledger's store, which an older build made, so it cannot be brought up to \
+                           date; the log says what to end";
+                return Err(StartError::Io(why.to_owned()));
             }
             if books.standing() == Standing::Failed {
                 return Err(StartError::Io("the ledger's store failed; the log says how".to_owned()));

@@ -167,6 +167,8 @@ impl Task {
 #[derive(Default)]
 struct Shared {
     standing: AtomicU8,
+    /// Whether somebody keeps an older store from being brought up to date.
+    held: AtomicBool,
     head: Mutex<Option<(i64, Vec<u8>)>>,
     /// When the last row was recorded; 0 while another writes.
     recorded_at: AtomicI64,
@@ -258,6 +260,11 @@ impl Journal {
             2 => Standing::Failed,
             _ => Standing::Standby,
         }
+    }
+
+    /// Whether it stands by because somebody reads a store of an older version, which is to be brought up to date.
+    pub fn is_held(&self) -> bool {
+        self.shared.held.load(Ordering::Acquire)
     }
 
     /// The last row's `seq` and link that are on the disk; `None` before the first, and while another writes.

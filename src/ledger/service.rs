@@ -139,6 +139,11 @@ impl Ledger {
         self.journal.standing()
     }
 
+    /// Whether it stands by because somebody reads a store of an older version, which is to be brought up to date.
+    pub fn is_held(&self) -> bool {
+        self.journal.is_held()
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.config.load().address

@@ -31,6 +31,9 @@ pub enum Failure {
     /// The disk is full, or the store is taken for a while: nothing of this batch is kept, the next one may be.
     #[error("the store takes nothing now: {0}")]
     Full(String),
+    /// The store is of an older version, and is read by somebody who keeps it from being brought up to date.
+    #[error("{0}")]
+    Held(String),
     /// The connection, or the lock, is lost, perhaps within a commit: stand by, and open anew.
     #[error("the store is lost: {0}")]
     Lost(String),

@@ -143,7 +143,9 @@ impl Writer {
     }
 
     fn open(&self, opener: Opener) -> Result<Option<Desk>, Opening> {
-        let Some(mut store) = opener(&self.settings.store)? else { return Ok(None) };
+        let opened = opener(&self.settings.store);
+        self.shared.held.store(matches!(opened, Err(Failure::Held(_))), Ordering::Release);
+        let Some(mut store) = opened? else { return Ok(None) };
         let heads = store.heads()?;
         // Whoever erases a day waits until all is written, or was first.
         store.begin()?;
@@ -254,7 +256,7 @@ impl Writer {
         match failure {
             Failure::Poisoned(reason) => Some(Ended::Failed(reason)),
             Failure::Lost(_) => Some(Ended::Lost),
-            Failure::Row(_) | Failure::Full(_) | Failure::Slow(_) => match desk.store.heads() {
+            Failure::Row(_) | Failure::Full(_) | Failure::Held(_) | Failure::Slow(_) => match desk.store.heads() {
                 Ok(heads) => {
                     desk.end = End::new(heads);
                     None
@@ -296,7 +298,9 @@ impl From<Failure> for Opening {
         match failure {
             Failure::Row(reason) => Opening::Wrong(reason),
             Failure::Poisoned(reason) => Opening::Failed(reason),
-            Failure::Full(_) | Failure::Lost(_) | Failure::Slow(_) => Opening::Later(failure.to_string()),
+            Failure::Full(_) | Failure::Held(_) | Failure::Lost(_) | Failure::Slow(_) => {
+                Opening::Later(failure.to_string())
+            }
         }
     }
 }

@@ -291,7 +291,7 @@ impl Store for Postgres {
             Ok(_) => self.within = false,
             // Whether it is kept is known only where the server says that it is not.
             Err(Failure::Row(why)) => return Err(Failure::Row(why)),
-            Err(Failure::Full(why) | Failure::Slow(why)) => return Err(Failure::Full(why)),
+            Err(Failure::Full(why) | Failure::Slow(why) | Failure::Held(why)) => return Err(Failure::Full(why)),
             Err(Failure::Lost(why) | Failure::Poisoned(why)) => return Err(lost(why)),
         }
         // Kept here, but not as durably as the server was told to: a standby does not have it.

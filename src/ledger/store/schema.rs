@@ -110,21 +110,26 @@ impl Dialect {
         let columns = columns.join(", ");
         let copy =
             format!("INSERT INTO {} ({columns}) SELECT {columns} FROM {} ORDER BY seq", outbox.name, events.name);
-        let mut steps = vec![self.table(&outbox), copy, "DROP INDEX IF EXISTS events_due".to_owned()];
-        for Column { name, optional, .. } in Table::Outgoing.state() {
-            let alter = format!("ALTER TABLE {}", events.name);
-            match self {
-                Dialect::Postgres => steps.push(format!("{alter} DROP COLUMN {name}")),
-                Dialect::Sqlite => {
-                    let needed = (!optional).then(|| format!("{alter} ALTER COLUMN {name} DROP NOT NULL"));
-                    steps.extend(needed);
-                    steps.push(format!("{alter} RENAME COLUMN {name} TO old_{name}"));
-                }
-            }
-        }
+        // Unlike at the first start, one that is there is another's.
+        let table = self.table(&outbox).replacen("IF NOT EXISTS ", "", 1);
+        let mut steps = vec![table, copy, "DROP INDEX IF EXISTS events_due".to_owned()];
+        steps.extend(self.leave());
         steps.extend(view(Table::Outgoing));
         steps.extend(INDEXES.iter().filter(|sql| index_name(sql) == "outbox_due").map(|sql| (*sql).to_owned()));
         steps
+    }
+
+    /// What of that takes the state out of the rows of events. It reads no row.
+    pub(super) fn leave(self) -> Vec<String> {
+        let alter = format!("ALTER TABLE {}", Table::Outgoing.name());
+        let leave = |Column { name, optional, .. }: &Column| match self {
+            Dialect::Postgres => vec![format!("{alter} DROP COLUMN {name}")],
+            Dialect::Sqlite => {
+                let needed = (!optional).then(|| format!("{alter} ALTER COLUMN {name} DROP NOT NULL"));
+                needed.into_iter().chain([format!("{alter} RENAME COLUMN {name} TO old_{name}")]).collect()
+            }
+        };
+        Table::Outgoing.state().iter().flat_map(leave).collect()
     }
 
     fn table(self, part: &Part) -> String {

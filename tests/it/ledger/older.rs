@@ -2,6 +2,7 @@
 //!
 //! Such a store is made of one of this version: rows go into tables of the frozen text.
 
+mod held;
 mod killed;
 mod moved;
 

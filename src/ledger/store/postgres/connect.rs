@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
-use tokio_postgres::error::{DbError, Severity};
+use tokio_postgres::error::{DbError, Severity, SqlState};
 use tokio_postgres::{Config, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -59,6 +59,7 @@ pub(super) fn said(error: &tokio_postgres::Error) -> Failure {
     let text = match failure(error) {
         Failure::Row(text)
         | Failure::Full(text)
+        | Failure::Held(text)
         | Failure::Lost(text)
         | Failure::Slow(text)
         | Failure::Poisoned(text) => text,
@@ -181,34 +182,41 @@ fn version(client: &mut Client) -> Result<Option<i64>, Failure> {
     Ok(Some(version))
 }
 
-/// Whether a database has none of these names: what is another's is left alone.
-fn free(client: &mut Client, names: impl IntoIterator<Item = &'static str>) -> Result<(), Failure> {
+/// Whether a database has none of these names: what is another's is left alone. `do_so` is what its owner may do.
+fn free(client: &mut Client, names: impl IntoIterator<Item = &'static str>, do_so: &str) -> Result<(), Failure> {
+    let kind = "SELECT (SELECT CASE relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence' \
+                WHEN 'i' THEN 'index' ELSE 'table' END FROM pg_class WHERE oid = to_regclass($1))";
     for name in names {
-        let row = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&name]).map_err(|e| said(&e))?;
-        if row.try_get(0).map_err(|e| said(&e))? {
-            let why = format!("PostgreSQL: the database has a table {name} that is not the ledger's; name another one");
+        let found: Option<String> =
+            client.query_one(kind, &[&name]).and_then(|row| row.try_get(0)).map_err(|e| said(&e))?;
+        if let Some(kind) = found {
+            let why = format!("PostgreSQL: the database has a {kind} {name} that is not the ledger's: {do_so}");
             return Err(Failure::Row(why));
         }
     }
     Ok(())
 }
 
-/// Brings the schema up to date in one transaction: a kill leaves it as it was. Whoever reads events is waited for first,
-/// within `lock_timeout`, before anything is copied.
+/// Brings the schema up to date in one transaction: a kill leaves it as it was. What may keep it from that is found out
+/// first, where there is no `time` too: the old process of an upgrade can still go on then.
 fn forward(client: &mut Client, epoch: i64, time: bool) -> Result<(), Failure> {
     let rows = client.query_one(sql::ROWS, &[]).and_then(|row| row.try_get(0)).map_err(|e| said(&e))?;
-    if rows > FEW && !time {
-        return Err(later(rows));
-    }
-    free(client, [Table::Outgoing.state_name(), Table::Outgoing.source()])?;
-    let began = clock::now();
-    log::warn!("ledger: bringing the store of an older tollgate up to date (schema {VERSION}), over {rows} rows");
+    let ours = [Table::Outgoing.state_name(), Table::Outgoing.source()];
+    free(client, ours, "rename it, or set the role's `search_path` so that the ledger does not meet it")?;
     let answers = client.simple_query(&begin(epoch)).map_err(|e| said(&e))?;
     if !is_ours(&answers) {
         return Err(Failure::Lost(TAKEN_OVER.into()));
     }
     let lock = format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", Table::Outgoing.name());
-    client.batch_execute(&lock).map_err(|e| said(&e))?;
+    client.batch_execute(&lock).map_err(|e| held(&e))?;
+    let leave = Dialect::Postgres.leave().join("; ");
+    client.batch_execute(&format!("SAVEPOINT tried; {leave}; ROLLBACK TO tried")).map_err(|e| needed(&e))?;
+    if rows > FEW && !time {
+        client.batch_execute("ROLLBACK").map_err(|e| said(&e))?;
+        return Err(later(rows));
+    }
+    let began = clock::now();
+    log::warn!("ledger: bringing the store of an older tollgate up to date (schema {VERSION}), over {rows} rows");
     for step in Dialect::Postgres.forward() {
         client.batch_execute(&step).map_err(|e| said(&e))?;
     }
@@ -218,13 +226,38 @@ fn forward(client: &mut Client, epoch: i64, time: bool) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Why `events` could not be locked: whoever reads it was waited for within `lock_timeout`.
+fn held(error: &tokio_postgres::Error) -> Failure {
+    if error.code() != Some(&SqlState::LOCK_NOT_AVAILABLE) {
+        return said(error);
+    }
+    let events = Table::Outgoing.name();
+    Failure::Held(format!(
+        "the store is of an older tollgate, and cannot be brought up to date while somebody reads `{events}` (pg_dump, a \
+         report, a transaction that was left open): end that; it is tried again"
+    ))
+}
+
+/// Why the state of events could not leave them. The detail names what depends on it, and quotes no value.
+fn needed(error: &tokio_postgres::Error) -> Failure {
+    let detail = error.as_db_error().filter(|said| *said.code() == SqlState::DEPENDENT_OBJECTS_STILL_EXIST);
+    let Some(detail) = detail.and_then(DbError::detail) else { return said(error) };
+    Failure::Row(format!(
+        "PostgreSQL: the store is of an older tollgate, and cannot be brought up to date: {}; drop what depends on it, and make \
+         it over `{}` afterwards",
+        detail.replace('\n', ", "),
+        Table::Outgoing.source()
+    ))
+}
+
 /// Makes the schema in one transaction, unless there is one. Tables of the same names that are another's are left alone.
 fn create(client: &mut Client) -> Result<(), Failure> {
     if version(client)?.is_some() {
         return Ok(());
     }
     let parts = Table::ALL.iter().flat_map(|table| table.parts()).map(|part| part.name);
-    free(client, parts.chain([Table::Outgoing.source(), "chain", "balances", "keys", "writer"]))?;
+    let names = parts.chain([Table::Outgoing.source(), "chain", "balances", "keys", "writer"]);
+    free(client, names, "name another database")?;
     let mut sql = "BEGIN;".to_owned();
     for statement in Dialect::Postgres.tables().iter().map(String::as_str).chain(INDEXES.iter().copied()) {
         sql.push_str(statement);

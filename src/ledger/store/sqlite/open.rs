@@ -197,7 +197,9 @@ pub(super) fn of(path: &Path, error: &rusqlite::Error) -> Failure {
         (Some(ffi::SQLITE_NOTADB), _) => Failure::Row(format!("{path}: not a ledger, nor any database: {error}")),
         (_, Failure::Poisoned(text)) => Failure::Poisoned(format!("{path}: {text}")),
         (_, Failure::Full(text)) => Failure::Full(format!("{path}: {text}")),
-        (_, Failure::Lost(text) | Failure::Row(text) | Failure::Slow(text)) => Failure::Row(format!("{path}: {text}")),
+        (_, Failure::Lost(text) | Failure::Row(text) | Failure::Slow(text) | Failure::Held(text)) => {
+            Failure::Row(format!("{path}: {text}"))
+        }
     }
 }
 

@@ -78,7 +78,7 @@ pub fn seen(place: &Place) -> Seen {
     Seen { events: rows(reader), transactions: rows(reader), lists, due }
 }
 
-fn is_refused_as_older(place: &Place) {
+pub fn is_refused_as_older(place: &Place) {
     let Err(Failure::Row(why)) = store::reader(place).map(drop) else { panic!("an older store was read") };
     assert!(why.contains("of an older tollgate") && why.contains("brought it up to date"), "{why}");
 }
