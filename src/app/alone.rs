@@ -42,6 +42,7 @@ pub fn run(path: &Path) -> Result<(), StartError> {
         notifier: notifier.clone(),
         series: Arc::new(LedgerSeries::default()),
         failed: Box::new(move |reason| drop(failed.send(reason.to_owned()))),
+        stays: false,
     };
     let service = Arc::new(Ledger::open(ledger, outside, bind).map_err(StartError::Io)?);
     service.serve().map_err(StartError::Io)?;

@@ -39,14 +39,14 @@ impl Books {
     ) -> Result<Books, String> {
         let state = State { config: config.clone(), running: None, ended: false };
         let books = Books { sockets, notifier, series, state: Mutex::new(state) };
-        books.state.lock().running = Some(books.ledger(config)?);
+        books.state.lock().running = Some(books.ledger(config, false)?);
         Ok(books)
     }
 
-    fn ledger(&self, config: &model::ledger::Ledger) -> Result<Ledger, String> {
+    fn ledger(&self, config: &model::ledger::Ledger, stays: bool) -> Result<Ledger, String> {
         // The proxy goes on without it.
         let failed = Box::new(|_: &str| {});
-        let outside = Outside { notifier: self.notifier.clone(), series: self.series.clone(), failed };
+        let outside = Outside { notifier: self.notifier.clone(), series: self.series.clone(), failed, stays };
         Ledger::open(config, outside, |address| self.sockets.listen(address))
     }
 
@@ -80,16 +80,20 @@ impl Books {
         }
     }
 
-    /// Opens it again, and serves.
+    /// Opens it again, and serves. Where the store cannot be opened any more, whoever comes is answered 503: nobody else
+    /// takes what waits in the socket's queue.
     pub fn open_again(&self) -> Result<(), String> {
         let mut state = self.state.lock();
         if state.ended || state.running.is_some() {
             return Ok(());
         }
-        let ledger = self.ledger(&state.config)?;
+        let (ledger, opened) = match self.ledger(&state.config, false) {
+            Ok(ledger) => (ledger, Ok(())),
+            Err(why) => (self.ledger(&state.config, true)?, Err(why)),
+        };
         ledger.serve()?;
         state.running = Some(ledger);
-        Ok(())
+        opened
     }
 
     /// Ends it for good.

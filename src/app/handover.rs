@@ -248,7 +248,9 @@ impl Handover {
         }
         match self.parts.books.as_ref().map_or(Ok(()), |books| books.open_again()) {
             Ok(()) => tell("the old process goes on as before".to_owned()),
-            Err(e) => tell(format!("the old process goes on, but its ledger could not be opened again: {e}")),
+            Err(e) => tell(format!(
+                "the old process goes on, but its ledger could not be opened again, callbacks get 503: {e}"
+            )),
         }
         manager::ready();
     }

@@ -61,6 +61,8 @@ pub struct Outside {
     pub series: Arc<LedgerSeries>,
     /// Called once if the store fails for good.
     pub failed: Box<dyn Fn(&str) + Send>,
+    /// Whether it is there where its store cannot be opened, too: it answers 503 then, as after a failure.
+    pub stays: bool,
 }
 
 impl Ledger {
@@ -87,6 +89,7 @@ impl Ledger {
             batch_max: Box::new(move || of_batches.load().batch_max),
             series: outside.series.clone(),
             alarm: outside.failed,
+            stays: outside.stays,
             runtime: runtime.handle().clone(),
         });
         // What was recovered is durable before anybody can be answered.

@@ -37,6 +37,8 @@ pub struct Settings {
     pub series: Arc<LedgerSeries>,
     /// Told of a failure for good.
     pub alarm: Alarm,
+    /// Whether it starts, and writes nothing, where the store cannot be opened.
+    pub stays: bool,
     /// Where those wait who are answered.
     pub runtime: tokio::runtime::Handle,
 }
@@ -69,8 +71,8 @@ impl Writer {
                 (None, None)
             }
             Ok(desk) => (desk, None),
-            Err(Opening::Wrong(reason)) => return Err(reason),
-            Err(Opening::Failed(reason)) => (None, Some(reason)),
+            Err(Opening::Wrong(reason)) if !self.settings.stays => return Err(reason),
+            Err(Opening::Wrong(reason) | Opening::Failed(reason)) => (None, Some(reason)),
             Err(Opening::Later(reason)) => {
                 log::error!("the ledger stands by: {reason}");
                 (None, None)

@@ -4,7 +4,10 @@
 use std::fs;
 use std::time::Duration;
 
+use tollgate::ledger::store::schema::VERSION;
+
 use super::invariants::all_is_well;
+use super::parties::note;
 use super::senders::Senders;
 use crate::support::ledger::{Ledger, Process};
 use crate::support::{eventually, get};
@@ -55,5 +58,31 @@ fn books_that_the_new_process_cannot_open_come_back() {
     senders.acknowledge(100);
     let acknowledged = senders.finish();
     assert_eq!(process.ask(&get("/healthz")).unwrap().status, 200);
+    all_is_well(&ledger, process.books(&ledger.token), &acknowledged);
+}
+
+#[test]
+fn books_that_nobody_can_open_any_more_are_answered_503_until_an_upgrade_succeeds() {
+    let mut ledger = Ledger::prepare();
+    let mut process = ledger.run_embedded();
+    let mut senders = Senders::begin(23, PACE, &[process.port]);
+    senders.acknowledge(60);
+    let acknowledged = senders.finish();
+    let version = |version: i64| {
+        let store = rusqlite::Connection::open(ledger.path("state/ledger.db")).unwrap();
+        store.execute_batch(&format!("PRAGMA user_version = {version}")).unwrap();
+    };
+    // As a newer build would have left them, which then did not serve.
+    version(VERSION + 1);
+    for _ in 0..2 {
+        let output = process.upgrade();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && said.contains("made by a newer tollgate"), "{said}");
+        process.becomes(503);
+        assert_eq!(process.ask(&note(1, 10)).unwrap().status, 503);
+    }
+    version(VERSION);
+    upgraded(&process);
+    process.becomes(200);
     all_is_well(&ledger, process.books(&ledger.token), &acknowledged);
 }
