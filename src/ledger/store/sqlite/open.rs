@@ -123,6 +123,7 @@ pub(super) fn writer(path: &Path, time: bool) -> Result<Connection, Failure> {
     let touch = |no: bool| connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, no);
     touch(true).map_err(|e| failure(&e))?;
     stable(&connection)?;
+    named(&connection).map_err(|e| failure(&e))?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.busy_timeout(BUSY).map_err(|e| failure(&e))?;
     let found = what(&connection, path)?;
@@ -157,6 +158,12 @@ pub(super) fn copier(path: &Path) -> Result<Connection, Failure> {
 /// a partial index.
 pub(super) fn stable(connection: &Connection) -> Result<(), Failure> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop).map_err(|e| failure(&e))
+}
+
+/// In double quotes stands a name, and nothing else: SQLite would take that of a column that is gone for a string.
+pub(super) fn named(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, false).map(drop)
 }
 
 /// What a file is.

@@ -70,6 +70,7 @@ fn connect(path: &Path, immutable: bool) -> rusqlite::Result<Connection> {
     connection.set_prepared_statement_cache_capacity(open::STATEMENTS);
     connection.busy_timeout(open::BUSY)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    open::named(&connection)?;
     connection.execute_batch("PRAGMA query_only = ON; PRAGMA temp_store = MEMORY;")?;
     // The first look at the file: it shows whether it can be read at all.
     connection.query_row("SELECT COUNT(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))?;
