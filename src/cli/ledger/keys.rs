@@ -2,7 +2,8 @@
 //!
 //! `list` changes nothing. `rotate` deletes the wraps by older encryption keys once every key has one by the first of
 //! `encryption_key_files` that is durable: a ledger that was started with that key first has written them, and where none
-//! runs this does. `erase` deletes the wraps of a day. Each says what an older copy could still read.
+//! runs this does; it leaves a store of an older version to a ledger. `erase` deletes the wraps of a day. Each says what an
+//! older copy could still read.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -126,6 +127,8 @@ fn rewrap(ledger: &Ledger) -> Result<(), ExitCode> {
 fn rotate(conf: &Conf, json: bool) -> Result<ExitCode, ExitCode> {
     let ledger = configured(&conf.conf, json)?;
     let first = first(&ledger)?;
+    // Whoever writes brings an older store up to date, for which nobody asked here: a reader refuses it.
+    store::reader(&ledger.store).map(drop).map_err(|e| unread(&e))?;
     rewrap(&ledger)?;
     let wraps =
         store::reader(&ledger.store).and_then(|mut reader| query::wraps(&mut *reader)).map_err(|e| unread(&e))?;

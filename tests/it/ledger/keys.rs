@@ -11,7 +11,9 @@ use tollgate::ledger::store::erase::{Which, erase};
 use tollgate::ledger::store::{self, Changes};
 use uuid::Uuid;
 
+use super::older::to_version_1;
 use crate::support::clock::Clock;
+use crate::support::eventually;
 use crate::support::ledger::{Ledger, Process, files};
 use crate::support::postgres::Postgres;
 use crate::support::providers::{Callback, Channel, hex, random};
@@ -212,6 +214,14 @@ fn rotated_and_erased(store: &str, tables: Option<PathBuf>) {
     scene.process.run(&scene.ledger.disk);
     scene.pays("in the end");
     scene.is_whole();
+
+    // It leaves an older build's store to a ledger.
+    scene.process.kill9();
+    drop(eventually("the lock is free", || store::open(&scene.place).unwrap()));
+    to_version_1(&scene.place);
+    scene.refuses(&["rotate"], "of an older tollgate");
+    let read = store::reader(&scene.place).map(drop).unwrap_err().to_string();
+    assert!(read.contains("of an older tollgate"), "{read}");
 }
 
 #[test]

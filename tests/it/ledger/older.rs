@@ -20,7 +20,7 @@ const TABLES: [&str; 10] =
 const SCHEMA: &str = include_str!("older/version1.sql");
 
 /// Makes a store that nobody has open what a ledger of version 1 would have left.
-fn to_version_1(place: &Place) {
+pub fn to_version_1(place: &Place) {
     match place {
         Place::Sqlite(path) => sqlite(path),
         Place::Postgres { url, .. } => postgres(url),
