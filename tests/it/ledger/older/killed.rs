@@ -63,7 +63,8 @@ fn brought_up_to_date(ledger: &mut Ledger, seed: u64, place: &Place, dies: impl 
     all_is_well(ledger, process.books(&ledger.token), &acknowledged);
 }
 
-/// Within the commit: before its log is synced.
+/// Within the commit, at the first sync of the log: that of its header, behind which nothing of the commit stands yet. At
+/// the second all of it does, so the death of a process alone would take nothing back.
 #[track_caller]
 fn dies_at_the_sync(ledger: &mut Ledger, process: &mut Process) {
     ledger.disk.only("-wal");

@@ -161,6 +161,18 @@ fn is_by_index(plan: &str) -> bool {
     plan.contains("outbox") && steps.iter().enumerate().all(found)
 }
 
+/// Whether a merchant's due events are read from the index of what is pending as they stand there: his alone, unsorted.
+fn is_in_order(plan: &str) -> bool {
+    let steps: Vec<&str> = plan.lines().collect();
+    let of_merchant = steps.iter().enumerate().any(|(at, step)| {
+        // PostgreSQL names the condition below the index.
+        step.contains("outbox_due")
+            && [Some(step), steps.get(at + 1)].iter().flatten().any(|step| step.contains("(merchant ="))
+            || step.contains("outbox_due (merchant=? AND next_attempt_at>? AND next_attempt_at<?)")
+    });
+    of_merchant && !plan.contains("Sort") && !plan.contains("B-TREE")
+}
+
 pub fn what_is_due_is_found_by_an_index(place: &Place) {
     let event = fill_untold(place).event;
     let readers = Readers::of_points(place.clone());
@@ -186,6 +198,8 @@ pub fn what_is_due_is_found_by_an_index(place: &Place) {
         assert_eq!(of_outbox.len(), 5, "tail, freed, scan, names, pending: {of_outbox:#?}");
         let wrong: Vec<_> = of_outbox.iter().filter(|(_, plan)| !is_by_index(plan)).collect();
         assert!(wrong.is_empty(), "{wrong:#?}");
+        let scan = plans.iter().find(|(sql, _)| sql.contains("o.merchant = ")).expect("a scan");
+        assert!(is_in_order(&scan.1), "{}: {}", scan.0, scan.1);
     }
 }
 
