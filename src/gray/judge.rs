@@ -386,17 +386,15 @@ impl Judge {
     /// Ends the open window.
     fn close(&mut self, now: Nanos) {
         let mut heard = self.servers.close(self.step, now);
-        // Answers count a window later, if that one was warm and this one is.
-        let [warm, before] = [0, 1].map(|at| self.recent[at].warm());
-        heard.warm = before;
-        let all_warm = warm.iter().all(|part| *part >= WARM);
-        if !all_warm || before.iter().any(|part| *part < WARM) {
-            heard.forget_times();
+        heard.warm = [1, 0].map(|at| self.recent[at].warm());
+        let [was_warm, all_warm] = heard.warm.map(|parts| parts.iter().all(|part| *part >= WARM));
+        for (now, _) in [(false, was_warm), (true, all_warm)].into_iter().filter(|(_, warm)| !warm) {
+            heard.forget_times(now);
         }
         heard.now.add(FEEDBACK, &std::mem::take(&mut self.spoken));
         if self.share > 0.0 && self.share < 1.0 {
             self.evidence.play(|signal| heard.said(signal, self.share));
-            self.guard.play([&heard.users, &heard.now]);
+            self.guard.play([&heard.before, &heard.now]);
             if self.episodes.play(&heard, self.share) {
                 self.cross(now);
                 self.begin_episode();

@@ -81,7 +81,7 @@ mod tests {
     fn failures(canary: u32) -> Heard {
         let mut users = Counts::default();
         (0..canary).for_each(|_| users.event(EPISODE_ERRORS, Cell::Canary));
-        Heard { users, servers: 0.5, ..Heard::default() }
+        Heard { before: users, servers: 0.5, ..Heard::default() }
     }
 
     #[test]

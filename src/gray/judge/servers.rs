@@ -113,11 +113,12 @@ pub struct Hit {
     pub of: u32,
 }
 
-/// What a window came to: events of users, and hiccups of servers, by signal.
+/// What a window came to: events of users, and hiccups of servers, by signal. Of one window the canary's come with stable's or
+/// after them: what is seen of one arm alone meanwhile speaks for the canary.
 #[derive(Debug)]
 pub(super) struct Heard {
     /// Events of the window before.
-    pub(super) users: Counts,
+    pub(super) before: Counts,
     /// Events of the window itself.
     pub(super) now: Counts,
     /// Events that waited: what they are of was no hiccup.
@@ -127,32 +128,33 @@ pub(super) struct Heard {
     pub(super) hiccups: Counts,
     /// The canary's part of the servers.
     pub(super) servers: f64,
-    /// By arm, the part of the users whose answers may be timed.
-    pub(super) warm: [f64; 2],
-    /// By signal, the part of stable's users of the window before who are not left out.
-    pub(super) steady: [f64; COUNTED],
+    /// Of the window before and of the window itself: by arm, the part of the users whose answers may be timed; by signal, the part
+    /// of stable's who are there and not left out.
+    pub(super) warm: [[f64; 2]; 2],
+    pub(super) steady: [[f64; COUNTED]; 2],
 }
 
 impl Default for Heard {
     fn default() -> Heard {
         Heard {
-            users: Counts::default(),
+            before: Counts::default(),
             now: Counts::default(),
             late: Counts::default(),
             waits: [false; COUNTED],
             hiccups: Counts::default(),
             servers: 0.0,
-            warm: [1.0; 2],
-            steady: [1.0; COUNTED],
+            warm: [[1.0; 2]; 2],
+            steady: [[1.0; COUNTED]; 2],
         }
     }
 }
 
 impl Heard {
-    /// Drops what it says of latency.
-    pub(super) fn forget_times(&mut self) {
+    /// Drops what it says of latency, of the window before or of the window itself.
+    pub(super) fn forget_times(&mut self, now: bool) {
         for signal in (0..COUNTED).filter(|signal| is_timed(*signal)) {
-            for counts in [&mut self.users, &mut self.now, &mut self.late, &mut self.hiccups] {
+            let counts = if now { &mut self.now } else { &mut self.before };
+            for counts in [counts, &mut self.late, &mut self.hiccups] {
                 counts.clear(signal);
             }
         }
@@ -161,17 +163,17 @@ impl Heard {
     /// What it says of the canary in a signal, where `part` of the users were put on it.
     pub(super) fn said(&self, signal: usize, part: f64) -> Said {
         let bet = |counts: &Counts, part: f64| counts.bet(signal, [Cell::Stable, Cell::Canary], part);
-        let [stable, canary] = if is_timed(signal) { self.warm } else { [1.0; 2] };
-        // The canary's part of those users who are counted.
-        let of = |stable: f64| {
-            let [stable, canary] = [(1.0 - part) * stable, part * canary];
-            if stable + canary > 0.0 { canary / (stable + canary) } else { part }
+        // The canary's part of those users who are counted; never less than it was designed with.
+        let of = |at: usize, steady: f64| {
+            let [stable, canary] = if is_timed(signal) { self.warm[at] } else { [1.0; 2] };
+            let [stable, canary] = [(1.0 - part) * stable * steady, part * canary];
+            if stable + canary > 0.0 { (canary / (stable + canary)).max(part) } else { part }
         };
         let hiccups = bet(&self.hiccups, part.max(self.servers));
         Said {
-            before: bet(&self.users, of(stable * self.steady[signal])).and(&hiccups),
-            now: bet(&self.now, of(stable)),
-            late: bet(&self.late, of(stable)),
+            before: bet(&self.before, of(0, self.steady[0][signal])).and(&hiccups),
+            now: bet(&self.now, of(1, self.steady[1][signal])),
+            late: bet(&self.late, of(0, 1.0)),
             waits: self.waits[signal],
         }
     }
@@ -249,7 +251,7 @@ impl Servers {
     /// A user has his first event of a signal there.
     pub(super) fn event(&mut self, seen: &Seen, signal: usize) {
         if let Some(server) = self.of(seen) {
-            let harms = seen.ending.is_failure() && !seen.saved;
+            let harms = seen.ending.is_failure() && !seen.saved && !is_timed(signal);
             let counts = if harms { &mut server.window.harm } else { &mut server.window.counts };
             counts.event(signal, Cell::of(seen.arm, seen.user));
             server.hit = Some(server.asked);
@@ -289,7 +291,8 @@ impl Servers {
     pub(super) fn end_episode(&mut self) {
         for server in self.known.values_mut() {
             for signal in EPISODE_ERRORS..COUNTED {
-                for counts in [&mut server.waiting, &mut server.single, &mut server.next] {
+                let OfWindow { counts, harm, .. } = &mut server.window;
+                for counts in [&mut server.waiting, &mut server.single, &mut server.next, counts, harm] {
                     counts.clear(signal);
                 }
             }
@@ -303,7 +306,7 @@ impl Servers {
         let users = users.map(f64::from);
         let [stable, canary] = [0, 1].map(|arm| users[arm] / (self.flow[arm][kind] * seconds));
         let few = burst::are_fewer(users[0], self.flow[0][kind] * seconds);
-        for (flow, users) in self.flow.iter_mut().zip(users) {
+        for (flow, users) in self.flow.iter_mut().zip(users).filter(|_| users != [0.0; 2]) {
             let known = flow[kind];
             flow[kind] += (users / seconds - known) * if known == 0.0 { 1.0 } else { LEARN };
         }
@@ -339,7 +342,8 @@ impl Servers {
                             state = State::Lasts;
                         }
                         let bad = window.bad(kind);
-                        let left_out = state == State::Waits && window.counts.all(kind) > 0;
+                        let any = signals(kind).any(|signal| window.counts.all(signal) > 0);
+                        let left_out = state == State::Waits && any;
                         steady[kind] += if left_out { 0 } else { exposed };
                         // Of a threshold that is not known yet nobody can be above.
                         if self.bad[kind] > PRIOR.0 * PRIOR.1[kind] || bad > 0 || !is_timed(kind) {
@@ -355,11 +359,14 @@ impl Servers {
         }
         self.known.retain(|_, server| now.since(server.asked) < GONE);
         for (kind, steady) in steady.into_iter().enumerate() {
-            signals(kind).for_each(|signal| heard.steady[signal] = self.steady[kind]);
             let asked = asked.map(|asked| asked[kind]);
             // What nobody asked left nobody out.
             let steady = if asked[0] == 0 { 1.0 } else { f64::from(steady) / f64::from(asked[0]) };
-            self.steady[kind] = steady * self.present(kind, asked, now);
+            let steady = steady * self.present(kind, asked, now);
+            let before = std::mem::replace(&mut self.steady[kind], steady);
+            for signal in signals(kind) {
+                (heard.steady[0][signal], heard.steady[1][signal]) = (before, steady);
+            }
         }
         self.opened = now;
         let all = recent[0] + recent[1];
@@ -405,7 +412,8 @@ impl Server {
     }
 
     /// Counts what users first met there, of which `rate` is usual: a window later, when it is clear what it is, and what is not
-    /// clear then still later. `beside` says how the canary stands.
+    /// clear then still later. Failures and refusals of stable count at once: those of the canary may, too. `beside` says how the
+    /// canary stands.
     fn settle(
         &mut self,
         (arm, kind): (Arm, usize),
@@ -417,15 +425,15 @@ impl Server {
         let met = window.met[kind];
         let usual = window.usual(kind, rate);
         let soon = |before: Nanos| met.is_some_and(|met| met.first.since(before) < SOON);
-        let part = self.met[kind].filter(|(last, _)| on_canary && state != State::Usual && soon(*last));
+        let part = self.met[kind].filter(|(last, _)| state != State::Usual && soon(*last));
         for signal in signals(kind) {
-            heard.users.add(signal, &self.next);
+            heard.before.add(signal, &self.next);
             self.next.clear(signal);
             if let Some((_, usual)) = part {
                 let excess = self.single.take_beyond(signal, usual);
                 self.waiting.add(signal, &excess);
             }
-            heard.users.add(signal, &self.single);
+            heard.before.add(signal, &self.single);
             self.single.clear(signal);
             match state {
                 State::Waits if on_canary => {
@@ -435,16 +443,17 @@ impl Server {
                     heard.waits[signal] = true;
                 }
                 State::Waits => self.waiting.add(signal, &window.counts),
-                State::Lasts => self.next.add(signal, &window.counts),
-                State::AtOnce => heard.now.add(signal, &window.counts),
-                State::Usual => self.single.add(signal, &window.counts),
+                State::Usual if on_canary => self.single.add(signal, &window.counts),
+                State::Lasts if on_canary => self.next.add(signal, &window.counts),
+                State::Usual | State::Lasts if is_timed(kind) => self.next.add(signal, &window.counts),
+                State::Usual | State::Lasts | State::AtOnce => heard.now.add(signal, &window.counts),
             }
             if state != State::Waits {
                 let alone = on_canary || beside == State::Usual;
                 self.end_wait(arm, signal, state == State::Usual && alone, heard);
             }
         }
-        self.met[kind] = met.map(|met| (met.last, usual)).filter(|_| state == State::Usual);
+        self.met[kind] = met.map(|met| (met.last, usual)).filter(|_| on_canary && state == State::Usual);
     }
 
     /// What waits was a hiccup: one event. Or it was none, and counts by users.

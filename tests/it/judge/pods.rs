@@ -133,7 +133,8 @@ fn a_server_that_stands_still_now_and_then_convicts_nobody() {
         // All of them are slow at once.
         Pods { storm: (6, 250), a_second: 1_000, ..PODS },
         Pods { storm: (6, 100), servers: 2, share: 0.5, a_second: 600, ..PODS },
-        // The answers of half of the users are late at once.
+        // The answers of half of the users are late at once; they are new, or have told before.
+        Pods { servers: 2, share: 0.5, users: 4_000, a_second: 2_000, pause_ms: 600, ..PODS },
         Pods { servers: 2, share: 0.5, a_second: 600, pause_ms: 600, ..PODS },
         Pods { pause_ms: 1_000, unsaved: 20, ..drops },
         Pods { cold_s: 25, ..PODS },
