@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use ahash::AHashMap;
 
-use super::evidence::{Bet, Said};
+use super::evidence::Said;
 use super::signals::{
     COUNTED, EPISODE_ERRORS, EPISODE_P95, EPISODE_P99, EPISODE_REFUSALS, EPISODE_SLO, ERRORS, P50, P95, P99, REFUSALS,
     SLO,

@@ -1,7 +1,7 @@
 //! Tests of what hits a server.
 
 use super::*;
-use crate::gray::judge::evidence::Process;
+use crate::gray::judge::evidence::{Bet, Process};
 use crate::gray::judge::signals::ERRORS;
 
 /// A request; whoever fails gets another answer.
