@@ -181,14 +181,18 @@ fn worse_releases_where_servers_stand_still() {
 fn false_alarms_where_servers_stand_still_or_are_cold() {
     println!("| harmless; 20 servers, 200 requests/s, 5 %, ten minutes | releases | worse | guard | ratio |");
     println!("|---|---|---|---|---|");
-    let row = |name: String, world: Pods, most: usize| {
+    let mut broken = vec![];
+    let mut promised = |name: String, world: Pods| {
         // At most so many requests.
-        let count = if world.a_second > 200 { 500 } else { 2_000 };
+        let count: usize = if world.a_second > 200 { 500 } else { 2_000 };
+        // Whoever gets no answer counts at once: many such users in a hiccup are what the promise is not about.
+        let most = if world.unsaved < 100 { count.div_ceil(1_000) } else { count / 50 };
         let Told { worse, guard, ratio, .. } = pods(world, count, 600);
         println!("| {name} | {count} | {worse} | {guard} | {ratio} |");
-        assert!(worse <= most && guard + ratio <= count / 100, "{name}: {worse} {guard} {ratio}");
+        if worse > most || guard + ratio > count / 100 {
+            broken.push(name);
+        }
     };
-    let promised = |name: String, world: Pods| row(name, world, if world.a_second > 200 { 1 } else { 2 });
     for (servers, share, a_second, pause_ms) in
         [(2, 0.5, 1_000, 600), (2, 0.05, 1_000, 2_000), (2, 0.5, 200, 600), (4, 0.25, 1_000, 600)]
     {
@@ -216,8 +220,7 @@ fn false_alarms_where_servers_stand_still_or_are_cold() {
     for (pause_ms, unsaved) in [(1_000, 0), (1_500, 0), (1_900, 0), (1_000, 20), (1_000, 100)] {
         let percent = unsaved / 10;
         let name = format!("each drops its requests for {pause_ms} ms a minute; {percent} % get no answer");
-        // Whoever gets no answer counts at once: many such users in a hiccup are what the promise is not about.
-        row(name, Pods { pause_ms, unsaved, fails: true, ..PODS }, if unsaved < 100 { 2 } else { 40 });
+        promised(name, Pods { pause_ms, unsaved, fails: true, ..PODS });
     }
     for (servers, a_second, fails) in
         [(3, 200, false), (3, 200, true), (3, 1_000, false), (3, 1_000, true), (100, 2_000, true)]
@@ -241,4 +244,5 @@ fn false_alarms_where_servers_stand_still_or_are_cold() {
     }
     let settle = Duration::from_secs(60);
     promised("the canary's is cold for 60 s, `settle` of as much".into(), Pods { cold_s: 60, settle, ..PODS });
+    assert!(broken.is_empty(), "{broken:?}");
 }

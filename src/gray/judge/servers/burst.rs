@@ -18,6 +18,8 @@ const NO_BURST_OF_STABLE: f64 = 1e-9;
 /// The chance that its beginning is none, or that it goes on after two seconds by chance alone: there are many hiccups, and one
 /// that is wrongly taken to last is much evidence.
 const NO_LONGER: f64 = 1e-6;
+/// The chance that so few users, or fewer, are as many as ever. To take chance for less speaks for the canary.
+const AS_MANY: f64 = 0.05;
 
 /// So many users are few.
 const FEW: u32 = 100;
@@ -203,11 +205,10 @@ pub(super) fn look(
     }
 }
 
-/// Whether so many users are fewer than chance gives but once in a million times (Chernoff's bound), where `expected` are there in
-/// the mean.
+/// Whether so many users are fewer than chance gives but seldom (Chernoff's bound), where `expected` are there in the mean.
 pub(super) fn are_fewer(users: f64, expected: f64) -> bool {
     let ln = if users > 0.0 { users * (users / expected).ln() } else { 0.0 };
-    users < expected && users - expected - ln < NO_LONGER.ln()
+    users < expected && users - expected - ln < AS_MANY.ln()
 }
 
 /// The chance of so many events or more where `expected` come in the mean (Poisson).
