@@ -32,7 +32,7 @@ use crate::units::Nanos;
 
 mod burst;
 
-use burst::{Burst, OfWindow, Sought, State, look};
+use burst::{Burst, Flow, OfWindow, Sought, State, look};
 
 /// What comes so soon after another is a part of it.
 const SOON: Duration = Duration::from_millis(800);
@@ -99,8 +99,8 @@ pub(super) struct Servers {
     bad: [f64; KINDS],
     /// The part of stable's users of the window before, by kind, who were there and at servers without a burst.
     steady: [f64; KINDS],
-    /// Users a second of each arm who could have met it, by kind; and since when they are counted.
-    flow: [[f64; KINDS]; 2],
+    /// Users a second of each arm; and since when those of the open window are counted.
+    flow: [f64; 2],
     opened: Nanos,
 }
 
@@ -187,7 +187,7 @@ impl Default for Servers {
             exposed: [PRIOR.0; KINDS],
             bad,
             steady: [1.0; KINDS],
-            flow: [[0.0; KINDS]; 2],
+            flow: [0.0; 2],
             opened: Nanos(0),
         }
     }
@@ -284,7 +284,7 @@ impl Servers {
             (server.bursts, server.waiting, server.single) = ([None; KINDS], Counts::default(), Counts::default());
             (server.next, server.met) = (Counts::default(), [None; KINDS]);
         }
-        (self.steady, self.flow) = ([1.0; KINDS], [[0.0; KINDS]; 2]);
+        (self.steady, self.flow) = ([1.0; KINDS], [0.0; 2]);
     }
 
     /// An episode ends: whom it heard will tell again in the next one.
@@ -299,19 +299,17 @@ impl Servers {
         }
     }
 
-    /// The part of stable's users who are there, where so many of each arm are. Those who wait for a server that stands still
-    /// are not, until it answers, and the canary's would stand alone meanwhile.
-    fn present(&mut self, kind: usize, users: [u32; 2], now: Nanos) -> f64 {
+    /// The part of stable's users who are heard of, beside those of the canary, in a window with so many of each arm. Whoever waits for
+    /// a server that stands still is heard of when it answers: until then the other arm's would stand alone, and then its own.
+    fn present(&mut self, users: [u32; 2], now: Nanos) -> f64 {
         let seconds = now.since(self.opened).as_secs_f64().max(0.001);
         let users = users.map(f64::from);
-        let [stable, canary] = [0, 1].map(|arm| users[arm] / (self.flow[arm][kind] * seconds));
-        let few = burst::are_fewer(users[0], self.flow[0][kind] * seconds);
+        let [stable, canary] = [0, 1].map(|arm| Flow { users: users[arm], usual: self.flow[arm] * seconds });
         for (flow, users) in self.flow.iter_mut().zip(users).filter(|_| users != [0.0; 2]) {
-            let known = flow[kind];
-            flow[kind] += (users / seconds - known) * if known == 0.0 { 1.0 } else { LEARN };
+            *flow += (users / seconds - *flow) * if *flow == 0.0 { 1.0 } else { LEARN };
         }
-        // Where the canary's are fewer as well, nobody stands alone.
-        if few && canary > 0.0 { (stable / canary.min(1.0)).min(1.0) } else { 1.0 }
+        let alone = stable.is_less() || canary.is_more();
+        if alone && canary.users > 0.0 { (stable.part() / canary.part()).min(1.0) } else { 1.0 }
     }
 
     /// Ends a window of a step: tells bursts from what users met.
@@ -321,19 +319,18 @@ impl Servers {
         let good = Arm::ALL.map(|of| {
             self.known.iter().any(|((arm, number), server)| *arm == of && *number != 0 && server.good_in == Some(step))
         });
-        let (mut recent, mut asked, mut steady) = ([0_u32; 2], [[0_u32; KINDS]; 2], [0_u32; KINDS]);
-        let mut beside = [State::Usual; KINDS];
+        let (mut recent, mut asked, mut steady) = ([0_u32; 2], [0_u32; KINDS], [0_u32; KINDS]);
+        let (mut active, mut beside) = ([0_u32; 2], [State::Usual; KINDS]);
         // The canary's first: its bursts decide what one of stable is.
         for of in [Arm::Canary, Arm::Stable] {
             for ((arm, number), server) in self.known.iter_mut().filter(|((arm, _), _)| *arm == of) {
                 recent[*arm as usize] += u32::from(now.since(server.asked) < RECENT);
                 let window = std::mem::take(&mut server.window);
+                active[*arm as usize] += window.active;
                 // Where there is no place at any server, there is one again soon.
                 let is_good = server.good_in == Some(step) || *number == 0 && good[*arm as usize];
                 for (kind, mut state) in server.look(*arm, is_good, step, &window, &rates, now).into_iter().enumerate()
                 {
-                    let exposed = window.exposed(kind);
-                    asked[*arm as usize][kind] += exposed;
                     if *arm == Arm::Canary {
                         beside[kind] = beside[kind].max(state);
                     } else {
@@ -341,13 +338,14 @@ impl Servers {
                         if state == State::Waits && beside[kind] >= State::Lasts {
                             state = State::Lasts;
                         }
-                        let bad = window.bad(kind);
+                        let (exposed, bad) = (window.exposed(kind), window.bad(kind));
                         let any = signals(kind).any(|signal| window.counts.all(signal) > 0);
-                        let left_out = state == State::Waits && any;
-                        steady[kind] += if left_out { 0 } else { exposed };
+                        asked[kind] += exposed;
+                        steady[kind] += if state == State::Waits && any { 0 } else { exposed };
                         // Of a threshold that is not known yet nobody can be above.
-                        if self.bad[kind] > PRIOR.0 * PRIOR.1[kind] || bad > 0 || !is_timed(kind) {
-                            // A hiccup is not what stable is like; where it is, so many windows tell.
+                        let is_known = self.bad[kind] > PRIOR.0 * PRIOR.1[kind] || bad > 0 || !is_timed(kind);
+                        // A hiccup is not what stable is like; where it is, so many windows tell.
+                        if is_known && state != State::Waits {
                             self.exposed[kind] += f64::from(exposed);
                             self.bad[kind] += f64::from(bad).min(2.0 * rates[kind] * f64::from(exposed) + 3.0);
                         }
@@ -358,11 +356,10 @@ impl Servers {
             }
         }
         self.known.retain(|_, server| now.since(server.asked) < GONE);
-        for (kind, steady) in steady.into_iter().enumerate() {
-            let asked = asked.map(|asked| asked[kind]);
+        let present = self.present(active, now);
+        for (kind, (steady, asked)) in steady.into_iter().zip(asked).enumerate() {
             // What nobody asked left nobody out.
-            let steady = if asked[0] == 0 { 1.0 } else { f64::from(steady) / f64::from(asked[0]) };
-            let steady = steady * self.present(kind, asked, now);
+            let steady = if asked == 0 { present } else { present * f64::from(steady) / f64::from(asked) };
             let before = std::mem::replace(&mut self.steady[kind], steady);
             for signal in signals(kind) {
                 (heard.steady[0][signal], heard.steady[1][signal]) = (before, steady);

@@ -18,7 +18,7 @@ const NO_BURST_OF_STABLE: f64 = 1e-9;
 /// The chance that its beginning is none, or that it goes on after two seconds by chance alone: there are many hiccups, and one
 /// that is wrongly taken to last is much evidence.
 const NO_LONGER: f64 = 1e-6;
-/// The chance that so few users, or fewer, are as many as ever. To take chance for less speaks for the canary.
+/// The chance that so few users, or so many, are as many as ever. To take chance for something else speaks for the canary.
 const AS_MANY: f64 = 0.05;
 
 /// So many users are few.
@@ -205,10 +205,34 @@ pub(super) fn look(
     }
 }
 
-/// Whether so many users are fewer than chance gives but seldom (Chernoff's bound), where `expected` are there in the mean.
-pub(super) fn are_fewer(users: f64, expected: f64) -> bool {
-    let ln = if users > 0.0 { users * (users / expected).ln() } else { 0.0 };
-    users < expected && users - expected - ln < AS_MANY.ln()
+/// Users of an arm in a window, and how many there usually are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flow {
+    pub(super) users: f64,
+    pub(super) usual: f64,
+}
+
+impl Flow {
+    /// How many of the usual ones; infinitely many where there were none.
+    pub(super) fn part(self) -> f64 {
+        self.users / self.usual
+    }
+
+    /// Whether they are fewer than chance gives.
+    pub(super) fn is_less(self) -> bool {
+        self.users < self.usual && self.is_no_chance()
+    }
+
+    /// Whether they are more.
+    pub(super) fn is_more(self) -> bool {
+        self.usual > 0.0 && self.users > self.usual && self.is_no_chance()
+    }
+
+    /// Chernoff's bound of either side.
+    fn is_no_chance(self) -> bool {
+        let ln = if self.users > 0.0 { self.users * self.part().ln() } else { 0.0 };
+        self.users - self.usual - ln < AS_MANY.ln()
+    }
 }
 
 /// The chance of so many events or more where `expected` come in the mean (Poisson).
