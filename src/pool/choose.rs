@@ -200,7 +200,12 @@ impl<'a> Search<'a> {
         let Some(drawn) = self.fleet.plan.weights.draw_other(first, &mut self.draws) else {
             return Some(first);
         };
-        let second = if self.admits(drawn, tier) { Some(drawn) } else { self.draw_among(tier, Some(first)) };
+        let second = if self.admits(drawn, tier) {
+            Some(drawn)
+        } else {
+            // Whom its ramp turned away does not come back for being the only other one, and idle.
+            self.draw_among(tier, Some(first)).filter(|second| *second != drawn)
+        };
         Some(second.filter(|second| second_wins(first, *second)).unwrap_or(first))
     }
 

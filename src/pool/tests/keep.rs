@@ -78,6 +78,18 @@ fn a_newcomer_ramps_up() {
 }
 
 #[test]
+fn a_newcomer_ramps_up_though_the_others_are_busier() {
+    for balance in [Balance::LeastRequest, Balance::PeakEwma] {
+        let old = pool(ramping(balance.clone()), &[1]);
+        let new = Pool::new(ramping(balance), specs(&[1, 1]), Some(&old), at(0.0));
+        let _busy: Vec<_> = (0..8).map(|_| lease_of(&new, 0, at(0.0))).collect();
+        let counts = Client::new(4).counts(&new, 20_000);
+        // Drawn first it is kept, drawn second it wins: a tenth of either.
+        roughly(&counts, &[0.82, 0.18], 0.015);
+    }
+}
+
+#[test]
 fn who_comes_back_ramps_up_too() {
     let ramp = |pool: &Pool<usize>, seconds| pool.members()[0].state.ramp(30_000_000_000, at(seconds));
     let unhealthy = pool(ramping(Balance::Random), &[1, 1]);
