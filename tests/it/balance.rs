@@ -107,9 +107,9 @@ fn a_server_that_joins_starts_slowly() {
     let world = World::start(&config(&[&a]));
     assert_eq!(spread(&world, 5).len(), 1);
     world.push(&config(&[&a, &b]));
-    let taken = spread(&world, 100);
-    let joined = taken.get("b").copied().unwrap_or(0);
-    assert!(joined <= 15, "{taken:?}: a server that just joined takes half");
+    // A tenth of a share is 182 of these; a fair draw is further off than this once in a million runs.
+    let taken = spread(&world, 2_000);
+    assert!((118..=247).contains(&taken["b"]), "{taken:?}: a server that just joined takes a tenth of its share");
     world.push(&format!("{}{}", fleet("app", &[&a, &b]), route()));
     let taken = spread(&world, 100);
     assert!((45..=55).contains(&taken["b"]), "{taken:?}: without slow_start it takes its share");
