@@ -7,11 +7,11 @@
 //! next window, since it may be the first or the last moment of a burst.
 //!
 //! A burst that is over within two seconds was a hiccup: one event, on the canary by the part of the servers that are the
-//! canary's, or of the users where that is more. Beside it as many users count as would have met it without. One that lasts
-//! is none, and all of it counts by users. Meanwhile the
-//! canary's users lose nothing, as stable answers for it; whoever got no answer counts at once. So does everybody at a
-//! server that gave no good answer in this step: it is dead, and was never anything else. Chance before or after a hiccup must
-//! not make it longer: the two seconds begin when chance is out of the question, and what comes later must be so, too.
+//! canary's, or of the users where that is more. Beside it as many users count as would have met it without, once stable has
+//! told how many. One that lasts is none, and all of it counts by users. Meanwhile the canary's users lose nothing, as stable
+//! answers for it; whoever got no answer counts at once. So does everybody at a server that gave no good answer in this step:
+//! it is dead, and was never anything else. Chance before or after a hiccup must not make it longer: the two seconds begin
+//! when chance is out of the question, and what comes later must be so, too.
 //!
 //! To leave out a server of the canary speaks for the canary, and one of stable against it. So a burst of stable must be out
 //! of all chance, what comes just before and after it counts by users, and the canary's part of a window is one of the users
@@ -222,6 +222,12 @@ impl Servers {
         self.bad[kind] / self.exposed[kind]
     }
 
+    /// The part of them who do so beside a burst: nobody, until as many have told as were believed. Believing too many would speak
+    /// against the canary.
+    fn usual_rate(&self, kind: usize) -> f64 {
+        if self.exposed[kind] < 2.0 * PRIOR.0 { 0.0 } else { self.rate(kind) }
+    }
+
     fn of(&mut self, seen: &Seen) -> Option<&mut Server> {
         self.known.get_mut(&(seen.arm, seen.server))
     }
@@ -315,6 +321,7 @@ impl Servers {
     /// Ends a window of a step: tells bursts from what users met.
     pub(super) fn close(&mut self, step: u16, now: Nanos) -> Heard {
         let rates: [f64; KINDS] = std::array::from_fn(|kind| self.rate(kind));
+        let usual: [f64; KINDS] = std::array::from_fn(|kind| self.usual_rate(kind));
         let mut heard = Heard::default();
         let good = Arm::ALL.map(|of| {
             self.known.iter().any(|((arm, number), server)| *arm == of && *number != 0 && server.good_in == Some(step))
@@ -350,7 +357,7 @@ impl Servers {
                             self.bad[kind] += f64::from(bad).min(2.0 * rates[kind] * f64::from(exposed) + 3.0);
                         }
                     }
-                    server.settle((*arm, kind), (state, rates[kind], beside[kind]), &window, &mut heard);
+                    server.settle((*arm, kind), (state, usual[kind], beside[kind]), &window, &mut heard);
                     signals(kind).for_each(|signal| heard.now.add(signal, &window.harm));
                 }
             }
