@@ -168,9 +168,10 @@ pub(super) fn look(
 ) -> State {
     let Sought { arm, kind, rate, at_once } = sought;
     let Some(met) = window.met[kind] else {
-        let is_over = window.active > 0 || now.since(asked) >= RECENT;
-        *burst = burst.filter(|_| !is_over);
-        return burst.map_or(State::Usual, |burst| burst.state());
+        // One that nobody asks is over for now, and no other one where all fail who ask it again.
+        *burst = burst.filter(|_| window.active == 0);
+        let asked_of_late = now.since(asked) < RECENT;
+        return burst.filter(|_| asked_of_late).map_or(State::Usual, |burst| burst.state());
     };
     let on_canary = arm == Arm::Canary;
     let expected = rate * f64::from(window.exposed(kind));

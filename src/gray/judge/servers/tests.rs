@@ -174,6 +174,25 @@ fn what_waits_at_a_server_that_is_asked_no_more_was_a_hiccup() {
 }
 
 #[test]
+fn a_server_that_is_dead_whenever_it_is_asked_again_has_no_hiccups() {
+    let mut servers = Servers::default();
+    window(&mut servers, Arm::Canary, 9, 0, second(1));
+    heard(&mut servers, second(1));
+    window(&mut servers, Arm::Canary, 9, 10, second(2));
+    heard(&mut servers, second(2));
+    assert_eq!(heard(&mut servers, second(12)).1, [0, 1], "it is ejected");
+    window(&mut servers, Arm::Canary, 9, 10, second(13));
+    heard(&mut servers, second(13));
+    assert_eq!(heard(&mut servers, second(14)), ([0, 10], [0, 0], 1.0));
+    // One that is well again has another one later.
+    window(&mut servers, Arm::Canary, 9, 0, second(15));
+    heard(&mut servers, second(15));
+    window(&mut servers, Arm::Canary, 9, 10, second(16));
+    heard(&mut servers, second(16));
+    assert_eq!(heard(&mut servers, second(26)), ([0, 0], [0, 1], 0.0));
+}
+
+#[test]
 fn a_good_answer_of_an_earlier_step_says_nothing_of_this_one() {
     let mut servers = Servers::default();
     window(&mut servers, Arm::Canary, 9, 0, second(1));
