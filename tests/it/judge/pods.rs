@@ -216,7 +216,7 @@ fn false_alarms_where_servers_stand_still_or_are_cold() {
     for pause_ms in [0, 150, 300, 600, 1_200, 1_900] {
         promised(format!("each stands still for {pause_ms} ms a minute"), Pods { pause_ms, ..PODS });
     }
-    for (pause_ms, unsaved) in [(1_000, 0), (1_500, 0), (1_900, 0), (1_000, 20), (1_000, 100)] {
+    for (pause_ms, unsaved) in [(1_000, 0), (1_500, 0), (1_900, 0), (1_000, 20)] {
         let percent = unsaved / 10;
         let name = format!("each drops its requests for {pause_ms} ms a minute; {percent} % get no answer");
         promised(name, Pods { pause_ms, unsaved, fails: true, ..PODS });
@@ -244,4 +244,15 @@ fn false_alarms_where_servers_stand_still_or_are_cold() {
     let settle = Duration::from_secs(60);
     promised("the canary's is cold for 60 s, `settle` of as much".into(), Pods { cold_s: 60, settle, ..PODS });
     assert!(broken.is_empty(), "{broken:?}");
+}
+
+/// Whoever got no answer is harmed, and counts by himself at once: a verdict waits only while stable answers for all. So the
+/// promise does not cover what clients without rescue meet in a server's hiccup.
+#[test]
+#[ignore = "long: scripts/test --long"]
+fn false_alarms_where_servers_drop_what_stable_does_not_answer() {
+    let Told { worse, guard, ratio, .. } =
+        pods(Pods { pause_ms: 1_000, unsaved: 100, fails: true, ..PODS }, 2_000, 600);
+    println!("each drops its requests for 1 s a minute; 10 % get no answer: {worse}, {guard}, {ratio} of 2,000");
+    assert!(worse <= 40 && guard + ratio <= 20, "outside of the promise, but seldom");
 }
