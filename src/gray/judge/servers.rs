@@ -222,10 +222,12 @@ impl Servers {
         self.bad[kind] / self.exposed[kind]
     }
 
-    /// The part of them who do so beside a burst: nobody, until as many have told as were believed. Believing too many would speak
-    /// against the canary.
+    /// The part of them who do so beside a burst: nobody, until enough have told, and then by these alone. Believing in more of
+    /// them than there are would speak against the canary.
     fn usual_rate(&self, kind: usize) -> f64 {
-        if self.exposed[kind] < 2.0 * PRIOR.0 { 0.0 } else { self.rate(kind) }
+        let (believed, part) = (PRIOR.0, PRIOR.1[kind]);
+        let told = self.exposed[kind] - believed;
+        if told < believed { 0.0 } else { ((self.bad[kind] - believed * part) / told).max(0.0) }
     }
 
     fn of(&mut self, seen: &Seen) -> Option<&mut Server> {
@@ -314,8 +316,16 @@ impl Servers {
         for (flow, users) in self.flow.iter_mut().zip(users).filter(|_| users != [0.0; 2]) {
             *flow += (users / seconds - *flow) * if *flow == 0.0 { 1.0 } else { LEARN };
         }
-        let alone = stable.is_less() || canary.is_more();
-        if alone && canary.users > 0.0 { (stable.part() / canary.part()).min(1.0) } else { 1.0 }
+        if canary.users == 0.0 {
+            return 1.0;
+        }
+        // Of an arm of whom nobody was ever heard of it is not known whether he is missing.
+        if stable.users + stable.usual == 0.0 {
+            return 0.0;
+        }
+        // Where they are seldom, one is no more than usual.
+        let canary = Flow { usual: canary.usual.max(1.0), ..canary };
+        if stable.is_less() || canary.is_more() { (stable.part() / canary.part()).min(1.0) } else { 1.0 }
     }
 
     /// Ends a window of a step: tells bursts from what users met.

@@ -168,18 +168,21 @@ pub(super) fn look(
 ) -> State {
     let Sought { arm, kind, rate, at_once } = sought;
     let Some(met) = window.met[kind] else {
-        // One that nobody asks is over for now, and no other one where all fail who ask it again.
+        // One that nobody asks is over for now; it goes on where all fail who ask it again.
         *burst = burst.filter(|_| window.active == 0);
         let asked_of_late = now.since(asked) < RECENT;
         return burst.filter(|_| asked_of_late).map_or(State::Usual, |burst| burst.state());
     };
     let on_canary = arm == Arm::Canary;
+    let everybody = on_canary && met.users == window.exposed(kind);
+    // A server that nobody asked meanwhile has the same burst only if it is dead.
+    *burst = burst.filter(|burst| met.first.since(burst.last) < RECENT || everybody && !is_timed(kind));
     let expected = rate * f64::from(window.exposed(kind));
     let no_burst = if on_canary { NO_BURST } else { NO_BURST_OF_STABLE };
     let many = Many::of(met.users, expected);
     let more = many.are_more(no_burst);
     // Where it is asked seldom, as one that is ejected is, all of its users are few.
-    let all = on_canary && burst.is_some() && met.users == window.exposed(kind);
+    let all = burst.is_some() && everybody;
     match burst {
         Some(burst) if on_canary && !more && !all && met.first.since(burst.last) < SOON => {
             // Its last moment, in a window that is mostly quiet.

@@ -184,12 +184,16 @@ fn a_server_that_is_dead_whenever_it_is_asked_again_has_no_hiccups() {
     window(&mut servers, Arm::Canary, 9, 10, second(13));
     heard(&mut servers, second(13));
     assert_eq!(heard(&mut servers, second(14)), ([0, 10], [0, 0], 1.0));
-    // One that is well again has another one later.
-    window(&mut servers, Arm::Canary, 9, 0, second(15));
-    heard(&mut servers, second(15));
-    window(&mut servers, Arm::Canary, 9, 10, second(16));
-    heard(&mut servers, second(16));
-    assert_eq!(heard(&mut servers, second(26)), ([0, 0], [0, 1], 0.0));
+    // Where not all fail who ask it again, it is another one.
+    assert_eq!(heard(&mut servers, second(24)), ([0, 0], [0, 0], 0.0));
+    window(&mut servers, Arm::Canary, 9, 3, second(25));
+    heard(&mut servers, second(25));
+    window(&mut servers, Arm::Canary, 9, 0, second(26));
+    assert_eq!(heard(&mut servers, second(26)), ([0, 0], [0, 1], 1.0));
+    // And where it was well meanwhile, too.
+    window(&mut servers, Arm::Canary, 9, 10, second(27));
+    heard(&mut servers, second(27));
+    assert_eq!(heard(&mut servers, second(37)), ([0, 0], [0, 1], 0.0));
 }
 
 #[test]
@@ -239,6 +243,33 @@ fn who_is_not_heard_of_yet_leaves_nobody_alone() {
         above_median(&mut servers, (Arm::Canary, 9), canary, canary / 2, second(n));
         let seen = servers.close(1, second(n)).steady[1][P50];
         assert!((seen - part).abs() < 0.01, "{n}: {seen}");
+    }
+}
+
+#[test]
+fn where_the_canary_is_asked_seldom_one_user_is_no_crowd() {
+    let mut servers = Servers::default();
+    let mut part = |n: u64, stable: u64, canary: u64| {
+        above_median(&mut servers, (Arm::Stable, 1), stable, 0, second(n));
+        above_median(&mut servers, (Arm::Canary, 9), canary, 0, second(n));
+        servers.close(1, second(n)).steady[1][ERRORS]
+    };
+    assert_eq!(part(1, 0, 10), 0.0, "of stable nobody was ever heard of");
+    for n in 2..60 {
+        assert_eq!(part(n, 10, 0), 1.0);
+    }
+    assert_eq!(part(60, 10, 1), 1.0);
+    assert!(part(61, 0, 1) < 0.1, "stable stands still");
+}
+
+#[test]
+fn what_was_believed_of_stable_counts_no_user_beside_a_burst() {
+    let mut servers = Servers::default();
+    for n in 1..=3 {
+        above_median(&mut servers, (Arm::Stable, 1), 100, 1, second(n));
+        servers.close(1, second(n));
+        let told = if n < 2 { 0.0 } else { 0.01 };
+        assert!((servers.usual_rate(P50) - told).abs() < 1e-9 && servers.rate(P50) > 0.2, "{n}");
     }
 }
 
