@@ -7,8 +7,8 @@
 //! next window, since it may be the first or the last moment of a burst.
 //!
 //! A burst that is over within two seconds was a hiccup: one event, on the canary by the part of the servers that are the
-//! canary's, or of the users where that is more. Beside it as many users count as would have met it without, once stable has
-//! told how many. One that lasts is none, and all of it counts by users. Meanwhile the canary's users lose nothing, as stable
+//! canary's, or of the users where that is more. Beside it as many users count as would have met it without, as stable's of the
+//! same window tell. One that lasts is none, and all of it counts by users. Meanwhile the canary's users lose nothing, as stable
 //! answers for it; whoever got no answer counts at once. So does everybody at a server that gave no good answer in this step:
 //! it is dead, and was never anything else. Chance before or after a hiccup must not make it longer: the two seconds begin
 //! when chance is out of the question, and what comes later must be so, too.
@@ -31,8 +31,10 @@ use crate::gray::seen::{Arm, Ending, Seen};
 use crate::units::Nanos;
 
 mod burst;
+mod closing;
 
 use burst::{Burst, Flow, OfWindow, Sought, State, look};
+use closing::{Closing, OfStable};
 
 /// What comes so soon after another is a part of it.
 const SOON: Duration = Duration::from_millis(800);
@@ -222,12 +224,15 @@ impl Servers {
         self.bad[kind] / self.exposed[kind]
     }
 
-    /// The part of them who do so beside a burst: nobody, until enough have told, and then by these alone. Believing in more of
-    /// them than there are would speak against the canary.
-    fn usual_rate(&self, kind: usize) -> f64 {
-        let (believed, part) = (PRIOR.0, PRIOR.1[kind]);
-        let told = self.exposed[kind] - believed;
-        if told < believed { 0.0 } else { ((self.bad[kind] - believed * part) / told).max(0.0) }
+    /// The same for the canary's servers, with this window: of latency no more than was told, since to believe in too many slow
+    /// answers of stable speaks against the canary.
+    fn rate_beside(&self, kind: usize) -> f64 {
+        let stable = self.known.iter().filter(|((arm, _), _)| *arm == Arm::Stable).map(|(_, server)| &server.window);
+        let (exposed, bad) =
+            stable.fold((0, 0), |(exposed, bad), window| (exposed + window.exposed(kind), bad + window.bad(kind)));
+        let told = self.exposed[kind] - PRIOR.0 + f64::from(exposed);
+        let bad = self.bad[kind] - PRIOR.0 * PRIOR.1[kind] + f64::from(bad);
+        if is_timed(kind) && told > 0.0 { (bad / told).clamp(0.0, self.rate(kind)) } else { self.rate(kind) }
     }
 
     fn of(&mut self, seen: &Seen) -> Option<&mut Server> {
@@ -330,51 +335,28 @@ impl Servers {
 
     /// Ends a window of a step: tells bursts from what users met.
     pub(super) fn close(&mut self, step: u16, now: Nanos) -> Heard {
-        let rates: [f64; KINDS] = std::array::from_fn(|kind| self.rate(kind));
-        let usual: [f64; KINDS] = std::array::from_fn(|kind| self.usual_rate(kind));
-        let mut heard = Heard::default();
-        let good = Arm::ALL.map(|of| {
-            self.known.iter().any(|((arm, number), server)| *arm == of && *number != 0 && server.good_in == Some(step))
+        let rates = [0, 1].map(|of| {
+            std::array::from_fn(
+                |kind| if of == Arm::Canary as usize { self.rate_beside(kind) } else { self.rate(kind) },
+            )
         });
-        let (mut recent, mut asked, mut steady) = ([0_u32; 2], [0_u32; KINDS], [0_u32; KINDS]);
-        let (mut active, mut beside) = ([0_u32; 2], [State::Usual; KINDS]);
-        // The canary's first: its bursts decide what one of stable is.
-        for of in [Arm::Canary, Arm::Stable] {
-            for ((arm, number), server) in self.known.iter_mut().filter(|((arm, _), _)| *arm == of) {
-                recent[*arm as usize] += u32::from(now.since(server.asked) < RECENT);
-                let window = std::mem::take(&mut server.window);
-                active[*arm as usize] += window.active;
-                // Where there is no place at any server, there is one again soon.
-                let is_good = server.good_in == Some(step) || *number == 0 && good[*arm as usize];
-                for (kind, mut state) in server.look(*arm, is_good, step, &window, &rates, now).into_iter().enumerate()
-                {
-                    if *arm == Arm::Canary {
-                        beside[kind] = beside[kind].max(state);
-                    } else {
-                        // What the canary's users meet for longer is not excused on stable either.
-                        if state == State::Waits && beside[kind] >= State::Lasts {
-                            state = State::Lasts;
-                        }
-                        let (exposed, bad) = (window.exposed(kind), window.bad(kind));
-                        let any = signals(kind).any(|signal| window.counts.all(signal) > 0);
-                        asked[kind] += exposed;
-                        steady[kind] += if state == State::Waits && any { 0 } else { exposed };
-                        // Of a threshold that is not known yet nobody can be above.
-                        let is_known = self.bad[kind] > PRIOR.0 * PRIOR.1[kind] || bad > 0 || !is_timed(kind);
-                        // A hiccup is not what stable is like; where it is, so many windows tell.
-                        if is_known && state != State::Waits {
-                            self.exposed[kind] += f64::from(exposed);
-                            self.bad[kind] += f64::from(bad).min(2.0 * rates[kind] * f64::from(exposed) + 3.0);
-                        }
-                    }
-                    server.settle((*arm, kind), (state, usual[kind], beside[kind]), &window, &mut heard);
-                    signals(kind).for_each(|signal| heard.now.add(signal, &window.harm));
-                }
+        let mut closing = Closing::of(&mut self.known);
+        let beside = closing.look(step, &rates, now);
+        let of_stable = closing.of_stable();
+        for kind in 0..KINDS {
+            let [exposed, bad] = closing.taught(kind, rates[Arm::Stable as usize][kind]);
+            // Of a threshold that is not known yet nobody can be above.
+            if self.bad[kind] > PRIOR.0 * PRIOR.1[kind] || bad > 0.0 || !is_timed(kind) {
+                self.exposed[kind] += exposed;
+                self.bad[kind] += bad;
             }
         }
+        let active = closing.active();
+        let mut heard = Heard { servers: closing.part_of_canary(now), ..Heard::default() };
+        closing.settle(&of_stable, &beside, &mut heard);
         self.known.retain(|_, server| now.since(server.asked) < GONE);
         let present = self.present(active, now);
-        for (kind, (steady, asked)) in steady.into_iter().zip(asked).enumerate() {
+        for (kind, OfStable { asked, steady, .. }) in of_stable.into_iter().enumerate() {
             // What nobody asked left nobody out.
             let steady = if asked == 0 { present } else { present * f64::from(steady) / f64::from(asked) };
             let before = std::mem::replace(&mut self.steady[kind], steady);
@@ -383,8 +365,6 @@ impl Servers {
             }
         }
         self.opened = now;
-        let all = recent[0] + recent[1];
-        heard.servers = if all == 0 { 0.0 } else { f64::from(recent[1]) / f64::from(all) };
         heard
     }
 }

@@ -263,14 +263,34 @@ fn where_the_canary_is_asked_seldom_one_user_is_no_crowd() {
 }
 
 #[test]
-fn what_was_believed_of_stable_counts_no_user_beside_a_burst() {
-    let mut servers = Servers::default();
-    for n in 1..=3 {
-        above_median(&mut servers, (Arm::Stable, 1), 100, 1, second(n));
-        servers.close(1, second(n));
-        let told = if n < 2 { 0.0 } else { 0.01 };
-        assert!((servers.usual_rate(P50) - told).abs() < 1e-9 && servers.rate(P50) > 0.2, "{n}");
+fn beside_a_burst_as_many_count_as_of_stable_in_the_same_window() {
+    for stable in [0, 1, 20, 50] {
+        let mut servers = Servers::default();
+        above_median(&mut servers, (Arm::Stable, 1), 100, stable, second(1));
+        above_median(&mut servers, (Arm::Canary, 9), 100, 95, second(1));
+        servers.close(1, second(1));
+        above_median(&mut servers, (Arm::Canary, 9), 100, 0, second(2));
+        let heard = servers.close(1, second(2));
+        assert_eq!([of(&heard.before, P50), of(&heard.hiccups, P50)], [[stable as u32; 2], [0, 1]]);
     }
+}
+
+#[test]
+fn who_waits_for_stable_tells_nothing_of_other_times() {
+    let mut servers = Servers::default();
+    // Not all are above the median for certain, but those above p95 are.
+    for n in 1..=4 {
+        let above = if n == 2 { 60 } else { 1 };
+        above_median(&mut servers, (Arm::Stable, 1), 100, above, second(n));
+        for user in 0..above {
+            let seen = seen(user, Arm::Stable, 1, Ending::Good);
+            servers.met(&seen, P95);
+            servers.event(&seen, P95);
+        }
+        servers.close(1, second(n));
+    }
+    let told = (servers.bad[P50] - PRIOR.0 * PRIOR.1[P50], servers.exposed[P50] - PRIOR.0);
+    assert_eq!(told, (3.0, 300.0));
 }
 
 #[test]
@@ -363,9 +383,8 @@ fn who_waits_for_a_server_is_above_every_threshold() {
     assert_eq!(slow_ones(&mut servers, P50, second(1)), (0, 0));
     slow(&mut servers, &[], second(2));
     assert_eq!(slow_ones(&mut servers, P50, second(2)), (0, 1), "how many are so at any time nobody told yet");
-    above_median(&mut servers, (Arm::Stable, 1), 400, 200, second(3));
-    servers.close(1, second(3));
     slow(&mut servers, &[(P50, 8), (P99, 3)], second(4));
+    above_median(&mut servers, (Arm::Stable, 1), 400, 200, second(4));
     assert_eq!(slow_ones(&mut servers, P50, second(4)), (0, 0));
     slow(&mut servers, &[], second(5));
     assert_eq!(slow_ones(&mut servers, P50, second(5)), (5, 1), "five are so at any time, and three are one");

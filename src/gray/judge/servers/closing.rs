@@ -1,0 +1,138 @@
+//! The end of a window: what the users of each server met, beside those of the others.
+
+use ahash::AHashMap;
+
+use super::burst::{OfWindow, State};
+use super::{Heard, KINDS, RECENT, Server, is_timed, signals};
+use crate::gray::judge::signals::{P50, SLO};
+use crate::gray::seen::Arm;
+use crate::units::Nanos;
+
+/// A server, and what its users met in the window.
+struct One<'a> {
+    arm: Arm,
+    number: u32,
+    server: &'a mut Server,
+    window: OfWindow,
+    states: [State; KINDS],
+}
+
+impl One<'_> {
+    /// Whether a hiccup may be on there, in what is of a kind.
+    fn waits(&self, kind: usize) -> bool {
+        self.states[kind] == State::Waits
+    }
+
+    /// Whether what its users met there tells what users meet at any time. Whoever waits for a server that stands still is above all
+    /// thresholds, though not everywhere out of all chance.
+    fn teaches(&self, kind: usize) -> bool {
+        let is_slow = || (P50..=SLO).any(|kind| self.waits(kind));
+        !(self.waits(kind) || is_timed(kind) && is_slow())
+    }
+}
+
+/// Stable's users of a window, of a kind.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct OfStable {
+    pub(super) asked: u32,
+    /// Of them, those who are not left out.
+    pub(super) steady: u32,
+    /// Users who met no hiccup, and how many of them met it all the same.
+    quiet: u32,
+    bad: u32,
+}
+
+impl OfStable {
+    /// The part of users who meet it in this window beside a hiccup.
+    fn usual(&self) -> f64 {
+        if self.quiet == 0 { 0.0 } else { f64::from(self.bad) / f64::from(self.quiet) }
+    }
+}
+
+/// All servers at the end of a window, the canary's first: its bursts decide what one of stable is.
+pub(super) struct Closing<'a>(Vec<One<'a>>);
+
+impl<'a> Closing<'a> {
+    /// Takes what their users met.
+    pub(super) fn of(known: &'a mut AHashMap<(Arm, u32), Server>) -> Closing<'a> {
+        let of = |((arm, number), server): (&(Arm, u32), &'a mut Server)| {
+            let window = std::mem::take(&mut server.window);
+            One { arm: *arm, number: *number, server, window, states: [State::Usual; KINDS] }
+        };
+        let mut all: Vec<One<'_>> = known.iter_mut().map(of).collect();
+        all.sort_unstable_by_key(|one| one.arm == Arm::Stable);
+        Closing(all)
+    }
+
+    fn on(&self, arm: Arm) -> impl Iterator<Item = &One<'a>> {
+        self.0.iter().filter(move |one| one.arm == arm)
+    }
+
+    /// Users who asked, by arm.
+    pub(super) fn active(&self) -> [u32; 2] {
+        Arm::ALL.map(|arm| self.on(arm).map(|one| one.window.active).sum())
+    }
+
+    /// The canary's part of the servers that were asked of late.
+    pub(super) fn part_of_canary(&self, now: Nanos) -> f64 {
+        let [stable, canary] =
+            Arm::ALL.map(|arm| self.on(arm).filter(|one| now.since(one.server.asked) < RECENT).count() as f64);
+        if stable + canary == 0.0 { 0.0 } else { canary / (stable + canary) }
+    }
+
+    /// Looks for bursts, at rates of stable's and of the canary's. How the canary stands, by kind.
+    pub(super) fn look(&mut self, step: u16, rates: &[[f64; KINDS]; 2], now: Nanos) -> [State; KINDS] {
+        let good = Arm::ALL.map(|arm| self.on(arm).any(|one| one.number != 0 && one.server.good_in == Some(step)));
+        let mut canary = [State::Usual; KINDS];
+        for one in &mut self.0 {
+            // Where there is no place at any server, there is one again soon.
+            let is_good = one.server.good_in == Some(step) || one.number == 0 && good[one.arm as usize];
+            one.states = one.server.look(one.arm, is_good, step, &one.window, &rates[one.arm as usize], now);
+            for (state, beside) in one.states.iter_mut().zip(&mut canary) {
+                match one.arm {
+                    Arm::Canary => *beside = (*beside).max(*state),
+                    // What the canary's users meet for longer is not excused on stable either.
+                    Arm::Stable if *state == State::Waits && *beside >= State::Lasts => *state = State::Lasts,
+                    Arm::Stable => {}
+                }
+            }
+        }
+        canary
+    }
+
+    /// Stable's users, by kind.
+    pub(super) fn of_stable(&self) -> [OfStable; KINDS] {
+        std::array::from_fn(|kind| {
+            self.on(Arm::Stable).fold(OfStable::default(), |sum, one| {
+                let (exposed, waits) = (one.window.exposed(kind), one.waits(kind));
+                let any = signals(kind).any(|signal| one.window.counts.all(signal) > 0);
+                let [quiet, bad] = if waits { [0; 2] } else { [exposed, one.window.bad(kind)] };
+                OfStable {
+                    asked: sum.asked + exposed,
+                    steady: sum.steady + if waits && any { 0 } else { exposed },
+                    quiet: sum.quiet + quiet,
+                    bad: sum.bad + bad,
+                }
+            })
+        })
+    }
+
+    /// Stable's users of a kind who tell what users meet at any time, and those of them who met it: at a server twice as many as ever,
+    /// and a few, at most.
+    pub(super) fn taught(&self, kind: usize, rate: f64) -> [f64; 2] {
+        self.on(Arm::Stable).filter(|one| one.teaches(kind)).fold([0.0; 2], |[exposed, bad], one| {
+            let (users, met) = (f64::from(one.window.exposed(kind)), f64::from(one.window.bad(kind)));
+            [exposed + users, bad + met.min(2.0 * rate * users + 3.0)]
+        })
+    }
+
+    /// Counts what users met, or lets it wait.
+    pub(super) fn settle(self, of_stable: &[OfStable; KINDS], canary: &[State; KINDS], heard: &mut Heard) {
+        for One { arm, server, window, states, .. } in self.0 {
+            for (kind, state) in states.into_iter().enumerate() {
+                server.settle((arm, kind), (state, of_stable[kind].usual(), canary[kind]), &window, heard);
+                signals(kind).for_each(|signal| heard.now.add(signal, &window.harm));
+            }
+        }
+    }
+}
