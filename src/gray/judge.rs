@@ -386,8 +386,8 @@ impl Judge {
     /// Ends the open window.
     fn close(&mut self, now: Nanos) {
         let mut heard = self.servers.close(self.step, now);
-        heard.warm = [1, 0].map(|at| self.recent[at].warm());
-        let [was_warm, all_warm] = heard.warm.map(|parts| parts.iter().all(|part| *part >= WARM));
+        heard.timed = [1, 0].map(|at| self.recent[at].timed());
+        let [was_warm, all_warm] = [1, 0].map(|at| self.recent[at].warm().iter().all(|part| *part >= WARM));
         for (now, _) in [(false, was_warm), (true, all_warm)].into_iter().filter(|(_, warm)| !warm) {
             heard.forget_times(now);
         }

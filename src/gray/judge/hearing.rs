@@ -75,7 +75,8 @@ impl Hearing<'_> {
                 self.window.blame(Cause { route: seen.route, ending: seen.ending, status: seen.status });
             }
         }
-        if seen.is_refusal() && self.user.now.first(Now::REFUSED) {
+        // A burst of what is rare must not hide below what is usual.
+        if seen.is_refusal() && self.refusals.is_rare(seen) && self.user.now.first(Now::REFUSED) {
             self.servers.met(seen, REFUSALS);
         }
     }
@@ -148,6 +149,7 @@ impl Hearing<'_> {
         let is_above = |signal| limits.of(signal).and_then(|limit| took.is_above(limit));
         if self.user.now.first(Now::TIMED) {
             self.servers.timed(seen);
+            self.window.timed[seen.arm as usize] += 1;
             slow.into_iter().for_each(|slow| self.window.tally.timed.count(seen.arm, slow));
         }
         for signal in P50..=SLO {

@@ -34,7 +34,7 @@ mod burst;
 mod closing;
 
 use burst::{Burst, Flow, OfWindow, Sought, State, look};
-use closing::{Closing, OfStable};
+use closing::{Closing, OfStable, Rates};
 
 /// What comes so soon after another is a part of it.
 const SOON: Duration = Duration::from_millis(800);
@@ -85,9 +85,10 @@ struct Server {
     bursts: [Option<Burst>; KINDS],
     /// What users first met in them beyond what they meet at any time, until they are known for what they are.
     waiting: Counts,
-    /// What they first met in a window without one; when the last of them did, and the part that does at any time, by kind.
+    /// What they first met in a window without one; when the last of them did, by kind; and how many do so at any time, by signal.
     single: Counts,
-    met: [Option<(Nanos, f64)>; KINDS],
+    met: [Option<Nanos>; KINDS],
+    usual: [u32; COUNTED],
     /// What counts with the next window.
     next: Counts,
 }
@@ -130,9 +131,9 @@ pub(super) struct Heard {
     pub(super) hiccups: Counts,
     /// The canary's part of the servers.
     pub(super) servers: f64,
-    /// Of the window before and of the window itself: by arm, the part of the users whose answers may be timed; by signal, the part
+    /// Of the window before and of the window itself: by arm, the part of the users of whom an answer was timed; by signal, the part
     /// of stable's who are there and not left out.
-    pub(super) warm: [[f64; 2]; 2],
+    pub(super) timed: [[f64; 2]; 2],
     pub(super) steady: [[f64; COUNTED]; 2],
 }
 
@@ -145,7 +146,7 @@ impl Default for Heard {
             waits: [false; COUNTED],
             hiccups: Counts::default(),
             servers: 0.0,
-            warm: [[1.0; 2]; 2],
+            timed: [[1.0; 2]; 2],
             steady: [[1.0; COUNTED]; 2],
         }
     }
@@ -167,7 +168,7 @@ impl Heard {
         let bet = |counts: &Counts, part: f64| counts.bet(signal, [Cell::Stable, Cell::Canary], part);
         // The canary's part of those users who are counted; never less than it was designed with.
         let of = |at: usize, steady: f64| {
-            let [stable, canary] = if is_timed(signal) { self.warm[at] } else { [1.0; 2] };
+            let [stable, canary] = if is_timed(signal) { self.timed[at] } else { [1.0; 2] };
             let [stable, canary] = [(1.0 - part) * stable * steady, part * canary];
             if stable + canary > 0.0 { (canary / (stable + canary)).max(part) } else { part }
         };
@@ -209,6 +210,7 @@ impl Servers {
             waiting: Counts::default(),
             single: Counts::default(),
             met: [None; KINDS],
+            usual: [0; COUNTED],
             next: Counts::default(),
         });
         server.asked = now;
@@ -224,15 +226,27 @@ impl Servers {
         self.bad[kind] / self.exposed[kind]
     }
 
-    /// The same for the canary's servers, with this window: of latency no more than was told, since to believe in too many slow
-    /// answers of stable speaks against the canary.
-    fn rate_beside(&self, kind: usize) -> f64 {
+    /// The same as a server of an arm is asked by it, with this window: that more meet it there, and that they do so for longer. Of
+    /// latency the canary's are likely to have a burst above what stable told alone: what is believed of stable is too much where it
+    /// is fast. And none lasts that stable's users meet as often in this window.
+    fn rates(&self, arm: Arm, kind: usize) -> Rates {
+        let rate = self.rate(kind);
+        if arm == Arm::Stable {
+            return Rates { likely: rate, lasting: rate };
+        }
         let stable = self.known.iter().filter(|((arm, _), _)| *arm == Arm::Stable).map(|(_, server)| &server.window);
-        let (exposed, bad) =
-            stable.fold((0, 0), |(exposed, bad), window| (exposed + window.exposed(kind), bad + window.bad(kind)));
-        let told = self.exposed[kind] - PRIOR.0 + f64::from(exposed);
-        let bad = self.bad[kind] - PRIOR.0 * PRIOR.1[kind] + f64::from(bad);
-        if is_timed(kind) && told > 0.0 { (bad / told).clamp(0.0, self.rate(kind)) } else { self.rate(kind) }
+        let (exposed, bad) = stable.fold((0.0, 0.0), |(exposed, bad), window| {
+            (exposed + f64::from(window.exposed(kind)), bad + f64::from(window.bad(kind)))
+        });
+        let told = self.exposed[kind] - PRIOR.0 + exposed;
+        let of_told = self.bad[kind] - PRIOR.0 * PRIOR.1[kind] + bad;
+        let lasting = if exposed > 0.0 { rate.max(bad / exposed) } else { rate };
+        let likely = match is_timed(kind) {
+            true if told > 0.0 => (of_told / told).clamp(0.0, rate),
+            true => rate,
+            false => lasting,
+        };
+        Rates { likely, lasting }
     }
 
     fn of(&mut self, seen: &Seen) -> Option<&mut Server> {
@@ -328,23 +342,20 @@ impl Servers {
         if stable.users + stable.usual == 0.0 {
             return 0.0;
         }
-        // Where they are seldom, one is no more than usual.
-        let canary = Flow { usual: canary.usual.max(1.0), ..canary };
+        // Where they are seldom, or the first, they are no more than usual.
+        let usual = if canary.usual == 0.0 { canary.users } else { canary.usual.max(1.0) };
+        let canary = Flow { usual, ..canary };
         if stable.is_less() || canary.is_more() { (stable.part() / canary.part()).min(1.0) } else { 1.0 }
     }
 
     /// Ends a window of a step: tells bursts from what users met.
     pub(super) fn close(&mut self, step: u16, now: Nanos) -> Heard {
-        let rates = [0, 1].map(|of| {
-            std::array::from_fn(
-                |kind| if of == Arm::Canary as usize { self.rate_beside(kind) } else { self.rate(kind) },
-            )
-        });
+        let rates = Arm::ALL.map(|arm| std::array::from_fn(|kind| self.rates(arm, kind)));
         let mut closing = Closing::of(&mut self.known);
         let beside = closing.look(step, &rates, now);
         let of_stable = closing.of_stable();
-        for kind in 0..KINDS {
-            let [exposed, bad] = closing.taught(kind, rates[Arm::Stable as usize][kind]);
+        for (kind, stable) in rates[Arm::Stable as usize].iter().enumerate() {
+            let [exposed, bad] = closing.taught(kind, stable.lasting);
             // Of a threshold that is not known yet nobody can be above.
             if self.bad[kind] > PRIOR.0 * PRIOR.1[kind] || bad > 0.0 || !is_timed(kind) {
                 self.exposed[kind] += exposed;
@@ -356,9 +367,8 @@ impl Servers {
         closing.settle(&of_stable, &beside, &mut heard);
         self.known.retain(|_, server| now.since(server.asked) < GONE);
         let present = self.present(active, now);
-        for (kind, OfStable { asked, steady, .. }) in of_stable.into_iter().enumerate() {
-            // What nobody asked left nobody out.
-            let steady = if asked == 0 { present } else { present * f64::from(steady) / f64::from(asked) };
+        for kind in 0..KINDS {
+            let steady = present * of_stable.steady(kind);
             let before = std::mem::replace(&mut self.steady[kind], steady);
             for signal in signals(kind) {
                 (heard.steady[0][signal], heard.steady[1][signal]) = (before, steady);
@@ -371,10 +381,10 @@ impl Servers {
 
 /// A burst of answers above a threshold is one of answers above all that more of stable's users exceed: whoever waits for a
 /// server that stands still exceeds them all.
-fn spread(states: &mut [State; KINDS], rates: &[f64; KINDS]) {
+fn spread(states: &mut [State; KINDS], rates: &[Rates; KINDS]) {
     let own = *states;
     for kind in P50..=SLO {
-        let rarer = (P50..=SLO).filter(|rarer| rates[*rarer] <= rates[kind]).map(|rarer| own[rarer]);
+        let rarer = (P50..=SLO).filter(|rarer| rates[*rarer].lasting <= rates[kind].lasting).map(|rarer| own[rarer]);
         states[kind] = rarer.max().unwrap_or(own[kind]);
     }
 }
@@ -387,7 +397,7 @@ impl Server {
         is_good: bool,
         step: u16,
         window: &OfWindow,
-        rates: &[f64; KINDS],
+        rates: &[Rates; KINDS],
         now: Nanos,
     ) -> [State; KINDS] {
         let mut states = std::array::from_fn(|kind| {
@@ -396,7 +406,8 @@ impl Server {
                 REFUSALS => self.willing_in != Some(step),
                 _ => false,
             };
-            let sought = Sought { arm, kind, rate: rates[kind], at_once };
+            let Rates { likely, lasting } = rates[kind];
+            let sought = Sought { arm, kind, likely, rate: lasting, at_once };
             look(&mut self.bursts[kind], sought, window, (self.asked, now))
         });
         if arm == Arm::Canary {
@@ -405,30 +416,31 @@ impl Server {
         states
     }
 
-    /// Counts what users first met there, of which `rate` is usual: a window later, when it is clear what it is, and what is not
-    /// clear then still later. Failures and refusals of stable count at once: those of the canary may, too. `beside` says how the
-    /// canary stands.
+    /// Counts what users first met there: a window later, when it is clear what it is, and what is not clear then still later.
+    /// Failures and refusals of stable count at once: those of the canary may, too. `beside` says how the canary stands.
     fn settle(
         &mut self,
         (arm, kind): (Arm, usize),
-        (state, rate, beside): (State, f64, State),
+        (state, beside): (State, State),
+        of_stable: &OfStable,
         window: &OfWindow,
         heard: &mut Heard,
     ) {
         let on_canary = arm == Arm::Canary;
         let met = window.met[kind];
-        let usual = window.usual(kind, rate);
         let soon = |before: Nanos| met.is_some_and(|met| met.first.since(before) < SOON);
-        let part = self.met[kind].filter(|(last, _)| state != State::Usual && soon(*last));
+        let was_part = state != State::Usual && self.met[kind].is_some_and(soon);
         for signal in signals(kind) {
+            let usual = of_stable.usual(kind, signal, window);
             heard.before.add(signal, &self.next);
             self.next.clear(signal);
-            if let Some((_, usual)) = part {
-                let excess = self.single.take_beyond(signal, usual);
+            if was_part {
+                let excess = self.single.take_beyond(signal, self.usual[signal]);
                 self.waiting.add(signal, &excess);
             }
             heard.before.add(signal, &self.single);
             self.single.clear(signal);
+            self.usual[signal] = usual;
             match state {
                 State::Waits if on_canary => {
                     self.next.add(signal, &window.counts);
@@ -447,7 +459,7 @@ impl Server {
                 self.end_wait(arm, signal, state == State::Usual && alone, heard);
             }
         }
-        self.met[kind] = met.map(|met| (met.last, usual)).filter(|_| on_canary && state == State::Usual);
+        self.met[kind] = met.map(|met| met.last).filter(|_| on_canary && state == State::Usual);
     }
 
     /// What waits was a hiccup: one event. Or it was none, and counts by users.

@@ -66,13 +66,12 @@ impl Counts {
         self.events[signal] = [0; 3];
     }
 
-    /// Takes what a part of a signal's events, 0 to 1 and rounded down, leaves.
-    pub(super) fn take_beyond(&mut self, signal: usize, part: f64) -> Counts {
+    /// Takes what is beyond so many of the canary's events of a signal.
+    pub(super) fn take_beyond(&mut self, signal: usize, most: u32) -> Counts {
         let mut beyond = Counts::default();
-        for (kept, taken) in self.events[signal].iter_mut().zip(&mut beyond.events[signal]) {
-            let part = (f64::from(*kept) * part) as u32;
-            (*kept, *taken) = (part, *kept - part);
-        }
+        let kept = &mut self.events[signal][Cell::Canary as usize];
+        beyond.events[signal][Cell::Canary as usize] = kept.saturating_sub(most);
+        *kept = most.min(*kept);
         beyond
     }
 
@@ -151,8 +150,9 @@ pub struct Cause {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Window {
     pub(super) tally: Tally,
-    /// Users whose first server in it may have been cold.
+    /// Users whose first server in it may have been cold, and users of whom an answer was timed.
     pub(super) cold: [u64; 2],
+    pub(super) timed: [u64; 2],
     causes: Vec<(Cause, u64)>,
 }
 
@@ -165,6 +165,14 @@ impl Window {
     /// By arm, the part of the users whose servers were warm; all where there was nobody.
     pub(super) fn warm(&self) -> [f64; 2] {
         std::array::from_fn(|arm| 1.0 - self.cold[arm] as f64 / self.tally.active[arm].max(1) as f64)
+    }
+
+    /// By arm, the part of the users of whom an answer was timed: whoever fails tells nothing of latency.
+    pub(super) fn timed(&self) -> [f64; 2] {
+        std::array::from_fn(|arm| match self.tally.active[arm] {
+            0 => 1.0,
+            active => (self.timed[arm] as f64 / active as f64).min(1.0),
+        })
     }
 
     /// Adds what a later window saw.

@@ -127,11 +127,6 @@ impl OfWindow {
         self.met[kind].map_or(0, |met| met.users)
     }
 
-    /// The part of those who met it who do so at any time, where that happens to `rate` of stable's.
-    pub(super) fn usual(&self, kind: usize, rate: f64) -> f64 {
-        (rate * f64::from(self.exposed(kind)) / f64::from(self.bad(kind).max(1))).min(1.0)
-    }
-
     /// Another user meets it, which happens to `rate` of stable's.
     pub(super) fn met(&mut self, kind: usize, rate: f64, burst: Option<&Burst>, now: Nanos) {
         let expected = rate * f64::from(self.exposed(kind));
@@ -153,7 +148,8 @@ impl OfWindow {
 pub(super) struct Sought {
     pub(super) arm: Arm,
     pub(super) kind: usize,
-    /// The part of stable's users who meet it in a window.
+    /// The part of users who meet it in a window: more are likely a burst; and that it lasts is asked by the other one.
+    pub(super) likely: f64,
     pub(super) rate: f64,
     /// Whether it needs no time to be no hiccup.
     pub(super) at_once: bool,
@@ -166,7 +162,7 @@ pub(super) fn look(
     window: &OfWindow,
     (asked, now): (Nanos, Nanos),
 ) -> State {
-    let Sought { arm, kind, rate, at_once } = sought;
+    let Sought { arm, kind, likely, rate, at_once } = sought;
     let Some(met) = window.met[kind] else {
         // One that nobody asks is over for now; it goes on where all fail who ask it again.
         *burst = burst.filter(|_| window.active == 0);
@@ -180,7 +176,7 @@ pub(super) fn look(
     let expected = rate * f64::from(window.exposed(kind));
     let no_burst = if on_canary { NO_BURST } else { NO_BURST_OF_STABLE };
     let many = Many::of(met.users, expected);
-    let more = many.are_more(no_burst);
+    let more = Many { expected: likely * f64::from(window.exposed(kind)), ..many }.are_more(no_burst);
     // Where it is asked seldom, as one that is ejected is, all of its users are few.
     let all = burst.is_some() && everybody;
     match burst {

@@ -4,7 +4,7 @@ use ahash::AHashMap;
 
 use super::burst::{OfWindow, State};
 use super::{Heard, KINDS, RECENT, Server, is_timed, signals};
-use crate::gray::judge::signals::{P50, SLO};
+use crate::gray::judge::signals::{COUNTED, P50, SLO};
 use crate::gray::seen::Arm;
 use crate::units::Nanos;
 
@@ -31,21 +31,49 @@ impl One<'_> {
     }
 }
 
-/// Stable's users of a window, of a kind.
-#[derive(Clone, Copy, Debug, Default)]
+/// The parts of users who meet something in a window: where more do it is likely a burst, and where more do for longer it lasts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rates {
+    pub(super) likely: f64,
+    pub(super) lasting: f64,
+}
+
+/// Stable's users of a window, by kind.
+#[derive(Debug, Default)]
 pub(super) struct OfStable {
-    pub(super) asked: u32,
+    asked: [u32; KINDS],
     /// Of them, those who are not left out.
-    pub(super) steady: u32,
-    /// Users who met no hiccup, and how many of them met it all the same.
-    quiet: u32,
-    bad: u32,
+    steady: [u32; KINDS],
+    /// Users at servers without a hiccup, and how many of them met it for the first time, by signal.
+    quiet: [u32; KINDS],
+    first: [u32; COUNTED],
 }
 
 impl OfStable {
-    /// The part of users who meet it in this window beside a hiccup.
-    fn usual(&self) -> f64 {
-        if self.quiet == 0 { 0.0 } else { f64::from(self.bad) / f64::from(self.quiet) }
+    /// The part who are not left out. What nobody asked left nobody out.
+    pub(super) fn steady(&self, kind: usize) -> f64 {
+        if self.asked[kind] == 0 { 1.0 } else { f64::from(self.steady[kind]) / f64::from(self.asked[kind]) }
+    }
+
+    /// How many of a server's users would have met it first without its hiccup, beside those who count at once.
+    pub(super) fn usual(&self, kind: usize, signal: usize, window: &OfWindow) -> u32 {
+        let all = f64::from(self.first[signal]) * f64::from(window.exposed(kind)) / f64::from(self.quiet[kind].max(1));
+        (all as u32).saturating_sub(window.harm.all(signal))
+    }
+
+    fn add(&mut self, one: &One<'_>) {
+        for kind in 0..KINDS {
+            let (exposed, waits) = (one.window.exposed(kind), one.waits(kind));
+            let any = signals(kind).any(|signal| one.window.counts.all(signal) > 0);
+            self.asked[kind] += exposed;
+            self.steady[kind] += if waits && any { 0 } else { exposed };
+            if !waits {
+                self.quiet[kind] += exposed;
+                for signal in signals(kind) {
+                    self.first[signal] += one.window.counts.all(signal) + one.window.harm.all(signal);
+                }
+            }
+        }
     }
 }
 
@@ -81,7 +109,7 @@ impl<'a> Closing<'a> {
     }
 
     /// Looks for bursts, at rates of stable's and of the canary's. How the canary stands, by kind.
-    pub(super) fn look(&mut self, step: u16, rates: &[[f64; KINDS]; 2], now: Nanos) -> [State; KINDS] {
+    pub(super) fn look(&mut self, step: u16, rates: &[[Rates; KINDS]; 2], now: Nanos) -> [State; KINDS] {
         let good = Arm::ALL.map(|arm| self.on(arm).any(|one| one.number != 0 && one.server.good_in == Some(step)));
         let mut canary = [State::Usual; KINDS];
         for one in &mut self.0 {
@@ -100,21 +128,11 @@ impl<'a> Closing<'a> {
         canary
     }
 
-    /// Stable's users, by kind.
-    pub(super) fn of_stable(&self) -> [OfStable; KINDS] {
-        std::array::from_fn(|kind| {
-            self.on(Arm::Stable).fold(OfStable::default(), |sum, one| {
-                let (exposed, waits) = (one.window.exposed(kind), one.waits(kind));
-                let any = signals(kind).any(|signal| one.window.counts.all(signal) > 0);
-                let [quiet, bad] = if waits { [0; 2] } else { [exposed, one.window.bad(kind)] };
-                OfStable {
-                    asked: sum.asked + exposed,
-                    steady: sum.steady + if waits && any { 0 } else { exposed },
-                    quiet: sum.quiet + quiet,
-                    bad: sum.bad + bad,
-                }
-            })
-        })
+    /// Stable's users.
+    pub(super) fn of_stable(&self) -> OfStable {
+        let mut all = OfStable::default();
+        self.on(Arm::Stable).for_each(|one| all.add(one));
+        all
     }
 
     /// Stable's users of a kind who tell what users meet at any time, and those of them who met it: at a server twice as many as ever,
@@ -127,10 +145,10 @@ impl<'a> Closing<'a> {
     }
 
     /// Counts what users met, or lets it wait.
-    pub(super) fn settle(self, of_stable: &[OfStable; KINDS], canary: &[State; KINDS], heard: &mut Heard) {
+    pub(super) fn settle(self, of_stable: &OfStable, canary: &[State; KINDS], heard: &mut Heard) {
         for One { arm, server, window, states, .. } in self.0 {
             for (kind, state) in states.into_iter().enumerate() {
-                server.settle((arm, kind), (state, of_stable[kind].usual(), canary[kind]), &window, heard);
+                server.settle((arm, kind), (state, canary[kind]), of_stable, &window, heard);
                 signals(kind).for_each(|signal| heard.now.add(signal, &window.harm));
             }
         }

@@ -276,6 +276,37 @@ fn beside_a_burst_as_many_count_as_of_stable_in_the_same_window() {
 }
 
 #[test]
+fn who_told_long_ago_is_not_counted_again_beside_a_burst() {
+    let mut servers = Servers::default();
+    for number in [1, 2] {
+        window(&mut servers, Arm::Stable, number, 0, second(1));
+        // Those who always fail do so again, and have told.
+        servers.met(&seen(0, Arm::Stable, number, Ending::Status), ERRORS);
+    }
+    window(&mut servers, Arm::Canary, 9, 9, second(1));
+    servers.close(1, second(1));
+    window(&mut servers, Arm::Canary, 9, 0, second(2));
+    let heard = servers.close(1, second(2));
+    assert_eq!([of(&heard.before, ERRORS), of(&heard.hiccups, ERRORS)], [[0, 0], [0, 1]]);
+}
+
+#[test]
+fn what_lasts_on_the_canary_is_more_than_stable_meets_in_the_same_window() {
+    let mut servers = Servers::default();
+    window(&mut servers, Arm::Stable, 1, 4, second(1));
+    let Rates { likely, lasting } = servers.rates(Arm::Canary, ERRORS);
+    assert_eq!((likely, lasting), (0.4, 0.4), "far more than was believed");
+    assert!(servers.rates(Arm::Stable, ERRORS).likely < 0.01);
+    above_median(&mut servers, (Arm::Stable, 2), 100, 1, second(1));
+    let Rates { likely, lasting } = servers.rates(Arm::Canary, P50);
+    assert_eq!(
+        (likely, lasting),
+        (0.01, 0.5),
+        "of latency less than was believed tells a burst, but not that it lasts"
+    );
+}
+
+#[test]
 fn who_waits_for_stable_tells_nothing_of_other_times() {
     let mut servers = Servers::default();
     // Not all are above the median for certain, but those above p95 are.
@@ -317,7 +348,7 @@ fn latency_is_bet_by_the_users_whose_answers_are_timed() {
     let mut users = Counts::default();
     users.event(P50, Cell::Canary);
     users.event(ERRORS, Cell::Canary);
-    let heard = Heard { before: users, warm: [[0.5, 1.0], [1.0; 2]], ..Heard::default() };
+    let heard = Heard { before: users, timed: [[0.5, 1.0], [1.0; 2]], ..Heard::default() };
     assert_eq!(heard.said(P50, 0.5).before, Bet::of(2.0 / 3.0, [0, 1]));
     assert_eq!(heard.said(ERRORS, 0.5).before, Bet::of(0.5, [0, 1]));
 }
