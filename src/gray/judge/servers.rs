@@ -1,21 +1,22 @@
 //! What hits a server is not what hits users: chance puts users on an arm, and not servers.
 //!
-//! A canary of one server takes every hiccup of that server on all of its users at once, and stable's hiccups touch a few of
-//! its own. Ten users who fail in one second on one server are one event, not ten. A server has a *burst* of a kind
-//! (failures, answers above a threshold) in a window where more of its users meet it than chance would give, at the rate
-//! that stable's users do. What users first meet in a burst waits. What they meet in a window without one waits for the
-//! next window, since it may be the first or the last moment of a burst.
+//! A canary of one server takes every hiccup of that server on all of its users at once, and stable's hiccups touch a
+//! few of its own. Ten users who fail in one second on one server are one event, not ten. A server has a *burst* of a
+//! kind (failures, answers above a threshold) in a window where more of its users meet it than chance would give, at
+//! the rate that stable's users do. What users first meet in a burst waits. What they meet in a window without one
+//! waits for the next window, since it may be the first or the last moment of a burst.
 //!
-//! A burst that is over within two seconds was a hiccup: one event, on the canary by the part of the servers that are the
-//! canary's, or of the users where that is more. Beside it as many users count as would have met it without, as stable's of the
-//! same window tell. One that lasts is none, and all of it counts by users. Meanwhile the canary's users lose nothing, as stable
-//! answers for it; whoever got no answer counts at once. So does everybody at a server that gave no good answer in this step:
-//! it is dead, and was never anything else. Chance before or after a hiccup must not make it longer: the two seconds begin
-//! when chance is out of the question, and what comes later must be so, too.
+//! A burst that is over within two seconds was a hiccup: one event, on the canary by the part of the servers that are
+//! the canary's, or of the users where that is more. Beside it as many users count as would have met it without, as
+//! stable's of the same window tell. One that lasts is none, and all of it counts by users. Meanwhile the canary's
+//! users lose nothing, as stable answers for it; whoever got no answer counts at once. So does everybody at a server
+//! that gave no good answer in this step: it is dead, and was never anything else. Chance before or after a hiccup must
+//! not make it longer: the two seconds begin when chance is out of the question, and what comes later must be so, too.
 //!
-//! To leave out a server of the canary speaks for the canary, and one of stable against it. So a burst of stable must be out
-//! of all chance, what comes just before and after it counts by users, and the canary's part of a window is one of the users
-//! who are left. Where all of stable's servers have one, for they are larger than the canary's, the window says nothing.
+//! To leave out a server of the canary speaks for the canary, and one of stable against it. So a burst of stable must
+//! be out of all chance, what comes just before and after it counts by users, and the canary's part of a window is one
+//! of the users who are left. Where all of stable's servers have one, for they are larger than the canary's, the window
+//! says nothing.
 
 use std::time::Duration;
 
@@ -85,7 +86,8 @@ struct Server {
     bursts: [Option<Burst>; KINDS],
     /// What users first met in them beyond what they meet at any time, until they are known for what they are.
     waiting: Counts,
-    /// What they first met in a window without one; when the last of them did, by kind; and how many do so at any time, by signal.
+    /// What they first met in a window without one; when the last of them did, by kind; and how many do so at any time,
+    /// by signal.
     single: Counts,
     met: [Option<Nanos>; KINDS],
     usual: [u32; COUNTED],
@@ -116,8 +118,8 @@ pub struct Hit {
     pub of: u32,
 }
 
-/// What a window came to: events of users, and hiccups of servers, by signal. Of one window the canary's come with stable's or
-/// after them: what is seen of one arm alone meanwhile speaks for the canary.
+/// What a window came to: events of users, and hiccups of servers, by signal. Of one window the canary's come with
+/// stable's or after them: what is seen of one arm alone meanwhile speaks for the canary.
 #[derive(Debug)]
 pub(super) struct Heard {
     /// Events of the window before.
@@ -131,8 +133,8 @@ pub(super) struct Heard {
     pub(super) hiccups: Counts,
     /// The canary's part of the servers.
     pub(super) servers: f64,
-    /// Of the window before and of the window itself: by arm, the part of the users of whom an answer was timed; by signal, the part
-    /// of stable's who are there and not left out.
+    /// Of the window before and of the window itself: by arm, the part of the users of whom an answer was timed; by
+    /// signal, the part of stable's who are there and not left out.
     pub(super) timed: [[f64; 2]; 2],
     pub(super) steady: [[f64; COUNTED]; 2],
 }
@@ -226,9 +228,9 @@ impl Servers {
         self.bad[kind] / self.exposed[kind]
     }
 
-    /// The same as a server of an arm is asked by it, with this window: that more meet it there, and that they do so for longer. Of
-    /// latency the canary's are likely to have a burst above what stable told alone: what is believed of stable is too much where it
-    /// is fast. And none lasts that stable's users meet as often in this window.
+    /// The same as a server of an arm is asked by it, with this window: that more meet it there, and that they do so
+    /// for longer. Of latency the canary's are likely to have a burst above what stable told alone: what is believed of
+    /// stable is too much where it is fast. And none lasts that stable's users meet as often in this window.
     fn rates(&self, arm: Arm, kind: usize) -> Rates {
         let rate = self.rate(kind);
         if arm == Arm::Stable {
@@ -326,8 +328,9 @@ impl Servers {
         }
     }
 
-    /// The part of stable's users who are heard of, beside those of the canary, in a window with so many of each arm. Whoever waits for
-    /// a server that stands still is heard of when it answers: until then the other arm's would stand alone, and then its own.
+    /// The part of stable's users who are heard of, beside those of the canary, in a window with so many of each arm.
+    /// Whoever waits for a server that stands still is heard of when it answers: until then the other arm's would stand
+    /// alone, and then its own.
     fn present(&mut self, users: [u32; 2], now: Nanos) -> f64 {
         let seconds = now.since(self.opened).as_secs_f64().max(0.001);
         let users = users.map(f64::from);
@@ -379,8 +382,8 @@ impl Servers {
     }
 }
 
-/// A burst of answers above a threshold is one of answers above all that more of stable's users exceed: whoever waits for a
-/// server that stands still exceeds them all.
+/// A burst of answers above a threshold is one of answers above all that more of stable's users exceed: whoever waits
+/// for a server that stands still exceeds them all.
 fn spread(states: &mut [State; KINDS], rates: &[Rates; KINDS]) {
     let own = *states;
     for kind in P50..=SLO {
@@ -416,8 +419,9 @@ impl Server {
         states
     }
 
-    /// Counts what users first met there: a window later, when it is clear what it is, and what is not clear then still later.
-    /// Failures and refusals of stable count at once: those of the canary may, too. `beside` says how the canary stands.
+    /// Counts what users first met there: a window later, when it is clear what it is, and what is not clear then still
+    /// later. Failures and refusals of stable count at once: those of the canary may, too. `beside` says how the canary
+    /// stands.
     fn settle(
         &mut self,
         (arm, kind): (Arm, usize),

@@ -1,7 +1,7 @@
 //! What one window counts: users' first events for the evidence, users active and failing for the rest.
 //!
-//! The causes outside and the watch look at user-windows: a user counts once a window as active, and once as failing if he
-//! was so at all. Safety counts each user once a step.
+//! The causes outside and the watch look at user-windows: a user counts once a window as active, and once as failing if
+//! he was so at all. Safety counts each user once a step.
 
 use crate::gray::seen::{Arm, Ending};
 

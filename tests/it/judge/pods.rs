@@ -99,8 +99,8 @@ impl Pods {
 }
 
 impl Pods {
-    /// How often a server was replaced until then, and for how long the one of now has been at work. Only the canary's, 0, is
-    /// new at the start.
+    /// How often a server was replaced until then, and for how long the one of now has been at work. Only the canary's,
+    /// 0, is new at the start.
     fn replaced(self, server: u64, at_ms: u64) -> (u64, u64) {
         let (every, others) = (self.replaced_s * 1_000, self.servers - 1);
         let turns = if every == 0 || server == 0 { 0 } else { (at_ms / every + others - server) / others };
@@ -295,8 +295,8 @@ fn false_alarms_where_servers_stand_still_or_are_cold() {
     promised.end();
 }
 
-/// Whoever got no answer is harmed, and counts by himself at once: a verdict waits only while stable answers for all. So the
-/// promise does not cover what clients without rescue meet in a server's hiccup.
+/// Whoever got no answer is harmed, and counts by himself at once: a verdict waits only while stable answers for all.
+/// So the promise does not cover what clients without rescue meet in a server's hiccup.
 #[test]
 #[ignore = "long: scripts/test --long"]
 fn false_alarms_where_servers_drop_what_stable_does_not_answer() {

@@ -10,15 +10,16 @@ use crate::units::Nanos;
 
 /// How long a hiccup lasts at most.
 const HICCUP: Duration = Duration::from_secs(2);
-/// The chance that as many users of the canary, or more, are no burst. One is himself. What is wrongly taken for one speaks
-/// for the canary.
+/// The chance that as many users of the canary, or more, are no burst. One is himself. What is wrongly taken for one
+/// speaks for the canary.
 const NO_BURST: f64 = 0.0005;
 /// The same of stable's, of whom to take chance for a burst speaks against the canary: it never is.
 const NO_BURST_OF_STABLE: f64 = 1e-9;
-/// The chance that its beginning is none, or that it goes on after two seconds by chance alone: there are many hiccups, and one
-/// that is wrongly taken to last is much evidence.
+/// The chance that its beginning is none, or that it goes on after two seconds by chance alone: there are many hiccups,
+/// and one that is wrongly taken to last is much evidence.
 const NO_LONGER: f64 = 1e-6;
-/// The chance that so few users, or so many, are as many as ever. To take chance for something else speaks for the canary.
+/// The chance that so few users, or so many, are as many as ever. To take chance for something else speaks for the
+/// canary.
 const AS_MANY: f64 = 0.05;
 
 /// So many users are few.
@@ -40,8 +41,8 @@ impl Many {
         (self.users, self.expected) = (self.users.saturating_add(other.users), self.expected + other.expected);
     }
 
-    /// Whether they are more than chance gives but once in 1/`chance`, which is a thousandth or less. Of many an upper bound
-    /// (Chernoff's) is asked: a sum of terms would have none above zero.
+    /// Whether they are more than chance gives but once in 1/`chance`, which is a thousandth or less. Of many an upper
+    /// bound (Chernoff's) is asked: a sum of terms would have none above zero.
     fn are_more(self, chance: f64) -> bool {
         let (users, expected) = (f64::from(self.users), self.expected);
         if self.users <= 1 || users <= expected + 3.0 * expected.sqrt() {

@@ -23,15 +23,16 @@ impl One<'_> {
         self.states[kind] == State::Waits
     }
 
-    /// Whether what its users met there tells what users meet at any time. Whoever waits for a server that stands still is above all
-    /// thresholds, though not everywhere out of all chance.
+    /// Whether what its users met there tells what users meet at any time. Whoever waits for a server that stands still
+    /// is above all thresholds, though not everywhere out of all chance.
     fn teaches(&self, kind: usize) -> bool {
         let is_slow = || (P50..=SLO).any(|kind| self.waits(kind));
         !(self.waits(kind) || is_timed(kind) && is_slow())
     }
 }
 
-/// The parts of users who meet something in a window: where more do it is likely a burst, and where more do for longer it lasts.
+/// The parts of users who meet something in a window: where more do it is likely a burst, and where more do for longer
+/// it lasts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rates {
     pub(super) likely: f64,
@@ -135,8 +136,8 @@ impl<'a> Closing<'a> {
         all
     }
 
-    /// Stable's users of a kind who tell what users meet at any time, and those of them who met it: at a server twice as many as ever,
-    /// and a few, at most.
+    /// Stable's users of a kind who tell what users meet at any time, and those of them who met it: at a server twice
+    /// as many as ever, and a few, at most.
     pub(super) fn taught(&self, kind: usize, rate: f64) -> [f64; 2] {
         self.on(Arm::Stable).filter(|one| one.teaches(kind)).fold([0.0; 2], |[exposed, bad], one| {
             let (users, met) = (f64::from(one.window.exposed(kind)), f64::from(one.window.bad(kind)));

@@ -118,7 +118,8 @@ fn beside_a_hiccup_of_stable_the_canary_has_the_part_of_those_who_are_left() {
 fn chance_on_stable_leaves_nobody_out() {
     let mut servers = Servers::default();
     let (mut counted, mut told) = ([0; 2], [0; 2]);
-    // Half of the users are above the median; now and then, more of stable's than chance gives once in a hundred thousand times.
+    // Half of the users are above the median; now and then, more of stable's than chance gives once in a hundred
+    // thousand times.
     for n in 1..=200 {
         for (arm, number, users, above) in
             [(Arm::Stable, 1, 900, if n % 20 == 0 { 560 } else { 450 }), (Arm::Canary, 9, 48, 24)]
