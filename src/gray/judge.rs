@@ -386,7 +386,6 @@ impl Judge {
     /// Ends the open window.
     fn close(&mut self, now: Nanos) {
         let mut heard = self.servers.close(self.step, now);
-        heard.timed = [1, 0].map(|at| self.recent[at].timed());
         let [was_warm, all_warm] = [1, 0].map(|at| self.recent[at].warm().iter().all(|part| *part >= WARM));
         for (now, _) in [(false, was_warm), (true, all_warm)].into_iter().filter(|(_, warm)| !warm) {
             heard.forget_times(now);

@@ -149,7 +149,6 @@ impl Hearing<'_> {
         let is_above = |signal| limits.of(signal).and_then(|limit| took.is_above(limit));
         if self.user.now.first(Now::TIMED) {
             self.servers.timed(seen);
-            self.window.timed[seen.arm as usize] += 1;
             slow.into_iter().for_each(|slow| self.window.tally.timed.count(seen.arm, slow));
         }
         for signal in P50..=SLO {

@@ -102,8 +102,10 @@ pub(super) struct Servers {
     /// Stable's users in a window, and those who met it, by kind.
     exposed: [f64; KINDS],
     bad: [f64; KINDS],
-    /// The part of stable's users of the window before, by kind, who were there and at servers without a burst.
+    /// Of the window before: the part of stable's users, by kind, who were there and at servers without a burst; by arm,
+    /// the part of the users of whom an answer was timed.
     steady: [f64; KINDS],
+    timed: [f64; 2],
     /// Users a second of each arm; and since when those of the open window are counted.
     flow: [f64; 2],
     opened: Nanos,
@@ -192,6 +194,7 @@ impl Default for Servers {
             exposed: [PRIOR.0; KINDS],
             bad,
             steady: [1.0; KINDS],
+            timed: [1.0; 2],
             flow: [0.0; 2],
             opened: Nanos(0),
         }
@@ -313,7 +316,7 @@ impl Servers {
             (server.bursts, server.waiting, server.single) = ([None; KINDS], Counts::default(), Counts::default());
             (server.next, server.met) = (Counts::default(), [None; KINDS]);
         }
-        (self.steady, self.flow) = ([1.0; KINDS], [0.0; 2]);
+        (self.steady, self.timed, self.flow) = ([1.0; KINDS], [1.0; 2], [0.0; 2]);
     }
 
     /// An episode ends: whom it heard will tell again in the next one.
@@ -365,8 +368,9 @@ impl Servers {
                 self.bad[kind] += bad;
             }
         }
-        let active = closing.active();
-        let mut heard = Heard { servers: closing.part_of_canary(now), ..Heard::default() };
+        let (active, now_timed) = (closing.active(), closing.timed());
+        let timed = [std::mem::replace(&mut self.timed, now_timed), now_timed];
+        let mut heard = Heard { servers: closing.part_of_canary(now), timed, ..Heard::default() };
         closing.settle(&of_stable, &beside, &mut heard);
         self.known.retain(|_, server| now.since(server.asked) < GONE);
         let present = self.present(active, now);

@@ -150,9 +150,8 @@ pub struct Cause {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Window {
     pub(super) tally: Tally,
-    /// Users whose first server in it may have been cold, and users of whom an answer was timed.
+    /// Users whose first server in it may have been cold.
     pub(super) cold: [u64; 2],
-    pub(super) timed: [u64; 2],
     causes: Vec<(Cause, u64)>,
 }
 
@@ -165,14 +164,6 @@ impl Window {
     /// By arm, the part of the users whose servers were warm; all where there was nobody.
     pub(super) fn warm(&self) -> [f64; 2] {
         std::array::from_fn(|arm| 1.0 - self.cold[arm] as f64 / self.tally.active[arm].max(1) as f64)
-    }
-
-    /// By arm, the part of the users of whom an answer was timed: whoever fails tells nothing of latency.
-    pub(super) fn timed(&self) -> [f64; 2] {
-        std::array::from_fn(|arm| match self.tally.active[arm] {
-            0 => 1.0,
-            active => (self.timed[arm] as f64 / active as f64).min(1.0),
-        })
     }
 
     /// Adds what a later window saw.

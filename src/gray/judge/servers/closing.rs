@@ -102,6 +102,16 @@ impl<'a> Closing<'a> {
         Arm::ALL.map(|arm| self.on(arm).map(|one| one.window.active).sum())
     }
 
+    /// By arm, the part of the users of whom an answer was timed: whoever fails tells nothing of latency. All where
+    /// nobody asked.
+    pub(super) fn timed(&self) -> [f64; 2] {
+        Arm::ALL.map(|arm| {
+            let users = |of: fn(&OfWindow) -> u32| f64::from(self.on(arm).map(|one| of(&one.window)).sum::<u32>());
+            let active = users(|window| window.active);
+            if active > 0.0 { (users(|window| window.timed) / active).min(1.0) } else { 1.0 }
+        })
+    }
+
     /// The canary's part of the servers that were asked of late.
     pub(super) fn part_of_canary(&self, now: Nanos) -> f64 {
         let [stable, canary] =

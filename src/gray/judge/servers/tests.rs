@@ -355,6 +355,16 @@ fn latency_is_bet_by_the_users_whose_answers_are_timed() {
 }
 
 #[test]
+fn whoever_fails_is_not_timed() {
+    let mut servers = Servers::default();
+    above_median(&mut servers, (Arm::Stable, 1), 90, 0, second(1));
+    window(&mut servers, Arm::Stable, 2, 10, second(1));
+    above_median(&mut servers, (Arm::Canary, 9), 10, 0, second(1));
+    assert_eq!(servers.close(1, second(1)).timed, [[1.0; 2], [0.9, 1.0]]);
+    assert_eq!(servers.close(1, second(2)).timed, [[0.9, 1.0], [1.0; 2]]);
+}
+
+#[test]
 fn who_was_never_good_is_dead() {
     let mut servers = Servers::default();
     window(&mut servers, Arm::Canary, 9, 10, second(1));
