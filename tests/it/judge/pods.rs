@@ -201,16 +201,21 @@ struct Promised(Vec<String>);
 impl Promised {
     fn begin() -> Promised {
         println!(
-            "| 2,000 harmless; 20 servers, 200 requests/s, 5 %, ten minutes; of more four | worse | guard | ratio |"
+            "| 2,000 harmless; 20 servers, 200 requests/s, 5 %, ten minutes; of more most four | worse | guard | ratio |"
         );
         println!("|---|---|---|---|");
         Promised::default()
     }
 
+    /// Tries it: a quarter of the releases for ten minutes, and the others, where that is many requests, for four.
     fn holds(&mut self, name: String, world: Pods) {
-        let Told { worse, guard, ratio, .. } = pods(world, 2_000, if world.a_second > 200 { 240 } else { 600 });
+        let latencies = latencies();
+        let short = if world.a_second > 200 { 240 } else { 600 };
+        let long = told(runs(500, |seed| world.release(&latencies, seed, 600)));
+        let rest = told(runs(1_500, |seed| world.release(&latencies, 500 + seed, short)));
+        let [worse, guard, ratio] = [long.worse + rest.worse, long.guard + rest.guard, long.ratio + rest.ratio];
         println!("| {name} | {worse} | {guard} | {ratio} |");
-        if worse > 2 || guard + ratio > 20 {
+        if worse > 2 || guard + ratio > 20 || long.worse > 1 || long.guard + long.ratio > 5 {
             self.0.push(name);
         }
     }
@@ -295,13 +300,20 @@ fn false_alarms_where_servers_stand_still_or_are_cold() {
     promised.end();
 }
 
-/// Whoever got no answer is harmed, and counts by himself at once: a verdict waits only while stable answers for all.
-/// So the promise does not cover what clients without rescue meet in a server's hiccup.
+/// What the promise does not cover. Whoever got no answer is harmed, and counts by himself at once: a verdict waits only
+/// while stable answers for all. And few clients who always fail fall unevenly on the versions, so that a burst of the
+/// canary's never ends, and a hiccup joins it.
 #[test]
 #[ignore = "long: scripts/test --long"]
-fn false_alarms_where_servers_drop_what_stable_does_not_answer() {
-    let Told { worse, guard, ratio, .. } =
-        pods(Pods { pause_ms: 1_000, unsaved: 100, fails: true, ..PODS }, 2_000, 600);
+fn false_alarms_outside_of_the_promise() {
+    let drops = Pods { pause_ms: 1_000, fails: true, ..PODS };
+    let Told { worse, guard, ratio, .. } = pods(Pods { unsaved: 100, ..drops }, 2_000, 600);
     println!("each drops its requests for 1 s a minute; 10 % get no answer: {worse}, {guard}, {ratio} of 2,000");
-    assert!(worse <= 40 && guard + ratio <= 20, "outside of the promise, but seldom");
+    assert!(worse <= 40 && guard + ratio <= 20, "seldom");
+    let few = Pods { always: 50, servers: 2, share: 0.5, a_second: 1_000, ..drops };
+    let Told { worse, guard, ratio, .. } = pods(few, 400, 150);
+    println!(
+        "of 2 each drops; 5 % of the requests are of forty clients who always fail: {worse}, {guard}, {ratio} of 400"
+    );
+    assert!(worse <= 12 && guard + ratio <= 4, "seldom");
 }
