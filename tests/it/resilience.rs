@@ -314,16 +314,9 @@ fn statuses_tell_what_happened() {
 
 #[test]
 fn a_connect_that_hangs_is_a_timeout() {
-    // A listener with a full queue answers no SYN: what a machine that is gone looks like.
-    let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    full.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-    full.listen(0).unwrap();
-    let address = full.local_addr().unwrap().as_socket().unwrap();
-    let _filler: Vec<_> = (0..3)
-        .filter_map(|_| std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok())
-        .collect();
+    let gone = Gone::start();
     let keys = "[upstream.app.timeout]\nconnect = \"200ms\"\n[upstream.app.retry]\nattempts = 1\n";
-    let world = World::start(&config(&[address.to_string()], keys));
+    let world = World::start(&config(&[gone.address()], keys));
     world.ask(get("/x")).is_problem(504, "gateway_timeout");
     assert_eq!(world.log_line("/x")["error"], "upstream_connect_timeout");
 }

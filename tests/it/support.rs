@@ -21,6 +21,6 @@ pub mod world;
 
 pub use client::{Connection, Request, delete, get, post};
 pub use crowd::{Crowd, by};
-pub use origin::{Act, Dead, Gate, Origin, fleet};
+pub use origin::{Act, Dead, Gate, Gone, Origin, fleet};
 pub use wait::eventually;
 pub use world::World;

@@ -105,10 +105,13 @@ impl Frames {
     /// The next frame; settings and pings are acknowledged on the way.
     pub fn next(&mut self) -> io::Result<Frame> {
         loop {
-            let head = self.exactly(9)?;
+            // A frame is taken whole or stays: the rest of it may come after the time of this read.
+            let head: [u8; 9] = self.peek(9)?.try_into().expect("nine bytes");
             let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+            self.peek(9 + length)?;
+            let payload = self.read.drain(..9 + length).skip(9).collect();
             let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-            let frame = Frame { kind: head[3], flags: head[4], stream, payload: self.exactly(length)? };
+            let frame = Frame { kind: head[3], flags: head[4], stream, payload };
             match frame.kind {
                 SETTINGS if frame.flags & ACK == 0 => self.send(&self::frame(SETTINGS, ACK, 0, &[]))?,
                 PING if frame.flags & ACK == 0 => self.send(&self::frame(PING, ACK, 0, &frame.payload))?,
@@ -145,7 +148,8 @@ impl Frames {
         frames
     }
 
-    fn exactly(&mut self, count: usize) -> io::Result<Vec<u8>> {
+    /// The next bytes, which stay.
+    fn peek(&mut self, count: usize) -> io::Result<&[u8]> {
         let mut part = [0; 16 << 10];
         while self.read.len() < count {
             match self.stream.read(&mut part)? {
@@ -153,6 +157,6 @@ impl Frames {
                 n => self.read.extend_from_slice(&part[..n]),
             }
         }
-        Ok(self.read.drain(..count).collect())
+        Ok(&self.read[..count])
     }
 }

@@ -218,6 +218,27 @@ impl Drop for Origin {
     }
 }
 
+/// A server that answers no SYN, as a machine that is gone: a listener with a full queue.
+pub struct Gone {
+    listener: Socket,
+    _queue: Vec<TcpStream>,
+}
+
+impl Gone {
+    pub fn start() -> Gone {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let connect = |_| TcpStream::connect_timeout(&address, Duration::from_millis(200)).ok();
+        Gone { listener, _queue: (0..3).filter_map(connect).collect() }
+    }
+
+    pub fn address(&self) -> String {
+        self.listener.local_addr().unwrap().as_socket().unwrap().to_string()
+    }
+}
+
 /// `[upstream.NAME]` with these servers; further keys may follow it.
 pub fn fleet(name: &str, servers: &[&Origin]) -> String {
     let servers: Vec<String> = servers.iter().map(|origin| format!("{:?}", origin.address())).collect();
