@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderValue};
-use tollgate::config::load_source;
 use tollgate::config::model::{Cohort, Config};
 use tollgate::config::source::Source;
+use tollgate::config::{load, load_source};
 use tollgate::gray::bucket::Hash;
 use tollgate::gray::cohort::{UserSet, user_hash};
 
@@ -58,6 +58,27 @@ fn cohort(c: &mut Criterion) {
             next = (next + 1) % USERS;
             set.holds(black_box(hashes[next]))
         });
+    });
+}
+
+/// A configuration whose cohort has a file of a million users, which is another file each time.
+fn users_file(c: &mut Criterion) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = |n: u32| (0..1_000_000).map(|user| format!("user-{n}-{user}@example.com\n")).collect::<String>();
+    let config = "[[listener]]\naddress = \"127.0.0.1:8080\"\n[cohort.vip]\nusers_file = \"users\"\n";
+    let file = folder.path().join("gateway.toml");
+    std::fs::write(&file, config).expect("written");
+    let mut group = c.benchmark_group("users_file");
+    let mut next = 0;
+    group.sample_size(10).bench_function("million", |b| {
+        b.iter_batched(
+            || {
+                next += 1;
+                std::fs::write(folder.path().join("users"), text(next)).expect("written");
+            },
+            |()| load(&file).expect("a configuration without findings"),
+            BatchSize::PerIteration,
+        );
     });
 }
 
@@ -164,5 +185,5 @@ fn judge(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, bucket, cohort, decision, judge);
+criterion_group!(benches, bucket, cohort, users_file, decision, judge);
 criterion_main!(benches);
