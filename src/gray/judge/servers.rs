@@ -233,23 +233,30 @@ impl Servers {
 
     /// The same as a server of an arm is asked by it, with this window: that more meet it there, and that they do so
     /// for longer. Of latency the canary's are likely to have a burst above what stable told alone: what is believed of
-    /// stable is too much where it is fast. And none lasts that stable's users meet as often in this window.
+    /// stable is too much where it is fast. None lasts that stable's users meet as often in this window; and none is
+    /// likely that they meet as often at servers without a burst of their own.
     fn rates(&self, arm: Arm, kind: usize) -> Rates {
         let rate = self.rate(kind);
         if arm == Arm::Stable {
             return Rates { likely: rate, lasting: rate };
         }
-        let stable = self.known.iter().filter(|((arm, _), _)| *arm == Arm::Stable).map(|(_, server)| &server.window);
-        let (exposed, bad) = stable.fold((0.0, 0.0), |(exposed, bad), window| {
-            (exposed + f64::from(window.exposed(kind)), bad + f64::from(window.bad(kind)))
-        });
+        let sum = |of: &dyn Fn(&Server) -> bool| {
+            let stable = self.known.iter().filter(|((arm, _), server)| *arm == Arm::Stable && of(server));
+            stable.fold((0.0, 0.0), |(exposed, bad), (_, Server { window, .. })| {
+                (exposed + f64::from(window.exposed(kind)), bad + f64::from(window.bad(kind)))
+            })
+        };
+        let (exposed, bad) = sum(&|_| true);
         let told = self.exposed[kind] - PRIOR.0 + exposed;
         let of_told = self.bad[kind] - PRIOR.0 * PRIOR.1[kind] + bad;
         let lasting = if exposed > 0.0 { rate.max(bad / exposed) } else { rate };
         let likely = match is_timed(kind) {
             true if told > 0.0 => (of_told / told).clamp(0.0, rate),
             true => rate,
-            false => lasting,
+            false => match sum(&|server| !server.window.is_apart(kind, rate, server.bursts[kind].as_ref())) {
+                (quiet, bad) if quiet > 0.0 => rate.max(bad / quiet),
+                _ => lasting,
+            },
         };
         Rates { likely, lasting }
     }

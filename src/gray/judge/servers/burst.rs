@@ -128,6 +128,13 @@ impl OfWindow {
         self.met[kind].map_or(0, |met| met.users)
     }
 
+    /// Whether more of a server's users meet it than any chance gives, where `rate` of stable's do: it is left out then,
+    /// and excuses nobody.
+    pub(super) fn is_apart(&self, kind: usize, rate: f64, burst: Option<&Burst>) -> bool {
+        let many = Many::of(self.bad(kind), rate * f64::from(self.exposed(kind)));
+        burst.is_some() || many.are_more(NO_BURST_OF_STABLE)
+    }
+
     /// Another user meets it, which happens to `rate` of stable's.
     pub(super) fn met(&mut self, kind: usize, rate: f64, burst: Option<&Burst>, now: Nanos) {
         let expected = rate * f64::from(self.exposed(kind));

@@ -365,6 +365,18 @@ fn whoever_fails_is_not_timed() {
 }
 
 #[test]
+fn a_hiccup_of_stable_excuses_none_of_the_canary() {
+    let mut servers = Servers::default();
+    for (now, failing) in [(1, 0), (2, 9), (3, 0)] {
+        for server in 1..=19 {
+            window(&mut servers, Arm::Stable, server, if server == 1 { failing } else { 0 }, second(now));
+        }
+        window(&mut servers, Arm::Canary, 20, failing.min(4), second(now));
+        assert_eq!(users(&servers.close(1, second(now)), ERRORS), [0, 0]);
+    }
+}
+
+#[test]
 fn who_was_never_good_is_dead() {
     let mut servers = Servers::default();
     window(&mut servers, Arm::Canary, 9, 10, second(1));
