@@ -8,16 +8,16 @@ use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderValue};
-use tollgate::config::model::{Cohort, Config};
+use tollgate::config::model::Config;
 use tollgate::config::source::Source;
 use tollgate::config::{load, load_source};
 use tollgate::gray::bucket::Hash;
 use tollgate::gray::cohort::{UserSet, user_hash};
-
 use tollgate::gray::judge::{Judge, Settings};
 use tollgate::gray::live::{Live, Stage};
 use tollgate::gray::plan::{Asked, Plan, border_at};
 use tollgate::gray::seen::{Arm, Ending, Seen};
+use tollgate::gray::settings::Cohort;
 use tollgate::units::Nanos;
 
 const USERS: usize = 1 << 16;
@@ -118,7 +118,7 @@ fn decision(c: &mut Criterion) {
     let live = Arc::new(Live::default());
     let border = border_at(&config.releases[0], 0);
     live.set_stage(Stage { border, open: true, unkeyed: false, step: 1 });
-    let plan = Plan::new(&config.releases[0], &config, live);
+    let plan = Plan::new(&config.releases[0], config.cohorts.len(), live);
     let requests: Vec<HeaderMap> = names()
         .into_iter()
         .take(REQUESTS)

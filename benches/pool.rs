@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use tollgate::config::model::{Balance, HashKey, Outlier};
 use tollgate::pool::budget::Budget;
+use tollgate::pool::settings::{Balance, HashKey, Outlier};
 use tollgate::pool::{Pick, Pool, Settings, Spec, Tried};
 use tollgate::units::{Nanos, Share};
 

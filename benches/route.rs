@@ -11,8 +11,8 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, Method};
 use tollgate::config::load_source;
 use tollgate::config::model::Scheme;
+use tollgate::config::router::{Request, Router};
 use tollgate::config::source::Source;
-use tollgate::proxy::route::{Request, Router};
 
 const PREFIXES: usize = 10;
 

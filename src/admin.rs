@@ -21,9 +21,9 @@ use axum::routing::{get, post};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::config::snapshot::Snapshot;
-use crate::config::swap::Control;
 use crate::releases::Releases;
+use crate::runtime::snapshot::Snapshot;
+use crate::runtime::swap::Control;
 use crate::telemetry::Registry;
 
 /// What the calls work on.

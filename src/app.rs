@@ -33,11 +33,9 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
 
 use crate::auth::nonce::Nonces;
-use crate::config::finding::Finding;
 use crate::config::model;
-use crate::config::snapshot::Snapshot;
-use crate::config::swap::{By, Swapper};
-use crate::config::{unwise, watch as files};
+use crate::config::unwise;
+use crate::finding::Finding;
 use crate::health::{Supervisor, Target};
 use crate::memory::Account;
 use crate::notify::Notifier;
@@ -48,6 +46,9 @@ use crate::proxy::listen::room::Room;
 use crate::proxy::watch::sweeper::Sweeper;
 use crate::proxy::{deadline, kept};
 use crate::releases::Releases;
+use crate::runtime::snapshot::Snapshot;
+use crate::runtime::swap::{By, Swapper};
+use crate::runtime::watch as files;
 use crate::telemetry::Registry;
 use crate::telemetry::access_log::AccessLog;
 use crate::upgrade::control::Control;
@@ -161,8 +162,8 @@ fn books(
     (sockets, notifier, registry): (&Arc<Sockets>, &Arc<Notifier>, &Registry),
 ) -> Result<Option<Arc<Books>>, StartError> {
     let Some(ledger) = config.ledger.as_ref().filter(|ledger| ledger.embedded) else { return Ok(None) };
-    let series = registry.ledger.get_or_init(Arc::default).clone();
-    let books = Books::open(ledger, sockets.clone(), notifier.clone(), series).map_err(StartError::Io)?;
+    let books = Books::open(ledger, sockets.clone(), notifier.clone()).map_err(StartError::Io)?;
+    let _ = registry.ledger.set(books.metrics());
     Ok(Some(Arc::new(books)))
 }
 
@@ -469,7 +470,7 @@ fn admin_socket(first: &Snapshot, base: &Base) -> Result<Option<(TcpListener, So
 fn watch_files(
     path: &Path,
     seen: files::Seen,
-    control: &crate::config::swap::Control,
+    control: &crate::runtime::swap::Control,
     snapshot: &Arc<ArcSwap<Snapshot>>,
 ) -> Result<(), StartError> {
     let (path, control, snapshot) = (path.to_owned(), control.clone(), snapshot.clone());

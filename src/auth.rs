@@ -6,12 +6,14 @@
 //!
 //! | module | is |
 //! |---|---|
+//! | [`apps`] | the apps and what they prove, as the configuration gives them |
 //! | [`keys`] | the apps' keys: whose an API key is, and the secret of a `keyid` |
 //! | [`signature`] | HTTP Message Signatures (RFC 9421), hmac-sha256 |
 //! | [`digest`] | `Content-Digest` (RFC 9530) |
 //! | [`nonce`] | what was signed once is not taken twice |
 //! | [`jwt`] | bearer tokens: JWS with RS256, ES256, EdDSA |
 
+pub mod apps;
 pub mod digest;
 pub mod jwt;
 pub mod keys;

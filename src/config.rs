@@ -1,28 +1,23 @@
-//! From the files to what runs: `source` reads, `file` spells, `check` understands, `snapshot` builds, `swap` serves.
-//! `unwise` says what is legal and hardly meant; it keeps nothing from being served.
+//! From the files to the checked form: `source` reads, `file` parses, `check` validates into `model`. `unwise` warns of what
+//! is legal and hardly meant; a warning keeps nothing from being served. `router` finds the route of a request.
 //!
 //! Every step either hands on a whole value or says everything that is wrong; nothing is applied in part. Two findings
-//! at one place keep the order of their messages. What only a running gateway can judge stays out of here.
+//! at one place keep the order of their messages. What only a running gateway can judge is the business of `runtime`.
 
 pub mod check;
 pub mod diff;
 pub mod file;
-pub mod finding;
 pub mod findings;
-pub mod guard;
-pub mod history;
 pub mod model;
 pub mod places;
+pub mod router;
 pub mod schema;
-pub mod snapshot;
 pub mod source;
-pub mod swap;
 pub mod unwise;
-pub mod watch;
 
 use std::path::Path;
 
-use finding::Finding;
+use crate::finding::Finding;
 use findings::Findings;
 use places::Places;
 use source::Source;

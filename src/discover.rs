@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use crate::clock;
-use crate::config::snapshot::{Snapshot, Upstream};
+use crate::runtime::snapshot::{Snapshot, Upstream};
 
 /// How long a new configuration waits for names it has no address of yet.
 const FIRST: Duration = Duration::from_secs(2);

@@ -5,6 +5,7 @@
 //!
 //! | module | is |
 //! |---|---|
+//! | [`settings`] | `[release.*]` and `[cohort.*]` |
 //! | [`bucket`] | a user's position by one of the published hashes, and the interval that the canary owns |
 //! | [`cohort`] | named sets of users |
 //! | [`plan`] | a release as a request meets it |
@@ -26,3 +27,4 @@ pub mod localise;
 pub mod plan;
 pub mod report;
 pub mod seen;
+pub mod settings;

@@ -8,7 +8,7 @@
 //! | [`journal`] | the one writer: batches, commits, receipts; [`book`] decides, [`keys`] encrypt, [`chain`] links |
 //! | [`acknowledge`] | what the provider is answered |
 //! | [`resolve`] | what somebody decides of an anomaly |
-//! | [`deliver`], [`private`] | what merchants are told, until they have it; addresses a URL may not lead to |
+//! | [`deliver`] | what merchants are told, until they have it |
 //! | [`rows`], [`words`], [`store`] | the rows of the books, their words, and SQLite and PostgreSQL that keep them |
 //! | [`query`], [`api`] | what is read out of the books, as it is shown, and the calls |
 //! | [`audit`], [`anchor`], [`export`] | whether the books are whole; the chain's end, kept elsewhere; files for others |
@@ -28,8 +28,9 @@ pub mod front;
 pub mod journal;
 pub mod keeper;
 pub mod keys;
+pub mod metrics;
 pub mod normalise;
-pub mod private;
+pub mod outcome;
 pub mod provider;
 pub mod query;
 pub mod receive;

@@ -10,9 +10,10 @@
 //! |---|---|
 //! | [`cli`] | the command line |
 //! | [`app`] | the wiring: the only place where engines, services and the proxy are put together |
-//! | [`config`] | file form → findings → run form → swap |
+//! | [`config`] | files → findings or a checked configuration; which route takes a request (pure but for the files) |
+//! | [`runtime`] | a configuration while it is served: snapshot, reload, history |
 //! | [`proxy`] | **the way of a request** |
-//! | [`proxy::admit`] | which requests have one reading (pure) |
+//! | [`http_guard`] | which requests have one reading (pure) |
 //! | [`path`] | one spelling for every path |
 //! | [`said`] | what a request says under a name, where it may say it twice (pure) |
 //! | [`auth`] | who is calling: API keys, signed requests, tokens (pure) |
@@ -30,28 +31,42 @@
 //! | [`machine`] | how much memory and how many files there are |
 //! | [`memory`] | what clients make the process hold, in one account with one bound |
 //! | [`clock`], [`units`] | time, and numbers with their unit |
+//! | [`shard`] | counters that no two cores fight over |
+//! | [`finding`], [`problem`] | what is wrong with a configuration; what is wrong with a request |
+//! | [`net`], [`bearer`], [`secret`], [`webhook`], [`hex`], [`files`] | address ranges, tokens, secrets, signed messages, digits, files replaced whole |
 
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 pub mod admin;
 pub mod app;
 pub mod auth;
+pub mod bearer;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod discover;
+pub mod files;
+pub mod finding;
 pub mod gray;
 pub mod health;
+pub mod hex;
+pub mod http_guard;
 pub mod ledger;
 pub mod limit;
 pub mod machine;
 pub mod memory;
+pub mod net;
 pub mod notify;
 pub mod path;
 pub mod pool;
+pub mod problem;
 pub mod proxy;
 pub mod releases;
+pub mod runtime;
 pub mod said;
+pub mod secret;
+pub mod shard;
 pub mod telemetry;
 pub mod units;
 pub mod upgrade;
+pub mod webhook;

@@ -4,7 +4,7 @@
 //! which goes over to the next pool that has the same address, so that a reload resets nothing. The engine is pure: time
 //! and randomness are arguments, and picking takes no lock, allocates nothing and looks nothing up by name.
 //!
-//! - `choose`: the algorithms, ties and stand-ins; `sequence`, `weights`, `ring` are their tables.
+//! - [`settings`]: what the configuration says of it. `choose`: the algorithms, ties and stand-ins; `sequence`, `weights`, `ring` are their tables.
 //! - `state`, `ewma`: what is known of a server. `lease`: a request's hold on one. `tried`: where it was already.
 //! - `outlier`: passive ejection. [`budget`]: how many retries an upstream may add to its load. [`adaptive`]: how many
 //!   requests it can have at once.
@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::model::{Balance, Outlier};
+use self::settings::{Balance, Outlier};
 use crate::units::Nanos;
 
 pub mod adaptive;
@@ -29,6 +29,7 @@ mod outlier;
 mod random;
 mod ring;
 mod sequence;
+pub mod settings;
 mod state;
 #[cfg(test)]
 mod tests;

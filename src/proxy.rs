@@ -6,7 +6,7 @@
 //! | hook | stage | what it settles |
 //! |---|---|---|
 //! | (accept) | [`listen`] | PROXY header, TLS, protocol; how long the client may take ([`watch`]) |
-//! | (read) | [`connection`] | which bytes are whose ([`framing`]); that they have one reading ([`admit`](mod@admit)) |
+//! | (read) | [`connection`] | which bytes are whose ([`framing`]); that they have one reading ([`http_guard`](crate::http_guard)) |
 //! | `new_ctx` | [`ctx`] | the one snapshot that serves this request |
 //! | `request_filter` | [`identify`] | client, scheme, host, request id |
 //! | | [`gate`] | what was said of its bytes, or is to be said of an HTTP/2 head: 400 and its kin; 421 |
@@ -26,7 +26,6 @@
 //! | `fail_to_proxy` | [`reject`] | 502, 503 or 504, told apart |
 //! | `logging` | [`observe`] | outcome, metrics and log line, once |
 
-pub mod admit;
 pub mod ahead;
 pub mod answer;
 pub mod assign;
@@ -71,16 +70,13 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 
 use self::connection::Peer;
-use self::ctx::{Asked, Ctx};
+use self::ctx::Ctx;
 use self::gate::admit;
-use self::reject::Reason;
 use crate::auth::nonce::Nonces;
 use crate::clock;
-use crate::config::model::Action;
-use crate::config::snapshot::ledger::is_callback;
-use crate::config::snapshot::{Snapshot, keeps_out};
 use crate::memory::Account;
-use crate::path::normalise_path;
+use crate::problem::Reason;
+use crate::runtime::snapshot::Snapshot;
 use crate::telemetry::Registry;
 use crate::telemetry::access_log::AccessLog;
 
@@ -117,7 +113,7 @@ impl ProxyHttp for Gateway {
         obey_connection(session);
         rewrite::join_cookies(session.req_header_mut())?;
         rewrite::spare_informational(session);
-        identify(session, ctx);
+        identify::identify(session, ctx);
         if let Some(reason) = admit(session, ctx) {
             reject::answer(session, ctx, reason, true).await?;
             return Ok(true);
@@ -126,11 +122,11 @@ impl ProxyHttp for Gateway {
             answer::of_us(session, ctx).await?;
             return Ok(true);
         }
-        let Some(route) = route(session, ctx) else {
+        let Some(route) = route::find(session, ctx) else {
             reject::answer(session, ctx, Reason::NoRoute, false).await?;
             return Ok(true);
         };
-        if let Some(reason) = refusal(session, ctx, route) {
+        if let Some(reason) = route::refusal(session, ctx, route) {
             reject::answer(session, ctx, reason, reason == Reason::BodyTooLarge).await?;
             return Ok(true);
         }
@@ -414,60 +410,4 @@ fn watch_body(session: &mut Session, ctx: &Ctx) {
         return;
     }
     Peer::of(session).watch.begins_upload(clock::now);
-}
-
-fn identify(session: &Session, ctx: &mut Ctx) {
-    let from = Peer::of(session);
-    from.watch.busy();
-    from.watch.may_be_still(Some(ahead::WAIT));
-    ctx.watch = Some(from.watch.clone());
-    ctx.asked = from.http2.then(|| Box::new(Asked::of(session.req_header())));
-    let peer = from.address;
-    let headers = &session.req_header().headers;
-    ctx.request_id = identify::request_id(headers);
-    ctx.peer_trusted = ctx.snapshot.trusts(peer);
-    ctx.client = if ctx.peer_trusted { identify::client(&ctx.snapshot, headers, peer) } else { peer };
-    if ctx.peer_trusted {
-        ctx.scheme = identify::forwarded_scheme(headers).unwrap_or(from.scheme);
-    } else {
-        ctx.scheme = from.scheme;
-    }
-}
-
-/// Finds the route and, where it forwards, its upstream.
-fn route(session: &Session, ctx: &mut Ctx) -> Option<usize> {
-    let head = session.req_header();
-    let host = identify::host(identify::authority(&head.uri, &head.headers));
-    let path = normalise_path(head.uri.path());
-    let found = ctx.snapshot.router.find(&route::Request {
-        host: &host,
-        path: &path,
-        method: &head.method,
-        headers: &head.headers,
-        scheme: ctx.scheme,
-    });
-    if let std::borrow::Cow::Owned(path) = path {
-        ctx.path = Some(path.into());
-    }
-    ctx.route = found;
-    if let Some(upstream) = ctx.snapshot.forwards_to(found?) {
-        ctx.tries.upstream = upstream;
-    }
-    found
-}
-
-/// Why the route may not serve this request.
-fn refusal(session: &Session, ctx: &mut Ctx, route: usize) -> Option<Reason> {
-    if let Some(reason) = gate::admit_names(session, ctx, route) {
-        return Some(reason);
-    }
-    let route = ctx.snapshot.route(route).0;
-    if keeps_out(route, ctx.client) {
-        return Some(Reason::Forbidden);
-    }
-    if route.action == Action::Ledger && !is_callback(&rewrite::path(session.req_header(), ctx, route)) {
-        return Some(Reason::NotACallback);
-    }
-    let too_long = route.body_max.is_some_and(|max| ahead::length(session).is_some_and(|length| length > max));
-    too_long.then_some(Reason::BodyTooLarge)
 }

@@ -17,8 +17,8 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::clock;
-use crate::config::history;
 use crate::config::model::Config;
+use crate::files;
 use crate::gray::controller::state::Order;
 use crate::gray::controller::view::View;
 use crate::gray::controller::{AllKept, Controller, Kept, Moment, Refused, Surroundings, Ticked};
@@ -127,7 +127,7 @@ impl Releases {
     /// Takes over the releases of a configuration that is about to be served; their shared states, in its order.
     pub fn adopt(&self, config: &Config) -> Vec<Arc<Live>> {
         self.notifier.targets(config.notify.clone());
-        self.controller.lock().adopt(config, moment())
+        self.controller.lock().adopt(&config.releases, &config.names(), moment())
     }
 
     /// The controller, to look at.
@@ -262,7 +262,7 @@ impl Releases {
         }
         // Somebody may have tidied the folder away.
         let folder = self.file.parent().map_or(Ok(()), std::fs::create_dir_all);
-        let written = folder.and_then(|()| history::write(&self.file, &kept));
+        let written = folder.and_then(|()| files::replace(&self.file, &kept));
         if let Err(e) = &written {
             log::error!("the releases' state could not be kept in state_dir: {e}");
         }

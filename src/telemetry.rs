@@ -1,16 +1,14 @@
 //! What the gateway tells: metrics, the access log and its own messages.
 //!
-//! `names` is the one table of metrics, `shard` the counters that no two cores fight over, `series` what routes,
+//! `names` is the one table of metrics, `series` what routes,
 //! upstreams and servers count, `registry` keeps series alive across configurations and prints them, `access_log`
 //! writes a line a request without ever making one wait.
 
 pub mod access_log;
-pub mod ledger;
 pub mod line;
 pub mod names;
 pub mod registry;
 pub mod series;
-pub mod shard;
 
 pub use registry::Registry;
 

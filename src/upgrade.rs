@@ -40,7 +40,7 @@ pub mod successor;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::finding::Finding;
+use crate::finding::Finding;
 
 /// Why an upgrade was not done.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

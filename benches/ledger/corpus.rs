@@ -12,8 +12,8 @@ use ring::rand::{SecureRandom, SystemRandom};
 use ring::{aead, hmac, signature};
 use serde_json::json;
 use tollgate::clock;
-use tollgate::config::model::Secret;
 use tollgate::config::model::ledger::{Channel, Provider, RsaKey};
+use tollgate::secret::Secret;
 
 pub const APP_ID: &str = "2021000000000001";
 pub const SELLER_ID: &str = "2088000000000001";

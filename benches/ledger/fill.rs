@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
 use tollgate::clock;
-use tollgate::config::model::Secret;
 use tollgate::config::model::ledger::{Channel, Fee, Provider, Rounding, Store as Place};
 use tollgate::ledger::book::{self, Callback, Facts, Plan, Scribe, Time};
 use tollgate::ledger::event::{Amount, Effect, Event, Kind, Of};
@@ -19,6 +18,7 @@ use tollgate::ledger::keys::Ring;
 use tollgate::ledger::rows::{Balance, Cell, Evidence, Link, Row, Table, Value, Wrap};
 use tollgate::ledger::store;
 use tollgate::ledger::words::{EventState, Word};
+use tollgate::secret::Secret;
 use tollgate::units::Currency;
 use uuid::Uuid;
 

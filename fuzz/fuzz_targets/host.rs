@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tollgate::proxy::admit::host::Authority;
+use tollgate::http_guard::host::Authority;
 use tollgate::proxy::identify;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use libfuzzer_sys::fuzz_target;
-use tollgate::config::snapshot::Snapshot;
+use tollgate::runtime::snapshot::Snapshot;
 use tollgate::config::source::Source;
 use tollgate::proxy::identify;
 use tollgate::telemetry::Registry;

@@ -15,7 +15,7 @@ use ring::{digest, hmac};
 use tollgate::auth::digest::Digests;
 use tollgate::auth::keys::Found;
 use tollgate::auth::signature::{Refusal, Request, Signed, Signer, Window, verify};
-use tollgate::proxy::admit::host;
+use tollgate::http_guard::host;
 
 const NOW: u64 = 1_800_000_000;
 const SKEW: u64 = 300;

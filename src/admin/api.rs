@@ -13,11 +13,11 @@ use tokio::sync::oneshot::Receiver;
 
 use super::{State, problem};
 use crate::clock;
-use crate::config::finding::Finding;
-use crate::config::history::Summary;
-use crate::config::model::Balance;
-use crate::config::snapshot::Upstream;
-use crate::config::swap::{Answer, By, LastError};
+use crate::finding::Finding;
+use crate::pool::settings::Balance;
+use crate::runtime::history::Summary;
+use crate::runtime::snapshot::Upstream;
+use crate::runtime::swap::{Answer, By, LastError};
 use crate::telemetry::registry::Now;
 use crate::units::{Nanos, Revision};
 

@@ -12,6 +12,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use super::problem;
+use crate::bearer;
 
 /// Lets a request through, or answers 401 or 403.
 pub async fn check(
@@ -27,7 +28,7 @@ pub async fn check(
     let snapshot = state.snapshot.load();
     let token = snapshot.config.admin.as_ref().and_then(|admin| admin.token.as_ref());
     if let (false, Some(token)) = (open, token)
-        && !bearer(request.headers()).is_some_and(|sent| equal(sent, &token.0))
+        && !bearer::sent(request.headers()).is_some_and(|sent| bearer::equal(sent, &token.0))
     {
         let mut answer = problem(StatusCode::UNAUTHORIZED, "no_token", "Send the admin token: Authorization: Bearer …");
         answer.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
@@ -72,20 +73,6 @@ fn names_us(authority: &str, address: SocketAddr) -> bool {
 fn is_this_machine(host: &str) -> bool {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     !name.is_empty() && host.eq_ignore_ascii_case(&name)
-}
-
-/// The token a request sends.
-pub(crate) fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
-    let sent = headers.get(header::AUTHORIZATION)?.as_bytes();
-    let (scheme, token) = sent.split_at_checked(7)?;
-    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
-}
-
-/// Compares in a time that does not tell how much was right: both sides are hashed first.
-pub(crate) fn equal(sent: &[u8], token: &[u8]) -> bool {
-    let digest = |bytes| ring::digest::digest(&ring::digest::SHA256, bytes);
-    let (a, b) = (digest(sent), digest(token));
-    a.as_ref().iter().zip(b.as_ref()).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
 }
 
 #[cfg(test)]

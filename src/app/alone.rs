@@ -10,13 +10,15 @@ use arc_swap::ArcSwap;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::books::tell;
 use super::{StartError, runtime};
-use crate::config::{self, guard, model, watch};
+use crate::config::{self, model};
+use crate::ledger::metrics::LedgerSeries;
 use crate::ledger::serve::bind;
 use crate::ledger::service::{Ledger, Outside};
 use crate::machine;
 use crate::notify::Notifier;
-use crate::telemetry::ledger::LedgerSeries;
+use crate::runtime::{guard, watch};
 
 /// Serves the ledger of the configuration at `path` until a signal ends it.
 pub fn run(path: &Path) -> Result<(), StartError> {
@@ -39,7 +41,7 @@ pub fn run(path: &Path) -> Result<(), StartError> {
     let notifier = Arc::new(Notifier::new(loaded.config.notify.clone()));
     let (failed, mut failure) = mpsc::unbounded_channel();
     let outside = Outside {
-        notifier: notifier.clone(),
+        tell: tell(notifier.clone()),
         series: Arc::new(LedgerSeries::default()),
         failed: Box::new(move |reason| drop(failed.send(reason.to_owned()))),
         stays: false,

@@ -8,12 +8,24 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::clock;
 use crate::config::model;
 use crate::ledger::journal::Standing;
+use crate::ledger::keeper::Tell;
+use crate::ledger::keeper::alarms::Alarm;
+use crate::ledger::metrics::LedgerSeries;
 use crate::ledger::service::{Ledger, Outside};
-use crate::notify::Notifier;
-use crate::telemetry::ledger::LedgerSeries;
+use crate::notify::{Message, Notifier};
 use crate::upgrade::sockets::Sockets;
+
+/// Sends the ledger's alarms to every receiver.
+pub fn tell(notifier: Arc<Notifier>) -> Tell {
+    Arc::new(move |alarm| {
+        let time = |ms: i64| clock::rfc3339(u64::try_from(ms).unwrap_or_default());
+        let Alarm { kind, text, since_ms, at_ms } = alarm;
+        notifier.send(Message::of_alarm(kind.label(), kind.severity(), &text, &time(at_ms), &time(since_ms)));
+    })
+}
 
 /// The ledger's place in the process.
 pub struct Books {
@@ -35,10 +47,9 @@ impl Books {
         config: &model::ledger::Ledger,
         sockets: Arc<Sockets>,
         notifier: Arc<Notifier>,
-        series: Arc<LedgerSeries>,
     ) -> Result<Books, String> {
         let state = State { config: config.clone(), running: None, ended: false };
-        let books = Books { sockets, notifier, series, state: Mutex::new(state) };
+        let books = Books { sockets, notifier, series: Arc::default(), state: Mutex::new(state) };
         books.state.lock().running = Some(books.ledger(config, false)?);
         Ok(books)
     }
@@ -46,8 +57,13 @@ impl Books {
     fn ledger(&self, config: &model::ledger::Ledger, stays: bool) -> Result<Ledger, String> {
         // The proxy goes on without it.
         let failed = Box::new(|_: &str| {});
-        let outside = Outside { notifier: self.notifier.clone(), series: self.series.clone(), failed, stays };
+        let outside = Outside { tell: tell(self.notifier.clone()), series: self.series.clone(), failed, stays };
         Ledger::open(config, outside, |address| self.sockets.listen(address))
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> prometheus::Registry {
+        self.series.registry()
     }
 
     /// Takes connections.

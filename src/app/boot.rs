@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use super::StartError;
 use crate::clock;
-use crate::config::finding::Finding;
-use crate::config::history::{self, Active, History, Record, Summary};
 use crate::config::source::Source;
-use crate::config::swap::LastError;
 use crate::config::{self, Loaded};
+use crate::finding::Finding;
+use crate::runtime::history::{self, Active, History, Record, Summary};
+use crate::runtime::swap::LastError;
 use crate::units::Revision;
 
 /// What is served first.

@@ -22,11 +22,11 @@ use super::boot;
 use super::handover::Handover;
 use crate::auth::nonce::Nonces;
 use crate::clock;
-use crate::config::swap::{By, Control};
 use crate::proxy::Gateway;
 use crate::proxy::dial::Dialer;
+use crate::runtime::swap::{By, Control};
+use crate::shard::Gauge;
 use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::shard::Gauge;
 use crate::upgrade::manager;
 use crate::upgrade::sockets::Sockets;
 

@@ -16,9 +16,9 @@ use tokio::task::JoinHandle;
 
 use super::books::Books;
 use crate::clock;
-use crate::config::snapshot::Snapshot;
-use crate::config::swap::{Control, Hold};
 use crate::releases::Releases;
+use crate::runtime::snapshot::Snapshot;
+use crate::runtime::swap::{Control, Hold};
 use crate::telemetry::access_log::AccessLog;
 use crate::upgrade::channel::{FromNew, FromOld};
 use crate::upgrade::control::{Question, Told};
@@ -258,7 +258,7 @@ impl Handover {
     /// Servers that probes have found unhealthy: the new process need not find out again.
     fn down(&self) -> Vec<(String, std::net::SocketAddr)> {
         let snapshot = self.parts.snapshot.load();
-        let of = |upstream: &Arc<crate::config::snapshot::Upstream>| {
+        let of = |upstream: &Arc<crate::runtime::snapshot::Upstream>| {
             let pool = upstream.pool();
             let down = pool.members().iter().filter(|member| !member.state.healthy());
             down.map(|member| (upstream.name.to_string(), member.address)).collect::<Vec<_>>()

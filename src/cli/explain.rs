@@ -15,17 +15,18 @@ use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use serde::Serialize;
 
+use crate::config;
+use crate::config::model::ledger::UPSTREAM;
 use crate::config::model::{Action, Config, HostPattern, PathPattern, Route, Scheme};
-use crate::config::snapshot::ledger::{self, is_callback};
-use crate::config::snapshot::{guarded, keeps_out};
-use crate::config::{self};
+use crate::config::router::{Request, Router};
+use crate::http_guard::head;
 use crate::path::normalise_path;
-use crate::proxy::admit::head;
 use crate::proxy::gate::has_lookalike;
 use crate::proxy::identify;
 use crate::proxy::limit::limits;
 use crate::proxy::rewrite::prefixed;
-use crate::proxy::route::{Request, Router};
+use crate::runtime::snapshot::ledger::is_callback;
+use crate::runtime::snapshot::{guarded, keeps_out};
 
 /// A request to explain.
 #[derive(Args)]
@@ -93,7 +94,7 @@ pub fn explain(path: &Path, asked: &Asked, json: bool) -> ExitCode {
     explained.user = explained.user.or(caller.claim);
     explained.upstream = upstream.map(|upstream| config.upstreams[upstream].name.to_string());
     if route.action == Action::Ledger {
-        explained.upstream = Some(ledger::NAME.to_owned());
+        explained.upstream = Some(UPSTREAM.to_owned());
     }
     explained.why.extend(outcome(config, route, &path, asked.client, explained.upstream.as_deref()));
     show(&explained, json);

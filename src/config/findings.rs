@@ -3,8 +3,8 @@
 //! The first [`LIMIT`] are kept, the rest is counted; they come out in the order of their places, each once. Words that
 //! were misspelt get the nearest allowed one as a hint; of two equally near ones the first wins.
 
-use super::finding::{Finding, Place};
 use super::places::{Places, Span};
+use crate::finding::{Finding, Place};
 
 /// Findings that are kept.
 pub const LIMIT: usize = 1000;

@@ -14,18 +14,19 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 use regex::Regex;
 
-use super::finding::Place;
+use crate::auth::apps::App;
+use crate::finding::Place;
+use crate::gray::settings::{Cohort, Names, Release};
+use crate::pool::settings::{Balance, Outlier};
+use crate::secret::Secret;
 use crate::units::Share;
 
 pub mod front;
 pub mod ledger;
-pub mod release;
+pub mod notify;
 
-pub use front::{
-    App, AppKey, AppStatus, Auth, AuthKind, Certificate, ClientCa, KeyPart, KeySecret, Limit, Listener, ListenerTls,
-    Rate,
-};
-pub use release::{Cohort, Judge, Layer, Notify, NotifyFormat, OnFail, Release, Rescue, Rule, Step, UserSource};
+pub use front::{Auth, AuthKind, Certificate, ClientCa, KeyPart, Limit, Listener, ListenerTls, Rate};
+pub use notify::{Notify, NotifyFormat};
 
 /// A whole configuration.
 #[derive(Clone, Debug)]
@@ -64,6 +65,21 @@ pub struct Config {
     pub files: Vec<PathBuf>,
 }
 
+impl Config {
+    /// The names that the numbers of its releases stand for.
+    pub fn names(&self) -> Names {
+        let forwards = |route: &Route| match route.action {
+            Action::Upstream(upstream) => Some(upstream),
+            Action::Ledger | Action::Redirect { .. } | Action::Respond { .. } => None,
+        };
+        Names {
+            upstreams: self.upstreams.iter().map(|upstream| upstream.name.clone()).collect(),
+            routes: self.routes.iter().map(|route| (route.name.clone(), forwards(route))).collect(),
+            cohorts: self.cohorts.iter().map(|cohort| cohort.name.clone()).collect(),
+        }
+    }
+}
+
 /// `[server]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Server {
@@ -90,16 +106,6 @@ pub struct Admin {
     pub token: Option<Secret>,
     /// Where `address` stands.
     pub place: Place,
-}
-
-/// Something that must not be printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub Arc<[u8]>);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret(..)")
-    }
 }
 
 /// `[log]`
@@ -189,36 +195,6 @@ pub struct Member {
     pub weight: u16,
 }
 
-/// `balance`, with `hash_key`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Balance {
-    /// Smooth weighted round robin.
-    RoundRobin,
-    /// Weighted random.
-    Random,
-    /// The less loaded one of two weighted random choices.
-    LeastRequest,
-    /// The one of two weighted random choices with less latency times load.
-    PeakEwma,
-    /// Consistent hash (Ketama) over a part of the request.
-    Hash(HashKey),
-}
-
-/// `hash_key`: what of a request is hashed; a request without it is hashed by client address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HashKey {
-    /// `header:NAME`
-    Header(HeaderName),
-    /// `cookie:NAME`
-    Cookie(String),
-    /// `query:NAME`
-    Query(String),
-    /// `path`, as routed
-    Path,
-    /// `ip` (default)
-    Ip,
-}
-
 /// `tls` of an upstream
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamTls {
@@ -243,17 +219,6 @@ pub struct Health {
     pub unhealthy_after: u32,
     /// Successes in a row that make it healthy again; at least 1.
     pub healthy_after: u32,
-}
-
-/// `.outlier`
-#[derive(Clone, Debug, PartialEq)]
-pub struct Outlier {
-    /// Failures in a row that eject a server; 0 switches ejection off.
-    pub consecutive_failures: u32,
-    /// First ejection's length; each further one is longer.
-    pub eject_for: Duration,
-    /// Share of an upstream's servers that may be out at once.
-    pub max_ejected: Share,
 }
 
 /// `.timeout`; `None` is "0s": no limit.

@@ -6,10 +6,10 @@
 
 mod around;
 
-use super::finding::Finding;
 use super::findings::LIMIT;
 use super::model::ledger::{Channel, Provider};
 use super::model::{Action, AuthKind, Config};
+use crate::finding::Finding;
 
 /// Warnings that are said in the log when a configuration is taken over.
 const SAID: usize = 20;

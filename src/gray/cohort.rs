@@ -10,7 +10,7 @@ use http::header::COOKIE;
 use twox_hash::XxHash3_64;
 
 use super::bucket::{Border, Hash};
-use crate::config::model::{self, Rule};
+use crate::gray::settings::{Cohort, Rule};
 use crate::said::every_line_is;
 use crate::units::BasisPoints;
 
@@ -28,7 +28,7 @@ pub struct Facts<'a> {
 }
 
 /// Whether a request is in a cohort.
-pub fn holds(cohort: &model::Cohort, facts: &Facts<'_>) -> bool {
+pub fn holds(cohort: &Cohort, facts: &Facts<'_>) -> bool {
     let listed = cohort.users.as_ref().is_some_and(|users| facts.hash != 0 && users.holds(facts.hash));
     listed || cohort.any.iter().any(|rule| fits(rule, facts))
 }

@@ -22,13 +22,12 @@ use serde::{Deserialize, Serialize};
 use self::entry::Entry;
 use self::spec::Spec;
 use self::state::{Order, State};
-use self::view::View;
+use self::view::{Gauges, View};
 use super::judge;
 use super::live::Live;
 use super::report::Report;
 use super::seen::Arm;
-use crate::config::model::Config;
-use crate::telemetry::registry::ReleaseNow;
+use crate::gray::settings::{Names, Release};
 use crate::units::Nanos;
 
 /// When something happens, by both clocks.
@@ -123,10 +122,10 @@ impl Controller {
     }
 
     /// Takes over the releases of a configuration that is about to be served; their shared states, in its order.
-    pub fn adopt(&mut self, config: &Config, at: Moment) -> Vec<Arc<Live>> {
+    pub fn adopt(&mut self, releases: &[Release], names: &Names, at: Moment) -> Vec<Arc<Live>> {
         let mut before = std::mem::take(&mut self.entries);
-        for release in &config.releases {
-            let spec = Spec::new(release, config);
+        for release in releases {
+            let spec = Spec::new(release, names);
             let entry = match before.iter().position(|entry| entry.spec.is_same(&spec)) {
                 Some(index) => before.swap_remove(index).becomes(spec, at),
                 None => {
@@ -192,7 +191,7 @@ impl Controller {
     }
 
     /// What the metrics say.
-    pub fn gauges(&self) -> Vec<ReleaseNow> {
+    pub fn gauges(&self) -> Vec<Gauges> {
         self.entries.iter().map(Entry::gauges).collect()
     }
 

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use super::bucket::{Border, Position};
 use super::seen::{Arm, Seen};
 use crate::pool::budget::Budget;
-use crate::telemetry::shard::{Counter, Sharded};
+use crate::shard::{Counter, Sharded};
 use crate::units::{Nanos, Share};
 
 /// Requests a buffer holds at most.

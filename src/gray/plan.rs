@@ -15,7 +15,7 @@ use super::bucket::{Border, Hash, Position};
 use super::cohort::{self, Facts, cookie, user_hash};
 use super::live::Live;
 use super::seen::Arm;
-use crate::config::model::{Cohort, Config, Release, Rescue, UserSource};
+use crate::gray::settings::{Cohort, Release, Rescue, UserSource};
 use crate::units::BasisPoints;
 
 /// Cohorts that the judge is told of.
@@ -155,9 +155,9 @@ impl Key<'_> {
 }
 
 impl Plan {
-    /// The run form of a release of `config`.
-    pub fn new(release: &Release, config: &Config, live: Arc<Live>) -> Plan {
-        let told = 0..config.cohorts.len().min(TOLD);
+    /// The run form of a release, in a configuration of so many cohorts.
+    pub fn new(release: &Release, cohorts: usize, live: Arc<Live>) -> Plan {
+        let told = 0..cohorts.min(TOLD);
         Plan {
             name: release.name.clone(),
             canary: release.canary,

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::config::model::{Balance, Outlier};
+use crate::pool::settings::{Balance, Outlier};
 use crate::pool::{Pool, Settings, Spec};
 use crate::units::Share;
 

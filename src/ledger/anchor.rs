@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::rows::{Type, Value};
 use super::store::{Failure, Reader};
 use crate::clock;
-use crate::config::history;
+use crate::files;
+use crate::hex;
 
 /// Where the chain ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +30,7 @@ pub struct Anchor {
 impl Anchor {
     /// Of an end of the chain, at `now_ms`.
     pub fn new(sequence: i64, link: &[u8], now_ms: u64) -> Anchor {
-        Anchor { sequence, head: hex(link), at: clock::rfc3339(now_ms) }
+        Anchor { sequence, head: hex::encode(link), at: clock::rfc3339(now_ms) }
     }
 
     /// Whether the chain in the store goes through it: what is behind it came later. An anchor ahead of the store, or
@@ -38,7 +39,7 @@ impl Anchor {
         let sql = "SELECT link FROM chain WHERE seq = $1";
         let rows = reader.select(sql, &[Value::Int(self.sequence)], &[Type::Blob])?;
         let link = rows.into_iter().flatten().next();
-        Ok(matches!(link, Some(Value::Blob(link)) if hex(&link).eq_ignore_ascii_case(&self.head)))
+        Ok(matches!(link, Some(Value::Blob(link)) if hex::encode(&link).eq_ignore_ascii_case(&self.head)))
     }
 }
 
@@ -60,12 +61,7 @@ pub fn read(path: &Path) -> io::Result<Option<Anchor>> {
 
 /// Replaces the anchor, durably.
 pub fn write(path: &Path, anchor: &Anchor) -> io::Result<()> {
-    history::write(path, anchor)
-}
-
-/// Hex digits, in lower case.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    files::replace(path, anchor)
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ use super::resolve::{Resolution, Resolved};
 use super::rows::Outgoing;
 use super::store::{Failure, Reader, Readers};
 use crate::config::model::ledger::Ledger;
-use crate::telemetry::ledger::LedgerSeries;
+use crate::ledger::metrics::LedgerSeries;
 
 pub use problem::Problem;
 

@@ -23,7 +23,7 @@ use uuid::Uuid;
 pub use self::facts::Facts;
 pub use self::scribe::{Plan, Scribe, Time};
 use super::event::{Amount, Effect, Event, Kind, Of};
-use super::journal::Outcome;
+use super::outcome::Outcome;
 use super::provider::stripe;
 use super::rows::{Anomaly, Evidence, Order, Transaction};
 use super::store::{Asked, Key};

@@ -27,7 +27,7 @@ use super::skew::Skew;
 use super::verify::{Refusal, Verified};
 use crate::clock;
 use crate::config::model::ledger::{Channel, Ledger};
-use crate::telemetry::ledger::LedgerSeries;
+use crate::ledger::metrics::LedgerSeries;
 
 /// Kibibytes of bodies that may be in flight.
 const ROOM: usize = 128 << 10;

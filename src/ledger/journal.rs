@@ -23,6 +23,7 @@ pub use self::outbox::{Fresh, News, Outbox};
 pub use self::writer::{Alarm, Settings, Writer};
 use super::event::Event;
 use super::keys::{DataKey, Ring};
+use super::outcome::Outcome;
 use super::resolve::{Resolution, Resolved};
 use super::rows::{Evidence, Outgoing, Update};
 use super::words::AnomalyKind;
@@ -49,37 +50,6 @@ impl<T> Durable<T> {
 pub struct Receipt {
     /// In one word.
     pub outcome: Outcome,
-}
-
-/// What became of a callback, in one word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// In the books.
-    Posted,
-    /// It was there.
-    Duplicate,
-    /// It waits for what it is of.
-    Parked,
-    /// In the books, on the suspense account.
-    Suspense,
-    /// Kept, without an entry.
-    Noted,
-    /// Unlike what is there under the same key: kept, with an anomaly.
-    Conflict,
-}
-
-impl Outcome {
-    /// As metrics have it.
-    pub fn label(self) -> &'static str {
-        match self {
-            Outcome::Posted => "posted",
-            Outcome::Duplicate => "duplicate",
-            Outcome::Parked => "parked",
-            Outcome::Suspense => "suspense",
-            Outcome::Noted => "noted",
-            Outcome::Conflict => "conflict",
-        }
-    }
 }
 
 /// Why a callback is not kept, as far as anybody knows: the provider is to try again.

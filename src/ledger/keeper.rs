@@ -23,7 +23,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 
-pub use self::watch::{Parts, Verification};
+pub use self::watch::{Parts, Tell, Verification};
 use self::watch::{Shared, Watch};
 use super::anchor::Anchor;
 use super::journal::{Journal, NotKept, Raised, Standing};

@@ -23,15 +23,14 @@ use super::audit::{self, Checked, LastCheck};
 use super::deliver::{self, Delivery};
 use super::front::{Doors, Front, callback, other_method};
 use super::journal::{Journal, Raised, Settings, Standing};
-use super::keeper::{self, Keeper, Parts, Verification};
+use super::keeper::{self, Keeper, Parts, Tell, Verification};
 use super::rows::Type;
 use super::store::{self, Readers};
 use super::words::AnomalyKind;
 use super::{anchor, query, serve};
 use crate::clock;
 use crate::config::model::ledger::Ledger as Config;
-use crate::notify::Notifier;
-use crate::telemetry::ledger::LedgerSeries;
+use crate::ledger::metrics::LedgerSeries;
 
 /// Threads that read, verify and answer.
 const THREADS: usize = 2;
@@ -56,7 +55,7 @@ pub struct Ledger {
 /// What the ledger tells outside of its own address.
 pub struct Outside {
     /// Where alarms go.
-    pub notifier: Arc<Notifier>,
+    pub tell: Tell,
     /// What is counted.
     pub series: Arc<LedgerSeries>,
     /// Called once if the store fails for good.
@@ -100,7 +99,7 @@ impl Ledger {
         let books = deliver::Books { readers: Readers::of_points(config.store.clone()), journal: journal.clone() };
         let delivery = Delivery::start(shared.clone(), books)?;
         let checked = LastCheck::default();
-        let keeper = keeper(config, (&journal, &readers, &front), &outside.notifier, &checked)?;
+        let keeper = keeper(config, (&journal, &readers, &front), outside.tell.clone(), &checked)?;
         let state = ApiState {
             config: shared.clone(),
             journal: Arc::new(journal.clone()),
@@ -200,12 +199,12 @@ impl Drop for Ledger {
 fn keeper(
     config: &Config,
     (journal, readers, front): (&Journal, &Arc<Readers>, &Front),
-    notifier: &Arc<Notifier>,
+    tell: Tell,
     checked: &LastCheck,
 ) -> Result<Keeper, String> {
     let failed = |e: std::io::Error| format!("starting the ledger's keeper: {e}");
     let books = keeper::Books::new(readers.clone(), journal.clone()).map_err(failed)?;
-    let (notifier, checked, of) = (notifier.clone(), checked.clone(), config.clone());
+    let (checked, of) = (checked.clone(), config.clone());
     let (writes, reads, rounds) = (journal.clone(), readers.clone(), Mutex::new(Rounds::default()));
     let verify = move || {
         let verification = verify(&of, &mut rounds.lock())?;
@@ -222,7 +221,7 @@ fn keeper(
         series: front.series.clone(),
         skew: front.skew.clone(),
         verify: Arc::new(verify),
-        tell: Arc::new(move |message| notifier.send(message)),
+        tell,
     };
     Keeper::start(books, parts).map_err(failed)
 }

@@ -7,9 +7,6 @@
 //! An id is the same in every attempt, so a receiver can tell a repetition. It has no full stop in it: the signature's
 //! parts are joined with one.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use ring::hmac;
 use serde_json::{Value, json};
 
 use crate::config::model::NotifyFormat;
@@ -110,19 +107,6 @@ impl Message {
         };
         value.to_string()
     }
-}
-
-/// What `webhook-signature` is made with.
-pub fn signing_key(secret: &[u8]) -> hmac::Key {
-    hmac::Key::new(hmac::HMAC_SHA256, secret)
-}
-
-/// `webhook-signature`: base64 of HMAC-SHA256 over id, time and body. `timestamp` is in seconds since 1970.
-pub fn signature(key: &hmac::Key, id: &str, timestamp: u64, body: &str) -> String {
-    let mut context = hmac::Context::with_key(key);
-    context.update(format!("{id}.{timestamp}.").as_bytes());
-    context.update(body.as_bytes());
-    format!("v1,{}", STANDARD.encode(context.sign()))
 }
 
 /// Nobody needs to get up for what went back by itself; somebody must where users are still harmed.

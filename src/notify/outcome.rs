@@ -8,6 +8,8 @@
 
 use std::time::Duration;
 
+use crate::webhook;
+
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -30,20 +32,13 @@ impl Outcome {
         let why = format!("it answered {status}");
         match status {
             200..=299 => Outcome::Delivered,
-            408 | 429 | 500.. => Outcome::Again { why, after: retry_after.and_then(|text| asked(text, now_ms)) },
+            408 | 429 | 500.. => {
+                Outcome::Again { why, after: retry_after.and_then(|text| webhook::retry_after(text, now_ms)) }
+            }
             300..=399 => Outcome::Final(format!("{why}; redirects are not followed")),
             _ => Outcome::Final(why),
         }
     }
-}
-
-/// What a `Retry-After` asks for: seconds, or a date.
-pub fn asked(text: &str, now_ms: u64) -> Option<Duration> {
-    if let Ok(seconds) = text.trim().parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = jiff::fmt::rfc2822::parse(text.trim()).ok()?.timestamp().as_millisecond();
-    Some(Duration::from_millis(u64::try_from(date).ok()?.saturating_sub(now_ms)))
 }
 
 /// How often and how fast.
@@ -91,18 +86,6 @@ mod tests {
         for status in [301, 307, 400, 401, 404, 410] {
             assert!(matches!(of(status), Outcome::Final(_)), "{status}");
         }
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        let after = |text| match Outcome::of(503, Some(text), 1_795_232_280_000) {
-            Outcome::Again { after, .. } => after,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(after(" 7 "), Some(Duration::from_secs(7)));
-        assert_eq!(after("Sat, 21 Nov 2026 03:38:30 GMT"), Some(Duration::from_secs(30)));
-        assert_eq!(after("Sat, 21 Nov 2020 03:38:30 GMT"), Some(Duration::ZERO), "long ago");
-        assert_eq!(after("soon"), None);
     }
 
     #[test]

@@ -11,11 +11,12 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use ureq::tls::{RootCerts, TlsConfig};
 
-use super::message::{Message, signature, signing_key};
+use super::message::Message;
 use super::outcome::Outcome;
 pub use super::outcome::Pace;
 use crate::clock;
 use crate::config::model::{Notify, NotifyFormat};
+use crate::webhook;
 
 /// Messages that wait at most.
 const QUEUE: usize = 64;
@@ -149,8 +150,10 @@ impl Sender {
             let timestamp = clock::wall_ms() / 1_000;
             request = request.header("webhook-id", &message.id).header("webhook-timestamp", timestamp.to_string());
             if let Some(secret) = &self.notify.secret {
-                request = request
-                    .header("webhook-signature", signature(&signing_key(&secret.0), &message.id, timestamp, body));
+                request = request.header(
+                    "webhook-signature",
+                    webhook::signature(&webhook::signing_key(&secret.0), &message.id, timestamp, body),
+                );
             }
         }
         match request.send(body) {

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::message::{signature, signing_key};
 use super::outcome::Pace;
 use super::*;
-use crate::config::finding::Place;
-use crate::config::model::{Notify, NotifyFormat, Secret};
+use crate::config::model::{Notify, NotifyFormat};
+use crate::finding::Place;
 use crate::gray::report::tests::facts;
 use crate::gray::report::{Action, Facts, Kind, Report};
+use crate::secret::Secret;
+use crate::webhook::{signature, signing_key};
 
 /// `MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw`, decoded.
 const SECRET: [u8; 24] =
@@ -251,4 +252,14 @@ fn https_is_spoken_and_a_peer_that_does_not_is_tried_again() {
         assert_eq!(first[..2], [0x16, 0x03], "a TLS handshake");
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
     }
+}
+
+#[test]
+fn an_alarm_of_the_ledger_has_labels_and_an_id_without_a_full_stop() {
+    let at = "2026-11-21T15:30:12.123Z";
+    let message = Message::of_alarm("store_failed", "critical", "it failed", at, at);
+    assert_eq!(message.event, "ledger.store_failed");
+    assert_eq!(message.alert.labels[0], ("alertname", "TollgateLedger".to_owned()));
+    assert_eq!(message.alert.labels[1], ("kind", "store_failed".to_owned()));
+    assert!(!message.id.contains('.'), "{}", message.id);
 }

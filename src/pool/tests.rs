@@ -38,7 +38,7 @@ fn pool(settings: Settings, weights: &[u16]) -> Pool<usize> {
 }
 
 fn all_balances() -> [Balance; 5] {
-    use crate::config::model::HashKey;
+    use crate::pool::settings::HashKey;
     [Balance::RoundRobin, Balance::Random, Balance::LeastRequest, Balance::PeakEwma, Balance::Hash(HashKey::Ip)]
 }
 

@@ -9,10 +9,10 @@ use pingora::proxy::Session;
 
 use super::ctx::Ctx;
 use super::rescue::Rescue;
-use crate::config::snapshot::{OfRoute, Snapshot};
 use crate::gray::live::Live;
 use crate::gray::plan::{Asked, Decision, Plan, Why, choose};
 use crate::gray::seen::{Arm, Ending, GRPC, Seen};
+use crate::runtime::snapshot::{OfRoute, Snapshot};
 use crate::telemetry::series;
 use crate::units::{Nanos, Share};
 

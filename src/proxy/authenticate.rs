@@ -19,15 +19,18 @@ use pingora::proxy::Session;
 use super::ahead::Read;
 use super::connection::Peer;
 use super::ctx::Ctx;
-use super::reject::{self, Reason};
+use super::reject;
 use super::{ahead, identify};
+use crate::auth::apps::AppStatus;
 use crate::auth::digest::Digests;
 use crate::auth::jwt::{Judged, KeySet, Rules};
 use crate::auth::nonce::{self, Nonces};
 use crate::auth::signature::{self, Signed, Window};
+use crate::bearer;
 use crate::clock;
-use crate::config::model::{AppStatus, Auth, AuthKind, Scheme};
+use crate::config::model::{Auth, AuthKind, Scheme};
 use crate::memory::Account;
+use crate::problem::Reason;
 
 /// `accept-signature` (RFC 9421, section 5.1)
 const ACCEPT_SIGNATURE: HeaderName = HeaderName::from_static("accept-signature");
@@ -180,7 +183,7 @@ fn user(
 ) -> std::result::Result<Option<Box<str>>, Refusal> {
     let mut lines = headers.get_all(AUTHORIZATION).iter();
     let token = match (lines.next(), lines.next()) {
-        (Some(line), None) => bearer(line.as_bytes()),
+        (Some(line), None) => bearer::token(line.as_bytes()),
         _ => None,
     };
     let ask = "Send one token: `Authorization: Bearer` and a signed JWT.";
@@ -188,12 +191,6 @@ fn user(
     let judged = JUDGED.with_borrow_mut(|judged| judged.verify(keys, token, rules, now_s));
     let token = judged.map_err(|refusal| Refusal::lacks(auth, refusal, false))?;
     Ok(token.user)
-}
-
-/// The token of an `Authorization`.
-pub fn bearer(line: &[u8]) -> Option<&[u8]> {
-    let (scheme, token) = line.split_at_checked(7)?;
-    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
 }
 
 /// The signature of a request, but for its body and its nonce.

@@ -11,11 +11,11 @@ use std::net::IpAddr;
 use pingora::http::RequestHeader;
 
 use super::ctx::Ctx;
-use super::reject::Reason;
 use crate::clock;
-use crate::config::model::{Balance, HashKey};
 use crate::gray::cohort::cookie;
+use crate::pool::settings::{Balance, HashKey};
 use crate::pool::{NoMember, Pick};
+use crate::problem::Reason;
 
 /// Picks a server and holds it in `ctx`; or says what the client is to be told.
 pub fn pick(head: &RequestHeader, ctx: &mut Ctx) -> Result<(), Reason> {

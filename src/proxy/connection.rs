@@ -1,6 +1,6 @@
 //! A client's connection, as Pingora's sessions see it.
 //!
-//! An HTTP/1.x client's bytes pass one at a time through what [`admit`](mod@super::admit) says of them: first a head, whole and
+//! An HTTP/1.x client's bytes pass one at a time through what [`http_guard`](crate::http_guard) says of them: first a head, whole and
 //! judged, then exactly its body, then nothing until the request has ended; what comes behind is the next request's and
 //! waits here. So Pingora's parser meets only what has one reading, never learns of a pipelined request, and cannot read
 //! past a body. A head that is refused is replaced by a harmless one, and the [`Watch`] says why: the refusal is then
@@ -28,13 +28,14 @@ use pingora::proxy::Session;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::frames::Frames;
-use super::framing::{Bounds, Framing, Phase};
+use super::framing::{Framing, Phase};
 use super::transport::Transport;
 use super::watch::sweeper::Sweeper;
 use super::watch::{Cause, Refused, Watch};
 use crate::clock;
 use crate::config::model::Scheme;
-use crate::config::snapshot::listener::Shown;
+use crate::runtime::snapshot::listener::Bounds;
+use crate::runtime::snapshot::listener::Shown;
 
 /// Writes are gathered up to this many bytes.
 const GATHER_BYTES: usize = 4096;

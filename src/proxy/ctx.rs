@@ -17,13 +17,13 @@ use super::compress::Compression;
 use super::deadline::Deadline;
 use super::limit::Limited;
 use super::observe;
-use super::reject::Reason;
 use super::watch::{Refused, Watch};
 use crate::clock;
 use crate::config::model::Scheme;
-use crate::config::snapshot::{Server, Snapshot, Upstream};
 use crate::pool::adaptive::Permit;
 use crate::pool::{Lease, Member, Tried};
+use crate::problem::Reason;
+use crate::runtime::snapshot::{Server, Snapshot, Upstream};
 use crate::units::Nanos;
 
 /// State of a request.

@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 
 use self::link::Link;
 use crate::clock;
-use crate::telemetry::shard::SHARDS;
+use crate::shard::SHARDS;
 use crate::units::{Nanos, nanoseconds};
 
 /// [`Link::until`] of a connection without a limit, and of one that was shut down.

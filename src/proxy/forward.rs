@@ -24,15 +24,15 @@ use super::ctx::{Ctx, Failure};
 use super::deadline::link::Link;
 use super::deadline::{Deadline, Limits};
 use super::observe;
-use super::reject::Reason;
 use super::rescue::{self, Cause};
 use super::rewrite::KEEP_ALIVE;
 use super::unprocessed::Unprocessed;
 use super::{balance, dial};
 use crate::clock;
 use crate::config::model::Action;
-use crate::config::snapshot::Upstream;
 use crate::gray::seen::Ending;
+use crate::problem::Reason;
+use crate::runtime::snapshot::Upstream;
 use crate::telemetry::series::{Outcome, RetryReason};
 use crate::units::Nanos;
 

@@ -1,43 +1,15 @@
 //! Where requests end in the bytes of an HTTP/1.x connection, and which bytes may go on.
 //!
-//! The verdicts are [`admit`](mod@super::admit)'s; this is their order: a head, its body, and nothing until the request has
+//! The verdicts are [`http_guard`](crate::http_guard)'s; this is their order: a head, its body, and nothing until the request has
 //! ended. A fault in a body that came together with its head is told at the next look, so that the head goes on and the
 //! refusal has a request to belong to.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use super::admit::chunked::{Chunked, Step};
-use super::admit::fault::Fault;
-use super::admit::head::{Framing as Frame, Judge, Judged, Limits, Refusal};
 use super::watch::{Cause, Refused, Watch};
 use crate::clock;
-use crate::config::model::Listener;
-
-/// Bounds of the heads at a listener. They change with the configuration, also for connections that are there.
-#[derive(Debug, Default)]
-pub struct Bounds {
-    head_max: AtomicUsize,
-    headers_max: AtomicUsize,
-    uri_max: AtomicUsize,
-}
-
-impl Bounds {
-    /// Takes over what a configuration says.
-    pub fn follow(&self, listener: &Listener) {
-        self.head_max.store(listener.head_max, Ordering::Relaxed);
-        self.headers_max.store(listener.headers_max, Ordering::Relaxed);
-        self.uri_max.store(listener.uri_max, Ordering::Relaxed);
-    }
-
-    /// The bounds now.
-    pub fn limits(&self) -> Limits {
-        Limits {
-            head_max: self.head_max.load(Ordering::Relaxed),
-            headers_max: self.headers_max.load(Ordering::Relaxed),
-            uri_max: self.uri_max.load(Ordering::Relaxed),
-        }
-    }
-}
+use crate::http_guard::chunked::{Chunked, Step};
+use crate::http_guard::fault::Fault;
+use crate::http_guard::head::{Framing as Frame, Judge, Judged, Refusal};
+use crate::runtime::snapshot::listener::Bounds;
 
 /// What the next bytes are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

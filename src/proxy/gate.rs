@@ -9,17 +9,17 @@
 use http::{HeaderMap, HeaderName};
 use pingora::proxy::Session;
 
-use super::admit::Verdict;
-use super::admit::fault::Fault;
-use super::admit::field::is_spelling_of;
-use super::admit::h2;
 use super::connection::Peer;
 use super::ctx::Ctx;
 use super::identify;
-use super::reject::Reason;
 use super::watch::{Cause, Refused};
 use crate::clock;
-use crate::config::snapshot::listener::covers;
+use crate::http_guard::Verdict;
+use crate::http_guard::fault::Fault;
+use crate::http_guard::field::is_spelling_of;
+use crate::http_guard::h2;
+use crate::problem::Reason;
+use crate::runtime::snapshot::listener::covers;
 
 impl Cause {
     /// The answer.

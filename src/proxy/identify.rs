@@ -10,9 +10,13 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use http::header::{HOST, HeaderMap, HeaderName};
 use http::{HeaderValue, Uri};
+use pingora::proxy::Session;
 
+use super::ahead;
+use super::connection::Peer;
+use super::ctx::{Asked, Ctx};
 use crate::config::model::Scheme;
-use crate::config::snapshot::Snapshot;
+use crate::runtime::snapshot::Snapshot;
 
 /// `x-forwarded-for`
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -108,6 +112,25 @@ fn new_request_id(random: u128) -> HeaderValue {
         *digit = b"0123456789abcdef"[(random >> (4 * i)) as usize & 15];
     }
     HeaderValue::from_bytes(&id).expect("hexadecimal digits are a valid header value")
+}
+
+/// Says who the client is and how he came, and names the request.
+pub fn identify(session: &Session, ctx: &mut Ctx) {
+    let from = Peer::of(session);
+    from.watch.busy();
+    from.watch.may_be_still(Some(ahead::WAIT));
+    ctx.watch = Some(from.watch.clone());
+    ctx.asked = from.http2.then(|| Box::new(Asked::of(session.req_header())));
+    let peer = from.address;
+    let headers = &session.req_header().headers;
+    ctx.request_id = request_id(headers);
+    ctx.peer_trusted = ctx.snapshot.trusts(peer);
+    ctx.client = if ctx.peer_trusted { client(&ctx.snapshot, headers, peer) } else { peer };
+    if ctx.peer_trusted {
+        ctx.scheme = forwarded_scheme(headers).unwrap_or(from.scheme);
+    } else {
+        ctx.scheme = from.scheme;
+    }
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use rustix::net::{RecvFlags, recv};
 
 use super::dial::Open;
 use crate::clock;
-use crate::telemetry::shard::{SHARDS, index};
+use crate::shard::{SHARDS, index};
 use crate::units::Nanos;
 
 /// Connections kept by each shard.

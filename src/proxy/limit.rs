@@ -18,9 +18,9 @@ use http::{HeaderMap, HeaderValue};
 use pingora::proxy::Session;
 
 use super::ctx::Ctx;
-use super::reject::Reason;
 use crate::config::model::{Config, KeyPart};
 use crate::limit::{Ask, Hold, Key, Rule, decide, field};
+use crate::problem::Reason;
 use crate::{clock, limit, said};
 
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");

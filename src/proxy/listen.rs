@@ -32,17 +32,17 @@ use super::Gateway;
 use super::connection::{Connection, Peer};
 use super::dial::Dialer;
 use super::observe;
-use super::reject::Reason;
 use super::transport::{Tcp, Transport};
 use super::watch::Watch;
 use super::watch::sweeper::{Patience, Sweeper};
 use crate::clock;
 use crate::config::model::{self, Scheme};
-use crate::config::snapshot::Snapshot;
-use crate::config::snapshot::listener::Shown;
+use crate::problem::Reason;
+use crate::runtime::snapshot::Snapshot;
+use crate::runtime::snapshot::listener::Shown;
+use crate::shard::Gauge;
 use crate::telemetry::Registry;
 use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::shard::Gauge;
 
 const BACKLOG: u32 = 4096;
 /// Pause when accepting fails, as it does while no file descriptor is left.

@@ -13,13 +13,14 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::connection::Peer;
 use super::ctx::{Ctx, Failure};
-use super::reject::{GRPC_STATUS, Reason};
+use super::reject::GRPC_STATUS;
 use super::rescue::{self, Rescue};
 use super::watch::Cut;
 use super::{Gateway, assign, identify};
 use crate::clock;
-use crate::config::snapshot::Server;
 use crate::pool::{Ejection, Lease};
+use crate::problem::Reason;
+use crate::runtime::snapshot::Server;
 use crate::telemetry::Registry;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::line::Line;

@@ -19,9 +19,10 @@ use super::connection::Peer;
 use super::ctx::Ctx;
 use super::reject::GRPC_STATUS;
 use crate::clock;
-use crate::config::model::{self, Action};
+use crate::config::model::Action;
 use crate::gray::live::Outcome;
 use crate::gray::seen::{Ending, grpc_failure};
+use crate::gray::settings;
 use crate::pool::Tried;
 use crate::units::Nanos;
 
@@ -55,7 +56,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    fn is_listed(self, rescue: &model::Rescue) -> bool {
+    fn is_listed(self, rescue: &settings::Rescue) -> bool {
         match self {
             Cause::Connect => rescue.on_connect,
             Cause::Reset => rescue.on_reset,
@@ -163,7 +164,7 @@ pub fn take_over(session: &Session, ctx: &mut Ctx, cause: Cause, answered: bool)
     rescue == Rescue::TakenOver
 }
 
-fn may_repeat(session: &Session, cause: Cause, rescue: &model::Rescue) -> bool {
+fn may_repeat(session: &Session, cause: Cause, rescue: &settings::Rescue) -> bool {
     if session.as_ref().retry_buffer_truncated() || Peer::of(session).watch.verdict().upgrade {
         return false;
     }

@@ -19,13 +19,13 @@ use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 use pingora::{InvalidHTTPHeader, OrErr, Result};
 
-use super::admit::field::is_spelling_of;
-use super::admit::voice::{self, Voice};
 use super::connection::Peer;
 use super::ctx::Ctx;
 use super::identify::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use super::reject::X_REQUEST_ID;
 use crate::config::model::{Action, Route, Scheme};
+use crate::http_guard::field::is_spelling_of;
+use crate::http_guard::voice::{self, Voice};
 
 /// `keep-alive`
 pub const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");

@@ -20,9 +20,9 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use self::uploads::Uploads;
-use super::admit::Verdict;
-use super::admit::fault::Fault;
 use super::frames::{Flow, Wrong};
+use crate::http_guard::Verdict;
+use crate::http_guard::fault::Fault;
 use crate::units::{Nanos, nanoseconds};
 
 /// Nothing is waited for.

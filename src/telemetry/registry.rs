@@ -19,9 +19,10 @@ use prometheus::{Encoder, TextEncoder};
 use super::access_log::AccessLog;
 use super::names::{self, Name};
 use super::series::{ArmTotals, BUCKETS, Outcome, RetryReason, RouteSeries, ServerSeries, UpstreamSeries};
-use super::shard::{Counter, Gauge};
+use crate::gray::controller::view::Gauges;
 use crate::memory::{Account, Kind};
-use crate::proxy::reject::Reason;
+use crate::problem::Reason;
+use crate::shard::{Counter, Gauge};
 use crate::units::Revision;
 
 /// Series that are exposed after their name left the configuration.
@@ -88,23 +89,6 @@ impl Reload {
     }
 }
 
-/// A release, for its series. Its counters live with it.
-#[derive(Debug, Default)]
-pub struct ReleaseNow {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Percent of all users on the canary.
-    pub percent: f64,
-    /// Each signal and its e-value.
-    pub evidence: Vec<(&'static str, f64)>,
-    /// Each state, and whether it is the release's.
-    pub states: Vec<(&'static str, bool)>,
-    /// Each outcome of a rescue, and how often it was.
-    pub rescues: Vec<(&'static str, u64)>,
-    /// Requests without a user key.
-    pub unkeyed: u64,
-}
-
 /// What is true now, for the gauges.
 #[derive(Debug, Default)]
 pub struct Now {
@@ -115,7 +99,7 @@ pub struct Now {
     /// Upstream and whether it panics.
     pub upstreams: Vec<(Arc<str>, bool)>,
     /// The releases.
-    pub releases: Vec<ReleaseNow>,
+    pub releases: Vec<Gauges>,
 }
 
 /// Servers by number, from 1.
@@ -165,7 +149,7 @@ pub struct Registry {
     /// What requests hold, once there is a bound.
     pub memory: std::sync::OnceLock<Arc<Account>>,
     /// The ledger's series, where it is embedded.
-    pub ledger: std::sync::OnceLock<Arc<super::ledger::LedgerSeries>>,
+    pub ledger: std::sync::OnceLock<prometheus::Registry>,
     /// Requests whose route is not known (yet): none matched.
     pub unrouted: RouteSeries,
 }
@@ -257,7 +241,7 @@ impl Registry {
             counter.exists = true;
             push(&mut families, name, vec![counter]);
         }
-        families.extend(self.ledger.get().iter().flat_map(|series| series.families()));
+        families.extend(self.ledger.get().iter().flat_map(|ledger| ledger.gather()));
 
         let mut text = Vec::new();
         // Encoding into memory cannot fail; an encoder that refuses a family would leave the rest readable.
@@ -309,15 +293,15 @@ impl Registry {
     }
 }
 
-fn expose_releases(families: &mut Vec<MetricFamily>, releases: &[ReleaseNow]) {
-    let each = |samples: &dyn Fn(&ReleaseNow) -> Vec<Sample>| releases.iter().flat_map(samples).collect();
-    let rescues = |r: &ReleaseNow| r.rescues.iter().map(|(outcome, n)| counter([&*r.name, outcome], *n)).collect();
+fn expose_releases(families: &mut Vec<MetricFamily>, releases: &[Gauges]) {
+    let each = |samples: &dyn Fn(&Gauges) -> Vec<Sample>| releases.iter().flat_map(samples).collect();
+    let rescues = |r: &Gauges| r.rescues.iter().map(|(outcome, n)| counter([&*r.name, outcome], *n)).collect();
     push(families, &names::RESCUES, each(&rescues));
     push(families, &names::RELEASE_UNKEYED, each(&|r| vec![counter([&*r.name], r.unkeyed)]));
     push(families, &names::RELEASE_PERCENT, each(&|r| vec![level([&*r.name], r.percent)]));
-    let evidence = |r: &ReleaseNow| r.evidence.iter().map(|(signal, e)| level([&*r.name, signal], *e)).collect();
+    let evidence = |r: &Gauges| r.evidence.iter().map(|(signal, e)| level([&*r.name, signal], *e)).collect();
     push(families, &names::RELEASE_EVIDENCE, each(&evidence));
-    let states = |r: &ReleaseNow| r.states.iter().map(|(s, is)| level([&*r.name, s], f64::from(*is))).collect();
+    let states = |r: &Gauges| r.states.iter().map(|(s, is)| level([&*r.name, s], f64::from(*is))).collect();
     push(families, &names::RELEASE_STATE, each(&states));
 }
 

@@ -26,7 +26,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
-use crate::config::finding::Finding;
+use crate::finding::Finding;
 use crate::units::Nanos;
 
 /// The version of what is said here.

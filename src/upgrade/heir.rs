@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::channel::{Broken, Channel, FromNew, FromOld, PROTOCOL, VARIABLE};
 use crate::clock;
-use crate::config::finding::Finding;
+use crate::finding::Finding;
 use crate::units::Nanos;
 
 /// Between two words about what is worked on.

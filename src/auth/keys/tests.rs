@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use super::*;
-use crate::config::finding::Place;
-use crate::config::model::{AppStatus, Secret};
+use crate::auth::apps::AppStatus;
+use crate::finding::Place;
+use crate::secret::Secret;
 
 fn plain(text: &str) -> KeySecret {
     KeySecret::Plain(Secret(text.as_bytes().into()))

@@ -8,7 +8,8 @@ use ring::digest::{SHA256, digest};
 use rustls_pki_types::CertificateDer;
 
 use super::door::NAME;
-use super::payment::{hex, random};
+use super::payment::random;
+use crate::hex;
 
 /// What the gateway and the apps know.
 #[derive(Clone)]
@@ -32,14 +33,14 @@ impl Identity {
             certificate: made.cert.der().clone(),
             certificate_pem: made.cert.pem(),
             key_pem: made.signing_key.serialize_pem(),
-            acme: hex(&random()?),
-            globex: hex(&random()?),
+            acme: hex::encode(&random()?),
+            globex: hex::encode(&random()?),
         })
     }
 
     /// Its files, by their names beside those of the other secrets.
     pub fn files(&self) -> [(&'static str, String); 4] {
-        let hash = hex(digest(&SHA256, self.acme.as_bytes()).as_ref());
+        let hash = hex::encode(digest(&SHA256, self.acme.as_bytes()).as_ref());
         [
             ("gateway.crt", self.certificate_pem.clone()),
             ("gateway.key", self.key_pem.clone()),

@@ -12,6 +12,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::{Value, json};
 
 use super::identity::Identity;
+use crate::hex;
 
 /// Who sends callbacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,10 +70,10 @@ impl Secrets {
         Ok(Secrets {
             card: whsec(&random()?),
             transfer: random()?,
-            wallet: hex(&random()?),
+            wallet: hex::encode(&random()?),
             merchant: random()?,
-            token: hex(&random()?),
-            encryption: hex(&random()?),
+            token: hex::encode(&random()?),
+            encryption: hex::encode(&random()?),
             identity: Identity::draw()?,
         })
     }
@@ -145,7 +146,7 @@ impl Callback {
         let (body, headers) = match self.channel {
             Channel::Card => {
                 let body = self.card(now).to_string();
-                let tag = hex(&mac(secrets.card.as_bytes(), format!("{now}.{body}").as_bytes()));
+                let tag = hex::encode(&mac(secrets.card.as_bytes(), format!("{now}.{body}").as_bytes()));
                 (body, vec![("stripe-signature", format!("t={now},v1={tag}"))])
             }
             Channel::Transfer => {
@@ -159,7 +160,7 @@ impl Callback {
                 let mut body = self.plain();
                 body["kind"] = self.kind().into();
                 let body = body.to_string();
-                let tag = hex(&mac(secrets.wallet.as_bytes(), body.as_bytes()));
+                let tag = hex::encode(&mac(secrets.wallet.as_bytes(), body.as_bytes()));
                 (body, vec![("x-signature", tag)])
             }
         };
@@ -240,11 +241,6 @@ pub fn random() -> Result<[u8; 32], String> {
 
 fn whsec(bytes: &[u8]) -> String {
     format!("whsec_{}", BASE64_STANDARD.encode(bytes))
-}
-
-/// Two digits a byte.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -17,9 +17,9 @@ pub(super) fn explain(config: &Config, route: usize, asked: &Asked<'_>, explaine
         Vec::new()
     });
     let mut controller = releases::controller(kept, &Arc::default());
-    let lives = controller.adopt(config, releases::moment());
+    let lives = controller.adopt(&config.releases, &config.names(), releases::moment());
     let on_route = config.releases.iter().zip(lives).filter(|(release, _)| release.routes.contains(&route));
-    let plans: Vec<Plan> = on_route.map(|(release, live)| Plan::new(release, config, live)).collect();
+    let plans: Vec<Plan> = on_route.map(|(release, live)| Plan::new(release, config.cohorts.len(), live)).collect();
     let (index, decision) = choose(plans.iter(), &config.cohorts, asked)?;
     let plan = &plans[index];
     let user = plan.user(asked);

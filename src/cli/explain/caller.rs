@@ -6,12 +6,13 @@
 use http::{HeaderMap, Method, Uri};
 
 use super::Explained;
+use crate::auth::apps::AppStatus;
 use crate::auth::jwt::Rules;
 use crate::auth::keys::Keys;
 use crate::auth::signature::{self, Request, Window};
+use crate::bearer;
 use crate::clock;
-use crate::config::model::{AppStatus, Auth, AuthKind, Config, Route, Scheme};
-use crate::proxy::authenticate::bearer;
+use crate::config::model::{Auth, AuthKind, Config, Route, Scheme};
 use crate::proxy::identify;
 
 /// A request as `explain` was given it.
@@ -88,7 +89,7 @@ fn proof(
         },
         AuthKind::Jwt { issuer, audience, keys, user_claim } => {
             let (issuer, audience, user_claim) = (issuer.as_deref(), audience.as_deref(), user_claim.as_deref());
-            let Some(token) = given.headers.get("authorization").and_then(|line| bearer(line.as_bytes())) else {
+            let Some(token) = given.headers.get("authorization").and_then(|line| bearer::token(line.as_bytes())) else {
                 return (None, Err("no token: say it with -H 'authorization: Bearer …'".to_owned()));
             };
             match keys.verify(token, &Rules { issuer, audience, user_claim }, clock::wall_ms() / 1000) {

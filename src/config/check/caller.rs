@@ -12,14 +12,15 @@ use http::HeaderName;
 use super::files::{TOKEN_MAX, line};
 use super::names::Names;
 use super::{Check, duration, spelt, twice};
+use crate::auth::apps::{App, AppKey, AppStatus, KeySecret};
 use crate::auth::jwt::KeySet;
 use crate::config::file::front as form;
 use crate::config::file::front::AuthWord;
 use crate::config::file::word::{FilePath, Name, Word};
 use crate::config::file::{Form, Item};
-use crate::config::model::{App, AppKey, AppStatus, Auth, AuthKind, KeySecret, Limit, Rate, Secret};
+use crate::config::model::{Auth, AuthKind, Limit, Rate};
 use crate::config::places::Span;
-use crate::config::snapshot::limit::kept;
+use crate::secret::Secret;
 
 /// Bytes a key set may have.
 const JWKS_MAX: u64 = 1 << 20;
@@ -164,7 +165,7 @@ impl Check<'_, '_> {
         let a_second = |rate: form::RateText| (rate.count / rate.per.as_secs() as u32).max(1);
         let burst = |rate| form.burst.as_ref().map_or_else(|| a_second(rate), |at| at.value.0 as u32);
         let rate = rate.map(|rate| Rate { count: rate.count, per: rate.per, burst: burst(rate) });
-        if let (Some(Err(error)), Some(at)) = (rate.map(kept), &form.rate) {
+        if let (Some(Err(error)), Some(at)) = (rate.map(Rate::as_kept), &form.rate) {
             let span = form.burst.as_ref().map_or(&at.span, |burst| &burst.span);
             self.findings.at(span, error.to_string(), "a smaller `burst`, or a higher `rate`");
         }

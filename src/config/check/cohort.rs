@@ -12,8 +12,8 @@ use crate::config::file::Item;
 use crate::config::file::at::{At, Table};
 use crate::config::file::cohort as form;
 use crate::config::file::word::{Spelt, Word};
-use crate::config::model::{Cohort, Rule};
 use crate::config::places::Span;
+use crate::gray::settings::{Cohort, Rule};
 
 const RULES: &str = "exactly one of header, cookie, app, percent";
 

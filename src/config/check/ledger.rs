@@ -18,12 +18,12 @@ use crate::config::file::at::At;
 use crate::config::file::ledger::{self as form, FileOrNone};
 use crate::config::file::word::{FilePath, Text, Word, shown};
 use crate::config::file::{Form, Item};
-use crate::config::finding::Place;
-use crate::config::model::Secret;
+use crate::config::model::ledger::UPSTREAM;
 use crate::config::model::ledger::{Ledger, Merchant, Store};
 use crate::config::places::Span;
-use crate::config::snapshot::ledger::NAME;
-use crate::ledger::private::is_private;
+use crate::finding::Place;
+use crate::net::is_private;
+use crate::secret::Secret;
 
 /// `delivery_backoff` where it is not written, in seconds.
 const BACKOFF: [u64; 9] = [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
@@ -42,7 +42,7 @@ impl Check<'_, '_> {
             None => (SocketAddr::from(([127, 0, 0, 1], 9700)), &item.span),
         };
         self.ledger_address(form, address, span);
-        for upstream in form.upstreams.iter().filter(|upstream| upstream.name == NAME) {
+        for upstream in form.upstreams.iter().filter(|upstream| upstream.name == UPSTREAM) {
             let message = "an upstream cannot be called `ledger` beside `[ledger]`: metrics could not tell them apart";
             self.findings.at(&upstream.span, message, "give it another name");
         }

@@ -10,8 +10,8 @@ use std::collections::{HashMap, HashSet};
 use super::Check;
 use crate::config::file::Item;
 use crate::config::file::release::Release;
-use crate::config::model::UserSource;
 use crate::config::places::Span;
+use crate::gray::settings::UserSource;
 use crate::units::BasisPoints;
 
 /// The users that a release may take.

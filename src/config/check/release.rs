@@ -19,9 +19,9 @@ use crate::config::file::release as form;
 use crate::config::file::upstream::Cause;
 use crate::config::file::word::{Name, Word};
 use crate::config::file::{Form, Item};
-use crate::config::model::{Judge, Layer, OnFail, Release, Rescue, Step, UserSource};
 use crate::config::places::Span;
 use crate::gray::bucket::Hash;
+use crate::gray::settings::{Judge, Layer, OnFail, Release, Rescue, Step, UserSource};
 use crate::units::BasisPoints;
 
 /// What releases need to know about the rest.

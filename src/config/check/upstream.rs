@@ -11,10 +11,9 @@ use crate::config::file::Item;
 use crate::config::file::at::At;
 use crate::config::file::upstream::{self as form, Cause};
 use crate::config::file::word::Word;
-use crate::config::model::{
-    Balance, HashKey, Health, Member, Outlier, Retry, Servers, Timeouts, Upstream, UpstreamTls,
-};
+use crate::config::model::{Health, Member, Retry, Servers, Timeouts, Upstream, UpstreamTls};
 use crate::config::places::Span;
+use crate::pool::settings::{Balance, HashKey, Outlier};
 
 impl Check<'_, '_> {
     pub(super) fn upstream(&mut self, item: &Item<form::Upstream>) -> Option<Upstream> {

@@ -18,7 +18,7 @@ use super::Check;
 use super::files::open;
 use crate::clock;
 use crate::config::file::word::{FilePath, Word};
-use crate::config::finding::Place;
+use crate::finding::Place;
 use crate::gray::cohort::{UserSet, user_hash};
 
 /// Bytes a file may have.

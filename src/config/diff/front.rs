@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use super::{Changes, changes, differing};
-use crate::config::model::{App, Auth, Config, Limit, Listener};
+use crate::auth::apps::App;
+use crate::config::model::{Auth, Config, Limit, Listener};
 
 pub(super) fn listener_keys(old: &Listener, new: &Listener) -> Vec<&'static str> {
     differing([

@@ -5,8 +5,9 @@
 //! by the key's name.
 
 use super::{Changes, changes, differing};
+use crate::config::model::Config;
 use crate::config::model::ledger::{Channel, Hmac, Ledger, Merchant, Provider, Store};
-use crate::config::model::{Config, Secret};
+use crate::secret::Secret;
 
 /// The keys of `[ledger]` itself that changed.
 pub(super) fn settings(old: &Config, new: &Config) -> Vec<&'static str> {

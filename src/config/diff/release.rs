@@ -11,7 +11,8 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::{Changes, changes, differing};
-use crate::config::model::{Cohort, Config, Notify, Release};
+use crate::config::model::{Config, Notify};
+use crate::gray::settings::{Cohort, Release};
 
 /// A release that moves users.
 #[derive(Clone, Debug, PartialEq, Serialize)]

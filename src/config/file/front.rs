@@ -15,7 +15,8 @@ use super::at::{At, Table};
 use super::http::CookieName;
 use super::number::Number;
 use super::word::{FilePath, Name, OneOf, Size, Spelt, Word, not_a};
-use crate::config::model::{AppStatus, KeyPart};
+use crate::auth::apps::AppStatus;
+use crate::config::model::KeyPart;
 
 /// Where clients connect.
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -15,8 +15,8 @@ use super::http::CookieName;
 use super::number::{Chance, Number, Percent, Points};
 use super::upstream::Cause;
 use super::word::{Name, OneOf, Spelt, Word, not_a};
-use crate::config::model::{OnFail, UserSource};
 use crate::gray::bucket::Hash;
+use crate::gray::settings::{OnFail, UserSource};
 
 /// A new version for a share of the users that grows step by step, judged, and taken back where it is worse.
 #[derive(Debug, Default, Deserialize, JsonSchema)]

@@ -1,7 +1,6 @@
-//! The front door in checked form: what a listener takes, who may call, and how often.
+//! The front door in checked form: what a listener takes, what callers must prove, and how often they may call.
 //!
-//! Certificates and keys are parsed and fit each other; a key of an app is kept as its author wrote it, and what the
-//! gateway keeps of it is the business of `auth`. Of two certificates that cover one name the first one wins.
+//! Certificates and keys are parsed and fit each other. Of two certificates that cover one name the first one wins.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -9,13 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
-use ring::digest::{SHA256, digest};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
 
-use super::Secret;
 use crate::auth::jwt::KeySet;
-use crate::config::finding::Place;
+use crate::finding::Place;
+use crate::limit;
 
 /// `[[listener]]`
 #[derive(Clone, Debug, PartialEq)]
@@ -135,64 +133,6 @@ pub enum AuthKind {
     },
 }
 
-/// `[app.NAME]`
-#[derive(Clone, Debug, PartialEq)]
-pub struct App {
-    /// The table's name.
-    pub name: Arc<str>,
-    /// Whether its requests are served.
-    pub status: AppStatus,
-    /// Its keys; their ids are distinct.
-    pub keys: Vec<AppKey>,
-    /// Limits of every request of it, by the numbers of `Config::limits`.
-    pub limits: Vec<usize>,
-    /// Where the table stands.
-    pub place: Place,
-}
-
-/// `status` of an app
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AppStatus {
-    /// Waits for the platform's word: 403.
-    Pending,
-    /// Is served.
-    Approved,
-    /// Was served: 403.
-    Suspended,
-}
-
-/// One of an app's keys.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AppKey {
-    /// Its name, for signatures and logs.
-    pub id: Arc<str>,
-    /// What its owner proves to have.
-    pub secret: KeySecret,
-}
-
-/// What a key's file holds.
-#[derive(Clone, Debug, PartialEq)]
-pub enum KeySecret {
-    /// The key itself.
-    Plain(Secret),
-    /// Its SHA-256 only, so it cannot sign.
-    Sha256([u8; 32]),
-}
-
-impl KeySecret {
-    /// SHA-256 of the key.
-    pub fn hash(&self) -> [u8; 32] {
-        match self {
-            KeySecret::Sha256(hash) => *hash,
-            KeySecret::Plain(secret) => {
-                let mut hash = [0; 32];
-                hash.copy_from_slice(digest(&SHA256, &secret.0).as_ref());
-                hash
-            }
-        }
-    }
-}
-
 /// `[limit.NAME]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limit {
@@ -217,6 +157,13 @@ pub struct Rate {
     pub per: Duration,
     /// Requests that may come at once; at least 1.
     pub burst: u32,
+}
+
+impl Rate {
+    /// The rate as the limiter keeps it; too many tokens over too long a time cannot be kept.
+    pub fn as_kept(self) -> Result<limit::Rate, limit::BadRate> {
+        limit::Rate::new(self.count, self.per, self.burst)
+    }
 }
 
 /// One of a limit's `key`.

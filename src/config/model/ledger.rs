@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Secret;
-use crate::config::finding::Place;
+use crate::finding::Place;
+use crate::secret::Secret;
+
+/// Name, in metrics and logs, of the upstream that routes with `ledger = true` forward to; no other may have it.
+pub const UPSTREAM: &str = "ledger";
 
 /// `[ledger]`
 #[derive(Clone, Debug, PartialEq)]

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::*;
-use crate::config::model::{AppStatus, AuthKind, KeyPart, KeySecret, Rate};
+use crate::auth::apps::{AppStatus, KeySecret};
+use crate::config::model::{AuthKind, KeyPart, Rate};
 
 fn reference() -> model::Config {
     load(&conf().join("reference.toml")).expect("it loads").config

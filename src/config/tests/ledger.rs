@@ -8,9 +8,9 @@ use rust_decimal::Decimal;
 
 use super::*;
 use crate::config::diff::Diff;
-use crate::config::guard;
 use crate::config::model::Action;
 use crate::config::model::ledger::{Encoding, Fields, Provider, Rounding, Store};
+use crate::runtime::guard;
 
 /// The least of a ledger.
 const LEAST: &str = "[ledger]\nencryption_key_files = [\"secrets-example/ledger.key\"]\n";

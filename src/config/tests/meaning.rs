@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::diff::Diff;
-use crate::config::model::{Action, Balance, HashKey, HostPattern, PathPattern, Piece, Servers};
+use crate::config::model::{Action, HostPattern, PathPattern, Piece, Servers};
+use crate::pool::settings::{Balance, HashKey};
 use crate::units::Share;
 
 #[test]
@@ -43,7 +44,8 @@ fn bounds_of_the_process_come_from_the_machine_and_are_chosen_at_start() {
     assert_eq!(bare.server.memory_max, crate::machine::memory() / 4);
     let own = of("[server]\nmax_connections = 7\nmemory_max = \"32MiB\"");
     assert_eq!((own.server.max_connections, own.server.memory_max), (7, 32 << 20));
-    let told: Vec<String> = guard::findings(&own, &bare, false).into_iter().map(|it| it.message).collect();
+    let told: Vec<String> =
+        crate::runtime::guard::findings(&own, &bare, false).into_iter().map(|it| it.message).collect();
     assert_eq!(
         told,
         [

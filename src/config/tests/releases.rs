@@ -6,8 +6,9 @@ use http::Method;
 
 use super::*;
 use crate::config::diff::Diff;
-use crate::config::model::{Layer, NotifyFormat, OnFail, Release, Rule, UserSource};
+use crate::config::model::NotifyFormat;
 use crate::gray::bucket::Hash;
+use crate::gray::settings::{Layer, OnFail, Release, Rule, UserSource};
 use crate::units::{BasisPoints, Share};
 
 /// Two upstreams, a route to the first one, one to neither: eight lines, so that what follows begins at line 9.

@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, HashMap};
 use http::{HeaderMap, Method};
 use ipnet::IpNet;
 
-use crate::config::finding::Finding;
 use crate::config::model::{Action, Config, HostPattern, PathPattern, Route, Scheme};
-use crate::proxy::route::{Request, Router};
+use crate::config::router::{Request, Router};
+use crate::finding::Finding;
 
 /// Requests that are tried for all routes together, and routes that they may be held against: some tenths of a second.
 const TRIED: usize = 300_000;

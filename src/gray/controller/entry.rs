@@ -10,15 +10,14 @@ use std::time::Duration;
 use super::fault::{self, Trail};
 use super::spec::Spec;
 use super::state::{Next, Order, State, next};
-use super::view::View;
+use super::view::{Gauges, View};
 use super::{Kept, Moment, Refused, Surroundings, Ticked};
-use crate::config::model::OnFail;
 use crate::gray::cells::Cells;
 use crate::gray::judge::{Finding, Judge, Settings};
 use crate::gray::live::{Live, Outcome, Stage};
 use crate::gray::report::{Action, Arms, Evidence, Kind};
 use crate::gray::seen::{Arm, Seen};
-use crate::telemetry::registry::ReleaseNow;
+use crate::gray::settings::OnFail;
 use crate::units::{BasisPoints, Nanos};
 
 /// A release that is configured.
@@ -372,9 +371,9 @@ impl Entry {
         Arms { stable, canary }
     }
 
-    pub(super) fn gauges(&self) -> ReleaseNow {
+    pub(super) fn gauges(&self) -> Gauges {
         let Evidence { errors, refusals, latency, feedback } = self.evidence();
-        ReleaseNow {
+        Gauges {
             name: self.spec.release.name.clone(),
             percent: self.percent().as_percent(),
             evidence: vec![("errors", errors), ("refusals", refusals), ("latency", latency), ("feedback", feedback)],

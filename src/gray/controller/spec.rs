@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use crate::config::model::{Action, Config, Release};
 use crate::gray::bucket::{Border, Hash};
 use crate::gray::plan::border_at;
+use crate::gray::settings::{Names, Release};
 use crate::units::BasisPoints;
 
 /// What the controller knows of a release's table.
@@ -28,22 +28,22 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// Reads a release of `config`.
-    pub fn new(release: &Release, config: &Config) -> Spec {
-        let canary = config.upstreams[release.canary].name.clone();
-        let routes: Vec<_> = release.routes.iter().map(|route| config.routes[*route].name.clone()).collect();
-        let (mut stable, mut by_route) = (vec![], vec![]);
+    /// A release, and the names that its numbers stand for.
+    pub fn new(release: &Release, names: &Names) -> Spec {
+        let (mut routes, mut stable, mut by_route) = (vec![], vec![], vec![]);
         for route in &release.routes {
-            if let Action::Upstream(upstream) = config.routes[*route].action {
-                let name = &config.upstreams[upstream].name;
+            let (name, upstream) = &names.routes[*route];
+            routes.push(name.clone());
+            if let Some(upstream) = upstream {
+                let name = &names.upstreams[*upstream];
                 by_route.push(name.clone());
                 if !stable.contains(name) {
                     stable.push(name.clone());
                 }
             }
         }
-        let cohorts = config.cohorts.iter().map(|cohort| cohort.name.clone()).collect();
-        Spec { release: release.clone(), canary, routes, stable, by_route, cohorts }
+        let canary = names.upstreams[release.canary].clone();
+        Spec { release: release.clone(), canary, routes, stable, by_route, cohorts: names.cohorts.clone() }
     }
 
     /// Whether it is the same release, whatever else has changed.

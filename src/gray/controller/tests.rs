@@ -3,6 +3,7 @@
 use super::state::State;
 use super::*;
 use crate::config::load_source;
+use crate::config::model::Config;
 use crate::config::source::Source;
 use crate::gray::plan::{Asked, Plan};
 use crate::gray::report::{Action, Kind};
@@ -33,6 +34,10 @@ fn config(release: &str) -> Config {
     load_source(source).unwrap_or_else(|findings| panic!("{findings:?}")).config
 }
 
+fn adopt(controller: &mut Controller, config: &Config) {
+    controller.adopt(&config.releases, &config.names(), Moment::default());
+}
+
 fn controller(kept: AllKept) -> Controller {
     Controller::new(
         kept,
@@ -58,8 +63,8 @@ struct World {
 impl World {
     fn with(config: Config, kept: AllKept) -> World {
         let mut controller = controller(kept);
-        let lives = controller.adopt(&config, Moment::default());
-        let plan = Plan::new(&config.releases[0], &config, lives[0].clone());
+        let lives = controller.adopt(&config.releases, &config.names(), Moment::default());
+        let plan = Plan::new(&config.releases[0], config.cohorts.len(), lives[0].clone());
         World { controller, plan, config, ms: 0, reports: vec![], slow: false }
     }
 
@@ -286,7 +291,7 @@ fn a_restart_and_a_push_go_on_where_it_stood() {
     // Steps and judge may change on the way; a step that is gone is the last one.
     let mut push = |release: &str| {
         let config = config(release);
-        again.controller.adopt(&config, Moment::default());
+        again.controller.adopt(&config.releases, &config.names(), Moment::default());
         again.controller.view("r").map(|view| (view.state, view.step, view.percent))
     };
     assert_eq!(push(&RELEASE.replace("50", "40")), Some((State::Running, 2, 40.0)));
@@ -302,7 +307,7 @@ fn other_steps_give_nobody_more_without_evidence() {
     let mut push = |steps: &str| {
         let release =
             format!("routes = [\"orders\"]\ncanary = \"v2\"\nuser = [\"header:x-user-id\"]\nsteps = [{steps}]");
-        world.controller.adopt(&config(&release), Moment::default());
+        adopt(&mut world.controller, &config(&release));
         world.stands()
     };
     // The first step is done and taken out: by its number the second would be for everybody.
@@ -333,9 +338,9 @@ fn what_was_held_is_judged_again_once_someone_resumed_it() {
 fn without_its_memory_it_takes_nothing_for_harmless() {
     let mut lost = controller(AllKept::default());
     lost.distrust();
-    lost.adopt(&config(RELEASE), Moment::default());
+    adopt(&mut lost, &config(RELEASE));
     assert_eq!(lost.view("r").map(|view| (view.state, view.percent)), Some((State::Aborted, 0.0)));
-    lost.adopt(&config(&format!("{RELEASE}\nsalt = \"new\"")), Moment::default());
+    adopt(&mut lost, &config(&format!("{RELEASE}\nsalt = \"new\"")));
     assert_eq!(lost.view("r").map(|view| view.state), Some(State::Running), "a new definition was not taken back");
 }
 
@@ -343,12 +348,12 @@ fn without_its_memory_it_takes_nothing_for_harmless() {
 fn what_was_taken_back_is_remembered_while_it_is_away() {
     let mut world = World::new(RELEASE);
     world.order(Order::Abort).unwrap();
-    world.controller.adopt(&config(""), Moment::default());
+    adopt(&mut world.controller, &config(""));
     assert_eq!(world.controller.view("r"), None);
     let mut world = World::with(config(RELEASE), world.controller.keep());
     assert_eq!(world.stands(), (State::Aborted, 1, 0.0), "pushed again unchanged, by another process");
-    world.controller.adopt(&config(&format!("{RELEASE}\nhash = \"nginx\"")), Moment::default());
+    adopt(&mut world.controller, &config(&format!("{RELEASE}\nhash = \"nginx\"")));
     assert_eq!(world.stands(), (State::Running, 1, 10.0), "a new definition starts");
-    world.controller.adopt(&config(RELEASE), Moment::default());
+    adopt(&mut world.controller, &config(RELEASE));
     assert_eq!(world.stands(), (State::Aborted, 1, 0.0), "and the old one is what it was");
 }

@@ -1,4 +1,6 @@
-//! What the admin API shows of a release.
+//! What the admin API and the metrics show of a release.
+
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -42,4 +44,21 @@ pub struct View {
     pub canary: String,
     /// Id of the last report.
     pub report: Option<String>,
+}
+
+/// What the metrics say of a release.
+#[derive(Debug, Default)]
+pub struct Gauges {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Percent of all users on the canary.
+    pub percent: f64,
+    /// Each signal and its e-value.
+    pub evidence: Vec<(&'static str, f64)>,
+    /// Each state, and whether it is the release's.
+    pub states: Vec<(&'static str, bool)>,
+    /// Each outcome of a rescue, and how often it was.
+    pub rescues: Vec<(&'static str, u64)>,
+    /// Requests without a user key.
+    pub unkeyed: u64,
 }

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::*;
-use crate::config::finding::Place;
-use crate::config::model::{Judge, Layer, OnFail, Rule, Step};
+use crate::finding::Place;
 use crate::gray::cohort::UserSet;
 use crate::gray::live::Stage;
+use crate::gray::settings::{Judge, Layer, OnFail, Rule, Step};
 use crate::units::Share;
 
 const USERS: usize = 100_000;

@@ -250,7 +250,7 @@ pub async fn integrity(With(calls): With<Calls>, Extension(scope): Caller, Param
             query::snapshot(reader, |reader| Ok((query::head(reader)?, accounts::sums(reader)?)))?;
         Ok(views::Integrity {
             sequence,
-            head: anchor::hex(&head),
+            head: crate::hex::encode(&head),
             anchored: anchored.map(|anchor| views::Anchored {
                 sequence: anchor.sequence,
                 head: anchor.head,

@@ -12,7 +12,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::Problem;
-use crate::admin::guard::{bearer, equal};
+use crate::bearer;
 use crate::config::model::ledger::Ledger;
 
 /// Whose rows a caller sees: a merchant's, or all.
@@ -24,7 +24,7 @@ pub async fn check(State(config): State<Arc<ArcSwap<Ledger>>>, mut request: Requ
     let path = request.uri().path();
     let open = matches!(path, "/healthz" | "/readyz" | "/metrics" | "/openapi.json") || path.starts_with("/callbacks/");
     if !open {
-        let scope = bearer(request.headers()).and_then(|sent| whose(&config.load(), sent));
+        let scope = bearer::sent(request.headers()).and_then(|sent| whose(&config.load(), sent));
         let Some(scope) = scope else {
             let detail = "Send the platform's token, or a merchant's: Authorization: Bearer …";
             return Problem::new(StatusCode::UNAUTHORIZED, "no_token", detail).into_response();
@@ -41,7 +41,7 @@ fn whose(ledger: &Ledger, sent: &[u8]) -> Option<Scope> {
     let mut found = None;
     for (token, merchant) in platform.chain(merchants) {
         // An empty file is no token.
-        if equal(sent, &token.0) & !token.0.is_empty() && found.is_none() {
+        if bearer::equal(sent, &token.0) & !token.0.is_empty() && found.is_none() {
             found = Some(Scope(merchant.cloned()));
         }
     }

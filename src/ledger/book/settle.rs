@@ -8,7 +8,7 @@ use super::facts::{Facts, of};
 use super::scribe::Scribe;
 use super::{Callback, account_of, conflict, draft, keep};
 use crate::ledger::event::{Amount, Effect, Kind, Of};
-use crate::ledger::journal::Outcome;
+use crate::ledger::outcome::Outcome;
 use crate::ledger::rows::Transaction;
 use crate::ledger::words::{AnomalyKind, OrderState, TxState, Word};
 

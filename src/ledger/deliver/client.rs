@@ -19,10 +19,9 @@ use ring::hmac;
 use super::schedule::Answer;
 use crate::clock;
 use crate::config::model::ledger::Merchant;
-use crate::ledger::private::is_private;
 use crate::ledger::rows::Outgoing;
-use crate::notify::message::{signature, signing_key};
-use crate::notify::outcome::asked;
+use crate::net::is_private;
+use crate::webhook::{retry_after, signature, signing_key};
 
 /// Bytes of an answer's body that are read, so that its connection can be kept.
 const BODY_MAX: usize = 64 * 1024;
@@ -111,7 +110,7 @@ impl Client {
             Ok(mut answer) => {
                 let status = answer.status().as_u16();
                 let after = answer.headers().get("retry-after").and_then(|value| value.to_str().ok());
-                let retry_after = after.and_then(|text| asked(text, clock::wall_ms()));
+                let retry_after = after.and_then(|text| retry_after(text, clock::wall_ms()));
                 let mut read = 0;
                 // The status has decided: how the body ends only decides whether the connection is kept.
                 while read <= BODY_MAX

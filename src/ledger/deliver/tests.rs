@@ -15,7 +15,7 @@ use super::Delivery;
 use crate::config::model::ledger::{Ledger, Merchant};
 use crate::ledger::journal::NotKept;
 use crate::ledger::words::EventState;
-use crate::notify::message::{signature, signing_key};
+use crate::webhook::{signature, signing_key};
 
 const SOON: Duration = Duration::from_secs(10);
 

@@ -12,9 +12,10 @@ use uuid::Uuid;
 
 use super::heads::End;
 use super::outbox::Fresh;
-use super::{Durable, NotKept, Outcome, Raised, Receipt, Reply, Sealed, Task};
+use super::{Durable, NotKept, Raised, Receipt, Reply, Sealed, Task};
 use crate::ledger::book::{self, Callback, Facts, Plan, Scribe, Time};
 use crate::ledger::keys::{DataKey, Ring};
+use crate::ledger::outcome::Outcome;
 use crate::ledger::resolve::{Reread, Resolution, Resolved};
 use crate::ledger::rows::Outgoing;
 use crate::ledger::store::{Asked, Changes, Failure, Grouping, Store};

@@ -10,10 +10,11 @@ use super::batch::Desk;
 use super::heads::End;
 use super::{NotKept, Shared, Standing, Task};
 use crate::clock;
-use crate::config::model::{Secret, ledger as model};
+use crate::config::model::ledger as model;
 use crate::ledger::keys::{KeyError, Ring};
+use crate::ledger::metrics::LedgerSeries;
 use crate::ledger::store::{self, Changes, Failure};
-use crate::telemetry::ledger::LedgerSeries;
+use crate::secret::Secret;
 
 /// Between two tries to get the lock.
 const STANDBY: Duration = Duration::from_millis(500);

@@ -23,15 +23,14 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::Watched;
-use super::alarms::{Book, Kind};
+use super::alarms::{Alarm, Book, Kind};
 use super::look::{self, Look};
 use crate::clock;
 use crate::ledger::anchor::{self, Anchor};
 use crate::ledger::journal::{Raised, Standing};
+use crate::ledger::metrics::LedgerSeries;
 use crate::ledger::skew::Skew;
 use crate::ledger::words::{AnomalyKind, Word};
-use crate::notify::Message;
-use crate::telemetry::ledger::LedgerSeries;
 use crate::units::Nanos;
 
 /// Time between two looks at what waits.
@@ -62,6 +61,9 @@ pub struct Verification {
 /// Verifies all books; why it could not be done in words.
 pub type Verify = Arc<dyn Fn() -> Result<Verification, String> + Send + Sync>;
 
+/// Sends an alarm to whoever must know; never waits.
+pub type Tell = Arc<dyn Fn(Alarm) + Send + Sync>;
+
 /// What the keeper is made of.
 pub struct Parts {
     /// The anchor's file.
@@ -74,8 +76,8 @@ pub struct Parts {
     pub skew: Arc<Mutex<Skew>>,
     /// Verifies all books.
     pub verify: Verify,
-    /// Sends messages; never waits.
-    pub tell: Arc<dyn Fn(Message) + Send + Sync>,
+    /// Sends alarms.
+    pub tell: Tell,
 }
 
 /// What others ask for.
@@ -188,7 +190,7 @@ impl<W: Watched> Watch<W> {
             }
         }
         let Some((sequence, link)) = self.books.head().filter(|_| self.trust == Trust::Holds) else { return };
-        let known = |known: &Anchor| (known.sequence, &known.head) == (sequence, &anchor::hex(&link));
+        let known = |known: &Anchor| (known.sequence, &known.head) == (sequence, &crate::hex::encode(&link));
         if self.shared.lock().anchored.as_ref().is_some_and(known) {
             return;
         }
@@ -394,9 +396,7 @@ impl<W: Watched> Watch<W> {
     fn alarm(&mut self, kind: Kind, state: Option<String>, wall: i64) {
         let Some(alarm) = self.book.look(kind, state, wall) else { return };
         log::error!("ledger: alarm {}: {}", kind.label(), alarm.text);
-        let time = |ms: i64| clock::rfc3339(u64::try_from(ms).unwrap_or_default());
-        let (at, since) = (time(alarm.at_ms), time(alarm.since_ms));
-        (self.parts.tell)(Message::of_alarm(kind.label(), kind.severity(), &alarm.text, &at, &since));
+        (self.parts.tell)(alarm);
     }
 }
 

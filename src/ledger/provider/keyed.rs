@@ -6,9 +6,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::{hmac, signature};
 
-use crate::config::model::Secret;
 use crate::config::model::ledger::RsaKey;
 use crate::ledger::verify::Refusal;
+use crate::secret::Secret;
 
 /// Signatures of one message that are looked at; what comes after them is not.
 const SIGNATURES_MAX: usize = 16;

@@ -10,12 +10,12 @@ use serde_json::value::RawValue;
 
 use super::json::{self, pick};
 use super::keyed::{HmacKeys, Tag, seconds, tag_hex, window};
-use crate::config::model::Secret;
 use crate::config::model::ledger::{Channel, Provider as Config};
 use crate::ledger::event::{Amount, Event, Kind, Of};
 use crate::ledger::normalise::{self, Money, Note};
 use crate::ledger::receive::Received;
 use crate::ledger::verify::{Provider, Refusal};
+use crate::secret::Secret;
 use crate::units::Currency;
 
 /// As the configuration spells it.

@@ -10,9 +10,9 @@ use ring::hmac as mac;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
 use super::*;
-use crate::config::model::Secret;
 use crate::config::model::ledger::{Encoding, Fields, Format, Hmac};
 use crate::ledger::event::{Amount, Effect, Event, Kind, Of};
+use crate::secret::Secret;
 use crate::units::Currency;
 
 const NOW_S: i64 = 1_700_000_000;
@@ -39,17 +39,13 @@ fn tag(key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
     mac::sign(&mac::Key::new(mac::HMAC_SHA256, key), &parts.concat()).as_ref().to_vec()
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn base64(bytes: &[u8]) -> String {
     base64::Engine::encode(&base64::engine::general_purpose::STANDARD, bytes)
 }
 
 fn stripe_at(seconds: i64, body: &[u8]) -> Received {
     let time = seconds.to_string();
-    let v1 = hex(&tag(b"whsec_test", &[time.as_bytes(), b".", body]));
+    let v1 = crate::hex::encode(&tag(b"whsec_test", &[time.as_bytes(), b".", body]));
     received(&[("Stripe-Signature", format!("t={time},v1={},v1={v1},v0=x", "0".repeat(64)))], body)
 }
 
@@ -77,7 +73,7 @@ fn generic(encoding: Encoding, fields: Fields) -> Prepared {
 }
 
 fn signed(media: &str, body: &[u8]) -> Received {
-    let signature = format!("sha256={}", hex(&tag(b"key", &[body])));
+    let signature = format!("sha256={}", crate::hex::encode(&tag(b"key", &[body])));
     received(&[("content-type", media.to_owned()), ("X-Signature", signature)], body)
 }
 
@@ -319,7 +315,7 @@ fn a_generic_message_without_an_id_is_known_by_its_body() {
     let provider = generic(Encoding::Hex, Fields::default());
     let body = br#"{"kind":"payment","amount_minor":1,"currency":"CNY"}"#;
     let paid = event(&provider, signed("application/json", body));
-    let digest = hex(ring::digest::digest(&ring::digest::SHA256, body).as_ref());
+    let digest = crate::hex::encode(ring::digest::digest(&ring::digest::SHA256, body).as_ref());
     assert_eq!((&paid.key, &paid.number, paid.effect), (&digest, &Some(digest.clone()), Effect::Book));
     let refund = br#"{"kind":"chargeback","id":"1","amount_minor":1,"currency":"CNY"}"#;
     let refund = event(&provider, signed("application/json", refund));

@@ -17,7 +17,7 @@ use rustix::net::{Shutdown, shutdown};
 
 use super::super::watch::{Cut, Watch};
 use super::{FIRED, LINKS, Limits, NEVER, nanos, notice};
-use crate::telemetry::shard::index;
+use crate::shard::index;
 use crate::units::{Nanos, nanoseconds};
 
 /// What is left to an attempt that was ended: whoever has not let go of its socket by then waits for something else.

@@ -10,8 +10,8 @@ use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
 
 use super::Door;
+use crate::problem::Reason;
 use crate::proxy::connection::Connection;
-use crate::proxy::reject::Reason;
 use crate::proxy::watch::Watch;
 
 /// Pingora's word for a connection that it does not close by itself; the watch does.

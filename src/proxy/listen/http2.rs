@@ -21,9 +21,9 @@ use pingora::protocols::{Digest, SocketDigest, Stream};
 use super::Door;
 use super::room::StreamRoom;
 use crate::clock;
+use crate::problem::Reason;
 use crate::proxy::connection::{Connection, Peer};
 use crate::proxy::frames::Wrong;
-use crate::proxy::reject::Reason;
 use crate::proxy::watch::Watch;
 
 /// Streams at once.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::memory::{Account, Held, Kind};
-use crate::proxy::reject::Reason;
+use crate::problem::Reason;
 
 /// What a connection takes, with its buffers.
 const CONNECTION_BYTES: u64 = 16 << 10;

@@ -35,7 +35,7 @@ use tokio::net::TcpStream;
 use super::super::frames::Wrong;
 use super::{Cause, Cut, NEVER, NOT, Refused, Watch};
 use crate::clock;
-use crate::telemetry::shard::{Counter, SHARDS, index};
+use crate::shard::{Counter, SHARDS, index};
 use crate::units::{Nanos, nanoseconds};
 
 /// Bounds of the time between two looks.

@@ -147,7 +147,7 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proxy::admit::Verdict;
+    use crate::http_guard::Verdict;
     use crate::proxy::frames::Frames;
 
     fn waited(watch: &Watch) -> (u64, u64) {

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use http::HeaderName;
 use serde_json::json;
-use tollgate::config::model::Secret;
 use tollgate::config::model::ledger::{Channel, Encoding, Fields, Hmac, Provider};
 use tollgate::ledger::event::{Amount, Effect, Event, Kind, Of};
 use tollgate::ledger::provider::Prepared;
 use tollgate::ledger::receive::Received;
 use tollgate::ledger::verify::Refusal;
+use tollgate::secret::Secret;
 
 use crate::support::signer::{self, Alipay, Callback, WechatPay};
 

@@ -13,8 +13,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::super::client::Answer;
 use super::super::conf::{PARTNER_BURST, PARTNER_RATE, SHOP};
 use super::super::door::{Broken, Connection, H2, HTTP1};
-use super::super::payment::{hex, random};
+use super::super::payment::random;
 use super::Story;
+use crate::hex;
 
 /// The header with the key of an app.
 const KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -106,7 +107,7 @@ impl Story<'_> {
 
     async fn keys(&mut self) -> Result<(), String> {
         let identity = self.secrets.identity.clone();
-        let wrong = hex(&random()?);
+        let wrong = hex::encode(&random()?);
         let acme = self.visitor.ask("GET", PARTNERS, &[(KEY, &identity.acme)]).await?.status.as_u16();
         let other = self.visitor.ask("GET", PARTNERS, &[(KEY, &wrong)]).await?.status.as_u16();
         let none = self.visitor.status(PARTNERS).await?;

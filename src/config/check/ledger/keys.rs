@@ -9,8 +9,8 @@ use super::super::Check;
 use super::super::files::{BASE64, CA_MAX, TOKEN_MAX, line};
 use super::rsa;
 use crate::config::file::word::{FilePath, Word};
-use crate::config::model::Secret;
 use crate::config::model::ledger::RsaKey;
+use crate::secret::Secret;
 
 /// Hex digits of an encryption key.
 const KEY_DIGITS: usize = 64;

@@ -11,9 +11,8 @@ use rusqlite::{Connection, ToSql};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::config::finding::Place;
-use crate::config::model::Secret;
 use crate::config::model::ledger::{Ledger, Merchant, Store};
+use crate::finding::Place;
 use crate::ledger::deliver::Outbox;
 use crate::ledger::deliver::due::{self, Found, Question};
 use crate::ledger::journal::{News, NotKept, Raised};
@@ -21,6 +20,7 @@ use crate::ledger::rows::{Outgoing, Row, Table as Tables, Type, Typed, Update, V
 use crate::ledger::store::schema::{Dialect, INDEXES};
 use crate::ledger::store::{Failure, Reader};
 use crate::ledger::words::EventState;
+use crate::secret::Secret;
 
 pub fn merchant(name: &str, url: &str, allow_private: bool) -> Merchant {
     let secret = Secret(Arc::from(*b"0123456789abcdef01234567"));

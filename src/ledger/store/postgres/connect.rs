@@ -17,10 +17,10 @@ use super::cells::failure;
 use super::client::Client;
 use super::tls;
 use crate::clock;
-use crate::config::model::Secret;
 use crate::ledger::rows::Table;
 use crate::ledger::store::schema::{Dialect, FEW, INDEXES, VERSION};
 use crate::ledger::store::{Failure, OLDER, later, sql};
+use crate::secret::Secret;
 
 /// `tollgate`, as a number: the advisory lock's key.
 pub(super) const LOCK: i64 = i64::from_be_bytes(*b"tollgate");

@@ -4,9 +4,9 @@
 //! into a file of their own (`TRUNCATE` begins one), and the commit empties the old one.
 
 use super::connect;
-use crate::config::model::Secret;
 use crate::ledger::store::Failure;
 use crate::ledger::store::erase::{Erased, Which};
+use crate::secret::Secret;
 
 /// Deletes them.
 pub fn erase(url: &str, password: Option<&Secret>, which: Which<'_>) -> Result<Erased, Failure> {

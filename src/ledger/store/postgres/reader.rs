@@ -10,9 +10,9 @@ use super::cells::{Cell, cells, failure};
 use super::client::Client;
 use super::connect;
 use crate::clock;
-use crate::config::model::Secret;
 use crate::ledger::rows::{Type, Value};
 use crate::ledger::store::{Failure, Reader};
+use crate::secret::Secret;
 use crate::units::Nanos;
 
 /// Statements a connection keeps prepared: filters of lists make many.

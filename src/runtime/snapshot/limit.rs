@@ -8,10 +8,10 @@ use std::sync::Arc;
 use ahash::RandomState;
 use http::HeaderValue;
 
-use crate::config::model::{Config, Limit as Model, Rate as Written};
-use crate::limit::{BadRate, Limiter, Rate, Rule, field};
+use crate::config::model::{Config, Limit as Model};
+use crate::limit::{Limiter, Rule, field};
+use crate::shard::Counter;
 use crate::telemetry::Registry;
-use crate::telemetry::shard::Counter;
 
 /// All limits.
 pub struct Limits {
@@ -48,15 +48,10 @@ impl Limits {
 impl Limit {
     fn new(model: &Model, limiter: &Limiter, registry: &Registry) -> Limit {
         // `check` has refused what is an error here.
-        let rate = model.rate.and_then(|rate| kept(rate).ok());
+        let rate = model.rate.and_then(|rate| rate.as_kept().ok());
         let rule = limiter.rule(&model.name, &format!("{:?}", model.key), rate, model.concurrency);
         // What `policy` makes is ASCII.
         let policy = HeaderValue::try_from(field::policy(&model.name, &rule));
         Limit { rule, policy: policy.unwrap_or(HeaderValue::from_static("")), refused: registry.limit(&model.name) }
     }
-}
-
-/// The rate as it is kept.
-pub fn kept(rate: Written) -> Result<Rate, BadRate> {
-    Rate::new(rate.count, rate.per, rate.burst)
 }

@@ -23,10 +23,10 @@ use listener::{Listener, Shown};
 pub use upstream::{Server, Upstream};
 
 use self::callers::Callers;
-use super::model::{self, Action, AuthKind, Config, Route, Servers};
+use crate::config::model::{self, Action, AuthKind, Config, Route, Servers};
+use crate::config::router::Router;
 use crate::gray::live::Live;
 use crate::gray::plan::Plan;
-use crate::proxy::route::Router;
 use crate::telemetry::Registry;
 use crate::telemetry::series::RouteSeries;
 use crate::units::{Nanos, Revision};
@@ -87,7 +87,8 @@ impl Snapshot {
         let internal = ledger::upstream(&config);
         let all = config.upstreams.iter().chain(&internal);
         let upstreams = all.map(|u| Arc::new(Upstream::new(u, before(&u.name), registry, now))).collect();
-        let plans = config.releases.iter().zip(lives).map(|(release, live)| Plan::new(release, &config, live));
+        let plans =
+            config.releases.iter().zip(lives).map(|(release, live)| Plan::new(release, config.cohorts.len(), live));
         Snapshot {
             revision,
             router: Router::new(&config.routes),

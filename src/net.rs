@@ -1,9 +1,9 @@
-//! Whether an address is one that a merchant's URL may not lead to: this machine, its networks, and what is no host.
+//! Special-purpose addresses: loopback, private and other ranges that no public host has.
 //!
-//! An IPv6 address that carries an IPv4 one (mapped, compatible, translated, NAT64, 6to4) is judged by the one it
-//! carries. Ranges are those of the IANA special-purpose registries that are not reached over the public internet;
-//! where a range mixes both, such as Teredo, it counts as private. Names are not judged here: whoever connects
-//! resolves them and asks for each address.
+//! The ranges are those of the IANA special-purpose registries that the public internet does not route. A range that mixes
+//! both, such as Teredo, counts as private. An IPv6 address that carries an IPv4 one (mapped, compatible, translated,
+//! NAT64, 6to4) is judged by the one it carries. Names are not judged here: the caller resolves them and asks for each
+//! address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

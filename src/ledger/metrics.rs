@@ -4,7 +4,7 @@ use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounterVec, Opts, Registry, TextEncoder};
 
-use super::names::{self, Name};
+use crate::telemetry::names::{self, Name};
 
 /// Every series of the ledger.
 #[derive(Debug)]
@@ -75,6 +75,11 @@ impl LedgerSeries {
         for state in ["active", "standby", "failed"] {
             self.state.with_label_values(&[state]).set(f64::from(state == now));
         }
+    }
+
+    /// Where they are registered, for whoever exposes them with others.
+    pub fn registry(&self) -> Registry {
+        self.registry.clone()
     }
 
     /// All of them.

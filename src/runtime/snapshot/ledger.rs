@@ -8,11 +8,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::model::{Action, Balance, Config, Member, Outlier, Retry, Servers, Timeouts, Upstream};
+use crate::config::model::ledger::UPSTREAM;
+use crate::config::model::{Action, Config, Member, Retry, Servers, Timeouts, Upstream};
+use crate::pool::settings::{Balance, Outlier};
 use crate::units::Share;
-
-/// Its name in metrics and logs.
-pub const NAME: &str = "ledger";
 
 /// Time to connect.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -28,7 +27,7 @@ pub(super) fn upstream(config: &Config) -> Option<Upstream> {
     let ledger = config.ledger.as_ref().filter(|_| config.routes.iter().any(|r| r.action == Action::Ledger))?;
     let nothing = Share::percent(0.0).unwrap_or(Share::ALL);
     Some(Upstream {
-        name: Arc::from(NAME),
+        name: Arc::from(UPSTREAM),
         servers: Servers::Static(vec![Member { address: reached(ledger.address), weight: 1 }]),
         balance: Balance::RoundRobin,
         slow_start: None,

@@ -6,14 +6,16 @@
 //! of the history stays usable. Secrets are not kept: configurations name their files, never their contents.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use similar::TextDiff;
 
-use super::source::Source;
+use crate::config::source::Source;
+use crate::files;
+use crate::hex;
 use crate::units::Revision;
 
 /// A diff longer than this is cut, in bytes.
@@ -83,7 +85,7 @@ impl History {
 
     /// Notes what is served.
     pub fn set_active(&self, active: &Active) -> io::Result<()> {
-        write(&self.active, active)
+        files::replace(&self.active, active)
     }
 
     /// A revision, whole.
@@ -93,7 +95,7 @@ impl History {
 
     /// Keeps a revision.
     pub fn save(&self, record: &Record) -> io::Result<()> {
-        write(&self.file(record.summary.revision), record)
+        files::replace(&self.file(record.summary.revision), record)
     }
 
     /// Numbers of the revisions kept, oldest first.
@@ -147,7 +149,7 @@ pub fn hash(source: &Source) -> String {
             context.update(part);
         }
     }
-    context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(context.finish().as_ref())
 }
 
 /// What changed from one to the other, as a unified diff.
@@ -185,16 +187,6 @@ fn read<T: for<'a> Deserialize<'a>>(path: &Path) -> Option<T> {
             None
         }
     }
-}
-
-/// Replaces a file: the old one or the new one, whatever happens.
-pub fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
-    let temporary = path.with_extension("new");
-    let mut file = fs::File::create(&temporary)?;
-    file.write_all(&serde_json::to_vec_pretty(value)?)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
 }
 
 #[cfg(test)]

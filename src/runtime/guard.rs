@@ -6,9 +6,9 @@
 use std::collections::HashSet;
 use std::hash::Hash;
 
-use super::finding::{Finding, Place};
-use super::model::ledger::Ledger;
-use super::model::{Config, Servers};
+use crate::config::model::ledger::Ledger;
+use crate::config::model::{Config, Servers, Upstream};
+use crate::finding::{Finding, Place};
 use crate::units::Share;
 
 const HINT: &str = "run `tollgate upgrade -c CONF`: a new process takes this configuration and the sockets, and no request is \
@@ -100,7 +100,7 @@ fn removals(running: &Config, new: &Config) -> Vec<Finding> {
     let max = new.reload.removal_max;
     let routes = |config: &Config| config.routes.iter().map(|route| route.name.clone()).collect::<HashSet<_>>();
     let servers = |config: &Config| {
-        let of = |upstream: &super::model::Upstream| match &upstream.servers {
+        let of = |upstream: &Upstream| match &upstream.servers {
             Servers::Static(members) => {
                 members.iter().map(|m| (upstream.name.clone(), m.address.to_string())).collect()
             }

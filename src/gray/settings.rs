@@ -1,8 +1,7 @@
-//! The checked form of `[cohort.*]`, `[release.*]` and `[notify.*]`.
+//! The settings of `[cohort.*]` and `[release.*]`, valid by construction.
 //!
-//! As in `model`, everything here is valid by construction. Which share a step gives is computed here, once for all who
-//! ask: the last step keeps what `holdback` asks for, also where it is the only one. How far a release has come is not
-//! known here.
+//! Which share a step gives is computed here, once for all who ask: the last step keeps what `holdback` asks for, also
+//! where it is the only one. How far a release has come is not known here.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -11,9 +10,10 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 
-use super::{Place, Secret};
-use crate::gray::bucket::Hash;
-use crate::gray::cohort::UserSet;
+use super::bucket::Hash;
+use super::cohort::UserSet;
+use crate::finding::Place;
+use crate::hex;
 use crate::units::{BasisPoints, Share};
 
 /// `[cohort.NAME]`: who is in `users` or fits a rule.
@@ -127,7 +127,7 @@ impl Release {
         }
         more.iter().for_each(|more| part(more));
         let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-        digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(digest.as_ref())
     }
 
     /// The share of all users that may be on the canary by percent: the layer's range, or everybody.
@@ -141,6 +141,17 @@ impl Release {
         let percent = self.steps.get(step.min(last)).map_or(BasisPoints::NONE, |step| step.percent);
         if step < last { percent } else { percent.min(self.range().without(self.holdback)) }
     }
+}
+
+/// The names that the numbers of a release stand for.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    /// Of upstreams.
+    pub upstreams: Vec<Arc<str>>,
+    /// Of routes, each with the number of its own upstream where it forwards to one.
+    pub routes: Vec<(Arc<str>, Option<usize>)>,
+    /// Of cohorts.
+    pub cohorts: Vec<Arc<str>>,
 }
 
 /// Where a user key comes from.
@@ -228,28 +239,4 @@ pub enum OnFail {
     Hold,
     /// Only a report.
     Report,
-}
-
-/// `[notify.NAME]`
-#[derive(Clone, Debug, PartialEq)]
-pub struct Notify {
-    /// The table's name.
-    pub name: Arc<str>,
-    /// Where reports are posted.
-    pub url: String,
-    /// In which form.
-    pub format: NotifyFormat,
-    /// Signs webhooks: the decoded bytes of `whsec_…`.
-    pub secret: Option<Secret>,
-    /// Where the table stands.
-    pub place: Place,
-}
-
-/// `format` of `[notify.NAME]`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotifyFormat {
-    /// Standard Webhooks
-    Webhook,
-    /// Alertmanager's API, version 2
-    Alertmanager,
 }

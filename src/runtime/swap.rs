@@ -20,12 +20,13 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use super::finding::{Finding, Place};
+use super::guard;
 use super::history::{self, Active, History, Record, Summary};
 use super::snapshot::Snapshot;
-use super::source::Source;
-use super::{Loaded, guard, unwise};
 use crate::clock;
+use crate::config::source::Source;
+use crate::config::{Loaded, load_source, unwise};
+use crate::finding::{Finding, Place};
 use crate::releases::Releases;
 use crate::telemetry::Registry;
 use crate::telemetry::registry::Reload;
@@ -270,7 +271,7 @@ impl Swapper {
             return Ok((self.active.revision, Reload::Unchanged));
         }
         let same = hash == history::hash(&self.source);
-        let loaded = super::load_source(source)?;
+        let loaded = load_source(source)?;
         self.hold_against_running(&loaded, force)?;
         if same {
             self.publish(loaded, self.active.revision);
@@ -312,7 +313,7 @@ impl Swapper {
         };
         let to = to.or_else(before).ok_or_else(|| refuse("there is no revision before this one".to_owned()))?;
         let record = self.history.load(to).ok_or_else(|| refuse(format!("revision {to} is not kept")))?;
-        let loaded = super::load_source(record.source())?;
+        let loaded = load_source(record.source())?;
         self.hold_against_running(&loaded, true)?;
         // What stands in the files now is what is rolled back: it must not come again by itself.
         let ignored = Source::read(&self.path).ok().map(|source| history::hash(&source));

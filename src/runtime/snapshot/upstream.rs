@@ -10,9 +10,10 @@ use arc_swap::ArcSwap;
 use pingora::upstreams::peer::HttpPeer;
 
 use super::peer;
-use crate::config::model::{self, Balance, Health, Retry, Servers, Timeouts};
+use crate::config::model::{self, Health, Retry, Servers, Timeouts};
 use crate::pool::adaptive::Adaptive;
 use crate::pool::budget::Budget;
+use crate::pool::settings::Balance;
 use crate::pool::{Pool, Settings, Spec};
 use crate::telemetry::Registry;
 use crate::telemetry::series::{ServerSeries, UpstreamSeries};

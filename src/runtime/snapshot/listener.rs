@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use rustls::crypto::ring;
@@ -19,7 +20,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
 use crate::config::model::{self, Certificate, ListenerTls};
-use crate::proxy::framing::Bounds;
+use crate::http_guard::head::Limits;
 
 /// A listener that runs.
 pub struct Listener {
@@ -158,6 +159,32 @@ pub fn covers(names: &[String], host: &str) -> bool {
         Some(suffix) => host.find('.').is_some_and(|dot| dot > 0 && &host[dot..] == suffix),
         None => name == host,
     })
+}
+
+/// Bounds of the heads at a listener. They change with the configuration, also for connections that are there.
+#[derive(Debug, Default)]
+pub struct Bounds {
+    head_max: AtomicUsize,
+    headers_max: AtomicUsize,
+    uri_max: AtomicUsize,
+}
+
+impl Bounds {
+    /// Takes over what a configuration says.
+    pub fn follow(&self, listener: &model::Listener) {
+        self.head_max.store(listener.head_max, Ordering::Relaxed);
+        self.headers_max.store(listener.headers_max, Ordering::Relaxed);
+        self.uri_max.store(listener.uri_max, Ordering::Relaxed);
+    }
+
+    /// The bounds now.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            head_max: self.head_max.load(Ordering::Relaxed),
+            headers_max: self.headers_max.load(Ordering::Relaxed),
+            uri_max: self.uri_max.load(Ordering::Relaxed),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,48 @@
+//! The settings of an upstream that the pool follows, valid by construction.
+
+use std::time::Duration;
+
+use http::HeaderName;
+
+use crate::units::Share;
+
+/// `balance`, with `hash_key`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Balance {
+    /// Smooth weighted round robin.
+    RoundRobin,
+    /// Weighted random.
+    Random,
+    /// The less loaded one of two weighted random choices.
+    LeastRequest,
+    /// The one of two weighted random choices with less latency times load.
+    PeakEwma,
+    /// Consistent hash (Ketama) over a part of the request.
+    Hash(HashKey),
+}
+
+/// `hash_key`: what of a request is hashed; a request without it is hashed by client address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HashKey {
+    /// `header:NAME`
+    Header(HeaderName),
+    /// `cookie:NAME`
+    Cookie(String),
+    /// `query:NAME`
+    Query(String),
+    /// `path`, as routed
+    Path,
+    /// `ip` (default)
+    Ip,
+}
+
+/// `.outlier`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outlier {
+    /// Failures in a row that eject a server; 0 switches ejection off.
+    pub consecutive_failures: u32,
+    /// First ejection's length; each further one is longer.
+    pub eject_for: Duration,
+    /// Share of an upstream's servers that may be out at once.
+    pub max_ejected: Share,
+}
