@@ -32,11 +32,15 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
 
+use crate::admin;
 use crate::auth::nonce::Nonces;
+use crate::clock;
 use crate::config::model;
 use crate::config::unwise;
+use crate::discover;
 use crate::finding::Finding;
 use crate::health::{Supervisor, Target};
+use crate::machine;
 use crate::memory::Account;
 use crate::notify::Notifier;
 use crate::proxy::Gateway;
@@ -55,7 +59,6 @@ use crate::upgrade::control::Control;
 use crate::upgrade::heir::Heir;
 use crate::upgrade::sockets::Sockets;
 use crate::upgrade::{executable, manager};
-use crate::{admin, clock, discover, machine};
 
 /// Idle connections to servers kept for each worker.
 const POOL_PER_WORKER: usize = 1024;

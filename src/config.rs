@@ -4,6 +4,7 @@
 //! Every step either hands on a whole value or says everything that is wrong; nothing is applied in part. Two findings
 //! at one place keep the order of their messages. What only a running gateway can judge is the business of `runtime`.
 
+pub mod access;
 pub mod check;
 pub mod diff;
 pub mod file;

@@ -136,6 +136,17 @@ fn without_dots(path: &str) -> String {
     out
 }
 
+/// `path` without the one prefix (where it has it, at a segment border) and with the other.
+pub fn prefixed(path: &str, strip: Option<&str>, add: Option<&str>) -> String {
+    let strip = strip.map(|s| s.trim_end_matches('/')).unwrap_or_default();
+    let rest = path.strip_prefix(strip).filter(|rest| rest.is_empty() || rest.starts_with('/')).unwrap_or(path);
+    let rest = if rest.is_empty() { "/" } else { rest };
+    match add.map(|a| a.trim_end_matches('/')) {
+        Some(add) => format!("{add}{rest}"),
+        None => rest.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -281,5 +292,20 @@ mod tests {
     #[test]
     fn the_usual_path_is_borrowed() {
         assert!(matches!(normalise_path("/v1/orders/17.json"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn prefixes_are_cut_at_segment_borders() {
+        for (path, strip, add, expected) in [
+            ("/api/x", Some("/api"), None, "/x"),
+            ("/api", Some("/api"), None, "/"),
+            ("/api/", Some("/api/"), None, "/"),
+            ("/apix", Some("/api"), None, "/apix"),
+            ("/api/x", Some("/api"), Some("/internal"), "/internal/x"),
+            ("/x", None, Some("/internal/"), "/internal/x"),
+            ("/x", None, None, "/x"),
+        ] {
+            assert_eq!(prefixed(path, strip, add), expected, "{path} {strip:?} {add:?}");
+        }
     }
 }

@@ -7,8 +7,8 @@
 
 use std::borrow::Cow;
 
-use http::header::COOKIE;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{COOKIE, HOST};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use percent_encoding::percent_decode;
 
 /// Whether a header is there and all of its lines are this value.
@@ -34,6 +34,37 @@ pub fn only_cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<Cow<'a, [u8
 pub fn only_query<'a>(query: &'a str, name: &str) -> Option<Cow<'a, [u8]>> {
     let pairs = query.as_bytes().split(|byte| matches!(byte, b'&' | b';'));
     only(pairs.filter_map(|pair| of(pair, name.as_bytes()))).map(decoded)
+}
+
+/// The authority asked for: that of an absolute target, else the `Host` header; empty where that is no text.
+pub fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> &'a str {
+    std::str::from_utf8(authority_as_sent(uri, headers)).unwrap_or_default()
+}
+
+/// The same, whatever its bytes are.
+pub fn authority_as_sent<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> &'a [u8] {
+    let header = || headers.get(HOST).map(HeaderValue::as_bytes);
+    uri.authority().map(|a| a.as_str().as_bytes()).or_else(header).unwrap_or_default()
+}
+
+/// The host of an authority: lower case, without port and user.
+pub fn host(authority: &str) -> Cow<'_, str> {
+    // Most authorities are nothing but such a host; looking at each byte without a way out is a few vector instructions.
+    let special = |b: u8| matches!(b, b'@' | b'[' | b':' | b'A'..=b'Z');
+    if !authority.bytes().fold(false, |any, b| any | special(b)) {
+        return Cow::Borrowed(authority.strip_suffix('.').unwrap_or(authority));
+    }
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((v6, _)) => &authority[..v6.len() + 2],
+        None => authority.split_once(':').map_or(authority, |(host, _)| host),
+    };
+    let host = host.strip_suffix('.').unwrap_or(host);
+    if host.bytes().any(|b| b.is_ascii_uppercase()) {
+        Cow::Owned(host.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(host)
+    }
 }
 
 /// The value of a pair of this name; one without `=` is empty.
@@ -66,6 +97,20 @@ mod tests {
 
     fn headers(name: &'static str, lines: &[&str]) -> HeaderMap {
         lines.iter().map(|line| (HeaderName::from_static(name), line.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn hosts_lose_case_port_user_and_final_dot() {
+        for (authority, expected) in [
+            ("A.Example:8080", "a.example"),
+            ("a.example.", "a.example"),
+            ("[::1]:80", "[::1]"),
+            ("[::1]", "[::1]"),
+            ("u@b", "b"),
+            ("", ""),
+        ] {
+            assert_eq!(host(authority), expected, "{authority}");
+        }
     }
 
     #[test]

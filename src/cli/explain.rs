@@ -16,17 +16,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use serde::Serialize;
 
 use crate::config;
+use crate::config::access::{self, Refusal, Shown};
 use crate::config::model::ledger::UPSTREAM;
 use crate::config::model::{Action, Config, HostPattern, PathPattern, Route, Scheme};
-use crate::config::router::{Request, Router};
+use crate::config::router::{Request, Router, host_of, path_of};
 use crate::http_guard::head;
 use crate::path::normalise_path;
-use crate::proxy::gate::has_lookalike;
-use crate::proxy::identify;
-use crate::proxy::limit::limits;
-use crate::proxy::rewrite::prefixed;
-use crate::runtime::snapshot::ledger::is_callback;
-use crate::runtime::snapshot::{guarded, keeps_out};
+use crate::said;
 
 /// A request to explain.
 #[derive(Args)]
@@ -58,7 +54,7 @@ pub fn explain(path: &Path, asked: &Asked, json: bool) -> ExitCode {
     };
     let config = &loaded.config;
     let scheme = if uri.scheme_str() == Some("https") { Scheme::Https } else { Scheme::Http };
-    let host = identify::host(identify::authority(&uri, &headers));
+    let host = said::host(said::authority(&uri, &headers));
     if let Some((why, code)) = before_routes(&method, uri.path()) {
         show(&Explained { why: vec![why], ..Explained::default() }, json);
         return code;
@@ -73,7 +69,9 @@ pub fn explain(path: &Path, asked: &Asked, json: bool) -> ExitCode {
     let route = &config.routes[found];
     let mut explained = Explained { route: Some(route.name.to_string()), ..Explained::default() };
     explained.why = reasons(route, &request);
-    if has_lookalike(&headers, &guarded(config, route)) {
+    let shown = Shown { headers: &headers, path: &path, client: asked.client };
+    let refused = access::refusal(route, &access::guarded(config, route), &shown);
+    if refused == Some(Refusal::LookalikeName) {
         let why = "a header is spelt like one that the route sets, removes or judges: it would be answered 400";
         explained.why.push(why.to_owned());
     }
@@ -96,7 +94,7 @@ pub fn explain(path: &Path, asked: &Asked, json: bool) -> ExitCode {
     if route.action == Action::Ledger {
         explained.upstream = Some(UPSTREAM.to_owned());
     }
-    explained.why.extend(outcome(config, route, &path, asked.client, explained.upstream.as_deref()));
+    explained.why.extend(outcome(config, route, &shown, refused, explained.upstream.as_deref()));
     show(&explained, json);
     ExitCode::SUCCESS
 }
@@ -114,7 +112,7 @@ fn before_routes(method: &Method, path: &str) -> Option<(String, ExitCode)> {
 /// Names of the limits that are asked together.
 fn limits_of(config: &Config, route: usize, app: Option<&str>) -> Option<Vec<String>> {
     let app = config.apps.iter().position(|known| Some(&*known.name) == app);
-    let names: Vec<String> = limits(config, route, app).map(|limit| config.limits[limit].name.to_string()).collect();
+    let names: Vec<String> = config.limits_of(route, app).map(|limit| config.limits[limit].name.to_string()).collect();
     (!names.is_empty()).then_some(names)
 }
 
@@ -134,12 +132,12 @@ fn parse(asked: &Asked) -> Result<(Method, Uri, HeaderMap), String> {
 
 /// Which of the route's conditions hold, and how.
 fn reasons(route: &Route, request: &Request<'_>) -> Vec<String> {
-    let host = match best_host(route, request.host) {
+    let host = match host_of(route, request.host) {
         None => "any host".to_owned(),
         Some(HostPattern::Exact(host)) => format!("host {host}, exactly"),
         Some(HostPattern::Suffix(suffix)) => format!("host {} fits *{suffix}", request.host),
     };
-    let path = match best_path(route, request.path) {
+    let path = match path_of(route, request.path) {
         None => "any path".to_owned(),
         Some(PathPattern::Exact(path)) => format!("path {path}, exactly"),
         Some(PathPattern::Prefix(prefix)) => format!("path {} lies in {prefix}*", request.path),
@@ -156,38 +154,19 @@ fn reasons(route: &Route, request: &Request<'_>) -> Vec<String> {
     why
 }
 
-fn best_host<'a>(route: &'a Route, host: &str) -> Option<&'a HostPattern> {
-    let exact = route.hosts.iter().find(|pattern| matches!(pattern, HostPattern::Exact(name) if name == host));
-    exact.or_else(|| {
-        let fits = |pattern: &&HostPattern| matches!(pattern, HostPattern::Suffix(s) if host.len() > s.len() && host.ends_with(s.as_str()));
-        route.hosts.iter().filter(fits).max_by_key(|pattern| match pattern {
-            HostPattern::Exact(name) | HostPattern::Suffix(name) => name.len(),
-        })
-    })
-}
-
-fn best_path<'a>(route: &'a Route, path: &str) -> Option<&'a PathPattern> {
-    let rank = |pattern: &PathPattern| match pattern {
-        PathPattern::Exact(exact) if exact == path => Some((2, 0)),
-        PathPattern::Prefix(prefix) if path.starts_with(prefix.as_str()) => Some((1, prefix.len())),
-        PathPattern::Regex(regex) if regex.is_match(path) => Some((0, 0)),
-        _ => None,
-    };
-    route
-        .paths
-        .iter()
-        .filter_map(|pattern| Some((rank(pattern)?, pattern)))
-        .max_by_key(|(rank, _)| *rank)
-        .map(|(_, p)| p)
-}
-
 /// What the route does with it.
-fn outcome(config: &Config, route: &Route, path: &str, client: Option<IpAddr>, upstream: Option<&str>) -> Vec<String> {
+fn outcome(
+    config: &Config,
+    route: &Route,
+    shown: &Shown<'_>,
+    refused: Option<Refusal>,
+    upstream: Option<&str>,
+) -> Vec<String> {
     let mut why = vec![];
     if !route.allow.is_empty() || !route.deny.is_empty() {
-        why.push(match client {
+        why.push(match shown.client {
             None => "allow and deny are judged by the client's address: say it with --client".to_owned(),
-            Some(client) if keeps_out(route, client) => {
+            Some(client) if refused == Some(Refusal::KeptOut) => {
                 format!("client {client} is kept out: it would be answered 403")
             }
             Some(client) => format!("client {client} may use it"),
@@ -195,12 +174,12 @@ fn outcome(config: &Config, route: &Route, path: &str, client: Option<IpAddr>, u
     }
     why.push(match &route.action {
         Action::Upstream(_) => {
-            let forwarded = prefixed(path, route.strip_prefix.as_deref(), route.add_prefix.as_deref());
+            let forwarded = access::forwarded(route, shown.path);
             format!("forwarded to upstream {} as {forwarded}", upstream.unwrap_or_default())
         }
         Action::Ledger => {
-            let forwarded = prefixed(path, route.strip_prefix.as_deref(), route.add_prefix.as_deref());
-            match (is_callback(&forwarded), config.ledger.as_ref().map(|ledger| ledger.address)) {
+            let forwarded = access::forwarded(route, shown.path);
+            match (refused != Some(Refusal::NotACallback), config.ledger.as_ref().map(|ledger| ledger.address)) {
                 (true, Some(address)) => format!("handed to the ledger at {address} as {forwarded}"),
                 _ => format!("{forwarded} is no path of a callback: it would be answered 404"),
             }

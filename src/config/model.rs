@@ -66,6 +66,13 @@ pub struct Config {
 }
 
 impl Config {
+    /// The limits of a route and of an app, by their numbers, each once.
+    pub fn limits_of(&self, route: usize, app: Option<usize>) -> impl Iterator<Item = usize> {
+        let of_route = &self.routes[route].limits;
+        let of_app = app.and_then(|app| self.apps.get(app)).map_or(&[][..], |app| &app.limits);
+        of_route.iter().chain(of_app.iter().filter(|limit| !of_route.contains(limit))).copied()
+    }
+
     /// The names that the numbers of its releases stand for.
     pub fn names(&self) -> Names {
         let forwards = |route: &Route| match route.action {

@@ -185,3 +185,35 @@ impl Prefixes {
         if self.below.is_empty() { None } else { deeper() }.or_else(|| first(&self.routes))
     }
 }
+
+/// Of a route's hosts the one by which it takes a request for this host: exact before the longest suffix; none where it
+/// takes any.
+pub fn host_of<'a>(route: &'a Route, host: &str) -> Option<&'a HostPattern> {
+    let exact = route.hosts.iter().find(|pattern| matches!(pattern, HostPattern::Exact(name) if name == host));
+    exact.or_else(|| {
+        let fits = |pattern: &&HostPattern| matches!(pattern, HostPattern::Suffix(s) if host.len() > s.len() && host.ends_with(s.as_str()));
+        route.hosts.iter().filter(fits).max_by_key(|pattern| match pattern {
+            HostPattern::Exact(name) | HostPattern::Suffix(name) => name.len(),
+        })
+    })
+}
+
+/// Of a route's paths the one by which it takes a request for this path: exact, then the longest prefix, then a regex; none
+/// where it takes any.
+pub fn path_of<'a>(route: &'a Route, path: &str) -> Option<&'a PathPattern> {
+    let rank = |pattern: &PathPattern| match pattern {
+        PathPattern::Exact(exact) if exact == path => Some((2, 0)),
+        PathPattern::Prefix(prefix) if path.starts_with(prefix.as_str()) => Some((1, prefix.len())),
+        PathPattern::Regex(regex) if regex.is_match(path) => Some((0, 0)),
+        _ => None,
+    };
+    route
+        .paths
+        .iter()
+        .filter_map(|pattern| Some((rank(pattern)?, pattern)))
+        .max_by_key(|(rank, _)| *rank)
+        .map(|(_, p)| p)
+}
+
+#[cfg(test)]
+mod tests;

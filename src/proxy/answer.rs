@@ -7,8 +7,9 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
 use super::ctx::Ctx;
-use super::{identify, reject, rewrite};
+use super::{reject, rewrite};
 use crate::config::model::{Action, Piece, Scheme};
+use crate::said;
 
 /// Whether a request asks the gateway itself what it can do (RFC 9110, section 9.3.7). Admission lets no other method say
 /// `*`.
@@ -46,7 +47,7 @@ pub async fn from_route(session: &mut Session, ctx: &Ctx, route: usize) -> Resul
 fn redirect(session: &Session, ctx: &Ctx, to: &[Piece], status: StatusCode) -> Result<ResponseHeader> {
     let sent = session.req_header();
     let mut head = ResponseHeader::build(status, Some(3))?;
-    let host = identify::host(identify::authority(&sent.uri, &sent.headers));
+    let host = said::host(said::authority(&sent.uri, &sent.headers));
     let path = ctx.path.as_deref().unwrap_or(sent.uri.path());
     head.insert_header(header::LOCATION, location(to, ctx.scheme, &host, path, &sent.uri))?;
     Ok(head)

@@ -16,11 +16,11 @@ use http::{HeaderValue, Version};
 use pingora::Result;
 use pingora::proxy::Session;
 
+use super::ahead;
 use super::ahead::Read;
 use super::connection::Peer;
 use super::ctx::Ctx;
 use super::reject;
-use super::{ahead, identify};
 use crate::auth::apps::AppStatus;
 use crate::auth::digest::Digests;
 use crate::auth::jwt::{Judged, KeySet, Rules};
@@ -31,6 +31,7 @@ use crate::clock;
 use crate::config::model::{Auth, AuthKind, Scheme};
 use crate::memory::Account;
 use crate::problem::Reason;
+use crate::said;
 
 /// `accept-signature` (RFC 9421, section 5.1)
 const ACCEPT_SIGNATURE: HeaderName = HeaderName::from_static("accept-signature");
@@ -207,7 +208,7 @@ fn signed(
             Scheme::Http => "http",
             Scheme::Https => "https",
         },
-        authority: identify::authority(&head.uri, &head.headers),
+        authority: said::authority(&head.uri, &head.headers),
         // What is no text is not signed.
         target: std::str::from_utf8(head.raw_path()).unwrap_or_default(),
         headers: &head.headers,

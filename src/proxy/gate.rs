@@ -6,20 +6,18 @@
 //! RFC 9110, section 15.5.20). The same is said of a connection whose client would not be let in any more: its authority
 //! was taken away, or its certificate has ended. On a new connection it may show another one.
 
-use http::{HeaderMap, HeaderName};
 use pingora::proxy::Session;
 
 use super::connection::Peer;
 use super::ctx::Ctx;
-use super::identify;
 use super::watch::{Cause, Refused};
 use crate::clock;
 use crate::http_guard::Verdict;
 use crate::http_guard::fault::Fault;
-use crate::http_guard::field::is_spelling_of;
 use crate::http_guard::h2;
 use crate::problem::Reason;
 use crate::runtime::snapshot::listener::covers;
+use crate::said;
 
 impl Cause {
     /// The answer.
@@ -45,27 +43,6 @@ impl Cause {
     }
 }
 
-/// The same of headers by which the request's route speaks to its servers or learns who calls: no other name may become
-/// one of these on the way.
-pub fn admit_names(session: &Session, ctx: &mut Ctx, route: usize) -> Option<Reason> {
-    let guarded = ctx.snapshot.guarded(route);
-    if guarded.is_empty() || !has_lookalike(&session.req_header().headers, guarded) {
-        return None;
-    }
-    let cause = Cause::Fault(Fault::LookalikeName);
-    let reason = cause.reason();
-    ctx.refused = Some(Box::new(Refused::bare(cause, false)));
-    Some(reason)
-}
-
-/// Whether a header is one of these names to a server that takes all signs for one.
-pub fn has_lookalike(headers: &HeaderMap, guarded: &[HeaderName]) -> bool {
-    let is_one = |name: &HeaderName| {
-        guarded.iter().any(|guarded| is_spelling_of(name.as_str().as_bytes(), guarded.as_str().as_bytes()))
-    };
-    headers.keys().any(is_one)
-}
-
 /// Why a request may not come in.
 pub fn admit(session: &mut Session, ctx: &mut Ctx) -> Option<Reason> {
     let ends = session.as_mut().is_body_empty();
@@ -88,7 +65,7 @@ pub fn admit(session: &mut Session, ctx: &mut Ctx) -> Option<Reason> {
             ctx.refused = Some(Box::new(Refused {
                 method: head.method.as_str().into(),
                 target: head.raw_path().into(),
-                host: identify::authority_as_sent(&head.uri, &head.headers).into(),
+                host: said::authority_as_sent(&head.uri, &head.headers).into(),
                 cause,
                 of_head: true,
             }));
@@ -96,7 +73,7 @@ pub fn admit(session: &mut Session, ctx: &mut Ctx) -> Option<Reason> {
         }
     }
     let shown = peer.shown.as_ref()?;
-    let host = identify::host(identify::authority(&head.uri, &head.headers));
+    let host = said::host(said::authority(&head.uri, &head.headers));
     let good = ctx.snapshot.lets_in(shown, clock::wall_ms_at(ctx.started) / 1000)
         && covers(&shown.covered, host.trim_matches(['[', ']']));
     (!good).then_some(Reason::Misdirected)

@@ -5,11 +5,10 @@
 //! that is no address (`unknown`, an address with a zone), the client is [`UNKNOWN`]: taken for the proxy, he would be let
 //! in wherever `allow` names the network that it stands in. Without a chain the client is the peer.
 
-use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
 
-use http::header::{HOST, HeaderMap, HeaderName};
-use http::{HeaderValue, Uri};
+use http::HeaderValue;
+use http::header::{HeaderMap, HeaderName};
 use pingora::proxy::Session;
 
 use super::ahead;
@@ -65,37 +64,6 @@ pub fn forwarded_scheme(headers: &HeaderMap) -> Option<Scheme> {
     }
 }
 
-/// The authority asked for: that of an absolute target, else the `Host` header; empty where that is no text.
-pub fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> &'a str {
-    std::str::from_utf8(authority_as_sent(uri, headers)).unwrap_or_default()
-}
-
-/// The same, whatever its bytes are.
-pub fn authority_as_sent<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> &'a [u8] {
-    let header = || headers.get(HOST).map(HeaderValue::as_bytes);
-    uri.authority().map(|a| a.as_str().as_bytes()).or_else(header).unwrap_or_default()
-}
-
-/// The host of an authority: lower case, without port and user.
-pub fn host(authority: &str) -> Cow<'_, str> {
-    // Most authorities are nothing but such a host; looking at each byte without a way out is a few vector instructions.
-    let special = |b: u8| matches!(b, b'@' | b'[' | b':' | b'A'..=b'Z');
-    if !authority.bytes().fold(false, |any, b| any | special(b)) {
-        return Cow::Borrowed(authority.strip_suffix('.').unwrap_or(authority));
-    }
-    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let host = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((v6, _)) => &authority[..v6.len() + 2],
-        None => authority.split_once(':').map_or(authority, |(host, _)| host),
-    };
-    let host = host.strip_suffix('.').unwrap_or(host);
-    if host.bytes().any(|b| b.is_ascii_uppercase()) {
-        Cow::Owned(host.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(host)
-    }
-}
-
 /// The request's id: the one it came with if it is short and printable, else a new random one.
 pub fn request_id(headers: &HeaderMap) -> HeaderValue {
     let kept = headers.get(super::reject::X_REQUEST_ID).filter(|id| {
@@ -136,20 +104,6 @@ pub fn identify(session: &Session, ctx: &mut Ctx) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hosts_lose_case_port_user_and_final_dot() {
-        for (authority, expected) in [
-            ("A.Example:8080", "a.example"),
-            ("a.example.", "a.example"),
-            ("[::1]:80", "[::1]"),
-            ("[::1]", "[::1]"),
-            ("u@b", "b"),
-            ("", ""),
-        ] {
-            assert_eq!(host(authority), expected, "{authority}");
-        }
-    }
 
     #[test]
     fn ids_are_kept_when_printable_and_short() {

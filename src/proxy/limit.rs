@@ -18,10 +18,12 @@ use http::{HeaderMap, HeaderValue};
 use pingora::proxy::Session;
 
 use super::ctx::Ctx;
-use crate::config::model::{Config, KeyPart};
+use crate::clock;
+use crate::config::model::KeyPart;
+use crate::limit;
 use crate::limit::{Ask, Hold, Key, Rule, decide, field};
 use crate::problem::Reason;
-use crate::{clock, limit, said};
+use crate::said;
 
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -82,16 +84,9 @@ impl Over {
     }
 }
 
-/// The limits of a route and of an app, by the numbers of `config.limits`, each once.
-pub fn limits(config: &Config, route: usize, app: Option<usize>) -> impl Iterator<Item = usize> {
-    let of_route = &config.routes[route].limits;
-    let of_app = app.and_then(|app| config.apps.get(app)).map_or(&[][..], |app| &app.limits);
-    of_route.iter().chain(of_app.iter().filter(|limit| !of_route.contains(limit))).copied()
-}
-
 /// Asks them; why the request is refused, if it is.
 pub fn limit(session: &Session, ctx: &mut Ctx, route: usize) -> Option<Reason> {
-    let mut numbers = limits(&ctx.snapshot.config, route, ctx.app.map(|app| app as usize)).peekable();
+    let mut numbers = ctx.snapshot.config.limits_of(route, ctx.app.map(|app| app as usize)).peekable();
     numbers.peek()?;
     let limited = ask(session, ctx, route, numbers.collect());
     let reason = limited.over.as_ref().map(|over| match over.what {

@@ -16,11 +16,12 @@ use super::ctx::{Ctx, Failure};
 use super::reject::GRPC_STATUS;
 use super::rescue::{self, Rescue};
 use super::watch::Cut;
-use super::{Gateway, assign, identify};
+use super::{Gateway, assign};
 use crate::clock;
 use crate::pool::{Ejection, Lease};
 use crate::problem::Reason;
 use crate::runtime::snapshot::Server;
+use crate::said;
 use crate::telemetry::Registry;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::line::Line;
@@ -104,7 +105,7 @@ fn log(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &Ctx, (stat
         (None, _, Some(_)) => Reason::Internal.label(),
         (None, _, None) => "",
     };
-    let sent = (head.method.as_str(), head.raw_path(), identify::authority_as_sent(&head.uri, &head.headers));
+    let sent = (head.method.as_str(), head.raw_path(), said::authority_as_sent(&head.uri, &head.headers));
     let (method, path, host) = refused.filter(|it| it.of_head).map_or(sent, |it| (&it.method, &it.target, &it.host));
     gateway.access_log.log(&Line {
         method,

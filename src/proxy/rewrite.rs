@@ -23,6 +23,7 @@ use super::connection::Peer;
 use super::ctx::Ctx;
 use super::identify::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use super::reject::X_REQUEST_ID;
+use crate::config::access;
 use crate::config::model::{Action, Route, Scheme};
 use crate::http_guard::field::is_spelling_of;
 use crate::http_guard::voice::{self, Voice};
@@ -259,25 +260,14 @@ fn target(session: &Session, ctx: &Ctx, route: &Route) -> Option<Vec<u8>> {
 /// The path for the server: as it was routed, with the route's prefixes.
 pub fn path(sent: &RequestHeader, ctx: &Ctx, route: &Route) -> String {
     let path = ctx.path.as_deref().unwrap_or(sent.uri.path());
-    prefixed(path, route.strip_prefix.as_deref(), route.add_prefix.as_deref())
-}
-
-/// `path` without the one prefix (where it has it, at a segment border) and with the other.
-pub fn prefixed(path: &str, strip: Option<&str>, add: Option<&str>) -> String {
-    let strip = strip.map(|s| s.trim_end_matches('/')).unwrap_or_default();
-    let rest = path.strip_prefix(strip).filter(|rest| rest.is_empty() || rest.starts_with('/')).unwrap_or(path);
-    let rest = if rest.is_empty() { "/" } else { rest };
-    match add.map(|a| a.trim_end_matches('/')) {
-        Some(add) => format!("{add}{rest}"),
-        None => rest.to_owned(),
-    }
+    access::forwarded(route, path)
 }
 
 #[cfg(test)]
 mod tests {
     use pingora::http::RequestHeader;
 
-    use super::{join_cookies, prefixed};
+    use super::join_cookies;
 
     #[test]
     fn cookies_of_http_2_become_one_field() {
@@ -290,20 +280,5 @@ mod tests {
         head.set_version(http::Version::HTTP_2);
         join_cookies(&mut head).unwrap();
         assert_eq!(head.headers.get_all("cookie").iter().collect::<Vec<_>>(), ["a=1; b=2; c=3; d=4"]);
-    }
-
-    #[test]
-    fn prefixes_are_cut_at_segment_borders() {
-        for (path, strip, add, expected) in [
-            ("/api/x", Some("/api"), None, "/x"),
-            ("/api", Some("/api"), None, "/"),
-            ("/api/", Some("/api/"), None, "/"),
-            ("/apix", Some("/api"), None, "/apix"),
-            ("/api/x", Some("/api"), Some("/internal"), "/internal/x"),
-            ("/x", None, Some("/internal/"), "/internal/x"),
-            ("/x", None, None, "/x"),
-        ] {
-            assert_eq!(prefixed(path, strip, add), expected, "{path} {strip:?} {add:?}");
-        }
     }
 }

@@ -5,19 +5,20 @@
 
 use pingora::proxy::Session;
 
+use super::ahead;
 use super::ctx::Ctx;
-use super::{ahead, gate, identify, rewrite};
-use crate::config::model::Action;
+use super::watch::{Cause, Refused};
+use crate::config::access::{self, Refusal, Shown};
 use crate::config::router::Request;
+use crate::http_guard::fault::Fault;
 use crate::path::normalise_path;
 use crate::problem::Reason;
-use crate::runtime::snapshot::keeps_out;
-use crate::runtime::snapshot::ledger::is_callback;
+use crate::said;
 
 /// Finds the route and, where it forwards, its upstream.
 pub fn find(session: &Session, ctx: &mut Ctx) -> Option<usize> {
     let head = session.req_header();
-    let host = identify::host(identify::authority(&head.uri, &head.headers));
+    let host = said::host(said::authority(&head.uri, &head.headers));
     let path = normalise_path(head.uri.path());
     let found = ctx.snapshot.router.find(&Request {
         host: &host,
@@ -38,15 +39,19 @@ pub fn find(session: &Session, ctx: &mut Ctx) -> Option<usize> {
 
 /// Why the route may not serve this request.
 pub fn refusal(session: &Session, ctx: &mut Ctx, route: usize) -> Option<Reason> {
-    if let Some(reason) = gate::admit_names(session, ctx, route) {
-        return Some(reason);
-    }
-    let route = ctx.snapshot.route(route).0;
-    if keeps_out(route, ctx.client) {
-        return Some(Reason::Forbidden);
-    }
-    if route.action == Action::Ledger && !is_callback(&rewrite::path(session.req_header(), ctx, route)) {
-        return Some(Reason::NotACallback);
+    let (guarded, route) = (ctx.snapshot.guarded(route), ctx.snapshot.route(route).0);
+    let head = session.req_header();
+    let path = ctx.path.as_deref().unwrap_or(head.uri.path());
+    match access::refusal(route, guarded, &Shown { headers: &head.headers, path, client: Some(ctx.client) }) {
+        Some(Refusal::LookalikeName) => {
+            let cause = Cause::Fault(Fault::LookalikeName);
+            let reason = cause.reason();
+            ctx.refused = Some(Box::new(Refused::bare(cause, false)));
+            return Some(reason);
+        }
+        Some(Refusal::KeptOut) => return Some(Reason::Forbidden),
+        Some(Refusal::NotACallback) => return Some(Reason::NotACallback),
+        None => {}
     }
     let too_long = route.body_max.is_some_and(|max| ahead::length(session).is_some_and(|length| length > max));
     too_long.then_some(Reason::BodyTooLarge)

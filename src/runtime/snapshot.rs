@@ -16,14 +16,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
-use ipnet::IpNet;
 
 pub use limit::Limits;
 use listener::{Listener, Shown};
 pub use upstream::{Server, Upstream};
 
 use self::callers::Callers;
-use crate::config::model::{self, Action, AuthKind, Config, Route, Servers};
+use crate::config::access::{guarded, holds};
+use crate::config::model::{self, Action, Config, Route, Servers};
 use crate::config::router::Router;
 use crate::gray::live::Live;
 use crate::gray::plan::Plan;
@@ -164,17 +164,6 @@ impl Snapshot {
     }
 }
 
-/// Names that a route sets, removes or authenticates by.
-pub fn guarded(config: &Config, route: &Route) -> Vec<HeaderName> {
-    let rules = &route.request_headers;
-    let auths = route.auths.iter().filter_map(|auth| match &config.auths.get(*auth)?.kind {
-        AuthKind::ApiKey { header } => Some(header),
-        AuthKind::Hmac { .. } | AuthKind::Jwt { .. } => None,
-    });
-    let names = rules.set.iter().map(|(name, _)| name).chain(&rules.remove).chain(auths);
-    names.filter(|name| name.as_str().bytes().any(|byte| !byte.is_ascii_alphanumeric())).cloned().collect()
-}
-
 fn by_route(config: &Config) -> Vec<Vec<OfRoute>> {
     if config.releases.is_empty() {
         return Vec::new();
@@ -186,15 +175,4 @@ fn by_route(config: &Config) -> Vec<Vec<OfRoute>> {
         }
     }
     by_route
-}
-
-/// Whether an address is in one of the networks; an IPv4 address that came over an IPv6 socket counts as IPv4.
-pub fn holds(networks: &[IpNet], address: IpAddr) -> bool {
-    !networks.is_empty() && networks.iter().any(|network| network.contains(&address.to_canonical()))
-}
-
-/// Whether `allow` and `deny` of a route keep out a client. One whose address is not known could be any that is denied.
-pub fn keeps_out(route: &Route, client: IpAddr) -> bool {
-    let unknown = !route.deny.is_empty() && client.is_unspecified();
-    unknown || holds(&route.deny, client) || (!route.allow.is_empty() && !holds(&route.allow, client))
 }

@@ -13,7 +13,7 @@ use crate::auth::signature::{self, Request, Window};
 use crate::bearer;
 use crate::clock;
 use crate::config::model::{Auth, AuthKind, Config, Route, Scheme};
-use crate::proxy::identify;
+use crate::said;
 
 /// A request as `explain` was given it.
 pub(super) struct Given<'a> {
@@ -111,7 +111,7 @@ fn signed(config: &Config, keys: &Keys, given: &Given<'_>, skew_s: u64) -> Resul
     let request = Request {
         method: given.method.as_str(),
         scheme: if given.scheme == Scheme::Https { "https" } else { "http" },
-        authority: identify::authority(given.uri, given.headers),
+        authority: said::authority(given.uri, given.headers),
         target,
         headers: given.headers,
     };

@@ -208,3 +208,19 @@ fn a_diff_tells_what_moves() {
     let share: Share = new.log.sample;
     assert!((share.fraction() - 0.05).abs() < 1e-9);
 }
+
+#[test]
+fn a_thousand_releases_of_one_layer_are_checked_at_once() {
+    let started = std::time::Instant::now();
+    let releases: String = (0..1000)
+        .map(|n| {
+            let (from, to) = (f64::from(n) / 10.0, f64::from(n + 1) / 10.0);
+            format!(
+                "[release.x{n}]\nroutes = [\"r\"]\ncanary = \"b\"\nsteps = [{{ percent = 0.1 }}]\n\
+                 layer = {{ name = \"l\", from = {from}, to = {to} }}\n"
+            )
+        })
+        .collect();
+    assert_eq!(meant(&(releases::BASE.to_owned() + &releases)).releases.len(), 1000);
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+}

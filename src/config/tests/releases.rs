@@ -12,7 +12,7 @@ use crate::gray::settings::{Layer, OnFail, Release, Rule, UserSource};
 use crate::units::{BasisPoints, Share};
 
 /// Two upstreams, a route to the first one, one to neither: eight lines, so that what follows begins at line 9.
-const BASE: &str = "[upstream.a]\nservers = [\"127.0.0.1:1\"]\n[upstream.b]\nservers = [\"127.0.0.1:2\"]\n\
+pub(super) const BASE: &str = "[upstream.a]\nservers = [\"127.0.0.1:1\"]\n[upstream.b]\nservers = [\"127.0.0.1:2\"]\n\
                     [route.r]\nupstream = \"a\"\n[route.s]\nrespond = { status = 200 }\nhosts = [\"s\"]\n";
 /// What a release needs, on lines 10 to 12.
 const RELEASE: &str = "[release.x]\nroutes = [\"r\"]\ncanary = \"b\"\n";
@@ -360,22 +360,6 @@ fn two_releases_never_want_the_same_user_of_a_route() {
         ]
     );
     assert_eq!(both(&layer("l", 0, 50), &keyed, "[\"t\"]"), [""; 0]);
-}
-
-#[test]
-fn a_thousand_releases_of_one_layer_are_checked_at_once() {
-    let started = std::time::Instant::now();
-    let releases: String = (0..1000)
-        .map(|n| {
-            let (from, to) = (f64::from(n) / 10.0, f64::from(n + 1) / 10.0);
-            format!(
-                "[release.x{n}]\nroutes = [\"r\"]\ncanary = \"b\"\nsteps = [{{ percent = 0.1 }}]\n\
-                 layer = {{ name = \"l\", from = {from}, to = {to} }}\n"
-            )
-        })
-        .collect();
-    assert_eq!(meant(&format!("{BASE}{releases}")).releases.len(), 1000);
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 }
 
 #[test]

@@ -13,14 +13,15 @@ use uuid::Uuid;
 
 use super::token::Scope;
 use super::{Calls, Problem};
+use crate::clock;
 use crate::ledger::anchor;
 use crate::ledger::journal::{NotKept, Standing};
 use crate::ledger::query::list::{self, List, Pairs};
 use crate::ledger::query::views::{self, View};
 use crate::ledger::query::{self, accounts};
+use crate::ledger::rows;
 use crate::ledger::rows::Outgoing;
 use crate::ledger::store::Reader;
-use crate::{clock, ledger::rows};
 
 pub(super) type Answer = Result<Response, Problem>;
 pub(super) type Caller = Extension<Scope>;

@@ -19,9 +19,6 @@ const CONNECT: Duration = Duration::from_secs(1);
 /// the answer must be out before five have passed.
 const TOTAL: Duration = Duration::from_millis(4_600);
 
-/// The path of a callback, as the ledger has it.
-const CALLBACKS: &str = "/callbacks/";
-
 /// The upstream of the ledger, where a route needs one.
 pub(super) fn upstream(config: &Config) -> Option<Upstream> {
     let ledger = config.ledger.as_ref().filter(|_| config.routes.iter().any(|r| r.action == Action::Ledger))?;
@@ -66,45 +63,9 @@ fn reached(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// Whether a path is that of a callback: `/callbacks/` and the name of a channel, which has no other spelling.
-/// Everything else that the ledger serves must not be reached through the gateway.
-pub fn is_callback(path: &str) -> bool {
-    let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-');
-    path.strip_prefix(CALLBACKS).is_some_and(|channel| !channel.is_empty() && channel.bytes().all(letter))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_a_callback_is_one() {
-        for path in ["/callbacks/card", "/callbacks/a-b_9", "/callbacks/-"] {
-            assert!(is_callback(path), "{path}");
-        }
-        for path in [
-            "",
-            "/",
-            "/callbacks",
-            "/callbacks/",
-            "/callbacks/Card",
-            "/callbacks/card/",
-            "/callbacks/a/b",
-            "/callbacks/a.b",
-            "/callbacks/..",
-            "/callbacks/%2E%2E",
-            "/callbacks/a%2Fb",
-            "//callbacks/card",
-            "/callbacks//card",
-            "/v1/orders",
-            "/x/callbacks/card",
-            "/callbacks/card?x",
-            "/callbacks/kärte",
-            "callbacks/card",
-        ] {
-            assert!(!is_callback(path), "{path}");
-        }
-    }
 
     #[test]
     fn a_listener_everywhere_is_reached_here() {

@@ -1,0 +1,126 @@
+//! Whether a route may serve a request that it takes: the decision that the proxy obeys and `tollgate explain` prints.
+//!
+//! `deny` wins over `allow`. A header whose name a server could take for one that the route sets, removes or reads the
+//! caller's key from is refused: no other name may become one of these on the way. A route to the ledger serves callbacks
+//! and nothing else.
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, HeaderName};
+use ipnet::IpNet;
+
+use super::model::{Action, AuthKind, Config, Route};
+use crate::http_guard::field::is_spelling_of;
+use crate::path::prefixed;
+
+/// The path of a callback, as the ledger has it.
+const CALLBACKS: &str = "/callbacks/";
+
+/// Why a route may not serve a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// A header is spelt like one of the route's own.
+    LookalikeName,
+    /// `allow` and `deny` keep the client out.
+    KeptOut,
+    /// The route leads to the ledger, and the path is not that of a callback.
+    NotACallback,
+}
+
+/// What a request shows of itself once its route is known.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'a> {
+    /// Its headers.
+    pub headers: &'a HeaderMap,
+    /// Its normalised path.
+    pub path: &'a str,
+    /// Where it comes from; not known to `explain` unless it is told.
+    pub client: Option<IpAddr>,
+}
+
+/// Why this route may not serve the request. `guarded` are the route's [`guarded`] names.
+pub fn refusal(route: &Route, guarded: &[HeaderName], shown: &Shown<'_>) -> Option<Refusal> {
+    if !guarded.is_empty() && has_lookalike(shown.headers, guarded) {
+        return Some(Refusal::LookalikeName);
+    }
+    if shown.client.is_some_and(|client| keeps_out(route, client)) {
+        return Some(Refusal::KeptOut);
+    }
+    (route.action == Action::Ledger && !is_callback(&forwarded(route, shown.path))).then_some(Refusal::NotACallback)
+}
+
+/// The path towards the server, of a normalised one.
+pub fn forwarded(route: &Route, path: &str) -> String {
+    prefixed(path, route.strip_prefix.as_deref(), route.add_prefix.as_deref())
+}
+
+/// Names that a route sets, removes or authenticates by.
+pub fn guarded(config: &Config, route: &Route) -> Vec<HeaderName> {
+    let rules = &route.request_headers;
+    let auths = route.auths.iter().filter_map(|auth| match &config.auths.get(*auth)?.kind {
+        AuthKind::ApiKey { header } => Some(header),
+        AuthKind::Hmac { .. } | AuthKind::Jwt { .. } => None,
+    });
+    let names = rules.set.iter().map(|(name, _)| name).chain(&rules.remove).chain(auths);
+    names.filter(|name| name.as_str().bytes().any(|byte| !byte.is_ascii_alphanumeric())).cloned().collect()
+}
+
+/// Whether a header is one of these names to a server that takes all signs for one.
+fn has_lookalike(headers: &HeaderMap, guarded: &[HeaderName]) -> bool {
+    let is_one = |name: &HeaderName| {
+        guarded.iter().any(|guarded| is_spelling_of(name.as_str().as_bytes(), guarded.as_str().as_bytes()))
+    };
+    headers.keys().any(is_one)
+}
+
+/// Whether an address is in one of the networks; an IPv4 address that came over an IPv6 socket counts as IPv4.
+pub fn holds(networks: &[IpNet], address: IpAddr) -> bool {
+    !networks.is_empty() && networks.iter().any(|network| network.contains(&address.to_canonical()))
+}
+
+/// Whether `allow` and `deny` of a route keep out a client. One whose address is not known could be any that is denied.
+fn keeps_out(route: &Route, client: IpAddr) -> bool {
+    let unknown = !route.deny.is_empty() && client.is_unspecified();
+    unknown || holds(&route.deny, client) || (!route.allow.is_empty() && !holds(&route.allow, client))
+}
+
+/// Whether a path is that of a callback: `/callbacks/` and the name of a channel, which has no other spelling.
+/// Everything else that the ledger serves must not be reached through the gateway.
+fn is_callback(path: &str) -> bool {
+    let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-');
+    path.strip_prefix(CALLBACKS).is_some_and(|channel| !channel.is_empty() && channel.bytes().all(letter))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_callback_is_one() {
+        for path in ["/callbacks/card", "/callbacks/a-b_9", "/callbacks/-"] {
+            assert!(is_callback(path), "{path}");
+        }
+        for path in [
+            "",
+            "/",
+            "/callbacks",
+            "/callbacks/",
+            "/callbacks/Card",
+            "/callbacks/card/",
+            "/callbacks/a/b",
+            "/callbacks/a.b",
+            "/callbacks/..",
+            "/callbacks/%2E%2E",
+            "/callbacks/a%2Fb",
+            "//callbacks/card",
+            "/callbacks//card",
+            "/v1/orders",
+            "/x/callbacks/card",
+            "/callbacks/card?x",
+            "/callbacks/kärte",
+            "callbacks/card",
+        ] {
+            assert!(!is_callback(path), "{path}");
+        }
+    }
+}
