@@ -19,7 +19,7 @@
 //! | `upstream_peer` | [`balance`] | the same for a further attempt |
 //! | `connected_to_upstream` | [`forward`] | the attempt's own deadlines ([`deadline`]) |
 //! | `upstream_request_filter` | [`rewrite`] | headers and path towards the server |
-//! | `request_body_filter` | here | the length of the body, or 413 |
+//! | `request_body_filter` | [`body`] | the length of the body, or 413 |
 //! | `upstream_response_filter` | [`forward`] | a listed status goes to another server |
 //! | `fail_to_connect`, `error_while_proxy` | [`forward`] | whether to try again, or elsewhere ([`rescue`]) |
 //! | `response_filter` | [`rewrite`] | headers towards the client; whether the body is compressed ([`compress`]) |
@@ -31,6 +31,7 @@ pub mod answer;
 pub mod assign;
 pub mod authenticate;
 pub mod balance;
+pub mod body;
 pub mod compress;
 pub mod connection;
 pub mod ctx;
@@ -60,8 +61,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::UPGRADE;
-use http::{HeaderMap, StatusCode, Version};
+use http::HeaderMap;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -69,11 +69,9 @@ use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 
-use self::connection::Peer;
 use self::ctx::Ctx;
 use self::gate::admit;
 use crate::auth::nonce::Nonces;
-use crate::clock;
 use crate::memory::Account;
 use crate::problem::Reason;
 use crate::runtime::snapshot::Snapshot;
@@ -110,7 +108,7 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
         self.end_when_draining(session);
-        obey_connection(session);
+        identify::obey_connection(session);
         rewrite::join_cookies(session.req_header_mut())?;
         rewrite::spare_informational(session);
         identify::identify(session, ctx);
@@ -130,7 +128,7 @@ impl ProxyHttp for Gateway {
             reject::answer(session, ctx, reason, reason == Reason::BodyTooLarge).await?;
             return Ok(true);
         }
-        watch_body(session, ctx);
+        body::watch(session, ctx);
         if authenticate::authenticate(session, ctx, route, (&self.nonces, &self.memory)).await? {
             return Ok(true);
         }
@@ -200,33 +198,7 @@ impl ProxyHttp for Gateway {
         end_of_stream: bool,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        match end_of_stream {
-            true => forward::request_sent(ctx),
-            false => forward::part_sent(ctx),
-        }
-        let Some(part) = body else { return Ok(()) };
-        let peer = Peer::of(session);
-        if peer.http2 {
-            peer.watch.moves();
-            peer.watch.sends_on();
-        }
-        ctx.tries.body_bytes += part.len() as u64;
-        // A tunnel has no body, however much passes.
-        let route = ctx.route.filter(|_| ctx.tries.status != 101);
-        let max = route.and_then(|route| ctx.snapshot.route(route).0.body_max);
-        if max.is_some_and(|max| ctx.tries.body_bytes > max) {
-            ctx.rejected = Some(Reason::BodyTooLarge);
-            return Err(Error::explain(ErrorType::HTTPStatus(413), "body_max").into_down());
-        }
-        if ctx.room.as_mut().is_some_and(|room| !room.has(ctx.tries.body_bytes)) {
-            ctx.rejected = Some(Reason::Overloaded);
-            return Err(Error::explain(ErrorType::HTTPStatus(503), "no room for the body").into_down());
-        }
-        // An empty last part would end a chunked request twice and leave the second end on the pooled connection.
-        if end_of_stream && part.is_empty() {
-            *body = None;
-        }
-        Ok(())
+        body::request_part(session, body, end_of_stream, ctx)
     }
 
     async fn upstream_response_filter(
@@ -236,9 +208,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
         let bodiless = forward::head_arrived(session, ctx, upstream_response)?;
-        if Peer::of(session).http2 {
-            answer_moves(session, bodiless);
-        }
+        body::answer_moves(session, bodiless);
         Ok(())
     }
 
@@ -248,25 +218,7 @@ impl ProxyHttp for Gateway {
         head: &mut ResponseHeader,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        // A request that was in flight when draining began had been promised a connection that goes on.
-        if self.draining.load(Ordering::Relaxed) && !head.status.is_informational() {
-            session.set_keepalive(None);
-        }
-        let watch = &Peer::of(session).watch;
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            watch.becomes_tunnel();
-        }
-        rewrite::response(head, ctx)?;
-        let compress = ctx.route.is_some_and(|route| ctx.snapshot.route(route).0.compress);
-        if compress && !head.status.is_informational() {
-            let room = |bytes| self.memory.try_hold_encoder(ctx.client, bytes);
-            ctx.compression = compress::begin(session.req_header(), head, room)?;
-        }
-        if session.req_header().version == Version::HTTP_10 && !head.status.is_informational() {
-            // In a box, so that nobody else's future has room for it.
-            return Box::pin(rewrite::frame_for_http10(session, head)).await;
-        }
-        Ok(())
+        answer::to_client(self, session, head, ctx).await
     }
 
     fn response_body_filter(
@@ -276,30 +228,16 @@ impl ProxyHttp for Gateway {
         end_of_stream: bool,
         ctx: &mut Box<Ctx>,
     ) -> Result<Option<std::time::Duration>> {
-        let Some(compression) = &mut ctx.compression else { return Ok(None) };
-        compression.part(body, end_of_stream)?;
-        if compression.ended() {
-            ctx.compression = None;
-        }
-        Ok(None)
+        body::response_part(body, end_of_stream, ctx).map(|()| None)
     }
 
-    /// The servers' trailers take the place of the body's last part.
     async fn response_trailer_filter(
         &self,
         session: &mut Session,
         trailers: &mut HeaderMap,
         ctx: &mut Box<Ctx>,
     ) -> Result<Option<Bytes>> {
-        rescue::ended_as_grpc(ctx, trailers);
-        if Peer::of(session).http2 {
-            answer_moves(session, true);
-        }
-        let mut rest = None;
-        if let Some(compression) = &mut ctx.compression {
-            compression.part(&mut rest, true)?;
-        }
-        Ok(rest)
+        body::response_trailers(session, trailers, ctx)
     }
 
     fn upstream_response_body_filter(
@@ -309,9 +247,7 @@ impl ProxyHttp for Gateway {
         end_of_stream: bool,
         ctx: &mut Box<Ctx>,
     ) -> Result<Option<std::time::Duration>> {
-        if Peer::of(session).http2 {
-            answer_moves(session, end_of_stream);
-        }
+        body::answer_moves(session, end_of_stream);
         forward::body_part_arrived(ctx, end_of_stream).map(|()| None)
     }
 
@@ -337,23 +273,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Box<Ctx>) -> FailToProxy {
-        let gone = observe::is_clients(session, ctx, e)
-            && matches!(
-                e.etype(),
-                ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed | ErrorType::H2Error
-            );
-        let refused = Peer::of(session).watch.refused();
-        let begun = session.response_written().is_some_and(|head| !rewrite::informational(head.status));
-        if begun || gone && refused.is_none() {
-            session.set_keepalive(None);
-            return FailToProxy { error_code: 0, can_reuse_downstream: false };
-        }
-        let reason = refused.as_ref().map_or_else(|| forward::reason(ctx, e), |refused| refused.cause.reason());
-        ctx.refused = refused;
-        if let Err(e) = reject::answer(session, ctx, reason, true).await {
-            log::debug!("an error answer did not reach its client: {e}");
-        }
-        FailToProxy { error_code: reason.status(), can_reuse_downstream: false }
+        reject::failed(session, ctx, e).await
     }
 
     async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Box<Ctx>) {
@@ -369,31 +289,6 @@ impl ProxyHttp for Gateway {
     }
 }
 
-/// A part of the answer to an HTTP/2 stream came; with the last one the client has nothing to wait for, so the rest of his
-/// request is waited for, whoever talks.
-fn answer_moves(session: &mut Session, ends: bool) {
-    let over = !ends || session.as_mut().is_body_done();
-    let watch = &Peer::of(session).watch;
-    watch.moves();
-    if ends {
-        watch.has_answer();
-    }
-    if !over {
-        watch.awaits_upload(clock::now);
-    }
-}
-
-/// What the client says of its connection, as admission has read it: Pingora reads less.
-fn obey_connection(session: &mut Session) {
-    let verdict = Peer::of(session).watch.verdict();
-    if verdict.close {
-        session.set_keepalive(None);
-    }
-    if verdict.other_upgrade {
-        session.req_header_mut().remove_header(&UPGRADE);
-    }
-}
-
 impl Gateway {
     /// The answer to this request is the last one on its connection when the process wants to end.
     fn end_when_draining(&self, session: &mut Session) {
@@ -401,13 +296,4 @@ impl Gateway {
             session.set_keepalive(None);
         }
     }
-}
-
-/// Begins to wait for the body of an HTTP/2 request; one of HTTP/1.1 is watched by its connection. Two sides that talk by
-/// gRPC have deadlines of their own.
-fn watch_body(session: &mut Session, ctx: &Ctx) {
-    if !Peer::of(session).http2 || ahead::talks(session, ctx) || session.as_mut().is_body_empty() {
-        return;
-    }
-    Peer::of(session).watch.begins_upload(clock::now);
 }

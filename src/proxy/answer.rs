@@ -1,13 +1,16 @@
 //! Answers that no server is asked for: a route's redirects and canned responses, and the gateway's own to `OPTIONS *`.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
-use http::{StatusCode, Uri, header};
+use http::{StatusCode, Uri, Version, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
+use super::connection::Peer;
 use super::ctx::Ctx;
-use super::{reject, rewrite};
+use super::{Gateway, compress, reject, rewrite};
 use crate::config::model::{Action, Piece, Scheme};
 use crate::said;
 
@@ -72,4 +75,32 @@ pub fn location(to: &[Piece], scheme: Scheme, host: &str, path: &str, uri: &Uri)
         }
     }
     location
+}
+
+/// The head of a server's answer, on its way to the client.
+pub async fn to_client(
+    gateway: &Gateway,
+    session: &mut Session,
+    head: &mut ResponseHeader,
+    ctx: &mut Ctx,
+) -> Result<()> {
+    // A request that was in flight when draining began had been promised a connection that goes on.
+    if gateway.draining.load(Ordering::Relaxed) && !head.status.is_informational() {
+        session.set_keepalive(None);
+    }
+    let watch = &Peer::of(session).watch;
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        watch.becomes_tunnel();
+    }
+    rewrite::response(head, ctx)?;
+    let compress = ctx.route.is_some_and(|route| ctx.snapshot.route(route).0.compress);
+    if compress && !head.status.is_informational() {
+        let room = |bytes| gateway.memory.try_hold_encoder(ctx.client, bytes);
+        ctx.compression = compress::begin(session.req_header(), head, room)?;
+    }
+    if session.req_header().version == Version::HTTP_10 && !head.status.is_informational() {
+        // In a box, so that nobody else's future has room for it.
+        return Box::pin(rewrite::frame_for_http10(session, head)).await;
+    }
+    Ok(())
 }

@@ -8,7 +8,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use http::HeaderValue;
-use http::header::{HeaderMap, HeaderName};
+use http::header::{HeaderMap, HeaderName, UPGRADE};
 use pingora::proxy::Session;
 
 use super::ahead;
@@ -80,6 +80,17 @@ fn new_request_id(random: u128) -> HeaderValue {
         *digit = b"0123456789abcdef"[(random >> (4 * i)) as usize & 15];
     }
     HeaderValue::from_bytes(&id).expect("hexadecimal digits are a valid header value")
+}
+
+/// What the client says of its connection, as admission has read it: Pingora reads less.
+pub fn obey_connection(session: &mut Session) {
+    let verdict = Peer::of(session).watch.verdict();
+    if verdict.close {
+        session.set_keepalive(None);
+    }
+    if verdict.other_upgrade {
+        session.req_header_mut().remove_header(&UPGRADE);
+    }
 }
 
 /// Says who the client is and how he came, and names the request.

@@ -7,13 +7,15 @@
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
-use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
-use pingora::proxy::Session;
+use pingora::proxy::{FailToProxy, Session};
+use pingora::{Error, ErrorType, Result};
 
+use super::connection::Peer;
 use super::ctx::Ctx;
 use super::limit::Over;
+use super::{forward, observe, rewrite};
 use crate::problem::Reason;
 
 pub use self::grpc::GRPC_STATUS;
@@ -82,6 +84,27 @@ pub async fn answer_with(
         linger(session).await;
     }
     Ok(())
+}
+
+/// Answers a request that could not be proxied, where its client has no answer yet and is still there.
+pub async fn failed(session: &mut Session, ctx: &mut Ctx, e: &Error) -> FailToProxy {
+    let gone = observe::is_clients(session, ctx, e)
+        && matches!(
+            e.etype(),
+            ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed | ErrorType::H2Error
+        );
+    let refused = Peer::of(session).watch.refused();
+    let begun = session.response_written().is_some_and(|head| !rewrite::informational(head.status));
+    if begun || gone && refused.is_none() {
+        session.set_keepalive(None);
+        return FailToProxy { error_code: 0, can_reuse_downstream: false };
+    }
+    let reason = refused.as_ref().map_or_else(|| forward::reason(ctx, e), |refused| refused.cause.reason());
+    ctx.refused = refused;
+    if let Err(e) = answer(session, ctx, reason, true).await {
+        log::debug!("an error answer did not reach its client: {e}");
+    }
+    FailToProxy { error_code: reason.status(), can_reuse_downstream: false }
 }
 
 fn problem(reason: Reason) -> Result<ResponseHeader> {

@@ -1,0 +1,93 @@
+//! The stage `body`: the parts of bodies as they pass, both ways.
+//!
+//! A request's body may have `body_max` bytes (413) and needs room (503). Parts of an answer are compressed where
+//! [`compress`](super::compress) has begun to. What moves is told to the connection's [watch](super::watch).
+
+use bytes::Bytes;
+use http::HeaderMap;
+use pingora::proxy::Session;
+use pingora::{Error, ErrorType, Result};
+
+use super::connection::Peer;
+use super::ctx::Ctx;
+use super::{ahead, forward, rescue};
+use crate::clock;
+use crate::problem::Reason;
+
+/// Begins to wait for the body of an HTTP/2 request; one of HTTP/1.1 is watched by its connection. Two sides that talk by
+/// gRPC have deadlines of their own.
+pub fn watch(session: &mut Session, ctx: &Ctx) {
+    if !Peer::of(session).http2 || ahead::talks(session, ctx) || session.as_mut().is_body_empty() {
+        return;
+    }
+    Peer::of(session).watch.begins_upload(clock::now);
+}
+
+/// A part of the request's body, on its way to the server.
+pub fn request_part(session: &Session, body: &mut Option<Bytes>, end_of_stream: bool, ctx: &mut Ctx) -> Result<()> {
+    match end_of_stream {
+        true => forward::request_sent(ctx),
+        false => forward::part_sent(ctx),
+    }
+    let Some(part) = body else { return Ok(()) };
+    let peer = Peer::of(session);
+    if peer.http2 {
+        peer.watch.moves();
+        peer.watch.sends_on();
+    }
+    ctx.tries.body_bytes += part.len() as u64;
+    // A tunnel has no body, however much passes.
+    let route = ctx.route.filter(|_| ctx.tries.status != 101);
+    let max = route.and_then(|route| ctx.snapshot.route(route).0.body_max);
+    if max.is_some_and(|max| ctx.tries.body_bytes > max) {
+        ctx.rejected = Some(Reason::BodyTooLarge);
+        return Err(Error::explain(ErrorType::HTTPStatus(413), "body_max").into_down());
+    }
+    if ctx.room.as_mut().is_some_and(|room| !room.has(ctx.tries.body_bytes)) {
+        ctx.rejected = Some(Reason::Overloaded);
+        return Err(Error::explain(ErrorType::HTTPStatus(503), "no room for the body").into_down());
+    }
+    // An empty last part would end a chunked request twice and leave the second end on the pooled connection.
+    if end_of_stream && part.is_empty() {
+        *body = None;
+    }
+    Ok(())
+}
+
+/// A part of the answer's body, on its way to the client.
+pub fn response_part(body: &mut Option<Bytes>, end_of_stream: bool, ctx: &mut Ctx) -> Result<()> {
+    let Some(compression) = &mut ctx.compression else { return Ok(()) };
+    compression.part(body, end_of_stream)?;
+    if compression.ended() {
+        ctx.compression = None;
+    }
+    Ok(())
+}
+
+/// The answer's trailers: they take the place of the body's last part, so what compression still holds goes before them.
+pub fn response_trailers(session: &mut Session, trailers: &HeaderMap, ctx: &mut Ctx) -> Result<Option<Bytes>> {
+    rescue::ended_as_grpc(ctx, trailers);
+    answer_moves(session, true);
+    let mut rest = None;
+    if let Some(compression) = &mut ctx.compression {
+        compression.part(&mut rest, true)?;
+    }
+    Ok(rest)
+}
+
+/// A part of the answer to an HTTP/2 stream came; with the last one the client has nothing to wait for, so the rest of his
+/// request is waited for, whoever talks.
+pub fn answer_moves(session: &mut Session, ends: bool) {
+    if !Peer::of(session).http2 {
+        return;
+    }
+    let over = !ends || session.as_mut().is_body_done();
+    let watch = &Peer::of(session).watch;
+    watch.moves();
+    if ends {
+        watch.has_answer();
+    }
+    if !over {
+        watch.awaits_upload(clock::now);
+    }
+}
