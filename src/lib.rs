@@ -31,6 +31,7 @@
 //! | [`machine`] | how much memory and how many files there are |
 //! | [`memory`] | what clients make the process hold, in one account with one bound |
 //! | [`clock`], [`units`] | time, and numbers with their unit |
+//! | [`socket`] | listening sockets |
 //! | [`shard`] | counters that no two cores fight over |
 //! | [`finding`], [`problem`] | what is wrong with a configuration; what is wrong with a request |
 //! | [`net`], [`bearer`], [`secret`], [`webhook`], [`hex`], [`files`] | address ranges, tokens, secrets, signed messages, digits, files replaced whole |
@@ -66,6 +67,7 @@ pub mod runtime;
 pub mod said;
 pub mod secret;
 pub mod shard;
+pub mod socket;
 pub mod telemetry;
 pub mod units;
 pub mod upgrade;

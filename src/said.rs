@@ -36,6 +36,17 @@ pub fn only_query<'a>(query: &'a str, name: &str) -> Option<Cow<'a, [u8]>> {
     only(pairs.filter_map(|pair| of(pair, name.as_bytes()))).map(decoded)
 }
 
+/// The value of a cookie, as sent; of several the first.
+pub fn first_cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+    let pairs = headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|b| *b == b';'));
+    pairs.filter_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"=")).next()
+}
+
+/// The value of a query parameter, as sent; of several the first. For what a client may choose freely, such as its server.
+pub fn first_query<'a>(query: &'a str, name: &str) -> Option<&'a [u8]> {
+    query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|(_, v)| v.as_bytes())
+}
+
 /// The authority asked for: that of an absolute target, else the `Host` header; empty where that is no text.
 pub fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> &'a str {
     std::str::from_utf8(authority_as_sent(uri, headers)).unwrap_or_default()

@@ -6,12 +6,11 @@
 //! a cohort when its user is in the file, or any rule fits; what is asked of a request comes as [`Facts`].
 
 use http::HeaderMap;
-use http::header::COOKIE;
 use twox_hash::XxHash3_64;
 
 use super::bucket::{Border, Hash};
 use crate::gray::settings::{Cohort, Rule};
-use crate::said::every_line_is;
+use crate::said::{every_line_is, first_cookie};
 use crate::units::BasisPoints;
 
 /// What cohorts look at.
@@ -36,19 +35,13 @@ pub fn holds(cohort: &Cohort, facts: &Facts<'_>) -> bool {
 fn fits(rule: &Rule, facts: &Facts<'_>) -> bool {
     match rule {
         Rule::Header(name, value) => every_line_is(facts.headers, name, value),
-        Rule::Cookie(name, value) => cookie(facts.headers, name).is_some_and(|v| v == value.as_bytes()),
+        Rule::Cookie(name, value) => first_cookie(facts.headers, name).is_some_and(|v| v == value.as_bytes()),
         Rule::App(name) => facts.app == Some(name),
         Rule::Percent { share, salt } => facts.user.is_some_and(|user| {
             let border = Hash::Xxh3.border(*share, BasisPoints::ALL).unwrap_or(Border::NONE);
             border.holds(Hash::Xxh3.position(salt.as_bytes(), user))
         }),
     }
-}
-
-/// The value of a cookie, as sent; of several the first.
-pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
-    let pairs = headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|b| *b == b';'));
-    pairs.filter_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"=")).next()
 }
 
 /// The users of a file.

@@ -12,10 +12,11 @@ use std::time::Duration;
 use http::HeaderMap;
 
 use super::bucket::{Border, Hash, Position};
-use super::cohort::{self, Facts, cookie, user_hash};
+use super::cohort::{self, Facts, user_hash};
 use super::live::Live;
 use super::seen::Arm;
 use crate::gray::settings::{Cohort, Release, Rescue, UserSource};
+use crate::said::first_cookie;
 use crate::units::BasisPoints;
 
 /// Cohorts that the judge is told of.
@@ -256,7 +257,7 @@ fn key<'a>(source: &UserSource, asked: &Asked<'a>) -> Option<Key<'a>> {
     let sent = |text: Option<&'a [u8]>| text.filter(|text| !text.is_empty()).map(Key::Sent);
     match source {
         UserSource::Header(name) => sent(asked.headers.get(name).map(|value| value.as_bytes())),
-        UserSource::Cookie(name) => sent(cookie(asked.headers, name)),
+        UserSource::Cookie(name) => sent(first_cookie(asked.headers, name)),
         UserSource::App => sent(asked.app.map(str::as_bytes)),
         UserSource::Claim => sent(asked.claim.map(str::as_bytes)),
         UserSource::Ip => asked.client.map(address),

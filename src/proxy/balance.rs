@@ -12,10 +12,10 @@ use pingora::http::RequestHeader;
 
 use super::ctx::Ctx;
 use crate::clock;
-use crate::gray::cohort::cookie;
 use crate::pool::settings::{Balance, HashKey};
 use crate::pool::{NoMember, Pick};
 use crate::problem::Reason;
+use crate::said::{first_cookie, first_query};
 
 /// Picks a server and holds it in `ctx`; or says what the client is to be told.
 pub fn pick(head: &RequestHeader, ctx: &mut Ctx) -> Result<(), Reason> {
@@ -56,8 +56,8 @@ pub fn pick(head: &RequestHeader, ctx: &mut Ctx) -> Result<(), Reason> {
 fn hash_key<'a>(key: &HashKey, head: &'a RequestHeader, client: IpAddr) -> Cow<'a, [u8]> {
     let found = match key {
         HashKey::Header(name) => head.headers.get(name).map(|value| value.as_bytes()),
-        HashKey::Cookie(name) => cookie(&head.headers, name),
-        HashKey::Query(name) => query(head.uri.query().unwrap_or_default(), name),
+        HashKey::Cookie(name) => first_cookie(&head.headers, name),
+        HashKey::Query(name) => first_query(head.uri.query().unwrap_or_default(), name),
         HashKey::Path => Some(head.uri.path().as_bytes()),
         HashKey::Ip => None,
     };
@@ -68,11 +68,6 @@ fn hash_key<'a>(key: &HashKey, head: &'a RequestHeader, client: IpAddr) -> Cow<'
             IpAddr::V6(v6) => v6.octets().to_vec(),
         }),
     }
-}
-
-/// The value of a query parameter, as sent; of several the first. A client may choose its server, so nothing is lost.
-fn query<'a>(query: &'a str, name: &str) -> Option<&'a [u8]> {
-    query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|(_, v)| v.as_bytes())
 }
 
 #[cfg(test)]

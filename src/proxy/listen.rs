@@ -22,7 +22,7 @@ use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 use socket2::SockRef;
 use tokio::io::AsyncReadExt;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
@@ -44,7 +44,6 @@ use crate::shard::Gauge;
 use crate::telemetry::Registry;
 use crate::telemetry::access_log::AccessLog;
 
-const BACKLOG: u32 = 4096;
 /// Pause when accepting fails, as it does while no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What an HTTP/2 client says first (RFC 9113, section 3.4).
@@ -53,14 +52,6 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// might never see the answer.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 256 << 10;
-
-/// Opens a listening socket. Needs a Tokio runtime around it.
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
 
 /// One listener's part of the process.
 pub struct Door {

@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use crate::proxy::listen::bind;
+use crate::socket;
 
 /// The listening sockets of the process.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Sockets {
             Some(socket) => socket,
             None => {
                 let _entered = self.runtime.enter();
-                bind(address)?.into_std()?
+                socket::listen(address)?.into_std()?
             }
         };
         socket.set_nonblocking(true)?;

@@ -19,7 +19,7 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
 use super::stage;
-use crate::proxy::listen::bind;
+use crate::socket;
 
 /// Power of the random part of `spread`: half of the answers take less than a sixteenth of it, one of twenty more than
 /// four fifths. It is the long tail that real backends have.
@@ -73,7 +73,7 @@ pub fn serve(name: &str, address: SocketAddr) -> ExitCode {
                 .route("/knobs", post(turn))
                 .fallback(answer)
                 .with_state(backend);
-            axum::serve(bind(address)?, router).await
+            axum::serve(socket::listen(address)?, router).await
         })
     });
     match served {

@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use super::payment::Ear;
 use super::stage;
-use crate::proxy::listen::bind;
+use crate::socket;
 
 /// One of so many first answers is lost.
 pub const LOST: usize = 20;
@@ -65,7 +65,7 @@ pub fn serve(address: SocketAddr, secret: &Path) -> ExitCode {
                 .route("/payments", post(hear))
                 .route("/heard", get(async |State(merchant): State<Arc<Merchant>>| Json(merchant.heard.lock().clone())))
                 .with_state(merchant);
-            axum::serve(bind(address)?, router).await
+            axum::serve(socket::listen(address)?, router).await
         })
     });
     match served {
