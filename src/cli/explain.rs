@@ -71,10 +71,6 @@ pub fn explain(path: &Path, asked: &Asked, json: bool) -> ExitCode {
     explained.why = reasons(route, &request);
     let shown = Shown { headers: &headers, path: &path, client: asked.client };
     let refused = access::refusal(route, &access::guarded(config, route), &shown);
-    if refused == Some(Refusal::LookalikeName) {
-        let why = "a header is spelt like one that the route sets, removes or judges: it would be answered 400";
-        explained.why.push(why.to_owned());
-    }
     let stable = match route.action {
         Action::Upstream(upstream) => Some(upstream),
         _ => None,
@@ -90,10 +86,10 @@ pub fn explain(path: &Path, asked: &Asked, json: bool) -> ExitCode {
     };
     let upstream = arm::explain(config, found, &asked_of, &mut explained).or(stable);
     explained.user = explained.user.or(caller.claim);
-    explained.upstream = upstream.map(|upstream| config.upstreams[upstream].name.to_string());
-    if route.action == Action::Ledger {
-        explained.upstream = Some(UPSTREAM.to_owned());
-    }
+    explained.upstream = match route.action {
+        Action::Ledger => Some(UPSTREAM.to_owned()),
+        _ => upstream.map(|upstream| config.upstreams[upstream].name.to_string()),
+    };
     explained.why.extend(outcome(config, route, &shown, refused, explained.upstream.as_deref()));
     show(&explained, json);
     ExitCode::SUCCESS
@@ -154,7 +150,7 @@ fn reasons(route: &Route, request: &Request<'_>) -> Vec<String> {
     why
 }
 
-/// What the route does with it.
+/// What the route does with it; nothing where it refuses it, but why.
 fn outcome(
     config: &Config,
     route: &Route,
@@ -162,27 +158,31 @@ fn outcome(
     refused: Option<Refusal>,
     upstream: Option<&str>,
 ) -> Vec<String> {
+    let forwarded = access::forwarded(route, shown.path);
     let mut why = vec![];
-    if !route.allow.is_empty() || !route.deny.is_empty() {
-        why.push(match shown.client {
-            None => "allow and deny are judged by the client's address: say it with --client".to_owned(),
-            Some(client) if refused == Some(Refusal::KeptOut) => {
-                format!("client {client} is kept out: it would be answered 403")
-            }
-            Some(client) => format!("client {client} may use it"),
-        });
+    match (refused, shown.client) {
+        (Some(Refusal::LookalikeName), _) => {
+            let names = "a header is spelt like one that the route sets, removes or judges";
+            return vec![format!("{names}: it would be answered 400")];
+        }
+        (Some(Refusal::KeptOut), client) => {
+            let client = client.map(|client| client.to_string()).unwrap_or_default();
+            return vec![format!("client {client} is kept out: it would be answered 403")];
+        }
+        (Some(Refusal::NotACallback), _) => {
+            return vec![format!("{forwarded} is no path of a callback: it would be answered 404")];
+        }
+        (None, _) if route.allow.is_empty() && route.deny.is_empty() => {}
+        (None, None) => {
+            why.push("allow and deny are judged by the client's address: say it with --client".to_owned());
+        }
+        (None, Some(client)) => why.push(format!("client {client} may use it")),
     }
     why.push(match &route.action {
-        Action::Upstream(_) => {
-            let forwarded = access::forwarded(route, shown.path);
-            format!("forwarded to upstream {} as {forwarded}", upstream.unwrap_or_default())
-        }
+        Action::Upstream(_) => format!("forwarded to upstream {} as {forwarded}", upstream.unwrap_or_default()),
         Action::Ledger => {
-            let forwarded = access::forwarded(route, shown.path);
-            match (refused != Some(Refusal::NotACallback), config.ledger.as_ref().map(|ledger| ledger.address)) {
-                (true, Some(address)) => format!("handed to the ledger at {address} as {forwarded}"),
-                _ => format!("{forwarded} is no path of a callback: it would be answered 404"),
-            }
+            let address = config.ledger.as_ref().map(|ledger| ledger.address.to_string()).unwrap_or_default();
+            format!("handed to the ledger at {address} as {forwarded}")
         }
         Action::Redirect { status, .. } => format!("answered by the gateway with a redirect, {}", status.as_u16()),
         Action::Respond { status, .. } => format!("answered by the gateway with {}", status.as_u16()),

@@ -129,8 +129,9 @@ fn explain_names_route_upstream_and_reasons() {
     assert!(told["why"].to_string().contains("may use it"));
     let kept_out = json(&world.cli(&[&asked[..], &["--json", "--client", "192.0.2.1"]].concat()), 0);
     assert!(kept_out["why"].to_string().contains("403"), "{kept_out}");
+    assert!(!kept_out["why"].to_string().contains("forwarded"), "{kept_out}");
     let spelt = json(&world.cli(&[&asked[..], &["--json", "-H", "X_Debug: 1"]].concat()), 0);
-    assert!(spelt["why"].to_string().contains("400"), "{spelt}");
+    assert!(spelt["why"].to_string().contains("400") && !spelt["why"].to_string().contains("forwarded"), "{spelt}");
     let redirect = json(&world.cli(&["explain", "--json", "-c", "tollgate.toml", "HEAD", "/old", "-H", "host: x"]), 0);
     assert_eq!((&redirect["route"], &redirect["upstream"]), (&"old".into(), &Value::Null));
     let none = json(&world.cli(&["explain", "--json", "-c", "tollgate.toml", "POST", "http://b/x"]), 1);
