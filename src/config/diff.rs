@@ -10,13 +10,14 @@ mod ledger;
 mod release;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 use std::net::SocketAddr;
+use std::{fmt, mem};
 
 use serde::Serialize;
 
 pub use self::release::Moved;
-use super::model::{Action, Config, PathPattern, Route, Servers, Upstream};
+use super::model::{Action, Admin, Config, Log, PathPattern, Reload, Route, Server, Servers, Upstream};
+use crate::pool::settings::Balance;
 
 /// The difference between two configurations.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -121,7 +122,8 @@ impl Diff {
     }
 }
 
-/// The names of the pairs that are true.
+/// The names of the pairs that are true. Whoever calls it takes the new value apart, every field by its name, so that a
+/// field that is added does not compile before it is told here.
 fn differing<const N: usize>(keys: [(&'static str, bool); N]) -> Vec<&'static str> {
     keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
 }
@@ -146,22 +148,28 @@ fn settings(old: &Config, new: &Config) -> Vec<&'static str> {
 }
 
 fn of_the_gateway(old: &Config, new: &Config) -> Vec<&'static str> {
-    let address = |config: &Config| config.admin.as_ref().map(|admin| admin.address);
+    let address = |admin: &Admin| {
+        let Admin { address, token: _, place: _ } = admin;
+        *address
+    };
     let token = |config: &Config| config.admin.as_ref().and_then(|admin| admin.token.clone());
+    let Server { threads, state_dir, shutdown_grace, max_connections, memory_max, place: _ } = &new.server;
+    let Log { access, sample } = &new.log;
+    let Reload { watch, removal_max, history } = &new.reload;
     differing([
-        ("server.threads", old.server.threads != new.server.threads),
-        ("server.state_dir", old.server.state_dir != new.server.state_dir),
-        ("server.shutdown_grace", old.server.shutdown_grace != new.server.shutdown_grace),
-        ("server.max_connections", old.server.max_connections != new.server.max_connections),
-        ("server.memory_max", old.server.memory_max != new.server.memory_max),
-        ("admin.address", address(old) != address(new)),
+        ("server.threads", old.server.threads != *threads),
+        ("server.state_dir", old.server.state_dir != *state_dir),
+        ("server.shutdown_grace", old.server.shutdown_grace != *shutdown_grace),
+        ("server.max_connections", old.server.max_connections != *max_connections),
+        ("server.memory_max", old.server.memory_max != *memory_max),
+        ("admin.address", old.admin.as_ref().map(address) != new.admin.as_ref().map(address)),
         ("admin.token_file", token(old) != token(new)),
         ("trusted.proxies", old.trusted != new.trusted),
-        ("log.access", old.log.access != new.log.access),
-        ("log.sample_percent", old.log.sample != new.log.sample),
-        ("reload.watch", old.reload.watch != new.reload.watch),
-        ("reload.removal_max_percent", old.reload.removal_max != new.reload.removal_max),
-        ("reload.history", old.reload.history != new.reload.history),
+        ("log.access", old.log.access != *access),
+        ("log.sample_percent", old.log.sample != *sample),
+        ("reload.watch", old.reload.watch != *watch),
+        ("reload.removal_max_percent", old.reload.removal_max != *removal_max),
+        ("reload.history", old.reload.history != *history),
     ])
 }
 
@@ -170,18 +178,38 @@ fn upstream_keys(old: &Upstream, new: &Upstream) -> Vec<&'static str> {
         Servers::Dns { .. } => Some(upstream.servers.clone()),
         Servers::Static(_) => None,
     };
+    let key = |balance: &Balance| match balance {
+        Balance::Hash(key) => Some(key.clone()),
+        Balance::RoundRobin | Balance::Random | Balance::LeastRequest | Balance::PeakEwma => None,
+    };
+    let Upstream {
+        name: _,
+        servers: _,
+        balance,
+        slow_start,
+        max_requests_per_server,
+        tls,
+        http2,
+        adaptive,
+        health,
+        outlier,
+        timeout,
+        retry,
+        place: _,
+    } = new;
     differing([
         ("dns", dns(old) != dns(new)),
-        ("balance", old.balance != new.balance),
-        ("slow_start", old.slow_start != new.slow_start),
-        ("max_requests_per_server", old.max_requests_per_server != new.max_requests_per_server),
-        ("tls", old.tls != new.tls),
-        ("http2", old.http2 != new.http2),
-        ("adaptive", old.adaptive != new.adaptive),
-        ("health", old.health != new.health),
-        ("outlier", old.outlier != new.outlier),
-        ("timeout", old.timeout != new.timeout),
-        ("retry", old.retry != new.retry),
+        ("balance", mem::discriminant(&old.balance) != mem::discriminant(balance)),
+        ("hash_key", key(&old.balance) != key(balance)),
+        ("slow_start", old.slow_start != *slow_start),
+        ("max_requests_per_server", old.max_requests_per_server != *max_requests_per_server),
+        ("tls", old.tls != *tls),
+        ("http2", old.http2 != *http2),
+        ("adaptive", old.adaptive != *adaptive),
+        ("health", old.health != *health),
+        ("outlier", old.outlier != *outlier),
+        ("timeout", old.timeout != *timeout),
+        ("retry", old.retry != *retry),
     ])
 }
 
@@ -221,31 +249,51 @@ fn route_keys((before, old): (&Config, &Route), (after, new): (&Config, &Route))
     let answer = |route: &Route| Some(route.action.clone()).filter(|action| !matches!(action, Action::Upstream(_)));
     let redirect = |route: &Route| answer(route).filter(|action| matches!(action, Action::Redirect { .. }));
     let respond = |route: &Route| answer(route).filter(|action| matches!(action, Action::Respond { .. }));
+    let Route {
+        name: _,
+        hosts,
+        paths,
+        methods,
+        headers,
+        scheme,
+        allow,
+        deny,
+        action,
+        strip_prefix,
+        add_prefix,
+        request_headers,
+        response_headers,
+        auths,
+        limits,
+        body_max,
+        compress,
+        place: _,
+    } = new;
     differing([
-        ("hosts", old.hosts != new.hosts),
-        ("paths", spellings(old) != spellings(new)),
-        ("methods", old.methods != new.methods),
-        ("headers", old.headers != new.headers),
-        ("scheme", old.scheme != new.scheme),
-        ("allow", old.allow != new.allow),
-        ("deny", old.deny != new.deny),
+        ("hosts", old.hosts != *hosts),
+        ("paths", spellings(&old.paths) != spellings(paths)),
+        ("methods", old.methods != *methods),
+        ("headers", old.headers != *headers),
+        ("scheme", old.scheme != *scheme),
+        ("allow", old.allow != *allow),
+        ("deny", old.deny != *deny),
         ("upstream", upstream(before, old) != upstream(after, new)),
         ("redirect", redirect(old) != redirect(new)),
         ("respond", respond(old) != respond(new)),
-        ("ledger", (old.action == Action::Ledger) != (new.action == Action::Ledger)),
-        ("strip_prefix", old.strip_prefix != new.strip_prefix),
-        ("add_prefix", old.add_prefix != new.add_prefix),
-        ("request_headers", old.request_headers != new.request_headers),
-        ("response_headers", old.response_headers != new.response_headers),
-        ("auth", front::auth_names(before, &old.auths) != front::auth_names(after, &new.auths)),
-        ("limits", front::limit_names(before, &old.limits) != front::limit_names(after, &new.limits)),
-        ("body_max", old.body_max != new.body_max),
-        ("compress", old.compress != new.compress),
+        ("ledger", (old.action == Action::Ledger) != (*action == Action::Ledger)),
+        ("strip_prefix", old.strip_prefix != *strip_prefix),
+        ("add_prefix", old.add_prefix != *add_prefix),
+        ("request_headers", old.request_headers != *request_headers),
+        ("response_headers", old.response_headers != *response_headers),
+        ("auth", front::auth_names(before, &old.auths) != front::auth_names(after, auths)),
+        ("limits", front::limit_names(before, &old.limits) != front::limit_names(after, limits)),
+        ("body_max", old.body_max != *body_max),
+        ("compress", old.compress != *compress),
     ])
 }
 
-fn spellings(route: &Route) -> Vec<(u8, &str)> {
-    route.paths.iter().map(PathPattern::spelling).collect()
+fn spellings(paths: &[PathPattern]) -> Vec<(u8, &str)> {
+    paths.iter().map(PathPattern::spelling).collect()
 }
 
 fn reordered(old: &Config, new: &Config) -> bool {

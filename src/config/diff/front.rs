@@ -7,20 +7,34 @@ use std::sync::Arc;
 
 use super::{Changes, changes, differing};
 use crate::auth::apps::App;
-use crate::config::model::{Auth, Config, Limit, Listener};
+use crate::config::model::{Auth, AuthKind, Config, Limit, Listener, Rate};
 
 pub(super) fn listener_keys(old: &Listener, new: &Listener) -> Vec<&'static str> {
+    let Listener {
+        address: _,
+        h2c,
+        proxy_protocol,
+        header_timeout,
+        idle_timeout,
+        body_min_rate,
+        head_max,
+        headers_max,
+        uri_max,
+        max_connections_per_ip,
+        tls,
+        place: _,
+    } = new;
     differing([
-        ("h2c", old.h2c != new.h2c),
-        ("proxy_protocol", old.proxy_protocol != new.proxy_protocol),
-        ("header_timeout", old.header_timeout != new.header_timeout),
-        ("idle_timeout", old.idle_timeout != new.idle_timeout),
-        ("body_min_rate", old.body_min_rate != new.body_min_rate),
-        ("head_max", old.head_max != new.head_max),
-        ("headers_max", old.headers_max != new.headers_max),
-        ("uri_max", old.uri_max != new.uri_max),
-        ("max_connections_per_ip", old.max_connections_per_ip != new.max_connections_per_ip),
-        ("tls", old.tls != new.tls),
+        ("h2c", old.h2c != *h2c),
+        ("proxy_protocol", old.proxy_protocol != *proxy_protocol),
+        ("header_timeout", old.header_timeout != *header_timeout),
+        ("idle_timeout", old.idle_timeout != *idle_timeout),
+        ("body_min_rate", old.body_min_rate != *body_min_rate),
+        ("head_max", old.head_max != *head_max),
+        ("headers_max", old.headers_max != *headers_max),
+        ("uri_max", old.uri_max != *uri_max),
+        ("max_connections_per_ip", old.max_connections_per_ip != *max_connections_per_ip),
+        ("tls", old.tls != *tls),
     ])
 }
 
@@ -28,7 +42,29 @@ pub(super) fn auths(old: &Config, new: &Config) -> Changes {
     let named = |config: &Config| -> Vec<(String, Auth)> {
         config.auths.iter().map(|it| (it.name.to_string(), it.clone())).collect()
     };
-    changes(&named(old), &named(new), |old, new| differing([("kind", old.kind != new.kind)]))
+    changes(&named(old), &named(new), |old, new| {
+        let Auth { name: _, kind, place: _ } = new;
+        auth_keys(&old.kind, kind)
+    })
+}
+
+fn auth_keys(old: &AuthKind, new: &AuthKind) -> Vec<&'static str> {
+    match (old, new) {
+        (AuthKind::ApiKey { header: old }, AuthKind::ApiKey { header }) => differing([("header", old != header)]),
+        (AuthKind::Hmac { clock_skew: old }, AuthKind::Hmac { clock_skew }) => {
+            differing([("clock_skew", old != clock_skew)])
+        }
+        (
+            AuthKind::Jwt { issuer: iss, audience: aud, keys: set, user_claim: claim },
+            AuthKind::Jwt { issuer, audience, keys, user_claim },
+        ) => differing([
+            ("jwks_file", set != keys),
+            ("issuer", iss != issuer),
+            ("audience", aud != audience),
+            ("user_claim", claim != user_claim),
+        ]),
+        _ => vec!["kind"],
+    }
 }
 
 pub(super) fn apps(old: &Config, new: &Config) -> Changes {
@@ -36,10 +72,11 @@ pub(super) fn apps(old: &Config, new: &Config) -> Changes {
         config.apps.iter().map(|it| (it.name.to_string(), it.clone())).collect()
     };
     changes(&named(old), &named(new), |one, other| {
+        let App { name: _, status, keys, limits, place: _ } = other;
         differing([
-            ("status", one.status != other.status),
-            ("keys", one.keys != other.keys),
-            ("limits", limit_names(old, &one.limits) != limit_names(new, &other.limits)),
+            ("status", one.status != *status),
+            ("keys", one.keys != *keys),
+            ("limits", limit_names(old, &one.limits) != limit_names(new, limits)),
         ])
     })
 }
@@ -49,12 +86,16 @@ pub(super) fn limits(old: &Config, new: &Config) -> Changes {
         config.limits.iter().map(|it| (it.name.to_string(), it.clone())).collect()
     };
     changes(&named(old), &named(new), |old, new| {
-        let (was, is) = (old.rate, new.rate);
+        let Limit { name: _, key, rate: is, concurrency, place: _ } = new;
+        let count = |rate: Rate| {
+            let Rate { count, per, burst: _ } = rate;
+            (count, per)
+        };
         differing([
-            ("key", old.key != new.key),
-            ("rate", was.map(|rate| (rate.count, rate.per)) != is.map(|rate| (rate.count, rate.per))),
-            ("burst", was.map(|rate| rate.burst) != is.map(|rate| rate.burst)),
-            ("concurrency", old.concurrency != new.concurrency),
+            ("key", old.key != *key),
+            ("rate", old.rate.map(count) != is.map(count)),
+            ("burst", old.rate.map(|rate| rate.burst) != is.map(|rate| rate.burst)),
+            ("concurrency", old.concurrency != *concurrency),
         ])
     })
 }

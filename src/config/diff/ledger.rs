@@ -6,7 +6,7 @@
 
 use super::{Changes, changes, differing};
 use crate::config::model::Config;
-use crate::config::model::ledger::{Channel, Hmac, Ledger, Merchant, Provider, Store};
+use crate::config::model::ledger::{Channel, Fields, Hmac, Ledger, Merchant, Provider, Store};
 use crate::secret::Secret;
 
 /// The keys of `[ledger]` itself that changed.
@@ -14,16 +14,30 @@ pub(super) fn settings(old: &Config, new: &Config) -> Vec<&'static str> {
     let (Some(old), Some(new)) = (&old.ledger, &new.ledger) else {
         return differing([("ledger", old.ledger.is_some() != new.ledger.is_some())]);
     };
+    let Ledger {
+        address,
+        embedded,
+        store,
+        encryption_keys,
+        token,
+        batch_max,
+        delivery_backoff,
+        delivery_timeout,
+        channels: _,
+        merchants: _,
+        state_dir: _,
+        place: _,
+    } = new;
     differing([
-        ("ledger.address", old.address != new.address),
-        ("ledger.embedded", old.embedded != new.embedded),
-        ("ledger.store", place(&old.store) != place(&new.store)),
-        ("ledger.store_password_file", password(&old.store) != password(&new.store)),
-        ("ledger.encryption_key_files", old.encryption_keys != new.encryption_keys),
-        ("ledger.token_file", old.token != new.token),
-        ("ledger.batch_max", old.batch_max != new.batch_max),
-        ("ledger.delivery_backoff", old.delivery_backoff != new.delivery_backoff),
-        ("ledger.delivery_timeout", old.delivery_timeout != new.delivery_timeout),
+        ("ledger.address", old.address != *address),
+        ("ledger.embedded", old.embedded != *embedded),
+        ("ledger.store", place(&old.store) != place(store)),
+        ("ledger.store_password_file", password(&old.store) != password(store)),
+        ("ledger.encryption_key_files", old.encryption_keys != *encryption_keys),
+        ("ledger.token_file", old.token != *token),
+        ("ledger.batch_max", old.batch_max != *batch_max),
+        ("ledger.delivery_backoff", old.delivery_backoff != *delivery_backoff),
+        ("ledger.delivery_timeout", old.delivery_timeout != *delivery_timeout),
     ])
 }
 
@@ -44,11 +58,12 @@ pub(super) fn channels(old: &Config, new: &Config) -> Changes {
         channels.map(|it| (it.name.to_string(), it.clone())).collect()
     };
     changes(&named(old), &named(new), |old, new| {
-        let mut keys = provider_keys(&old.provider, &new.provider);
+        let Channel { name: _, provider, merchant, require_order, fee } = new;
+        let mut keys = provider_keys(&old.provider, provider);
         keys.extend(differing([
-            ("merchant", old.merchant != new.merchant),
-            ("require_order", old.require_order != new.require_order),
-            ("fee", old.fee != new.fee),
+            ("merchant", old.merchant != *merchant),
+            ("require_order", old.require_order != *require_order),
+            ("fee", old.fee != *fee),
         ]));
         keys
     })
@@ -60,11 +75,12 @@ pub(super) fn merchants(old: &Config, new: &Config) -> Changes {
         merchants.map(|it| (it.name.to_string(), it.clone())).collect()
     };
     changes(&named(old), &named(new), |old, new| {
+        let Merchant { name: _, url, secret, token, allow_private } = new;
         differing([
-            ("url", old.url != new.url),
-            ("secret_file", old.secret != new.secret),
-            ("token_file", old.token != new.token),
-            ("allow_private", old.allow_private != new.allow_private),
+            ("url", old.url != *url),
+            ("secret_file", old.secret != *secret),
+            ("token_file", old.token != *token),
+            ("allow_private", old.allow_private != *allow_private),
         ])
     })
 }
@@ -100,18 +116,19 @@ fn provider_keys(old: &Provider, new: &Provider) -> Vec<&'static str> {
 }
 
 fn hmac_keys(old: &Hmac, new: &Hmac) -> Vec<&'static str> {
-    let (was, is) = (&old.fields, &new.fields);
+    let Hmac { secrets, header, encoding, format, prefix, fields } = new;
+    let (was, Fields { id, order, amount, major, currency, kind }) = (&old.fields, fields);
     differing([
-        ("secret_files", old.secrets != new.secrets),
-        ("header", old.header != new.header),
-        ("encoding", old.encoding != new.encoding),
-        ("format", old.format != new.format),
-        ("prefix", old.prefix != new.prefix),
-        ("id_field", was.id != is.id),
-        ("order_field", was.order != is.order),
-        ("amount_field", was.amount != is.amount),
-        ("amount_unit", was.major != is.major),
-        ("currency_field", was.currency != is.currency),
-        ("kind_field", was.kind != is.kind),
+        ("secret_files", old.secrets != *secrets),
+        ("header", old.header != *header),
+        ("encoding", old.encoding != *encoding),
+        ("format", old.format != *format),
+        ("prefix", old.prefix != *prefix),
+        ("id_field", was.id != *id),
+        ("order_field", was.order != *order),
+        ("amount_field", was.amount != *amount),
+        ("amount_unit", was.major != *major),
+        ("currency_field", was.currency != *currency),
+        ("kind_field", was.kind != *kind),
     ])
 }

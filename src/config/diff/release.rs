@@ -28,7 +28,8 @@ pub(super) fn cohorts(old: &Config, new: &Config) -> Changes {
         config.cohorts.iter().map(|it| (it.name.to_string(), it.clone())).collect()
     };
     changes(&named(old), &named(new), |old, new| {
-        differing([("users_file", old.users != new.users), ("any", old.any != new.any)])
+        let Cohort { name: _, users, any, place: _ } = new;
+        differing([("users_file", old.users != *users), ("any", old.any != *any)])
     })
 }
 
@@ -41,11 +42,8 @@ pub(super) fn notify(old: &Config, new: &Config) -> Changes {
         config.notify.iter().map(|it| (it.name.to_string(), it.clone())).collect()
     };
     changes(&named(old), &named(new), |old, new| {
-        differing([
-            ("url", old.url != new.url),
-            ("format", old.format != new.format),
-            ("secret_file", old.secret != new.secret),
-        ])
+        let Notify { name: _, url, format, secret, place: _ } = new;
+        differing([("url", old.url != *url), ("format", old.format != *format), ("secret_file", old.secret != *secret)])
     })
 }
 
@@ -68,19 +66,37 @@ fn release_keys((before, old): (&Config, &Release), (after, new): (&Config, &Rel
     fn canary<'c>(config: &'c Config, release: &Release) -> Option<&'c Arc<str>> {
         config.upstreams.get(release.canary).map(|upstream| &upstream.name)
     }
+    let Release {
+        name: _,
+        routes: _,
+        canary: _,
+        user,
+        hash,
+        salt,
+        definition: _,
+        former_definition: _,
+        include,
+        exclude,
+        layer,
+        steps,
+        holdback,
+        rescue,
+        judge,
+        place: _,
+    } = new;
     differing([
         ("routes", routes(before, old) != routes(after, new)),
         ("canary", canary(before, old) != canary(after, new)),
-        ("user", old.user != new.user),
-        ("hash", old.hash != new.hash),
-        ("salt", old.salt != new.salt),
-        ("include", cohorts(before, &old.include) != cohorts(after, &new.include)),
-        ("exclude", cohorts(before, &old.exclude) != cohorts(after, &new.exclude)),
-        ("layer", old.layer != new.layer),
-        ("steps", old.steps != new.steps),
-        ("holdback", old.holdback != new.holdback),
-        ("rescue", old.rescue != new.rescue),
-        ("judge", old.judge != new.judge),
+        ("user", old.user != *user),
+        ("hash", old.hash != *hash),
+        ("salt", old.salt != *salt),
+        ("include", cohorts(before, &old.include) != cohorts(after, include)),
+        ("exclude", cohorts(before, &old.exclude) != cohorts(after, exclude)),
+        ("layer", old.layer != *layer),
+        ("steps", old.steps != *steps),
+        ("holdback", old.holdback != *holdback),
+        ("rescue", old.rescue != *rescue),
+        ("judge", old.judge != *judge),
     ])
 }
 

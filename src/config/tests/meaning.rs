@@ -224,3 +224,17 @@ fn a_thousand_releases_of_one_layer_are_checked_at_once() {
     assert_eq!(meant(&(releases::BASE.to_owned() + &releases)).releases.len(), 1000);
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 }
+
+#[test]
+fn keys_of_a_kind_are_told_by_their_own_names() {
+    let lines = |old: &str, new: &str| Diff::between(&meant(old), &meant(new)).to_string();
+    let carts = "[upstream.carts]\nservers = [\"127.0.0.1:1\"]\nbalance = \"hash\"\n";
+    let by = |key: &str| format!("{carts}hash_key = \"{key}\"\n");
+    assert_eq!(lines(&by("path"), &by("cookie:cart")), "~ upstream carts: hash_key");
+    assert_eq!(lines(&by("path"), &carts.replace("hash", "random")), "~ upstream carts: balance, hash_key");
+    let signed = |skew: &str| format!("[auth.signed]\nkind = \"hmac\"\nclock_skew = \"{skew}\"\n");
+    assert_eq!(lines(&signed("1m"), &signed("2m")), "~ auth signed: clock_skew");
+    let key = |header: &str| format!("[auth.signed]\nkind = \"api_key\"\nheader = \"{header}\"\n");
+    assert_eq!(lines(&key("x-a"), &key("x-b")), "~ auth signed: header");
+    assert_eq!(lines(&signed("1m"), &key("x-b")), "~ auth signed: kind");
+}
