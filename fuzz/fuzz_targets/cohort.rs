@@ -3,7 +3,8 @@
 
 use http::{HeaderMap, HeaderValue, header};
 use libfuzzer_sys::fuzz_target;
-use tollgate::gray::cohort::{UserSet, cookie, user_hash};
+use tollgate::gray::cohort::{UserSet, user_hash};
+use tollgate::said::first_cookie;
 
 fuzz_target!(|input: (Vec<&[u8]>, &str, Vec<&[u8]>)| {
     let (lines, name, users) = input;
@@ -13,7 +14,7 @@ fuzz_target!(|input: (Vec<&[u8]>, &str, Vec<&[u8]>)| {
             headers.append(header::COOKIE, line);
         }
     }
-    if let Some(value) = cookie(&headers, name) {
+    if let Some(value) = first_cookie(&headers, name) {
         assert!(!value.contains(&b';'));
     }
     let set = UserSet::new(users.iter().copied());

@@ -6,9 +6,10 @@ use std::sync::{Arc, LazyLock};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use libfuzzer_sys::fuzz_target;
-use tollgate::runtime::snapshot::Snapshot;
 use tollgate::config::source::Source;
 use tollgate::proxy::identify;
+use tollgate::runtime::snapshot::Snapshot;
+use tollgate::said;
 use tollgate::telemetry::Registry;
 use tollgate::units::Nanos;
 
@@ -36,6 +37,6 @@ fuzz_target!(|input: (Vec<(u8, &[u8])>, &str)| {
     let _ = identify::forwarded_scheme(&headers);
     let id = identify::request_id(&headers);
     assert!(!id.is_empty() && id.len() <= 128 && id.as_bytes().iter().all(u8::is_ascii_graphic));
-    let _ = identify::host(identify::authority(&Uri::from_static("/"), &headers));
-    let _ = identify::host(input.1);
+    let _ = said::host(said::authority(&Uri::from_static("/"), &headers));
+    let _ = said::host(input.1);
 });
