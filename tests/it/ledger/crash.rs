@@ -45,8 +45,9 @@ impl Rounds {
                 ledger.disk.loses_power();
             }
             process.run(&ledger.disk);
-            if self.power || round % self.look == 0 {
-                nothing_is_lost(&ledger, process.books(&ledger.token), &acknowledged);
+            if round % self.look == 0 {
+                let look = || nothing_is_lost(&ledger, process.books(&ledger.token), &acknowledged);
+                senders.beside_or_at_rest(round / self.look, look);
             }
         }
         let acknowledged = senders.finish();
@@ -195,8 +196,7 @@ fn two_on_one_store(ledger: &mut Ledger, seed: u64, turns: usize, pace: Duration
         }
         let acknowledged = senders.so_far();
         let look = || nothing_is_lost(ledger, active([&one, &other]).books(&ledger.token), &acknowledged);
-        // Beside writes as well, but not in each of many turns.
-        if turn < 2 { look() } else { senders.rest(look) }
+        senders.beside_or_at_rest(turn + 1, look);
     }
     let acknowledged = senders.finish();
     all_is_well(ledger, active([&one, &other]).books(&ledger.token), &acknowledged);

@@ -56,7 +56,8 @@ fn on_postgresql_200_deaths_of_ledger_and_server_lose_nothing() {
             process.run(&ledger.disk);
         }
         if round % 20 == 0 {
-            nothing_is_lost(&ledger, process.books(&ledger.token), &acknowledged);
+            let look = || nothing_is_lost(&ledger, process.books(&ledger.token), &acknowledged);
+            senders.beside_or_at_rest(round / 20, look);
         }
     }
     let acknowledged = senders.finish();
