@@ -34,7 +34,7 @@ use crate::units::Nanos;
 mod burst;
 mod closing;
 
-use burst::{Burst, Flow, OfWindow, Sought, State, look};
+use burst::{Burst, Flow, OfWindow, Own, Sought, State, look};
 use closing::{Closing, OfStable, Rates};
 
 /// What comes so soon after another is a part of it.
@@ -84,6 +84,8 @@ struct Server {
     willing_in: Option<u16>,
     window: OfWindow,
     bursts: [Option<Burst>; KINDS],
+    /// What its users meet at any time, where it is the canary's.
+    own: [Own; KINDS],
     /// What users first met in them beyond what they meet at any time, until they are known for what they are.
     waiting: Counts,
     /// What they first met in a window without one; when the last of them did, by kind; and how many do so at any time,
@@ -212,6 +214,7 @@ impl Servers {
             willing_in: None,
             window: OfWindow::default(),
             bursts: [None; KINDS],
+            own: [Own::default(); KINDS],
             waiting: Counts::default(),
             single: Counts::default(),
             met: [None; KINDS],
@@ -279,7 +282,7 @@ impl Servers {
     pub(super) fn met(&mut self, seen: &Seen, kind: usize) {
         let rate = self.rate(kind);
         if let Some(server) = self.of(seen) {
-            let now = server.asked;
+            let (now, rate) = (server.asked, server.own[kind].or_more(rate));
             server.window.met(kind, rate, server.bursts[kind].as_ref(), now);
             if kind == ERRORS {
                 server.failed = Some(now);
@@ -420,9 +423,13 @@ impl Server {
                 REFUSALS => self.willing_in != Some(step),
                 _ => false,
             };
-            let Rates { likely, lasting } = rates[kind];
-            let sought = Sought { arm, kind, likely, rate: lasting, at_once };
-            look(&mut self.bursts[kind], sought, window, (self.asked, now))
+            let (Rates { likely, lasting }, own) = (rates[kind], &mut self.own[kind]);
+            let sought = Sought { arm, kind, likely, rate: own.or_more(lasting), at_once };
+            let state = look(&mut self.bursts[kind], sought, window, (self.asked, now));
+            if state == State::Usual && arm == Arm::Canary && !is_timed(kind) {
+                own.learn(window.exposed(kind), window.bad(kind));
+            }
+            state
         });
         if arm == Arm::Canary {
             spread(&mut states, rates);

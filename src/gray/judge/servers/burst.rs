@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{KINDS, RECENT, SOON, is_timed};
+use super::{KINDS, PRIOR, RECENT, SOON, is_timed};
 use crate::gray::judge::signals::{P50, SLO};
 use crate::gray::judge::window::Counts;
 use crate::gray::seen::Arm;
@@ -148,6 +148,32 @@ impl OfWindow {
             all.add(Many::of(met.users, expected));
             met.sure = all.are_more(NO_LONGER).then_some(now);
         }
+    }
+}
+
+/// So many users are told of, before the older half is forgotten.
+const TOLD: f64 = 10_000.0;
+
+/// What a server's users meet at any time, of one kind. A few clients who always fail are not as many on each arm: a
+/// hiccup must not last because they go on to fail when it is over.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Own {
+    exposed: f64,
+    bad: f64,
+}
+
+impl Own {
+    /// Counts a window without a burst.
+    pub(super) fn learn(&mut self, exposed: u32, bad: u32) {
+        (self.exposed, self.bad) = (self.exposed + f64::from(exposed), self.bad + f64::from(bad));
+        if self.exposed > TOLD {
+            (self.exposed, self.bad) = (self.exposed / 2.0, self.bad / 2.0);
+        }
+    }
+
+    /// The part of its users who meet it in a window, where that is more than is believed of all.
+    pub(super) fn or_more(&self, rate: f64) -> f64 {
+        rate.max((self.bad + PRIOR.0 * rate) / (self.exposed + PRIOR.0))
     }
 }
 

@@ -4,6 +4,8 @@ use super::*;
 use crate::gray::judge::evidence::{Bet, Process};
 use crate::gray::judge::signals::ERRORS;
 
+mod own;
+
 /// A request; whoever fails gets another answer.
 fn seen(user: u64, arm: Arm, server: u32, ending: Ending) -> Seen {
     Seen { server, ending, saved: true, ..Seen::good(user, arm) }
