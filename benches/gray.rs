@@ -6,6 +6,7 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
+use base::units::Nanos;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderValue};
 use tollgate::config::model::Config;
@@ -18,7 +19,6 @@ use tollgate::gray::live::{Live, Stage};
 use tollgate::gray::plan::{Asked, Plan, border_at};
 use tollgate::gray::seen::{Arm, Ending, Seen};
 use tollgate::gray::settings::Cohort;
-use tollgate::units::Nanos;
 
 const USERS: usize = 1 << 16;
 /// Requests whose headers stay in the cache.

@@ -10,9 +10,9 @@ use std::thread::scope;
 use std::time::Duration;
 
 use ahash::RandomState;
+use base::units::Nanos;
 use criterion::{Criterion, criterion_group, criterion_main};
 use tollgate::limit::{Ask, Key, Limiter, Rate, Rule, decide};
-use tollgate::units::Nanos;
 
 const KEYS: u64 = 1_000_000;
 /// Keys that stay in the cache.

@@ -34,13 +34,15 @@ use tokio::sync::watch;
 
 use crate::admin;
 use crate::auth::nonce::Nonces;
-use crate::clock;
 use crate::config::model;
 use crate::config::unwise;
 use crate::discover;
-use crate::finding::Finding;
 use crate::health::{Supervisor, Target};
-use crate::machine;
+use base::clock;
+use base::finding::Finding;
+use base::machine;
+
+use crate::allocator;
 use crate::memory::Account;
 use crate::notify::Notifier;
 use crate::proxy::Gateway;
@@ -390,7 +392,7 @@ fn runtime(name: &str, threads: usize) -> Result<Runtime, StartError> {
     Builder::new_multi_thread()
         .worker_threads(threads)
         .thread_name(name)
-        .on_thread_park(machine::give_back)
+        .on_thread_park(allocator::give_back)
         .enable_all()
         .build()
         .map_err(StartError::io(format!("starting the threads called {name}")))
@@ -438,7 +440,7 @@ fn listen(
     background.spawn(deadline::sweep());
     background.spawn(kept::tidy());
     let count = workers.metrics().num_workers();
-    background.spawn(machine::give_back_for_ever(workers.handle().clone(), count));
+    background.spawn(allocator::give_back_for_ever(workers.handle().clone(), count));
     let mut doors = vec![];
     for listener in &snapshot.load().config.listeners {
         let address = listener.address;

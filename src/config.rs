@@ -18,7 +18,7 @@ pub mod unwise;
 
 use std::path::Path;
 
-use crate::finding::Finding;
+use base::finding::Finding;
 use findings::Findings;
 use places::Places;
 use source::Source;

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use crate::clock;
 use crate::runtime::snapshot::{Snapshot, Upstream};
+use base::clock;
 
 /// How long a new configuration waits for names it has no address of yet.
 const FIRST: Duration = Duration::from_secs(2);

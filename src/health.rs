@@ -25,7 +25,7 @@ use tokio::time::Instant;
 
 use crate::config::model::Health;
 use crate::pool::State;
-use crate::units::Nanos;
+use base::units::Nanos;
 
 pub mod hysteresis;
 mod probe;

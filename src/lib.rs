@@ -6,6 +6,8 @@
 //! A request's way is one file, [`proxy`], whose hooks call one stage each: listen → admit → identify → route →
 //! authenticate → limit → assign → balance → forward → observe. Verbs are stages, nouns the engines they ask.
 //!
+//! Crates of their own, under `crates/`, are: [`base`] (time, numbers with units, paths, findings: the ground).
+//!
 //! | module | is |
 //! |---|---|
 //! | [`cli`] | the command line |
@@ -14,8 +16,6 @@
 //! | [`runtime`] | a configuration while it is served: snapshot, reload, history |
 //! | [`proxy`] | **the way of a request** |
 //! | [`http_guard`] | which requests have one reading (pure) |
-//! | [`path`] | one spelling for every path |
-//! | [`said`] | what a request says under a name, where it may say it twice (pure) |
 //! | [`auth`] | who is calling: API keys, signed requests, tokens (pure) |
 //! | [`limit`] | rates, requests in flight, bounded tables (pure) |
 //! | [`pool`] | upstream sets: members, algorithms, ejection, retry budget, adaptive limit (pure) |
@@ -28,47 +28,30 @@
 //! | [`admin`] | the operator's listener |
 //! | [`upgrade`] | another executable takes over: channel, sockets, service manager |
 //! | [`telemetry`] | every metric name in one table, counters, the access log |
-//! | [`machine`] | how much memory and how many files there are |
+//! | [`allocator`] | gives back the memory that a flood has taken |
 //! | [`memory`] | what clients make the process hold, in one account with one bound |
-//! | [`clock`], [`units`] | time, and numbers with their unit |
-//! | [`socket`] | listening sockets |
-//! | [`shard`] | counters that no two cores fight over |
-//! | [`finding`], [`problem`] | what is wrong with a configuration; what is wrong with a request |
-//! | [`net`], [`bearer`], [`secret`], [`webhook`], [`hex`], [`files`] | address ranges, tokens, secrets, signed messages, digits, files replaced whole |
+//! | [`problem`] | what is wrong with a request |
 
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 pub mod admin;
+pub mod allocator;
 pub mod app;
 pub mod auth;
-pub mod bearer;
 pub mod cli;
-pub mod clock;
 pub mod config;
 pub mod discover;
-pub mod files;
-pub mod finding;
 pub mod gray;
 pub mod health;
-pub mod hex;
 pub mod http_guard;
 pub mod ledger;
 pub mod limit;
-pub mod machine;
 pub mod memory;
-pub mod net;
 pub mod notify;
-pub mod path;
 pub mod pool;
 pub mod problem;
 pub mod proxy;
 pub mod releases;
 pub mod runtime;
-pub mod said;
-pub mod secret;
-pub mod shard;
-pub mod socket;
 pub mod telemetry;
-pub mod units;
 pub mod upgrade;
-pub mod webhook;

@@ -7,6 +7,6 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    tollgate::machine::tune_allocator();
+    tollgate::allocator::tune();
     tollgate::cli::main()
 }

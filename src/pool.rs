@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::settings::{Balance, Outlier};
-use crate::units::Nanos;
+use base::units::Nanos;
 
 pub mod adaptive;
 pub mod budget;

@@ -16,9 +16,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::clock;
 use crate::config::model::Config;
-use crate::files;
 use crate::gray::controller::state::Order;
 use crate::gray::controller::view::View;
 use crate::gray::controller::{AllKept, Controller, Kept, Moment, Refused, Surroundings, Ticked};
@@ -26,6 +24,8 @@ use crate::gray::live::Live;
 use crate::gray::report::Report;
 use crate::notify::{Message, Notifier, Shelf};
 use crate::telemetry::Registry;
+use base::clock;
+use base::files;
 
 /// Time between two looks at what was seen.
 const TICK: Duration = Duration::from_millis(100);

@@ -40,7 +40,7 @@ pub mod successor;
 
 use serde::{Deserialize, Serialize};
 
-use crate::finding::Finding;
+use base::finding::Finding;
 
 /// Why an upgrade was not done.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

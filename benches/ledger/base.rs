@@ -7,14 +7,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use base::clock;
+use base::secret::Secret;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::json;
-use tollgate::clock;
 use tollgate::ledger::keys::Ring;
 use tollgate::ledger::provider::Prepared;
 use tollgate::ledger::receive::Received;
 use tollgate::ledger::verify::Verified;
-use tollgate::secret::Secret;
 
 use super::corpus::{Keys, Message, REPEATS};
 use super::{cpu_ns, rows, unnest};

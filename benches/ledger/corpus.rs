@@ -6,14 +6,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use base::clock;
+use base::secret::Secret;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::{aead, hmac, signature};
 use serde_json::json;
-use tollgate::clock;
 use tollgate::config::model::ledger::{Channel, Provider, RsaKey};
-use tollgate::secret::Secret;
 
 pub const APP_ID: &str = "2021000000000001";
 pub const SELLER_ID: &str = "2088000000000001";

@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
-use tollgate::clock;
+use base::clock;
+use base::secret::Secret;
+use base::units::Currency;
 use tollgate::config::model::ledger::{Channel, Fee, Provider, Rounding, Store as Place};
 use tollgate::ledger::book::{self, Callback, Facts, Plan, Scribe, Time};
 use tollgate::ledger::event::{Amount, Effect, Event, Kind, Of};
@@ -18,8 +20,6 @@ use tollgate::ledger::keys::Ring;
 use tollgate::ledger::rows::{Balance, Cell, Evidence, Link, Row, Table, Value, Wrap};
 use tollgate::ledger::store;
 use tollgate::ledger::words::{EventState, Word};
-use tollgate::secret::Secret;
-use tollgate::units::Currency;
 use uuid::Uuid;
 
 use super::into::{Sink, postgres, sqlite};

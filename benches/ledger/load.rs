@@ -12,13 +12,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use base::clock;
+use base::units::Nanos;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tollgate::clock;
-use tollgate::units::Nanos;
 
 use super::corpus::{Keys, PROVIDERS, REPEATS, sendings};
 use super::merchant;

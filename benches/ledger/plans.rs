@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tollgate::clock;
+use base::clock;
 use tollgate::config::model::ledger::Store as Place;
 use tollgate::ledger::query::{self, list};
 use tollgate::ledger::rows::{Type, Value};

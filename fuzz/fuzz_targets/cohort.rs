@@ -4,7 +4,7 @@
 use http::{HeaderMap, HeaderValue, header};
 use libfuzzer_sys::fuzz_target;
 use tollgate::gray::cohort::{UserSet, user_hash};
-use tollgate::said::first_cookie;
+use base::said::first_cookie;
 
 fuzz_target!(|input: (Vec<&[u8]>, &str, Vec<&[u8]>)| {
     let (lines, name, users) = input;

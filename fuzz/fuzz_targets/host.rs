@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use tollgate::http_guard::host::Authority;
-use tollgate::said;
+use base::said;
 
 fuzz_target!(|bytes: &[u8]| {
     let Some(found) = Authority::parse(bytes) else { return };

@@ -9,9 +9,9 @@ use libfuzzer_sys::fuzz_target;
 use tollgate::config::source::Source;
 use tollgate::proxy::identify;
 use tollgate::runtime::snapshot::Snapshot;
-use tollgate::said;
+use base::said;
 use tollgate::telemetry::Registry;
-use tollgate::units::Nanos;
+use base::units::Nanos;
 
 const CONFIG: &str = "[[listener]]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
     [trusted]\nproxies = [\"10.0.0.0/8\", \"fd00::/8\"]\n[route.all]\nrespond = { status = 200 }\n";

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tollgate::path::{is_ambiguous, normalise_path};
+use base::path::{is_ambiguous, normalise_path};
 
 fuzz_target!(|path: &str| {
     let normal = normalise_path(path);

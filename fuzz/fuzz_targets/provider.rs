@@ -15,7 +15,7 @@ use tollgate::config::model::ledger::{Channel, Encoding, Fields, Hmac, Provider}
 use tollgate::ledger::provider::Prepared;
 use tollgate::ledger::receive::Received;
 use tollgate::ledger::verify::Refusal;
-use tollgate::secret::Secret;
+use base::secret::Secret;
 
 const NOW_S: u64 = 1_700_000_000;
 const KEY: &[u8] = b"0123456789abcdef01234567";

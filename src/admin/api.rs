@@ -12,14 +12,14 @@ use serde_json::json;
 use tokio::sync::oneshot::Receiver;
 
 use super::{State, problem};
-use crate::clock;
-use crate::finding::Finding;
 use crate::pool::settings::Balance;
 use crate::runtime::history::Summary;
 use crate::runtime::snapshot::Upstream;
 use crate::runtime::swap::{Answer, By, LastError};
 use crate::telemetry::registry::Now;
-use crate::units::{Nanos, Revision};
+use base::clock;
+use base::finding::Finding;
+use base::units::{Nanos, Revision};
 
 /// 200 while serving, 503 while draining.
 pub async fn ready(With(state): With<State>) -> Response {

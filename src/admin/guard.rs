@@ -12,7 +12,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use super::problem;
-use crate::bearer;
+use base::bearer;
 
 /// Lets a request through, or answers 401 or 403.
 pub async fn check(

@@ -16,9 +16,9 @@ use crate::config::{self, model};
 use crate::ledger::metrics::LedgerSeries;
 use crate::ledger::serve::bind;
 use crate::ledger::service::{Ledger, Outside};
-use crate::machine;
 use crate::notify::Notifier;
 use crate::runtime::{guard, watch};
+use base::machine;
 
 /// Serves the ledger of the configuration at `path` until a signal ends it.
 pub fn run(path: &Path) -> Result<(), StartError> {

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::StartError;
-use crate::clock;
 use crate::config::source::Source;
 use crate::config::{self, Loaded};
-use crate::finding::Finding;
 use crate::runtime::history::{self, Active, History, Record, Summary};
 use crate::runtime::swap::LastError;
-use crate::units::Revision;
+use base::clock;
+use base::finding::Finding;
+use base::units::Revision;
 
 /// What is served first.
 pub struct Boot {

@@ -21,14 +21,14 @@ use tokio::sync::watch;
 use super::boot;
 use super::handover::Handover;
 use crate::auth::nonce::Nonces;
-use crate::clock;
 use crate::proxy::Gateway;
 use crate::proxy::dial::Dialer;
 use crate::runtime::swap::{By, Control};
-use crate::shard::Gauge;
 use crate::telemetry::access_log::AccessLog;
 use crate::upgrade::manager;
 use crate::upgrade::sockets::Sockets;
+use base::clock;
+use base::shard::Gauge;
 
 /// How long a silent connection is kept while draining.
 const LINGER: Duration = Duration::from_secs(1);

@@ -15,7 +15,6 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::books::Books;
-use crate::clock;
 use crate::releases::Releases;
 use crate::runtime::snapshot::Snapshot;
 use crate::runtime::swap::{Control, Hold};
@@ -25,6 +24,7 @@ use crate::upgrade::control::{Question, Told};
 use crate::upgrade::sockets::Sockets;
 use crate::upgrade::successor::Successor;
 use crate::upgrade::{Failed, manager};
+use base::clock;
 
 /// How long a change of the configuration that is under way may take to end.
 const CHANGE: Duration = Duration::from_secs(30);

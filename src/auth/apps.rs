@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use ring::digest::{SHA256, digest};
 
-use crate::finding::Place;
-use crate::secret::Secret;
+use base::finding::Place;
+use base::secret::Secret;
 
 /// `[app.NAME]`
 #[derive(Clone, Debug, PartialEq)]

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::config::{self, model::Config};
-use crate::finding::{Finding, Severity};
+use base::finding::{Finding, Severity};
 
 /// Checks what `-c` names: 1 where something is wrong, or unwise and `strict`; else 0.
 pub fn check(path: &Path, strict: bool, json: bool) -> ExitCode {

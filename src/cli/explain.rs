@@ -21,8 +21,8 @@ use crate::config::model::ledger::UPSTREAM;
 use crate::config::model::{Action, Config, HostPattern, PathPattern, Route, Scheme};
 use crate::config::router::{Request, Router, host_of, path_of};
 use crate::http_guard::head;
-use crate::path::normalise_path;
-use crate::said;
+use base::path::normalise_path;
+use base::said;
 
 /// A request to explain.
 #[derive(Args)]

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use super::model::{Action, AuthKind, Config, Route};
 use crate::http_guard::field::is_spelling_of;
-use crate::path::prefixed;
+use base::path::prefixed;
 
 /// The path of a callback, as the ledger has it.
 const CALLBACKS: &str = "/callbacks/";

@@ -33,8 +33,8 @@ use super::findings::Findings;
 use super::model::{AccessLog, Admin, Config, Log, Reload, Server};
 use super::places::{Places, Span};
 use super::source::Source;
-use crate::machine;
-use crate::units::Share;
+use base::machine;
+use base::units::Share;
 
 /// The least that `memory_max` may be.
 const MEMORY_LEAST: u64 = 16 << 20;

@@ -4,7 +4,7 @@
 //! were misspelt get the nearest allowed one as a hint; of two equally near ones the first wins.
 
 use super::places::{Places, Span};
-use crate::finding::{Finding, Place};
+use base::finding::{Finding, Place};
 
 /// Findings that are kept.
 pub const LIMIT: usize = 1000;

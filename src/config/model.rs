@@ -15,11 +15,11 @@ use ipnet::IpNet;
 use regex::Regex;
 
 use crate::auth::apps::App;
-use crate::finding::Place;
 use crate::gray::settings::{Cohort, Names, Release};
 use crate::pool::settings::{Balance, Outlier};
-use crate::secret::Secret;
-use crate::units::Share;
+use base::finding::Place;
+use base::secret::Secret;
+use base::units::Share;
 
 pub mod front;
 pub mod ledger;
@@ -332,7 +332,7 @@ pub enum HostPattern {
     Suffix(String),
 }
 
-/// One of `paths`, normalised (see `crate::path`) but for regexes.
+/// One of `paths`, normalised (see `base::path`) but for regexes.
 #[derive(Clone, Debug)]
 pub enum PathPattern {
     /// `/orders`

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::source::Source;
-use crate::finding::Place;
+use base::finding::Place;
 
 /// A part of the whole text, in global offsets.
 pub type Span = Range<usize>;

@@ -15,7 +15,7 @@ use http::{HeaderMap, Method};
 use regex::Regex;
 
 use crate::config::model::{HostPattern, PathPattern, Route, Scheme};
-use crate::said::every_line_is;
+use base::said::every_line_is;
 
 /// What of a request routes look at.
 #[derive(Clone, Copy, Debug)]

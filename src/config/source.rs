@@ -9,7 +9,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::finding::{Finding, Place};
+use base::finding::{Finding, Place};
 
 /// All files together may have this many bytes; offsets into them then always fit 32 bits.
 pub const MAX_BYTES: u64 = 64 << 20;

@@ -9,7 +9,7 @@ mod around;
 use super::findings::LIMIT;
 use super::model::ledger::{Channel, Provider};
 use super::model::{Action, AuthKind, Config};
-use crate::finding::Finding;
+use base::finding::Finding;
 
 /// Warnings that are said in the log when a configuration is taken over.
 const SAID: usize = 20;

@@ -15,7 +15,7 @@
 
 use twox_hash::XxHash3_64;
 
-use crate::units::BasisPoints;
+use base::units::BasisPoints;
 
 /// Positions a bucket number tells apart.
 const BUCKETS: u64 = 10_000;

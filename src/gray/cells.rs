@@ -21,7 +21,7 @@ use ahash::AHashMap;
 
 use super::judge::Told;
 use super::seen::{Arm, Ending, Seen};
-use crate::units::Nanos;
+use base::units::Nanos;
 
 /// Cells a table has before keys are folded; at most twice as many, and one per outcome.
 pub const CELLS: usize = 20_000;

@@ -10,8 +10,8 @@ use twox_hash::XxHash3_64;
 
 use super::bucket::{Border, Hash};
 use crate::gray::settings::{Cohort, Rule};
-use crate::said::{every_line_is, first_cookie};
-use crate::units::BasisPoints;
+use base::said::{every_line_is, first_cookie};
+use base::units::BasisPoints;
 
 /// What cohorts look at.
 #[derive(Clone, Copy, Debug)]

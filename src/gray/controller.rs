@@ -28,7 +28,7 @@ use super::live::Live;
 use super::report::Report;
 use super::seen::Arm;
 use crate::gray::settings::{Names, Release};
-use crate::units::Nanos;
+use base::units::Nanos;
 
 /// When something happens, by both clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

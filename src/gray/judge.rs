@@ -39,7 +39,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::gray::report::ArmView;
 use crate::gray::seen::{Arm, Seen};
-use crate::units::Nanos;
+use base::units::Nanos;
 
 mod episode;
 mod evidence;

@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use super::bucket::{Border, Position};
 use super::seen::{Arm, Seen};
 use crate::pool::budget::Budget;
-use crate::shard::{Counter, Sharded};
-use crate::units::{Nanos, Share};
+use base::shard::{Counter, Sharded};
+use base::units::{Nanos, Share};
 
 /// Requests a buffer holds at most.
 const SEEN_MAX: usize = 1 << 18;

@@ -16,8 +16,8 @@ use super::cohort::{self, Facts, user_hash};
 use super::live::Live;
 use super::seen::Arm;
 use crate::gray::settings::{Cohort, Release, Rescue, UserSource};
-use crate::said::first_cookie;
-use crate::units::BasisPoints;
+use base::said::first_cookie;
+use base::units::BasisPoints;
 
 /// Cohorts that the judge is told of.
 const TOLD: usize = 16;

@@ -12,9 +12,9 @@ use http::{HeaderName, HeaderValue, Method};
 
 use super::bucket::Hash;
 use super::cohort::UserSet;
-use crate::finding::Place;
-use crate::hex;
-use crate::units::{BasisPoints, Share};
+use base::finding::Place;
+use base::hex;
+use base::units::{BasisPoints, Share};
 
 /// `[cohort.NAME]`: who is in `users` or fits a rule.
 #[derive(Clone, Debug)]

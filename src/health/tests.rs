@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::pool::settings::{Balance, Outlier};
 use crate::pool::{Pool, Settings, Spec};
-use crate::units::Share;
+use base::units::Share;
 
 /// A server that answers with a status that can be changed; 0: not at all.
 struct Backend {

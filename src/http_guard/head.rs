@@ -15,7 +15,7 @@ use super::bytes::{self, Line, ODD, PATH, QUERY, SUBTLE, TOKEN, class};
 use super::fault::Fault;
 use super::field::{self, Connection, Name};
 use super::host;
-use crate::path::is_ambiguous;
+use base::path::is_ambiguous;
 
 /// The longest method.
 pub(super) const METHOD_MAX: usize = 32;

@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::rows::{Type, Value};
 use super::store::{Failure, Reader};
-use crate::clock;
-use crate::files;
-use crate::hex;
+use base::clock;
+use base::files;
+use base::hex;
 
 /// Where the chain ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -189,7 +189,7 @@ pub fn since(
     balances::verify(reader, sums.clone(), after, &mut found)?;
     let links::End { seq: sequence, link } = walk.end;
     let Found { problems, .. } = found;
-    let report = Report { ok: problems.is_empty(), sequence, head: crate::hex::encode(&link), problems };
+    let report = Report { ok: problems.is_empty(), sequence, head: base::hex::encode(&link), problems };
     let mark = report.ok.then_some(Mark { sequence, link, sums });
     Ok((report, mark))
 }

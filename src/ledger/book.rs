@@ -29,7 +29,7 @@ use super::rows::{Anomaly, Evidence, Order, Transaction};
 use super::store::{Asked, Key};
 use super::words::{AnomalyKind, OrderState, Source, TxState};
 use crate::config::model::ledger::Channel;
-use crate::units::Currency;
+use base::units::Currency;
 
 /// The last millisecond of the year 9999: RFC 3339 knows none later.
 const LAST_MS: u64 = 253_402_300_799_999;

@@ -1,6 +1,6 @@
 //! What a verified message means, in the words of no provider: the one form that `book` understands.
 
-use crate::units::Currency;
+use base::units::Currency;
 
 /// What happened to money.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

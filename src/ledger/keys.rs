@@ -21,8 +21,8 @@ use uuid::Uuid;
 
 use super::chain::ChainKey;
 use super::rows::Wrap;
-use crate::clock;
-use crate::secret::Secret;
+use base::clock;
+use base::secret::Secret;
 
 const KEY_BYTES: usize = 32;
 /// Messages a data key encrypts at most.
@@ -182,7 +182,7 @@ impl Ring {
 /// What `encryption_key_files` says of a key in messages: a fingerprint, not the key.
 pub fn fingerprint(key: &[u8]) -> String {
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), b"tollgate encryption key");
-    crate::hex::encode(&tag.as_ref()[..8])
+    base::hex::encode(&tag.as_ref()[..8])
 }
 
 fn encryption_key(bytes: &[u8]) -> Result<EncryptionKey, KeyError> {

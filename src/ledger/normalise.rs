@@ -13,7 +13,7 @@ use ring::digest;
 use rust_decimal::Decimal;
 
 use super::event::{AMOUNT_MAX, Amount, Effect, Event, Kind, Of};
-use crate::units::Currency;
+use base::units::Currency;
 
 /// Bytes a name may have.
 pub const NAME_MAX: usize = 256;

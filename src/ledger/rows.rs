@@ -10,7 +10,7 @@ use uuid::Uuid;
 pub use self::parts::Part;
 use super::event::Kind;
 use super::words::{AnomalyKind, AnomalyState, EventState, OrderState, Side, Source, TxState, What};
-use crate::units::Currency;
+use base::units::Currency;
 
 /// A cell.
 #[derive(Clone, Debug, PartialEq)]

@@ -11,7 +11,7 @@ use super::Rule;
 use super::flight::{Hold, NoRoom};
 use super::gcra::{Answer, Left, Rate, Ticks};
 use super::table::{Key, Kind, Table};
-use crate::units::Nanos;
+use base::units::Nanos;
 
 /// How long a key that has all its tokens keeps its place: a thread that read its clock so long ago still finds it.
 const GRACE: Ticks = Ticks::seconds(1);

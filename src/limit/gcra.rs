@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use crate::units::Nanos;
+use base::units::Nanos;
 
 /// Sixteenths of a nanosecond since the process started, or between two moments. 36 years fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -8,7 +8,7 @@ use ahash::RandomState;
 
 use super::gcra::Ticks;
 use super::*;
-use crate::units::Nanos;
+use base::units::Nanos;
 
 const SECOND: u64 = 1_000_000_000;
 

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use crate::webhook;
+use base::webhook;
 
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

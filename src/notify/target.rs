@@ -14,9 +14,9 @@ use ureq::tls::{RootCerts, TlsConfig};
 use super::message::Message;
 use super::outcome::Outcome;
 pub use super::outcome::Pace;
-use crate::clock;
 use crate::config::model::{Notify, NotifyFormat};
-use crate::webhook;
+use base::clock;
+use base::webhook;
 
 /// Messages that wait at most.
 const QUEUE: usize = 64;

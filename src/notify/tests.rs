@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use super::outcome::Pace;
 use super::*;
 use crate::config::model::{Notify, NotifyFormat};
-use crate::finding::Place;
 use crate::gray::report::tests::facts;
 use crate::gray::report::{Action, Facts, Kind, Report};
-use crate::secret::Secret;
-use crate::webhook::{signature, signing_key};
+use base::finding::Place;
+use base::secret::Secret;
+use base::webhook::{signature, signing_key};
 
 /// `MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw`, decoded.
 const SECRET: [u8; 24] =
@@ -102,7 +102,7 @@ fn a_webhook_is_signed_and_tried_again_under_the_same_id() {
         assert_eq!(got.header("content-type"), Some("application/json"));
         assert_eq!(got.header("webhook-id"), Some("msg_20261121T153001_123Z-orders-v2"), "attempt {attempt}");
         let timestamp: u64 = got.header("webhook-timestamp").unwrap().parse().unwrap();
-        assert!(crate::clock::wall_ms().abs_diff(timestamp * 1_000) < 60_000);
+        assert!(base::clock::wall_ms().abs_diff(timestamp * 1_000) < 60_000);
         let wanted = signature(&signing_key(&SECRET), &message(1).id, timestamp, &got.body);
         assert_eq!(got.header("webhook-signature"), Some(wanted.as_str()));
         let body: Value = serde_json::from_str(&got.body).unwrap();
@@ -180,10 +180,10 @@ fn a_refusal_and_a_redirect_are_final() {
 fn tries_come_to_an_end_and_retry_after_is_waited_for() {
     let (url, got) = server(&["503 Busy\r\nretry-after: 3600"]);
     let notifier = quick(vec![target("ops", &url, NotifyFormat::Webhook, false)]);
-    let start = crate::clock::now();
+    let start = base::clock::now();
     notifier.send(message(1));
     (0..4).for_each(|_| drop(got.recv_timeout(SOON).expect("a try")));
-    let took = crate::clock::now().since(start);
+    let took = base::clock::now().since(start);
     assert!(took >= Duration::from_millis(3 * 900), "each wait is as long as the limit: {took:?}");
     assert!(got.recv_timeout(Duration::from_millis(1_500)).is_err(), "four tries and no more");
 }
@@ -198,15 +198,15 @@ fn a_silent_receiver_delays_neither_another_nor_the_caller() {
         target("silent", &silent_url, NotifyFormat::Webhook, false),
         target("ops", &url, NotifyFormat::Webhook, false),
     ]);
-    let start = crate::clock::now();
+    let start = base::clock::now();
     // More than a queue holds: what does not fit is dropped.
     (0..50).for_each(|n| notifier.send(message(n)));
-    assert!(crate::clock::now().since(start) < Duration::from_millis(500), "the caller waited");
+    assert!(base::clock::now().since(start) < Duration::from_millis(500), "the caller waited");
     for n in 0..50 {
         let got = got.recv_timeout(SOON).expect("a message");
         assert_eq!(got.header("webhook-id"), Some(message(n).id.as_str()), "in order");
     }
-    assert!(crate::clock::now().since(start) < SOON, "the other one waited");
+    assert!(base::clock::now().since(start) < SOON, "the other one waited");
 }
 
 #[test]

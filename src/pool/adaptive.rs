@@ -29,7 +29,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use self::control::{Control, MOST_ANSWERS, Moments, Next, Window};
-use crate::units::{Nanos, nanoseconds};
+use base::units::{Nanos, nanoseconds};
 
 mod control;
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use crate::units::{Nanos, Share};
+use base::units::{Nanos, Share};
 
 /// Seconds of the window.
 const WINDOW: u64 = 10;

@@ -28,7 +28,7 @@ use super::tried::Tried;
 use super::weights::Weights;
 use super::{Pick, Settings};
 use crate::pool::settings::Balance;
-use crate::units::{Nanos, nanoseconds};
+use base::units::{Nanos, nanoseconds};
 
 /// A walk on the ring asks after so many misses whether there is anyone to find.
 const RING_PATIENCE: usize = 64;

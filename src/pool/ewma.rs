@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use crate::units::{Nanos, nanoseconds};
+use base::units::{Nanos, nanoseconds};
 
 /// The time after which an old answer weighs 1/e.
 const DECAY: f64 = 10e9;

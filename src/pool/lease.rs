@@ -14,7 +14,7 @@ use super::choose::Fleet;
 use super::outlier::Ejection;
 use super::state::State;
 use super::tried::Tried;
-use crate::units::Nanos;
+use base::units::Nanos;
 
 /// What a failure counts as where latency decides: a server that refuses at once must not look like the fastest one.
 const FAILURE: Duration = Duration::from_secs(1);

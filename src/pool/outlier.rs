@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::choose::Fleet;
 use super::state::State;
-use crate::units::{Nanos, nanoseconds};
+use base::units::{Nanos, nanoseconds};
 
 /// The longest ejection, unless `eject_for` is longer.
 const LONGEST: Duration = Duration::from_secs(300);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use crate::units::Share;
+use base::units::Share;
 
 /// `balance`, with `hash_key`
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use super::ewma::PeakEwma;
-use crate::units::Nanos;
+use base::units::Nanos;
 
 /// The share that a ramp starts with, in 1,024ths: 10 %.
 const RAMP_START: u64 = 102;

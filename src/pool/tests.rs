@@ -7,7 +7,7 @@ mod keep;
 mod threads;
 
 use super::*;
-use crate::units::Share;
+use base::units::Share;
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -21,9 +21,9 @@ use pingora::proxy::Session;
 
 use super::connection::Peer;
 use super::ctx::Ctx;
-use crate::clock;
 use crate::memory::{Account, Held, Kind};
 use crate::problem::Reason;
+use base::clock;
 
 /// What Pingora keeps of a body for another attempt, and the longest that is read ahead: what comes beyond is lost.
 pub const KEPT_MAX: usize = 64 << 10;

@@ -12,7 +12,7 @@ use super::connection::Peer;
 use super::ctx::Ctx;
 use super::{Gateway, compress, reject, rewrite};
 use crate::config::model::{Action, Piece, Scheme};
-use crate::said;
+use base::said;
 
 /// Whether a request asks the gateway itself what it can do (RFC 9110, section 9.3.7). Admission lets no other method say
 /// `*`.

@@ -14,7 +14,7 @@ use crate::gray::plan::{Asked, Decision, Plan, Why, choose};
 use crate::gray::seen::{Arm, Ending, GRPC, Seen};
 use crate::runtime::snapshot::{OfRoute, Snapshot};
 use crate::telemetry::series;
-use crate::units::{Nanos, Share};
+use base::units::{Nanos, Share};
 
 /// What a release decided about a request, and how its arm did.
 #[derive(Debug)]

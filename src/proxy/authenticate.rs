@@ -26,12 +26,12 @@ use crate::auth::digest::Digests;
 use crate::auth::jwt::{Judged, KeySet, Rules};
 use crate::auth::nonce::{self, Nonces};
 use crate::auth::signature::{self, Signed, Window};
-use crate::bearer;
-use crate::clock;
 use crate::config::model::{Auth, AuthKind, Scheme};
 use crate::memory::Account;
 use crate::problem::Reason;
-use crate::said;
+use base::bearer;
+use base::clock;
+use base::said;
 
 /// `accept-signature` (RFC 9421, section 5.1)
 const ACCEPT_SIGNATURE: HeaderName = HeaderName::from_static("accept-signature");

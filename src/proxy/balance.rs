@@ -11,11 +11,11 @@ use std::net::IpAddr;
 use pingora::http::RequestHeader;
 
 use super::ctx::Ctx;
-use crate::clock;
 use crate::pool::settings::{Balance, HashKey};
 use crate::pool::{NoMember, Pick};
 use crate::problem::Reason;
-use crate::said::{first_cookie, first_query};
+use base::clock;
+use base::said::{first_cookie, first_query};
 
 /// Picks a server and holds it in `ctx`; or says what the client is to be told.
 pub fn pick(head: &RequestHeader, ctx: &mut Ctx) -> Result<(), Reason> {

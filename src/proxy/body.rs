@@ -11,8 +11,8 @@ use pingora::{Error, ErrorType, Result};
 use super::connection::Peer;
 use super::ctx::Ctx;
 use super::{ahead, forward, rescue};
-use crate::clock;
 use crate::problem::Reason;
+use base::clock;
 
 /// Begins to wait for the body of an HTTP/2 request; one of HTTP/1.1 is watched by its connection. Two sides that talk by
 /// gRPC have deadlines of their own.

@@ -18,13 +18,13 @@ use super::deadline::Deadline;
 use super::limit::Limited;
 use super::observe;
 use super::watch::{Refused, Watch};
-use crate::clock;
 use crate::config::model::Scheme;
 use crate::pool::adaptive::Permit;
 use crate::pool::{Lease, Member, Tried};
 use crate::problem::Reason;
 use crate::runtime::snapshot::{Server, Snapshot, Upstream};
-use crate::units::Nanos;
+use base::clock;
+use base::units::Nanos;
 
 /// State of a request.
 pub struct Ctx {

@@ -23,9 +23,9 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use self::link::Link;
-use crate::clock;
-use crate::shard::SHARDS;
-use crate::units::{Nanos, nanoseconds};
+use base::clock;
+use base::shard::SHARDS;
+use base::units::{Nanos, nanoseconds};
 
 /// [`Link::until`] of a connection without a limit, and of one that was shut down.
 const NEVER: u64 = u64::MAX;

@@ -38,7 +38,7 @@ use tokio::net::TcpStream;
 use super::deadline::link::Link;
 use super::kept;
 use super::transport::{poll_read, poll_write};
-use crate::clock;
+use base::clock;
 
 /// Bytes of an answer that are read at once. Up to a dozen such parts wait for a client that reads slowly, so this bounds
 /// what he costs. For one who takes nothing at the moment, or has not taken yet what was read, it is a token: enough for

@@ -5,11 +5,11 @@
 //! refusal has a request to belong to.
 
 use super::watch::{Cause, Refused, Watch};
-use crate::clock;
 use crate::http_guard::chunked::{Chunked, Step};
 use crate::http_guard::fault::Fault;
 use crate::http_guard::head::{Framing as Frame, Judge, Judged, Refusal};
 use crate::runtime::snapshot::listener::Bounds;
+use base::clock;
 
 /// What the next bytes are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -11,13 +11,13 @@ use pingora::proxy::Session;
 use super::connection::Peer;
 use super::ctx::Ctx;
 use super::watch::{Cause, Refused};
-use crate::clock;
 use crate::http_guard::Verdict;
 use crate::http_guard::fault::Fault;
 use crate::http_guard::h2;
 use crate::problem::Reason;
 use crate::runtime::snapshot::listener::covers;
-use crate::said;
+use base::clock;
+use base::said;
 
 impl Cause {
     /// The answer.

@@ -18,9 +18,9 @@ use parking_lot::Mutex;
 use rustix::net::{RecvFlags, recv};
 
 use super::dial::Open;
-use crate::clock;
-use crate::shard::{SHARDS, index};
-use crate::units::Nanos;
+use base::clock;
+use base::shard::{SHARDS, index};
+use base::units::Nanos;
 
 /// Connections kept by each shard.
 const MAX: usize = 1024;

@@ -2,7 +2,7 @@
 //!
 //! All of them are asked together ([`crate::limit`]); one that both name is asked once. The key is made of the parts that
 //! the limit names. A part that a request does not have is empty, and all who leave it away share what there is: to leave
-//! it away lifts no limit. A header, cookie or query parameter that comes several times is empty, too ([`crate::said`]):
+//! it away lifts no limit. A header, cookie or query parameter that comes several times is empty, too ([`base::said`]):
 //! nobody knows which one the server reads, and a made-up one beside the real one must be no fresh key. Cookies and query
 //! parameters are decoded, since one value has many spellings. What was counted as in flight is given back when the
 //! request's state is dropped, whatever ended it.
@@ -18,12 +18,12 @@ use http::{HeaderMap, HeaderValue};
 use pingora::proxy::Session;
 
 use super::ctx::Ctx;
-use crate::clock;
 use crate::config::model::KeyPart;
 use crate::limit;
 use crate::limit::{Ask, Hold, Key, Rule, decide, field};
 use crate::problem::Reason;
-use crate::said;
+use base::clock;
+use base::said;
 
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");

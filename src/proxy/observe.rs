@@ -17,16 +17,16 @@ use super::reject::GRPC_STATUS;
 use super::rescue::{self, Rescue};
 use super::watch::Cut;
 use super::{Gateway, assign};
-use crate::clock;
 use crate::pool::{Ejection, Lease};
 use crate::problem::Reason;
 use crate::runtime::snapshot::Server;
-use crate::said;
 use crate::telemetry::Registry;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::line::Line;
 use crate::telemetry::series::{Arm, Outcome};
-use crate::units::Nanos;
+use base::clock;
+use base::said;
+use base::units::Nanos;
 
 /// Status booked for a client that left before its answer began.
 const CLIENT_LEFT: u16 = 499;

@@ -11,9 +11,9 @@ use super::watch::{Cause, Refused};
 use crate::config::access::{self, Refusal, Shown};
 use crate::config::router::Request;
 use crate::http_guard::fault::Fault;
-use crate::path::normalise_path;
 use crate::problem::Reason;
-use crate::said;
+use base::path::normalise_path;
+use base::said;
 
 /// Finds the route and, where it forwards, its upstream.
 pub fn find(session: &Session, ctx: &mut Ctx) -> Option<usize> {

@@ -23,7 +23,7 @@ use self::uploads::Uploads;
 use super::frames::{Flow, Wrong};
 use crate::http_guard::Verdict;
 use crate::http_guard::fault::Fault;
-use crate::units::{Nanos, nanoseconds};
+use base::units::{Nanos, nanoseconds};
 
 /// Nothing is waited for.
 const NOT: u64 = 0;

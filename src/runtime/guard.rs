@@ -8,8 +8,8 @@ use std::hash::Hash;
 
 use crate::config::model::ledger::Ledger;
 use crate::config::model::{Config, Servers, Upstream};
-use crate::finding::{Finding, Place};
-use crate::units::Share;
+use base::finding::{Finding, Place};
+use base::units::Share;
 
 const HINT: &str = "run `tollgate upgrade -c CONF`: a new process takes this configuration and the sockets, and no request is \
                     dropped; or take this change out of it: the rest then applies at once";

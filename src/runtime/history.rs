@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 use similar::TextDiff;
 
 use crate::config::source::Source;
-use crate::files;
-use crate::hex;
-use crate::units::Revision;
+use base::files;
+use base::hex;
+use base::units::Revision;
 
 /// A diff longer than this is cut, in bytes.
 const DIFF_MAX: usize = 64 * 1024;

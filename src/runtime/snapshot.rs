@@ -29,7 +29,7 @@ use crate::gray::live::Live;
 use crate::gray::plan::Plan;
 use crate::telemetry::Registry;
 use crate::telemetry::series::RouteSeries;
-use crate::units::{Nanos, Revision};
+use base::units::{Nanos, Revision};
 
 /// A release of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,14 +23,14 @@ use serde::Serialize;
 use super::guard;
 use super::history::{self, Active, History, Record, Summary};
 use super::snapshot::Snapshot;
-use crate::clock;
 use crate::config::source::Source;
 use crate::config::{Loaded, load_source, unwise};
-use crate::finding::{Finding, Place};
 use crate::releases::Releases;
 use crate::telemetry::Registry;
 use crate::telemetry::registry::Reload;
-use crate::units::Revision;
+use base::clock;
+use base::finding::{Finding, Place};
+use base::units::Revision;
 
 /// Building yields to serving, but must not starve: beside a worker that takes its whole core this is a quarter of it.
 /// At 19 it would be a seventieth, and a push would wait for seconds.

@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::units::Revision;
+use base::units::Revision;
 
 /// What a line says. Empty strings and zero options are left out.
 #[derive(Clone, Copy, Debug)]
@@ -139,7 +139,7 @@ fn time(out: &mut Vec<u8>, wall_ms: u64) {
     SECOND.with_borrow_mut(|(second, head)| {
         if *second != wall_ms / 1000 {
             *second = wall_ms / 1000;
-            *head = crate::clock::rfc3339(wall_ms).into_bytes();
+            *head = base::clock::rfc3339(wall_ms).into_bytes();
             head.truncate(head.len().saturating_sub("000Z".len()));
         }
         out.extend_from_slice(head);

@@ -22,8 +22,8 @@ use super::series::{ArmTotals, BUCKETS, Outcome, RetryReason, RouteSeries, Serve
 use crate::gray::controller::view::Gauges;
 use crate::memory::{Account, Kind};
 use crate::problem::Reason;
-use crate::shard::{Counter, Gauge};
-use crate::units::Revision;
+use base::shard::{Counter, Gauge};
+use base::units::Revision;
 
 /// Series that are exposed after their name left the configuration.
 pub const RETIRED_MAX: usize = 1_000;

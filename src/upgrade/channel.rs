@@ -25,9 +25,9 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::clock;
-use crate::finding::Finding;
-use crate::units::Nanos;
+use base::clock;
+use base::finding::Finding;
+use base::units::Nanos;
 
 /// The version of what is said here.
 pub const PROTOCOL: u32 = 1;

@@ -9,9 +9,9 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use super::channel::{Broken, Channel, FromNew, FromOld, PROTOCOL, VARIABLE};
-use crate::clock;
-use crate::finding::Finding;
-use crate::units::Nanos;
+use base::clock;
+use base::finding::Finding;
+use base::units::Nanos;
 
 /// Between two words about what is worked on.
 const BEAT: Duration = Duration::from_secs(1);

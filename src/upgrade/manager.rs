@@ -7,7 +7,7 @@
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-use crate::clock;
+use base::clock;
 
 /// This process serves, and is the main one.
 pub fn ready() {

@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use crate::socket;
+use base::socket;
 
 /// The listening sockets of the process.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::Failed;
 use super::channel::{Broken, Channel, FromNew, FromOld, PROTOCOL, VARIABLE};
-use crate::clock;
+use base::clock;
 
 /// How many times its patience a step may take while the new process says that it works.
 const PATIENCE_MAX: u32 = 10;

@@ -9,9 +9,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use base::units::Nanos;
 use tollgate::gray::judge::{Doubt, Finding, Judge, Settings};
 use tollgate::gray::seen::{Arm, Ending, Seen};
-use tollgate::units::Nanos;
 
 mod pods;
 mod published;

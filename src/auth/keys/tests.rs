@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use super::*;
 use crate::auth::apps::AppStatus;
-use crate::finding::Place;
-use crate::secret::Secret;
+use base::finding::Place;
+use base::secret::Secret;
 
 fn plain(text: &str) -> KeySecret {
     KeySecret::Plain(Secret(text.as_bytes().into()))

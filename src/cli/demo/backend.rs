@@ -19,7 +19,7 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
 use super::stage;
-use crate::socket;
+use base::socket;
 
 /// Power of the random part of `spread`: half of the answers take less than a sixteenth of it, one of twenty more than
 /// four fifths. It is the long tail that real backends have.

@@ -242,7 +242,7 @@ pub mod tests {
     use super::super::payment::Secrets;
     use super::*;
     use crate::config::{self, model};
-    use crate::finding::Finding;
+    use base::finding::Finding;
 
     fn load(conf: &Conf, secrets: &Secrets) -> Result<model::Config, Vec<Finding>> {
         let folder = tempfile::tempdir().unwrap();

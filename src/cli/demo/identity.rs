@@ -9,7 +9,7 @@ use rustls_pki_types::CertificateDer;
 
 use super::door::NAME;
 use super::payment::random;
-use crate::hex;
+use base::hex;
 
 /// What the gateway and the apps know.
 #[derive(Clone)]

@@ -16,7 +16,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::book::Book;
 use super::client::{Answer, PATIENCE};
 use super::door::{Broken, Connection, Door, Standing};
-use crate::clock;
+use base::clock;
 
 /// Connections.
 pub const CONNECTIONS: u32 = 32;

@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use super::payment::Ear;
 use super::stage;
-use crate::socket;
+use base::socket;
 
 /// One of so many first answers is lost.
 pub const LOST: usize = 20;

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use super::client::Answer;
 use super::door::{Broken, Connection, Door};
 use super::payment::{CHANNELS, Callback, Secrets, Signed};
-use crate::clock;
+use base::clock;
 
 /// Connections of a provider.
 const CONNECTIONS: usize = 4;

@@ -31,8 +31,8 @@ use super::load::Load;
 use super::payment::Secrets;
 use super::stage::{Folder, Ports, Process, until};
 use super::tell::Tell;
-use crate::clock;
-use crate::units::Nanos;
+use base::clock;
+use base::units::Nanos;
 
 /// The longest that anything but a request is waited for.
 const LIMIT: Duration = Duration::from_secs(15);

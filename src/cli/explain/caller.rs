@@ -10,10 +10,10 @@ use crate::auth::apps::AppStatus;
 use crate::auth::jwt::Rules;
 use crate::auth::keys::Keys;
 use crate::auth::signature::{self, Request, Window};
-use crate::bearer;
-use crate::clock;
 use crate::config::model::{Auth, AuthKind, Config, Route, Scheme};
-use crate::said;
+use base::bearer;
+use base::clock;
+use base::said;
 
 /// A request as `explain` was given it.
 pub(super) struct Given<'a> {

@@ -20,7 +20,7 @@ use crate::config::file::word::{FilePath, Name, Word};
 use crate::config::file::{Form, Item};
 use crate::config::model::{Auth, AuthKind, Limit, Rate};
 use crate::config::places::Span;
-use crate::secret::Secret;
+use base::secret::Secret;
 
 /// Bytes a key set may have.
 const JWKS_MAX: u64 = 1 << 20;

@@ -17,7 +17,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::Check;
 use crate::config::file::word::{FilePath, Word};
-use crate::secret::Secret;
+use base::secret::Secret;
 
 pub(super) const TOKEN_MAX: u64 = 4 << 10;
 pub(super) const CA_MAX: u64 = 16 << 20;

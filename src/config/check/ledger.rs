@@ -21,9 +21,9 @@ use crate::config::file::{Form, Item};
 use crate::config::model::ledger::UPSTREAM;
 use crate::config::model::ledger::{Ledger, Merchant, Store};
 use crate::config::places::Span;
-use crate::finding::Place;
-use crate::net::is_private;
-use crate::secret::Secret;
+use base::finding::Place;
+use base::net::is_private;
+use base::secret::Secret;
 
 /// `delivery_backoff` where it is not written, in seconds.
 const BACKOFF: [u64; 9] = [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];

@@ -12,7 +12,7 @@ use crate::config::file::Item;
 use crate::config::file::release::Release;
 use crate::config::places::Span;
 use crate::gray::settings::UserSource;
-use crate::units::BasisPoints;
+use base::units::BasisPoints;
 
 /// The users that a release may take.
 struct Claim<'f> {

@@ -22,7 +22,7 @@ use crate::config::file::{Form, Item};
 use crate::config::places::Span;
 use crate::gray::bucket::Hash;
 use crate::gray::settings::{Judge, Layer, OnFail, Release, Rescue, Step, UserSource};
-use crate::units::BasisPoints;
+use base::units::BasisPoints;
 
 /// What releases need to know about the rest.
 struct Context<'f> {

@@ -16,10 +16,10 @@ use parking_lot::Mutex;
 
 use super::Check;
 use super::files::open;
-use crate::clock;
 use crate::config::file::word::{FilePath, Word};
-use crate::finding::Place;
 use crate::gray::cohort::{UserSet, user_hash};
+use base::clock;
+use base::finding::Place;
 
 /// Bytes a file may have.
 const FILE_MAX: u64 = 512 << 20;

@@ -7,7 +7,7 @@
 use super::{Changes, changes, differing};
 use crate::config::model::Config;
 use crate::config::model::ledger::{Channel, Fields, Hmac, Ledger, Merchant, Provider, Store};
-use crate::secret::Secret;
+use base::secret::Secret;
 
 /// The keys of `[ledger]` itself that changed.
 pub(super) fn settings(old: &Config, new: &Config) -> Vec<&'static str> {

@@ -9,8 +9,8 @@ use schemars::{Schema, json_schema};
 use super::word::{Spelt, not_a, shown};
 use crate::config::findings::suggest;
 use crate::config::model::Piece;
-use crate::path::{is_ambiguous, normalise_path};
 use crate::pool::settings::HashKey;
+use base::path::{is_ambiguous, normalise_path};
 
 /// What `paths` lists.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -12,8 +12,8 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
 
 use crate::auth::jwt::KeySet;
-use crate::finding::Place;
 use crate::limit;
+use base::finding::Place;
 
 /// `[[listener]]`
 #[derive(Clone, Debug, PartialEq)]

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::finding::Place;
-use crate::secret::Secret;
+use base::finding::Place;
+use base::secret::Secret;
 
 /// Name, in metrics and logs, of the upstream that routes with `ledger = true` forward to; no other may have it.
 pub const UPSTREAM: &str = "ledger";

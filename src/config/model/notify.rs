@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::finding::Place;
-use crate::secret::Secret;
+use base::finding::Place;
+use base::secret::Secret;
 
 /// `[notify.NAME]`
 #[derive(Clone, Debug, PartialEq)]

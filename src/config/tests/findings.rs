@@ -204,17 +204,17 @@ fn a_finding_has_exactly_the_seven_keys_of_the_design() {
     let keys: Vec<_> = value.as_object().expect("an object").keys().collect();
     assert_eq!(keys, ["file", "line", "column", "text", "message", "hint", "severity"]);
     assert_eq!(value["severity"], "error");
-    let warning = crate::finding::Place::default().warning("m", "h");
+    let warning = base::finding::Place::default().warning("m", "h");
     assert_eq!((serde_json::to_value(&warning).expect("JSON")["severity"].as_str()), Some("warning"));
     assert_eq!(
-        crate::finding::Place { line: 3, column: 1, ..crate::finding::Place::file("f") }.warning("m", "").to_string(),
+        base::finding::Place { line: 3, column: 1, ..base::finding::Place::file("f") }.warning("m", "").to_string(),
         "f:3:1: warning: m"
     );
     let before: Finding = serde_json::from_value(serde_json::json!({
         "file": "f", "line": 1, "column": 1, "text": "", "message": "m", "hint": ""
     }))
     .expect("as an older process says it");
-    assert_eq!(before.severity, crate::finding::Severity::Error);
+    assert_eq!(before.severity, base::finding::Severity::Error);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::*;
 use crate::config::diff::Diff;
 use crate::config::model::{Action, HostPattern, PathPattern, Piece, Servers};
 use crate::pool::settings::{Balance, HashKey};
-use crate::units::Share;
+use base::units::Share;
 
 #[test]
 fn every_file_in_conf_loads() {
@@ -40,8 +40,8 @@ fn defaults_are_those_of_the_reference() {
 fn bounds_of_the_process_come_from_the_machine_and_are_chosen_at_start() {
     let of = |text: &str| meant(text);
     let bare = of("");
-    assert_eq!(bare.server.max_connections, crate::machine::open_files() / 10 * 9);
-    assert_eq!(bare.server.memory_max, crate::machine::memory() / 4);
+    assert_eq!(bare.server.max_connections, base::machine::open_files() / 10 * 9);
+    assert_eq!(bare.server.memory_max, base::machine::memory() / 4);
     let own = of("[server]\nmax_connections = 7\nmemory_max = \"32MiB\"");
     assert_eq!((own.server.max_connections, own.server.memory_max), (7, 32 << 20));
     let told: Vec<String> =

@@ -9,7 +9,7 @@ use crate::config::diff::Diff;
 use crate::config::model::NotifyFormat;
 use crate::gray::bucket::Hash;
 use crate::gray::settings::{Layer, OnFail, Release, Rule, UserSource};
-use crate::units::{BasisPoints, Share};
+use base::units::{BasisPoints, Share};
 
 /// Two upstreams, a route to the first one, one to neither: eight lines, so that what follows begins at line 9.
 pub(super) const BASE: &str = "[upstream.a]\nservers = [\"127.0.0.1:1\"]\n[upstream.b]\nservers = [\"127.0.0.1:2\"]\n\

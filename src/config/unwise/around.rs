@@ -12,7 +12,7 @@ use ipnet::IpNet;
 
 use crate::config::model::{Action, Config, HostPattern, PathPattern, Route, Scheme};
 use crate::config::router::{Request, Router};
-use crate::finding::Finding;
+use base::finding::Finding;
 
 /// Requests that are tried for all routes together, and routes that they may be held against: some tenths of a second.
 const TRIED: usize = 300_000;

@@ -18,7 +18,7 @@ use crate::gray::live::{Live, Outcome, Stage};
 use crate::gray::report::{Action, Arms, Evidence, Kind};
 use crate::gray::seen::{Arm, Seen};
 use crate::gray::settings::OnFail;
-use crate::units::{BasisPoints, Nanos};
+use base::units::{BasisPoints, Nanos};
 
 /// A release that is configured.
 pub struct Entry {

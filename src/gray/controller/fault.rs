@@ -11,7 +11,7 @@ use crate::gray::judge::{Doubt, Finding, Hit, Watched};
 use crate::gray::localise::{self, Measure};
 use crate::gray::report::{Action, Apart, Change, Evidence, Facts, Kind, Names, Outside, PlaceView, Point, Report};
 use crate::gray::seen::{Arm, Ending, status_text};
-use crate::units::{BasisPoints, Nanos};
+use base::units::{BasisPoints, Nanos};
 
 /// Points that are kept.
 const POINTS: usize = 240;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::gray::bucket::{Border, Hash};
 use crate::gray::plan::border_at;
 use crate::gray::settings::{Names, Release};
-use crate::units::BasisPoints;
+use base::units::BasisPoints;
 
 /// What the controller knows of a release's table.
 #[derive(Clone, Debug, PartialEq)]

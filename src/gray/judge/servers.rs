@@ -29,7 +29,7 @@ use super::signals::{
 };
 use super::window::{Cell, Counts};
 use crate::gray::seen::{Arm, Ending, Seen};
-use crate::units::Nanos;
+use base::units::Nanos;
 
 mod burst;
 mod closing;

@@ -3,7 +3,7 @@
 use super::outside::Whose;
 use super::signals::Evidence;
 use super::{Finding, Judge, SHORT, episode};
-use crate::units::Nanos;
+use base::units::Nanos;
 
 /// The evidence was enough; the answer waits.
 #[derive(Clone, Copy, Debug)]

@@ -8,7 +8,7 @@ use super::super::cells::{Cells, Span};
 use super::super::judge::Told;
 use super::super::seen::{Arm, Ending, Seen};
 use super::{Measure, Part, Place, find, scan};
-use crate::units::Nanos;
+use base::units::Nanos;
 
 /// SplitMix64.
 struct Dice(u64);

@@ -4,11 +4,11 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use super::*;
-use crate::finding::Place;
 use crate::gray::cohort::UserSet;
 use crate::gray::live::Stage;
 use crate::gray::settings::{Judge, Layer, OnFail, Rule, Step};
-use crate::units::Share;
+use base::finding::Place;
+use base::units::Share;
 
 const USERS: usize = 100_000;
 

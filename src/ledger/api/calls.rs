@@ -13,7 +13,6 @@ use uuid::Uuid;
 
 use super::token::Scope;
 use super::{Calls, Problem};
-use crate::clock;
 use crate::ledger::anchor;
 use crate::ledger::journal::{NotKept, Standing};
 use crate::ledger::query::list::{self, List, Pairs};
@@ -22,6 +21,7 @@ use crate::ledger::query::{self, accounts};
 use crate::ledger::rows;
 use crate::ledger::rows::Outgoing;
 use crate::ledger::store::Reader;
+use base::clock;
 
 pub(super) type Answer = Result<Response, Problem>;
 pub(super) type Caller = Extension<Scope>;
@@ -251,7 +251,7 @@ pub async fn integrity(With(calls): With<Calls>, Extension(scope): Caller, Param
             query::snapshot(reader, |reader| Ok((query::head(reader)?, accounts::sums(reader)?)))?;
         Ok(views::Integrity {
             sequence,
-            head: crate::hex::encode(&head),
+            head: base::hex::encode(&head),
             anchored: anchored.map(|anchor| views::Anchored {
                 sequence: anchor.sequence,
                 head: anchor.head,

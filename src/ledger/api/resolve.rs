@@ -12,7 +12,6 @@ use axum::response::{IntoResponse, Response};
 
 use super::calls::{Answer, Caller, Params, Segment, not_written, uuid};
 use super::{Calls, Problem, cumulative};
-use crate::clock;
 use crate::ledger::event::Kind;
 use crate::ledger::query;
 use crate::ledger::query::list;
@@ -21,6 +20,7 @@ use crate::ledger::resolve::{self, Action, Decision, NOTE_MAX, Resolution, Resol
 use crate::ledger::rows::{Anomaly, Evidence, Transaction};
 use crate::ledger::store::{Failure, Reader};
 use crate::ledger::words::{AnomalyKind, AnomalyState};
+use base::clock;
 
 /// What the books have of it.
 struct Known {

@@ -9,13 +9,13 @@ use uuid::Uuid;
 
 use super::*;
 use crate::config::model::ledger::{Merchant, Store};
-use crate::finding::Place;
 use crate::ledger::anchor;
 use crate::ledger::audit::Checked;
 use crate::ledger::query;
 use crate::ledger::query::tests::book::{Book, sample};
 use crate::ledger::rows::{self, Transaction};
-use crate::secret::Secret;
+use base::finding::Place;
+use base::secret::Secret;
 
 struct Told {
     standing: Standing,
@@ -314,7 +314,7 @@ fn integrity_shows_chain_anchor_verification_and_sums() {
     let (sequence, head) = ledger.book.head();
     let shown = ledger.get("/v1/integrity").json();
     assert_eq!((&shown["anchored"], &shown["verified"]), (&Json::Null, &Json::Null));
-    let hex = crate::hex::encode(&head);
+    let hex = base::hex::encode(&head);
     let written = anchor::Anchor::new(sequence, &head, 1_795_232_280_123);
     anchor::write(&anchor::path(ledger.book.folder()), &written).unwrap();
     ledger.integrity.store(Some(Arc::new(Checked { sequence: 5, at_ms: 1_795_232_280_120, ok: true })));

@@ -10,7 +10,7 @@ use super::{Found, Harm};
 use crate::ledger::rows::{self, Cell, Table, Type, Typed, Value};
 use crate::ledger::store::{Failure, Reader};
 use crate::ledger::words::Side;
-use crate::units::Currency;
+use base::units::Currency;
 
 /// Entries read at once, and left for the last view.
 const PAGE: i64 = 2_000;

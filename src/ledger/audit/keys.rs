@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 
 use super::{Harm, Problem};
-use crate::clock;
 use crate::ledger::keys::{KeyError, Ring};
 use crate::ledger::rows::Wrap;
-use crate::secret::Secret;
+use base::clock;
+use base::secret::Secret;
 
 /// The keys that open, and a problem for each that does not.
 pub fn open(encryption_keys: &[Secret], wraps: &[Wrap]) -> Result<(Ring, Vec<Problem>), KeyError> {

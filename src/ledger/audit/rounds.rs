@@ -9,7 +9,7 @@ use super::{Mark, Problem, Report, since};
 use crate::ledger::anchor::Anchor;
 use crate::ledger::chain::ChainKey;
 use crate::ledger::store::{Failure, Reader};
-use crate::units::Nanos;
+use base::units::Nanos;
 
 /// Time between two verifications of everything, from start to start.
 const WHOLE: Duration = Duration::from_secs(24 * 3_600);

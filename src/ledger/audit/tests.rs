@@ -49,7 +49,7 @@ fn whole_books_are_whole() {
     let book = sample();
     let (sequence, head) = book.head();
     let report = checked(&book, Some(&anchor((sequence, head.clone()))));
-    assert_eq!(report, Report { ok: true, sequence, head: crate::hex::encode(&head), problems: vec![] });
+    assert_eq!(report, Report { ok: true, sequence, head: base::hex::encode(&head), problems: vec![] });
     let report = checked(&Book::empty(), None);
     assert_eq!(report, Report { ok: true, sequence: 0, head: String::new(), problems: vec![] });
 }
@@ -141,7 +141,7 @@ fn a_changed_link_is_named_and_its_followers_are_not() {
         let mut rows: Vec<u8> =
             book.store.query_row("SELECT rows FROM chain WHERE seq = ?", [seq], |row| row.get(0)).unwrap();
         *rows.last_mut().unwrap() ^= 1;
-        let rows = format!("UPDATE chain SET rows = X'{}' WHERE seq = {seq}", crate::hex::encode(&rows));
+        let rows = format!("UPDATE chain SET rows = X'{}' WHERE seq = {seq}", base::hex::encode(&rows));
         let report = after(&book, "chain", &rows);
         assert!(has(&report, Harm::Changed, "chain", None, Some(seq)), "{report:?}");
         let chain: Vec<_> = report.problems.iter().filter(|problem| problem.table == "chain").collect();

@@ -10,7 +10,7 @@ use crate::ledger::event::Kind;
 use crate::ledger::query::views::{self, View};
 use crate::ledger::rows::{Anomaly, Entry, Evidence, Journal, Outgoing, Row, Table, Transaction, Typed, Update};
 use crate::ledger::words::{AnomalyKind, AnomalyState, EventState, Side, TxState, What, Word};
-use crate::units::Currency;
+use base::units::Currency;
 
 /// What one callback (or one order of the writer's own) writes.
 #[derive(Debug, Default, PartialEq)]

@@ -15,7 +15,7 @@ use super::Delivery;
 use crate::config::model::ledger::{Ledger, Merchant};
 use crate::ledger::journal::NotKept;
 use crate::ledger::words::EventState;
-use crate::webhook::{signature, signing_key};
+use base::webhook::{signature, signing_key};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -78,12 +78,12 @@ impl Shop {
     }
 
     fn within(&mut self, time: Duration) -> Option<Got> {
-        let until = crate::clock::now().after(time);
+        let until = base::clock::now().after(time);
         loop {
             if let Ok(got) = self.got.try_recv() {
                 return Some(got);
             }
-            if crate::clock::now() > until {
+            if base::clock::now() > until {
                 return None;
             }
             std::thread::sleep(Duration::from_millis(2));
@@ -124,9 +124,9 @@ fn start(table: &Arc<Table>, merchants: Vec<Merchant>, backoff: &[u64], timeout:
 }
 
 fn eventually(what: &str, check: impl Fn() -> bool) {
-    let until = crate::clock::now().after(SOON);
+    let until = base::clock::now().after(SOON);
     while !check() {
-        assert!(crate::clock::now() < until, "not in time: {what}");
+        assert!(base::clock::now() < until, "not in time: {what}");
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -145,7 +145,7 @@ fn an_event_goes_out_byte_for_byte_and_signed_and_is_delivered() {
     assert!(got.header("user-agent").starts_with("Tollgate/"));
     assert_eq!(got.header("webhook-id"), event.id.to_string());
     let timestamp: u64 = got.header("webhook-timestamp").parse().unwrap();
-    assert!(crate::clock::wall_ms().abs_diff(timestamp * 1_000) < 60_000);
+    assert!(base::clock::wall_ms().abs_diff(timestamp * 1_000) < 60_000);
     assert_eq!(
         got.header("webhook-signature"),
         signature(&signing_key(b"0123456789abcdef01234567"), &event.id.to_string(), timestamp, body)
@@ -205,9 +205,9 @@ fn retry_after_is_waited_for() {
     table.add("shop", None, "x");
     let _delivery = start(&table, vec![merchant("shop", &shop.url, true)], &[10], 2_000);
     shop.next();
-    let start = crate::clock::now();
+    let start = base::clock::now();
     shop.next();
-    let took = crate::clock::now().since(start);
+    let took = base::clock::now().since(start);
     assert!(took >= Duration::from_millis(950), "{took:?}");
 }
 
@@ -237,11 +237,11 @@ fn a_silent_merchant_times_out_and_delays_no_other() {
     let merchants = vec![merchant("silent", &silent.url, true), merchant("shop", &shop.url, true)];
     let _delivery = start(&table, merchants, &[60_000], 500);
     for _ in 0..40 {
-        let start = crate::clock::now();
+        let start = base::clock::now();
         table.add("shop", None, "y");
         table.wake();
         shop.next();
-        let took = crate::clock::now().since(start);
+        let took = base::clock::now().since(start);
         assert!(took < Duration::from_millis(400), "{took:?}");
     }
     eventually("timed out", || table.event(1).attempts == 1);
@@ -336,12 +336,12 @@ fn thousands_go_out_in_seconds_over_kept_connections() {
     for n in 0..4_000 {
         table.add("shop", Some(uuid::Uuid::from_u128(n / 2)), "x");
     }
-    let start_at = crate::clock::now();
+    let start_at = base::clock::now();
     let _delivery = start(&table, vec![merchant("shop", &shop.url, true)], &[1_000], 5_000);
     for _ in 0..4_000 {
         shop.next();
     }
-    let took = crate::clock::now().since(start_at);
+    let took = base::clock::now().since(start_at);
     println!("4000 events in {took:?}, {} questions", table.asked());
     assert!(took < SOON, "{took:?}");
 }

@@ -15,7 +15,7 @@ use crate::ledger::query::{self, views};
 use crate::ledger::rows::{Cell, Entry, Journal, Transaction, Type, Value};
 use crate::ledger::store::{Failure, Reader};
 use crate::ledger::words::{Side, TxState, What, Word};
-use crate::units::Currency;
+use base::units::Currency;
 
 /// Writes all of it.
 pub fn write(reader: &mut dyn Reader, end: i64, out: &mut dyn Write) -> Result<(), Stopped> {

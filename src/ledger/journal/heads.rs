@@ -6,7 +6,7 @@ use crate::ledger::book::Plan;
 use crate::ledger::chain::ChainKey;
 use crate::ledger::rows::Balance;
 use crate::ledger::store::{Changes, Heads};
-use crate::units::Currency;
+use base::units::Currency;
 
 /// The books' end, with what a batch has added to it.
 #[derive(Debug, Default)]

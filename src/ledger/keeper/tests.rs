@@ -19,7 +19,7 @@ use crate::ledger::rows::{Anomaly, Outgoing, Transaction, Typed};
 use crate::ledger::skew::Skew;
 use crate::ledger::store::{Failure, Reader};
 use crate::ledger::words::{AnomalyKind, AnomalyState, EventState, TxState};
-use crate::units::Nanos;
+use base::units::Nanos;
 
 const NOW: i64 = 1_795_232_280_000;
 const HOUR: i64 = 3_600_000;
@@ -404,9 +404,9 @@ fn a_keeper_that_hangs_keeps_nobody_from_ending() {
     let scene = Scene::new();
     let keeper = Keeper::start(scene.fake.clone(), scene.parts()).unwrap();
     let hangs = scene.fake.0.lock();
-    let (began, most) = (crate::clock::now(), std::time::Duration::from_millis(50));
+    let (began, most) = (base::clock::now(), std::time::Duration::from_millis(50));
     keeper.stop(most);
-    let took = crate::clock::now().since(began);
+    let took = base::clock::now().since(began);
     assert!(took >= most && took < std::time::Duration::from_secs(5), "{took:?}");
     drop(hangs);
 }
@@ -416,9 +416,9 @@ fn the_books_are_verified_at_start_and_the_keeper_ends_when_told() {
     let scene = Scene::new();
     scene.head(5, b"five");
     let keeper = Keeper::start(scene.fake.clone(), scene.parts()).unwrap();
-    let until = crate::clock::now().after(std::time::Duration::from_secs(10));
+    let until = base::clock::now().after(std::time::Duration::from_secs(10));
     while keeper.verified().is_none() || keeper.anchored().is_none() {
-        assert!(crate::clock::now() < until, "not in time");
+        assert!(base::clock::now() < until, "not in time");
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
     scene.head(6, b"six");

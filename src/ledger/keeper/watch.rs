@@ -25,13 +25,13 @@ use uuid::Uuid;
 use super::Watched;
 use super::alarms::{Alarm, Book, Kind};
 use super::look::{self, Look};
-use crate::clock;
 use crate::ledger::anchor::{self, Anchor};
 use crate::ledger::journal::{Raised, Standing};
 use crate::ledger::metrics::LedgerSeries;
 use crate::ledger::skew::Skew;
 use crate::ledger::words::{AnomalyKind, Word};
-use crate::units::Nanos;
+use base::clock;
+use base::units::Nanos;
 
 /// Time between two looks at what waits.
 const LOOK: Duration = Duration::from_secs(1);
@@ -190,7 +190,7 @@ impl<W: Watched> Watch<W> {
             }
         }
         let Some((sequence, link)) = self.books.head().filter(|_| self.trust == Trust::Holds) else { return };
-        let known = |known: &Anchor| (known.sequence, &known.head) == (sequence, &crate::hex::encode(&link));
+        let known = |known: &Anchor| (known.sequence, &known.head) == (sequence, &base::hex::encode(&link));
         if self.shared.lock().anchored.as_ref().is_some_and(known) {
             return;
         }

@@ -23,7 +23,7 @@ use crate::ledger::event::{Amount, Effect, Event, Kind, Of};
 use crate::ledger::normalise::{self, Money, Note};
 use crate::ledger::receive::Received;
 use crate::ledger::verify::{Provider, Refusal};
-use crate::units::Currency;
+use base::units::Currency;
 
 /// Alipay.
 #[derive(Debug)]

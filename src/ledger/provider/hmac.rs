@@ -16,7 +16,7 @@ use crate::ledger::event::{Amount, Event, Kind, Of};
 use crate::ledger::normalise::{self, Money, Note};
 use crate::ledger::receive::Received;
 use crate::ledger::verify::{Provider, Refusal};
-use crate::units::Currency;
+use base::units::Currency;
 
 /// A generic sender.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use ring::{hmac, signature};
 
 use crate::config::model::ledger::RsaKey;
 use crate::ledger::verify::Refusal;
-use crate::secret::Secret;
+use base::secret::Secret;
 
 /// Signatures of one message that are looked at; what comes after them is not.
 const SIGNATURES_MAX: usize = 16;

@@ -16,7 +16,7 @@ use crate::ledger::event::Event;
 use crate::ledger::normalise;
 use crate::ledger::receive::Received;
 use crate::ledger::verify::{Provider, Refusal};
-use crate::secret::Secret;
+use base::secret::Secret;
 
 const WINDOW_MS: i64 = 300_000;
 /// `v1a` signatures of one message that are looked at.

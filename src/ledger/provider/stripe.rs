@@ -15,8 +15,8 @@ use crate::ledger::event::{Amount, Event, Kind, Of};
 use crate::ledger::normalise::{self, Money, Note};
 use crate::ledger::receive::Received;
 use crate::ledger::verify::{Provider, Refusal};
-use crate::secret::Secret;
-use crate::units::Currency;
+use base::secret::Secret;
+use base::units::Currency;
 
 /// As the configuration spells it.
 pub const LABEL: &str = "stripe";

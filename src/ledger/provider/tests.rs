@@ -12,8 +12,8 @@ use ring::signature::{Ed25519KeyPair, KeyPair};
 use super::*;
 use crate::config::model::ledger::{Encoding, Fields, Format, Hmac};
 use crate::ledger::event::{Amount, Effect, Event, Kind, Of};
-use crate::secret::Secret;
-use crate::units::Currency;
+use base::secret::Secret;
+use base::units::Currency;
 
 const NOW_S: i64 = 1_700_000_000;
 
@@ -45,7 +45,7 @@ fn base64(bytes: &[u8]) -> String {
 
 fn stripe_at(seconds: i64, body: &[u8]) -> Received {
     let time = seconds.to_string();
-    let v1 = crate::hex::encode(&tag(b"whsec_test", &[time.as_bytes(), b".", body]));
+    let v1 = base::hex::encode(&tag(b"whsec_test", &[time.as_bytes(), b".", body]));
     received(&[("Stripe-Signature", format!("t={time},v1={},v1={v1},v0=x", "0".repeat(64)))], body)
 }
 
@@ -73,7 +73,7 @@ fn generic(encoding: Encoding, fields: Fields) -> Prepared {
 }
 
 fn signed(media: &str, body: &[u8]) -> Received {
-    let signature = format!("sha256={}", crate::hex::encode(&tag(b"key", &[body])));
+    let signature = format!("sha256={}", base::hex::encode(&tag(b"key", &[body])));
     received(&[("content-type", media.to_owned()), ("X-Signature", signature)], body)
 }
 
@@ -315,7 +315,7 @@ fn a_generic_message_without_an_id_is_known_by_its_body() {
     let provider = generic(Encoding::Hex, Fields::default());
     let body = br#"{"kind":"payment","amount_minor":1,"currency":"CNY"}"#;
     let paid = event(&provider, signed("application/json", body));
-    let digest = crate::hex::encode(ring::digest::digest(&ring::digest::SHA256, body).as_ref());
+    let digest = base::hex::encode(ring::digest::digest(&ring::digest::SHA256, body).as_ref());
     assert_eq!((&paid.key, &paid.number, paid.effect), (&digest, &Some(digest.clone()), Effect::Book));
     let refund = br#"{"kind":"chargeback","id":"1","amount_minor":1,"currency":"CNY"}"#;
     let refund = event(&provider, signed("application/json", refund));

@@ -17,8 +17,8 @@ use crate::ledger::event::{Amount, Effect, Event, Kind, Of};
 use crate::ledger::normalise::{self, Money, Note};
 use crate::ledger::receive::Received;
 use crate::ledger::verify::{Provider, Refusal};
-use crate::secret::Secret;
-use crate::units::Currency;
+use base::secret::Secret;
+use base::units::Currency;
 
 const WINDOW_MS: i64 = 300_000;
 const PROBE: &str = "WECHATPAY/SIGNTEST/";

@@ -7,9 +7,9 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::clock;
 use crate::ledger::rows;
 use crate::ledger::words::{Side, Word};
+use base::clock;
 
 /// What a merchant sells for.
 #[derive(Clone, Debug, Serialize, ToSchema)]

@@ -27,10 +27,10 @@ use uuid::Uuid;
 
 use super::sql;
 use super::{Asked, Changes, Failure, Grouping, Heads, Loaded, Store};
-use crate::clock;
 use crate::ledger::rows::{Anomaly, Outgoing, Typed, Value, Wrap};
-use crate::secret::Secret;
-use crate::units::Nanos;
+use base::clock;
+use base::secret::Secret;
+use base::units::Nanos;
 use batch::{Batch, Bound, Columns, asks};
 use cells::{Cell, cells, failure};
 use client::Client;

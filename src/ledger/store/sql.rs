@@ -4,7 +4,7 @@
 
 use crate::ledger::rows::{Balance, Column, Table, Transaction, Typed, Value, Wrap};
 use crate::ledger::store::{Failure, Heads};
-use crate::units::Currency;
+use base::units::Currency;
 
 use uuid::Uuid;
 

@@ -27,9 +27,9 @@ use uuid::Uuid;
 
 use super::sql;
 use super::{Asked, Changes, Failure, Grouping, Heads, Loaded, Store};
-use crate::clock;
 use crate::ledger::rows::{Anomaly, Balance, Link, Outgoing, Row, Typed, Update, Wrap};
 use crate::ledger::words::Word;
+use base::clock;
 use cells::{Bound, Id, failure};
 use copier::Copier;
 use statements::{Insert, Statements};

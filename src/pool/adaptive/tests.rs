@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Adaptive, Permit};
 use crate::pool::random::Draws;
-use crate::units::Nanos;
+use base::units::Nanos;
 
 /// How long a request is worked on, in seconds; by the time and chance.
 type Service = Box<dyn Fn(f64, &mut Chance) -> f64>;

@@ -17,8 +17,8 @@ use rustix::net::{Shutdown, shutdown};
 
 use super::super::watch::{Cut, Watch};
 use super::{FIRED, LINKS, Limits, NEVER, nanos, notice};
-use crate::shard::index;
-use crate::units::{Nanos, nanoseconds};
+use base::shard::index;
+use base::units::{Nanos, nanoseconds};
 
 /// What is left to an attempt that was ended: whoever has not let go of its socket by then waits for something else.
 const OVERSTAY: Duration = Duration::from_secs(1);
@@ -73,7 +73,7 @@ pub struct Link {
     ahead: AtomicU32,
     /// Its answer has no body by rule, whatever its server may send behind it.
     bodiless: AtomicBool,
-    /// When it may be used again, in nanoseconds of [`crate::clock::now`]; 0: at once.
+    /// When it may be used again, in nanoseconds of [`base::clock::now`]; 0: at once.
     ready: AtomicU64,
     /// How long the server keeps it open without a request, in nanoseconds, where it said so.
     kept: AtomicU64,

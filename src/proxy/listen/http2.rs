@@ -20,11 +20,11 @@ use pingora::protocols::{Digest, SocketDigest, Stream};
 
 use super::Door;
 use super::room::StreamRoom;
-use crate::clock;
 use crate::problem::Reason;
 use crate::proxy::connection::{Connection, Peer};
 use crate::proxy::frames::Wrong;
 use crate::proxy::watch::Watch;
+use base::clock;
 
 /// Streams at once.
 const STREAMS: u32 = 100;

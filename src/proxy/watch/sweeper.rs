@@ -34,9 +34,9 @@ use tokio::net::TcpStream;
 
 use super::super::frames::Wrong;
 use super::{Cause, Cut, NEVER, NOT, Refused, Watch};
-use crate::clock;
-use crate::shard::{Counter, SHARDS, index};
-use crate::units::{Nanos, nanoseconds};
+use base::clock;
+use base::shard::{Counter, SHARDS, index};
+use base::units::{Nanos, nanoseconds};
 
 /// Bounds of the time between two looks.
 const LOOK_MIN: Duration = Duration::from_millis(10);

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use super::{NOT, Watch};
 use crate::proxy::frames::{Flow, Upload};
-use crate::units::Nanos;
+use base::units::Nanos;
 
 /// The body is waited for, as long as its client may send.
 const AWAITED: u8 = 1;

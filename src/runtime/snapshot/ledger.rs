@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::config::model::ledger::UPSTREAM;
 use crate::config::model::{Action, Config, Member, Retry, Servers, Timeouts, Upstream};
 use crate::pool::settings::{Balance, Outlier};
-use crate::units::Share;
+use base::units::Share;
 
 /// Time to connect.
 const CONNECT: Duration = Duration::from_secs(1);

@@ -10,8 +10,8 @@ use http::HeaderValue;
 
 use crate::config::model::{Config, Limit as Model};
 use crate::limit::{Limiter, Rule, field};
-use crate::shard::Counter;
 use crate::telemetry::Registry;
+use base::shard::Counter;
 
 /// All limits.
 pub struct Limits {

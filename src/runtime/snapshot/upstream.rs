@@ -17,7 +17,7 @@ use crate::pool::settings::Balance;
 use crate::pool::{Pool, Settings, Spec};
 use crate::telemetry::Registry;
 use crate::telemetry::series::{ServerSeries, UpstreamSeries};
-use crate::units::Nanos;
+use base::units::Nanos;
 
 /// What a pool holds for each server.
 #[derive(Debug)]

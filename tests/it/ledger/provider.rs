@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use base::secret::Secret;
 use http::HeaderName;
 use serde_json::json;
 use tollgate::config::model::ledger::{Channel, Encoding, Fields, Hmac, Provider};
@@ -13,7 +14,6 @@ use tollgate::ledger::event::{Amount, Effect, Event, Kind, Of};
 use tollgate::ledger::provider::Prepared;
 use tollgate::ledger::receive::Received;
 use tollgate::ledger::verify::Refusal;
-use tollgate::secret::Secret;
 
 use crate::support::signer::{self, Alipay, Callback, WechatPay};
 
@@ -24,7 +24,7 @@ const MCHID: &str = "1900000109";
 const SERIAL: &str = "PUB_KEY_ID_0114232134912410000000000000";
 
 fn now_s() -> u64 {
-    tollgate::clock::wall_ms() / 1000
+    base::clock::wall_ms() / 1000
 }
 
 fn prepared(provider: Provider) -> Prepared {

@@ -14,7 +14,7 @@ use super::super::stage::{tool, until};
 use super::super::tell::thousands;
 use super::payments::Paid;
 use super::{LIMIT, Story, ms};
-use crate::clock;
+use base::clock;
 
 impl Story<'_> {
     pub(super) async fn books_agree(&mut self, mut paid: Paid) -> Result<(), String> {

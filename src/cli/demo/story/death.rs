@@ -8,7 +8,7 @@ use super::super::stage::until;
 use super::super::tell::thousands;
 use super::start::{is_well, start_backend};
 use super::{LIMIT, Story, ms};
-use crate::clock;
+use base::clock;
 
 const B2: usize = 1;
 const B3: usize = 2;

@@ -9,8 +9,8 @@ use super::super::conf::{C2, Releases};
 use super::super::stage::{until, within};
 use super::super::tell::thousands;
 use super::{LIMIT, Story, ms};
-use crate::clock;
-use crate::units::Nanos;
+use base::clock;
+use base::units::Nanos;
 
 /// The longest that a failing version may serve: what is over within two seconds is a hiccup of its server, and stable
 /// answers meanwhile.

@@ -15,7 +15,7 @@ use super::super::conf::{PARTNER_BURST, PARTNER_RATE, SHOP};
 use super::super::door::{Broken, Connection, H2, HTTP1};
 use super::super::payment::random;
 use super::Story;
-use crate::hex;
+use base::hex;
 
 /// The header with the key of an app.
 const KEY: HeaderName = HeaderName::from_static("x-api-key");

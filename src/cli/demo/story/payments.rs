@@ -15,7 +15,7 @@ use super::super::sender::{Senders, send};
 use super::super::stage::{Process, until, within};
 use super::super::tell::thousands;
 use super::{LIMIT, Story, ms};
-use crate::clock;
+use base::clock;
 
 /// Payments of each provider.
 const ORDERS: u32 = 150;

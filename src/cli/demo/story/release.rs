@@ -14,8 +14,8 @@ use super::super::stage::{tool, until};
 use super::super::tell::thousands;
 use super::start::{is_well, start_backend};
 use super::{LIMIT, Story, ms};
-use crate::clock;
-use crate::units::Nanos;
+use base::clock;
+use base::units::Nanos;
 
 /// The steps: their percent, and what the share of the answers may be.
 const STEPS: [(u32, RangeInclusive<f64>); 3] = [(5, 3.0..=7.0), (25, 20.0..=30.0), (100, 98.0..=100.0)];

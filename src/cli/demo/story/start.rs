@@ -15,7 +15,7 @@ use super::super::payment::Secrets;
 use super::super::stage::{Folder, Ports, Process, until};
 use super::super::tell::{Tell, thousands};
 use super::{LIMIT, Story, Visitor, ms, shares};
-use crate::clock;
+use base::clock;
 
 impl<'a> Story<'a> {
     /// Starts everything.

@@ -6,7 +6,7 @@ use super::super::conf::BACKENDS;
 use super::super::stage::until;
 use super::super::tell::thousands;
 use super::{LIMIT, Story, ms};
-use crate::clock;
+use base::clock;
 
 impl Story<'_> {
     pub(super) async fn graceful_stop(&mut self) -> Result<(), String> {

@@ -10,7 +10,7 @@ use super::super::files::{BASE64, CA_MAX, TOKEN_MAX, line};
 use super::rsa;
 use crate::config::file::word::{FilePath, Word};
 use crate::config::model::ledger::RsaKey;
-use crate::secret::Secret;
+use base::secret::Secret;
 
 /// Hex digits of an encryption key.
 const KEY_DIGITS: usize = 64;

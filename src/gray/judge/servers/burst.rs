@@ -6,7 +6,7 @@ use super::{KINDS, PRIOR, RECENT, SOON, is_timed};
 use crate::gray::judge::signals::{P50, SLO};
 use crate::gray::judge::window::Counts;
 use crate::gray::seen::Arm;
-use crate::units::Nanos;
+use base::units::Nanos;
 
 /// How long a hiccup lasts at most.
 const HICCUP: Duration = Duration::from_secs(2);

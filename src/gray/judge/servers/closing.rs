@@ -6,7 +6,7 @@ use super::burst::{OfWindow, State};
 use super::{Heard, KINDS, RECENT, Server, is_timed, signals};
 use crate::gray::judge::signals::{COUNTED, P50, SLO};
 use crate::gray::seen::Arm;
-use crate::units::Nanos;
+use base::units::Nanos;
 
 /// A server, and what its users met in the window.
 struct One<'a> {

@@ -8,7 +8,7 @@ use crate::ledger::event::Kind;
 use crate::ledger::query::tests::book::TestReader;
 use crate::ledger::rows::{Transaction, Value};
 use crate::ledger::words::{EventState, OrderState, What};
-use crate::units::Nanos;
+use base::units::Nanos;
 
 const CARD: &str = "assets:channel:card";
 const SHOP: &str = "liabilities:merchant:shop";
@@ -101,7 +101,7 @@ fn books_are_verified_in_short_views_while_they_are_written() {
     let mut beside = beside(3_000);
     let (head, key) = (beside.book.head(), beside.book.key.clone());
     let report = verify(&mut beside, &key, vec![], Some(&anchor(head.clone()))).unwrap();
-    assert_eq!(report, Report { ok: true, sequence: head.0, head: crate::hex::encode(&head.1), problems: vec![] });
+    assert_eq!(report, Report { ok: true, sequence: head.0, head: base::hex::encode(&head.1), problems: vec![] });
     assert!(beside.views.len() >= 8 && beside.views.iter().all(|rows| *rows < 8_000), "{:?}", beside.views);
 }
 

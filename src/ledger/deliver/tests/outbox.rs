@@ -12,7 +12,6 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::config::model::ledger::{Ledger, Merchant, Store};
-use crate::finding::Place;
 use crate::ledger::deliver::Outbox;
 use crate::ledger::deliver::due::{self, Found, Question};
 use crate::ledger::journal::{News, NotKept, Raised};
@@ -20,7 +19,8 @@ use crate::ledger::rows::{Outgoing, Row, Table as Tables, Type, Typed, Update, V
 use crate::ledger::store::schema::{Dialect, INDEXES};
 use crate::ledger::store::{Failure, Reader};
 use crate::ledger::words::EventState;
-use crate::secret::Secret;
+use base::finding::Place;
+use base::secret::Secret;
 
 pub fn merchant(name: &str, url: &str, allow_private: bool) -> Merchant {
     let secret = Secret(Arc::from(*b"0123456789abcdef01234567"));
@@ -149,7 +149,7 @@ impl Table {
     }
 
     pub fn add(&self, merchant: &str, order_id: Option<Uuid>, body: &str) -> Outgoing {
-        let now = crate::clock::wall_ms() as i64;
+        let now = base::clock::wall_ms() as i64;
         let event = Outgoing {
             seq: 1 + self.last.fetch_add(1, Ordering::SeqCst) as i64,
             id: Uuid::now_v7(),

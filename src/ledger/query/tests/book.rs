@@ -13,7 +13,7 @@ use crate::ledger::rows::*;
 use crate::ledger::store::schema::{Dialect, INDEXES};
 use crate::ledger::store::{Failure, Reader};
 use crate::ledger::words::*;
-use crate::units::Currency;
+use base::units::Currency;
 
 /// When the first row was written: 2026-11-21T03:38:00.120Z; each callback is a second later.
 pub const START: i64 = 1_795_232_280_120;

@@ -16,11 +16,11 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::cells::failure;
 use super::client::Client;
 use super::tls;
-use crate::clock;
 use crate::ledger::rows::Table;
 use crate::ledger::store::schema::{Dialect, FEW, INDEXES, VERSION};
 use crate::ledger::store::{Failure, OLDER, later, sql};
-use crate::secret::Secret;
+use base::clock;
+use base::secret::Secret;
 
 /// `tollgate`, as a number: the advisory lock's key.
 pub(super) const LOCK: i64 = i64::from_be_bytes(*b"tollgate");

@@ -6,7 +6,7 @@
 use super::connect;
 use crate::ledger::store::Failure;
 use crate::ledger::store::erase::{Erased, Which};
-use crate::secret::Secret;
+use base::secret::Secret;
 
 /// Deletes them.
 pub fn erase(url: &str, password: Option<&Secret>, which: Which<'_>) -> Result<Erased, Failure> {

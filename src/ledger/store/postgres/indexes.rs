@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use super::client::Client;
 use super::connect::{LOCK, connect, said};
-use crate::clock;
 use crate::ledger::store::Failure;
 use crate::ledger::store::schema::{INDEXES, index_name};
-use crate::secret::Secret;
+use base::clock;
+use base::secret::Secret;
 
 /// Between two tries to get the lock: one that waited for it would hold a view, for which the other would wait.
 const AGAIN: Duration = Duration::from_secs(1);

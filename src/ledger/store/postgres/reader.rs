@@ -9,11 +9,11 @@ use tokio_postgres::types::{ToSql, Type as Oid};
 use super::cells::{Cell, cells, failure};
 use super::client::Client;
 use super::connect;
-use crate::clock;
 use crate::ledger::rows::{Type, Value};
 use crate::ledger::store::{Failure, Reader};
-use crate::secret::Secret;
-use crate::units::Nanos;
+use base::clock;
+use base::secret::Secret;
+use base::units::Nanos;
 
 /// Statements a connection keeps prepared: filters of lists make many.
 const STATEMENTS: usize = 256;

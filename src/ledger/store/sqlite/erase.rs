@@ -12,9 +12,9 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::cells::failure;
 use super::open::{self, What};
-use crate::clock;
 use crate::ledger::store::Failure;
 use crate::ledger::store::erase::{Erased, Which};
+use base::clock;
 
 /// A try to empty the log, and the time between two: views of a verification are shorter. While it lasts a new view does
 /// not look into the log, if all of it is copied.

@@ -7,10 +7,10 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::cells::failure;
 use super::indexes::rows;
-use crate::clock;
 use crate::ledger::rows::Table;
 use crate::ledger::store::schema::{Dialect, FEW, VERSION};
 use crate::ledger::store::{Failure, later};
+use base::clock;
 
 /// Whether this library has `ALTER COLUMN … DROP NOT NULL`.
 fn alters(version: i32) -> bool {

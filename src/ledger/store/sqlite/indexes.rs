@@ -11,9 +11,9 @@ use rusqlite::Connection;
 
 use super::cells::failure;
 use super::open;
-use crate::clock;
 use crate::ledger::store::schema::{FEW, INDEXES, index_name};
 use crate::ledger::store::{Failure, sql};
+use base::clock;
 
 /// Makes what is missing; where that takes long and there is no `time`, only says so.
 pub(super) fn complete(connection: &Connection, time: bool) -> Result<(), Failure> {

@@ -13,9 +13,9 @@ use rusqlite::{Connection, OpenFlags, ffi};
 
 use super::cells::{Bound, cells, failure};
 use super::open::{self, What};
-use crate::clock;
 use crate::ledger::rows::{Type, Value};
 use crate::ledger::store::{Failure, OLDER, Reader};
+use base::clock;
 
 /// What SQLite reads as something else in a `file:` URI.
 const NOT_IN_URI: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#').add(b' ');

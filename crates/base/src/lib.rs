@@ -1,0 +1,31 @@
+//! What the rest of Tollgate stands on. No module of it knows a request, a release or a ledger.
+//!
+//! | module | is |
+//! |---|---|
+//! | [`clock`], [`units`] | time, and numbers with their unit |
+//! | [`finding`] | what is wrong with a configuration, where, and the way out |
+//! | [`path`] | one spelling for every path of a request |
+//! | [`said`] | what a request says under a name, where it may say it twice |
+//! | [`net`], [`socket`] | address ranges; listening sockets |
+//! | [`bearer`], [`secret`], [`hex`], [`webhook`] | tokens, secrets, digits, signed messages |
+//! | [`files`] | files that are replaced whole |
+//! | [`machine`] | how much memory and how many files there are |
+//! | [`shard`] | counters that no two cores fight over |
+
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
+
+pub mod bearer;
+pub mod clock;
+pub mod files;
+pub mod finding;
+pub mod hex;
+pub mod machine;
+pub mod net;
+pub mod path;
+pub mod said;
+pub mod secret;
+pub mod shard;
+pub mod socket;
+pub mod units;
+pub mod webhook;
