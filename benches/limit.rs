@@ -12,7 +12,7 @@ use std::time::Duration;
 use ahash::RandomState;
 use base::units::Nanos;
 use criterion::{Criterion, criterion_group, criterion_main};
-use tollgate::limit::{Ask, Key, Limiter, Rate, Rule, decide};
+use rate_limit::{Ask, Key, Limiter, Rate, Rule, decide};
 
 const KEYS: u64 = 1_000_000;
 /// Keys that stay in the cache.

@@ -6,11 +6,11 @@ use std::hint::black_box;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use balance::budget::Budget;
+use balance::settings::{Balance, HashKey, Outlier};
+use balance::{Pick, Pool, Settings, Spec, Tried};
 use base::units::{Nanos, Share};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use tollgate::pool::budget::Budget;
-use tollgate::pool::settings::{Balance, HashKey, Outlier};
-use tollgate::pool::{Pick, Pool, Settings, Spec, Tried};
 
 fn pool(balance: Balance, servers: u16) -> Pool<()> {
     let max_ejected = Share::percent(50.0).expect("50 is a share");

@@ -33,7 +33,6 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
 
 use crate::admin;
-use crate::auth::nonce::Nonces;
 use crate::config::model;
 use crate::config::unwise;
 use crate::discover;
@@ -41,6 +40,7 @@ use crate::health::{Supervisor, Target};
 use base::clock;
 use base::finding::Finding;
 use base::machine;
+use client_auth::nonce::Nonces;
 
 use crate::allocator;
 use crate::memory::Account;

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::config::model::Health;
-use crate::pool::State;
+use balance::State;
 use base::units::Nanos;
 
 pub mod hysteresis;

@@ -6,7 +6,15 @@
 //! A request's way is one file, [`proxy`], whose hooks call one stage each: listen → admit → identify → route →
 //! authenticate → limit → assign → balance → forward → observe. Verbs are stages, nouns the engines they ask.
 //!
-//! Crates of their own, under `crates/`, are: [`base`] (time, numbers with units, paths, findings: the ground).
+//! Engines are crates of their own, under `crates/`: they name no socket, no clock and no Pingora.
+//!
+//! | crate | is |
+//! |---|---|
+//! | [`base`] | the ground: numbers with units, time, paths, findings, secrets |
+//! | [`http_guard`] | which requests have one reading |
+//! | [`client_auth`] | who is calling: API keys, signed requests, tokens |
+//! | [`rate_limit`] | rates, requests in flight, bounded tables |
+//! | [`balance`] | upstream sets: members, algorithms, ejection, retry budget, adaptive limit |
 //!
 //! | module | is |
 //! |---|---|
@@ -15,10 +23,6 @@
 //! | [`config`] | files → findings or a checked configuration; which route takes a request (pure but for the files) |
 //! | [`runtime`] | a configuration while it is served: snapshot, reload, history |
 //! | [`proxy`] | **the way of a request** |
-//! | [`http_guard`] | which requests have one reading (pure) |
-//! | [`auth`] | who is calling: API keys, signed requests, tokens (pure) |
-//! | [`limit`] | rates, requests in flight, bounded tables (pure) |
-//! | [`pool`] | upstream sets: members, algorithms, ejection, retry budget, adaptive limit (pure) |
 //! | [`health`] | active probes (the only I/O) and rise and fall counts (pure) |
 //! | [`discover`] | servers by DNS name |
 //! | [`gray`] | gray release: buckets, cohorts, the judge, the steps, reports (pure) |
@@ -37,18 +41,14 @@
 pub mod admin;
 pub mod allocator;
 pub mod app;
-pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod discover;
 pub mod gray;
 pub mod health;
-pub mod http_guard;
 pub mod ledger;
-pub mod limit;
 pub mod memory;
 pub mod notify;
-pub mod pool;
 pub mod problem;
 pub mod proxy;
 pub mod releases;

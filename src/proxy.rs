@@ -6,7 +6,7 @@
 //! | hook | stage | what it settles |
 //! |---|---|---|
 //! | (accept) | [`listen`] | PROXY header, TLS, protocol; how long the client may take ([`watch`]) |
-//! | (read) | [`connection`] | which bytes are whose ([`framing`]); that they have one reading ([`http_guard`](crate::http_guard)) |
+//! | (read) | [`connection`] | which bytes are whose ([`framing`]); that they have one reading ([`http_guard`](http_guard)) |
 //! | `new_ctx` | [`ctx`] | the one snapshot that serves this request |
 //! | `request_filter` | [`identify`] | client, scheme, host, request id |
 //! | | [`gate`] | what was said of its bytes, or is to be said of an HTTP/2 head: 400 and its kin; 421 |
@@ -71,12 +71,12 @@ use pingora::{Error, ErrorType, Result};
 
 use self::ctx::Ctx;
 use self::gate::admit;
-use crate::auth::nonce::Nonces;
 use crate::memory::Account;
 use crate::problem::Reason;
 use crate::runtime::snapshot::Snapshot;
 use crate::telemetry::Registry;
 use crate::telemetry::access_log::AccessLog;
+use client_auth::nonce::Nonces;
 
 /// What every request needs: the current snapshot, and where to tell.
 pub struct Gateway {

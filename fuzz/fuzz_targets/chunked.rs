@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tollgate::http_guard::chunked::{Chunked, Step};
+use http_guard::chunked::{Chunked, Step};
 
 fuzz_target!(|input: (u16, &[u8])| {
     let (cut, bytes) = input;

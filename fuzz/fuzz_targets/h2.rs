@@ -3,8 +3,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use libfuzzer_sys::fuzz_target;
-use tollgate::http_guard::h2::{self, Request};
-use tollgate::http_guard::head::{Judge, Judged, Limits};
+use http_guard::h2::{self, Request};
+use http_guard::head::{Judge, Judged, Limits};
 
 const LIMITS: Limits = Limits { head_max: 4096, headers_max: 16, uri_max: 256 };
 

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tollgate::http_guard::head::{Framing, Judge, Judged, Limits};
+use http_guard::head::{Framing, Judge, Judged, Limits};
 
 const LIMITS: Limits = Limits { head_max: 2048, headers_max: 24, uri_max: 256 };
 

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tollgate::http_guard::host::Authority;
+use http_guard::host::Authority;
 use base::said;
 
 fuzz_target!(|bytes: &[u8]| {

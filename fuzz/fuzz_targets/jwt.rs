@@ -10,7 +10,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL;
 use libfuzzer_sys::fuzz_target;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use serde_json::{Map, Value};
-use tollgate::auth::jwt::{Judged, KeySet, Refusal, Rules, TOKEN_MAX};
+use client_auth::jwt::{Judged, KeySet, Refusal, Rules, TOKEN_MAX};
 
 const NOW: u64 = 1_800_000_000;
 

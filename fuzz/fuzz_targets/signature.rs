@@ -12,10 +12,10 @@ use base64::prelude::BASE64_STANDARD as BASE64;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
 use ring::{digest, hmac};
-use tollgate::auth::digest::Digests;
-use tollgate::auth::keys::Found;
-use tollgate::auth::signature::{Refusal, Request, Signed, Signer, Window, verify};
-use tollgate::http_guard::host;
+use client_auth::digest::Digests;
+use client_auth::keys::Found;
+use client_auth::signature::{Refusal, Request, Signed, Signer, Window, verify};
+use http_guard::host;
 
 const NOW: u64 = 1_800_000_000;
 const SKEW: u64 = 300;

@@ -12,11 +12,11 @@ use serde_json::json;
 use tokio::sync::oneshot::Receiver;
 
 use super::{State, problem};
-use crate::pool::settings::Balance;
 use crate::runtime::history::Summary;
 use crate::runtime::snapshot::Upstream;
 use crate::runtime::swap::{Answer, By, LastError};
 use crate::telemetry::registry::Now;
+use balance::settings::Balance;
 use base::clock;
 use base::finding::Finding;
 use base::units::{Nanos, Revision};

@@ -20,7 +20,6 @@ use tokio::sync::watch;
 
 use super::boot;
 use super::handover::Handover;
-use crate::auth::nonce::Nonces;
 use crate::proxy::Gateway;
 use crate::proxy::dial::Dialer;
 use crate::runtime::swap::{By, Control};
@@ -29,6 +28,7 @@ use crate::upgrade::manager;
 use crate::upgrade::sockets::Sockets;
 use base::clock;
 use base::shard::Gauge;
+use client_auth::nonce::Nonces;
 
 /// How long a silent connection is kept while draining.
 const LINGER: Duration = Duration::from_secs(1);

@@ -20,9 +20,9 @@ use crate::config::access::{self, Refusal, Shown};
 use crate::config::model::ledger::UPSTREAM;
 use crate::config::model::{Action, Config, HostPattern, PathPattern, Route, Scheme};
 use crate::config::router::{Request, Router, host_of, path_of};
-use crate::http_guard::head;
 use base::path::normalise_path;
 use base::said;
+use http_guard::head;
 
 /// A request to explain.
 #[derive(Args)]

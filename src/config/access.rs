@@ -10,8 +10,8 @@ use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
 use super::model::{Action, AuthKind, Config, Route};
-use crate::http_guard::field::is_spelling_of;
 use base::path::prefixed;
+use http_guard::field::is_spelling_of;
 
 /// The path of a callback, as the ledger has it.
 const CALLBACKS: &str = "/callbacks/";

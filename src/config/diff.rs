@@ -17,7 +17,7 @@ use serde::Serialize;
 
 pub use self::release::Moved;
 use super::model::{Action, Admin, Config, Log, PathPattern, Reload, Route, Server, Servers, Upstream};
-use crate::pool::settings::Balance;
+use balance::settings::Balance;
 
 /// The difference between two configurations.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

@@ -14,12 +14,12 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 use regex::Regex;
 
-use crate::auth::apps::App;
 use crate::gray::settings::{Cohort, Names, Release};
-use crate::pool::settings::{Balance, Outlier};
+use balance::settings::{Balance, Outlier};
 use base::finding::Place;
 use base::secret::Secret;
 use base::units::Share;
+use client_auth::apps::App;
 
 pub mod front;
 pub mod ledger;

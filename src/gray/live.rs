@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use super::bucket::{Border, Position};
 use super::seen::{Arm, Seen};
-use crate::pool::budget::Budget;
+use balance::budget::Budget;
 use base::shard::{Counter, Sharded};
 use base::units::{Nanos, Share};
 

@@ -7,8 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::pool::settings::{Balance, Outlier};
-use crate::pool::{Pool, Settings, Spec};
+use balance::settings::{Balance, Outlier};
+use balance::{Pool, Settings, Spec};
 use base::units::Share;
 
 /// A server that answers with a status that can be changed; 0: not at all.

@@ -21,17 +21,17 @@ use super::ahead::Read;
 use super::connection::Peer;
 use super::ctx::Ctx;
 use super::reject;
-use crate::auth::apps::AppStatus;
-use crate::auth::digest::Digests;
-use crate::auth::jwt::{Judged, KeySet, Rules};
-use crate::auth::nonce::{self, Nonces};
-use crate::auth::signature::{self, Signed, Window};
 use crate::config::model::{Auth, AuthKind, Scheme};
 use crate::memory::Account;
 use crate::problem::Reason;
 use base::bearer;
 use base::clock;
 use base::said;
+use client_auth::apps::AppStatus;
+use client_auth::digest::Digests;
+use client_auth::jwt::{Judged, KeySet, Rules};
+use client_auth::nonce::{self, Nonces};
+use client_auth::signature::{self, Signed, Window};
 
 /// `accept-signature` (RFC 9421, section 5.1)
 const ACCEPT_SIGNATURE: HeaderName = HeaderName::from_static("accept-signature");

@@ -11,9 +11,9 @@ use std::net::IpAddr;
 use pingora::http::RequestHeader;
 
 use super::ctx::Ctx;
-use crate::pool::settings::{Balance, HashKey};
-use crate::pool::{NoMember, Pick};
 use crate::problem::Reason;
+use balance::settings::{Balance, HashKey};
+use balance::{NoMember, Pick};
 use base::clock;
 use base::said::{first_cookie, first_query};
 

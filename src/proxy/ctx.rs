@@ -19,10 +19,10 @@ use super::limit::Limited;
 use super::observe;
 use super::watch::{Refused, Watch};
 use crate::config::model::Scheme;
-use crate::pool::adaptive::Permit;
-use crate::pool::{Lease, Member, Tried};
 use crate::problem::Reason;
 use crate::runtime::snapshot::{Server, Snapshot, Upstream};
+use balance::adaptive::Permit;
+use balance::{Lease, Member, Tried};
 use base::clock;
 use base::units::Nanos;
 

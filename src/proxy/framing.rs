@@ -1,15 +1,15 @@
 //! Where requests end in the bytes of an HTTP/1.x connection, and which bytes may go on.
 //!
-//! The verdicts are [`http_guard`](crate::http_guard)'s; this is their order: a head, its body, and nothing until the request has
+//! The verdicts are [`http_guard`](http_guard)'s; this is their order: a head, its body, and nothing until the request has
 //! ended. A fault in a body that came together with its head is told at the next look, so that the head goes on and the
 //! refusal has a request to belong to.
 
 use super::watch::{Cause, Refused, Watch};
-use crate::http_guard::chunked::{Chunked, Step};
-use crate::http_guard::fault::Fault;
-use crate::http_guard::head::{Framing as Frame, Judge, Judged, Refusal};
 use crate::runtime::snapshot::listener::Bounds;
 use base::clock;
+use http_guard::chunked::{Chunked, Step};
+use http_guard::fault::Fault;
+use http_guard::head::{Framing as Frame, Judge, Judged, Refusal};
 
 /// What the next bytes are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

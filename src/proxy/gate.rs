@@ -11,13 +11,13 @@ use pingora::proxy::Session;
 use super::connection::Peer;
 use super::ctx::Ctx;
 use super::watch::{Cause, Refused};
-use crate::http_guard::Verdict;
-use crate::http_guard::fault::Fault;
-use crate::http_guard::h2;
 use crate::problem::Reason;
 use crate::runtime::snapshot::listener::covers;
 use base::clock;
 use base::said;
+use http_guard::Verdict;
+use http_guard::fault::Fault;
+use http_guard::h2;
 
 impl Cause {
     /// The answer.

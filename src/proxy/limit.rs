@@ -1,6 +1,6 @@
 //! Whether the limits of a request's route and its app have room.
 //!
-//! All of them are asked together ([`crate::limit`]); one that both name is asked once. The key is made of the parts that
+//! All of them are asked together ([`rate_limit`]); one that both name is asked once. The key is made of the parts that
 //! the limit names. A part that a request does not have is empty, and all who leave it away share what there is: to leave
 //! it away lifts no limit. A header, cookie or query parameter that comes several times is empty, too ([`base::said`]):
 //! nobody knows which one the server reads, and a made-up one beside the real one must be no fresh key. Cookies and query
@@ -19,11 +19,10 @@ use pingora::proxy::Session;
 
 use super::ctx::Ctx;
 use crate::config::model::KeyPart;
-use crate::limit;
-use crate::limit::{Ask, Hold, Key, Rule, decide, field};
 use crate::problem::Reason;
 use base::clock;
 use base::said;
+use rate_limit::{Ask, Hold, Key, Rule, decide, field};
 
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -48,7 +47,7 @@ pub struct Over {
     /// Seconds to wait.
     pub retry_after: u64,
     /// What there is too much of.
-    what: limit::Over,
+    what: rate_limit::Over,
 }
 
 impl Limited {
@@ -76,8 +75,8 @@ impl Over {
     pub fn detail(&self) -> String {
         let (name, seconds) = (&self.limit, self.retry_after);
         match self.what {
-            limit::Over::Rate(_) => format!("The limit `{name}` is used up. Try again in {seconds} s."),
-            limit::Over::Concurrency => {
+            rate_limit::Over::Rate(_) => format!("The limit `{name}` is used up. Try again in {seconds} s."),
+            rate_limit::Over::Concurrency => {
                 format!("The limit `{name}` has as many requests in flight as it may. Try again in {seconds} s.")
             }
         }
@@ -90,8 +89,8 @@ pub fn limit(session: &Session, ctx: &mut Ctx, route: usize) -> Option<Reason> {
     numbers.peek()?;
     let limited = ask(session, ctx, route, numbers.collect());
     let reason = limited.over.as_ref().map(|over| match over.what {
-        limit::Over::Rate(_) => Reason::LimitedRate,
-        limit::Over::Concurrency => Reason::LimitedConcurrency,
+        rate_limit::Over::Rate(_) => Reason::LimitedRate,
+        rate_limit::Over::Concurrency => Reason::LimitedConcurrency,
     });
     ctx.limited = Some(Box::new(limited));
     reason

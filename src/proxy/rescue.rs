@@ -22,7 +22,7 @@ use crate::config::model::Action;
 use crate::gray::live::Outcome;
 use crate::gray::seen::{Ending, grpc_failure};
 use crate::gray::settings;
-use crate::pool::Tried;
+use balance::Tried;
 use base::clock;
 use base::units::Nanos;
 

@@ -25,8 +25,8 @@ use super::identify::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use super::reject::X_REQUEST_ID;
 use crate::config::access;
 use crate::config::model::{Action, Route, Scheme};
-use crate::http_guard::field::is_spelling_of;
-use crate::http_guard::voice::{self, Voice};
+use http_guard::field::is_spelling_of;
+use http_guard::voice::{self, Voice};
 
 /// `keep-alive`
 pub const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");

@@ -10,10 +10,10 @@ use super::ctx::Ctx;
 use super::watch::{Cause, Refused};
 use crate::config::access::{self, Refusal, Shown};
 use crate::config::router::Request;
-use crate::http_guard::fault::Fault;
 use crate::problem::Reason;
 use base::path::normalise_path;
 use base::said;
+use http_guard::fault::Fault;
 
 /// Finds the route and, where it forwards, its upstream.
 pub fn find(session: &Session, ctx: &mut Ctx) -> Option<usize> {

@@ -21,9 +21,9 @@ use tokio::task::AbortHandle;
 
 use self::uploads::Uploads;
 use super::frames::{Flow, Wrong};
-use crate::http_guard::Verdict;
-use crate::http_guard::fault::Fault;
 use base::units::{Nanos, nanoseconds};
+use http_guard::Verdict;
+use http_guard::fault::Fault;
 
 /// Nothing is waited for.
 const NOT: u64 = 0;

@@ -6,14 +6,14 @@
 use http::{HeaderMap, Method, Uri};
 
 use super::Explained;
-use crate::auth::apps::AppStatus;
-use crate::auth::jwt::Rules;
-use crate::auth::keys::Keys;
-use crate::auth::signature::{self, Request, Window};
 use crate::config::model::{Auth, AuthKind, Config, Route, Scheme};
 use base::bearer;
 use base::clock;
 use base::said;
+use client_auth::apps::AppStatus;
+use client_auth::jwt::Rules;
+use client_auth::keys::Keys;
+use client_auth::signature::{self, Request, Window};
 
 /// A request as `explain` was given it.
 pub(super) struct Given<'a> {

@@ -12,8 +12,6 @@ use http::HeaderName;
 use super::files::{TOKEN_MAX, line};
 use super::names::Names;
 use super::{Check, duration, spelt, twice};
-use crate::auth::apps::{App, AppKey, AppStatus, KeySecret};
-use crate::auth::jwt::KeySet;
 use crate::config::file::front as form;
 use crate::config::file::front::AuthWord;
 use crate::config::file::word::{FilePath, Name, Word};
@@ -21,6 +19,8 @@ use crate::config::file::{Form, Item};
 use crate::config::model::{Auth, AuthKind, Limit, Rate};
 use crate::config::places::Span;
 use base::secret::Secret;
+use client_auth::apps::{App, AppKey, AppStatus, KeySecret};
+use client_auth::jwt::KeySet;
 
 /// Bytes a key set may have.
 const JWKS_MAX: u64 = 1 << 20;

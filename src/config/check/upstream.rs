@@ -13,7 +13,7 @@ use crate::config::file::upstream::{self as form, Cause};
 use crate::config::file::word::Word;
 use crate::config::model::{Health, Member, Retry, Servers, Timeouts, Upstream, UpstreamTls};
 use crate::config::places::Span;
-use crate::pool::settings::{Balance, HashKey, Outlier};
+use balance::settings::{Balance, HashKey, Outlier};
 
 impl Check<'_, '_> {
     pub(super) fn upstream(&mut self, item: &Item<form::Upstream>) -> Option<Upstream> {

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use super::{Changes, changes, differing};
-use crate::auth::apps::App;
 use crate::config::model::{Auth, AuthKind, Config, Limit, Listener, Rate};
+use client_auth::apps::App;
 
 pub(super) fn listener_keys(old: &Listener, new: &Listener) -> Vec<&'static str> {
     let Listener {

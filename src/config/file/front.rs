@@ -15,8 +15,8 @@ use super::at::{At, Table};
 use super::http::CookieName;
 use super::number::Number;
 use super::word::{FilePath, Name, OneOf, Size, Spelt, Word, not_a};
-use crate::auth::apps::AppStatus;
 use crate::config::model::KeyPart;
+use client_auth::apps::AppStatus;
 
 /// Where clients connect.
 #[derive(Debug, Default, Deserialize, JsonSchema)]

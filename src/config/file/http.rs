@@ -9,7 +9,7 @@ use schemars::{Schema, json_schema};
 use super::word::{Spelt, not_a, shown};
 use crate::config::findings::suggest;
 use crate::config::model::Piece;
-use crate::pool::settings::HashKey;
+use balance::settings::HashKey;
 use base::path::{is_ambiguous, normalise_path};
 
 /// What `paths` lists.

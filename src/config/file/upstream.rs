@@ -18,7 +18,7 @@ use super::net::HostName;
 use super::number::{Number, Percent};
 use super::word::{FilePath, OneOf, Spelt, Word, shown};
 use crate::config::findings::suggest;
-use crate::pool::settings::HashKey;
+use balance::settings::HashKey;
 
 /// A set of servers and how they are used.
 #[derive(Debug, Default, serde::Deserialize, JsonSchema)]
@@ -137,7 +137,7 @@ pub struct Retry {
 
 /// `balance`, without the key of "hash".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "`crate::pool::settings::Balance` says it")]
+#[allow(missing_docs, reason = "`balance::settings::Balance` says it")]
 pub enum Balance {
     RoundRobin,
     Random,

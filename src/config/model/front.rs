@@ -11,9 +11,8 @@ use http::HeaderName;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
 
-use crate::auth::jwt::KeySet;
-use crate::limit;
 use base::finding::Place;
+use client_auth::jwt::KeySet;
 
 /// `[[listener]]`
 #[derive(Clone, Debug, PartialEq)]
@@ -161,8 +160,8 @@ pub struct Rate {
 
 impl Rate {
     /// The rate as the limiter keeps it; too many tokens over too long a time cannot be kept.
-    pub fn as_kept(self) -> Result<limit::Rate, limit::BadRate> {
-        limit::Rate::new(self.count, self.per, self.burst)
+    pub fn as_kept(self) -> Result<rate_limit::Rate, rate_limit::BadRate> {
+        rate_limit::Rate::new(self.count, self.per, self.burst)
     }
 }
 

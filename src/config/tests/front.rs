@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::*;
-use crate::auth::apps::{AppStatus, KeySecret};
 use crate::config::model::{AuthKind, KeyPart, Rate};
+use client_auth::apps::{AppStatus, KeySecret};
 
 fn reference() -> model::Config {
     load(&conf().join("reference.toml")).expect("it loads").config

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::diff::Diff;
 use crate::config::model::{Action, HostPattern, PathPattern, Piece, Servers};
-use crate::pool::settings::{Balance, HashKey};
+use balance::settings::{Balance, HashKey};
 use base::units::Share;
 
 #[test]

@@ -147,8 +147,8 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http_guard::Verdict;
     use crate::proxy::frames::Frames;
+    use http_guard::Verdict;
 
     fn waited(watch: &Watch) -> (u64, u64) {
         (watch.waited.load(Ordering::Relaxed), watch.waiting.load(Ordering::Relaxed))

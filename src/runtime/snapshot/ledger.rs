@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::config::model::ledger::UPSTREAM;
 use crate::config::model::{Action, Config, Member, Retry, Servers, Timeouts, Upstream};
-use crate::pool::settings::{Balance, Outlier};
+use balance::settings::{Balance, Outlier};
 use base::units::Share;
 
 /// Time to connect.

@@ -9,9 +9,9 @@ use ahash::RandomState;
 use http::HeaderValue;
 
 use crate::config::model::{Config, Limit as Model};
-use crate::limit::{Limiter, Rule, field};
 use crate::telemetry::Registry;
 use base::shard::Counter;
+use rate_limit::{Limiter, Rule, field};
 
 /// All limits.
 pub struct Limits {

@@ -20,7 +20,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
 use crate::config::model::{self, Certificate, ListenerTls};
-use crate::http_guard::head::Limits;
+use http_guard::head::Limits;
 
 /// A listener that runs.
 pub struct Listener {

@@ -11,12 +11,12 @@ use pingora::upstreams::peer::HttpPeer;
 
 use super::peer;
 use crate::config::model::{self, Health, Retry, Servers, Timeouts};
-use crate::pool::adaptive::Adaptive;
-use crate::pool::budget::Budget;
-use crate::pool::settings::Balance;
-use crate::pool::{Pool, Settings, Spec};
 use crate::telemetry::Registry;
 use crate::telemetry::series::{ServerSeries, UpstreamSeries};
+use balance::adaptive::Adaptive;
+use balance::budget::Budget;
+use balance::settings::Balance;
+use balance::{Pool, Settings, Spec};
 use base::units::Nanos;
 
 /// What a pool holds for each server.

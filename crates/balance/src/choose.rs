@@ -27,7 +27,7 @@ use super::state::{FULL, State};
 use super::tried::Tried;
 use super::weights::Weights;
 use super::{Pick, Settings};
-use crate::pool::settings::Balance;
+use crate::settings::Balance;
 use base::units::{Nanos, nanoseconds};
 
 /// A walk on the ring asks after so many misses whether there is anyone to find.

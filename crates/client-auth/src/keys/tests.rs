@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::*;
-use crate::auth::apps::AppStatus;
+use crate::apps::AppStatus;
 use base::finding::Place;
 use base::secret::Secret;
 

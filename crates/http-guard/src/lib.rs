@@ -33,6 +33,9 @@
 //!
 //! All of it is pure: no socket, clock or allocation. Who reads the bytes, and how long he waits, is the connection's.
 
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
+
 pub mod bytes;
 pub mod chunked;
 pub mod fault;

@@ -9,8 +9,11 @@
 //! - `outlier`: passive ejection. [`budget`]: how many retries an upstream may add to its load. [`adaptive`]: how many
 //!   requests it can have at once.
 //!
-//! Members keep the order they were given in, and that order breaks ties. Not covered: probing (`crate::health`), names
+//! Members keep the order they were given in, and that order breaks ties. Not covered: probing (the gateway's `health`), names
 //! (addresses come resolved), connections, queues.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -13,7 +13,7 @@ use sfv::visitor::{DictionaryVisitor, EntryVisitor, InnerListVisitor, ItemVisito
 use sfv::{BareItemFromInput, KeyRef, Parser, StringRef};
 
 use super::Refusal;
-use crate::auth::digest::Bytes;
+use crate::digest::Bytes;
 
 /// Signatures of one request.
 pub(super) const LABELS_MAX: usize = 4;

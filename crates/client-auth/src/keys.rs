@@ -11,7 +11,7 @@ use ring::digest::{SHA256, digest};
 use twox_hash::XxHash3_64;
 
 use super::signature::Signer;
-use crate::auth::apps::{App, AppKey, KeySecret};
+use crate::apps::{App, AppKey, KeySecret};
 
 /// A key: which app's, and which of its keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -38,7 +38,7 @@ fn pool(settings: Settings, weights: &[u16]) -> Pool<usize> {
 }
 
 fn all_balances() -> [Balance; 5] {
-    use crate::pool::settings::HashKey;
+    use crate::settings::HashKey;
     [Balance::RoundRobin, Balance::Random, Balance::LeastRequest, Balance::PeakEwma, Balance::Hash(HashKey::Ip)]
 }
 

@@ -13,6 +13,9 @@
 //! | [`nonce`] | what was signed once is not taken twice |
 //! | [`jwt`] | bearer tokens: JWS with RS256, ES256, EdDSA |
 
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
+
 pub mod apps;
 pub mod digest;
 pub mod jwt;

@@ -25,6 +25,9 @@
 //!
 //! Not covered: sharing counts between machines.
 
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
+
 use std::sync::{Arc, OnceLock};
 
 use ahash::RandomState;

@@ -5,7 +5,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use super::{Adaptive, Permit};
-use crate::pool::random::Draws;
+use crate::random::Draws;
 use base::units::Nanos;
 
 /// How long a request is worked on, in seconds; by the time and chance.
