@@ -7,18 +7,18 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use base::units::Nanos;
+use config::model::Config;
+use config::source::Source;
+use config::{load, load_source};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use gray::bucket::Hash;
+use gray::cohort::{UserSet, user_hash};
+use gray::judge::{Judge, Settings};
+use gray::live::{Live, Stage};
+use gray::plan::{Asked, Plan, border_at};
+use gray::seen::{Arm, Ending, Seen};
+use gray::settings::Cohort;
 use http::{HeaderMap, HeaderValue};
-use tollgate::config::model::Config;
-use tollgate::config::source::Source;
-use tollgate::config::{load, load_source};
-use tollgate::gray::bucket::Hash;
-use tollgate::gray::cohort::{UserSet, user_hash};
-use tollgate::gray::judge::{Judge, Settings};
-use tollgate::gray::live::{Live, Stage};
-use tollgate::gray::plan::{Asked, Plan, border_at};
-use tollgate::gray::seen::{Arm, Ending, Seen};
-use tollgate::gray::settings::Cohort;
 
 const USERS: usize = 1 << 16;
 /// Requests whose headers stay in the cache.

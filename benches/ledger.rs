@@ -35,7 +35,7 @@ mod unnest;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgAction, Parser, Subcommand};
-use tollgate::config::model::ledger::Store;
+use config::model::ledger::Store;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

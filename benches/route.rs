@@ -7,12 +7,12 @@
 use std::hint::black_box;
 use std::path::PathBuf;
 
+use config::load_source;
+use config::model::Scheme;
+use config::router::{Request, Router};
+use config::source::Source;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, Method};
-use tollgate::config::load_source;
-use tollgate::config::model::Scheme;
-use tollgate::config::router::{Request, Router};
-use tollgate::config::source::Source;
 
 const PREFIXES: usize = 10;
 

@@ -33,14 +33,14 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
 
 use crate::admin;
-use crate::config::model;
-use crate::config::unwise;
 use crate::discover;
 use crate::health::{Supervisor, Target};
 use base::clock;
 use base::finding::Finding;
 use base::machine;
 use client_auth::nonce::Nonces;
+use config::model;
+use config::unwise;
 
 use crate::allocator;
 use crate::memory::Account;
@@ -325,7 +325,7 @@ struct Followers {
     snapshot: Arc<ArcSwap<Snapshot>>,
     probes: Arc<Supervisor>,
     log: Arc<AccessLog>,
-    logged: Arc<parking_lot::Mutex<Option<crate::config::model::AccessLog>>>,
+    logged: Arc<parking_lot::Mutex<Option<config::model::AccessLog>>>,
     books: Option<Arc<Books>>,
 }
 

@@ -23,9 +23,9 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::config::model::Health;
 use balance::State;
 use base::units::Nanos;
+use config::model::Health;
 
 pub mod hysteresis;
 mod probe;

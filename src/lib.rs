@@ -15,17 +15,17 @@
 //! | [`client_auth`] | who is calling: API keys, signed requests, tokens |
 //! | [`rate_limit`] | rates, requests in flight, bounded tables |
 //! | [`balance`] | upstream sets: members, algorithms, ejection, retry budget, adaptive limit |
+//! | [`gray`] | gray release: buckets, cohorts, the judge, the steps, reports |
+//! | [`config`] | files → findings or a checked configuration; which route takes a request |
 //!
 //! | module | is |
 //! |---|---|
 //! | [`cli`] | the command line |
 //! | [`app`] | the wiring: the only place where engines, services and the proxy are put together |
-//! | [`config`] | files → findings or a checked configuration; which route takes a request (pure but for the files) |
 //! | [`runtime`] | a configuration while it is served: snapshot, reload, history |
 //! | [`proxy`] | **the way of a request** |
 //! | [`health`] | active probes (the only I/O) and rise and fall counts (pure) |
 //! | [`discover`] | servers by DNS name |
-//! | [`gray`] | gray release: buckets, cohorts, the judge, the steps, reports (pure) |
 //! | [`releases`] | its clock and its disk |
 //! | [`notify`] | fault reports on disk, and messages to `[notify.*]` |
 //! | [`ledger`] | **the way of a callback**: receive → verify → normalise → journal → acknowledge → deliver |
@@ -42,9 +42,7 @@ pub mod admin;
 pub mod allocator;
 pub mod app;
 pub mod cli;
-pub mod config;
 pub mod discover;
-pub mod gray;
 pub mod health;
 pub mod ledger;
 pub mod memory;

@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 pub use self::message::Message;
 pub use self::shelf::Shelf;
 use self::target::{Pace, Target};
-use crate::config::model;
+use config::model;
 
 /// Sends messages to every receiver of the configuration.
 #[derive(Debug)]

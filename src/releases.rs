@@ -16,16 +16,16 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::config::model::Config;
-use crate::gray::controller::state::Order;
-use crate::gray::controller::view::View;
-use crate::gray::controller::{AllKept, Controller, Kept, Moment, Refused, Surroundings, Ticked};
-use crate::gray::live::Live;
-use crate::gray::report::Report;
 use crate::notify::{Message, Notifier, Shelf};
 use crate::telemetry::Registry;
 use base::clock;
 use base::files;
+use config::model::Config;
+use gray::controller::state::Order;
+use gray::controller::view::View;
+use gray::controller::{AllKept, Controller, Kept, Moment, Refused, Surroundings, Ticked};
+use gray::live::Live;
+use gray::report::Report;
 
 /// Time between two looks at what was seen.
 const TICK: Duration = Duration::from_millis(100);

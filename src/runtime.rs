@@ -4,11 +4,9 @@
 //! |---|---|
 //! | [`watch`] | sees that files have changed |
 //! | [`swap`] | reads, checks and serves a revision, or keeps the one that runs and says why |
-//! | [`guard`] | what a reload may not change |
 //! | [`snapshot`] | the run form of a revision: tables, pools and limits that requests use |
 //! | [`history`] | the revisions on disk |
 
-pub mod guard;
 pub mod history;
 pub mod snapshot;
 pub mod swap;

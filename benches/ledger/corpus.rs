@@ -9,11 +9,11 @@ use std::sync::Arc;
 use base::clock;
 use base::secret::Secret;
 use base64::prelude::{BASE64_STANDARD, Engine};
+use config::model::ledger::{Channel, Provider, RsaKey};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::{aead, hmac, signature};
 use serde_json::json;
-use tollgate::config::model::ledger::{Channel, Provider, RsaKey};
 
 pub const APP_ID: &str = "2021000000000001";
 pub const SELLER_ID: &str = "2088000000000001";

@@ -13,7 +13,7 @@ use std::sync::mpsc::sync_channel;
 use base::clock;
 use base::secret::Secret;
 use base::units::Currency;
-use tollgate::config::model::ledger::{Channel, Fee, Provider, Rounding, Store as Place};
+use config::model::ledger::{Channel, Fee, Provider, Rounding, Store as Place};
 use tollgate::ledger::book::{self, Callback, Facts, Plan, Scribe, Time};
 use tollgate::ledger::event::{Amount, Effect, Event, Kind, Of};
 use tollgate::ledger::keys::Ring;

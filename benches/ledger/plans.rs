@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use base::clock;
-use tollgate::config::model::ledger::Store as Place;
+use config::model::ledger::Store as Place;
 use tollgate::ledger::query::{self, list};
 use tollgate::ledger::rows::{Type, Value};
 use tollgate::ledger::store::{Failure, Reader, Readers};

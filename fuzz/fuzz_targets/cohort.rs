@@ -3,7 +3,7 @@
 
 use http::{HeaderMap, HeaderValue, header};
 use libfuzzer_sys::fuzz_target;
-use tollgate::gray::cohort::{UserSet, user_hash};
+use gray::cohort::{UserSet, user_hash};
 use base::said::first_cookie;
 
 fuzz_target!(|input: (Vec<&[u8]>, &str, Vec<&[u8]>)| {

@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 
 use libfuzzer_sys::fuzz_target;
-use tollgate::config::load_source;
-use tollgate::config::source::Source;
+use config::load_source;
+use config::source::Source;
 
 fuzz_target!(|text: &str| {
     // What it names is looked for in a folder that is not there.

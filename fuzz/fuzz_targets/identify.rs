@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use libfuzzer_sys::fuzz_target;
-use tollgate::config::source::Source;
+use config::source::Source;
 use tollgate::proxy::identify;
 use tollgate::runtime::snapshot::Snapshot;
 use base::said;
@@ -18,7 +18,7 @@ const CONFIG: &str = "[[listener]]\naddress = \"127.0.0.1:0\"\n[admin]\naddress 
 
 static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
     let source = Source::from_parts(PathBuf::from("/nonexistent"), vec![("fuzz.toml".into(), CONFIG.into())]);
-    let loaded = tollgate::config::load_source(source).expect("a valid configuration");
+    let loaded = config::load_source(source).expect("a valid configuration");
     let registry = Arc::new(Registry::default());
     Snapshot::new(Arc::new(loaded.config), Default::default(), None, vec![], &registry, Nanos(0))
 });

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
 use ring::hmac;
-use tollgate::config::model::ledger::{Channel, Encoding, Fields, Hmac, Provider};
+use config::model::ledger::{Channel, Encoding, Fields, Hmac, Provider};
 use tollgate::ledger::provider::Prepared;
 use tollgate::ledger::receive::Received;
 use tollgate::ledger::verify::Refusal;

@@ -10,10 +10,10 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{State, api, problem};
-use crate::gray::controller::Refused;
-use crate::gray::controller::state::Order;
-use crate::gray::plan::Asked;
 use crate::releases::NotObeyed;
+use gray::controller::Refused;
+use gray::controller::state::Order;
+use gray::plan::Asked;
 
 /// All releases.
 pub async fn list(With(state): With<State>) -> Response {

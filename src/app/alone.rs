@@ -12,13 +12,14 @@ use tokio::sync::mpsc;
 
 use super::books::tell;
 use super::{StartError, runtime};
-use crate::config::{self, model};
 use crate::ledger::metrics::LedgerSeries;
 use crate::ledger::serve::bind;
 use crate::ledger::service::{Ledger, Outside};
 use crate::notify::Notifier;
-use crate::runtime::{guard, watch};
+use crate::runtime::watch;
 use base::machine;
+use config::restart_required;
+use config::{self, model};
 
 /// Serves the ledger of the configuration at `path` until a signal ends it.
 pub fn run(path: &Path) -> Result<(), StartError> {
@@ -90,7 +91,7 @@ fn follow(
 
 fn take_over(path: &Path, running: &ArcSwap<model::Config>, service: &Ledger, notifier: &Notifier) {
     let found = config::load(path).and_then(|loaded| {
-        let findings = guard::findings(&running.load(), &loaded.config, true);
+        let findings = restart_required::findings(&running.load(), &loaded.config, true);
         if findings.is_empty() { Ok(loaded.config) } else { Err(findings) }
     });
     match found {

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::config::model;
 use crate::ledger::journal::Standing;
 use crate::ledger::keeper::Tell;
 use crate::ledger::keeper::alarms::Alarm;
@@ -17,6 +16,7 @@ use crate::ledger::service::{Ledger, Outside};
 use crate::notify::{Message, Notifier};
 use crate::upgrade::sockets::Sockets;
 use base::clock;
+use config::model;
 
 /// Sends the ledger's alarms to every receiver.
 pub fn tell(notifier: Arc<Notifier>) -> Tell {

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::StartError;
-use crate::config::source::Source;
-use crate::config::{self, Loaded};
 use crate::runtime::history::{self, Active, History, Record, Summary};
 use crate::runtime::swap::LastError;
 use base::clock;
 use base::finding::Finding;
 use base::units::Revision;
+use config::source::Source;
+use config::{self, Loaded};
 
 /// What is served first.
 pub struct Boot {

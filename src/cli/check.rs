@@ -7,8 +7,8 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::config::{self, model::Config};
 use base::finding::{Finding, Severity};
+use config::{self, model::Config};
 
 /// Checks what `-c` names: 1 where something is wrong, or unwise and `strict`; else 0.
 pub fn check(path: &Path, strict: bool, json: bool) -> ExitCode {

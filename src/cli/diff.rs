@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::check::report;
-use crate::config::{self, diff::Diff};
+use config::{self, diff::Diff};
 
 /// Compares two configurations: 0 where both could be read, else 1.
 pub fn diff(old: &Path, new: &Path, json: bool) -> ExitCode {

@@ -15,13 +15,13 @@ use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use serde::Serialize;
 
-use crate::config;
-use crate::config::access::{self, Refusal, Shown};
-use crate::config::model::ledger::UPSTREAM;
-use crate::config::model::{Action, Config, HostPattern, PathPattern, Route, Scheme};
-use crate::config::router::{Request, Router, host_of, path_of};
 use base::path::normalise_path;
 use base::said;
+use config;
+use config::access::{self, Refusal, Shown};
+use config::model::ledger::UPSTREAM;
+use config::model::{Action, Config, HostPattern, PathPattern, Route, Scheme};
+use config::router::{Request, Router, host_of, path_of};
 use http_guard::head;
 
 /// A request to explain.
@@ -78,7 +78,7 @@ pub fn explain(path: &Path, asked: &Asked, json: bool) -> ExitCode {
     let given = caller::Given { method: &method, uri: &uri, headers: &headers, scheme };
     let caller = caller::explain(config, route, &given, &mut explained);
     explained.limits = limits_of(config, found, caller.app.as_deref());
-    let asked_of = crate::gray::plan::Asked {
+    let asked_of = gray::plan::Asked {
         headers: &headers,
         client: asked.client,
         app: caller.app.as_deref(),

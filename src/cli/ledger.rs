@@ -15,14 +15,14 @@ use serde::Serialize;
 
 use super::Conf;
 use super::check::report;
-use crate::config;
-use crate::config::model::ledger::Ledger;
 use crate::ledger::anchor;
 use crate::ledger::audit::{self, Report};
 use crate::ledger::chain::ChainKey;
 use crate::ledger::export::{self, Format, Stopped};
 use crate::ledger::query::{self, views::Account};
 use crate::ledger::store::{self, Failure, Reader};
+use config;
+use config::model::ledger::Ledger;
 
 /// What to do.
 #[derive(Subcommand)]

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::Value;
 
-use crate::config;
+use config;
 
 /// Which gateway.
 #[derive(Args)]

@@ -5,6 +5,6 @@ use std::process::ExitCode;
 
 /// Prints the schema.
 pub fn schema() -> ExitCode {
-    let _ = writeln!(std::io::stdout(), "{:#}", crate::config::schema::schema());
+    let _ = writeln!(std::io::stdout(), "{:#}", config::schema::schema());
     ExitCode::SUCCESS
 }

@@ -18,7 +18,7 @@ use pingora::protocols::http::client::HttpSession;
 use pingora::upstreams::peer::HttpPeer;
 use tokio::net::TcpStream;
 
-use crate::config::model::Health;
+use config::model::Health;
 
 /// Tells a backend's log who asks.
 const USER_AGENT: &str = concat!("tollgate-health/", env!("CARGO_PKG_VERSION"));

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::journal::{Durable, Receipt};
-use crate::config::model::ledger::Provider;
+use config::model::ledger::Provider;
 
 /// The words a provider reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -32,8 +32,8 @@ use super::keys::Ring;
 use super::resolve::{Resolution, Resolved};
 use super::rows::Outgoing;
 use super::store::{Failure, Reader, Readers};
-use crate::config::model::ledger::Ledger;
 use crate::ledger::metrics::LedgerSeries;
+use config::model::ledger::Ledger;
 
 pub use problem::Problem;
 

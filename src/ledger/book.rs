@@ -28,8 +28,8 @@ use super::provider::stripe;
 use super::rows::{Anomaly, Evidence, Order, Transaction};
 use super::store::{Asked, Key};
 use super::words::{AnomalyKind, OrderState, Source, TxState};
-use crate::config::model::ledger::Channel;
 use base::units::Currency;
+use config::model::ledger::Channel;
 
 /// The last millisecond of the year 9999: RFC 3339 knows none later.
 const LAST_MS: u64 = 253_402_300_799_999;

@@ -31,7 +31,7 @@ use self::run::Run;
 use super::journal::{Journal, News, NotKept, Raised, Standing};
 use super::rows::Update;
 use super::store::{Failure, Readers};
-use crate::config::model::ledger::Ledger;
+use config::model::ledger::Ledger;
 
 /// Where events come from and go back to.
 pub trait Outbox: Send + Sync + 'static {

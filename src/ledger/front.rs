@@ -25,9 +25,9 @@ use super::receive::{BODY_MAX, Received};
 use super::rows::Evidence;
 use super::skew::Skew;
 use super::verify::{Refusal, Verified};
-use crate::config::model::ledger::{Channel, Ledger};
 use crate::ledger::metrics::LedgerSeries;
 use base::clock;
+use config::model::ledger::{Channel, Ledger};
 
 /// Kibibytes of bodies that may be in flight.
 const ROOM: usize = 128 << 10;

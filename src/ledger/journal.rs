@@ -27,7 +27,7 @@ use super::outcome::Outcome;
 use super::resolve::{Resolution, Resolved};
 use super::rows::{Evidence, Outgoing, Update};
 use super::words::AnomalyKind;
-use crate::config::model::ledger::Channel;
+use config::model::ledger::Channel;
 
 /// Callbacks that may wait for the writer.
 const QUEUE: usize = 4096;

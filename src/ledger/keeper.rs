@@ -28,8 +28,8 @@ use self::watch::{Shared, Watch};
 use super::anchor::Anchor;
 use super::journal::{Journal, NotKept, Raised, Standing};
 use super::store::{Failure, Reader, Readers};
-use crate::config::model::ledger::{Ledger, Store};
 use base::clock;
+use config::model::ledger::{Ledger, Store};
 
 /// Time between two looks.
 const TICK: Duration = Duration::from_secs(1);

@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use super::receive::Received;
 use super::verify::{self, Refusal, Verified};
-use crate::config::model::ledger::{Channel, Provider};
+use config::model::ledger::{Channel, Provider};
 
 /// Any provider, its keys prepared.
 #[derive(Debug)]

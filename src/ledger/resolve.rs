@@ -21,8 +21,8 @@ use super::provider::Prepared;
 use super::receive::Received;
 use super::rows::{Anomaly, Evidence};
 use super::verify::Refusal;
-use crate::config::model::ledger::{Channel, Ledger};
 use base::clock;
+use config::model::ledger::{Channel, Ledger};
 
 /// Bytes a note may have.
 pub const NOTE_MAX: usize = 4_096;

@@ -28,9 +28,9 @@ use super::rows::Type;
 use super::store::{self, Readers};
 use super::words::AnomalyKind;
 use super::{anchor, query, serve};
-use crate::config::model::ledger::Ledger as Config;
 use crate::ledger::metrics::LedgerSeries;
 use base::clock;
+use config::model::ledger::Ledger as Config;
 
 /// Threads that read, verify and answer.
 const THREADS: usize = 2;

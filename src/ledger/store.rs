@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::event::Kind;
 use super::rows::{Anomaly, Balance, Link, Order, Outgoing, Row, Transaction, Type, Update, Value, Wrap};
-use crate::config::model::ledger as model;
+use config::model::ledger as model;
 
 /// Why a store did not do as it was told.
 #[derive(Clone, Debug, thiserror::Error)]

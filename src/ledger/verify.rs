@@ -2,7 +2,7 @@
 
 use super::event::Event;
 use super::receive::Received;
-use crate::config::model::ledger::Channel;
+use config::model::ledger::Channel;
 
 /// Why a callback is refused. The reasons are ours: nothing of the message stands in them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

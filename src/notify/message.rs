@@ -9,8 +9,8 @@
 
 use serde_json::{Value, json};
 
-use crate::config::model::NotifyFormat;
-use crate::gray::report::{Action, Kind, Report};
+use config::model::NotifyFormat;
+use gray::report::{Action, Kind, Report};
 
 /// A message; what it is about has no form yet.
 #[derive(Clone, Debug, PartialEq)]

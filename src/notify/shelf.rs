@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
-use crate::gray::report::Report;
+use gray::report::Report;
 
 /// Reports kept.
 pub const KEPT: usize = 200;
@@ -146,8 +146,8 @@ impl Shelf {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::facts;
     use super::*;
-    use crate::gray::report::tests::facts;
 
     fn report(n: usize) -> Report {
         let mut facts = facts();

@@ -14,9 +14,9 @@ use ureq::tls::{RootCerts, TlsConfig};
 use super::message::Message;
 use super::outcome::Outcome;
 pub use super::outcome::Pace;
-use crate::config::model::{Notify, NotifyFormat};
 use base::clock;
 use base::webhook;
+use config::model::{Notify, NotifyFormat};
 
 /// Messages that wait at most.
 const QUEUE: usize = 64;

@@ -9,17 +9,47 @@ use serde_json::{Value, json};
 
 use super::outcome::Pace;
 use super::*;
-use crate::config::model::{Notify, NotifyFormat};
-use crate::gray::report::tests::facts;
-use crate::gray::report::{Action, Facts, Kind, Report};
 use base::finding::Place;
 use base::secret::Secret;
 use base::webhook::{signature, signing_key};
+use config::model::{Notify, NotifyFormat};
+use gray::report::{Action, Apart, Arms, Change, Evidence, Facts, Kind, PlaceView, Report};
 
 /// `MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw`, decoded.
 const SECRET: [u8; 24] =
     [49, 242, 144, 246, 191, 6, 41, 138, 171, 79, 8, 212, 60, 63, 8, 44, 246, 72, 163, 98, 218, 45, 164, 176];
 const SOON: Duration = Duration::from_secs(10);
+
+/// Of a canary with one bad server.
+pub(super) fn facts() -> Facts {
+    Facts {
+        release: "orders-v2".into(),
+        at: "2026-11-21T15:30:12.123Z".into(),
+        kind: Kind::Worse,
+        action: Action::RolledBack,
+        reason: String::new(),
+        change: Change { canary: "orders-v2".into(), stable: vec!["orders".into()], ..Change::default() },
+        since: Some("2026-11-21T15:30:09.000Z".into()),
+        evidence: Evidence { errors: f64::INFINITY, ..Evidence::default() },
+        threshold: 1_000.0,
+        trajectory: vec![],
+        users_harmed: 1,
+        rescued: 419,
+        not_rescued: 1,
+        arms: Arms::default(),
+        include: Apart::default(),
+        places: vec![PlaceView {
+            text: "server 127.0.0.1:9002, status 5xx: 412 of 420 failures".into(),
+            parts: vec![],
+            llr: 301.5,
+            explains: 0.981,
+            bad: 412,
+            of: 420,
+            requests: 1_204,
+        }],
+        outside: None,
+    }
+}
 
 /// A request that a server got: head lines in lower case, and the body.
 struct Got {

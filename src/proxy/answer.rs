@@ -11,8 +11,8 @@ use pingora::proxy::Session;
 use super::connection::Peer;
 use super::ctx::Ctx;
 use super::{Gateway, compress, reject, rewrite};
-use crate::config::model::{Action, Piece, Scheme};
 use base::said;
+use config::model::{Action, Piece, Scheme};
 
 /// Whether a request asks the gateway itself what it can do (RFC 9110, section 9.3.7). Admission lets no other method say
 /// `*`.

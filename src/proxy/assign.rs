@@ -1,6 +1,6 @@
 //! Which version a user is on.
 //!
-//! The release decides ([`crate::gray::plan`]); this stage gives it what of the request it may look at, and sends the
+//! The release decides ([`gray::plan`]); this stage gives it what of the request it may look at, and sends the
 //! request to the canary's upstream where it says so. Decided once, so that a retry does not move the user.
 
 use std::time::Duration;
@@ -9,12 +9,12 @@ use pingora::proxy::Session;
 
 use super::ctx::Ctx;
 use super::rescue::Rescue;
-use crate::gray::live::Live;
-use crate::gray::plan::{Asked, Decision, Plan, Why, choose};
-use crate::gray::seen::{Arm, Ending, GRPC, Seen};
 use crate::runtime::snapshot::{OfRoute, Snapshot};
 use crate::telemetry::series;
 use base::units::{Nanos, Share};
+use gray::live::Live;
+use gray::plan::{Asked, Decision, Plan, Why, choose};
+use gray::seen::{Arm, Ending, GRPC, Seen};
 
 /// What a release decided about a request, and how its arm did.
 #[derive(Debug)]

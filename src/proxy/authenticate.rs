@@ -21,7 +21,6 @@ use super::ahead::Read;
 use super::connection::Peer;
 use super::ctx::Ctx;
 use super::reject;
-use crate::config::model::{Auth, AuthKind, Scheme};
 use crate::memory::Account;
 use crate::problem::Reason;
 use base::bearer;
@@ -32,6 +31,7 @@ use client_auth::digest::Digests;
 use client_auth::jwt::{Judged, KeySet, Rules};
 use client_auth::nonce::{self, Nonces};
 use client_auth::signature::{self, Signed, Window};
+use config::model::{Auth, AuthKind, Scheme};
 
 /// `accept-signature` (RFC 9421, section 5.1)
 const ACCEPT_SIGNATURE: HeaderName = HeaderName::from_static("accept-signature");

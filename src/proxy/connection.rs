@@ -32,10 +32,10 @@ use super::framing::{Framing, Phase};
 use super::transport::Transport;
 use super::watch::sweeper::Sweeper;
 use super::watch::{Cause, Refused, Watch};
-use crate::config::model::Scheme;
 use crate::runtime::snapshot::listener::Bounds;
 use crate::runtime::snapshot::listener::Shown;
 use base::clock;
+use config::model::Scheme;
 
 /// Writes are gathered up to this many bytes.
 const GATHER_BYTES: usize = 4096;

@@ -18,13 +18,13 @@ use super::deadline::Deadline;
 use super::limit::Limited;
 use super::observe;
 use super::watch::{Refused, Watch};
-use crate::config::model::Scheme;
 use crate::problem::Reason;
 use crate::runtime::snapshot::{Server, Snapshot, Upstream};
 use balance::adaptive::Permit;
 use balance::{Lease, Member, Tried};
 use base::clock;
 use base::units::Nanos;
+use config::model::Scheme;
 
 /// State of a request.
 pub struct Ctx {

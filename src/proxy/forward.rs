@@ -28,13 +28,13 @@ use super::rescue::{self, Cause};
 use super::rewrite::KEEP_ALIVE;
 use super::unprocessed::Unprocessed;
 use super::{balance, dial};
-use crate::config::model::Action;
-use crate::gray::seen::Ending;
 use crate::problem::Reason;
 use crate::runtime::snapshot::Upstream;
 use crate::telemetry::series::{Outcome, RetryReason};
 use base::clock;
 use base::units::Nanos;
+use config::model::Action;
+use gray::seen::Ending;
 
 /// Dead pooled connections a request may meet before it is given up.
 const FREE_MAX: u32 = 4;

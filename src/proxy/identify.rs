@@ -14,8 +14,8 @@ use pingora::proxy::Session;
 use super::ahead;
 use super::connection::Peer;
 use super::ctx::{Asked, Ctx};
-use crate::config::model::Scheme;
 use crate::runtime::snapshot::Snapshot;
+use config::model::Scheme;
 
 /// `x-forwarded-for`
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");

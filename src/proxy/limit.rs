@@ -18,10 +18,10 @@ use http::{HeaderMap, HeaderValue};
 use pingora::proxy::Session;
 
 use super::ctx::Ctx;
-use crate::config::model::KeyPart;
 use crate::problem::Reason;
 use base::clock;
 use base::said;
+use config::model::KeyPart;
 use rate_limit::{Ask, Hold, Key, Rule, decide, field};
 
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");

@@ -35,7 +35,6 @@ use super::observe;
 use super::transport::{Tcp, Transport};
 use super::watch::Watch;
 use super::watch::sweeper::{Patience, Sweeper};
-use crate::config::model::{self, Scheme};
 use crate::problem::Reason;
 use crate::runtime::snapshot::Snapshot;
 use crate::runtime::snapshot::listener::Shown;
@@ -43,6 +42,7 @@ use crate::telemetry::Registry;
 use crate::telemetry::access_log::AccessLog;
 use base::clock;
 use base::shard::Gauge;
+use config::model::{self, Scheme};
 
 /// Pause when accepting fails, as it does while no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

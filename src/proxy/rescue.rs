@@ -18,13 +18,13 @@ use super::assign::First;
 use super::connection::Peer;
 use super::ctx::Ctx;
 use super::reject::GRPC_STATUS;
-use crate::config::model::Action;
-use crate::gray::live::Outcome;
-use crate::gray::seen::{Ending, grpc_failure};
-use crate::gray::settings;
 use balance::Tried;
 use base::clock;
 use base::units::Nanos;
+use config::model::Action;
+use gray::live::Outcome;
+use gray::seen::{Ending, grpc_failure};
+use gray::settings;
 
 /// `idempotency-key`
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");

@@ -23,8 +23,8 @@ use super::connection::Peer;
 use super::ctx::Ctx;
 use super::identify::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use super::reject::X_REQUEST_ID;
-use crate::config::access;
-use crate::config::model::{Action, Route, Scheme};
+use config::access;
+use config::model::{Action, Route, Scheme};
 use http_guard::field::is_spelling_of;
 use http_guard::voice::{self, Voice};
 

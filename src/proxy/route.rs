@@ -1,6 +1,6 @@
 //! The stage `route`: which route takes a request, and whether that route may serve it.
 //!
-//! [`Router`](crate::config::router::Router) ranks the routes. `allow` and `deny` are judged after the match: they answer
+//! [`Router`](config::router::Router) ranks the routes. `allow` and `deny` are judged after the match: they answer
 //! 403 and never make another route win.
 
 use pingora::proxy::Session;
@@ -8,11 +8,11 @@ use pingora::proxy::Session;
 use super::ahead;
 use super::ctx::Ctx;
 use super::watch::{Cause, Refused};
-use crate::config::access::{self, Refusal, Shown};
-use crate::config::router::Request;
 use crate::problem::Reason;
 use base::path::normalise_path;
 use base::said;
+use config::access::{self, Refusal, Shown};
+use config::router::Request;
 use http_guard::fault::Fault;
 
 /// Finds the route and, where it forwards, its upstream.

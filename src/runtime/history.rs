@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use similar::TextDiff;
 
-use crate::config::source::Source;
 use base::files;
 use base::hex;
 use base::units::Revision;
+use config::source::Source;
 
 /// A diff longer than this is cut, in bytes.
 const DIFF_MAX: usize = 64 * 1024;

@@ -22,14 +22,14 @@ use listener::{Listener, Shown};
 pub use upstream::{Server, Upstream};
 
 use self::callers::Callers;
-use crate::config::access::{guarded, holds};
-use crate::config::model::{self, Action, Config, Route, Servers};
-use crate::config::router::Router;
-use crate::gray::live::Live;
-use crate::gray::plan::Plan;
 use crate::telemetry::Registry;
 use crate::telemetry::series::RouteSeries;
 use base::units::{Nanos, Revision};
+use config::access::{guarded, holds};
+use config::model::{self, Action, Config, Route, Servers};
+use config::router::Router;
+use gray::live::Live;
+use gray::plan::Plan;
 
 /// A release of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

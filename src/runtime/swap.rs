@@ -20,17 +20,16 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use super::guard;
 use super::history::{self, Active, History, Record, Summary};
 use super::snapshot::Snapshot;
-use crate::config::source::Source;
-use crate::config::{Loaded, load_source, unwise};
 use crate::releases::Releases;
 use crate::telemetry::Registry;
 use crate::telemetry::registry::Reload;
 use base::clock;
 use base::finding::{Finding, Place};
 use base::units::Revision;
+use config::source::Source;
+use config::{Loaded, load_source, restart_required, unwise};
 
 /// Building yields to serving, but must not starve: beside a worker that takes its whole core this is a quarter of it.
 /// At 19 it would be a seventieth, and a push would wait for seconds.
@@ -327,7 +326,7 @@ impl Swapper {
     }
 
     fn hold_against_running(&self, loaded: &Loaded, force: bool) -> Result<(), Vec<Finding>> {
-        let findings = guard::findings(&self.snapshot.load().config, &loaded.config, force);
+        let findings = restart_required::findings(&self.snapshot.load().config, &loaded.config, force);
         if findings.is_empty() { Ok(()) } else { Err(findings) }
     }
 

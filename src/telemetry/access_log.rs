@@ -18,9 +18,9 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use super::line::Line;
-use crate::config::model::AccessLog as Target;
 use base::clock;
 use base::shard::{Counter, SHARDS, index};
+use config::model::AccessLog as Target;
 
 /// Large enough that a busy core is seldom interrupted by the writer, and that a file system takes it in few pieces.
 const BUFFER_BYTES: usize = 64 * 1024;

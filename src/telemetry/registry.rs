@@ -19,11 +19,11 @@ use prometheus::{Encoder, TextEncoder};
 use super::access_log::AccessLog;
 use super::names::{self, Name};
 use super::series::{ArmTotals, BUCKETS, Outcome, RetryReason, RouteSeries, ServerSeries, UpstreamSeries};
-use crate::gray::controller::view::Gauges;
 use crate::memory::{Account, Kind};
 use crate::problem::Reason;
 use base::shard::{Counter, Gauge};
 use base::units::Revision;
+use gray::controller::view::Gauges;
 
 /// Series that are exposed after their name left the configuration.
 pub const RETIRED_MAX: usize = 1_000;

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use base::units::Nanos;
-use tollgate::gray::judge::{Doubt, Finding, Judge, Settings};
-use tollgate::gray::seen::{Arm, Ending, Seen};
+use gray::judge::{Doubt, Finding, Judge, Settings};
+use gray::seen::{Arm, Ending, Seen};
 
 mod pods;
 mod published;

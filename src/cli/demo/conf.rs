@@ -241,8 +241,8 @@ retry = {{ attempts = 3, on = ["connect", "reset", "timeout", 503] }}
 pub mod tests {
     use super::super::payment::Secrets;
     use super::*;
-    use crate::config::{self, model};
     use base::finding::Finding;
+    use config::{self, model};
 
     fn load(conf: &Conf, secrets: &Secrets) -> Result<model::Config, Vec<Finding>> {
         let folder = tempfile::tempdir().unwrap();

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use super::Explained;
-use crate::config::model::Config;
-use crate::gray::cohort::{self, Facts};
-use crate::gray::plan::{Asked, Decision, Plan, Why, choose};
-use crate::gray::seen::Arm;
 use crate::releases;
+use config::model::Config;
+use gray::cohort::{self, Facts};
+use gray::plan::{Asked, Decision, Plan, Why, choose};
+use gray::seen::Arm;
 
 /// Says what the releases of a route decide; the upstream of the canary, where that is where it goes.
 pub(super) fn explain(config: &Config, route: usize, asked: &Asked<'_>, explained: &mut Explained) -> Option<usize> {

@@ -6,7 +6,6 @@
 use http::{HeaderMap, Method, Uri};
 
 use super::Explained;
-use crate::config::model::{Auth, AuthKind, Config, Route, Scheme};
 use base::bearer;
 use base::clock;
 use base::said;
@@ -14,6 +13,7 @@ use client_auth::apps::AppStatus;
 use client_auth::jwt::Rules;
 use client_auth::keys::Keys;
 use client_auth::signature::{self, Request, Window};
+use config::model::{Auth, AuthKind, Config, Route, Scheme};
 
 /// A request as `explain` was given it.
 pub(super) struct Given<'a> {

@@ -13,7 +13,6 @@ use serde::Serialize;
 
 use super::{configured, opened, unread};
 use crate::cli::{Conf, fail, print};
-use crate::config::model::ledger::Ledger;
 use crate::ledger::audit;
 use crate::ledger::keys::{Ring, fingerprint};
 use crate::ledger::query;
@@ -21,6 +20,7 @@ use crate::ledger::rows::Wrap;
 use crate::ledger::store::erase::{Erased, Which, erase};
 use crate::ledger::store::{self, Changes};
 use base::clock;
+use config::model::ledger::Ledger;
 
 /// What to do.
 #[derive(Subcommand)]

@@ -8,7 +8,6 @@ use serde_json::Value as Json;
 use uuid::Uuid;
 
 use super::*;
-use crate::config::model::ledger::{Merchant, Store};
 use crate::ledger::anchor;
 use crate::ledger::audit::Checked;
 use crate::ledger::query;
@@ -16,6 +15,7 @@ use crate::ledger::query::tests::book::{Book, sample};
 use crate::ledger::rows::{self, Transaction};
 use base::finding::Place;
 use base::secret::Secret;
+use config::model::ledger::{Merchant, Store};
 
 struct Told {
     standing: Standing,

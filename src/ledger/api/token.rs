@@ -12,8 +12,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::Problem;
-use crate::config::model::ledger::Ledger;
 use base::bearer;
+use config::model::ledger::Ledger;
 
 /// Whose rows a caller sees: a merchant's, or all.
 #[derive(Clone, Debug, PartialEq, Eq)]

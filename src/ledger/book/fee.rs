@@ -3,10 +3,10 @@
 use rust_decimal::{Decimal, RoundingStrategy};
 
 use super::scribe::Scribe;
-use crate::config::model::ledger::{Channel, Fee, Rounding};
 use crate::ledger::event::{AMOUNT_MAX, Kind};
 use crate::ledger::rows::Transaction;
 use crate::ledger::words::TxState;
+use config::model::ledger::{Channel, Fee, Rounding};
 
 /// The channel's fee of a payment of `amount` minor units; `None` without one.
 pub fn of(channel: &Channel, amount: i64) -> Option<i64> {

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::*;
-use crate::config::model::ledger::{Fee, Provider, Rounding};
 use crate::ledger::rows::{Anomaly, Entry, Outgoing, Row, Table, Typed, Value};
 use crate::ledger::store::Loaded;
 use crate::ledger::words::{EventState, Side, Word};
+use config::model::ledger::{Fee, Provider, Rounding};
 
 /// Books in memory.
 struct Books {

@@ -17,11 +17,11 @@ use reqwest::redirect::Policy;
 use ring::hmac;
 
 use super::schedule::Answer;
-use crate::config::model::ledger::Merchant;
 use crate::ledger::rows::Outgoing;
 use base::clock;
 use base::net::is_private;
 use base::webhook::{retry_after, signature, signing_key};
+use config::model::ledger::Merchant;
 
 /// Bytes of an answer's body that are read, so that its connection can be kept.
 const BODY_MAX: usize = 64 * 1024;

@@ -18,13 +18,13 @@ use super::client::{Address, Client};
 use super::desk::Desk;
 use super::due::{Found, Question};
 use super::schedule::{self, Answer};
-use crate::config::model::ledger::Ledger;
 use crate::ledger::journal::{NotKept, Raised};
 use crate::ledger::rows::{Outgoing, Typed, Update};
 use crate::ledger::store::Failure;
 use crate::ledger::words::{AnomalyKind, EventState};
 use base::clock;
 use base::units::Nanos;
+use config::model::ledger::Ledger;
 
 /// Time for which results are collected.
 const COLLECT: Duration = Duration::from_millis(3);

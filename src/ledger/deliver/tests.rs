@@ -12,10 +12,10 @@ use tokio::sync::mpsc;
 
 use self::outbox::{Table, ledger, merchant};
 use super::Delivery;
-use crate::config::model::ledger::{Ledger, Merchant};
 use crate::ledger::journal::NotKept;
 use crate::ledger::words::EventState;
 use base::webhook::{signature, signing_key};
+use config::model::ledger::{Ledger, Merchant};
 
 const SOON: Duration = Duration::from_secs(10);
 

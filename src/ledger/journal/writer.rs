@@ -9,12 +9,12 @@ use std::time::Duration;
 use super::batch::Desk;
 use super::heads::End;
 use super::{NotKept, Shared, Standing, Task};
-use crate::config::model::ledger as model;
 use crate::ledger::keys::{KeyError, Ring};
 use crate::ledger::metrics::LedgerSeries;
 use crate::ledger::store::{self, Changes, Failure};
 use base::clock;
 use base::secret::Secret;
+use config::model::ledger as model;
 
 /// Between two tries to get the lock.
 const STANDBY: Duration = Duration::from_millis(500);

@@ -18,12 +18,12 @@ use encoding_rs::{Encoding, UTF_8};
 
 use super::form::{self, Parameter};
 use super::keyed::{RsaVerifier, rsa};
-use crate::config::model::ledger::{Channel, RsaKey};
 use crate::ledger::event::{Amount, Effect, Event, Kind, Of};
 use crate::ledger::normalise::{self, Money, Note};
 use crate::ledger::receive::Received;
 use crate::ledger::verify::{Provider, Refusal};
 use base::units::Currency;
+use config::model::ledger::{Channel, RsaKey};
 
 /// Alipay.
 #[derive(Debug)]

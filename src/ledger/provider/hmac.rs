@@ -11,12 +11,12 @@ use serde_json::value::RawValue;
 
 use super::keyed::{HmacKeys, tag_base64, tag_hex};
 use super::{form, json};
-use crate::config::model::ledger::{Channel, Encoding, Format, Hmac as Config};
 use crate::ledger::event::{Amount, Event, Kind, Of};
 use crate::ledger::normalise::{self, Money, Note};
 use crate::ledger::receive::Received;
 use crate::ledger::verify::{Provider, Refusal};
 use base::units::Currency;
+use config::model::ledger::{Channel, Encoding, Format, Hmac as Config};
 
 /// A generic sender.
 #[derive(Debug)]

@@ -6,9 +6,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::{hmac, signature};
 
-use crate::config::model::ledger::RsaKey;
 use crate::ledger::verify::Refusal;
 use base::secret::Secret;
+use config::model::ledger::RsaKey;
 
 /// Signatures of one message that are looked at; what comes after them is not.
 const SIGNATURES_MAX: usize = 16;
@@ -46,12 +46,6 @@ pub type RsaVerifier = signature::UnparsedPublicKey<RsaKey>;
 /// Prepares it.
 pub fn rsa(key: &RsaKey) -> RsaVerifier {
     signature::UnparsedPublicKey::new(&signature::RSA_PKCS1_2048_8192_SHA256, key.clone())
-}
-
-impl AsRef<[u8]> for RsaKey {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
 }
 
 /// A tag in base64.

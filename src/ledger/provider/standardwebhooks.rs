@@ -11,12 +11,12 @@ use ring::signature::{ED25519, UnparsedPublicKey};
 use super::hmac::Generic;
 use super::json::{self, pick};
 use super::keyed::{HmacKeys, seconds, tag_base64, window};
-use crate::config::model::ledger::Channel;
 use crate::ledger::event::Event;
 use crate::ledger::normalise;
 use crate::ledger::receive::Received;
 use crate::ledger::verify::{Provider, Refusal};
 use base::secret::Secret;
+use config::model::ledger::Channel;
 
 const WINDOW_MS: i64 = 300_000;
 /// `v1a` signatures of one message that are looked at.

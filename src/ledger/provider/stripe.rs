@@ -10,13 +10,13 @@ use serde_json::value::RawValue;
 
 use super::json::{self, pick};
 use super::keyed::{HmacKeys, Tag, seconds, tag_hex, window};
-use crate::config::model::ledger::{Channel, Provider as Config};
 use crate::ledger::event::{Amount, Event, Kind, Of};
 use crate::ledger::normalise::{self, Money, Note};
 use crate::ledger::receive::Received;
 use crate::ledger::verify::{Provider, Refusal};
 use base::secret::Secret;
 use base::units::Currency;
+use config::model::ledger::{Channel, Provider as Config};
 
 /// As the configuration spells it.
 pub const LABEL: &str = "stripe";

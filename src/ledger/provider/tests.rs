@@ -10,10 +10,10 @@ use ring::hmac as mac;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
 use super::*;
-use crate::config::model::ledger::{Encoding, Fields, Format, Hmac};
 use crate::ledger::event::{Amount, Effect, Event, Kind, Of};
 use base::secret::Secret;
 use base::units::Currency;
+use config::model::ledger::{Encoding, Fields, Format, Hmac};
 
 const NOW_S: i64 = 1_700_000_000;
 
@@ -125,7 +125,7 @@ fn windows_are_exact_and_come_after_the_signature() {
 #[test]
 fn a_message_without_its_signature_is_forged() {
     let bare = || received(&[("content-type", "application/json".to_owned())], b"{}");
-    let rsa = crate::config::model::ledger::RsaKey(Arc::from([0; 8]));
+    let rsa = config::model::ledger::RsaKey(Arc::from([0; 8]));
     let alipay = Provider::Alipay { app_id: "1".into(), seller_id: "2".into(), public_keys: vec![rsa.clone()] };
     let wechatpay =
         Provider::WechatPay { mchid: "1".into(), api_v3_key: secret(&[0; 32]), platform_keys: vec![("A".into(), rsa)] };

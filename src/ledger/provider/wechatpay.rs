@@ -12,13 +12,13 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
 use super::json::{self, pick};
 use super::keyed::{RsaVerifier, rsa, seconds, window};
-use crate::config::model::ledger::{Channel, RsaKey};
 use crate::ledger::event::{Amount, Effect, Event, Kind, Of};
 use crate::ledger::normalise::{self, Money, Note};
 use crate::ledger::receive::Received;
 use crate::ledger::verify::{Provider, Refusal};
 use base::secret::Secret;
 use base::units::Currency;
+use config::model::ledger::{Channel, RsaKey};
 
 const WINDOW_MS: i64 = 300_000;
 const PROBE: &str = "WECHATPAY/SIGNTEST/";

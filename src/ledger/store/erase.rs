@@ -4,7 +4,7 @@
 //! neither engine can reach is for the caller to say: backups, archived logs, what a disk keeps of blocks it let go.
 
 use super::{Failure, postgres, sqlite};
-use crate::config::model::ledger as model;
+use config::model::ledger as model;
 
 /// Which wraps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use crate::config::model::{AuthKind, Config};
 use crate::telemetry::Registry;
 use client_auth::keys::Keys;
+use config::model::{AuthKind, Config};
 
 /// The apps of a snapshot.
 #[derive(Clone, Debug)]

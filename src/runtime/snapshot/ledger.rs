@@ -8,10 +8,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::model::ledger::UPSTREAM;
-use crate::config::model::{Action, Config, Member, Retry, Servers, Timeouts, Upstream};
 use balance::settings::{Balance, Outlier};
 use base::units::Share;
+use config::model::ledger::UPSTREAM;
+use config::model::{Action, Config, Member, Retry, Servers, Timeouts, Upstream};
 
 /// Time to connect.
 const CONNECT: Duration = Duration::from_secs(1);

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use ahash::RandomState;
 use http::HeaderValue;
 
-use crate::config::model::{Config, Limit as Model};
 use crate::telemetry::Registry;
 use base::shard::Counter;
+use config::model::{Config, Limit as Model};
 use rate_limit::{Limiter, Rule, field};
 
 /// All limits.

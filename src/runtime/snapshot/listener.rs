@@ -19,7 +19,7 @@ use rustls::{ServerConfig, ServerConnection};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
-use crate::config::model::{self, Certificate, ListenerTls};
+use config::model::{self, Certificate, ListenerTls};
 use http_guard::head::Limits;
 
 /// A listener that runs.

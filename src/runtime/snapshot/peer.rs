@@ -13,7 +13,7 @@ use pingora::protocols::{ALPN, TcpKeepalive};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::utils::tls::{WrappedX509, parse_x509};
 
-use crate::config::model::{Upstream, UpstreamTls};
+use config::model::{Upstream, UpstreamTls};
 
 /// Keep-alive of connections to servers, by the kernel: a server that vanished without a word is noticed after about a
 /// minute and a half, and a firewall between does not forget the connection. A server that closes an idle connection is

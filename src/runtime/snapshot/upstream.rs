@@ -10,7 +10,6 @@ use arc_swap::ArcSwap;
 use pingora::upstreams::peer::HttpPeer;
 
 use super::peer;
-use crate::config::model::{self, Health, Retry, Servers, Timeouts};
 use crate::telemetry::Registry;
 use crate::telemetry::series::{ServerSeries, UpstreamSeries};
 use balance::adaptive::Adaptive;
@@ -18,6 +17,7 @@ use balance::budget::Budget;
 use balance::settings::Balance;
 use balance::{Pool, Settings, Spec};
 use base::units::Nanos;
+use config::model::{self, Health, Retry, Servers, Timeouts};
 
 /// What a pool holds for each server.
 #[derive(Debug)]

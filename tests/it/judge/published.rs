@@ -7,7 +7,7 @@
 //! All rules are one-sided, at 5 %. Theirs need N in advance (the group sequential test, Miller's) or a guess of it (the
 //! mixture); ours needs none, and goes on where they end.
 
-use tollgate::gray::judge::{Bet, Process};
+use gray::judge::{Bet, Process};
 
 use super::*;
 

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use config::model::ledger::Store as Place;
 use serde_json::Value;
-use tollgate::config::model::ledger::Store as Place;
 use tollgate::ledger::query;
 use tollgate::ledger::rows::Wrap;
 use tollgate::ledger::store::erase::{Which, erase};

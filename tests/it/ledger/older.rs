@@ -8,8 +8,8 @@ mod moved;
 
 use std::path::Path;
 
+use config::model::ledger::Store as Place;
 use rusqlite::Connection;
-use tollgate::config::model::ledger::Store as Place;
 
 use crate::support::postgres::Postgres;
 

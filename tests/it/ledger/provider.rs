@@ -7,9 +7,9 @@
 use std::sync::Arc;
 
 use base::secret::Secret;
+use config::model::ledger::{Channel, Encoding, Fields, Hmac, Provider};
 use http::HeaderName;
 use serde_json::json;
-use tollgate::config::model::ledger::{Channel, Encoding, Fields, Hmac, Provider};
 use tollgate::ledger::event::{Amount, Effect, Event, Kind, Of};
 use tollgate::ledger::provider::Prepared;
 use tollgate::ledger::receive::Received;

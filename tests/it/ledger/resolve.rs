@@ -2,8 +2,8 @@
 
 use std::fs;
 
+use config;
 use serde_json::{Value, json};
-use tollgate::config;
 use tollgate::ledger::audit::{self, Mark};
 use tollgate::ledger::{query, store};
 

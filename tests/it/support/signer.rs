@@ -10,10 +10,10 @@ use std::sync::{Arc, LazyLock};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use config::model::ledger::RsaKey;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tollgate::config::model::ledger::RsaKey;
 
 use super::python::environment;
 

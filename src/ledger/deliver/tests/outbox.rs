@@ -11,7 +11,6 @@ use rusqlite::{Connection, ToSql};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::config::model::ledger::{Ledger, Merchant, Store};
 use crate::ledger::deliver::Outbox;
 use crate::ledger::deliver::due::{self, Found, Question};
 use crate::ledger::journal::{News, NotKept, Raised};
@@ -21,6 +20,7 @@ use crate::ledger::store::{Failure, Reader};
 use crate::ledger::words::EventState;
 use base::finding::Place;
 use base::secret::Secret;
+use config::model::ledger::{Ledger, Merchant, Store};
 
 pub fn merchant(name: &str, url: &str, allow_private: bool) -> Merchant {
     let secret = Secret(Arc::from(*b"0123456789abcdef01234567"));

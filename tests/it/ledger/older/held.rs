@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tollgate::config::model::ledger::Store as Place;
+use config::model::ledger::Store as Place;
 use tollgate::ledger::rows::Link;
 use tollgate::ledger::store::{self, Changes, Failure};
 

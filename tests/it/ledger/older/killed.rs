@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use config::model::ledger::Store as Place;
 use serde_json::Value;
-use tollgate::config::model::ledger::Store as Place;
 use tollgate::ledger::store::schema::Dialect;
 use tollgate::ledger::store::{self, Failure};
 

@@ -1,6 +1,6 @@
 //! What an older store answers once it was brought up to date: what it did before.
 
-use tollgate::config::model::ledger::Store as Place;
+use config::model::ledger::Store as Place;
 use tollgate::ledger::deliver::due::{self, BEGINNING, Found, Question, Scan};
 use tollgate::ledger::query::{self, list, views};
 use tollgate::ledger::rows::{Link, Outgoing, Table, Transaction, Type, Typed};

@@ -1,6 +1,6 @@
 //! What both stores do alike. Each check gets a store that is not there yet.
 
-use tollgate::config::model::ledger::Store as Place;
+use config::model::ledger::Store as Place;
 use tollgate::ledger::event::Kind;
 use tollgate::ledger::rows::{Anomaly, Entry, Evidence, Journal, Order, Outgoing, Transaction, Type, Typed, Value};
 use tollgate::ledger::store::{self, Asked, Changes, Failure, Grouping, Heads, Key, Loaded, Reader, Store};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tollgate::config::model::ledger::Store as Place;
+use config::model::ledger::Store as Place;
 use tollgate::ledger::deliver::due::{self, Question, Scan};
 use tollgate::ledger::keeper::look;
 use tollgate::ledger::query::{

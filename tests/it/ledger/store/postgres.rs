@@ -3,8 +3,8 @@
 use std::thread;
 use std::time::Duration;
 
+use config::model::ledger::Store as Place;
 use rustix::process::Signal;
-use tollgate::config::model::ledger::Store as Place;
 use tollgate::ledger::event::Kind;
 use tollgate::ledger::rows::{Evidence, Transaction, Typed};
 use tollgate::ledger::store::{self, Asked, Changes, Failure, Key, Store};

@@ -1,0 +1,134 @@
+//! What a change does to the ledger: its own keys, its channels and its merchants.
+//!
+//! A ledger that comes or goes is told as the one setting `ledger`, beside the channels and merchants that come or go
+//! with it. Secrets are compared by what their files hold, and never shown; which of a provider's keys changed is told
+//! by the key's name.
+
+use super::{Changes, changes, differing};
+use crate::model::Config;
+use crate::model::ledger::{Channel, Fields, Hmac, Ledger, Merchant, Provider, Store};
+use base::secret::Secret;
+
+/// The keys of `[ledger]` itself that changed.
+pub(super) fn settings(old: &Config, new: &Config) -> Vec<&'static str> {
+    let (Some(old), Some(new)) = (&old.ledger, &new.ledger) else {
+        return differing([("ledger", old.ledger.is_some() != new.ledger.is_some())]);
+    };
+    let Ledger {
+        address,
+        embedded,
+        store,
+        encryption_keys,
+        token,
+        batch_max,
+        delivery_backoff,
+        delivery_timeout,
+        channels: _,
+        merchants: _,
+        state_dir: _,
+        place: _,
+    } = new;
+    differing([
+        ("ledger.address", old.address != *address),
+        ("ledger.embedded", old.embedded != *embedded),
+        ("ledger.store", place(&old.store) != place(store)),
+        ("ledger.store_password_file", password(&old.store) != password(store)),
+        ("ledger.encryption_key_files", old.encryption_keys != *encryption_keys),
+        ("ledger.token_file", old.token != *token),
+        ("ledger.batch_max", old.batch_max != *batch_max),
+        ("ledger.delivery_backoff", old.delivery_backoff != *delivery_backoff),
+        ("ledger.delivery_timeout", old.delivery_timeout != *delivery_timeout),
+    ])
+}
+
+fn place(store: &Store) -> Store {
+    match store {
+        Store::Postgres { url, .. } => Store::Postgres { url: url.clone(), password: None },
+        Store::Sqlite(path) => Store::Sqlite(path.clone()),
+    }
+}
+
+fn password(store: &Store) -> Option<&Secret> {
+    if let Store::Postgres { password, .. } = store { password.as_ref() } else { None }
+}
+
+pub(super) fn channels(old: &Config, new: &Config) -> Changes {
+    let named = |config: &Config| -> Vec<(String, Channel)> {
+        let channels = config.ledger.iter().flat_map(|ledger: &Ledger| &ledger.channels);
+        channels.map(|it| (it.name.to_string(), it.clone())).collect()
+    };
+    changes(&named(old), &named(new), |old, new| {
+        let Channel { name: _, provider, merchant, require_order, fee } = new;
+        let mut keys = provider_keys(&old.provider, provider);
+        keys.extend(differing([
+            ("merchant", old.merchant != *merchant),
+            ("require_order", old.require_order != *require_order),
+            ("fee", old.fee != *fee),
+        ]));
+        keys
+    })
+}
+
+pub(super) fn merchants(old: &Config, new: &Config) -> Changes {
+    let named = |config: &Config| -> Vec<(String, Merchant)> {
+        let merchants = config.ledger.iter().flat_map(|ledger: &Ledger| &ledger.merchants);
+        merchants.map(|it| (it.name.to_string(), it.clone())).collect()
+    };
+    changes(&named(old), &named(new), |old, new| {
+        let Merchant { name: _, url, secret, token, allow_private } = new;
+        differing([
+            ("url", old.url != *url),
+            ("secret_file", old.secret != *secret),
+            ("token_file", old.token != *token),
+            ("allow_private", old.allow_private != *allow_private),
+        ])
+    })
+}
+
+fn provider_keys(old: &Provider, new: &Provider) -> Vec<&'static str> {
+    match (old, new) {
+        (Provider::Stripe { secrets: secret, account: old }, Provider::Stripe { secrets, account }) => {
+            differing([("secret_files", secret != secrets), ("account", old != account)])
+        }
+        (
+            Provider::Alipay { app_id: app, seller_id: seller, public_keys: keys },
+            Provider::Alipay { app_id, seller_id, public_keys },
+        ) => differing([
+            ("app_id", app != app_id),
+            ("seller_id", seller != seller_id),
+            ("public_key_files", keys != public_keys),
+        ]),
+        (
+            Provider::WechatPay { mchid: account, api_v3_key: key, platform_keys: keys },
+            Provider::WechatPay { mchid, api_v3_key, platform_keys },
+        ) => differing([
+            ("mchid", account != mchid),
+            ("api_v3_key_file", key != api_v3_key),
+            ("platform_keys", keys != platform_keys),
+        ]),
+        (
+            Provider::StandardWebhooks { secrets: secret, public_keys: public },
+            Provider::StandardWebhooks { secrets, public_keys },
+        ) => differing([("secret_files", secret != secrets), ("public_key_files", public != public_keys)]),
+        (Provider::Hmac(old), Provider::Hmac(new)) => hmac_keys(old, new),
+        _ => vec!["provider"],
+    }
+}
+
+fn hmac_keys(old: &Hmac, new: &Hmac) -> Vec<&'static str> {
+    let Hmac { secrets, header, encoding, format, prefix, fields } = new;
+    let (was, Fields { id, order, amount, major, currency, kind }) = (&old.fields, fields);
+    differing([
+        ("secret_files", old.secrets != *secrets),
+        ("header", old.header != *header),
+        ("encoding", old.encoding != *encoding),
+        ("format", old.format != *format),
+        ("prefix", old.prefix != *prefix),
+        ("id_field", was.id != *id),
+        ("order_field", was.order != *order),
+        ("amount_field", was.amount != *amount),
+        ("amount_unit", was.major != *major),
+        ("currency_field", was.currency != *currency),
+        ("kind_field", was.kind != *kind),
+    ])
+}

@@ -1,0 +1,244 @@
+//! The form in which a configuration is written: every table and key of it, with the place of each value.
+//!
+//! `merge` reads the files into one tree, `decode` turns each table of it into one of the forms here, finding by
+//! finding. What one value alone tells is judged here, by its type; what several tell together is `check`'s. A key that
+//! a later version owns is [`Later`]: it parses and is refused. The descriptions double as those of the JSON Schema.
+
+pub mod at;
+pub mod cohort;
+pub mod decode;
+pub mod front;
+pub mod http;
+pub mod ledger;
+pub mod merge;
+pub mod net;
+pub mod notify;
+pub mod number;
+pub mod release;
+pub mod route;
+pub mod upstream;
+pub mod word;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use self::at::{At, Later, Table};
+use self::cohort::Cohort;
+use self::front::{App, Auth, Limit, Listener};
+use self::ledger::channel::Channel;
+use self::ledger::{Ledger, Merchant};
+use self::notify::Notify;
+use self::number::{Number, Percent};
+use self::release::Release;
+use self::route::Route;
+use self::upstream::Upstream;
+use self::word::{FilePath, Size, Spelt, Word};
+use super::findings::Findings;
+use super::places::{Places, Span};
+use super::source::Source;
+
+/// Everything that was written.
+#[derive(Debug, Default)]
+pub struct Form {
+    /// `[server]`
+    pub server: Option<Item<Server>>,
+    /// `[[listener]]`
+    pub listeners: Vec<Item<Listener>>,
+    /// `[admin]`
+    pub admin: Option<Item<Admin>>,
+    /// `[trusted]`
+    pub trusted: Option<Item<Trusted>>,
+    /// `[log]`
+    pub log: Option<Item<Log>>,
+    /// `[reload]`
+    pub reload: Option<Item<Reload>>,
+    /// `[upstream.*]`, in the order written
+    pub upstreams: Vec<Item<Upstream>>,
+    /// `[route.*]`, in the order written
+    pub routes: Vec<Item<Route>>,
+    /// `[auth.*]`, in the order written
+    pub auths: Vec<Item<Auth>>,
+    /// `[app.*]`, in the order written
+    pub apps: Vec<Item<App>>,
+    /// `[limit.*]`, in the order written
+    pub limits: Vec<Item<Limit>>,
+    /// `[cohort.*]`, in the order written
+    pub cohorts: Vec<Item<Cohort>>,
+    /// `[release.*]`, in the order written
+    pub releases: Vec<Item<Release>>,
+    /// `[notify.*]`, in the order written
+    pub notify: Vec<Item<Notify>>,
+    /// `[ledger]`
+    pub ledger: Option<Item<Ledger>>,
+    /// `[ledger.channel.*]`, in the order written
+    pub channels: Vec<Item<Channel>>,
+    /// `[ledger.merchant.*]`, in the order written
+    pub merchants: Vec<Item<Merchant>>,
+    /// Whether every file could be parsed and every section was a table: only then may something be called missing.
+    pub whole: bool,
+}
+
+/// One table that was written.
+#[derive(Debug)]
+pub struct Item<T> {
+    /// Its last key: `orders` of `[upstream.orders]`.
+    pub name: String,
+    /// Where it stands.
+    pub span: Span,
+    /// What could be read of it.
+    pub form: T,
+    /// Whether all of it could be read: only then may something be called missing in it.
+    pub whole: bool,
+}
+
+/// Stack for reading: the parser allows some thousand levels of nesting, and each costs a frame.
+const STACK: usize = 64 << 20;
+
+/// Reads every file of `source` into the form.
+pub fn read(source: &Source, places: &Places, findings: &mut Findings<'_>) -> Form {
+    let form = std::thread::scope(|scope| {
+        let read = || {
+            let mut sheets = merge::sheets(source, places, findings);
+            decode::document(merge::tree(&mut sheets, places, findings), findings)
+        };
+        let reader = std::thread::Builder::new().name("config".into()).stack_size(STACK).spawn_scoped(scope, read);
+        reader.map(|reader| reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    form.unwrap_or_else(|error| {
+        findings.nowhere(format!("no thread could be started to read it: {error}"), "see the limits of the process");
+        Form::default()
+    })
+}
+
+/// A Tollgate configuration. Several files of one folder are merged by table.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields, title = "Tollgate")]
+#[allow(dead_code, reason = "it is only looked at: the schema and the list of tables come from it")]
+pub struct Document {
+    server: Option<Server>,
+    // One file of a folder may do without, so it is not required here.
+    listener: Option<Vec<Listener>>,
+    admin: Option<Admin>,
+    trusted: Option<Trusted>,
+    log: Option<Log>,
+    reload: Option<Reload>,
+    /// Sets of servers, by name.
+    upstream: Option<BTreeMap<String, Upstream>>,
+    /// Which request goes where, by name. The best route wins, whatever the order.
+    route: Option<BTreeMap<String, Route>>,
+    /// How callers of a route prove who they are, by name.
+    auth: Option<BTreeMap<String, Auth>>,
+    /// Developers' applications, by name.
+    app: Option<BTreeMap<String, App>>,
+    /// Rate and concurrency limits, by name.
+    limit: Option<BTreeMap<String, Limit>>,
+    /// Named sets of users.
+    cohort: Option<BTreeMap<String, Cohort>>,
+    /// Gray releases, by name.
+    release: Option<BTreeMap<String, Release>>,
+    /// Where reports and alarms go, by name.
+    notify: Option<BTreeMap<String, Notify>>,
+    ledger: Option<Ledger>,
+    /// Not yet in this version: feature switches.
+    flag: Option<Later>,
+    /// Not yet in this version: where feature switches are served.
+    flags: Option<Later>,
+}
+
+/// The process.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// Worker threads; 0: one per core. Default 0.
+    pub threads: Option<At<Number<0, 1024>>>,
+    /// Where revisions and release state are kept. Default "state".
+    pub state_dir: Option<Word<FilePath>>,
+    /// How long a shutdown waits for what is in flight. Default "10s".
+    pub shutdown_grace: Option<Word<Duration>>,
+    /// Connections of clients on all listeners together; 0: nine tenths of the limit of open files. Default 0.
+    pub max_connections: Option<At<Number<0, { u32::MAX as u64 }>>>,
+    /// Memory for requests, bodies, encoders and header lists, at least "16MiB"; "0B": a quarter of the machine's.
+    /// Default "0B".
+    pub memory_max: Option<Word<Size>>,
+}
+
+/// The operator's own listener: API, health, metrics. Absent: none.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// IP address and port. Default "127.0.0.1:9900".
+    pub address: Option<Word<SocketAddr>>,
+    /// File with the bearer token; REQUIRED when the address is not a loopback one.
+    pub token_file: Option<Word<FilePath>>,
+}
+
+/// Whom the gateway believes.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Trusted {
+    /// Networks whose X-Forwarded-For and PROXY header are believed. Default [].
+    #[serde(default)]
+    pub proxies: Vec<Word<IpNet>>,
+}
+
+/// The access log.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// "stdout", "off", or a path that contains a "/". Default "stdout".
+    pub access: Option<Word<Access>>,
+    /// Percent of answers below 500 that are logged; the others always are. Default 100.
+    pub sample_percent: Option<At<Percent<100>>>,
+}
+
+/// `log.access` as written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// `stdout`
+    Stdout,
+    /// `off`
+    Off,
+    /// A path.
+    File(String),
+}
+
+impl Spelt for Access {
+    const WHAT: &'static str = "a place for the access log";
+    const EXAMPLE: &'static str = "\"stdout\", \"off\" or a path with a \"/\", such as \"logs/access.log\"";
+    fn schema() -> schemars::Schema {
+        schemars::json_schema!({ "pattern": "^(stdout|off|.*/.*)$" })
+    }
+    fn spell(text: &str) -> Result<Self, String> {
+        match text {
+            "stdout" => Ok(Access::Stdout),
+            "off" => Ok(Access::Off),
+            path if path.contains('/') && !path.ends_with('/') && !path.contains('\0') => {
+                Ok(Access::File(path.to_owned()))
+            }
+            _ => Err(word::not_a::<Self>(text)),
+        }
+    }
+}
+
+/// How a new configuration is taken.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Reload {
+    /// Whether file changes are followed. Default true.
+    pub watch: Option<bool>,
+    /// Not yet in this version: a new revision serves a share of users first.
+    #[expect(dead_code, reason = "for the schema; reading it is what refuses it")]
+    pub stage: Option<Later>,
+    /// Percent of all routes, or of all servers; a revision that drops more is refused unless forced. Default 100.
+    pub removal_max_percent: Option<At<Percent<100>>>,
+    /// Revisions kept. Default 50.
+    pub history: Option<At<Number<1, 10_000>>>,
+}
+
+/// A table in a table.
+pub type Sub<T> = Option<At<Table<T>>>;

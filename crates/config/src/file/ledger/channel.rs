@@ -1,0 +1,195 @@
+//! The form of `[ledger.channel.NAME]`: the keys of every provider, side by side.
+//!
+//! Each key stands once, whichever providers have it. That a channel has the keys of its own provider, and none of
+//! another's, is `check`'s, which can name both.
+
+use http::HeaderName;
+use schemars::{JsonSchema, Schema, json_schema};
+use serde::Deserialize;
+
+use super::super::Sub;
+use super::super::at::{At, Table};
+use super::super::word::{FilePath, Name, OneOf, Spelt, Word, not_a, shown};
+use super::fee::Fee;
+use crate::model::ledger::{Encoding, Format};
+
+/// Where callbacks come from: one account at a payment provider.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Channel {
+    /// "stripe", "alipay", "wechatpay", "standardwebhooks" or "hmac". REQUIRED.
+    #[schemars(required)]
+    pub provider: Option<Word<Provider>>,
+    /// Name of the merchant who is owed the money. REQUIRED.
+    #[schemars(required)]
+    pub merchant: Option<Word<Name>>,
+    /// Whether a payment that no order names is parked until one does. Default false.
+    pub require_order: Option<bool>,
+    /// What the merchant is charged. Absent: nothing.
+    pub fee: Sub<Fee>,
+    /// stripe, standardwebhooks, hmac: files with the secrets that sign callbacks; several while they rotate.
+    pub secret_files: Option<At<Vec<Word<FilePath>>>>,
+    /// alipay: files with its public keys (PEM or bare base64). standardwebhooks: "whpk_" and an ed25519 key in base64.
+    pub public_key_files: Option<At<Vec<Word<FilePath>>>>,
+    /// stripe: the account that its events are of; its channels share what is known. Absent: the merchant's own.
+    pub account: Option<Word<Account>>,
+    /// alipay: our app_id.
+    pub app_id: Option<Word<Account>>,
+    /// alipay: our seller_id.
+    pub seller_id: Option<Word<Account>>,
+    /// wechatpay: our mchid.
+    pub mchid: Option<Word<Account>>,
+    /// wechatpay: file with the APIv3 key, 32 bytes.
+    pub api_v3_key_file: Option<Word<FilePath>>,
+    /// wechatpay: the platform's certificates or public keys.
+    pub platform_keys: Option<At<Vec<At<Table<PlatformKey>>>>>,
+    /// hmac: the header with the signature.
+    pub header: Option<Word<HeaderName>>,
+    /// hmac: "sha256". Default "sha256".
+    pub algorithm: Option<Word<Algorithm>>,
+    /// hmac: "hex" or "base64". Default "hex".
+    pub encoding: Option<Word<Encoding>>,
+    /// hmac: what bodies are: "json" or "form". Absent: JSON where the first byte that is no white space is "{", else
+    /// what the Content-Type says, which nobody signs.
+    pub format: Option<Word<Format>>,
+    /// hmac: what stands before the signature in the header. Default "".
+    pub prefix: Option<Word<Prefix>>,
+    /// hmac: where the number is; dotted paths in JSON, names in forms. Default "id".
+    pub id_field: Option<Word<Field>>,
+    /// hmac: where the order's number is. Default "out_trade_no".
+    pub order_field: Option<Word<Field>>,
+    /// hmac: where the amount is. Default "amount_minor".
+    pub amount_field: Option<Word<Field>>,
+    /// hmac: what the amount counts: "minor" or "major" units. Default "minor".
+    pub amount_unit: Option<Word<Unit>>,
+    /// hmac: where the currency is. Default "currency".
+    pub currency_field: Option<Word<Field>>,
+    /// hmac: where the kind is. Default "kind".
+    pub kind_field: Option<Word<Field>>,
+}
+
+/// A key of WeChat Pay, and the serial that its callbacks name it by.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlatformKey {
+    /// Serial of the certificate, or id of the public key. REQUIRED.
+    #[schemars(required)]
+    pub serial: Option<Word<Account>>,
+    /// PEM file with the certificate or the public key. REQUIRED.
+    #[schemars(required)]
+    pub file: Option<Word<FilePath>>,
+}
+
+/// `provider`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Provider {
+    /// `stripe`
+    Stripe,
+    /// `alipay`
+    Alipay,
+    /// `wechatpay`
+    WechatPay,
+    /// `standardwebhooks`
+    StandardWebhooks,
+    /// `hmac`
+    Hmac,
+}
+
+impl OneOf for Provider {
+    const WHAT: &'static str = "a provider";
+    const EXAMPLE: &'static str = "\"stripe\"";
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("stripe", Provider::Stripe),
+        ("alipay", Provider::Alipay),
+        ("wechatpay", Provider::WechatPay),
+        ("standardwebhooks", Provider::StandardWebhooks),
+        ("hmac", Provider::Hmac),
+    ];
+}
+
+/// `algorithm`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// `sha256`
+    Sha256,
+}
+
+impl OneOf for Algorithm {
+    const WHAT: &'static str = "an algorithm";
+    const EXAMPLE: &'static str = "\"sha256\"";
+    const WORDS: &'static [(&'static str, Self)] = &[("sha256", Algorithm::Sha256)];
+}
+
+impl OneOf for Encoding {
+    const WHAT: &'static str = "an encoding";
+    const EXAMPLE: &'static str = "\"hex\"";
+    const WORDS: &'static [(&'static str, Self)] = &[("hex", Encoding::Hex), ("base64", Encoding::Base64)];
+}
+
+impl OneOf for Format {
+    const WHAT: &'static str = "a format";
+    const EXAMPLE: &'static str = "\"json\"";
+    const WORDS: &'static [(&'static str, Self)] = &[("json", Format::Json), ("form", Format::Form)];
+}
+
+/// `amount_unit`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// `minor`
+    Minor,
+    /// `major`
+    Major,
+}
+
+impl OneOf for Unit {
+    const WHAT: &'static str = "a unit of amounts";
+    const EXAMPLE: &'static str = "\"minor\"";
+    const WORDS: &'static [(&'static str, Self)] = &[("minor", Unit::Minor), ("major", Unit::Major)];
+}
+
+/// What a provider calls us, or its key: one word.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account(pub String);
+
+impl Spelt for Account {
+    const WHAT: &'static str = "an account";
+    const EXAMPLE: &'static str = "\"2021000000000000\": one word, as the provider gave it";
+    fn schema() -> Schema {
+        json_schema!({ "minLength": 1 })
+    }
+    fn spell(text: &str) -> Result<Self, String> {
+        let word = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        if word { Ok(Account(text.to_owned())) } else { Err(not_a::<Self>(text)) }
+    }
+}
+
+/// Where a message keeps something: names joined by dots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field(pub String);
+
+impl Spelt for Field {
+    const WHAT: &'static str = "a field";
+    const EXAMPLE: &'static str = "\"amount_minor\", or \"data.object.id\" for one inside of others";
+    fn schema() -> Schema {
+        json_schema!({ "minLength": 1 })
+    }
+    fn spell(text: &str) -> Result<Self, String> {
+        let named = !text.is_empty() && text.split('.').all(|name| !name.is_empty());
+        if named { Ok(Field(text.to_owned())) } else { Err(not_a::<Self>(text)) }
+    }
+}
+
+/// What stands before the signature in a header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prefix(pub String);
+
+impl Spelt for Prefix {
+    const WHAT: &'static str = "a prefix of a signature";
+    const EXAMPLE: &'static str = "\"sha256=\"";
+    fn spell(text: &str) -> Result<Self, String> {
+        if text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
+            return Ok(Prefix(text.to_owned()));
+        }
+        Err(format!("`{}` holds a character that no header has\nsuch as {}", shown(text), Self::EXAMPLE))
+    }
+}

@@ -1,0 +1,151 @@
+//! The form of `[release.NAME]`.
+//!
+//! Names of routes, upstreams and cohorts stay names here, and shares are judged one by one: whether they grow, fit
+//! their layer and leave room for the holdback is `check`'s.
+
+use std::time::Duration;
+
+use http::{HeaderName, Method};
+use schemars::{JsonSchema, Schema, json_schema};
+use serde::Deserialize;
+
+use super::Sub;
+use super::at::{At, Table};
+use super::http::CookieName;
+use super::number::{Chance, Number, Percent, Points};
+use super::upstream::Cause;
+use super::word::{Name, OneOf, Spelt, Word, not_a};
+use gray::bucket::Hash;
+use gray::settings::{OnFail, UserSource};
+
+/// A new version for a share of the users that grows step by step, judged, and taken back where it is worse.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Release {
+    /// Names of the routes whose users it is for. Their own upstream is stable. REQUIRED.
+    #[schemars(required)]
+    pub routes: Option<At<Vec<Word<Name>>>>,
+    /// Name of the upstream with the new version. REQUIRED.
+    #[schemars(required)]
+    pub canary: Option<Word<Name>>,
+    /// Where the user key comes from, the first that is present: "header:NAME", "cookie:NAME", "app", "claim", "ip".
+    /// "app" is the app that calls, "claim" the user_claim of its token. Default ["ip"].
+    pub user: Option<At<Vec<Word<UserSource>>>>,
+    /// How a user key becomes a position, as its owner does it. Default "xxh3".
+    pub hash: Option<Word<Hash>>,
+    /// What is hashed with the user key; "" is empty. Default: the release's name.
+    pub salt: Option<Word<String>>,
+    /// Cohorts that are always on the canary: served and reported, never judged.
+    #[serde(default)]
+    pub include: Vec<Word<Name>>,
+    /// Cohorts that never are; wins over include.
+    #[serde(default)]
+    pub exclude: Vec<Word<Name>>,
+    /// This release's part of a layer's users: releases of one layer share no user. Absent: everybody.
+    pub layer: Sub<Layer>,
+    /// Shares that grow, each of all users. REQUIRED.
+    #[schemars(required)]
+    pub steps: Option<At<Vec<At<Table<Step>>>>>,
+    /// Percent of users kept on stable at the last step, so that the judge keeps a control. Default 0.
+    pub holdback: Option<At<Points<0>>>,
+    /// When stable answers for the canary.
+    pub rescue: Sub<Rescue>,
+    /// When it goes on and when it is taken back.
+    pub judge: Sub<Judge>,
+}
+
+/// A part of a layer's users.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Layer {
+    /// Name of the layer; releases that name the same one must have ranges that do not meet. REQUIRED.
+    #[schemars(required)]
+    pub name: Option<Word<Name>>,
+    /// Where the range begins, in percent. REQUIRED.
+    #[schemars(required)]
+    pub from: Option<At<Points<0>>>,
+    /// Where it ends, in percent. REQUIRED.
+    #[schemars(required)]
+    pub to: Option<At<Points<0>>>,
+}
+
+/// One step.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// Percent of all users, in steps of 0.01. REQUIRED.
+    #[schemars(required)]
+    pub percent: Option<At<Points<1>>>,
+    /// How long it lasts at least. Default "0s".
+    pub hold: Option<Word<Duration>>,
+}
+
+/// A failed canary request is answered by stable before a byte reaches the client.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rescue {
+    /// What is rescued: "connect", "reset", "timeout", and statuses from 400 to 599. Default ["connect", "reset",
+    /// "timeout", 500, 502, 503, 504].
+    pub on: Option<Vec<At<Cause>>>,
+    /// Methods that are rescued. Others than the default ones only with an Idempotency-Key. Default ["GET", "HEAD",
+    /// "OPTIONS", "PUT", "DELETE"].
+    pub methods: Option<Vec<Word<Method>>>,
+    /// Rescues allowed, in percent of the canary's requests. Default 100.
+    pub budget_percent: Option<At<Percent<100>>>,
+}
+
+/// Compares the users of both versions.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Judge {
+    /// Chance, over the release's whole life, that a harmless one is taken back. Default 0.001.
+    pub false_alarm: Option<At<Chance>>,
+    /// A slower answer is a bad one, beside the quantiles of stable. Absent: none.
+    pub slo: Option<Word<Duration>>,
+    /// A server's answers are not timed for so long after its first request. Default "30s".
+    pub settle: Option<Word<Duration>>,
+    /// Users on the canary before a step may be promoted; a rollback waits for nobody. Default 20.
+    pub min_users: Option<At<Number<0, 1_000_000_000>>>,
+    /// A step without evidence ends on hold after this time, with a report. Default "24h".
+    pub max_wait: Option<Word<Duration>>,
+    /// What follows a verdict against the canary. Default "rollback".
+    pub on_fail: Option<Word<OnFail>>,
+}
+
+impl Spelt for UserSource {
+    const WHAT: &'static str = "a source of the user key";
+    const EXAMPLE: &'static str = "\"header:x-user-id\", \"cookie:uid\", \"app\", \"claim\" or \"ip\"";
+    fn schema() -> Schema {
+        json_schema!({ "pattern": "^(app|claim|ip|(header|cookie):.+)$" })
+    }
+    fn spell(text: &str) -> Result<Self, String> {
+        match (text, text.split_once(':')) {
+            ("app", _) => Ok(UserSource::App),
+            ("claim", _) => Ok(UserSource::Claim),
+            ("ip", _) => Ok(UserSource::Ip),
+            (_, Some(("header", name))) => HeaderName::spell(name).map(UserSource::Header),
+            (_, Some(("cookie", name))) => CookieName::spell(name).map(|name| UserSource::Cookie(name.0)),
+            _ => Err(not_a::<Self>(text)),
+        }
+    }
+}
+
+impl OneOf for Hash {
+    const WHAT: &'static str = "a hash";
+    const EXAMPLE: &'static str = "\"xxh3\"";
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("xxh3", Hash::Xxh3),
+        ("growthbook2", Hash::GrowthBook2),
+        ("unleash", Hash::Unleash),
+        ("launchdarkly", Hash::LaunchDarkly),
+        ("flagd2", Hash::Flagd2),
+        ("nginx", Hash::Nginx),
+    ];
+}
+
+impl OneOf for OnFail {
+    const WHAT: &'static str = "what follows a verdict";
+    const EXAMPLE: &'static str = "\"rollback\"";
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("rollback", OnFail::Rollback), ("hold", OnFail::Hold), ("report", OnFail::Report)];
+}

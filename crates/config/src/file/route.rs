@@ -1,0 +1,113 @@
+//! The form of `[route.NAME]`.
+//!
+//! It takes `hosts`, `paths` and the rest value by value; that they can be told from those of other routes, and that
+//! there is exactly one action, is `check`'s.
+
+use http::{HeaderName, HeaderValue, Method};
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::Sub;
+use super::at::{At, Pairs};
+use super::http::{PathStart, RoutePath, Target};
+use super::net::Host;
+use super::number::Number;
+use super::word::{Name, OneOf, Size, Text, Word};
+use crate::model::Scheme;
+
+/// A table of header names and values.
+pub type Headers = Pairs<Text<HeaderName>, Text<HeaderValue>>;
+
+/// Conditions on a request, and what happens to it where all of them hold.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// "api.example.com", "*.example.org" (one or more labels), or "*". Absent: any.
+    #[serde(default)]
+    pub hosts: Vec<Word<Host>>,
+    /// "/orders" (exact), "/orders/*" (prefix), "~^/v[0-9]+/" (regex, unanchored). Absent: any.
+    #[serde(default)]
+    pub paths: Vec<Word<RoutePath>>,
+    /// Methods; GET also takes HEAD. Absent: any.
+    #[serde(default)]
+    pub methods: Vec<Word<Method>>,
+    /// Headers that must have exactly this value.
+    #[serde(default)]
+    pub headers: Headers,
+    /// How the client came: "http" or "https". Absent: any.
+    pub scheme: Option<Word<Scheme>>,
+    /// Client networks that may use it; others get 403. Absent: all.
+    pub allow: Option<At<Vec<Word<IpNet>>>>,
+    /// Client networks that may not; wins over allow.
+    #[serde(default)]
+    pub deny: Vec<Word<IpNet>>,
+    /// Name of the upstream. Exactly one of upstream, redirect, respond and ledger.
+    pub upstream: Option<Word<Name>>,
+    /// Answers with a redirect.
+    pub redirect: Sub<Redirect>,
+    /// Answers with what stands here.
+    pub respond: Sub<Respond>,
+    /// Whether the request is handed to the ledger; after strip_prefix its path must be "/callbacks/CHANNEL". Default false.
+    pub ledger: Option<At<bool>>,
+    /// Cut from the path's start before forwarding.
+    pub strip_prefix: Option<Word<PathStart>>,
+    /// Put before the path, after strip_prefix.
+    pub add_prefix: Option<Word<PathStart>>,
+    /// Rules for the request on its way to the upstream.
+    pub request_headers: Sub<Rules>,
+    /// Rules for the answer on its way to the client.
+    pub response_headers: Sub<Rules>,
+    /// What callers must prove, all of it: names of `[auth.*]`. Default [].
+    #[serde(default)]
+    pub auth: Vec<Word<Name>>,
+    /// Limits of its requests, all of them: names of `[limit.*]`. Default [].
+    #[serde(default)]
+    pub limits: Vec<Word<Name>>,
+    /// Size a request body may have. Absent: no limit.
+    pub body_max: Option<Word<Size>>,
+    /// Whether answers are compressed (zstd, brotli, gzip) where the client takes it. Default false.
+    pub compress: Option<bool>,
+}
+
+/// Answers with a redirect.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Redirect {
+    /// Where to; {scheme}, {host}, {path} and {query} (with its "?") are the request's. REQUIRED.
+    #[schemars(required)]
+    pub to: Option<Word<Target>>,
+    /// 301, 302, 303, 307 or 308. Default 308.
+    pub status: Option<At<Number<300, 399>>>,
+}
+
+/// Answers with a text.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Respond {
+    /// Status of the answer. Default 200.
+    pub status: Option<At<Number<200, 599>>>,
+    /// Body of the answer. Default "".
+    pub body: Option<Word<String>>,
+    /// Headers of the answer.
+    #[serde(default)]
+    pub headers: Headers,
+}
+
+/// Header rules: first remove, then set.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rules {
+    /// Headers put in, replacing what is there.
+    #[serde(default)]
+    pub set: Headers,
+    /// Headers taken out.
+    #[serde(default)]
+    pub remove: Vec<Word<HeaderName>>,
+}
+
+impl OneOf for Scheme {
+    const WHAT: &'static str = "a scheme";
+    const EXAMPLE: &'static str = "\"https\"";
+    const WORDS: &'static [(&'static str, Self)] = &[("http", Scheme::Http), ("https", Scheme::Https)];
+}

@@ -1,0 +1,62 @@
+//! From the files to the checked form: `source` reads, `file` parses, `check` validates into `model`. `unwise` warns of what
+//! is legal and hardly meant; a warning keeps nothing from being served. `router` finds the route of a request.
+//!
+//! Every step either hands on a whole value or says everything that is wrong; nothing is applied in part. Two findings
+//! at one place keep the order of their messages. What only a running gateway can judge is the business of `runtime`.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
+
+pub mod access;
+mod check;
+pub mod diff;
+mod file;
+mod findings;
+pub mod model;
+mod places;
+pub mod restart_required;
+pub mod router;
+pub mod schema;
+pub mod source;
+pub mod unwise;
+
+use std::path::Path;
+
+use base::finding::Finding;
+use findings::Findings;
+use places::Places;
+use source::Source;
+
+/// A configuration that may be served, and the text it came from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The checked form.
+    pub config: model::Config,
+    /// The files as they were read.
+    pub source: Source,
+    /// What is legal in it, but unwise, in the order of the places.
+    pub warnings: Vec<Finding>,
+}
+
+/// Reads and checks what `-c` names; every finding at once, in the order of their places.
+pub fn load(path: &Path) -> Result<Loaded, Vec<Finding>> {
+    load_source(Source::read(path)?)
+}
+
+/// Checks files that are already in memory, such as a revision read back from the history.
+pub fn load_source(source: Source) -> Result<Loaded, Vec<Finding>> {
+    let places = Places::new(&source);
+    let mut findings = Findings::new(&places);
+    let form = file::read(&source, &places, &mut findings);
+    let config = check::check(&form, &source, &places, &mut findings);
+    match (config, findings.finish()) {
+        (Some(config), found) if found.is_empty() => {
+            let warnings = unwise::warnings(&config);
+            Ok(Loaded { config, source, warnings })
+        }
+        (_, found) => Err(found),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,408 @@
+//! One release: its judge, its step, its state.
+//!
+//! A step is left when it has lasted its `hold`, the canary has had its users, and there is evidence that it is safe.
+//! Where everybody is on the canary there is nothing to compare it with, and `hold` alone counts. Evidence that does
+//! not come in `max_wait` ends on hold. The judge goes on in every state but those in which nobody is on the canary.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::fault::{self, Trail};
+use super::spec::Spec;
+use super::state::{Next, Order, State, next};
+use super::view::{Gauges, View};
+use super::{Kept, Moment, Refused, Surroundings, Ticked};
+use crate::cells::Cells;
+use crate::judge::{Finding, Judge, Settings};
+use crate::live::{Live, Outcome, Stage};
+use crate::report::{Action, Arms, Evidence, Kind};
+use crate::seen::{Arm, Seen};
+use crate::settings::OnFail;
+use base::units::{BasisPoints, Nanos};
+
+/// A release that is configured.
+pub struct Entry {
+    /// What is written.
+    pub spec: Spec,
+    /// What requests share.
+    pub live: Arc<Live>,
+    pub(super) judge: Judge,
+    pub(super) cells: Cells,
+    pub(super) trail: Trail,
+    state: State,
+    step: usize,
+    /// Number of the stage: of each step that was gone to.
+    stages: u16,
+    /// How long the step has lasted.
+    lasted: Duration,
+    ticked: Nanos,
+    began_ms: u64,
+    report: Option<String>,
+    /// It was said that users are forgotten.
+    forgets: bool,
+    seen: Vec<Seen>,
+}
+
+fn settings(spec: &Spec) -> Settings {
+    let judge = &spec.release.judge;
+    let slo_micros = judge.slo.map(|slo| u32::try_from(slo.as_micros()).unwrap_or(u32::MAX));
+    Settings { false_alarm: judge.false_alarm, slo_micros, routes: spec.routes.len() }
+}
+
+impl Entry {
+    /// A release that was not there before; goes on where `kept` says.
+    pub fn new(spec: Spec, kept: Option<Kept>, at: Moment) -> Entry {
+        let mut entry = Entry {
+            judge: Judge::new(settings(&spec), at.now),
+            cells: Cells::new(at.now),
+            trail: Trail::default(),
+            live: Arc::default(),
+            state: State::Running,
+            step: 0,
+            stages: 0,
+            lasted: Duration::ZERO,
+            ticked: at.now,
+            began_ms: at.wall_ms,
+            report: None,
+            forgets: false,
+            seen: vec![],
+            spec,
+        };
+        if let Some(kept) = &kept {
+            entry.judge.restore(&kept.judge);
+            entry.state = kept.state;
+            entry.step = kept.step.min(entry.spec.last());
+            if kept.steps != 0 && kept.steps != entry.spec.release.steps.len() {
+                entry.step = BasisPoints::new(kept.share).map_or(0, |share| entry.spec.step_of(share));
+            }
+            entry.lasted = Duration::from_millis(kept.step_ms);
+            entry.began_ms = kept.began_ms;
+            entry.report = kept.report.clone();
+        }
+        let is_kept = kept.is_some();
+        entry.set_stage(at.now);
+        if is_kept {
+            entry.judge.goes_on();
+        }
+        entry
+    }
+
+    /// The same release as it is written now.
+    pub fn becomes(mut self, spec: Spec, at: Moment) -> Entry {
+        self.look(at);
+        let (before, steps) = (self.spec.share(self.step), self.spec.release.steps.len());
+        let range = self.spec.share_of_range(self.step);
+        if spec.release.judge.on_fail != self.spec.release.judge.on_fail {
+            self.judge.acquit();
+        }
+        self.judge.set(settings(&spec));
+        if spec.cohorts != self.spec.cohorts {
+            // A bit means another cohort now.
+            self.cells.clear(at.now);
+        }
+        self.spec = spec;
+        if self.spec.release.steps.len() != steps {
+            self.step = self.spec.step_of(before);
+        }
+        let unfinished = self.step < self.spec.last() || self.spec.share(self.step) > before;
+        if self.state == State::Promoted && unfinished {
+            self.state = State::Running;
+        }
+        match self.spec.share_of_range(self.step) == range {
+            true => self.live.set_stage(self.stage()),
+            false => self.go_to(self.step, at.now),
+        }
+        self
+    }
+
+    /// What a restart needs.
+    pub fn keep(&self) -> Kept {
+        Kept {
+            definition: self.spec.release.definition.clone(),
+            state: self.state,
+            name: self.spec.release.name.to_string(),
+            step: self.step,
+            steps: self.spec.release.steps.len(),
+            share: self.spec.share(self.step).hundredths(),
+            step_ms: self.lasted.as_millis() as u64,
+            began_ms: self.began_ms,
+            report: self.report.clone(),
+            judge: self.judge.keep(),
+        }
+    }
+
+    /// Who is on the canary.
+    fn stage(&self) -> Stage {
+        match self.state.is_back() {
+            true => Stage::CLOSED,
+            false => Stage {
+                border: self.spec.border(self.step),
+                open: true,
+                unkeyed: self.spec.is_for_everybody(self.step),
+                step: self.stages,
+            },
+        }
+    }
+
+    /// Lets the next request obey, and the judge know.
+    fn set_stage(&mut self, now: Nanos) {
+        self.stages = self.stages.wrapping_add(1);
+        self.live.set_stage(self.stage());
+        if !self.state.is_back() {
+            self.judge.share_changed(self.spec.share_of_range(self.step), self.stages, now);
+        }
+    }
+
+    fn go_to(&mut self, step: usize, now: Nanos) {
+        self.step = step;
+        self.lasted = Duration::ZERO;
+        self.set_stage(now);
+    }
+
+    /// Share of all users on the canary now.
+    pub fn percent(&self) -> BasisPoints {
+        if self.state.is_back() { BasisPoints::NONE } else { self.spec.share(self.step) }
+    }
+
+    /// Where it stands, and at which step, from 1.
+    pub fn stands(&self) -> (State, usize) {
+        (self.state, self.step + 1)
+    }
+
+    /// When it began, in milliseconds since 1970.
+    pub fn began_ms(&self) -> u64 {
+        self.began_ms
+    }
+
+    pub(super) fn tick(&mut self, at: Moment, around: &Surroundings, ticked: &mut Ticked) {
+        self.look(at);
+        self.lasted += at.now.since(self.ticked);
+        self.ticked = at.now;
+        if !self.state.is_back() {
+            if let Some(finding) = self.judge.tick(at.now, self.live.in_flight()) {
+                self.found(&finding, at, around, ticked);
+            }
+            if self.judge.forgotten() > 0 && !std::mem::replace(&mut self.forgets, true) {
+                ticked.said.push(format!(
+                    "release {} has more users than the judge can follow ({}): those not seen for longest are forgotten, \
+                     and are new when they come again",
+                    self.spec.release.name,
+                    Judge::USERS
+                ));
+            }
+            self.trail.note(at, self.evidence(), self.percent());
+            self.go_on(at, around, ticked);
+        }
+    }
+
+    /// Takes what was seen so far to the judge. What changes the share comes after it: answers of a time when it was
+    /// another one must not be compared with those that follow.
+    fn look(&mut self, at: Moment) {
+        let mut seen = std::mem::take(&mut self.seen);
+        self.live.take(&mut seen);
+        if !self.state.is_back() {
+            self.cells.advance(at.now);
+            for seen in &seen {
+                let told = self.judge.observe(seen);
+                self.cells.observe(seen, told);
+            }
+            let failed = seen.iter().any(|seen| seen.arm == Arm::Canary && seen.ending.is_failure());
+            self.trail.failed(failed, at);
+        }
+        seen.clear();
+        self.seen = seen;
+    }
+
+    fn found(&mut self, finding: &Finding, at: Moment, around: &Surroundings, ticked: &mut Ticked) {
+        let (kind, action) = match (finding, self.spec.release.judge.on_fail) {
+            (Finding::Worse { .. }, OnFail::Rollback) => (Kind::Worse, Action::RolledBack),
+            (Finding::Worse { .. }, OnFail::Hold) => (Kind::Worse, Action::Held),
+            (Finding::Worse { .. }, OnFail::Report) => (Kind::Worse, Action::Reported),
+            (Finding::Shared { .. }, OnFail::Rollback) => (Kind::Shared, Action::RolledBack),
+            (Finding::Shared { .. }, OnFail::Hold) => (Kind::Shared, Action::Held),
+            (Finding::Shared { .. }, OnFail::Report) => (Kind::Shared, Action::Reported),
+            (Finding::Outside { .. }, _) => (Kind::Outside, Action::Reported),
+            (Finding::Untrusted(..), _) => (Kind::Untrusted, Action::Held),
+            (Finding::Watch { .. }, _) => (Kind::Watch, Action::Reported),
+        };
+        match action {
+            // First of all: nothing that follows may keep a user on the canary.
+            Action::RolledBack => {
+                self.state = State::RolledBack;
+                self.live.set_stage(Stage::CLOSED);
+            }
+            Action::Held if self.state == State::Running => self.state = State::Held,
+            Action::Held | Action::Reported => {}
+        }
+        self.tell((kind, action, fault::reason(finding)), Some(finding), at, around, ticked);
+    }
+
+    /// Makes the report.
+    fn tell(
+        &mut self,
+        what: (Kind, Action, String),
+        finding: Option<&Finding>,
+        at: Moment,
+        around: &Surroundings,
+        ticked: &mut Ticked,
+    ) {
+        let report = fault::report(self, what, finding, at, around);
+        self.report = Some(report.id.clone());
+        ticked.reports.push(report);
+        ticked.changed = true;
+    }
+
+    /// Goes to the next step where all is well, or on hold where nothing comes.
+    fn go_on(&mut self, at: Moment, around: &Surroundings, ticked: &mut Ticked) {
+        if self.state != State::Running {
+            return;
+        }
+        if self.waits_for().is_empty() {
+            self.next_step(at.now);
+            let (name, percent, steps) = (&self.spec.release.name, self.percent(), self.spec.release.steps.len());
+            ticked.said.push(match self.state {
+                State::Promoted => format!("release {name} is promoted: {percent} of users on {}", self.spec.canary),
+                _ => format!("release {name} goes to step {} of {steps}: {percent} of users", self.step + 1),
+            });
+            ticked.changed = true;
+            return;
+        }
+        let judge = &self.spec.release.judge;
+        let (max_wait, hold) = (judge.max_wait, self.hold());
+        if self.lasted >= max_wait.max(hold) {
+            self.state = State::Held;
+            let waited = self.lasted.as_secs();
+            let reason = format!("after {waited} s step {} still waits: {}", self.step + 1, self.waits_for());
+            self.tell((Kind::NoEvidence, Action::Held, reason), None, at, around, ticked);
+        }
+    }
+
+    fn next_step(&mut self, now: Nanos) {
+        match self.step < self.spec.last() {
+            true => self.go_to(self.step + 1, now),
+            false => self.state = State::Promoted,
+        }
+    }
+
+    fn hold(&self) -> Duration {
+        self.spec.release.steps.get(self.step).map_or(Duration::ZERO, |step| step.hold)
+    }
+
+    /// What the next step waits for; empty where for nothing.
+    fn waits_for(&self) -> String {
+        let mut waits = vec![];
+        if let Some(left) = self.hold().checked_sub(self.lasted).filter(|left| !left.is_zero()) {
+            waits.push(format!("hold: {} s", left.as_secs() + 1));
+        }
+        if let Some(evidence) = self.judge.safe() {
+            let (users, min) = (self.judge.users_of_step(), self.spec.release.judge.min_users);
+            if users < min {
+                waits.push(format!("users: {users} of {min} on the canary"));
+            }
+            if !evidence.is_safe() {
+                waits.push(evidence.wants());
+            }
+            if self.judge.outside() {
+                waits.push("stable fails as well: the cause is outside".to_owned());
+            }
+        }
+        waits.join("; ")
+    }
+
+    pub(super) fn order(&mut self, order: Order, at: Moment) -> Result<(), Refused> {
+        self.look(at);
+        match next(self.state, order) {
+            Next::Refuse => return Err(Refused::State(self.state)),
+            Next::Stay => {}
+            Next::Become(State::Running) if self.state == State::Held => {
+                self.state = State::Running;
+                // Someone has looked into it: what held it is measured anew, after the window that is open still.
+                self.go_to(self.step, at.now);
+                self.judge.acquit();
+            }
+            Next::Become(state) => {
+                self.state = state;
+                self.live.set_stage(self.stage());
+            }
+            Next::StartAgain => {
+                self.judge = Judge::new(settings(&self.spec), at.now);
+                self.cells.clear(at.now);
+                self.trail = Trail::default();
+                self.state = State::Running;
+                self.began_ms = at.wall_ms;
+                self.go_to(0, at.now);
+            }
+            Next::NextStep => {
+                if self.state == State::Held {
+                    self.state = State::Running;
+                }
+                self.next_step(at.now);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn feedback(&mut self, user: u64, arm: Arm, bad: bool) {
+        if !self.state.is_back() {
+            self.judge.feedback(user, arm, bad);
+        }
+    }
+
+    /// The e-values now.
+    pub fn evidence(&self) -> Evidence {
+        let evidence = self.judge.evidence();
+        Evidence {
+            errors: evidence.errors,
+            refusals: evidence.refusals,
+            latency: evidence.latency,
+            feedback: evidence.feedback,
+        }
+    }
+
+    /// Failed canary requests: answered by stable, and by nobody.
+    pub fn rescues(&self) -> (u64, u64) {
+        // Each is read once: they grow meanwhile.
+        let of = |outcome| self.live.rescues(outcome);
+        (of(Outcome::Rescued), of(Outcome::Failed) + of(Outcome::Unprotected) + of(Outcome::Budget))
+    }
+
+    pub(super) fn arms(&self) -> Arms {
+        let [stable, canary] = self.judge.arms();
+        Arms { stable, canary }
+    }
+
+    pub(super) fn gauges(&self) -> Gauges {
+        let Evidence { errors, refusals, latency, feedback } = self.evidence();
+        Gauges {
+            name: self.spec.release.name.clone(),
+            percent: self.percent().as_percent(),
+            evidence: vec![("errors", errors), ("refusals", refusals), ("latency", latency), ("feedback", feedback)],
+            states: State::ALL.iter().map(|state| (state.label(), *state == self.state)).collect(),
+            rescues: Outcome::ALL.iter().map(|o| (o.label(), self.live.rescues(*o))).collect(),
+            unkeyed: self.live.unkeyed.sum(),
+        }
+    }
+
+    pub(super) fn view(&self, around: &Surroundings) -> View {
+        let (rescued, not_rescued) = self.rescues();
+        View {
+            name: self.spec.release.name.to_string(),
+            state: self.state,
+            step: self.step + 1,
+            steps: self.spec.release.steps.len(),
+            percent: self.percent().as_percent(),
+            arms: self.arms(),
+            evidence: self.evidence(),
+            rescued,
+            not_rescued,
+            unkeyed: self.live.unkeyed.sum(),
+            forgotten_users: self.judge.forgotten(),
+            waits_for: if self.state == State::Running { self.waits_for() } else { String::new() },
+            began_at: (around.stamp)(self.began_ms),
+            step_seconds: self.lasted.as_secs(),
+            routes: self.spec.routes.iter().map(ToString::to_string).collect(),
+            canary: self.spec.canary.to_string(),
+            report: self.report.clone(),
+        }
+    }
+}

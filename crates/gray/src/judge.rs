@@ -1,0 +1,484 @@
+//! The judge of a release: whether the canary is worse than stable, whether it is safe, or whether that cannot be told.
+//!
+//! Users, not requests, are put on an arm by chance. So what counts is a user's *first* bad event in the release: a
+//! client that always fails would otherwise count a thousand times for the arm that it fell on. Each such event is a bet
+//! on the arm that chance gave to the user, by the share that the step was designed with. One judge belongs to one thread
+//! and to one set of routes; times are whole ticks, so an end of a window is as exact as the ticks are.
+//!
+//! For thresholds below p99 a user's first answer is the one that counts. A fault that only appears later, to users who
+//! had an answer before, is left to the episodes, to p99 and above, to the objective and to errors.
+//!
+//! A window ends early, after 250 ms, once five users of the canary failed for the first time in the episode: for a test
+//! of first events that is a look like any other.
+//!
+//! When the evidence is enough, the judge waits for another 250 ms before it answers: a fault behind both arms may show
+//! on one of them first. A cause outside acquits the canary of what was seen so far. Ties: a broken model comes before
+//! blame, and findings of one tick come out one a tick, oldest first.
+//!
+//! | module | is |
+//! |---|---|
+//! | `episode` | the same test anew every half minute, for users who have been heard |
+//! | `evidence` | the e-process of one signal |
+//! | `outside` | what is not the canary's fault, and what cannot be trusted |
+//! | `signals` | which signals there are, their weights, the guard |
+//! | `users` | whom the judge has met |
+//! | `hearing` | what a request is counted as |
+//! | `refusals` | which refusals are usual |
+//! | `servers` | what hits a server and not its users |
+//! | `window` | what a window counts |
+//! | `quantiles` | frozen thresholds, and what is shown |
+//! | `ratio` | whether the split works |
+//! | `safety` | evidence for a promotion |
+//! | `watch` | stable during a release, the canary after it |
+//! | `verdict` | what the evidence comes to, and when that is enough |
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::report::ArmView;
+use crate::seen::{Arm, Seen};
+use base::units::Nanos;
+
+mod episode;
+mod evidence;
+mod hearing;
+mod outside;
+mod quantiles;
+mod ratio;
+mod refusals;
+mod safety;
+mod servers;
+mod signals;
+mod users;
+mod verdict;
+mod watch;
+mod window;
+
+#[cfg(test)]
+mod tests;
+
+pub use evidence::{Bet, Process};
+pub use hearing::Told;
+pub use safety::Safety;
+pub use servers::Hit;
+pub use signals::Evidence;
+pub use window::Cause;
+
+use episode::Episodes;
+use hearing::{Failures, Hearing};
+use quantiles::{Limits, Shown, Thresholds, Took};
+use ratio::Ratio;
+use refusals::Refusals;
+use servers::Servers;
+use signals::{Comparison, FEEDBACK, Guard};
+use users::{At, LEARNT, Met, Users};
+use verdict::Crossing;
+use watch::{Baseline, Watch};
+use window::{Cell, Counts, Tally, Window};
+
+/// How long a window is.
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// How long answers are not timed after the share has changed: new connections and cold caches make a canary that gets
+/// its first users, or many more, slow for a moment. Errors count at once.
+const SETTLE: Duration = Duration::from_secs(3);
+
+/// The part of an arm's users whose servers must be warm: where more of one arm than of the other are not timed, their slow
+/// answers would stand alone.
+const WARM: f64 = 0.9;
+
+/// How long one is at least that ends early, and how long the judge waits with its answer.
+const SHORT: Duration = Duration::from_millis(250);
+
+/// First failures on the canary that end a window early.
+const BURST: u32 = 5;
+
+/// Stable's failing users without whom no cause is outside: fewer are chance.
+const OUTSIDE_USERS: u64 = 5;
+
+/// A canary that fails this much more of its users than stable does more than suffer from a cause outside.
+const ALIKE: f64 = 2.0;
+
+/// What the judge is asked for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Settings {
+    /// The chance, over the release's whole life, that a harmless canary is found worse.
+    pub false_alarm: f64,
+    /// The objective for answers, in microseconds.
+    pub slo_micros: Option<u32>,
+    /// How many routes the release has.
+    pub routes: usize,
+}
+
+/// What cannot be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// Two random halves of stable differ: the model is wrong.
+    Guard,
+    /// The canary has more or fewer users than its share says.
+    Ratio,
+}
+
+/// What a tick found, told once.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Finding {
+    /// The canary is worse.
+    Worse {
+        /// The strongest group of signals: `errors`, `refusals`, `latency` or `feedback`.
+        signal: &'static str,
+        /// The combined e-value when it was enough.
+        e: f64,
+        /// At how many of its servers.
+        hit: Hit,
+    },
+    /// Both arms fail: the cause is outside of the release.
+    Outside {
+        /// How most of stable's users failed.
+        cause: Cause,
+        /// Share of stable's recently active users who failed.
+        stable: f64,
+        /// The same of the canary.
+        canary: f64,
+    },
+    /// Nothing that the judge says about the canary can be trusted; with the e-value of the doubt.
+    Untrusted(Doubt, f64),
+    /// Both arms fail since the canary got more users: it may be what it does to something that both use.
+    Shared {
+        /// How most of stable's users failed.
+        cause: Cause,
+        /// Share of stable's recently active users who failed.
+        stable: f64,
+        /// The same of the canary.
+        canary: f64,
+        /// How long after the share became larger.
+        after: Duration,
+    },
+    /// All users are on the canary, and more of them fail, or wait, than did on stable.
+    Watch {
+        /// What they meet.
+        of: Watched,
+        /// Share of recently active users who do.
+        canary: f64,
+        /// Stable's, as long as there was one.
+        baseline: f64,
+    },
+}
+
+/// What is watched where all users are on the canary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watched {
+    /// Failures.
+    Failures,
+    /// Answers above stable's p95.
+    Slowness,
+}
+
+/// What outlives the process, so that a restart is no fresh chance of a false alarm.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Kept {
+    evidence: Comparison,
+    guard: Guard,
+    baseline: Option<f64>,
+    #[serde(default)]
+    episodes: u32,
+    /// Stable's part of users whose answers are slow, and above what, by route; older builds kept none.
+    #[serde(default)]
+    slow: Option<f64>,
+    #[serde(default)]
+    limits: Vec<Limits>,
+}
+
+/// The judge of one release.
+pub struct Judge {
+    settings: Settings,
+    now: Nanos,
+    opened: Nanos,
+    /// Number of the open window.
+    number: u32,
+    /// Number of the step.
+    step: u16,
+    /// Expected share of judged users on the canary.
+    share: f64,
+    /// When that share has settled.
+    settled: Nanos,
+    /// When it last became larger.
+    grew: Option<Nanos>,
+    /// Whether the open window began after that, and both arms' servers were warm then: its answers are timed.
+    timed: bool,
+    users: Users,
+    met: [u64; 2],
+    /// First failures on the canary, before the open window.
+    harmed: u64,
+    thresholds: Thresholds,
+    shown: [Shown; 2],
+    servers: Servers,
+    refusals: Refusals,
+    /// Bad feedback in the open window.
+    spoken: Counts,
+    failures: Failures,
+    /// The open window and the two before it.
+    recent: [Window; 3],
+    in_step: Tally,
+    evidence: Comparison,
+    guard: Guard,
+    episodes: Episodes,
+    ratio: Ratio,
+    baseline: Baseline,
+    usually_slow: Baseline,
+    stable: Watch,
+    canary: Watch,
+    canary_slow: Watch,
+    crossing: Option<Crossing>,
+    /// Since when both arms fail in a step that may have caused it.
+    alike: Option<Nanos>,
+    /// The canary was found worse.
+    decided: bool,
+    doubts: [bool; 2],
+    found: VecDeque<Finding>,
+}
+
+impl Judge {
+    /// How many users it follows at most.
+    pub const USERS: usize = users::MOST;
+
+    /// Of a release that nothing is known of yet; the canary's share is 0.
+    pub fn new(settings: Settings, now: Nanos) -> Judge {
+        Judge {
+            settings,
+            now,
+            opened: now,
+            number: 0,
+            step: 0,
+            share: 0.0,
+            settled: now,
+            grew: None,
+            timed: true,
+            users: Users::default(),
+            met: [0; 2],
+            harmed: 0,
+            thresholds: Thresholds::new(settings.routes.max(1), settings.slo_micros),
+            shown: [Shown::new(), Shown::new()],
+            servers: Servers::default(),
+            refusals: Refusals::default(),
+            spoken: Counts::default(),
+            failures: Failures::default(),
+            recent: Default::default(),
+            in_step: Tally::default(),
+            evidence: Comparison::default(),
+            guard: Guard::default(),
+            episodes: Episodes::default(),
+            ratio: Ratio::new(0.0),
+            baseline: Baseline::of_failures(),
+            usually_slow: Baseline::of_slowness(),
+            stable: Watch::default(),
+            canary: Watch::default(),
+            canary_slow: Watch::default(),
+            crossing: None,
+            alike: None,
+            decided: false,
+            doubts: [false; 2],
+            found: VecDeque::new(),
+        }
+    }
+
+    /// Takes changed settings; evidence and users stay, and so does the number of routes. A changed objective holds from
+    /// the next window on.
+    pub fn set(&mut self, settings: Settings) {
+        self.settings = Settings { routes: self.settings.routes, ..settings };
+    }
+
+    /// From now on `canary` of the judged users, 0 to 1, are put on the canary: the open window ends, and a step of this
+    /// number begins, with a ratio test and a safety of its own.
+    pub fn share_changed(&mut self, canary: f64, step: u16, now: Nanos) {
+        self.now = now;
+        self.close(now);
+        self.servers.end_step();
+        let before = std::mem::replace(&mut self.share, canary.clamp(0.0, 1.0));
+        if self.share > before {
+            self.grew = Some(now);
+        }
+        (self.settled, self.timed) = (now.after(SETTLE), false);
+        self.step = step;
+        self.in_step = Tally::default();
+        self.ratio = Ratio::new(self.share);
+        self.evidence.change();
+        // Without a control nothing tells that an outage of both ended; with one the canary is not watched alone.
+        if self.share < 1.0 {
+            (self.canary, self.canary_slow) = (Watch::default(), Watch::default());
+        } else {
+            self.stable = Watch::default();
+        }
+    }
+
+    fn at(&self) -> At {
+        At { window: self.number, step: self.step, episode: self.episodes.number() as u16 }
+    }
+
+    /// A request ended; what its user told by it.
+    pub fn observe(&mut self, seen: &Seen) -> Told {
+        if usize::from(seen.route) >= self.settings.routes.max(1) {
+            return Told::default();
+        }
+        self.shown[seen.arm as usize].count(seen);
+        self.servers.asked(seen, self.step, self.now);
+        if !seen.judged {
+            return Told::default();
+        }
+        let (at, took) = (self.at(), Took::of(seen));
+        let user = self.users.at(seen.user, at);
+        if let (Arm::Stable, Some(Took::Exactly(micros)), true) = (seen.arm, took, user.may_tell(LEARNT)) {
+            // One answer of a user: a client that polls is not what people get.
+            user.tell(LEARNT);
+            self.thresholds.learn(seen.route, micros, seen.warm);
+        }
+        if user.first(Met::of(seen.arm)) {
+            self.met[seen.arm as usize] += 1;
+        }
+        let known = self.in_step.active[seen.arm as usize];
+        let mut hearing = Hearing {
+            user,
+            thresholds: &self.thresholds,
+            refusals: &mut self.refusals,
+            servers: &mut self.servers,
+            failures: &mut self.failures,
+            window: &mut self.recent[0],
+            in_step: &mut self.in_step,
+            timed: self.timed,
+            told: Told::default(),
+        };
+        hearing.note(seen);
+        if seen.step == self.step {
+            hearing.hear(seen, took);
+        }
+        let told = hearing.told;
+        // Who was forgotten is new again, and would be counted twice on the same arm.
+        if self.in_step.active[seen.arm as usize] > known && self.users.forgotten == 0 {
+            self.ratio.count(seen.arm);
+        }
+        told
+    }
+
+    /// A judged user said how it was, on the arm that he is on now.
+    pub fn feedback(&mut self, user: u64, arm: Arm, bad: bool) {
+        let at = self.at();
+        let known = self.users.at(user, at);
+        if bad && known.may_tell(FEEDBACK) {
+            known.tell(FEEDBACK);
+            self.spoken.event(FEEDBACK, Cell::of(arm, user));
+        }
+    }
+
+    /// Ends the window if it is due and tells what was found new. `in_flight` is how many requests of judged users are on
+    /// their way, by arm.
+    pub fn tick(&mut self, now: Nanos, in_flight: [u64; 2]) -> Option<Finding> {
+        self.now = now;
+        let open = now.since(self.opened);
+        if open >= WINDOW || open >= SHORT && self.failures.of_episode >= BURST {
+            self.close(now);
+        }
+        self.doubt(in_flight);
+        self.decide(now);
+        self.found.pop_front()
+    }
+
+    /// Ends the open window.
+    fn close(&mut self, now: Nanos) {
+        let mut heard = self.servers.close(self.step, now);
+        let [was_warm, all_warm] = [1, 0].map(|at| self.recent[at].warm().iter().all(|part| *part >= WARM));
+        for (now, _) in [(false, was_warm), (true, all_warm)].into_iter().filter(|(_, warm)| !warm) {
+            heard.forget_times(now);
+        }
+        heard.now.add(FEEDBACK, &std::mem::take(&mut self.spoken));
+        if self.share > 0.0 && self.share < 1.0 {
+            self.evidence.play(|signal| heard.said(signal, self.share));
+            self.guard.play([&heard.before, &heard.now]);
+            if self.episodes.play(&heard, self.share) {
+                self.cross(now);
+                self.begin_episode();
+            }
+        }
+        let tally = self.recent[0].tally;
+        self.watch(&tally);
+        if !self.stable.lasts() {
+            self.baseline.learn(tally.active[0], tally.failing[0]);
+            self.usually_slow.learn(tally.timed.measured[0], tally.timed.slow[0]);
+        }
+        self.refusals.close();
+        self.recent.rotate_right(1);
+        self.recent[0] = Window::default();
+        self.harmed += u64::from(self.failures.of_life);
+        self.failures = Failures::default();
+        self.thresholds.freeze(self.settings.slo_micros);
+        self.number = self.number.wrapping_add(1);
+        self.opened = now;
+        self.timed = now >= self.settled && all_warm;
+        self.cross(now);
+    }
+
+    /// Whether this step is safe; `None` where its share leaves one arm without judged users.
+    pub fn safe(&self) -> Option<Safety> {
+        (self.share > 0.0 && self.share < 1.0).then(|| Safety::of(&self.in_step))
+    }
+
+    /// Whether both arms fail at this time.
+    pub fn outside(&self) -> bool {
+        self.stable.lasts()
+    }
+
+    /// Distinct judged users by arm since the judge began; one who moved counts for both.
+    pub fn users(&self) -> [u64; 2] {
+        self.met
+    }
+
+    /// Distinct judged users on the canary since the share last changed.
+    pub fn users_of_step(&self) -> u64 {
+        self.in_step.active[Arm::Canary as usize]
+    }
+
+    /// Users who failed for the first time on the canary.
+    pub fn harmed(&self) -> u64 {
+        self.harmed + u64::from(self.failures.of_life)
+    }
+
+    /// Users who were forgotten, since there is place for so many.
+    pub fn forgotten(&self) -> u64 {
+        self.users.forgotten
+    }
+
+    /// Stable and canary as they are shown.
+    pub fn arms(&self) -> [ArmView; 2] {
+        Arm::ALL.map(|arm| self.shown[arm as usize].view(self.met[arm as usize]))
+    }
+
+    /// The step was there before this process: what fails now did not begin with it.
+    pub fn goes_on(&mut self) {
+        self.grew = None;
+    }
+
+    /// What a restart needs.
+    pub fn keep(&self) -> Kept {
+        Kept {
+            evidence: self.evidence.clone(),
+            guard: self.guard.clone(),
+            baseline: self.baseline.share(),
+            episodes: self.episodes.number(),
+            slow: self.usually_slow.share(),
+            limits: self.thresholds.keep(),
+        }
+    }
+
+    /// Takes over what an earlier process kept. Evidence against the canary is dropped, since the same users will speak
+    /// again; evidence for it stays.
+    pub fn restore(&mut self, kept: &Kept) {
+        self.evidence = kept.evidence.clone();
+        self.evidence.acquit();
+        self.guard = kept.guard.clone();
+        self.guard.acquit();
+        self.baseline.restore(kept.baseline);
+        self.usually_slow.restore(kept.slow);
+        self.thresholds.restore(&kept.limits);
+        self.episodes = self.episodes.after(kept.episodes);
+    }
+}

@@ -1,0 +1,108 @@
+//! A judge that never goes deaf: the same test again and again, over users who start anew every half minute.
+//!
+//! A user's first bad event of his life is heard once. Where the same users stay and now and then meet an error, the life-long
+//! evidence runs out of users, and a canary that then fails for everybody would not be heard. So a small part of the chance
+//! of a false alarm is spent on episodes: in each, a user's first bad event of the episode counts, and the evidence starts
+//! at 1. Episodes are not multiplied with each other, since those who often fail do so in all of them; each is an e-process
+//! by itself, and the n-th needs n(n+1) times more than the first would, so that all together stay below their part (the
+//! sum of 1/n(n+1) is 1). A fault of some size has that within a few users.
+//!
+//! It hears failures, refusals of any kind, answers above p99 and the objective, and a user's first answer where that is
+//! above p95: so a canary that turns slow for users who stay is heard as well.
+
+use super::evidence::{CAP, POINTS};
+use super::servers::Heard;
+use super::signals::{EPISODE_ERRORS, EPISODE_P95, EPISODE_P99, EPISODE_REFUSALS, EPISODE_SLO};
+
+/// Windows of an episode.
+const LENGTH: u32 = 30;
+
+/// The part of the chance of a false alarm that all episodes together may spend.
+pub(super) const PART: f64 = 0.1;
+
+/// Signals and what each counts for; the sum is 1.
+const HEARD: [(usize, f64); 5] =
+    [(EPISODE_ERRORS, 0.5), (EPISODE_REFUSALS, 0.1), (EPISODE_P95, 0.15), (EPISODE_P99, 0.1), (EPISODE_SLO, 0.15)];
+
+/// The episodes of a release.
+#[derive(Clone, Debug)]
+pub(super) struct Episodes {
+    /// Number of the running one, from 1.
+    number: u32,
+    windows: u32,
+    /// What each odds ratio's bet on each signal is worth.
+    masses: [[f64; POINTS]; HEARD.len()],
+}
+
+impl Default for Episodes {
+    fn default() -> Episodes {
+        Episodes { number: 0, windows: 0, masses: FRESH }.after(0)
+    }
+}
+
+const FRESH: [[f64; POINTS]; HEARD.len()] = [[1.0 / POINTS as f64; POINTS]; HEARD.len()];
+
+impl Episodes {
+    /// A new one, after as many as an earlier process has had.
+    pub(super) fn after(&self, number: u32) -> Episodes {
+        Episodes { number: number.max(self.number).saturating_add(1), windows: 0, masses: FRESH }
+    }
+
+    /// Number of the running one, from 1.
+    pub(super) fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Plays a window, with `part` of the users on the canary; whether the episode ended with it.
+    pub(super) fn play(&mut self, window: &Heard, part: f64) -> bool {
+        for ((signal, _), masses) in HEARD.iter().zip(&mut self.masses) {
+            // What is of an earlier episode is let go of when it ends, so all is of this one.
+            let said = window.said(*signal, part);
+            said.before.and(&said.now).and(&said.late).multiply(masses);
+        }
+        self.windows += 1;
+        self.windows >= LENGTH
+    }
+
+    /// E-values of errors, refusals and latency, in parts of what this episode needs: 1 is enough.
+    pub(super) fn parts(&self, false_alarm: f64) -> [f64; 3] {
+        let n = f64::from(self.number);
+        let enough = n * (n + 1.0) / (PART * false_alarm);
+        let e = |at: usize| HEARD[at].1 * self.masses[at].iter().sum::<f64>().min(CAP) / enough;
+        [e(0), e(1), e(2) + e(3) + e(4)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::window::{Cell, Counts};
+
+    fn failures(canary: u32) -> Heard {
+        let mut users = Counts::default();
+        (0..canary).for_each(|_| users.event(EPISODE_ERRORS, Cell::Canary));
+        Heard { before: users, servers: 0.5, ..Heard::default() }
+    }
+
+    #[test]
+    fn a_dead_canary_is_heard_in_the_thousandth_episode() {
+        let mut episodes = Episodes::default().after(1_000);
+        assert!(!episodes.play(&failures(7), 0.1));
+        assert!(episodes.parts(0.001)[0] < 1.0, "seven users are not enough any more");
+        episodes.play(&failures(20), 0.1);
+        assert!(episodes.parts(0.001)[0] >= 1.0);
+    }
+
+    #[test]
+    fn each_begins_at_one_and_lasts_thirty_windows() {
+        let mut episodes = Episodes::default();
+        assert_eq!(episodes.number(), 1);
+        assert!((1..LENGTH).all(|_| !episodes.play(&failures(1), 0.1)));
+        assert!(episodes.play(&failures(1), 0.1));
+        let next = episodes.after(0);
+        assert_eq!(next.number(), 2);
+        let parts = next.parts(0.001);
+        let expected = [0.5, 0.1, 0.4].map(|weight| weight * 0.0001 / 6.0);
+        assert!(parts.iter().zip(expected).all(|(part, expected)| (part - expected).abs() < 1e-12), "{parts:?}");
+    }
+}

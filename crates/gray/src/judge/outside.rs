@@ -1,0 +1,159 @@
+//! What is not the canary's fault, and what cannot be told: causes outside, and all that each arm says alone.
+
+use std::time::Duration;
+
+use super::signals::{ERRORS, P99, SLO};
+use super::watch::is_bad;
+use super::window::{Tally, Window};
+use super::{ALIKE, BURST, Doubt, Finding, Judge, OUTSIDE_USERS, Watched, ratio};
+use crate::seen::Arm;
+
+/// An outage that begins so soon after the canary's share became larger is taken for its doing.
+const OF_THE_STEP: Duration = Duration::from_secs(60);
+/// How long it is waited for whether it is more than a hiccup.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// The part of the canary's users that fails, and of stable's that does not, where no doubt of the model matters.
+const MOST: f64 = 0.5;
+/// See there.
+const FEW: f64 = 0.05;
+
+/// Whose fault an outage of both arms is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// Nobody's here: the cause is outside.
+    Nobodys,
+    /// That of the step that it followed.
+    TheSteps,
+    /// That cannot be told yet.
+    Unknown,
+}
+
+impl Judge {
+    /// Looks at each arm alone, with what the window saw that ends.
+    pub(super) fn watch(&mut self, tally: &Tally) {
+        let Some(baseline) = self.baseline.share() else { return };
+        let mut recent = self.recent[0].tally;
+        recent.add(&self.recent[1].tally);
+        let [stable, canary] = Arm::ALL.map(|arm| recent.share_failing(arm));
+        let bad = |share: Option<f64>| share.filter(|share| is_bad(*share, baseline));
+        let many = recent.failing[Arm::Stable as usize] >= OUTSIDE_USERS;
+        if self.share < 1.0 {
+            self.stable.play(tally.active[0], tally.failing[0], baseline);
+            if self.stable.end_if_back(stable, baseline) {
+                self.begin_anew();
+            }
+            if !many {
+                self.alike = None;
+            }
+            if let (true, Some(stable), Some(canary)) = (many && self.stable.alarms(), bad(stable), bad(canary))
+                && canary <= ALIKE * stable
+            {
+                let mut window = self.recent[0].clone();
+                window.add(&self.recent[1]);
+                _ = self.tell_outside(&window, stable, canary);
+            }
+        } else {
+            self.canary.play(tally.active[1], tally.failing[1], baseline);
+            self.canary.end_if_back(canary, baseline);
+            if let (true, Some(canary)) = (self.canary.alarms(), bad(canary))
+                && self.canary.begin()
+            {
+                self.found.push_back(Finding::Watch { of: Watched::Failures, canary, baseline });
+            }
+            self.watch_slowness(tally, &recent);
+        }
+    }
+
+    /// The same of answers above stable's p95, which is what they are measured by for as long as the release lasts.
+    fn watch_slowness(&mut self, tally: &Tally, recent: &Tally) {
+        let Some(baseline) = self.usually_slow.share() else { return };
+        let [_, measured] = recent.timed.measured;
+        let canary = (measured > 0).then(|| recent.timed.slow[1] as f64 / measured as f64);
+        self.canary_slow.play(tally.timed.measured[1], tally.timed.slow[1], baseline);
+        self.canary_slow.end_if_back(canary, baseline);
+        if let (true, Some(canary)) = (self.canary_slow.alarms(), canary.filter(|canary| is_bad(*canary, baseline)))
+            && self.canary_slow.begin()
+        {
+            self.found.push_back(Finding::Watch { of: Watched::Slowness, canary, baseline });
+        }
+    }
+
+    /// After an outage nearly everybody has had his first bad event, and nothing more could be learnt of him: so what was
+    /// told is forgotten, on both arms alike, and with it the evidence against the canary. Those who always fail will tell
+    /// again what they told before; on top of that evidence it would count twice.
+    pub(super) fn begin_anew(&mut self) {
+        let first_bad_events = [ERRORS].into_iter().chain(P99..=SLO);
+        self.users.forget(first_bad_events.fold(0, |signals, signal| signals | 1 << signal));
+        self.servers.end_step();
+        self.evidence.acquit();
+        self.guard.acquit();
+    }
+
+    /// Both arms fail. Where that began soon after the canary got more users it is blamed on that: it may have exhausted
+    /// what both use, and to take it back costs nothing if it was chance. It must be more than a hiccup of one of stable's
+    /// servers beside the failures that the canary always has; for a few seconds that is waited for.
+    pub(super) fn tell_outside(&mut self, window: &Window, stable: f64, canary: f64) -> Whose {
+        let Some(cause) = window.main_cause() else { return Whose::Nobodys };
+        let after = self.grew.map(|grew| self.now.since(grew)).filter(|after| *after <= OF_THE_STEP);
+        let Some(after) = after.filter(|_| !self.stable.lasts()) else {
+            if self.stable.begin() {
+                self.found.push_back(Finding::Outside { cause, stable, canary });
+            }
+            return Whose::Nobodys;
+        };
+        let failing: u64 = self.recent.iter().map(|window| window.tally.failing[Arm::Canary as usize]).sum();
+        if failing >= OUTSIDE_USERS && canary > 0.5 * stable && self.servers.most_of_stable_fail(self.now) {
+            self.stable.begin();
+            self.found.push_back(Finding::Shared { cause, stable, canary, after });
+            return Whose::TheSteps;
+        }
+        let since = *self.alike.get_or_insert(self.now);
+        if self.now.since(since) < PATIENCE {
+            return Whose::Unknown;
+        }
+        self.alike = None;
+        self.stable.begin();
+        self.found.push_back(Finding::Outside { cause, stable, canary });
+        Whose::Nobodys
+    }
+
+    /// Asks the guard and the ratio test.
+    pub(super) fn doubt(&mut self, in_flight: [u64; 2]) {
+        let asked = [
+            (Doubt::Guard, self.guard.e(), 1.0 / self.settings.false_alarm),
+            (Doubt::Ratio, self.ratio.e(in_flight), ratio::BROKEN),
+        ];
+        for (doubt, e, enough) in asked {
+            if e >= enough && !std::mem::replace(&mut self.doubts[doubt as usize], true) {
+                self.found.push_back(Finding::Untrusted(doubt, e));
+            }
+        }
+    }
+
+    /// Whether a worse canary may be blamed by its evidence alone. A broken model or a split that gives the canary too many users forbids it; a
+    /// canary that lacks users may be losing them.
+    pub(super) fn may_blame(&self) -> bool {
+        let [guard, ratio] = self.doubts;
+        !(guard || ratio && self.ratio.canary_has_too_many())
+    }
+
+    /// Whether most of the canary's users fail and hardly any of stable's: that needs no model.
+    pub(super) fn overwhelming(&self) -> bool {
+        let mut sum = Window::default();
+        self.recent.iter().for_each(|window| sum.add(window));
+        let [stable, canary] = Arm::ALL.map(|arm| sum.tally.share_failing(arm).unwrap_or(0.0));
+        sum.tally.failing[Arm::Canary as usize] >= u64::from(BURST) && canary > MOST && stable < FEW
+    }
+
+    /// Whether stable fails as well: in the open window, in that and the last, or in the last two.
+    pub(super) fn both_fail(&self) -> Option<(Window, f64, f64)> {
+        let least = (5.0 * self.baseline.or_least()).max(0.01);
+        [&self.recent[..1], &self.recent[..2], &self.recent[1..]].into_iter().find_map(|windows| {
+            let mut sum = Window::default();
+            windows.iter().for_each(|window| sum.add(window));
+            let [stable, canary] = Arm::ALL.map(|arm| sum.tally.share_failing(arm).unwrap_or(0.0));
+            let both = sum.tally.failing[0] >= OUTSIDE_USERS && stable >= least && canary <= ALIKE * stable;
+            both.then_some((sum, stable, canary))
+        })
+    }
+}

@@ -1,0 +1,81 @@
+//! Which refusals are usual: answers from 400 to 499 that stable's users often get.
+//!
+//! A refusal is as much the client's doing as the server's. What stable's users get as well, a wrong password or a page
+//! that is gone, would only hide what a canary refuses beside it. So a kind, a status on a route, is usual once one in a
+//! hundred of stable's users has met it first in an episode, and five at least. The rest is rare; until stable has told, all
+//! is. Each user counts once an episode: one that polls a dead address makes nothing usual.
+
+use ahash::AHashMap;
+
+use crate::seen::{Arm, Seen};
+
+/// Kinds that are told apart; later ones are usual.
+const KINDS: usize = 4_096;
+/// Stable's users who make a kind usual.
+const USERS: u64 = 5;
+/// The part of stable's users that they must be.
+const PART: f64 = 0.01;
+
+/// What stable refuses.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    /// By route and status: users of an episode who met it first, and whether it is usual.
+    kinds: AHashMap<(u16, u16), (u64, bool)>,
+    /// Stable's users of all episodes.
+    users: u64,
+}
+
+impl Refusals {
+    /// A user of stable was there in an episode.
+    pub(super) fn there(&mut self) {
+        self.users += 1;
+    }
+
+    /// A user met one, as his first in an episode.
+    pub(super) fn count(&mut self, seen: &Seen) {
+        if seen.arm == Arm::Stable && (self.kinds.len() < KINDS || self.kinds.contains_key(&(seen.route, seen.status)))
+        {
+            self.kinds.entry((seen.route, seen.status)).or_default().0 += 1;
+        }
+    }
+
+    /// Ends a window: what is usual changes between windows only.
+    pub(super) fn close(&mut self) {
+        let least = (self.users as f64 * PART).max(USERS as f64);
+        self.kinds.values_mut().for_each(|(met, usual)| *usual = *met as f64 >= least);
+    }
+
+    /// Whether stable's users seldom meet it.
+    pub(super) fn is_rare(&self, seen: &Seen) -> bool {
+        match self.kinds.get(&(seen.route, seen.status)) {
+            Some((_, usual)) => !usual,
+            None => self.kinds.len() < KINDS,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[test]
+    fn what_one_in_a_hundred_of_stables_users_meets_is_usual() {
+        let refused = |arm, route, status| Seen { status, route, ..Seen::good(1, arm) };
+        let mut refusals = Refusals::default();
+        (0..4).for_each(|_| refusals.count(&refused(Arm::Stable, 0, 404)));
+        (0..10).for_each(|_| refusals.there());
+        refusals.close();
+        assert!(refusals.is_rare(&refused(Arm::Canary, 0, 404)), "four are chance");
+        refusals.count(&refused(Arm::Stable, 0, 404));
+        assert!(refusals.is_rare(&refused(Arm::Canary, 0, 404)), "a window has one answer");
+        (0..490).for_each(|_| refusals.there());
+        refusals.close();
+        assert!(!refusals.is_rare(&refused(Arm::Canary, 0, 404)));
+        let elsewhere = [refused(Arm::Canary, 1, 404), refused(Arm::Canary, 0, 401)];
+        assert!(elsewhere.iter().all(|seen| refusals.is_rare(seen)), "another route, another status");
+        (0..50).for_each(|_| refusals.count(&refused(Arm::Canary, 0, 401)));
+        (0..100).for_each(|_| refusals.there());
+        refusals.close();
+        assert!(refusals.is_rare(&refused(Arm::Canary, 0, 401)), "the canary makes nothing usual");
+        assert!(refusals.is_rare(&refused(Arm::Canary, 0, 404)), "5 of 600");
+    }
+}

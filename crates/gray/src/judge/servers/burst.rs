@@ -1,0 +1,281 @@
+//! When a server has a burst, and whether it is a hiccup.
+
+use std::time::Duration;
+
+use super::{KINDS, PRIOR, RECENT, SOON, is_timed};
+use crate::judge::signals::{P50, SLO};
+use crate::judge::window::Counts;
+use crate::seen::Arm;
+use base::units::Nanos;
+
+/// How long a hiccup lasts at most.
+const HICCUP: Duration = Duration::from_secs(2);
+/// The chance that as many users of the canary, or more, are no burst. One is himself. What is wrongly taken for one
+/// speaks for the canary.
+const NO_BURST: f64 = 0.0005;
+/// The same of stable's, of whom to take chance for a burst speaks against the canary: it never is.
+const NO_BURST_OF_STABLE: f64 = 1e-9;
+/// The chance that its beginning is none, or that it goes on after two seconds by chance alone: there are many hiccups,
+/// and one that is wrongly taken to last is much evidence.
+const NO_LONGER: f64 = 1e-6;
+/// The chance that so few users, or so many, are as many as ever. To take chance for something else speaks for the
+/// canary.
+const AS_MANY: f64 = 0.05;
+
+/// So many users are few.
+const FEW: u32 = 100;
+
+/// Users who met something, and how many do by chance.
+#[derive(Clone, Copy, Debug, Default)]
+struct Many {
+    users: u32,
+    expected: f64,
+}
+
+impl Many {
+    fn of(users: u32, expected: f64) -> Many {
+        Many { users, expected }
+    }
+
+    fn add(&mut self, other: Many) {
+        (self.users, self.expected) = (self.users.saturating_add(other.users), self.expected + other.expected);
+    }
+
+    /// Whether they are more than chance gives but once in 1/`chance`, which is a thousandth or less. Of many an upper
+    /// bound (Chernoff's) is asked: a sum of terms would have none above zero.
+    fn are_more(self, chance: f64) -> bool {
+        let (users, expected) = (f64::from(self.users), self.expected);
+        if self.users <= 1 || users <= expected + 3.0 * expected.sqrt() {
+            return false;
+        }
+        if self.users > FEW {
+            return users - expected - users * (users / expected).ln() < chance.ln();
+        }
+        chance_of(self.users, expected) < chance
+    }
+}
+
+/// A burst of a server, in what is of one kind.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Burst {
+    /// Since when it surely is one; whoever met it before may be chance.
+    sure: Option<Nanos>,
+    /// When a user last met it in a window of which that is likely.
+    last: Nanos,
+    /// All of its users, and those since it is no hiccup any more.
+    all: Many,
+    late: Many,
+    /// It is no hiccup.
+    lasts: bool,
+}
+
+impl Burst {
+    fn state(&self) -> State {
+        if self.lasts { State::Lasts } else { State::Waits }
+    }
+
+    /// Whether it is no hiccup if it goes on.
+    fn is_late(&self, now: Nanos) -> bool {
+        self.sure.is_some_and(|sure| now.since(sure) > HICCUP)
+    }
+}
+
+/// How a server stands, in what is of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum State {
+    /// Its users meet no more than others.
+    Usual,
+    /// It has a burst that may be a hiccup.
+    Waits,
+    /// It has one that is none.
+    Lasts,
+    /// It has one that is none, and needs no time for that.
+    AtOnce,
+}
+
+/// What a server's users met of a kind in the open window.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Met {
+    pub(super) users: u32,
+    pub(super) first: Nanos,
+    pub(super) last: Nanos,
+    /// When they became more than chance gives.
+    sure: Option<Nanos>,
+    /// Those who met it when it was no hiccup any more.
+    late: u32,
+}
+
+/// What a server's users met in the open window.
+#[derive(Debug, Default)]
+pub(super) struct OfWindow {
+    /// Users who asked it, and of them those whose answers were timed.
+    pub(super) active: u32,
+    pub(super) timed: u32,
+    pub(super) met: [Option<Met>; KINDS],
+    /// First events; those of users for whom nobody answered are apart.
+    pub(super) counts: Counts,
+    pub(super) harm: Counts,
+}
+
+impl OfWindow {
+    /// Users who could have met it.
+    pub(super) fn exposed(&self, kind: usize) -> u32 {
+        if (P50..=SLO).contains(&kind) { self.timed } else { self.active }
+    }
+
+    /// Users who met it.
+    pub(super) fn bad(&self, kind: usize) -> u32 {
+        self.met[kind].map_or(0, |met| met.users)
+    }
+
+    /// Whether more of a server's users meet it than any chance gives, where `rate` of stable's do: it is left out then,
+    /// and excuses nobody.
+    pub(super) fn is_apart(&self, kind: usize, rate: f64, burst: Option<&Burst>) -> bool {
+        let many = Many::of(self.bad(kind), rate * f64::from(self.exposed(kind)));
+        burst.is_some() || many.are_more(NO_BURST_OF_STABLE)
+    }
+
+    /// Another user meets it, which happens to `rate` of stable's.
+    pub(super) fn met(&mut self, kind: usize, rate: f64, burst: Option<&Burst>, now: Nanos) {
+        let expected = rate * f64::from(self.exposed(kind));
+        let none = Met { users: 0, first: now, last: now, sure: None, late: 0 };
+        let met = self.met[kind].get_or_insert(none);
+        met.users += 1;
+        met.last = now;
+        met.late += u32::from(burst.is_some_and(|burst| burst.is_late(now)));
+        if met.sure.is_none() {
+            let mut all = burst.map_or(Many::default(), |burst| burst.all);
+            all.add(Many::of(met.users, expected));
+            met.sure = all.are_more(NO_LONGER).then_some(now);
+        }
+    }
+}
+
+/// So many users are told of, before the older half is forgotten.
+const TOLD: f64 = 10_000.0;
+
+/// What a server's users meet at any time, of one kind. A few clients who always fail are not as many on each arm: a
+/// hiccup must not last because they go on to fail when it is over.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Own {
+    exposed: f64,
+    bad: f64,
+}
+
+impl Own {
+    /// Counts a window without a burst.
+    pub(super) fn learn(&mut self, exposed: u32, bad: u32) {
+        (self.exposed, self.bad) = (self.exposed + f64::from(exposed), self.bad + f64::from(bad));
+        if self.exposed > TOLD {
+            (self.exposed, self.bad) = (self.exposed / 2.0, self.bad / 2.0);
+        }
+    }
+
+    /// The part of its users who meet it in a window, where that is more than is believed of all.
+    pub(super) fn or_more(&self, rate: f64) -> f64 {
+        rate.max((self.bad + PRIOR.0 * rate) / (self.exposed + PRIOR.0))
+    }
+}
+
+/// What is looked for at a server.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sought {
+    pub(super) arm: Arm,
+    pub(super) kind: usize,
+    /// The part of users who meet it in a window: more are likely a burst; and that it lasts is asked by the other one.
+    pub(super) likely: f64,
+    pub(super) rate: f64,
+    /// Whether it needs no time to be no hiccup.
+    pub(super) at_once: bool,
+}
+
+/// Looks at a window of a server that was asked last then.
+pub(super) fn look(
+    burst: &mut Option<Burst>,
+    sought: Sought,
+    window: &OfWindow,
+    (asked, now): (Nanos, Nanos),
+) -> State {
+    let Sought { arm, kind, likely, rate, at_once } = sought;
+    let Some(met) = window.met[kind] else {
+        // One that nobody asks is over for now; it goes on where all fail who ask it again.
+        *burst = burst.filter(|_| window.active == 0);
+        let asked_of_late = now.since(asked) < RECENT;
+        return burst.filter(|_| asked_of_late).map_or(State::Usual, |burst| burst.state());
+    };
+    let on_canary = arm == Arm::Canary;
+    let everybody = on_canary && met.users == window.exposed(kind);
+    // A server that nobody asked meanwhile has the same burst only if it is dead.
+    *burst = burst.filter(|burst| met.first.since(burst.last) < RECENT || everybody && !is_timed(kind));
+    let expected = rate * f64::from(window.exposed(kind));
+    let no_burst = if on_canary { NO_BURST } else { NO_BURST_OF_STABLE };
+    let many = Many::of(met.users, expected);
+    let more = Many { expected: likely * f64::from(window.exposed(kind)), ..many }.are_more(no_burst);
+    // Where it is asked seldom, as one that is ejected is, all of its users are few.
+    let all = burst.is_some() && everybody;
+    match burst {
+        Some(burst) if on_canary && !more && !all && met.first.since(burst.last) < SOON => {
+            // Its last moment, in a window that is mostly quiet.
+            burst.state()
+        }
+        _ if more || all => {
+            let (all_of, late) = (Many::default(), Many::default());
+            let none = Burst { sure: None, last: met.last, all: all_of, late, lasts: false };
+            let burst = burst.get_or_insert(none);
+            burst.last = met.last;
+            burst.all.add(many);
+            if burst.is_late(now) {
+                burst.late.add(Many::of(met.late, expected));
+            }
+            burst.sure = burst.sure.or(met.sure);
+            let is_late = burst.late.are_more(NO_LONGER) || all && !is_timed(kind) && burst.late.users > 1;
+            burst.lasts |= at_once || is_late;
+            if at_once { State::AtOnce } else { burst.state() }
+        }
+        _ => {
+            *burst = None;
+            State::Usual
+        }
+    }
+}
+
+/// Users of an arm in a window, and how many there usually are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Flow {
+    pub(super) users: f64,
+    pub(super) usual: f64,
+}
+
+impl Flow {
+    /// How many of the usual ones; infinitely many where there were none.
+    pub(super) fn part(self) -> f64 {
+        self.users / self.usual
+    }
+
+    /// Whether they are fewer than chance gives.
+    pub(super) fn is_less(self) -> bool {
+        self.users < self.usual && self.is_no_chance()
+    }
+
+    /// Whether they are more.
+    pub(super) fn is_more(self) -> bool {
+        self.usual > 0.0 && self.users > self.usual && self.is_no_chance()
+    }
+
+    /// Chernoff's bound of either side.
+    fn is_no_chance(self) -> bool {
+        let ln = if self.users > 0.0 { self.users * self.part().ln() } else { 0.0 };
+        self.users - self.usual - ln < AS_MANY.ln()
+    }
+}
+
+/// The chance of so many events or more where `expected` come in the mean (Poisson).
+fn chance_of(events: u32, expected: f64) -> f64 {
+    let mut term = (-expected).exp();
+    let mut below = 0.0;
+    for n in 0..events {
+        below += term;
+        term *= expected / f64::from(n + 1);
+    }
+    (1.0 - below).max(0.0)
+}

@@ -1,0 +1,300 @@
+//! A release as a request meets it: whose key counts, who is in, who is out, and who is on the canary.
+//!
+//! Exclude beats include beats percent. Releases of one route have disjoint ranges of one layer, so at most one of them
+//! concerns a user; a cohort that several include goes to the first. A user's arm never depends on the request's
+//! method, body or path: the same user is on the same version. Without a key there is no position: stable, until the
+//! last step gives the canary to everybody.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderMap;
+
+use super::bucket::{Border, Hash, Position};
+use super::cohort::{self, Facts, user_hash};
+use super::live::Live;
+use super::seen::Arm;
+use crate::settings::{Cohort, Release, Rescue, UserSource};
+use base::said::first_cookie;
+use base::units::BasisPoints;
+
+/// Cohorts that the judge is told of.
+const TOLD: usize = 16;
+
+/// What of a request decides.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The request's headers.
+    pub headers: &'a HeaderMap,
+    /// The client's address, where it is known.
+    pub client: Option<IpAddr>,
+    /// Name of the app that calls.
+    pub app: Option<&'a str>,
+    /// The token's user claim.
+    pub claim: Option<&'a str>,
+}
+
+/// What was decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The version.
+    pub arm: Arm,
+    /// Why.
+    pub why: Why,
+    /// Number of the user's bucket of 10,000; `None` without a key.
+    pub bucket: Option<u16>,
+    /// [`user_hash`] of the key; 0 without one.
+    pub user: u64,
+    /// The first sixteen cohorts that hold the request, a bit each.
+    pub cohorts: u16,
+    /// Number of the step that decided.
+    pub step: u16,
+}
+
+/// What put a request on its arm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// A cohort of `exclude`, by its number.
+    Excluded(usize),
+    /// A cohort of `include`, by its number; stable where the release was taken back.
+    Included(usize),
+    /// The user's position.
+    Position,
+    /// There is no user key.
+    Unkeyed,
+    /// The user belongs to another part of the layer.
+    OutOfRange,
+}
+
+impl Decision {
+    /// Whether chance alone decided, so that arms may be compared.
+    pub fn is_judged(&self) -> bool {
+        self.why == Why::Position
+    }
+}
+
+/// A cohort that a release asks for, and what for.
+#[derive(Clone, Debug)]
+struct Role {
+    cohort: usize,
+    exclude: bool,
+    include: bool,
+}
+
+/// The run form of a release in one snapshot.
+#[derive(Debug)]
+pub struct Plan {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Number of the canary's upstream.
+    pub canary: usize,
+    /// When stable answers for it.
+    pub rescue: Rescue,
+    /// A server's answers are not timed for so long after its first request.
+    pub settle: Duration,
+    /// What outlives the snapshot.
+    pub live: Arc<Live>,
+    sources: Vec<UserSource>,
+    hash: Hash,
+    salt: Box<[u8]>,
+    range: Option<Range>,
+    roles: Vec<Role>,
+}
+
+/// A part of a layer's users.
+#[derive(Debug)]
+struct Range {
+    layer: Box<[u8]>,
+    from: Border,
+    to: Border,
+}
+
+impl Range {
+    /// The range of a release, where it is in a layer.
+    fn of(release: &Release) -> Option<Range> {
+        let layer = release.layer.as_ref()?;
+        let border = |share| Hash::Xxh3.border(share, BasisPoints::ALL).unwrap_or(Border::NONE);
+        // With a prefix of its own: a layer of the same name as a release's salt would be one draw with it.
+        let name = [b"layer\0", layer.name.as_bytes()].concat();
+        Some(Range { layer: name.into(), from: border(layer.from), to: border(layer.to) })
+    }
+
+    fn holds(&self, user: &[u8]) -> bool {
+        let position = Hash::Xxh3.position(&self.layer, user);
+        self.to.holds(position) && !self.from.holds(position)
+    }
+}
+
+/// The cohorts that a release asks for, beside those that the judge is told of.
+fn roles(release: &Release, told: Vec<usize>) -> Vec<Role> {
+    let mut asked: Vec<usize> =
+        told.into_iter().chain(release.include.iter().chain(&release.exclude).copied()).collect();
+    asked.sort_unstable();
+    asked.dedup();
+    let role = |cohort| Role {
+        cohort,
+        exclude: release.exclude.contains(&cohort),
+        include: release.include.contains(&cohort),
+    };
+    asked.into_iter().map(role).collect()
+}
+
+/// A user key: of the request, or the text of an address.
+enum Key<'a> {
+    Sent(&'a [u8]),
+    Address([u8; 48], usize),
+}
+
+impl Key<'_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Key::Sent(bytes) => bytes,
+            Key::Address(text, length) => &text[..*length],
+        }
+    }
+}
+
+impl Plan {
+    /// The run form of a release, in a configuration of so many cohorts.
+    pub fn new(release: &Release, cohorts: usize, live: Arc<Live>) -> Plan {
+        let told = 0..cohorts.min(TOLD);
+        Plan {
+            name: release.name.clone(),
+            canary: release.canary,
+            rescue: release.rescue.clone(),
+            settle: release.judge.settle,
+            live,
+            sources: release.user.clone(),
+            hash: release.hash,
+            salt: release.salt().as_bytes().into(),
+            range: Range::of(release),
+            roles: roles(release, told.collect()),
+        }
+    }
+
+    /// Decides about a request; counts one without a key.
+    pub fn decide(&self, cohorts: &[Cohort], asked: &Asked<'_>) -> Decision {
+        let key = self.sources.iter().find_map(|source| key(source, asked));
+        if key.is_none() {
+            self.live.unkeyed.add(1);
+        }
+        self.decide_for(cohorts, key.as_ref().map(Key::bytes), asked)
+    }
+
+    /// The user key of a request, and where it was found.
+    pub fn user(&self, asked: &Asked<'_>) -> Option<(String, &UserSource)> {
+        self.sources.iter().find_map(|source| {
+            let key = key(source, asked)?;
+            Some((String::from_utf8_lossy(key.bytes()).into_owned(), source))
+        })
+    }
+
+    /// Decides about a user.
+    pub fn decide_for(&self, cohorts: &[Cohort], user: Option<&[u8]>, asked: &Asked<'_>) -> Decision {
+        let hash = user.map_or(0, user_hash);
+        let facts = Facts { user, hash, headers: asked.headers, app: asked.app };
+        let (mut mask, mut excluded, mut included) = (0, None, None);
+        for role in &self.roles {
+            if !cohorts.get(role.cohort).is_some_and(|cohort| cohort::holds(cohort, &facts)) {
+                continue;
+            }
+            mask |= if role.cohort < TOLD { 1 << role.cohort } else { 0 };
+            excluded = excluded.or(role.exclude.then_some(role.cohort));
+            included = included.or(role.include.then_some(role.cohort));
+        }
+        let stage = self.live.stage();
+        let position = user.map(|user| self.hash.position(&self.salt, user));
+        let by_chance = |position: Option<Position>| match (position, user) {
+            (Some(position), Some(user)) if self.range.as_ref().is_none_or(|range| range.holds(user)) => {
+                (stage.arm(position), Why::Position)
+            }
+            (Some(_), _) => (Arm::Stable, Why::OutOfRange),
+            (None, _) => (if stage.unkeyed { Arm::Canary } else { Arm::Stable }, Why::Unkeyed),
+        };
+        let (arm, why) = match (excluded, included) {
+            (Some(cohort), _) => (Arm::Stable, Why::Excluded(cohort)),
+            (None, Some(cohort)) => (if stage.open { Arm::Canary } else { Arm::Stable }, Why::Included(cohort)),
+            (None, None) => by_chance(position),
+        };
+        Decision {
+            arm,
+            why,
+            bucket: position.map(|p| self.hash.bucket(p)),
+            user: hash,
+            cohorts: mask,
+            step: stage.step,
+        }
+    }
+}
+
+/// Of the releases of a route the one that concerns a request, by its place among them, and what it decides: the first
+/// that includes it, else the one whose range holds the user, else the first that gives it to its canary, else the first.
+/// An inclusion comes before every position: else those whom one release includes would be missing on one arm of another.
+pub fn choose<'p>(
+    plans: impl Iterator<Item = &'p Plan>,
+    cohorts: &[Cohort],
+    asked: &Asked<'_>,
+) -> Option<(usize, Decision)> {
+    let rank = |decision: &Decision| match decision.why {
+        Why::Included(_) if decision.arm == Arm::Canary => 3,
+        Why::Position => 2,
+        _ if decision.arm == Arm::Canary => 1,
+        _ => 0,
+    };
+    let mut chosen: Option<(usize, Decision)> = None;
+    for (index, plan) in plans.enumerate() {
+        let decision = plan.decide(cohorts, asked);
+        if chosen.as_ref().is_none_or(|(_, best)| rank(&decision) > rank(best)) {
+            chosen = Some((index, decision));
+        }
+    }
+    chosen
+}
+
+/// The user key of a source; an empty one is none.
+fn key<'a>(source: &UserSource, asked: &Asked<'a>) -> Option<Key<'a>> {
+    let sent = |text: Option<&'a [u8]>| text.filter(|text| !text.is_empty()).map(Key::Sent);
+    match source {
+        UserSource::Header(name) => sent(asked.headers.get(name).map(|value| value.as_bytes())),
+        UserSource::Cookie(name) => sent(first_cookie(asked.headers, name)),
+        UserSource::App => sent(asked.app.map(str::as_bytes)),
+        UserSource::Claim => sent(asked.claim.map(str::as_bytes)),
+        UserSource::Ip => asked.client.map(address),
+    }
+}
+
+/// The text of an address; of IPv6 that of its /64, which one client has to himself.
+fn address<'a>(client: IpAddr) -> Key<'a> {
+    use std::io::Write;
+    let mut text = [0; 48];
+    let mut rest = &mut text[..];
+    // The longest has 23 characters.
+    let _ = match client.to_canonical() {
+        IpAddr::V4(address) => write!(rest, "{address}"),
+        IpAddr::V6(address) => write!(rest, "{}/64", Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+    };
+    let length = 48 - rest.len();
+    Key::Address(text, length)
+}
+
+/// The border of the positions that a step gives to the canary.
+pub fn border_at(release: &Release, step: usize) -> Border {
+    release.hash.border(release.share(step), release.range()).unwrap_or(Border::NONE)
+}
+
+/// As the configuration writes it.
+impl std::fmt::Display for UserSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            UserSource::Header(name) => write!(f, "header:{name}"),
+            UserSource::Cookie(name) => write!(f, "cookie:{name}"),
+            UserSource::App => f.write_str("app"),
+            UserSource::Claim => f.write_str("claim"),
+            UserSource::Ip => f.write_str("ip"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
