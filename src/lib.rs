@@ -6,7 +6,7 @@
 //! A request's way is one file, [`proxy`], whose hooks call one stage each: listen → admit → identify → route →
 //! authenticate → limit → assign → balance → forward → observe. Verbs are stages, nouns the engines they ask.
 //!
-//! Engines are crates of their own, under `crates/`: they name no socket, no clock and no Pingora.
+//! Engines are crates of their own, under `crates/`. None of them can name Pingora; only `ledger` opens sockets.
 //!
 //! | crate | is |
 //! |---|---|
@@ -17,6 +17,7 @@
 //! | [`balance`] | upstream sets: members, algorithms, ejection, retry budget, adaptive limit |
 //! | [`gray`] | gray release: buckets, cohorts, the judge, the steps, reports |
 //! | [`config`] | files → findings or a checked configuration; which route takes a request |
+//! | [`ledger`] | **the way of a callback**: receive → verify → normalise → journal → acknowledge → deliver |
 //!
 //! | module | is |
 //! |---|---|
@@ -28,7 +29,6 @@
 //! | [`discover`] | servers by DNS name |
 //! | [`releases`] | its clock and its disk |
 //! | [`notify`] | fault reports on disk, and messages to `[notify.*]` |
-//! | [`ledger`] | **the way of a callback**: receive → verify → normalise → journal → acknowledge → deliver |
 //! | [`admin`] | the operator's listener |
 //! | [`upgrade`] | another executable takes over: channel, sockets, service manager |
 //! | [`telemetry`] | every metric name in one table, counters, the access log |
@@ -44,7 +44,6 @@ pub mod app;
 pub mod cli;
 pub mod discover;
 pub mod health;
-pub mod ledger;
 pub mod memory;
 pub mod notify;
 pub mod problem;

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use base::clock;
 use base::secret::Secret;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use ledger::keys::Ring;
+use ledger::provider::Prepared;
+use ledger::receive::Received;
+use ledger::verify::Verified;
 use serde_json::json;
-use tollgate::ledger::keys::Ring;
-use tollgate::ledger::provider::Prepared;
-use tollgate::ledger::receive::Received;
-use tollgate::ledger::verify::Verified;
 
 use super::corpus::{Keys, Message, REPEATS};
 use super::{cpu_ns, rows, unnest};

@@ -14,12 +14,12 @@ use base::clock;
 use base::secret::Secret;
 use base::units::Currency;
 use config::model::ledger::{Channel, Fee, Provider, Rounding, Store as Place};
-use tollgate::ledger::book::{self, Callback, Facts, Plan, Scribe, Time};
-use tollgate::ledger::event::{Amount, Effect, Event, Kind, Of};
-use tollgate::ledger::keys::Ring;
-use tollgate::ledger::rows::{Balance, Cell, Evidence, Link, Row, Table, Value, Wrap};
-use tollgate::ledger::store;
-use tollgate::ledger::words::{EventState, Word};
+use ledger::book::{self, Callback, Facts, Plan, Scribe, Time};
+use ledger::event::{Amount, Effect, Event, Kind, Of};
+use ledger::keys::Ring;
+use ledger::rows::{Balance, Cell, Evidence, Link, Row, Table, Value, Wrap};
+use ledger::store;
+use ledger::words::{EventState, Word};
 use uuid::Uuid;
 
 use super::into::{Sink, postgres, sqlite};

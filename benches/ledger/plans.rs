@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use base::clock;
 use config::model::ledger::Store as Place;
-use tollgate::ledger::query::{self, list};
-use tollgate::ledger::rows::{Type, Value};
-use tollgate::ledger::store::{Failure, Reader, Readers};
+use ledger::query::{self, list};
+use ledger::rows::{Type, Value};
+use ledger::store::{Failure, Reader, Readers};
 
 /// Prints the plan of each, and how long it takes.
 pub fn run(place: &Place, merchant: &str, number: &str) -> Result<(), String> {

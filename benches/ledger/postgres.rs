@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
+use ledger::rows::{Table, Value};
+use ledger::store::schema::{INDEXES, index_name};
 use postgres::{Client, NoTls};
-use tollgate::ledger::rows::{Table, Value};
-use tollgate::ledger::store::schema::{INDEXES, index_name};
 
 use super::super::fill::{Chunk, End};
 use super::Sink;

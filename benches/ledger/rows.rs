@@ -7,10 +7,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use ledger::rows::{Column, Part, Table, Type};
+use ledger::store::schema::{Dialect, INDEXES};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags};
-use tollgate::ledger::rows::{Column, Part, Table, Type};
-use tollgate::ledger::store::schema::{Dialect, INDEXES};
 
 use super::base::BATCH;
 use super::cpu_ns;

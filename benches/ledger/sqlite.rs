@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use ledger::rows::{Part, Row, Table, Value};
+use ledger::store::schema::{INDEXES, index_name};
 use rusqlite::Connection;
-use tollgate::ledger::rows::{Part, Row, Table, Value};
-use tollgate::ledger::store::schema::{INDEXES, index_name};
 
 use super::super::fill::{Chunk, End};
 use super::Sink;

@@ -2,11 +2,11 @@
 //!
 //! What is counted is this client's CPU, as for the ledger; the server's is its own.
 
+use ledger::rows::{Table, Type};
+use ledger::store::schema::{Dialect, INDEXES};
 use postgres::types::ToSql;
 use postgres::{Client, NoTls};
 use rusqlite::types::Value;
-use tollgate::ledger::rows::{Table, Type};
-use tollgate::ledger::store::schema::{Dialect, INDEXES};
 
 use super::base::BATCH;
 use super::cpu_ns;

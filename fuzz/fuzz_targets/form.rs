@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tollgate::ledger::normalise;
-use tollgate::ledger::provider::{alipay, form, json, stripe};
+use ledger::normalise;
+use ledger::provider::{alipay, form, json, stripe};
 
 const PATHS: [&[&str]; 4] = [&["id"], &["a", "b"], &["a", "c"], &["amount", "total"]];
 

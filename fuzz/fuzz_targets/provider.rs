@@ -12,9 +12,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
 use ring::hmac;
 use config::model::ledger::{Channel, Encoding, Fields, Hmac, Provider};
-use tollgate::ledger::provider::Prepared;
-use tollgate::ledger::receive::Received;
-use tollgate::ledger::verify::Refusal;
+use ledger::provider::Prepared;
+use ledger::receive::Received;
+use ledger::verify::Refusal;
 use base::secret::Secret;
 
 const NOW_S: u64 = 1_700_000_000;

@@ -12,14 +12,14 @@ use tokio::sync::mpsc;
 
 use super::books::tell;
 use super::{StartError, runtime};
-use crate::ledger::metrics::LedgerSeries;
-use crate::ledger::serve::bind;
-use crate::ledger::service::{Ledger, Outside};
 use crate::notify::Notifier;
 use crate::runtime::watch;
 use base::machine;
 use config::restart_required;
 use config::{self, model};
+use ledger::metrics::LedgerSeries;
+use ledger::serve::bind;
+use ledger::service::{Ledger, Outside};
 
 /// Serves the ledger of the configuration at `path` until a signal ends it.
 pub fn run(path: &Path) -> Result<(), StartError> {

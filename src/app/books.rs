@@ -8,15 +8,15 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::ledger::journal::Standing;
-use crate::ledger::keeper::Tell;
-use crate::ledger::keeper::alarms::Alarm;
-use crate::ledger::metrics::LedgerSeries;
-use crate::ledger::service::{Ledger, Outside};
 use crate::notify::{Message, Notifier};
 use crate::upgrade::sockets::Sockets;
 use base::clock;
 use config::model;
+use ledger::journal::Standing;
+use ledger::keeper::Tell;
+use ledger::keeper::alarms::Alarm;
+use ledger::metrics::LedgerSeries;
+use ledger::service::{Ledger, Outside};
 
 /// Sends the ledger's alarms to every receiver.
 pub fn tell(notifier: Arc<Notifier>) -> Tell {

@@ -13,7 +13,6 @@ use super::books::Books;
 use super::boot::{self, Boot};
 use super::handover::Handover;
 use super::{StartError, books as open_books};
-use crate::ledger::journal::Standing;
 use crate::notify::Notifier;
 use crate::runtime::history;
 use crate::runtime::snapshot::Snapshot;
@@ -24,6 +23,7 @@ use crate::upgrade::heir::Heir;
 use crate::upgrade::sockets::Sockets;
 use base::clock;
 use config::model::Config;
+use ledger::journal::Standing;
 
 /// How long the ledger may take to get a lock that has just been given back.
 const LOCK: Duration = Duration::from_secs(5);

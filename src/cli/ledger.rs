@@ -15,14 +15,14 @@ use serde::Serialize;
 
 use super::Conf;
 use super::check::report;
-use crate::ledger::anchor;
-use crate::ledger::audit::{self, Report};
-use crate::ledger::chain::ChainKey;
-use crate::ledger::export::{self, Format, Stopped};
-use crate::ledger::query::{self, views::Account};
-use crate::ledger::store::{self, Failure, Reader};
 use config;
 use config::model::ledger::Ledger;
+use ledger::anchor;
+use ledger::audit::{self, Report};
+use ledger::chain::ChainKey;
+use ledger::export::{self, Format, Stopped};
+use ledger::query::{self, views::Account};
+use ledger::store::{self, Failure, Reader};
 
 /// What to do.
 #[derive(Subcommand)]
@@ -180,7 +180,7 @@ fn printed(mut reader: Box<dyn Reader>, format: Format) -> Result<ExitCode, Exit
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::audit::{Harm, Problem};
+    use ledger::audit::{Harm, Problem};
 
     #[test]
     fn every_problem_is_named_with_table_and_id() {

@@ -12,15 +12,16 @@ use std::sync::Arc;
 use ahash::AHashMap;
 use parking_lot::Mutex;
 use prometheus::proto::{
-    Bucket, Counter as CounterValue, Gauge as GaugeValue, Histogram, LabelPair, Metric, MetricFamily,
+    Bucket, Counter as CounterValue, Gauge as GaugeValue, Histogram, LabelPair, Metric, MetricFamily, MetricType,
 };
 use prometheus::{Encoder, TextEncoder};
 
 use super::access_log::AccessLog;
-use super::names::{self, Name};
+use super::names;
 use super::series::{ArmTotals, BUCKETS, Outcome, RetryReason, RouteSeries, ServerSeries, UpstreamSeries};
 use crate::memory::{Account, Kind};
 use crate::problem::Reason;
+use base::metric::{self, Name};
 use base::shard::{Counter, Gauge};
 use base::units::Revision;
 use gray::controller::view::Gauges;
@@ -366,7 +367,11 @@ fn push(families: &mut Vec<MetricFamily>, name: &Name, samples: Vec<Sample>) {
     let mut family = MetricFamily::default();
     family.set_name(name.name.to_owned());
     family.set_help(name.help.to_owned());
-    family.set_field_type(name.kind);
+    family.set_field_type(match name.kind {
+        metric::Kind::Counter => MetricType::COUNTER,
+        metric::Kind::Gauge => MetricType::GAUGE,
+        metric::Kind::Histogram => MetricType::HISTOGRAM,
+    });
     family.set_metric(metrics);
     families.push(family);
 }

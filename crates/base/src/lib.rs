@@ -10,6 +10,7 @@
 //! | [`bearer`], [`secret`], [`hex`], [`webhook`] | tokens, secrets, digits, signed messages |
 //! | [`files`] | files that are replaced whole |
 //! | [`machine`] | how much memory and how many files there are |
+//! | [`metric`] | what a metric is called |
 //! | [`shard`] | counters that no two cores fight over |
 
 #![forbid(unsafe_code)]
@@ -21,6 +22,7 @@ pub mod files;
 pub mod finding;
 pub mod hex;
 pub mod machine;
+pub mod metric;
 pub mod net;
 pub mod path;
 pub mod said;

@@ -249,9 +249,9 @@ mod tests {
 
     use super::super::conf::tests::loaded;
     use super::*;
-    use crate::ledger::provider::Prepared;
-    use crate::ledger::receive::Received;
-    use crate::ledger::verify::Refusal;
+    use ledger::provider::Prepared;
+    use ledger::receive::Received;
+    use ledger::verify::Refusal;
 
     const NOW_MS: u64 = 1_795_232_280_000;
 

@@ -13,14 +13,14 @@ use serde::Serialize;
 
 use super::{configured, opened, unread};
 use crate::cli::{Conf, fail, print};
-use crate::ledger::audit;
-use crate::ledger::keys::{Ring, fingerprint};
-use crate::ledger::query;
-use crate::ledger::rows::Wrap;
-use crate::ledger::store::erase::{Erased, Which, erase};
-use crate::ledger::store::{self, Changes};
 use base::clock;
 use config::model::ledger::Ledger;
+use ledger::audit;
+use ledger::keys::{Ring, fingerprint};
+use ledger::query;
+use ledger::rows::Wrap;
+use ledger::store::erase::{Erased, Which, erase};
+use ledger::store::{self, Changes};
 
 /// What to do.
 #[derive(Subcommand)]

@@ -4,11 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use config::model::ledger::Store as Place;
+use ledger::query;
+use ledger::rows::Wrap;
+use ledger::store::erase::{Which, erase};
+use ledger::store::{self, Changes};
 use serde_json::Value;
-use tollgate::ledger::query;
-use tollgate::ledger::rows::Wrap;
-use tollgate::ledger::store::erase::{Which, erase};
-use tollgate::ledger::store::{self, Changes};
 use uuid::Uuid;
 
 use super::older::to_version_1;

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use base::secret::Secret;
 use config::model::ledger::{Channel, Encoding, Fields, Hmac, Provider};
 use http::HeaderName;
+use ledger::event::{Amount, Effect, Event, Kind, Of};
+use ledger::provider::Prepared;
+use ledger::receive::Received;
+use ledger::verify::Refusal;
 use serde_json::json;
-use tollgate::ledger::event::{Amount, Effect, Event, Kind, Of};
-use tollgate::ledger::provider::Prepared;
-use tollgate::ledger::receive::Received;
-use tollgate::ledger::verify::Refusal;
 
 use crate::support::signer::{self, Alipay, Callback, WechatPay};
 
@@ -311,7 +311,7 @@ fn alipay(charset: &'static str, signs_type: bool) -> Alipay<'static> {
 
 /// The bytes a form means, in the order of their names.
 fn meaning(body: &[u8]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
-    let parsed = tollgate::ledger::provider::form::parse(body)?;
+    let parsed = ledger::provider::form::parse(body)?;
     let mut parsed: Vec<_> = parsed.into_iter().map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
     parsed.sort();
     Some(parsed)

@@ -2,10 +2,9 @@
 
 use std::fs;
 
-use config;
+use ledger::audit::{self, Mark};
+use ledger::{query, store};
 use serde_json::{Value, json};
-use tollgate::ledger::audit::{self, Mark};
-use tollgate::ledger::{query, store};
 
 use crate::support::client::{Answer, post};
 use crate::support::eventually;

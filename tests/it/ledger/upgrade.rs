@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::Duration;
 
-use tollgate::ledger::store::schema::VERSION;
+use ledger::store::schema::VERSION;
 
 use super::invariants::all_is_well;
 use super::parties::note;

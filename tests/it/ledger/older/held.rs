@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use config::model::ledger::Store as Place;
-use tollgate::ledger::rows::Link;
-use tollgate::ledger::store::{self, Changes, Failure};
+use ledger::rows::Link;
+use ledger::store::{self, Changes, Failure};
 
 use super::moved::{fill, is_refused_as_older, on_both};
 use super::to_version_1;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use config::model::ledger::Store as Place;
+use ledger::store::schema::Dialect;
+use ledger::store::{self, Failure};
 use serde_json::Value;
-use tollgate::ledger::store::schema::Dialect;
-use tollgate::ledger::store::{self, Failure};
 
 use super::{moved, to_version_1};
 use crate::ledger::invariants::all_is_well;

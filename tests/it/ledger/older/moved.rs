@@ -1,11 +1,11 @@
 //! What an older store answers once it was brought up to date: what it did before.
 
 use config::model::ledger::Store as Place;
-use tollgate::ledger::deliver::due::{self, BEGINNING, Found, Question, Scan};
-use tollgate::ledger::query::{self, list, views};
-use tollgate::ledger::rows::{Link, Outgoing, Table, Transaction, Type, Typed};
-use tollgate::ledger::store::{self, Changes, Failure};
-use tollgate::ledger::words::{EventState, Word};
+use ledger::deliver::due::{self, BEGINNING, Found, Question, Scan};
+use ledger::query::{self, list, views};
+use ledger::rows::{Link, Outgoing, Table, Transaction, Type, Typed};
+use ledger::store::{self, Changes, Failure};
+use ledger::words::{EventState, Word};
 
 use super::to_version_1;
 use crate::ledger::store::alike::{keep, open, rows};

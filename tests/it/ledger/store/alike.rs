@@ -1,10 +1,10 @@
 //! What both stores do alike. Each check gets a store that is not there yet.
 
 use config::model::ledger::Store as Place;
-use tollgate::ledger::event::Kind;
-use tollgate::ledger::rows::{Anomaly, Entry, Evidence, Journal, Order, Outgoing, Transaction, Type, Typed, Value};
-use tollgate::ledger::store::{self, Asked, Changes, Failure, Grouping, Heads, Key, Loaded, Reader, Store};
-use tollgate::ledger::words::{EventState, OrderState, TxState};
+use ledger::event::Kind;
+use ledger::rows::{Anomaly, Entry, Evidence, Journal, Order, Outgoing, Transaction, Type, Typed, Value};
+use ledger::store::{self, Asked, Changes, Failure, Grouping, Heads, Key, Loaded, Reader, Store};
+use ledger::words::{EventState, OrderState, TxState};
 
 use super::rows::{Callback, balance, callback, id, wrap};
 use crate::support::eventually;

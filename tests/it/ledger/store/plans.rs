@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use config::model::ledger::Store as Place;
-use tollgate::ledger::deliver::due::{self, Question, Scan};
-use tollgate::ledger::keeper::look;
-use tollgate::ledger::query::{
+use ledger::deliver::due::{self, Question, Scan};
+use ledger::keeper::look;
+use ledger::query::{
     self,
     list::{self, List},
 };
-use tollgate::ledger::rows::{Type, Value};
-use tollgate::ledger::store::{self, Changes, Failure, Reader, Readers};
+use ledger::rows::{Type, Value};
+use ledger::store::{self, Changes, Failure, Reader, Readers};
 use uuid::Uuid;
 
 use super::alike::{keep, open};

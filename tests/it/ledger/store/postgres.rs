@@ -4,10 +4,10 @@ use std::thread;
 use std::time::Duration;
 
 use config::model::ledger::Store as Place;
+use ledger::event::Kind;
+use ledger::rows::{Evidence, Transaction, Typed};
+use ledger::store::{self, Asked, Changes, Failure, Key, Store};
 use rustix::process::Signal;
-use tollgate::ledger::event::Kind;
-use tollgate::ledger::rows::{Evidence, Transaction, Typed};
-use tollgate::ledger::store::{self, Asked, Changes, Failure, Key, Store};
 
 use super::alike::{CHECKS, keep_callback, open, rows};
 use super::rows::callback;

@@ -1,11 +1,11 @@
 //! Rows to write: a callback's, as `book` would make them.
 
 use base::units::Currency;
-use tollgate::ledger::event::Kind;
-use tollgate::ledger::rows::{Anomaly, Balance, Entry, Evidence, Journal, Link, Order, Outgoing, Transaction, Wrap};
-use tollgate::ledger::rows::{Row, Typed};
-use tollgate::ledger::store::Changes;
-use tollgate::ledger::words::{AnomalyKind, AnomalyState, EventState, OrderState, Side, Source, TxState, What};
+use ledger::event::Kind;
+use ledger::rows::{Anomaly, Balance, Entry, Evidence, Journal, Link, Order, Outgoing, Transaction, Wrap};
+use ledger::rows::{Row, Typed};
+use ledger::store::Changes;
+use ledger::words::{AnomalyKind, AnomalyState, EventState, OrderState, Side, Source, TxState, What};
 use uuid::Uuid;
 
 /// One callback's rows, from `seq` on: one of each table, two entries.

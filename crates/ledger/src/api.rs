@@ -1,0 +1,155 @@
+//! The ledger's calls: everything that reads the books, the redelivery of an event, and what is decided of an anomaly.
+//!
+//! Reads run on blocking threads, a few at once, on connections of their own: they never wait for the writer nor hold a
+//! callback up, and go on in standby and after a failure, as long as the store can be read. `/callbacks/{channel}` is
+//! another router, which is merged with this one; this one alone has a fallback.
+
+mod calls;
+mod cumulative;
+mod openapi;
+mod problem;
+mod resolve;
+mod token;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use axum::Router;
+use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use super::audit::LastCheck;
+use super::journal::{Journal, NotKept, Standing};
+use super::keys::Ring;
+use super::resolve::{Resolution, Resolved};
+use super::rows::Outgoing;
+use super::store::{Failure, Reader, Readers};
+use crate::metrics::LedgerSeries;
+use config::model::ledger::Ledger;
+
+pub use problem::Problem;
+
+/// Reads at once.
+const READS: usize = 4;
+/// How long each may take: others wait for its turn.
+pub const READ: Duration = Duration::from_secs(5);
+
+/// What the calls want of the writer.
+#[async_trait]
+pub trait Writer: Send + Sync {
+    /// Whether this process writes.
+    fn standing(&self) -> Standing;
+    /// Puts an event back into the outbox; `None` if there is no such event.
+    async fn redeliver(&self, id: Uuid) -> Result<Option<Outgoing>, NotKept>;
+    /// Resolves an anomaly, and books what is accepted.
+    async fn resolve(&self, resolution: Resolution) -> Result<Resolved, NotKept>;
+    /// The keys, while this process writes.
+    fn ring(&self) -> Option<Arc<Ring>>;
+}
+
+#[async_trait]
+impl Writer for Journal {
+    fn standing(&self) -> Standing {
+        Journal::standing(self)
+    }
+
+    async fn redeliver(&self, id: Uuid) -> Result<Option<Outgoing>, NotKept> {
+        Journal::redeliver(self, id).await
+    }
+
+    async fn resolve(&self, resolution: Resolution) -> Result<Resolved, NotKept> {
+        Journal::resolve(self, resolution).await
+    }
+
+    fn ring(&self) -> Option<Arc<Ring>> {
+        Journal::ring(self)
+    }
+}
+
+/// What the calls work on.
+#[derive(Clone)]
+pub struct ApiState {
+    /// The configuration that is served.
+    pub config: Arc<ArcSwap<Ledger>>,
+    /// The way to the writer.
+    pub journal: Arc<dyn Writer>,
+    /// Connections that read.
+    pub readers: Arc<Readers>,
+    /// What is counted.
+    pub series: Arc<LedgerSeries>,
+    /// The last verification.
+    pub integrity: LastCheck,
+}
+
+/// The state, and how many reads may begin.
+#[derive(Clone)]
+struct Calls {
+    state: ApiState,
+    turns: Arc<Semaphore>,
+}
+
+impl Calls {
+    /// Reads the books on a blocking thread, when it is its turn.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&mut dyn Reader) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let turn = self.turns.clone().acquire_owned().await;
+        let readers = self.state.readers.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            let answer = readers.with(read);
+            drop(turn);
+            answer
+        });
+        match done.await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(Failure::Slow(why))) => {
+                log::warn!("a question to the ledger's books took longer than {READ:?}: {why}");
+                Err(Problem::too_broad())
+            }
+            Ok(Err(e)) => {
+                log::warn!("the ledger's books cannot be read: {e}");
+                Err(Problem::unavailable("The books cannot be read now; the log says why."))
+            }
+            Err(_) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The call failed.")),
+        }
+    }
+}
+
+/// Every call but the callbacks.
+pub fn router(state: ApiState) -> Router {
+    let calls = Calls { state, turns: Arc::new(Semaphore::new(READS)) };
+    Router::new()
+        .route("/healthz", get(calls::healthz))
+        .route("/readyz", get(calls::readyz))
+        .route("/metrics", get(calls::metrics))
+        .route("/openapi.json", get(openapi::document))
+        .route("/v1/orders", get(calls::orders))
+        .route("/v1/orders/{id}", get(calls::order))
+        .route("/v1/refunds/{id}", get(calls::refund))
+        .route("/v1/transfers/{id}", get(calls::transfer))
+        .route("/v1/accounts", get(calls::accounts))
+        .route("/v1/accounts/{id}", get(calls::account))
+        .route("/v1/accounts/{id}/entries", get(calls::entries))
+        .route("/v1/transactions", get(calls::transactions))
+        .route("/v1/transactions/{id}", get(calls::transaction))
+        .route("/v1/events", get(calls::events))
+        .route("/v1/events/{id}/redeliver", post(calls::redeliver))
+        .route("/v1/anomalies", get(calls::anomalies))
+        .route("/v1/anomalies/{id}/resolve", post(resolve::resolve))
+        .route("/v1/integrity", get(calls::integrity))
+        .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "not_found", "There is no such call.") })
+        .method_not_allowed_fallback(|| async {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This call takes another method.")
+        })
+        .layer(from_fn_with_state(calls.state.config.clone(), token::check))
+        .with_state(calls)
+}

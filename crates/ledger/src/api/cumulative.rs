@@ -1,0 +1,67 @@
+//! Alipay's refunds state all refunds of their payment together: of several that were kept without an entry the last one
+//! holds the others.
+//!
+//! What a refund adds is recorded when it comes, and what is recorded does not change. So of those that were only noted the
+//! one with the largest sum is accepted, and the others are contained in it.
+
+use crate::event::Kind;
+use crate::query;
+use crate::rows::{Anomaly, Cell, Transaction, Value};
+use crate::store::{Failure, Reader};
+use crate::words::{AnomalyState, TxState, Word};
+
+/// Refunds of one payment that are looked at.
+const MOST: usize = 200;
+
+/// Why a refund that was only noted is not to be accepted: another one of its payment holds it.
+pub fn contained(reader: &mut dyn Reader, refund: &Transaction) -> Result<Option<String>, Failure> {
+    let (true, Some(stated)) = (refund.provider == "alipay" && refund.state == TxState::Noted, refund.stated_minor)
+    else {
+        return Ok(None);
+    };
+    let mut others = beside(reader, refund)?;
+    others.retain(|other| other.id != refund.id && other.stated_minor.is_some_and(|theirs| theirs >= stated));
+    let number = |other: &Transaction| other.channel_txn_no.clone().unwrap_or_default();
+    if let Some(other) = others.iter().find(|other| matches!(other.state, TxState::Posted | TxState::Suspense)) {
+        let why = "It is contained in the refund {}, which is booked: Alipay states all refunds of a payment together. Dismiss it.";
+        return Ok(Some(why.replace("{}", &number(other))));
+    }
+    // Of two that state the same it is the first one.
+    others.retain(|other| {
+        other.state == TxState::Noted && (other.stated_minor > refund.stated_minor || other.seq < refund.seq)
+    });
+    let open = open(reader, &others)?;
+    let last = others.iter().filter(|other| open.contains(&Some(other.id))).max_by_key(|other| other.stated_minor);
+    let why =
+        "It is contained in the refund {}, since Alipay states all refunds of a payment together: accept that one.";
+    Ok(last.map(|other| why.replace("{}", &number(other))))
+}
+
+/// Refunds of its payment: their keys begin with the payment's number, and those that were not the channel's with its name.
+fn beside(reader: &mut dyn Reader, refund: &Transaction) -> Result<Vec<Transaction>, Failure> {
+    let Some(payment) = refund.of.as_ref().and_then(|of| of.strip_prefix("n:")) else { return Ok(vec![]) };
+    let tail = format!(
+        " WHERE provider = $1 AND account = $2 AND kind = $3 AND \"key\" >= $4 AND \"key\" < $5 AND provider <> '' \
+         ORDER BY \"key\" DESC LIMIT {MOST}"
+    );
+    let mut found = vec![];
+    for prefix in [String::new(), format!("foreign:{}/", refund.channel)] {
+        // `0` follows `/`.
+        let (from, to) = (format!("{prefix}{payment}/"), format!("{prefix}{payment}0"));
+        let text = |text: &str| Value::Text(text.to_owned());
+        let values = [text(&refund.provider), text(&refund.account), Kind::Refund.put(), text(&from), text(&to)];
+        found.extend(query::rows::<Transaction>(reader, &tail, &values)?);
+    }
+    Ok(found)
+}
+
+/// Transactions among these with an open anomaly.
+fn open(reader: &mut dyn Reader, among: &[Transaction]) -> Result<Vec<Option<uuid::Uuid>>, Failure> {
+    if among.is_empty() {
+        return Ok(vec![]);
+    }
+    let (tail, mut values) = query::among("transaction_id", among.iter().map(|one| one.id), 1);
+    values.push(Value::Text(AnomalyState::Open.word().to_owned()));
+    let open = query::rows::<Anomaly>(reader, &format!("{tail} AND state = ${}", values.len()), &values)?;
+    Ok(open.into_iter().map(|anomaly| anomaly.transaction_id).collect())
+}

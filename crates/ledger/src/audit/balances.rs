@@ -1,0 +1,106 @@
+//! Every balance from the entries.
+//!
+//! Entries are summed while the chain is walked, up to its end. The stored balances are those of now: what was written
+//! since is summed in pages, until little is left, which is summed in the view that the balances are read in.
+
+use std::collections::HashMap;
+
+use super::page::Source;
+use super::{Found, Harm};
+use crate::rows::{self, Cell, Table, Type, Typed, Value};
+use crate::store::{Failure, Reader};
+use crate::words::Side;
+use base::units::Currency;
+
+/// Entries read at once, and left for the last view.
+const PAGE: i64 = 2_000;
+
+/// Debits and credits by account and currency.
+#[derive(Clone, Debug, Default)]
+pub struct Sums(HashMap<(String, Currency), (i128, i128)>);
+
+impl Sums {
+    /// Adds an entry, by its cells after `seq`. One that does not read was told by the chain.
+    pub fn add(&mut self, seq: i64, cells: Option<Vec<Value>>) {
+        let entry = cells.and_then(|cells| rows::Entry::from_cells([vec![Value::Int(seq)], cells].concat()));
+        let Some(entry) = entry else { return };
+        let amount = i128::from(entry.amount_minor);
+        let sum = self.0.entry((entry.account, entry.currency)).or_default();
+        match entry.side {
+            Side::Debit => sum.0 += amount,
+            Side::Credit => sum.1 += amount,
+        }
+    }
+
+    /// Adds a page of the entries after a place; the last one's place, `None` where there are none.
+    fn page(&mut self, reader: &mut dyn Reader, after: i64) -> Result<(Option<i64>, usize), Failure> {
+        let page = Source::of(Table::Entry, false).page(reader, (after, i64::MAX), PAGE)?;
+        let (last, count) = (page.last().map(|(seq, _)| *seq), page.len());
+        page.into_iter().for_each(|(seq, cells)| self.add(seq, cells));
+        Ok((last, count))
+    }
+}
+
+/// Compares the stored balances with the sums of the entries up to `after`, and of those that came since.
+pub fn verify(reader: &mut dyn Reader, mut sums: Sums, mut after: i64, found: &mut Found) -> Result<(), Failure> {
+    loop {
+        let (last, count) = sums.page(reader, after)?;
+        after = last.unwrap_or(after);
+        if (count as i64) < PAGE {
+            break;
+        }
+    }
+    crate::query::snapshot(reader, |reader| {
+        while let (Some(last), _) = sums.page(reader, after)? {
+            after = last;
+        }
+        compare(reader, sums, found)
+    })
+}
+
+fn compare(reader: &mut dyn Reader, Sums(mut sums): Sums, found: &mut Found) -> Result<(), Failure> {
+    let mut wrong = vec![];
+    for row in stored(reader)? {
+        let Ok([account, currency, debit, credit]) = <[Value; 4]>::try_from(row) else {
+            wrong.push(None);
+            continue;
+        };
+        let account = word(account);
+        let stored = word(debit).parse().ok().zip(word(credit).parse().ok());
+        let code = word(currency);
+        let currency = Currency::parse(&code).filter(|currency| currency.code() == code);
+        let summed = currency.and_then(|currency| sums.remove(&(account.clone(), currency)));
+        if summed != stored || stored.is_none() {
+            wrong.push(Some(account));
+        }
+    }
+    wrong.extend(sums.into_keys().map(|(account, _)| Some(account)));
+    wrong.sort();
+    wrong.dedup();
+    for account in wrong {
+        found.add(Harm::Balance, "balances", account, None);
+    }
+    Ok(())
+}
+
+/// The rows of balances; without cells where they cannot be read.
+fn stored(reader: &mut dyn Reader) -> Result<Vec<Vec<Value>>, Failure> {
+    let sql = "SELECT account, currency, debit, credit FROM balances ORDER BY account, currency";
+    match reader.select(sql, &[], &[Type::Text; 4]) {
+        Err(Failure::Row(_)) => {}
+        rows => return rows,
+    }
+    let count = reader.select("SELECT COUNT(*) FROM balances", &[], &[Type::Int])?;
+    let count = count.into_iter().flatten().find_map(i64::take).unwrap_or(0);
+    let one = format!("{sql} LIMIT 1 OFFSET $1");
+    let rows = (0..count).map(|at| match reader.select(&one, &[Value::Int(at)], &[Type::Text; 4]) {
+        Ok(mut rows) => Ok(rows.pop().unwrap_or_default()),
+        Err(Failure::Row(_)) => Ok(vec![]),
+        Err(e) => Err(e),
+    });
+    rows.collect()
+}
+
+fn word(cell: Value) -> String {
+    String::take(cell).unwrap_or_default()
+}

@@ -1,0 +1,177 @@
+//! The chain: every link made again, and every row against the link that names it.
+//!
+//! A changed link is told from its follower: that one is right if it was made over either what stands before it or what
+//! should. After a missing link the next one cannot be made again, and is taken as it stands.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use super::balances::Sums;
+use super::page::Source;
+use super::{Found, Harm, Range, derived};
+use crate::chain::{ChainKey, ROW_BYTES, row_digest};
+use crate::rows::{Cell, Link, Table, Type, Value};
+use crate::store::{Failure, Reader};
+
+/// Links read at once, in one view: a hundredth of a second.
+const PAGE: i64 = 200;
+
+/// Where the chain ends.
+pub struct End {
+    /// The last row's place.
+    pub seq: i64,
+    /// The last link.
+    pub link: Vec<u8>,
+}
+
+/// A walk along the chain.
+pub struct Walk<'a> {
+    key: &'a ChainKey,
+    /// Where it is.
+    pub end: End,
+    /// What the next link may have been made over; empty where that is not known.
+    before: Vec<Vec<u8>>,
+}
+
+/// A row as its link names it, and where.
+struct Named {
+    seq: i64,
+    code: u8,
+    id: Uuid,
+    digest: [u8; 32],
+}
+
+/// The place of the last link; 0 where there is none.
+pub fn last(reader: &mut dyn Reader) -> Result<i64, Failure> {
+    let rows = reader.select("SELECT seq FROM chain ORDER BY seq DESC LIMIT 1", &[], &[Type::Int])?;
+    Ok(rows.into_iter().flatten().find_map(i64::take).unwrap_or_default())
+}
+
+/// What stands behind the last link, which no link names; `after` was the last one before.
+pub fn behind(reader: &mut dyn Reader, after: i64, found: &mut Found) -> Result<(), Failure> {
+    let after = last(reader)?.max(after);
+    compare(reader, (after, i64::MAX), (vec![], &[]), &mut Sums::default(), found)?;
+    derived::stray(reader, &[Value::Int(after), Value::Int(i64::MAX)], found)
+}
+
+impl Walk<'_> {
+    /// From the first link on, or from one that is known to be right.
+    pub fn new(key: &ChainKey, from: Option<(i64, Vec<u8>)>) -> Walk<'_> {
+        let (seq, link) = from.unwrap_or_default();
+        Walk { key, before: vec![link.clone()], end: End { seq, link } }
+    }
+
+    /// The next links within a range, and their rows, whose entries are summed; the last link's place, or `None` at the
+    /// end.
+    pub fn page(
+        &mut self,
+        reader: &mut dyn Reader,
+        (after, to): Range,
+        sums: &mut Sums,
+        found: &mut Found,
+    ) -> Result<Option<i64>, Failure> {
+        let page = Source::chain().page(reader, (after, to), PAGE)?;
+        let Some((last, _)) = page.last() else { return Ok(None) };
+        let last = *last;
+        let mut named = vec![];
+        let mut gaps = vec![];
+        for (seq, cells) in page {
+            match cells.and_then(|cells| <[Value; 2]>::try_from(cells).ok()) {
+                Some([Value::Blob(rows), Value::Blob(link)]) => {
+                    self.step(Link { seq, rows, link }, &mut named, &mut gaps, found);
+                }
+                _ => self.lost(seq, &mut gaps, found),
+            }
+        }
+        compare(reader, (after, last), (named, &gaps), sums, found)?;
+        Ok(Some(last))
+    }
+
+    fn step(&mut self, link: Link, named: &mut Vec<Named>, gaps: &mut Vec<(i64, i64)>, found: &mut Found) {
+        let Link { seq, rows, link } = link;
+        let count = (rows.len() / ROW_BYTES) as i64;
+        let first = seq.saturating_sub(count) + 1;
+        let expected = self.end.seq + 1;
+        let mut right = rows.len().is_multiple_of(ROW_BYTES) && count > 0 && first >= expected;
+        if first > expected {
+            gaps.push((expected, first - 1));
+            found.add(Harm::Removed, "chain", None, Some(first - 1));
+            self.before.clear();
+        }
+        // Over nothing known, only its place can be judged.
+        let due: Vec<_> = self.before.iter().map(|before| self.key.sign(before, seq, &rows)).collect();
+        right &= due.is_empty() || due.contains(&link);
+        if !right {
+            found.add(Harm::Changed, "chain", None, Some(seq));
+        }
+        for (at, row) in rows.chunks_exact(ROW_BYTES).enumerate() {
+            let (id, digest) = (row[1..17].try_into().unwrap_or([0; 16]), row[17..].try_into().unwrap_or([0; 32]));
+            named.push(Named { seq: first + at as i64, code: row[0], id: Uuid::from_bytes(id), digest });
+        }
+        self.before = if right { vec![link.clone()] } else { due };
+        if !self.before.contains(&link) {
+            self.before.push(link.clone());
+        }
+        self.end = End { seq, link };
+    }
+
+    /// A link that cannot be read.
+    fn lost(&mut self, seq: i64, gaps: &mut Vec<(i64, i64)>, found: &mut Found) {
+        found.add(Harm::Changed, "chain", None, Some(seq));
+        gaps.push((self.end.seq + 1, seq));
+        self.before.clear();
+        self.end = End { seq, link: vec![] };
+    }
+}
+
+/// Rows above `after` and up to `last` against what links say of them.
+fn compare(
+    reader: &mut dyn Reader,
+    (after, last): Range,
+    (named, gaps): (Vec<Named>, &[Range]),
+    sums: &mut Sums,
+    found: &mut Found,
+) -> Result<(), Failure> {
+    let mut named: HashMap<(u8, i64), Named> = named.into_iter().map(|row| ((row.code, row.seq), row)).collect();
+    let mut wrong = vec![];
+    for table in Table::ALL {
+        let source = Source::of(*table, false);
+        let mut from = after;
+        loop {
+            let rows = source.page(reader, (from, last), PAGE)?;
+            let Some((end, _)) = rows.last() else { break };
+            from = *end;
+            for (seq, cells) in rows {
+                let meant = named.remove(&(*table as u8, seq));
+                let unlinked = meant.is_none() && gaps.iter().any(|(low, high)| (*low..=*high).contains(&seq));
+                if !unlinked && !fits(*table, seq, cells.as_deref(), meant.as_ref()) {
+                    let id = meant.map(|meant| meant.id).or_else(|| stored_id(cells.as_deref()));
+                    wrong.push((seq, Harm::Changed, table.name(), id));
+                }
+                if *table == Table::Entry {
+                    sums.add(seq, cells);
+                }
+            }
+        }
+    }
+    for ((code, seq), row) in named {
+        let table = Table::from_code(code).map_or("chain", Table::name);
+        wrong.push((seq, Harm::Removed, table, Some(row.id)));
+    }
+    wrong.sort();
+    for (seq, harm, table, id) in wrong {
+        found.add(harm, table, id.map(|id| id.to_string()), Some(seq));
+    }
+    Ok(())
+}
+
+fn stored_id(cells: Option<&[Value]>) -> Option<Uuid> {
+    Uuid::take(cells?.first()?.clone())
+}
+
+fn fits(table: Table, seq: i64, cells: Option<&[Value]>, meant: Option<&Named>) -> bool {
+    let (Some(cells), Some(meant)) = (cells, meant) else { return false };
+    // The id as text: another spelling of the same id is a change, too.
+    cells.first() == Some(&meant.id.put()) && row_digest(table, seq, meant.id, &cells[1..]) == meant.digest
+}

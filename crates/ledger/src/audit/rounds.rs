@@ -1,0 +1,42 @@
+//! What a running ledger verifies when: everything at its start and once a day, in between what is new.
+//!
+//! Once something is found, everything is verified each time until all is whole again: what is new cannot acquit what
+//! is old.
+
+use std::time::Duration;
+
+use super::{Mark, Problem, Report, since};
+use crate::anchor::Anchor;
+use crate::chain::ChainKey;
+use crate::store::{Failure, Reader};
+use base::units::Nanos;
+
+/// Time between two verifications of everything, from start to start.
+const WHOLE: Duration = Duration::from_secs(24 * 3_600);
+
+/// What is known from the rounds before. After a restart nothing is.
+#[derive(Debug, Default)]
+pub struct Rounds {
+    mark: Option<Mark>,
+    whole_at: Nanos,
+}
+
+impl Rounds {
+    /// Verifies what is due.
+    pub fn verify(
+        &mut self,
+        reader: &mut dyn Reader,
+        chain: &ChainKey,
+        keys: Vec<Problem>,
+        anchor: Option<&Anchor>,
+        now: Nanos,
+    ) -> Result<Report, Failure> {
+        let mark = self.mark.as_ref().filter(|_| now.since(self.whole_at) < WHOLE);
+        if mark.is_none() {
+            self.whole_at = now;
+        }
+        let (report, mark) = since(reader, chain, keys, anchor, mark)?;
+        self.mark = mark;
+        Ok(report)
+    }
+}

@@ -1,0 +1,141 @@
+//! What is known of the books while a batch is decided: what the store had, and what the batch has added.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use crate::event::{Kind, Of};
+use crate::rows::{Order, Transaction};
+use crate::store::Loaded;
+use crate::words::TxState;
+
+type KeyText = (String, String, Kind, String);
+
+/// Transactions and orders that matter to a batch.
+#[derive(Debug, Default)]
+pub struct Facts {
+    transactions: Vec<Transaction>,
+    by_key: HashMap<KeyText, usize>,
+    /// Payments by channel and out_trade_no.
+    by_trade: HashMap<(String, String), Vec<usize>>,
+    /// By provider, kind and the provider's number.
+    by_number: HashMap<(String, Kind, String), Vec<usize>>,
+    /// Parked ones by provider and `of`.
+    parked: HashMap<(String, String), Vec<usize>>,
+    orders: Vec<Order>,
+    order_by_trade: HashMap<(String, String), usize>,
+    order_by_id: HashMap<Uuid, usize>,
+}
+
+/// How a transaction names what it is of: `n:` and the provider's number, or `o:` and the order's.
+pub fn of(of: &Of) -> String {
+    match of {
+        Of::Number(number) => format!("n:{number}"),
+        Of::OutTradeNo(number) => format!("o:{number}"),
+    }
+}
+
+impl Facts {
+    /// With what the store had.
+    pub fn new(loaded: Loaded) -> Facts {
+        let mut facts = Facts::default();
+        for order in loaded.orders {
+            facts.add_order(order);
+        }
+        let mut transactions = loaded.transactions;
+        transactions.sort_by_key(|transaction| transaction.seq);
+        transactions.dedup_by_key(|transaction| transaction.seq);
+        for transaction in transactions {
+            facts.add(transaction);
+        }
+        facts
+    }
+
+    /// Adds a transaction; its place.
+    pub fn add(&mut self, transaction: Transaction) -> usize {
+        let at = self.transactions.len();
+        let Transaction { provider, account, kind, key, .. } = &transaction;
+        self.by_key.insert((provider.clone(), account.clone(), *kind, key.clone()), at);
+        if let (Kind::Payment, Some(number)) = (kind, &transaction.out_trade_no) {
+            self.by_trade.entry((transaction.channel.clone(), number.clone())).or_default().push(at);
+        }
+        if let (TxState::Parked, Some(of)) = (transaction.state, &transaction.of) {
+            self.parked.entry((provider.clone(), of.clone())).or_default().push(at);
+        }
+        if let Some(number) = &transaction.channel_txn_no {
+            self.by_number.entry((provider.clone(), *kind, number.clone())).or_default().push(at);
+        }
+        self.transactions.push(transaction);
+        at
+    }
+
+    /// Adds an order; one that is there already stays.
+    pub fn add_order(&mut self, order: Order) {
+        if self.order_by_id.contains_key(&order.id) {
+            return;
+        }
+        let at = self.orders.len();
+        self.order_by_trade.insert((order.channel.clone(), order.out_trade_no.clone()), at);
+        self.order_by_id.insert(order.id, at);
+        self.orders.push(order);
+    }
+
+    /// The transaction at a place.
+    pub fn transaction(&self, at: usize) -> &Transaction {
+        &self.transactions[at]
+    }
+
+    /// The transaction at a place, to change its state.
+    pub fn transaction_mut(&mut self, at: usize) -> &mut Transaction {
+        &mut self.transactions[at]
+    }
+
+    /// A transaction's place by meaning.
+    pub fn place(&self, provider: &str, account: &str, kind: Kind, key: &str) -> Option<usize> {
+        self.by_key.get(&(provider.to_owned(), account.to_owned(), kind, key.to_owned())).copied()
+    }
+
+    /// Those of a provider's number, whatever their account, in the order they came.
+    pub fn numbered(&self, provider: &str, kind: Kind, number: &str) -> Vec<usize> {
+        let mut places =
+            self.by_number.get(&(provider.to_owned(), kind, number.to_owned())).cloned().unwrap_or_default();
+        places.sort_by_key(|at| self.transactions[*at].seq);
+        places
+    }
+
+    /// The payment of an out_trade_no in a channel: a posted one before one in suspense before a parked one.
+    pub fn payment_of(&self, channel: &str, out_trade_no: &str) -> Option<usize> {
+        let places = self.by_trade.get(&(channel.to_owned(), out_trade_no.to_owned()))?;
+        let rank = |at: &usize| match self.transactions[*at].state {
+            TxState::Posted => 0,
+            TxState::Suspense => 1,
+            TxState::Parked => 2,
+            TxState::Noted => 3,
+        };
+        places.iter().copied().min_by_key(|at| (rank(at), self.transactions[*at].seq))
+    }
+
+    /// What is parked and waits for this, in an account or in any, in the order it came.
+    pub fn parked(&self, provider: &str, account: Option<&str>, of: &str) -> Vec<usize> {
+        let mut parked = self.parked.get(&(provider.to_owned(), of.to_owned())).cloned().unwrap_or_default();
+        let is_there = |waits: &Transaction| account.is_none_or(|account| waits.account == account);
+        parked.retain(|at| {
+            let waits = &self.transactions[*at];
+            waits.state == TxState::Parked && is_there(waits)
+        });
+        parked.sort_by_key(|at| self.transactions[*at].seq);
+        parked
+    }
+
+    /// An order by channel and out_trade_no.
+    pub fn order_of(&mut self, channel: &str, out_trade_no: &str) -> Option<&mut Order> {
+        let at = *self.order_by_trade.get(&(channel.to_owned(), out_trade_no.to_owned()))?;
+        self.orders.get_mut(at)
+    }
+
+    /// An order by id.
+    pub fn order(&mut self, id: Uuid) -> Option<&mut Order> {
+        let at = *self.order_by_id.get(&id)?;
+        self.orders.get_mut(at)
+    }
+}

@@ -1,0 +1,216 @@
+//! Writes down what is decided: rows in the order of their `seq`, the postings of section 3 of the interface, and what
+//! a merchant is told of them.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::event::Kind;
+use crate::query::views::{self, View};
+use crate::rows::{Anomaly, Entry, Evidence, Journal, Outgoing, Row, Table, Transaction, Typed, Update};
+use crate::words::{AnomalyKind, AnomalyState, EventState, Side, TxState, What, Word};
+use base::units::Currency;
+
+/// What one callback (or one order of the writer's own) writes.
+#[derive(Debug, Default, PartialEq)]
+pub struct Plan {
+    /// New rows, by `seq`, without a gap.
+    pub rows: Vec<Row>,
+    /// New state of rows that were there before.
+    pub updates: BTreeMap<(Table, i64), Update>,
+    /// What the entries add to balances: account, currency, debit, credit.
+    pub moved: Vec<(String, Currency, i64, i64)>,
+    /// What its parked transactions wait for.
+    pub waited: Vec<String>,
+    /// How many events it put into the outbox.
+    pub events: usize,
+}
+
+/// When something is written, in milliseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Time {
+    /// As rows have it: never before an earlier row's.
+    pub recorded: i64,
+    /// By the clock, which may have been set back: what is to be done at once is due by it.
+    pub wall: i64,
+}
+
+/// Writes one plan.
+pub struct Scribe<'a> {
+    plan: Plan,
+    seq: i64,
+    time: Time,
+    ids: &'a mut dyn FnMut() -> Uuid,
+}
+
+impl Scribe<'_> {
+    /// After the row `seq`.
+    pub fn new<'a>(seq: i64, time: Time, ids: &'a mut dyn FnMut() -> Uuid) -> Scribe<'a> {
+        Scribe { plan: Plan::default(), seq, time, ids }
+    }
+
+    /// When it is recorded.
+    pub fn now(&self) -> i64 {
+        self.time.recorded
+    }
+
+    /// The next row's `seq` and id: to be written before another one is named.
+    pub fn name(&mut self) -> (i64, Uuid) {
+        self.seq += 1;
+        (self.seq, (self.ids)())
+    }
+
+    /// Writes a row.
+    pub fn row(&mut self, row: &impl Typed) {
+        self.plan.rows.push(row.row());
+    }
+
+    /// A parked transaction waits for this.
+    pub fn waits(&mut self, of: Option<&str>) {
+        self.plan.waited.extend(of.map(str::to_owned));
+    }
+
+    /// Writes what was received; its id was drawn at receipt.
+    pub fn evidence(&mut self, evidence: &Evidence) {
+        self.seq += 1;
+        self.plan.rows.push(Row { seq: self.seq, ..evidence.row() });
+    }
+
+    /// Writes new state of a row.
+    pub fn update<T: Typed>(&mut self, row: &T) {
+        self.state(row.update());
+    }
+
+    /// Writes it, as cells.
+    pub fn state(&mut self, update: Update) {
+        match self.plan.rows.iter_mut().find(|new| new.table == update.table && new.seq == update.seq) {
+            Some(new) => {
+                let frozen = new.table.frozen().len();
+                new.values.splice(frozen.., update.state);
+            }
+            None => drop(self.plan.updates.insert((update.table, update.seq), update)),
+        }
+    }
+
+    /// Posts a transaction whose state says where it belongs, and tells its merchant. `payment` is the one it is of: its
+    /// accounts are moved.
+    pub fn journal(&mut self, transaction: &Transaction, payment: Option<&Transaction>) {
+        let (Some(amount), Some(currency)) = (transaction.amount_minor, transaction.currency) else { return };
+        let what = if transaction.state == TxState::Suspense { What::Suspend } else { What::Post };
+        let (seq, id) = self.name();
+        self.row(&Journal {
+            seq,
+            id,
+            transaction_id: transaction.id,
+            what,
+            order_id: transaction.order_id,
+            payment_txn_no: transaction.payment_txn_no.clone(),
+            recorded_at: self.time.recorded,
+        });
+        let of = payment.unwrap_or(transaction);
+        let (debit, credit) = accounts(transaction.kind, what, &of.channel, &of.merchant);
+        for (account, side) in [(debit, Side::Debit), (credit, Side::Credit)] {
+            self.entry(id, transaction.id, account, side, (amount, currency));
+        }
+        if transaction.kind != Kind::Fee {
+            self.event(transaction, &of.merchant);
+        }
+    }
+
+    fn entry(&mut self, journal: Uuid, transaction: Uuid, account: String, side: Side, money: (i64, Currency)) {
+        let (seq, id) = self.name();
+        let (amount_minor, currency) = money;
+        let (debit, credit) = if side == Side::Debit { (amount_minor, 0) } else { (0, amount_minor) };
+        self.plan.moved.push((account.clone(), currency, debit, credit));
+        self.row(&Entry {
+            seq,
+            id,
+            journal_id: journal,
+            transaction_id: transaction,
+            account,
+            side,
+            amount_minor,
+            currency,
+            recorded_at: self.time.recorded,
+        });
+    }
+
+    fn event(&mut self, transaction: &Transaction, merchant: &str) {
+        let kind = format!("{}.{}", transaction.kind.word(), transaction.state.word());
+        let (seq, id) = self.name();
+        self.row(&Outgoing {
+            seq,
+            id,
+            body: body(&kind, self.time.recorded, transaction),
+            kind,
+            transaction_id: transaction.id,
+            order_id: transaction.order_id,
+            merchant: merchant.to_owned(),
+            created_at: self.time.recorded,
+            state: EventState::Pending,
+            attempts: 0,
+            round: 0,
+            next_attempt_at: Some(self.time.wall),
+            last_status: None,
+            delivered_at: None,
+        });
+        self.plan.events += 1;
+    }
+
+    /// Opens an anomaly at a channel and merchant.
+    pub fn anomaly(
+        &mut self,
+        kind: AnomalyKind,
+        (channel, merchant): (&str, &str),
+        transaction_id: Option<Uuid>,
+        evidence_id: Option<Uuid>,
+        detail: &str,
+    ) {
+        let (seq, id) = self.name();
+        self.row(&Anomaly {
+            seq,
+            id,
+            kind,
+            channel: channel.to_owned(),
+            merchant: merchant.to_owned(),
+            transaction_id,
+            evidence_id,
+            detail: detail.to_owned(),
+            opened_at: self.time.recorded,
+            state: AnomalyState::Open,
+        });
+    }
+
+    /// What was written.
+    pub fn done(self) -> Plan {
+        self.plan
+    }
+}
+
+/// What is sent of an event, byte for byte each time.
+fn body(kind: &str, at: i64, transaction: &Transaction) -> String {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        r#type: &'a str,
+        timestamp: String,
+        data: views::Transaction,
+    }
+    let body = Body { r#type: kind, timestamp: views::time(at), data: View::of(transaction.clone()) };
+    // Text and whole numbers always have a JSON form.
+    serde_json::to_string(&body).unwrap_or_default()
+}
+
+/// Debited and credited account.
+fn accounts(kind: Kind, what: What, channel: &str, merchant: &str) -> (String, String) {
+    let assets = format!("assets:channel:{channel}");
+    let owed = match what {
+        What::Suspend => format!("liabilities:suspense:{channel}"),
+        What::Post | What::Release => format!("liabilities:merchant:{merchant}"),
+    };
+    match kind {
+        Kind::Refund | Kind::Chargeback => (owed, assets),
+        Kind::Fee => (owed, format!("income:fee:{channel}")),
+        _ => (assets, owed),
+    }
+}

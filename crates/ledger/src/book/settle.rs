@@ -1,0 +1,290 @@
+//! Where a refund, a chargeback or a reversal belongs once its payment is known; until then it is parked.
+//!
+//! A refund of a payment in suspense is in suspense too: the money that came and went is not the merchant's. Chargebacks
+//! and their reversals have no bound: a bank asks nobody. A refund that failed before it was posted is only noted, and
+//! so is the refund's own message if that comes later.
+
+use super::facts::{Facts, of};
+use super::scribe::Scribe;
+use super::{Callback, account_of, conflict, draft, keep};
+use crate::event::{Amount, Effect, Kind, Of};
+use crate::outcome::Outcome;
+use crate::rows::Transaction;
+use crate::words::{AnomalyKind, OrderState, TxState, Word};
+
+/// What becomes of a fact that is of a payment.
+enum Place {
+    Parked,
+    Noted,
+    /// With the payment's place.
+    Posted(usize),
+    /// With the payment's place, and why, where somebody has to look.
+    Suspense(usize, Option<(AnomalyKind, String)>),
+}
+
+/// A refund, chargeback or reversal came.
+pub fn arrived(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut Scribe<'_>) -> Outcome {
+    debug_assert_eq!(callback.event.effect, Effect::Book);
+    let payment = payment_of(callback, facts);
+    if let Some(payment) = payment.map(|at| facts.transaction(at)).filter(|payment| callback.is_foreign_to(payment)) {
+        return conflict(callback, payment, "its payment", scribe);
+    }
+    let taken = |account: &str| facts.place(callback.provider, account, callback.event.kind, &callback.event.key);
+    if let Some(other) = payment.and_then(|at| taken(&facts.transaction(at).account)) {
+        return conflict(callback, facts.transaction(other), "its number", scribe);
+    }
+    let mut transaction = draft(callback, scribe, TxState::Parked);
+    if let Some(payment) = payment.map(|at| facts.transaction(at)) {
+        transaction.currency = transaction.currency.or(payment.currency);
+        transaction.out_trade_no = transaction.out_trade_no.or_else(|| payment.out_trade_no.clone());
+        // It may have come to another endpoint of the provider's account: it is filed with its payment.
+        (transaction.channel, transaction.merchant) = (payment.channel.clone(), payment.merchant.clone());
+        transaction.account = payment.account.clone();
+    } else if let Some(named) = &transaction.of {
+        // All that waits for a payment waits in one account: the payment is filed there.
+        transaction.account = account_of(callback, facts, std::slice::from_ref(named));
+    }
+    transaction.amount_minor = amount(callback, facts, payment);
+    let place = match reversed(callback, facts) {
+        Some(Reversed::Nothing) => Place::Noted,
+        Some(Reversed::Of(refund)) => {
+            let refund = facts.transaction(refund);
+            transaction.amount_minor = refund.amount_minor;
+            transaction.currency = refund.currency;
+            transaction.account = refund.account.clone();
+            match (refund.state, payment) {
+                (TxState::Posted, Some(payment)) => Place::Posted(payment),
+                (TxState::Suspense, Some(payment)) => Place::Suspense(payment, None),
+                _ => Place::Parked,
+            }
+        }
+        None if transaction.amount_minor.is_none_or(|amount| amount <= 0) => Place::Noted,
+        None => place(&transaction, payment, facts),
+    };
+    let outcome = match &place {
+        Place::Parked => Outcome::Parked,
+        Place::Noted => Outcome::Noted,
+        Place::Posted(_) => Outcome::Posted,
+        Place::Suspense(..) => Outcome::Suspense,
+    };
+    transaction.first_state = match outcome {
+        Outcome::Posted => TxState::Posted,
+        Outcome::Suspense => TxState::Suspense,
+        Outcome::Noted => TxState::Noted,
+        _ => TxState::Parked,
+    };
+    transaction.state = transaction.first_state;
+    if let Place::Posted(payment) | Place::Suspense(payment, _) = place {
+        name_payment(&mut transaction, facts.transaction(payment));
+    }
+    let at = keep(transaction, facts, scribe);
+    write(at, place, facts, scribe);
+    outcome
+}
+
+/// A refund, chargeback or reversal that was kept without an entry is to be booked; why it cannot be, in words.
+pub fn accept(
+    callback: &Callback<'_>,
+    at: usize,
+    facts: &mut Facts,
+    scribe: &mut Scribe<'_>,
+) -> Result<Outcome, String> {
+    let known = facts.transaction(at).clone();
+    let first = "Its payment is not booked yet: accept that first.";
+    let payment = payment_of(callback, facts).ok_or(first)?;
+    let of = facts.transaction(payment).clone();
+    if (&of.channel, &of.merchant, &of.account) != (&known.channel, &known.merchant, &known.account) {
+        return Err("Its payment came by another channel.".to_owned());
+    }
+    let place = match reversed(callback, facts) {
+        Some(Reversed::Nothing) => {
+            return Err("What it takes back, or what took it back, makes it needless.".to_owned());
+        }
+        Some(Reversed::Of(_)) => after_refund(&known, payment, facts),
+        None => place(&known, Some(payment), facts),
+    };
+    if !matches!(place, Place::Posted(_) | Place::Suspense(..)) {
+        return Err(first.to_owned());
+    }
+    if known.kind == Kind::Refund && amount(callback, facts, Some(payment)) != known.amount_minor {
+        return Err(
+            "Other refunds of its payment came meanwhile: how much it adds is not what was recorded.".to_owned()
+        );
+    }
+    Ok(follow(at, place, facts, scribe))
+}
+
+/// A payment is in the books now: what waited for it follows, in the order it came.
+pub fn waiting(payment: usize, facts: &mut Facts, scribe: &mut Scribe<'_>) {
+    let Transaction { provider, account, channel_txn_no, out_trade_no, .. } = facts.transaction(payment).clone();
+    let number = channel_txn_no.map(|number| of(&Of::Number(number)));
+    let trade = out_trade_no.map(|number| of(&Of::OutTradeNo(number)));
+    let mut parked: Vec<usize> =
+        [number, trade].into_iter().flatten().flat_map(|of| facts.parked(&provider, Some(&account), &of)).collect();
+    parked.sort_by_key(|at| facts.transaction(*at).seq);
+    for at in parked {
+        let (waiting, of) = (facts.transaction(at).clone(), facts.transaction(payment));
+        if waiting.merchant != of.merchant && waiting.channel != of.channel {
+            let place = (&*waiting.channel, &*waiting.merchant);
+            let detail = "what it waited for came, and is another merchant's: it stays parked";
+            scribe.anomaly(AnomalyKind::ContentConflict, place, Some(waiting.id), None, detail);
+            continue;
+        }
+        let place = match waiting.kind {
+            Kind::RefundReversal => after_refund(&waiting, payment, facts),
+            _ => place(&waiting, Some(payment), facts),
+        };
+        if matches!(place, Place::Posted(_) | Place::Suspense(..)) {
+            follow(at, place, facts, scribe);
+        }
+    }
+}
+
+/// What was kept without an entry follows its payment.
+fn follow(at: usize, place: Place, facts: &mut Facts, scribe: &mut Scribe<'_>) -> Outcome {
+    let (state, outcome, payment) = match &place {
+        Place::Posted(payment) => (TxState::Posted, Outcome::Posted, *payment),
+        Place::Suspense(payment, _) => (TxState::Suspense, Outcome::Suspense, *payment),
+        Place::Parked | Place::Noted => return Outcome::Parked,
+    };
+    let of = facts.transaction(payment).clone();
+    let transaction = facts.transaction_mut(at);
+    transaction.state = state;
+    name_payment(transaction, &of);
+    scribe.update(transaction);
+    write(at, place, facts, scribe);
+    outcome
+}
+
+/// A parked reversal follows its refund.
+fn after_refund(reversal: &Transaction, payment: usize, facts: &Facts) -> Place {
+    let refund = facts.place(&reversal.provider, &reversal.account, Kind::Refund, &reversal.key);
+    match refund.map(|at| facts.transaction(at).state) {
+        Some(TxState::Posted) => Place::Posted(payment),
+        Some(TxState::Suspense) => Place::Suspense(payment, None),
+        _ => Place::Parked,
+    }
+}
+
+fn name_payment(transaction: &mut Transaction, payment: &Transaction) {
+    transaction.order_id = payment.order_id;
+    transaction.payment_txn_no = payment.channel_txn_no.clone();
+    transaction.currency = transaction.currency.or(payment.currency);
+    transaction.out_trade_no = transaction.out_trade_no.take().or_else(|| payment.out_trade_no.clone());
+}
+
+fn payment_of(callback: &Callback<'_>, facts: &Facts) -> Option<usize> {
+    match callback.event.of.as_ref()? {
+        Of::Number(number) => callback.find(facts, Kind::Payment, number),
+        Of::OutTradeNo(number) => facts.payment_of(&callback.channel.name, number),
+    }
+}
+
+/// How much this message adds: a cumulative amount less what is known already.
+fn amount(callback: &Callback<'_>, facts: &Facts, payment: Option<usize>) -> Option<i64> {
+    let event = callback.event;
+    match event.amount? {
+        Amount::Exact(amount) => Some(amount),
+        Amount::Cumulative(all) => {
+            let booked = payment.map_or(0, |at| {
+                let payment = facts.transaction(at);
+                payment.refunded_minor + payment.held_minor
+            });
+            let parked = event.of.as_ref().map(|named| callback.parked(facts, &of(named)));
+            let refunds = parked.iter().flatten().map(|at| facts.transaction(*at)).filter(|t| t.kind == Kind::Refund);
+            let waiting: i64 = refunds.filter_map(|refund| refund.amount_minor).sum();
+            Some((all - booked - waiting).max(0))
+        }
+    }
+}
+
+/// For a refund's failure, and for the refund itself: what the other one says.
+enum Reversed {
+    /// One of them makes the other needless.
+    Nothing,
+    /// The refund that failed.
+    Of(usize),
+}
+
+fn reversed(callback: &Callback<'_>, facts: &Facts) -> Option<Reversed> {
+    let key = &callback.event.key;
+    // What another merchant's channel says of it counts for nothing.
+    let own = |kind| callback.find(facts, kind, key).filter(|at| callback.is_own(facts, *at));
+    match callback.event.kind {
+        Kind::Refund => own(Kind::RefundReversal).map(|_| Reversed::Nothing),
+        Kind::RefundReversal => {
+            let refund = own(Kind::Refund);
+            let counts = refund.filter(|at| facts.transaction(*at).state != TxState::Noted);
+            Some(counts.map_or(Reversed::Nothing, Reversed::Of))
+        }
+        _ => None,
+    }
+}
+
+fn place(transaction: &Transaction, payment: Option<usize>, facts: &Facts) -> Place {
+    let Some(at) = payment else { return Place::Parked };
+    let payment = facts.transaction(at);
+    let amount = transaction.amount_minor.unwrap_or_default();
+    match payment.state {
+        // One that was only noted may be accepted later: what is of it waits until then.
+        TxState::Parked | TxState::Noted => Place::Parked,
+        TxState::Suspense => Place::Suspense(at, None),
+        TxState::Posted if transaction.currency.is_some() && transaction.currency != payment.currency => {
+            let code = |money: &Transaction| money.currency.map(|currency| currency.to_string()).unwrap_or_default();
+            let detail = format!(
+                "the payment is in {}, the {} in {}",
+                code(payment),
+                transaction.kind.word(),
+                code(transaction)
+            );
+            Place::Suspense(at, Some((AnomalyKind::CurrencyMismatch, detail)))
+        }
+        TxState::Posted => {
+            let left = payment.amount_minor.unwrap_or_default() - payment.refunded_minor;
+            if transaction.kind == Kind::Refund && amount > left {
+                let detail = format!("a refund of {amount}, where {left} of the payment are left");
+                Place::Suspense(at, Some((AnomalyKind::OverRefund, detail)))
+            } else {
+                Place::Posted(at)
+            }
+        }
+    }
+}
+
+/// Writes entries and event, and what follows for payment and order.
+fn write(at: usize, place: Place, facts: &mut Facts, scribe: &mut Scribe<'_>) {
+    let (payment_at, anomaly) = match place {
+        Place::Parked | Place::Noted => return,
+        Place::Posted(payment) => (payment, None),
+        Place::Suspense(payment, anomaly) => (payment, anomaly),
+    };
+    let (transaction, payment) = (facts.transaction(at).clone(), facts.transaction(payment_at).clone());
+    scribe.journal(&transaction, Some(&payment));
+    if let Some((kind, detail)) = anomaly {
+        let place = (&*transaction.channel, &*transaction.merchant);
+        scribe.anomaly(kind, place, Some(transaction.id), None, &detail);
+    }
+    let amount = transaction.amount_minor.unwrap_or_default();
+    let change = match transaction.kind {
+        Kind::Refund => amount,
+        Kind::RefundReversal => -amount,
+        _ => return,
+    };
+    let payment = facts.transaction_mut(payment_at);
+    if transaction.state == TxState::Suspense {
+        payment.held_minor += change;
+        scribe.update(payment);
+        return;
+    }
+    payment.refunded_minor += change;
+    scribe.update(payment);
+    if let Some(order) = payment.order_id.and_then(|id| facts.order(id)) {
+        order.refunded_minor += change;
+        order.state = match order.refunded_minor {
+            0 => OrderState::Paid,
+            all if all >= order.paid_minor => OrderState::Refunded,
+            _ => OrderState::PartiallyRefunded,
+        };
+        scribe.update(order);
+    }
+}

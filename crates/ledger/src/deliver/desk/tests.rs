@@ -1,0 +1,358 @@
+//! The desk before answers that are made up.
+
+use super::*;
+use crate::rows::Outgoing;
+
+const NOW: i64 = 1_795_232_280_000;
+
+fn event(seq: i64, merchant: &str) -> Outgoing {
+    Outgoing {
+        seq,
+        id: Uuid::from_u128(seq as u128),
+        kind: "payment.posted".into(),
+        transaction_id: Uuid::nil(),
+        order_id: None,
+        merchant: merchant.into(),
+        body: "{}".into(),
+        created_at: NOW - 1,
+        state: EventState::Pending,
+        attempts: 0,
+        round: 0,
+        next_attempt_at: Some(NOW - 1),
+        last_status: None,
+        delivered_at: None,
+    }
+}
+
+fn delivered(event: &Outgoing) -> Outgoing {
+    Outgoing { state: EventState::Delivered, next_attempt_at: None, ..event.clone() }
+}
+
+/// A desk that has nothing to ask any more.
+fn desk(merchants: &[&str]) -> Desk {
+    let mut desk = Desk::default();
+    desk.merchants(merchants.iter().copied());
+    let question = desk.question(NOW).unwrap();
+    assert_eq!((question.tail, question.names, question.scans.len()), (None, true, merchants.len()));
+    let scans = vec![vec![]; merchants.len()];
+    desk.answer(&question, Found { scans, ..Found::default() });
+    assert_eq!(desk.question(NOW), None);
+    desk
+}
+
+/// New events come.
+fn come(desk: &mut Desk, events: Vec<Outgoing>) {
+    desk.wake();
+    let question = desk.question(NOW).unwrap();
+    let tail = events.last().map_or(question.tail.unwrap(), |event| event.seq);
+    let scans = vec![vec![]; question.scans.len()];
+    let new = events.into_iter().map(|event| (event, false)).collect();
+    desk.answer(&question, Found { tail, new, scans, ..Found::default() });
+}
+
+fn seqs(events: &[Outgoing]) -> Vec<i64> {
+    events.iter().map(|event| event.seq).collect()
+}
+
+#[test]
+fn a_merchant_has_sixteen_under_way_and_another_is_not_kept_waiting() {
+    let mut desk = desk(&["a", "b"]);
+    come(&mut desk, (1..=40).map(|seq| event(seq, "a")).chain([event(41, "b")]).collect());
+    let launched = desk.launch(NOW);
+    assert_eq!(launched.iter().filter(|event| event.merchant == "a").count(), 16);
+    assert_eq!(launched.iter().filter(|event| event.merchant == "b").count(), 1);
+    assert_eq!(desk.launch(NOW), []);
+    desk.tried("a", true, NOW);
+    assert_eq!(seqs(&desk.launch(NOW)), [17]);
+}
+
+#[test]
+fn however_many_hang_each_merchant_has_one_under_way() {
+    let names: Vec<String> = (0..30).map(|at| format!("m{at:02}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut desk = desk(&names);
+    let events = names.iter().take(20).enumerate();
+    let many = events.flat_map(|(at, name)| (1..=20).map(move |n| event((at * 20 + n) as i64, name)));
+    come(&mut desk, many.collect());
+    let hanging = desk.launch(NOW).len();
+    assert!((ALL_MAX..ALL_MAX + 20).contains(&hanging), "{hanging}");
+    come(&mut desk, vec![event(1_000, "m29")]);
+    assert_eq!(seqs(&desk.launch(NOW)), [1_000]);
+}
+
+#[test]
+fn those_that_hang_or_fail_do_not_count_for_those_that_answer() {
+    let names: Vec<String> = (0..30).map(|at| format!("m{at:02}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut desk = desk(&names);
+    let many = (0..20).flat_map(|at| (1..=20).map(move |n| (at, n)));
+    come(&mut desk, many.map(|(at, n)| event((at * 20 + n) as i64, names[at])).collect());
+    let hanging = desk.launch(NOW);
+    assert!(hanging.len() >= ALL_MAX);
+    // None of them has answered.
+    let later = NOW + HANGS_MS + 1;
+    let healthy = || (1_000..1_030).map(|seq| event(seq, "m29")).collect::<Vec<_>>();
+    come(&mut desk, healthy());
+    let launched = desk.launch(later);
+    assert_eq!(launched.iter().filter(|event| event.merchant == "m29").count(), LANE_MAX);
+    assert!(desk.under_way() <= 21 * LANE_MAX);
+    // They were given up: each is asked for one at a time.
+    hanging.iter().chain(&launched).for_each(|event| desk.tried(&event.merchant, event.merchant == "m29", later));
+    let again = desk.launch(later + SLOW_MS);
+    assert_eq!(again.iter().filter(|event| event.merchant == "m00").count(), 1);
+    assert_eq!(again.iter().filter(|event| event.merchant == "m29").count(), 30 - LANE_MAX);
+}
+
+#[test]
+fn an_answer_that_was_asked_for_before_the_mark_sends_nothing_twice() {
+    let mut desk = desk(&["a"]);
+    come(&mut desk, vec![event(1, "a")]);
+    let sent = desk.launch(NOW);
+    desk.look_again(false);
+    let question = desk.question(NOW).unwrap();
+    desk.tried("a", true, NOW);
+    desk.settled(&[delivered(&sent[0])], true);
+    desk.answer(&question, Found { tail: 1, scans: vec![vec![event(1, "a")]], ..Found::default() });
+    assert_eq!(desk.launch(NOW), []);
+    // What is asked afterwards counts again, as when an event is asked for by hand.
+    desk.look_again(false);
+    let question = desk.question(NOW).unwrap();
+    desk.answer(&question, Found { tail: 1, scans: vec![vec![event(1, "a")]], ..Found::default() });
+    assert_eq!(seqs(&desk.launch(NOW)), [1]);
+}
+
+#[test]
+fn what_does_not_fit_into_the_queue_is_asked_for_when_there_is_room() {
+    let mut desk = desk(&["a"]);
+    come(&mut desk, (1..=100).map(|seq| event(seq, "a")).collect());
+    let sent = desk.launch(NOW);
+    assert_eq!(desk.question(NOW), None, "the queue is more than half full");
+    for sent in &sent {
+        desk.tried("a", true, NOW);
+        desk.settled(&[delivered(sent)], true);
+    }
+    desk.launch(NOW);
+    let question = desk.question(NOW).expect("there is room now");
+    let scan = &question.scans[0];
+    assert!(scan.behind.0 <= NOW - LAG_MS, "{scan:?}");
+    assert_eq!(scan.limit, 32 + 48, "as much as there is room for, and what is known");
+}
+
+#[test]
+fn a_place_follows_the_answers_and_stays_behind_now() {
+    let mut desk = desk(&["a"]);
+    let ask = |desk: &mut Desk, now: i64, due: Vec<Outgoing>| {
+        desk.look_again(false);
+        let question = desk.question(now).unwrap();
+        desk.answer(&question, Found { tail: 0, scans: vec![due], ..Found::default() });
+        question.scans[0].clone()
+    };
+    ask(&mut desk, NOW, vec![]);
+    let scan = ask(&mut desk, NOW + 1_000, vec![]);
+    assert_eq!(scan.behind, (NOW - LAG_MS, i64::MIN));
+    desk.look_again(true);
+    let old = (1..=64).map(|seq| Outgoing { next_attempt_at: Some(NOW - 50_000), ..event(seq, "a") });
+    let scan = ask(&mut desk, NOW + 1_000, old.collect());
+    assert_eq!(scan.behind, BEGINNING);
+    desk.launch(NOW);
+    assert_eq!(desk.lanes["a"].place, (NOW - 50_000, 64), "full: it goes on behind the last one");
+    assert!(desk.lanes["a"].behind);
+}
+
+#[test]
+fn the_next_of_an_order_is_asked_for_when_one_is_delivered_or_dead_and_not_when_it_failed() {
+    let mut desk = desk(&["a"]);
+    let order = Uuid::from_u128(9);
+    let of_order = Outgoing { order_id: Some(order), ..event(1, "a") };
+    come(&mut desk, vec![of_order.clone()]);
+    desk.launch(NOW);
+    desk.tried("a", false, NOW);
+    desk.settled(&[Outgoing { next_attempt_at: Some(NOW + 5_000), ..of_order.clone() }], true);
+    assert_eq!((desk.question(NOW), desk.wait(NOW)), (None, Some(5_000)));
+    desk.wake();
+    desk.question(NOW).unwrap();
+    assert_eq!(desk.wait(NOW + 6_000), None, "nothing can be done before the answer");
+    desk.asked();
+    assert_eq!(desk.question(NOW + 5_000).unwrap().scans.len(), 1, "at its time");
+    desk.asked();
+    desk.settled(&[delivered(&of_order)], true);
+    let question = desk.question(NOW).unwrap();
+    assert_eq!(question.freed, [order]);
+    desk.no_answer(question);
+    assert_eq!(desk.question(NOW).unwrap().freed, [order], "it is not forgotten");
+}
+
+#[test]
+fn a_merchant_that_always_fails_is_asked_slowly_until_it_takes_one() {
+    let mut desk = desk(&["a"]);
+    come(&mut desk, (1..=60).map(|seq| event(seq, "a")).collect());
+    for _ in 0..FAILURES {
+        desk.launch(NOW);
+        desk.tried("a", false, NOW);
+    }
+    while desk.under_way() > 0 {
+        desk.tried("a", false, NOW);
+    }
+    assert_eq!(desk.launch(NOW).len(), 0);
+    assert_eq!(desk.wait(NOW), Some(SLOW_MS));
+    assert_eq!(desk.launch(NOW + SLOW_MS).len(), 1);
+    assert_eq!(desk.launch(NOW + SLOW_MS).len(), 0);
+    desk.tried("a", true, NOW);
+    assert!(desk.launch(NOW + SLOW_MS).len() > 4);
+}
+
+#[test]
+fn marks_that_were_not_kept_are_looked_for_from_the_beginning() {
+    let mut desk = desk(&["a"]);
+    come(&mut desk, vec![event(1, "a")]);
+    let sent = desk.launch(NOW);
+    desk.tried("a", true, NOW);
+    assert_eq!(desk.question(NOW), None);
+    desk.settled(&[delivered(&sent[0])], false);
+    let question = desk.question(NOW).unwrap();
+    assert_eq!(question.scans[0].behind, BEGINNING);
+    desk.answer(&question, Found { tail: 1, scans: vec![vec![event(1, "a")]], ..Found::default() });
+    assert_eq!(seqs(&desk.launch(NOW)), [1]);
+}
+
+#[test]
+fn events_of_a_merchant_that_is_gone_wait_and_are_said_once() {
+    let mut desk = desk(&["a"]);
+    come(&mut desk, vec![event(1, "a"), event(2, "gone")]);
+    desk.merchants(["b"]);
+    assert_eq!(desk.launch(NOW), []);
+    let question = desk.question(NOW).unwrap();
+    let names = vec!["a".to_owned(), "b".to_owned(), "gone".to_owned()];
+    let found = Found { tail: 2, scans: vec![vec![]], names, ..Found::default() };
+    assert_eq!(desk.answer(&question, found.clone()), ["a", "gone"]);
+    assert_eq!(desk.answer(&question, found), [""; 0]);
+    desk.merchants(["a"]);
+    let question = desk.question(NOW).unwrap();
+    assert_eq!(question.scans[0].behind, BEGINNING);
+    desk.answer(&question, Found { tail: 2, scans: vec![vec![event(1, "a")]], ..Found::default() });
+    assert_eq!(seqs(&desk.launch(NOW)), [1], "and come when it is back");
+}
+
+#[test]
+fn after_the_clock_was_set_back_new_events_go_at_once_and_places_begin_anew() {
+    let mut desk = desk(&["a"]);
+    let back = NOW - 6 * 3_600_000;
+    let question = desk.question(back).unwrap();
+    assert_eq!(question.scans[0].behind, BEGINNING, "what is written now stands before the place");
+    desk.answer(&question, Found { scans: vec![vec![]], ..Found::default() });
+    desk.wake();
+    let question = desk.question(back).unwrap();
+    let new = vec![(event(1, "a"), false), (Outgoing { round: 1, ..event(2, "a") }, false)];
+    desk.answer(&question, Found { tail: 2, new, ..Found::default() });
+    assert_eq!(seqs(&desk.launch(back)), [1], "only what was tried waits for its time");
+}
+
+#[test]
+fn all_that_a_clock_left_ahead_goes_out_as_fast_as_its_merchant_takes_it() {
+    let mut desk = desk(&["a"]);
+    let ahead = |seq| Outgoing { next_attempt_at: Some(NOW + 3_600_000), ..event(seq, "a") };
+    let mut pending: Vec<Outgoing> = (1..=500).map(ahead).collect();
+    desk.look_again(true);
+    for _ in 0..40 {
+        if let Some(question) = desk.question(NOW) {
+            // As the store answers: what lies ahead is found from the beginning only.
+            let found = |scan: &Scan| match scan.behind == BEGINNING {
+                true => pending.iter().take(scan.limit).cloned().collect(),
+                false => vec![],
+            };
+            let scans = question.scans.iter().map(found).collect();
+            desk.answer(&question, Found { tail: 500, scans, ..Found::default() });
+        }
+        let sent = desk.launch(NOW);
+        sent.iter().for_each(|event| desk.tried(&event.merchant, true, NOW));
+        desk.settled(&sent.iter().map(delivered).collect::<Vec<_>>(), true);
+        pending.retain(|event| sent.iter().all(|sent| sent.seq != event.seq));
+    }
+    assert_eq!(pending.len(), 0);
+}
+
+#[test]
+fn what_is_committed_goes_out_without_a_question() {
+    let mut desk = desk(&["a"]);
+    let fresh = |after, upto, events: Vec<(Outgoing, bool)>| Fresh { after, upto, events };
+    desk.answer(&Question::default(), Found { tail: 7, ..Found::default() });
+    let order = Uuid::from_u128(9);
+    let of_order = |seq| Outgoing { order_id: Some(order), ..event(seq, "a") };
+    desk.fresh(fresh(7, 12, vec![(event(8, "a"), true), (of_order(10), true), (of_order(12), false)]), NOW);
+    assert_eq!(seqs(&desk.launch(NOW)), [8, 10], "another one of the order may be before the third");
+    let question = desk.question(NOW).unwrap();
+    assert_eq!((question.tail, question.freed.as_slice()), (Some(12), &[order][..]));
+    // Committed while the store is asked: the answer neither brings them again nor takes the place back.
+    desk.fresh(fresh(12, 14, vec![(event(13, "a"), true)]), NOW);
+    assert_eq!(seqs(&desk.launch(NOW)), [13]);
+    let new = vec![(event(13, "a"), false)];
+    desk.answer(&question, Found { tail: 13, new, ..Found::default() });
+    desk.fresh(fresh(14, 15, vec![(event(15, "a"), true)]), NOW);
+    assert_eq!(seqs(&desk.launch(NOW)), [15]);
+    assert_eq!(desk.question(NOW), None);
+}
+
+#[test]
+fn what_is_not_known_to_be_all_is_asked_for() {
+    let mut desk = desk(&["a"]);
+    let gap = Fresh { after: 5, upto: 6, events: vec![(event(6, "a"), true)] };
+    desk.fresh(gap, NOW);
+    assert_eq!(desk.launch(NOW), []);
+    let question = desk.question(NOW).unwrap();
+    assert_eq!(question.tail, Some(0));
+    let new = vec![(event(3, "a"), false), (event(6, "a"), false)];
+    desk.answer(&question, Found { tail: 6, new, ..Found::default() });
+    assert_eq!(seqs(&desk.launch(NOW)), [3, 6]);
+}
+
+#[test]
+fn what_has_no_room_is_found_in_the_store() {
+    let mut desk = desk(&["a"]);
+    let events = (1..=100).map(|seq| (event(seq, "a"), true)).collect();
+    desk.fresh(Fresh { after: 0, upto: 100, events }, NOW);
+    let sent = desk.launch(NOW);
+    sent.iter().for_each(|event| desk.tried(&event.merchant, true, NOW));
+    desk.settled(&sent.iter().map(delivered).collect::<Vec<_>>(), true);
+    while !desk.launch(NOW).is_empty() {
+        (0..16).for_each(|_| desk.tried("a", true, NOW));
+    }
+    let question = desk.question(NOW).expect("the rest");
+    assert!(question.scans[0].behind < (NOW - 1, 65), "{question:?}");
+}
+
+#[test]
+fn after_a_gap_it_hears_again_as_soon_as_the_store_has_answered() {
+    let mut desk = desk(&["a"]);
+    // Each commit ends with rows that are no events, as those of a fee are.
+    desk.fresh(Fresh { after: 20, upto: 28, events: vec![(event(24, "a"), true)] }, NOW);
+    let question = desk.question(NOW).unwrap();
+    desk.answer(&question, Found { tail: 24, new: vec![(event(24, "a"), false)], ..Found::default() });
+    desk.fresh(Fresh { after: 28, upto: 36, events: vec![(event(32, "a"), true)] }, NOW);
+    assert_eq!(seqs(&desk.launch(NOW)), [24, 32]);
+    assert_eq!(desk.question(NOW), None);
+    // Where the answer was not all that is new, what was heard of may lie behind it.
+    desk.fresh(Fresh { after: 40, upto: 2_000, events: vec![] }, NOW);
+    let question = desk.question(NOW).unwrap();
+    let new = (100..100 + TAIL as i64).map(|seq| (event(seq, "b"), false)).collect();
+    desk.answer(&question, Found { tail: 99 + TAIL as i64, new, ..Found::default() });
+    assert_eq!(desk.question(NOW).unwrap().tail, Some(99 + TAIL as i64));
+}
+
+#[test]
+fn orders_that_go_on_take_no_more_room_than_others() {
+    let mut desk = desk(&["down"]);
+    for n in 0..2_000 {
+        let event = Outgoing { order_id: Some(Uuid::from_u128(n as u128)), ..event(n + 1, "down") };
+        desk.fresh(Fresh { after: n, upto: n + 1, events: vec![(event.clone(), false)] }, NOW);
+        if let Some(question) = desk.question(NOW) {
+            let scans = vec![vec![]; question.scans.len()];
+            desk.answer(&question, Found { tail: n + 1, freed: vec![event], scans, ..Found::default() });
+        }
+    }
+    assert!(desk.lanes["down"].queue.len() <= QUEUE_MAX, "{}", desk.lanes["down"].queue.len());
+    (0..10_000).for_each(|n| {
+        let event = Outgoing { order_id: Some(Uuid::from_u128(n as u128)), ..event(n + 2_001, "down") };
+        desk.fresh(Fresh { after: n + 2_000, upto: n + 2_001, events: vec![(event, false)] }, NOW);
+    });
+    assert!(desk.freed.len() <= FREED_WAIT && desk.lanes["down"].behind);
+}

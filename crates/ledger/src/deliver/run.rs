@@ -1,0 +1,409 @@
+//! The loop of deliveries: asks the store, sends, marks. One question and one mark are under way at a time.
+//!
+//! The store is asked no more than a third of the time, however long an answer takes. Results are collected for a few
+//! milliseconds, and while the mark before is under way. A mark that fails is tried again until it is kept, and nothing is
+//! sent meanwhile: what cannot be marked would be sent again and again. Only marks that the store refuses by themselves
+//! are let go after `MARKS` tries: their events are found, and sent, again. When the process loses the books
+//! all is forgotten, and a try that ends later marks nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot};
+
+use super::Outbox;
+use super::client::{Address, Client};
+use super::desk::Desk;
+use super::due::{Found, Question};
+use super::schedule::{self, Answer};
+use crate::journal::{NotKept, Raised};
+use crate::rows::{Outgoing, Typed, Update};
+use crate::store::Failure;
+use crate::words::{AnomalyKind, EventState};
+use base::clock;
+use base::units::Nanos;
+use config::model::ledger::Ledger;
+
+/// Time for which results are collected.
+const COLLECT: Duration = Duration::from_millis(3);
+/// Results that are marked without further collecting, and at most at once.
+const BATCH: (usize, usize) = (256, 1_024);
+/// Time between two looks of every merchant.
+const TICK: Duration = Duration::from_secs(1);
+/// Time between two looks from the beginning, at least; and how many times what the last one took.
+const SWEEP: (Duration, u32) = (Duration::from_secs(60), 100);
+/// Shortest time between two questions.
+const BREATH: Duration = Duration::from_millis(1);
+/// Time after a store that did not answer, and after a mark that failed.
+const REST: Duration = Duration::from_secs(1);
+/// How often a mark is tried that is refused by itself.
+const MARKS: u32 = 10;
+/// Time that tries under way have at the end, and then the last mark.
+const GRACE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(2));
+
+/// What happened meanwhile.
+enum News {
+    Tried(u64, Box<Outgoing>, Answer),
+    Found(u64, Question, Result<Found, Failure>, Duration),
+    Marked(u64, Marks, Result<(), NotKept>),
+}
+
+/// What is to be marked.
+#[derive(Clone, Default)]
+struct Marks {
+    events: Vec<Outgoing>,
+    raised: Vec<Raised>,
+    tried: u32,
+}
+
+impl Marks {
+    fn updates(&self) -> Vec<Update> {
+        self.events.iter().map(Typed::update).collect()
+    }
+}
+
+/// The state of the loop.
+pub struct Run<O> {
+    config: Arc<ArcSwap<Ledger>>,
+    /// The configuration that `addresses` are of.
+    seen: Option<Arc<Ledger>>,
+    addresses: HashMap<Arc<str>, Arc<Address>>,
+    outbox: Arc<O>,
+    client: Client,
+    desk: Desk,
+    sender: mpsc::UnboundedSender<News>,
+    news: mpsc::UnboundedReceiver<News>,
+    active: bool,
+    /// Counts how often the books were lost: news of an earlier time do not count.
+    era: u64,
+    results: Marks,
+    /// When the first of them came.
+    since: Option<Nanos>,
+    marking: bool,
+    /// Whether the last mark was not kept.
+    unmarked: bool,
+    ask_at: Nanos,
+    mark_at: Nanos,
+    tick_at: Nanos,
+    sweep_at: Nanos,
+    sweeping: bool,
+}
+
+impl<O: Outbox> Run<O> {
+    /// Not running yet.
+    pub fn new(config: Arc<ArcSwap<Ledger>>, outbox: O, client: Client) -> Run<O> {
+        let (sender, news) = mpsc::unbounded_channel();
+        Run {
+            config,
+            seen: None,
+            addresses: HashMap::new(),
+            outbox: Arc::new(outbox),
+            client,
+            desk: Desk::default(),
+            sender,
+            news,
+            active: false,
+            era: 0,
+            results: Marks::default(),
+            since: None,
+            marking: false,
+            unmarked: false,
+            ask_at: Nanos(0),
+            mark_at: Nanos(0),
+            tick_at: Nanos(0),
+            sweep_at: Nanos(0),
+            sweeping: false,
+        }
+    }
+
+    /// Runs until `stop` is told or dropped.
+    pub async fn run(mut self, mut stop: oneshot::Receiver<()>) {
+        loop {
+            self.step();
+            let pause = self.pause();
+            tokio::select! {
+                _ = &mut stop => break,
+                Some(news) = self.news.recv() => {
+                    self.take(news);
+                    while let Ok(news) = self.news.try_recv() {
+                        self.take(news);
+                    }
+                }
+                () = self.outbox.woken() => self.hear(),
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        self.finish().await;
+    }
+
+    fn hear(&mut self) {
+        let news = self.outbox.news();
+        if let Some(fresh) = news.fresh {
+            self.desk.fresh(fresh, wall_ms());
+        }
+        if news.look {
+            self.desk.wake();
+        }
+    }
+
+    /// Begins all that is to be begun.
+    fn step(&mut self) {
+        self.configure();
+        let active = self.outbox.active();
+        if active != self.active {
+            self.active = active;
+            self.forget();
+        }
+        if !active {
+            return;
+        }
+        let now = clock::now();
+        if now >= self.tick_at {
+            self.tick_at = now.after(TICK);
+            self.sweeping = now >= self.sweep_at;
+            if self.sweeping {
+                self.sweep_at = now.after(SWEEP.0);
+            }
+            self.desk.look_again(self.sweeping);
+        }
+        let wall = wall_ms();
+        if !self.unmarked {
+            for event in self.desk.launch(wall) {
+                self.send(event);
+            }
+        }
+        if now >= self.ask_at
+            && let Some(question) = self.desk.question(wall)
+        {
+            self.ask(question);
+        }
+        self.mark(now);
+    }
+
+    fn configure(&mut self) {
+        let config = self.config.load_full();
+        if self.seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &config)) {
+            return;
+        }
+        let address = |merchant| Arc::new(Address::of(merchant, config.delivery_timeout));
+        let merchants = config.merchants.iter();
+        self.addresses = merchants.map(|merchant| (Arc::clone(&merchant.name), address(merchant))).collect();
+        self.desk.merchants(self.addresses.keys().map(|name| &**name));
+        self.seen = Some(config);
+    }
+
+    /// Another process may have had the books, or gets them.
+    fn forget(&mut self) {
+        self.era += 1;
+        self.desk.reset();
+        (self.results, self.since) = (Marks::default(), None);
+        (self.marking, self.unmarked) = (false, false);
+        (self.ask_at, self.mark_at, self.tick_at) = (Nanos(0), Nanos(0), Nanos(0));
+    }
+
+    fn send(&self, event: Outgoing) {
+        let Some(address) = self.addresses.get(event.merchant.as_str()).cloned() else {
+            // The desk knows the same merchants; were it otherwise, the slot must not be lost.
+            let _ = self.sender.send(News::Tried(self.era, Box::new(event), Answer::Silence("it is not configured")));
+            return;
+        };
+        let (client, sender, era) = (self.client.clone(), self.sender.clone(), self.era);
+        tokio::spawn(async move {
+            let answer = client.send(&event, &address).await;
+            // Nobody listens any more after the end.
+            let _ = sender.send(News::Tried(era, Box::new(event), answer));
+        });
+    }
+
+    fn ask(&self, question: Question) {
+        let (outbox, sender, era) = (Arc::clone(&self.outbox), self.sender.clone(), self.era);
+        tokio::task::spawn_blocking(move || {
+            let start = clock::now();
+            let found = outbox.ask(&question);
+            let _ = sender.send(News::Found(era, question, found, clock::now().since(start)));
+        });
+    }
+
+    fn mark(&mut self, now: Nanos) {
+        let Some(since) = self.since else { return };
+        let ripe = self.results.events.len() >= BATCH.0 || now.since(since) >= COLLECT;
+        if self.marking || !ripe || now < self.mark_at {
+            return;
+        }
+        self.marking = true;
+        let marks = self.next_marks();
+        let (updates, raised) = (marks.updates(), marks.raised.clone());
+        let (outbox, sender, era) = (Arc::clone(&self.outbox), self.sender.clone(), self.era);
+        tokio::spawn(async move {
+            let kept = outbox.mark(updates, raised).await;
+            let _ = sender.send(News::Marked(era, marks, kept));
+        });
+    }
+
+    /// The oldest results, with what is to be raised for them.
+    fn next_marks(&mut self) -> Marks {
+        let events: Vec<Outgoing> = self.results.events.drain(..self.results.events.len().min(BATCH.1)).collect();
+        let raised = events.iter().filter(|event| event.state == EventState::Dead).map(undelivered).collect();
+        if self.results.events.is_empty() {
+            self.since = None;
+        }
+        Marks { events, raised, tried: std::mem::take(&mut self.results.tried) }
+    }
+
+    fn take(&mut self, news: News) {
+        match news {
+            News::Tried(era, event, answer) if era == self.era => self.tried(&event, answer),
+            News::Found(era, question, found, took) if era == self.era => self.found(question, found, took),
+            News::Marked(era, marks, kept) if era == self.era => self.marked(marks, kept),
+            // The books were lost meanwhile.
+            _ => {}
+        }
+    }
+
+    fn tried(&mut self, event: &Outgoing, answer: Answer) {
+        let backoff = self.seen.as_ref().map(|config| config.delivery_backoff.as_slice()).unwrap_or_default();
+        let now = wall_ms();
+        let after = schedule::after(event, answer, backoff, now, fastrand::f64());
+        let (merchant, id, tries) = (&after.merchant, after.id, after.attempts);
+        match (after.state, after.next_attempt_at) {
+            (EventState::Delivered, _) => log::debug!("ledger: merchant {merchant}: event {id} is delivered"),
+            (_, Some(at)) => {
+                // A merchant that is down for days is said once, not once for each of its events.
+                let level = if self.desk.fails(merchant) { log::Level::Debug } else { log::Level::Warn };
+                log::log!(
+                    level,
+                    "ledger: merchant {merchant}: event {id} failed, once more in {:.1} s: {}",
+                    (at - now) as f64 / 1_000.0,
+                    answer.text()
+                );
+            }
+            _ => log::error!(
+                "ledger: merchant {merchant}: event {id} is dead after {tries} tries: {}; \
+                 POST /v1/events/{id}/redeliver sends it again",
+                answer.text()
+            ),
+        }
+        self.desk.tried(merchant, after.state == EventState::Delivered, now);
+        self.results.events.push(after);
+        self.since.get_or_insert(clock::now());
+    }
+
+    fn found(&mut self, question: Question, found: Result<Found, Failure>, took: Duration) {
+        let now = clock::now();
+        match found {
+            Ok(found) => {
+                for name in self.desk.answer(&question, found) {
+                    log::warn!(
+                        "ledger: events wait for merchant {name}, which is not configured: they are sent when there is a \
+                         [ledger.merchant.{name}] again"
+                    );
+                }
+                self.ask_at = now.after(BREATH.max(took * 2));
+                if self.sweeping {
+                    self.sweep_at = now.after(SWEEP.0.max(took * SWEEP.1));
+                }
+            }
+            Err(e) => {
+                log::error!("ledger: what is due for merchants cannot be read, once more in a second: {e}");
+                self.desk.no_answer(question);
+                self.ask_at = now.after(REST);
+            }
+        }
+    }
+
+    fn marked(&mut self, mut marks: Marks, kept: Result<(), NotKept>) {
+        // What was committed before is known by then, so that what is marked does not come anew.
+        self.hear();
+        self.marking = false;
+        match kept {
+            Ok(()) => {
+                self.unmarked = false;
+                self.desk.settled(&marks.events, true);
+            }
+            Err(why) if why != NotKept::Refused || marks.tried + 1 < MARKS => {
+                // Where the queue is only full, those that came are sent on: what is known of each merchant is bounded.
+                self.unmarked |= why != NotKept::Overloaded;
+                log::warn!("ledger: {} deliveries cannot be marked yet: {why:?}", marks.events.len());
+                // The same again, those that came meanwhile behind them.
+                marks.events.append(&mut self.results.events);
+                self.results = Marks { tried: marks.tried + u32::from(why == NotKept::Refused), ..marks };
+                self.since.get_or_insert(clock::now());
+                self.mark_at = clock::now().after(REST);
+            }
+            Err(why) => {
+                self.unmarked = false;
+                log::error!(
+                    "ledger: {} deliveries could not be marked, they will be sent again: {why:?}",
+                    marks.events.len()
+                );
+                self.desk.settled(&marks.events, false);
+                self.mark_at = clock::now().after(REST);
+            }
+        }
+    }
+
+    /// How long nothing happens by itself.
+    fn pause(&self) -> Duration {
+        let now = clock::now();
+        if !self.active {
+            return TICK;
+        }
+        let mut pause = self.tick_at.since(now);
+        if let Some(wait) = self.desk.wait(wall_ms()) {
+            let wait = Duration::from_millis(u64::try_from(wait).unwrap_or_default());
+            pause = pause.min(wait.max(self.ask_at.since(now)));
+        }
+        if let Some(since) = self.since
+            && !self.marking
+        {
+            pause = pause.min(since.after(COLLECT).since(now).max(self.mark_at.since(now)));
+        }
+        // There may be something to ask for that waits for its time only.
+        if self.ask_at > now {
+            pause = pause.min(self.ask_at.since(now));
+        }
+        pause.max(BREATH)
+    }
+
+    /// Lets what is under way end, and marks what is known.
+    async fn finish(mut self) {
+        let until = clock::now().after(GRACE.0);
+        while self.active && self.outbox.active() && (self.desk.under_way() > 0 || self.marking) {
+            match tokio::time::timeout(until.since(clock::now()), self.news.recv()).await {
+                Ok(Some(news)) => self.take(news),
+                _ => break,
+            }
+        }
+        while self.active && self.outbox.active() && !self.results.events.is_empty() {
+            let marks = self.next_marks();
+            let kept = tokio::time::timeout(GRACE.1, self.outbox.mark(marks.updates(), marks.raised)).await;
+            if !matches!(kept, Ok(Ok(()))) {
+                return log::warn!("ledger: the last deliveries could not be marked, they will be sent again");
+            }
+        }
+    }
+}
+
+/// The anomaly of an event that died.
+fn undelivered(event: &Outgoing) -> Raised {
+    let last = event.last_status.map_or("no answer".to_owned(), |status| format!("status {status}"));
+    Raised {
+        kind: AnomalyKind::Undelivered,
+        channel: channel_of(&event.body).unwrap_or_default(),
+        merchant: event.merchant.clone(),
+        transaction_id: Some(event.transaction_id),
+        detail: format!("event {} ({}): {} tries, at last {last}", event.id, event.kind, event.attempts),
+    }
+}
+
+/// The channel of the transaction that an event tells of.
+fn channel_of(body: &str) -> Option<String> {
+    let body: serde_json::Value = serde_json::from_str(body).ok()?;
+    body["data"]["channel"].as_str().map(str::to_owned)
+}
+
+fn wall_ms() -> i64 {
+    i64::try_from(clock::wall_ms()).unwrap_or(i64::MAX)
+}

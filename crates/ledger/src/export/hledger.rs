@@ -1,0 +1,134 @@
+//! The books as a journal of hledger: one transaction for each journal, in the order of the books.
+//!
+//! Accounts and commodities are declared, so that `hledger check -s` finds what is not. An amount has its currency's code
+//! before it and its digits; where Stripe counts other units, those of Stripe, so that it is the sum that was paid. The
+//! description is the kind; the ids are tags, which hold nothing a provider or merchant chose.
+
+use std::collections::{HashMap, HashSet};
+use std::io::Write;
+
+use uuid::Uuid;
+
+use super::{PAGE, Stopped, pages, transactions};
+use crate::provider::stripe;
+use crate::query::{self, views};
+use crate::rows::{Cell, Entry, Journal, Transaction, Type, Value};
+use crate::store::{Failure, Reader};
+use crate::words::{Side, TxState, What, Word};
+use base::units::Currency;
+
+/// Writes all of it.
+pub fn write(reader: &mut dyn Reader, end: i64, out: &mut dyn Write) -> Result<(), Stopped> {
+    declarations(reader, end, out)?;
+    // Channels whose last message was Stripe's.
+    let mut stripe = HashSet::new();
+    pages(reader, end, |reader, journals: Vec<Journal>| {
+        let transactions = transactions(reader, journals.iter().map(|journal| journal.transaction_id))?;
+        let ids = journals.iter().map(|journal| journal.transaction_id);
+        let (tail, values) = query::among("transaction_id", ids, PAGE as usize);
+        let mut entries: HashMap<Uuid, Vec<Entry>> = HashMap::new();
+        for entry in query::rows::<Entry>(reader, &format!("{tail} ORDER BY seq"), &values)? {
+            entries.entry(entry.journal_id).or_default().push(entry);
+        }
+        let states = states(reader, end, &transactions)?;
+        for journal in journals {
+            let of = transactions.get(&journal.transaction_id).ok_or_else(|| query::unreadable("journals"))?;
+            let at = views::time(journal.recorded_at);
+            writeln!(
+                out,
+                "{} {}  ; transaction_id:{}, sequence:{}, state:{}, what:{}",
+                at.split('T').next().unwrap_or_default(),
+                of.kind.word(),
+                of.id,
+                of.seq,
+                states.get(&of.id).unwrap_or(&of.first_state).word(),
+                journal.what.word(),
+            )?;
+            // A fee is the ledger's own, and counts as its payment does, whose journal is the channel's last one.
+            match &*of.provider {
+                "" => {}
+                "stripe" => drop(stripe.insert(of.channel.clone())),
+                _ => drop(stripe.remove(&of.channel)),
+            }
+            let is_stripe = stripe.contains(&of.channel);
+            for entry in entries.remove(&journal.id).unwrap_or_default() {
+                let currency = entry.currency;
+                let digits = if is_stripe { stripe::digits(currency) } else { currency.digits() };
+                let (account, amount) = (&entry.account, amount(entry.side, entry.amount_minor, (currency, digits)));
+                writeln!(out, "    {account:<40}  {amount}")?;
+            }
+            writeln!(out)?;
+        }
+        Ok(())
+    })
+}
+
+/// What the journals up to `end` have made of transactions.
+fn states(
+    reader: &mut dyn Reader,
+    end: i64,
+    transactions: &HashMap<Uuid, Transaction>,
+) -> Result<HashMap<Uuid, TxState>, Failure> {
+    let (tail, mut values) = query::among("transaction_id", transactions.keys().copied(), PAGE as usize);
+    values.push(Value::Int(end));
+    let mut states = HashMap::new();
+    for journal in
+        query::rows::<Journal>(reader, &format!("{tail} AND seq <= ${} ORDER BY seq", values.len()), &values)?
+    {
+        match journal.what {
+            What::Post => states.insert(journal.transaction_id, TxState::Posted),
+            What::Suspend => states.insert(journal.transaction_id, TxState::Suspense),
+            What::Release => None,
+        };
+    }
+    Ok(states)
+}
+
+/// Accounts are found one after the other by their index; every currency has a balance.
+fn declarations(reader: &mut dyn Reader, end: i64, out: &mut dyn Write) -> Result<(), Stopped> {
+    writeln!(out, "decimal-mark .\n")?;
+    for row in reader.select("SELECT DISTINCT currency FROM balances ORDER BY currency", &[], &[Type::Text])? {
+        let currency = row.into_iter().next().and_then(Currency::take).ok_or_else(|| query::unreadable("balances"))?;
+        writeln!(out, "commodity {currency} 1000.{}", "0".repeat(currency.digits() as usize))?;
+    }
+    writeln!(out)?;
+    let next = "SELECT account, seq FROM entries WHERE account > $1 ORDER BY account, seq LIMIT 1";
+    let mut account = String::new();
+    while let Some(row) = reader.select(next, &[Value::Text(account)], &[Type::Text, Type::Int])?.pop() {
+        let mut cells = row.into_iter();
+        account = cells.next().and_then(String::take).ok_or_else(|| query::unreadable("entries"))?;
+        if cells.next().and_then(i64::take).is_some_and(|first| first <= end) {
+            writeln!(out, "account {account}")?;
+        }
+    }
+    Ok(writeln!(out)?)
+}
+
+/// `CNY 12.34`, `CNY -12.34`, `JPY 1200`
+fn amount(side: Side, minor: i64, (currency, digits): (Currency, u32)) -> String {
+    let minor = i128::from(minor);
+    let minor = if side == Side::Debit { minor } else { -minor };
+    let sign = if minor < 0 { "-" } else { "" };
+    let unit = 10_u128.pow(digits);
+    let digits = digits as usize;
+    let (whole, part) = (minor.unsigned_abs() / unit, minor.unsigned_abs() % unit);
+    if digits == 0 { format!("{currency} {sign}{whole}") } else { format!("{currency} {sign}{whole}.{part:0digits$}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_amount_has_the_digits_of_its_currency() {
+        let amount = |side, minor, code| {
+            let currency = Currency::parse(code).unwrap();
+            super::amount(side, minor, (currency, currency.digits()))
+        };
+        assert_eq!(amount(Side::Debit, 1234, "CNY"), "CNY 12.34");
+        assert_eq!(amount(Side::Credit, 5, "CNY"), "CNY -0.05");
+        assert_eq!(amount(Side::Credit, 1200, "JPY"), "JPY -1200");
+        assert_eq!(amount(Side::Debit, 1_000, "KWD"), "KWD 1.000");
+        assert_eq!(amount(Side::Debit, (1 << 53) - 1, "USD"), "USD 90071992547409.91");
+    }
+}

@@ -1,0 +1,217 @@
+//! The whole way of a callback at the ledger's own address: bounded bytes in, a provider's answer out.
+//!
+//! It runs on the ledger's own threads. Bodies in flight are bounded together (`ROOM`), each one by
+//! [`BODY_MAX`] and `SLOW`; verification runs on the thread that read the body, so a flood of forged
+//! callbacks costs these threads and nobody else's. Nothing here bounds such a flood: that is for `limits` on the route.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::acknowledge::{Dialect, Refused, acknowledge, refuse};
+use super::journal::{Journal, NotKept, Sealed, Standing};
+use super::provider::Prepared;
+use super::receive::{BODY_MAX, Received};
+use super::rows::Evidence;
+use super::skew::Skew;
+use super::verify::{Refusal, Verified};
+use crate::metrics::LedgerSeries;
+use base::clock;
+use config::model::ledger::{Channel, Ledger};
+
+/// Kibibytes of bodies that may be in flight.
+const ROOM: usize = 128 << 10;
+/// Time a body may take, and each part of it.
+const SLOW: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(2));
+
+/// A channel that takes callbacks.
+#[derive(Debug)]
+struct Door {
+    channel: Arc<Channel>,
+    provider: Prepared,
+    dialect: Dialect,
+}
+
+/// The channels of a configuration.
+#[derive(Debug, Default)]
+pub struct Doors(HashMap<Arc<str>, Door>);
+
+impl Doors {
+    /// Of this configuration: keys prepared, once.
+    pub fn new(config: &Ledger) -> Doors {
+        let door = |channel: &Channel| {
+            let channel = Arc::new(channel.clone());
+            let provider = Prepared::new(channel.clone());
+            let dialect = Dialect::of(&channel.provider);
+            (channel.name.clone(), Door { channel, provider, dialect })
+        };
+        Doors(config.channels.iter().map(door).collect())
+    }
+}
+
+/// What the way needs.
+#[derive(Clone)]
+pub struct Front {
+    /// The channels; swapped with the configuration.
+    pub doors: Arc<ArcSwap<Doors>>,
+    /// The writer.
+    pub journal: Journal,
+    /// What is counted.
+    pub series: Arc<LedgerSeries>,
+    /// Times of genuine messages.
+    pub skew: Arc<Mutex<Skew>>,
+    room: Arc<Semaphore>,
+}
+
+impl Front {
+    /// For these channels.
+    pub fn new(config: &Ledger, journal: Journal, series: Arc<LedgerSeries>) -> Front {
+        let doors = Arc::new(ArcSwap::from_pointee(Doors::new(config)));
+        Front { doors, journal, series, skew: Arc::default(), room: Arc::new(Semaphore::new(ROOM)) }
+    }
+
+    fn count(&self, channel: &str, outcome: &str) {
+        self.series.callbacks.with_label_values(&[channel, outcome]).inc();
+    }
+}
+
+/// `POST /callbacks/{channel}`
+pub async fn callback(
+    State(front): State<Front>,
+    channel: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Response {
+    let doors = front.doors.load_full();
+    let door = channel.ok().and_then(|Path(channel)| doors.0.get(&*channel));
+    let Some(door) = door else { return refuse(Dialect::Plain, Refused::Unknown) };
+    let (outcome, answer) = match way(&front, door, request).await {
+        Ok((outcome, answer)) => (outcome, answer),
+        Err((outcome, refused)) => (outcome, refuse(door.dialect, refused)),
+    };
+    front.count(&door.channel.name, outcome);
+    answer
+}
+
+/// Any other method there.
+pub async fn other_method() -> Response {
+    let mut answer = refuse(Dialect::Plain, Refused::Method);
+    answer.headers_mut().insert(http::header::ALLOW, http::HeaderValue::from_static("POST"));
+    answer
+}
+
+type Stopped = (&'static str, Refused);
+
+async fn way(front: &Front, door: &Door, request: Request) -> Result<(&'static str, Response), Stopped> {
+    if front.journal.standing() != Standing::Active {
+        return Err(not_kept(NotKept::Standby));
+    }
+    let (received, room) = receive(front, request).await?;
+    let coming = front.journal.coming();
+    let now = received.at_ms;
+    let verified = door.provider.verify(received, now).map_err(|refusal| refused(front, refusal))?;
+    if let Some(sent) = door.provider.sent_ms(&verified) {
+        front.skew.lock().genuine(sent - now as i64, true, now as i64);
+    }
+    let sealed = seal(front, door, verified, room).map_err(not_kept)?;
+    let receipt = front.journal.keep(sealed, coming).await.map_err(not_kept)?;
+    Ok((receipt.get().outcome.label(), acknowledge(door.dialect, &receipt)))
+}
+
+fn not_kept(why: NotKept) -> Stopped {
+    match why {
+        NotKept::Overloaded => ("overloaded", Refused::Unavailable),
+        NotKept::Standby | NotKept::Failed | NotKept::Refused => ("failed", Refused::Unavailable),
+    }
+}
+
+fn refused(front: &Front, refusal: Refusal) -> Stopped {
+    match refusal {
+        Refusal::Forged(_) => ("forged", Refused::Unverified),
+        Refusal::Expired { skew_ms } => {
+            front.skew.lock().genuine(skew_ms, false, clock::wall_ms() as i64);
+            ("expired", Refused::Unverified)
+        }
+        Refusal::Probe => ("probe", Refused::Unverified),
+        Refusal::Malformed(what) => ("malformed", Refused::Malformed(what)),
+    }
+}
+
+/// Reads the body, bounded. Room is taken as bytes come, so that who only announces them takes none, and is kept until
+/// the callback is written or refused, even where its sender was told to come again before.
+async fn receive(front: &Front, request: Request) -> Result<(Received, Room), Stopped> {
+    let (head, body) = request.into_parts();
+    if http_body::Body::size_hint(&body).lower() > BODY_MAX as u64 {
+        return Err(("malformed", Refused::TooLarge));
+    }
+    let read = tokio::time::timeout(SLOW.0, read(&front.room, body));
+    let (body, room) = read.await.map_err(|_| ("malformed", Refused::TooSlow))??;
+    Ok((Received::new(head.headers, body, clock::wall_ms()), room))
+}
+
+/// Room for a body, given back when it is dropped.
+type Room = Option<OwnedSemaphorePermit>;
+
+async fn read(all: &Arc<Semaphore>, mut body: Body) -> Result<(Bytes, Room), Stopped> {
+    let (mut parts, mut size, mut room): (Vec<Bytes>, usize, Room) = (vec![], 0, None);
+    loop {
+        let part = tokio::time::timeout(SLOW.1, body.frame());
+        let Some(part) = part.await.map_err(|_| ("malformed", Refused::TooSlow))? else { break };
+        let part = part.map_err(|_| ("malformed", Refused::Malformed("The body ended early.")))?;
+        // Trailers are no part of what is signed.
+        let Ok(part) = part.into_data() else { continue };
+        size += part.len();
+        if size > BODY_MAX {
+            return Err(("malformed", Refused::TooLarge));
+        }
+        let kib = part.len().div_ceil(1 << 10) as u32;
+        let more = all.clone().try_acquire_many_owned(kib).map_err(|_| not_kept(NotKept::Overloaded))?;
+        match &mut room {
+            Some(room) => room.merge(more),
+            None => room = Some(more),
+        }
+        parts.push(part);
+    }
+    let body = if parts.len() == 1 { parts.remove(0) } else { parts.concat().into() };
+    Ok((body, room))
+}
+
+/// Encrypts the evidence, bound to its row.
+fn seal(front: &Front, door: &Door, verified: Verified, room: Room) -> Result<Sealed, NotKept> {
+    let (received, event) = verified.into_parts();
+    let ring = front.journal.ring().ok_or(NotKept::Standby)?;
+    let key = ring.today(received.at_ms).map_err(|_| NotKept::Failed)?;
+    let seal = |column: &str, content: &[u8]| key.seal("evidence", column, received.id, content);
+    let evidence = Evidence {
+        seq: 0,
+        id: received.id,
+        channel: door.channel.name.to_string(),
+        key_id: key.id(),
+        received_at: received.at_ms as i64,
+        headers: seal("headers", &headers(&received)),
+        body: seal("body", &received.body),
+    };
+    let channel = door.channel.clone();
+    Ok(Sealed { provider: channel.provider.label(), channel, event, evidence, key, room })
+}
+
+/// Headers as they came: a line each.
+fn headers(received: &Received) -> Vec<u8> {
+    let mut lines = Vec::with_capacity(512);
+    for (name, value) in &received.headers {
+        lines.extend_from_slice(name.as_str().as_bytes());
+        lines.extend_from_slice(b": ");
+        lines.extend_from_slice(value.as_bytes());
+        lines.extend_from_slice(b"\r\n");
+    }
+    lines
+}

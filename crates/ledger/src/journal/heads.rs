@@ -1,0 +1,102 @@
+//! Where the books end, in memory: the writer is the only one that moves it.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use crate::book::Plan;
+use crate::chain::ChainKey;
+use crate::rows::Balance;
+use crate::store::{Changes, Heads};
+use base::units::Currency;
+
+/// The books' end, with what a batch has added to it.
+#[derive(Debug, Default)]
+pub struct End {
+    /// The last row.
+    pub seq: i64,
+    /// Its link.
+    pub link: Vec<u8>,
+    /// No row is recorded before.
+    pub recorded_at: i64,
+    balances: BTreeMap<(String, Currency), (i128, i128)>,
+    touched: BTreeSet<(String, Currency)>,
+    /// What parked transactions wait for, or waited for; none where that is too much to know.
+    waited: Option<HashSet<String>>,
+}
+
+impl End {
+    /// As the store has it.
+    pub fn new(heads: Heads) -> End {
+        let balance = |balance: Balance| ((balance.account, balance.currency), (balance.debit, balance.credit));
+        End {
+            seq: heads.seq,
+            link: heads.link,
+            recorded_at: heads.recorded_at,
+            balances: heads.balances.into_iter().map(balance).collect(),
+            touched: BTreeSet::new(),
+            waited: (heads.waited.len() <= Heads::WAITED_MAX).then(|| heads.waited.into_iter().collect()),
+        }
+    }
+
+    /// Whether a parked transaction may wait for this.
+    pub fn may_wait(&self, of: &str) -> bool {
+        self.waited.as_ref().is_none_or(|waited| waited.contains(of))
+    }
+
+    /// What a plan writes, and its link.
+    pub fn changes(&self, plan: &mut Plan, chain: &ChainKey) -> Changes {
+        let link = (!plan.rows.is_empty()).then(|| chain.link(&self.link, &plan.rows));
+        Changes {
+            rows: std::mem::take(&mut plan.rows),
+            links: link.into_iter().collect(),
+            updates: std::mem::take(&mut plan.updates).into_values().collect(),
+            ..Changes::default()
+        }
+    }
+
+    /// A plan was written.
+    pub fn advance(&mut self, changes: &Changes, plan: &Plan, now: i64) {
+        if let Some(link) = changes.links.last() {
+            (self.seq, self.link) = (link.seq, link.link.clone());
+        }
+        self.recorded_at = self.recorded_at.max(now);
+        if let Some(waited) = &mut self.waited {
+            waited.extend(plan.waited.iter().cloned());
+        }
+        self.waited.take_if(|waited| waited.len() > Heads::WAITED_MAX);
+        for (account, currency, debit, credit) in &plan.moved {
+            let key = (account.clone(), *currency);
+            let sums = self.balances.entry(key.clone()).or_default();
+            sums.0 += i128::from(*debit);
+            sums.1 += i128::from(*credit);
+            self.touched.insert(key);
+        }
+    }
+
+    /// The balances that this batch has changed.
+    pub fn changed(&mut self) -> Vec<Balance> {
+        let balance = |(account, currency): (String, Currency)| {
+            let (debit, credit) = self.balances.get(&(account.clone(), currency)).copied().unwrap_or_default();
+            Balance { account, currency, debit, credit }
+        };
+        std::mem::take(&mut self.touched).into_iter().map(balance).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_known_and_too_much_of_it_is_asked_for_each_time() {
+        let mut end = End::new(Heads { waited: vec!["n:1".into()], ..Heads::default() });
+        assert!(end.may_wait("n:1") && !end.may_wait("n:2"));
+        let parked = Plan { waited: vec!["n:2".into()], ..Plan::default() };
+        end.advance(&Changes::default(), &parked, 0);
+        assert!(end.may_wait("n:2"));
+        let many = |count: usize| (0..count).map(|n| format!("o:{n}")).collect();
+        end.advance(&Changes::default(), &Plan { waited: many(Heads::WAITED_MAX), ..Plan::default() }, 0);
+        assert!(end.may_wait("n:3"));
+        assert!(!End::new(Heads { waited: many(Heads::WAITED_MAX), ..Heads::default() }).may_wait("n:3"));
+        assert!(End::new(Heads { waited: many(Heads::WAITED_MAX + 1), ..Heads::default() }).may_wait("n:3"));
+    }
+}

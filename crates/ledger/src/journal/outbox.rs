@@ -1,0 +1,169 @@
+//! What commits put into the outbox, on its way to delivery in memory: the store is asked only where delivery is behind.
+
+use std::collections::HashSet;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::rows::{Outgoing, Row, Table, Typed, Value};
+
+/// Events that wait here; above, delivery finds them in the store.
+const MOST: usize = 2_048;
+
+/// The events of all rows after one up to another one.
+#[derive(Debug, Default)]
+pub struct Fresh {
+    /// The last row before them.
+    pub after: i64,
+    /// The last row.
+    pub upto: i64,
+    /// Each with whether it is the first of its order, or of none: then it waits for no other.
+    pub events: Vec<(Outgoing, bool)>,
+}
+
+impl Fresh {
+    /// The events among rows that begin after this one.
+    pub(super) fn of(after: i64, rows: Vec<Row>) -> Fresh {
+        let mut fresh = Fresh { after, upto: rows.last().map_or(after, |row| row.seq), events: vec![] };
+        // Orders that are new in these rows and have no event yet.
+        let mut new = HashSet::new();
+        for row in rows {
+            match row.table {
+                Table::Order => _ = new.insert(row.id),
+                Table::Outgoing => {
+                    let head = [Value::Int(row.seq), Value::Text(row.id.hyphenated().to_string())];
+                    let cells = head.into_iter().chain(row.values).collect();
+                    let Some(event) = Outgoing::from_cells(cells) else { continue };
+                    let is_first = event.order_id.is_none_or(|order| new.remove(&order));
+                    fresh.events.push((event, is_first));
+                }
+                _ => {}
+            }
+        }
+        fresh
+    }
+}
+
+/// What delivery is told.
+#[derive(Debug, Default)]
+pub struct News {
+    /// What was committed since it was told last.
+    pub fresh: Option<Fresh>,
+    /// There may be more in the store.
+    pub look: bool,
+}
+
+/// Between the writer and delivery.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    news: Mutex<News>,
+    notify: Notify,
+}
+
+impl Outbox {
+    /// These are committed. Where too many wait, or rows between are not here, only the last are kept: the gap before them shows.
+    pub(super) fn put(&self, fresh: Fresh) {
+        if fresh.upto == fresh.after {
+            return;
+        }
+        let has_events = !fresh.events.is_empty();
+        let mut news = self.news.lock();
+        match &mut news.fresh {
+            Some(before) if before.upto == fresh.after && before.events.len() < MOST => {
+                before.upto = fresh.upto;
+                before.events.extend(fresh.events);
+            }
+            waits => *waits = Some(fresh),
+        }
+        drop(news);
+        if has_events {
+            self.notify.notify_one();
+        }
+    }
+
+    /// There may be something in the store that is due.
+    pub(super) fn look(&self) {
+        self.news.lock().look = true;
+        self.notify.notify_one();
+    }
+
+    /// What there is.
+    pub fn take(&self) -> News {
+        std::mem::take(&mut *self.news.lock())
+    }
+
+    /// Returns when there may be something.
+    pub async fn woken(&self) {
+        self.notify.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::words::EventState;
+
+    fn event(seq: i64, order_id: Option<u128>) -> Row {
+        let event = Outgoing {
+            seq,
+            id: Uuid::from_u128(seq as u128),
+            kind: "payment.posted".into(),
+            transaction_id: Uuid::nil(),
+            order_id: order_id.map(Uuid::from_u128),
+            merchant: "shop".into(),
+            body: "{}".into(),
+            created_at: 7,
+            state: EventState::Pending,
+            attempts: 0,
+            round: 0,
+            next_attempt_at: Some(7),
+            last_status: None,
+            delivered_at: None,
+        };
+        event.row()
+    }
+
+    fn order(seq: i64, id: u128) -> Row {
+        Row { table: Table::Order, seq, id: Uuid::from_u128(id), values: vec![] }
+    }
+
+    #[test]
+    fn the_first_event_of_a_new_order_waits_for_none() {
+        let rows = vec![order(8, 1), event(9, Some(1)), event(10, Some(1)), event(11, Some(2)), event(12, None)];
+        let fresh = Fresh::of(7, rows);
+        let told: Vec<(i64, bool)> = fresh.events.iter().map(|(event, is_first)| (event.seq, *is_first)).collect();
+        assert_eq!((fresh.after, fresh.upto), (7, 12));
+        assert_eq!(told, [(9, true), (10, false), (11, false), (12, true)]);
+    }
+
+    #[test]
+    fn what_follows_is_told_together_and_a_gap_shows() {
+        let outbox = Outbox::default();
+        let told = |outbox: &Outbox| {
+            let news = outbox.take();
+            (news.fresh.map(|fresh| (fresh.after, fresh.upto, fresh.events.len())), news.look)
+        };
+        outbox.put(Fresh::of(0, vec![event(1, None)]));
+        outbox.put(Fresh::of(1, vec![order(2, 1)]));
+        outbox.put(Fresh::of(2, vec![]));
+        outbox.put(Fresh::of(2, vec![event(3, None)]));
+        assert_eq!(told(&outbox), (Some((0, 3, 2)), false));
+        outbox.put(Fresh::of(3, vec![event(4, None)]));
+        outbox.put(Fresh::of(9, vec![event(10, None)]));
+        outbox.look();
+        assert_eq!(told(&outbox), (Some((9, 10, 1)), true));
+        assert_eq!(told(&outbox), (None, false));
+    }
+
+    #[test]
+    fn it_holds_no_more_than_it_may() {
+        let outbox = Outbox::default();
+        for seq in 1..=MOST as i64 + 5 {
+            outbox.put(Fresh::of(seq - 1, vec![event(seq, None)]));
+        }
+        let fresh = outbox.take().fresh.unwrap();
+        assert_eq!((fresh.after, fresh.events.len()), (MOST as i64, 5), "the rest is in the store");
+    }
+}

@@ -1,0 +1,111 @@
+//! What waits in the books, asked of the store in SQL that both engines take, on its partial indexes.
+
+use std::collections::{BTreeMap, HashSet};
+
+use uuid::Uuid;
+
+use crate::rows::{Cell, Type, Value};
+use crate::store::{Failure, Reader};
+
+/// Transactions found at once.
+const MANY: usize = 100;
+
+/// What waits.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Look {
+    /// When the oldest parked transaction was recorded.
+    pub parked_since: Option<i64>,
+    /// Pending events.
+    pub pending: i64,
+    /// When the oldest of them was made.
+    pub pending_since: Option<i64>,
+    /// Open anomalies, by kind.
+    pub anomalies: BTreeMap<String, i64>,
+}
+
+/// Open anomalies; `ORDER BY` nothing: the order does not matter.
+const ANOMALIES: &str = "SELECT kind, COUNT(*) FROM anomalies WHERE state = 'open' GROUP BY kind";
+const PARKED: &str = "SELECT recorded_at FROM transactions WHERE state = 'parked' ORDER BY recorded_at LIMIT 1";
+const PENDING: &str = "SELECT COUNT(*), MIN(seq) FROM outbox WHERE state = 'pending'";
+
+/// Looks; blocks.
+pub fn look(reader: &mut dyn Reader) -> Result<Look, Failure> {
+    let mut look = Look {
+        parked_since: reader.select(PARKED, &[], &[Type::Int])?.into_iter().flatten().find_map(i64::take),
+        ..Look::default()
+    };
+    let row = reader.select(PENDING, &[], &[Type::Int, Type::Int])?.into_iter().next();
+    let mut cells = row.unwrap_or_default().into_iter();
+    look.pending = cells.next().and_then(i64::take).unwrap_or_default();
+    if let Some(first @ Value::Int(_)) = cells.next() {
+        let rows = reader.select("SELECT created_at FROM events WHERE seq = $1", &[first], &[Type::Int])?;
+        look.pending_since = rows.into_iter().flatten().find_map(i64::take);
+    }
+    for row in reader.select(ANOMALIES, &[], &[Type::Text, Type::Int])? {
+        let mut cells = row.into_iter();
+        if let (Some(kind), Some(count)) = (cells.next().and_then(String::take), cells.next().and_then(i64::take)) {
+            look.anomalies.insert(kind, count);
+        }
+    }
+    Ok(look)
+}
+
+/// A transaction that is parked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parked {
+    /// Its place.
+    pub place: (i64, i64),
+    /// Its name.
+    pub id: Uuid,
+    /// Where it came to.
+    pub channel: String,
+    /// Whose.
+    pub merchant: String,
+}
+
+/// Transactions parked before `before`, from `place` on, oldest first; not all of them at once.
+pub fn parked(reader: &mut dyn Reader, before: i64, place: (i64, i64)) -> Result<Vec<Parked>, Failure> {
+    let sql = format!(
+        "SELECT recorded_at, seq, id, channel, merchant FROM transactions WHERE state = 'parked' AND recorded_at < $1 \
+         AND recorded_at >= $2 AND (recorded_at > $2 OR seq > $3) ORDER BY recorded_at, seq LIMIT {MANY}"
+    );
+    let values = [Value::Int(before), Value::Int(place.0), Value::Int(place.1)];
+    let types = [Type::Int, Type::Int, Type::Text, Type::Text, Type::Text];
+    let row = |row: Vec<Value>| {
+        let mut cells = row.into_iter();
+        Some(Parked {
+            place: (i64::take(cells.next()?)?, i64::take(cells.next()?)?),
+            id: Uuid::take(cells.next()?)?,
+            channel: String::take(cells.next()?)?,
+            merchant: String::take(cells.next()?)?,
+        })
+    };
+    Ok(reader.select(&sql, &values, &types)?.into_iter().filter_map(row).collect())
+}
+
+/// Transactions that an anomaly says are stuck, whether somebody has looked or not.
+pub fn stuck(reader: &mut dyn Reader) -> Result<HashSet<Uuid>, Failure> {
+    let sql = "SELECT transaction_id FROM anomalies WHERE kind = 'stuck_pending' AND transaction_id IS NOT NULL";
+    Ok(reader.select(sql, &[], &[Type::Text])?.into_iter().flatten().filter_map(Uuid::take).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deliver::tests::outbox::Memory;
+
+    #[test]
+    fn the_questions_are_answered_by_partial_indexes() {
+        let mut memory = Memory::new();
+        for (sql, index) in [(PENDING, "outbox_due"), (ANOMALIES, "anomalies_open"), (PARKED, "transactions_parked")] {
+            let types = [Type::Int, Type::Int, Type::Int, Type::Text];
+            let plan = memory.select(&format!("EXPLAIN QUERY PLAN {sql}"), &[], &types).unwrap();
+            assert!(format!("{plan:?}").contains(index), "{sql}: {plan:?}");
+        }
+    }
+
+    #[test]
+    fn empty_books_have_nothing_that_waits() {
+        assert_eq!(look(&mut Memory::new()).unwrap(), Look::default());
+    }
+}

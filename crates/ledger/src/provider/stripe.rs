@@ -1,0 +1,200 @@
+//! Stripe: `Stripe-Signature: t=…,v1=…`, an HMAC-SHA256 of `t.body` under the whole `whsec_…` text.
+//!
+//! Any `v1` of any secret will do; of several `t` the first counts. A message may be of the future, as Stripe's own
+//! libraries have it, but not older than 300 s. Amounts are taken as Stripe counts them; for the few currencies where
+//! it counts other units than ISO 4217 ([`digits`]) they are still Stripe's.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+use super::json::{self, pick};
+use super::keyed::{HmacKeys, Tag, seconds, tag_hex, window};
+use crate::event::{Amount, Event, Kind, Of};
+use crate::normalise::{self, Money, Note};
+use crate::receive::Received;
+use crate::verify::{Provider, Refusal};
+use base::secret::Secret;
+use base::units::Currency;
+use config::model::ledger::{Channel, Provider as Config};
+
+/// As the configuration spells it.
+pub const LABEL: &str = "stripe";
+
+const WINDOW_MS: i64 = 300_000;
+
+/// Stripe.
+#[derive(Debug)]
+pub struct Stripe {
+    keys: HmacKeys,
+}
+
+impl Stripe {
+    /// With these secrets.
+    pub fn new(secrets: &[Secret]) -> Stripe {
+        Stripe { keys: HmacKeys::new(secrets) }
+    }
+}
+
+impl Provider for Stripe {
+    type Message<'a> = Message<'a>;
+
+    fn verify<'a>(&self, received: &'a Received, now_ms: u64) -> Result<Message<'a>, Refusal> {
+        let header = received.header("stripe-signature").ok_or(Refusal::Forged("no Stripe-Signature"))?;
+        let (time, tags) = signatures(header).ok_or(Refusal::Forged("a Stripe-Signature without a time"))?;
+        let at_ms = seconds(time).ok_or(Refusal::Forged("a Stripe-Signature without a time"))?;
+        if !self.keys.signed(&[time.as_bytes(), b".", &received.body], tags) {
+            return Err(Refusal::Forged("no signature of the Stripe secrets"));
+        }
+        window(at_ms, now_ms, |skew_ms| skew_ms >= -WINDOW_MS)?;
+        Message::read(&received.body).ok_or(Refusal::Malformed("the event is no JSON object"))
+    }
+
+    fn normalise(&self, message: Message<'_>, received: &Received, channel: &Channel) -> Event {
+        message.event(&account(channel), &received.body)
+    }
+}
+
+/// The time and all `v1`.
+fn signatures(header: &str) -> Option<(&str, impl Iterator<Item = Tag> + Clone)> {
+    let items = header.split(',').filter_map(|item| item.split_once('='));
+    let (_, time) = items.clone().find(|(name, _)| *name == "t")?;
+    Some((time, items.filter(|(name, _)| *name == "v1").filter_map(|(_, tag)| tag_hex(tag))))
+}
+
+/// Where a channel's transactions are filed: under the account that is named, else under the merchant. A colon stands in
+/// no account of Stripe. Both may change with the configuration: since Stripe's numbers are unique among all accounts, the
+/// books find what is ours by its number, wherever it was filed.
+pub fn account(channel: &Channel) -> String {
+    match &channel.provider {
+        Config::Stripe { account: Some(account), .. } => account.clone(),
+        _ => format!("merchant:{}", channel.merchant),
+    }
+}
+
+/// Decimals of the amounts that Stripe counts: as ISO 4217 has it, but for a few currencies. It counts whole ariary, and
+/// hundredths of ISK and UGX (<https://docs.stripe.com/currencies#special-cases>).
+pub fn digits(currency: Currency) -> u32 {
+    match currency.code() {
+        "MGA" => 0,
+        "ISK" | "UGX" => 2,
+        _ => currency.digits(),
+    }
+}
+
+/// What is needed of an event.
+#[derive(Debug)]
+pub struct Message<'a> {
+    id: Option<Cow<'a, str>>,
+    kind: Option<Cow<'a, str>>,
+    created: Option<u64>,
+    object: Option<Cow<'a, str>>,
+    status: Option<Cow<'a, str>>,
+    payment_intent: Option<Cow<'a, str>>,
+    charge: Option<Cow<'a, str>>,
+    out_trade_no: Option<Cow<'a, str>>,
+    currency: Option<Cow<'a, str>>,
+    amount: Option<&'a RawValue>,
+    received: Option<&'a RawValue>,
+    captured: Option<&'a RawValue>,
+    is_captured: bool,
+}
+
+const PATHS: [&[&str]; 13] = [
+    &["id"],
+    &["type"],
+    &["created"],
+    &["data", "object", "id"],
+    &["data", "object", "status"],
+    &["data", "object", "payment_intent"],
+    &["data", "object", "charge"],
+    &["data", "object", "metadata", "out_trade_no"],
+    &["data", "object", "currency"],
+    &["data", "object", "amount"],
+    &["data", "object", "amount_received"],
+    &["data", "object", "amount_captured"],
+    &["data", "object", "captured"],
+];
+
+impl<'a> Message<'a> {
+    /// Out of an event's JSON.
+    pub fn read(body: &'a [u8]) -> Option<Message<'a>> {
+        let found = pick(body, &PATHS)?;
+        let text = |at: usize| json::text(found[at]).filter(|text| !text.is_empty());
+        Some(Message {
+            id: text(0),
+            kind: text(1),
+            created: found[2].and_then(|raw| raw.get().parse::<u64>().ok()?.checked_mul(1000)),
+            object: text(3),
+            status: text(4),
+            payment_intent: reference(found[5]),
+            charge: reference(found[6]),
+            out_trade_no: text(7),
+            currency: text(8),
+            amount: found[9],
+            received: found[10],
+            captured: found[11],
+            is_captured: found[12].is_none_or(|raw| raw.get() != "false"),
+        })
+    }
+
+    /// What it means.
+    fn event(self, account: &str, body: &[u8]) -> Event {
+        let (received, amount, captured) = (self.received, self.amount, self.captured);
+        match (self.kind.as_deref().unwrap_or_default(), self.status.as_deref()) {
+            ("payment_intent.succeeded", _) => self.payment(account, received, body),
+            ("charge.succeeded", _) if self.payment_intent.is_none() && self.is_captured => {
+                self.payment(account, amount, body)
+            }
+            // What `charge.succeeded` only authorised is paid now.
+            ("charge.captured", _) if self.payment_intent.is_none() => self.payment(account, captured, body),
+            ("refund.created" | "refund.updated" | "charge.refund.updated", Some("succeeded")) => {
+                self.later(Kind::Refund, account, body)
+            }
+            ("refund.failed", _) | ("refund.updated" | "charge.refund.updated", Some("failed" | "canceled")) => {
+                self.later(Kind::RefundReversal, account, body)
+            }
+            ("charge.dispute.funds_withdrawn", _) => self.later(Kind::Chargeback, account, body),
+            ("charge.dispute.funds_reinstated", _) => self.later(Kind::ChargebackReversal, account, body),
+            _ => {
+                let key = normalise::note_key(self.id.as_deref(), "", body);
+                let (number, out_trade_no) = (self.object, None);
+                Note { account: account.into(), key, number, out_trade_no, occurred_ms: self.created }.event()
+            }
+        }
+    }
+
+    fn payment(self, account: &str, amount: Option<&RawValue>, body: &[u8]) -> Event {
+        let out_trade_no = self.out_trade_no.clone().or_else(|| self.object.clone());
+        self.money((Kind::Payment, account), out_trade_no, None, amount, body)
+    }
+
+    /// A refund or a dispute: its order is its payment's, whatever its own metadata say.
+    fn later(self, kind: Kind, account: &str, body: &[u8]) -> Event {
+        let of = normalise::name(self.payment_intent.clone().or_else(|| self.charge.clone())).map(Of::Number);
+        let amount = self.amount;
+        self.money((kind, account), None, of, amount, body)
+    }
+
+    fn money(
+        self,
+        (kind, account): (Kind, &str),
+        out_trade_no: Option<Cow<'a, str>>,
+        of: Option<Of>,
+        amount: Option<&RawValue>,
+        body: &[u8],
+    ) -> Event {
+        let amount = json::minor(amount, 0).map(Amount::Exact);
+        let currency = normalise::currency(self.currency.as_deref()).map(Some);
+        let (account, number, within) = (account.into(), self.object, None);
+        Money { kind, account, number, within, out_trade_no, of, amount, currency, occurred_ms: self.created }
+            .event(body)
+    }
+}
+
+/// Another object's id; an expanded object has it inside.
+fn reference(raw: Option<&RawValue>) -> Option<Cow<'_, str>> {
+    let written = raw?.get();
+    let raw = if written.starts_with('{') { pick(written.as_bytes(), &[&["id"]])?[0] } else { raw };
+    json::text(raw).filter(|text| !text.is_empty())
+}

@@ -1,0 +1,303 @@
+//! WeChat Pay v3: JSON signed by SHA-256 with RSA over `time\nnonce\nbody\n`, with its resource under AES-256-GCM.
+//!
+//! The key is named by `Wechatpay-Serial`, of any case: a platform certificate's serial or a public key's id, both while
+//! they change. A message must be less than 300 s away on either side. Signatures that begin with
+//! `WECHATPAY/SIGNTEST/` are WeChat Pay's own probes. What says no mchid is ours, since our key decrypted it.
+
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+
+use super::json::{self, pick};
+use super::keyed::{RsaVerifier, rsa, seconds, window};
+use crate::event::{Amount, Effect, Event, Kind, Of};
+use crate::normalise::{self, Money, Note};
+use crate::receive::Received;
+use crate::verify::{Provider, Refusal};
+use base::secret::Secret;
+use base::units::Currency;
+use config::model::ledger::{Channel, RsaKey};
+
+const WINDOW_MS: i64 = 300_000;
+const PROBE: &str = "WECHATPAY/SIGNTEST/";
+const SIGNATURE_TYPE: &str = "WECHATPAY2-SHA256-RSA2048";
+
+/// WeChat Pay.
+#[derive(Debug)]
+pub struct WechatPay {
+    mchid: String,
+    /// `None` decrypts nothing: the configuration has seen to its length.
+    key: Option<LessSafeKey>,
+    platform_keys: Vec<(String, RsaVerifier)>,
+}
+
+impl WechatPay {
+    /// For our mchid.
+    pub fn new(mchid: &str, api_v3_key: &Secret, platform_keys: &[(String, RsaKey)]) -> WechatPay {
+        WechatPay {
+            mchid: mchid.to_owned(),
+            key: UnboundKey::new(&AES_256_GCM, &api_v3_key.0).ok().map(LessSafeKey::new),
+            platform_keys: platform_keys.iter().map(|(serial, key)| (serial.clone(), rsa(key))).collect(),
+        }
+    }
+
+    /// Who sent it; then its time, in milliseconds.
+    fn sender(&self, received: &Received) -> Result<i64, Refusal> {
+        let header = |name| received.header(name).ok_or(Refusal::Forged("a Wechatpay header is missing"));
+        let signature = header("wechatpay-signature")?;
+        if signature.starts_with(PROBE) {
+            return Err(Refusal::Probe);
+        }
+        let (time, nonce, serial) =
+            (header("wechatpay-timestamp")?, header("wechatpay-nonce")?, header("wechatpay-serial")?);
+        let has_type = received.headers.contains_key("wechatpay-signature-type");
+        if has_type && received.header("wechatpay-signature-type") != Some(SIGNATURE_TYPE) {
+            return Err(Refusal::Forged("another Wechatpay-Signature-Type than WECHATPAY2-SHA256-RSA2048"));
+        }
+        let at_ms = seconds(time).ok_or(Refusal::Forged("Wechatpay-Timestamp is no time"))?;
+        let mut keys = self.platform_keys.iter().filter(|(known, _)| known.eq_ignore_ascii_case(serial)).peekable();
+        keys.peek().ok_or(Refusal::Forged("an unknown Wechatpay-Serial"))?;
+        let signature =
+            STANDARD.decode(signature).map_err(|_| Refusal::Forged("Wechatpay-Signature is not in base64"))?;
+        let text = [time.as_bytes(), b"\n", nonce.as_bytes(), b"\n", &received.body, b"\n"].concat();
+        if keys.any(|(_, key)| key.verify(&text, &signature).is_ok()) {
+            Ok(at_ms)
+        } else {
+            Err(Refusal::Forged("no signature of the platform key"))
+        }
+    }
+}
+
+impl Provider for WechatPay {
+    type Message<'a> = Message<'a>;
+
+    fn verify<'a>(&self, received: &'a Received, now_ms: u64) -> Result<Message<'a>, Refusal> {
+        let at_ms = self.sender(received)?;
+        window(at_ms, now_ms, |skew_ms| skew_ms.abs() < WINDOW_MS)?;
+        let found = pick(&received.body, &ENVELOPE).ok_or(Refusal::Malformed("the notification is no JSON object"))?;
+        let text = |at: usize| json::text(found[at]);
+        let key = self.key.as_ref().filter(|_| text(3).is_none_or(|algorithm| algorithm == "AEAD_AES_256_GCM"));
+        let resource = key.zip(text(4)).zip(text(5)).and_then(|((key, ciphertext), nonce)| {
+            decrypt(key, &ciphertext, &nonce, text(6).as_deref().unwrap_or_default())
+        });
+        let resource =
+            resource.ok_or(Refusal::Forged("the resource cannot be decrypted: is this channel's api_v3_key right?"))?;
+        let resource = Resource::read(&resource).ok_or(Refusal::Malformed("the resource is no JSON object"))?;
+        Ok(Message { id: text(0), event_type: text(1), create_time: text(2), resource })
+    }
+
+    fn normalise(&self, message: Message<'_>, received: &Received, _: &Channel) -> Event {
+        message.event(&received.body, &self.mchid)
+    }
+}
+
+const ENVELOPE: [&[&str]; 7] = [
+    &["id"],
+    &["event_type"],
+    &["create_time"],
+    &["resource", "algorithm"],
+    &["resource", "ciphertext"],
+    &["resource", "nonce"],
+    &["resource", "associated_data"],
+];
+
+fn decrypt(key: &LessSafeKey, ciphertext: &str, nonce: &str, associated_data: &str) -> Option<Vec<u8>> {
+    let mut text = STANDARD.decode(ciphertext).ok()?;
+    let nonce = Nonce::try_assume_unique_for_key(nonce.as_bytes()).ok()?;
+    let length = key.open_in_place(nonce, Aad::from(associated_data.as_bytes()), &mut text).ok()?.len();
+    text.truncate(length);
+    Some(text)
+}
+
+/// A notification, decrypted.
+#[derive(Debug)]
+pub struct Message<'a> {
+    id: Option<Cow<'a, str>>,
+    event_type: Option<Cow<'a, str>>,
+    create_time: Option<Cow<'a, str>>,
+    resource: Resource,
+}
+
+/// What is needed of a resource.
+#[derive(Debug)]
+struct Resource {
+    mchid: Option<String>,
+    transaction_id: Option<String>,
+    out_trade_no: Option<String>,
+    state: Option<String>,
+    success_time: Option<String>,
+    refund_id: Option<String>,
+    refund_status: Option<String>,
+    currency: Option<String>,
+    total: Result<i64, &'static str>,
+    refund: Result<i64, &'static str>,
+}
+
+const RESOURCE: [&[&str]; 11] = [
+    &["mchid"],
+    &["sp_mchid"],
+    &["transaction_id"],
+    &["out_trade_no"],
+    &["trade_state"],
+    &["success_time"],
+    &["refund_id"],
+    &["refund_status"],
+    &["amount", "currency"],
+    &["amount", "total"],
+    &["amount", "refund"],
+];
+
+impl Resource {
+    fn read(text: &[u8]) -> Option<Resource> {
+        let found = pick(text, &RESOURCE)?;
+        let text = |at: usize| json::scalar(found[at]).filter(|text| !text.is_empty()).map(Cow::into_owned);
+        Some(Resource {
+            mchid: text(0).or_else(|| text(1)),
+            transaction_id: text(2),
+            out_trade_no: text(3),
+            state: text(4),
+            success_time: text(5),
+            refund_id: text(6),
+            refund_status: text(7),
+            currency: text(8),
+            total: json::minor(found[9], 0),
+            refund: json::minor(found[10], 0),
+        })
+    }
+}
+
+impl Message<'_> {
+    /// What it means to the merchant `ours`.
+    fn event(self, body: &[u8], ours: &str) -> Event {
+        let account = self.resource.mchid.clone().unwrap_or_else(|| ours.to_owned());
+        let is_foreign = account != ours;
+        let is = |state: &Option<String>| state.as_deref().is_none_or(|state| state == "SUCCESS");
+        let event = match self.event_type.as_deref() {
+            Some("TRANSACTION.SUCCESS") if is(&self.resource.state) => self.payment(account, body),
+            Some("REFUND.SUCCESS") if is(&self.resource.refund_status) => self.refund(account, body),
+            _ => self.note(account, body),
+        };
+        if is_foreign { Event { effect: Effect::Foreign("mchid"), ..event } } else { event }
+    }
+
+    fn occurred_ms(&self) -> Option<u64> {
+        let time = normalise::rfc3339(self.resource.success_time.as_deref());
+        time.or_else(|| normalise::rfc3339(self.create_time.as_deref()))
+    }
+
+    fn payment(self, account: String, body: &[u8]) -> Event {
+        let occurred_ms = self.occurred_ms();
+        let resource = self.resource;
+        Money {
+            kind: Kind::Payment,
+            account: account.into(),
+            number: resource.transaction_id.map(Cow::Owned),
+            within: None,
+            out_trade_no: resource.out_trade_no.map(Cow::Owned),
+            of: None,
+            amount: resource.total.map(Amount::Exact),
+            currency: normalise::currency(Some(resource.currency.as_deref().unwrap_or(Currency::CNY.code()))).map(Some),
+            occurred_ms,
+        }
+        .event(body)
+    }
+
+    fn refund(self, account: String, body: &[u8]) -> Event {
+        let occurred_ms = self.occurred_ms();
+        let resource = self.resource;
+        let of = normalise::name(resource.transaction_id.map(Cow::Owned)).map(Of::Number);
+        let order = || normalise::name(resource.out_trade_no.as_deref().map(Cow::Borrowed)).map(Of::OutTradeNo);
+        let of = of.or_else(order);
+        let currency = resource.currency.as_deref();
+        Money {
+            kind: Kind::Refund,
+            account: account.into(),
+            number: resource.refund_id.map(Cow::Owned),
+            within: None,
+            out_trade_no: resource.out_trade_no.map(Cow::Owned),
+            of,
+            amount: resource.refund.map(Amount::Exact),
+            currency: currency.map(|code| normalise::currency(Some(code))).transpose(),
+            occurred_ms,
+        }
+        .event(body)
+    }
+
+    fn note(self, account: String, body: &[u8]) -> Event {
+        let occurred_ms = self.occurred_ms();
+        let resource = self.resource;
+        let number = resource.refund_id.or(resource.transaction_id);
+        let state = resource.state.or(resource.refund_status).unwrap_or_default();
+        let about = [self.event_type.as_deref().unwrap_or_default(), &state].join(":");
+        let key = match &number {
+            Some(_) => normalise::note_key(number.as_deref(), about.trim_matches(':'), body),
+            None => normalise::note_key(self.id.as_deref(), "", body),
+        };
+        let (number, out_trade_no) = (number.map(Cow::Owned), resource.out_trade_no.map(Cow::Owned));
+        Note { account: account.into(), key, number, out_trade_no, occurred_ms }.event()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ring::aead::AES_128_GCM;
+
+    use super::*;
+
+    fn event(event_type: &str, resource: &str) -> Event {
+        let resource = Resource::read(resource.as_bytes()).unwrap();
+        let time = Some("2018-06-08T10:34:56+08:00".into());
+        let message =
+            Message { id: Some("N1".into()), event_type: Some(event_type.into()), create_time: time, resource };
+        message.event(b"body", "1900000001")
+    }
+
+    /// The vector of WeChat Pay's own library for Go, which has a key of 128 bits.
+    #[test]
+    fn a_resource_is_decrypted_as_wechat_pays_own_library_does() {
+        let key = LessSafeKey::new(UnboundKey::new(&AES_128_GCM, b"testAPIv3Key0000").unwrap());
+        let text = "FsdXzxryWfKwvLJKf8LG/ToRPTRh8RN9wROC";
+        let (nonce, data) = ("wCq51qZv4Yfg", "Dl56FrqWQJF1t9LtC3vEUsniZKvbqdR8");
+        assert_eq!(decrypt(&key, text, nonce, data).as_deref(), Some(&b"Hello World"[..]));
+        for (text, nonce, data) in [(text, nonce, ""), (text, "", data), ("", nonce, data), ("AAAA", nonce, data)] {
+            assert_eq!(decrypt(&key, text, nonce, data), None);
+        }
+    }
+
+    #[test]
+    fn a_payment_and_its_refund_are_read() {
+        let paid = r#""mchid":"1900000001","transaction_id":"4200","out_trade_no":"O1","success_time":"2018-06-08T10:34:56+08:00""#;
+        let event_of = |kind, rest: &str| event(kind, &format!("{{{paid},{rest}}}"));
+        let payment =
+            event_of("TRANSACTION.SUCCESS", r#""trade_state":"SUCCESS","amount":{"total":8888,"currency":"HKD"}"#);
+        assert_eq!((payment.kind, &payment.effect, &*payment.key), (Kind::Payment, &Effect::Book, "4200"));
+        assert_eq!((payment.amount, payment.currency), (Some(Amount::Exact(8888)), Currency::parse("HKD")));
+        assert_eq!((payment.occurred_ms, &*payment.account), (Some(1_528_425_296_000), "1900000001"));
+        let payment = event_of("TRANSACTION.SUCCESS", r#""amount":{"total":"12"}"#);
+        assert_eq!((payment.effect, payment.currency), (Effect::Book, Some(Currency::CNY)));
+        let refund =
+            event_of("REFUND.SUCCESS", r#""refund_id":"50","refund_status":"SUCCESS","amount":{"total":9,"refund":8}"#);
+        assert_eq!((refund.kind, &refund.effect, &*refund.key), (Kind::Refund, &Effect::Book, "50"));
+        assert_eq!((refund.amount, refund.currency), (Some(Amount::Exact(8)), None));
+        assert_eq!((refund.of, refund.out_trade_no.as_deref()), (Some(Of::Number("4200".into())), Some("O1")));
+    }
+
+    #[test]
+    fn what_is_not_needed_is_noted_and_what_is_anothers_is_foreign() {
+        let closed = event("REFUND.CLOSED", r#"{"mchid":"1900000001","refund_id":"50","refund_status":"CLOSED"}"#);
+        assert_eq!((closed.effect, &*closed.key, closed.kind), (Effect::Note, "50:REFUND.CLOSED:CLOSED", Kind::Other));
+        let unpaid = event("TRANSACTION.SUCCESS", r#"{"transaction_id":"42","trade_state":"NOTPAY"}"#);
+        assert_eq!((unpaid.effect, &*unpaid.key), (Effect::Note, "42:TRANSACTION.SUCCESS:NOTPAY"));
+        assert_eq!(event("MARKETING.X", "{}").key, "N1");
+        for key in ["mchid", "sp_mchid"] {
+            let foreign = event("TRANSACTION.SUCCESS", &format!(r#"{{"{key}":"2","transaction_id":"4"}}"#));
+            assert_eq!((foreign.effect, &*foreign.account, &*foreign.key), (Effect::Foreign("mchid"), "2", "4"));
+        }
+        let partner = r#"{"sp_mchid":"1900000001","sub_mchid":"2","transaction_id":"4","amount":{"total":1}}"#;
+        assert_eq!(event("TRANSACTION.SUCCESS", partner).effect, Effect::Book);
+        let unreadable = event("TRANSACTION.SUCCESS", r#"{"transaction_id":"4","amount":{"total":1.5}}"#);
+        assert!(matches!(unreadable.effect, Effect::Unreadable(_)));
+    }
+}

@@ -1,0 +1,132 @@
+//! Accounts: what they have now, what they had, and all of them together.
+//!
+//! Now is the stored balance; then is summed from the entries by `recorded_at`. A sum is taken in two parts, so that
+//! no engine's 64 bits overflow. An account is there once it has a balance; before its first entry it had zero.
+
+use super::list::{self, Bad, Pairs, Where};
+use super::views::{Account, Balance, Page, Sum};
+use super::{Reader, decimal, int, text};
+use crate::rows::{Type, Value};
+use crate::store::Failure;
+use crate::words::{Side, Word};
+
+/// The account of what a merchant is owed.
+pub fn of_merchant(name: &str) -> String {
+    format!("liabilities:merchant:{name}")
+}
+
+/// Which accounts are asked for.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    after: Option<String>,
+    limit: i64,
+}
+
+impl Asked {
+    /// Reads the parameters.
+    pub fn read(pairs: &Pairs) -> Result<Asked, Bad> {
+        list::only(pairs, &["limit", "cursor"])?;
+        let after = match list::get(pairs, "cursor") {
+            Some(cursor) => {
+                let id = list::opened(cursor).filter(|id| id.contains(':') && !id.contains('\0'));
+                Some(id.ok_or_else(list::bad_cursor)?)
+            }
+            None => None,
+        };
+        Ok(Asked { after, limit: list::limit(pairs)? })
+    }
+}
+
+/// Accounts by id; with `only`, that one.
+pub fn list(reader: &mut dyn Reader, asked: &Asked, only: Option<&str>) -> Result<Page<Account>, Failure> {
+    let mut filter = Where::default();
+    if let Some(after) = &asked.after {
+        filter.and("account > ?", Value::Text(after.clone()));
+    }
+    if let Some(only) = only {
+        filter.and("account = ?", Value::Text(only.to_owned()));
+    }
+    let sql = format!("SELECT DISTINCT account FROM balances{}", filter.sql());
+    let mut values = filter.values;
+    values.push(Value::Int(asked.limit + 1));
+    let sql = format!(
+        "SELECT account, currency, debit, credit FROM balances WHERE account IN ({sql} ORDER BY account LIMIT ${}) \
+         ORDER BY account, currency",
+        values.len()
+    );
+    let mut data = grouped(reader, &sql, &values)?;
+    let more = data.len() as i64 > asked.limit;
+    data.truncate(asked.limit as usize);
+    let next = data.last().filter(|_| more).map(|account| list::sealed(&account.id));
+    Ok(Page { data, next })
+}
+
+/// Every account.
+pub fn all(reader: &mut dyn Reader) -> Result<Vec<Account>, Failure> {
+    grouped(reader, "SELECT account, currency, debit, credit FROM balances ORDER BY account, currency", &[])
+}
+
+/// An account as it is now.
+pub fn one(reader: &mut dyn Reader, id: &str) -> Result<Option<Account>, Failure> {
+    let sql = "SELECT account, currency, debit, credit FROM balances WHERE account = $1 ORDER BY currency";
+    Ok(grouped(reader, sql, &[Value::Text(id.to_owned())])?.pop())
+}
+
+/// An account as it was at the end of the millisecond `at`.
+pub fn as_of(reader: &mut dyn Reader, id: &str, at: i64) -> Result<Option<Account>, Failure> {
+    let Some(mut account) = one(reader, id)? else { return Ok(None) };
+    let sql = "SELECT currency, side, CAST(SUM(amount_minor / 1000000) AS BIGINT), \
+               CAST(SUM(amount_minor % 1000000) AS BIGINT) FROM entries \
+               WHERE account = $1 AND recorded_at <= $2 GROUP BY currency, side";
+    let values = [Value::Text(id.to_owned()), Value::Int(at)];
+    let sums = reader.select(sql, &values, &[Type::Text, Type::Text, Type::Int, Type::Int])?;
+    account.balances.iter_mut().for_each(|balance| *balance = Balance::new(balance.currency.clone(), 0, 0));
+    for row in sums {
+        let mut cells = row.into_iter();
+        let (currency, side) = (text(cells.next())?, text(cells.next())?);
+        let sum = i128::from(int(cells.next())?) * 1_000_000 + i128::from(int(cells.next())?);
+        let at = account.balances.iter().position(|balance| balance.currency == currency);
+        let at = at.unwrap_or_else(|| {
+            account.balances.push(Balance::new(currency.clone(), 0, 0));
+            account.balances.len() - 1
+        });
+        let Balance { debit_minor, credit_minor, .. } = account.balances[at];
+        account.balances[at] = match Side::from_word(&side) {
+            Some(Side::Debit) => Balance::new(currency, sum, credit_minor),
+            Some(Side::Credit) => Balance::new(currency, debit_minor, sum),
+            None => return Err(super::unreadable("entries")),
+        };
+    }
+    Ok(Some(account))
+}
+
+/// All accounts together, by currency.
+pub fn sums(reader: &mut dyn Reader) -> Result<Vec<Sum>, Failure> {
+    let mut sums: Vec<Sum> = vec![];
+    for balance in all(reader)?.into_iter().flat_map(|account| account.balances) {
+        let Balance { currency, debit_minor, credit_minor, .. } = balance;
+        match sums.iter_mut().find(|sum| sum.currency == currency) {
+            Some(sum) => {
+                sum.debit_minor += debit_minor;
+                sum.credit_minor += credit_minor;
+            }
+            None => sums.push(Sum { currency, debit_minor, credit_minor }),
+        }
+    }
+    sums.sort_by(|a, b| a.currency.cmp(&b.currency));
+    Ok(sums)
+}
+
+fn grouped(reader: &mut dyn Reader, sql: &str, values: &[Value]) -> Result<Vec<Account>, Failure> {
+    let mut accounts: Vec<Account> = vec![];
+    for row in reader.select(sql, values, &[Type::Text; 4])? {
+        let mut cells = row.into_iter();
+        let (id, currency) = (text(cells.next())?, text(cells.next())?);
+        let balance = Balance::new(currency, decimal(cells.next())?, decimal(cells.next())?);
+        match accounts.last_mut().filter(|account| account.id == id) {
+            Some(account) => account.balances.push(balance),
+            None => accounts.push(Account { id, balances: vec![balance] }),
+        }
+    }
+    Ok(accounts)
+}

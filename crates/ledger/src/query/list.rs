@@ -1,0 +1,289 @@
+//! What a list is asked for: which rows, from where on, how many.
+//!
+//! Lists are newest first, by `seq`; a cursor holds the `seq` of the last row shown, so that rows written meanwhile
+//! neither repeat nor hide others. A parameter that a list does not know is refused by name, as is one that is given
+//! twice: an answer to half of a question would be wrong without a word.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::event::Kind;
+use crate::rows::{Table, Value};
+use crate::words::{AnomalyKind, AnomalyState, EventState, OrderState, TxState, Word};
+
+/// Rows a list shows unless told.
+const LIMIT: i64 = 100;
+/// Rows a list shows at most.
+const LIMIT_MAX: i64 = 1000;
+
+/// Parameters of a query, as written.
+pub type Pairs = Vec<(String, String)>;
+
+/// Why a query is not answered, and what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Bad(pub String);
+
+/// A list.
+#[derive(Debug)]
+pub struct List {
+    /// Of which rows.
+    pub table: Table,
+    /// The column that `from` and `to` are about.
+    pub time: &'static str,
+    /// The other filters.
+    pub filters: &'static [Filter],
+}
+
+/// A filter of a list.
+#[derive(Debug)]
+pub struct Filter {
+    name: &'static str,
+    /// With `?` for the value.
+    sql: &'static str,
+    /// It leaves few rows, which its own index finds.
+    few: bool,
+    /// The words it takes; any text without.
+    words: Option<fn() -> Vec<&'static str>>,
+}
+
+/// Whose.
+const MERCHANT: &str = "merchant = ?";
+/// The same, kept out of its index: what leaves few rows is to be found by an index of its own.
+const MERCHANT_OF_FEW: &str = "merchant || '' = ?";
+
+fn words<W: Word>() -> Vec<&'static str> {
+    W::WORDS.iter().map(|(word, _)| *word).collect()
+}
+
+const fn text(name: &'static str, sql: &'static str) -> Filter {
+    Filter { name, sql, few: false, words: None }
+}
+
+const fn number(name: &'static str, sql: &'static str) -> Filter {
+    Filter { name, sql, few: true, words: None }
+}
+
+const fn word(name: &'static str, sql: &'static str, words: fn() -> Vec<&'static str>) -> Filter {
+    Filter { name, sql, few: false, words: Some(words) }
+}
+
+/// `GET /v1/orders`
+pub const ORDERS: List = List {
+    table: Table::Order,
+    time: "created_at",
+    filters: &[
+        text("merchant", MERCHANT),
+        text("channel", "channel = ?"),
+        word("state", "state = ?", words::<OrderState>),
+        number("out_trade_no", "out_trade_no = ?"),
+    ],
+};
+
+/// `GET /v1/transactions`
+pub const TRANSACTIONS: List = List {
+    table: Table::Transaction,
+    time: "recorded_at",
+    filters: &[
+        text("merchant", MERCHANT),
+        text("channel", "channel = ?"),
+        word("state", "state = ?", words::<TxState>),
+        word("kind", "kind = ?", words::<Kind>),
+        number("out_trade_no", "out_trade_no = ?"),
+        number("channel_txn_no", "channel_txn_no = ?"),
+    ],
+};
+
+/// `GET /v1/events`; what an event has not itself, its transaction has, which has the same order.
+pub const EVENTS: List = List {
+    table: Table::Outgoing,
+    time: "created_at",
+    filters: &[
+        text("merchant", MERCHANT),
+        text("channel", "EXISTS (SELECT 1 FROM transactions AS t WHERE t.id = transaction_id AND t.channel || '' = ?)"),
+        word("state", "state = ?", words::<EventState>),
+        // `payment.posted`, or a transaction's kind.
+        text("kind", "kind || '.' LIKE CAST(? AS TEXT) || '.%'"),
+        number(
+            "out_trade_no",
+            "order_id IN (SELECT order_id FROM transactions WHERE out_trade_no = ?) AND \
+             transaction_id || '' IN (SELECT id FROM transactions WHERE out_trade_no = ?)",
+        ),
+        number(
+            "channel_txn_no",
+            "order_id IN (SELECT order_id FROM transactions WHERE channel_txn_no = ?) AND \
+             transaction_id || '' IN (SELECT id FROM transactions WHERE channel_txn_no = ?)",
+        ),
+    ],
+};
+
+/// `GET /v1/anomalies`; what an anomaly has not itself, its transaction has.
+pub const ANOMALIES: List = List {
+    table: Table::Anomaly,
+    time: "opened_at",
+    filters: &[
+        text("merchant", MERCHANT),
+        text("channel", "channel = ?"),
+        word("state", "state = ?", words::<AnomalyState>),
+        word("kind", "kind = ?", words::<AnomalyKind>),
+        number("out_trade_no", "transaction_id IN (SELECT id FROM transactions WHERE out_trade_no = ?)"),
+        number("channel_txn_no", "transaction_id IN (SELECT id FROM transactions WHERE channel_txn_no = ?)"),
+    ],
+};
+
+/// `GET /v1/accounts/{id}/entries`
+pub const ENTRIES: List = List { table: Table::Entry, time: "recorded_at", filters: &[] };
+
+/// Conditions, joined by AND; values in the order of their use.
+#[derive(Clone, Debug, Default)]
+pub struct Where {
+    conditions: Vec<String>,
+    /// For `$1`, `$2` …
+    pub values: Vec<Value>,
+}
+
+impl Where {
+    /// Adds a condition of one value, for each `?`.
+    pub fn and(&mut self, sql: &str, value: Value) {
+        self.values.push(value);
+        self.conditions.push(sql.replace('?', &format!("${}", self.values.len())));
+    }
+
+    /// ` WHERE …`, or nothing.
+    pub fn sql(&self) -> String {
+        if self.conditions.is_empty() { String::new() } else { format!(" WHERE {}", self.conditions.join(" AND ")) }
+    }
+}
+
+/// What is asked of a list.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Which rows.
+    pub filter: Where,
+    /// How many.
+    pub limit: i64,
+    /// Whether a filter leaves few rows.
+    few: bool,
+    /// The column that is bounded, from and to.
+    time: &'static str,
+    span: (Option<i64>, Option<i64>),
+}
+
+impl Asked {
+    /// A column's bounds, which rows of the table reach in the order of their `seq`: from and to.
+    pub fn span(&self) -> (&'static str, Option<i64>, Option<i64>) {
+        if self.few { (self.time, None, None) } else { (self.time, self.span.0, self.span.1) }
+    }
+
+    /// Only of this merchant.
+    pub fn of(&mut self, merchant: &str) {
+        let sql = if self.few { MERCHANT_OF_FEW } else { MERCHANT };
+        self.filter.and(sql, Value::Text(merchant.to_owned()));
+    }
+
+    /// What follows a table's name, newest first, and one row more than is shown.
+    pub fn sql(mut self) -> (String, Vec<Value>) {
+        let tail = format!("{} ORDER BY seq DESC LIMIT ${}", self.filter.sql(), self.filter.values.len() + 1);
+        self.filter.values.push(Value::Int(self.limit + 1));
+        (tail, self.filter.values)
+    }
+}
+
+impl Filter {
+    /// Its name, and the words it takes, where not any text.
+    pub fn describe(&self) -> (&'static str, Option<Vec<&'static str>>) {
+        (self.name, self.words.map(|words| words()))
+    }
+}
+
+impl List {
+    /// Reads the parameters.
+    pub fn asked(&self, pairs: &Pairs) -> Result<Asked, Bad> {
+        let mut known = vec!["limit", "cursor", "from", "to"];
+        known.extend(self.filters.iter().map(|filter| filter.name));
+        only(pairs, &known)?;
+        let mut filter = Where::default();
+        let few = self.filters.iter().any(|known| known.few && get(pairs, known.name).is_some());
+        for known in self.filters {
+            let Some(value) = get(pairs, known.name) else { continue };
+            if let Some(words) = known.words.map(|words| words()).filter(|words| !words.contains(&value)) {
+                return Err(Bad(format!("`{}` is one of {}.", known.name, words.join(", "))));
+            }
+            let sql = if few && known.sql == MERCHANT { MERCHANT_OF_FEW } else { known.sql };
+            filter.and(sql, Value::Text(value.to_owned()));
+        }
+        let bound = |name| get(pairs, name).map(|at| moment(name, at).map(|at| at.at_or_after)).transpose();
+        let span = (bound("from")?, bound("to")?);
+        span.0.into_iter().for_each(|from| filter.and(&format!("{} >= ?", self.time), Value::Int(from)));
+        span.1.into_iter().for_each(|to| filter.and(&format!("{} < ?", self.time), Value::Int(to)));
+        if let Some(cursor) = get(pairs, "cursor") {
+            let seq = opened(cursor).and_then(|text| text.parse().ok()).filter(|seq: &i64| *seq > 0);
+            filter.and("seq < ?", Value::Int(seq.ok_or_else(bad_cursor)?));
+        }
+        Ok(Asked { filter, limit: limit(pairs)?, few, time: self.time, span })
+    }
+}
+
+/// Refuses parameters that are not known, or given twice.
+pub fn only(pairs: &Pairs, known: &[&str]) -> Result<(), Bad> {
+    for (at, (name, value)) in pairs.iter().enumerate() {
+        if !known.contains(&name.as_str()) {
+            let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
+            let there = if known.is_empty() { "there are none".to_owned() } else { known.join(", ") };
+            return Err(Bad(format!("There is no parameter `{shown}` here; there are: {there}.")));
+        }
+        if pairs[..at].iter().any(|(before, _)| before == name) {
+            return Err(Bad(format!("The parameter `{name}` is given twice.")));
+        }
+        // PostgreSQL keeps no such text.
+        if value.contains('\0') {
+            return Err(Bad(format!("The parameter `{name}` holds a zero byte.")));
+        }
+    }
+    Ok(())
+}
+
+/// A parameter's value.
+pub fn get<'p>(pairs: &'p Pairs, name: &str) -> Option<&'p str> {
+    pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+}
+
+/// `limit`
+pub fn limit(pairs: &Pairs) -> Result<i64, Bad> {
+    let Some(limit) = get(pairs, "limit") else { return Ok(LIMIT) };
+    let number = limit.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
+    number.ok_or_else(|| Bad(format!("`limit` is a number from 1 to {LIMIT_MAX}.")))
+}
+
+/// A moment in milliseconds, which may fall between two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// The last millisecond that is not after it.
+    pub at_or_before: i64,
+    /// The first millisecond that is not before it.
+    pub at_or_after: i64,
+}
+
+/// A parameter that is a time.
+pub fn moment(name: &str, value: &str) -> Result<Moment, Bad> {
+    let bad = || Bad(format!("`{name}` is a time of RFC 3339, as in 2026-11-21T03:38:00.123Z; write `+` as %2B."));
+    let nanoseconds = value.parse::<jiff::Timestamp>().map_err(|_| bad())?.as_nanosecond();
+    let at_or_before = i64::try_from(nanoseconds.div_euclid(1_000_000)).map_err(|_| bad())?;
+    let between = nanoseconds.rem_euclid(1_000_000) != 0;
+    Ok(Moment { at_or_before, at_or_after: at_or_before + i64::from(between) })
+}
+
+/// A cursor of this text.
+pub fn sealed(text: &str) -> String {
+    URL_SAFE_NO_PAD.encode(text)
+}
+
+/// The text of a cursor.
+pub fn opened(cursor: &str) -> Option<String> {
+    String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()
+}
+
+/// For a cursor that no list gave out.
+pub fn bad_cursor() -> Bad {
+    Bad("`cursor` is the `next` of a list, as it was given.".to_owned())
+}

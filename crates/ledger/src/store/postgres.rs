@@ -1,0 +1,333 @@
+//! The books in PostgreSQL (15 or newer): one connection writes, by one statement for each table. A batch is three round trips:
+//! what begins it and asks, what it writes, and the commit, which waits until all of that has gone well.
+//!
+//! Who writes holds an advisory lock (one ledger for each database) and the **epoch**: a number that each takeover
+//! raises and each transaction names. A process that froze is disconnected by the server after ten seconds, by which its
+//! lock is free; when it wakes, its next call says [`Failure::Lost`]. Ties: of two updates, or balances, of one row in one
+//! call the later one counts, and only that one is sent. A statement that fails spoils its whole transaction: callbacks
+//! are kept apart by [`Grouping::Whole`]. A commit whose answer did not come, or came with a warning, is lost: its rows
+//! may be there or not.
+
+mod batch;
+mod cells;
+mod client;
+mod connect;
+mod erase;
+mod indexes;
+mod reader;
+mod statements;
+mod tls;
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, SimpleQueryMessage, Statement};
+use uuid::Uuid;
+
+use super::sql;
+use super::{Asked, Changes, Failure, Grouping, Heads, Loaded, Store};
+use crate::rows::{Anomaly, Outgoing, Typed, Value, Wrap};
+use base::clock;
+use base::secret::Secret;
+use base::units::Nanos;
+use batch::{Batch, Bound, Columns, asks};
+use cells::{Cell, cells, failure};
+use client::Client;
+use connect::Warnings;
+use statements::Statements;
+
+pub use erase::erase;
+pub use reader::PostgresReader;
+
+/// Time between two questions whether the server keeps what it commits.
+const ASK: Duration = Duration::from_secs(1);
+
+/// A writer's connection.
+pub struct Postgres {
+    session: Session,
+    statements: Statements,
+    warnings: Warnings,
+    begin: String,
+    ours: String,
+    within: bool,
+    /// When the server is asked again whether it keeps what it commits.
+    ask_at: Nanos,
+}
+
+/// A connection and what is prepared on it.
+struct Session {
+    client: Client,
+    prepared: HashMap<String, Statement>,
+    /// A statement failed: the transaction can only be taken back. A COMMIT would do just that, without an error.
+    failed: bool,
+    /// What begins the transaction, until it is said.
+    unbegun: Option<String>,
+}
+
+impl Session {
+    fn statement(&mut self, sql: &str) -> Result<Statement, tokio_postgres::Error> {
+        if let Some(known) = self.prepared.get(sql) {
+            return Ok(known.clone());
+        }
+        let made = self.client.prepare(sql)?;
+        self.prepared.insert(sql.to_owned(), made.clone());
+        Ok(made)
+    }
+
+    /// Remembers that the transaction is spoilt.
+    fn heed<T>(&mut self, answer: Result<T, tokio_postgres::Error>) -> Result<T, Failure> {
+        self.failed |= answer.is_err();
+        answer.map_err(|e| failure(&e))
+    }
+
+    /// The transaction has begun, as its epoch's writer.
+    fn begun(&mut self, answers: &[SimpleQueryMessage]) -> Result<(), Failure> {
+        if connect::is_ours(answers) {
+            return Ok(());
+        }
+        self.failed = true;
+        Err(Failure::Lost(connect::TAKEN_OVER.into()))
+    }
+
+    fn begin(&mut self) -> Result<(), Failure> {
+        let Some(sql) = self.unbegun.take() else { return Ok(()) };
+        let answer = self.client.simple_query(&sql);
+        let answers = self.heed(answer)?;
+        self.begun(&answers)
+    }
+
+    fn query(&mut self, sql: &str, columns: &Columns<'_>) -> Result<Vec<Row>, Failure> {
+        self.begin()?;
+        let answer = self.statement(sql).and_then(|statement| self.client.query(&statement, &params(columns)));
+        self.heed(answer)
+    }
+
+    fn simple(&mut self, sql: &str) -> Result<Vec<SimpleQueryMessage>, Failure> {
+        self.begin()?;
+        let answer = self.client.simple_query(sql);
+        self.heed(answer)
+    }
+
+    fn bound<'a>(&mut self, batch: &'a Batch<'_>) -> Result<Bound<'a>, Failure> {
+        let bound = batch.iter().map(|(sql, columns)| Ok((self.statement(sql)?, params(columns))));
+        let bound = bound.collect();
+        self.heed(bound)
+    }
+
+    /// Asks all at once, and begins the transaction before, where that was not done.
+    fn query_all(&mut self, batch: &Batch<'_>) -> Result<Vec<Vec<Row>>, Failure> {
+        let bound = self.bound(batch)?;
+        let begin = self.unbegun.take();
+        let answer = self.client.query_all(begin.as_deref(), &bound);
+        let (answers, rows) = self.heed(answer)?;
+        if begin.is_some() {
+            self.begun(&answers)?;
+        }
+        self.heed(rows)
+    }
+
+    /// Does all at once; how many rows each changed.
+    fn execute_all(&mut self, batch: &Batch<'_>) -> Result<Vec<u64>, Failure> {
+        self.begin()?;
+        let bound = self.bound(batch)?;
+        let answer = self.client.execute_all(&bound);
+        self.heed(answer)
+    }
+
+    fn select<T: Typed>(&mut self, sql: &str, asked: Columns<'_>, found: &mut Vec<T>) -> Result<(), Failure> {
+        if asked.first().is_some_and(Vec::is_empty) {
+            return Ok(());
+        }
+        read(&self.query(sql, &asked)?, found)
+    }
+}
+
+fn read<T: Typed>(rows: &[Row], found: &mut Vec<T>) -> Result<(), Failure> {
+    for row in rows {
+        found.push(sql::typed(cells(row)?)?);
+    }
+    Ok(())
+}
+
+fn params<'a>(columns: &'a Columns<'_>) -> Vec<&'a (dyn ToSql + Sync)> {
+    columns.iter().map(|column| column as _).collect()
+}
+
+fn text(cell: Option<Value>) -> Option<String> {
+    if let Some(Value::Text(text)) = cell { Some(text) } else { None }
+}
+
+impl Postgres {
+    /// Opens it; `None` while another process holds the lock. A large database of an older ledger is brought up to date only
+    /// where there is `time`.
+    pub fn open(url: &str, password: Option<&Secret>, time: bool) -> Result<Option<Box<dyn Store>>, Failure> {
+        let Some(opened) = connect::writer(url, password, time)? else { return Ok(None) };
+        let connect::Opened { mut client, warnings, epoch } = opened;
+        indexes::complete(&mut client, url, password)?;
+        Ok(Some(Box::new(Postgres {
+            session: Session { client, prepared: HashMap::new(), failed: false, unbegun: None },
+            statements: Statements::new(),
+            warnings,
+            begin: connect::begin(epoch),
+            ours: connect::ours(epoch),
+            within: false,
+            ask_at: Nanos(0),
+        })))
+    }
+
+    /// The server's settings follow a reload: they are asked for before each second's first batch.
+    fn is_durable(&mut self) -> Result<(), Failure> {
+        let now = clock::now();
+        if now < self.ask_at {
+            return Ok(());
+        }
+        self.ask_at = now.after(ASK);
+        connect::durable(&self.session.simple(&connect::is_durable())?)
+    }
+
+    /// There is a transaction, and it can be kept.
+    fn sound(&self) -> Result<(), Failure> {
+        match (self.within, self.session.failed) {
+            (true, false) => Ok(()),
+            (false, _) => Err(Failure::Row("no transaction was begun".into())),
+            (true, true) => Err(Failure::Row("a statement of this transaction failed".into())),
+        }
+    }
+}
+
+impl Store for Postgres {
+    fn grouping(&self) -> Grouping {
+        Grouping::Whole
+    }
+
+    fn heads(&mut self) -> Result<Heads, Failure> {
+        let mut heads = Heads::default();
+        let none = vec![];
+        if let Some(row) = self.session.query(&self.statements.last_link, &none)?.first() {
+            let read = row.try_get(0).and_then(|seq| Ok((seq, row.try_get(1)?)));
+            (heads.seq, heads.link) = read.map_err(|e| failure(&e))?;
+        }
+        let time = self.session.query(&self.statements.last_time, &none)?;
+        heads.recorded_at = time.first().map_or(Ok(0), |row| row.try_get(0)).map_err(|e| failure(&e))?;
+        for row in self.session.query(&self.statements.balances, &none)? {
+            let mut found = cells(&row)?.into_iter();
+            heads.balances.push(sql::balance(std::array::from_fn(|_| text(found.next())))?);
+        }
+        for row in self.session.query(&self.statements.waited, &none)? {
+            heads.waited.push(row.try_get(0).map_err(|e| failure(&e))?);
+        }
+        Ok(heads)
+    }
+
+    fn wraps(&mut self) -> Result<Vec<Wrap>, Failure> {
+        let wrap = |row: &Row| {
+            let read = || Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?));
+            let (id, by, purpose, day, wrapped) = read().map_err(|e| failure(&e))?;
+            sql::wrap(id, by, purpose, day, (wrapped, row.try_get(5).map_err(|e| failure(&e))?))
+        };
+        self.session.query(&self.statements.wraps, &vec![])?.iter().map(wrap).collect()
+    }
+
+    fn begin(&mut self) -> Result<(), Failure> {
+        self.session.failed = false;
+        self.is_durable()?;
+        self.within = true;
+        // It goes with the first question, or before anything else.
+        self.session.unbegun = Some(self.begin.clone());
+        Ok(())
+    }
+
+    fn savepoint(&mut self) -> Result<(), Failure> {
+        self.sound()?;
+        self.session.simple("SAVEPOINT callback").map(drop)
+    }
+
+    fn release(&mut self, keep: bool) -> Result<(), Failure> {
+        let back = if keep { "" } else { "ROLLBACK TO callback; " };
+        self.session.simple(&format!("{back}RELEASE callback"))?;
+        self.session.failed &= keep;
+        Ok(())
+    }
+
+    fn load(&mut self, asked: &Asked) -> Result<Loaded, Failure> {
+        let mut loaded = Loaded::default();
+        let (session, statements, found) = (&mut self.session, &self.statements, &mut loaded.transactions);
+        let mut questions = asks(statements, asked);
+        let orders = asked.orders.iter();
+        let by_trade = orders.map(|(channel, number)| [Cell::Text(channel), Cell::Text(number)]);
+        let orders_at = questions.len();
+        batch::push(&mut questions, &statements.orders_by_trade, by_trade);
+        let answers = session.query_all(&questions)?;
+        let (transactions, orders) = answers.split_at(orders_at);
+        transactions.iter().try_for_each(|rows| read(rows, found))?;
+        orders.iter().try_for_each(|rows| read(rows, &mut loaded.orders))?;
+        let known: HashSet<Uuid> = loaded.orders.iter().map(|order| order.id).collect();
+        let unknown = sql::unknown_orders(found, |id| known.contains(&id));
+        let by_id = vec![unknown.into_iter().map(Cell::Id).collect()];
+        session.select(&statements.orders_by_id, by_id, &mut loaded.orders)?;
+        Ok(loaded)
+    }
+
+    fn write(&mut self, changes: &Changes) -> Result<(), Failure> {
+        // Else each statement would commit by itself.
+        self.sound()?;
+        let (written, updates) = batch::written(&self.statements, changes);
+        let changed = self.session.execute_all(&written)?;
+        for batch::Updates { at, table, rows } in updates {
+            if changed[at] != rows {
+                self.session.failed = true;
+                return Err(Failure::Row(format!("{} rows of {} are gone", rows - changed[at], table.state_name())));
+            }
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), Failure> {
+        self.sound()?;
+        self.warnings.lock().take();
+        let lost = |why: String| Failure::Lost(format!("in a commit: {why}"));
+        match self.session.simple("COMMIT") {
+            Ok(_) => self.within = false,
+            // Whether it is kept is known only where the server says that it is not.
+            Err(Failure::Row(why)) => return Err(Failure::Row(why)),
+            Err(Failure::Full(why) | Failure::Slow(why) | Failure::Held(why)) => return Err(Failure::Full(why)),
+            Err(Failure::Lost(why) | Failure::Poisoned(why)) => return Err(lost(why)),
+        }
+        // Kept here, but not as durably as the server was told to: a standby does not have it.
+        self.warnings.lock().take().map_or(Ok(()), |warning| Err(lost(warning)))
+    }
+
+    fn rollback(&mut self) {
+        let is_begun = self.session.unbegun.take().is_none();
+        if std::mem::take(&mut self.within)
+            && is_begun
+            && !self.session.client.is_closed()
+            && let Err(e) = self.session.simple("ROLLBACK")
+        {
+            log::warn!("ledger: a transaction could not be taken back: {e}");
+        }
+        self.session.failed = false;
+    }
+
+    fn events(&mut self, ids: &[Uuid]) -> Result<Vec<Outgoing>, Failure> {
+        let mut found = vec![];
+        let by_id = vec![ids.iter().map(|id| Cell::Id(*id)).collect()];
+        self.session.select(&self.statements.events, by_id, &mut found)?;
+        Ok(found)
+    }
+
+    fn anomalies(&mut self, ids: &[Uuid]) -> Result<Vec<Anomaly>, Failure> {
+        let mut found = vec![];
+        let by_id = vec![ids.iter().map(|id| Cell::Id(*id)).collect()];
+        self.session.select(&self.statements.anomalies, by_id, &mut found)?;
+        Ok(found)
+    }
+
+    fn idle(&mut self) -> Result<(), Failure> {
+        self.is_durable()?;
+        let answers = self.session.simple(&self.ours)?;
+        let ours = answers.iter().any(|answer| matches!(answer, SimpleQueryMessage::Row(_)));
+        if ours { Ok(()) } else { Err(Failure::Lost(connect::TAKEN_OVER.into())) }
+    }
+}

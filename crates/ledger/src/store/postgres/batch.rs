@@ -1,0 +1,131 @@
+//! Statements that go to the server together: what is asked, and what is written, an array for each column.
+
+use std::collections::HashSet;
+
+use tokio_postgres::Statement;
+use tokio_postgres::types::ToSql;
+
+use super::cells::Cell;
+use super::statements::Statements;
+use crate::rows::Table;
+use crate::store::{Asked, Changes};
+use crate::words::Word;
+
+/// One array for each column.
+pub(super) type Columns<'a> = Vec<Vec<Cell<'a>>>;
+
+/// Statements in their order.
+pub(super) type Batch<'a> = Vec<(&'a str, Columns<'a>)>;
+
+/// The same, prepared, with its values.
+pub(super) type Bound<'a> = Vec<(Statement, Vec<&'a (dyn ToSql + Sync)>)>;
+
+/// A statement of a batch that updates rows, each of which must be there.
+pub(super) struct Updates {
+    /// Its place in the batch.
+    pub(super) at: usize,
+    /// Of which table.
+    pub(super) table: Table,
+    /// How many.
+    pub(super) rows: u64,
+}
+
+/// Adds a statement for these rows; none where there is no row.
+pub(super) fn push<'a, const N: usize>(batch: &mut Batch<'a>, sql: &'a str, rows: impl Iterator<Item = [Cell<'a>; N]>) {
+    let mut columns: Columns<'a> = vec![vec![]; N];
+    for row in rows {
+        columns.iter_mut().zip(row).for_each(|(column, cell)| column.push(cell));
+    }
+    if columns.first().is_some_and(|column| !column.is_empty()) {
+        batch.push((sql, columns));
+    }
+}
+
+/// What is asked of transactions.
+pub(super) fn asks<'a>(statements: &'a Statements, asked: &'a Asked) -> Batch<'a> {
+    let mut batch = vec![];
+    let keys = asked.keys.iter();
+    let by_key = keys.map(|key| [key.provider, &key.account, key.kind.word(), &key.key].map(Cell::Text));
+    push(&mut batch, &statements.by_key, by_key);
+    let trades = asked.trades.iter();
+    push(
+        &mut batch,
+        &statements.by_trade,
+        trades.map(|(channel, number)| [channel, number].map(|text| Cell::Text(text))),
+    );
+    let numbers = asked.numbers.iter();
+    let by_number = numbers.map(|(provider, kind, number)| [number, *provider, kind.word()].map(Cell::Text));
+    push(&mut batch, &statements.by_number, by_number);
+    let waiting = asked.waiting.iter().map(|(provider, account, of)| {
+        [Cell::Text(of), Cell::Text(provider), account.as_deref().map_or(Cell::Null, Cell::Text)]
+    });
+    push(&mut batch, &statements.waiting, waiting);
+    batch
+}
+
+/// What is written, rows before what is updated.
+pub(super) fn written<'a>(statements: &'a Statements, changes: &'a Changes) -> (Batch<'a>, Vec<Updates>) {
+    let mut batch = inserts(statements, changes);
+    let links = changes.links.iter().map(|it| [Cell::Int(it.seq), Cell::Blob(&it.rows), Cell::Blob(&it.link)]);
+    push(&mut batch, &statements.links, links);
+    let updates = update(&mut batch, statements, changes);
+    let mut seen = HashSet::new();
+    let latest = changes.balances.iter().rev().filter(|it| seen.insert((it.account.as_str(), it.currency)));
+    let balances = latest
+        .map(|it| [Cell::Text(&it.account), Cell::Text(it.currency.code()), Cell::Sum(it.debit), Cell::Sum(it.credit)]);
+    push(&mut batch, &statements.put_balances, balances);
+    let wraps = changes.wraps.iter().map(|it| {
+        let text = [&it.by, &it.purpose, &it.day].map(|text| Cell::Text(text));
+        let [by, purpose, day] = text;
+        [Cell::Id(it.id), by, purpose, day, Cell::Blob(&it.wrapped), Cell::Int(it.created_at)]
+    });
+    push(&mut batch, &statements.put_wraps, wraps);
+    (batch, updates)
+}
+
+fn inserts<'a>(statements: &'a Statements, changes: &'a Changes) -> Batch<'a> {
+    let mut batch = vec![];
+    for (parts, table) in statements.insert.iter().zip(Table::ALL) {
+        let rows = || changes.rows.iter().filter(|row| row.table == *table);
+        let count = rows().count();
+        if count == 0 {
+            continue;
+        }
+        for part in parts {
+            let mut columns: Columns<'_> = part.cells.iter().map(|_| Vec::with_capacity(count)).collect();
+            for row in rows() {
+                for (column, cell) in columns.iter_mut().zip(&part.cells) {
+                    column.push(match cell {
+                        0 => Cell::Int(row.seq),
+                        1 => Cell::Id(row.id),
+                        value => (&row.values[value - 2]).into(),
+                    });
+                }
+            }
+            batch.push((part.sql.as_str(), columns));
+        }
+    }
+    batch
+}
+
+fn update<'a>(batch: &mut Batch<'a>, statements: &'a Statements, changes: &'a Changes) -> Vec<Updates> {
+    let mut updates = vec![];
+    for (sql, table) in statements.update.iter().zip(Table::ALL) {
+        let mut columns: Columns<'_> = vec![vec![]; table.state().len() + 1];
+        let mut seen = HashSet::new();
+        // The later one of two counts.
+        for update in changes.updates.iter().rev().filter(|update| update.table == *table) {
+            if seen.insert(update.seq) {
+                columns[0].push(Cell::Int(update.seq));
+                for (column, value) in columns[1..].iter_mut().zip(&update.state) {
+                    column.push(value.into());
+                }
+            }
+        }
+        if !seen.is_empty() {
+            updates.push(Updates { at: batch.len(), table: *table, rows: seen.len() as u64 });
+            batch.push((sql.as_str(), columns));
+        }
+    }
+    updates
+}

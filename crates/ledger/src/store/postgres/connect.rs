@@ -1,0 +1,318 @@
+//! Connecting: what the server must be, the session's settings, the lock, the schema, the epoch.
+//!
+//! TLS by `sslmode` of the URL: `disable`; `prefer` (the default) encrypts where the server can, but, as libpq does,
+//! believes any certificate; `require` encrypts and, unlike libpq's, verifies the server's certificate and name against
+//! the system's roots (`SSL_CERT_FILE` names others). A password goes by SCRAM with channel binding where the server can.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+use tokio_postgres::error::{DbError, Severity, SqlState};
+use tokio_postgres::{Config, SimpleQueryMessage};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::cells::failure;
+use super::client::Client;
+use super::tls;
+use crate::rows::Table;
+use crate::store::schema::{Dialect, FEW, INDEXES, VERSION};
+use crate::store::{Failure, OLDER, later, sql};
+use base::clock;
+use base::secret::Secret;
+
+/// `tollgate`, as a number: the advisory lock's key.
+pub(super) const LOCK: i64 = i64::from_be_bytes(*b"tollgate");
+
+/// `server_version_num` of the oldest server that is taken.
+const OLDEST: i32 = 150_000;
+
+/// The last warning of the server.
+pub(super) type Warnings = Arc<Mutex<Option<String>>>;
+
+/// A connection that has the lock and the epoch.
+pub(super) struct Opened {
+    pub(super) client: Client,
+    pub(super) warnings: Warnings,
+    pub(super) epoch: i64,
+}
+
+/// The session of a writer. A process that froze must not keep the books: the server ends its session, and so its lock.
+/// A commit that no standby confirmed is told by a warning, which a role's own setting may hide.
+/// The writer asks point questions only: a plan that was made while the books were small must not become a scan of
+/// large ones, nor be made anew for each batch.
+const WRITER: &str = "SET idle_session_timeout = '10s'; SET idle_in_transaction_session_timeout = '10s'; \
+    SET lock_timeout = '5s'; SET statement_timeout = 0; SET plan_cache_mode = force_generic_plan; SET jit = off; \
+    SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
+    SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off; \
+    SET client_min_messages = warning";
+
+const READER: &str = "SET default_transaction_read_only = on; SET idle_session_timeout = 0; \
+    SET idle_in_transaction_session_timeout = '10min'; SET statement_timeout = 0; SET jit = off";
+
+/// Few rows of large tables: without statistics, which a young store has none of, the server would read them whole.
+pub(super) const POINTS: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
+
+pub(super) fn said(error: &tokio_postgres::Error) -> Failure {
+    let code = error.code().map_or("", |code| code.code());
+    let text = match failure(error) {
+        Failure::Row(text)
+        | Failure::Full(text)
+        | Failure::Held(text)
+        | Failure::Lost(text)
+        | Failure::Slow(text)
+        | Failure::Poisoned(text) => text,
+    };
+    match code.get(..2) {
+        // Who or what is wrongly named: trying again does not help.
+        Some("28" | "3D" | "42") => Failure::Row(format!("PostgreSQL: {text}")),
+        Some("53" | "57" | "08") | None => Failure::Lost(format!("PostgreSQL: {text}")),
+        Some(_) => failure(error),
+    }
+}
+
+pub(super) fn connect(url: &str, password: Option<&Secret>, name: &str) -> Result<(Client, Warnings), Failure> {
+    let mut config: Config = url.parse().map_err(|e| Failure::Row(format!("store: {e}")))?;
+    if let Some(Secret(password)) = password {
+        config.password(&**password);
+    }
+    let warnings = Warnings::default();
+    let heard = warnings.clone();
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(Duration::from_secs(5));
+    }
+    config
+        .application_name(name)
+        .tcp_user_timeout(Duration::from_secs(10))
+        .keepalives(true)
+        .keepalives_idle(Duration::from_secs(5))
+        .keepalives_interval(Duration::from_secs(2))
+        .keepalives_retries(3);
+    if name == WRITER_NAME {
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    }
+    let tls = tls::client(config.get_ssl_mode() == SslMode::Require)?;
+    let hear = move |notice: DbError| {
+        if notice.parsed_severity() == Some(Severity::Warning) {
+            *heard.lock() = Some(format!("{} ({})", notice.message(), notice.code().code()));
+        }
+    };
+    let connected = Client::connect(&config, MakeRustlsConnect::new(tls), hear);
+    let mut client = connected.map_err(|e| Failure::Lost(e.to_string()))?.map_err(|e| said(&e))?;
+    let version: i32 = show(&mut client, "server_version_num")?.parse().unwrap_or(0);
+    if version < OLDEST {
+        return Err(Failure::Row(format!("PostgreSQL {} is too old; 15 or newer is needed", version / 10_000)));
+    }
+    Ok((client, warnings))
+}
+
+const WRITER_NAME: &str = "tollgate-ledger";
+
+fn show(client: &mut Client, setting: &str) -> Result<String, Failure> {
+    let row = client.query_one("SELECT current_setting($1)", &[&setting]).map_err(|e| said(&e))?;
+    row.try_get(0).map_err(|e| said(&e))
+}
+
+/// The writer's connection; `None` while another has the lock. What takes long is done only where there is `time`.
+pub(super) fn writer(url: &str, password: Option<&Secret>, time: bool) -> Result<Option<Opened>, Failure> {
+    let (mut client, warnings) = connect(url, password, WRITER_NAME)?;
+    for setting in DURABLE {
+        if show(&mut client, setting)? == "off" {
+            return Err(Failure::Row(not_durable(setting)));
+        }
+    }
+    client.batch_execute(WRITER).map_err(|e| said(&e))?;
+    // Also where it is so already: what stands in the server's files may change under a session that did not set it.
+    let wait = if show(&mut client, "synchronous_commit")? == "remote_apply" { "remote_apply" } else { "on" };
+    client.batch_execute(&format!("SET synchronous_commit = {wait}")).map_err(|e| said(&e))?;
+    let locked = client.query_one("SELECT pg_try_advisory_lock($1)", &[&LOCK]).map_err(|e| said(&e))?;
+    if !locked.try_get(0).map_err(|e| said(&e))? {
+        return Ok(None);
+    }
+    create(&mut client)?;
+    // Durable before anything is written, and with it all that was committed before it.
+    let raise = "UPDATE writer SET epoch = epoch + 1, at = now() RETURNING epoch";
+    warnings.lock().take();
+    let epoch = client.query_one(raise, &[]).and_then(|row| row.try_get(0)).map_err(|e| said(&e))?;
+    // No writer of an older epoch is left: what it began has ended, and it begins nothing any more.
+    if version(&mut client)? != Some(VERSION) {
+        forward(&mut client, epoch, time)?;
+    }
+    if let Some(warning) = warnings.lock().take() {
+        return Err(Failure::Lost(warning));
+    }
+    Ok(Some(Opened { client, warnings, epoch }))
+}
+
+/// Settings of the server without which what is committed may be lost or torn by a crash. They follow a reload.
+const DURABLE: [&str; 2] = ["fsync", "full_page_writes"];
+
+fn not_durable(setting: &str) -> String {
+    format!("PostgreSQL runs with {setting} = off: it would acknowledge what a crash loses; turn it on")
+}
+
+/// Asks whether they are still on.
+pub(super) fn is_durable() -> String {
+    DURABLE.map(|setting| format!("SELECT '{setting}' WHERE current_setting('{setting}') = 'off'")).join(" UNION ALL ")
+}
+
+/// Why nothing may be acknowledged any more, if that is so.
+pub(super) fn durable(answers: &[SimpleQueryMessage]) -> Result<(), Failure> {
+    let off =
+        answers.iter().find_map(|answer| if let SimpleQueryMessage::Row(row) = answer { row.get(0) } else { None });
+    off.map_or(Ok(()), |setting| {
+        let more = "let it write all to the disk (`sync`), then start the ledger again";
+        Err(Failure::Poisoned(format!("{}; {more}", not_durable(setting))))
+    })
+}
+
+/// The version of the schema; `None` where there is none.
+fn version(client: &mut Client) -> Result<Option<i64>, Failure> {
+    let there = client.query_one("SELECT to_regclass('tollgate_meta') IS NOT NULL", &[]).map_err(|e| said(&e))?;
+    if !there.try_get(0).map_err(|e| said(&e))? {
+        return Ok(None);
+    }
+    let row = client.query_one("SELECT version FROM tollgate_meta", &[]).map_err(|e| said(&e))?;
+    let version: i64 = row.try_get(0).map_err(|e| said(&e))?;
+    if version > VERSION {
+        let why = format!("made by a newer tollgate (schema {version}, this one knows {VERSION}); run that one");
+        return Err(Failure::Row(format!("PostgreSQL: {why}")));
+    }
+    Ok(Some(version))
+}
+
+/// Whether a database has none of these names: what is another's is left alone. `do_so` is what its owner may do.
+fn free(client: &mut Client, names: impl IntoIterator<Item = &'static str>, do_so: &str) -> Result<(), Failure> {
+    let kind = "SELECT (SELECT CASE relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence' \
+                WHEN 'i' THEN 'index' ELSE 'table' END FROM pg_class WHERE oid = to_regclass($1))";
+    for name in names {
+        let found: Option<String> =
+            client.query_one(kind, &[&name]).and_then(|row| row.try_get(0)).map_err(|e| said(&e))?;
+        if let Some(kind) = found {
+            let why = format!("PostgreSQL: the database has a {kind} {name} that is not the ledger's: {do_so}");
+            return Err(Failure::Row(why));
+        }
+    }
+    Ok(())
+}
+
+/// Brings the schema up to date in one transaction: a kill leaves it as it was. What may keep it from that is found out
+/// first, where there is no `time` too: the old process of an upgrade can still go on then.
+fn forward(client: &mut Client, epoch: i64, time: bool) -> Result<(), Failure> {
+    let rows = client.query_one(sql::ROWS, &[]).and_then(|row| row.try_get(0)).map_err(|e| said(&e))?;
+    let ours = [Table::Outgoing.state_name(), Table::Outgoing.source()];
+    free(client, ours, "rename it, or set the role's `search_path` so that the ledger does not meet it")?;
+    let answers = client.simple_query(&begin(epoch)).map_err(|e| said(&e))?;
+    if !is_ours(&answers) {
+        return Err(Failure::Lost(TAKEN_OVER.into()));
+    }
+    let lock = format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", Table::Outgoing.name());
+    client.batch_execute(&lock).map_err(|e| held(&e))?;
+    let leave = Dialect::Postgres.leave().join("; ");
+    client.batch_execute(&format!("SAVEPOINT tried; {leave}; ROLLBACK TO tried")).map_err(|e| needed(&e))?;
+    if rows > FEW && !time {
+        client.batch_execute("ROLLBACK").map_err(|e| said(&e))?;
+        return Err(later(rows));
+    }
+    let began = clock::now();
+    log::warn!("ledger: bringing the store of an older tollgate up to date (schema {VERSION}), over {rows} rows");
+    for step in Dialect::Postgres.forward() {
+        client.batch_execute(&step).map_err(|e| said(&e))?;
+    }
+    let end = format!("UPDATE tollgate_meta SET version = {VERSION}; COMMIT");
+    client.batch_execute(&end).map_err(|e| said(&e))?;
+    log::warn!("ledger: the store is up to date after {:.1} s", clock::now().since(began).as_secs_f64());
+    Ok(())
+}
+
+/// Why `events` could not be locked: whoever reads it was waited for within `lock_timeout`.
+fn held(error: &tokio_postgres::Error) -> Failure {
+    if error.code() != Some(&SqlState::LOCK_NOT_AVAILABLE) {
+        return said(error);
+    }
+    let events = Table::Outgoing.name();
+    Failure::Held(format!(
+        "the store is of an older tollgate, and cannot be brought up to date while somebody reads `{events}` (pg_dump, a \
+         report, a transaction that was left open): end that; it is tried again"
+    ))
+}
+
+/// Why the state of events could not leave them. The detail names what depends on it, and quotes no value.
+fn needed(error: &tokio_postgres::Error) -> Failure {
+    let detail = error.as_db_error().filter(|said| *said.code() == SqlState::DEPENDENT_OBJECTS_STILL_EXIST);
+    let Some(detail) = detail.and_then(DbError::detail) else { return said(error) };
+    Failure::Row(format!(
+        "PostgreSQL: the store is of an older tollgate, and cannot be brought up to date: {}; drop what depends on it, and make \
+         it over `{}` afterwards",
+        detail.replace('\n', ", "),
+        Table::Outgoing.source()
+    ))
+}
+
+/// Makes the schema in one transaction, unless there is one. Tables of the same names that are another's are left alone.
+fn create(client: &mut Client) -> Result<(), Failure> {
+    if version(client)?.is_some() {
+        return Ok(());
+    }
+    let parts = Table::ALL.iter().flat_map(|table| table.parts()).map(|part| part.name);
+    let names = parts.chain([Table::Outgoing.source(), "chain", "balances", "keys", "writer"]);
+    free(client, names, "name another database")?;
+    let mut sql = "BEGIN;".to_owned();
+    for statement in Dialect::Postgres.tables().iter().map(String::as_str).chain(INDEXES.iter().copied()) {
+        sql.push_str(statement);
+        sql.push(';');
+    }
+    sql.push_str(&format!(
+        "CREATE TABLE writer (one BOOL PRIMARY KEY CHECK (one), epoch BIGINT NOT NULL, at TIMESTAMPTZ NOT NULL); \
+         INSERT INTO writer VALUES (TRUE, 0, now()); \
+         CREATE TABLE tollgate_meta (one BOOL PRIMARY KEY CHECK (one), version BIGINT NOT NULL); \
+         INSERT INTO tollgate_meta VALUES (TRUE, {VERSION}); COMMIT"
+    ));
+    client.batch_execute(&sql).map_err(|e| said(&e))
+}
+
+/// Begins a transaction as this epoch's writer: two commands, the last of which finds one row or none. Whoever takes over
+/// raises the epoch, which waits for the row's lock, and who waits for him finds the row no more. The lock makes no new
+/// version of the row: while somebody has a view open none could go away, and each commit would read them all.
+pub(super) fn begin(epoch: i64) -> String {
+    format!("BEGIN; SELECT FROM writer WHERE epoch = {epoch} FOR UPDATE")
+}
+
+/// Why a writer of an older epoch stops.
+pub(super) const TAKEN_OVER: &str = "another writer has taken over";
+
+/// Whether what [`begin`] says found its epoch: BEGIN, then how many rows have it.
+pub(super) fn is_ours(answers: &[SimpleQueryMessage]) -> bool {
+    matches!(answers.last(), Some(SimpleQueryMessage::CommandComplete(1)))
+}
+
+/// One row while the lock and the epoch are ours.
+pub(super) fn ours(epoch: i64) -> String {
+    let (high, low) = ((LOCK as u64) >> 32, LOCK as u64 & 0xffff_ffff);
+    format!(
+        "SELECT 1 FROM writer WHERE epoch = {epoch} AND EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' \
+         AND pid = pg_backend_pid() AND granted AND classid = {high} AND objid = {low} AND objsubid = 1)"
+    )
+}
+
+/// A connection that changes what lies outside of the chain, beside a writer.
+pub(super) fn operator(url: &str, password: Option<&Secret>) -> Result<Client, Failure> {
+    let (mut client, _) = connect(url, password, "tollgate-ledger-keys")?;
+    client.batch_execute("SET lock_timeout = '5s'; SET synchronous_commit = on").map_err(|e| said(&e))?;
+    match version(&mut client)? {
+        Some(VERSION) => Ok(client),
+        _ => Err(Failure::Row("no ledger of this version in this database; start the ledger once".into())),
+    }
+}
+
+/// A reader's connection.
+pub(super) fn reader(url: &str, password: Option<&Secret>) -> Result<Client, Failure> {
+    let (mut client, _) = connect(url, password, "tollgate-ledger-reader")?;
+    client.batch_execute(READER).map_err(|e| said(&e))?;
+    match version(&mut client)? {
+        Some(VERSION) => Ok(client),
+        Some(_) => Err(Failure::Row(format!("PostgreSQL: {OLDER}"))),
+        None => Err(Failure::Row("there is no ledger in this database yet; `tollgate ledger run` makes it".into())),
+    }
+}

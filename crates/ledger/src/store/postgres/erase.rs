@@ -1,0 +1,28 @@
+//! Deletes wraps of keys by a session of its own, and writes their table anew, so that its file holds none of them.
+//!
+//! `VACUUM FULL` would copy what was deleted, too, as long as anybody has an older view open. So those that stay are written
+//! into a file of their own (`TRUNCATE` begins one), and the commit empties the old one.
+
+use super::connect;
+use crate::store::Failure;
+use crate::store::erase::{Erased, Which};
+use base::secret::Secret;
+
+/// Deletes them.
+pub fn erase(url: &str, password: Option<&Secret>, which: Which<'_>) -> Result<Erased, Failure> {
+    let mut client = connect::operator(url, password)?;
+    let (condition, value) = which.sql();
+    let mut run = || {
+        // What is not committed ends with the connection.
+        client.batch_execute("BEGIN; LOCK TABLE keys IN ACCESS EXCLUSIVE MODE")?;
+        let wraps = client.execute(&format!("DELETE FROM keys WHERE {condition}"), &[&value])?;
+        client.batch_execute(
+            "CREATE TEMP TABLE rest ON COMMIT DROP AS SELECT * FROM keys; TRUNCATE keys; \
+             INSERT INTO keys SELECT * FROM rest",
+        )?;
+        client.batch_execute("COMMIT")?;
+        Ok(wraps)
+    };
+    let wraps = run().map_err(|e: tokio_postgres::Error| super::cells::failure(&e))?;
+    Ok(Erased { wraps, rest: None })
+}

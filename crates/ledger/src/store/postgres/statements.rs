@@ -1,0 +1,135 @@
+//! The writer's statements: one for each table and each kind of question, whatever the number of rows.
+//!
+//! Conditions of a partial index are repeated to the letter, or the index is not used.
+
+use crate::rows::{Column, Part, Table, Type};
+use crate::store::sql;
+
+/// Texts, in the order of [`Table::ALL`] where there is one for each.
+pub(super) struct Statements {
+    /// For each stored table, in order.
+    pub(super) insert: Vec<Vec<Insert>>,
+    pub(super) update: Vec<String>,
+    pub(super) by_key: String,
+    pub(super) by_number: String,
+    pub(super) by_trade: String,
+    pub(super) waiting: String,
+    pub(super) orders_by_trade: String,
+    pub(super) orders_by_id: String,
+    pub(super) events: String,
+    pub(super) anomalies: String,
+    pub(super) last_time: String,
+    pub(super) last_link: String,
+    pub(super) balances: String,
+    pub(super) waited: String,
+    pub(super) wraps: String,
+    pub(super) links: String,
+    pub(super) put_balances: String,
+    pub(super) put_wraps: String,
+}
+
+fn array(ty: Type) -> &'static str {
+    match ty {
+        Type::Int => "BIGINT[]",
+        Type::Text => "TEXT[]",
+        Type::Blob => "BYTEA[]",
+    }
+}
+
+/// `UNNEST($1::BIGINT[], …)`
+fn unnest(types: impl Iterator<Item = Type>) -> String {
+    let arrays: Vec<String> = types.enumerate().map(|(at, ty)| format!("${}::{}", at + 1, array(ty))).collect();
+    format!("UNNEST({})", arrays.join(", "))
+}
+
+/// Inserts rows into a stored table.
+pub(super) struct Insert {
+    pub(super) sql: String,
+    /// Which cells of a row: 0 is `seq`, 1 `id`.
+    pub(super) cells: Vec<usize>,
+}
+
+impl Insert {
+    fn into(part: &Part) -> Insert {
+        let from = unnest(part.columns().map(|column| column.ty));
+        let sql = format!("INSERT INTO {} ({}) SELECT * FROM {from}", part.name, sql::columns(part.columns(), ""));
+        Insert { sql, cells: part.columns.iter().map(|(at, _)| *at).collect() }
+    }
+}
+
+fn update(table: &Table) -> String {
+    let seq = Column { name: "seq", ty: Type::Int, optional: false };
+    let given = || std::iter::once(seq).chain(table.state().iter().copied());
+    let set: Vec<String> = table.state().iter().map(|column| format!("\"{0}\" = n.\"{0}\"", column.name)).collect();
+    let from = unnest(given().map(|column| column.ty));
+    let names = sql::columns(given(), "");
+    let name = table.state_name();
+    format!("UPDATE {name} AS t SET {} FROM {from} AS n ({names}) WHERE t.seq = n.seq", set.join(", "))
+}
+
+/// Rows of a table for each of many questions. `OFFSET 0` keeps the planner from turning this into a join, for which it
+/// would read all rows of an index once for each batch: it is one search of the index for each question.
+fn joined(table: Table, asked: usize, on: &str) -> String {
+    let names = ["a", "b", "c", "d"][..asked].join(", ");
+    let from = unnest(std::iter::repeat_n(Type::Text, asked));
+    let columns = sql::columns(table.columns(), "f.");
+    let name = table.source();
+    format!(
+        "SELECT {columns} FROM {from} AS q ({names}) \
+         CROSS JOIN LATERAL (SELECT * FROM {name} AS t WHERE {on} OFFSET 0) AS f"
+    )
+}
+
+fn by_ids(table: Table) -> String {
+    format!("SELECT {} FROM {} WHERE id = ANY ($1::TEXT[])", sql::columns(table.columns(), ""), table.source())
+}
+
+impl Statements {
+    pub(super) fn new() -> Statements {
+        let text = |sql: &str| sql.to_owned();
+        Statements {
+            insert: Table::ALL.iter().map(|table| table.parts().iter().map(Insert::into).collect()).collect(),
+            // A table without state is never updated.
+            update: Table::ALL.iter().map(update).collect(),
+            by_key: joined(
+                Table::Transaction,
+                4,
+                "t.provider = q.a AND t.account = q.b AND t.kind = q.c AND t.\"key\" = q.d AND t.provider <> ''",
+            ),
+            by_number: joined(
+                Table::Transaction,
+                3,
+                "t.channel_txn_no = q.a AND t.provider = q.b AND t.kind = q.c AND t.channel_txn_no IS NOT NULL",
+            ),
+            by_trade: joined(Table::Transaction, 2, "t.channel = q.a AND t.out_trade_no = q.b AND t.kind = 'payment'"),
+            waiting: joined(
+                Table::Transaction,
+                3,
+                "t.\"of\" = q.a AND t.provider = q.b AND (q.c IS NULL OR t.account = q.c) AND t.state = 'parked' \
+                 AND t.\"of\" IS NOT NULL",
+            ),
+            orders_by_trade: joined(Table::Order, 2, "t.channel = q.a AND t.out_trade_no = q.b"),
+            orders_by_id: by_ids(Table::Order),
+            events: by_ids(Table::Outgoing),
+            anomalies: by_ids(Table::Anomaly),
+            last_time: sql::last_time(),
+            last_link: text(sql::LAST_LINK),
+            balances: text(sql::BALANCES),
+            waited: sql::waited(),
+            wraps: text(sql::WRAPS),
+            links: text(
+                "INSERT INTO chain (seq, rows, link) SELECT * FROM UNNEST($1::BIGINT[], $2::BYTEA[], $3::BYTEA[])",
+            ),
+            put_balances: text(
+                "INSERT INTO balances (account, currency, debit, credit) \
+                 SELECT * FROM UNNEST($1::TEXT[], $2::TEXT[], $3::TEXT[], $4::TEXT[]) \
+                 ON CONFLICT (account, currency) DO UPDATE SET debit = excluded.debit, credit = excluded.credit",
+            ),
+            put_wraps: text(
+                "INSERT INTO keys (id, wrapped_by, purpose, day, wrapped, created_at) \
+                 SELECT * FROM UNNEST($1::TEXT[], $2::TEXT[], $3::TEXT[], $4::TEXT[], $5::BYTEA[], $6::BIGINT[]) \
+                 ON CONFLICT DO NOTHING",
+            ),
+        }
+    }
+}

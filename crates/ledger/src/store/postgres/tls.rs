@@ -1,0 +1,65 @@
+//! TLS to the server: verified, or only encrypted.
+
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use rustls_platform_verifier::BuilderVerifierExt;
+
+use crate::store::Failure;
+
+/// With certificates that are verified, or not.
+pub(super) fn client(verified: bool) -> Result<ClientConfig, Failure> {
+    let provider = Arc::new(ring::default_provider());
+    let make = || {
+        let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+        Ok(if verified {
+            builder.with_platform_verifier()?.with_no_client_auth()
+        } else {
+            let verifier = Arc::new(Unverified(provider.clone()));
+            builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
+        })
+    };
+    make().map_err(|e: Error| Failure::Row(format!("TLS to PostgreSQL: {e}")))
+}
+
+/// Believes any certificate: `sslmode=prefer` keeps listeners out, not those in the middle.
+#[derive(Debug)]
+struct Unverified(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Unverified {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,163 @@
+//! The tables, once for both engines.
+//!
+//! Every table of [`Table`] has `seq` as its primary key and a unique `id`; state that is stored beside one has its `seq`.
+//! Times are milliseconds since 1970, ids and words are text, sums are decimal text (they may exceed 64 bits). Unique
+//! indexes are the guarantee of idempotence.
+
+use crate::rows::{Column, Part, Table, Type};
+
+/// The version of the schema. A store of a newer one is refused; one of an older one is brought up to date
+/// ([`Dialect::forward`]).
+pub const VERSION: i64 = 2;
+
+/// Rows of all tables together up to which what an older store lacks is made within seconds.
+pub(super) const FEW: i64 = 500_000;
+
+/// Indexes; `CREATE … IF NOT EXISTS`, in both dialects. They are no part of the version: each start makes those that are
+/// missing, and an older ledger writes to a store that has more of them. Those that end with `seq` give lists in their order.
+pub const INDEXES: &[&str] = &[
+    "CREATE UNIQUE INDEX IF NOT EXISTS transactions_meaning ON transactions (provider, account, kind, \"key\") \
+     WHERE provider <> ''",
+    "CREATE INDEX IF NOT EXISTS transactions_trade ON transactions (channel, out_trade_no) WHERE kind = 'payment'",
+    "CREATE INDEX IF NOT EXISTS transactions_waits ON transactions (\"of\", provider, account) \
+     WHERE state = 'parked' AND \"of\" IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS transactions_parked ON transactions (recorded_at) WHERE state = 'parked'",
+    "CREATE INDEX IF NOT EXISTS transactions_number ON transactions (channel_txn_no) WHERE channel_txn_no IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS transactions_merchant ON transactions (merchant, seq)",
+    "CREATE INDEX IF NOT EXISTS transactions_out_trade_no ON transactions (out_trade_no, seq) \
+     WHERE out_trade_no IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS transactions_order ON transactions (order_id, payment_txn_no) \
+     WHERE order_id IS NOT NULL",
+    "CREATE UNIQUE INDEX IF NOT EXISTS orders_trade ON orders (channel, out_trade_no)",
+    "CREATE INDEX IF NOT EXISTS orders_merchant ON orders (merchant, seq)",
+    "CREATE INDEX IF NOT EXISTS orders_out_trade_no ON orders (out_trade_no, seq)",
+    "CREATE INDEX IF NOT EXISTS journals_transaction ON journals (transaction_id)",
+    "CREATE INDEX IF NOT EXISTS entries_account ON entries (account, seq)",
+    "CREATE INDEX IF NOT EXISTS entries_transaction ON entries (transaction_id)",
+    "CREATE INDEX IF NOT EXISTS outbox_due ON outbox (merchant, next_attempt_at, seq) WHERE state = 'pending'",
+    "CREATE INDEX IF NOT EXISTS events_order ON events (order_id, seq)",
+    "CREATE INDEX IF NOT EXISTS events_merchant ON events (merchant, seq)",
+    "CREATE INDEX IF NOT EXISTS anomalies_open ON anomalies (state) WHERE state = 'open'",
+    "CREATE INDEX IF NOT EXISTS anomalies_merchant ON anomalies (merchant, seq)",
+    "CREATE INDEX IF NOT EXISTS anomalies_transaction ON anomalies (transaction_id) WHERE transaction_id IS NOT NULL",
+];
+
+/// The name in an index's statement.
+pub fn index_name(sql: &str) -> &str {
+    sql.split_whitespace().skip_while(|word| *word != "EXISTS").nth(1).unwrap_or_default()
+}
+
+/// How an engine spells types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// SQLite
+    Sqlite,
+    /// PostgreSQL
+    Postgres,
+}
+
+impl Dialect {
+    fn spell(self, ty: Type) -> &'static str {
+        match (ty, self) {
+            (Type::Int, Dialect::Sqlite) => "INTEGER",
+            (Type::Int, Dialect::Postgres) => "BIGINT",
+            (Type::Text, Dialect::Sqlite) => "TEXT",
+            // By bytes, as SQLite compares: both engines then list in one order, whatever the database's own is.
+            (Type::Text, Dialect::Postgres) => "TEXT COLLATE \"C\"",
+            (Type::Blob, Dialect::Sqlite) => "BLOB",
+            (Type::Blob, Dialect::Postgres) => "BYTEA",
+        }
+    }
+
+    /// What a table's definition ends with: SQLite is told to hold to the types, as PostgreSQL does.
+    fn end(self, by_key: bool) -> &'static str {
+        match (self, by_key) {
+            (Dialect::Postgres, _) => "",
+            (Dialect::Sqlite, false) => " STRICT",
+            (Dialect::Sqlite, true) => " STRICT, WITHOUT ROWID",
+        }
+    }
+
+    /// Makes everything that both engines have, indexes aside.
+    pub fn tables(self) -> Vec<String> {
+        let [int, text, blob] = [Type::Int, Type::Text, Type::Blob].map(|ty| self.spell(ty));
+        let (plain, by_key) = (self.end(false), self.end(true));
+        let mut tables: Vec<String> =
+            Table::ALL.iter().flat_map(|table| table.parts()).map(|part| self.table(&part)).collect();
+        tables.extend(Table::ALL.iter().filter_map(|table| view(*table)));
+        tables.push(format!(
+            "CREATE TABLE IF NOT EXISTS chain (seq {int} PRIMARY KEY, rows {blob} NOT NULL, link {blob} NOT NULL){plain}"
+        ));
+        tables.push(format!(
+            "CREATE TABLE IF NOT EXISTS balances (account {text} NOT NULL, currency {text} NOT NULL, \
+             debit {text} NOT NULL, credit {text} NOT NULL, PRIMARY KEY (account, currency)){by_key}"
+        ));
+        tables.push(format!(
+            "CREATE TABLE IF NOT EXISTS keys (id {text} NOT NULL, wrapped_by {text} NOT NULL, \
+             purpose {text} NOT NULL, day {text} NOT NULL, wrapped {blob} NOT NULL, created_at {int} NOT NULL, \
+             PRIMARY KEY (id, wrapped_by)){by_key}"
+        ));
+        tables
+    }
+
+    /// What makes version 2 of version 1, in one transaction: the state of events moves out of their rows.
+    ///
+    /// It copies that state, some fifty bytes an event, and no body. PostgreSQL drops the old columns without writing a row
+    /// anew; SQLite would write each. So there they stay, under names that nobody reads, and new rows leave them empty.
+    pub fn forward(self) -> Vec<String> {
+        let [events, outbox] = Table::Outgoing.parts().try_into().expect("events and their outbox");
+        let columns: Vec<String> = outbox.columns().map(|column| format!("\"{}\"", column.name)).collect();
+        let columns = columns.join(", ");
+        let copy =
+            format!("INSERT INTO {} ({columns}) SELECT {columns} FROM {} ORDER BY seq", outbox.name, events.name);
+        // Unlike at the first start, one that is there is another's.
+        let table = self.table(&outbox).replacen("IF NOT EXISTS ", "", 1);
+        let mut steps = vec![table, copy, "DROP INDEX IF EXISTS events_due".to_owned()];
+        steps.extend(self.leave());
+        steps.extend(view(Table::Outgoing));
+        steps.extend(INDEXES.iter().filter(|sql| index_name(sql) == "outbox_due").map(|sql| (*sql).to_owned()));
+        steps
+    }
+
+    /// What of that takes the state out of the rows of events. It reads no row.
+    pub(super) fn leave(self) -> Vec<String> {
+        let alter = format!("ALTER TABLE {}", Table::Outgoing.name());
+        let leave = |Column { name, optional, .. }: &Column| match self {
+            Dialect::Postgres => vec![format!("{alter} DROP COLUMN {name}")],
+            Dialect::Sqlite => {
+                let needed = (!optional).then(|| format!("{alter} ALTER COLUMN {name} DROP NOT NULL"));
+                needed.into_iter().chain([format!("{alter} RENAME COLUMN {name} TO old_{name}")]).collect()
+            }
+        };
+        Table::Outgoing.state().iter().flat_map(leave).collect()
+    }
+
+    fn table(self, part: &Part) -> String {
+        let column = |column: Column| {
+            let more = match column.name {
+                "seq" => " PRIMARY KEY",
+                "id" => " NOT NULL UNIQUE",
+                _ if column.optional => "",
+                _ => " NOT NULL",
+            };
+            format!("\"{}\" {}{more}", column.name, self.spell(column.ty))
+        };
+        let columns: Vec<String> = part.columns().map(column).collect();
+        format!("CREATE TABLE IF NOT EXISTS {} ({}){}", part.name, columns.join(", "), self.end(false))
+    }
+}
+
+/// The view of a table whose state is stored beside it, in the order of a row.
+fn view(table: Table) -> Option<String> {
+    let [own, beside] = <[Part; 2]>::try_from(table.parts()).ok()?;
+    let stands = |column: Column| if own.columns().any(|known| known == column) { own.name } else { beside.name };
+    let columns: Vec<String> =
+        table.columns().map(|column| format!("{}.\"{}\"", stands(column), column.name)).collect();
+    Some(format!(
+        "CREATE VIEW {} AS SELECT {} FROM {own} JOIN {beside} ON {beside}.seq = {own}.seq",
+        table.source(),
+        columns.join(", "),
+        own = own.name,
+        beside = beside.name
+    ))
+}

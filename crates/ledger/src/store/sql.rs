@@ -1,0 +1,91 @@
+//! What both engines say alike: lists of columns, where the books end, and typed rows out of cells.
+//!
+//! It knows no engine: an engine makes its statements of these parts, once for each connection.
+
+use crate::rows::{Balance, Column, Table, Transaction, Typed, Value, Wrap};
+use crate::store::{Failure, Heads};
+use base::units::Currency;
+
+use uuid::Uuid;
+
+/// Sums are exact: an account's sum may exceed 64 bits, so it is stored as decimal text.
+pub(super) const BALANCES: &str = "SELECT account, currency, debit, credit FROM balances";
+
+/// Every wrap of every key.
+pub(super) const WRAPS: &str = "SELECT id, wrapped_by, purpose, day, wrapped, created_at FROM keys";
+
+/// The last link.
+pub(super) const LAST_LINK: &str = "SELECT seq, link FROM chain ORDER BY seq DESC LIMIT 1";
+
+/// Rows of all tables together.
+pub(super) const ROWS: &str = "SELECT COALESCE(MAX(seq), 0) FROM chain";
+
+/// What is waited for, by the index of it.
+pub(super) fn waited() -> String {
+    let limit = Heads::WAITED_MAX + 1;
+    format!(
+        "SELECT \"of\" FROM transactions WHERE state = 'parked' AND \"of\" IS NOT NULL \
+         ORDER BY \"of\" LIMIT {limit}"
+    )
+}
+
+/// Columns that never go back, whose last values bound the time of the next row.
+const CLOCKS: [&str; 3] = ["recorded_at", "opened_at", "created_at"];
+
+/// Where a table stands in [`Table::ALL`]; statements are kept in that order.
+pub(super) fn place(table: Table) -> usize {
+    Table::ALL.iter().position(|known| *known == table).unwrap_or_default()
+}
+
+/// `"seq", "id", …`, each after `before`.
+pub(super) fn columns(columns: impl Iterator<Item = Column>, before: &str) -> String {
+    let named: Vec<String> = columns.map(|column| format!("{before}\"{}\"", column.name)).collect();
+    named.join(", ")
+}
+
+/// The largest time of the last row of each table: by `seq`, so that it needs no scan.
+pub(super) fn last_time() -> String {
+    let mut parts = vec![];
+    for table in Table::ALL {
+        let clock = table.frozen().iter().find(|column| CLOCKS.contains(&column.name));
+        parts.extend(clock.map(|column| {
+            format!("SELECT (SELECT {} FROM {} ORDER BY seq DESC LIMIT 1) AS t", column.name, table.name())
+        }));
+    }
+    format!("SELECT COALESCE(MAX(t), 0) FROM ({}) AS last", parts.join(" UNION ALL "))
+}
+
+/// A row with types, or why not: somebody changed the store by hand.
+pub(super) fn typed<T: Typed>(cells: Vec<Value>) -> Result<T, Failure> {
+    let seq = cells.first().cloned();
+    T::from_cells(cells).ok_or_else(|| unreadable(T::TABLE.name(), seq))
+}
+
+fn unreadable(table: &str, seq: Option<Value>) -> Failure {
+    let seq = if let Some(Value::Int(seq)) = seq { seq } else { 0 };
+    Failure::Row(format!("row {seq} of {table} does not read; ask `tollgate ledger verify`"))
+}
+
+/// A balance out of the cells of [`BALANCES`].
+pub(super) fn balance(cells: [Option<String>; 4]) -> Result<Balance, Failure> {
+    let made = || {
+        let [account, currency, debit, credit] = cells;
+        let currency = Currency::parse(&currency?)?;
+        Some(Balance { account: account?, currency, debit: debit?.parse().ok()?, credit: credit?.parse().ok()? })
+    };
+    made().ok_or_else(|| unreadable("balances", None))
+}
+
+/// A wrap out of the cells of [`WRAPS`].
+pub(super) fn wrap(id: &str, by: String, purpose: String, day: String, rest: (Vec<u8>, i64)) -> Result<Wrap, Failure> {
+    let id = Uuid::try_parse(id).map_err(|_| unreadable("keys", None))?;
+    Ok(Wrap { id, by, purpose, day, wrapped: rest.0, created_at: rest.1 })
+}
+
+/// Orders of these transactions that are not among those that are known.
+pub(super) fn unknown_orders(transactions: &[Transaction], known: impl Fn(Uuid) -> bool) -> Vec<Uuid> {
+    let mut ids: Vec<Uuid> = transactions.iter().filter_map(|found| found.order_id).filter(|id| !known(*id)).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}

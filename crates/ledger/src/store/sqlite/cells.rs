@@ -1,0 +1,107 @@
+//! Cells in and out of SQLite, and what its errors mean.
+//!
+//! | SQLite says | is |
+//! |---|---|
+//! | FULL | [`Failure::Full`] |
+//! | BUSY, LOCKED, NOMEM | [`Failure::Full`]: nothing of the batch is kept, the next one may be |
+//! | INTERRUPT | [`Failure::Slow`] |
+//! | IOERR (any), CORRUPT, NOTADB, PROTOCOL | [`Failure::Poisoned`] |
+//! | anything else (CONSTRAINT, TOOBIG, MISMATCH …) | [`Failure::Row`] |
+//!
+//! A full disk that shows at an fsync comes as IOERR_FSYNC: nobody knows what is on it, so it poisons.
+
+use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
+use rusqlite::{Error, ffi};
+use uuid::Uuid;
+
+use crate::rows::Value;
+use crate::store::Failure;
+
+/// A cell as it is bound: borrowed, so that nothing is copied but by SQLite itself.
+pub(super) struct Bound<'a>(pub(super) &'a Value);
+
+impl ToSql for Bound<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self.0 {
+            Value::Null => ValueRef::Null,
+            Value::Int(number) => ValueRef::Integer(*number),
+            Value::Text(text) => ValueRef::Text(text.as_bytes()),
+            Value::Blob(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}
+
+/// An id as text, without a string of its own.
+pub(super) struct Id([u8; uuid::fmt::Hyphenated::LENGTH]);
+
+impl Id {
+    /// Of this id.
+    pub(super) fn new(id: Uuid) -> Id {
+        let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+        id.hyphenated().encode_lower(&mut text);
+        Id(text)
+    }
+}
+
+impl ToSql for Id {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::Text(&self.0)))
+    }
+}
+
+/// A cell as it stands in the file. What no column of ours can hold (somebody wrote it by hand) is told as something
+/// near, so that who verifies finds it changed instead of failing.
+pub(super) fn cell(value: ValueRef<'_>) -> Value {
+    match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(number) => Value::Int(number),
+        ValueRef::Real(number) => Value::Text(number.to_string()),
+        ValueRef::Text(text) => match std::str::from_utf8(text) {
+            Ok(text) => Value::Text(text.to_owned()),
+            Err(_) => Value::Blob(text.to_vec()),
+        },
+        ValueRef::Blob(bytes) => Value::Blob(bytes.to_vec()),
+    }
+}
+
+/// The first `count` cells of a row.
+pub(super) fn cells(row: &rusqlite::Row<'_>, count: usize) -> rusqlite::Result<Vec<Value>> {
+    let mut cells = Vec::with_capacity(count);
+    for at in 0..count {
+        cells.push(cell(row.get_ref(at)?));
+    }
+    Ok(cells)
+}
+
+/// What an error means.
+pub(super) fn failure(error: &Error) -> Failure {
+    let text = error.to_string();
+    match error.sqlite_extended_error_code().map_or(0, |code| code & 0xff) {
+        ffi::SQLITE_FULL | ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED | ffi::SQLITE_NOMEM => Failure::Full(text),
+        ffi::SQLITE_INTERRUPT => Failure::Slow(text),
+        ffi::SQLITE_IOERR | ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB | ffi::SQLITE_PROTOCOL => Failure::Poisoned(text),
+        _ => Failure::Row(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn means(code: i32) -> Failure {
+        failure(&Error::SqliteFailure(ffi::Error::new(code), None))
+    }
+
+    #[test]
+    fn an_error_of_the_disk_poisons_and_a_full_one_does_not() {
+        for code in [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_DIR_FSYNC, ffi::SQLITE_IOERR_WRITE] {
+            assert!(matches!(means(code), Failure::Poisoned(_)), "{code}");
+        }
+        for code in [ffi::SQLITE_IOERR_TRUNCATE, ffi::SQLITE_CORRUPT, ffi::SQLITE_NOTADB, ffi::SQLITE_PROTOCOL] {
+            assert!(matches!(means(code), Failure::Poisoned(_)), "{code}");
+        }
+        assert!(matches!(means(ffi::SQLITE_FULL), Failure::Full(_)));
+        assert!(matches!(means(ffi::SQLITE_BUSY_SNAPSHOT), Failure::Full(_)));
+        assert!(matches!(means(ffi::SQLITE_CONSTRAINT_UNIQUE), Failure::Row(_)));
+    }
+}

@@ -1,0 +1,93 @@
+//! Copies the log into the database beside the writer, on a connection and a thread of its own.
+//!
+//! The log is used anew only when all of it is copied at the moment a batch begins, which nobody but the writer can see to.
+//! So the copier takes what there is, however much a reader's view has kept back, and the writer takes the little that
+//! came meanwhile. An error of the disk here is as good as one of a commit: the writer asks for it before each.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+use rusqlite::Connection;
+
+use super::cells::failure;
+use super::open;
+use crate::store::Failure;
+
+/// A copier.
+pub(super) struct Copier {
+    ask: Option<Sender<()>>,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    busy: AtomicBool,
+    failed: Mutex<Option<Failure>>,
+}
+
+impl Copier {
+    /// Of a file that is open here, whose lock is ours.
+    pub(super) fn start(path: &Path) -> Result<Copier, Failure> {
+        let connection = open::copier(path)?;
+        let shared = Arc::new(Shared::default());
+        let (ask, asked) = channel();
+        let of_thread = shared.clone();
+        let thread = std::thread::Builder::new().name("ledger-copier".into());
+        let thread = thread.spawn(move || work(&connection, &asked, &of_thread));
+        let thread = thread.map_err(|e| Failure::Full(format!("a thread that copies the log: {e}")))?;
+        Ok(Copier { ask: Some(ask), shared, thread: Some(thread) })
+    }
+
+    /// Copies what there is, as far as readers let it.
+    pub(super) fn copy(&self) {
+        self.shared.busy.store(true, Ordering::Release);
+        // A thread that has ended is no longer needed.
+        if self.ask.as_ref().is_none_or(|ask| ask.send(()).is_err()) {
+            self.shared.busy.store(false, Ordering::Release);
+        }
+    }
+
+    /// Whether it is at it.
+    pub(super) fn is_busy(&self) -> bool {
+        self.shared.busy.load(Ordering::Acquire)
+    }
+
+    #[cfg(test)]
+    pub(super) fn fail(&self, why: &str) {
+        *self.shared.failed.lock() = Some(Failure::Poisoned(why.into()));
+    }
+
+    /// What it failed by.
+    pub(super) fn failed(&self) -> Option<Failure> {
+        self.shared.failed.lock().clone()
+    }
+}
+
+fn work(connection: &Connection, asked: &Receiver<()>, shared: &Shared) {
+    while asked.recv().is_ok() {
+        match open::checkpoint(connection, "PASSIVE").map_err(|e| failure(&e)) {
+            Ok(_) => {}
+            // What is committed is durable in the log: a full disk only keeps it from being copied.
+            Err(Failure::Full(why)) => log::warn!("ledger: the log cannot be copied into the database: {why}"),
+            Err(other) => *shared.failed.lock() = Some(other),
+        }
+        shared.busy.store(false, Ordering::Release);
+    }
+}
+
+impl Drop for Copier {
+    /// The writer's connection is the last to close.
+    fn drop(&mut self) {
+        drop(self.ask.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("ledger: who copies the log panicked");
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! A file of an older ledger is brought up to date, in one transaction: a kill leaves it as it was.
+//!
+//! The holder of the lock does it before it takes the books. It takes about a second for each million events. So a large
+//! file waits until there is time for it, as for [`indexes`](super::indexes).
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::cells::failure;
+use super::indexes::rows;
+use crate::rows::Table;
+use crate::store::schema::{Dialect, FEW, VERSION};
+use crate::store::{Failure, later};
+use base::clock;
+
+/// Whether this library has `ALTER COLUMN … DROP NOT NULL`.
+fn alters(version: i32) -> bool {
+    version >= 3_053_000
+}
+
+/// Brings it up to date; where that takes long and there is no `time`, only says so.
+pub(super) fn bring(connection: &Connection, time: bool) -> Result<(), Failure> {
+    let rows = rows(connection)?;
+    if !alters(rusqlite::version_number()) {
+        return Err(Failure::Row(format!(
+            "SQLite {} cannot bring the file of an older tollgate up to date; link 3.53.0 or newer",
+            rusqlite::version()
+        )));
+    }
+    free(connection)?;
+    if rows > FEW && !time {
+        return Err(later(rows));
+    }
+    let began = clock::now();
+    log::warn!("ledger: bringing the store of an older tollgate up to date (schema {VERSION}), over {rows} rows");
+    connection.execute_batch(&statements()).map_err(|e| failure(&e))?;
+    log::warn!("ledger: the store is up to date after {:.1} s", clock::now().since(began).as_secs_f64());
+    Ok(())
+}
+
+/// Whether the file has none of the names that are needed now: what is another's is left alone.
+fn free(connection: &Connection) -> Result<(), Failure> {
+    let kind = "SELECT type FROM sqlite_schema WHERE name = ?1 COLLATE NOCASE";
+    for name in [Table::Outgoing.state_name(), Table::Outgoing.source()] {
+        let found = connection.query_row(kind, [name], |row| row.get::<_, String>(0)).optional();
+        if let Some(kind) = found.map_err(|e| failure(&e))? {
+            let path = connection.path().unwrap_or_default();
+            return Err(Failure::Row(format!("{path}: it has a {kind} {name} that is not the ledger's: rename it")));
+        }
+    }
+    Ok(())
+}
+
+fn statements() -> String {
+    let steps: String = Dialect::Sqlite.forward().iter().map(|step| format!("{step};")).collect();
+    format!("BEGIN IMMEDIATE;{steps}PRAGMA user_version = {VERSION}; COMMIT;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::alters;
+
+    #[test]
+    fn libraries_that_cannot_drop_a_constraint_are_known() {
+        assert!(!alters(3_051_003) && !alters(3_052_000) && alters(3_053_000));
+        assert!(alters(rusqlite::version_number()));
+    }
+}

@@ -1,0 +1,74 @@
+//! The writer's statements.
+
+use crate::rows::{Part, Table};
+use crate::store::sql;
+
+/// Statements that are made of the tables' columns, in the order of [`Table::ALL`].
+pub(super) struct Statements {
+    pub(super) insert: Vec<Vec<Insert>>,
+    pub(super) update: Vec<String>,
+    pub(super) by_key: String,
+    pub(super) by_number: String,
+    pub(super) by_trade: String,
+    pub(super) waiting: String,
+    pub(super) order_by_trade: String,
+    pub(super) order_by_id: String,
+    pub(super) event: String,
+    pub(super) anomaly: String,
+    pub(super) last_time: String,
+    pub(super) waited: String,
+}
+
+/// Inserts a row into a stored table.
+pub(super) struct Insert {
+    pub(super) sql: String,
+    /// Which cells of the row: 0 is `seq`, 1 `id`.
+    pub(super) cells: Vec<usize>,
+}
+
+impl Insert {
+    fn into(part: &Part) -> Insert {
+        let marks: Vec<String> = (1..=part.columns.len()).map(|at| format!("?{at}")).collect();
+        let columns = sql::columns(part.columns(), "");
+        let sql = format!("INSERT INTO {} ({columns}) VALUES ({})", part.name, marks.join(", "));
+        Insert { sql, cells: part.columns.iter().map(|(at, _)| *at).collect() }
+    }
+}
+
+impl Statements {
+    pub(super) fn new() -> Statements {
+        let insert = |table: &Table| table.parts().iter().map(Insert::into).collect();
+        let update = |table: &Table| {
+            let set: Vec<String> =
+                table.state().iter().enumerate().map(|(at, c)| format!("\"{}\" = ?{}", c.name, at + 2)).collect();
+            format!("UPDATE {} SET {} WHERE seq = ?1", table.state_name(), set.join(", "))
+        };
+        let select = |table: Table, rest: &str| {
+            format!("SELECT {} FROM {} WHERE {rest}", sql::columns(table.columns(), ""), table.source())
+        };
+        // Conditions of a partial index must be repeated to the letter, or the index is not used.
+        Statements {
+            insert: Table::ALL.iter().map(insert).collect(),
+            update: Table::ALL.iter().map(update).collect(),
+            by_key: select(
+                Table::Transaction,
+                "provider = ?1 AND account = ?2 AND kind = ?3 AND \"key\" = ?4 AND provider <> ''",
+            ),
+            by_number: select(
+                Table::Transaction,
+                "channel_txn_no = ?1 AND provider = ?2 AND kind = ?3 AND channel_txn_no IS NOT NULL",
+            ),
+            by_trade: select(Table::Transaction, "channel = ?1 AND out_trade_no = ?2 AND kind = 'payment'"),
+            waiting: select(
+                Table::Transaction,
+                "\"of\" = ?1 AND provider = ?2 AND (?3 IS NULL OR account = ?3) AND state = 'parked' AND \"of\" IS NOT NULL",
+            ),
+            order_by_trade: select(Table::Order, "channel = ?1 AND out_trade_no = ?2"),
+            order_by_id: select(Table::Order, "id = ?1"),
+            event: select(Table::Outgoing, "id = ?1"),
+            anomaly: select(Table::Anomaly, "id = ?1"),
+            last_time: sql::last_time(),
+            waited: sql::waited(),
+        }
+    }
+}
