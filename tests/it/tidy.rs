@@ -89,9 +89,6 @@ const PROXY_BUT: &[&str] = &[
     "src/app/drain.rs",
 ];
 
-/// Files outside of `src/config*` that may name the file form, and why: none.
-const FILE_FORM_BUT: &[&str] = &[];
-
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
@@ -188,7 +185,7 @@ fn pure_engines_name_no_socket_clock_or_runtime() {
 }
 
 #[test]
-fn only_the_proxy_names_the_proxy_and_only_config_its_file_form() {
+fn only_the_proxy_names_the_proxy() {
     let mut broken = vec![];
     for (file, text) in sources().iter().filter(|(file, _)| !is_test(file)) {
         let code = code(text);
@@ -196,10 +193,6 @@ fn only_the_proxy_names_the_proxy_and_only_config_its_file_form() {
         let names_proxy = ["pingora::proxy", "pingora_proxy"].iter().any(|name| code.contains(name));
         if names_proxy && !of("src/proxy") && !PROXY_BUT.contains(&file.as_str()) {
             broken.push(format!("{file} names pingora::proxy"));
-        }
-        let names_form = ["config::file", "file::Document"].iter().any(|name| code.contains(name));
-        if names_form && !of("src/config") && !FILE_FORM_BUT.contains(&file.as_str()) {
-            broken.push(format!("{file} names the file form"));
         }
     }
     assert!(broken.is_empty(), "{broken:#?}");
