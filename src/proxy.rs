@@ -6,7 +6,7 @@
 //! | hook | stage | what it settles |
 //! |---|---|---|
 //! | (accept) | [`listen`] | PROXY header, TLS, protocol; how long the client may take ([`watch`]) |
-//! | (read) | [`connection`] | which bytes are whose ([`framing`]); that they have one reading ([`http_guard`](http_guard)) |
+//! | (read) | [`connection`] | which bytes are whose ([`framing`]); that they have one reading ([`http_guard`]) |
 //! | `new_ctx` | [`ctx`] | the one snapshot that serves this request |
 //! | `request_filter` | [`identify`] | client, scheme, host, request id |
 //! | | [`gate`] | what was said of its bytes, or is to be said of an HTTP/2 head: 400 and its kin; 421 |

@@ -1,6 +1,6 @@
 //! A client's connection, as Pingora's sessions see it.
 //!
-//! An HTTP/1.x client's bytes pass one at a time through what [`http_guard`](http_guard) says of them: first a head, whole and
+//! An HTTP/1.x client's bytes pass one at a time through what [`http_guard`] says of them: first a head, whole and
 //! judged, then exactly its body, then nothing until the request has ended; what comes behind is the next request's and
 //! waits here. So Pingora's parser meets only what has one reading, never learns of a pipelined request, and cannot read
 //! past a body. A head that is refused is replaced by a harmless one, and the [`Watch`] says why: the refusal is then

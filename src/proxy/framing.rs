@@ -1,6 +1,6 @@
 //! Where requests end in the bytes of an HTTP/1.x connection, and which bytes may go on.
 //!
-//! The verdicts are [`http_guard`](http_guard)'s; this is their order: a head, its body, and nothing until the request has
+//! The verdicts are [`http_guard`]'s; this is their order: a head, its body, and nothing until the request has
 //! ended. A fault in a body that came together with its head is told at the next look, so that the head goes on and the
 //! refusal has a request to belong to.
 
