@@ -8,7 +8,12 @@
 //! A new process of an upgrade goes the same way, and waits for the one before it between the steps (`upgrade`):
 //! `prepare` (configuration, sockets, ledger), `ready` (all that is built from `state_dir`), `serve`.
 
+#[cfg(feature = "ledger")]
 pub mod alone;
+#[cfg(feature = "ledger")]
+mod books;
+#[cfg(not(feature = "ledger"))]
+#[path = "app/no_books.rs"]
 mod books;
 pub mod boot;
 mod drain;

@@ -5,9 +5,11 @@
 
 pub mod check;
 pub mod config;
+#[cfg(feature = "ledger")]
 pub mod demo;
 pub mod diff;
 pub mod explain;
+#[cfg(feature = "ledger")]
 pub mod ledger;
 pub mod release;
 pub mod remote;
@@ -75,6 +77,7 @@ enum Command {
         target: remote::Target,
     },
     /// Serves the payment ledger alone, or verifies and prints its books.
+    #[cfg(feature = "ledger")]
     Ledger {
         #[command(subcommand)]
         command: ledger::Command,
@@ -86,6 +89,7 @@ enum Command {
     Upgrade(upgrade::Asked),
     /// Starts backends, a gateway and a load, and tells what happens as backends die, configurations change and versions
     /// are released.
+    #[cfg(feature = "ledger")]
     #[command(disable_help_subcommand = true)]
     Demo {
         #[command(subcommand)]
@@ -119,8 +123,10 @@ pub fn main() -> ExitCode {
         Command::Schema => schema::schema(),
         Command::Config { command, target } => config::run(&command, &target, json),
         Command::Release { command, target } => release::run(&command, &target, json),
+        #[cfg(feature = "ledger")]
         Command::Ledger { command } => ledger::run(&command, json),
         Command::Upgrade(asked) => upgrade::run(&asked, json),
+        #[cfg(feature = "ledger")]
         Command::Demo { part } => demo::run(part.as_ref(), json),
     }
 }

@@ -71,8 +71,17 @@ impl Books {
         self.state.lock().running.as_ref().map_or(Ok(()), Ledger::serve)
     }
 
-    /// Whether this process writes the books.
-    pub fn standing(&self) -> Standing {
+    /// Whether another process writes the books, or none yet.
+    pub fn stands_by(&self) -> bool {
+        self.standing() == Standing::Standby
+    }
+
+    /// Whether the store failed.
+    pub fn has_failed(&self) -> bool {
+        self.standing() == Standing::Failed
+    }
+
+    fn standing(&self) -> Standing {
         self.state.lock().running.as_ref().map_or(Standing::Standby, Ledger::standing)
     }
 

@@ -23,7 +23,6 @@ use crate::upgrade::heir::Heir;
 use crate::upgrade::sockets::Sockets;
 use base::clock;
 use config::model::Config;
-use ledger::journal::Standing;
 
 /// How long the ledger may take to get a lock that has just been given back.
 const LOCK: Duration = Duration::from_secs(5);
@@ -45,7 +44,7 @@ pub fn books(
         let books = open_books(config, outside)?;
         if let Some(books) = &books {
             let until = clock::now().after(LOCK);
-            while books.standing() == Standing::Standby && !books.is_held() && clock::now() < until {
+            while books.stands_by() && !books.is_held() && clock::now() < until {
                 std::thread::sleep(LOOK);
             }
             // The old process can write to it meanwhile; this one could not for as long as that lasts.
@@ -54,7 +53,7 @@ pub fn books(
                            date; the log says what to end";
                 return Err(StartError::Io(why.to_owned()));
             }
-            if books.standing() == Standing::Failed {
+            if books.has_failed() {
                 return Err(StartError::Io("the ledger's store failed; the log says how".to_owned()));
             }
         }
@@ -77,7 +76,7 @@ fn take_sockets(config: &Config, sockets: &Sockets) -> Result<Vec<String>, Start
 
 /// What an operator should know of the ledger.
 pub fn notes(books: Option<&Books>) -> Vec<String> {
-    let stands_by = books.is_some_and(|books| books.standing() == Standing::Standby);
+    let stands_by = books.is_some_and(Books::stands_by);
     let note = "the ledger stands by: another process has its store, or it is not ready yet; the log says why";
     stands_by.then(|| note.to_owned()).into_iter().collect()
 }

@@ -8,6 +8,8 @@ mod front;
 mod ledger;
 mod meaning;
 mod mutations;
+#[cfg(not(feature = "ledger"))]
+mod plain;
 mod releases;
 mod schema;
 mod unwise;

@@ -41,6 +41,12 @@ impl Check<'_, '_> {
             Some(at) => (at.value.0, &at.span),
             None => (SocketAddr::from(([127, 0, 0, 1], 9700)), &item.span),
         };
+        let embedded = item.form.embedded.unwrap_or(true);
+        if embedded && !cfg!(feature = "ledger") {
+            let hint = "take `[ledger]` out, or set `embedded = false` where another process keeps the books, or use a \
+                        build with the feature `ledger`";
+            self.findings.at(&item.span, "this build has no ledger", hint);
+        }
         self.ledger_address(form, address, span);
         for upstream in form.upstreams.iter().filter(|upstream| upstream.name == UPSTREAM) {
             let message = "an upstream cannot be called `ledger` beside `[ledger]`: metrics could not tell them apart";
@@ -56,7 +62,7 @@ impl Check<'_, '_> {
         self.shared_tokens(&tokens);
         Some(Ledger {
             address,
-            embedded: item.form.embedded.unwrap_or(true),
+            embedded,
             store: store?,
             encryption_keys,
             token,
@@ -112,19 +118,8 @@ impl Check<'_, '_> {
             self.findings.elsewhere(&place, message, STORES);
             return None;
         }
-        match text.parse::<tokio_postgres::Config>() {
-            Err(error) => {
-                let message = format!("the store's URL cannot be read: {error}");
-                self.findings.elsewhere(&place, message, STORES);
-            }
-            Ok(config) if config.get_password().is_some() || without_password(text) != *text => {
-                let hint = "take it out of the URL and name a file with `store_password_file`";
-                self.findings.elsewhere(&place, "the store's URL carries a password", hint);
-            }
-            Ok(config) if config.get_hosts().is_empty() => {
-                self.findings.elsewhere(&place, "the store's URL names no host", STORES);
-            }
-            Ok(_) => {}
+        if let Some((message, hint)) = unfit(text) {
+            self.findings.elsewhere(&place, message, hint);
         }
         let password = password.and_then(|file| self.password(&file));
         Some(Store::Postgres { url: text.to_owned(), password })
@@ -227,6 +222,26 @@ impl Check<'_, '_> {
 fn named_file(at: &Word<FileOrNone>) -> Option<Word<FilePath>> {
     let path = at.value.0.0.clone()?;
     Some(At { span: at.span.clone(), value: Text(path) })
+}
+
+/// Why the URL of a PostgreSQL store cannot be used, and the way out.
+#[cfg(feature = "ledger")]
+fn unfit(url: &str) -> Option<(String, &'static str)> {
+    match url.parse::<tokio_postgres::Config>() {
+        Err(error) => Some((format!("the store's URL cannot be read: {error}"), STORES)),
+        Ok(config) if config.get_password().is_some() || without_password(url) != *url => {
+            let hint = "take it out of the URL and name a file with `store_password_file`";
+            Some(("the store's URL carries a password".to_owned(), hint))
+        }
+        Ok(config) if config.get_hosts().is_empty() => Some(("the store's URL names no host".to_owned(), STORES)),
+        Ok(_) => None,
+    }
+}
+
+/// Only a build that opens stores can say.
+#[cfg(not(feature = "ledger"))]
+fn unfit(_: &str) -> Option<(String, &'static str)> {
+    None
 }
 
 /// The address that a URL names, however it is spelt: what delivers it reads `127.1` and `0x7f000001` as addresses too.
