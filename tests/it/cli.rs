@@ -69,7 +69,9 @@ fn what_is_unwise_is_said_and_keeps_nothing_from_being_served() {
         let said = world.messages();
         said.lines().filter(|line| line.contains(warned)).map(str::to_owned).collect::<Vec<_>>()
     };
-    assert!(lines(&world).len() == 1 && lines(&world)[0].contains("WARN"), "{}", world.messages());
+    // It is said once the revision is served.
+    let line = eventually("the warning", || lines(&world).pop());
+    assert!(lines(&world).len() == 1 && line.contains("WARN"), "{}", world.messages());
     assert_eq!(world.admin(post("/api/v1/config/reload", "")).status, 200);
     assert_eq!(lines(&world).len(), 1, "what is served already is not warned about again");
 
@@ -85,6 +87,7 @@ fn what_is_unwise_is_said_and_keeps_nothing_from_being_served() {
     assert_eq!(json(&world.cli(&["check", "--strict", "--json", "-c", "tollgate.toml"]), 1), findings);
     world.stop();
     assert!(world.run(), "it starts");
+    eventually("the warning", || lines(&world).pop());
     assert_eq!(lines(&world).len(), 1, "{}", world.messages());
     world.write(GOOD);
     assert_eq!(done(&world.cli(&["check", "--strict", "-c", "tollgate.toml"]), 0).lines().count(), 1);
