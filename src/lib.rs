@@ -6,7 +6,8 @@
 //! A request's way is one file, [`proxy`], whose hooks call one stage each: listen → admit → identify → route →
 //! authenticate → limit → assign → balance → forward → observe. Verbs are stages, nouns the engines they ask.
 //!
-//! Engines are crates of their own, under `crates/`. None of them can name Pingora; only `ledger` opens sockets.
+//! Engines are crates of their own, under `crates/`. None of them names the proxy of Pingora, and of the engines only
+//! `ledger` opens sockets.
 //!
 //! | crate | is |
 //! |---|---|
@@ -27,7 +28,7 @@
 //! | [`proxy`] | **the way of a request** |
 //! | [`health`] | active probes (the only I/O) and rise and fall counts (pure) |
 //! | [`discover`] | servers by DNS name |
-//! | [`releases`] | its clock and its disk |
+//! | [`releases`] | the clock and the disk of [`gray`] |
 //! | [`notify`] | fault reports on disk, and messages to `[notify.*]` |
 //! | [`admin`] | the operator's listener |
 //! | [`upgrade`] | another executable takes over: channel, sockets, service manager |

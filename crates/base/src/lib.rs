@@ -1,4 +1,4 @@
-//! What the rest of Tollgate stands on. No module of it knows a request, a release or a ledger.
+//! What the rest of Tollgate stands on. No module of it knows a route, a release or a ledger.
 //!
 //! | module | is |
 //! |---|---|

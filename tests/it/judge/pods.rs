@@ -301,8 +301,7 @@ fn false_alarms_where_servers_stand_still_or_are_cold() {
 }
 
 /// What the promise does not cover. Whoever got no answer is harmed, and counts by himself at once: a verdict waits only
-/// while stable answers for all. And few clients who always fail fall unevenly on the versions, so that a burst of the
-/// canary's never ends, and a hiccup joins it.
+/// while stable answers for all. And few clients who always fail, of whom many requests are, fall unevenly on the versions.
 #[test]
 #[ignore = "long: scripts/test --long"]
 fn false_alarms_outside_of_the_promise() {
@@ -315,5 +314,5 @@ fn false_alarms_outside_of_the_promise() {
     println!(
         "of 2 each drops; 5 % of the requests are of forty clients who always fail: {worse}, {guard}, {ratio} of 400"
     );
-    assert!(worse <= 12 && guard + ratio <= 4, "seldom");
+    assert!(worse <= 6 && guard + ratio <= 4, "seldom");
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::judge::evidence::{Bet, Process};
 use crate::judge::signals::ERRORS;
 
-mod own;
+mod always_failing;
 
 /// A request; whoever fails gets another answer.
 fn seen(user: u64, arm: Arm, server: u32, ending: Ending) -> Seen {
@@ -15,18 +15,25 @@ fn second(n: u64) -> Nanos {
     Nanos(n * 1_000_000_000)
 }
 
-/// Ten users of a server in a window, of whom so many fail.
-fn window(servers: &mut Servers, arm: Arm, server: u32, failing: u64, now: Nanos) {
-    for user in 0..10 {
+/// Users of a server in a window: the first ones fail, and of those the last ones tell it for the first time.
+fn asked(servers: &mut Servers, (arm, server): (Arm, u32), [users, failing, telling]: [u64; 3], now: Nanos) {
+    for user in 0..users {
         let ending = if user < failing { Ending::Status } else { Ending::Good };
         let seen = seen(user, arm, server, ending);
         servers.asked(&seen, 1, now);
         servers.active(&seen);
         if ending.is_failure() {
             servers.met(&seen, ERRORS);
-            servers.event(&seen, ERRORS);
+            if user + telling >= failing {
+                servers.event(&seen, ERRORS);
+            }
         }
     }
+}
+
+/// Ten users of a server in a window, of whom so many fail and tell it.
+fn window(servers: &mut Servers, arm: Arm, server: u32, failing: u64, now: Nanos) {
+    asked(servers, (arm, server), [10, failing, failing], now);
 }
 
 fn heard(servers: &mut Servers, now: Nanos) -> ([u32; 2], [u32; 2], f64) {
@@ -58,13 +65,8 @@ fn a_hiccup_of_a_server_is_one_event_and_one_that_lasts_is_none() {
     assert_eq!(heard(&mut servers, second(3)), ([0, 0], [0, 1], 0.25), "it was over");
     window(&mut servers, Arm::Canary, 9, 8, second(4));
     assert_eq!(heard(&mut servers, second(4)), ([0, 0], [0, 0], 0.25));
-    for user in 0..4 {
-        // Whoever fails again tells nothing new, but that it lasts.
-        let again = seen(user, Arm::Canary, 9, Ending::Status);
-        servers.asked(&again, 1, second(5));
-        servers.active(&again);
-        servers.met(&again, ERRORS);
-    }
+    // Whoever fails again tells nothing new, but that it lasts.
+    asked(&mut servers, (Arm::Canary, 9), [4, 4, 0], second(5));
     assert_eq!(heard(&mut servers, second(5)), ([0, 0], [0, 0], 0.25));
     assert_eq!(heard(&mut servers, second(6)), ([0, 0], [0, 0], 0.25), "nobody asked it");
     window(&mut servers, Arm::Canary, 9, 3, second(7));
@@ -276,21 +278,6 @@ fn beside_a_burst_as_many_count_as_of_stable_in_the_same_window() {
         let heard = servers.close(1, second(2));
         assert_eq!([of(&heard.before, P50), of(&heard.hiccups, P50)], [[stable as u32; 2], [0, 1]]);
     }
-}
-
-#[test]
-fn who_told_long_ago_is_not_counted_again_beside_a_burst() {
-    let mut servers = Servers::default();
-    for number in [1, 2] {
-        window(&mut servers, Arm::Stable, number, 0, second(1));
-        // Those who always fail do so again, and have told.
-        servers.met(&seen(0, Arm::Stable, number, Ending::Status), ERRORS);
-    }
-    window(&mut servers, Arm::Canary, 9, 9, second(1));
-    servers.close(1, second(1));
-    window(&mut servers, Arm::Canary, 9, 0, second(2));
-    let heard = servers.close(1, second(2));
-    assert_eq!([of(&heard.before, ERRORS), of(&heard.hiccups, ERRORS)], [[0, 0], [0, 1]]);
 }
 
 #[test]

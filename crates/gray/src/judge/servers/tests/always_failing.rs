@@ -1,22 +1,6 @@
-//! A canary whose users have more of those who always fail.
+//! Clients who always fail, and told so long ago.
 
 use super::*;
-
-/// A hundred users of a server in a window: of those who fail so many tell it for the first time, from the last one on.
-fn hundred(servers: &mut Servers, (arm, server): (Arm, u32), failing: u64, first: u64, now: Nanos) {
-    for user in 0..100 {
-        let ending = if user < failing { Ending::Status } else { Ending::Good };
-        let seen = seen(user, arm, server, ending);
-        servers.asked(&seen, 1, now);
-        servers.active(&seen);
-        if ending.is_failure() {
-            servers.met(&seen, ERRORS);
-        }
-        if (failing - first.min(failing)..failing).contains(&user) {
-            servers.event(&seen, ERRORS);
-        }
-    }
-}
 
 /// Chance gave the canary five times as many of a few clients who always fail as it gave stable.
 #[test]
@@ -26,8 +10,9 @@ fn clients_who_always_fail_do_not_make_a_hiccup_last() {
     // As many as ever, all of them, and then by chance some more than ever, for four seconds.
     let canary = [vec![5; 60], vec![100], vec![8; 4], vec![5; 2]].concat();
     for (at, failing) in (1..).zip(canary) {
-        hundred(&mut servers, (Arm::Stable, 1), 1, 0, second(at));
-        hundred(&mut servers, (Arm::Canary, 9), failing, if failing == 100 { 95 } else { 0 }, second(at));
+        let telling = if failing == 100 { 95 } else { 0 };
+        asked(&mut servers, (Arm::Stable, 1), [100, 1, 0], second(at));
+        asked(&mut servers, (Arm::Canary, 9), [100, failing, telling], second(at));
         let (counted, hiccups, _) = heard(&mut servers, second(at));
         for arm in 0..2 {
             told.0[arm] += counted[arm];
@@ -44,9 +29,23 @@ fn a_fault_among_clients_who_always_fail_lasts() {
     let canary = [vec![5; 60], vec![40; 5]].concat();
     let mut told = 0;
     for (at, failing) in (1..).zip(canary) {
-        hundred(&mut servers, (Arm::Stable, 1), 1, 0, second(at));
-        hundred(&mut servers, (Arm::Canary, 9), failing, if failing == 40 { 10 } else { 0 }, second(at));
+        let telling = if failing == 40 { 10 } else { 0 };
+        asked(&mut servers, (Arm::Stable, 1), [100, 1, 0], second(at));
+        asked(&mut servers, (Arm::Canary, 9), [100, failing, telling], second(at));
         told += heard(&mut servers, second(at)).0[1];
     }
     assert!(told >= 30, "{told}");
+}
+
+#[test]
+fn who_told_long_ago_is_not_counted_again_beside_a_burst() {
+    let mut servers = Servers::default();
+    for number in [1, 2] {
+        asked(&mut servers, (Arm::Stable, number), [10, 1, 0], second(1));
+    }
+    window(&mut servers, Arm::Canary, 9, 9, second(1));
+    servers.close(1, second(1));
+    window(&mut servers, Arm::Canary, 9, 0, second(2));
+    let heard = servers.close(1, second(2));
+    assert_eq!([of(&heard.before, ERRORS), of(&heard.hiccups, ERRORS)], [[0, 0], [0, 1]]);
 }
