@@ -46,7 +46,7 @@ pub fn pick(head: &RequestHeader, ctx: &mut Ctx) -> Result<(), Reason> {
     ctx.tries.head_after = None;
     ctx.tries.status = 0;
     ctx.tries.has_pauses = false;
-    ctx.tries.failure = None;
+    ctx.tries.end = None;
     ctx.tries.body_bytes = 0;
     ctx.tries.lease = Some(lease);
     ctx.tries.permit = permit;

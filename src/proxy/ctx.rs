@@ -21,6 +21,7 @@ use super::watch::{Refused, Watch};
 use crate::problem::Reason;
 use crate::runtime::snapshot::{Server, Snapshot, Upstream};
 use balance::adaptive::Permit;
+use balance::attempt::AttemptFailure;
 use balance::{Lease, Member, Tried};
 use base::clock;
 use base::units::Nanos;
@@ -128,29 +129,23 @@ pub struct Tries {
     pub reused: bool,
     /// Ends this attempt when it is late.
     pub deadline: Option<Deadline>,
-    /// What ended the last attempt; decides between 502 and 504.
-    pub failure: Option<Failure>,
+    /// How the last attempt ended that brought no answer; decides between 502 and 504.
+    pub end: Option<End>,
     /// Bytes of the request body seen in this attempt.
     pub body_bytes: u64,
     /// Its body still comes, at the client's pace; by `ahead`, until it is whole.
     pub uploading: bool,
 }
 
-/// What ended an attempt.
+/// How an attempt ended that brought no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// No connection.
-    Connect,
+pub enum End {
+    /// It failed. `Status` is a status in `retry.on` or `rescue.on`; `Timeout` is `first_byte`, `read`, `write` or `total`.
+    Failed(AttemptFailure),
     /// No connection in time.
     ConnectTimeout,
-    /// The connection broke, or what came was no HTTP.
-    Reset,
-    /// `first_byte`, `read`, `write` or `total` passed.
-    Timeout,
     /// A pooled connection had been closed by the server.
     Pooled,
-    /// A status in `retry.on`.
-    Status,
     /// The client left.
     Canceled,
     /// The server said neither `100 Continue` nor anything else, and the client sent no body.
@@ -159,17 +154,37 @@ pub enum Failure {
     Idle,
 }
 
-impl Failure {
+impl End {
+    /// The failure that it is, whoever is to blame; none where nothing failed.
+    pub fn failure(self) -> Option<AttemptFailure> {
+        match self {
+            End::Failed(failure) => Some(failure),
+            End::ConnectTimeout => Some(AttemptFailure::Connect),
+            End::Pooled => Some(AttemptFailure::Reset),
+            End::Unsaid => Some(AttemptFailure::Timeout),
+            End::Canceled | End::Idle => None,
+        }
+    }
+
+    /// Whether it speaks against the server. A status was booked when its head arrived.
+    pub fn blames_server(self) -> bool {
+        match self {
+            End::Failed(failure) => failure != AttemptFailure::Status,
+            End::ConnectTimeout => true,
+            End::Pooled | End::Canceled | End::Unsaid | End::Idle => false,
+        }
+    }
+
     /// The access log's `error`.
     pub fn label(self) -> &'static str {
         match self {
-            Failure::Connect => "upstream_connect",
-            Failure::ConnectTimeout => "upstream_connect_timeout",
-            Failure::Reset | Failure::Pooled => "upstream_reset",
-            Failure::Timeout | Failure::Unsaid => "upstream_timeout",
-            Failure::Status => "upstream_status",
-            Failure::Canceled => "client_left",
-            Failure::Idle => "idle",
+            End::Failed(AttemptFailure::Connect) => "upstream_connect",
+            End::ConnectTimeout => "upstream_connect_timeout",
+            End::Failed(AttemptFailure::Reset) | End::Pooled => "upstream_reset",
+            End::Failed(AttemptFailure::Timeout) | End::Unsaid => "upstream_timeout",
+            End::Failed(AttemptFailure::Status) => "upstream_status",
+            End::Canceled => "client_left",
+            End::Idle => "idle",
         }
     }
 }
@@ -213,7 +228,7 @@ impl Ctx {
                 has_pauses: false,
                 reused: false,
                 deadline: None,
-                failure: None,
+                end: None,
                 body_bytes: 0,
                 uploading: false,
             },

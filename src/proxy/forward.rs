@@ -20,22 +20,25 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result, RetryType};
 
 use super::connection::Peer;
-use super::ctx::{Ctx, Failure};
+use super::ctx::{Ctx, End};
 use super::deadline::link::Link;
 use super::deadline::{Deadline, Limits};
 use super::observe;
-use super::rescue::{self, Cause};
+use super::rescue::{self, Failed};
 use super::rewrite::KEEP_ALIVE;
 use super::unprocessed::Unprocessed;
 use super::{balance, dial};
 use crate::problem::Reason;
 use crate::runtime::snapshot::Upstream;
 use crate::telemetry::series::{Outcome, RetryReason};
+use ::balance::attempt::AttemptFailure;
 use base::clock;
 use base::units::Nanos;
 use config::model::Action;
 use gray::seen::Ending;
 
+/// The answer is not passed on: its status is tried elsewhere.
+const STATUS: End = End::Failed(AttemptFailure::Status);
 /// Dead pooled connections a request may meet before it is given up.
 const FREE_MAX: u32 = 4;
 
@@ -49,8 +52,8 @@ pub fn pick(session: &Session, ctx: &mut Ctx) -> std::result::Result<(), Reason>
         Ok(()) => return Ok(()),
         Err(none) => none,
     };
-    rescue::note(ctx, Ending::Connect);
-    match rescue::take_over(session, ctx, Cause::Connect, false) {
+    rescue::note(ctx, Ending::Failed(AttemptFailure::Connect));
+    match rescue::take_over(session, ctx, Failed::CONNECT, false) {
         true => picked(session, ctx),
         false => Err(none),
     }
@@ -198,12 +201,12 @@ pub fn head_arrived(session: &Session, ctx: &mut Ctx, head: &ResponseHeader) -> 
         _ => lease.succeeded(latency, now),
     }
     rescue::answered(ctx, head, now);
-    if rescue::take_over(session, ctx, Cause::Status(status), false) {
+    if rescue::take_over(session, ctx, Failed::by_status(status), false) {
         return Err(again(ctx, status));
     }
-    let listed = ctx.upstream().is_some_and(|upstream| upstream.retry.on_status.contains(&status));
+    let listed = ctx.upstream().is_some_and(|upstream| upstream.retry.on.lists(AttemptFailure::Status, status));
     if listed && may_repeat(session) && take_try(ctx) {
-        retried(ctx, Failure::Status, RetryReason::Status);
+        retried(ctx, STATUS);
         return Err(again(ctx, status));
     }
     Ok(bodiless)
@@ -211,7 +214,7 @@ pub fn head_arrived(session: &Session, ctx: &mut Ctx, head: &ResponseHeader) -> 
 
 /// Ends the attempt, whose answer's status shall not reach the client.
 fn again(ctx: &mut Ctx, status: u16) -> Box<Error> {
-    ctx.tries.failure = Some(Failure::Status);
+    ctx.tries.end = Some(STATUS);
     let mut e = Error::explain(ErrorType::HTTPStatus(status), "a status that is tried elsewhere");
     e.set_retry(true);
     e
@@ -254,7 +257,7 @@ fn answer_went_on(ctx: &mut Ctx, now: Nanos, end: bool) -> Result<()> {
         true => Ok(()),
         // Nobody has said anything for so long: that is how a tunnel ends, and nobody's fault.
         false if ctx.tries.status == 101 => {
-            ctx.tries.failure = Some(Failure::Idle);
+            ctx.tries.end = Some(End::Idle);
             Ok(())
         }
         false => Err(Error::explain(ErrorType::ReadTimedout, "the server's answer is late").into_up()),
@@ -264,18 +267,23 @@ fn answer_went_on(ctx: &mut Ctx, now: Nanos, end: bool) -> Result<()> {
 /// Decides what follows when there was no connection.
 pub fn connect_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Box<Error> {
     let timed_out = matches!(e.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
-    let failure = if timed_out { Failure::ConnectTimeout } else { Failure::Connect };
-    rescue::note(ctx, if timed_out { Ending::Timeout } else { Ending::Connect });
-    failed(ctx, failure, Outcome::Connect);
-    if rescue::take_over(session, ctx, Cause::Connect, false) {
+    // The judge learns how long it took at least.
+    let (end, noted) = match timed_out {
+        true => (End::ConnectTimeout, AttemptFailure::Timeout),
+        false => (End::Failed(AttemptFailure::Connect), AttemptFailure::Connect),
+    };
+    rescue::note(ctx, Ending::Failed(noted));
+    ended(ctx, end);
+    if rescue::take_over(session, ctx, Failed::CONNECT, false) {
         e.set_retry(true);
         return e;
     }
     // Nothing was sent, so any method may be sent again.
-    let retry = ctx.upstream().is_some_and(|u| u.retry.on_connect) && !session.as_ref().retry_buffer_truncated();
+    let retry =
+        ctx.upstream().is_some_and(|upstream| upstream.retry.on.connect) && !session.as_ref().retry_buffer_truncated();
     let retry = retry && take_try(ctx);
     if retry {
-        retried(ctx, failure, RetryReason::Connect);
+        retried(ctx, end);
     }
     e.set_retry(retry);
     e
@@ -283,29 +291,26 @@ pub fn connect_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Bo
 
 /// Decides what follows when an attempt broke after its connection stood.
 pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Box<Error> {
-    if ctx.tries.failure == Some(Failure::Status) {
-        failed(ctx, Failure::Status, Outcome::Failure);
+    if ctx.tries.end == Some(STATUS) {
+        ended(ctx, STATUS);
         e.set_retry(true);
         return e;
     }
     if *e.esource() != ErrorSource::Upstream {
         rescue::left(ctx);
-        failed(ctx, Failure::Canceled, Outcome::Canceled);
+        ended(ctx, End::Canceled);
         e.set_retry(false);
         return e;
     }
     let late = ctx.tries.deadline.as_ref().is_some_and(Deadline::fired);
     if ctx.tries.status == 101 {
-        ctx.tries.failure = late.then_some(Failure::Idle);
+        ctx.tries.end = late.then_some(End::Idle);
         ctx.tries.deadline = None;
         e.set_retry(false);
         return e;
     }
     let timed_out = late || matches!(e.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
-    let (failure, outcome, reason) = match timed_out {
-        true => (Failure::Timeout, Outcome::Timeout, RetryReason::Timeout),
-        false => (Failure::Reset, Outcome::Reset, RetryReason::Reset),
-    };
+    let failure = if timed_out { AttemptFailure::Timeout } else { AttemptFailure::Reset };
     let answered =
         ctx.tries.head_after.is_some() || session.response_written().is_some_and(|r| !r.status.is_informational());
     let whole = !answered && !session.as_ref().retry_buffer_truncated();
@@ -316,35 +321,27 @@ pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Bo
         return e;
     }
     if timed_out && ctx.tries.has_pauses {
-        failed(ctx, Failure::Idle, Outcome::Success);
+        ended(ctx, End::Idle);
         e.set_retry(false);
         return e;
     }
     if timed_out && waits_for_continue(session, ctx) {
         // Some servers wait for the body instead: the client would not send it, and neither is to blame.
-        failed(ctx, Failure::Unsaid, Outcome::Timeout);
+        ended(ctx, End::Unsaid);
         e.set_retry(false);
         return e;
     }
-    let (ending, cause) = match (timed_out, unprocessed) {
-        (true, _) => (Ending::Timeout, Cause::Timeout),
-        (false, None) => (Ending::Reset, Cause::Reset),
-        (false, Some(_)) => (Ending::Reset, Cause::Unprocessed),
-    };
-    rescue::note(ctx, ending);
-    failed(ctx, failure, outcome);
-    if rescue::take_over(session, ctx, cause, answered) {
+    let failed = Failed { failure, status: 0, unprocessed: unprocessed.is_some() };
+    rescue::note(ctx, Ending::Failed(failure));
+    ended(ctx, End::Failed(failure));
+    if rescue::take_over(session, ctx, failed, answered) {
         e.set_retry(true);
         return e;
     }
-    let listed = ctx.upstream().is_some_and(|u| match cause {
-        Cause::Timeout => u.retry.on_timeout,
-        Cause::Unprocessed => u.retry.on_connect || u.retry.on_reset,
-        _ => u.retry.on_reset,
-    });
+    let listed = ctx.upstream().is_some_and(|upstream| failed.is_listed(&upstream.retry.on));
     let retry = repeatable && listed && time_left(ctx).is_ok() && take_try(ctx);
     if retry {
-        retried(ctx, failure, reason);
+        retried(ctx, End::Failed(failure));
     }
     e.set_retry(retry);
     e
@@ -360,12 +357,12 @@ fn costs_nothing(ctx: &mut Ctx, e: &Error, unprocessed: Option<Unprocessed>, rep
         return false;
     }
     ctx.tries.free += 1;
-    let (failure, reason) = match unprocessed {
-        Some(Unprocessed::Refused) => (Failure::Reset, RetryReason::Reset),
-        Some(Unprocessed::Closing) | None => (Failure::Pooled, RetryReason::Pooled),
+    let end = match unprocessed {
+        Some(Unprocessed::Refused) => End::Failed(AttemptFailure::Reset),
+        Some(Unprocessed::Closing) | None => End::Pooled,
     };
-    failed(ctx, failure, Outcome::Reset);
-    retried(ctx, failure, reason);
+    ended(ctx, end);
+    retried(ctx, end);
     true
 }
 
@@ -388,26 +385,36 @@ fn take_try(ctx: &Ctx) -> bool {
     room && spent < upstream.retry.attempts && upstream.budget.try_retry(clock::now())
 }
 
-fn retried(ctx: &mut Ctx, failure: Failure, reason: RetryReason) {
-    ctx.tries.failure = Some(failure);
+/// Counts that another attempt follows one that ended so.
+fn retried(ctx: &mut Ctx, end: End) {
+    ctx.tries.end = Some(end);
+    let reason = match (end, end.failure()) {
+        (End::Pooled, _) => RetryReason::Pooled,
+        (_, Some(failure)) => RetryReason::Failed(failure),
+        // Nothing failed: it is not made again.
+        (_, None) => return,
+    };
     if let Some(upstream) = ctx.upstream() {
         upstream.series.retried(reason);
     }
 }
 
-/// Books a failed attempt on its server and lets go of it.
-fn failed(ctx: &mut Ctx, failure: Failure, outcome: Outcome) {
-    ctx.tries.failure = Some(failure);
+/// Books an attempt that brought no answer on its server, and lets go of it.
+fn ended(ctx: &mut Ctx, end: End) {
+    ctx.tries.end = Some(end);
     ctx.tries.deadline = None;
-    match (ctx.tries.permit.take(), failure) {
-        (Some(permit), Failure::Timeout | Failure::ConnectTimeout) => permit.timed_out(clock::now()),
-        (Some(permit), Failure::Canceled) => permit.left(clock::now()),
+    match (ctx.tries.permit.take(), end) {
+        (Some(permit), End::Failed(AttemptFailure::Timeout) | End::ConnectTimeout) => permit.timed_out(clock::now()),
+        (Some(permit), End::Canceled) => permit.left(clock::now()),
         _ => {}
     }
     let Some(lease) = ctx.tries.lease.take() else { return };
-    lease.attached.series.attempted(outcome);
-    // A listed status was booked when its head arrived; a client that leaves, an old connection or a pause blames nobody.
-    if !matches!(failure, Failure::Canceled | Failure::Status | Failure::Pooled | Failure::Idle | Failure::Unsaid) {
+    lease.attached.series.attempted(match (end, end.failure()) {
+        (_, Some(failure)) => Outcome::Failed(failure),
+        (End::Canceled, None) => Outcome::Canceled,
+        (_, None) => Outcome::Success,
+    });
+    if end.blames_server() {
         observe::ejected(ctx, &lease, lease.failed(clock::now()));
     }
     ctx.tries.last = Some(lease.member().clone());
@@ -435,10 +442,12 @@ pub fn told(ctx: &Ctx, reason: Reason) -> Reason {
 }
 
 fn why(ctx: &Ctx, e: &Error) -> Reason {
-    match (ctx.rejected, ctx.tries.failure) {
+    match (ctx.rejected, ctx.tries.end) {
         (Some(reason), _) => reason,
-        (None, Some(Failure::Timeout | Failure::ConnectTimeout | Failure::Unsaid)) => Reason::GatewayTimeout,
-        (None, Some(Failure::Connect | Failure::Reset | Failure::Status | Failure::Pooled)) => Reason::BadGateway,
+        (None, Some(End::Failed(AttemptFailure::Timeout) | End::ConnectTimeout | End::Unsaid)) => {
+            Reason::GatewayTimeout
+        }
+        (None, Some(End::Failed(_) | End::Pooled)) => Reason::BadGateway,
         (None, _) if matches!(e.etype(), ErrorType::ReadTimedout) && *e.esource() != ErrorSource::Downstream => {
             Reason::GatewayTimeout
         }

@@ -12,7 +12,7 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorSource, ErrorType};
 
 use super::connection::Peer;
-use super::ctx::{Ctx, Failure};
+use super::ctx::{Ctx, End};
 use super::reject::GRPC_STATUS;
 use super::rescue::{self, Rescue};
 use super::watch::Cut;
@@ -23,6 +23,7 @@ use crate::telemetry::Registry;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::line::Line;
 use crate::telemetry::series::{Arm, Outcome};
+use balance::attempt::AttemptFailure;
 use balance::{Ejection, Lease};
 use base::clock;
 use base::said;
@@ -45,7 +46,7 @@ pub fn finished(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &m
     if let Some(lease) = ctx.tries.lease.take() {
         let outcome = match ctx.tries.status {
             _ if left => Outcome::Canceled,
-            500.. => Outcome::Failure,
+            500.. => Outcome::Failed(AttemptFailure::Status),
             _ => Outcome::Success,
         };
         lease.attached.series.attempted(outcome);
@@ -73,7 +74,7 @@ pub fn is_clients(session: &Session, ctx: &Ctx, e: &Error) -> bool {
     let breaks = || matches!(e.etype(), ErrorType::WriteError | ErrorType::ReadError | ErrorType::H2Error);
     let source = e.esource();
     *source == ErrorSource::Downstream
-        || Peer::of(session).http2 && *source != ErrorSource::Upstream && ctx.tries.failure.is_none() && breaks()
+        || Peer::of(session).http2 && *source != ErrorSource::Upstream && ctx.tries.end.is_none() && breaks()
 }
 
 /// Status of the answer, as the client saw it.
@@ -91,17 +92,15 @@ fn status(session: &Session, e: Option<&Error>, ctx: &Ctx) -> u16 {
 fn log(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &Ctx, (status, now): (u16, Nanos)) {
     let head = session.req_header();
     let refused = ctx.refused.as_deref();
-    let error = match (ctx.rejected, ctx.tries.failure, e) {
+    let error = match (ctx.rejected, ctx.tries.end, e) {
         _ if refused.is_some() => refused.map_or("", |refused| refused.cause.word()),
         // What happened at the servers says more than what the client was told.
-        (
-            None | Some(Reason::BadGateway | Reason::GatewayTimeout | Reason::LedgerUnavailable),
-            Some(failure),
-            Some(_),
-        ) => failure.label(),
+        (None | Some(Reason::BadGateway | Reason::GatewayTimeout | Reason::LedgerUnavailable), Some(end), Some(_)) => {
+            end.label()
+        }
         (Some(reason), ..) => reason.label(),
-        (None, Some(Failure::Idle), _) => Failure::Idle.label(),
-        (None, _, Some(e)) if is_clients(session, ctx, e) => Failure::Canceled.label(),
+        (None, Some(End::Idle), _) => End::Idle.label(),
+        (None, _, Some(e)) if is_clients(session, ctx, e) => End::Canceled.label(),
         (None, _, Some(_)) => Reason::Internal.label(),
         (None, _, None) => "",
     };
@@ -148,13 +147,13 @@ pub fn cut_off(ctx: &mut Ctx) {
     let cut = ctx.watch.as_ref().and_then(|watch| watch.was_cut());
     let (reason, word) = match cut {
         _ if panics => (Reason::Internal, Reason::Internal.label()),
-        Some(Cut::TimedOut) => (Reason::GatewayTimeout, Failure::Timeout.label()),
+        Some(Cut::TimedOut) => (Reason::GatewayTimeout, End::Failed(AttemptFailure::Timeout).label()),
         Some(Cut::Stuck) => (Reason::Internal, "stuck"),
         Some(Cut::TooSlow) | None => (Reason::BodyTooSlow, Reason::BodyTooSlow.label()),
     };
     let answered = Some(ctx.tries.status).filter(|status| *status > 0 && !panics);
     let word = match (answered, cut) {
-        (Some(_), None | Some(Cut::TooSlow)) => Failure::Canceled.label(),
+        (Some(_), None | Some(Cut::TooSlow)) => End::Canceled.label(),
         _ => word,
     };
     let now = clock::now();

@@ -19,6 +19,7 @@ use super::connection::Peer;
 use super::ctx::Ctx;
 use super::reject::GRPC_STATUS;
 use balance::Tried;
+use balance::attempt::{AttemptFailure, FailureSet};
 use base::clock;
 use base::units::Nanos;
 use config::model::Action;
@@ -40,30 +41,30 @@ pub enum Rescue {
     Missed(Outcome),
 }
 
-/// How an attempt failed, as `rescue.on` lists it.
+/// How an attempt failed, with what decides whether another one may follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// No connection, or no server to connect to.
-    Connect,
-    /// The connection broke.
-    Reset,
-    /// The server says that it has processed nothing.
-    Unprocessed,
-    /// A time limit passed.
-    Timeout,
-    /// The answer's status.
-    Status(u16),
+pub struct Failed {
+    /// How.
+    pub failure: AttemptFailure,
+    /// The answer's status; 0 without one.
+    pub status: u16,
+    /// No server has processed anything: nothing was sent, or the server says so.
+    pub unprocessed: bool,
 }
 
-impl Cause {
-    fn is_listed(self, rescue: &settings::Rescue) -> bool {
-        match self {
-            Cause::Connect => rescue.on_connect,
-            Cause::Reset => rescue.on_reset,
-            Cause::Unprocessed => rescue.on_connect || rescue.on_reset,
-            Cause::Timeout => rescue.on_timeout,
-            Cause::Status(status) => rescue.on_status.contains(&status),
-        }
+impl Failed {
+    /// There is no connection, or no server to connect to.
+    pub const CONNECT: Failed = Failed { failure: AttemptFailure::Connect, status: 0, unprocessed: true };
+
+    /// The answer has this status.
+    pub fn by_status(status: u16) -> Failed {
+        Failed { failure: AttemptFailure::Status, status, unprocessed: false }
+    }
+
+    /// Whether `on` lists it. A connection that broke before anything was processed is as good as none.
+    pub fn is_listed(self, on: &FailureSet) -> bool {
+        on.lists(self.failure, self.status)
+            || self.unprocessed && self.failure == AttemptFailure::Reset && on.lists(AttemptFailure::Connect, 0)
     }
 }
 
@@ -71,8 +72,13 @@ impl Cause {
 pub fn answered(ctx: &mut Ctx, head: &ResponseHeader, now: Nanos) {
     let Some(assigned) = &ctx.assigned else { return };
     let status = head.status.as_u16();
-    let listed = Cause::Status(status).is_listed(&assigned.plan(&ctx.snapshot).rescue);
-    note_at(ctx, if status >= 500 || listed { Ending::Status } else { Ending::Good }, status, now);
+    let listed = Failed::by_status(status).is_listed(&assigned.plan(&ctx.snapshot).rescue.on);
+    note_at(
+        ctx,
+        if status >= 500 || listed { Ending::Failed(AttemptFailure::Status) } else { Ending::Good },
+        status,
+        now,
+    );
     ended_as_grpc(ctx, &head.headers);
 }
 
@@ -86,7 +92,7 @@ pub fn ended_as_grpc(ctx: &mut Ctx, trailers: &HeaderMap) {
         && assigned.rescue != Rescue::TakenOver
         && first.ending == Ending::Good
     {
-        (first.ending, first.status) = (Ending::Status, status);
+        (first.ending, first.status) = (Ending::Failed(AttemptFailure::Status), status);
     }
 }
 
@@ -134,14 +140,14 @@ pub fn left(ctx: &mut Ctx) {
 
 /// Whether stable takes the request over from a canary that failed; arranges it where it does. `answered`: a part of an
 /// answer has reached the client.
-pub fn take_over(session: &Session, ctx: &mut Ctx, cause: Cause, answered: bool) -> bool {
+pub fn take_over(session: &Session, ctx: &mut Ctx, failed: Failed, answered: bool) -> bool {
     let Some(assigned) = ctx.assigned.as_ref().filter(|assigned| assigned.is_on_canary()) else { return false };
     let plan = assigned.plan(&ctx.snapshot);
-    if !cause.is_listed(&plan.rescue) {
+    if !failed.is_listed(&plan.rescue.on) {
         return false;
     }
     let now = clock::now();
-    let protected = !answered && may_repeat(session, cause, &plan.rescue);
+    let protected = !answered && may_repeat(session, failed, &plan.rescue);
     let rescue = match protected {
         false => Rescue::Missed(Outcome::Unprotected),
         true if !plan.live.try_rescue(plan.rescue.budget, now) => Rescue::Missed(Outcome::Budget),
@@ -164,15 +170,14 @@ pub fn take_over(session: &Session, ctx: &mut Ctx, cause: Cause, answered: bool)
     rescue == Rescue::TakenOver
 }
 
-fn may_repeat(session: &Session, cause: Cause, rescue: &settings::Rescue) -> bool {
+fn may_repeat(session: &Session, failed: Failed, rescue: &settings::Rescue) -> bool {
     if session.as_ref().retry_buffer_truncated() || Peer::of(session).watch.verdict().upgrade {
         return false;
     }
     let head = session.req_header();
     let keyed = || head.headers.get(IDEMPOTENCY_KEY).is_some_and(|key| !key.is_empty());
     let method: &Method = &head.method;
-    matches!(cause, Cause::Connect | Cause::Unprocessed)
-        || rescue.methods.contains(method) && (method.is_idempotent() || keyed())
+    failed.unprocessed || rescue.methods.contains(method) && (method.is_idempotent() || keyed())
 }
 
 /// Counts how the rescue ended: by the answer's status, or by what broke it. Of a client that left nobody knows.
@@ -182,7 +187,7 @@ pub fn ended(ctx: &Ctx, status: u16, e: Option<&Error>) {
         return;
     }
     let plan = assigned.plan(&ctx.snapshot);
-    let failed = e.is_some() || status >= 500 || Cause::Status(status).is_listed(&plan.rescue);
+    let failed = e.is_some() || status >= 500 || Failed::by_status(status).is_listed(&plan.rescue.on);
     let live = &plan.live;
     match assigned.rescue {
         Rescue::NotNeeded => {}

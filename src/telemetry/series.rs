@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use balance::attempt::AttemptFailure;
 use base::shard::Sharded;
 
 /// Upper bounds of the duration histogram, in seconds.
@@ -123,32 +124,38 @@ impl RouteSeries {
 pub enum Outcome {
     /// An answer below 500.
     Success,
-    /// An answer from 500 up.
-    Failure,
-    /// No connection.
-    Connect,
-    /// The connection broke.
-    Reset,
-    /// A time limit passed.
-    Timeout,
+    /// It failed; `Status` is an answer from 500 up, or one that is tried elsewhere.
+    Failed(AttemptFailure),
     /// The client left.
     Canceled,
 }
 
 impl Outcome {
-    /// All outcomes, in the order of their numbers.
-    pub const ALL: [Outcome; 6] =
-        [Outcome::Success, Outcome::Failure, Outcome::Connect, Outcome::Reset, Outcome::Timeout, Outcome::Canceled];
+    /// All outcomes, in the order of their places.
+    pub const ALL: [Outcome; 6] = [
+        Outcome::Success,
+        Outcome::Failed(AttemptFailure::Status),
+        Outcome::Failed(AttemptFailure::Connect),
+        Outcome::Failed(AttemptFailure::Reset),
+        Outcome::Failed(AttemptFailure::Timeout),
+        Outcome::Canceled,
+    ];
 
     /// The label's value.
     pub fn label(self) -> &'static str {
         match self {
             Outcome::Success => "success",
-            Outcome::Failure => "failure",
-            Outcome::Connect => "connect",
-            Outcome::Reset => "reset",
-            Outcome::Timeout => "timeout",
+            Outcome::Failed(AttemptFailure::Status) => "failure",
+            Outcome::Failed(failure) => failure.label(),
             Outcome::Canceled => "canceled",
+        }
+    }
+
+    fn place(self) -> usize {
+        match self {
+            Outcome::Success => 0,
+            Outcome::Failed(failure) => failure as usize,
+            Outcome::Canceled => 5,
         }
     }
 }
@@ -160,43 +167,46 @@ pub struct ServerSeries(Sharded<[AtomicU64; Outcome::ALL.len()]>);
 impl ServerSeries {
     /// Counts an attempt.
     pub fn attempted(&self, outcome: Outcome) {
-        self.0.mine()[outcome as usize].fetch_add(1, Ordering::Relaxed);
+        self.0.mine()[outcome.place()].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Attempts by outcome.
     pub fn total(&self, outcome: Outcome) -> u64 {
-        self.0.all().map(|cells| cells[outcome as usize].load(Ordering::Relaxed)).sum()
+        self.0.all().map(|cells| cells[outcome.place()].load(Ordering::Relaxed)).sum()
     }
 }
 
 /// Why an attempt was made again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryReason {
-    /// No connection.
-    Connect,
-    /// The connection broke.
-    Reset,
-    /// A time limit passed.
-    Timeout,
-    /// A status that `retry.on` lists.
-    Status,
     /// A pooled connection was dead.
     Pooled,
+    /// The attempt failed; `Status` is one that `retry.on` lists.
+    Failed(AttemptFailure),
 }
 
 impl RetryReason {
-    /// All reasons, in the order of their numbers.
-    pub const ALL: [RetryReason; 5] =
-        [RetryReason::Connect, RetryReason::Reset, RetryReason::Timeout, RetryReason::Status, RetryReason::Pooled];
+    /// All reasons, in the order of their places.
+    pub const ALL: [RetryReason; 5] = [
+        RetryReason::Pooled,
+        RetryReason::Failed(AttemptFailure::Status),
+        RetryReason::Failed(AttemptFailure::Connect),
+        RetryReason::Failed(AttemptFailure::Reset),
+        RetryReason::Failed(AttemptFailure::Timeout),
+    ];
 
     /// The label's value.
     pub fn label(self) -> &'static str {
         match self {
-            RetryReason::Connect => "connect",
-            RetryReason::Reset => "reset",
-            RetryReason::Timeout => "timeout",
-            RetryReason::Status => "status",
             RetryReason::Pooled => "pooled",
+            RetryReason::Failed(failure) => failure.label(),
+        }
+    }
+
+    fn place(self) -> usize {
+        match self {
+            RetryReason::Pooled => 0,
+            RetryReason::Failed(failure) => failure as usize,
         }
     }
 }
@@ -208,18 +218,24 @@ pub struct UpstreamSeries(Sharded<[AtomicU64; RetryReason::ALL.len()]>);
 impl UpstreamSeries {
     /// Counts a retry.
     pub fn retried(&self, reason: RetryReason) {
-        self.0.mine()[reason as usize].fetch_add(1, Ordering::Relaxed);
+        self.0.mine()[reason.place()].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Retries for a reason.
     pub fn total(&self, reason: RetryReason) -> u64 {
-        self.0.all().map(|cells| cells[reason as usize].load(Ordering::Relaxed)).sum()
+        self.0.all().map(|cells| cells[reason.place()].load(Ordering::Relaxed)).sum()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn outcomes_and_reasons_stand_in_the_order_of_their_places() {
+        assert_eq!(Outcome::ALL.map(Outcome::place), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(RetryReason::ALL.map(RetryReason::place), [0, 1, 2, 3, 4]);
+    }
 
     #[test]
     fn an_answer_counts_in_its_class_and_bucket() {

@@ -9,6 +9,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use balance::attempt::AttemptFailure;
 use base::units::Nanos;
 use gray::judge::{Doubt, Finding, Judge, Settings};
 use gray::seen::{Arm, Ending, Seen};
@@ -139,7 +140,7 @@ impl<'a> Trial<'a> {
             app: 0,
             step: self.step,
             arm,
-            ending: if fails { Ending::Status } else { Ending::Good },
+            ending: if fails { Ending::Failed(AttemptFailure::Status) } else { Ending::Good },
             saved: fails && self.world.saved[arm as usize],
             warm: true,
             judged: true,

@@ -6,7 +6,7 @@
 //!
 //! - [`settings`]: what the configuration says of it. `choose`: the algorithms, ties and stand-ins; `sequence`, `weights`, `ring` are their tables.
 //! - `state`, `ewma`: what is known of a server. `lease`: a request's hold on one. `tried`: where it was already.
-//! - `outlier`: passive ejection. [`budget`]: how many retries an upstream may add to its load. [`adaptive`]: how many
+//! - `outlier`: passive ejection. [`attempt`]: how an attempt at a server failed. [`budget`]: how many retries an upstream may add to its load. [`adaptive`]: how many
 //!   requests it can have at once.
 //!
 //! Members keep the order they were given in, and that order breaks ties. Not covered: probing (the gateway's `health`), names
@@ -24,6 +24,7 @@ use self::settings::{Balance, Outlier};
 use base::units::Nanos;
 
 pub mod adaptive;
+pub mod attempt;
 pub mod budget;
 mod choose;
 mod ewma;

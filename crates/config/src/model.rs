@@ -14,6 +14,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 use regex::Regex;
 
+use balance::attempt::FailureSet;
 use balance::settings::{Balance, Outlier};
 use base::finding::Place;
 use base::secret::Secret;
@@ -256,14 +257,8 @@ impl Timeouts {
 pub struct Retry {
     /// Tries in all; at least 1.
     pub attempts: u32,
-    /// `"connect"` is in `on`.
-    pub on_connect: bool,
-    /// `"reset"` is in `on`.
-    pub on_reset: bool,
-    /// `"timeout"` is in `on`.
-    pub on_timeout: bool,
-    /// Statuses in `on`, 400 to 599.
-    pub on_status: Vec<u16>,
+    /// The failures after which another server is tried.
+    pub on: FailureSet,
     /// Retries allowed, as a share of the requests of the last 10 s; may exceed 100 %.
     pub budget: Share,
 }

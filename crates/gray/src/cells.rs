@@ -21,6 +21,7 @@ use ahash::AHashMap;
 
 use super::judge::Told;
 use super::seen::{Arm, Ending, Seen};
+use balance::attempt::AttemptFailure;
 use base::units::Nanos;
 
 /// Cells a table has before keys are folded; at most twice as many, and one per outcome.
@@ -43,7 +44,7 @@ pub enum Outcome {
     /// An answer from 400 to 499 that does not.
     Refused(u16),
     /// Connect, reset or timeout.
-    Broken(Ending),
+    Broken(AttemptFailure),
 }
 
 impl Outcome {
@@ -51,9 +52,9 @@ impl Outcome {
     fn of(seen: &Seen) -> Outcome {
         match seen.ending {
             _ if seen.is_refusal() => Outcome::Refused(seen.status),
-            ending if !ending.is_failure() => Outcome::Fine,
-            Ending::Status => Outcome::Status(seen.status),
-            ending => Outcome::Broken(ending),
+            Ending::Good | Ending::Left => Outcome::Fine,
+            Ending::Failed(AttemptFailure::Status) => Outcome::Status(seen.status),
+            Ending::Failed(failure) => Outcome::Broken(failure),
         }
     }
 }
@@ -223,8 +224,8 @@ impl Key {
     fn new(seen: &Seen, outcome: Outcome) -> Key {
         let outcome = match outcome {
             Outcome::Fine => 0,
-            Outcome::Broken(ending) => ending as u16,
-            // Statuses begin at 100, endings end at 5; the highest bit is free.
+            Outcome::Broken(failure) => failure as u16,
+            // Statuses begin at 100, failures end at 4; the highest bit is free.
             Outcome::Status(status) => status.max(100),
             Outcome::Refused(status) => status | Key::REFUSED,
         };
@@ -249,9 +250,9 @@ impl Key {
         let (server, app) = ((self.0 >> 64) as u32, (self.0 >> 16) as u32);
         let outcome = match bits(0) {
             0 => Outcome::Fine,
-            code if code == Ending::Connect as u16 => Outcome::Broken(Ending::Connect),
-            code if code == Ending::Reset as u16 => Outcome::Broken(Ending::Reset),
-            code if code == Ending::Timeout as u16 => Outcome::Broken(Ending::Timeout),
+            code if code == AttemptFailure::Connect as u16 => Outcome::Broken(AttemptFailure::Connect),
+            code if code == AttemptFailure::Reset as u16 => Outcome::Broken(AttemptFailure::Reset),
+            code if code == AttemptFailure::Timeout as u16 => Outcome::Broken(AttemptFailure::Timeout),
             status if status & Key::REFUSED != 0 => Outcome::Refused(status & !Key::REFUSED),
             status => Outcome::Status(status),
         };

@@ -22,7 +22,8 @@ use std::collections::BTreeMap;
 
 use self::expect::{Spot, Spots};
 use super::cells::{Cell, Cells, Span};
-use super::seen::{Arm, Ending};
+use super::seen::Arm;
+use balance::attempt::AttemptFailure;
 
 /// Places that are made longer.
 const BEAM: usize = 5;
@@ -55,7 +56,7 @@ pub enum Part {
     /// An answer of this class: 5 for 5xx.
     Class(u8),
     /// Connect, reset or timeout.
-    Ending(Ending),
+    Failure(AttemptFailure),
 }
 
 impl Part {
@@ -67,7 +68,7 @@ impl Part {
             Part::Cohort(_) => "cohort",
             Part::App(_) => "app",
             Part::Status(_) | Part::Class(_) => "status",
-            Part::Ending(_) => "ending",
+            Part::Failure(_) => "ending",
         }
     }
 

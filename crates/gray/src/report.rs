@@ -317,7 +317,7 @@ impl PartView {
             Part::Status(status) => status_text(status),
             Part::Class(class) if u16::from(class) >= GRPC / 100 => "gRPC".to_owned(),
             Part::Class(class) => format!("{class}xx"),
-            Part::Ending(ending) => ending.label().to_owned(),
+            Part::Failure(failure) => failure.label().to_owned(),
         };
         PartView { dimension: part.dimension().to_owned(), value }
     }

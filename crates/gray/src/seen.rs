@@ -3,6 +3,8 @@
 //! It names nothing by string: routes, servers and cohorts are numbers, resolved where a report is written. A user is a
 //! hash of the user key; two users share one with a probability that does not matter to a count.
 
+use balance::attempt::AttemptFailure;
+
 /// The version of a backend that a user is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
@@ -28,19 +30,13 @@ impl Arm {
 
 /// How the first attempt at the arm's upstream ended. Retries and rescues are not looked at: both arms must be measured
 /// alike, and only the canary has a rescue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// An answer below 500 that `rescue.on` does not list.
     Good,
-    /// An answer from 500 up, one that `rescue.on` lists, or one whose gRPC status says that the server failed.
-    Status,
-    /// No connection, or no server to connect to.
-    Connect,
-    /// The connection broke, before the answer or in it.
-    Reset,
-    /// A time limit passed.
-    Timeout,
+    /// It failed. `Status` is an answer from 500 up, one that `rescue.on` lists, or one whose gRPC status says that the
+    /// server failed.
+    Failed(AttemptFailure),
     /// The client left before its answer: nobody knows how it would have ended, only that it took so long.
     Left,
 }
@@ -48,19 +44,7 @@ pub enum Ending {
 impl Ending {
     /// Whether the arm failed.
     pub fn is_failure(self) -> bool {
-        !matches!(self, Ending::Good | Ending::Left)
-    }
-
-    /// As it is written.
-    pub fn label(self) -> &'static str {
-        match self {
-            Ending::Good => "good",
-            Ending::Status => "status",
-            Ending::Connect => "connect",
-            Ending::Reset => "reset",
-            Ending::Timeout => "timeout",
-            Ending::Left => "left",
-        }
+        matches!(self, Ending::Failed(_))
     }
 }
 

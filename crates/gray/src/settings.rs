@@ -12,6 +12,7 @@ use http::{HeaderName, HeaderValue, Method};
 
 use super::bucket::Hash;
 use super::cohort::UserSet;
+use balance::attempt::FailureSet;
 use base::finding::Place;
 use base::hex;
 use base::units::{BasisPoints, Share};
@@ -199,14 +200,8 @@ pub struct Step {
 /// `rescue`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rescue {
-    /// `"connect"` is in `on`.
-    pub on_connect: bool,
-    /// `"reset"` is in `on`.
-    pub on_reset: bool,
-    /// `"timeout"` is in `on`.
-    pub on_timeout: bool,
-    /// Statuses in `on`, 400 to 599.
-    pub on_status: Vec<u16>,
+    /// The failures that stable answers for.
+    pub on: FailureSet,
     /// Methods that are rescued; those that are not idempotent only with an `Idempotency-Key`.
     pub methods: Vec<Method>,
     /// Rescues allowed, as a share of the canary's requests; at most all.

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use balance::attempt::FailureSet;
 use balance::settings::{Balance, Outlier};
 use base::units::Share;
 use config::model::ledger::UPSTREAM;
@@ -41,14 +42,7 @@ pub(super) fn upstream(config: &Config) -> Option<Upstream> {
             write: Some(TOTAL),
             total: Some(TOTAL),
         },
-        retry: Retry {
-            attempts: 1,
-            on_connect: false,
-            on_reset: false,
-            on_timeout: false,
-            on_status: Vec::new(),
-            budget: nothing,
-        },
+        retry: Retry { attempts: 1, on: FailureSet::default(), budget: nothing },
         place: ledger.place.clone(),
     })
 }

@@ -80,7 +80,7 @@ impl Pods {
                 app: 0,
                 step: 1,
                 arm: if on_canary { Arm::Canary } else { Arm::Stable },
-                ending: if fails { Ending::Reset } else { Ending::Good },
+                ending: if fails { Ending::Failed(AttemptFailure::Reset) } else { Ending::Good },
                 saved: fails && !(hiccup && random.u64(..1_000) < self.unsaved),
                 warm: young_ms >= self.settle.as_millis() as u64,
                 judged: true,

@@ -11,12 +11,11 @@ use std::time::Duration;
 use http::Method;
 
 use super::names::Names;
-use super::upstream::Causes;
+use super::upstream::failures;
 use super::{Check, duration, number, share, spelt, twice};
 use crate::file::at::At;
 use crate::file::number::Points;
 use crate::file::release as form;
-use crate::file::upstream::Cause;
 use crate::file::word::{Name, Word};
 use crate::file::{Form, Item};
 use crate::places::Span;
@@ -298,15 +297,9 @@ fn whole_percents(range: BasisPoints) -> String {
 }
 
 fn rescue(form: Option<&form::Rescue>) -> Rescue {
-    let statuses = [500, 502, 503, 504].map(Cause::Status);
-    let default = [&[Cause::Connect, Cause::Reset, Cause::Timeout], &statuses[..]].concat();
-    let on = Causes::of(form.and_then(|form| form.on.as_deref()), &default);
     let methods = form.and_then(|form| form.methods.as_deref());
     Rescue {
-        on_connect: on.connect,
-        on_reset: on.reset,
-        on_timeout: on.timeout,
-        on_status: on.status,
+        on: failures(form.and_then(|form| form.on.as_deref()), &[500, 502, 503, 504]),
         methods: methods
             .map_or_else(|| vec![Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE], spelt),
         budget: share(form.and_then(|form| form.budget_percent.as_ref()), 100.0),

@@ -9,10 +9,11 @@ use std::time::Duration;
 use super::{Check, duration, number, share, twice};
 use crate::file::Item;
 use crate::file::at::At;
-use crate::file::upstream::{self as form, Cause};
+use crate::file::upstream::{self as form, Failure};
 use crate::file::word::Word;
 use crate::model::{Health, Member, Retry, Servers, Timeouts, Upstream, UpstreamTls};
 use crate::places::Span;
+use balance::attempt::FailureSet;
 use balance::settings::{Balance, HashKey, Outlier};
 
 impl Check<'_, '_> {
@@ -158,39 +159,17 @@ fn timeouts(form: Option<&form::Timeout>) -> Timeouts {
 }
 
 fn retry(form: Option<&form::Retry>) -> Retry {
-    let default = [Cause::Connect, Cause::Reset, Cause::Timeout];
-    let on = Causes::of(form.and_then(|form| form.on.as_deref()), &default);
     Retry {
         attempts: number(form.and_then(|form| form.attempts.as_ref()), 2) as u32,
-        on_connect: on.connect,
-        on_reset: on.reset,
-        on_timeout: on.timeout,
-        on_status: on.status,
+        on: failures(form.and_then(|form| form.on.as_deref()), &[]),
         budget: share(form.and_then(|form| form.budget_percent.as_ref()), 20.0),
     }
 }
 
-/// The kinds of failure that `on` lists.
-pub(super) struct Causes {
-    pub(super) connect: bool,
-    pub(super) reset: bool,
-    pub(super) timeout: bool,
-    pub(super) status: Vec<u16>,
-}
-
-impl Causes {
-    /// Those that were written, else the default ones.
-    pub(super) fn of(written: Option<&[At<Cause>]>, default: &[Cause]) -> Causes {
-        let on: Vec<Cause> = match written {
-            Some(written) => written.iter().map(|at| at.value).collect(),
-            None => default.to_vec(),
-        };
-        let status = |cause: &Cause| if let Cause::Status(status) = cause { Some(*status) } else { None };
-        Causes {
-            connect: on.contains(&Cause::Connect),
-            reset: on.contains(&Cause::Reset),
-            timeout: on.contains(&Cause::Timeout),
-            status: on.iter().filter_map(status).collect(),
-        }
+/// The failures that `on` lists; without it all but statuses, and `statuses`.
+pub(super) fn failures(written: Option<&[At<Failure>]>, statuses: &[u16]) -> FailureSet {
+    match written {
+        Some(written) => written.iter().map(|at| (at.value.0, at.value.1)).collect(),
+        None => FailureSet { connect: true, reset: true, timeout: true, statuses: statuses.to_vec() },
     }
 }

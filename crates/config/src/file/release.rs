@@ -13,7 +13,7 @@ use super::Sub;
 use super::at::{At, Table};
 use super::http::CookieName;
 use super::number::{Chance, Number, Percent, Points};
-use super::upstream::Cause;
+use super::upstream::Failure;
 use super::word::{Name, OneOf, Spelt, Word, not_a};
 use gray::bucket::Hash;
 use gray::settings::{OnFail, UserSource};
@@ -86,7 +86,7 @@ pub struct Step {
 pub struct Rescue {
     /// What is rescued: "connect", "reset", "timeout", and statuses from 400 to 599. Default ["connect", "reset",
     /// "timeout", 500, 502, 503, 504].
-    pub on: Option<Vec<At<Cause>>>,
+    pub on: Option<Vec<At<Failure>>>,
     /// Methods that are rescued. Others than the default ones only with an Idempotency-Key. Default ["GET", "HEAD",
     /// "OPTIONS", "PUT", "DELETE"].
     pub methods: Option<Vec<Word<Method>>>,

@@ -18,6 +18,7 @@ use super::net::HostName;
 use super::number::{Number, Percent};
 use super::word::{FilePath, OneOf, Spelt, Word, shown};
 use crate::findings::suggest;
+use balance::attempt::AttemptFailure;
 use balance::settings::HashKey;
 
 /// A set of servers and how they are used.
@@ -130,7 +131,7 @@ pub struct Retry {
     pub attempts: Option<At<Number<1, 100>>>,
     /// What is retried: "connect", "reset", "timeout", and statuses from 400 to 599. Default ["connect", "reset",
     /// "timeout"].
-    pub on: Option<Vec<At<Cause>>>,
+    pub on: Option<Vec<At<Failure>>>,
     /// Retries allowed, in percent of the requests of the last 10 s. Default 20.
     pub budget_percent: Option<At<Percent<1_000_000>>>,
 }
@@ -215,56 +216,49 @@ impl JsonSchema for Entry {
     }
 }
 
-/// A kind of failure: an entry of `retry.on`, and of `rescue.on`.
+/// A failure, and its status where that is what is listed: an entry of `retry.on`, and of `rescue.on`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// No connection could be made.
-    Connect,
-    /// The connection broke.
-    Reset,
-    /// A time limit passed.
-    Timeout,
-    /// The server answered with this status.
-    Status(u16),
-}
+pub struct Failure(pub AttemptFailure, pub u16);
 
-const CAUSES: [(&str, Cause); 3] = [("connect", Cause::Connect), ("reset", Cause::Reset), ("timeout", Cause::Timeout)];
+/// Those that have a word; statuses are numbers.
+const WORDS: [AttemptFailure; 3] = [AttemptFailure::Connect, AttemptFailure::Reset, AttemptFailure::Timeout];
 
-impl<'de> Deserialize<'de> for Cause {
+impl<'de> Deserialize<'de> for Failure {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Causes;
-        impl Visitor<'_> for Causes {
-            type Value = Cause;
+        struct Failures;
+        impl Visitor<'_> for Failures {
+            type Value = Failure;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a failure, such as \"connect\", \"reset\", \"timeout\" or a status like 503")
             }
-            fn visit_str<E: Error>(self, text: &str) -> Result<Cause, E> {
-                let found = CAUSES.iter().find(|(word, _)| *word == text);
-                found.map(|&(_, cause)| cause).ok_or_else(|| {
-                    let hint = suggest(text, &CAUSES.map(|(word, _)| word), "allowed, beside statuses without quotes");
+            fn visit_str<E: Error>(self, text: &str) -> Result<Failure, E> {
+                let found = WORDS.into_iter().find(|failure| failure.label() == text);
+                found.map(|failure| Failure(failure, 0)).ok_or_else(|| {
+                    let hint =
+                        suggest(text, &WORDS.map(AttemptFailure::label), "allowed, beside statuses without quotes");
                     E::custom(format!("`{}` is not a kind of failure\n{hint}", shown(text)))
                 })
             }
-            fn visit_i64<E: Error>(self, status: i64) -> Result<Cause, E> {
+            fn visit_i64<E: Error>(self, status: i64) -> Result<Failure, E> {
                 let in_range = u16::try_from(status).ok().filter(|status| (400..=599).contains(status));
                 let refuse =
                     || E::custom(format!("`{status}` is not the status of a failure\na status from 400 to 599"));
-                in_range.map(Cause::Status).ok_or_else(refuse)
+                in_range.map(|status| Failure(AttemptFailure::Status, status)).ok_or_else(refuse)
             }
         }
-        deserializer.deserialize_any(Causes)
+        deserializer.deserialize_any(Failures)
     }
 }
 
-impl JsonSchema for Cause {
+impl JsonSchema for Failure {
     fn inline_schema() -> bool {
         true
     }
     fn schema_name() -> Cow<'static, str> {
-        "Cause".into()
+        "Failure".into()
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let status = json_schema!({ "type": "integer", "minimum": 400, "maximum": 599 });
-        json_schema!({ "anyOf": [{ "enum": CAUSES.map(|(word, _)| word) }, status] })
+        json_schema!({ "anyOf": [{ "enum": WORDS.map(AttemptFailure::label) }, status] })
     }
 }

@@ -47,8 +47,8 @@ fn a_bare_release_has_the_defaults_of_the_reference() {
     assert_eq!(bare.judge.settle, Duration::from_secs(30));
     assert_eq!(bare.judge.on_fail, OnFail::Rollback);
     assert_eq!(bare.user, [UserSource::Ip]);
-    assert_eq!((bare.rescue.on_connect, bare.rescue.on_reset, bare.rescue.on_timeout), (true, true, true));
-    assert_eq!(bare.rescue.on_status, [500, 502, 503, 504]);
+    assert_eq!((bare.rescue.on.connect, bare.rescue.on.reset, bare.rescue.on.timeout), (true, true, true));
+    assert_eq!(bare.rescue.on.statuses, [500, 502, 503, 504]);
     let methods = [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE];
     assert_eq!((&bare.rescue.methods[..], bare.rescue.budget), (&methods[..], Share::ALL));
     assert_eq!(bare.steps.iter().map(|step| step.hold).sum::<Duration>(), Duration::ZERO);
@@ -60,11 +60,11 @@ fn a_bare_release_has_the_defaults_of_the_reference() {
 fn defaults_hold_beside_the_keys_that_are_given() {
     let it = release(&format!("{STEPS}rescue = {{ methods = [\"POST\"] }}\njudge.on_fail = \"hold\"\nsalt = \"\""));
     assert_eq!(it.rescue.methods, [Method::POST]);
-    assert!(it.rescue.on_connect && it.rescue.on_status.contains(&504));
+    assert!(it.rescue.on.connect && it.rescue.on.statuses.contains(&504));
     assert_eq!((it.judge.on_fail, it.judge.min_users, &*it.salt()), (OnFail::Hold, 20, ""));
     let it = release(&format!("{STEPS}rescue.on = [503]\nrescue.budget_percent = 0.5"));
-    assert!(!(it.rescue.on_connect || it.rescue.on_reset || it.rescue.on_timeout));
-    assert_eq!((&it.rescue.on_status[..], it.rescue.budget), (&[503][..], Share::percent(0.5).expect("a share")));
+    assert!(!(it.rescue.on.connect || it.rescue.on.reset || it.rescue.on.timeout));
+    assert_eq!((&it.rescue.on.statuses[..], it.rescue.budget), (&[503][..], Share::percent(0.5).expect("a share")));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Tests of the counts.
 
 use super::*;
+use balance::attempt::AttemptFailure;
 
 /// Counts a request of a user who tells all that there is to tell.
 fn observe(cells: &mut Cells, seen: &Seen) {
@@ -9,7 +10,7 @@ fn observe(cells: &mut Cells, seen: &Seen) {
 }
 
 fn seen(arm: Arm, app: u32, ending: Ending) -> Seen {
-    let status = if ending == Ending::Status { 503 } else { 200 };
+    let status = if ending == Ending::Failed(AttemptFailure::Status) { 503 } else { 200 };
     Seen { micros: 10, server: 4, status, route: 2, cohorts: 0b101, app, ending, ..Seen::good(1, arm) }
 }
 
@@ -24,14 +25,25 @@ fn requests(cells: &Cells, span: Span) -> u64 {
 #[test]
 fn a_cell_says_what_was_seen() {
     let mut cells = Cells::new(at(0));
-    for ending in [Ending::Status, Ending::Reset, Ending::Good, Ending::Left] {
+    for ending in
+        [Ending::Failed(AttemptFailure::Status), Ending::Failed(AttemptFailure::Reset), Ending::Good, Ending::Left]
+    {
         observe(&mut cells, &seen(Arm::Canary, 7, ending));
     }
-    observe(&mut cells, &Seen { judged: false, server: 0, app: 0, status: 0, ..seen(Arm::Stable, 0, Ending::Connect) });
+    observe(
+        &mut cells,
+        &Seen {
+            judged: false,
+            server: 0,
+            app: 0,
+            status: 0,
+            ..seen(Arm::Stable, 0, Ending::Failed(AttemptFailure::Connect))
+        },
+    );
     let all = cells.cells(Span::Recent);
     let outcomes: Vec<Outcome> = all.iter().map(|cell| cell.outcome).collect();
-    let reset = Outcome::Broken(Ending::Reset);
-    assert_eq!(outcomes, [Outcome::Broken(Ending::Connect), Outcome::Fine, reset, Outcome::Status(503)]);
+    let reset = Outcome::Broken(AttemptFailure::Reset);
+    assert_eq!(outcomes, [Outcome::Broken(AttemptFailure::Connect), Outcome::Fine, reset, Outcome::Status(503)]);
     assert_eq!((all[0].arm, all[0].judged, all[0].server, all[0].app), (Arm::Stable, false, None, None));
     assert_eq!(all[1].counts, Counts { requests: 2, bad: 0, refused: 0, slow: 2 }, "a client that left is no failure");
     let canary = Cell {
@@ -53,7 +65,13 @@ fn a_cell_says_what_was_seen() {
 #[test]
 fn every_ending_and_every_border_comes_back() {
     let numbers = [(0, 1, 0, 1), (u16::MAX - 1, u32::MAX - 1, u16::MAX, u32::from(u16::MAX) - 1)];
-    for ending in [Ending::Good, Ending::Status, Ending::Connect, Ending::Reset, Ending::Timeout] {
+    for ending in [
+        Ending::Good,
+        Ending::Failed(AttemptFailure::Status),
+        Ending::Failed(AttemptFailure::Connect),
+        Ending::Failed(AttemptFailure::Reset),
+        Ending::Failed(AttemptFailure::Timeout),
+    ] {
         for (route, server, cohorts, app) in numbers {
             for arm in Arm::ALL {
                 let one = Seen { route, server, cohorts, app, ..seen(arm, 1, ending) };
@@ -97,7 +115,7 @@ fn too_many_keys_are_folded_step_by_step_and_none_is_lost() {
     assert_eq!((folded.counts.requests, folded.cohorts), (10_000, 0));
     assert_eq!((folded.route, folded.server), (Some(2), Some(4)), "route and server are still told apart");
     for server in 1..=40_000 {
-        observe(&mut cells, &Seen { server, ..seen(Arm::Canary, 1, Ending::Status) });
+        observe(&mut cells, &Seen { server, ..seen(Arm::Canary, 1, Ending::Failed(AttemptFailure::Status)) });
     }
     let all = cells.cells(Span::Total);
     assert_eq!(all.len(), 2 * CELLS + 1);

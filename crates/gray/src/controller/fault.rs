@@ -10,7 +10,8 @@ use super::{Moment, Surroundings};
 use crate::judge::{Doubt, Finding, Hit, Watched};
 use crate::localise::{self, Measure};
 use crate::report::{Action, Apart, Change, Evidence, Facts, Kind, Names, Outside, PlaceView, Point, Report};
-use crate::seen::{Arm, Ending, status_text};
+use crate::seen::{Arm, status_text};
+use balance::attempt::AttemptFailure;
 use base::units::{BasisPoints, Nanos};
 
 /// Points that are kept.
@@ -195,9 +196,9 @@ fn outside(entry: &Entry, finding: &Finding) -> Option<Outside> {
     let (Finding::Outside { cause, stable, canary } | Finding::Shared { cause, stable, canary, .. }) = finding else {
         return None;
     };
-    let status = match (cause.ending, cause.status) {
-        (Ending::Status, status) => status_text(status),
-        (ending, _) => ending.label().to_owned(),
+    let status = match cause.failure {
+        AttemptFailure::Status => status_text(cause.status),
+        failure => failure.label().to_owned(),
     };
     let route = usize::from(cause.route);
     Some(Outside {

@@ -7,6 +7,7 @@ use crate::plan::{Asked, Plan};
 use crate::report::{Action, Kind};
 use crate::seen::{Ending, Seen};
 use crate::settings::{Judge, Names, OnFail, Release, Rescue, Step, UserSource};
+use balance::attempt::{AttemptFailure, FailureSet};
 use base::finding::Place;
 use base::units::{BasisPoints, Share};
 use http::HeaderMap;
@@ -47,10 +48,7 @@ fn release_but(change: impl FnOnce(&mut Release)) -> Release {
         steps: steps(&[(10.0, 5), (50.0, 5), (100.0, 5)]),
         holdback: BasisPoints::NONE,
         rescue: Rescue {
-            on_connect: true,
-            on_reset: true,
-            on_timeout: true,
-            on_status: vec![500, 502, 503, 504],
+            on: FailureSet { connect: true, reset: true, timeout: true, statuses: vec![500, 502, 503, 504] },
             methods: vec![http::Method::GET],
             budget: Share::percent(100.0).unwrap(),
         },
@@ -129,7 +127,7 @@ impl World {
                     1_000 + (n * 7919 + self.ms) as u32 % 997
                 },
                 server: 1 + decision.arm as u32,
-                status: if ending == Ending::Status { 500 } else { 200 },
+                status: if ending == Ending::Failed(AttemptFailure::Status) { 500 } else { 200 },
                 route: 0,
                 cohorts: 0,
                 app: 0,
@@ -182,7 +180,7 @@ fn well(_: u64, _: Arm) -> Ending {
 }
 
 fn canary_fails(_: u64, arm: Arm) -> Ending {
-    if arm == Arm::Canary { Ending::Status } else { Ending::Good }
+    if arm == Arm::Canary { Ending::Failed(AttemptFailure::Status) } else { Ending::Good }
 }
 
 #[test]
@@ -243,7 +241,7 @@ fn a_cause_outside_takes_nothing_back() {
     world.order(Order::Pause).unwrap();
     (0..64).for_each(|_| world.second(well));
     let stood = world.stands();
-    let third = |n: u64, _| if n.is_multiple_of(3) { Ending::Status } else { Ending::Good };
+    let third = |n: u64, _| if n.is_multiple_of(3) { Ending::Failed(AttemptFailure::Status) } else { Ending::Good };
     (0..10).for_each(|_| world.second(third));
     assert_eq!(world.stands(), stood, "it neither goes back nor on");
     let [report] = &world.reports[..] else { panic!("{:?}", world.reports) };
@@ -256,7 +254,7 @@ fn a_cause_outside_takes_nothing_back() {
 fn an_outage_right_after_a_step_takes_it_back() {
     let mut world = World::new(release());
     (0..4).for_each(|_| world.second(well));
-    let third = |n: u64, _| if n.is_multiple_of(3) { Ending::Status } else { Ending::Good };
+    let third = |n: u64, _| if n.is_multiple_of(3) { Ending::Failed(AttemptFailure::Status) } else { Ending::Good };
     (0..10).for_each(|_| world.second(third));
     assert_eq!(world.stands(), (State::RolledBack, 1, 0.0));
     let [report] = &world.reports[..] else { panic!("{:?}", world.reports) };

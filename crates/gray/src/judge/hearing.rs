@@ -3,7 +3,7 @@
 //! Only requests whose user was put on his arm in this step speak: within a step a user is on one arm, and that by the
 //! step's share. What began before, and ends later, is shown and counted as a user of the window, no more.
 
-use crate::seen::{Arm, Seen};
+use crate::seen::{Arm, Ending, Seen};
 
 use super::quantiles::{Thresholds, Took};
 use super::refusals::Refusals;
@@ -68,11 +68,13 @@ impl Hearing<'_> {
             self.user.tell(THERE);
             self.refusals.there();
         }
-        if seen.ending.is_failure() && self.user.now.first(Now::FAILED) {
+        if let Ending::Failed(failure) = seen.ending
+            && self.user.now.first(Now::FAILED)
+        {
             self.window.tally.failing[seen.arm as usize] += 1;
             self.servers.met(seen, ERRORS);
             if seen.arm == Arm::Stable {
-                self.window.blame(Cause { route: seen.route, ending: seen.ending, status: seen.status });
+                self.window.blame(Cause { route: seen.route, failure, status: seen.status });
             }
         }
         // A burst of what is rare must not hide below what is usual.

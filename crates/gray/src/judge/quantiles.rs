@@ -18,6 +18,7 @@
 
 use crate::report::ArmView;
 use crate::seen::{Ending, Seen};
+use balance::attempt::AttemptFailure;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
@@ -167,8 +168,8 @@ impl Took {
     pub(super) fn of(seen: &Seen) -> Option<Took> {
         match seen.ending {
             Ending::Good => Some(Took::Exactly(seen.micros)),
-            Ending::Timeout | Ending::Left => Some(Took::AtLeast(seen.micros)),
-            Ending::Status | Ending::Connect | Ending::Reset => None,
+            Ending::Failed(AttemptFailure::Timeout) | Ending::Left => Some(Took::AtLeast(seen.micros)),
+            Ending::Failed(_) => None,
         }
     }
 
@@ -198,7 +199,7 @@ impl Shown {
     pub(super) fn count(&mut self, seen: &Seen) {
         self.requests += 1;
         self.errors += u64::from(seen.ending.is_failure());
-        if matches!(seen.ending, Ending::Good | Ending::Status) {
+        if matches!(seen.ending, Ending::Good | Ending::Failed(AttemptFailure::Status)) {
             self.answers.saturating_record(u64::from(seen.micros));
         }
     }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::seen::Ending;
+use balance::attempt::AttemptFailure;
 
 mod harm;
 
@@ -32,7 +33,7 @@ fn seen(user: u64, arm: Arm) -> Seen {
 }
 
 fn failed(user: u64, arm: Arm) -> Seen {
-    Seen { ending: Ending::Status, status: 503, ..seen(user, arm) }
+    Seen { ending: Ending::Failed(AttemptFailure::Status), status: 503, ..seen(user, arm) }
 }
 
 impl Court {
@@ -226,10 +227,10 @@ fn an_outage_that_shows_on_the_canary_first_is_an_outage() {
     court.see((20_000..20_100).map(|user| seen(user, STABLE))).see((30_000..30_040).map(|user| failed(user, CANARY)));
     assert_eq!(court.pass(250), None, "enough against the canary; stable's failures come after the window");
     assert!(court.judge.evidence().combined() >= 1_000.0);
-    let timeout = |user| Seen { ending: Ending::Timeout, status: 0, ..seen(user, STABLE) };
+    let timeout = |user| Seen { ending: Ending::Failed(AttemptFailure::Timeout), status: 0, ..seen(user, STABLE) };
     court.see((20_100..20_160).map(timeout)).see((20_200..20_210).map(|user| failed(user, STABLE)));
     let Some(Finding::Outside { cause, stable, canary }) = court.pass(250) else { panic!("{:?}", court.found) };
-    assert_eq!(cause, Cause { route: 0, ending: Ending::Timeout, status: 0 });
+    assert_eq!(cause, Cause { route: 0, failure: AttemptFailure::Timeout, status: 0 });
     assert!(stable > 0.4 && canary <= 2.0 * stable, "{stable} {canary}");
     assert!(court.judge.outside() && court.judge.evidence().combined() <= 1.0 + 1e-9, "acquitted");
     court.pass(1_000);
@@ -350,7 +351,7 @@ fn users_who_have_all_met_errors_are_still_heard() {
     let arm = |user: u64| if user < 180 { STABLE } else { CANARY };
     let fails = |user: u64, second: u64| (user * 7_919 + second * 31).is_multiple_of(25);
     for second in 0..90 {
-        let ending = |user| if fails(user, second) { Ending::Status } else { Ending::Good };
+        let ending = |user| if fails(user, second) { Ending::Failed(AttemptFailure::Status) } else { Ending::Good };
         court.see((0..200).map(|user| Seen { ending: ending(user), ..seen(user, arm(user)) }));
         court.pass(1_000);
     }
@@ -358,7 +359,7 @@ fn users_who_have_all_met_errors_are_still_heard() {
     for _ in 0..4 {
         court.see((0..200).map(|user| seen(user, arm(user))).map(|seen| match seen.arm {
             STABLE => seen,
-            CANARY => Seen { ending: Ending::Status, ..seen },
+            CANARY => Seen { ending: Ending::Failed(AttemptFailure::Status), ..seen },
         }));
         court.pass(1_000);
     }

@@ -3,7 +3,8 @@
 //! The causes outside and the watch look at user-windows: a user counts once a window as active, and once as failing if
 //! he was so at all. Safety counts each user once a step.
 
-use crate::seen::{Arm, Ending};
+use crate::seen::Arm;
+use balance::attempt::AttemptFailure;
 
 use super::evidence::Bet;
 use super::signals::COUNTED;
@@ -140,8 +141,8 @@ impl Tally {
 pub struct Cause {
     /// Which of the release's routes: an index into its list.
     pub route: u16,
-    /// How the first attempt ended.
-    pub ending: Ending,
+    /// How the first attempt failed.
+    pub failure: AttemptFailure,
     /// The answer's status; 0 where there was none.
     pub status: u16,
 }

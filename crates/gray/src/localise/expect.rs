@@ -145,7 +145,7 @@ impl Spot {
             Part::Server(server) => self.server == Some(server),
             Part::Cohort(bit) => self.cohorts >> bit & 1 == 1,
             Part::App(app) => self.app == Some(app),
-            Part::Status(_) | Part::Class(_) | Part::Ending(_) => true,
+            Part::Status(_) | Part::Class(_) | Part::Failure(_) => true,
         })
     }
 }

@@ -8,6 +8,7 @@ use super::super::cells::{Cells, Span};
 use super::super::judge::Told;
 use super::super::seen::{Arm, Ending, Seen};
 use super::{Measure, Part, Place, find, scan};
+use balance::attempt::AttemptFailure;
 use base::units::Nanos;
 
 /// SplitMix64.
@@ -90,10 +91,10 @@ enum Way {
 
 fn fail(seen: &mut Seen, way: Way, dice: &mut Dice) {
     (seen.ending, seen.status) = match way {
-        Way::Status(status) => (Ending::Status, status),
-        Way::Timeout => (Ending::Timeout, 0),
-        Way::Reset => (Ending::Reset, 0),
-        Way::Mixed => (Ending::Status, [500, 502, 503, 504][dice.below(4) as usize]),
+        Way::Status(status) => (Ending::Failed(AttemptFailure::Status), status),
+        Way::Timeout => (Ending::Failed(AttemptFailure::Timeout), 0),
+        Way::Reset => (Ending::Failed(AttemptFailure::Reset), 0),
+        Way::Mixed => (Ending::Failed(AttemptFailure::Status), [500, 502, 503, 504][dice.below(4) as usize]),
     };
 }
 
@@ -145,8 +146,8 @@ impl Fault {
             (_, None) => true,
             (Way::Status(status), Some(Part::Status(said))) => status == *said,
             (Way::Status(_) | Way::Mixed, Some(part)) => *part == Part::Class(5),
-            (Way::Timeout, Some(part)) => *part == Part::Ending(Ending::Timeout),
-            (Way::Reset, Some(part)) => *part == Part::Ending(Ending::Reset),
+            (Way::Timeout, Some(part)) => *part == Part::Failure(AttemptFailure::Timeout),
+            (Way::Reset, Some(part)) => *part == Part::Failure(AttemptFailure::Reset),
         };
         location == truth && right
     }
@@ -215,7 +216,7 @@ fn faults_of_one_to_three_dimensions_are_found() {
 }
 
 fn seen(arm: Arm, server: u32, status: u16) -> Seen {
-    let ending = if status >= 500 { Ending::Status } else { Ending::Good };
+    let ending = if status >= 500 { Ending::Failed(AttemptFailure::Status) } else { Ending::Good };
     Seen { server, status, ending, ..Seen::good(1, arm) }
 }
 
@@ -276,11 +277,11 @@ fn a_canary_that_fails_everywhere_has_no_place() {
 #[test]
 fn a_whole_fault_in_many_ways_is_the_whole_canary() {
     let way = |i: u32| match i % 5 {
-        0 => (Ending::Connect, 0),
-        1 => (Ending::Reset, 0),
-        2 => (Ending::Timeout, 0),
-        3 => (Ending::Status, 429),
-        _ => (Ending::Status, 500),
+        0 => (Ending::Failed(AttemptFailure::Connect), 0),
+        1 => (Ending::Failed(AttemptFailure::Reset), 0),
+        2 => (Ending::Failed(AttemptFailure::Timeout), 0),
+        3 => (Ending::Failed(AttemptFailure::Status), 429),
+        _ => (Ending::Failed(AttemptFailure::Status), 500),
     };
     let canary = (0..60).map(|i| Seen { ending: way(i).0, status: way(i).1, ..seen(Arm::Canary, 1 + i % 2, 0) });
     let places = failures(stable().chain(canary));

@@ -38,7 +38,7 @@ pub(super) fn parts(way: Outcome) -> [Option<Part>; 2] {
         Outcome::Status(status) | Outcome::Refused(status) => {
             [Some(Part::Status(status)), Some(Part::Class((status / 100) as u8))]
         }
-        Outcome::Broken(ending) => [Some(Part::Ending(ending)), None],
+        Outcome::Broken(failure) => [Some(Part::Failure(failure)), None],
     }
 }
 
@@ -51,7 +51,7 @@ pub(super) fn is_in(way: Outcome, wanted: &[Part]) -> bool {
 pub(super) fn share(parts: &[Part]) -> f64 {
     let share = |part: &Part| match part {
         Part::Status(_) => STATUS,
-        Part::Class(_) | Part::Ending(_) => CLASS,
+        Part::Class(_) | Part::Failure(_) => CLASS,
         _ => 1.0,
     };
     parts.iter().map(share).product()

@@ -7,6 +7,7 @@ use super::*;
 use crate::cohort::UserSet;
 use crate::live::Stage;
 use crate::settings::{Judge, Layer, OnFail, Rule, Step};
+use balance::attempt::FailureSet;
 use base::finding::Place;
 use base::units::Share;
 
@@ -32,10 +33,7 @@ fn release(name: &str) -> Release {
         steps: [1.0, 5.0, 25.0, 100.0].map(|p| Step { percent: points(p), hold: Duration::ZERO }).to_vec(),
         holdback: BasisPoints::NONE,
         rescue: Rescue {
-            on_connect: true,
-            on_reset: true,
-            on_timeout: true,
-            on_status: vec![],
+            on: FailureSet { connect: true, reset: true, timeout: true, statuses: vec![] },
             methods: vec![],
             budget: Share::ALL,
         },

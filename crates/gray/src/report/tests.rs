@@ -1,7 +1,7 @@
 //! Tests of the report: a page and JSON of one made by hand.
 
-use super::super::seen::Ending;
 use super::*;
+use balance::attempt::AttemptFailure;
 
 /// Of a canary with one bad server.
 fn facts() -> Facts {
@@ -157,7 +157,7 @@ fn a_place_without_names_shows_numbers_and_one_without_a_location_is_the_whole_c
         )
     };
     assert_eq!(view(vec![]).text, "the whole canary: 1,234 of 1,234 failures");
-    let whole = view(vec![Part::Ending(Ending::Reset)]);
+    let whole = view(vec![Part::Failure(AttemptFailure::Reset)]);
     assert_eq!(whole.text, "the whole canary, ending reset: 1,234 of 1,234 failures");
     let all = view(vec![Part::Route(1), Part::Server(2), Part::Cohort(3), Part::App(4), Part::Status(503)]);
     assert_eq!(all.text, "route #1, server #2, cohort #3, app #4, status 503: 1,234 of 1,234 failures");

@@ -3,6 +3,7 @@
 use super::*;
 use crate::judge::evidence::{Bet, Process};
 use crate::judge::signals::ERRORS;
+use balance::attempt::AttemptFailure;
 
 mod always_failing;
 
@@ -18,7 +19,7 @@ fn second(n: u64) -> Nanos {
 /// Users of a server in a window: the first ones fail, and of those the last ones tell it for the first time.
 fn asked(servers: &mut Servers, (arm, server): (Arm, u32), [users, failing, telling]: [u64; 3], now: Nanos) {
     for user in 0..users {
-        let ending = if user < failing { Ending::Status } else { Ending::Good };
+        let ending = if user < failing { Ending::Failed(AttemptFailure::Status) } else { Ending::Good };
         let seen = seen(user, arm, server, ending);
         servers.asked(&seen, 1, now);
         servers.active(&seen);
@@ -144,7 +145,7 @@ fn who_got_no_answer_counts_at_once_and_the_others_wait() {
     window(&mut servers, Arm::Canary, 9, 0, second(1));
     heard(&mut servers, second(1));
     window(&mut servers, Arm::Canary, 9, 8, second(2));
-    let unsaved = Seen { saved: false, ..seen(99, Arm::Canary, 9, Ending::Status) };
+    let unsaved = Seen { saved: false, ..seen(99, Arm::Canary, 9, Ending::Failed(AttemptFailure::Status)) };
     servers.asked(&unsaved, 1, second(2));
     servers.active(&unsaved);
     servers.met(&unsaved, ERRORS);
