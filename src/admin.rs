@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 use axum::Router;
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
@@ -25,6 +25,7 @@ use crate::releases::Releases;
 use crate::runtime::snapshot::Snapshot;
 use crate::runtime::swap::Control;
 use crate::telemetry::Registry;
+use base::problem::Problem;
 
 /// What the calls work on.
 #[derive(Clone)]
@@ -77,13 +78,7 @@ pub async fn serve(socket: TcpListener, address: SocketAddr, state: State, mut g
     }
 }
 
-/// A problem document (RFC 9457).
+/// An answer that is a problem document.
 fn problem(status: StatusCode, label: &str, detail: &str) -> Response {
-    let body = serde_json::json!({
-        "type": format!("urn:tollgate:problem:{label}"),
-        "title": status.canonical_reason().unwrap_or_default(),
-        "status": status.as_u16(),
-        "detail": detail,
-    });
-    (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+    Problem::new(status, label, detail).into_response().into_response()
 }

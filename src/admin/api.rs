@@ -19,6 +19,7 @@ use crate::telemetry::registry::Now;
 use balance::settings::Balance;
 use base::clock;
 use base::finding::Finding;
+use base::problem::Problem;
 use base::units::{Nanos, Revision};
 
 /// 200 while serving, 503 while draining.
@@ -139,15 +140,9 @@ async fn answer(answer: Receiver<Answer>) -> Response {
 }
 
 fn refused(findings: Vec<Finding>) -> Response {
-    let status = StatusCode::UNPROCESSABLE_ENTITY;
-    let body = json!({
-        "type": "urn:tollgate:problem:findings",
-        "title": "Unprocessable Content",
-        "status": status.as_u16(),
-        "detail": "The configuration has findings. The one that runs goes on.",
-        "findings": findings,
-    });
-    (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+    let detail = "The configuration has findings. The one that runs goes on.";
+    let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "findings", detail);
+    problem.with("findings", json!(findings)).into_response().into_response()
 }
 
 /// Upstreams with their servers.

@@ -17,6 +17,7 @@ use super::ctx::Ctx;
 use super::limit::Over;
 use super::{forward, observe, rewrite};
 use crate::problem::Reason;
+use base::problem::{PROBLEM_JSON, Problem};
 
 pub use self::grpc::GRPC_STATUS;
 
@@ -24,26 +25,18 @@ mod grpc;
 
 /// The problem document; `detail` replaces the reason's own words, and of a limit it names which, and when to try again.
 fn document(reason: Reason, request_id: &[u8], detail: Option<&str>, over: Option<&Over>) -> Vec<u8> {
-    let title = StatusCode::from_u16(reason.status()).ok().and_then(|s| s.canonical_reason()).unwrap_or_default();
     let detail = over.map_or_else(|| detail.unwrap_or(reason.detail()).to_owned(), Over::detail);
-    let mut document = serde_json::json!({
-        "type": format!("urn:tollgate:problem:{}", reason.label()),
-        "title": title,
-        "status": reason.status(),
-        "detail": detail,
-        "request_id": String::from_utf8_lossy(request_id),
-    });
+    let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut problem = Problem::new(status, reason.label(), detail);
+    problem = problem.with("request_id", String::from_utf8_lossy(request_id));
     if let Some(over) = over {
-        document["limit"] = (*over.limit).into();
+        problem = problem.with("limit", &*over.limit);
     }
-    document.to_string().into_bytes()
+    problem.into_json().into_bytes()
 }
 
 /// Methods that are proxied, of those that everybody knows.
 pub const PROXIED: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE");
-
-/// Media type of a problem document.
-pub const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 /// Answers with a problem. With `close` the connection ends after it.
 pub async fn answer(session: &mut Session, ctx: &mut Ctx, reason: Reason, close: bool) -> Result<()> {
@@ -109,7 +102,7 @@ pub async fn failed(session: &mut Session, ctx: &mut Ctx, e: &Error) -> FailToPr
 
 fn problem(reason: Reason) -> Result<ResponseHeader> {
     let mut head = ResponseHeader::build(reason.status(), Some(8))?;
-    head.insert_header(header::CONTENT_TYPE, PROBLEM)?;
+    head.insert_header(header::CONTENT_TYPE, PROBLEM_JSON)?;
     head.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))?;
     if reason.passes() {
         head.insert_header(header::RETRY_AFTER, HeaderValue::from_static("1"))?;

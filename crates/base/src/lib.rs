@@ -6,6 +6,7 @@
 //! | [`finding`] | what is wrong with a configuration, where, and the way out |
 //! | [`path`] | one spelling for every path of a request |
 //! | [`said`] | what a request says under a name, where it may say it twice |
+//! | [`problem`] | what an error answer says |
 //! | [`net`], [`socket`] | address ranges; listening sockets |
 //! | [`bearer`], [`secret`], [`hex`], [`webhook`] | tokens, secrets, digits, signed messages |
 //! | [`files`] | files that are replaced whole |
@@ -25,6 +26,7 @@ pub mod machine;
 pub mod metric;
 pub mod net;
 pub mod path;
+pub mod problem;
 pub mod said;
 pub mod secret;
 pub mod shard;

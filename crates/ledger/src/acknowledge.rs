@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::journal::{Durable, Receipt};
+use base::problem::Problem;
 use config::model::ledger::Provider;
 
 /// The words a provider reads.
@@ -90,15 +91,7 @@ pub fn refuse(dialect: Dialect, why: Refused) -> Response {
             answer
         }
         Dialect::WechatPay => json_answer(status, json!({"code": "FAIL", "message": detail}).to_string()),
-        Dialect::Plain => {
-            let body = json!({
-                "type": format!("urn:tollgate:problem:{label}"),
-                "title": status.canonical_reason().unwrap_or_default(),
-                "status": status.as_u16(),
-                "detail": detail,
-            });
-            (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
-        }
+        Dialect::Plain => Problem::new(status, label, detail).into_response().into_response(),
     };
     if status == StatusCode::SERVICE_UNAVAILABLE {
         answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

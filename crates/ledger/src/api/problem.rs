@@ -2,35 +2,21 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::query::list::Bad;
+use base::problem;
 
 /// Why a call was not done.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct Problem {
-    /// `urn:tollgate:problem:not_found`
-    #[serde(rename = "type")]
-    kind: String,
-    /// The status in words.
-    #[schema(value_type = String)]
-    title: &'static str,
-    /// The HTTP status.
-    status: u16,
-    /// What is wrong, and what to do.
-    detail: String,
-}
+#[derive(Clone, Debug)]
+pub struct Problem(problem::Problem, StatusCode);
 
 impl Problem {
     /// Of this status; `label` is the end of its type.
     pub fn new(status: StatusCode, label: &str, detail: impl Into<String>) -> Problem {
-        Problem {
-            kind: format!("urn:tollgate:problem:{label}"),
-            title: status.canonical_reason().unwrap_or_default(),
-            status: status.as_u16(),
-            detail: detail.into(),
-        }
+        Problem(problem::Problem::new(status, label, detail), status)
     }
 
     /// Not now.
@@ -60,19 +46,30 @@ impl From<Bad> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = serde_json::to_string(&self).unwrap_or_default();
-        let mut answer = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
-        let headers = answer.headers_mut();
-        match status {
-            StatusCode::UNAUTHORIZED => {
-                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-            }
-            _ => {}
+        let Problem(problem, status) = self;
+        let mut answer = problem.into_response().into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         answer
     }
 }
+
+impl PartialSchema for Problem {
+    fn schema() -> RefOr<Schema> {
+        let members = [
+            ("type", Type::String, "`urn:tollgate:problem:not_found`"),
+            ("title", Type::String, "The status in words."),
+            ("status", Type::Integer, "The HTTP status."),
+            ("detail", Type::String, "What is wrong, and what to do."),
+        ];
+        let object = ObjectBuilder::new().description(Some("Why a call was not done."));
+        let object = members.into_iter().fold(object, |object, (name, kind, description)| {
+            let member = ObjectBuilder::new().schema_type(kind).description(Some(description));
+            object.property(name, member).required(name)
+        });
+        object.into()
+    }
+}
+
+impl ToSchema for Problem {}
