@@ -90,11 +90,7 @@ enum Command {
     /// Starts backends, a gateway and a load, and tells what happens as backends die, configurations change and versions
     /// are released.
     #[cfg(feature = "ledger")]
-    #[command(disable_help_subcommand = true)]
-    Demo {
-        #[command(subcommand)]
-        part: Option<demo::Part>,
-    },
+    Demo,
 }
 
 /// Which configuration.
@@ -127,7 +123,7 @@ pub fn main() -> ExitCode {
         Command::Ledger { command } => ledger::run(&command, json),
         Command::Upgrade(asked) => upgrade::run(&asked, json),
         #[cfg(feature = "ledger")]
-        Command::Demo { part } => demo::run(part.as_ref(), json),
+        Command::Demo => demo::run(json),
     }
 }
 

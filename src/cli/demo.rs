@@ -1,129 +1,27 @@
-//! `tollgate demo`: backends, load, a front door, a death, pushes, a way back, releases, payments and their books, told
-//! as they happen.
-//!
-//! It starts real processes of this very binary: backends, a gateway with `tollgate run`, a ledger with `tollgate ledger
-//! run`, and the merchant whom it tells. Its clients speak HTTP/2 over TLS to the gateway, whose certificate is made for
-//! this run. What it says is counted by them, never assumed, and every promise that did not hold is named at the end:
-//! exit code 0 stands for all of them. Latencies are shown and never judged, since a busy machine is no fault of the gateway.
-//! Nothing outlives it: processes and the temporary folder belong to guards, for Ctrl-C and failures too, and every
-//! wait has a deadline. Everything stays on the loopback address.
+//! `tollgate demo`: turns into `tollgate-demo`, a program of its own, so that nothing of it is in this one.
 
-mod admin;
-mod backend;
-mod book;
-mod client;
-mod conf;
-mod door;
-mod identity;
-mod ledger;
-mod load;
-mod merchant;
-mod payment;
-mod sender;
-mod stage;
-mod story;
-mod tell;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode};
 
-use std::future::Future;
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::ExitCode;
+const PROGRAM: &str = "tollgate-demo";
 
-use clap::Subcommand;
-use tokio::runtime::Builder;
-use tokio::signal::unix::{SignalKind, signal};
-
-use tell::Tell;
-
-/// The processes that a demo starts.
-#[derive(Subcommand)]
-pub enum Part {
-    /// A small backend.
-    #[command(hide = true)]
-    Backend {
-        /// What it calls itself.
-        name: String,
-        /// Where it listens.
-        address: SocketAddr,
-    },
-    /// `tollgate run`, which ends when the demo does.
-    #[command(hide = true)]
-    Gateway {
-        /// Its configuration.
-        conf: PathBuf,
-    },
-    /// `tollgate ledger run`, which ends when the demo does.
-    #[command(hide = true)]
-    Ledger {
-        /// Its configuration.
-        conf: PathBuf,
-    },
-    /// A merchant who is told of payments.
-    #[command(hide = true)]
-    Merchant {
-        /// Where it listens.
-        address: SocketAddr,
-        /// The file with the secret that its events are signed by.
-        secret: PathBuf,
-    },
-}
-
-/// Runs the demo, or one of its parts; 0 where every promise held.
-pub fn run(part: Option<&Part>, json: bool) -> ExitCode {
-    match part {
-        Some(Part::Backend { name, address }) => backend::serve(name, *address),
-        Some(Part::Gateway { conf }) => stage::turn_into(&["run"], conf),
-        Some(Part::Ledger { conf }) => stage::turn_into(&["ledger", "run"], conf),
-        Some(Part::Merchant { address, secret }) => merchant::serve(*address, secret),
-        None => demo(json),
-    }
-}
-
-fn demo(json: bool) -> ExitCode {
-    let runtime = match Builder::new_multi_thread().worker_threads(2).enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(e) => return super::fail(false, format!("demo: a runtime cannot be started: {e}")),
+/// Runs the demo on this very program; 0 where every promise held.
+pub fn run(json: bool) -> ExitCode {
+    let own = match std::env::current_exe() {
+        Ok(own) => own,
+        Err(e) => return super::fail(false, format_args!("demo: the program's own path is not known: {e}")),
     };
-    let tell = Tell::new(json);
-    // On this thread: processes that are started end with the thread that started them.
-    let told = runtime.block_on(async {
-        let interrupted = interrupted();
-        tokio::select! {
-            biased;
-            signal = interrupted => Err(format!("{signal}: everything that was started is stopped and removed")),
-            told = story::tell(&tell) => told,
-        }
-    });
-    runtime.shutdown_background();
-    match told {
-        Ok(outcome) => outcome.conclude(&tell),
-        Err(message) => {
-            if json {
-                super::print(serde_json::json!({ "ok": false, "error": message }));
-            }
-            super::fail(false, format!("demo: {message}"))
-        }
-    }
-}
-
-/// Ends when somebody wants the demo to end, and says how.
-fn interrupted() -> impl Future<Output = &'static str> {
-    // Listening starts now, not with the first poll: there is no moment in which a signal ends the process unguarded.
-    let listen = |kind| signal(kind).ok();
-    let (mut int, mut term, mut hup) =
-        (listen(SignalKind::interrupt()), listen(SignalKind::terminate()), listen(SignalKind::hangup()));
-    async move {
-        tokio::select! {
-            Some(()) = heard(&mut int) => "interrupted",
-            Some(()) = heard(&mut term) => "told to end",
-            Some(()) = heard(&mut hup) => "the terminal is gone",
-        }
-    }
-}
-
-async fn heard(signal: &mut Option<tokio::signal::unix::Signal>) -> Option<()> {
-    match signal {
-        Some(signal) => signal.recv().await,
-        None => std::future::pending().await,
-    }
+    let beside = own.with_file_name(PROGRAM);
+    // One that was installed elsewhere is found on the PATH.
+    let program = if beside.is_file() { &beside } else { Path::new(PROGRAM) };
+    let replaced = Command::new(program).arg("--tollgate").arg(&own).args(json.then_some("--json")).exec();
+    super::fail(
+        false,
+        format_args!(
+            "demo: `{PROGRAM}` cannot be started, neither as {} nor from the PATH: {replaced}; build it: cargo build \
+             --release --package {PROGRAM}",
+            beside.display()
+        ),
+    )
 }

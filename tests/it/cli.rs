@@ -1,6 +1,8 @@
 //! The command line: answers on stdout, errors on stderr, 0 done, 1 the answer is no, 2 wrong use.
 
-use std::process::Output;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
@@ -216,4 +218,21 @@ fn run_says_why_it_cannot_serve() {
     assert!(stderr(&output).contains(&address.to_string()), "{}", stderr(&output));
     let findings = World::prepare().cli(&["run", "--json", "-c", "none.toml"]);
     assert_eq!(json(&findings, 1).as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn the_demo_is_a_program_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let [own, demo] = ["tollgate", "tollgate-demo"].map(|name| folder.path().join(name));
+    fs::copy(world::executable(), &own).unwrap();
+    let run = || Command::new(&own).args(["demo", "--json"]).env("PATH", folder.path().join("none")).output().unwrap();
+    let missing = run();
+    done(&missing, 1);
+    assert!(stderr(&missing).contains("cargo build --release --package tollgate-demo"), "{}", stderr(&missing));
+    fs::write(&demo, "#!/bin/sh\necho \"$@\"\nexit 3\n").unwrap();
+    fs::set_permissions(&demo, Permissions::from_mode(0o755)).unwrap();
+    let own = own.canonicalize().unwrap();
+    let expected = (Some(3), format!("--tollgate {} --json\n", own.display()));
+    let ran = run();
+    assert_eq!((ran.status.code(), String::from_utf8_lossy(&ran.stdout).into_owned()), expected);
 }

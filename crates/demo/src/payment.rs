@@ -11,7 +11,7 @@ use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::{Value, json};
 
-use super::identity::Identity;
+use crate::identity::Identity;
 use base::hex;
 
 /// Who sends callbacks.
@@ -247,8 +247,8 @@ fn whsec(bytes: &[u8]) -> String {
 mod tests {
     use http::{HeaderMap, HeaderName};
 
-    use super::super::conf::tests::loaded;
     use super::*;
+    use crate::conf::tests::loaded;
     use ledger::provider::Prepared;
     use ledger::receive::Received;
     use ledger::verify::Refusal;

@@ -18,7 +18,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
-use super::stage;
+use crate::stage;
 use base::socket;
 
 /// Power of the random part of `spread`: half of the answers take less than a sixteenth of it, one of twenty more than
@@ -78,7 +78,7 @@ pub fn serve(name: &str, address: SocketAddr) -> ExitCode {
     });
     match served {
         Ok(()) => ExitCode::SUCCESS,
-        Err(e) => crate::cli::fail(false, format!("demo: backend {name} cannot serve on {address}: {e}")),
+        Err(e) => crate::fail(format!("backend {name} cannot serve on {address}: {e}")),
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::super::conf::BACKENDS;
-use super::super::stage::until;
-use super::super::tell::thousands;
 use super::{LIMIT, Story, ms};
+use crate::conf::BACKENDS;
+use crate::stage::until;
+use crate::tell::thousands;
 use base::clock;
 
 impl Story<'_> {

@@ -21,16 +21,16 @@ use http::HeaderName;
 use serde::Serialize;
 use serde_json::json;
 
-use super::admin::Admin;
-use super::backend::Account;
-use super::book::{Book, Counts, Ticket};
-use super::client::{self, Answer, PATIENCE};
-use super::conf::{BACKENDS, Conf, SHOP};
-use super::door::{Broken, Connection, Door};
-use super::load::Load;
-use super::payment::Secrets;
-use super::stage::{Folder, Ports, Process, until};
-use super::tell::Tell;
+use crate::admin::Admin;
+use crate::backend::Account;
+use crate::book::{Book, Counts, Ticket};
+use crate::client::{self, Answer, PATIENCE};
+use crate::conf::{BACKENDS, Conf, SHOP};
+use crate::door::{Broken, Connection, Door};
+use crate::load::Load;
+use crate::payment::Secrets;
+use crate::stage::{Folder, Ports, Process, Tollgate, until};
+use crate::tell::Tell;
 use base::clock;
 use base::units::Nanos;
 
@@ -49,6 +49,7 @@ struct Promise {
 /// What stands on the stage. Fields are dropped in this order: the load first, the folder last.
 struct Story<'a> {
     tell: &'a Tell,
+    tollgate: Tollgate,
     load: Option<Load>,
     visitor: Visitor,
     gateway: Process,
@@ -73,11 +74,11 @@ pub struct Outcome {
 }
 
 /// Tells the story; an error where it could not begin.
-pub async fn tell(tell: &Tell) -> Result<Outcome, String> {
+pub async fn tell(tell: &Tell, tollgate: Tollgate) -> Result<Outcome, String> {
     let begun = clock::now();
     tell.line("tollgate demo: three backends, a gateway before them, and a load that counts every answer.");
     tell.line("It takes about 45 seconds, stays on 127.0.0.1, and leaves nothing behind. Ctrl-C ends it.");
-    let mut story = Story::begin(tell).await?;
+    let mut story = Story::begin(tell, tollgate).await?;
     let stopped = story.acts().await.err().map(|why| story.cut_short(why));
     let logs = ["gateway.log", "ledger.log"].map(|name| log_tail(&story.folder, name)).concat();
     let Story { book, promises, .. } = story;
@@ -244,7 +245,7 @@ impl Outcome {
             let seconds = (took.as_secs_f64() * 10.0).round() / 10.0;
             let summary =
                 json!({ "ok": ok, "seconds": seconds, "phases": phases, "promises": promises, "error": stopped });
-            crate::cli::print(format_args!("{summary:#}"));
+            crate::tell::print(format_args!("{summary:#}"));
         }
         tell.heading("Summary");
         tell.table(&phases);
@@ -262,12 +263,9 @@ impl Outcome {
         }
         let broken: String = broken.iter().map(|promise| format!("\n  broken: {promise}")).collect();
         let stopped = stopped.map(|why| format!("\n  it could not go on: {why}")).unwrap_or_default();
-        crate::cli::fail(
-            false,
-            format_args!(
-                "demo: not every promise held{broken}{stopped}{logs}\n\
+        crate::fail(format_args!(
+            "not every promise held{broken}{stopped}{logs}\n\
                  Run it again; if it stays so, report it with all of this output."
-            ),
-        )
+        ))
     }
 }

@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::super::client;
-use super::super::ledger::{Balances, balances_of, balances_of_entries};
-use super::super::merchant::Heard;
-use super::super::payment::{Callback, Channel, FEE_PERCENT};
-use super::super::stage::{tool, until};
-use super::super::tell::thousands;
 use super::payments::Paid;
 use super::{LIMIT, Story, ms};
+use crate::client;
+use crate::ledger::{Balances, balances_of, balances_of_entries};
+use crate::merchant::Heard;
+use crate::payment::{Callback, Channel, FEE_PERCENT};
+use crate::stage::until;
+use crate::tell::thousands;
 use base::clock;
 
 impl Story<'_> {
@@ -145,7 +145,7 @@ impl Story<'_> {
     async fn ledger_tool(&self, arguments: &[&str]) -> Result<(bool, String), String> {
         let file = self.folder.at("gateway.toml");
         let file = file.to_string_lossy();
-        tool(&self.folder, &[&["ledger"], arguments, &["-c", &file]].concat()).await
+        self.tollgate.tool(&self.folder, &[&["ledger"], arguments, &["-c", &file]].concat()).await
     }
 }
 

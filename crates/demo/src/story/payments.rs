@@ -8,13 +8,13 @@ use std::fs::File;
 use std::process::Stdio;
 use std::time::Duration;
 
-use super::super::client;
-use super::super::ledger::Ledger;
-use super::super::payment::{CHANNELS, Callback, Channel};
-use super::super::sender::{Senders, send};
-use super::super::stage::{Process, until, within};
-use super::super::tell::thousands;
 use super::{LIMIT, Story, ms};
+use crate::client;
+use crate::ledger::Ledger;
+use crate::payment::{CHANNELS, Callback, Channel};
+use crate::sender::{Senders, send};
+use crate::stage::{Process, until, within};
+use crate::tell::thousands;
 use base::clock;
 
 /// Payments of each provider.
@@ -69,7 +69,7 @@ impl Story<'_> {
     async fn start_merchant(&self) -> Result<Process, String> {
         let (address, secret) = (self.conf.merchant, self.folder.at("secrets/shop.whsec"));
         let (text, secret) = (address.to_string(), secret.to_string_lossy());
-        let process = Process::start(&["demo", "merchant", &text, &secret], Stdio::null(), Stdio::inherit())?;
+        let process = Process::part(&["merchant", &text, &secret], Stdio::null(), Stdio::inherit())?;
         let hears = async || client::once(address, "GET", "/heard").await.is_ok().then_some(());
         until("the merchant to hear", LIMIT, hears).await?;
         self.tell.say(format_args!("merchant     {address}   pid {}", process.id()));
@@ -82,7 +82,7 @@ impl Story<'_> {
         let (file, log) = (self.folder.at("gateway.toml"), self.folder.at("ledger.log"));
         let opened = File::options().create(true).append(true).open(&log);
         let messages = opened.map_err(|e| format!("{}: {e}", log.display()))?;
-        let mut process = Process::start(&["demo", "ledger", &file.to_string_lossy()], Stdio::null(), messages.into())?;
+        let mut process = self.tollgate.serve(&["ledger", "run"], &file, messages.into())?;
         let ledger = Ledger { address: self.conf.ledger, token: String::new() };
         let ready = async || match process.ended() {
             Some(status) => Some(Err(format!("the ledger ended at once ({status})"))),

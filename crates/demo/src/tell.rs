@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::fmt::Display;
 use std::io::IsTerminal;
 
-use super::book::Counts;
+use crate::book::Counts;
 
 const BOLD: &str = "1";
 const DIM: &str = "2";
@@ -42,7 +42,7 @@ impl Tell {
     /// A line as it is.
     pub fn line(&self, text: impl Display) {
         if !self.json {
-            crate::cli::print(text);
+            print(text);
         }
     }
 
@@ -98,6 +98,12 @@ impl Tell {
     fn paint(&self, colour: &str, text: impl Display) -> String {
         if self.colour { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.to_string() }
     }
+}
+
+/// Prints to stdout; a reader that is gone is no error.
+pub fn print(text: impl Display) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 /// `12,345`

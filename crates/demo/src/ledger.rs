@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use http::header;
 use serde_json::Value;
 
-use super::client;
+use crate::client;
 
 /// Rows of a page.
 const PAGE: usize = 500;

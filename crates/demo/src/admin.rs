@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use http::header;
 use serde_json::Value;
 
-use super::client;
+use crate::client;
 
 /// A gateway's admin listener.
 #[derive(Clone, Copy)]

@@ -10,11 +10,11 @@ use http::{HeaderName, header};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::super::client::Answer;
-use super::super::conf::{PARTNER_BURST, PARTNER_RATE, SHOP};
-use super::super::door::{Broken, Connection, H2, HTTP1};
-use super::super::payment::random;
 use super::Story;
+use crate::client::Answer;
+use crate::conf::{PARTNER_BURST, PARTNER_RATE, SHOP};
+use crate::door::{Broken, Connection, H2, HTTP1};
+use crate::payment::random;
 use base::hex;
 
 /// The header with the key of an app.

@@ -13,9 +13,9 @@ use http::HeaderName;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::book::Book;
-use super::client::{Answer, PATIENCE};
-use super::door::{Broken, Connection, Door, Standing};
+use crate::book::Book;
+use crate::client::{Answer, PATIENCE};
+use crate::door::{Broken, Connection, Door, Standing};
 use base::clock;
 
 /// Connections.

@@ -18,8 +18,8 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::payment::Ear;
-use super::stage;
+use crate::payment::Ear;
+use crate::stage;
 use base::socket;
 
 /// One of so many first answers is lost.
@@ -56,7 +56,7 @@ pub fn serve(address: SocketAddr, secret: &Path) -> ExitCode {
     stage::end_with_parent();
     let ear = match Ear::read(secret) {
         Ok(ear) => ear,
-        Err(why) => return crate::cli::fail(false, format!("demo: the merchant cannot hear: {why}")),
+        Err(why) => return crate::fail(format!("the merchant cannot hear: {why}")),
     };
     let merchant = Arc::new(Merchant { ear, heard: Mutex::default() });
     let served = tokio::runtime::Builder::new_current_thread().enable_all().build().and_then(|runtime| {
@@ -70,7 +70,7 @@ pub fn serve(address: SocketAddr, secret: &Path) -> ExitCode {
     });
     match served {
         Ok(()) => ExitCode::SUCCESS,
-        Err(e) => crate::cli::fail(false, format!("demo: the merchant cannot serve on {address}: {e}")),
+        Err(e) => crate::fail(format!("the merchant cannot serve on {address}: {e}")),
     }
 }
 

@@ -1,6 +1,6 @@
 //! A client of all but the gateway: HTTP/1.1 without TLS, a connection for each request, no request without an end.
 //!
-//! It repeats nothing. The gateway's own clients are in [`super::door`].
+//! It repeats nothing. The gateway's own clients are in [`crate::door`].
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -5,21 +5,21 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::admin::Admin;
-use super::super::book::Book;
-use super::super::client;
-use super::super::conf::{BACKENDS, Conf, Releases, SHOP};
-use super::super::door::Door;
-use super::super::load::{CONNECTIONS, Load, RATE, USERS};
-use super::super::payment::Secrets;
-use super::super::stage::{Folder, Ports, Process, until};
-use super::super::tell::{Tell, thousands};
 use super::{LIMIT, Story, Visitor, ms, shares};
+use crate::admin::Admin;
+use crate::book::Book;
+use crate::client;
+use crate::conf::{BACKENDS, Conf, Releases, SHOP};
+use crate::door::Door;
+use crate::load::{CONNECTIONS, Load, RATE, USERS};
+use crate::payment::Secrets;
+use crate::stage::{Folder, Ports, Process, Tollgate, until};
+use crate::tell::{Tell, thousands};
 use base::clock;
 
 impl<'a> Story<'a> {
     /// Starts everything.
-    pub(super) async fn begin(tell: &'a Tell) -> Result<Story<'a>, String> {
+    pub(super) async fn begin(tell: &'a Tell, tollgate: Tollgate) -> Result<Story<'a>, String> {
         tell.act("Three backends, a gateway, a load");
         let folder = Folder::new()?;
         let (ports, [gateway, admin, ledger, merchant, servers @ ..]) = Ports::reserve::<{ 4 + BACKENDS.len() }>()?;
@@ -43,8 +43,7 @@ impl<'a> Story<'a> {
         let begun = clock::now();
         let log = folder.at("gateway.log");
         let messages = File::create(&log).map_err(|e| format!("{}: {e}", log.display()))?;
-        let path = file.to_str().ok_or("the temporary folder's name is not UTF-8; set TMPDIR")?;
-        let mut process = Process::start(&["demo", "gateway", path], Stdio::null(), messages.into())?;
+        let mut process = tollgate.serve(&["run"], &file, messages.into())?;
         let ready = async || match process.ended() {
             Some(status) => Some(Err(format!("the gateway ended at once ({status})"))),
             None => Admin(admin).is_ready().await.then_some(Ok(())),
@@ -68,6 +67,7 @@ impl<'a> Story<'a> {
         let (admin, promises, gateway) = (Admin(admin), vec![], process);
         Ok(Story {
             tell,
+            tollgate,
             load,
             visitor,
             gateway,
@@ -97,7 +97,7 @@ impl<'a> Story<'a> {
 /// Starts a backend at its address.
 pub(super) fn start_backend(conf: &Conf, n: usize) -> Result<Process, String> {
     let address = conf.servers[n].to_string();
-    Process::start(&["demo", "backend", BACKENDS[n], &address], Stdio::null(), Stdio::inherit())
+    Process::part(&["backend", BACKENDS[n], &address], Stdio::null(), Stdio::inherit())
 }
 
 /// Waits until a backend answers.

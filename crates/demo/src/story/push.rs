@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::super::stage::{tool, until};
 use super::{LIMIT, Story, ms, shares};
+use crate::stage::until;
 
 /// How long old and new may overlap before shares are looked at.
 const MOMENT: Duration = Duration::from_millis(200);
@@ -86,7 +86,7 @@ impl Story<'_> {
         let last = self.admin.revision().await?;
         let to = last.saturating_sub(PUSHES).to_string();
         let url = format!("http://{}", self.admin.0);
-        let (done, said) = tool(&self.folder, &["config", "rollback", &to, "--admin", &url]).await?;
+        let (done, said) = self.tollgate.tool(&self.folder, &["config", "rollback", &to, "--admin", &url]).await?;
         self.tell.say(format_args!("tollgate config rollback {to} --admin {url}"));
         self.tell.quote(&said);
         let now = self.admin.revision().await?;
@@ -94,7 +94,7 @@ impl Story<'_> {
         let (kept, gone) =
             (self.visitor.status("/offers/1").await?, self.visitor.status(&format!("/push-{PUSHES}/1")).await?);
         self.promise((kept, gone) == (200, 404), "its route answers, and the route of a later push is gone");
-        let (_, history) = tool(&self.folder, &["config", "history", "--admin", &url]).await?;
+        let (_, history) = self.tollgate.tool(&self.folder, &["config", "history", "--admin", &url]).await?;
         self.tell.say(format_args!("tollgate config history --admin {url}"));
         self.tell.quote(&shortened(&history));
         tokio::time::sleep(Duration::from_secs(1)).await;

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::client::{Answer, PATIENCE};
+use crate::client::{Answer, PATIENCE};
 
 /// The name that the gateway's certificate is for.
 pub const NAME: &str = "localhost";

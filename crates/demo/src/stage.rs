@@ -5,6 +5,7 @@
 //! folder stays. Ports come from the kernel and stay reserved by a socket that does not listen, so a backend that died
 //! finds its port free when it comes back.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::future::Future;
 use std::io;
@@ -57,14 +58,17 @@ impl Drop for Folder {
 pub struct Process(Child);
 
 impl Process {
-    /// Starts this very program with other arguments; what it says goes where `out` and `err` are.
-    pub fn start(arguments: &[&str], out: Stdio, err: Stdio) -> Result<Process, String> {
-        let own = std::env::current_exe().map_err(|e| format!("the program's own path is not known: {e}"))?;
-        let mut command = Command::new(&own);
+    /// Starts a part of this very program; what it says goes where `out` and `err` are.
+    pub fn part(arguments: &[impl AsRef<OsStr>], out: Stdio, err: Stdio) -> Result<Process, String> {
+        Process::start(&own_path()?, arguments, out, err)
+    }
+
+    fn start(program: &Path, arguments: &[impl AsRef<OsStr>], out: Stdio, err: Stdio) -> Result<Process, String> {
+        let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(out).stderr(err).env_remove("TOLLGATE_LOG");
         // A group of its own: Ctrl-C is for the demo, which then ends its children in order.
         let child =
-            command.process_group(0).spawn().map_err(|e| format!("{} cannot be started: {e}", own.display()))?;
+            command.process_group(0).spawn().map_err(|e| format!("{} cannot be started: {e}", program.display()))?;
         Ok(Process(child))
     }
 
@@ -139,26 +143,53 @@ pub async fn within<T>(what: &str, limit: Duration, found: impl Future<Output = 
     waited.map_err(|_| format!("waited {} s for {what}, in vain", limit.as_secs()))
 }
 
-/// Runs this very program to its end; what it printed, and whether it ended well.
-pub async fn tool(folder: &Folder, arguments: &[&str]) -> Result<(bool, String), String> {
-    let path = folder.at("answer.txt");
-    let failed = |e: io::Error| format!("{}: {e}", path.display());
-    let out = File::create(&path).map_err(failed)?;
-    let err = out.try_clone().map_err(failed)?;
-    let mut process = Process::start(arguments, out.into(), err.into())?;
-    let what = format!("`tollgate {}`", arguments.join(" "));
-    let status = until(&what, Duration::from_secs(15), async || process.ended()).await?;
-    Ok((status.success(), fs::read_to_string(&path).map_err(failed)?))
+/// The gateway's program.
+pub struct Tollgate(PathBuf);
+
+impl Tollgate {
+    /// The one that was named, else the one beside this program.
+    pub fn find(named: Option<PathBuf>) -> Result<Tollgate, String> {
+        let path = match named {
+            Some(path) => path,
+            None => own_path()?.with_file_name("tollgate"),
+        };
+        if path.is_file() {
+            return Ok(Tollgate(path));
+        }
+        let why = "is not there; name the gateway's program: --tollgate PATH, or build it: cargo build --release";
+        Err(format!("{} {why}", path.display()))
+    }
+
+    /// Starts a command that serves until it is ended, or the demo ends; what it says goes to `err`.
+    pub fn serve(&self, command: &[&str], conf: &Path, err: Stdio) -> Result<Process, String> {
+        let mut arguments: Vec<&OsStr> = vec!["tollgate".as_ref(), self.0.as_ref()];
+        arguments.extend(command.iter().map(OsStr::new));
+        arguments.extend([OsStr::new("-c"), conf.as_ref()]);
+        Process::part(&arguments, Stdio::null(), err)
+    }
+
+    /// Runs a command to its end; what it printed, and whether it ended well.
+    pub async fn tool(&self, folder: &Folder, arguments: &[&str]) -> Result<(bool, String), String> {
+        let path = folder.at("answer.txt");
+        let failed = |e: io::Error| format!("{}: {e}", path.display());
+        let out = File::create(&path).map_err(failed)?;
+        let err = out.try_clone().map_err(failed)?;
+        let mut process = Process::start(&self.0, arguments, out.into(), err.into())?;
+        let what = format!("`tollgate {}`", arguments.join(" "));
+        let status = until(&what, Duration::from_secs(15), async || process.ended()).await?;
+        Ok((status.success(), fs::read_to_string(&path).map_err(failed)?))
+    }
 }
 
-/// Turns this process into `tollgate run` or another command of a configuration, which ends when the demo does.
-pub fn turn_into(command: &[&str], conf: &Path) -> ExitCode {
+/// Turns this process into another one, which ends when the demo does.
+pub fn turn_into(program: &Path, arguments: &[OsString]) -> ExitCode {
     end_with_parent();
-    let replaced = match std::env::current_exe() {
-        Ok(own) => Command::new(own).args(command).arg("-c").arg(conf).exec(),
-        Err(e) => e,
-    };
-    crate::cli::fail(false, format!("demo: `tollgate {}` cannot be started: {replaced}", command.join(" ")))
+    let replaced = Command::new(program).args(arguments).exec();
+    crate::fail(format!("{} cannot be started: {replaced}", program.display()))
+}
+
+fn own_path() -> Result<PathBuf, String> {
+    std::env::current_exe().map_err(|e| format!("the program's own path is not known: {e}"))
 }
 
 /// Asks the kernel to end this process when its parent ends, where the kernel can.

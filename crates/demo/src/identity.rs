@@ -7,8 +7,8 @@ use rcgen::generate_simple_self_signed;
 use ring::digest::{SHA256, digest};
 use rustls_pki_types::CertificateDer;
 
-use super::door::NAME;
-use super::payment::random;
+use crate::door::NAME;
+use crate::payment::random;
 use base::hex;
 
 /// What the gateway and the apps know.

@@ -12,9 +12,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
-use super::client::Answer;
-use super::door::{Broken, Connection, Door};
-use super::payment::{CHANNELS, Callback, Secrets, Signed};
+use crate::client::Answer;
+use crate::door::{Broken, Connection, Door};
+use crate::payment::{CHANNELS, Callback, Secrets, Signed};
 use base::clock;
 
 /// Connections of a provider.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::payment::FEE_PERCENT;
+use crate::payment::FEE_PERCENT;
 
 /// The names of the backends, in the order of their servers.
 pub const BACKENDS: [&str; 5] = ["b1", "b2", "b3", "c1", "c2"];
@@ -239,8 +239,8 @@ retry = {{ attempts = 3, on = ["connect", "reset", "timeout", 503] }}
 
 #[cfg(test)]
 pub mod tests {
-    use super::super::payment::Secrets;
     use super::*;
+    use crate::payment::Secrets;
     use base::finding::Finding;
     use config::{self, model};
 

@@ -4,11 +4,11 @@
 
 use std::time::Duration;
 
-use super::super::backend::Account;
-use super::super::conf::{C2, Releases};
-use super::super::stage::{until, within};
-use super::super::tell::thousands;
 use super::{LIMIT, Story, ms};
+use crate::backend::Account;
+use crate::conf::{C2, Releases};
+use crate::stage::{until, within};
+use crate::tell::thousands;
 use base::clock;
 use base::units::Nanos;
 

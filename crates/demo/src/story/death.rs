@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::super::admin::is_in;
-use super::super::conf::BACKENDS;
-use super::super::stage::until;
-use super::super::tell::thousands;
 use super::start::{is_well, start_backend};
 use super::{LIMIT, Story, ms};
+use crate::admin::is_in;
+use crate::conf::BACKENDS;
+use crate::stage::until;
+use crate::tell::thousands;
 use base::clock;
 
 const B2: usize = 1;

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::super::conf::{BACKENDS, C1, Releases, SHOP};
-use super::super::load::{USER, user_key};
-use super::super::stage::{tool, until};
-use super::super::tell::thousands;
 use super::start::{is_well, start_backend};
 use super::{LIMIT, Story, ms};
+use crate::conf::{BACKENDS, C1, Releases, SHOP};
+use crate::load::{USER, user_key};
+use crate::stage::until;
+use crate::tell::thousands;
 use base::clock;
 use base::units::Nanos;
 
@@ -108,7 +108,8 @@ impl Story<'_> {
         let (file, url) = (self.folder.at("gateway.toml"), format!("{}/orders/1", self.visitor.door.origin()));
         let file = file.to_string_lossy();
         let header = format!("{USER}: {user}");
-        let (found, said) = tool(&self.folder, &["explain", "-c", &file, "GET", &url, "-H", &header]).await?;
+        let (found, said) =
+            self.tollgate.tool(&self.folder, &["explain", "-c", &file, "GET", &url, "-H", &header]).await?;
         self.tell.say(format_args!("tollgate explain -c gateway.toml GET {url} -H '{header}'"));
         self.tell.quote(&said);
         let has = |name: &str, value: &str| {
@@ -122,7 +123,7 @@ impl Story<'_> {
     /// Shows how the releases stand.
     pub(super) async fn list_releases(&mut self) -> Result<(), String> {
         let url = format!("http://{}", self.admin.0);
-        let (listed, said) = tool(&self.folder, &["release", "list", "--admin", &url]).await?;
+        let (listed, said) = self.tollgate.tool(&self.folder, &["release", "list", "--admin", &url]).await?;
         self.tell.say(format_args!("tollgate release list --admin {url}"));
         self.tell.quote(&said);
         listed.then_some(()).ok_or_else(|| format!("`tollgate release list` failed: {said}"))
