@@ -6,8 +6,8 @@
 //! A request's way is one file, [`proxy`], whose hooks call one stage each: listen → admit → identify → route →
 //! authenticate → limit → assign → balance → forward → observe. Verbs are stages, nouns the engines they ask.
 //!
-//! Engines are crates of their own, under `crates/`. None of them names the proxy of Pingora, and of the engines only
-//! `ledger` opens sockets.
+//! Engines are crates of their own, under `crates/`. None of them names the proxy of Pingora, and only `ledger` and
+//! `http_client` open sockets.
 //!
 //! | crate | is |
 //! |---|---|
@@ -17,8 +17,11 @@
 //! | [`rate_limit`] | rates, requests in flight, bounded tables |
 //! | [`balance`] | upstream sets: members, algorithms, ejection, retry budget, adaptive limit |
 //! | [`gray`] | gray release: buckets, cohorts, the judge, the steps, reports |
+//! | [`http_client`] | requests of our own: webhooks, commands to a running gateway |
 //! | [`config`] | files → findings or a checked configuration; which route takes a request |
 //! | [`ledger`] | **the way of a callback**: receive → verify → normalise → journal → acknowledge → deliver |
+//!
+//! The demo is a program of its own, `crates/demo`.
 //!
 //! | module | is |
 //! |---|---|

@@ -4,33 +4,69 @@
 //! |---|---|
 //! | [`shelf`] | reports in `state_dir/reports`, as JSON and as a page |
 //! | [`message`] | what is sent, as Standard Webhooks and as Alertmanager's API want it |
-//! | [`outcome`] | what an answer means: delivered, try again, give up |
-//! | [`target`] | one receiver: its queue, its thread, its tries |
+//! | [`retry`] | what an answer means: delivered, try again, give up |
+//! | [`target`] | one receiver: its queue, its task, its attempts |
 //!
-//! Each receiver has a thread and a bounded queue of its own, so a slow one delays neither another nor the caller; a full
-//! queue drops the message and says so. A reload keeps a receiver whose definition is the same, with what it still has to
+//! Each receiver has a task and a bounded queue of its own, so a slow one delays neither another nor the caller. All tasks
+//! are on one thread, which starts with the first receiver. A full queue drops the message and says so. A reload keeps a receiver whose definition is the same, with what it still has to
 //! send; one that is gone sends no more. Messages are not kept across restarts: the report stays on the shelf. What is
 //! logged names the receiver, never its URL or its secret: a URL may hold a token.
 
 pub mod message;
-pub mod outcome;
+pub mod retry;
 pub mod shelf;
 pub mod target;
 
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
 
 pub use self::message::Message;
+use self::retry::Pace;
 pub use self::shelf::Shelf;
-use self::target::{Pace, Target};
+use self::target::Target;
 use config::model;
+use http_client::webhook::Sender;
 
 /// Sends messages to every receiver of the configuration.
 #[derive(Debug)]
 pub struct Notifier {
-    targets: Mutex<Vec<Target>>,
+    receivers: Mutex<Receivers>,
     pace: Pace,
+}
+
+/// Fields are dropped in this order: no task outlives its thread.
+#[derive(Debug, Default)]
+struct Receivers {
+    targets: Vec<Target>,
+    courier: Option<Courier>,
+}
+
+/// The thread of all tasks. It ends when this is dropped.
+#[derive(Debug)]
+struct Courier {
+    runtime: Handle,
+    sender: Sender,
+    _alive: oneshot::Sender<()>,
+}
+
+impl Courier {
+    fn start() -> Result<Courier, String> {
+        let sender = Sender::new()?;
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+        let (alive, gone) = oneshot::channel();
+        let courier = Courier { runtime: runtime.handle().clone(), sender, _alive: alive };
+        let work = move || {
+            // It ends with an error, for nothing is ever sent.
+            let _ = runtime.block_on(gone);
+            // A name that is still being resolved is not waited for.
+            runtime.shutdown_background();
+        };
+        std::thread::Builder::new().name("notify".into()).spawn(work).map_err(|e| e.to_string())?;
+        Ok(courier)
+    }
 }
 
 impl Notifier {
@@ -40,19 +76,27 @@ impl Notifier {
     }
 
     fn at_pace(targets: Vec<model::Notify>, pace: Pace) -> Notifier {
-        let notifier = Notifier { targets: Mutex::default(), pace };
+        let notifier = Notifier { receivers: Mutex::default(), pace };
         notifier.targets(targets);
         notifier
     }
 
     /// From now on to these receivers, as a reload wants it.
     pub fn targets(&self, wanted: Vec<model::Notify>) {
-        let mut targets = self.targets.lock();
-        let mut old = std::mem::take(&mut *targets);
+        let mut receivers = self.receivers.lock();
+        let Receivers { targets, courier } = &mut *receivers;
+        if courier.is_none() && !wanted.is_empty() {
+            match Courier::start() {
+                Ok(started) => *courier = Some(started),
+                Err(why) => log::error!("notify: no receiver gets anything: {why}"),
+            }
+        }
+        let Some(Courier { runtime, sender, .. }) = courier else { return };
+        let mut old = std::mem::take(targets);
         for notify in wanted {
             match old.iter().position(|target| target.is(&notify)) {
                 Some(at) => targets.push(old.swap_remove(at)),
-                None => targets.extend(Target::start(notify, self.pace)),
+                None => targets.push(Target::start(notify, self.pace, sender.clone(), runtime)),
             }
         }
         // Those left over end as they are dropped.
@@ -61,7 +105,7 @@ impl Notifier {
     /// Puts a message into every receiver's queue; never waits.
     pub fn send(&self, message: Message) {
         let message = Arc::new(message);
-        self.targets.lock().iter().for_each(|target| target.send(&message));
+        self.receivers.lock().targets.iter().for_each(|target| target.send(&message));
     }
 }
 

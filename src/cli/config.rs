@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use http::Method;
 use serde_json::Value;
 
 use super::remote::{self, Target};
@@ -28,12 +29,12 @@ pub fn run(command: &Command, target: &Target, json: bool) -> ExitCode {
         Err(message) => return super::fail(true, message),
     };
     let answer = match command {
-        Command::History => gateway.call("GET", "/api/v1/config"),
-        Command::Rollback { revision: None } => gateway.call("POST", "/api/v1/config/rollback"),
+        Command::History => gateway.call(Method::GET, "/api/v1/config"),
+        Command::Rollback { revision: None } => gateway.call(Method::POST, "/api/v1/config/rollback"),
         Command::Rollback { revision: Some(n) } => {
-            gateway.call("POST", &format!("/api/v1/config/rollback?revision={n}"))
+            gateway.call(Method::POST, &format!("/api/v1/config/rollback?revision={n}"))
         }
-        Command::Confirm => gateway.call("POST", "/api/v1/config/confirm"),
+        Command::Confirm => gateway.call(Method::POST, "/api/v1/config/confirm"),
     };
     let (done, body) = match answer {
         Ok(answer) => answer,

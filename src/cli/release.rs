@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use http::Method;
 use serde_json::Value;
 
 use super::remote::{self, Target};
@@ -47,12 +48,12 @@ pub fn run(command: &Command, target: &Target, json: bool) -> ExitCode {
     };
     let at = |name: &str| format!("/api/v1/releases/{}", encoded(name));
     let answer = match command {
-        Command::List => gateway.call("GET", "/api/v1/releases"),
-        Command::Show { name } => gateway.call("GET", &at(name)),
-        Command::Pause { name } => gateway.call("POST", &(at(name) + "/pause")),
-        Command::Resume { name } => gateway.call("POST", &(at(name) + "/resume")),
-        Command::Promote { name } => gateway.call("POST", &(at(name) + "/promote")),
-        Command::Abort { name } => gateway.call("POST", &(at(name) + "/abort")),
+        Command::List => gateway.call(Method::GET, "/api/v1/releases"),
+        Command::Show { name } => gateway.call(Method::GET, &at(name)),
+        Command::Pause { name } => gateway.call(Method::POST, &(at(name) + "/pause")),
+        Command::Resume { name } => gateway.call(Method::POST, &(at(name) + "/resume")),
+        Command::Promote { name } => gateway.call(Method::POST, &(at(name) + "/promote")),
+        Command::Abort { name } => gateway.call(Method::POST, &(at(name) + "/abort")),
     };
     let (done, body) = match answer {
         Ok(answer) => answer,

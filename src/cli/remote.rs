@@ -1,13 +1,14 @@
 //! A running gateway's admin listener, as commands reach it.
 
+use std::error::Error;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use http::{Method, StatusCode};
 use serde_json::Value;
-
-use config;
+use tokio::runtime::Builder;
 
 /// Which gateway.
 #[derive(Args)]
@@ -78,24 +79,33 @@ fn admin_of_broken(path: &Path) -> Option<(SocketAddr, Option<PathBuf>)> {
 
 impl Gateway {
     /// Whether the gateway did it, and what it said.
-    pub fn call(&self, method: &str, path: &str) -> Result<(bool, Value), String> {
-        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build().into();
-        let request = ureq::http::Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.url))
-            .header("x-tollgate-user", std::env::var("USER").unwrap_or_else(|_| "unknown".into()));
-        let request = match &self.token {
-            Some(token) => request.header("authorization", format!("Bearer {token}")),
-            None => request,
-        };
-        let request = request.body(()).map_err(|e| format!("{}: {e}", self.url))?;
-        let mut answer = agent.run(request).map_err(|e| format!("{}: {e}; is the gateway running?", self.url))?;
-        let done = answer.status().is_success();
-        let text = answer.body_mut().with_config().limit(1 << 30).read_to_string().map_err(|e| e.to_string())?;
-        let body =
-            serde_json::from_str(&text).map_err(|_| format!("{} answered {}: {text}", self.url, answer.status()))?;
-        Ok((done, body))
+    pub fn call(&self, method: Method, path: &str) -> Result<(bool, Value), String> {
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+        let (status, text) = runtime.block_on(self.ask(method, path))?;
+        let body = serde_json::from_str(&text).map_err(|_| format!("{} answered {status}: {text}", self.url))?;
+        Ok((status.is_success(), body))
     }
+
+    async fn ask(&self, method: Method, path: &str) -> Result<(StatusCode, String), String> {
+        let client = http_client::builder()?.build().map_err(|e| e.to_string())?;
+        let user = std::env::var("USER").unwrap_or_else(|_| "unknown".into());
+        let mut request = client.request(method, format!("{}{path}", self.url)).header("x-tollgate-user", user);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        let request = request.build().map_err(|e| format!("{}: {}", self.url, causes(&e)))?;
+        let answered = client.execute(request).await;
+        let answer = answered.map_err(|e| format!("{}: {}; is the gateway running?", self.url, causes(&e)))?;
+        let status = answer.status();
+        let text = answer.text().await.map_err(|e| format!("{}: {}", self.url, causes(&e)))?;
+        Ok((status, text))
+    }
+}
+
+/// An error and what is behind it, without the URL.
+fn causes(error: &dyn Error) -> String {
+    let causes = std::iter::successors(error.source(), |&cause| cause.source()).map(ToString::to_string);
+    causes.last().unwrap_or_else(|| error.to_string())
 }
 
 /// Says why the gateway did not do it.

@@ -1,22 +1,20 @@
-//! One receiver: a queue, and a thread that works it off.
+//! One receiver: a queue, and a task that works it off.
 //!
 //! Messages go out one after the other, in order; the next waits until the one before is delivered or given up. A queue
-//! holds `QUEUE` of them; the newest is dropped where there is no room. Dropping a [`Target`] ends its thread after the
+//! holds `QUEUE` of them; the newest is dropped where there is no room. Dropping a [`Target`] ends its task after the
 //! attempt that is under way.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
-use ureq::tls::{RootCerts, TlsConfig};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::{self, Receiver, Sender};
+use tokio::sync::oneshot;
+use tokio::time::sleep;
 
 use super::message::Message;
-use super::outcome::Outcome;
-pub use super::outcome::Pace;
-use base::clock;
-use base::webhook;
+use super::retry::{Outcome, Pace};
 use config::model::{Notify, NotifyFormat};
+use http_client::webhook;
 
 /// Messages that wait at most.
 const QUEUE: usize = 64;
@@ -25,34 +23,22 @@ const QUEUE: usize = 64;
 #[derive(Debug)]
 pub struct Target {
     notify: Notify,
-    queue: Arc<Queue>,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    waiting: VecDeque<Arc<Message>>,
-    gone: bool,
+    queue: Sender<Arc<Message>>,
+    /// Its end is the task's.
+    _alive: oneshot::Receiver<()>,
 }
 
 impl Target {
-    /// Starts its thread; says why in the log where that fails.
-    pub fn start(notify: Notify, pace: Pace) -> Option<Target> {
-        let queue = Arc::new(Queue::default());
-        let sender = Sender { notify: notify.clone(), pace, agent: agent(pace.timeout), queue: Arc::clone(&queue) };
-        let started = std::thread::Builder::new().name("notify".into()).spawn(move || sender.run());
-        match started {
-            Ok(_) => Some(Target { notify, queue }),
-            Err(e) => {
-                log::error!("notify.{}: no thread for it, so it gets nothing: {e}", notify.name);
-                None
-            }
-        }
+    /// Starts its task.
+    pub fn start(notify: Notify, pace: Pace, sender: webhook::Sender, runtime: &Handle) -> Target {
+        let (queue, messages) = mpsc::channel(QUEUE);
+        let (gone, alive) = oneshot::channel();
+        let secret = notify.secret.as_ref().map(|secret| &*secret.0);
+        // The operator names the receiver, who may well be inside.
+        let endpoint = webhook::Endpoint::new(&notify.url, secret, true, pace.timeout);
+        let worker = Worker { name: Arc::clone(&notify.name), format: notify.format, pace, endpoint, sender };
+        runtime.spawn(worker.run(messages, gone));
+        Target { notify, queue, _alive: alive }
     }
 
     /// Whether it is the receiver so defined; where its table stands does not matter.
@@ -62,122 +48,53 @@ impl Target {
 
     /// Puts a message into its queue; never waits.
     pub fn send(&self, message: &Arc<Message>) {
-        let mut state = self.queue.state.lock();
-        if state.waiting.len() < QUEUE {
-            state.waiting.push_back(Arc::clone(message));
-            self.queue.changed.notify_one();
-        } else {
+        if self.queue.try_send(Arc::clone(message)).is_err() {
             log::error!("notify.{}: {QUEUE} messages wait already, {} is dropped", self.notify.name, message.id);
         }
     }
 }
 
-impl Drop for Target {
-    fn drop(&mut self) {
-        self.queue.state.lock().gone = true;
-        self.queue.changed.notify_one();
-    }
-}
-
-impl Queue {
-    /// The next message, waited for; none once the target is gone.
-    fn next(&self) -> Option<Arc<Message>> {
-        let mut state = self.state.lock();
-        loop {
-            if state.gone {
-                return None;
-            }
-            if let Some(message) = state.waiting.pop_front() {
-                return Some(message);
-            }
-            self.changed.wait(&mut state);
-        }
-    }
-
-    /// Waits so long; whether the target is still there.
-    fn pause(&self, time: Duration) -> bool {
-        let until = clock::now().after(time);
-        let mut state = self.state.lock();
-        while !state.gone {
-            // A new message wakes it, too.
-            let left = until.since(clock::now());
-            if left.is_zero() {
-                return true;
-            }
-            self.changed.wait_for(&mut state, left);
-        }
-        false
-    }
-}
-
-/// What the thread has.
-struct Sender {
-    notify: Notify,
+/// What the task has.
+struct Worker {
+    name: Arc<str>,
+    format: NotifyFormat,
     pace: Pace,
-    agent: ureq::Agent,
-    queue: Arc<Queue>,
+    endpoint: webhook::Endpoint,
+    sender: webhook::Sender,
 }
 
-impl Sender {
-    fn run(self) {
-        while let Some(message) = self.queue.next() {
-            self.deliver(&message);
+impl Worker {
+    async fn run(self, mut messages: Receiver<Arc<Message>>, mut gone: oneshot::Sender<()>) {
+        loop {
+            let message = tokio::select! {
+                biased;
+                () = gone.closed() => return,
+                message = messages.recv() => message,
+            };
+            let Some(message) = message else { return };
+            self.deliver(&message, &mut gone).await;
         }
     }
 
-    fn deliver(&self, message: &Message) {
-        let (name, id) = (&self.notify.name, &message.id);
-        let body = message.body(self.notify.format);
-        for tried in 1.. {
-            let (why, after) = match self.post(message, &body) {
+    async fn deliver(&self, message: &Message, gone: &mut oneshot::Sender<()>) {
+        let (name, id) = (&self.name, &message.id);
+        let body = message.body(self.format);
+        let signed_id = (self.format == NotifyFormat::Webhook).then_some(id.as_str());
+        for attempts in 1.. {
+            let (why, after) = match self.sender.send(&self.endpoint, signed_id, body.clone()).await.into() {
                 Outcome::Delivered => return log::info!("notify.{name}: {id} is delivered"),
                 Outcome::Final(why) => return log::error!("notify.{name}: {id} is given up: {why}"),
                 Outcome::Again { why, after } => (why, after),
             };
-            let Some(wait) = self.pace.wait(tried, after, fastrand::f64()) else {
-                return log::error!("notify.{name}: {id} is given up after {tried} tries: {why}");
+            let Some(wait) = self.pace.wait(attempts, after, fastrand::f64()) else {
+                return log::error!("notify.{name}: {id} is given up after {attempts} tries: {why}");
             };
             log::warn!("notify.{name}: {id} failed, once more in {:.1} s: {why}", wait.as_secs_f64());
-            if !self.queue.pause(wait) {
-                return log::warn!("notify.{name} is gone, {id} was not delivered");
+            tokio::select! {
+                biased;
+                () = gone.closed() => return log::warn!("notify.{name} is gone, {id} was not delivered"),
+                () = sleep(wait) => {}
             }
         }
     }
-
-    fn post(&self, message: &Message, body: &str) -> Outcome {
-        let mut request = self.agent.post(&self.notify.url).header("content-type", "application/json");
-        if self.notify.format == NotifyFormat::Webhook {
-            let timestamp = clock::wall_ms() / 1_000;
-            request = request.header("webhook-id", &message.id).header("webhook-timestamp", timestamp.to_string());
-            if let Some(secret) = &self.notify.secret {
-                request = request.header(
-                    "webhook-signature",
-                    webhook::signature(&webhook::signing_key(&secret.0), &message.id, timestamp, body),
-                );
-            }
-        }
-        match request.send(body) {
-            Ok(answer) => {
-                let after = answer.headers().get("retry-after").and_then(|value| value.to_str().ok());
-                Outcome::of(answer.status().as_u16(), after, clock::wall_ms())
-            }
-            // Its text holds the URL.
-            Err(ureq::Error::BadUri(_) | ureq::Error::Http(_)) => Outcome::Final("its url cannot be used".to_owned()),
-            Err(e) => Outcome::Again { why: e.to_string(), after: None },
-        }
-    }
-}
-
-/// One connection's worth of client: no proxy of the environment, no redirect, the system's certificates.
-fn agent(timeout: Duration) -> ureq::Agent {
-    let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
-    ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .proxy(None)
-        .timeout_global(Some(timeout))
-        .tls_config(tls)
-        .user_agent(concat!("tollgate/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .into()
 }

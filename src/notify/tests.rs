@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::outcome::Pace;
+use super::retry::Pace;
 use super::*;
 use base::finding::Place;
 use base::secret::Secret;
-use base::webhook::{signature, signing_key};
 use config::model::{Notify, NotifyFormat};
 use gray::report::{Action, Apart, Arms, Change, Evidence, Facts, Kind, PlaceView, Report};
+use http_client::webhook::{signature, signing_key};
 
 /// `MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw`, decoded.
 const SECRET: [u8; 24] =
@@ -104,7 +104,7 @@ fn target(name: &str, url: &str, format: NotifyFormat, secret: bool) -> Notify {
 
 fn quick(targets: Vec<Notify>) -> Notifier {
     let first = Duration::from_millis(20);
-    Notifier::at_pace(targets, Pace { tries: 4, first, longest: Duration::from_millis(900), timeout: SOON / 10 })
+    Notifier::at_pace(targets, Pace { attempts: 4, first, longest: Duration::from_millis(900), timeout: SOON / 10 })
 }
 
 fn message(n: u32) -> Message {

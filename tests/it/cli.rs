@@ -236,3 +236,16 @@ fn the_demo_is_a_program_of_its_own() {
     let ran = run();
     assert_eq!((ran.status.code(), String::from_utf8_lossy(&ran.stdout).into_owned()), expected);
 }
+
+#[test]
+fn a_machine_without_certificates_of_authorities_still_speaks_http() {
+    let world = World::start(GOOD);
+    let ask = |scheme: &str| {
+        let admin = format!("{scheme}://127.0.0.1:{}", world.admin_port);
+        let mut command = Command::new(world::executable());
+        command.args(["config", "history", "--admin", &admin]);
+        command.env("SSL_CERT_FILE", world.path("none")).env("SSL_CERT_DIR", world.path("none")).output().unwrap()
+    };
+    assert!(done(&ask("http"), 0).contains("* 1 "));
+    done(&ask("https"), 1);
+}

@@ -8,7 +8,7 @@
 //! | [`said`] | what a request says under a name, where it may say it twice |
 //! | [`problem`] | what an error answer says |
 //! | [`net`], [`socket`] | address ranges; listening sockets |
-//! | [`bearer`], [`secret`], [`hex`], [`webhook`] | tokens, secrets, digits, signed messages |
+//! | [`bearer`], [`secret`], [`hex`] | tokens, secrets, digits |
 //! | [`files`] | files that are replaced whole |
 //! | [`machine`] | how much memory and how many files there are |
 //! | [`metric`] | what a metric is called |
@@ -32,4 +32,3 @@ pub mod secret;
 pub mod shard;
 pub mod socket;
 pub mod units;
-pub mod webhook;

@@ -5,14 +5,12 @@
 //! | [`schedule`] | what becomes of an event after a try (pure) |
 //! | [`desk`] | which events are sent next, and what is asked of the store (pure) |
 //! | [`due`] | what is due, in SQL |
-//! | [`client`] | one try |
 //! | [`run`] | the loop that joins them |
 //!
 //! It has a thread and a runtime of its own, so that a slow merchant slows nothing else, and works only while this
 //! process writes the books. What a process did not come to mark is sent again by the next one: a merchant tells
 //! repetitions by `webhook-id`. A merchant that is not configured any more gets nothing, and its events wait.
 
-pub mod client;
 pub mod desk;
 pub mod due;
 pub mod run;
@@ -25,13 +23,13 @@ use std::thread::JoinHandle;
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
-use self::client::Client;
 use self::due::{Found, Question};
 use self::run::Run;
 use super::journal::{Journal, News, NotKept, Raised, Standing};
 use super::rows::Update;
 use super::store::{Failure, Readers};
 use config::model::ledger::Ledger;
+use http_client::webhook::Sender;
 
 /// Where events come from and go back to.
 pub trait Outbox: Send + Sync + 'static {
@@ -88,7 +86,7 @@ pub struct Delivery {
 impl Delivery {
     /// Starts its thread. A new configuration counts from the next try on.
     pub fn start(config: Arc<ArcSwap<Ledger>>, outbox: impl Outbox) -> Result<Delivery, String> {
-        let client = Client::new().map_err(|e| format!("no client for merchants: {e}"))?;
+        let client = Sender::new().map_err(|e| format!("no client for merchants: {e}"))?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .thread_name("ledger-deliver")

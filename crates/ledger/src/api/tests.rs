@@ -79,7 +79,7 @@ struct Served {
     at: String,
     config: Arc<ArcSwap<Ledger>>,
     integrity: LastCheck,
-    _runtime: tokio::runtime::Runtime,
+    runtime: tokio::runtime::Runtime,
 }
 
 struct Got {
@@ -142,7 +142,7 @@ impl Served {
         // Another router is merged, as the way of callbacks is.
         let callbacks = Router::new().route("/callbacks/{channel}", post(|| async { "taken" }));
         runtime.spawn(async move { axum::serve(socket, router(state).merge(callbacks)).await });
-        Served { book, at, config, integrity, _runtime: runtime }
+        Served { book, at, config, integrity, runtime }
     }
 
     fn send(&self, method: &str, path: &str, token: Option<&str>) -> Got {
@@ -150,10 +150,12 @@ impl Served {
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-        let mut answer = agent.run(request.body(()).unwrap()).unwrap();
-        let text = answer.body_mut().read_to_string().unwrap();
-        Got { status: answer.status().as_u16(), headers: answer.headers().clone(), text }
+        let request = request.body("").unwrap().try_into().unwrap();
+        self.runtime.block_on(async {
+            let answer = http_client::builder().unwrap().build().unwrap().execute(request).await.unwrap();
+            let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+            Got { status, headers, text: answer.text().await.unwrap() }
+        })
     }
 
     fn get(&self, path: &str) -> Got {

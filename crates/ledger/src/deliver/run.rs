@@ -14,17 +14,17 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Outbox;
-use super::client::{Address, Client};
 use super::desk::Desk;
 use super::due::{Found, Question};
-use super::schedule::{self, Answer};
+use super::schedule;
 use crate::journal::{NotKept, Raised};
 use crate::rows::{Outgoing, Typed, Update};
 use crate::store::Failure;
 use crate::words::{AnomalyKind, EventState};
 use base::clock;
 use base::units::Nanos;
-use config::model::ledger::Ledger;
+use config::model::ledger::{Ledger, Merchant};
+use http_client::webhook::{Answer, Endpoint, Sender};
 
 /// Time for which results are collected.
 const COLLECT: Duration = Duration::from_millis(3);
@@ -67,11 +67,11 @@ impl Marks {
 /// The state of the loop.
 pub struct Run<O> {
     config: Arc<ArcSwap<Ledger>>,
-    /// The configuration that `addresses` are of.
+    /// The configuration that `endpoints` are of.
     seen: Option<Arc<Ledger>>,
-    addresses: HashMap<Arc<str>, Arc<Address>>,
+    endpoints: HashMap<Arc<str>, Arc<Endpoint>>,
     outbox: Arc<O>,
-    client: Client,
+    client: Sender,
     desk: Desk,
     sender: mpsc::UnboundedSender<News>,
     news: mpsc::UnboundedReceiver<News>,
@@ -93,12 +93,12 @@ pub struct Run<O> {
 
 impl<O: Outbox> Run<O> {
     /// Not running yet.
-    pub fn new(config: Arc<ArcSwap<Ledger>>, outbox: O, client: Client) -> Run<O> {
+    pub fn new(config: Arc<ArcSwap<Ledger>>, outbox: O, client: Sender) -> Run<O> {
         let (sender, news) = mpsc::unbounded_channel();
         Run {
             config,
             seen: None,
-            addresses: HashMap::new(),
+            endpoints: HashMap::new(),
             outbox: Arc::new(outbox),
             client,
             desk: Desk::default(),
@@ -187,10 +187,11 @@ impl<O: Outbox> Run<O> {
         if self.seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &config)) {
             return;
         }
-        let address = |merchant| Arc::new(Address::of(merchant, config.delivery_timeout));
+        let endpoint =
+            |to: &Merchant| Endpoint::new(&to.url, Some(&to.secret.0), to.allow_private, config.delivery_timeout);
         let merchants = config.merchants.iter();
-        self.addresses = merchants.map(|merchant| (Arc::clone(&merchant.name), address(merchant))).collect();
-        self.desk.merchants(self.addresses.keys().map(|name| &**name));
+        self.endpoints = merchants.map(|to| (Arc::clone(&to.name), Arc::new(endpoint(to)))).collect();
+        self.desk.merchants(self.endpoints.keys().map(|name| &**name));
         self.seen = Some(config);
     }
 
@@ -204,14 +205,15 @@ impl<O: Outbox> Run<O> {
     }
 
     fn send(&self, event: Outgoing) {
-        let Some(address) = self.addresses.get(event.merchant.as_str()).cloned() else {
+        let Some(endpoint) = self.endpoints.get(event.merchant.as_str()).cloned() else {
             // The desk knows the same merchants; were it otherwise, the slot must not be lost.
             let _ = self.sender.send(News::Tried(self.era, Box::new(event), Answer::Silence("it is not configured")));
             return;
         };
         let (client, sender, era) = (self.client.clone(), self.sender.clone(), self.era);
         tokio::spawn(async move {
-            let answer = client.send(&event, &address).await;
+            let id = event.id.hyphenated().to_string();
+            let answer = client.send(&endpoint, Some(&id), event.body.clone()).await;
             // Nobody listens any more after the end.
             let _ = sender.send(News::Tried(era, Box::new(event), answer));
         });

@@ -9,41 +9,13 @@ use std::time::Duration;
 
 use crate::rows::Outgoing;
 use crate::words::EventState;
+use http_client::webhook::{Answer, jittered};
 
 /// The longest wait that a merchant may ask for.
 const ASKED_MAX: Duration = Duration::from_secs(86_400);
 
-/// How a try ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// The merchant answered.
-    Status {
-        /// Its HTTP status.
-        status: u16,
-        /// What its `Retry-After` asks for.
-        retry_after: Option<Duration>,
-    },
-    /// No answer came; why, in words without any address.
-    Silence(&'static str),
-}
-
-impl Answer {
-    /// Whether the merchant has the event.
-    pub fn delivers(self) -> bool {
-        matches!(self, Answer::Status { status: 200..=299, .. })
-    }
-
-    /// In words.
-    pub fn text(self) -> String {
-        match self {
-            Answer::Status { status, .. } => format!("it answered {status}"),
-            Answer::Silence(why) => why.to_owned(),
-        }
-    }
-}
-
-/// The event after a try that ended at `now_ms`. `dice` is a random number from 0 to 1.
-pub fn after(event: &Outgoing, answer: Answer, backoff: &[Duration], now_ms: i64, dice: f64) -> Outgoing {
+/// The event after a try that ended at `now_ms`. `random` is from 0 to 1.
+pub fn after(event: &Outgoing, answer: Answer, backoff: &[Duration], now_ms: i64, random: f64) -> Outgoing {
     let mut after = event.clone();
     after.attempts += 1;
     after.round += 1;
@@ -58,7 +30,7 @@ pub fn after(event: &Outgoing, answer: Answer, backoff: &[Duration], now_ms: i64
     match usize::try_from(event.round).ok().and_then(|round| backoff.get(round)) {
         Some(wait) => {
             let longest = backoff.iter().copied().max().unwrap_or_default().max(ASKED_MAX);
-            let wait = wait.mul_f64(0.8 + 0.4 * dice).max(asked.min(longest));
+            let wait = jittered(*wait, random).max(asked.min(longest));
             let wait = i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
             Outgoing { next_attempt_at: Some(now_ms.saturating_add(wait)), ..after }
         }

@@ -14,8 +14,8 @@ use self::outbox::{Table, ledger, merchant};
 use super::Delivery;
 use crate::journal::NotKept;
 use crate::words::EventState;
-use base::webhook::{signature, signing_key};
 use config::model::ledger::{Ledger, Merchant};
+use http_client::webhook::{signature, signing_key};
 
 const SOON: Duration = Duration::from_secs(10);
 

@@ -1,0 +1,48 @@
+//! The one HTTP client: for webhooks, and for commands that ask a running gateway.
+//!
+//! | module | is |
+//! |---|---|
+//! | [`webhook`] | a POST to a receiver, signed as Standard Webhooks wants it |
+//! | [`public`] | keeps away from private addresses |
+//!
+//! It speaks HTTP/1.1, follows no redirect, repeats nothing, and uses no proxy of the environment: a request goes where
+//! the configuration says. The system decides which certificates are good. Requests that are proxied are not its
+//! business: those go through Pingora.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
+
+pub mod public;
+pub mod webhook;
+
+use std::sync::Arc;
+
+use reqwest::ClientBuilder;
+use reqwest::redirect::Policy;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_platform_verifier::Verifier;
+
+/// A builder with what all clients have in common. Reads the system's certificates; a machine without any still speaks
+/// plain HTTP.
+pub fn builder() -> Result<ClientBuilder, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = ClientConfig::builder_with_provider(Arc::clone(&provider));
+    let tls = tls.with_safe_default_protocol_versions().map_err(|e| e.to_string())?;
+    let tls = match Verifier::new(provider) {
+        Ok(verifier) => tls.dangerous().with_custom_certificate_verifier(Arc::new(verifier)),
+        Err(why) => {
+            log::warn!("no server is trusted over https, for this machine has no certificates of authorities: {why}");
+            tls.with_root_certificates(RootCertStore::empty())
+        }
+    };
+    let mut tls = tls.with_no_client_auth();
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(ClientBuilder::new()
+        .tls_backend_preconfigured(tls)
+        .no_proxy()
+        .redirect(Policy::none())
+        .retry(reqwest::retry::never())
+        .http1_only()
+        .tcp_nodelay(true)
+        .user_agent(concat!("Tollgate/", env!("CARGO_PKG_VERSION"))))
+}

@@ -1,0 +1,159 @@
+//! Webhooks, as Standard Webhooks 1.0.0 has them (standard-webhooks/standard-webhooks, `spec/standard-webhooks.md`): a
+//! signed POST, and what became of it.
+//!
+//! When a message is sent again is the caller's to decide: an event of the ledger waits for days, a report for minutes.
+//! A connection is kept for less than the 5 s after which many servers close one, since a POST that meets the close is
+//! a failed attempt.
+
+mod signature;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Url;
+use ring::hmac;
+
+use crate::builder;
+use crate::public::{self, PublicResolver};
+use base::clock;
+
+pub use self::signature::{signature, signing_key};
+
+/// Bytes of an answer's body that are read, so that its connection can be kept.
+const BODY_MAX: usize = 64 * 1024;
+/// How long a connection that is not used is kept.
+const IDLE: Duration = Duration::from_secs(4);
+/// Idle connections kept for each host.
+const KEPT: usize = 32;
+const PRIVATE: &str = "its address is private, which allow_private = false forbids";
+const UNUSABLE: &str = "its url cannot be used";
+
+/// Sends messages. Endpoints share it; connections are kept for each host.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    /// Connects anywhere.
+    open: reqwest::Client,
+    /// Connects to public addresses only.
+    guarded: reqwest::Client,
+}
+
+/// Where messages go: what is the same for all of a receiver's.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Or why there is none.
+    url: Result<Url, &'static str>,
+    /// Without one, messages are not signed.
+    key: Option<hmac::Key>,
+    allow_private: bool,
+    timeout: Duration,
+}
+
+impl Endpoint {
+    /// An attempt may take `timeout`; `secret` signs.
+    pub fn new(url: &str, secret: Option<&[u8]>, allow_private: bool, timeout: Duration) -> Endpoint {
+        let url = Url::parse(url).map_err(|_| UNUSABLE);
+        let url = url.and_then(|url| match public::names_private(&url) && !allow_private {
+            true => Err(PRIVATE),
+            false => Ok(url),
+        });
+        Endpoint { url, key: secret.map(signing_key), allow_private, timeout }
+    }
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The receiver answered.
+    Status {
+        /// Its HTTP status.
+        status: u16,
+        /// What its `Retry-After` asks for.
+        retry_after: Option<Duration>,
+    },
+    /// No answer came; why, in words without any address.
+    Silence(&'static str),
+}
+
+impl Answer {
+    /// Whether the receiver has the message.
+    pub fn delivers(self) -> bool {
+        matches!(self, Answer::Status { status: 200..=299, .. })
+    }
+
+    /// In words.
+    pub fn text(self) -> String {
+        match self {
+            Answer::Status { status, .. } => format!("it answered {status}"),
+            Answer::Silence(why) => why.to_owned(),
+        }
+    }
+}
+
+/// A wait that is up to 20 % shorter or longer, so that what failed together does not come back together. `random` is
+/// from 0 to 1.
+pub fn jittered(wait: Duration, random: f64) -> Duration {
+    wait.mul_f64(0.8 + 0.4 * random)
+}
+
+impl Sender {
+    /// Reads the system's certificates; says what is wrong with the machine.
+    pub fn new() -> Result<Sender, String> {
+        let build = |guarded: bool| {
+            let builder = builder()?.pool_idle_timeout(IDLE).pool_max_idle_per_host(KEPT);
+            let builder = if guarded { builder.dns_resolver(Arc::new(PublicResolver)) } else { builder };
+            builder.build().map_err(|e| e.to_string())
+        };
+        Ok(Sender { open: build(false)?, guarded: build(true)? })
+    }
+
+    /// Sends a message once. One that has an `id`, which names it in every attempt and has no full stop, gets the headers
+    /// of Standard Webhooks.
+    pub async fn send(&self, to: &Endpoint, id: Option<&str>, body: String) -> Answer {
+        let url = match &to.url {
+            Ok(url) => url.clone(),
+            Err(why) => return Answer::Silence(why),
+        };
+        let client = if to.allow_private { &self.open } else { &self.guarded };
+        let mut request = client.post(url).timeout(to.timeout).header("content-type", "application/json");
+        if let Some(id) = id {
+            let timestamp = clock::wall_ms() / 1_000;
+            request = request.header("webhook-id", id).header("webhook-timestamp", timestamp);
+            if let Some(key) = &to.key {
+                request = request.header("webhook-signature", signature(key, id, timestamp, &body));
+            }
+        }
+        match request.body(body).send().await {
+            Ok(answer) => heard(answer).await,
+            Err(e) => Answer::Silence(why(&e)),
+        }
+    }
+}
+
+async fn heard(mut answer: reqwest::Response) -> Answer {
+    let status = answer.status().as_u16();
+    let after = answer.headers().get("retry-after").and_then(|value| value.to_str().ok());
+    let retry_after = after.and_then(|text| signature::retry_after(text, clock::wall_ms()));
+    let mut read = 0;
+    // The status has decided: how the body ends only decides whether the connection is kept.
+    while read <= BODY_MAX
+        && let Ok(Some(chunk)) = answer.chunk().await
+    {
+        read += chunk.len();
+    }
+    Answer::Status { status, retry_after }
+}
+
+/// Why no answer came. An error's own text may hold the URL.
+fn why(error: &reqwest::Error) -> &'static str {
+    if public::refused(error) {
+        PRIVATE
+    } else if error.is_timeout() {
+        "it did not answer in time"
+    } else if error.is_connect() {
+        "no connection: its name, its address or its certificate is wrong, or it does not listen"
+    } else if error.is_builder() {
+        UNUSABLE
+    } else {
+        "the connection broke before an answer came"
+    }
+}
