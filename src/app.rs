@@ -18,6 +18,7 @@ mod books;
 pub mod boot;
 mod drain;
 mod handover;
+mod one_proxy;
 mod taking_over;
 
 use std::io;
@@ -29,10 +30,7 @@ use std::sync::atomic::AtomicBool;
 use arc_swap::ArcSwap;
 use books::Books;
 use handover::Handover;
-use pingora::apps::HttpServerOptions;
-use pingora::proxy::{HttpProxy, http_proxy_service_with_name_custom};
-use pingora::server::configuration::ServerConf;
-use pingora::services::listening::Service;
+use pingora::proxy::HttpProxy;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
@@ -66,11 +64,6 @@ use crate::upgrade::control::Control;
 use crate::upgrade::heir::Heir;
 use crate::upgrade::sockets::Sockets;
 use crate::upgrade::{executable, manager};
-
-/// Idle connections to servers kept for each worker.
-const POOL_PER_WORKER: usize = 1024;
-/// Pingora counts attempts too; ours is the count that matters.
-const ATTEMPTS_MAX: usize = 1_000;
 
 /// Why a start failed: a line for stderr, or findings.
 #[derive(Debug)]
@@ -219,7 +212,7 @@ fn ready(path: &Path, base: &Base, books: Option<Arc<Books>>, heir: Option<&mut 
         memory: memory.clone(),
         draining: draining.clone(),
     };
-    let proxy = proxy(gateway, config.server.threads);
+    let proxy = one_proxy::proxy(gateway, worker_count(config.server.threads));
     // Before the first connection: its requests are logged too.
     followers.follow(&first);
     let room = Arc::new(Room::new(config.server.max_connections, memory));
@@ -401,36 +394,6 @@ fn runtime(name: &str, threads: usize) -> Result<Runtime, StartError> {
         .enable_all()
         .build()
         .map_err(StartError::io(format!("starting the threads called {name}")))
-}
-
-fn proxy(gateway: Gateway, threads: usize) -> Arc<HttpProxy<Gateway, Dialer>> {
-    let conf = ServerConf {
-        threads: worker_count(threads),
-        upstream_keepalive_pool_size: POOL_PER_WORKER,
-        max_retries: ATTEMPTS_MAX,
-        ..ServerConf::default()
-    };
-    let unused = |_, _, _: &_| -> std::pin::Pin<Box<dyn Future<Output = _> + Send>> { Box::pin(async { None }) };
-    let name = "Tollgate";
-    let service = http_proxy_service_with_name_custom(&Arc::new(conf), gateway, name, Dialer, Arc::new(unused));
-    let mut application = application(service);
-    let mut options = HttpServerOptions::default();
-    // Refused by our own stage, which tells and counts it.
-    options.allow_connect_method_proxying = true;
-    application.server_options = Some(options);
-    Arc::new(application)
-}
-
-/// Takes the proxy out of its service. A proxy with a connector of its own is made only inside one, and we need no more
-/// of it: `listen` accepts.
-fn application<A>(service: Service<A>) -> A {
-    let service = std::mem::ManuallyDrop::new(service);
-    let application = service.app_logic().expect("a new service has its application");
-    #[allow(unsafe_code)]
-    // SAFETY: the service is never used again nor dropped, so the application has one owner: the caller.
-    unsafe {
-        std::ptr::read(application)
-    }
 }
 
 /// Who will accept, on every listener; none does yet.

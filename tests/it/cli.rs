@@ -239,12 +239,15 @@ fn the_demo_is_a_program_of_its_own() {
 
 #[test]
 fn a_machine_without_certificates_of_authorities_still_speaks_http() {
-    let world = World::start(GOOD);
+    let mut world = World::prepare();
+    let none = ["SSL_CERT_FILE", "SSL_CERT_DIR"].map(|name| (name.into(), world.path("none").into()));
+    world.layer = none.to_vec();
+    world.boot(GOOD);
+    assert!(world.messages().contains("no server is trusted over https"), "{}", world.messages());
     let ask = |scheme: &str| {
         let admin = format!("{scheme}://127.0.0.1:{}", world.admin_port);
         let mut command = Command::new(world::executable());
-        command.args(["config", "history", "--admin", &admin]);
-        command.env("SSL_CERT_FILE", world.path("none")).env("SSL_CERT_DIR", world.path("none")).output().unwrap()
+        command.args(["config", "history", "--admin", &admin]).envs(world.layer.iter().cloned()).output().unwrap()
     };
     assert!(done(&ask("http"), 0).contains("* 1 "));
     done(&ask("https"), 1);

@@ -87,6 +87,7 @@ const PROXY_BUT: &[&str] = &[
     "src/telemetry.rs",
     // The wiring builds the one `HttpProxy` that all listeners share.
     "src/app.rs",
+    "src/app/one_proxy.rs",
     // The end of the process closes the silent connections that it holds.
     "src/app/drain.rs",
 ];

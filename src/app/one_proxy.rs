@@ -1,0 +1,60 @@
+//! The one `HttpProxy` that all listeners share, taken out of the service that Pingora wraps around it.
+
+use std::sync::Arc;
+
+use pingora::apps::HttpServerOptions;
+use pingora::proxy::{HttpProxy, http_proxy_service_with_name_custom};
+use pingora::server::configuration::ServerConf;
+use pingora::services::listening::Service;
+use pingora::tls::{RootCertStore, load_platform_certs_incl_env_into_store};
+
+use crate::proxy::Gateway;
+use crate::proxy::dial::Dialer;
+
+/// Idle connections to servers kept for each worker.
+const POOL_PER_WORKER: usize = 1024;
+/// Pingora counts attempts too; ours is the count that matters.
+const ATTEMPTS_MAX: usize = 1_000;
+
+/// Makes it, for so many workers.
+pub(super) fn proxy(gateway: Gateway, workers: usize) -> Arc<HttpProxy<Gateway, Dialer>> {
+    let conf = ServerConf {
+        threads: workers,
+        upstream_keepalive_pool_size: POOL_PER_WORKER,
+        max_retries: ATTEMPTS_MAX,
+        ca_file: without_authorities(),
+        ..ServerConf::default()
+    };
+    let unused = |_, _, _: &_| -> std::pin::Pin<Box<dyn Future<Output = _> + Send>> { Box::pin(async { None }) };
+    let name = "Tollgate";
+    let service = http_proxy_service_with_name_custom(&Arc::new(conf), gateway, name, Dialer, Arc::new(unused));
+    let mut application = application(service);
+    let mut options = HttpServerOptions::default();
+    // Refused by our own stage, which tells and counts it.
+    options.allow_connect_method_proxying = true;
+    application.server_options = Some(options);
+    Arc::new(application)
+}
+
+/// What stands in for the system's certificates of authorities where Pingora could not read them, and would panic: no
+/// certificates. An upstream with a `tls.ca` of its own does not need them.
+fn without_authorities() -> Option<String> {
+    let why = load_platform_certs_incl_env_into_store(&mut RootCertStore::empty()).err()?;
+    log::warn!(
+        "no server is trusted over https but by the `tls.ca` of its upstream: {why}; install the system's certificates \
+         (ca-certificates), or set SSL_CERT_FILE"
+    );
+    Some("/dev/null".to_owned())
+}
+
+/// Takes the proxy out of its service. A proxy with a connector of its own is made only inside one, and we need no more
+/// of it: `listen` accepts.
+fn application<A>(service: Service<A>) -> A {
+    let service = std::mem::ManuallyDrop::new(service);
+    let application = service.app_logic().expect("a new service has its application");
+    #[allow(unsafe_code)]
+    // SAFETY: the service is never used again nor dropped, so the application has one owner: the caller.
+    unsafe {
+        std::ptr::read(application)
+    }
+}
