@@ -23,6 +23,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::authorities;
 use balance::State;
 use base::units::Nanos;
 use config::model::Health;
@@ -83,7 +84,7 @@ impl Supervisor {
     /// Makes what runs what is wanted. It does not wait for anything but, the first time, the system's certificates.
     pub fn sync(&self, targets: Vec<Target>) {
         if targets.iter().any(|target| target.health.path.is_some()) {
-            self.connector.get_or_init(|| Connector::new(None));
+            self.connector.get_or_init(connector);
         }
         let mut running = self.running.lock();
         let mut before = std::mem::take(&mut *running);
@@ -137,6 +138,11 @@ struct Watch {
     connector: Arc<OnceLock<Connector>>,
 }
 
+/// Each probe has a connection of its own: none is kept.
+fn connector() -> Connector {
+    Connector::new(Some(authorities::options(1)))
+}
+
 impl Watch {
     async fn run(mut self) {
         let mut plan = self.plans.borrow_and_update().clone();
@@ -147,7 +153,7 @@ impl Watch {
             tokio::select! {
                 () = tokio::time::sleep_until(next) => {
                     let started = Instant::now();
-                    let connector = self.connector.get_or_init(|| Connector::new(None));
+                    let connector = self.connector.get_or_init(connector);
                     let outcome = tokio::select! {
                         outcome = probe::probe(&plan, connector) => outcome,
                         () = stopped(&mut self.plans) => break,

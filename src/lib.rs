@@ -36,6 +36,7 @@
 //! | [`admin`] | the operator's listener |
 //! | [`upgrade`] | another executable takes over: channel, sockets, service manager |
 //! | [`telemetry`] | every metric name in one table, counters, the access log |
+//! | [`authorities`] | the system's certificates, for connections to servers |
 //! | [`allocator`] | gives back the memory that a flood has taken |
 //! | [`memory`] | what clients make the process hold, in one account with one bound |
 //! | [`problem`] | what is wrong with a request |
@@ -45,6 +46,7 @@
 pub mod admin;
 pub mod allocator;
 pub mod app;
+pub mod authorities;
 pub mod cli;
 pub mod discover;
 pub mod health;

@@ -6,8 +6,8 @@ use pingora::apps::HttpServerOptions;
 use pingora::proxy::{HttpProxy, http_proxy_service_with_name_custom};
 use pingora::server::configuration::ServerConf;
 use pingora::services::listening::Service;
-use pingora::tls::{RootCertStore, load_platform_certs_incl_env_into_store};
 
+use crate::authorities;
 use crate::proxy::Gateway;
 use crate::proxy::dial::Dialer;
 
@@ -22,7 +22,7 @@ pub(super) fn proxy(gateway: Gateway, workers: usize) -> Arc<HttpProxy<Gateway, 
         threads: workers,
         upstream_keepalive_pool_size: POOL_PER_WORKER,
         max_retries: ATTEMPTS_MAX,
-        ca_file: without_authorities(),
+        ca_file: authorities::ca_file(),
         ..ServerConf::default()
     };
     let unused = |_, _, _: &_| -> std::pin::Pin<Box<dyn Future<Output = _> + Send>> { Box::pin(async { None }) };
@@ -34,17 +34,6 @@ pub(super) fn proxy(gateway: Gateway, workers: usize) -> Arc<HttpProxy<Gateway, 
     options.allow_connect_method_proxying = true;
     application.server_options = Some(options);
     Arc::new(application)
-}
-
-/// What stands in for the system's certificates of authorities where Pingora could not read them, and would panic: no
-/// certificates. An upstream with a `tls.ca` of its own does not need them.
-fn without_authorities() -> Option<String> {
-    let why = load_platform_certs_incl_env_into_store(&mut RootCertStore::empty()).err()?;
-    log::warn!(
-        "no server is trusted over https but by the `tls.ca` of its upstream: {why}; install the system's certificates \
-         (ca-certificates), or set SSL_CERT_FILE"
-    );
-    Some("/dev/null".to_owned())
 }
 
 /// Takes the proxy out of its service. A proxy with a connector of its own is made only inside one, and we need no more

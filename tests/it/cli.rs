@@ -242,7 +242,7 @@ fn a_machine_without_certificates_of_authorities_still_speaks_http() {
     let mut world = World::prepare();
     let none = ["SSL_CERT_FILE", "SSL_CERT_DIR"].map(|name| (name.into(), world.path("none").into()));
     world.layer = none.to_vec();
-    world.boot(GOOD);
+    world.boot(&GOOD.replace("[route.orders]", "health = { path = \"/\" }\n[route.orders]"));
     assert!(world.messages().contains("no server is trusted over https"), "{}", world.messages());
     let ask = |scheme: &str| {
         let admin = format!("{scheme}://127.0.0.1:{}", world.admin_port);
