@@ -5,17 +5,17 @@
 
 use std::sync::Arc;
 
+use base::secret::Secret;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
-use libfuzzer_sys::fuzz_target;
-use ring::hmac;
 use config::model::ledger::{Channel, Encoding, Fields, Hmac, Provider};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use ledger::provider::Prepared;
 use ledger::receive::Received;
 use ledger::verify::Refusal;
-use base::secret::Secret;
+use libfuzzer_sys::fuzz_target;
+use ring::hmac;
 
 const NOW_S: u64 = 1_700_000_000;
 const KEY: &[u8] = b"0123456789abcdef01234567";
@@ -66,7 +66,14 @@ fuzz_target!(|input: (u8, &[u8], &[u8])| {
                 encoding: Encoding::Hex,
                 format: None,
                 prefix: String::new(),
-                fields: Fields::default(),
+                fields: Fields {
+                    id: "id".into(),
+                    order: "out_trade_no".into(),
+                    amount: "amount_minor".into(),
+                    major: false,
+                    currency: "currency".into(),
+                    kind: "kind".into(),
+                },
             };
             verify(Provider::Hmac(provider), &[("content-type", media), ("x-signature", signature.as_bytes())], body)
         }

@@ -1,8 +1,9 @@
 //! From what was written to what it means: names resolve, files are read, values that depend on each other agree.
 //!
 //! Everything is checked, whatever was found before; but a table that could not be read whole is never said to lack
-//! something, since the misspelt key is the finding. Defaults are filled in here and nowhere else. Of two things that
-//! collide the later one gets the finding, which names the earlier one.
+//! something, since the misspelt key is the finding. Defaults stand in the form already (`file::defaults`): what has one is
+//! absent only where it could not be read, and then nothing is served. Of two things that collide the later one gets the
+//! finding, which names the earlier one.
 
 pub mod ambiguous;
 pub mod caller;
@@ -27,8 +28,8 @@ use std::time::Duration;
 
 use super::file::at::At;
 use super::file::number::{Number, Percent};
-use super::file::word::{Text, Word};
-use super::file::{self, Access, Form, Item};
+use super::file::word::{OneOf, Size, Text, Word};
+use super::file::{self, Access, Form, Item, Sub, defaults};
 use super::findings::Findings;
 use super::model::{AccessLog, Admin, Config, Log, Reload, Server};
 use super::places::{Places, Span};
@@ -89,18 +90,19 @@ pub fn check(form: &Form, source: &Source, places: &Places, findings: &mut Findi
 
 impl Check<'_, '_> {
     fn server(&mut self, item: Option<&Item<file::Server>>) -> Server {
-        let form = item.map(|item| &item.form);
-        let memory = form.and_then(|form| form.memory_max.as_ref());
+        let default = defaults::left_out("server");
+        let form = item.map_or(&default, |item| &item.form);
+        let memory = form.memory_max.as_ref();
         if let Some(at) = memory.filter(|at| (1..MEMORY_LEAST).contains(&at.value.0.0)) {
             let hint = "at least \"16MiB\", or \"0B\" for a quarter of the machine's memory";
             self.findings.at(&at.span, "with so little memory hardly a request could be served", hint);
         }
-        let state_dir = form.and_then(|form| form.state_dir.as_ref()).map_or("state", |at| &at.value.0.0);
+        let state_dir = form.state_dir.as_ref().map_or("", |at| &at.value.0.0);
         Server {
-            threads: number(form.and_then(|form| form.threads.as_ref()), 0) as usize,
+            threads: number(&form.threads) as usize,
             state_dir: self.source.root.join(state_dir),
-            shutdown_grace: duration(form.and_then(|form| form.shutdown_grace.as_ref()), Duration::from_secs(10)),
-            max_connections: match number(form.and_then(|form| form.max_connections.as_ref()), 0) {
+            shutdown_grace: duration(&form.shutdown_grace),
+            max_connections: match number(&form.max_connections) {
                 0 => (machine::open_files() / 10 * 9).max(1),
                 max => max as usize,
             },
@@ -114,10 +116,7 @@ impl Check<'_, '_> {
 
     fn admin(&mut self, item: &Item<file::Admin>, listeners: &[Item<file::front::Listener>]) -> Option<Admin> {
         let form = &item.form;
-        let (address, span) = match &form.address {
-            Some(at) => (at.value.0, &at.span),
-            None => (SocketAddr::from(([127, 0, 0, 1], 9900)), &item.span),
-        };
+        let (address, span) = address_of(item, form.address.as_ref())?;
         let others = listeners.iter().filter_map(|item| item.form.address.as_ref());
         if let Some(other) = others.into_iter().find(|other| collide(other.value.0, address)) {
             self.collision(span, &format!("a listener has `{address}` already"), &other.span);
@@ -131,8 +130,9 @@ impl Check<'_, '_> {
     }
 
     fn log(&mut self, item: Option<&Item<file::Log>>) -> Log {
-        let form = item.map(|item| &item.form);
-        let access = match form.and_then(|form| form.access.as_ref()).map(|at| (&at.value.0, &at.span)) {
+        let default = defaults::left_out("log");
+        let form = item.map_or(&default, |item| &item.form);
+        let access = match form.access.as_ref().map(|at| (&at.value.0, &at.span)) {
             None | Some((Access::Stdout, _)) => AccessLog::Stdout,
             Some((Access::Off, _)) => AccessLog::Off,
             Some((Access::File(path), span)) => {
@@ -145,7 +145,7 @@ impl Check<'_, '_> {
                 AccessLog::File(path)
             }
         };
-        Log { access, sample: share(form.and_then(|form| form.sample_percent.as_ref()), 100.0) }
+        Log { access, sample: share(&form.sample_percent) }
     }
 
     /// Says that a key is missing in a table that could be read whole.
@@ -162,20 +162,21 @@ impl Check<'_, '_> {
     }
 
     /// A duration that must be longer than nothing.
-    fn positive(&mut self, written: Option<&Word<Duration>>, default: Duration) -> Duration {
-        if let Some(at) = written.filter(|at| at.value.0.is_zero()) {
+    fn positive(&mut self, written: &Option<Word<Duration>>) -> Duration {
+        if let Some(at) = written.as_ref().filter(|at| at.value.0.is_zero()) {
             self.findings.at(&at.span, "this must be longer than nothing", "such as \"1s\"");
         }
-        duration(written, default)
+        duration(written)
     }
 }
 
 fn reload(item: Option<&Item<file::Reload>>) -> Reload {
-    let form = item.map(|item| &item.form);
+    let default = defaults::left_out("reload");
+    let form = item.map_or(&default, |item| &item.form);
     Reload {
-        watch: form.and_then(|form| form.watch).unwrap_or(true),
-        removal_max: share(form.and_then(|form| form.removal_max_percent.as_ref()), 100.0),
-        history: number(form.and_then(|form| form.history.as_ref()), 50) as usize,
+        watch: form.watch.unwrap_or_default(),
+        removal_max: share(&form.removal_max_percent),
+        history: number(&form.history) as usize,
     }
 }
 
@@ -186,16 +187,36 @@ fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() == other.port() && one.port() != 0 && overlap
 }
 
-fn number<const MIN: u64, const MAX: u64>(written: Option<&At<Number<MIN, MAX>>>, default: u64) -> u64 {
-    written.map_or(default, |at| at.value.0)
+fn number<const MIN: u64, const MAX: u64>(written: &Option<At<Number<MIN, MAX>>>) -> u64 {
+    written.as_ref().map_or(MIN, |at| at.value.0)
 }
 
-fn share<const MAX: u32>(written: Option<&At<Percent<MAX>>>, default: f64) -> Share {
-    written.map(|at| at.value.0).or_else(|| Share::percent(default)).unwrap_or(Share::ALL)
+fn share<const MAX: u32>(written: &Option<At<Percent<MAX>>>) -> Share {
+    written.as_ref().map_or(Share::ALL, |at| at.value.0)
 }
 
-fn duration(written: Option<&Word<Duration>>, default: Duration) -> Duration {
-    written.map_or(default, |at| at.value.0)
+fn duration(written: &Option<Word<Duration>>) -> Duration {
+    written.as_ref().map_or(Duration::ZERO, |at| at.value.0)
+}
+
+fn size(written: &Option<Word<Size>>) -> u64 {
+    written.as_ref().map_or(0, |at| at.value.0.0)
+}
+
+/// A table in a table, or what stands in for it.
+fn table<'t, T>(written: &'t Sub<T>, none: &'t T) -> &'t T {
+    written.as_ref().map_or(none, |at| &at.value.0)
+}
+
+/// A word out of a list of them.
+fn word<T: OneOf>(written: &Option<Word<T>>) -> T {
+    written.as_ref().map_or_else(|| T::WORDS[0].1.clone(), |at| at.value.0.clone())
+}
+
+/// The address of a table, and where it stands: a default stands where its table does.
+fn address_of<'i, T>(item: &'i Item<T>, address: Option<&'i Word<SocketAddr>>) -> Option<(SocketAddr, &'i Span)> {
+    let at = address?;
+    Some((at.value.0, if at.is_written() { &at.span } else { &item.span }))
 }
 
 /// What was spelt, without its place.

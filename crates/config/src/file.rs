@@ -7,6 +7,7 @@
 pub mod at;
 pub mod cohort;
 pub mod decode;
+pub mod defaults;
 pub mod front;
 pub mod http;
 pub mod ledger;
@@ -154,16 +155,22 @@ pub struct Document {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Server {
-    /// Worker threads; 0: one per core. Default 0.
+    /// Worker threads. 0: one per core.
+    #[schemars(extend("default" = 0))]
     pub threads: Option<At<Number<0, 1024>>>,
-    /// Where revisions and release state are kept. Default "state".
+    /// Folder for revisions, the state of releases, fault reports and the embedded ledger.
+    #[schemars(extend("default" = "state"))]
     pub state_dir: Option<Word<FilePath>>,
-    /// How long a shutdown waits for what is in flight. Default "10s".
+    /// How long a shutdown waits for requests in flight.
+    #[schemars(extend("default" = "10s"))]
     pub shutdown_grace: Option<Word<Duration>>,
-    /// Connections of clients on all listeners together; 0: nine tenths of the limit of open files. Default 0.
+    /// Client connections on all listeners together. A connection beyond it is closed unanswered. 0: nine tenths of the
+    /// limit of open files.
+    #[schemars(extend("default" = 0))]
     pub max_connections: Option<At<Number<0, { u32::MAX as u64 }>>>,
-    /// Memory for requests, bodies, encoders and header lists, at least "16MiB"; "0B": a quarter of the machine's.
-    /// Default "0B".
+    /// Memory for requests, bodies, encoders and header lists, at least "16MiB". "0B": a quarter of the machine's
+    /// memory.
+    #[schemars(extend("default" = "0B"))]
     pub memory_max: Option<Word<Size>>,
 }
 
@@ -171,9 +178,10 @@ pub struct Server {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Admin {
-    /// IP address and port. Default "127.0.0.1:9900".
+    /// IP address and port of API, health and metrics.
+    #[schemars(extend("default" = "127.0.0.1:9900"))]
     pub address: Option<Word<SocketAddr>>,
-    /// File with the bearer token; REQUIRED when the address is not a loopback one.
+    /// File with the bearer token. Required when the address is not a loopback address.
     pub token_file: Option<Word<FilePath>>,
 }
 
@@ -181,7 +189,9 @@ pub struct Admin {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Trusted {
-    /// Networks whose X-Forwarded-For and PROXY header are believed. Default [].
+    /// Networks whose X-Forwarded-* and PROXY headers are believed. If they call a client by something that is not an
+    /// address, the client is 0.0.0.0, and any allow or deny keeps it out.
+    #[schemars(extend("default" = []))]
     #[serde(default)]
     pub proxies: Vec<Word<IpNet>>,
 }
@@ -190,9 +200,11 @@ pub struct Trusted {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Log {
-    /// "stdout", "off", or a path that contains a "/". Default "stdout".
+    /// "stdout", "off", or a path that contains a "/".
+    #[schemars(extend("default" = "stdout"))]
     pub access: Option<Word<Access>>,
-    /// Percent of answers below 500 that are logged; the others always are. Default 100.
+    /// Percent of answers below 500 that are logged. The others are always logged.
+    #[schemars(extend("default" = 100))]
     pub sample_percent: Option<At<Percent<100>>>,
 }
 
@@ -229,14 +241,17 @@ impl Spelt for Access {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Reload {
-    /// Whether file changes are followed. Default true.
+    /// Whether file changes are followed.
+    #[schemars(extend("default" = true))]
     pub watch: Option<bool>,
     /// Not yet in this version: a new revision serves a share of users first.
     #[expect(dead_code, reason = "for the schema; reading it is what refuses it")]
     pub stage: Option<Later>,
-    /// Percent of all routes, or of all servers; a revision that drops more is refused unless forced. Default 100.
+    /// Percent of all routes, or of all servers. A revision that drops more is refused unless it is forced.
+    #[schemars(extend("default" = 100))]
     pub removal_max_percent: Option<At<Percent<100>>>,
-    /// Revisions kept. Default 50.
+    /// Revisions kept.
+    #[schemars(extend("default" = 50))]
     pub history: Option<At<Number<1, 10_000>>>,
 }
 

@@ -401,7 +401,15 @@ fn a_generic_sender_is_verified_in_hex_and_in_base64() {
     let header = HeaderName::from_static("x-signature");
     let body = br#"{"kind":"payment","id":"1","out_trade_no":"O1","amount_minor":7,"currency":"CNY"}"#;
     for (encoding, prefix) in [(Encoding::Hex, "sha256="), (Encoding::Base64, "")] {
-        let (secrets, fields) = (vec![secret(b"other"), secret(b"whsec_any")], Fields::default());
+        let secrets = vec![secret(b"other"), secret(b"whsec_any")];
+        let fields = Fields {
+            id: "id".into(),
+            order: "out_trade_no".into(),
+            amount: "amount_minor".into(),
+            major: false,
+            currency: "currency".into(),
+            kind: "kind".into(),
+        };
         let config = Hmac { secrets, header: header.clone(), encoding, format: None, prefix: prefix.into(), fields };
         // Stripe's library signs `t.body` in hex: with a body that begins so, it signs ours.
         let (text, hex) = stripe_hex("whsec_any", std::str::from_utf8(body).unwrap());

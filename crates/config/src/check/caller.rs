@@ -5,13 +5,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
-
-use http::HeaderName;
 
 use super::files::{TOKEN_MAX, line};
 use super::names::Names;
-use super::{Check, duration, spelt, twice};
+use super::{Check, duration, spelt, twice, word};
 use crate::file::front as form;
 use crate::file::front::AuthWord;
 use crate::file::word::{FilePath, Name, Word};
@@ -19,7 +16,7 @@ use crate::file::{Form, Item};
 use crate::model::{Auth, AuthKind, Limit, Rate};
 use crate::places::Span;
 use base::secret::Secret;
-use client_auth::apps::{App, AppKey, AppStatus, KeySecret};
+use client_auth::apps::{App, AppKey, KeySecret};
 use client_auth::jwt::KeySet;
 
 /// Bytes a key set may have.
@@ -41,12 +38,9 @@ impl Check<'_, '_> {
         self.belongs(kind, "jwks_file", form.jwks_file.as_ref().map(|at| at.span.clone()), AuthWord::Jwt);
         self.belongs(kind, "user_claim", name(&form.user_claim), AuthWord::Jwt);
         let kind = match kind {
-            AuthWord::ApiKey => {
-                let header = form.header.as_ref().map(|at| at.value.0.clone());
-                AuthKind::ApiKey { header: header.unwrap_or(HeaderName::from_static("x-api-key")) }
-            }
+            AuthWord::ApiKey => AuthKind::ApiKey { header: form.header.as_ref()?.value.0.clone() },
             AuthWord::Hmac => {
-                let clock_skew = duration(form.clock_skew.as_ref(), Duration::from_secs(300));
+                let clock_skew = duration(&form.clock_skew);
                 if let Some(at) = form.clock_skew.as_ref().filter(|_| clock_skew.is_zero()) {
                     let hint = "such as \"5m\"";
                     self.findings.at(&at.span, "`clock_skew` must be longer than nothing: no clock is exact", hint);
@@ -120,7 +114,7 @@ impl Check<'_, '_> {
         }
         App {
             name: Arc::from(&*item.name),
-            status: form.status.as_ref().map_or(AppStatus::Approved, |at| at.value.0),
+            status: word(&form.status),
             keys,
             limits: self.all_named("limit", &form.limits, limits),
             place: self.places.place(&item.span),

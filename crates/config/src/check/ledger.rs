@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Check, collide, number, twice};
+use super::{Check, address_of, collide, number, twice};
 use crate::file::at::At;
 use crate::file::ledger::{self as form, FileOrNone};
 use crate::file::word::{FilePath, Text, Word, shown};
@@ -25,9 +25,6 @@ use base::finding::Place;
 use base::net::is_private;
 use base::secret::Secret;
 
-/// `delivery_backoff` where it is not written, in seconds.
-const BACKOFF: [u64; 9] = [5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400];
-
 /// How to write a store.
 const STORES: &str = "\"sqlite:ledger.db\" (a file in state_dir), or \"postgres://user@host/db\"";
 
@@ -37,11 +34,8 @@ type Held<'f> = (Secret, &'f Span);
 impl Check<'_, '_> {
     pub(super) fn ledger(&mut self, form: &Form, state_dir: &Path) -> Option<Ledger> {
         let item = form.ledger.as_ref()?;
-        let (address, span) = match &item.form.address {
-            Some(at) => (at.value.0, &at.span),
-            None => (SocketAddr::from(([127, 0, 0, 1], 9700)), &item.span),
-        };
-        let embedded = item.form.embedded.unwrap_or(true);
+        let (address, span) = address_of(item, item.form.address.as_ref())?;
+        let embedded = item.form.embedded.unwrap_or_default();
         if embedded && !cfg!(feature = "ledger") {
             let hint = "take `[ledger]` out, or set `embedded = false` where another process keeps the books, or use a \
                         build with the feature `ledger`";
@@ -66,7 +60,7 @@ impl Check<'_, '_> {
             store: store?,
             encryption_keys,
             token,
-            batch_max: number(item.form.batch_max.as_ref(), 256) as usize,
+            batch_max: number(&item.form.batch_max) as usize,
             delivery_backoff,
             delivery_timeout,
             channels,
@@ -85,23 +79,15 @@ impl Check<'_, '_> {
         if let Some(other) = listeners.find(|other| collide(other.value.0, address)) {
             self.collision(span, &format!("a listener has `{address}` already"), &other.span);
         }
-        if let Some(admin) = &form.admin {
-            let (other, first) = match &admin.form.address {
-                Some(at) => (at.value.0, &at.span),
-                None => (SocketAddr::from(([127, 0, 0, 1], 9900)), &admin.span),
-            };
-            if collide(other, address) {
-                self.collision(span, &format!("the admin listener has `{address}` already"), first);
-            }
+        let admin = form.admin.as_ref().and_then(|admin| address_of(admin, admin.form.address.as_ref()));
+        if let Some((_, first)) = admin.filter(|(other, _)| collide(*other, address)) {
+            self.collision(span, &format!("the admin listener has `{address}` already"), first);
         }
     }
 
     fn store(&mut self, item: &Item<form::Ledger>, state_dir: &Path) -> Option<Store> {
         let password = item.form.store_password_file.as_ref().and_then(named_file);
-        let Some(at) = &item.form.store else {
-            self.no_password(password.as_ref());
-            return Some(Store::Sqlite(state_dir.join("ledger.db")));
-        };
+        let at = item.form.store.as_ref()?;
         let text = &*at.value.0;
         if let Some(path) = text.strip_prefix("sqlite:") {
             self.no_password(password.as_ref());
@@ -152,22 +138,20 @@ impl Check<'_, '_> {
     }
 
     fn deliveries(&mut self, form: &form::Ledger, whole: bool) -> (Vec<Duration>, Duration) {
-        let timeout = self.positive(form.delivery_timeout.as_ref(), Duration::from_secs(15));
-        let Some(written) = &form.delivery_backoff else {
-            return (BACKOFF.map(Duration::from_secs).to_vec(), timeout);
-        };
+        let timeout = self.positive(&form.delivery_timeout);
+        let Some(written) = &form.delivery_backoff else { return (vec![], timeout) };
         if written.value.is_empty() && whole {
             let hint = "name the wait before each further try, such as [\"5s\", \"5m\", \"30m\"]";
             self.findings.at(&written.span, "`delivery_backoff` is empty", hint);
         }
-        let waits = written.value.iter().map(|at| self.positive(Some(at), Duration::ZERO)).collect();
+        let waits = written.value.iter().map(|at| self.positive(&Some(at.clone()))).collect();
         (waits, timeout)
     }
 
     fn merchant<'f>(&mut self, item: &'f Item<form::Merchant>, tokens: &mut Vec<Held<'f>>) -> Option<Merchant> {
         self.ledger_name("merchant", item);
         let form = &item.form;
-        let allow_private = form.allow_private.unwrap_or(false);
+        let allow_private = form.allow_private.unwrap_or_default();
         match &form.url {
             None => self.missing(item.whole, &item.span, "url", "url = \"https://shop.example.com/payments\""),
             Some(at) => {

@@ -17,7 +17,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::files::{CA_MAX, TOKEN_MAX};
-use super::{Check, collide, duration, number};
+use super::{Check, collide, duration, number, size};
 use crate::file::front as form;
 use crate::file::word::{FilePath, Size, Word};
 use crate::file::{Form, Item};
@@ -68,11 +68,10 @@ impl Check<'_, '_> {
             let hint = "add `[trusted] proxies = [\"10.0.0.0/8\"]`: from anyone else the connection closes";
             self.findings.at(&at.span, "`proxy_protocol` without `trusted.proxies` closes every connection", hint);
         }
-        let ten = Duration::from_secs(10);
-        let header_timeout = self.lasting("header_timeout", "10s", form.header_timeout.as_ref(), ten);
-        let idle_timeout = self.lasting("idle_timeout", "60s", form.idle_timeout.as_ref(), 6 * ten);
-        let head_max = self.size_within(form.head_max.as_ref(), HEAD_BYTES, ("1KiB", "512KiB"), 64 << 10);
-        let uri_max = self.size_within(form.uri_max.as_ref(), URI_BYTES, ("64B", "60KiB"), 16 << 10);
+        let header_timeout = self.lasting("header_timeout", "10s", &form.header_timeout);
+        let idle_timeout = self.lasting("idle_timeout", "60s", &form.idle_timeout);
+        let head_max = self.size_within(&form.head_max, HEAD_BYTES, ("1KiB", "512KiB"));
+        let uri_max = self.size_within(&form.uri_max, URI_BYTES, ("64B", "60KiB"));
         let address = form.address.as_ref()?;
         Some(Listener {
             address: address.value.0,
@@ -80,19 +79,19 @@ impl Check<'_, '_> {
             proxy_protocol: proxied.is_some(),
             header_timeout,
             idle_timeout,
-            body_min_rate: form.body_min_rate.as_ref().map_or(500, |at| at.value.0.0),
+            body_min_rate: size(&form.body_min_rate),
             head_max,
-            headers_max: number(form.headers_max.as_ref(), 100) as usize,
+            headers_max: number(&form.headers_max) as usize,
             uri_max,
-            max_connections_per_ip: number(form.max_connections_per_ip.as_ref(), 0) as u32,
+            max_connections_per_ip: number(&form.max_connections_per_ip) as u32,
             tls: tls.flatten(),
             place: self.places.place(&address.span),
         })
     }
 
-    fn lasting(&mut self, key: &str, such_as: &str, written: Option<&Word<Duration>>, default: Duration) -> Duration {
-        let timeout = duration(written, default);
-        if let Some(at) = written.filter(|_| timeout.is_zero()) {
+    fn lasting(&mut self, key: &str, such_as: &str, written: &Option<Word<Duration>>) -> Duration {
+        let timeout = duration(written);
+        if let Some(at) = written.as_ref().filter(|_| timeout.is_zero()) {
             let message = format!("`{key}` must be longer than nothing: every connection would close at once");
             self.findings.at(&at.span, message, format!("such as \"{such_as}\""));
         }
@@ -101,13 +100,12 @@ impl Check<'_, '_> {
 
     fn size_within(
         &mut self,
-        written: Option<&Word<Size>>,
+        written: &Option<Word<Size>>,
         (least, most): (u64, u64),
         (from, to): (&str, &str),
-        default: u64,
     ) -> usize {
-        let size = written.map_or(default, |at| at.value.0.0);
-        if let Some(at) = written.filter(|_| !(least..=most).contains(&size)) {
+        let size = size(written);
+        if let Some(at) = written.as_ref().filter(|_| !(least..=most).contains(&size)) {
             self.findings.at(&at.span, "the size is out of range", format!("from \"{from}\" to \"{to}\""));
         }
         size as usize

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::Check;
+use super::{Check, word};
 use crate::file::Item;
 use crate::file::notify as form;
 use crate::model::{Notify, NotifyFormat};
@@ -12,7 +12,7 @@ use crate::model::{Notify, NotifyFormat};
 impl Check<'_, '_> {
     pub(super) fn notify(&mut self, item: &Item<form::Notify>) -> Option<Notify> {
         let form = &item.form;
-        let format = form.format.as_ref().map_or(NotifyFormat::Webhook, |at| at.value.0);
+        let format = word(&form.format);
         if form.url.is_none() {
             self.missing(item.whole, &item.span, "url", "url = \"http://127.0.0.1:9300/alerts\"");
         }

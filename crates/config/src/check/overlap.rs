@@ -122,6 +122,5 @@ fn apart(one: &Claim<'_>, other: &Claim<'_>) -> bool {
 }
 
 fn user(item: &Item<Release>) -> Vec<&UserSource> {
-    let written = item.form.user.as_ref();
-    written.map_or_else(|| vec![&UserSource::Ip], |user| user.value.iter().map(|at| &at.value.0).collect())
+    item.form.user.iter().flat_map(|user| &user.value).map(|at| &at.value.0).collect()
 }

@@ -6,13 +6,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
-
-use http::Method;
 
 use super::names::Names;
 use super::upstream::failures;
-use super::{Check, duration, number, share, spelt, twice};
+use super::{Check, duration, number, share, spelt, table, twice, word};
 use crate::file::at::At;
 use crate::file::number::Points;
 use crate::file::release as form;
@@ -21,7 +18,7 @@ use crate::file::{Form, Item};
 use crate::places::Span;
 use base::units::BasisPoints;
 use gray::bucket::Hash;
-use gray::settings::{Judge, Layer, OnFail, Release, Rescue, Step, UserSource};
+use gray::settings::{Judge, Layer, Release, Rescue, Step, UserSource};
 
 /// What releases need to know about the rest.
 struct Context<'f> {
@@ -60,12 +57,12 @@ impl Check<'_, '_> {
             None => Some(BasisPoints::ALL),
             Some(layer) => layer.as_ref().map(Layer::range),
         };
-        let bounds = Bounds { hash: form.hash.as_ref().map_or_else(Hash::default, |at| at.value.0), range };
+        let bounds = Bounds { hash: word(&form.hash), range };
         let (before, steps) = (self.findings.count(), self.steps(item, &bounds));
         if self.findings.count() == before {
             self.holdback(form.holdback.as_ref(), &steps, &bounds);
         }
-        let judge = self.judge(form.judge.as_ref().map(|at| &at.value.0));
+        let judge = self.judge(table(&form.judge, &form::Judge::default()));
         let names: Vec<&str> = routes.iter().map(|route| &*context.form.routes[*route].name).collect();
         let canary_name = &*context.form.upstreams[canary?].name;
         let release = Release {
@@ -81,7 +78,7 @@ impl Check<'_, '_> {
             layer: layer.flatten(),
             steps,
             holdback: form.holdback.as_ref().map_or(BasisPoints::NONE, |at| at.value.0),
-            rescue: rescue(form.rescue.as_ref().map(|at| &at.value.0)),
+            rescue: rescue(table(&form.rescue, &form::Rescue::default())),
             judge,
             place: self.places.place(&item.span),
             canary: canary?,
@@ -136,9 +133,7 @@ impl Check<'_, '_> {
     }
 
     fn user(&mut self, item: &Item<form::Release>) -> Vec<UserSource> {
-        let Some(user) = &item.form.user else {
-            return vec![UserSource::Ip];
-        };
+        let Some(user) = &item.form.user else { return vec![] };
         if user.value.is_empty() && item.whole {
             let hint = "name where the user key comes from, or remove `user`: the default is [\"ip\"]";
             self.findings.at(&user.span, "`user` is empty", hint);
@@ -211,7 +206,7 @@ impl Check<'_, '_> {
                     self.fitting(percent, bounds);
                 }
             }
-            steps.push(Step { percent: share, hold: duration(value.0.hold.as_ref(), Duration::ZERO) });
+            steps.push(Step { percent: share, hold: duration(&value.0.hold) });
         }
         steps
     }
@@ -269,14 +264,14 @@ impl Check<'_, '_> {
         }
     }
 
-    fn judge(&mut self, form: Option<&form::Judge>) -> Judge {
+    fn judge(&mut self, form: &form::Judge) -> Judge {
         Judge {
-            false_alarm: form.and_then(|form| form.false_alarm.as_ref()).map_or(0.001, |at| at.value.0),
-            slo: form.and_then(|form| form.slo.as_ref()).map(|at| self.positive(Some(at), Duration::ZERO)),
-            settle: form.and_then(|form| form.settle.as_ref()).map_or(Duration::from_secs(30), |at| at.value.0),
-            min_users: number(form.and_then(|form| form.min_users.as_ref()), 20),
-            max_wait: self.positive(form.and_then(|form| form.max_wait.as_ref()), Duration::from_secs(24 * 3600)),
-            on_fail: form.and_then(|form| form.on_fail.as_ref()).map_or(OnFail::Rollback, |at| at.value.0),
+            false_alarm: form.false_alarm.as_ref().map_or(0.0, |at| at.value.0),
+            slo: form.slo.is_some().then(|| self.positive(&form.slo)),
+            settle: duration(&form.settle),
+            min_users: number(&form.min_users),
+            max_wait: self.positive(&form.max_wait),
+            on_fail: word(&form.on_fail),
         }
     }
 }
@@ -296,12 +291,10 @@ fn whole_percents(range: BasisPoints) -> String {
     format!("a whole number of percent of {range}, or another `hash`")
 }
 
-fn rescue(form: Option<&form::Rescue>) -> Rescue {
-    let methods = form.and_then(|form| form.methods.as_deref());
+fn rescue(form: &form::Rescue) -> Rescue {
     Rescue {
-        on: failures(form.and_then(|form| form.on.as_deref()), &[500, 502, 503, 504]),
-        methods: methods
-            .map_or_else(|| vec![Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE], spelt),
-        budget: share(form.and_then(|form| form.budget_percent.as_ref()), 100.0),
+        on: failures(&form.on),
+        methods: form.methods.as_deref().map(spelt).unwrap_or_default(),
+        budget: share(&form.budget_percent),
     }
 }

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use regex::Regex;
 
 use super::names::Names;
-use super::{Check, spelt, twice};
+use super::{Check, number, spelt, twice};
 use crate::file::http::RoutePath;
 use crate::file::route as form;
 use crate::file::{Form, Item};
@@ -81,7 +81,7 @@ impl Check<'_, '_> {
             auths,
             limits,
             body_max: form.body_max.as_ref().map(|at| at.value.0.0),
-            compress: form.compress.unwrap_or(false),
+            compress: form.compress.unwrap_or_default(),
             place: self.places.place(&item.span),
         })
     }
@@ -177,7 +177,7 @@ impl Check<'_, '_> {
     }
 
     fn redirect(&mut self, span: &Span, form: &form::Redirect, whole: bool) -> Option<Action> {
-        let code = form.status.as_ref().map_or(308, |at| at.value.0);
+        let code = number(&form.status);
         if let Some(at) = form.status.as_ref().filter(|_| ![301, 302, 303, 307, 308].contains(&code)) {
             self.findings.at(&at.span, format!("`{code}` is not a status of a redirect"), "301, 302, 303, 307 or 308");
         }
@@ -188,7 +188,7 @@ impl Check<'_, '_> {
     }
 
     fn respond(&mut self, form: &form::Respond) -> Option<Action> {
-        let code = form.status.as_ref().map_or(200, |at| at.value.0);
+        let code = number(&form.status);
         let body = form.body.as_ref().map_or("", |at| &at.value.0);
         if let Some(at) = form.body.as_ref().filter(|_| matches!(code, 204 | 205 | 304) && !body.is_empty()) {
             self.findings.at(

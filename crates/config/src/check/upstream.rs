@@ -6,11 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Check, duration, number, share, twice};
+use super::{Check, duration, number, share, table, twice};
 use crate::file::Item;
 use crate::file::at::At;
 use crate::file::upstream::{self as form, Failure};
-use crate::file::word::Word;
 use crate::model::{Health, Member, Retry, Servers, Timeouts, Upstream, UpstreamTls};
 use crate::places::Span;
 use balance::attempt::FailureSet;
@@ -22,7 +21,7 @@ impl Check<'_, '_> {
         let servers = self.servers(item);
         let tls = form.tls.as_ref().and_then(|tls| self.upstream_tls(tls.span.clone(), &tls.value.0, servers.as_ref()));
         let health = form.health.as_ref().map(|health| self.health(&health.value.0));
-        let outlier = self.outlier(form.outlier.as_ref().map(|at| &at.value.0));
+        let outlier = self.outlier(table(&form.outlier, &form::Outlier::default()));
         let hash_key = form.hash_key.as_ref().map_or(HashKey::Ip, |at| at.value.0.clone());
         Some(Upstream {
             name: Arc::from(&*item.name),
@@ -37,12 +36,12 @@ impl Check<'_, '_> {
             slow_start: form.slow_start.as_ref().map(|at| at.value.0).filter(|time| !time.is_zero()),
             max_requests_per_server: form.max_requests_per_server.as_ref().map(|at| at.value.0 as u32),
             tls,
-            http2: form.http2.unwrap_or(false),
-            adaptive: form.adaptive.unwrap_or(false),
+            http2: form.http2.unwrap_or_default(),
+            adaptive: form.adaptive.unwrap_or_default(),
             health,
             outlier,
-            timeout: timeouts(form.timeout.as_ref().map(|at| &at.value.0)),
-            retry: retry(form.retry.as_ref().map(|at| &at.value.0)),
+            timeout: timeouts(table(&form.timeout, &form::Timeout::default())),
+            retry: retry(table(&form.retry, &form::Retry::default())),
             place: self.places.place(&item.span),
         })
     }
@@ -90,7 +89,7 @@ impl Check<'_, '_> {
     }
 
     fn dns(&mut self, span: &Span, form: &form::Dns, whole: bool) -> Option<Servers> {
-        let refresh = duration(form.refresh.as_ref(), Duration::from_secs(5));
+        let refresh = duration(&form.refresh);
         if let Some(at) = form.refresh.as_ref().filter(|_| refresh < Duration::from_secs(1)) {
             self.findings.at(&at.span, "`refresh` must be at least one second", "such as \"5s\"");
         }
@@ -106,7 +105,7 @@ impl Check<'_, '_> {
 
     fn upstream_tls(&mut self, span: Span, form: &form::Tls, servers: Option<&Servers>) -> Option<UpstreamTls> {
         let ca = form.ca.as_ref().map(|file| self.certificates(file));
-        let verify = form.verify.unwrap_or(true);
+        let verify = form.verify.unwrap_or_default();
         let sni = match (&form.sni, servers?) {
             (Some(sni), _) => sni.value.0.0.clone(),
             (None, Servers::Dns { name, .. }) => name.to_string(),
@@ -125,51 +124,42 @@ impl Check<'_, '_> {
     fn health(&mut self, form: &form::Health) -> Health {
         Health {
             path: form.path.as_ref().map(|at| at.value.0.0.clone()),
-            interval: self.positive(form.interval.as_ref(), Duration::from_secs(2)),
-            timeout: self.positive(form.timeout.as_ref(), Duration::from_secs(1)),
-            unhealthy_after: number(form.unhealthy_after.as_ref(), 2) as u32,
-            healthy_after: number(form.healthy_after.as_ref(), 2) as u32,
+            interval: self.positive(&form.interval),
+            timeout: self.positive(&form.timeout),
+            unhealthy_after: number(&form.unhealthy_after) as u32,
+            healthy_after: number(&form.healthy_after) as u32,
         }
     }
 
-    fn outlier(&mut self, form: Option<&form::Outlier>) -> Outlier {
+    fn outlier(&mut self, form: &form::Outlier) -> Outlier {
         Outlier {
-            consecutive_failures: number(form.and_then(|form| form.consecutive_failures.as_ref()), 5) as u32,
-            eject_for: self.positive(form.and_then(|form| form.eject_for.as_ref()), Duration::from_secs(10)),
-            max_ejected: share(form.and_then(|form| form.max_ejected_percent.as_ref()), 50.0),
+            consecutive_failures: number(&form.consecutive_failures) as u32,
+            eject_for: self.positive(&form.eject_for),
+            max_ejected: share(&form.max_ejected_percent),
         }
     }
 }
 
 fn weight(written: Option<u64>) -> u16 {
-    written.and_then(|weight| u16::try_from(weight).ok()).unwrap_or(1)
+    written.and_then(|weight| u16::try_from(weight).ok()).unwrap_or_default()
 }
 
-fn timeouts(form: Option<&form::Timeout>) -> Timeouts {
-    let limit = |written: Option<&Word<Duration>>, default: u64| {
-        Some(duration(written, Duration::from_secs(default))).filter(|time| !time.is_zero())
-    };
+fn timeouts(form: &form::Timeout) -> Timeouts {
+    let limit = |written| Some(duration(written)).filter(|time| !time.is_zero());
     Timeouts {
-        connect: limit(form.and_then(|form| form.connect.as_ref()), 1),
-        first_byte: limit(form.and_then(|form| form.first_byte.as_ref()), 0),
-        read: limit(form.and_then(|form| form.read.as_ref()), 60),
-        write: limit(form.and_then(|form| form.write.as_ref()), 60),
-        total: limit(form.and_then(|form| form.total.as_ref()), 0),
+        connect: limit(&form.connect),
+        first_byte: limit(&form.first_byte),
+        read: limit(&form.read),
+        write: limit(&form.write),
+        total: limit(&form.total),
     }
 }
 
-fn retry(form: Option<&form::Retry>) -> Retry {
-    Retry {
-        attempts: number(form.and_then(|form| form.attempts.as_ref()), 2) as u32,
-        on: failures(form.and_then(|form| form.on.as_deref()), &[]),
-        budget: share(form.and_then(|form| form.budget_percent.as_ref()), 20.0),
-    }
+fn retry(form: &form::Retry) -> Retry {
+    Retry { attempts: number(&form.attempts) as u32, on: failures(&form.on), budget: share(&form.budget_percent) }
 }
 
-/// The failures that `on` lists; without it all but statuses, and `statuses`.
-pub(super) fn failures(written: Option<&[At<Failure>]>, statuses: &[u16]) -> FailureSet {
-    match written {
-        Some(written) => written.iter().map(|at| (at.value.0, at.value.1)).collect(),
-        None => FailureSet { connect: true, reset: true, timeout: true, statuses: statuses.to_vec() },
-    }
+/// The failures that `on` lists.
+pub(super) fn failures(on: &Option<Vec<At<Failure>>>) -> FailureSet {
+    on.iter().flatten().map(|at| (at.value.0, at.value.1)).collect()
 }

@@ -22,6 +22,13 @@ pub struct At<T> {
     pub value: T,
 }
 
+impl<T> At<T> {
+    /// Whether it stands in a file; a default does not.
+    pub fn is_written(&self) -> bool {
+        !self.span.is_empty()
+    }
+}
+
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for At<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<T>::deserialize(deserializer)?;

@@ -12,11 +12,12 @@ use super::http::CookieName;
 use super::number::Points;
 use super::word::{FilePath, Name, Word};
 
-/// A named set of users: those of the file and those who fit a rule. One of users_file and any is REQUIRED.
+/// A named set of users: those of the file and those who fit a rule. At least one of users_file and any.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cohort {
-    /// File with a user key a line; blank lines and lines that begin with "#" are skipped.
+    /// File with one user key a line, a million lines and more. Blank lines and lines that begin with "#" are skipped.
+    /// Followed when it changes.
     pub users_file: Option<Word<FilePath>>,
     /// Rules, one of which must hold.
     pub any: Option<At<Vec<At<Table<Rule>>>>>,
@@ -26,16 +27,16 @@ pub struct Cohort {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
-    /// Name of a header, whose value must be that of equals.
+    /// Name of a header that must have the value of equals, on every line of that name.
     pub header: Option<Word<HeaderName>>,
-    /// Name of a cookie, whose value must be that of equals.
+    /// Name of a cookie that must have the value of equals, as it was sent.
     pub cookie: Option<Word<CookieName>>,
-    /// The value, exactly. REQUIRED with header and cookie.
+    /// The exact value. Required with header and cookie.
     pub equals: Option<Word<String>>,
     /// Name of the app that calls.
     pub app: Option<Word<Name>>,
     /// Percent of all users, in steps of 0.01.
     pub percent: Option<At<Points<0>>>,
-    /// Which percent of the users it is: another salt picks others. Default: the cohort's name.
+    /// Selects which percent of the users. Absent: the cohort's name.
     pub salt: Option<Word<String>>,
 }

@@ -12,7 +12,7 @@ use toml::de::{DeArray, DeString, DeTable, DeValue};
 use super::at::NOT_YET;
 use super::merge::Tree;
 use super::word::shown;
-use super::{Form, Item};
+use super::{Form, Item, defaults};
 use crate::findings::{Findings, suggest};
 use crate::places::Span;
 
@@ -35,7 +35,9 @@ type Key<'s> = Spanned<DeString<'s>>;
 pub fn document(tree: Tree<'_>, findings: &mut Findings<'_>) -> Form {
     let mut form = Form { whole: tree.whole, ..Form::default() };
     let mut decoder = Decoder { findings, parsed: tree.whole };
-    for (key, node) in tree.root {
+    let mut root = tree.root;
+    defaults::fill(&mut root);
+    for (key, node) in root {
         match key.get_ref().as_ref() {
             "server" => form.server = Some(decoder.item(&key, node)),
             "admin" => form.admin = Some(decoder.item(&key, node)),

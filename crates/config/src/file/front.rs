@@ -22,30 +22,40 @@ use client_auth::apps::AppStatus;
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Listener {
-    /// IP address and port. REQUIRED.
+    /// IP address and port.
     #[schemars(required)]
     pub address: Option<Word<SocketAddr>>,
-    /// HTTP/2 without TLS, beside HTTP/1.1. Default false.
+    /// HTTP/2 without TLS, beside HTTP/1.1. Not together with tls.
+    #[schemars(extend("default" = false))]
     pub h2c: Option<At<bool>>,
-    /// Every connection begins with a PROXY header (v1 or v2) from trusted.proxies; from anyone else it closes. Default
-    /// false.
+    /// Every connection begins with a PROXY header (v1 or v2) from trusted.proxies. A connection from any other address
+    /// is closed.
+    #[schemars(extend("default" = false))]
     pub proxy_protocol: Option<At<bool>>,
-    /// Time for the whole head; HTTP/2: to the first complete HEADERS. Default "10s".
+    /// Time for the whole head; PROXY header and TLS handshake have as much each. HTTP/2: until the first complete
+    /// HEADERS.
+    #[schemars(extend("default" = "10s"))]
     pub header_timeout: Option<Word<Duration>>,
-    /// How long a kept connection may be without a request, and how long a client may take nothing of its answer.
-    /// Default "60s".
+    /// How long a kept connection may stay without a request, and how long a client may take nothing of its answer.
+    #[schemars(extend("default" = "60s"))]
     pub idle_timeout: Option<Word<Duration>>,
-    /// Bytes a second, over any 10 s of a request body; "0B": no limit. Default "500B".
+    /// Bytes a second, over any 10 s of waiting for a request body. Less: 408. "0B": no limit.
+    #[schemars(extend("default" = "500B"))]
     pub body_min_rate: Option<Word<Size>>,
-    /// Size of a head, from "1KiB" to "512KiB". Default "64KiB".
+    /// Size of a head, from "1KiB" to "512KiB". More: 431.
+    #[schemars(extend("default" = "64KiB"))]
     pub head_max: Option<Word<Size>>,
-    /// Number of headers. Default 100.
+    /// Number of headers. More: 431.
+    #[schemars(extend("default" = 100))]
     pub headers_max: Option<At<Number<1, 256>>>,
-    /// Length of a request target, from "64B" to "60KiB". Default "16KiB".
+    /// Length of a request target, from "64B" to "60KiB". More: 414.
+    #[schemars(extend("default" = "16KiB"))]
     pub uri_max: Option<Word<Size>>,
-    /// Connections of one client address (IPv6: of one /64); 0: no limit. Default 0.
+    /// Connections of one client address; with IPv6 of one /64. A connection beyond it is closed unanswered. 0: no
+    /// limit.
+    #[schemars(extend("default" = 0))]
     pub max_connections_per_ip: Option<At<Number<0, { u32::MAX as u64 }>>>,
-    /// HTTPS: HTTP/1.1 and HTTP/2 by ALPN. Absent: plain.
+    /// HTTPS: TLS 1.2 and 1.3, HTTP/1.1 and HTTP/2 by ALPN. Absent: plain.
     pub tls: Sub<ListenerTls>,
 }
 
@@ -53,10 +63,13 @@ pub struct Listener {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListenerTls {
-    /// Picked by the name that the client asks for (SNI); the first one serves the rest. REQUIRED.
+    /// Certificates with their keys, PEM. The name that the client asks for (SNI) picks one; the first serves the names
+    /// that none covers. Followed when the files change.
     #[schemars(required)]
     pub certificates: Option<At<Vec<At<Table<Certificate>>>>>,
-    /// PEM file: a client certificate of these authorities is required. Absent: none is asked for.
+    /// PEM file. A client certificate of these authorities is required, and must cover the host that is asked for (else
+    /// 421). A connection ends (421) once the authorities change or its certificate has expired. Absent: none is asked
+    /// for.
     pub client_ca: Option<Word<FilePath>>,
 }
 
@@ -64,10 +77,10 @@ pub struct ListenerTls {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Certificate {
-    /// PEM file with the chain, the server's own certificate first. REQUIRED.
+    /// PEM file with the chain, the server's own certificate first.
     #[schemars(required)]
     pub cert: Option<Word<FilePath>>,
-    /// PEM file with its private key. REQUIRED.
+    /// PEM file with its private key.
     #[schemars(required)]
     pub key: Option<Word<FilePath>>,
 }
@@ -76,20 +89,27 @@ pub struct Certificate {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Auth {
-    /// "api_key", "hmac" (RFC 9421) or "jwt". REQUIRED.
+    /// "api_key" (a key of an app), "hmac" (RFC 9421, hmac-sha256 over @method, @target-uri and, with a body,
+    /// content-digest, with keyid, created and nonce; a body over 64 KiB gets 413) or "jwt" (Authorization: Bearer;
+    /// RS256, ES256 or EdDSA; exp is required; typ is JWT, at+jwt or absent).
     #[schemars(required)]
     pub kind: Option<Word<AuthWord>>,
-    /// api_key: the header that carries the key. Default "x-api-key".
+    /// The header that carries the key of an app.
+    #[schemars(extend("default" = "x-api-key", "x-with" = ["kind", "api_key"]))]
     pub header: Option<Word<HeaderName>>,
-    /// hmac: how far a signature's `created` may be from now. Default "5m".
+    /// How far a signature's `created` may be from now. The longest one of all is how long nonces are kept: within it a
+    /// key may sign about 900,000 requests (3,000 a second at 5m), all keys together 3.6 million. A request beyond that
+    /// gets 503 until the oldest nonces expire.
+    #[schemars(extend("default" = "5m", "x-with" = ["kind", "hmac"]))]
     pub clock_skew: Option<Word<Duration>>,
-    /// jwt: the `iss` that a token must have. Absent: any.
+    /// The `iss` that a token must have. Absent: any.
     pub issuer: Option<Word<Name>>,
-    /// jwt: the `aud` that a token must name. Absent: any.
+    /// The `aud` that a token must name. Absent: any, but no ID token (a token with at_hash or c_hash, or with nonce
+    /// and no scope).
     pub audience: Option<Word<Name>>,
-    /// jwt: file with the key set (RFC 7517). REQUIRED for jwt.
+    /// File with the key set (RFC 7517). Required for jwt.
     pub jwks_file: Option<Word<FilePath>>,
-    /// jwt: the claim that is the user key of cohorts, releases and limits. Absent: none.
+    /// The claim that is the user key of cohorts, releases and limits: a name, or a path with dots. Absent: none.
     pub user_claim: Option<Word<Name>>,
 }
 
@@ -113,12 +133,15 @@ impl OneOf for AuthWord {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct App {
-    /// "pending", "approved" or "suspended"; the others get 403. Default "approved".
+    /// "pending", "approved" or "suspended". Pending and suspended apps get 403.
+    #[schemars(extend("default" = "approved"))]
     pub status: Option<Word<AppStatus>>,
-    /// Its keys; several while one replaces another. Default [].
+    /// Its keys; several while one replaces another.
+    #[schemars(extend("default" = []))]
     #[serde(default)]
     pub keys: Vec<At<Table<AppKey>>>,
-    /// Limits of every request of it. Default [].
+    /// Limits of every request of the app: names of `[limit.*]`.
+    #[schemars(extend("default" = []))]
     #[serde(default)]
     pub limits: Vec<Word<Name>>,
 }
@@ -134,10 +157,10 @@ impl OneOf for AppStatus {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AppKey {
-    /// Its name; the `keyid` of signatures. REQUIRED.
+    /// Name of the key; the `keyid` of signatures.
     #[schemars(required)]
     pub id: Option<Word<Name>>,
-    /// File with the key, or with "sha256:" and the 64 hex digits of its hash (which cannot sign). REQUIRED.
+    /// File with the key, or with "sha256:" and the 64 hex digits of its hash. A hash cannot verify signatures.
     #[schemars(required)]
     pub secret_file: Option<Word<FilePath>>,
 }
@@ -146,15 +169,17 @@ pub struct AppKey {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Limit {
-    /// What is counted apart: "app", "user", "ip", "route", "header:NAME", "cookie:NAME", "query:NAME"; several join.
-    /// Default []: all requests together.
+    /// What is counted apart: "app", "user", "ip" (IPv6: a /64), "route", "header:NAME", "cookie:NAME", "query:NAME";
+    /// several join. A missing value counts as empty, and so does one that occurs several times, since servers differ
+    /// in which one they read. Cookies and query parameters are decoded. Empty: all requests are counted together.
+    #[schemars(extend("default" = []))]
     #[serde(default)]
     pub key: Vec<Word<KeyPart>>,
-    /// Requests in a second, a minute or an hour: "100/s", "600/m", "5000/h". Absent: no limit.
+    /// Requests a second, a minute or an hour: "100/s", "600/m", "5000/h". Absent: no limit.
     pub rate: Option<Word<RateText>>,
-    /// Requests that may come at once. Default: those of one second, at least 1.
+    /// Requests that may come at once. Absent: those of one second, at least 1.
     pub burst: Option<At<Number<1, { u32::MAX as u64 }>>>,
-    /// Requests in flight. Absent: no limit.
+    /// Requests in flight of a key. Absent: no limit.
     pub concurrency: Option<At<Number<1, { u32::MAX as u64 }>>>,
 }
 

@@ -24,25 +24,34 @@ use super::word::{FilePath, Spelt, Word, not_a};
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Ledger {
-    /// IP address and port where it listens, or where it is. Default "127.0.0.1:9700".
+    /// IP address and port where the ledger listens, or, when it is not embedded, where it is.
+    #[schemars(extend("default" = "127.0.0.1:9700"))]
     pub address: Option<Word<SocketAddr>>,
-    /// Whether "tollgate run" starts it; false: routes forward to address. Default true.
+    /// Whether "tollgate run" starts it. False: routes forward to address.
+    #[schemars(extend("default" = true))]
     pub embedded: Option<bool>,
-    /// "sqlite:PATH" in state_dir, or "postgres://user@host/db". Default "sqlite:ledger.db".
+    /// "sqlite:PATH" (a file in state_dir) or "postgres://user@host/db".
+    #[schemars(extend("default" = "sqlite:ledger.db"))]
     pub store: Option<Word<String>>,
-    /// File with the password of a PostgreSQL store; "": none. Default "".
+    /// File with the password of a PostgreSQL store, whose URL must not hold it. "": none.
+    #[schemars(extend("default" = ""))]
     pub store_password_file: Option<Word<FileOrNone>>,
-    /// Files with 64 hex digits each; the first encrypts, all decrypt. REQUIRED.
+    /// Files with 64 hex digits each (openssl rand -hex 32). The first encrypts, all decrypt. To rotate: put the new
+    /// key second on every process (standby first) and restart all; put it first and restart all; run `tollgate ledger
+    /// keys rotate`; then remove the old key. `tollgate ledger keys erase DAY` erases what came on a day.
     #[schemars(required)]
     pub encryption_key_files: Option<At<Vec<Word<FilePath>>>>,
-    /// File with the platform's bearer token; "": none.
+    /// File with the platform's bearer token, which reads and writes everything. "": none.
+    #[schemars(extend("default" = ""))]
     pub token_file: Option<Word<FileOrNone>>,
-    /// Callbacks that one commit may hold. Default 256.
+    /// Callbacks that one commit may hold.
+    #[schemars(extend("default" = 256))]
     pub batch_max: Option<At<Number<1, 4096>>>,
-    /// Waits between two tries of a delivery; after the last one it is dead.
-    /// Default ["5s", "5m", "30m", "2h", "5h", "10h", "14h", "20h", "24h"].
+    /// Waits between two attempts of a delivery. After the last one the event is dead.
+    #[schemars(extend("default" = ["5s", "5m", "30m", "2h", "5h", "10h", "14h", "20h", "24h"]))]
     pub delivery_backoff: Option<At<Vec<Word<Duration>>>>,
-    /// Time that one try may take. Default "15s".
+    /// Time that one attempt may take.
+    #[schemars(extend("default" = "15s"))]
     pub delivery_timeout: Option<Word<Duration>>,
     /// Where callbacks come from, by name: [a-z0-9_-]+.
     #[expect(dead_code, reason = "for the schema; each table is read by itself")]
@@ -56,15 +65,17 @@ pub struct Ledger {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Merchant {
-    /// Where its events are posted: http:// or https://. REQUIRED.
+    /// Where its events are posted until it answers 2xx: http:// or https://.
     #[schemars(required)]
     pub url: Option<Word<Url>>,
-    /// File with the secret that signs its events (Standard Webhooks): "whsec_" and 24 to 64 bytes in base64. REQUIRED.
+    /// File with the secret that signs its events (Standard Webhooks): "whsec_" and 24 to 64 bytes in base64.
     #[schemars(required)]
     pub secret_file: Option<Word<FilePath>>,
-    /// File with its own bearer token, which reads and writes only what is its own; "": none. Default "".
+    /// File with its own bearer token, which reads and writes only what belongs to the merchant. "": none.
+    #[schemars(extend("default" = ""))]
     pub token_file: Option<Word<FileOrNone>>,
-    /// Whether url may lead to a loopback or private address. Default false.
+    /// Whether url may lead to a loopback or private address.
+    #[schemars(extend("default" = false))]
     pub allow_private: Option<bool>,
 }
 

@@ -14,10 +14,11 @@ use crate::model::NotifyFormat;
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Notify {
-    /// Where they are posted: http:// or https://. REQUIRED.
+    /// Where messages are posted: http:// or https://.
     #[schemars(required)]
     pub url: Option<Word<Url>>,
-    /// "webhook" (Standard Webhooks) or "alertmanager" (its API, version 2). Default "webhook".
+    /// "webhook" (Standard Webhooks) or "alertmanager" (its API, version 2).
+    #[schemars(extend("default" = "webhook"))]
     pub format: Option<Word<NotifyFormat>>,
     /// File with the secret that signs webhooks: "whsec_" and 24 to 64 bytes in base64. Absent: unsigned.
     pub secret_file: Option<Word<FilePath>>,

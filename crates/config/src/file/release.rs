@@ -22,35 +22,41 @@ use gray::settings::{OnFail, UserSource};
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Release {
-    /// Names of the routes whose users it is for. Their own upstream is stable. REQUIRED.
+    /// Names of the routes whose users are split. Each forwards to an upstream, which is stable.
     #[schemars(required)]
     pub routes: Option<At<Vec<Word<Name>>>>,
-    /// Name of the upstream with the new version. REQUIRED.
+    /// Name of the upstream with the new version. None of the routes has it.
     #[schemars(required)]
     pub canary: Option<Word<Name>>,
-    /// Where the user key comes from, the first that is present: "header:NAME", "cookie:NAME", "app", "claim", "ip".
-    /// "app" is the app that calls, "claim" the user_claim of its token. Default ["ip"].
+    /// Where the user key comes from, the first source that is present: "header:NAME", "cookie:NAME", "app" (the app
+    /// that calls), "claim" (the user_claim of its token), "ip".
+    #[schemars(extend("default" = ["ip"]))]
     pub user: Option<At<Vec<Word<UserSource>>>>,
-    /// How a user key becomes a position, as its owner does it. Default "xxh3".
+    /// How a user key becomes a position: exactly as the owner of the hash computes it.
+    #[schemars(extend("default" = "xxh3"))]
     pub hash: Option<Word<Hash>>,
-    /// What is hashed with the user key; "" is empty. Default: the release's name.
+    /// Hashed with the user key; "" is empty. Absent: the name, a zero byte and 16 digits of the definition's SHA-256,
+    /// so a changed definition meets other users first.
     pub salt: Option<Word<String>>,
     /// Cohorts that are always on the canary: served and reported, never judged.
     #[serde(default)]
     pub include: Vec<Word<Name>>,
-    /// Cohorts that never are; wins over include.
+    /// Cohorts that are never on the canary. Wins over include.
     #[serde(default)]
     pub exclude: Vec<Word<Name>>,
-    /// This release's part of a layer's users: releases of one layer share no user. Absent: everybody.
+    /// This release's part of a layer's users. Releases of one layer share no user. Absent: everybody.
     pub layer: Sub<Layer>,
-    /// Shares that grow, each of all users. REQUIRED.
+    /// Shares of all users, which must grow.
     #[schemars(required)]
     pub steps: Option<At<Vec<At<Table<Step>>>>>,
-    /// Percent of users kept on stable at the last step, so that the judge keeps a control. Default 0.
+    /// Percent of users kept on stable at the last step, so that the judge keeps a control.
+    #[schemars(extend("default" = 0))]
     pub holdback: Option<At<Points<0>>>,
     /// When stable answers for the canary.
+    #[schemars(extend("default" = {}))]
     pub rescue: Sub<Rescue>,
-    /// When it goes on and when it is taken back.
+    /// When the release goes on and when it is taken back.
+    #[schemars(extend("default" = {}))]
     pub judge: Sub<Judge>,
 }
 
@@ -58,13 +64,13 @@ pub struct Release {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Layer {
-    /// Name of the layer; releases that name the same one must have ranges that do not meet. REQUIRED.
+    /// Name of the layer. Releases that name the same layer must have ranges that do not overlap.
     #[schemars(required)]
     pub name: Option<Word<Name>>,
-    /// Where the range begins, in percent. REQUIRED.
+    /// Start of the range, in percent.
     #[schemars(required)]
     pub from: Option<At<Points<0>>>,
-    /// Where it ends, in percent. REQUIRED.
+    /// End of the range, in percent.
     #[schemars(required)]
     pub to: Option<At<Points<0>>>,
 }
@@ -73,10 +79,11 @@ pub struct Layer {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
-    /// Percent of all users, in steps of 0.01. REQUIRED.
+    /// Percent of all users, in steps of 0.01.
     #[schemars(required)]
     pub percent: Option<At<Points<1>>>,
-    /// How long it lasts at least. Default "0s".
+    /// How long the step lasts at least.
+    #[schemars(extend("default" = "0s"))]
     pub hold: Option<Word<Duration>>,
 }
 
@@ -84,13 +91,14 @@ pub struct Step {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rescue {
-    /// What is rescued: "connect", "reset", "timeout", and statuses from 400 to 599. Default ["connect", "reset",
-    /// "timeout", 500, 502, 503, 504].
+    /// Failures that are rescued: "connect", "reset", "timeout", and statuses from 400 to 599.
+    #[schemars(extend("default" = ["connect", "reset", "timeout", 500, 502, 503, 504]))]
     pub on: Option<Vec<At<Failure>>>,
-    /// Methods that are rescued. Others than the default ones only with an Idempotency-Key. Default ["GET", "HEAD",
-    /// "OPTIONS", "PUT", "DELETE"].
+    /// Methods that are rescued. Methods that are not idempotent only with an Idempotency-Key.
+    #[schemars(extend("default" = ["GET", "HEAD", "OPTIONS", "PUT", "DELETE"]))]
     pub methods: Option<Vec<Word<Method>>>,
-    /// Rescues allowed, in percent of the canary's requests. Default 100.
+    /// Rescues allowed, in percent of the canary's requests.
+    #[schemars(extend("default" = 100))]
     pub budget_percent: Option<At<Percent<100>>>,
 }
 
@@ -98,17 +106,22 @@ pub struct Rescue {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Judge {
-    /// Chance, over the release's whole life, that a harmless one is taken back. Default 0.001.
+    /// Chance, over the release's whole life, that a harmless release is taken back.
+    #[schemars(extend("default" = 0.001))]
     pub false_alarm: Option<At<Chance>>,
-    /// A slower answer is a bad one, beside the quantiles of stable. Absent: none.
+    /// A slower response is a bad one, beside the quantiles of stable. Absent: only the quantiles.
     pub slo: Option<Word<Duration>>,
-    /// A server's answers are not timed for so long after its first request. Default "30s".
+    /// How long after a server's first request its responses are not timed.
+    #[schemars(extend("default" = "30s"))]
     pub settle: Option<Word<Duration>>,
-    /// Users on the canary before a step may be promoted; a rollback waits for nobody. Default 20.
+    /// Users on the canary, within a step, before the step may be promoted. A rollback does not wait for them.
+    #[schemars(extend("default" = 20))]
     pub min_users: Option<At<Number<0, 1_000_000_000>>>,
-    /// A step without evidence ends on hold after this time, with a report. Default "24h".
+    /// A step without evidence is put on hold after this time, with a report.
+    #[schemars(extend("default" = "24h"))]
     pub max_wait: Option<Word<Duration>>,
-    /// What follows a verdict against the canary. Default "rollback".
+    /// What follows a verdict against the canary.
+    #[schemars(extend("default" = "rollback"))]
     pub on_fail: Option<Word<OnFail>>,
 }
 

@@ -23,50 +23,56 @@ pub type Headers = Pairs<Text<HeaderName>, Text<HeaderValue>>;
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
-    /// "api.example.com", "*.example.org" (one or more labels), or "*". Absent: any.
+    /// "api.example.com", "*.example.org" (one or more labels), or "*"; without a port. Absent: any.
     #[serde(default)]
     pub hosts: Vec<Word<Host>>,
     /// "/orders" (exact), "/orders/*" (prefix), "~^/v[0-9]+/" (regex, unanchored). Absent: any.
     #[serde(default)]
     pub paths: Vec<Word<RoutePath>>,
-    /// Methods; GET also takes HEAD. Absent: any.
+    /// Methods. GET also takes HEAD. Absent: any.
     #[serde(default)]
     pub methods: Vec<Word<Method>>,
-    /// Headers that must have exactly this value.
+    /// Headers that must have exactly this value, on every line of that name.
     #[serde(default)]
     pub headers: Headers,
-    /// How the client came: "http" or "https". Absent: any.
+    /// How the client connected: "http" or "https". Absent: any.
     pub scheme: Option<Word<Scheme>>,
-    /// Client networks that may use it; others get 403. Absent: all.
+    /// Client networks that may use the route. Others get 403. Absent: all.
     pub allow: Option<At<Vec<Word<IpNet>>>>,
-    /// Client networks that may not; wins over allow.
+    /// Client networks that may not. Wins over allow.
     #[serde(default)]
     pub deny: Vec<Word<IpNet>>,
     /// Name of the upstream. Exactly one of upstream, redirect, respond and ledger.
     pub upstream: Option<Word<Name>>,
     /// Answers with a redirect.
     pub redirect: Sub<Redirect>,
-    /// Answers with what stands here.
+    /// Answers with a fixed response.
     pub respond: Sub<Respond>,
-    /// Whether the request is handed to the ledger; after strip_prefix its path must be "/callbacks/CHANNEL". Default false.
+    /// Hands the request to the ledger. After strip_prefix its path must be /callbacks/CHANNEL; any other path gets
+    /// 404.
+    #[schemars(extend("default" = false))]
     pub ledger: Option<At<bool>>,
-    /// Cut from the path's start before forwarding.
+    /// Removed from the start of the path before forwarding.
     pub strip_prefix: Option<Word<PathStart>>,
     /// Put before the path, after strip_prefix.
     pub add_prefix: Option<Word<PathStart>>,
     /// Rules for the request on its way to the upstream.
     pub request_headers: Sub<Rules>,
-    /// Rules for the answer on its way to the client.
+    /// Rules for the response on its way to the client.
     pub response_headers: Sub<Rules>,
-    /// What callers must prove, all of it: names of `[auth.*]`. Default [].
+    /// What callers must prove, all of it: names of `[auth.*]`.
+    #[schemars(extend("default" = []))]
     #[serde(default)]
     pub auth: Vec<Word<Name>>,
-    /// Limits of its requests, all of them: names of `[limit.*]`. Default [].
+    /// Limits of the route's requests, all of which must have room: names of `[limit.*]`.
+    #[schemars(extend("default" = []))]
     #[serde(default)]
     pub limits: Vec<Word<Name>>,
-    /// Size a request body may have. Absent: no limit.
+    /// Size that a request body may have. Longer: 413. Absent: no limit.
     pub body_max: Option<Word<Size>>,
-    /// Whether answers are compressed (zstd, brotli, gzip) where the client takes it. Default false.
+    /// Compresses responses (zstd, brotli or gzip, as the client accepts) of text, JSON, XML, scripts, SVG and
+    /// WebAssembly.
+    #[schemars(extend("default" = false))]
     pub compress: Option<bool>,
 }
 
@@ -74,10 +80,11 @@ pub struct Route {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Redirect {
-    /// Where to; {scheme}, {host}, {path} and {query} (with its "?") are the request's. REQUIRED.
+    /// Target. {scheme}, {host}, {path} and {query} (with its "?") are those of the request.
     #[schemars(required)]
     pub to: Option<Word<Target>>,
-    /// 301, 302, 303, 307 or 308. Default 308.
+    /// 301, 302, 303, 307 or 308.
+    #[schemars(extend("default" = 308))]
     pub status: Option<At<Number<300, 399>>>,
 }
 
@@ -85,11 +92,13 @@ pub struct Redirect {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Respond {
-    /// Status of the answer. Default 200.
+    /// Status of the response.
+    #[schemars(extend("default" = 200))]
     pub status: Option<At<Number<200, 599>>>,
-    /// Body of the answer. Default "".
+    /// Body of the response.
+    #[schemars(extend("default" = ""))]
     pub body: Option<Word<String>>,
-    /// Headers of the answer.
+    /// Headers of the response.
     #[serde(default)]
     pub headers: Headers,
 }
@@ -98,10 +107,10 @@ pub struct Respond {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rules {
-    /// Headers put in, replacing what is there.
+    /// Headers that are set, replacing what is there.
     #[serde(default)]
     pub set: Headers,
-    /// Headers taken out.
+    /// Headers that are removed.
     #[serde(default)]
     pub remove: Vec<Word<HeaderName>>,
 }

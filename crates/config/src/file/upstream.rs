@@ -27,29 +27,38 @@ use balance::settings::HashKey;
 pub struct Upstream {
     /// Addresses, or tables of address and weight. Exactly one of servers and dns.
     pub servers: Option<At<Vec<At<Entry>>>>,
-    /// A name whose every address is a server, instead of servers.
+    /// A host name; each of its addresses is a server. Instead of servers.
     pub dns: Sub<Dns>,
-    /// How a server is picked. Default "round_robin".
+    /// How a server is picked.
+    #[schemars(extend("default" = "round_robin"))]
     pub balance: Option<Word<Balance>>,
-    /// What is hashed where balance = "hash": "header:NAME", "cookie:NAME", "query:NAME", "path" or "ip" (default).
+    /// What is hashed: "header:NAME", "cookie:NAME", "query:NAME", "path" or "ip".
+    #[schemars(extend("default" = "ip", "x-with" = ["balance", "hash"]))]
     pub hash_key: Option<Word<HashKey>>,
-    /// How long a server that comes (back) takes to its full share. Absent: none.
+    /// How long a server that comes (back) takes to reach its full share. Absent: none.
     pub slow_start: Option<Word<Duration>>,
-    /// Requests in flight a server takes at most. Absent: no limit.
+    /// Requests in flight that a server takes at most; uploads take at most three quarters of it. When all servers are
+    /// full: 503. Absent: no limit.
     pub max_requests_per_server: Option<At<Number<1, { u32::MAX as u64 }>>>,
     /// HTTPS to the servers. Absent: plain.
     pub tls: Sub<Tls>,
-    /// HTTP/2 to the servers (gRPC). Default false.
+    /// HTTP/2 to the servers (gRPC).
+    #[schemars(extend("default" = false))]
     pub http2: Option<bool>,
-    /// A limit of requests in flight that finds itself by latency; what is over it gets 503. Default false.
+    /// A limit of requests in flight that adapts to latency. A request beyond it gets 503; a request counts once its
+    /// body is complete.
+    #[schemars(extend("default" = false))]
     pub adaptive: Option<bool>,
     /// Active probes. Absent: none.
     pub health: Sub<Health>,
-    /// Passive ejection: failures in a row, then out, longer each time.
+    /// Passive ejection: after failures in a row a server gets no requests for a while, each time for longer.
+    #[schemars(extend("default" = {}))]
     pub outlier: Sub<Outlier>,
-    /// Time limits; "0s": none.
+    /// Time limits. "0s": no limit.
+    #[schemars(extend("default" = {}))]
     pub timeout: Sub<Timeout>,
-    /// Retries, each on another server where there is one.
+    /// Retries of requests that may be repeated, each on another server where there is one.
+    #[schemars(extend("default" = {}))]
     pub retry: Sub<Retry>,
 }
 
@@ -57,13 +66,14 @@ pub struct Upstream {
 #[derive(Debug, Default, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Dns {
-    /// Host name. REQUIRED.
+    /// Host name.
     #[schemars(required)]
     pub name: Option<Word<HostName>>,
-    /// Port of every server. REQUIRED.
+    /// Port of every server.
     #[schemars(required)]
     pub port: Option<At<Number<1, 65_535>>>,
-    /// Time between two look-ups. Default "5s".
+    /// Time between two lookups, at least "1s".
+    #[schemars(extend("default" = "5s"))]
     pub refresh: Option<Word<Duration>>,
 }
 
@@ -71,11 +81,12 @@ pub struct Dns {
 #[derive(Debug, Default, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
-    /// Name asked for and verified. Default: the DNS name, else the server's IP address.
+    /// Name that is asked for and verified. Absent: the DNS name, else the server's IP address.
     pub sni: Option<Word<HostName>>,
-    /// PEM file of the certificates trusted instead of the system's.
+    /// PEM file of the certificates that are trusted instead of the system's.
     pub ca: Option<Word<FilePath>>,
-    /// Whether the server's certificate is verified. Default true.
+    /// Whether the server's certificate is verified.
+    #[schemars(extend("default" = true))]
     pub verify: Option<bool>,
 }
 
@@ -83,15 +94,19 @@ pub struct Tls {
 #[derive(Debug, Default, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Health {
-    /// HTTP path asked for. Absent: a TCP connect.
+    /// HTTP path of the probe; 2xx and 3xx are healthy. Absent: a TCP connect.
     pub path: Option<Word<ProbePath>>,
-    /// Time between two probes of a server. Default "2s".
+    /// Time between two probes of a server.
+    #[schemars(extend("default" = "2s"))]
     pub interval: Option<Word<Duration>>,
-    /// Time a probe may take. Default "1s".
+    /// Time that a probe may take.
+    #[schemars(extend("default" = "1s"))]
     pub timeout: Option<Word<Duration>>,
-    /// Failures in a row that make a server unhealthy. Default 2.
+    /// Failures in a row that make a server unhealthy.
+    #[schemars(extend("default" = 2))]
     pub unhealthy_after: Option<At<Number<1, 1000>>>,
-    /// Successes in a row that make it healthy again. Default 2.
+    /// Successes in a row that make it healthy again.
+    #[schemars(extend("default" = 2))]
     pub healthy_after: Option<At<Number<1, 1000>>>,
 }
 
@@ -99,11 +114,14 @@ pub struct Health {
 #[derive(Debug, Default, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Outlier {
-    /// Failures in a row that eject a server; 0 switches ejection off. Default 5.
+    /// Failures in a row that eject a server. 0: never.
+    #[schemars(extend("default" = 5))]
     pub consecutive_failures: Option<At<Number<0, 1_000_000>>>,
-    /// Length of the first ejection; each further one is longer. Default "10s".
+    /// Length of the first ejection. Each further one is longer.
+    #[schemars(extend("default" = "10s"))]
     pub eject_for: Option<Word<Duration>>,
-    /// Percent of the servers that may be out at once. Default 50.
+    /// Percent of the servers that may be ejected at once.
+    #[schemars(extend("default" = 50))]
     pub max_ejected_percent: Option<At<Percent<100>>>,
 }
 
@@ -111,15 +129,20 @@ pub struct Outlier {
 #[derive(Debug, Default, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Timeout {
-    /// TCP and TLS set-up. Default "1s".
+    /// TCP and TLS setup.
+    #[schemars(extend("default" = "1s"))]
     pub connect: Option<Word<Duration>>,
-    /// To the answer's head, per attempt; "0s": read alone counts. Default "0s".
+    /// From the complete request to the answer's head, per attempt. "0s": only read counts.
+    #[schemars(extend("default" = "0s"))]
     pub first_byte: Option<Word<Duration>>,
-    /// Between two reads of the answer. Default "60s".
+    /// Between two reads of the answer, once the request is sent.
+    #[schemars(extend("default" = "60s"))]
     pub read: Option<Word<Duration>>,
-    /// Between two writes of the request. Default "60s".
+    /// Between two writes of the request.
+    #[schemars(extend("default" = "60s"))]
     pub write: Option<Word<Duration>>,
-    /// All attempts together; "0s": none; not after 101. Default "0s".
+    /// All attempts together; not after 101.
+    #[schemars(extend("default" = "0s"))]
     pub total: Option<Word<Duration>>,
 }
 
@@ -127,12 +150,14 @@ pub struct Timeout {
 #[derive(Debug, Default, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Retry {
-    /// Tries in all, the first one included. Default 2.
+    /// Attempts in all, including the first.
+    #[schemars(extend("default" = 2))]
     pub attempts: Option<At<Number<1, 100>>>,
-    /// What is retried: "connect", "reset", "timeout", and statuses from 400 to 599. Default ["connect", "reset",
-    /// "timeout"].
+    /// Failures that are retried: "connect", "reset", "timeout", and statuses from 400 to 599.
+    #[schemars(extend("default" = ["connect", "reset", "timeout"]))]
     pub on: Option<Vec<At<Failure>>>,
-    /// Retries allowed, in percent of the requests of the last 10 s. Default 20.
+    /// Retries allowed, in percent of the requests of the last 10 s; never below 10 a second.
+    #[schemars(extend("default" = 20))]
     pub budget_percent: Option<At<Percent<1_000_000>>>,
 }
 
@@ -159,14 +184,18 @@ impl OneOf for Balance {
     ];
 }
 
+/// Of an entry that says none.
+const WEIGHT: u64 = 1;
+
 /// The table form of an entry of `servers`.
 #[derive(serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct EntryTable {
-    /// IP address and port. REQUIRED.
+    /// IP address and port.
     #[schemars(required)]
     address: Option<Word<SocketAddr>>,
-    /// Share relative to the others; 0 drains. Default 1.
+    /// Share relative to the others; 0 drains.
+    #[schemars(extend("default" = WEIGHT))]
     weight: Option<Number<0, 65_535>>,
 }
 
@@ -193,7 +222,7 @@ impl<'de> Deserialize<'de> for Entry {
                         "an IP address and a port, such as \"127.0.0.1:9001\"; for a name use `dns = { name, port }`";
                     E::custom(format!("`{}` is not an address\n{hint}", shown(text)))
                 })?;
-                Ok(Entry { address: Some(address), weight: None })
+                Ok(Entry { address: Some(address), weight: Some(WEIGHT) })
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Entry, A::Error> {
                 let table = EntryTable::deserialize(MapAccessDeserializer::new(map))?;

@@ -85,7 +85,7 @@ pub struct Fee {
 /// `rounding`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rounding {
-    /// `half_even` (default)
+    /// `half_even`
     HalfEven,
     /// `half_up`: half away from zero
     HalfUp,
@@ -177,7 +177,7 @@ pub struct Hmac {
 /// `encoding`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
-    /// `hex` (default)
+    /// `hex`
     Hex,
     /// `base64`
     Base64,
@@ -195,32 +195,18 @@ pub enum Format {
 /// Where a generic message keeps what: dotted JSON paths, or form names.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fields {
-    /// `id_field`, default `id`
+    /// `id_field`
     pub id: String,
-    /// `order_field`, default `out_trade_no`
+    /// `order_field`
     pub order: String,
-    /// `amount_field`, default `amount_minor`
+    /// `amount_field`
     pub amount: String,
     /// `amount_unit` is `major`.
     pub major: bool,
-    /// `currency_field`, default `currency`
+    /// `currency_field`
     pub currency: String,
-    /// `kind_field`, default `kind`
+    /// `kind_field`
     pub kind: String,
-}
-
-impl Default for Fields {
-    fn default() -> Fields {
-        let text = str::to_owned;
-        Fields {
-            id: text("id"),
-            order: text("out_trade_no"),
-            amount: text("amount_minor"),
-            major: false,
-            currency: text("currency"),
-            kind: text("kind"),
-        }
-    }
 }
 
 /// `[ledger.merchant.NAME]`

@@ -9,7 +9,7 @@ use rust_decimal::Decimal;
 use super::*;
 use crate::diff::Diff;
 use crate::model::Action;
-use crate::model::ledger::{Encoding, Fields, Provider, Rounding, Store};
+use crate::model::ledger::{Encoding, Provider, Rounding, Store};
 use crate::restart_required;
 
 /// The least of a ledger.
@@ -80,7 +80,10 @@ fn the_reference_means_what_it_says() {
     };
     assert_eq!((secrets[0].0.len(), public_keys.len()), (32, 1));
     let Provider::Hmac(hmac) = &ledger.channels[4].provider else { panic!("no hmac") };
-    assert_eq!((&hmac.fields, hmac.encoding, &*hmac.prefix), (&Fields::default(), Encoding::Hex, ""));
+    let fields = &hmac.fields;
+    assert_eq!((&*fields.id, &*fields.order, &*fields.amount), ("id", "out_trade_no", "amount_minor"));
+    assert_eq!((fields.major, &*fields.currency, &*fields.kind), (false, "currency", "kind"));
+    assert_eq!((hmac.encoding, &*hmac.prefix), (Encoding::Hex, ""));
     assert!(ledger.merchants[0].token.is_some() && ledger.merchants[0].secret.0.len() == 32);
     let read = config.files.iter().filter(|path| path.starts_with(conf().join("secrets-example"))).count();
     assert_eq!(read, 17, "every file is watched: {:?}", config.files);

@@ -66,6 +66,18 @@ fn webhooks() -> Prepared {
     prepared(Provider::StandardWebhooks { secrets, public_keys: vec![] })
 }
 
+fn usual_fields() -> Fields {
+    let text = str::to_owned;
+    Fields {
+        id: text("id"),
+        order: text("out_trade_no"),
+        amount: text("amount_minor"),
+        major: false,
+        currency: text("currency"),
+        kind: text("kind"),
+    }
+}
+
 fn generic(encoding: Encoding, fields: Fields) -> Prepared {
     let header = HeaderName::from_static("x-signature");
     let secrets = vec![secret(b"old"), secret(b"key")];
@@ -129,7 +141,7 @@ fn a_message_without_its_signature_is_forged() {
     let alipay = Provider::Alipay { app_id: "1".into(), seller_id: "2".into(), public_keys: vec![rsa.clone()] };
     let wechatpay =
         Provider::WechatPay { mchid: "1".into(), api_v3_key: secret(&[0; 32]), platform_keys: vec![("A".into(), rsa)] };
-    let generic = generic(Encoding::Hex, Fields::default());
+    let generic = generic(Encoding::Hex, usual_fields());
     for provider in [stripe(), webhooks(), generic, prepared(alipay), prepared(wechatpay)] {
         let refused = provider.verify(bare(), 0).map(|_| ());
         assert!(matches!(refused, Err(Refusal::Forged(_))), "{provider:?}: {refused:?}");
@@ -275,7 +287,7 @@ fn generic_fields_are_read_where_the_configuration_says() {
 
 #[test]
 fn a_generic_form_is_read_by_names() {
-    let fields = Fields { id: "data.id".into(), ..Fields::default() };
+    let fields = Fields { id: "data.id".into(), ..usual_fields() };
     let provider = generic(Encoding::Hex, fields);
     let form =
         |body: &str| provider.verify(signed("application/x-www-form-urlencoded; charset=utf-8", body.as_bytes()), 0);
@@ -293,13 +305,13 @@ fn a_generic_form_is_read_by_names() {
 #[test]
 fn a_header_that_nobody_signs_makes_no_form_of_json() {
     let body = br#" {"id":"n1","kind":"note","memo":"x&id=evil&kind=payment&amount_minor=99999900&currency=USD&out_trade_no=O9&z="}"#;
-    let provider = generic(Encoding::Hex, Fields::default());
+    let provider = generic(Encoding::Hex, usual_fields());
     for media in ["application/json", "application/x-www-form-urlencoded"] {
         let told = event(&provider, signed(media, body));
         assert_eq!((told.effect, &*told.key, told.kind), (Effect::Note, "n1:note", Kind::Other), "{media}");
     }
     let configured = |format| {
-        let Provider::Hmac(config) = generic(Encoding::Hex, Fields::default()).channel().provider.clone() else {
+        let Provider::Hmac(config) = generic(Encoding::Hex, usual_fields()).channel().provider.clone() else {
             panic!("no hmac");
         };
         prepared(Provider::Hmac(Hmac { format: Some(format), ..config }))
@@ -312,7 +324,7 @@ fn a_header_that_nobody_signs_makes_no_form_of_json() {
 
 #[test]
 fn a_generic_message_without_an_id_is_known_by_its_body() {
-    let provider = generic(Encoding::Hex, Fields::default());
+    let provider = generic(Encoding::Hex, usual_fields());
     let body = br#"{"kind":"payment","amount_minor":1,"currency":"CNY"}"#;
     let paid = event(&provider, signed("application/json", body));
     let digest = base::hex::encode(ring::digest::digest(&ring::digest::SHA256, body).as_ref());
@@ -351,7 +363,7 @@ fn mutated_messages_never_panic_and_verify_only_when_signed() {
     let webhook = br#"{"type":"payment","timestamp":"2018-06-08T10:34:56Z","data":{"id":"a","out_trade_no":"b","amount_minor":12.0e1,"currency":"CNY"}}"#;
     let form = "id=a&out_trade_no=%E8%AE%A2+1&amount_minor=12&currency=cny&kind=refund&charset=gbk&trade_no=1&refund_fee=1.5&trade_status=TRADE_SUCCESS&gmt_refund=2018-06-09+10:34:56.320&sign=AAAA&sign_type=RSA2";
     let (stripe, webhooks) = (stripe(), webhooks());
-    let generic = generic(Encoding::Hex, Fields::default());
+    let generic = generic(Encoding::Hex, usual_fields());
     let now_ms = NOW_S as u64 * 1000;
     let mut random = fastrand::Rng::with_seed(4);
     for _ in 0..20_000 {

@@ -5,14 +5,14 @@
 
 use std::sync::Arc;
 
-use super::super::{Check, number, twice};
+use super::super::{Check, number, twice, word};
 use crate::file::at::At;
 use crate::file::ledger::channel::{self as form, Channel as Written, Field, PlatformKey, Provider as Named};
 use crate::file::ledger::fee;
 use crate::file::word::{FilePath, Name, OneOf, Word, shown};
 use crate::file::{Form, Item};
 use crate::findings::suggest;
-use crate::model::ledger::{Channel, Encoding, Fee, Fields, Hmac, Provider, Rounding, RsaKey};
+use crate::model::ledger::{Channel, Fee, Fields, Hmac, Provider, RsaKey};
 use crate::places::Span;
 
 /// A list of files.
@@ -53,7 +53,7 @@ impl Check<'_, '_> {
             name: Arc::from(&*item.name),
             provider: provider?,
             merchant: Arc::from(&*form.merchant.as_ref()?.value.0.0),
-            require_order: form.require_order.unwrap_or(false),
+            require_order: form.require_order.unwrap_or_default(),
             fee: form.fee.as_ref().and_then(|at| charged(&at.value.0)),
         })
     }
@@ -193,35 +193,33 @@ impl Check<'_, '_> {
         Some(Provider::Hmac(Hmac {
             secrets,
             header: form.header.as_ref()?.value.0.clone(),
-            encoding: form.encoding.as_ref().map_or(Encoding::Hex, |at| at.value.0),
+            encoding: word(&form.encoding),
             format: form.format.as_ref().map(|at| at.value.0),
-            prefix: form.prefix.as_ref().map_or_else(String::new, |at| at.value.0.0.clone()),
-            fields: fields(form),
+            prefix: form.prefix.as_ref()?.value.0.0.clone(),
+            fields: fields(form)?,
         }))
     }
 }
 
-fn fields(form: &Written) -> Fields {
-    let of =
-        |written: &Option<Word<Field>>, default: String| written.as_ref().map_or(default, |at| at.value.0.0.clone());
-    let usual = Fields::default();
-    Fields {
-        id: of(&form.id_field, usual.id),
-        order: of(&form.order_field, usual.order),
-        amount: of(&form.amount_field, usual.amount),
-        major: form.amount_unit.as_ref().is_some_and(|at| at.value.0 == form::Unit::Major),
-        currency: of(&form.currency_field, usual.currency),
-        kind: of(&form.kind_field, usual.kind),
-    }
+fn fields(form: &Written) -> Option<Fields> {
+    let of = |written: &Option<Word<Field>>| written.as_ref().map(|at| at.value.0.0.clone());
+    Some(Fields {
+        id: of(&form.id_field)?,
+        order: of(&form.order_field)?,
+        amount: of(&form.amount_field)?,
+        major: word(&form.amount_unit) == form::Unit::Major,
+        currency: of(&form.currency_field)?,
+        kind: of(&form.kind_field)?,
+    })
 }
 
 /// A fee of nothing is none.
 fn charged(form: &fee::Fee) -> Option<Fee> {
     let fee = Fee {
         percent: form.percent.as_ref().map_or(rust_decimal::Decimal::ZERO, |at| at.value.0),
-        fixed_minor: number(form.fixed_minor.as_ref(), 0) as i64,
-        minimum_minor: number(form.minimum_minor.as_ref(), 0) as i64,
-        rounding: form.rounding.as_ref().map_or(Rounding::HalfEven, |at| at.value.0),
+        fixed_minor: number(&form.fixed_minor) as i64,
+        minimum_minor: number(&form.minimum_minor) as i64,
+        rounding: word(&form.rounding),
     };
     (!fee.percent.is_zero() || fee.fixed_minor > 0 || fee.minimum_minor > 0).then_some(fee)
 }

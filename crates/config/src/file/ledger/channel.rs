@@ -17,23 +17,29 @@ use crate::model::ledger::{Encoding, Format};
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Channel {
-    /// "stripe", "alipay", "wechatpay", "standardwebhooks" or "hmac". REQUIRED.
+    /// "stripe", "alipay", "wechatpay", "standardwebhooks" or "hmac" (HMAC over the raw body).
     #[schemars(required)]
     pub provider: Option<Word<Provider>>,
-    /// Name of the merchant who is owed the money. REQUIRED.
+    /// Name of the merchant to whom the money is owed.
     #[schemars(required)]
     pub merchant: Option<Word<Name>>,
-    /// Whether a payment that no order names is parked until one does. Default false.
+    /// Whether a payment that no order names is parked until one does. Refused as true until the API can make orders.
+    #[schemars(extend("default" = false))]
     pub require_order: Option<bool>,
     /// What the merchant is charged. Absent: nothing.
     pub fee: Sub<Fee>,
-    /// stripe, standardwebhooks, hmac: files with the secrets that sign callbacks; several while they rotate.
+    /// stripe, standardwebhooks, hmac: files with the secrets that sign callbacks, several while they rotate. A Stripe
+    /// endpoint must get payment_intent.succeeded, charge.succeeded, charge.captured, refund.created, refund.updated,
+    /// refund.failed and charge.dispute.*; charge.refunded books no refund.
     pub secret_files: Option<At<Vec<Word<FilePath>>>>,
-    /// alipay: files with its public keys (PEM or bare base64). standardwebhooks: "whpk_" and an ed25519 key in base64.
+    /// alipay: files with its public keys (PEM, a certificate or bare base64). standardwebhooks: "whpk_" and an ed25519
+    /// key in base64 (v1a).
     pub public_key_files: Option<At<Vec<Word<FilePath>>>>,
-    /// stripe: the account that its events are of; its channels share what is known. Absent: the merchant's own.
+    /// stripe: the account that its events belong to. What another merchant's channel has told of the same account is a
+    /// conflict. Absent: the account is the merchant's own. It may be named later: a payment is found by its number
+    /// wherever it was filed.
     pub account: Option<Word<Account>>,
-    /// alipay: our app_id.
+    /// alipay: our app_id. A payment of another app is never booked.
     pub app_id: Option<Word<Account>>,
     /// alipay: our seller_id.
     pub seller_id: Option<Word<Account>>,
@@ -41,30 +47,39 @@ pub struct Channel {
     pub mchid: Option<Word<Account>>,
     /// wechatpay: file with the APIv3 key, 32 bytes.
     pub api_v3_key_file: Option<Word<FilePath>>,
-    /// wechatpay: the platform's certificates or public keys.
+    /// wechatpay: the platform's certificates by serial, or its public keys by id.
     pub platform_keys: Option<At<Vec<At<Table<PlatformKey>>>>>,
     /// hmac: the header with the signature.
     pub header: Option<Word<HeaderName>>,
-    /// hmac: "sha256". Default "sha256".
+    /// The HMAC's hash.
+    #[schemars(extend("default" = "sha256", "x-with" = ["provider", "hmac"]))]
     pub algorithm: Option<Word<Algorithm>>,
-    /// hmac: "hex" or "base64". Default "hex".
+    /// How the signature is written.
+    #[schemars(extend("default" = "hex", "x-with" = ["provider", "hmac"]))]
     pub encoding: Option<Word<Encoding>>,
-    /// hmac: what bodies are: "json" or "form". Absent: JSON where the first byte that is no white space is "{", else
-    /// what the Content-Type says, which nobody signs.
+    /// hmac: what bodies are: "json" or "form". Absent: JSON where the first byte that is not white space is "{", else
+    /// what the Content-Type says, which is not signed.
     pub format: Option<Word<Format>>,
-    /// hmac: what stands before the signature in the header. Default "".
+    /// What stands before the signature in the header, such as "sha256=".
+    #[schemars(extend("default" = "", "x-with" = ["provider", "hmac"]))]
     pub prefix: Option<Word<Prefix>>,
-    /// hmac: where the number is; dotted paths in JSON, names in forms. Default "id".
+    /// Where the number is: dotted paths in JSON ("data.id"), names in forms.
+    #[schemars(extend("default" = "id", "x-with" = ["provider", "hmac"]))]
     pub id_field: Option<Word<Field>>,
-    /// hmac: where the order's number is. Default "out_trade_no".
+    /// Where the order's number is.
+    #[schemars(extend("default" = "out_trade_no", "x-with" = ["provider", "hmac"]))]
     pub order_field: Option<Word<Field>>,
-    /// hmac: where the amount is. Default "amount_minor".
+    /// Where the amount is.
+    #[schemars(extend("default" = "amount_minor", "x-with" = ["provider", "hmac"]))]
     pub amount_field: Option<Word<Field>>,
-    /// hmac: what the amount counts: "minor" or "major" units. Default "minor".
+    /// What the amount counts: minor units (cents) or major units.
+    #[schemars(extend("default" = "minor", "x-with" = ["provider", "hmac"]))]
     pub amount_unit: Option<Word<Unit>>,
-    /// hmac: where the currency is. Default "currency".
+    /// Where the currency is.
+    #[schemars(extend("default" = "currency", "x-with" = ["provider", "hmac"]))]
     pub currency_field: Option<Word<Field>>,
-    /// hmac: where the kind is. Default "kind".
+    /// Where the kind is: payment, refund or chargeback.
+    #[schemars(extend("default" = "kind", "x-with" = ["provider", "hmac"]))]
     pub kind_field: Option<Word<Field>>,
 }
 
@@ -72,10 +87,10 @@ pub struct Channel {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlatformKey {
-    /// Serial of the certificate, or id of the public key. REQUIRED.
+    /// Serial of the certificate, or id of the public key.
     #[schemars(required)]
     pub serial: Option<Word<Account>>,
-    /// PEM file with the certificate or the public key. REQUIRED.
+    /// PEM file with the certificate or the public key.
     #[schemars(required)]
     pub file: Option<Word<FilePath>>,
 }

@@ -26,13 +26,17 @@ const DIGITS: usize = 15;
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Fee {
-    /// Percent of the amount, exactly as written: 0.6 or "0.6". Default 0.
+    /// Percent of the amount, exactly as written: 0.6 or "0.6".
+    #[schemars(extend("default" = 0))]
     pub percent: Option<At<Exact>>,
-    /// Added to it, in minor units of the payment's currency. Default 0.
+    /// Added to it, in minor units of the payment's currency.
+    #[schemars(extend("default" = 0))]
     pub fixed_minor: Option<At<Number<0, AMOUNT_MAX>>>,
-    /// The least, in minor units of the payment's currency. Default 0.
+    /// The least fee, in minor units of the payment's currency.
+    #[schemars(extend("default" = 0))]
     pub minimum_minor: Option<At<Number<0, AMOUNT_MAX>>>,
-    /// How a part of a minor unit is rounded: "half_even", "half_up", "up" or "down". Default "half_even".
+    /// How a fraction of a minor unit is rounded.
+    #[schemars(extend("default" = "half_even"))]
     pub rounding: Option<Word<Rounding>>,
 }
 
