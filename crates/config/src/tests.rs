@@ -2,6 +2,7 @@
 //!
 //! `findings` holds the words, `meaning` the checked form, `mutations` what must never panic.
 
+mod documents;
 mod files;
 mod findings;
 mod front;

@@ -7,7 +7,7 @@ use super::*;
 use crate::schema::schema;
 
 /// As much of JSON Schema as the schema uses: says where a value does not fit.
-fn misfit(root: &Value, schema: &Value, value: &Value, at: &str) -> Option<String> {
+pub(super) fn misfit(root: &Value, schema: &Value, value: &Value, at: &str) -> Option<String> {
     if let Some(reference) = schema["$ref"].as_str() {
         let target = root.pointer(reference.trim_start_matches('#')).expect("the reference leads somewhere");
         return misfit(root, target, value, at);
