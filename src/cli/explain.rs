@@ -158,7 +158,7 @@ fn outcome(
     refused: Option<Refusal>,
     upstream: Option<&str>,
 ) -> Vec<String> {
-    let forwarded = access::forwarded(route, shown.path);
+    let forwarded = route.filters.prefix.forwarded(shown.path);
     let mut why = vec![];
     match (refused, shown.client) {
         (Some(Refusal::LookalikeName), _) => {
@@ -172,7 +172,7 @@ fn outcome(
         (Some(Refusal::NotACallback), _) => {
             return vec![format!("{forwarded} is no path of a callback: it would be answered 404")];
         }
-        (None, _) if route.allow.is_empty() && route.deny.is_empty() => {}
+        (None, _) if route.filters.access.is_open() => {}
         (None, None) => {
             why.push("allow and deny are judged by the client's address: say it with --client".to_owned());
         }
@@ -187,6 +187,9 @@ fn outcome(
         Action::Redirect { status, .. } => format!("answered by the gateway with a redirect, {}", status.as_u16()),
         Action::Respond { status, .. } => format!("answered by the gateway with {}", status.as_u16()),
     });
+    if matches!(route.action, Action::Upstream(_) | Action::Ledger) {
+        why.extend(route.filters.explain());
+    }
     why
 }
 

@@ -93,7 +93,7 @@ pub async fn to_client(
         watch.becomes_tunnel();
     }
     rewrite::response(head, ctx)?;
-    let compress = ctx.route.is_some_and(|route| ctx.snapshot.route(route).0.compress);
+    let compress = ctx.route.is_some_and(|route| ctx.snapshot.route(route).0.filters.compression.0);
     if compress && !head.status.is_informational() {
         let room = |bytes| gateway.memory.try_hold_encoder(ctx.client, bytes);
         ctx.compression = compress::begin(session.req_header(), head, room)?;

@@ -38,8 +38,7 @@ pub fn request_part(session: &Session, body: &mut Option<Bytes>, end_of_stream: 
     ctx.tries.body_bytes += part.len() as u64;
     // A tunnel has no body, however much passes.
     let route = ctx.route.filter(|_| ctx.tries.status != 101);
-    let max = route.and_then(|route| ctx.snapshot.route(route).0.body_max);
-    if max.is_some_and(|max| ctx.tries.body_bytes > max) {
+    if route.is_some_and(|route| ctx.snapshot.route(route).0.filters.body_limit.is_exceeded_by(ctx.tries.body_bytes)) {
         ctx.rejected = Some(Reason::BodyTooLarge);
         return Err(Error::explain(ErrorType::HTTPStatus(413), "body_max").into_down());
     }

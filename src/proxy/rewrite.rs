@@ -17,13 +17,13 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
-use pingora::{InvalidHTTPHeader, OrErr, Result};
+use pingora::{Error, InvalidHTTPHeader, OrErr, Result};
 
 use super::connection::Peer;
 use super::ctx::Ctx;
 use super::identify::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use super::reject::X_REQUEST_ID;
-use config::access;
+use config::filter::headers::Fields;
 use config::model::{Action, Route, Scheme};
 use http_guard::field::is_spelling_of;
 use http_guard::voice::{self, Voice};
@@ -82,13 +82,22 @@ pub fn request(session: &Session, head: &mut RequestHeader, ctx: &Ctx) -> Result
     if let Some(target) = target(session, ctx, route) {
         head.set_raw_path(&target)?;
     }
-    for name in &route.request_headers.remove {
-        head.remove_header(name);
+    route.filters.request_headers.apply(&mut Head(head))
+}
+
+/// A request's head, as rules are applied to it.
+struct Head<'h>(&'h mut RequestHeader);
+
+impl Fields for Head<'_> {
+    type Error = Box<Error>;
+
+    fn remove(&mut self, name: &HeaderName) {
+        self.0.remove_header(name);
     }
-    for (name, value) in &route.request_headers.set {
-        head.insert_header(name.clone(), value.clone())?;
+
+    fn set(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<()> {
+        self.0.insert_header(name.clone(), value.clone())
     }
-    Ok(())
 }
 
 /// Rewrites an answer on its way to the client. It leaves the map of header cases too, for the same reason.
@@ -110,12 +119,7 @@ pub fn response(head: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
         limited.tell(&mut parts.headers);
     }
     if let Some(route) = ctx.route.map(|route| ctx.snapshot.route(route).0) {
-        for name in &route.response_headers.remove {
-            parts.headers.remove(name);
-        }
-        for (name, value) in &route.response_headers.set {
-            parts.headers.insert(name.clone(), value.clone());
-        }
+        let Ok(()) = route.filters.response_headers.apply(&mut parts.headers);
     }
     *head = ResponseHeader::from(parts);
     odd.map_or(Ok(()), |reason| head.set_reason_phrase(Some(&reason)))
@@ -246,7 +250,7 @@ fn target(session: &Session, ctx: &Ctx, route: &Route) -> Option<Vec<u8>> {
     let absolute = sent.uri.authority().is_some();
     // What goes to the ledger is what was judged, byte for byte.
     let as_sent = ctx.path.is_none() && !absolute && route.action != Action::Ledger;
-    if as_sent && route.strip_prefix.is_none() && route.add_prefix.is_none() {
+    if as_sent && route.filters.prefix.is_empty() {
         return None;
     }
     let mut target = path(sent, ctx, route);
@@ -260,7 +264,7 @@ fn target(session: &Session, ctx: &Ctx, route: &Route) -> Option<Vec<u8>> {
 /// The path for the server: as it was routed, with the route's prefixes.
 pub fn path(sent: &RequestHeader, ctx: &Ctx, route: &Route) -> String {
     let path = ctx.path.as_deref().unwrap_or(sent.uri.path());
-    access::forwarded(route, path)
+    route.filters.prefix.forwarded(path)
 }
 
 #[cfg(test)]

@@ -53,6 +53,6 @@ pub fn refusal(session: &Session, ctx: &mut Ctx, route: usize) -> Option<Reason>
         Some(Refusal::NotACallback) => return Some(Reason::NotACallback),
         None => {}
     }
-    let too_long = route.body_max.is_some_and(|max| ahead::length(session).is_some_and(|length| length > max));
+    let too_long = ahead::length(session).is_some_and(|length| route.filters.body_limit.is_exceeded_by(length));
     too_long.then_some(Reason::BodyTooLarge)
 }

@@ -123,7 +123,8 @@ fn explain_names_route_upstream_and_reasons() {
     let world = prepared(GOOD);
     let asked = ["explain", "-c", "tollgate.toml", "GET", "http://api.example.com/orders/7?x=1"];
     let text = done(&world.cli(&asked), 0);
-    for part in ["orders", "app", "host api.example.com, exactly", "/orders/*", "forwarded to upstream app as /7"] {
+    let forwarded = ["forwarded to upstream app as /7", "headers of the request: removed x-debug"];
+    for part in ["orders", "app", "host api.example.com, exactly", "/orders/*"].into_iter().chain(forwarded) {
         assert!(text.contains(part), "{part} is not in {text}");
     }
     let told = json(&world.cli(&[&asked[..], &["--json", "--client", "10.1.1.1"]].concat()), 0);

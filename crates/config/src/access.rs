@@ -10,7 +10,6 @@ use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
 use super::model::{Action, AuthKind, Config, Route};
-use base::path::prefixed;
 use http_guard::field::is_spelling_of;
 
 /// The path of a callback, as the ledger has it.
@@ -43,25 +42,20 @@ pub fn refusal(route: &Route, guarded: &[HeaderName], shown: &Shown<'_>) -> Opti
     if !guarded.is_empty() && has_lookalike(shown.headers, guarded) {
         return Some(Refusal::LookalikeName);
     }
-    if shown.client.is_some_and(|client| keeps_out(route, client)) {
+    if shown.client.is_some_and(|client| route.filters.access.keeps_out(client)) {
         return Some(Refusal::KeptOut);
     }
-    (route.action == Action::Ledger && !is_callback(&forwarded(route, shown.path))).then_some(Refusal::NotACallback)
-}
-
-/// The path towards the server, of a normalised one.
-pub fn forwarded(route: &Route, path: &str) -> String {
-    prefixed(path, route.strip_prefix.as_deref(), route.add_prefix.as_deref())
+    (route.action == Action::Ledger && !is_callback(&route.filters.prefix.forwarded(shown.path)))
+        .then_some(Refusal::NotACallback)
 }
 
 /// Names that a route sets, removes or authenticates by.
 pub fn guarded(config: &Config, route: &Route) -> Vec<HeaderName> {
-    let rules = &route.request_headers;
     let auths = route.auths.iter().filter_map(|auth| match &config.auths.get(*auth)?.kind {
         AuthKind::ApiKey { header } => Some(header),
         AuthKind::Hmac { .. } | AuthKind::Jwt { .. } => None,
     });
-    let names = rules.set.iter().map(|(name, _)| name).chain(&rules.remove).chain(auths);
+    let names = route.filters.request_headers.names().chain(auths);
     names.filter(|name| name.as_str().bytes().any(|byte| !byte.is_ascii_alphanumeric())).cloned().collect()
 }
 
@@ -76,12 +70,6 @@ fn has_lookalike(headers: &HeaderMap, guarded: &[HeaderName]) -> bool {
 /// Whether an address is in one of the networks; an IPv4 address that came over an IPv6 socket counts as IPv4.
 pub fn holds(networks: &[IpNet], address: IpAddr) -> bool {
     !networks.is_empty() && networks.iter().any(|network| network.contains(&address.to_canonical()))
-}
-
-/// Whether `allow` and `deny` of a route keep out a client. One whose address is not known could be any that is denied.
-fn keeps_out(route: &Route, client: IpAddr) -> bool {
-    let unknown = !route.deny.is_empty() && client.is_unspecified();
-    unknown || holds(&route.deny, client) || (!route.allow.is_empty() && !holds(&route.allow, client))
 }
 
 /// Whether a path is that of a callback: `/callbacks/` and the name of a channel, which has no other spelling.

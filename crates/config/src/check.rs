@@ -9,7 +9,6 @@ pub mod ambiguous;
 pub mod caller;
 pub mod cohort;
 pub mod files;
-pub mod headers;
 pub mod ledger;
 pub mod listener;
 pub mod names;
@@ -44,7 +43,7 @@ const MEMORY_LEAST: u64 = 16 << 20;
 pub struct Check<'c, 'p> {
     source: &'c Source,
     places: &'c Places,
-    findings: &'c mut Findings<'p>,
+    pub(crate) findings: &'c mut Findings<'p>,
     /// Files read besides the configuration itself.
     files: BTreeSet<PathBuf>,
 }
@@ -156,7 +155,7 @@ impl Check<'_, '_> {
     }
 
     /// Says that two things collide; `first` is the one that may stay.
-    fn collision(&mut self, at: &Span, message: &str, first: &Span) {
+    pub(crate) fn collision(&mut self, at: &Span, message: &str, first: &Span) {
         let place = self.places.place(first);
         self.findings.at(at, message, format!("the other one is at {}:{}; keep one", place.file, place.line));
     }
@@ -220,12 +219,14 @@ fn address_of<'i, T>(item: &'i Item<T>, address: Option<&'i Word<SocketAddr>>) -
 }
 
 /// What was spelt, without its place.
-fn spelt<T: Clone>(words: &[Word<T>]) -> Vec<T> {
+pub(crate) fn spelt<T: Clone>(words: &[Word<T>]) -> Vec<T> {
     words.iter().map(|At { value: Text(value), .. }| value.clone()).collect()
 }
 
 /// Finds the values that occur twice: each with the span of the one before.
-fn twice<'a, T: Eq + std::hash::Hash + 'a>(values: impl Iterator<Item = (T, &'a Span)>) -> Vec<(&'a Span, &'a Span)> {
+pub(crate) fn twice<'a, T: Eq + std::hash::Hash + 'a>(
+    values: impl Iterator<Item = (T, &'a Span)>,
+) -> Vec<(&'a Span, &'a Span)> {
     let mut seen: HashMap<T, &Span> = HashMap::new();
     let mut found = Vec::new();
     for (value, span) in values {

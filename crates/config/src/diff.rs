@@ -124,7 +124,7 @@ impl Diff {
 
 /// The names of the pairs that are true. Whoever calls it takes the new value apart, every field by its name, so that a
 /// field that is added does not compile before it is told here.
-fn differing<const N: usize>(keys: [(&'static str, bool); N]) -> Vec<&'static str> {
+pub(crate) fn differing<const N: usize>(keys: [(&'static str, bool); N]) -> Vec<&'static str> {
     keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
 }
 
@@ -249,47 +249,22 @@ fn route_keys((before, old): (&Config, &Route), (after, new): (&Config, &Route))
     let answer = |route: &Route| Some(route.action.clone()).filter(|action| !matches!(action, Action::Upstream(_)));
     let redirect = |route: &Route| answer(route).filter(|action| matches!(action, Action::Redirect { .. }));
     let respond = |route: &Route| answer(route).filter(|action| matches!(action, Action::Respond { .. }));
-    let Route {
-        name: _,
-        hosts,
-        paths,
-        methods,
-        headers,
-        scheme,
-        allow,
-        deny,
-        action,
-        strip_prefix,
-        add_prefix,
-        request_headers,
-        response_headers,
-        auths,
-        limits,
-        body_max,
-        compress,
-        place: _,
-    } = new;
-    differing([
+    let Route { name: _, hosts, paths, methods, headers, scheme, action, filters, auths, limits, place: _ } = new;
+    let mut keys = differing([
         ("hosts", old.hosts != *hosts),
         ("paths", spellings(&old.paths) != spellings(paths)),
         ("methods", old.methods != *methods),
         ("headers", old.headers != *headers),
         ("scheme", old.scheme != *scheme),
-        ("allow", old.allow != *allow),
-        ("deny", old.deny != *deny),
         ("upstream", upstream(before, old) != upstream(after, new)),
         ("redirect", redirect(old) != redirect(new)),
         ("respond", respond(old) != respond(new)),
         ("ledger", (old.action == Action::Ledger) != (*action == Action::Ledger)),
-        ("strip_prefix", old.strip_prefix != *strip_prefix),
-        ("add_prefix", old.add_prefix != *add_prefix),
-        ("request_headers", old.request_headers != *request_headers),
-        ("response_headers", old.response_headers != *response_headers),
         ("auth", front::auth_names(before, &old.auths) != front::auth_names(after, auths)),
         ("limits", front::limit_names(before, &old.limits) != front::limit_names(after, limits)),
-        ("body_max", old.body_max != *body_max),
-        ("compress", old.compress != *compress),
-    ])
+    ]);
+    keys.extend(filters.changed(&old.filters));
+    keys
 }
 
 fn spellings(paths: &[PathPattern]) -> Vec<(u8, &str)> {

@@ -11,6 +11,7 @@ pub mod access;
 mod check;
 pub mod diff;
 mod file;
+pub mod filter;
 mod findings;
 pub mod model;
 mod places;

@@ -14,6 +14,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
 use regex::Regex;
 
+use crate::filter::Filters;
 use balance::attempt::FailureSet;
 use balance::settings::{Balance, Outlier};
 use base::finding::Place;
@@ -278,28 +279,14 @@ pub struct Route {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// How the client must have come.
     pub scheme: Option<Scheme>,
-    /// Client addresses that may use it; empty: all.
-    pub allow: Vec<IpNet>,
-    /// Client addresses that may not; wins over `allow`.
-    pub deny: Vec<IpNet>,
     /// What happens to the request.
     pub action: Action,
-    /// Cut from the path's start before forwarding.
-    pub strip_prefix: Option<String>,
-    /// Put before the path after `strip_prefix`.
-    pub add_prefix: Option<String>,
-    /// Rules for the request on its way to the upstream.
-    pub request_headers: HeaderRules,
-    /// Rules for the answer on its way to the client.
-    pub response_headers: HeaderRules,
+    /// What is done to request and response on the way.
+    pub filters: Filters,
     /// What callers must prove, all of it, by the numbers of `Config::auths`.
     pub auths: Vec<usize>,
     /// Limits of its requests, all of them, by the numbers of `Config::limits`.
     pub limits: Vec<usize>,
-    /// Bytes a request body may have.
-    pub body_max: Option<u64>,
-    /// Whether answers are compressed.
-    pub compress: bool,
     /// Where the table stands.
     pub place: Place,
 }
@@ -396,20 +383,4 @@ pub enum Piece {
     Path,
     /// `{query}`, with its `?`; empty without a query
     Query,
-}
-
-/// `request_headers`, `response_headers`: first `remove`, then `set`.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct HeaderRules {
-    /// Headers put in, replacing what is there.
-    pub set: Vec<(HeaderName, HeaderValue)>,
-    /// Headers taken out.
-    pub remove: Vec<HeaderName>,
-}
-
-impl HeaderRules {
-    /// Whether there is nothing to do.
-    pub fn is_empty(&self) -> bool {
-        self.set.is_empty() && self.remove.is_empty()
-    }
 }

@@ -76,7 +76,7 @@ fn accounts(config: &Config) -> impl Iterator<Item = Finding> {
 fn secrets_compressed(config: &Config) -> impl Iterator<Item = Finding> {
     let forwards = |action: &Action| matches!(action, Action::Upstream(_));
     let routes = config.routes.iter();
-    routes.filter(move |route| route.compress && !route.auths.is_empty() && forwards(&route.action)).map(|route| {
+    routes.filter(move |route| route.filters.compression.0 && !route.auths.is_empty() && forwards(&route.action)).map(|route| {
         let message = format!(
             "route `{}` compresses answers to callers that it knows: where one holds a secret beside what the request says, \
              its length tells the secret (BREACH)",

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::StatusCode;
-use ipnet::IpNet;
 use regex::Regex;
 
 use super::names::Names;
@@ -16,6 +15,7 @@ use super::{Check, number, spelt, twice};
 use crate::file::http::RoutePath;
 use crate::file::route as form;
 use crate::file::{Form, Item};
+use crate::filter::{Filters, headers};
 use crate::model::{Action, HostPattern, PathPattern, Route};
 use crate::places::Span;
 
@@ -57,10 +57,8 @@ impl Check<'_, '_> {
         let form = &item.form;
         let hosts = self.hosts(form);
         let paths = self.paths(form, context);
-        let headers = self.header_pairs(&form.headers);
-        let request_headers = self.header_rules(&form.request_headers);
-        let response_headers = self.header_rules(&form.response_headers);
-        let allow = self.allowed(item);
+        let headers = headers::pairs(self, &form.headers);
+        let filters = Filters::check(self, item);
         let action = self.action(item, context);
         let auths = self.all_named("auth", &form.auth, &context.auths);
         let limits = self.all_named("limit", &form.limits, &context.limits);
@@ -71,17 +69,10 @@ impl Check<'_, '_> {
             methods: spelt(&form.methods),
             headers,
             scheme: form.scheme.as_ref().map(|at| at.value.0),
-            allow,
-            deny: spelt(&form.deny),
             action: action?,
-            strip_prefix: form.strip_prefix.as_ref().map(|at| at.value.0.0.clone()),
-            add_prefix: form.add_prefix.as_ref().map(|at| at.value.0.0.clone()),
-            request_headers,
-            response_headers,
+            filters,
             auths,
             limits,
-            body_max: form.body_max.as_ref().map(|at| at.value.0.0),
-            compress: form.compress.unwrap_or_default(),
             place: self.places.place(&item.span),
         })
     }
@@ -125,18 +116,6 @@ impl Check<'_, '_> {
             self.findings.at(span, format!("the regex is not valid: {reason}"), "the syntax is that of docs.rs/regex");
         }
         compiled.ok()
-    }
-
-    /// An empty `allow` would let everyone in, which is hardly what its author meant.
-    fn allowed(&mut self, item: &Item<form::Route>) -> Vec<IpNet> {
-        let Some(allow) = &item.form.allow else {
-            return Vec::new();
-        };
-        if allow.value.is_empty() && item.whole {
-            let hint = "name the networks that may use the route, or remove `allow` to let all in";
-            self.findings.at(&allow.span, "`allow` is empty", hint);
-        }
-        spelt(&allow.value)
     }
 
     fn listed_twice(&mut self, what: &str, found: Vec<(&Span, &Span)>) {
@@ -197,7 +176,7 @@ impl Check<'_, '_> {
                 "remove `body`, or use 200",
             );
         }
-        let headers = self.headers_to_set(&form.headers);
+        let headers = headers::to_set(self, &form.headers);
         Some(Action::Respond { status: status(code)?, body: Bytes::copy_from_slice(body.as_bytes()), headers })
     }
 }

@@ -3,21 +3,19 @@
 //! It takes `hosts`, `paths` and the rest value by value; that they can be told from those of other routes, and that
 //! there is exactly one action, is `check`'s.
 
-use http::{HeaderName, HeaderValue, Method};
+use http::Method;
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Sub;
-use super::at::{At, Pairs};
+use super::at::At;
 use super::http::{PathStart, RoutePath, Target};
 use super::net::Host;
 use super::number::Number;
-use super::word::{Name, OneOf, Size, Text, Word};
+use super::word::{Name, OneOf, Size, Word};
+use crate::filter::headers::{Headers, Rules};
 use crate::model::Scheme;
-
-/// A table of header names and values.
-pub type Headers = Pairs<Text<HeaderName>, Text<HeaderValue>>;
 
 /// Conditions on a request, and what happens to it where all of them hold.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -101,18 +99,6 @@ pub struct Respond {
     /// Headers of the response.
     #[serde(default)]
     pub headers: Headers,
-}
-
-/// Header rules: first remove, then set.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Rules {
-    /// Headers that are set, replacing what is there.
-    #[serde(default)]
-    pub set: Headers,
-    /// Headers that are removed.
-    #[serde(default)]
-    pub remove: Vec<Word<HeaderName>>,
 }
 
 impl OneOf for Scheme {

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use http::{HeaderMap, Method};
 use ipnet::IpNet;
 
+use crate::filter::access::Access;
 use crate::model::{Action, Config, HostPattern, PathPattern, Route, Scheme};
 use crate::router::{Request, Router};
 use base::finding::Finding;
@@ -102,7 +103,7 @@ fn crowd(config: &Config) -> usize {
 fn mixed(config: &Config) -> Vec<bool> {
     let mut first: Vec<Option<&Route>> = vec![None; config.upstreams.len()];
     let mut mixed = vec![false; config.upstreams.len()];
-    let demands = |route: &Route| (route.auths.clone(), route.limits.clone(), route.allow.clone(), route.deny.clone());
+    let demands = |route: &Route| (route.auths.clone(), route.limits.clone(), route.filters.access.clone());
     for route in &config.routes {
         let Some(index) = upstream(route) else { continue };
         let first = first[index].get_or_insert(route);
@@ -119,7 +120,7 @@ fn upstream(route: &Route) -> Option<usize> {
 }
 
 fn asks(route: &Route) -> bool {
-    !(route.auths.is_empty() && route.limits.is_empty() && route.allow.is_empty() && route.deny.is_empty())
+    !(route.auths.is_empty() && route.limits.is_empty() && route.filters.access.is_open())
 }
 
 impl Around<'_> {
@@ -348,12 +349,14 @@ impl Lacks {
     fn of(strict: &Route, loose: &Route) -> Lacks {
         let within = |net: &IpNet, nets: &[IpNet]| nets.iter().any(|wide| wide.contains(net));
         let meets = |net: &IpNet, nets: &[IpNet]| nets.iter().any(|other| other.contains(net) || net.contains(other));
-        let allowed = |net: &IpNet| within(net, &strict.allow) || within(net, &loose.deny);
-        let others = !strict.allow.is_empty() && (loose.allow.is_empty() || !loose.allow.iter().all(allowed));
-        let kept_out = |net: &IpNet| within(net, &loose.deny) || !loose.allow.is_empty() && !meets(net, &loose.allow);
+        let Access { allow, deny } = &strict.filters.access;
+        let other = &loose.filters.access;
+        let allowed = |net: &IpNet| within(net, allow) || within(net, &other.deny);
+        let others = !allow.is_empty() && (other.allow.is_empty() || !other.allow.iter().all(allowed));
+        let kept_out = |net: &IpNet| within(net, &other.deny) || !other.allow.is_empty() && !meets(net, &other.allow);
         Lacks {
             auths: strict.auths.iter().filter(|auth| !loose.auths.contains(auth)).copied().collect(),
-            keeps_out: others || !strict.deny.iter().all(kept_out),
+            keeps_out: others || !deny.iter().all(kept_out),
             limits: !strict.limits.is_empty() && loose.limits.is_empty(),
         }
     }

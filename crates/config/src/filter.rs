@@ -1,0 +1,75 @@
+//! What a route does to a request and its response, beside where it sends them: a filter each.
+//!
+//! A filter has all of itself in its file: the form of its keys, what they mean and what is wrong with them, what of them
+//! differs from another revision, what `tollgate explain` says of it, and the stage's own function, which takes plain
+//! values and knows no proxy. The form of a route ([`crate::file::route`]) names its keys; the proxy calls its function.
+
+pub mod access;
+pub mod body_limit;
+pub mod compression;
+pub mod headers;
+pub mod prefix;
+
+use self::access::Access;
+use self::body_limit::BodyLimit;
+use self::compression::Compression;
+use self::headers::HeaderRules;
+use self::prefix::Prefix;
+use crate::check::Check;
+use crate::file::Item;
+use crate::file::route::Route;
+
+/// The filters of a route.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Filters {
+    /// `allow`, `deny`
+    pub access: Access,
+    /// `strip_prefix`, `add_prefix`
+    pub prefix: Prefix,
+    /// `request_headers`
+    pub request_headers: HeaderRules,
+    /// `response_headers`
+    pub response_headers: HeaderRules,
+    /// `body_max`
+    pub body_limit: BodyLimit,
+    /// `compress`
+    pub compression: Compression,
+}
+
+impl Filters {
+    pub(crate) fn check(check: &mut Check<'_, '_>, route: &Item<Route>) -> Filters {
+        let form = &route.form;
+        Filters {
+            access: Access::check(check, form, route.whole),
+            prefix: Prefix::check(form),
+            request_headers: HeaderRules::check(check, &form.request_headers),
+            response_headers: HeaderRules::check(check, &form.response_headers),
+            body_limit: BodyLimit::check(form),
+            compression: Compression::check(form),
+        }
+    }
+
+    /// The keys that differ.
+    pub fn changed(&self, old: &Filters) -> Vec<&'static str> {
+        let Filters { access, prefix, request_headers, response_headers, body_limit, compression } = self;
+        let mut keys = access.changed(&old.access);
+        keys.extend(prefix.changed(&old.prefix));
+        keys.extend(request_headers.changed("request_headers", &old.request_headers));
+        keys.extend(response_headers.changed("response_headers", &old.response_headers));
+        keys.extend(body_limit.changed(&old.body_limit));
+        keys.extend(compression.changed(&old.compression));
+        keys
+    }
+
+    /// What they do to a request that is forwarded, a line each; access and prefix are part of the decision itself.
+    pub fn explain(&self) -> Vec<String> {
+        let Filters { access: _, prefix: _, request_headers, response_headers, body_limit, compression } = self;
+        let lines = [
+            request_headers.explain("the request"),
+            body_limit.explain(),
+            response_headers.explain("the response"),
+            compression.explain(),
+        ];
+        lines.into_iter().flatten().collect()
+    }
+}

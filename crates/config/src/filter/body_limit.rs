@@ -1,0 +1,28 @@
+//! `body_max`: how long a request's body may be. A longer one gets 413: at once where its length is announced, else when
+//! it turns out.
+
+use crate::diff::differing;
+use crate::file::route::Route;
+
+/// Bytes that a body may have; without a number as many as come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BodyLimit(pub Option<u64>);
+
+impl BodyLimit {
+    pub(super) fn check(form: &Route) -> BodyLimit {
+        BodyLimit(form.body_max.as_ref().map(|at| at.value.0.0))
+    }
+
+    pub(super) fn changed(&self, old: &BodyLimit) -> Vec<&'static str> {
+        differing([("body_max", self != old)])
+    }
+
+    pub(super) fn explain(self) -> Option<String> {
+        Some(format!("a request body of more than {} bytes would be answered 413", self.0?))
+    }
+
+    /// Whether so many bytes are too many.
+    pub fn is_exceeded_by(self, bytes: u64) -> bool {
+        self.0.is_some_and(|max| bytes > max)
+    }
+}

@@ -1,0 +1,22 @@
+//! `compress`: whether responses are compressed. Which of them, and how, is the proxy's `compress`.
+
+use crate::diff::differing;
+use crate::file::route::Route;
+
+/// Whether responses are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Compression(pub bool);
+
+impl Compression {
+    pub(super) fn check(form: &Route) -> Compression {
+        Compression(form.compress.unwrap_or_default())
+    }
+
+    pub(super) fn changed(&self, old: &Compression) -> Vec<&'static str> {
+        differing([("compress", self != old)])
+    }
+
+    pub(super) fn explain(self) -> Option<String> {
+        self.0.then(|| "the response is compressed as the client accepts it, where its kind allows it".to_owned())
+    }
+}
