@@ -11,13 +11,13 @@ use config::model::Config;
 use config::source::Source;
 use config::{load, load_source};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use gray::assignment::{Assignment, RequestView, border_at};
 use gray::bucket::Hash;
 use gray::cohort::{UserSet, user_hash};
 use gray::judge::{Judge, Settings};
-use gray::live::{Live, Stage};
-use gray::plan::{Asked, Plan, border_at};
-use gray::seen::{Arm, Ending, Seen};
+use gray::sample::{Arm, Ending, Sample};
 use gray::settings::Cohort;
+use gray::shared_state::{SharedState, Stage};
 use http::{HeaderMap, HeaderValue};
 
 const USERS: usize = 1 << 16;
@@ -115,10 +115,10 @@ fn config() -> Config {
 
 fn decision(c: &mut Criterion) {
     let config = config();
-    let live = Arc::new(Live::default());
+    let live = Arc::new(SharedState::default());
     let border = border_at(&config.releases[0], 0);
     live.set_stage(Stage { border, open: true, unkeyed: false, step: 1 });
-    let plan = Plan::new(&config.releases[0], config.cohorts.len(), live);
+    let plan = Assignment::new(&config.releases[0], config.cohorts.len(), live);
     let requests: Vec<HeaderMap> = names()
         .into_iter()
         .take(REQUESTS)
@@ -134,7 +134,7 @@ fn decision(c: &mut Criterion) {
     c.bench_function("decision", |b| {
         b.iter(|| {
             next = (next + 1) % REQUESTS;
-            let asked = Asked { headers: &requests[next], client: None, app: None, claim: None };
+            let asked = RequestView { headers: &requests[next], client: None, app: None, claim: None };
             plan.decide(&config.cohorts, black_box(&asked))
         });
     });
@@ -142,10 +142,10 @@ fn decision(c: &mut Criterion) {
 
 /// A window of 10,000 requests of users out of a hundred thousand, a tenth of them on the canary.
 fn judge(c: &mut Criterion) {
-    let seen: Vec<Seen> = (0..10_000_u64)
+    let seen: Vec<Sample> = (0..10_000_u64)
         .map(|n| {
             let user = user_hash(&(n * 7919 % 100_000).to_le_bytes());
-            Seen {
+            Sample {
                 user,
                 micros: 1_000 + (user % 5_000) as u32,
                 server: 1,

@@ -23,9 +23,9 @@ use base::files;
 use config::model::Config;
 use gray::controller::state::Order;
 use gray::controller::view::View;
-use gray::controller::{AllKept, Controller, Kept, Moment, Refused, Surroundings, Ticked};
-use gray::live::Live;
+use gray::controller::{Controller, Moment, OrderError, PersistedRelease, PersistedReleases, Surroundings, Ticked};
 use gray::report::Report;
+use gray::shared_state::SharedState;
 
 /// Time between two looks at what was seen.
 const TICK: Duration = Duration::from_millis(100);
@@ -63,18 +63,18 @@ enum Hand {
 
 /// Why an order was not obeyed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotObeyed {
+pub enum CommandError {
     /// It cannot be.
-    Refused(Refused),
+    Order(OrderError),
     /// Another process has the releases.
     HandedOver,
 }
 
 /// What a process before has left in `state_dir`: nothing where there is no such file, an error where it cannot be read.
-pub fn kept(state_dir: &Path) -> std::io::Result<AllKept> {
+pub fn kept(state_dir: &Path) -> std::io::Result<PersistedReleases> {
     match std::fs::read(file(state_dir)) {
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(std::io::Error::other),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(AllKept::default()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(PersistedReleases::default()),
         Err(e) => Err(e),
     }
 }
@@ -84,7 +84,7 @@ fn file(state_dir: &Path) -> PathBuf {
 }
 
 /// A controller that goes on with what was kept; the registry names servers and apps by number.
-pub fn controller(kept: AllKept, registry: &Arc<Registry>) -> Controller {
+pub fn controller(kept: PersistedReleases, registry: &Arc<Registry>) -> Controller {
     let (servers, apps) = (registry.clone(), registry.clone());
     let server = move |number| servers.server_of(number).map(|(_, address)| address.to_string());
     let app = move |number| apps.app_of(number).map(|name| name.to_string());
@@ -108,7 +108,7 @@ impl Releases {
                 let (file, aside) = (file.display(), aside.display());
                 log::error!("{file}: {e}: nobody knows which releases were taken back, so every one counts as aborted");
                 log::error!("it is kept as {aside}; start a release again with `tollgate release resume NAME`");
-                let mut controller = controller(AllKept::default(), registry);
+                let mut controller = controller(PersistedReleases::default(), registry);
                 controller.distrust();
                 controller
             }
@@ -125,7 +125,7 @@ impl Releases {
     }
 
     /// Takes over the releases of a configuration that is about to be served; their shared states, in its order.
-    pub fn adopt(&self, config: &Config) -> Vec<Arc<Live>> {
+    pub fn adopt(&self, config: &Config) -> Vec<Arc<SharedState>> {
         self.notifier.targets(config.notify.clone());
         self.controller.lock().adopt(&config.releases, &config.names(), moment())
     }
@@ -136,13 +136,13 @@ impl Releases {
     }
 
     /// Obeys an operator, and keeps it. May wait for the disk, or for the end of an upgrade.
-    pub fn order(&self, name: &str, order: Order, who: &str) -> Result<View, NotObeyed> {
+    pub fn order(&self, name: &str, order: Order, who: &str) -> Result<View, CommandError> {
         let mut hand = self.hand.lock();
         self.changed.wait_while(&mut hand, |hand| *hand == Hand::Held);
         if *hand == Hand::Theirs {
-            return Err(NotObeyed::HandedOver);
+            return Err(CommandError::HandedOver);
         }
-        let view = self.controller.lock().order(name, order, moment()).map_err(NotObeyed::Refused)?;
+        let view = self.controller.lock().order(name, order, moment()).map_err(CommandError::Order)?;
         log::warn!("release {name}: {} by {who}: {}, step {}", order.label(), view.state.label(), view.step);
         self.keep();
         Ok(view)
@@ -236,7 +236,7 @@ impl Releases {
         let Ok(theirs) = self.file.parent().map_or_else(|| Ok(vec![]), kept) else { return };
         let mut controller = self.controller.lock();
         for ours in controller.keep().into_iter().filter(|ours| !ours.state.is_back()) {
-            let is_it = |kept: &&Kept| kept.name == ours.name && kept.definition == ours.definition;
+            let is_it = |kept: &&PersistedRelease| kept.name == ours.name && kept.definition == ours.definition;
             if theirs.iter().find(is_it).is_some_and(|kept| kept.state.is_back()) {
                 // An abort always works.
                 let _ = controller.order(&ours.name, Order::Abort, moment());

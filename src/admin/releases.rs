@@ -10,10 +10,10 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{State, api, problem};
-use crate::releases::NotObeyed;
-use gray::controller::Refused;
+use crate::releases::CommandError;
+use gray::assignment::RequestView;
+use gray::controller::OrderError;
 use gray::controller::state::Order;
-use gray::plan::Asked;
 
 /// All releases.
 pub async fn list(With(state): With<State>) -> Response {
@@ -42,12 +42,12 @@ pub async fn order(
     let obeyed = tokio::task::spawn_blocking(move || releases.order(&asked, order, &who)).await;
     match obeyed {
         Ok(Ok(view)) => Json(view).into_response(),
-        Ok(Err(NotObeyed::Refused(Refused::Unknown))) => unknown(&state, &name),
-        Ok(Err(NotObeyed::Refused(Refused::State(now)))) => {
+        Ok(Err(CommandError::Order(OrderError::Unknown))) => unknown(&state, &name),
+        Ok(Err(CommandError::Order(OrderError::State(now)))) => {
             let detail = format!("{} is not for a release that is {}.", order.label(), now.label());
             problem(StatusCode::CONFLICT, "wrong_state", &detail)
         }
-        Ok(Err(NotObeyed::HandedOver)) => {
+        Ok(Err(CommandError::HandedOver)) => {
             let detail = "Another process has taken over: ask again, it answers at this address now.";
             problem(StatusCode::SERVICE_UNAVAILABLE, "handed_over", detail)
         }
@@ -111,7 +111,7 @@ pub async fn feedback(
     if let Some(name) = release.as_ref().filter(|name| !snapshot.plans.iter().any(|plan| *plan.name == ***name)) {
         return unknown(&state, name);
     }
-    let asked = Asked { headers: &HeaderMap::new(), client: None, app: None, claim: None };
+    let asked = RequestView { headers: &HeaderMap::new(), client: None, app: None, claim: None };
     let mut counted = vec![];
     for plan in snapshot.plans.iter().filter(|plan| release.as_ref().is_none_or(|name| *plan.name == **name)) {
         let decision = plan.decide_for(&snapshot.config.cohorts, Some(user.as_bytes()), &asked);

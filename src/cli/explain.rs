@@ -78,7 +78,7 @@ pub fn explain(path: &Path, asked: &Asked, json: bool) -> ExitCode {
     let given = caller::Given { method: &method, uri: &uri, headers: &headers, scheme };
     let caller = caller::explain(config, route, &given, &mut explained);
     explained.limits = limits_of(config, found, caller.app.as_deref());
-    let asked_of = gray::plan::Asked {
+    let asked_of = gray::assignment::RequestView {
         headers: &headers,
         client: asked.client,
         app: caller.app.as_deref(),

@@ -12,7 +12,7 @@ use super::*;
 use base::finding::Place;
 use base::secret::Secret;
 use config::model::{Notify, NotifyFormat};
-use gray::report::{Action, Apart, Arms, Change, Evidence, Facts, Kind, PlaceView, Report};
+use gray::report::{Action, Apart, Arms, Change, Evidence, IncidentFacts, Kind, PlaceView, Report};
 use http_client::webhook::{signature, signing_key};
 
 /// `MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw`, decoded.
@@ -21,8 +21,8 @@ const SECRET: [u8; 24] =
 const SOON: Duration = Duration::from_secs(10);
 
 /// Of a canary with one bad server.
-pub(super) fn facts() -> Facts {
-    Facts {
+pub(super) fn facts() -> IncidentFacts {
+    IncidentFacts {
         release: "orders-v2".into(),
         at: "2026-11-21T15:30:12.123Z".into(),
         kind: Kind::Worse,
@@ -181,7 +181,7 @@ fn alertmanager_gets_an_alert() {
 #[test]
 fn users_who_are_still_harmed_are_critical() {
     let severity = |kind, action| {
-        let message = Message::of_report(&Report::new(Facts { kind, action, ..facts() }));
+        let message = Message::of_report(&Report::new(IncidentFacts { kind, action, ..facts() }));
         message.alert.labels.last().unwrap().1.clone()
     };
     assert_eq!(severity(Kind::Worse, Action::RolledBack), "warning");

@@ -1,6 +1,6 @@
 //! Which version a user is on.
 //!
-//! The release decides ([`gray::plan`]); this stage gives it what of the request it may look at, and sends the
+//! The release decides ([`gray::assignment`]); this stage gives it what of the request it may look at, and sends the
 //! request to the canary's upstream where it says so. Decided once, so that a retry does not move the user.
 
 use std::time::Duration;
@@ -12,9 +12,9 @@ use super::rescue::Rescue;
 use crate::runtime::snapshot::{OfRoute, Snapshot};
 use crate::telemetry::series;
 use base::units::{Nanos, Share};
-use gray::live::Live;
-use gray::plan::{Asked, Decision, Plan, Why, choose};
-use gray::seen::{Arm, Ending, GRPC, Seen};
+use gray::assignment::{Assignment, Decision, RequestView, Why, choose};
+use gray::sample::{Arm, Ending, GRPC, Sample};
+use gray::shared_state::SharedState;
 
 /// What a release decided about a request, and how its arm did.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub struct First {
 
 impl Assigned {
     /// The release.
-    pub fn plan<'s>(&self, snapshot: &'s Snapshot) -> &'s Plan {
+    pub fn plan<'s>(&self, snapshot: &'s Snapshot) -> &'s Assignment {
         &snapshot.plans[self.of.plan as usize]
     }
 
@@ -66,7 +66,7 @@ pub fn assign(session: &Session, ctx: &mut Ctx, route: usize) {
     if releases.is_empty() {
         return;
     }
-    let asked = Asked {
+    let asked = RequestView {
         headers: &session.req_header().headers,
         client: Some(ctx.client),
         app: ctx.snapshot.app(ctx.app),
@@ -92,7 +92,7 @@ pub fn assign(session: &Session, ctx: &mut Ctx, route: usize) {
 pub fn tell(ctx: &Ctx, now: Nanos, left: bool, good: bool) {
     let Some(assigned) = &ctx.assigned else { return };
     let decision = &assigned.decision;
-    let live: &Live = &assigned.plan(&ctx.snapshot).live;
+    let live: &SharedState = &assigned.plan(&ctx.snapshot).live;
     if decision.why == Why::OutOfRange {
         return;
     }
@@ -102,7 +102,7 @@ pub fn tell(ctx: &Ctx, now: Nanos, left: bool, good: bool) {
         live.went_untold(decision.is_judged().then_some(decision.arm));
         return;
     };
-    live.ended(Seen {
+    live.ended(Sample {
         user: decision.user,
         micros: u32::try_from(first.after.as_micros()).unwrap_or(u32::MAX),
         server: first.server,

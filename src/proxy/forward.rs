@@ -35,7 +35,7 @@ use ::balance::attempt::AttemptFailure;
 use base::clock;
 use base::units::Nanos;
 use config::model::Action;
-use gray::seen::Ending;
+use gray::sample::Ending;
 
 /// The answer is not passed on: its status is tried elsewhere.
 const STATUS: End = End::Failed(AttemptFailure::Status);

@@ -23,9 +23,9 @@ use balance::attempt::{AttemptFailure, FailureSet};
 use base::clock;
 use base::units::Nanos;
 use config::model::Action;
-use gray::live::Outcome;
-use gray::seen::{Ending, grpc_failure};
+use gray::sample::{Ending, grpc_failure};
 use gray::settings;
+use gray::shared_state::RescueOutcome;
 
 /// `idempotency-key`
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -38,7 +38,7 @@ pub enum Rescue {
     /// Stable answers.
     TakenOver,
     /// Stable could not: `Unprotected` or `Budget`.
-    Missed(Outcome),
+    Missed(RescueOutcome),
 }
 
 /// How an attempt failed, with what decides whether another one may follow.
@@ -149,8 +149,8 @@ pub fn take_over(session: &Session, ctx: &mut Ctx, failed: Failed, answered: boo
     let now = clock::now();
     let protected = !answered && may_repeat(session, failed, &plan.rescue);
     let rescue = match protected {
-        false => Rescue::Missed(Outcome::Unprotected),
-        true if !plan.live.try_rescue(plan.rescue.budget, now) => Rescue::Missed(Outcome::Budget),
+        false => Rescue::Missed(RescueOutcome::Unprotected),
+        true if !plan.live.try_rescue(plan.rescue.budget, now) => Rescue::Missed(RescueOutcome::Budget),
         true => Rescue::TakenOver,
     };
     let stable = ctx.route.map(|route| &ctx.snapshot.route(route).0.action);
@@ -191,7 +191,7 @@ pub fn ended(ctx: &Ctx, status: u16, e: Option<&Error>) {
     let live = &plan.live;
     match assigned.rescue {
         Rescue::NotNeeded => {}
-        Rescue::TakenOver => live.rescue_ended(if failed { Outcome::Failed } else { Outcome::Rescued }),
+        Rescue::TakenOver => live.rescue_ended(if failed { RescueOutcome::Failed } else { RescueOutcome::Rescued }),
         // The canary's own retries may have mended it.
         Rescue::Missed(outcome) if failed => live.rescue_ended(outcome),
         Rescue::Missed(_) => {}

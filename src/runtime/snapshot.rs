@@ -28,8 +28,8 @@ use base::units::{Nanos, Revision};
 use config::access::{guarded, holds};
 use config::model::{self, Action, Config, Route, Servers};
 use config::router::Router;
-use gray::live::Live;
-use gray::plan::Plan;
+use gray::assignment::Assignment;
+use gray::shared_state::SharedState;
 
 /// A release of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ pub struct Snapshot {
     /// Who may call.
     pub callers: Callers,
     /// By the numbers of `config.releases`.
-    pub plans: Vec<Plan>,
+    pub plans: Vec<Assignment>,
     /// Releases by the numbers of `config.routes`; empty without any release.
     by_route: Vec<Vec<OfRoute>>,
     /// Where is counted.
@@ -74,7 +74,7 @@ impl Snapshot {
         config: Arc<Config>,
         revision: Revision,
         previous: Option<&Snapshot>,
-        lives: Vec<Arc<Live>>,
+        lives: Vec<Arc<SharedState>>,
         registry: &Arc<Registry>,
         now: Nanos,
     ) -> Snapshot {
@@ -87,8 +87,11 @@ impl Snapshot {
         let internal = ledger::upstream(&config);
         let all = config.upstreams.iter().chain(&internal);
         let upstreams = all.map(|u| Arc::new(Upstream::new(u, before(&u.name), registry, now))).collect();
-        let plans =
-            config.releases.iter().zip(lives).map(|(release, live)| Plan::new(release, config.cohorts.len(), live));
+        let plans = config
+            .releases
+            .iter()
+            .zip(lives)
+            .map(|(release, live)| Assignment::new(release, config.cohorts.len(), live));
         Snapshot {
             revision,
             router: Router::new(&config.routes),

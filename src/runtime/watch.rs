@@ -51,7 +51,7 @@ impl Seen {
 }
 
 /// Calls `changed` whenever the configuration at `config`, or one of the files that `also` names, is another than it
-/// was `seen`. It runs until `changed` returns false.
+/// was `sample`. It runs until `changed` returns false.
 pub fn follow(config: &Path, seen: Seen, also: impl Fn() -> Vec<PathBuf>, mut changed: impl FnMut() -> bool) {
     let config = &absolute(config);
     let mut events = Events::open()

@@ -12,7 +12,7 @@ use std::thread;
 use balance::attempt::AttemptFailure;
 use base::units::Nanos;
 use gray::judge::{Doubt, Finding, Judge, Settings};
-use gray::seen::{Arm, Ending, Seen};
+use gray::sample::{Arm, Ending, Sample};
 
 mod pods;
 mod published;
@@ -113,7 +113,7 @@ impl<'a> Trial<'a> {
     }
 
     /// A request as it would be: who, which arm, how it ends.
-    fn request(&mut self) -> Seen {
+    fn request(&mut self) -> Sample {
         let number = self.random.u64(..self.world.users);
         let user = mixed(mixed(2, self.seed), number);
         let chance = |salt: u64| mixed(salt, user) as f64 / u64::MAX as f64;
@@ -130,7 +130,7 @@ impl<'a> Trial<'a> {
             at as usize % border
         };
         let speed = if self.world.own_speed { 0.5 + chance(5) } else { 1.0 };
-        Seen {
+        Sample {
             user,
             micros: (f64::from(self.latencies[point]) * speed) as u32,
             server: 1,

@@ -3,7 +3,7 @@
 //! A file's users are kept as their 64-bit hashes in an open table at most half full: a million users take 16 MiB, and
 //! asking costs about one miss of the cache. Of a million strangers one is taken for a member with a probability below
 //! 1 in 10 million. Two sets are equal where they hold the same users, whatever the order they came in. A request is in
-//! a cohort when its user is in the file, or any rule fits; what is asked of a request comes as [`Facts`].
+//! a cohort when its user is in the file, or any rule fits; what is asked of a request comes as [`RequestFacts`].
 
 use http::HeaderMap;
 use twox_hash::XxHash3_64;
@@ -15,7 +15,7 @@ use base::units::BasisPoints;
 
 /// What cohorts look at.
 #[derive(Clone, Copy, Debug)]
-pub struct Facts<'a> {
+pub struct RequestFacts<'a> {
     /// The user key; none: no file and no percent holds it.
     pub user: Option<&'a [u8]>,
     /// [`user_hash`] of the key; 0 without one.
@@ -27,12 +27,12 @@ pub struct Facts<'a> {
 }
 
 /// Whether a request is in a cohort.
-pub fn holds(cohort: &Cohort, facts: &Facts<'_>) -> bool {
+pub fn holds(cohort: &Cohort, facts: &RequestFacts<'_>) -> bool {
     let listed = cohort.users.as_ref().is_some_and(|users| facts.hash != 0 && users.holds(facts.hash));
     listed || cohort.any.iter().any(|rule| fits(rule, facts))
 }
 
-fn fits(rule: &Rule, facts: &Facts<'_>) -> bool {
+fn fits(rule: &Rule, facts: &RequestFacts<'_>) -> bool {
     match rule {
         Rule::Header(name, value) => every_line_is(facts.headers, name, value),
         Rule::Cookie(name, value) => first_cookie(facts.headers, name).is_some_and(|v| v == value.as_bytes()),

@@ -6,8 +6,8 @@
 //! was taken back does not start again by being pushed again. Of releases with one name the definition decides whether
 //! they are the same ([`spec`]).
 
-pub mod entry;
-pub mod fault;
+pub mod incident;
+pub mod running_release;
 pub mod spec;
 pub mod state;
 pub mod view;
@@ -19,14 +19,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use self::entry::Entry;
+use self::running_release::RunningRelease;
 use self::spec::Spec;
-use self::state::{Order, State};
+use self::state::{Order, ReleaseState};
 use self::view::{Gauges, View};
 use super::judge;
-use super::live::Live;
 use super::report::Report;
-use super::seen::Arm;
+use super::sample::Arm;
+use super::shared_state::SharedState;
 use crate::settings::{Names, Release};
 use base::units::Nanos;
 
@@ -52,13 +52,13 @@ pub struct Surroundings {
 
 /// What a restart needs of a release.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Kept {
+pub struct PersistedRelease {
     /// Its name.
     pub name: String,
     /// Which definition it is.
     pub definition: String,
     /// Where it stands.
-    pub state: State,
+    pub state: ReleaseState,
     /// The step, from 0.
     pub step: usize,
     /// How many steps there were.
@@ -72,11 +72,11 @@ pub struct Kept {
     /// Id of the last report.
     pub report: Option<String>,
     /// The judge's evidence.
-    pub judge: judge::Kept,
+    pub judge: judge::PersistedJudge,
 }
 
 /// Everything that is kept: releases that left the configuration first, the one that left last behind them.
-pub type AllKept = Vec<Kept>;
+pub type PersistedReleases = Vec<PersistedRelease>;
 
 /// Definitions that are remembered after they left the configuration.
 const GONE: usize = 1_000;
@@ -94,17 +94,17 @@ pub struct Ticked {
 
 /// Why an order was not obeyed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub enum OrderError {
     /// There is no such release.
     Unknown,
     /// It is not for this state.
-    State(State),
+    State(ReleaseState),
 }
 
 /// All releases.
 pub struct Controller {
-    entries: Vec<Entry>,
-    gone: AllKept,
+    entries: Vec<RunningRelease>,
+    gone: PersistedReleases,
     /// What was kept is lost: releases that are adopted first may have been taken back.
     distrusts: bool,
     around: Surroundings,
@@ -112,7 +112,7 @@ pub struct Controller {
 
 impl Controller {
     /// None yet; `kept` is what a process before has left.
-    pub fn new(kept: AllKept, around: Surroundings) -> Controller {
+    pub fn new(kept: PersistedReleases, around: Surroundings) -> Controller {
         Controller { entries: vec![], gone: kept, distrusts: false, around }
     }
 
@@ -122,17 +122,18 @@ impl Controller {
     }
 
     /// Takes over the releases of a configuration that is about to be served; their shared states, in its order.
-    pub fn adopt(&mut self, releases: &[Release], names: &Names, at: Moment) -> Vec<Arc<Live>> {
+    pub fn adopt(&mut self, releases: &[Release], names: &Names, at: Moment) -> Vec<Arc<SharedState>> {
         let mut before = std::mem::take(&mut self.entries);
         for release in releases {
             let spec = Spec::new(release, names);
             let entry = match before.iter().position(|entry| entry.spec.is_same(&spec)) {
                 Some(index) => before.swap_remove(index).becomes(spec, at),
                 None => {
-                    let is_it =
-                        |kept: &Kept| kept.name == *release.name && spec.release.is_defined_by(&kept.definition);
+                    let is_it = |kept: &PersistedRelease| {
+                        kept.name == *release.name && spec.release.is_defined_by(&kept.definition)
+                    };
                     let kept = self.gone.iter().position(is_it).map(|index| self.gone.remove(index));
-                    Entry::new(spec, kept, at)
+                    RunningRelease::new(spec, kept, at)
                 }
             };
             self.entries.push(entry);
@@ -162,8 +163,9 @@ impl Controller {
     }
 
     /// Obeys an operator.
-    pub fn order(&mut self, name: &str, order: Order, at: Moment) -> Result<View, Refused> {
-        let entry = self.entries.iter_mut().find(|entry| &*entry.spec.release.name == name).ok_or(Refused::Unknown)?;
+    pub fn order(&mut self, name: &str, order: Order, at: Moment) -> Result<View, OrderError> {
+        let entry =
+            self.entries.iter_mut().find(|entry| &*entry.spec.release.name == name).ok_or(OrderError::Unknown)?;
         entry.order(order, at)?;
         Ok(entry.view(&self.around))
     }
@@ -186,17 +188,17 @@ impl Controller {
     }
 
     /// The shared states, by name.
-    pub fn lives(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<Live>)> {
+    pub fn lives(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<SharedState>)> {
         self.entries.iter().map(|entry| (&entry.spec.release.name, &entry.live))
     }
 
     /// What the metrics say.
     pub fn gauges(&self) -> Vec<Gauges> {
-        self.entries.iter().map(Entry::gauges).collect()
+        self.entries.iter().map(RunningRelease::gauges).collect()
     }
 
     /// What a restart needs.
-    pub fn keep(&self) -> AllKept {
-        self.gone.iter().cloned().chain(self.entries.iter().map(Entry::keep)).collect()
+    pub fn keep(&self) -> PersistedReleases {
+        self.gone.iter().cloned().chain(self.entries.iter().map(RunningRelease::keep)).collect()
     }
 }

@@ -17,19 +17,19 @@
 //!
 //! | module | is |
 //! |---|---|
-//! | `episode` | the same test anew every half minute, for users who have been heard |
+//! | `restarted_test` | the same test anew every half minute, for users who have been heard |
 //! | `evidence` | the e-process of one signal |
-//! | `outside` | what is not the canary's fault, and what cannot be trusted |
+//! | `common_cause` | what is not the canary's fault, and what cannot be trusted |
 //! | `signals` | which signals there are, their weights, the guard |
 //! | `users` | whom the judge has met |
-//! | `hearing` | what a request is counted as |
+//! | `exposure` | what a request is counted as |
 //! | `refusals` | which refusals are usual |
 //! | `servers` | what hits a server and not its users |
 //! | `window` | what a window counts |
 //! | `quantiles` | frozen thresholds, and what is shown |
-//! | `ratio` | whether the split works |
+//! | `sample_ratio` | whether the split works |
 //! | `safety` | evidence for a promotion |
-//! | `watch` | stable during a release, the canary after it |
+//! | `change_detection` | stable during a release, the canary after it |
 //! | `verdict` | what the evidence comes to, and when that is enough |
 
 use std::collections::VecDeque;
@@ -38,45 +38,45 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::report::ArmView;
-use crate::seen::{Arm, Seen};
+use crate::sample::{Arm, Sample};
 use base::units::Nanos;
 
-mod episode;
+mod change_detection;
+mod common_cause;
 mod evidence;
-mod hearing;
-mod outside;
+mod exposure;
 mod quantiles;
-mod ratio;
 mod refusals;
+mod restarted_test;
 mod safety;
+mod sample_ratio;
 mod servers;
 mod signals;
 mod users;
 mod verdict;
-mod watch;
 mod window;
 
 #[cfg(test)]
 mod tests;
 
 pub use evidence::{Bet, Process};
-pub use hearing::Told;
+pub use exposure::Told;
 pub use safety::Safety;
 pub use servers::Hit;
-pub use signals::Evidence;
+pub use signals::SignalEvidence;
 pub use window::Cause;
 
-use episode::Episodes;
-use hearing::{Failures, Hearing};
+use change_detection::{Baseline, Detector};
+use exposure::{Exposure, Failures};
 use quantiles::{Limits, Shown, Thresholds, Took};
-use ratio::Ratio;
 use refusals::Refusals;
+use restarted_test::RestartedTest;
+use sample_ratio::SampleRatio;
 use servers::Servers;
 use signals::{Comparison, FEEDBACK, Guard};
-use users::{At, LEARNT, Met, Users};
+use users::{At, FirstEvent, LEARNT, Users};
 use verdict::Crossing;
-use watch::{Baseline, Watch};
-use window::{Cell, Counts, Tally, Window};
+use window::{EvidenceCell, EvidenceCounts, UserCounts, Window};
 
 /// How long a window is.
 const WINDOW: Duration = Duration::from_secs(1);
@@ -177,7 +177,7 @@ pub enum Watched {
 
 /// What outlives the process, so that a restart is no fresh chance of a false alarm.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Kept {
+pub struct PersistedJudge {
     evidence: Comparison,
     guard: Guard,
     baseline: Option<f64>,
@@ -216,20 +216,20 @@ pub struct Judge {
     servers: Servers,
     refusals: Refusals,
     /// Bad feedback in the open window.
-    spoken: Counts,
+    spoken: EvidenceCounts,
     failures: Failures,
     /// The open window and the two before it.
     recent: [Window; 3],
-    in_step: Tally,
+    in_step: UserCounts,
     evidence: Comparison,
     guard: Guard,
-    episodes: Episodes,
-    ratio: Ratio,
+    episodes: RestartedTest,
+    ratio: SampleRatio,
     baseline: Baseline,
     usually_slow: Baseline,
-    stable: Watch,
-    canary: Watch,
-    canary_slow: Watch,
+    stable: Detector,
+    canary: Detector,
+    canary_slow: Detector,
     crossing: Option<Crossing>,
     /// Since when both arms fail in a step that may have caused it.
     alike: Option<Nanos>,
@@ -262,19 +262,19 @@ impl Judge {
             shown: [Shown::new(), Shown::new()],
             servers: Servers::default(),
             refusals: Refusals::default(),
-            spoken: Counts::default(),
+            spoken: EvidenceCounts::default(),
             failures: Failures::default(),
             recent: Default::default(),
-            in_step: Tally::default(),
+            in_step: UserCounts::default(),
             evidence: Comparison::default(),
             guard: Guard::default(),
-            episodes: Episodes::default(),
-            ratio: Ratio::new(0.0),
+            episodes: RestartedTest::default(),
+            ratio: SampleRatio::new(0.0),
             baseline: Baseline::of_failures(),
             usually_slow: Baseline::of_slowness(),
-            stable: Watch::default(),
-            canary: Watch::default(),
-            canary_slow: Watch::default(),
+            stable: Detector::default(),
+            canary: Detector::default(),
+            canary_slow: Detector::default(),
             crossing: None,
             alike: None,
             decided: false,
@@ -301,14 +301,14 @@ impl Judge {
         }
         (self.settled, self.timed) = (now.after(SETTLE), false);
         self.step = step;
-        self.in_step = Tally::default();
-        self.ratio = Ratio::new(self.share);
+        self.in_step = UserCounts::default();
+        self.ratio = SampleRatio::new(self.share);
         self.evidence.change();
         // Without a control nothing tells that an outage of both ended; with one the canary is not watched alone.
         if self.share < 1.0 {
-            (self.canary, self.canary_slow) = (Watch::default(), Watch::default());
+            (self.canary, self.canary_slow) = (Detector::default(), Detector::default());
         } else {
-            self.stable = Watch::default();
+            self.stable = Detector::default();
         }
     }
 
@@ -317,7 +317,7 @@ impl Judge {
     }
 
     /// A request ended; what its user told by it.
-    pub fn observe(&mut self, seen: &Seen) -> Told {
+    pub fn observe(&mut self, seen: &Sample) -> Told {
         if usize::from(seen.route) >= self.settings.routes.max(1) {
             return Told::default();
         }
@@ -333,11 +333,11 @@ impl Judge {
             user.tell(LEARNT);
             self.thresholds.learn(seen.route, micros, seen.warm);
         }
-        if user.first(Met::of(seen.arm)) {
+        if user.first(FirstEvent::of(seen.arm)) {
             self.met[seen.arm as usize] += 1;
         }
         let known = self.in_step.active[seen.arm as usize];
-        let mut hearing = Hearing {
+        let mut hearing = Exposure {
             user,
             thresholds: &self.thresholds,
             refusals: &mut self.refusals,
@@ -366,7 +366,7 @@ impl Judge {
         let known = self.users.at(user, at);
         if bad && known.may_tell(FEEDBACK) {
             known.tell(FEEDBACK);
-            self.spoken.event(FEEDBACK, Cell::of(arm, user));
+            self.spoken.event(FEEDBACK, EvidenceCell::of(arm, user));
         }
     }
 
@@ -458,8 +458,8 @@ impl Judge {
     }
 
     /// What a restart needs.
-    pub fn keep(&self) -> Kept {
-        Kept {
+    pub fn keep(&self) -> PersistedJudge {
+        PersistedJudge {
             evidence: self.evidence.clone(),
             guard: self.guard.clone(),
             baseline: self.baseline.share(),
@@ -471,7 +471,7 @@ impl Judge {
 
     /// Takes over what an earlier process kept. Evidence against the canary is dropped, since the same users will speak
     /// again; evidence for it stays.
-    pub fn restore(&mut self, kept: &Kept) {
+    pub fn restore(&mut self, kept: &PersistedJudge) {
         self.evidence = kept.evidence.clone();
         self.evidence.acquit();
         self.guard = kept.guard.clone();

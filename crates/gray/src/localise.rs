@@ -1,11 +1,11 @@
 //! Where a canary's fault is: which route, server, cohort or app, and how it fails.
 //!
-//! A Kulldorff scan (M. Kulldorff, "A spatial scan statistic", 1997) over the cells of `super::cells`. For a place x with
+//! A Kulldorff scan (M. Kulldorff, "A spatial scan statistic", 1997) over the cells of `super::breakdown`. For a place x with
 //! c of the canary's C failures, of which e were expected there:
 //! `llr(x) = c ln(c/e) + (C-c) ln((C-c)/(C-e))`, 0 where c <= e. It is compared with the canary as a whole, so e is what
-//! would be there if the fault were the same everywhere: what stable has there (`expect`), and of the rest the share that
+//! would be there if the fault were the same everywhere: what stable has there (`baseline`), and of the rest the share that
 //! x has of the canary's requests. So a canary that fails everywhere alike has no place, however much noisier than others
-//! one of its routes is. A way to fail has no requests of its own; each gets a fixed share of that rest (`ways`).
+//! one of its routes is. A way to fail has no requests of its own; each gets a fixed share of that rest (`failure_modes`).
 //!
 //! Places are made longer a condition at a time, of the best `BEAM`; a condition is worth it only where the llr grows by
 //! more than ln(number of values) + 2. The best is picked, what it explains is taken out, and the rest is scanned again,
@@ -15,14 +15,14 @@
 //!
 //! Ties go to the place that compares lower. Events are counted by user, requests as they are. A place of the canary without traffic is not seen, nor is "everywhere but here".
 
-mod expect;
-mod ways;
+mod baseline;
+mod failure_modes;
 
 use std::collections::BTreeMap;
 
-use self::expect::{Spot, Spots};
-use super::cells::{Cell, Cells, Span};
-use super::seen::Arm;
+use self::baseline::{Spot, Spots};
+use super::breakdown::{Breakdown, Cell, Span};
+use super::sample::Arm;
 use balance::attempt::AttemptFailure;
 
 /// Places that are made longer.
@@ -116,7 +116,7 @@ pub enum Measure {
 
 /// Ranked places, found in the recent span where that is enough, else in the one that tells more about the canary; empty
 /// without an event.
-pub fn find(cells: &Cells, measure: Measure) -> (Span, Vec<Place>) {
+pub fn find(cells: &Breakdown, measure: Measure) -> (Span, Vec<Place>) {
     let [recent, total] = [Span::Recent, Span::Total].map(|span| cells.cells(span));
     let (recent_excess, total_excess) = (excess(&recent, measure), excess(&total, measure));
     let canary = recent.iter().filter(|cell| cell.judged && cell.arm == Arm::Canary);
@@ -201,13 +201,13 @@ fn within(spots: &Spots, place: &Place) -> Option<Vec<Place>> {
 #[derive(Clone, Debug)]
 struct Candidate {
     parts: Vec<Part>,
-    tally: Tally,
+    tally: PlaceCounts,
     llr: f64,
 }
 
 /// What is in a place.
 #[derive(Clone, Copy, Debug, Default)]
-struct Tally {
+struct PlaceCounts {
     requests: f64,
     events: f64,
     expected: f64,
@@ -215,7 +215,7 @@ struct Tally {
 
 /// The place that explains best for its length; none where the canary as a whole does.
 fn best(spots: &Spots) -> Option<Candidate> {
-    let mut beam = longer(spots, &Candidate { parts: vec![], tally: Tally::default(), llr: 0.0 });
+    let mut beam = longer(spots, &Candidate { parts: vec![], tally: PlaceCounts::default(), llr: 0.0 });
     let price = (beam.len().max(1) as f64).ln() + 2.0;
     let worth = |candidate: &Candidate| candidate.llr - price * candidate.parts.len() as f64;
     let mut best: Option<Candidate> = None;
@@ -236,7 +236,7 @@ fn best(spots: &Spots) -> Option<Candidate> {
 
 /// All places that have one condition more.
 fn longer(spots: &Spots, shorter: &Candidate) -> Vec<Candidate> {
-    let mut tallies: BTreeMap<Part, Tally> = BTreeMap::new();
+    let mut tallies: BTreeMap<Part, PlaceCounts> = BTreeMap::new();
     for spot in spots.all().iter().filter(|spot| spot.is_in(&shorter.parts)) {
         each_part(spots, spot, &shorter.parts, |part, tally| {
             let sum = tallies.entry(part).or_default();
@@ -252,21 +252,21 @@ fn longer(spots: &Spots, shorter: &Candidate) -> Vec<Candidate> {
         let mut parts = shorter.parts.clone();
         parts.push(part);
         parts.sort();
-        let alike = tally.expected + rest * tally.requests / requests * ways::share(&parts);
+        let alike = tally.expected + rest * tally.requests / requests * failure_modes::share(&parts);
         Candidate { llr: llr(tally.events, alike, all), parts, tally }
     })
     .collect()
 }
 
 /// Every condition that a spot meets, with what of the spot meets both it and `parts`.
-fn each_part(spots: &Spots, spot: &Spot, parts: &[Part], mut each: impl FnMut(Part, Tally)) {
+fn each_part(spots: &Spots, spot: &Spot, parts: &[Part], mut each: impl FnMut(Part, PlaceCounts)) {
     let tally = spots.tally(spot, parts);
     let locations = [spot.route.map(Part::Route), spot.server.map(Part::Server), spot.app.map(Part::App)];
     locations.into_iter().flatten().for_each(|part| each(part, tally));
     (0..16).filter(|bit| spot.cohorts >> bit & 1 == 1).for_each(|bit| each(Part::Cohort(bit), tally));
     for (way, outcome) in spots.ways().iter().enumerate() {
-        let tally = Tally { requests: spot.requests, events: spot.events[way], expected: spot.expected[way] };
-        ways::parts(*outcome).into_iter().flatten().for_each(|part| each(part, tally));
+        let tally = PlaceCounts { requests: spot.requests, events: spot.events[way], expected: spot.expected[way] };
+        failure_modes::parts(*outcome).into_iter().flatten().for_each(|part| each(part, tally));
     }
 }
 

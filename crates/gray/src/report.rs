@@ -2,7 +2,7 @@
 //!
 //! A report holds names, never numbers of the run form: it is read days later, by people and by other programs, when the
 //! configuration has moved on. Times are RFC 3339 text that the caller gives. It decides nothing: what was found and what
-//! was done come as [`Facts`], and only sentences are made here. Keeping and sending it is the business of the gateway's `notify`.
+//! was done come as [`IncidentFacts`], and only sentences are made here. Keeping and sending it is the business of the gateway's `notify`.
 
 mod markdown;
 mod sentence;
@@ -10,7 +10,7 @@ mod sentence;
 use serde::{Deserialize, Serialize};
 
 use super::localise::{Part, Place};
-use super::seen::{GRPC, status_text};
+use super::sample::{GRPC, status_text};
 
 /// Points of a trajectory that are kept.
 pub const POINTS: usize = 60;
@@ -202,7 +202,7 @@ pub struct Outside {
 
 /// What is known when a report is written; every name resolved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Facts {
+pub struct IncidentFacts {
     /// Name of the release.
     pub release: String,
     /// When, RFC 3339 UTC.
@@ -250,12 +250,12 @@ pub struct Report {
     pub next: String,
     /// All that is known.
     #[serde(flatten)]
-    pub facts: Facts,
+    pub facts: IncidentFacts,
 }
 
 impl Report {
     /// Writes the sentences and gives it the id that its time and its release make.
-    pub fn new(mut facts: Facts) -> Report {
+    pub fn new(mut facts: IncidentFacts) -> Report {
         facts.trajectory = thinned(facts.trajectory);
         facts.trajectory.iter_mut().for_each(|point| point.evidence = point.evidence.finite());
         facts.evidence = facts.evidence.finite();
@@ -274,7 +274,7 @@ impl Report {
 }
 
 /// Names behind the numbers of a place. A number without a name is shown as a number.
-pub struct Names<'a> {
+pub struct PlaceNames<'a> {
     /// Of a route's index in the release.
     pub route: &'a dyn Fn(u16) -> Option<String>,
     /// Of a server's number.
@@ -287,7 +287,7 @@ pub struct Names<'a> {
 
 impl PlaceView {
     /// Puts names to a place; `what` counts: `users who met a failure`.
-    pub fn new(place: &Place, what: &str, names: &Names<'_>) -> PlaceView {
+    pub fn new(place: &Place, what: &str, names: &PlaceNames<'_>) -> PlaceView {
         let parts: Vec<PartView> = place.parts.iter().map(|part| PartView::new(*part, names)).collect();
         let mut said: Vec<String> = parts.iter().map(|part| format!("{} {}", part.dimension, part.value)).collect();
         if !place.parts.iter().any(|part| part.is_location()) {
@@ -307,7 +307,7 @@ impl PlaceView {
 }
 
 impl PartView {
-    fn new(part: Part, names: &Names<'_>) -> PartView {
+    fn new(part: Part, names: &PlaceNames<'_>) -> PartView {
         let numbered = |name: Option<String>, number: u32| name.unwrap_or_else(|| format!("#{number}"));
         let value = match part {
             Part::Route(route) => numbered((names.route)(route), route.into()),

@@ -80,7 +80,7 @@ pub struct Release {
     /// When stable answers for the canary.
     pub rescue: Rescue,
     /// When it goes on and when it is taken back.
-    pub judge: Judge,
+    pub judge: JudgeRules,
     /// Where the table stands.
     pub place: Place,
 }
@@ -210,7 +210,7 @@ pub struct Rescue {
 
 /// `.judge`
 #[derive(Clone, Debug, PartialEq)]
-pub struct Judge {
+pub struct JudgeRules {
     /// Chance that a harmless release is taken back, over its whole life; above 0, at most 0.5.
     pub false_alarm: f64,
     /// A slower answer is a bad one.

@@ -5,12 +5,17 @@ use std::sync::Arc;
 use super::Explained;
 use crate::releases;
 use config::model::Config;
-use gray::cohort::{self, Facts};
-use gray::plan::{Asked, Decision, Plan, Why, choose};
-use gray::seen::Arm;
+use gray::assignment::{Assignment, Decision, RequestView, Why, choose};
+use gray::cohort::{self, RequestFacts};
+use gray::sample::Arm;
 
 /// Says what the releases of a route decide; the upstream of the canary, where that is where it goes.
-pub(super) fn explain(config: &Config, route: usize, asked: &Asked<'_>, explained: &mut Explained) -> Option<usize> {
+pub(super) fn explain(
+    config: &Config,
+    route: usize,
+    asked: &RequestView<'_>,
+    explained: &mut Explained,
+) -> Option<usize> {
     let kept = releases::kept(&config.server.state_dir).unwrap_or_else(|e| {
         let file = config.server.state_dir.join("releases.json");
         explained.why.push(format!("{} cannot be read ({e}): taken as if there were none", file.display()));
@@ -19,11 +24,12 @@ pub(super) fn explain(config: &Config, route: usize, asked: &Asked<'_>, explaine
     let mut controller = releases::controller(kept, &Arc::default());
     let lives = controller.adopt(&config.releases, &config.names(), releases::moment());
     let on_route = config.releases.iter().zip(lives).filter(|(release, _)| release.routes.contains(&route));
-    let plans: Vec<Plan> = on_route.map(|(release, live)| Plan::new(release, config.cohorts.len(), live)).collect();
+    let plans: Vec<Assignment> =
+        on_route.map(|(release, live)| Assignment::new(release, config.cohorts.len(), live)).collect();
     let (index, decision) = choose(plans.iter(), &config.cohorts, asked)?;
     let plan = &plans[index];
     let user = plan.user(asked);
-    let facts = Facts {
+    let facts = RequestFacts {
         user: user.as_ref().map(|(key, _)| key.as_bytes()),
         hash: decision.user,
         headers: asked.headers,

@@ -46,7 +46,7 @@ impl Pods {
         let mut pauses: Vec<u64> = (0..self.servers).map(|_| random.u64(5_000..60_000)).collect();
         let mut found = vec![];
         // By when they come, and by number: answers that a pause keeps.
-        let mut kept: BTreeMap<(u64, u64), Seen> = BTreeMap::new();
+        let mut kept: BTreeMap<(u64, u64), Sample> = BTreeMap::new();
         let mut number = 0;
         for n in 0..seconds * self.a_second {
             let at_ms = n * 1_000 / self.a_second;
@@ -70,7 +70,7 @@ impl Pods {
             let in_storm = at_ms % 60_000 >= 60_000 - self.storm.0 * 1_000 && random.u64(..1_000) < self.storm.1;
             let late = waits as u32 * 1_000 + if cold { 80_000 } else { 0 } + if in_storm { 300_000 } else { 0 };
             let micros = latencies[random.usize(..POINTS)] as u32 / self.faster + late;
-            let seen = Seen {
+            let seen = Sample {
                 user,
                 micros: if fails { 1_000 } else { micros },
                 server: (1 + server + 100 * generation) as u32,

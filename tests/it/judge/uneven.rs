@@ -39,7 +39,7 @@ impl Mixed {
             let mut see = |number: u64, fails: bool| {
                 let user = mixed(mixed(7, seed), number);
                 let on_canary = (mixed(8, user) as f64) < self.share * u64::MAX as f64;
-                judge.observe(&Seen {
+                judge.observe(&Sample {
                     user,
                     micros: 10_000,
                     server: 1 + u32::from(on_canary),
@@ -84,7 +84,7 @@ fn reaches_everybody(visitors: f64, fail: f64, seed: u64) -> bool {
             let user = mixed(mixed(12, seed), number);
             let on_canary = (mixed(8, user) as f64) < steps[step] * u64::MAX as f64;
             let fails = may_fail && on_canary && random.f64() < fail;
-            judge.observe(&Seen {
+            judge.observe(&Sample {
                 user,
                 micros: 10_000,
                 server: 1 + u32::from(on_canary),

@@ -18,7 +18,7 @@ use crate::file::{Form, Item};
 use crate::places::Span;
 use base::units::BasisPoints;
 use gray::bucket::Hash;
-use gray::settings::{Judge, Layer, Release, Rescue, Step, UserSource};
+use gray::settings::{JudgeRules, Layer, Release, Rescue, Step, UserSource};
 
 /// What releases need to know about the rest.
 struct Context<'f> {
@@ -264,8 +264,8 @@ impl Check<'_, '_> {
         }
     }
 
-    fn judge(&mut self, form: &form::Judge) -> Judge {
-        Judge {
+    fn judge(&mut self, form: &form::Judge) -> JudgeRules {
+        JudgeRules {
             false_alarm: form.false_alarm.as_ref().map_or(0.0, |at| at.value.0),
             slo: form.slo.is_some().then(|| self.positive(&form.slo)),
             settle: duration(&form.settle),

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
+use crate::assignment::border_at;
 use crate::bucket::{Border, Hash};
-use crate::plan::border_at;
 use crate::settings::{Names, Release};
 use base::units::BasisPoints;
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Where a release stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum ReleaseState {
     /// Steps follow each other.
     Running,
     /// An operator stopped the steps.
@@ -23,26 +23,32 @@ pub enum State {
     Aborted,
 }
 
-impl State {
+impl ReleaseState {
     /// All of them.
-    pub const ALL: [State; 6] =
-        [State::Running, State::Paused, State::Held, State::RolledBack, State::Promoted, State::Aborted];
+    pub const ALL: [ReleaseState; 6] = [
+        ReleaseState::Running,
+        ReleaseState::Paused,
+        ReleaseState::Held,
+        ReleaseState::RolledBack,
+        ReleaseState::Promoted,
+        ReleaseState::Aborted,
+    ];
 
     /// As it is written.
     pub fn label(self) -> &'static str {
         match self {
-            State::Running => "running",
-            State::Paused => "paused",
-            State::Held => "held",
-            State::RolledBack => "rolled_back",
-            State::Promoted => "promoted",
-            State::Aborted => "aborted",
+            ReleaseState::Running => "running",
+            ReleaseState::Paused => "paused",
+            ReleaseState::Held => "held",
+            ReleaseState::RolledBack => "rolled_back",
+            ReleaseState::Promoted => "promoted",
+            ReleaseState::Aborted => "aborted",
         }
     }
 
     /// Whether nobody is on the canary any more.
     pub fn is_back(self) -> bool {
-        matches!(self, State::RolledBack | State::Aborted)
+        matches!(self, ReleaseState::RolledBack | ReleaseState::Aborted)
     }
 }
 
@@ -75,7 +81,7 @@ impl Order {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Another state, the same step.
-    Become(State),
+    Become(ReleaseState),
     /// The first step, with fresh evidence.
     StartAgain,
     /// The next step, or the end.
@@ -87,14 +93,16 @@ pub enum Next {
 }
 
 /// What follows an order in a state.
-pub fn next(state: State, order: Order) -> Next {
+pub fn next(state: ReleaseState, order: Order) -> Next {
     match (order, state) {
-        (Order::Abort, State::Aborted | State::RolledBack) | (Order::Pause, State::Paused) => Next::Stay,
-        (Order::Abort, _) => Next::Become(State::Aborted),
-        (Order::Pause, State::Running | State::Held) => Next::Become(State::Paused),
-        (Order::Resume, State::Paused | State::Held) => Next::Become(State::Running),
-        (Order::Resume, State::RolledBack | State::Aborted) => Next::StartAgain,
-        (Order::Promote, State::Running | State::Paused | State::Held) => Next::NextStep,
+        (Order::Abort, ReleaseState::Aborted | ReleaseState::RolledBack) | (Order::Pause, ReleaseState::Paused) => {
+            Next::Stay
+        }
+        (Order::Abort, _) => Next::Become(ReleaseState::Aborted),
+        (Order::Pause, ReleaseState::Running | ReleaseState::Held) => Next::Become(ReleaseState::Paused),
+        (Order::Resume, ReleaseState::Paused | ReleaseState::Held) => Next::Become(ReleaseState::Running),
+        (Order::Resume, ReleaseState::RolledBack | ReleaseState::Aborted) => Next::StartAgain,
+        (Order::Promote, ReleaseState::Running | ReleaseState::Paused | ReleaseState::Held) => Next::NextStep,
         (Order::Pause | Order::Resume | Order::Promote, _) => Next::Refuse,
     }
 }

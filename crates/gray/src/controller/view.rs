@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::state::State;
+use super::state::ReleaseState;
 use crate::report::{Arms, Evidence};
 
 /// A release, as it stands.
@@ -13,7 +13,7 @@ pub struct View {
     /// Its name.
     pub name: String,
     /// Where it stands.
-    pub state: State,
+    pub state: ReleaseState,
     /// The step, from 1.
     pub step: usize,
     /// How many steps there are.

@@ -17,7 +17,7 @@
 //! answers that all take the same time are not above it. Longer than an hour counts as an hour.
 
 use crate::report::ArmView;
-use crate::seen::{Ending, Seen};
+use crate::sample::{Ending, Sample};
 use balance::attempt::AttemptFailure;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
@@ -165,7 +165,7 @@ pub(super) enum Took {
 impl Took {
     /// A request's. Failures are the business of another signal: one that fails at once is not fast. A time limit or a
     /// client that leaves tells how long it took at least.
-    pub(super) fn of(seen: &Seen) -> Option<Took> {
+    pub(super) fn of(seen: &Sample) -> Option<Took> {
         match seen.ending {
             Ending::Good => Some(Took::Exactly(seen.micros)),
             Ending::Failed(AttemptFailure::Timeout) | Ending::Left => Some(Took::AtLeast(seen.micros)),
@@ -196,7 +196,7 @@ impl Shown {
     }
 
     /// Counts a request.
-    pub(super) fn count(&mut self, seen: &Seen) {
+    pub(super) fn count(&mut self, seen: &Sample) {
         self.requests += 1;
         self.errors += u64::from(seen.ending.is_failure());
         if matches!(seen.ending, Ending::Good | Ending::Failed(AttemptFailure::Status)) {

@@ -7,7 +7,7 @@
 
 use ahash::AHashMap;
 
-use crate::seen::{Arm, Seen};
+use crate::sample::{Arm, Sample};
 
 /// Kinds that are told apart; later ones are usual.
 const KINDS: usize = 4_096;
@@ -32,7 +32,7 @@ impl Refusals {
     }
 
     /// A user met one, as his first in an episode.
-    pub(super) fn count(&mut self, seen: &Seen) {
+    pub(super) fn count(&mut self, seen: &Sample) {
         if seen.arm == Arm::Stable && (self.kinds.len() < KINDS || self.kinds.contains_key(&(seen.route, seen.status)))
         {
             self.kinds.entry((seen.route, seen.status)).or_default().0 += 1;
@@ -46,7 +46,7 @@ impl Refusals {
     }
 
     /// Whether stable's users seldom meet it.
-    pub(super) fn is_rare(&self, seen: &Seen) -> bool {
+    pub(super) fn is_rare(&self, seen: &Sample) -> bool {
         match self.kinds.get(&(seen.route, seen.status)) {
             Some((_, usual)) => !usual,
             None => self.kinds.len() < KINDS,
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
     #[test]
     fn what_one_in_a_hundred_of_stables_users_meets_is_usual() {
-        let refused = |arm, route, status| Seen { status, route, ..Seen::good(1, arm) };
+        let refused = |arm, route, status| Sample { status, route, ..Sample::good(1, arm) };
         let mut refusals = Refusals::default();
         (0..4).for_each(|_| refusals.count(&refused(Arm::Stable, 0, 404)));
         (0..10).for_each(|_| refusals.there());

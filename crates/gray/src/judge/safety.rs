@@ -12,7 +12,7 @@
 //! A canary that is fast while it is cold is fast; one that is slow then is not yet slow. So there are two e-values of
 //! latency, over users' first answers and over their first that were timed, and their mean is one.
 
-use super::window::{Speed, Tally};
+use super::window::{Speed, UserCounts};
 
 /// The e-value that is enough.
 const ENOUGH: f64 = 20.0;
@@ -38,7 +38,7 @@ pub struct Safety {
 
 impl Safety {
     /// Of the users of a step.
-    pub(super) fn of(step: &Tally) -> Safety {
+    pub(super) fn of(step: &UserCounts) -> Safety {
         let errors = Test::of(step.active, step.failing, TOO_MUCH[0], ENOUGH);
         let refusals = Test::of(step.active, step.refused, TOO_MUCH[1], ENOUGH);
         let speed = |Speed { measured, slow }| Test::of(measured, slow, TOO_MUCH[2], 2.0 * ENOUGH);
@@ -95,9 +95,9 @@ impl Test {
 mod tests {
     use super::*;
 
-    fn tally(active: [u64; 2], failing: [u64; 2]) -> Tally {
+    fn tally(active: [u64; 2], failing: [u64; 2]) -> UserCounts {
         let speed = Speed { measured: active, slow: active.map(|n| n / 20) };
-        Tally { active, failing, refused: [0; 2], first: speed, timed: speed }
+        UserCounts { active, failing, refused: [0; 2], first: speed, timed: speed }
     }
 
     #[test]
@@ -114,29 +114,29 @@ mod tests {
         assert!(safety.errors < 1e-3 && !safety.is_safe(), "{safety:?}");
         let slow = |speed: Speed| Speed { slow: [9_500, 1_000], ..speed };
         let fast = tally([190_000, 10_000], [190, 10]);
-        let cold = Tally { first: slow(fast.first), ..fast };
+        let cold = UserCounts { first: slow(fast.first), ..fast };
         assert!(Safety::of(&cold).is_safe(), "it was slow while it was cold");
-        let safety = Safety::of(&Tally { timed: slow(fast.timed), ..cold });
+        let safety = Safety::of(&UserCounts { timed: slow(fast.timed), ..cold });
         assert!(safety.errors >= ENOUGH && !safety.is_safe(), "{safety:?}");
         assert!(safety.wants().starts_with("latency: 10000 of about "), "{}", safety.wants());
     }
 
     #[test]
     fn a_canary_that_refuses_more_does_not_become_safe() {
-        let safety = Safety::of(&Tally { refused: [10, 40], ..tally([19_000, 1_000], [0, 0]) });
+        let safety = Safety::of(&UserCounts { refused: [10, 40], ..tally([19_000, 1_000], [0, 0]) });
         assert!(safety.errors >= ENOUGH && safety.refusals < 1.0 && !safety.is_safe(), "{safety:?}");
     }
 
     #[test]
     fn it_says_what_it_waits_for() {
-        let safety = Safety::of(&Tally { active: [900, 120], ..Tally::default() });
+        let safety = Safety::of(&UserCounts { active: [900, 120], ..UserCounts::default() });
         assert_eq!(
             safety.wants(),
             "errors: 120 of about 307 users, refusals: 120 of about 150 users, latency: nothing to compare with yet"
         );
-        let nothing = Safety::of(&Tally::default());
+        let nothing = Safety::of(&UserCounts::default());
         assert!(nothing.errors == 1.0 && !nothing.is_safe(), "{nothing:?}");
-        let alone = Safety::of(&Tally { active: [0, 5_000], ..Tally::default() });
+        let alone = Safety::of(&UserCounts { active: [0, 5_000], ..UserCounts::default() });
         assert_eq!(alone.errors, 1.0, "without control there is no evidence");
     }
 

@@ -27,14 +27,14 @@ use super::signals::{
     COUNTED, EPISODE_ERRORS, EPISODE_P95, EPISODE_P99, EPISODE_REFUSALS, EPISODE_SLO, ERRORS, P50, P95, P99, REFUSALS,
     SLO,
 };
-use super::window::{Cell, Counts};
-use crate::seen::{Arm, Ending, Seen};
+use super::window::{EvidenceCell, EvidenceCounts};
+use crate::sample::{Arm, Ending, Sample};
 use base::units::Nanos;
 
 mod burst;
 mod closing;
 
-use burst::{Burst, Flow, OfWindow, Own, Sought, State, look};
+use burst::{Burst, Flow, OfWindow, Own, ServerState, Sought, look};
 use closing::{Closing, OfStable, Rates};
 
 /// What comes so soon after another is a part of it.
@@ -87,14 +87,14 @@ struct Server {
     /// What its users meet at any time, where it is the canary's.
     own: [Own; KINDS],
     /// What users first met in them beyond what they meet at any time, until they are known for what they are.
-    waiting: Counts,
+    waiting: EvidenceCounts,
     /// What they first met in a window without one; when the last of them did, by kind; and how many do so at any time,
     /// by signal.
-    single: Counts,
+    single: EvidenceCounts,
     met: [Option<Nanos>; KINDS],
     usual: [u32; COUNTED],
     /// What counts with the next window.
-    next: Counts,
+    next: EvidenceCounts,
 }
 
 /// The servers of both arms.
@@ -127,14 +127,14 @@ pub struct Hit {
 #[derive(Debug)]
 pub(super) struct Heard {
     /// Events of the window before.
-    pub(super) before: Counts,
+    pub(super) before: EvidenceCounts,
     /// Events of the window itself.
-    pub(super) now: Counts,
+    pub(super) now: EvidenceCounts,
     /// Events that waited: what they are of was no hiccup.
-    pub(super) late: Counts,
+    pub(super) late: EvidenceCounts,
     /// By signal, whether some wait on.
     pub(super) waits: [bool; COUNTED],
-    pub(super) hiccups: Counts,
+    pub(super) hiccups: EvidenceCounts,
     /// The canary's part of the servers.
     pub(super) servers: f64,
     /// Of the window before and of the window itself: by arm, the part of the users of whom an answer was timed; by
@@ -146,11 +146,11 @@ pub(super) struct Heard {
 impl Default for Heard {
     fn default() -> Heard {
         Heard {
-            before: Counts::default(),
-            now: Counts::default(),
-            late: Counts::default(),
+            before: EvidenceCounts::default(),
+            now: EvidenceCounts::default(),
+            late: EvidenceCounts::default(),
             waits: [false; COUNTED],
-            hiccups: Counts::default(),
+            hiccups: EvidenceCounts::default(),
             servers: 0.0,
             timed: [[1.0; 2]; 2],
             steady: [[1.0; COUNTED]; 2],
@@ -171,7 +171,8 @@ impl Heard {
 
     /// What it says of the canary in a signal, where `part` of the users were put on it.
     pub(super) fn said(&self, signal: usize, part: f64) -> Said {
-        let bet = |counts: &Counts, part: f64| counts.bet(signal, [Cell::Stable, Cell::Canary], part);
+        let bet =
+            |counts: &EvidenceCounts, part: f64| counts.bet(signal, [EvidenceCell::Stable, EvidenceCell::Canary], part);
         // The canary's part of those users who are counted; never less than it was designed with.
         let of = |at: usize, steady: f64| {
             let [stable, canary] = if is_timed(signal) { self.timed[at] } else { [1.0; 2] };
@@ -205,7 +206,7 @@ impl Default for Servers {
 
 impl Servers {
     /// A server was asked, in a release that is at this step.
-    pub(super) fn asked(&mut self, seen: &Seen, step: u16, now: Nanos) {
+    pub(super) fn asked(&mut self, seen: &Sample, step: u16, now: Nanos) {
         let server = self.known.entry((seen.arm, seen.server)).or_insert_with(|| Server {
             asked: now,
             hit: None,
@@ -215,11 +216,11 @@ impl Servers {
             window: OfWindow::default(),
             bursts: [None; KINDS],
             own: [Own::default(); KINDS],
-            waiting: Counts::default(),
-            single: Counts::default(),
+            waiting: EvidenceCounts::default(),
+            single: EvidenceCounts::default(),
             met: [None; KINDS],
             usual: [0; COUNTED],
-            next: Counts::default(),
+            next: EvidenceCounts::default(),
         });
         server.asked = now;
         // What began before the step may have been good then.
@@ -264,22 +265,22 @@ impl Servers {
         Rates { likely, lasting }
     }
 
-    fn of(&mut self, seen: &Seen) -> Option<&mut Server> {
+    fn of(&mut self, seen: &Sample) -> Option<&mut Server> {
         self.known.get_mut(&(seen.arm, seen.server))
     }
 
     /// A user asks it in this window; later, that an answer is timed.
-    pub(super) fn active(&mut self, seen: &Seen) {
+    pub(super) fn active(&mut self, seen: &Sample) {
         self.of(seen).into_iter().for_each(|server| server.window.active += 1);
     }
 
     /// See there.
-    pub(super) fn timed(&mut self, seen: &Seen) {
+    pub(super) fn timed(&mut self, seen: &Sample) {
         self.of(seen).into_iter().for_each(|server| server.window.timed += 1);
     }
 
     /// A user meets something there for the first time in this window.
-    pub(super) fn met(&mut self, seen: &Seen, kind: usize) {
+    pub(super) fn met(&mut self, seen: &Sample, kind: usize) {
         let rate = self.rate(kind);
         if let Some(server) = self.of(seen) {
             let (now, rate) = (server.asked, server.own[kind].or_more(rate));
@@ -291,11 +292,11 @@ impl Servers {
     }
 
     /// A user has his first event of a signal there.
-    pub(super) fn event(&mut self, seen: &Seen, signal: usize) {
+    pub(super) fn event(&mut self, seen: &Sample, signal: usize) {
         if let Some(server) = self.of(seen) {
             let harms = seen.ending.is_failure() && !seen.saved && !is_timed(signal);
             let counts = if harms { &mut server.window.harm } else { &mut server.window.counts };
-            counts.event(signal, Cell::of(seen.arm, seen.user));
+            counts.event(signal, EvidenceCell::of(seen.arm, seen.user));
             server.hit = Some(server.asked);
         }
     }
@@ -323,8 +324,9 @@ impl Servers {
     /// A step ends: what waits is of another share, and is let go of.
     pub(super) fn end_step(&mut self) {
         for server in self.known.values_mut() {
-            (server.bursts, server.waiting, server.single) = ([None; KINDS], Counts::default(), Counts::default());
-            (server.next, server.met) = (Counts::default(), [None; KINDS]);
+            (server.bursts, server.waiting, server.single) =
+                ([None; KINDS], EvidenceCounts::default(), EvidenceCounts::default());
+            (server.next, server.met) = (EvidenceCounts::default(), [None; KINDS]);
         }
         (self.steady, self.timed, self.flow) = ([1.0; KINDS], [1.0; 2], [0.0; 2]);
     }
@@ -398,7 +400,7 @@ impl Servers {
 
 /// A burst of answers above a threshold is one of answers above all that more of stable's users exceed: whoever waits
 /// for a server that stands still exceeds them all.
-fn spread(states: &mut [State; KINDS], rates: &[Rates; KINDS]) {
+fn spread(states: &mut [ServerState; KINDS], rates: &[Rates; KINDS]) {
     let own = *states;
     for kind in P50..=SLO {
         let rarer = (P50..=SLO).filter(|rarer| rates[*rarer].lasting <= rates[kind].lasting).map(|rarer| own[rarer]);
@@ -416,7 +418,7 @@ impl Server {
         window: &OfWindow,
         rates: &[Rates; KINDS],
         now: Nanos,
-    ) -> [State; KINDS] {
+    ) -> [ServerState; KINDS] {
         let mut states = std::array::from_fn(|kind| {
             let at_once = match kind {
                 ERRORS => !is_good,
@@ -426,7 +428,7 @@ impl Server {
             let (Rates { likely, lasting }, own) = (rates[kind], &mut self.own[kind]);
             let sought = Sought { arm, kind, likely, rate: own.or_more(lasting), at_once };
             let state = look(&mut self.bursts[kind], sought, window, (self.asked, now));
-            if state == State::Usual && arm == Arm::Canary && !is_timed(kind) {
+            if state == ServerState::Usual && arm == Arm::Canary && !is_timed(kind) {
                 own.learn(window.exposed(kind), window.bad(kind));
             }
             state
@@ -443,7 +445,7 @@ impl Server {
     fn settle(
         &mut self,
         (arm, kind): (Arm, usize),
-        (state, beside): (State, State),
+        (state, beside): (ServerState, ServerState),
         of_stable: &OfStable,
         window: &OfWindow,
         heard: &mut Heard,
@@ -451,7 +453,7 @@ impl Server {
         let on_canary = arm == Arm::Canary;
         let met = window.met[kind];
         let soon = |before: Nanos| met.is_some_and(|met| met.first.since(before) < SOON);
-        let was_part = state != State::Usual && self.met[kind].is_some_and(soon);
+        let was_part = state != ServerState::Usual && self.met[kind].is_some_and(soon);
         for signal in signals(kind) {
             let usual = of_stable.usual(kind, signal, window);
             heard.before.add(signal, &self.next);
@@ -464,30 +466,30 @@ impl Server {
             self.single.clear(signal);
             self.usual[signal] = usual;
             match state {
-                State::Waits if on_canary => {
+                ServerState::Waits if on_canary => {
                     self.next.add(signal, &window.counts);
                     let excess = self.next.take_beyond(signal, usual);
                     self.waiting.add(signal, &excess);
                     heard.waits[signal] = true;
                 }
-                State::Waits => self.waiting.add(signal, &window.counts),
-                State::Usual if on_canary => self.single.add(signal, &window.counts),
-                State::Lasts if on_canary => self.next.add(signal, &window.counts),
-                State::Usual | State::Lasts if is_timed(kind) => self.next.add(signal, &window.counts),
-                State::Usual | State::Lasts | State::AtOnce => heard.now.add(signal, &window.counts),
+                ServerState::Waits => self.waiting.add(signal, &window.counts),
+                ServerState::Usual if on_canary => self.single.add(signal, &window.counts),
+                ServerState::Lasts if on_canary => self.next.add(signal, &window.counts),
+                ServerState::Usual | ServerState::Lasts if is_timed(kind) => self.next.add(signal, &window.counts),
+                ServerState::Usual | ServerState::Lasts | ServerState::AtOnce => heard.now.add(signal, &window.counts),
             }
-            if state != State::Waits {
-                let alone = on_canary || beside == State::Usual;
-                self.end_wait(arm, signal, state == State::Usual && alone, heard);
+            if state != ServerState::Waits {
+                let alone = on_canary || beside == ServerState::Usual;
+                self.end_wait(arm, signal, state == ServerState::Usual && alone, heard);
             }
         }
-        self.met[kind] = met.map(|met| met.last).filter(|_| on_canary && state == State::Usual);
+        self.met[kind] = met.map(|met| met.last).filter(|_| on_canary && state == ServerState::Usual);
     }
 
     /// What waits was a hiccup: one event. Or it was none, and counts by users.
     fn end_wait(&mut self, arm: Arm, signal: usize, was_hiccup: bool, heard: &mut Heard) {
         if was_hiccup && self.waiting.all(signal) > 0 {
-            heard.hiccups.event(signal, Cell::of(arm, 0));
+            heard.hiccups.event(signal, EvidenceCell::of(arm, 0));
         } else {
             heard.late.add(signal, &self.waiting);
         }

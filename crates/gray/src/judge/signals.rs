@@ -9,7 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::evidence::{Process, Said};
-use super::window::{Cell, Counts};
+use super::window::{EvidenceCell, EvidenceCounts};
 
 /// First failure of a user.
 pub(super) const ERRORS: usize = 0;
@@ -49,9 +49,9 @@ const WEIGHTS: [f64; SIGNALS] = [0.5, 0.02, 0.03, 0.04, 0.13, 0.06, 0.035, 0.035
 const GROUPS: [&str; 4] = ["errors", "refusals", "latency", "feedback"];
 
 /// E-values of the groups of signals, at most 1e15. The canary is worse where nine tenths of
-/// [`Evidence::combined`], or the running episode, come to 1/`false_alarm`.
+/// [`SignalEvidence::combined`], or the running episode, come to 1/`false_alarm`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Evidence {
+pub struct SignalEvidence {
     /// Users who failed.
     pub errors: f64,
     /// Users who were refused.
@@ -62,11 +62,11 @@ pub struct Evidence {
     pub feedback: f64,
 }
 
-impl Evidence {
+impl SignalEvidence {
     /// What each group adds to the mean.
     fn parts(&self) -> [f64; GROUPS.len()] {
         let values = [self.errors, self.refusals, self.latency, self.feedback];
-        std::array::from_fn(|group| Evidence::weights()[group] * values[group])
+        std::array::from_fn(|group| SignalEvidence::weights()[group] * values[group])
     }
 
     /// The mean that decides.
@@ -82,10 +82,10 @@ impl Evidence {
     }
 
     /// Of what errors, refusals and latency add to the mean.
-    pub(super) fn of_parts([errors, refusals, latency]: [f64; 3]) -> Evidence {
-        let [of_errors, of_refusals, of_latency, _] = Evidence::weights();
+    pub(super) fn of_parts([errors, refusals, latency]: [f64; 3]) -> SignalEvidence {
+        let [of_errors, of_refusals, of_latency, _] = SignalEvidence::weights();
         let (errors, refusals, latency) = (errors / of_errors, refusals / of_refusals, latency / of_latency);
-        Evidence { errors, refusals, latency, feedback: 0.0 }
+        SignalEvidence { errors, refusals, latency, feedback: 0.0 }
     }
 
     fn weights() -> [f64; GROUPS.len()] {
@@ -127,11 +127,11 @@ impl Comparison {
     }
 
     /// The e-values by group.
-    pub(super) fn evidence(&self) -> Evidence {
+    pub(super) fn evidence(&self) -> SignalEvidence {
         let latency: f64 = (P50..=SLO).map(|signal| WEIGHTS[signal] * self.0[signal].e()).sum();
-        let [.., weight, _] = Evidence::weights();
+        let [.., weight, _] = SignalEvidence::weights();
         let of = |signal: usize| self.0[signal].e();
-        Evidence { errors: of(ERRORS), refusals: of(REFUSALS), latency: latency / weight, feedback: of(FEEDBACK) }
+        SignalEvidence { errors: of(ERRORS), refusals: of(REFUSALS), latency: latency / weight, feedback: of(FEEDBACK) }
     }
 }
 
@@ -141,11 +141,13 @@ pub(super) struct Guard([Comparison; 2]);
 
 impl Guard {
     /// Plays a window. What hit a server hit users of both halves: that is left out.
-    pub(super) fn play(&mut self, [before, now]: [&Counts; 2]) {
+    pub(super) fn play(&mut self, [before, now]: [&EvidenceCounts; 2]) {
         for (half, sides) in
-            [[Cell::StableEven, Cell::StableOdd], [Cell::StableOdd, Cell::StableEven]].iter().enumerate()
+            [[EvidenceCell::StableEven, EvidenceCell::StableOdd], [EvidenceCell::StableOdd, EvidenceCell::StableEven]]
+                .iter()
+                .enumerate()
         {
-            let bet = |counts: &Counts, signal| counts.bet(signal, *sides, 0.5);
+            let bet = |counts: &EvidenceCounts, signal| counts.bet(signal, *sides, 0.5);
             self.0[half].play(|signal| Said { before: bet(before, signal), now: bet(now, signal), ..Said::NOTHING });
         }
     }
@@ -157,7 +159,7 @@ impl Guard {
 
     /// The e-value that the halves differ.
     pub(super) fn e(&self) -> f64 {
-        let one_way = |evidence: Evidence| {
+        let one_way = |evidence: SignalEvidence| {
             let [errors, refusals, latency, _] = evidence.parts();
             (errors + refusals + latency) / (1.0 - WEIGHTS[FEEDBACK])
         };
@@ -178,7 +180,7 @@ mod tests {
 
     #[test]
     fn the_strongest_group_is_the_one_that_decides() {
-        let evidence = |errors, refusals, latency, feedback| Evidence { errors, refusals, latency, feedback };
+        let evidence = |errors, refusals, latency, feedback| SignalEvidence { errors, refusals, latency, feedback };
         assert_eq!(evidence(1.0, 1.0, 1.0, 1.0).strongest(), "errors");
         assert_eq!(evidence(900.0, 1.0, 1_400.0, 2_000.0).strongest(), "latency");
         assert_eq!(evidence(900.0, 4_600.0, 1_000.0, 9_000.0).strongest(), "refusals");

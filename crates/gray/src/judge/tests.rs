@@ -1,7 +1,7 @@
 //! Tests of the judge as a whole: what it finds, what it must not, and what it forgets.
 
 use super::*;
-use crate::seen::Ending;
+use crate::sample::Ending;
 use balance::attempt::AttemptFailure;
 
 mod harm;
@@ -28,19 +28,19 @@ fn court_of(share: f64, routes: usize) -> Court {
 }
 
 /// A request that went well.
-fn seen(user: u64, arm: Arm) -> Seen {
-    Seen { micros: 10_000, step: 0, ..Seen::good(user.wrapping_mul(0x9e37_79b9_7f4a_7c15), arm) }
+fn seen(user: u64, arm: Arm) -> Sample {
+    Sample { micros: 10_000, step: 0, ..Sample::good(user.wrapping_mul(0x9e37_79b9_7f4a_7c15), arm) }
 }
 
-fn failed(user: u64, arm: Arm) -> Seen {
-    Seen { ending: Ending::Failed(AttemptFailure::Status), status: 503, ..seen(user, arm) }
+fn failed(user: u64, arm: Arm) -> Sample {
+    Sample { ending: Ending::Failed(AttemptFailure::Status), status: 503, ..seen(user, arm) }
 }
 
 impl Court {
     /// Requests of this step.
-    fn see(&mut self, requests: impl IntoIterator<Item = Seen>) -> &mut Court {
+    fn see(&mut self, requests: impl IntoIterator<Item = Sample>) -> &mut Court {
         let step = self.step;
-        requests.into_iter().for_each(|seen| _ = self.judge.observe(&Seen { step, ..seen }));
+        requests.into_iter().for_each(|seen| _ = self.judge.observe(&Sample { step, ..seen }));
         self
     }
 
@@ -136,10 +136,10 @@ fn what_is_seen_of_another_step_says_nothing() {
     // Begun when 95 of 100 were on stable: a slow end of theirs, or a failing one, is not compared with what follows.
     let before = court.step - 1;
     for user in 0..1_000 {
-        court.judge.observe(&Seen { step: before, ..seen(user, STABLE) });
+        court.judge.observe(&Sample { step: before, ..seen(user, STABLE) });
     }
     for user in 2_000..2_050 {
-        court.judge.observe(&Seen { step: before, ..failed(user, CANARY) });
+        court.judge.observe(&Sample { step: before, ..failed(user, CANARY) });
     }
     court.see((3_000..4_000).map(|user| seen(user, if user % 2 == 0 { CANARY } else { STABLE })));
     assert_eq!(court.judge.tick(Nanos(court.now + 1_000 * MILLIS), [0; 2]), None, "the split is as it should be");
@@ -169,7 +169,7 @@ fn a_model_that_is_broken_blames_nobody() {
     court.see((0..300).filter(odd).enumerate().map(|(n, user)| {
         let seen = if n % 4 == 0 { failed(user, STABLE) } else { seen(user, STABLE) };
         // Each on a server of his own: it is no server's fault.
-        Seen { server: 100 + user as u32, ..seen }
+        Sample { server: 100 + user as u32, ..seen }
     }));
     court.see((1_000..1_300).map(|user| failed(user, CANARY)));
     court.pass(1_000);
@@ -227,7 +227,7 @@ fn an_outage_that_shows_on_the_canary_first_is_an_outage() {
     court.see((20_000..20_100).map(|user| seen(user, STABLE))).see((30_000..30_040).map(|user| failed(user, CANARY)));
     assert_eq!(court.pass(250), None, "enough against the canary; stable's failures come after the window");
     assert!(court.judge.evidence().combined() >= 1_000.0);
-    let timeout = |user| Seen { ending: Ending::Failed(AttemptFailure::Timeout), status: 0, ..seen(user, STABLE) };
+    let timeout = |user| Sample { ending: Ending::Failed(AttemptFailure::Timeout), status: 0, ..seen(user, STABLE) };
     court.see((20_100..20_160).map(timeout)).see((20_200..20_210).map(|user| failed(user, STABLE)));
     let Some(Finding::Outside { cause, stable, canary }) = court.pass(250) else { panic!("{:?}", court.found) };
     assert_eq!(cause, Cause { route: 0, failure: AttemptFailure::Timeout, status: 0 });
@@ -306,7 +306,7 @@ fn at_a_hundred_percent_the_watch_reports_once_an_outage() {
 #[test]
 fn slow_answers_count_by_thresholds_of_stable() {
     let mut court = court(0.2);
-    let slow = |user: u64, arm, micros| Seen { micros, ..seen(user, arm) };
+    let slow = |user: u64, arm, micros| Sample { micros, ..seen(user, arm) };
     for second in 0..12 {
         let micros = |user: u64| 1_000 + (user * 7_919 % 1_000) as u32 * 50;
         let base = second * 10_000;
@@ -331,8 +331,8 @@ fn an_objective_counts_at_once_and_a_changed_one_from_the_next_window() {
         court.pass(4_000);
         for second in 0..4 {
             let users = |first: u64| first + 1_000 * second..first + 1_000 * second + 60;
-            court.see(users(0).map(|user| Seen { micros: 5_000, ..seen(user, STABLE) }));
-            court.see(users(100).map(|user| Seen { ending: Ending::Left, ..seen(user, CANARY) }));
+            court.see(users(0).map(|user| Sample { micros: 5_000, ..seen(user, STABLE) }));
+            court.see(users(100).map(|user| Sample { ending: Ending::Left, ..seen(user, CANARY) }));
             court.pass(1_000);
         }
         court.wait();
@@ -352,14 +352,14 @@ fn users_who_have_all_met_errors_are_still_heard() {
     let fails = |user: u64, second: u64| (user * 7_919 + second * 31).is_multiple_of(25);
     for second in 0..90 {
         let ending = |user| if fails(user, second) { Ending::Failed(AttemptFailure::Status) } else { Ending::Good };
-        court.see((0..200).map(|user| Seen { ending: ending(user), ..seen(user, arm(user)) }));
+        court.see((0..200).map(|user| Sample { ending: ending(user), ..seen(user, arm(user)) }));
         court.pass(1_000);
     }
     assert!(court.found.is_empty(), "{:?}", court.found);
     for _ in 0..4 {
         court.see((0..200).map(|user| seen(user, arm(user))).map(|seen| match seen.arm {
             STABLE => seen,
-            CANARY => Seen { ending: Ending::Failed(AttemptFailure::Status), ..seen },
+            CANARY => Sample { ending: Ending::Failed(AttemptFailure::Status), ..seen },
         }));
         court.pass(1_000);
     }
@@ -381,9 +381,9 @@ fn feedback_is_a_signal_of_its_own() {
 #[test]
 fn who_was_not_put_there_by_chance_is_shown_and_not_judged() {
     let mut court = court(0.5);
-    court.see((0..100).map(|user| Seen { judged: false, ..failed(user, CANARY) }));
-    court.see((200..300).map(|user| Seen { judged: false, ..seen(user, STABLE) }));
-    court.see([Seen { route: 1, ..failed(1, CANARY) }]);
+    court.see((0..100).map(|user| Sample { judged: false, ..failed(user, CANARY) }));
+    court.see((200..300).map(|user| Sample { judged: false, ..seen(user, STABLE) }));
+    court.see([Sample { route: 1, ..failed(1, CANARY) }]);
     assert_eq!(court.wait(), None);
     assert!((court.judge.evidence().combined() - 1.0).abs() < 1e-9, "{:?}", court.judge.evidence());
     let canary = court.judge.arms()[1];
@@ -412,7 +412,7 @@ fn a_restart_keeps_what_speaks_for_the_canary_and_drops_what_speaks_against_it()
     before.see((1_000..1_400).map(|user| if user < 1_020 { failed(user, CANARY) } else { seen(user, CANARY) }));
     before.pass(1_000);
     assert!(before.judge.evidence().errors > 100.0);
-    let kept: Kept = serde_json::from_str(&serde_json::to_string(&before.judge.keep()).unwrap()).unwrap();
+    let kept: PersistedJudge = serde_json::from_str(&serde_json::to_string(&before.judge.keep()).unwrap()).unwrap();
     let mut after = court(0.5);
     after.judge.restore(&kept);
     assert!(after.judge.evidence().errors <= 1.0 + 1e-9, "{:?}", after.judge.evidence());

@@ -13,7 +13,7 @@
 use ahash::AHashMap;
 
 use super::signals::{COUNTED, ERRORS, FEEDBACK, P50, P99, SIGNALS};
-use crate::seen::Arm;
+use crate::sample::Arm;
 
 /// Users that are followed at most: what a table of 2^22 slots of 25 bytes holds, about 105 MB.
 pub(super) const MOST: usize = (1 << 22) / 8 * 7;
@@ -42,9 +42,9 @@ pub(super) struct User {
     pub(super) told: u32,
     /// Number of the episode that the bits of its signals are of.
     episode: u16,
-    /// Number of the step that the upper bits of `seen` are of.
+    /// Number of the step that the upper bits of `sample` are of.
     step: u16,
-    /// [`Met`].
+    /// [`FirstEvent`].
     seen: u8,
     /// What he did in that window.
     pub(super) now: Now,
@@ -81,7 +81,7 @@ impl Now {
 /// What a user was counted as: of an arm, since the judge began, or in this step.
 #[derive(Clone, Copy, Debug)]
 #[repr(u8)]
-pub(super) enum Met {
+pub(super) enum FirstEvent {
     /// As a user of stable.
     OfStable = 1,
     /// As a user of the canary.
@@ -99,14 +99,14 @@ pub(super) enum Met {
 }
 
 /// Bits that outlive a step.
-const EVER: u8 = Met::OfStable as u8 | Met::OfCanary as u8;
+const EVER: u8 = FirstEvent::OfStable as u8 | FirstEvent::OfCanary as u8;
 
-impl Met {
+impl FirstEvent {
     /// As a user of an arm.
-    pub(super) fn of(arm: Arm) -> Met {
+    pub(super) fn of(arm: Arm) -> FirstEvent {
         match arm {
-            Arm::Stable => Met::OfStable,
-            Arm::Canary => Met::OfCanary,
+            Arm::Stable => FirstEvent::OfStable,
+            Arm::Canary => FirstEvent::OfCanary,
         }
     }
 }
@@ -123,7 +123,7 @@ impl User {
     }
 
     /// Whether he is met as that for the first time.
-    pub(super) fn first(&mut self, met: Met) -> bool {
+    pub(super) fn first(&mut self, met: FirstEvent) -> bool {
         let first = self.seen & met as u8 == 0;
         self.seen |= met as u8;
         first
@@ -219,14 +219,18 @@ mod tests {
         let mut users = Users::default();
         let user = users.at(7, At { window: 1, step: 1, episode: 1 });
         assert!(user.now.first(Now::ACTIVE) && !user.now.first(Now::ACTIVE));
-        assert!(user.first(Met::of(Arm::Stable)) && user.first(Met::InStep) && user.first(Met::FailedInStep));
+        assert!(
+            user.first(FirstEvent::of(Arm::Stable))
+                && user.first(FirstEvent::InStep)
+                && user.first(FirstEvent::FailedInStep)
+        );
         user.tell(3);
         let user = users.at(7, At { window: 2, step: 1, episode: 1 });
         assert!(user.now.first(Now::ACTIVE), "a new window");
-        assert!(!user.first(Met::InStep) && !user.first(Met::FailedInStep), "the same step");
+        assert!(!user.first(FirstEvent::InStep) && !user.first(FirstEvent::FailedInStep), "the same step");
         let user = users.at(7, At { window: 2, step: 2, episode: 1 });
-        assert!(user.first(Met::InStep) && user.first(Met::FailedInStep), "a new step");
-        assert!(!user.first(Met::of(Arm::Stable)) && user.first(Met::of(Arm::Canary)));
+        assert!(user.first(FirstEvent::InStep) && user.first(FirstEvent::FailedInStep), "a new step");
+        assert!(!user.first(FirstEvent::of(Arm::Stable)) && user.first(FirstEvent::of(Arm::Canary)));
         assert!(!user.may_tell(3) && user.may_tell(2), "what was told stays told");
     }
 

@@ -1,8 +1,8 @@
 //! What the evidence comes to, and when it is a verdict.
 
-use super::outside::Whose;
-use super::signals::Evidence;
-use super::{Finding, Judge, SHORT, episode};
+use super::common_cause::Whose;
+use super::signals::SignalEvidence;
+use super::{Finding, Judge, SHORT, restarted_test};
 use base::units::Nanos;
 
 /// The evidence was enough; the answer waits.
@@ -69,18 +69,18 @@ impl Judge {
     /// What the evidence comes to: that of the release's whole life, which has most of the chance of a false alarm, or
     /// that of the running episode.
     fn combined(&self) -> f64 {
-        let life = (1.0 - episode::PART) * self.evidence.evidence().combined();
+        let life = (1.0 - restarted_test::PART) * self.evidence.evidence().combined();
         let episode: f64 = self.episodes.parts(self.settings.false_alarm).iter().sum();
         life.max(episode * self.enough())
     }
 
     /// The e-values by group of signals: of the release's whole life or of the running episode, whichever says more; what
     /// an episode needs beyond that is taken off.
-    pub fn evidence(&self) -> Evidence {
+    pub fn evidence(&self) -> SignalEvidence {
         let life = self.evidence.evidence();
         let parts = self.episodes.parts(self.settings.false_alarm).map(|part| part * self.enough());
-        match parts.iter().sum::<f64>() > (1.0 - episode::PART) * life.combined() {
-            true => Evidence { feedback: life.feedback, ..Evidence::of_parts(parts) },
+        match parts.iter().sum::<f64>() > (1.0 - restarted_test::PART) * life.combined() {
+            true => SignalEvidence { feedback: life.feedback, ..SignalEvidence::of_parts(parts) },
             false => life,
         }
     }

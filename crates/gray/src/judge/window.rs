@@ -3,7 +3,7 @@
 //! The causes outside and the watch look at user-windows: a user counts once a window as active, and once as failing if
 //! he was so at all. Safety counts each user once a step.
 
-use crate::seen::Arm;
+use crate::sample::Arm;
 use balance::attempt::AttemptFailure;
 
 use super::evidence::Bet;
@@ -15,7 +15,7 @@ const CAUSES: usize = 64;
 /// Whom an event is of: the canary, or one of the halves of stable that the guard compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Cell {
+pub(super) enum EvidenceCell {
     /// Stable's users with an even bit.
     StableEven = 0,
     /// Stable's users with an odd one.
@@ -26,33 +26,35 @@ pub(super) enum Cell {
     Stable = 3,
 }
 
-impl Cell {
+impl EvidenceCell {
     /// A user's cell. The arm comes from a salted hash; any bit of the bare one splits stable by chance.
-    pub(super) fn of(arm: Arm, key: u64) -> Cell {
+    pub(super) fn of(arm: Arm, key: u64) -> EvidenceCell {
         match arm {
-            Arm::Canary => Cell::Canary,
-            Arm::Stable if key >> 32 & 1 == 0 => Cell::StableEven,
-            Arm::Stable => Cell::StableOdd,
+            Arm::Canary => EvidenceCell::Canary,
+            Arm::Stable if key >> 32 & 1 == 0 => EvidenceCell::StableEven,
+            Arm::Stable => EvidenceCell::StableOdd,
         }
     }
 }
 
 /// First events by signal.
 #[derive(Debug, Default)]
-pub(super) struct Counts {
+pub(super) struct EvidenceCounts {
     events: [[u32; 3]; COUNTED],
 }
 
-impl Counts {
-    pub(super) fn event(&mut self, signal: usize, cell: Cell) {
+impl EvidenceCounts {
+    pub(super) fn event(&mut self, signal: usize, cell: EvidenceCell) {
         self.events[signal][cell as usize] += 1;
     }
 
     /// Events of a signal on one side.
-    pub(super) fn of(&self, signal: usize, cell: Cell) -> u32 {
+    pub(super) fn of(&self, signal: usize, cell: EvidenceCell) -> u32 {
         let events = &self.events[signal];
         match cell {
-            Cell::Stable => events[Cell::StableEven as usize] + events[Cell::StableOdd as usize],
+            EvidenceCell::Stable => {
+                events[EvidenceCell::StableEven as usize] + events[EvidenceCell::StableOdd as usize]
+            }
             cell => events[cell as usize],
         }
     }
@@ -68,28 +70,28 @@ impl Counts {
     }
 
     /// Takes what is beyond so many of the canary's events of a signal.
-    pub(super) fn take_beyond(&mut self, signal: usize, most: u32) -> Counts {
-        let mut beyond = Counts::default();
-        let kept = &mut self.events[signal][Cell::Canary as usize];
-        beyond.events[signal][Cell::Canary as usize] = kept.saturating_sub(most);
+    pub(super) fn take_beyond(&mut self, signal: usize, most: u32) -> EvidenceCounts {
+        let mut beyond = EvidenceCounts::default();
+        let kept = &mut self.events[signal][EvidenceCell::Canary as usize];
+        beyond.events[signal][EvidenceCell::Canary as usize] = kept.saturating_sub(most);
         *kept = most.min(*kept);
         beyond
     }
 
     /// Adds another one's events of a signal.
-    pub(super) fn add(&mut self, signal: usize, other: &Counts) {
+    pub(super) fn add(&mut self, signal: usize, other: &EvidenceCounts) {
         self.events[signal].iter_mut().zip(other.events[signal]).for_each(|(sum, events)| *sum += events);
     }
 
     /// What the window says of a signal, where `part` of the users were put on the second side.
-    pub(super) fn bet(&self, signal: usize, sides: [Cell; 2], part: f64) -> Bet {
+    pub(super) fn bet(&self, signal: usize, sides: [EvidenceCell; 2], part: f64) -> Bet {
         Bet::of(part, sides.map(|side| self.of(signal, side)))
     }
 }
 
 /// Users by arm: of a window, or of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Tally {
+pub(super) struct UserCounts {
     /// Users with a request.
     pub(super) active: [u64; 2],
     /// Users with a failure.
@@ -119,8 +121,8 @@ impl Speed {
     }
 }
 
-impl Tally {
-    pub(super) fn add(&mut self, other: &Tally) {
+impl UserCounts {
+    pub(super) fn add(&mut self, other: &UserCounts) {
         for arm in Arm::ALL.map(|arm| arm as usize) {
             self.active[arm] += other.active[arm];
             self.failing[arm] += other.failing[arm];
@@ -150,7 +152,7 @@ pub struct Cause {
 /// A window's user-windows and how stable's users failed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Window {
-    pub(super) tally: Tally,
+    pub(super) tally: UserCounts,
     /// Users whose first server in it may have been cold.
     pub(super) cold: [u64; 2],
     causes: Vec<(Cause, u64)>,

@@ -4,9 +4,9 @@
 //! background that differs by route and by way to fail. A case is stopped when a judge would fire: at its twentieth
 //! to sixtieth failure of the canary.
 
-use super::super::cells::{Cells, Span};
+use super::super::breakdown::{Breakdown, Span};
 use super::super::judge::Told;
-use super::super::seen::{Arm, Ending, Seen};
+use super::super::sample::{Arm, Ending, Sample};
 use super::{Measure, Part, Place, find, scan};
 use balance::attempt::AttemptFailure;
 use base::units::Nanos;
@@ -51,22 +51,22 @@ struct Shape {
 
 impl Shape {
     /// A request that has not failed.
-    fn request(&self, dice: &mut Dice) -> Seen {
+    fn request(&self, dice: &mut Dice) -> Sample {
         let arm = if dice.chance(self.canary) { Arm::Canary } else { Arm::Stable };
         let server = dice.below(self.servers) + 1;
         let user = dice.next();
-        Seen {
+        Sample {
             // Stable's servers are others.
             server: if arm == Arm::Canary { server } else { server + 100 } as u32,
             route: dice.skewed(self.routes) as u16,
             cohorts: (0..self.cohorts).fold(0, |mask, bit| mask | u16::from(dice.chance(0.3)) << bit),
             app: dice.skewed(self.apps + 1) as u32,
-            ..Seen::good(user, arm)
+            ..Sample::good(user, arm)
         }
     }
 
     /// Background: some routes fail more often than others, and in their own way.
-    fn noise(&self, seen: &mut Seen, dice: &mut Dice) {
+    fn noise(&self, seen: &mut Sample, dice: &mut Dice) {
         if dice.chance(self.noise * [0.3, 1.0, 3.0][usize::from(seen.route % 3)]) {
             fail(
                 seen,
@@ -89,7 +89,7 @@ enum Way {
     Mixed,
 }
 
-fn fail(seen: &mut Seen, way: Way, dice: &mut Dice) {
+fn fail(seen: &mut Sample, way: Way, dice: &mut Dice) {
     (seen.ending, seen.status) = match way {
         Way::Status(status) => (Ending::Failed(AttemptFailure::Status), status),
         Way::Timeout => (Ending::Failed(AttemptFailure::Timeout), 0),
@@ -124,7 +124,7 @@ impl Fault {
         Fault { parts, way, rate: [0.05, 0.2, 1.0][dice.below(3) as usize] }
     }
 
-    fn holds(&self, seen: &Seen) -> bool {
+    fn holds(&self, seen: &Sample) -> bool {
         seen.arm == Arm::Canary
             && self.parts.iter().all(|part| match *part {
                 Part::Route(route) => seen.route == route,
@@ -155,8 +155,8 @@ impl Fault {
 
 /// Counts traffic until the canary has failed so often and a judge would fire; none where it takes too long for a report
 /// to be about this fault.
-fn play(shape: &Shape, fault: &Fault, failures: u64, dice: &mut Dice) -> Option<Cells> {
-    let mut cells = Cells::new(Nanos(0));
+fn play(shape: &Shape, fault: &Fault, failures: u64, dice: &mut Dice) -> Option<Breakdown> {
+    let mut cells = Breakdown::new(Nanos(0));
     let mut arms = [(0_u64, 0_u64); 2];
     loop {
         let mut seen = shape.request(dice);
@@ -215,29 +215,29 @@ fn faults_of_one_to_three_dimensions_are_found() {
     }
 }
 
-fn seen(arm: Arm, server: u32, status: u16) -> Seen {
+fn seen(arm: Arm, server: u32, status: u16) -> Sample {
     let ending = if status >= 500 { Ending::Failed(AttemptFailure::Status) } else { Ending::Good };
-    Seen { server, status, ending, ..Seen::good(1, arm) }
+    Sample { server, status, ending, ..Sample::good(1, arm) }
 }
 
 /// Counts a request of a user who tells all that there is to tell.
-fn observe(cells: &mut Cells, seen: &Seen) {
+fn observe(cells: &mut Breakdown, seen: &Sample) {
     let told = Told { failure: seen.ending.is_failure(), refusal: seen.is_refusal(), slow: seen.micros > 5_000 };
     cells.observe(seen, told);
 }
 
-fn cells(all: impl IntoIterator<Item = Seen>) -> Cells {
-    let mut cells = Cells::new(Nanos(0));
+fn cells(all: impl IntoIterator<Item = Sample>) -> Breakdown {
+    let mut cells = Breakdown::new(Nanos(0));
     all.into_iter().for_each(|seen| observe(&mut cells, &seen));
     cells
 }
 
 /// What a thousand requests of stable look like.
-fn stable() -> impl Iterator<Item = Seen> {
+fn stable() -> impl Iterator<Item = Sample> {
     (0..1_000).map(|_| seen(Arm::Stable, 9, 200))
 }
 
-fn failures(all: impl IntoIterator<Item = Seen>) -> Vec<Place> {
+fn failures(all: impl IntoIterator<Item = Sample>) -> Vec<Place> {
     find(&cells(all), Measure::Failures).1
 }
 
@@ -253,7 +253,8 @@ fn one_bad_server_of_two_is_named() {
 
 #[test]
 fn one_route_that_refuses_is_named() {
-    let refused = |n: u64, status| Seen { route: (n % 3) as u16, ending: Ending::Good, ..seen(Arm::Canary, 1, status) };
+    let refused =
+        |n: u64, status| Sample { route: (n % 3) as u16, ending: Ending::Good, ..seen(Arm::Canary, 1, status) };
     let canary = (0..60).map(|n| refused(n, if n % 3 == 1 { 404 } else { 200 }));
     let places = find(&cells(stable().chain(canary)), Measure::Refusals).1;
     assert_eq!(places[0].parts, [Part::Route(1), Part::Status(404)], "{places:?}");
@@ -265,9 +266,9 @@ fn a_canary_that_fails_everywhere_has_no_place() {
     for servers in 1..=4 {
         let canary = (0..80).map(|i| seen(Arm::Canary, 1 + i % servers, 500));
         // Not even where stable has a noisy route and a quiet one.
-        let canary = canary.enumerate().map(|(i, one)| Seen { route: (i % 3 / 2) as u16, ..one });
+        let canary = canary.enumerate().map(|(i, one)| Sample { route: (i % 3 / 2) as u16, ..one });
         let noisy = (0..500).map(|i| seen(Arm::Stable, 9, if i % 10 == 0 { 502 } else { 200 }));
-        let places = failures(stable().chain(noisy.map(|one| Seen { route: 1, ..one })).chain(canary));
+        let places = failures(stable().chain(noisy.map(|one| Sample { route: 1, ..one })).chain(canary));
         assert_eq!(places.len(), 1, "{places:?}");
         assert_eq!(places[0].parts, [Part::Status(500)], "{servers} servers: how, but not where");
         assert_eq!(places[0].bad, 80);
@@ -283,7 +284,7 @@ fn a_whole_fault_in_many_ways_is_the_whole_canary() {
         3 => (Ending::Failed(AttemptFailure::Status), 429),
         _ => (Ending::Failed(AttemptFailure::Status), 500),
     };
-    let canary = (0..60).map(|i| Seen { ending: way(i).0, status: way(i).1, ..seen(Arm::Canary, 1 + i % 2, 0) });
+    let canary = (0..60).map(|i| Sample { ending: way(i).0, status: way(i).1, ..seen(Arm::Canary, 1 + i % 2, 0) });
     let places = failures(stable().chain(canary));
     assert_eq!(places[0].parts, [], "{places:?}");
     assert_eq!((places[0].explains, places[0].bad), (1.0, 60));
@@ -300,9 +301,9 @@ fn two_bad_servers_of_five_are_both_named() {
 #[test]
 fn an_app_that_fails_on_stable_too_is_not_blamed() {
     let junk =
-        |arm, server| (0..400).map(move |i| Seen { app: 7, ..seen(arm, server, if i % 2 == 0 { 500 } else { 200 }) });
-    let broken = (0..200).map(|i| Seen { app: 3, ..seen(Arm::Canary, 1, if i % 4 == 0 { 500 } else { 200 }) });
-    let fine = (0..400).map(|_| Seen { app: 3, ..seen(Arm::Stable, 9, 200) });
+        |arm, server| (0..400).map(move |i| Sample { app: 7, ..seen(arm, server, if i % 2 == 0 { 500 } else { 200 }) });
+    let broken = (0..200).map(|i| Sample { app: 3, ..seen(Arm::Canary, 1, if i % 4 == 0 { 500 } else { 200 }) });
+    let fine = (0..400).map(|_| Sample { app: 3, ..seen(Arm::Stable, 9, 200) });
     let places = failures(junk(Arm::Stable, 9).chain(junk(Arm::Canary, 1)).chain(broken).chain(fine));
     assert_eq!(places[0].parts[0], Part::App(3), "{places:?}");
     assert!(places.iter().all(|place| !place.parts.contains(&Part::App(7))), "{places:?}");
@@ -310,14 +311,14 @@ fn an_app_that_fails_on_stable_too_is_not_blamed() {
 
 #[test]
 fn users_who_may_not_be_compared_name_no_place() {
-    let included = (0..50).map(|_| Seen { judged: false, ..seen(Arm::Canary, 2, 500) });
+    let included = (0..50).map(|_| Sample { judged: false, ..seen(Arm::Canary, 2, 500) });
     assert_eq!(failures(stable().chain(included)), []);
 }
 
 #[test]
 fn slow_answers_have_a_place_too() {
     let canary =
-        (0..60).map(|i| Seen { micros: if i % 3 == 0 { 9_000 } else { 900 }, ..seen(Arm::Canary, i % 3 + 1, 200) });
+        (0..60).map(|i| Sample { micros: if i % 3 == 0 { 9_000 } else { 900 }, ..seen(Arm::Canary, i % 3 + 1, 200) });
     let cells = cells(stable().chain(canary));
     assert_eq!(find(&cells, Measure::Failures).1, []);
     let (_, places) = find(&cells, Measure::Slow);
@@ -326,8 +327,8 @@ fn slow_answers_have_a_place_too() {
 
 #[test]
 fn a_late_fault_is_looked_for_where_it_is_recent() {
-    let mut cells = Cells::new(Nanos(0));
-    let mut at = |second: u64, all: &mut dyn Iterator<Item = Seen>| {
+    let mut cells = Breakdown::new(Nanos(0));
+    let mut at = |second: u64, all: &mut dyn Iterator<Item = Sample>| {
         all.for_each(|seen| observe(&mut cells, &seen));
         cells.advance(Nanos(second * 1_000_000_000));
         find(&cells, Measure::Failures)
@@ -357,7 +358,7 @@ fn without_a_control_the_canary_alone_shows_where() {
 fn a_rate_without_requests_is_the_wider_one() {
     // Route 1 has no stable traffic: stable's rate of 10 % is expected there too, so nothing is in excess.
     let rate = |arm, route, server| {
-        (0..300).map(move |i| Seen { route, ..seen(arm, server, if i % 10 == 0 { 500 } else { 200 }) })
+        (0..300).map(move |i| Sample { route, ..seen(arm, server, if i % 10 == 0 { 500 } else { 200 }) })
     };
     let places =
         scan(&cells(rate(Arm::Stable, 0, 9).chain(rate(Arm::Canary, 1, 1))).cells(Span::Total), Measure::Failures);

@@ -3,7 +3,7 @@
 //! Names come from the configuration and are shown as they are, but for what would break a table or a line.
 
 use super::sentence::{count, failing, millis, percent, plural};
-use super::{Action, ArmView, Evidence, Facts, Kind, Point, Report};
+use super::{Action, ArmView, Evidence, IncidentFacts, Kind, Point, Report};
 
 /// Heights of a sparkline.
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -23,7 +23,7 @@ pub(super) fn page(report: &Report) -> String {
     page
 }
 
-fn headline(facts: &Facts) -> String {
+fn headline(facts: &IncidentFacts) -> String {
     let release = line(&facts.release);
     match (facts.kind, facts.action) {
         (_, Action::RolledBack) => format!("{release} was taken back"),
@@ -38,7 +38,7 @@ fn headline(facts: &Facts) -> String {
 }
 
 /// What was done, and to how many users it happened.
-fn done(facts: &Facts) -> String {
+fn done(facts: &IncidentFacts) -> String {
     let change = &facts.change;
     let step = format!("step {} of {}, {} % of users", change.step, change.steps, change.percent);
     let action = match facts.action {
@@ -64,7 +64,7 @@ fn done(facts: &Facts) -> String {
     out
 }
 
-fn arms(facts: &Facts) -> String {
+fn arms(facts: &IncidentFacts) -> String {
     let mut out =
         "\n| arm | requests | users | failed | share | p50 | p99 |\n|---|---:|---:|---:|---:|---:|---:|\n".to_owned();
     for (name, arm) in [("stable", &facts.arms.stable), ("canary", &facts.arms.canary)] {
@@ -76,7 +76,7 @@ fn arms(facts: &Facts) -> String {
     out
 }
 
-fn places(facts: &Facts) -> String {
+fn places(facts: &IncidentFacts) -> String {
     if let Some(outside) = &facts.outside {
         let named = [("upstream", &outside.upstream), ("route", &outside.route), ("status", &outside.status)];
         let mut out = "\n## Where\n\n".to_owned();
@@ -98,7 +98,7 @@ fn places(facts: &Facts) -> String {
     out
 }
 
-fn evidence(facts: &Facts) -> String {
+fn evidence(facts: &IncidentFacts) -> String {
     let Evidence { errors, refusals, latency, feedback } = facts.evidence;
     let threshold = number(facts.threshold);
     let mut out = format!("\n## Evidence\n\nA verdict needs {threshold}; 1 says nothing.\n\n");
@@ -126,7 +126,7 @@ fn evidence(facts: &Facts) -> String {
     out
 }
 
-fn changed(facts: &Facts) -> String {
+fn changed(facts: &IncidentFacts) -> String {
     let change = &facts.change;
     let names = |names: &[String]| names.iter().map(|name| format!("`{}`", line(name))).collect::<Vec<_>>().join(", ");
     let mut out = "\n## What was released\n\n".to_owned();

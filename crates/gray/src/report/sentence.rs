@@ -1,9 +1,9 @@
 //! The sentences of a report: what was found, and what to do next.
 
-use super::{Action, ArmView, Facts, Kind};
+use super::{Action, ArmView, IncidentFacts, Kind};
 
 /// The finding in a sentence, with what the caller had to add.
-pub(super) fn verdict(facts: &Facts) -> String {
+pub(super) fn verdict(facts: &IncidentFacts) -> String {
     let canary = &facts.change.canary;
     let finding = match facts.kind {
         Kind::Worse => format!("{canary} is worse than stable: {}.", difference(facts)),
@@ -33,7 +33,7 @@ pub(super) fn verdict(facts: &Facts) -> String {
 }
 
 /// What to do, in a sentence or two.
-pub(super) fn next(facts: &Facts) -> String {
+pub(super) fn next(facts: &IncidentFacts) -> String {
     let resume = format!("`tollgate release resume {}`", facts.release);
     let place = facts.places.first().filter(|place| !place.parts.is_empty());
     let look = match place {
@@ -79,7 +79,7 @@ pub(super) fn next(facts: &Facts) -> String {
 }
 
 /// How the canary differs, by the signal with the strongest evidence.
-fn difference(facts: &Facts) -> String {
+fn difference(facts: &IncidentFacts) -> String {
     let (stable, canary, evidence) = (&facts.arms.stable, &facts.arms.canary, &facts.evidence);
     let others = evidence.refusals.max(evidence.latency).max(evidence.feedback);
     if evidence.errors >= others {
@@ -103,7 +103,7 @@ fn difference(facts: &Facts) -> String {
     }
 }
 
-fn outside(facts: &Facts) -> String {
+fn outside(facts: &IncidentFacts) -> String {
     let Some(outside) = &facts.outside else { return String::new() };
     let mut said = String::new();
     for (name, value) in [("upstream", &outside.upstream), ("route", &outside.route), ("status", &outside.status)] {

@@ -4,7 +4,7 @@ use super::*;
 use balance::attempt::AttemptFailure;
 
 /// Of a canary with one bad server.
-fn facts() -> Facts {
+fn facts() -> IncidentFacts {
     let place = Place {
         parts: vec![Part::Server(2), Part::Class(5)],
         llr: 301.5,
@@ -14,13 +14,13 @@ fn facts() -> Facts {
         requests: 1_204,
     };
     let server = |number| (number == 2).then(|| "127.0.0.1:9002".to_owned());
-    let names = Names { route: &|_| None, server: &server, cohort: &|_| None, app: &|_| None };
+    let names = PlaceNames { route: &|_| None, server: &server, cohort: &|_| None, app: &|_| None };
     let point = |n: u32| Point {
         at: format!("2026-11-21T15:{:02}:00.000Z", n % 60),
         evidence: Evidence { errors: 1.2_f64.powi(n as i32), refusals: 1.0, latency: 1.0, feedback: 0.5 },
         percent: 1.0,
     };
-    Facts {
+    IncidentFacts {
         release: "orders-v2".into(),
         at: "2026-11-21T15:30:12.123Z".into(),
         kind: Kind::Worse,
@@ -112,8 +112,8 @@ fn a_trajectory_keeps_its_ends() {
 
 #[test]
 fn every_finding_has_its_sentences() {
-    let page = |kind, action, change: &dyn Fn(&mut Facts)| {
-        let mut facts = Facts { kind, action, places: vec![], ..facts() };
+    let page = |kind, action, change: &dyn Fn(&mut IncidentFacts)| {
+        let mut facts = IncidentFacts { kind, action, places: vec![], ..facts() };
         change(&mut facts);
         Report::new(facts).markdown()
     };
@@ -148,7 +148,7 @@ fn every_finding_has_its_sentences() {
 
 #[test]
 fn a_place_without_names_shows_numbers_and_one_without_a_location_is_the_whole_canary() {
-    let names = Names { route: &|_| None, server: &|_| None, cohort: &|_| None, app: &|_| None };
+    let names = PlaceNames { route: &|_| None, server: &|_| None, cohort: &|_| None, app: &|_| None };
     let view = |parts| {
         PlaceView::new(
             &Place { parts, llr: 1.0, explains: 1.0, bad: 1_234, of: 1_234, requests: 9 },

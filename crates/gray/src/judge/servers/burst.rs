@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{KINDS, PRIOR, RECENT, SOON, is_timed};
 use crate::judge::signals::{P50, SLO};
-use crate::judge::window::Counts;
-use crate::seen::Arm;
+use crate::judge::window::EvidenceCounts;
+use crate::sample::Arm;
 use base::units::Nanos;
 
 /// How long a hiccup lasts at most.
@@ -70,8 +70,8 @@ pub(super) struct Burst {
 }
 
 impl Burst {
-    fn state(&self) -> State {
-        if self.lasts { State::Lasts } else { State::Waits }
+    fn state(&self) -> ServerState {
+        if self.lasts { ServerState::Lasts } else { ServerState::Waits }
     }
 
     /// Whether it is no hiccup if it goes on.
@@ -82,7 +82,7 @@ impl Burst {
 
 /// How a server stands, in what is of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum State {
+pub(super) enum ServerState {
     /// Its users meet no more than others.
     Usual,
     /// It has a burst that may be a hiccup.
@@ -95,7 +95,7 @@ pub(super) enum State {
 
 /// What a server's users met of a kind in the open window.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Met {
+pub(super) struct UsersMet {
     pub(super) users: u32,
     pub(super) first: Nanos,
     pub(super) last: Nanos,
@@ -111,10 +111,10 @@ pub(super) struct OfWindow {
     /// Users who asked it, and of them those whose answers were timed.
     pub(super) active: u32,
     pub(super) timed: u32,
-    pub(super) met: [Option<Met>; KINDS],
+    pub(super) met: [Option<UsersMet>; KINDS],
     /// First events; those of users for whom nobody answered are apart.
-    pub(super) counts: Counts,
-    pub(super) harm: Counts,
+    pub(super) counts: EvidenceCounts,
+    pub(super) harm: EvidenceCounts,
 }
 
 impl OfWindow {
@@ -138,7 +138,7 @@ impl OfWindow {
     /// Another user meets it, which happens to `rate` of stable's.
     pub(super) fn met(&mut self, kind: usize, rate: f64, burst: Option<&Burst>, now: Nanos) {
         let expected = rate * f64::from(self.exposed(kind));
-        let none = Met { users: 0, first: now, last: now, sure: None, late: 0 };
+        let none = UsersMet { users: 0, first: now, last: now, sure: None, late: 0 };
         let met = self.met[kind].get_or_insert(none);
         met.users += 1;
         met.last = now;
@@ -195,13 +195,13 @@ pub(super) fn look(
     sought: Sought,
     window: &OfWindow,
     (asked, now): (Nanos, Nanos),
-) -> State {
+) -> ServerState {
     let Sought { arm, kind, likely, rate, at_once } = sought;
     let Some(met) = window.met[kind] else {
         // One that nobody asks is over for now; it goes on where all fail who ask it again.
         *burst = burst.filter(|_| window.active == 0);
         let asked_of_late = now.since(asked) < RECENT;
-        return burst.filter(|_| asked_of_late).map_or(State::Usual, |burst| burst.state());
+        return burst.filter(|_| asked_of_late).map_or(ServerState::Usual, |burst| burst.state());
     };
     let on_canary = arm == Arm::Canary;
     let everybody = on_canary && met.users == window.exposed(kind);
@@ -230,11 +230,11 @@ pub(super) fn look(
             burst.sure = burst.sure.or(met.sure);
             let is_late = burst.late.are_more(NO_LONGER) || all && !is_timed(kind) && burst.late.users > 1;
             burst.lasts |= at_once || is_late;
-            if at_once { State::AtOnce } else { burst.state() }
+            if at_once { ServerState::AtOnce } else { burst.state() }
         }
         _ => {
             *burst = None;
-            State::Usual
+            ServerState::Usual
         }
     }
 }

@@ -2,10 +2,10 @@
 
 use ahash::AHashMap;
 
-use super::burst::{OfWindow, State};
+use super::burst::{OfWindow, ServerState};
 use super::{Heard, KINDS, RECENT, Server, is_timed, signals};
 use crate::judge::signals::{COUNTED, P50, SLO};
-use crate::seen::Arm;
+use crate::sample::Arm;
 use base::units::Nanos;
 
 /// A server, and what its users met in the window.
@@ -14,13 +14,13 @@ struct One<'a> {
     number: u32,
     server: &'a mut Server,
     window: OfWindow,
-    states: [State; KINDS],
+    states: [ServerState; KINDS],
 }
 
 impl One<'_> {
     /// Whether a hiccup may be on there, in what is of a kind.
     fn waits(&self, kind: usize) -> bool {
-        self.states[kind] == State::Waits
+        self.states[kind] == ServerState::Waits
     }
 
     /// Whether what its users met there tells what users meet at any time. Whoever waits for a server that stands still
@@ -86,7 +86,7 @@ impl<'a> Closing<'a> {
     pub(super) fn of(known: &'a mut AHashMap<(Arm, u32), Server>) -> Closing<'a> {
         let of = |((arm, number), server): (&(Arm, u32), &'a mut Server)| {
             let window = std::mem::take(&mut server.window);
-            One { arm: *arm, number: *number, server, window, states: [State::Usual; KINDS] }
+            One { arm: *arm, number: *number, server, window, states: [ServerState::Usual; KINDS] }
         };
         let mut all: Vec<One<'_>> = known.iter_mut().map(of).collect();
         all.sort_unstable_by_key(|one| one.arm == Arm::Stable);
@@ -120,9 +120,9 @@ impl<'a> Closing<'a> {
     }
 
     /// Looks for bursts, at rates of stable's and of the canary's. How the canary stands, by kind.
-    pub(super) fn look(&mut self, step: u16, rates: &[[Rates; KINDS]; 2], now: Nanos) -> [State; KINDS] {
+    pub(super) fn look(&mut self, step: u16, rates: &[[Rates; KINDS]; 2], now: Nanos) -> [ServerState; KINDS] {
         let good = Arm::ALL.map(|arm| self.on(arm).any(|one| one.number != 0 && one.server.good_in == Some(step)));
-        let mut canary = [State::Usual; KINDS];
+        let mut canary = [ServerState::Usual; KINDS];
         for one in &mut self.0 {
             // Where there is no place at any server, there is one again soon.
             let is_good = one.server.good_in == Some(step) || one.number == 0 && good[one.arm as usize];
@@ -131,7 +131,9 @@ impl<'a> Closing<'a> {
                 match one.arm {
                     Arm::Canary => *beside = (*beside).max(*state),
                     // What the canary's users meet for longer is not excused on stable either.
-                    Arm::Stable if *state == State::Waits && *beside >= State::Lasts => *state = State::Lasts,
+                    Arm::Stable if *state == ServerState::Waits && *beside >= ServerState::Lasts => {
+                        *state = ServerState::Lasts
+                    }
                     Arm::Stable => {}
                 }
             }
@@ -156,7 +158,7 @@ impl<'a> Closing<'a> {
     }
 
     /// Counts what users met, or lets it wait.
-    pub(super) fn settle(self, of_stable: &OfStable, canary: &[State; KINDS], heard: &mut Heard) {
+    pub(super) fn settle(self, of_stable: &OfStable, canary: &[ServerState; KINDS], heard: &mut Heard) {
         for One { arm, server, window, states, .. } in self.0 {
             for (kind, state) in states.into_iter().enumerate() {
                 server.settle((arm, kind), (state, canary[kind]), of_stable, &window, heard);

@@ -8,8 +8,8 @@ use balance::attempt::AttemptFailure;
 mod always_failing;
 
 /// A request; whoever fails gets another answer.
-fn seen(user: u64, arm: Arm, server: u32, ending: Ending) -> Seen {
-    Seen { server, ending, saved: true, ..Seen::good(user, arm) }
+fn seen(user: u64, arm: Arm, server: u32, ending: Ending) -> Sample {
+    Sample { server, ending, saved: true, ..Sample::good(user, arm) }
 }
 
 fn second(n: u64) -> Nanos {
@@ -42,8 +42,8 @@ fn heard(servers: &mut Servers, now: Nanos) -> ([u32; 2], [u32; 2], f64) {
     (users(&heard, ERRORS), of(&heard.hiccups, ERRORS), heard.servers)
 }
 
-fn of(counts: &Counts, signal: usize) -> [u32; 2] {
-    [Cell::Stable, Cell::Canary].map(|cell| counts.of(signal, cell))
+fn of(counts: &EvidenceCounts, signal: usize) -> [u32; 2] {
+    [EvidenceCell::Stable, EvidenceCell::Canary].map(|cell| counts.of(signal, cell))
 }
 
 /// Users who count by themselves.
@@ -145,7 +145,7 @@ fn who_got_no_answer_counts_at_once_and_the_others_wait() {
     window(&mut servers, Arm::Canary, 9, 0, second(1));
     heard(&mut servers, second(1));
     window(&mut servers, Arm::Canary, 9, 8, second(2));
-    let unsaved = Seen { saved: false, ..seen(99, Arm::Canary, 9, Ending::Failed(AttemptFailure::Status)) };
+    let unsaved = Sample { saved: false, ..seen(99, Arm::Canary, 9, Ending::Failed(AttemptFailure::Status)) };
     servers.asked(&unsaved, 1, second(2));
     servers.active(&unsaved);
     servers.met(&unsaved, ERRORS);
@@ -206,7 +206,7 @@ fn a_server_that_is_dead_whenever_it_is_asked_again_has_no_hiccups() {
 fn a_good_answer_of_an_earlier_step_says_nothing_of_this_one() {
     let mut servers = Servers::default();
     window(&mut servers, Arm::Canary, 9, 0, second(1));
-    let late = Seen { step: 0, ..seen(5, Arm::Canary, 9, Ending::Good) };
+    let late = Sample { step: 0, ..seen(5, Arm::Canary, 9, Ending::Good) };
     servers.asked(&late, 1, second(1));
     window(&mut servers, Arm::Canary, 9, 8, second(2));
     assert_eq!(heard(&mut servers, second(2)).0, [0, 0], "it is good in this one");
@@ -336,9 +336,9 @@ fn what_lasts_on_both_arms_never_counts_of_the_canary_alone() {
 
 #[test]
 fn latency_is_bet_by_the_users_whose_answers_are_timed() {
-    let mut users = Counts::default();
-    users.event(P50, Cell::Canary);
-    users.event(ERRORS, Cell::Canary);
+    let mut users = EvidenceCounts::default();
+    users.event(P50, EvidenceCell::Canary);
+    users.event(ERRORS, EvidenceCell::Canary);
     let heard = Heard { before: users, timed: [[0.5, 1.0], [1.0; 2]], ..Heard::default() };
     assert_eq!(heard.said(P50, 0.5).before, Bet::of(2.0 / 3.0, [0, 1]));
     assert_eq!(heard.said(ERRORS, 0.5).before, Bet::of(0.5, [0, 1]));
@@ -416,7 +416,7 @@ fn slow(servers: &mut Servers, above: &[(usize, u64)], now: Nanos) {
 /// How many count of a kind.
 fn slow_ones(servers: &mut Servers, kind: usize, now: Nanos) -> (u32, u32) {
     let heard = servers.close(1, now);
-    (heard.before.of(kind, Cell::Canary), heard.hiccups.of(kind, Cell::Canary))
+    (heard.before.of(kind, EvidenceCell::Canary), heard.hiccups.of(kind, EvidenceCell::Canary))
 }
 
 #[test]

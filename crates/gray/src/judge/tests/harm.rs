@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn refused(user: u64, arm: Arm, status: u16) -> Seen {
-    Seen { status, ..seen(user, arm) }
+fn refused(user: u64, arm: Arm, status: u16) -> Sample {
+    Sample { status, ..seen(user, arm) }
 }
 
 /// A second of a hundred users on each arm, of whom stable refuses two and the canary so many.
@@ -69,7 +69,7 @@ fn a_canary_that_turns_slow_for_users_who_stay_is_worse() {
         let of = |arm, users: std::ops::Range<u64>, slow: bool| {
             users.map(move |user| {
                 let rare = if user % 50 == 0 { 300_000 } else { 20_000 };
-                Seen { micros: if slow { rare.max(90_000) } else { rare }, ..seen(user, arm) }
+                Sample { micros: if slow { rare.max(90_000) } else { rare }, ..seen(user, arm) }
             })
         };
         court.see(of(STABLE, 0..400, false)).see(of(CANARY, 500..600, slow));
@@ -124,7 +124,7 @@ fn at_a_hundred_percent_slowness_is_watched_as_well() {
     court.goes_to(1.0);
     let second = |court: &mut Court, micros: u32| {
         let first = court.now / MILLIS * 10;
-        court.see((first..first + 100).map(|user| Seen { micros, ..seen(user, CANARY) }));
+        court.see((first..first + 100).map(|user| Sample { micros, ..seen(user, CANARY) }));
         court.pass(1_000);
     };
     (0..10).for_each(|_| second(&mut court, 10_000));
@@ -141,8 +141,8 @@ fn a_client_that_polls_is_not_what_people_get() {
     let mut court = court(0.5);
     // It asks 500 times a second and gets its answer from a cache; people wait for a tenth of a second.
     for second in 0..3 {
-        court.see((0..500).map(|_| Seen { micros: 500, ..seen(1, STABLE) }));
-        court.see((0..100).map(|n| Seen { micros: 100_000, ..seen(1_000 + second * 100 + n, STABLE) }));
+        court.see((0..500).map(|_| Sample { micros: 500, ..seen(1, STABLE) }));
+        court.see((0..100).map(|n| Sample { micros: 100_000, ..seen(1_000 + second * 100 + n, STABLE) }));
         court.pass(1_000);
     }
     assert!(court.judge.thresholds.at(0).of(signals::P50).is_some_and(|limit| limit > 100_000));

@@ -50,7 +50,7 @@ impl Ending {
 
 /// A request of a release's routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct Sample {
     /// Hash of the user key; 0 without one.
     pub user: u64,
     /// From its head to that of the first attempt's answer, to where that failed, or until the client left, in microseconds.
@@ -101,7 +101,7 @@ pub fn status_text(status: u16) -> String {
     }
 }
 
-impl Seen {
+impl Sample {
     /// Whether the server refused: an answer from 400 to 499 that does not count as a failure.
     pub fn is_refusal(&self) -> bool {
         self.ending == Ending::Good && (400..500).contains(&self.status)
@@ -109,10 +109,10 @@ impl Seen {
 }
 
 #[cfg(test)]
-impl Seen {
+impl Sample {
     /// What tests begin with: a request that went well, on a warm server, in the first step.
-    pub(crate) const fn good(user: u64, arm: Arm) -> Seen {
-        Seen {
+    pub(crate) const fn good(user: u64, arm: Arm) -> Sample {
+        Sample {
             user,
             micros: 1_000,
             server: 1,

@@ -76,13 +76,13 @@ fn is_back(share: f64, baseline: f64) -> bool {
 
 /// A detector over one arm.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Watch {
+pub(super) struct Detector {
     masses: [f64; POINTS],
     /// Whether there is an outage that was told of.
     told: bool,
 }
 
-impl Watch {
+impl Detector {
     /// Plays a window.
     pub(super) fn play(&mut self, active: u64, failing: u64, baseline: f64) {
         for (mass, r) in self.masses.iter_mut().zip(GRID) {
@@ -110,7 +110,7 @@ impl Watch {
     pub(super) fn end_if_back(&mut self, recent: Option<f64>, baseline: f64) -> bool {
         let ended = self.told && recent.is_some_and(|share| is_back(share, baseline));
         if ended {
-            *self = Watch::default();
+            *self = Detector::default();
         }
         ended
     }
@@ -139,16 +139,16 @@ mod tests {
     fn a_rise_alarms_soon_and_the_baseline_almost_never() {
         let mut random = fastrand::Rng::with_seed(5);
         let mut draw = |chance: f64| (0..200).filter(|_| random.f64() < chance).count() as u64;
-        let mut watch = Watch::default();
+        let mut watch = Detector::default();
         let mut alarms = 0;
         for _ in 0..20_000 {
             watch.play(200, draw(0.005), 0.005);
             if watch.alarms() {
-                (watch, alarms) = (Watch::default(), alarms + 1);
+                (watch, alarms) = (Detector::default(), alarms + 1);
             }
         }
         assert!(alarms <= 2, "{alarms} in 20,000 windows");
-        let mut watch = Watch::default();
+        let mut watch = Detector::default();
         let windows = (1..).find(|_| {
             watch.play(200, draw(0.03), 0.005);
             watch.alarms()
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn an_outage_is_told_once_and_ends_when_the_share_is_back() {
-        let mut watch = Watch::default();
+        let mut watch = Detector::default();
         assert!(watch.begin() && !watch.begin() && watch.lasts());
         watch.end_if_back(Some(0.03), 0.01);
         watch.end_if_back(None, 0.01);

@@ -7,29 +7,29 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fault::{self, Trail};
+use super::incident::{self, EvidenceHistory};
 use super::spec::Spec;
-use super::state::{Next, Order, State, next};
+use super::state::{Next, Order, ReleaseState, next};
 use super::view::{Gauges, View};
-use super::{Kept, Moment, Refused, Surroundings, Ticked};
-use crate::cells::Cells;
+use super::{Moment, OrderError, PersistedRelease, Surroundings, Ticked};
+use crate::breakdown::Breakdown;
 use crate::judge::{Finding, Judge, Settings};
-use crate::live::{Live, Outcome, Stage};
 use crate::report::{Action, Arms, Evidence, Kind};
-use crate::seen::{Arm, Seen};
+use crate::sample::{Arm, Sample};
 use crate::settings::OnFail;
+use crate::shared_state::{RescueOutcome, SharedState, Stage};
 use base::units::{BasisPoints, Nanos};
 
 /// A release that is configured.
-pub struct Entry {
+pub struct RunningRelease {
     /// What is written.
     pub spec: Spec,
     /// What requests share.
-    pub live: Arc<Live>,
+    pub live: Arc<SharedState>,
     pub(super) judge: Judge,
-    pub(super) cells: Cells,
-    pub(super) trail: Trail,
-    state: State,
+    pub(super) cells: Breakdown,
+    pub(super) trail: EvidenceHistory,
+    state: ReleaseState,
     step: usize,
     /// Number of the stage: of each step that was gone to.
     stages: u16,
@@ -40,7 +40,7 @@ pub struct Entry {
     report: Option<String>,
     /// It was said that users are forgotten.
     forgets: bool,
-    seen: Vec<Seen>,
+    seen: Vec<Sample>,
 }
 
 fn settings(spec: &Spec) -> Settings {
@@ -49,15 +49,15 @@ fn settings(spec: &Spec) -> Settings {
     Settings { false_alarm: judge.false_alarm, slo_micros, routes: spec.routes.len() }
 }
 
-impl Entry {
+impl RunningRelease {
     /// A release that was not there before; goes on where `kept` says.
-    pub fn new(spec: Spec, kept: Option<Kept>, at: Moment) -> Entry {
-        let mut entry = Entry {
+    pub fn new(spec: Spec, kept: Option<PersistedRelease>, at: Moment) -> RunningRelease {
+        let mut entry = RunningRelease {
             judge: Judge::new(settings(&spec), at.now),
-            cells: Cells::new(at.now),
-            trail: Trail::default(),
+            cells: Breakdown::new(at.now),
+            trail: EvidenceHistory::default(),
             live: Arc::default(),
-            state: State::Running,
+            state: ReleaseState::Running,
             step: 0,
             stages: 0,
             lasted: Duration::ZERO,
@@ -88,7 +88,7 @@ impl Entry {
     }
 
     /// The same release as it is written now.
-    pub fn becomes(mut self, spec: Spec, at: Moment) -> Entry {
+    pub fn becomes(mut self, spec: Spec, at: Moment) -> RunningRelease {
         self.look(at);
         let (before, steps) = (self.spec.share(self.step), self.spec.release.steps.len());
         let range = self.spec.share_of_range(self.step);
@@ -105,8 +105,8 @@ impl Entry {
             self.step = self.spec.step_of(before);
         }
         let unfinished = self.step < self.spec.last() || self.spec.share(self.step) > before;
-        if self.state == State::Promoted && unfinished {
-            self.state = State::Running;
+        if self.state == ReleaseState::Promoted && unfinished {
+            self.state = ReleaseState::Running;
         }
         match self.spec.share_of_range(self.step) == range {
             true => self.live.set_stage(self.stage()),
@@ -116,8 +116,8 @@ impl Entry {
     }
 
     /// What a restart needs.
-    pub fn keep(&self) -> Kept {
-        Kept {
+    pub fn keep(&self) -> PersistedRelease {
+        PersistedRelease {
             definition: self.spec.release.definition.clone(),
             state: self.state,
             name: self.spec.release.name.to_string(),
@@ -165,7 +165,7 @@ impl Entry {
     }
 
     /// Where it stands, and at which step, from 1.
-    pub fn stands(&self) -> (State, usize) {
+    pub fn stands(&self) -> (ReleaseState, usize) {
         (self.state, self.step + 1)
     }
 
@@ -228,13 +228,13 @@ impl Entry {
         match action {
             // First of all: nothing that follows may keep a user on the canary.
             Action::RolledBack => {
-                self.state = State::RolledBack;
+                self.state = ReleaseState::RolledBack;
                 self.live.set_stage(Stage::CLOSED);
             }
-            Action::Held if self.state == State::Running => self.state = State::Held,
+            Action::Held if self.state == ReleaseState::Running => self.state = ReleaseState::Held,
             Action::Held | Action::Reported => {}
         }
-        self.tell((kind, action, fault::reason(finding)), Some(finding), at, around, ticked);
+        self.tell((kind, action, incident::reason(finding)), Some(finding), at, around, ticked);
     }
 
     /// Makes the report.
@@ -246,7 +246,7 @@ impl Entry {
         around: &Surroundings,
         ticked: &mut Ticked,
     ) {
-        let report = fault::report(self, what, finding, at, around);
+        let report = incident::report(self, what, finding, at, around);
         self.report = Some(report.id.clone());
         ticked.reports.push(report);
         ticked.changed = true;
@@ -254,14 +254,16 @@ impl Entry {
 
     /// Goes to the next step where all is well, or on hold where nothing comes.
     fn go_on(&mut self, at: Moment, around: &Surroundings, ticked: &mut Ticked) {
-        if self.state != State::Running {
+        if self.state != ReleaseState::Running {
             return;
         }
         if self.waits_for().is_empty() {
             self.next_step(at.now);
             let (name, percent, steps) = (&self.spec.release.name, self.percent(), self.spec.release.steps.len());
             ticked.said.push(match self.state {
-                State::Promoted => format!("release {name} is promoted: {percent} of users on {}", self.spec.canary),
+                ReleaseState::Promoted => {
+                    format!("release {name} is promoted: {percent} of users on {}", self.spec.canary)
+                }
                 _ => format!("release {name} goes to step {} of {steps}: {percent} of users", self.step + 1),
             });
             ticked.changed = true;
@@ -270,7 +272,7 @@ impl Entry {
         let judge = &self.spec.release.judge;
         let (max_wait, hold) = (judge.max_wait, self.hold());
         if self.lasted >= max_wait.max(hold) {
-            self.state = State::Held;
+            self.state = ReleaseState::Held;
             let waited = self.lasted.as_secs();
             let reason = format!("after {waited} s step {} still waits: {}", self.step + 1, self.waits_for());
             self.tell((Kind::NoEvidence, Action::Held, reason), None, at, around, ticked);
@@ -280,7 +282,7 @@ impl Entry {
     fn next_step(&mut self, now: Nanos) {
         match self.step < self.spec.last() {
             true => self.go_to(self.step + 1, now),
-            false => self.state = State::Promoted,
+            false => self.state = ReleaseState::Promoted,
         }
     }
 
@@ -309,13 +311,13 @@ impl Entry {
         waits.join("; ")
     }
 
-    pub(super) fn order(&mut self, order: Order, at: Moment) -> Result<(), Refused> {
+    pub(super) fn order(&mut self, order: Order, at: Moment) -> Result<(), OrderError> {
         self.look(at);
         match next(self.state, order) {
-            Next::Refuse => return Err(Refused::State(self.state)),
+            Next::Refuse => return Err(OrderError::State(self.state)),
             Next::Stay => {}
-            Next::Become(State::Running) if self.state == State::Held => {
-                self.state = State::Running;
+            Next::Become(ReleaseState::Running) if self.state == ReleaseState::Held => {
+                self.state = ReleaseState::Running;
                 // Someone has looked into it: what held it is measured anew, after the window that is open still.
                 self.go_to(self.step, at.now);
                 self.judge.acquit();
@@ -327,14 +329,14 @@ impl Entry {
             Next::StartAgain => {
                 self.judge = Judge::new(settings(&self.spec), at.now);
                 self.cells.clear(at.now);
-                self.trail = Trail::default();
-                self.state = State::Running;
+                self.trail = EvidenceHistory::default();
+                self.state = ReleaseState::Running;
                 self.began_ms = at.wall_ms;
                 self.go_to(0, at.now);
             }
             Next::NextStep => {
-                if self.state == State::Held {
-                    self.state = State::Running;
+                if self.state == ReleaseState::Held {
+                    self.state = ReleaseState::Running;
                 }
                 self.next_step(at.now);
             }
@@ -363,7 +365,10 @@ impl Entry {
     pub fn rescues(&self) -> (u64, u64) {
         // Each is read once: they grow meanwhile.
         let of = |outcome| self.live.rescues(outcome);
-        (of(Outcome::Rescued), of(Outcome::Failed) + of(Outcome::Unprotected) + of(Outcome::Budget))
+        (
+            of(RescueOutcome::Rescued),
+            of(RescueOutcome::Failed) + of(RescueOutcome::Unprotected) + of(RescueOutcome::Budget),
+        )
     }
 
     pub(super) fn arms(&self) -> Arms {
@@ -377,8 +382,8 @@ impl Entry {
             name: self.spec.release.name.clone(),
             percent: self.percent().as_percent(),
             evidence: vec![("errors", errors), ("refusals", refusals), ("latency", latency), ("feedback", feedback)],
-            states: State::ALL.iter().map(|state| (state.label(), *state == self.state)).collect(),
-            rescues: Outcome::ALL.iter().map(|o| (o.label(), self.live.rescues(*o))).collect(),
+            states: ReleaseState::ALL.iter().map(|state| (state.label(), *state == self.state)).collect(),
+            rescues: RescueOutcome::ALL.iter().map(|o| (o.label(), self.live.rescues(*o))).collect(),
             unkeyed: self.live.unkeyed.sum(),
         }
     }
@@ -397,7 +402,7 @@ impl Entry {
             not_rescued,
             unkeyed: self.live.unkeyed.sum(),
             forgotten_users: self.judge.forgotten(),
-            waits_for: if self.state == State::Running { self.waits_for() } else { String::new() },
+            waits_for: if self.state == ReleaseState::Running { self.waits_for() } else { String::new() },
             began_at: (around.stamp)(self.began_ms),
             step_seconds: self.lasted.as_secs(),
             routes: self.spec.routes.iter().map(ToString::to_string).collect(),

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use parking_lot::Mutex;
 
 use super::bucket::{Border, Position};
-use super::seen::{Arm, Seen};
+use super::sample::{Arm, Sample};
 use balance::budget::Budget;
 use base::shard::{Counter, Sharded};
 use base::units::{Nanos, Share};
@@ -19,7 +19,7 @@ const SEEN_MAX: usize = 1 << 18;
 
 /// How a rescue ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RescueOutcome {
     /// Stable answered.
     Rescued,
     /// Stable failed too.
@@ -30,17 +30,18 @@ pub enum Outcome {
     Budget,
 }
 
-impl Outcome {
+impl RescueOutcome {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Outcome; 4] = [Outcome::Rescued, Outcome::Failed, Outcome::Unprotected, Outcome::Budget];
+    pub const ALL: [RescueOutcome; 4] =
+        [RescueOutcome::Rescued, RescueOutcome::Failed, RescueOutcome::Unprotected, RescueOutcome::Budget];
 
     /// The label's value.
     pub fn label(self) -> &'static str {
         match self {
-            Outcome::Rescued => "rescued",
-            Outcome::Failed => "failed",
-            Outcome::Unprotected => "unprotected",
-            Outcome::Budget => "budget",
+            RescueOutcome::Rescued => "rescued",
+            RescueOutcome::Failed => "failed",
+            RescueOutcome::Unprotected => "unprotected",
+            RescueOutcome::Budget => "budget",
         }
     }
 }
@@ -85,23 +86,23 @@ impl Stage {
 
 /// State of a release that requests share.
 #[derive(Debug)]
-pub struct Live {
+pub struct SharedState {
     stage: AtomicU64,
-    seen: Sharded<Mutex<Vec<Seen>>>,
+    seen: Sharded<Mutex<Vec<Sample>>>,
     /// Judged requests that began, by arm.
     began: Sharded<[AtomicU64; 2]>,
     /// Judged requests that ended, by arm.
     ended: Sharded<[AtomicU64; 2]>,
-    outcomes: [Counter; Outcome::ALL.len()],
+    outcomes: [Counter; RescueOutcome::ALL.len()],
     /// Requests without a user key.
     pub unkeyed: Counter,
     /// The rescues of the last seconds, and the canary's requests.
     budget: Budget,
 }
 
-impl Default for Live {
+impl Default for SharedState {
     fn default() -> Self {
-        Live {
+        SharedState {
             stage: AtomicU64::new(Stage::CLOSED.pack()),
             seen: Sharded::default(),
             began: Sharded::default(),
@@ -113,7 +114,7 @@ impl Default for Live {
     }
 }
 
-impl Live {
+impl SharedState {
     /// Who is on the canary now.
     pub fn stage(&self) -> Stage {
         Stage::unpack(self.stage.load(Relaxed))
@@ -130,7 +131,7 @@ impl Live {
     }
 
     /// Tells of a request that ended.
-    pub fn ended(&self, seen: Seen) {
+    pub fn ended(&self, seen: Sample) {
         if seen.judged {
             self.ended.mine()[seen.arm as usize].fetch_add(1, Relaxed);
         }
@@ -148,7 +149,7 @@ impl Live {
     }
 
     /// Empties the buffers into `out`, thread by thread.
-    pub fn take(&self, out: &mut Vec<Seen>) {
+    pub fn take(&self, out: &mut Vec<Sample>) {
         self.seen.all().for_each(|buffer| out.append(&mut buffer.lock()));
     }
 
@@ -174,12 +175,12 @@ impl Live {
     }
 
     /// Counts how a rescue ended.
-    pub fn rescue_ended(&self, outcome: Outcome) {
+    pub fn rescue_ended(&self, outcome: RescueOutcome) {
         self.outcomes[outcome as usize].add(1);
     }
 
     /// How many rescues ended so.
-    pub fn rescues(&self, outcome: Outcome) -> u64 {
+    pub fn rescues(&self, outcome: RescueOutcome) -> u64 {
         self.outcomes[outcome as usize].sum()
     }
 }
@@ -192,7 +193,7 @@ mod tests {
     fn a_stage_is_one_number() {
         for border in [Border::NONE, Border::from_bits(7), Border::ALL] {
             for (open, unkeyed, step) in [(false, false, 0), (true, false, 1), (true, true, u16::MAX)] {
-                let live = Live::default();
+                let live = SharedState::default();
                 assert_eq!(live.stage(), Stage::CLOSED);
                 live.set_stage(Stage { border, open, unkeyed, step });
                 assert_eq!(live.stage(), Stage { border, open, unkeyed, step });
@@ -202,7 +203,7 @@ mod tests {
 
     #[test]
     fn rescues_are_a_share_of_the_canarys_requests() {
-        let live = Live::default();
+        let live = SharedState::default();
         let now = Nanos(1);
         (0..40).for_each(|_| live.may_need_rescue(now));
         let quarter = Share::percent(25.0).unwrap();

@@ -7,9 +7,9 @@
 
 use std::collections::BTreeMap;
 
-use super::super::cells::{Cell, Outcome};
-use super::super::seen::Arm;
-use super::{Measure, Part, Tally, ways};
+use super::super::breakdown::{Cell, CellOutcome};
+use super::super::sample::Arm;
+use super::{Measure, Part, PlaceCounts, failure_modes};
 
 /// Failures that a wider rate counts for.
 const DRAWN: f64 = 2.0;
@@ -34,12 +34,12 @@ pub(super) struct Spot {
 #[derive(Clone, Debug)]
 pub(super) struct Spots {
     spots: Vec<Spot>,
-    ways: Vec<Outcome>,
+    ways: Vec<CellOutcome>,
 }
 
 /// Requests and events by way.
 #[derive(Clone, Debug)]
-struct Seen {
+struct Observed {
     requests: f64,
     events: Vec<f64>,
 }
@@ -48,19 +48,19 @@ struct Seen {
 type Group = (Option<u16>, u16, Option<u32>);
 
 impl Spots {
-    /// The canary's of `cells`, with what is expected by stable's.
+    /// The canary's of `breakdown`, with what is expected by stable's.
     pub(super) fn new(cells: &[Cell], measure: Measure) -> Spots {
         let ways = all_ways(cells, measure);
         let way = |cell: &Cell| {
             let found = ways.iter().position(|way| *way == measure.way(cell));
             found.unwrap_or(ways.len() - 1)
         };
-        let count = |seen: &mut Seen, cell: &Cell| {
+        let count = |seen: &mut Observed, cell: &Cell| {
             seen.requests += cell.counts.requests as f64;
             seen.events[way(cell)] += measure.events(cell) as f64;
         };
-        let none = || Seen { requests: 0.0, events: vec![0.0; ways.len()] };
-        let mut canary: BTreeMap<_, Seen> = BTreeMap::new();
+        let none = || Observed { requests: 0.0, events: vec![0.0; ways.len()] };
+        let mut canary: BTreeMap<_, Observed> = BTreeMap::new();
         let mut stable = Stable { all: none(), routes: BTreeMap::new(), groups: BTreeMap::new() };
         for cell in cells.iter().filter(|cell| cell.judged) {
             match cell.arm {
@@ -76,7 +76,7 @@ impl Spots {
                 }
             }
         }
-        let spot = |((route, server, cohorts, app), seen): (_, Seen)| {
+        let spot = |((route, server, cohorts, app), seen): (_, Observed)| {
             let rate = stable.rate((route, cohorts, app));
             let expected = stable.ways(route).into_iter().map(|share| rate * share * seen.requests).collect();
             Spot { route, server, cohorts, app, requests: seen.requests, events: seen.events, expected }
@@ -88,7 +88,7 @@ impl Spots {
         &self.spots
     }
 
-    pub(super) fn ways(&self) -> &[Outcome] {
+    pub(super) fn ways(&self) -> &[CellOutcome] {
         &self.ways
     }
 
@@ -105,9 +105,9 @@ impl Spots {
     }
 
     /// What of a spot fails as `parts` say.
-    pub(super) fn tally(&self, spot: &Spot, parts: &[Part]) -> Tally {
-        let mut tally = Tally { requests: spot.requests, ..Tally::default() };
-        for (way, _) in self.ways.iter().enumerate().filter(|(_, way)| ways::is_in(**way, parts)) {
+    pub(super) fn tally(&self, spot: &Spot, parts: &[Part]) -> PlaceCounts {
+        let mut tally = PlaceCounts { requests: spot.requests, ..PlaceCounts::default() };
+        for (way, _) in self.ways.iter().enumerate().filter(|(_, way)| failure_modes::is_in(**way, parts)) {
             tally.events += spot.events[way];
             tally.expected += spot.expected[way];
         }
@@ -120,7 +120,7 @@ impl Spots {
             let tally = self.tally(spot, parts);
             Spot { events: vec![tally.events], expected: vec![tally.expected], ..spot.clone() }
         };
-        Spots { spots: self.spots.iter().map(only).collect(), ways: vec![Outcome::Fine] }
+        Spots { spots: self.spots.iter().map(only).collect(), ways: vec![CellOutcome::Fine] }
     }
 
     /// Forgets a place: its requests, or only its events where it is a way to fail.
@@ -129,7 +129,7 @@ impl Spots {
             return self.spots.retain(|spot| !spot.is_in(parts));
         }
         for spot in self.spots.iter_mut().filter(|spot| spot.is_in(parts)) {
-            for (at, _) in self.ways.iter().enumerate().filter(|(_, way)| ways::is_in(**way, parts)) {
+            for (at, _) in self.ways.iter().enumerate().filter(|(_, way)| failure_modes::is_in(**way, parts)) {
                 spot.events[at] = 0.0;
                 spot.expected[at] = 0.0;
             }
@@ -151,24 +151,25 @@ impl Spot {
 }
 
 /// The ways of all events, the commonest first; the last one stands for the rest.
-fn all_ways(cells: &[Cell], measure: Measure) -> Vec<Outcome> {
-    let mut counts: BTreeMap<Outcome, u64> = BTreeMap::new();
+fn all_ways(cells: &[Cell], measure: Measure) -> Vec<CellOutcome> {
+    let mut counts: BTreeMap<CellOutcome, u64> = BTreeMap::new();
     for cell in cells.iter().filter(|cell| cell.judged && measure.events(cell) > 0) {
         *counts.entry(measure.way(cell)).or_default() += measure.events(cell);
     }
-    let mut ways: Vec<(Outcome, u64)> = counts.into_iter().collect();
+    let mut ways: Vec<(CellOutcome, u64)> = counts.into_iter().collect();
     ways.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     ways.truncate(WAYS);
-    let mut ways: Vec<Outcome> = ways.into_iter().map(|(way, _)| way).filter(|way| *way != Outcome::Fine).collect();
-    ways.push(Outcome::Fine);
+    let mut ways: Vec<CellOutcome> =
+        ways.into_iter().map(|(way, _)| way).filter(|way| *way != CellOutcome::Fine).collect();
+    ways.push(CellOutcome::Fine);
     ways
 }
 
 /// What stable did.
 struct Stable {
-    all: Seen,
-    routes: BTreeMap<Option<u16>, Seen>,
-    groups: BTreeMap<Group, Seen>,
+    all: Observed,
+    routes: BTreeMap<Option<u16>, Observed>,
+    groups: BTreeMap<Group, Observed>,
 }
 
 impl Stable {
@@ -178,7 +179,7 @@ impl Stable {
             return 0.0;
         }
         let all = (self.all.failed() + 0.5) / (self.all.requests + 1.0);
-        let drawn = |seen: Option<&Seen>, wider: f64| match seen {
+        let drawn = |seen: Option<&Observed>, wider: f64| match seen {
             Some(seen) => (seen.failed() + DRAWN) / (seen.requests + DRAWN / wider),
             None => wider,
         };
@@ -199,7 +200,7 @@ impl Stable {
     }
 }
 
-impl Seen {
+impl Observed {
     fn failed(&self) -> f64 {
         self.events.iter().sum()
     }

@@ -12,9 +12,9 @@ use std::time::Duration;
 use http::HeaderMap;
 
 use super::bucket::{Border, Hash, Position};
-use super::cohort::{self, Facts, user_hash};
-use super::live::Live;
-use super::seen::Arm;
+use super::cohort::{self, RequestFacts, user_hash};
+use super::sample::Arm;
+use super::shared_state::SharedState;
 use crate::settings::{Cohort, Release, Rescue, UserSource};
 use base::said::first_cookie;
 use base::units::BasisPoints;
@@ -24,7 +24,7 @@ const TOLD: usize = 16;
 
 /// What of a request decides.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct RequestView<'a> {
     /// The request's headers.
     pub headers: &'a HeaderMap,
     /// The client's address, where it is known.
@@ -84,7 +84,7 @@ struct Role {
 
 /// The run form of a release in one snapshot.
 #[derive(Debug)]
-pub struct Plan {
+pub struct Assignment {
     /// Its name.
     pub name: Arc<str>,
     /// Number of the canary's upstream.
@@ -94,7 +94,7 @@ pub struct Plan {
     /// A server's answers are not timed for so long after its first request.
     pub settle: Duration,
     /// What outlives the snapshot.
-    pub live: Arc<Live>,
+    pub live: Arc<SharedState>,
     sources: Vec<UserSource>,
     hash: Hash,
     salt: Box<[u8]>,
@@ -141,25 +141,25 @@ fn roles(release: &Release, told: Vec<usize>) -> Vec<Role> {
 }
 
 /// A user key: of the request, or the text of an address.
-enum Key<'a> {
+enum UserKey<'a> {
     Sent(&'a [u8]),
     Address([u8; 48], usize),
 }
 
-impl Key<'_> {
+impl UserKey<'_> {
     fn bytes(&self) -> &[u8] {
         match self {
-            Key::Sent(bytes) => bytes,
-            Key::Address(text, length) => &text[..*length],
+            UserKey::Sent(bytes) => bytes,
+            UserKey::Address(text, length) => &text[..*length],
         }
     }
 }
 
-impl Plan {
+impl Assignment {
     /// The run form of a release, in a configuration of so many cohorts.
-    pub fn new(release: &Release, cohorts: usize, live: Arc<Live>) -> Plan {
+    pub fn new(release: &Release, cohorts: usize, live: Arc<SharedState>) -> Assignment {
         let told = 0..cohorts.min(TOLD);
-        Plan {
+        Assignment {
             name: release.name.clone(),
             canary: release.canary,
             rescue: release.rescue.clone(),
@@ -174,16 +174,16 @@ impl Plan {
     }
 
     /// Decides about a request; counts one without a key.
-    pub fn decide(&self, cohorts: &[Cohort], asked: &Asked<'_>) -> Decision {
+    pub fn decide(&self, cohorts: &[Cohort], asked: &RequestView<'_>) -> Decision {
         let key = self.sources.iter().find_map(|source| key(source, asked));
         if key.is_none() {
             self.live.unkeyed.add(1);
         }
-        self.decide_for(cohorts, key.as_ref().map(Key::bytes), asked)
+        self.decide_for(cohorts, key.as_ref().map(UserKey::bytes), asked)
     }
 
     /// The user key of a request, and where it was found.
-    pub fn user(&self, asked: &Asked<'_>) -> Option<(String, &UserSource)> {
+    pub fn user(&self, asked: &RequestView<'_>) -> Option<(String, &UserSource)> {
         self.sources.iter().find_map(|source| {
             let key = key(source, asked)?;
             Some((String::from_utf8_lossy(key.bytes()).into_owned(), source))
@@ -191,9 +191,9 @@ impl Plan {
     }
 
     /// Decides about a user.
-    pub fn decide_for(&self, cohorts: &[Cohort], user: Option<&[u8]>, asked: &Asked<'_>) -> Decision {
+    pub fn decide_for(&self, cohorts: &[Cohort], user: Option<&[u8]>, asked: &RequestView<'_>) -> Decision {
         let hash = user.map_or(0, user_hash);
-        let facts = Facts { user, hash, headers: asked.headers, app: asked.app };
+        let facts = RequestFacts { user, hash, headers: asked.headers, app: asked.app };
         let (mut mask, mut excluded, mut included) = (0, None, None);
         for role in &self.roles {
             if !cohorts.get(role.cohort).is_some_and(|cohort| cohort::holds(cohort, &facts)) {
@@ -232,9 +232,9 @@ impl Plan {
 /// that includes it, else the one whose range holds the user, else the first that gives it to its canary, else the first.
 /// An inclusion comes before every position: else those whom one release includes would be missing on one arm of another.
 pub fn choose<'p>(
-    plans: impl Iterator<Item = &'p Plan>,
+    plans: impl Iterator<Item = &'p Assignment>,
     cohorts: &[Cohort],
-    asked: &Asked<'_>,
+    asked: &RequestView<'_>,
 ) -> Option<(usize, Decision)> {
     let rank = |decision: &Decision| match decision.why {
         Why::Included(_) if decision.arm == Arm::Canary => 3,
@@ -253,8 +253,8 @@ pub fn choose<'p>(
 }
 
 /// The user key of a source; an empty one is none.
-fn key<'a>(source: &UserSource, asked: &Asked<'a>) -> Option<Key<'a>> {
-    let sent = |text: Option<&'a [u8]>| text.filter(|text| !text.is_empty()).map(Key::Sent);
+fn key<'a>(source: &UserSource, asked: &RequestView<'a>) -> Option<UserKey<'a>> {
+    let sent = |text: Option<&'a [u8]>| text.filter(|text| !text.is_empty()).map(UserKey::Sent);
     match source {
         UserSource::Header(name) => sent(asked.headers.get(name).map(|value| value.as_bytes())),
         UserSource::Cookie(name) => sent(first_cookie(asked.headers, name)),
@@ -265,7 +265,7 @@ fn key<'a>(source: &UserSource, asked: &Asked<'a>) -> Option<Key<'a>> {
 }
 
 /// The text of an address; of IPv6 that of its /64, which one client has to himself.
-fn address<'a>(client: IpAddr) -> Key<'a> {
+fn address<'a>(client: IpAddr) -> UserKey<'a> {
     use std::io::Write;
     let mut text = [0; 48];
     let mut rest = &mut text[..];
@@ -275,7 +275,7 @@ fn address<'a>(client: IpAddr) -> Key<'a> {
         IpAddr::V6(address) => write!(rest, "{}/64", Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
     };
     let length = 48 - rest.len();
-    Key::Address(text, length)
+    UserKey::Address(text, length)
 }
 
 /// The border of the positions that a step gives to the canary.

@@ -6,7 +6,7 @@
 //! A request is seen at its end. A canary that answers late is not one that loses users: those whose requests are still
 //! on their way are counted where that explains the difference.
 
-use crate::seen::Arm;
+use crate::sample::Arm;
 
 /// How strongly the mixture expects the shares that were meant.
 const CONCENTRATION: f64 = 100.0;
@@ -15,16 +15,16 @@ const CONCENTRATION: f64 = 100.0;
 pub(super) const BROKEN: f64 = 1_000.0;
 
 /// The test of one step.
-pub(super) struct Ratio {
+pub(super) struct SampleRatio {
     shares: [f64; 2],
     users: [u64; 2],
     ln_e: f64,
 }
 
-impl Ratio {
+impl SampleRatio {
     /// With the canary's expected share.
-    pub(super) fn new(canary: f64) -> Ratio {
-        Ratio { shares: [1.0 - canary, canary], users: [0; 2], ln_e: 0.0 }
+    pub(super) fn new(canary: f64) -> SampleRatio {
+        SampleRatio { shares: [1.0 - canary, canary], users: [0; 2], ln_e: 0.0 }
     }
 
     /// A user's first request of this step.
@@ -77,8 +77,8 @@ impl Ratio {
 mod tests {
     use super::*;
 
-    fn counted(share: f64, users: [u64; 2]) -> Ratio {
-        let mut ratio = Ratio::new(share);
+    fn counted(share: f64, users: [u64; 2]) -> SampleRatio {
+        let mut ratio = SampleRatio::new(share);
         for (arm, users) in Arm::ALL.into_iter().zip(users) {
             (0..users).for_each(|_| ratio.count(arm));
         }
@@ -90,7 +90,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(35);
         let mut runs: Vec<u64> = (0..200)
             .map(|_| {
-                let mut ratio = Ratio::new(0.05);
+                let mut ratio = SampleRatio::new(0.05);
                 let mut users = 0;
                 while ratio.e([0; 2]) < BROKEN {
                     ratio.count(if random.f64() < actual { Arm::Canary } else { Arm::Stable });
@@ -123,7 +123,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(36);
         let mut broken = 0;
         for _ in 0..2_000 {
-            let mut ratio = Ratio::new(0.05);
+            let mut ratio = SampleRatio::new(0.05);
             broken += u32::from((0..2_000).any(|_| {
                 ratio.count(if random.f64() < 0.05 { Arm::Canary } else { Arm::Stable });
                 ratio.e([0; 2]) >= BROKEN

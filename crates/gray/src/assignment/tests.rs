@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::cohort::UserSet;
-use crate::live::Stage;
-use crate::settings::{Judge, Layer, OnFail, Rule, Step};
+use crate::settings::{JudgeRules, Layer, OnFail, Rule, Step};
+use crate::shared_state::Stage;
 use balance::attempt::FailureSet;
 use base::finding::Place;
 use base::units::Share;
@@ -37,7 +37,7 @@ fn release(name: &str) -> Release {
             methods: vec![],
             budget: Share::ALL,
         },
-        judge: Judge {
+        judge: JudgeRules {
             false_alarm: 0.001,
             slo: None,
             settle: Duration::ZERO,
@@ -49,9 +49,9 @@ fn release(name: &str) -> Release {
     }
 }
 
-fn plan_with(release: &Release, cohorts: usize) -> Plan {
+fn plan_with(release: &Release, cohorts: usize) -> Assignment {
     let asked: Vec<usize> = (0..cohorts).collect();
-    Plan {
+    Assignment {
         name: release.name.clone(),
         canary: release.canary,
         rescue: release.rescue.clone(),
@@ -65,16 +65,16 @@ fn plan_with(release: &Release, cohorts: usize) -> Plan {
     }
 }
 
-fn at_step(plan: &Plan, release: &Release, step: usize) {
+fn at_step(plan: &Assignment, release: &Release, step: usize) {
     plan.live.set_stage(Stage { border: border_at(release, step), open: true, unkeyed: false, step: 1 });
 }
 
-fn asked(headers: &HeaderMap) -> Asked<'_> {
-    Asked { headers, client: None, app: None, claim: None }
+fn asked(headers: &HeaderMap) -> RequestView<'_> {
+    RequestView { headers, client: None, app: None, claim: None }
 }
 
 /// Users on the canary.
-fn on_canary(plan: &Plan) -> HashSet<usize> {
+fn on_canary(plan: &Assignment) -> HashSet<usize> {
     let none = HeaderMap::new();
     let decide = |user: &String| plan.decide_for(&[], Some(user.as_bytes()), &asked(&none)).arm;
     (0..USERS).filter(|n| decide(&format!("user-{n}")) == Arm::Canary).collect()
@@ -131,7 +131,8 @@ fn releases_of_a_layer_share_no_user() {
         let user = HeaderMap::from_iter([("x-user-id".parse().unwrap(), format!("user-{n}").parse().unwrap())]);
         let (index, decision) = choose(plans.iter(), &[], &asked(&user)).unwrap();
         assert_eq!(decision.why, Why::Position);
-        let held = |plan: &Plan| plan.decide_for(&[], Some(format!("user-{n}").as_bytes()), &asked(&none)).is_judged();
+        let held =
+            |plan: &Assignment| plan.decide_for(&[], Some(format!("user-{n}").as_bytes()), &asked(&none)).is_judged();
         assert!(held(&plans[index]) && !held(&plans[1 - index]));
     }
 }
@@ -177,7 +178,7 @@ fn the_first_source_that_is_there_is_the_key() {
     let plan = plan_with(&release("r"), 0);
     let mut headers = HeaderMap::new();
     let key = |headers: &HeaderMap, client: Option<[u8; 4]>| {
-        let asked = Asked { client: client.map(IpAddr::from), ..asked(headers) };
+        let asked = RequestView { client: client.map(IpAddr::from), ..asked(headers) };
         plan.user(&asked).map(|(key, _)| key)
     };
     assert_eq!(key(&headers, None), None);
@@ -189,7 +190,7 @@ fn the_first_source_that_is_there_is_the_key() {
     headers.insert("x-user-id", "h-1".parse().unwrap());
     assert_eq!(key(&headers, None).as_deref(), Some("h-1"));
     let none = HeaderMap::new();
-    let mapped = Asked { client: Some("::ffff:10.0.0.1".parse().unwrap()), ..asked(&none) };
+    let mapped = RequestView { client: Some("::ffff:10.0.0.1".parse().unwrap()), ..asked(&none) };
     assert_eq!(plan.user(&mapped).unwrap().0, "10.0.0.1");
 }
 

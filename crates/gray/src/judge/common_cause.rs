@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use super::change_detection::is_bad;
 use super::signals::{ERRORS, P99, SLO};
-use super::watch::is_bad;
-use super::window::{Tally, Window};
-use super::{ALIKE, BURST, Doubt, Finding, Judge, OUTSIDE_USERS, Watched, ratio};
-use crate::seen::Arm;
+use super::window::{UserCounts, Window};
+use super::{ALIKE, BURST, Doubt, Finding, Judge, OUTSIDE_USERS, Watched, sample_ratio};
+use crate::sample::Arm;
 
 /// An outage that begins so soon after the canary's share became larger is taken for its doing.
 const OF_THE_STEP: Duration = Duration::from_secs(60);
@@ -30,7 +30,7 @@ pub(super) enum Whose {
 
 impl Judge {
     /// Looks at each arm alone, with what the window saw that ends.
-    pub(super) fn watch(&mut self, tally: &Tally) {
+    pub(super) fn watch(&mut self, tally: &UserCounts) {
         let Some(baseline) = self.baseline.share() else { return };
         let mut recent = self.recent[0].tally;
         recent.add(&self.recent[1].tally);
@@ -65,7 +65,7 @@ impl Judge {
     }
 
     /// The same of answers above stable's p95, which is what they are measured by for as long as the release lasts.
-    fn watch_slowness(&mut self, tally: &Tally, recent: &Tally) {
+    fn watch_slowness(&mut self, tally: &UserCounts, recent: &UserCounts) {
         let Some(baseline) = self.usually_slow.share() else { return };
         let [_, measured] = recent.timed.measured;
         let canary = (measured > 0).then(|| recent.timed.slow[1] as f64 / measured as f64);
@@ -121,7 +121,7 @@ impl Judge {
     pub(super) fn doubt(&mut self, in_flight: [u64; 2]) {
         let asked = [
             (Doubt::Guard, self.guard.e(), 1.0 / self.settings.false_alarm),
-            (Doubt::Ratio, self.ratio.e(in_flight), ratio::BROKEN),
+            (Doubt::Ratio, self.ratio.e(in_flight), sample_ratio::BROKEN),
         ];
         for (doubt, e, enough) in asked {
             if e >= enough && !std::mem::replace(&mut self.doubts[doubt as usize], true) {

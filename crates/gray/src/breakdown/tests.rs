@@ -4,27 +4,27 @@ use super::*;
 use balance::attempt::AttemptFailure;
 
 /// Counts a request of a user who tells all that there is to tell.
-fn observe(cells: &mut Cells, seen: &Seen) {
+fn observe(cells: &mut Breakdown, seen: &Sample) {
     let told = Told { failure: seen.ending.is_failure(), refusal: seen.is_refusal(), slow: seen.micros > 9 };
     cells.observe(seen, told);
 }
 
-fn seen(arm: Arm, app: u32, ending: Ending) -> Seen {
+fn seen(arm: Arm, app: u32, ending: Ending) -> Sample {
     let status = if ending == Ending::Failed(AttemptFailure::Status) { 503 } else { 200 };
-    Seen { micros: 10, server: 4, status, route: 2, cohorts: 0b101, app, ending, ..Seen::good(1, arm) }
+    Sample { micros: 10, server: 4, status, route: 2, cohorts: 0b101, app, ending, ..Sample::good(1, arm) }
 }
 
 fn at(seconds: u64) -> Nanos {
     Nanos(seconds * 1_000_000_000)
 }
 
-fn requests(cells: &Cells, span: Span) -> u64 {
+fn requests(cells: &Breakdown, span: Span) -> u64 {
     cells.cells(span).iter().map(|cell| cell.counts.requests).sum()
 }
 
 #[test]
 fn a_cell_says_what_was_seen() {
-    let mut cells = Cells::new(at(0));
+    let mut cells = Breakdown::new(at(0));
     for ending in
         [Ending::Failed(AttemptFailure::Status), Ending::Failed(AttemptFailure::Reset), Ending::Good, Ending::Left]
     {
@@ -32,7 +32,7 @@ fn a_cell_says_what_was_seen() {
     }
     observe(
         &mut cells,
-        &Seen {
+        &Sample {
             judged: false,
             server: 0,
             app: 0,
@@ -41,15 +41,18 @@ fn a_cell_says_what_was_seen() {
         },
     );
     let all = cells.cells(Span::Recent);
-    let outcomes: Vec<Outcome> = all.iter().map(|cell| cell.outcome).collect();
-    let reset = Outcome::Broken(AttemptFailure::Reset);
-    assert_eq!(outcomes, [Outcome::Broken(AttemptFailure::Connect), Outcome::Fine, reset, Outcome::Status(503)]);
+    let outcomes: Vec<CellOutcome> = all.iter().map(|cell| cell.outcome).collect();
+    let reset = CellOutcome::Broken(AttemptFailure::Reset);
+    assert_eq!(
+        outcomes,
+        [CellOutcome::Broken(AttemptFailure::Connect), CellOutcome::Fine, reset, CellOutcome::Status(503)]
+    );
     assert_eq!((all[0].arm, all[0].judged, all[0].server, all[0].app), (Arm::Stable, false, None, None));
     assert_eq!(all[1].counts, Counts { requests: 2, bad: 0, refused: 0, slow: 2 }, "a client that left is no failure");
     let canary = Cell {
         arm: Arm::Canary,
         judged: true,
-        outcome: Outcome::Status(503),
+        outcome: CellOutcome::Status(503),
         route: Some(2),
         server: Some(4),
         cohorts: 0b101,
@@ -74,9 +77,9 @@ fn every_ending_and_every_border_comes_back() {
     ] {
         for (route, server, cohorts, app) in numbers {
             for arm in Arm::ALL {
-                let one = Seen { route, server, cohorts, app, ..seen(arm, 1, ending) };
-                let cell = Key::new(&one, Outcome::of(&one)).cell(Counts::default());
-                assert_eq!((cell.arm, cell.outcome), (arm, Outcome::of(&one)));
+                let one = Sample { route, server, cohorts, app, ..seen(arm, 1, ending) };
+                let cell = CellKey::new(&one, CellOutcome::of(&one)).cell(Counts::default());
+                assert_eq!((cell.arm, cell.outcome), (arm, CellOutcome::of(&one)));
                 let places = (cell.route, cell.server, cell.cohorts, cell.app);
                 assert_eq!(places, (Some(route), Some(server), cohorts, Some(app)));
             }
@@ -86,7 +89,7 @@ fn every_ending_and_every_border_comes_back() {
 
 #[test]
 fn the_recent_span_forgets_and_the_total_does_not() {
-    let mut cells = Cells::new(at(0));
+    let mut cells = Breakdown::new(at(0));
     for second in 0..300 {
         cells.advance(at(second));
         observe(&mut cells, &seen(Arm::Stable, 1, Ending::Good));
@@ -105,7 +108,7 @@ fn the_recent_span_forgets_and_the_total_does_not() {
 
 #[test]
 fn too_many_keys_are_folded_step_by_step_and_none_is_lost() {
-    let mut cells = Cells::new(at(0));
+    let mut cells = Breakdown::new(at(0));
     for app in 1..=30_000 {
         observe(&mut cells, &seen(Arm::Stable, app, Ending::Good));
     }
@@ -115,11 +118,11 @@ fn too_many_keys_are_folded_step_by_step_and_none_is_lost() {
     assert_eq!((folded.counts.requests, folded.cohorts), (10_000, 0));
     assert_eq!((folded.route, folded.server), (Some(2), Some(4)), "route and server are still told apart");
     for server in 1..=40_000 {
-        observe(&mut cells, &Seen { server, ..seen(Arm::Canary, 1, Ending::Failed(AttemptFailure::Status)) });
+        observe(&mut cells, &Sample { server, ..seen(Arm::Canary, 1, Ending::Failed(AttemptFailure::Status)) });
     }
     let all = cells.cells(Span::Total);
     assert_eq!(all.len(), 2 * CELLS + 1);
     assert_eq!(requests(&cells, Span::Total), 70_000);
     let folded = all.iter().find(|cell| cell.route.is_none()).unwrap();
-    assert_eq!((folded.arm, folded.outcome, folded.server), (Arm::Canary, Outcome::Status(503), None));
+    assert_eq!((folded.arm, folded.outcome, folded.server), (Arm::Canary, CellOutcome::Status(503), None));
 }

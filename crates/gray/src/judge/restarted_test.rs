@@ -26,7 +26,7 @@ const HEARD: [(usize, f64); 5] =
 
 /// The episodes of a release.
 #[derive(Clone, Debug)]
-pub(super) struct Episodes {
+pub(super) struct RestartedTest {
     /// Number of the running one, from 1.
     number: u32,
     windows: u32,
@@ -34,18 +34,18 @@ pub(super) struct Episodes {
     masses: [[f64; POINTS]; HEARD.len()],
 }
 
-impl Default for Episodes {
-    fn default() -> Episodes {
-        Episodes { number: 0, windows: 0, masses: FRESH }.after(0)
+impl Default for RestartedTest {
+    fn default() -> RestartedTest {
+        RestartedTest { number: 0, windows: 0, masses: FRESH }.after(0)
     }
 }
 
 const FRESH: [[f64; POINTS]; HEARD.len()] = [[1.0 / POINTS as f64; POINTS]; HEARD.len()];
 
-impl Episodes {
+impl RestartedTest {
     /// A new one, after as many as an earlier process has had.
-    pub(super) fn after(&self, number: u32) -> Episodes {
-        Episodes { number: number.max(self.number).saturating_add(1), windows: 0, masses: FRESH }
+    pub(super) fn after(&self, number: u32) -> RestartedTest {
+        RestartedTest { number: number.max(self.number).saturating_add(1), windows: 0, masses: FRESH }
     }
 
     /// Number of the running one, from 1.
@@ -76,17 +76,17 @@ impl Episodes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::judge::window::{Cell, Counts};
+    use crate::judge::window::{EvidenceCell, EvidenceCounts};
 
     fn failures(canary: u32) -> Heard {
-        let mut users = Counts::default();
-        (0..canary).for_each(|_| users.event(EPISODE_ERRORS, Cell::Canary));
+        let mut users = EvidenceCounts::default();
+        (0..canary).for_each(|_| users.event(EPISODE_ERRORS, EvidenceCell::Canary));
         Heard { before: users, servers: 0.5, ..Heard::default() }
     }
 
     #[test]
     fn a_dead_canary_is_heard_in_the_thousandth_episode() {
-        let mut episodes = Episodes::default().after(1_000);
+        let mut episodes = RestartedTest::default().after(1_000);
         assert!(!episodes.play(&failures(7), 0.1));
         assert!(episodes.parts(0.001)[0] < 1.0, "seven users are not enough any more");
         episodes.play(&failures(20), 0.1);
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn each_begins_at_one_and_lasts_thirty_windows() {
-        let mut episodes = Episodes::default();
+        let mut episodes = RestartedTest::default();
         assert_eq!(episodes.number(), 1);
         assert!((1..LENGTH).all(|_| !episodes.play(&failures(1), 0.1)));
         assert!(episodes.play(&failures(1), 0.1));

@@ -4,7 +4,7 @@
 //! Five classes get a fifth each: 4xx, 5xx, connect, reset, timeout. An exact status gets half of its class, so that
 //! it is named where nearly all failures have it, and the class where several share it.
 
-use super::super::cells::{Cell, Outcome};
+use super::super::breakdown::{Cell, CellOutcome};
 use super::{Measure, Part};
 
 /// Share of a class.
@@ -23,27 +23,27 @@ impl Measure {
     }
 
     /// How a cell's events came about. Slow answers are all alike.
-    pub(super) fn way(self, cell: &Cell) -> Outcome {
+    pub(super) fn way(self, cell: &Cell) -> CellOutcome {
         match self {
             Measure::Failures | Measure::Refusals => cell.outcome,
-            Measure::Slow => Outcome::Fine,
+            Measure::Slow => CellOutcome::Fine,
         }
     }
 }
 
 /// The conditions that a way meets.
-pub(super) fn parts(way: Outcome) -> [Option<Part>; 2] {
+pub(super) fn parts(way: CellOutcome) -> [Option<Part>; 2] {
     match way {
-        Outcome::Fine => [None, None],
-        Outcome::Status(status) | Outcome::Refused(status) => {
+        CellOutcome::Fine => [None, None],
+        CellOutcome::Status(status) | CellOutcome::Refused(status) => {
             [Some(Part::Status(status)), Some(Part::Class((status / 100) as u8))]
         }
-        Outcome::Broken(failure) => [Some(Part::Failure(failure)), None],
+        CellOutcome::Broken(failure) => [Some(Part::Failure(failure)), None],
     }
 }
 
 /// Whether a way meets the conditions.
-pub(super) fn is_in(way: Outcome, wanted: &[Part]) -> bool {
+pub(super) fn is_in(way: CellOutcome, wanted: &[Part]) -> bool {
     wanted.iter().filter(|part| !part.is_location()).all(|part| parts(way).contains(&Some(*part)))
 }
 

@@ -6,12 +6,12 @@
 //! whole, never as a place.
 //!
 //! Counts are kept over two spans. `Recent` is the last two minutes: slices of twenty seconds, so it covers 100 to 120 s,
-//! and a fault that begins after hours of clean traffic stands out in it. `Total` is all since [`Cells::clear`]: a rare
+//! and a fault that begins after hours of clean traffic stands out in it. `Total` is all since [`Breakdown::clear`]: a rare
 //! fault gathers in it. Which of them tells more is for `super::localise` to say. A request adds to one slice only;
 //! slices are summed where somebody asks, and go into the total when they leave the ring. The caller says when time has
-//! passed ([`Cells::advance`]); within a slice nothing is told apart.
+//! passed ([`Breakdown::advance`]); within a slice nothing is told apart.
 //!
-//! One thread owns a `Cells`. What users may be compared by is counted once a user and episode, as the judge hears it: one
+//! One thread owns a `Breakdown`. What users may be compared by is counted once a user and episode, as the judge hears it: one
 //! user's hundred failures are one, and those of stable, which its clients repeat, are as many as the rescued ones.
 
 use std::collections::VecDeque;
@@ -20,7 +20,7 @@ use std::time::Duration;
 use ahash::AHashMap;
 
 use super::judge::Told;
-use super::seen::{Arm, Ending, Seen};
+use super::sample::{Arm, Ending, Sample};
 use balance::attempt::AttemptFailure;
 use base::units::Nanos;
 
@@ -36,7 +36,7 @@ const FOLDED: u32 = u32::MAX;
 
 /// How a request ended, as far as a place is concerned: what did not fail is alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Outcome {
+pub enum CellOutcome {
     /// It did not fail.
     Fine,
     /// An answer that counts as a failure.
@@ -47,14 +47,14 @@ pub enum Outcome {
     Broken(AttemptFailure),
 }
 
-impl Outcome {
+impl CellOutcome {
     /// Of a request.
-    fn of(seen: &Seen) -> Outcome {
+    fn of(seen: &Sample) -> CellOutcome {
         match seen.ending {
-            _ if seen.is_refusal() => Outcome::Refused(seen.status),
-            Ending::Good | Ending::Left => Outcome::Fine,
-            Ending::Failed(AttemptFailure::Status) => Outcome::Status(seen.status),
-            Ending::Failed(failure) => Outcome::Broken(failure),
+            _ if seen.is_refusal() => CellOutcome::Refused(seen.status),
+            Ending::Good | Ending::Left => CellOutcome::Fine,
+            Ending::Failed(AttemptFailure::Status) => CellOutcome::Status(seen.status),
+            Ending::Failed(failure) => CellOutcome::Broken(failure),
         }
     }
 }
@@ -67,7 +67,7 @@ pub struct Cell {
     /// Whether the users may be compared. The others, such as those of `include`, are counted apart.
     pub judged: bool,
     /// How its requests ended.
-    pub outcome: Outcome,
+    pub outcome: CellOutcome,
     /// Index into the release's routes; none where it was folded.
     pub route: Option<u16>,
     /// Number of the server; none without one, and where it was folded.
@@ -113,13 +113,13 @@ pub enum Span {
 
 /// From the highest bit: 1 arm, 1 judged, 16 route, 32 server, 16 cohorts, 32 app, 16 outcome; 114 bits in all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Key(u128);
+struct CellKey(u128);
 
-type Table = AHashMap<Key, Counts>;
+type Table = AHashMap<CellKey, Counts>;
 
 /// Counts per cell of one release.
 #[derive(Debug)]
-pub struct Cells {
+pub struct Breakdown {
     /// What has left the ring.
     older: Table,
     /// Finished slices, oldest first; at most `SLICES - 1`.
@@ -130,10 +130,10 @@ pub struct Cells {
     until: Nanos,
 }
 
-impl Cells {
+impl Breakdown {
     /// An empty table.
-    pub fn new(now: Nanos) -> Cells {
-        Cells {
+    pub fn new(now: Nanos) -> Breakdown {
+        Breakdown {
             older: Table::default(),
             ring: VecDeque::with_capacity(SLICES),
             running: Table::default(),
@@ -142,16 +142,16 @@ impl Cells {
     }
 
     /// Counts a request, and what its user told by it.
-    pub fn observe(&mut self, seen: &Seen, told: Told) {
-        let outcome = Outcome::of(seen);
-        let failed = matches!(outcome, Outcome::Status(_) | Outcome::Broken(_));
+    pub fn observe(&mut self, seen: &Sample, told: Told) {
+        let outcome = CellOutcome::of(seen);
+        let failed = matches!(outcome, CellOutcome::Status(_) | CellOutcome::Broken(_));
         let counts = Counts {
             requests: 1,
             bad: u64::from(if seen.judged { told.failure } else { failed }),
             refused: u64::from(told.refusal),
             slow: u64::from(told.slow),
         };
-        bump(&mut self.running, Key::new(seen, outcome), counts);
+        bump(&mut self.running, CellKey::new(seen, outcome), counts);
     }
 
     /// Says that time has passed; to be called about once a second.
@@ -175,7 +175,7 @@ impl Cells {
 
     /// Forgets everything, as where a release starts again or goes a step further.
     pub fn clear(&mut self, now: Nanos) {
-        *self = Cells::new(now);
+        *self = Breakdown::new(now);
     }
 
     /// All cells of a span, in an order that depends on them alone.
@@ -185,7 +185,7 @@ impl Cells {
         for table in older.into_iter().chain(&self.ring).chain([&self.running]) {
             table.iter().for_each(|(key, counts)| sum.entry(*key).or_default().add(*counts));
         }
-        let mut cells: Vec<(Key, Counts)> = sum.into_iter().collect();
+        let mut cells: Vec<(CellKey, Counts)> = sum.into_iter().collect();
         cells.sort_unstable_by_key(|(key, _)| key.0);
         cells.into_iter().map(|(key, counts)| key.cell(counts)).collect()
     }
@@ -201,19 +201,19 @@ impl Cells {
 }
 
 /// Adds to a cell, or to the one it is folded into.
-fn bump(table: &mut Table, key: Key, counts: Counts) {
+fn bump(table: &mut Table, key: CellKey, counts: Counts) {
     if let Some(old) = table.get_mut(&key) {
         return old.add(counts);
     }
     let key = match table.len() {
         0..CELLS => key,
-        length if length < 2 * CELLS => key.folded(Key::USER),
-        _ => key.folded(Key::USER | Key::PLACE),
+        length if length < 2 * CELLS => key.folded(CellKey::USER),
+        _ => key.folded(CellKey::USER | CellKey::PLACE),
     };
     table.entry(key).or_default().add(counts);
 }
 
-impl Key {
+impl CellKey {
     /// A bit of the outcome.
     const REFUSED: u16 = 1 << 15;
     /// The bits of app; cohorts become none.
@@ -221,24 +221,24 @@ impl Key {
     /// The bits of route and server.
     const PLACE: u128 = 0xffff_ffff_ffff << 64;
 
-    fn new(seen: &Seen, outcome: Outcome) -> Key {
+    fn new(seen: &Sample, outcome: CellOutcome) -> CellKey {
         let outcome = match outcome {
-            Outcome::Fine => 0,
-            Outcome::Broken(failure) => failure as u16,
+            CellOutcome::Fine => 0,
+            CellOutcome::Broken(failure) => failure as u16,
             // Statuses begin at 100, failures end at 4; the highest bit is free.
-            Outcome::Status(status) => status.max(100),
-            Outcome::Refused(status) => status | Key::REFUSED,
+            CellOutcome::Status(status) => status.max(100),
+            CellOutcome::Refused(status) => status | CellKey::REFUSED,
         };
         let head = u128::from(seen.arm as u8) << 1 | u128::from(seen.judged);
         let place = u128::from(seen.route) << 32 | u128::from(seen.server);
         let user = u128::from(seen.cohorts) << 32 | u128::from(seen.app);
-        Key(head << 112 | place << 64 | user << 16 | u128::from(outcome))
+        CellKey(head << 112 | place << 64 | user << 16 | u128::from(outcome))
     }
 
     /// Without what is in `parts`.
-    fn folded(self, parts: u128) -> Key {
+    fn folded(self, parts: u128) -> CellKey {
         const COHORTS: u128 = 0xffff << 48;
-        Key((self.0 & !COHORTS) | parts)
+        CellKey((self.0 & !COHORTS) | parts)
     }
 
     fn is(self, arm: Arm, judged: bool) -> bool {
@@ -249,12 +249,12 @@ impl Key {
         let bits = |from: u32| (self.0 >> from) as u16;
         let (server, app) = ((self.0 >> 64) as u32, (self.0 >> 16) as u32);
         let outcome = match bits(0) {
-            0 => Outcome::Fine,
-            code if code == AttemptFailure::Connect as u16 => Outcome::Broken(AttemptFailure::Connect),
-            code if code == AttemptFailure::Reset as u16 => Outcome::Broken(AttemptFailure::Reset),
-            code if code == AttemptFailure::Timeout as u16 => Outcome::Broken(AttemptFailure::Timeout),
-            status if status & Key::REFUSED != 0 => Outcome::Refused(status & !Key::REFUSED),
-            status => Outcome::Status(status),
+            0 => CellOutcome::Fine,
+            code if code == AttemptFailure::Connect as u16 => CellOutcome::Broken(AttemptFailure::Connect),
+            code if code == AttemptFailure::Reset as u16 => CellOutcome::Broken(AttemptFailure::Reset),
+            code if code == AttemptFailure::Timeout as u16 => CellOutcome::Broken(AttemptFailure::Timeout),
+            status if status & CellKey::REFUSED != 0 => CellOutcome::Refused(status & !CellKey::REFUSED),
+            status => CellOutcome::Status(status),
         };
         Cell {
             arm: if self.0 >> 113 == 1 { Arm::Canary } else { Arm::Stable },

@@ -3,7 +3,7 @@
 //! Only requests whose user was put on his arm in this step speak: within a step a user is on one arm, and that by the
 //! step's share. What began before, and ends later, is shown and counted as a user of the window, no more.
 
-use crate::seen::{Arm, Ending, Seen};
+use crate::sample::{Arm, Ending, Sample};
 
 use super::quantiles::{Thresholds, Took};
 use super::refusals::Refusals;
@@ -11,8 +11,8 @@ use super::servers::Servers;
 use super::signals::{
     EPISODE_ERRORS, EPISODE_P95, EPISODE_P99, EPISODE_REFUSALS, EPISODE_SLO, ERRORS, P50, P95, P99, REFUSALS, SLO,
 };
-use super::users::{Met, Now, THERE, User};
-use super::window::{Cause, Tally, Window};
+use super::users::{FirstEvent, Now, THERE, User};
+use super::window::{Cause, UserCounts, Window};
 
 /// Signals that hear a user's first answer, and whose thresholds they have.
 const FIRST_ANSWER: [(usize, usize); 5] =
@@ -23,14 +23,14 @@ const FIRST_ABOVE: [(usize, usize); 5] =
     [(P99, P99), (P99 + 1, P99 + 1), (SLO, SLO), (EPISODE_P99, P99), (EPISODE_SLO, SLO)];
 
 /// A user's request, and what it is counted in.
-pub(super) struct Hearing<'a> {
+pub(super) struct Exposure<'a> {
     pub(super) user: &'a mut User,
     pub(super) thresholds: &'a Thresholds,
     pub(super) refusals: &'a mut Refusals,
     pub(super) servers: &'a mut Servers,
     pub(super) failures: &'a mut Failures,
     pub(super) window: &'a mut Window,
-    pub(super) in_step: &'a mut Tally,
+    pub(super) in_step: &'a mut UserCounts,
     /// Whether the answer is timed.
     pub(super) timed: bool,
     pub(super) told: Told,
@@ -56,9 +56,9 @@ pub(super) struct Failures {
     pub(super) of_life: u32,
 }
 
-impl Hearing<'_> {
+impl Exposure<'_> {
     /// Counts a request of any step in the window.
-    pub(super) fn note(&mut self, seen: &Seen) {
+    pub(super) fn note(&mut self, seen: &Sample) {
         if self.user.now.first(Now::ACTIVE) {
             self.window.tally.active[seen.arm as usize] += 1;
             self.servers.active(seen);
@@ -84,8 +84,8 @@ impl Hearing<'_> {
     }
 
     /// Counts a request of this step and what is known of its latency.
-    pub(super) fn hear(&mut self, seen: &Seen, took: Option<Took>) {
-        if self.user.first(Met::InStep) {
+    pub(super) fn hear(&mut self, seen: &Sample, took: Option<Took>) {
+        if self.user.first(FirstEvent::InStep) {
             self.in_step.active[seen.arm as usize] += 1;
         }
         if seen.ending.is_failure() {
@@ -96,7 +96,7 @@ impl Hearing<'_> {
         }
         if let Some(took) = took {
             let slow = self.thresholds.at(seen.route).of(P95).and_then(|limit| took.is_above(limit));
-            if let Some(slow) = slow.filter(|_| self.user.first(Met::MeasuredInStep)) {
+            if let Some(slow) = slow.filter(|_| self.user.first(FirstEvent::MeasuredInStep)) {
                 self.in_step.first.count(seen.arm, slow);
             }
             if self.timed && seen.warm {
@@ -106,7 +106,7 @@ impl Hearing<'_> {
     }
 
     /// Whether it is his first event of a signal.
-    fn tells(&mut self, signal: usize, seen: &Seen) -> bool {
+    fn tells(&mut self, signal: usize, seen: &Sample) -> bool {
         let first = self.user.may_tell(signal);
         if first {
             self.user.tell(signal);
@@ -121,9 +121,9 @@ impl Hearing<'_> {
         first
     }
 
-    fn fail(&mut self, seen: &Seen) {
+    fn fail(&mut self, seen: &Sample) {
         let on_canary = u32::from(seen.arm == Arm::Canary);
-        if self.user.first(Met::FailedInStep) {
+        if self.user.first(FirstEvent::FailedInStep) {
             self.in_step.failing[seen.arm as usize] += 1;
         }
         if self.tells(ERRORS, seen) {
@@ -134,10 +134,10 @@ impl Hearing<'_> {
         }
     }
 
-    fn refuse(&mut self, seen: &Seen) {
+    fn refuse(&mut self, seen: &Sample) {
         if self.refusals.is_rare(seen) {
             self.tells(REFUSALS, seen);
-            if self.user.first(Met::RefusedInStep) {
+            if self.user.first(FirstEvent::RefusedInStep) {
                 self.in_step.refused[seen.arm as usize] += 1;
             }
         }
@@ -146,7 +146,7 @@ impl Hearing<'_> {
         }
     }
 
-    fn measure(&mut self, seen: &Seen, took: Took, slow: Option<bool>) {
+    fn measure(&mut self, seen: &Sample, took: Took, slow: Option<bool>) {
         let limits = self.thresholds.at(seen.route);
         let is_above = |signal| limits.of(signal).and_then(|limit| took.is_above(limit));
         if self.user.now.first(Now::TIMED) {
@@ -170,7 +170,7 @@ impl Hearing<'_> {
                 self.tells(signal, seen);
             }
         }
-        if let Some(slow) = slow.filter(|_| self.user.first(Met::TimedInStep)) {
+        if let Some(slow) = slow.filter(|_| self.user.first(FirstEvent::TimedInStep)) {
             self.in_step.timed.count(seen.arm, slow);
         }
     }

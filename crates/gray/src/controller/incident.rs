@@ -5,12 +5,14 @@
 
 use std::time::Duration;
 
-use super::entry::Entry;
+use super::running_release::RunningRelease;
 use super::{Moment, Surroundings};
 use crate::judge::{Doubt, Finding, Hit, Watched};
 use crate::localise::{self, Measure};
-use crate::report::{Action, Apart, Change, Evidence, Facts, Kind, Names, Outside, PlaceView, Point, Report};
-use crate::seen::{Arm, status_text};
+use crate::report::{
+    Action, Apart, Change, Evidence, IncidentFacts, Kind, Outside, PlaceNames, PlaceView, Point, Report,
+};
+use crate::sample::{Arm, status_text};
 use balance::attempt::AttemptFailure;
 use base::units::{BasisPoints, Nanos};
 
@@ -25,7 +27,7 @@ const PLACES: usize = 8;
 
 /// What led to where a release stands.
 #[derive(Debug)]
-pub struct Trail {
+pub struct EvidenceHistory {
     points: Vec<(u64, Evidence, BasisPoints)>,
     every: Duration,
     noted: Option<Nanos>,
@@ -33,13 +35,13 @@ pub struct Trail {
     failing: Option<(u64, Nanos)>,
 }
 
-impl Default for Trail {
+impl Default for EvidenceHistory {
     fn default() -> Self {
-        Trail { points: vec![], every: FIRST, noted: None, failing: None }
+        EvidenceHistory { points: vec![], every: FIRST, noted: None, failing: None }
     }
 }
 
-impl Trail {
+impl EvidenceHistory {
     /// Notes the evidence, where the last point is old enough.
     pub fn note(&mut self, at: Moment, evidence: Evidence, percent: BasisPoints) {
         if self.noted.is_some_and(|noted| at.now.since(noted) < self.every) {
@@ -125,7 +127,7 @@ fn large(e: f64) -> String {
 
 /// Everything that is known, as a report.
 pub fn report(
-    entry: &Entry,
+    entry: &RunningRelease,
     (kind, action, reason): (Kind, Action, String),
     finding: Option<&Finding>,
     at: Moment,
@@ -142,7 +144,7 @@ pub fn report(
         evidence: *evidence,
         percent: percent.as_percent(),
     };
-    Report::new(Facts {
+    Report::new(IncidentFacts {
         release: spec.release.name.to_string(),
         at: stamp(at.wall_ms),
         kind,
@@ -174,7 +176,7 @@ pub fn report(
     })
 }
 
-fn places(entry: &Entry, finding: Option<&Finding>, around: &Surroundings) -> Vec<PlaceView> {
+fn places(entry: &RunningRelease, finding: Option<&Finding>, around: &Surroundings) -> Vec<PlaceView> {
     let (measure, what) = match finding {
         Some(Finding::Worse { signal: "latency", .. } | Finding::Watch { of: Watched::Slowness, .. }) => {
             (Measure::Slow, "slow answers")
@@ -182,7 +184,7 @@ fn places(entry: &Entry, finding: Option<&Finding>, around: &Surroundings) -> Ve
         Some(Finding::Worse { signal: "refusals", .. }) => (Measure::Refusals, "users who were refused"),
         _ => (Measure::Failures, "users who met a failure"),
     };
-    let names = Names {
+    let names = PlaceNames {
         route: &|route| entry.spec.routes.get(usize::from(route)).map(ToString::to_string),
         server: &*around.server,
         cohort: &|cohort| entry.spec.cohorts.get(usize::from(cohort)).map(ToString::to_string),
@@ -192,7 +194,7 @@ fn places(entry: &Entry, finding: Option<&Finding>, around: &Surroundings) -> Ve
     places.iter().take(PLACES).map(|place| PlaceView::new(place, what, &names)).collect()
 }
 
-fn outside(entry: &Entry, finding: &Finding) -> Option<Outside> {
+fn outside(entry: &RunningRelease, finding: &Finding) -> Option<Outside> {
     let (Finding::Outside { cause, stable, canary } | Finding::Shared { cause, stable, canary, .. }) = finding else {
         return None;
     };
