@@ -1,4 +1,4 @@
-"""The tables: Markdown for the README, with the machine and the command that made them."""
+"""The tables: Markdown for docs/figures.md, with the machine and the command that made them."""
 
 import statistics
 

@@ -1,12 +1,12 @@
-//! The rules of the tree (design, section 2), so that nobody needs to remember them.
+//! The rules of the tree, which `CONTRIBUTING.md` lists, so that nobody needs to remember them.
+
+mod docs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use http_guard::fault::Fault;
 use serde_json::Value;
-use tollgate::problem::Reason;
 
 const FILE_LINES: usize = 500;
 const FUNCTION_LINES: usize = 70;
@@ -298,30 +298,5 @@ fn collect_keys(schema: &Value, keys: &mut BTreeSet<String>) {
         }
         Value::Array(items) => items.iter().for_each(|item| collect_keys(item, keys)),
         _ => {}
-    }
-}
-
-#[test]
-fn every_refusal_stands_in_the_readme() {
-    let readme = fs::read_to_string(root().join("README.md")).expect("README.md");
-    let cells: Vec<&str> = readme.lines().filter(|line| line.starts_with('|')).collect();
-    let reasons = Reason::ALL.into_iter().map(Reason::label);
-    for word in reasons.chain(Fault::ALL.into_iter().map(Fault::word)) {
-        assert!(cells.iter().any(|cell| cell.contains(&format!("`{word}`"))), "README.md has no row for {word}");
-    }
-}
-
-#[test]
-fn every_metric_stands_in_the_readme() {
-    let readme = fs::read_to_string(root().join("README.md")).expect("README.md");
-    let rows: Vec<&str> = readme.lines().filter(|line| line.starts_with('|')).collect();
-    for name in [tollgate::telemetry::names::ALL, ledger::names::ALL].concat() {
-        let row = rows
-            .iter()
-            .find(|row| [format!("`{}`", name.name), format!("`{}{{", name.name)].iter().any(|n| row.contains(n)));
-        let row = row.unwrap_or_else(|| panic!("README.md has no row for {}", name.name));
-        for label in name.labels {
-            assert!(row.contains(label), "README.md does not name the label {label} of {}", name.name);
-        }
     }
 }

@@ -1,0 +1,207 @@
+//! The documents: short where a newcomer begins, complete where something is looked up, and without a dead link.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use http_guard::fault::Fault;
+use tollgate::problem::Reason;
+
+use super::root;
+
+/// Bytes of a page that a newcomer reads as a whole.
+const FIRST_PAGE_BYTES: usize = 8_192;
+const FIRST_PAGES: [&str; 3] = ["README.md", "README.zh-CN.md", "ARCHITECTURE.md"];
+
+fn read(file: &str) -> String {
+    fs::read_to_string(root().join(file)).unwrap_or_else(|e| panic!("{file}: {e}"))
+}
+
+/// Rows of the tables of a document.
+fn rows(text: &str) -> Vec<&str> {
+    text.lines().filter(|line| line.starts_with('|')).collect()
+}
+
+/// Every document of the root and of `docs`, by its path from the root.
+fn documents() -> BTreeMap<String, String> {
+    let mut found = vec![];
+    for folder in ["", "docs", "docs/decisions"] {
+        for entry in fs::read_dir(root().join(folder)).unwrap().flatten() {
+            let name = entry.file_name().into_string().unwrap();
+            if name.ends_with(".md") {
+                found.push(if folder.is_empty() { name } else { format!("{folder}/{name}") });
+            }
+        }
+    }
+    assert!(found.len() > 20, "{found:?}");
+    found.into_iter().map(|file| (file.clone(), read(&file))).collect()
+}
+
+/// Lines that stand in no fenced block.
+fn unfenced(text: &str) -> Vec<&str> {
+    let mut kept = vec![];
+    let mut fence = None;
+    for line in text.lines() {
+        let marks = ["```", "~~~"].into_iter().find(|marks| line.trim_start().starts_with(*marks));
+        match (fence, marks) {
+            (None, None) => kept.push(line),
+            (None, Some(_)) => fence = marks,
+            (Some(_), _) if marks == fence => fence = None,
+            (Some(_), _) => {}
+        }
+    }
+    kept
+}
+
+/// How many backticks a text begins with.
+fn ticks(text: &str) -> usize {
+    text.bytes().take_while(|byte| *byte == b'`').count()
+}
+
+/// Where a run of so many backticks stands, before the next empty line.
+fn closing(text: &str, run: usize) -> Option<usize> {
+    let block = text.split("\n\n").next().unwrap_or_default();
+    let mut from = 0;
+    while let Some(at) = block[from..].find('`').map(|found| from + found) {
+        let length = ticks(&block[at..]);
+        if length == run {
+            return Some(at);
+        }
+        from = at + length;
+    }
+    None
+}
+
+/// The text without its code spans: what stands in one is no link.
+fn without_code(text: &str) -> String {
+    let mut kept = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('`') {
+        let run = ticks(&rest[at..]);
+        let inside = &rest[at + run..];
+        kept.push_str(&rest[..at]);
+        rest = closing(inside, run).map_or(inside, |end| &inside[end + run..]);
+    }
+    kept.push_str(rest);
+    kept
+}
+
+/// What the links and pictures of a document lead to.
+fn links(text: &str) -> Vec<String> {
+    let prose = without_code(&unfenced(text).join("\n"));
+    let inline = prose.split("](").skip(1).filter_map(|rest| rest.split([')', ' ', '\n']).next());
+    let named = prose.lines().filter(|line| line.starts_with('[')).filter_map(|line| line.split_once("]: "));
+    let named = named.filter_map(|(_, target)| target.split_whitespace().next());
+    inline.chain(named).map(str::to_owned).collect()
+}
+
+/// A heading as GitHub's anchors have it: letters, digits, `_` and `-` in lower case, and `-` for each blank.
+fn anchor(title: &str) -> String {
+    let lower = title.trim().to_lowercase();
+    let kept = lower.chars().filter(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | ' '));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+/// The anchors of a document; the second heading of one name gets `-1`, and so on.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut found = BTreeSet::new();
+    for line in unfenced(text) {
+        let title = line.trim_start_matches('#');
+        let depth = line.len() - title.len();
+        if (1..=6).contains(&depth) && title.starts_with(' ') {
+            let name = anchor(title);
+            let count = counts.entry(name.clone()).or_default();
+            found.insert(if *count == 0 { name } else { format!("{name}-{count}") });
+            *count += 1;
+        }
+    }
+    found
+}
+
+/// What is wrong with a link of a document.
+fn broken(file: &str, link: &str) -> Option<String> {
+    if link.contains("://") || link.starts_with("mailto:") {
+        return None;
+    }
+    let (path, heading) = link.split_once('#').unwrap_or((link, ""));
+    let target = match path {
+        "" => root().join(file),
+        _ => root().join(Path::new(file).parent().unwrap_or(Path::new(""))).join(path),
+    };
+    if !target.exists() {
+        return Some(format!("{file}: {link} leads to no file"));
+    }
+    let document = target.extension().is_some_and(|extension| extension == "md");
+    let known = !document || heading.is_empty() || anchors(&fs::read_to_string(&target).unwrap()).contains(heading);
+    (!known).then(|| format!("{file}: {link} leads to no heading"))
+}
+
+#[test]
+fn every_refusal_stands_in_the_table_of_errors() {
+    let text = read("docs/errors.md");
+    let rows = rows(&text);
+    let reasons = Reason::ALL.into_iter().map(Reason::label);
+    for word in reasons.chain(Fault::ALL.into_iter().map(Fault::word)) {
+        assert!(rows.iter().any(|row| row.contains(&format!("`{word}`"))), "docs/errors.md has no row for {word}");
+    }
+}
+
+#[test]
+fn every_metric_stands_in_the_table_of_metrics() {
+    let text = read("docs/metrics.md");
+    let rows = rows(&text);
+    for name in [tollgate::telemetry::names::ALL, ledger::names::ALL].concat() {
+        let row = rows
+            .iter()
+            .find(|row| [format!("`{}`", name.name), format!("`{}{{", name.name)].iter().any(|n| row.contains(n)));
+        let row = row.unwrap_or_else(|| panic!("docs/metrics.md has no row for {}", name.name));
+        for label in name.labels {
+            assert!(row.contains(label), "docs/metrics.md does not name the label {label} of {}", name.name);
+        }
+    }
+}
+
+#[test]
+fn first_pages_are_short() {
+    for file in FIRST_PAGES {
+        let bytes = read(file).len();
+        assert!(bytes <= FIRST_PAGE_BYTES, "{file} has {bytes} bytes, of {FIRST_PAGE_BYTES}: move something to docs/");
+    }
+}
+
+#[test]
+fn every_link_leads_to_a_file_and_a_heading() {
+    let documents = documents();
+    let mut seen = 0;
+    let mut dead: Vec<String> = vec![];
+    for (file, text) in &documents {
+        let links = links(text);
+        seen += links.len();
+        dead.extend(links.iter().filter_map(|link| broken(file, link)));
+    }
+    assert!(dead.is_empty(), "{dead:#?}");
+    assert!(seen > 100, "only {seen} links were found");
+}
+
+#[test]
+fn every_page_stands_in_an_index() {
+    for (index, folder) in [("docs/README.md", "docs/"), ("docs/decisions/README.md", "docs/decisions/")] {
+        let listed = links(&read(index));
+        for file in documents().keys() {
+            let page = file.strip_prefix(folder).filter(|page| !page.contains('/') && *page != "README.md");
+            assert!(page.is_none_or(|page| listed.iter().any(|link| link == page)), "{index} does not list {file}");
+        }
+    }
+}
+
+#[test]
+fn links_and_headings_are_read_as_github_reads_them() {
+    let text = "# A `b_c`, D/E\n[x](one.md#a) and `[no](no.md)` ``a`b`` ![p](two.svg)\n\n```\n# no\n[no](no.md)\n```\n\
+                ## Same\n## Same\n#no\n[named]: three.md \"title\"\n";
+    assert_eq!(links(text), ["one.md#a", "two.svg", "three.md"]);
+    assert_eq!(anchors(text), BTreeSet::from(["a-b_c-de", "same", "same-1"].map(str::to_owned)));
+    assert_eq!(anchor("What is retried?"), "what-is-retried");
+    assert_eq!(anchor("1 → 5 %"), "1--5-");
+    assert_eq!(anchor("数据与命令"), "数据与命令");
+}
