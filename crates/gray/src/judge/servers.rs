@@ -171,8 +171,7 @@ impl Heard {
 
     /// What it says of the canary in a signal, where `part` of the users were put on it.
     pub(super) fn said(&self, signal: usize, part: f64) -> Said {
-        let bet =
-            |counts: &EvidenceCounts, part| counts.bet(signal, [EvidenceCell::Stable, EvidenceCell::Canary], part);
+        let bet = |it: &EvidenceCounts, part| it.bet(signal, [EvidenceCell::Stable, EvidenceCell::Canary], part);
         // The canary's part of those users who are counted; never less than it was designed with.
         let of = |at: usize, steady: f64| {
             let [stable, canary] = if is_timed(signal) { self.timed[at] } else { [1.0; 2] };
