@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use ledger::keys::Ring;
 use ledger::provider::Prepared;
 use ledger::receive::Received;
-use ledger::verify::Verified;
+use ledger::verify::VerifiedMessage;
 use serde_json::json;
 
 use super::corpus::{Keys, Message, REPEATS};
@@ -30,7 +30,7 @@ pub fn run(secrets: &Path, file: &Path, store: &str, callbacks: usize) -> Result
     let bytes: usize = came.iter().map(|(_, came)| came.body.len()).sum();
 
     let began = cpu_ns()?;
-    let mut verified: Vec<Verified> = Vec::with_capacity(callbacks);
+    let mut verified: Vec<VerifiedMessage> = Vec::with_capacity(callbacks);
     for (provider, came) in came {
         let now = clock::wall_ms();
         verified.push(doors[provider].verify(came, now).map_err(|refusal| format!("refused: {refusal:?}"))?);
@@ -72,7 +72,7 @@ fn received(message: Message) -> (usize, Received) {
     (message.provider, Received::new(headers, message.body.into(), clock::wall_ms()))
 }
 
-fn encrypt(ring: &Ring, verified: Verified, now: u64) -> Result<usize, String> {
+fn encrypt(ring: &Ring, verified: VerifiedMessage, now: u64) -> Result<usize, String> {
     let (received, _event) = verified.into_parts();
     let key = ring.today(now).map_err(|e| e.to_string())?;
     let mut lines = Vec::with_capacity(512);

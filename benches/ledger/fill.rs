@@ -14,12 +14,12 @@ use base::clock;
 use base::secret::Secret;
 use base::units::Currency;
 use config::model::ledger::{Channel, Fee, Provider, Rounding, Store as Place};
-use ledger::book::{self, Callback, Facts, Plan, Scribe, Time};
-use ledger::event::{Amount, Effect, Event, Kind, Of};
+use ledger::book::{self, Callback, Facts, PostingBuilder, Postings, Time};
+use ledger::event::{Amount, Effect, Kind, Of, ProviderEvent};
 use ledger::keys::Ring;
-use ledger::rows::{Balance, Cell, Evidence, Link, Row, Table, Value, Wrap};
+use ledger::rows::{BalanceRow, Cell, Evidence, Link, Row, Table, Value, Wrap};
 use ledger::store;
-use ledger::words::{EventState, Word};
+use ledger::stored_enum::{EventState, StoredEnum};
 use uuid::Uuid;
 
 use super::into::{Sink, postgres, sqlite};
@@ -41,7 +41,7 @@ pub struct Chunk {
 /// What is written once all rows are.
 #[derive(Default)]
 pub struct End {
-    pub balances: Vec<Balance>,
+    pub balances: Vec<BalanceRow>,
     pub wraps: Vec<Wrap>,
 }
 
@@ -99,7 +99,7 @@ fn make(key: [u8; 32], transactions: usize, bytes: usize, take: impl Fn(Chunk) -
             return Err("nobody takes the rows any more".to_owned());
         }
     }
-    let sum = |((account, currency), (debit, credit))| Balance { account, currency, debit, credit };
+    let sum = |((account, currency), (debit, credit))| BalanceRow { account, currency, debit, credit };
     Ok(End { balances: books.balances.into_iter().map(sum).collect(), wraps: books.wraps })
 }
 
@@ -162,7 +162,7 @@ impl Books {
         let (provider, _, account, currency) = CHANNELS[number % 3];
         let account = if provider == "stripe" { format!("merchant:{}", merchant(number)) } else { account.to_owned() };
         let amount = 100 + (number as i64 * 7919) % 1_000_000;
-        let event = Event {
+        let event = ProviderEvent {
             kind: Kind::Payment,
             effect: Effect::Book,
             account,
@@ -174,7 +174,7 @@ impl Books {
             currency: Currency::parse(currency),
             occurred_ms: Some((BEGAN_MS + number as i64 * STEP_MS) as u64 - 1_500),
         };
-        let of = |prefix: &str, kind, of, minor| Event {
+        let of = |prefix: &str, kind, of, minor| ProviderEvent {
             kind,
             key: format!("{prefix}{number:012}"),
             number: Some(format!("{prefix}{number:012}")),
@@ -203,7 +203,7 @@ impl Books {
     fn callback(
         &mut self,
         number: usize,
-        event: &Event,
+        event: &ProviderEvent,
         facts: &mut Facts,
         (chunk, last): (&mut Chunk, i64),
     ) -> Result<(), String> {
@@ -229,7 +229,7 @@ impl Books {
             drawn += 1;
             named(now, first + drawn)
         };
-        let mut scribe = Scribe::new(seq, Time { recorded: now, wall: now }, &mut ids);
+        let mut scribe = PostingBuilder::new(seq, Time { recorded: now, wall: now }, &mut ids);
         let channel = channel(number);
         let callback = Callback { provider: CHANNELS[number % 3].0, channel: &channel, event, evidence: &evidence };
         book::decide(&callback, facts, &mut scribe);
@@ -239,7 +239,7 @@ impl Books {
         Ok(())
     }
 
-    fn keep(&mut self, plan: Plan, now: i64, chunk: &mut Chunk, last: i64) {
+    fn keep(&mut self, plan: Postings, now: i64, chunk: &mut Chunk, last: i64) {
         for (account, currency, debit, credit) in plan.moved {
             let sums = self.balances.entry((account, currency)).or_default();
             (sums.0, sums.1) = (sums.0 + i128::from(debit), sums.1 + i128::from(credit));

@@ -6,7 +6,7 @@ use base::clock;
 use config::model::ledger::Store as Place;
 use ledger::query::{self, list};
 use ledger::rows::{Type, Value};
-use ledger::store::{Failure, Reader, Readers};
+use ledger::store::{Reader, Readers, StoreError};
 
 /// Prints the plan of each, and how long it takes.
 pub fn run(place: &Place, merchant: &str, number: &str) -> Result<(), String> {
@@ -32,7 +32,7 @@ pub fn run(place: &Place, merchant: &str, number: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn plan(place: &Place, reader: &mut dyn Reader, sql: &str, values: &[Value]) -> Result<Vec<String>, Failure> {
+fn plan(place: &Place, reader: &mut dyn Reader, sql: &str, values: &[Value]) -> Result<Vec<String>, StoreError> {
     let (explain, types): (&str, &[Type]) = match place {
         Place::Sqlite(_) => ("EXPLAIN QUERY PLAN", &[Type::Int, Type::Int, Type::Int, Type::Text]),
         Place::Postgres { .. } => ("EXPLAIN", &[Type::Text]),

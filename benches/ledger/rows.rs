@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use ledger::rows::{Column, Part, Table, Type};
-use ledger::store::schema::{Dialect, INDEXES};
+use ledger::store::schema::{INDEXES, SqlDialect};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags};
 
@@ -104,7 +104,7 @@ pub fn insert(path: &Path, all: &All) -> Result<u64, String> {
              PRAGMA foreign_keys = OFF;",
         )?;
         let _: i64 = connection.query_row("PRAGMA wal_autocheckpoint = 2000", [], |row| row.get(0))?;
-        for statement in Dialect::Sqlite.tables().iter().map(String::as_str).chain(INDEXES.iter().copied()) {
+        for statement in SqlDialect::Sqlite.tables().iter().map(String::as_str).chain(INDEXES.iter().copied()) {
             connection.execute_batch(statement)?;
         }
         connection.set_prepared_statement_cache_capacity(64);

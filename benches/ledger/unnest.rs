@@ -3,7 +3,7 @@
 //! What is counted is this client's CPU, as for the ledger; the server's is its own.
 
 use ledger::rows::{Table, Type};
-use ledger::store::schema::{Dialect, INDEXES};
+use ledger::store::schema::{INDEXES, SqlDialect};
 use postgres::types::ToSql;
 use postgres::{Client, NoTls};
 use rusqlite::types::Value;
@@ -92,7 +92,7 @@ fn put<'a>(
 pub fn insert(url: &str, all: &All) -> Result<u64, String> {
     let run = || -> Result<Result<u64, String>, postgres::Error> {
         let mut client = Client::connect(url, NoTls)?;
-        for statement in Dialect::Postgres.tables().iter().map(String::as_str).chain(INDEXES.iter().copied()) {
+        for statement in SqlDialect::Postgres.tables().iter().map(String::as_str).chain(INDEXES.iter().copied()) {
             client.batch_execute(statement)?;
         }
         let mut tables = vec![];

@@ -10,8 +10,8 @@ const PATHS: [&[&str]; 4] = [&["id"], &["a", "b"], &["a", "c"], &["amount", "tot
 fuzz_target!(|body: &[u8]| {
     let parameters = form::parse(body);
     assert!(parameters.is_none_or(|parameters| parameters.len() <= form::PARAMETERS_MAX));
-    let _ = alipay::Message::read(body);
-    let _ = stripe::Message::read(body);
+    let _ = alipay::AlipayMessage::read(body);
+    let _ = stripe::StripeMessage::read(body);
     if let Some(found) = json::pick(body, &PATHS) {
         for raw in found {
             let _ = (json::text(raw), json::scalar(raw), json::minor(raw, 2), json::minor(raw, 0));

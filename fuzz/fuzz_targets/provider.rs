@@ -13,7 +13,7 @@ use config::model::ledger::{Channel, Encoding, Fields, Hmac, Provider};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ledger::provider::Prepared;
 use ledger::receive::Received;
-use ledger::verify::Refusal;
+use ledger::verify::VerifyError;
 use libfuzzer_sys::fuzz_target;
 use ring::hmac;
 
@@ -28,7 +28,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn verify(provider: Provider, headers: &[(&'static str, &[u8])], body: &[u8]) -> Result<(), Refusal> {
+fn verify(provider: Provider, headers: &[(&'static str, &[u8])], body: &[u8]) -> Result<(), VerifyError> {
     let mut map = HeaderMap::new();
     for (name, value) in headers {
         let Ok(value) = HeaderValue::from_bytes(value) else { return Ok(()) };
@@ -89,5 +89,5 @@ fuzz_target!(|input: (u8, &[u8], &[u8])| {
             return;
         }
     };
-    assert!(!matches!(result, Err(Refusal::Forged(_) | Refusal::Expired { .. })), "{result:?}");
+    assert!(!matches!(result, Err(VerifyError::Forged(_) | VerifyError::Expired { .. })), "{result:?}");
 });

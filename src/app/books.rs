@@ -13,9 +13,9 @@ use crate::upgrade::sockets::Sockets;
 use base::clock;
 use config::model;
 use ledger::journal::Standing;
-use ledger::keeper::Tell;
-use ledger::keeper::alarms::Alarm;
 use ledger::metrics::LedgerSeries;
+use ledger::monitor::Tell;
+use ledger::monitor::alarms::Alarm;
 use ledger::service::{Ledger, Outside};
 
 /// Sends the ledger's alarms to every receiver.

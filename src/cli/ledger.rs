@@ -20,9 +20,9 @@ use config::model::ledger::Ledger;
 use ledger::anchor;
 use ledger::audit::{self, Report};
 use ledger::chain::ChainKey;
-use ledger::export::{self, Format, Stopped};
+use ledger::export::{self, ExportError, Format};
 use ledger::query::{self, views::Account};
-use ledger::store::{self, Failure, Reader};
+use ledger::store::{self, Reader, StoreError};
 
 /// What to do.
 #[derive(Subcommand)]
@@ -85,7 +85,7 @@ fn configured(path: &Path, json: bool) -> Result<Ledger, ExitCode> {
     Ok(ledger)
 }
 
-fn unread(e: &Failure) -> ExitCode {
+fn unread(e: &StoreError) -> ExitCode {
     super::fail(false, format!("the books cannot be read: {e}"))
 }
 
@@ -168,7 +168,7 @@ fn printed(mut reader: Box<dyn Reader>, format: Format) -> Result<ExitCode, Exit
     match export::export(&mut *reader, format, &mut out) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         // A reader that is gone is no error.
-        Err(Stopped::Io(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        Err(ExportError::Io(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
         Err(e) => {
             // What came so far is shown before the reason.
             let _ = out.flush();
@@ -180,11 +180,16 @@ fn printed(mut reader: Box<dyn Reader>, format: Format) -> Result<ExitCode, Exit
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ledger::audit::{Harm, Problem};
+    use ledger::audit::{Discrepancy, DiscrepancyKind};
 
     #[test]
     fn every_problem_is_named_with_table_and_id() {
-        let problem = Problem { kind: Harm::Removed, table: "entries", id: Some("abc".to_owned()), sequence: Some(7) };
+        let problem = Discrepancy {
+            kind: DiscrepancyKind::Removed,
+            table: "entries",
+            id: Some("abc".to_owned()),
+            sequence: Some(7),
+        };
         let report = Report { ok: false, sequence: 9, head: "00".to_owned(), problems: vec![problem] };
         let text = sentence(&report, true);
         assert_eq!(text, "the books are not whole: 1 problem up to sequence 9\n  removed  entries abc (sequence 7)");
@@ -195,7 +200,12 @@ mod tests {
 
     #[test]
     fn a_report_has_its_fixed_words() {
-        let problem = Problem { kind: Harm::Balance, table: "balances", id: Some("a:b".to_owned()), sequence: None };
+        let problem = Discrepancy {
+            kind: DiscrepancyKind::Balance,
+            table: "balances",
+            id: Some("a:b".to_owned()),
+            sequence: None,
+        };
         let report = Report { ok: false, sequence: 9, head: "00ff".to_owned(), problems: vec![problem] };
         assert_eq!(
             serde_json::to_string(&report).unwrap(),

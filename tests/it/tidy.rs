@@ -40,7 +40,7 @@ const PURE: &[&str] = &[
     "crates/ledger/src/event.rs",
     "crates/ledger/src/rows.rs",
     "crates/ledger/src/rows",
-    "crates/ledger/src/words.rs",
+    "crates/ledger/src/stored_enum.rs",
     "crates/base/src/net.rs",
     "crates/base/src/hex.rs",
     "crates/base/src/bearer.rs",
@@ -51,8 +51,8 @@ const PURE: &[&str] = &[
     "src/telemetry/line.rs",
     "src/telemetry/names.rs",
     "crates/ledger/src/deliver/schedule.rs",
-    "crates/ledger/src/deliver/desk.rs",
-    "crates/ledger/src/keeper/alarms.rs",
+    "crates/ledger/src/deliver/scheduler.rs",
+    "crates/ledger/src/monitor/alarms.rs",
     "crates/ledger/src/skew.rs",
 ];
 

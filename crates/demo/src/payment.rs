@@ -251,7 +251,7 @@ mod tests {
     use crate::conf::tests::loaded;
     use ledger::provider::Prepared;
     use ledger::receive::Received;
-    use ledger::verify::Refusal;
+    use ledger::verify::VerifyError;
 
     const NOW_MS: u64 = 1_795_232_280_000;
 
@@ -276,7 +276,7 @@ mod tests {
                 assert!(door.verify(genuine, NOW_MS).is_ok(), "{callback:?}");
                 let forged = received(callback.signed(&secrets, NOW_MS).forged());
                 let refused = door.verify(forged, NOW_MS).err();
-                assert!(matches!(refused, Some(Refusal::Forged(_))), "{callback:?}: {refused:?}");
+                assert!(matches!(refused, Some(VerifyError::Forged(_))), "{callback:?}: {refused:?}");
             }
         }
     }

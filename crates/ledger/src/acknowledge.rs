@@ -44,7 +44,7 @@ pub fn acknowledge(dialect: Dialect, _receipt: &Durable<Receipt>) -> Response {
 
 /// Why a callback is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub enum Rejection {
     /// It fails verification, or its window: 401.
     Unverified,
     /// It cannot be parsed: 400, and what is wrong.
@@ -61,20 +61,20 @@ pub enum Refused {
     Unavailable,
 }
 
-impl Refused {
+impl Rejection {
     fn parts(self) -> (StatusCode, &'static str, &'static str) {
         match self {
-            Refused::Unverified => (
+            Rejection::Unverified => (
                 StatusCode::UNAUTHORIZED,
                 "unverified",
                 "The signature does not verify, or the message is outside of its time window.",
             ),
-            Refused::Malformed(what) => (StatusCode::BAD_REQUEST, "malformed", what),
-            Refused::Unknown => (StatusCode::NOT_FOUND, "unknown_channel", "There is no such channel."),
-            Refused::Method => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "A callback is a POST."),
-            Refused::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large", "A callback may have a body of 1 MiB."),
-            Refused::TooSlow => (StatusCode::REQUEST_TIMEOUT, "too_slow", "The body did not come in time."),
-            Refused::Unavailable => {
+            Rejection::Malformed(what) => (StatusCode::BAD_REQUEST, "malformed", what),
+            Rejection::Unknown => (StatusCode::NOT_FOUND, "unknown_channel", "There is no such channel."),
+            Rejection::Method => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "A callback is a POST."),
+            Rejection::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large", "A callback may have a body of 1 MiB."),
+            Rejection::TooSlow => (StatusCode::REQUEST_TIMEOUT, "too_slow", "The body did not come in time."),
+            Rejection::Unavailable => {
                 (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Nothing was kept. Come again in a moment.")
             }
         }
@@ -82,7 +82,7 @@ impl Refused {
 }
 
 /// It is not in the books.
-pub fn refuse(dialect: Dialect, why: Refused) -> Response {
+pub fn refuse(dialect: Dialect, why: Rejection) -> Response {
     let (status, label, detail) = why.parts();
     let mut answer = match dialect {
         Dialect::Alipay => {

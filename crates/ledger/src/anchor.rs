@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::rows::{Type, Value};
-use super::store::{Failure, Reader};
+use super::store::{Reader, StoreError};
 use base::clock;
 use base::files;
 use base::hex;
@@ -35,7 +35,7 @@ impl Anchor {
 
     /// Whether the chain in the store goes through it: what is behind it came later. An anchor ahead of the store, or
     /// of another chain, does not hold.
-    pub fn holds(&self, reader: &mut dyn Reader) -> Result<bool, Failure> {
+    pub fn holds(&self, reader: &mut dyn Reader) -> Result<bool, StoreError> {
         let sql = "SELECT link FROM chain WHERE seq = $1";
         let rows = reader.select(sql, &[Value::Int(self.sequence)], &[Type::Blob])?;
         let link = rows.into_iter().flatten().next();

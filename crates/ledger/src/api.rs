@@ -27,11 +27,11 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::audit::LastCheck;
-use super::journal::{Journal, NotKept, Standing};
+use super::journal::{CommitError, Journal, Standing};
 use super::keys::Ring;
 use super::resolve::{Resolution, Resolved};
 use super::rows::Outgoing;
-use super::store::{Failure, Reader, Readers};
+use super::store::{Reader, Readers, StoreError};
 use crate::metrics::LedgerSeries;
 use config::model::ledger::Ledger;
 
@@ -44,28 +44,28 @@ pub const READ: Duration = Duration::from_secs(5);
 
 /// What the calls want of the writer.
 #[async_trait]
-pub trait Writer: Send + Sync {
+pub trait ApiWriter: Send + Sync {
     /// Whether this process writes.
     fn standing(&self) -> Standing;
     /// Puts an event back into the outbox; `None` if there is no such event.
-    async fn redeliver(&self, id: Uuid) -> Result<Option<Outgoing>, NotKept>;
+    async fn redeliver(&self, id: Uuid) -> Result<Option<Outgoing>, CommitError>;
     /// Resolves an anomaly, and books what is accepted.
-    async fn resolve(&self, resolution: Resolution) -> Result<Resolved, NotKept>;
+    async fn resolve(&self, resolution: Resolution) -> Result<Resolved, CommitError>;
     /// The keys, while this process writes.
     fn ring(&self) -> Option<Arc<Ring>>;
 }
 
 #[async_trait]
-impl Writer for Journal {
+impl ApiWriter for Journal {
     fn standing(&self) -> Standing {
         Journal::standing(self)
     }
 
-    async fn redeliver(&self, id: Uuid) -> Result<Option<Outgoing>, NotKept> {
+    async fn redeliver(&self, id: Uuid) -> Result<Option<Outgoing>, CommitError> {
         Journal::redeliver(self, id).await
     }
 
-    async fn resolve(&self, resolution: Resolution) -> Result<Resolved, NotKept> {
+    async fn resolve(&self, resolution: Resolution) -> Result<Resolved, CommitError> {
         Journal::resolve(self, resolution).await
     }
 
@@ -80,7 +80,7 @@ pub struct ApiState {
     /// The configuration that is served.
     pub config: Arc<ArcSwap<Ledger>>,
     /// The way to the writer.
-    pub journal: Arc<dyn Writer>,
+    pub journal: Arc<dyn ApiWriter>,
     /// Connections that read.
     pub readers: Arc<Readers>,
     /// What is counted.
@@ -100,7 +100,7 @@ impl Calls {
     /// Reads the books on a blocking thread, when it is its turn.
     async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&mut dyn Reader) -> Result<T, Failure> + Send + 'static,
+        read: impl FnOnce(&mut dyn Reader) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Problem> {
         let turn = self.turns.clone().acquire_owned().await;
         let readers = self.state.readers.clone();
@@ -111,7 +111,7 @@ impl Calls {
         });
         match done.await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(Failure::Slow(why))) => {
+            Ok(Err(StoreError::Slow(why))) => {
                 log::warn!("a question to the ledger's books took longer than {READ:?}: {why}");
                 Err(Problem::too_broad())
             }

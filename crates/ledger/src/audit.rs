@@ -37,7 +37,7 @@ use self::balances::Sums;
 use super::anchor::Anchor;
 use super::chain::ChainKey;
 use super::query;
-use super::store::{Failure, Reader};
+use super::store::{Reader, StoreError};
 
 /// Problems a report holds at most: a store under another key has one for every row.
 const PROBLEMS_MAX: usize = 10_000;
@@ -53,14 +53,14 @@ pub struct Report {
     pub head: String,
     /// In the order of their finding: keys, then by `seq` chain, rows and what is derived; the end, the anchor, anomalies,
     /// balances.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<Discrepancy>,
 }
 
 /// Something that is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Problem {
+pub struct Discrepancy {
     /// What happened to it.
-    pub kind: Harm,
+    pub kind: DiscrepancyKind,
     /// Where.
     pub table: &'static str,
     /// Which row; the account of a balance; none for a link of the chain.
@@ -72,7 +72,7 @@ pub struct Problem {
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Harm {
+pub enum DiscrepancyKind {
     /// It is not what was written, or nobody of the ledger wrote it.
     Changed,
     /// It is gone.
@@ -83,14 +83,14 @@ pub enum Harm {
     Balance,
 }
 
-impl Harm {
+impl DiscrepancyKind {
     /// In a word.
     pub fn label(self) -> &'static str {
         match self {
-            Harm::Changed => "changed",
-            Harm::Removed => "removed",
-            Harm::Cut => "cut",
-            Harm::Balance => "balance",
+            DiscrepancyKind::Changed => "changed",
+            DiscrepancyKind::Removed => "removed",
+            DiscrepancyKind::Cut => "cut",
+            DiscrepancyKind::Balance => "balance",
         }
     }
 }
@@ -120,18 +120,18 @@ pub struct Mark {
 
 /// Problems, up to a number that fits into memory; what does not follow is told once for each row.
 #[derive(Debug, Default)]
-struct Found {
-    problems: Vec<Problem>,
+struct Collected {
+    problems: Vec<Discrepancy>,
     told: HashSet<(&'static str, Option<i64>, Option<String>)>,
 }
 
-impl Found {
-    fn add(&mut self, kind: Harm, table: &'static str, id: Option<String>, sequence: Option<i64>) {
+impl Collected {
+    fn add(&mut self, kind: DiscrepancyKind, table: &'static str, id: Option<String>, sequence: Option<i64>) {
         let full = self.problems.len() >= PROBLEMS_MAX;
-        if full || (kind == Harm::Balance && !self.told.insert((table, sequence, id.clone()))) {
+        if full || (kind == DiscrepancyKind::Balance && !self.told.insert((table, sequence, id.clone()))) {
             return;
         }
-        self.problems.push(Problem { kind, table, id, sequence });
+        self.problems.push(Discrepancy { kind, table, id, sequence });
     }
 }
 
@@ -142,9 +142,9 @@ type Range = (i64, i64);
 pub fn verify(
     reader: &mut dyn Reader,
     chain: &ChainKey,
-    keys: Vec<Problem>,
+    keys: Vec<Discrepancy>,
     anchor: Option<&Anchor>,
-) -> Result<Report, Failure> {
+) -> Result<Report, StoreError> {
     since(reader, chain, keys, anchor, None).map(|(report, _)| report)
 }
 
@@ -153,17 +153,17 @@ pub fn verify(
 pub fn since(
     reader: &mut dyn Reader,
     chain: &ChainKey,
-    keys: Vec<Problem>,
+    keys: Vec<Discrepancy>,
     anchor: Option<&Anchor>,
     mark: Option<&Mark>,
-) -> Result<(Report, Option<Mark>), Failure> {
+) -> Result<(Report, Option<Mark>), StoreError> {
     reader.points()?;
     let head = links::last(reader)?;
     let mark = match mark {
         Some(mark) if Anchor::new(mark.sequence, &mark.link, 0).holds(reader)? => Some(mark),
         _ => None,
     };
-    let mut found = Found { problems: keys, ..Found::default() };
+    let mut found = Collected { problems: keys, ..Collected::default() };
     let mut sums = mark.map(|mark| mark.sums.clone()).unwrap_or_default();
     let mut walk = links::Walk::new(chain, mark.map(|mark| (mark.sequence, mark.link.clone())));
     // Rows may stand before the first link too.
@@ -183,27 +183,27 @@ pub fn since(
     if let Some(anchor) = anchor.filter(|anchor| anchor.sequence > 0)
         && !holds(reader, anchor)?
     {
-        found.add(Harm::Cut, "chain", None, Some(anchor.sequence));
+        found.add(DiscrepancyKind::Cut, "chain", None, Some(anchor.sequence));
     }
     resolved::verify(reader, &mut found)?;
     balances::verify(reader, sums.clone(), after, &mut found)?;
-    let links::End { seq: sequence, link } = walk.end;
-    let Found { problems, .. } = found;
+    let links::AuditedTip { seq: sequence, link } = walk.end;
+    let Collected { problems, .. } = found;
     let report = Report { ok: problems.is_empty(), sequence, head: base::hex::encode(&link), problems };
     let mark = report.ok.then_some(Mark { sequence, link, sums });
     Ok((report, mark))
 }
 
 /// Whether the chain goes through an anchor; where its link does not read it does not.
-fn holds(reader: &mut dyn Reader, anchor: &Anchor) -> Result<bool, Failure> {
+fn holds(reader: &mut dyn Reader, anchor: &Anchor) -> Result<bool, StoreError> {
     match anchor.holds(reader) {
-        Err(Failure::Row(_)) => Ok(false),
+        Err(StoreError::Row(_)) => Ok(false),
         holds => holds,
     }
 }
 
 /// What follows from these rows, and from older ones that they changed.
-fn state(reader: &mut dyn Reader, range: Range, old: Option<i64>, found: &mut Found) -> Result<(), Failure> {
+fn state(reader: &mut dyn Reader, range: Range, old: Option<i64>, found: &mut Collected) -> Result<(), StoreError> {
     let touched = derived::verify(reader, range, old, found)?;
     sums::verify(reader, range, found)?;
     match old {

@@ -1,19 +1,19 @@
 //! What a verified message does to the books: the tables of meaning, pure.
 //!
-//! [`asks`] says what must be known, [`decide`] writes rows into a [`Scribe`] and keeps the [`Facts`] true for the next
+//! [`asks`] says what must be known, [`decide`] writes rows into a [`PostingBuilder`] and keeps the [`Facts`] true for the next
 //! message of the same batch. Nothing here knows a store. Of two messages that contend the one that is decided first
 //! wins: the order of the writer's queue.
 //!
 //! | module | is |
 //! |---|---|
 //! | [`facts`] | what is known of the books while a batch is decided |
-//! | [`scribe`] | the rows that a decision makes |
+//! | [`posting_builder`] | the rows that a decision makes |
 //! | [`settle`] | where a refund, a chargeback or a reversal belongs once its payment is known |
 //! | [`fee`] | the merchant's fee |
 
 pub mod facts;
 pub mod fee;
-pub mod scribe;
+pub mod posting_builder;
 pub mod settle;
 
 use std::sync::Arc;
@@ -21,13 +21,13 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 pub use self::facts::Facts;
-pub use self::scribe::{Plan, Scribe, Time};
-use super::event::{Amount, Effect, Event, Kind, Of};
+pub use self::posting_builder::{PostingBuilder, Postings, Time};
+use super::event::{Amount, Effect, Kind, Of, ProviderEvent};
 use super::outcome::Outcome;
 use super::provider::stripe;
 use super::rows::{Anomaly, Evidence, Order, Transaction};
-use super::store::{Asked, Key};
-use super::words::{AnomalyKind, OrderState, Source, TxState};
+use super::store::{MeaningKey, Wanted};
+use super::stored_enum::{AnomalyKind, OrderState, Source, TxState};
 use base::units::Currency;
 use config::model::ledger::Channel;
 
@@ -42,7 +42,7 @@ pub struct Callback<'a> {
     /// Where it came to.
     pub channel: &'a Arc<Channel>,
     /// What it means.
-    pub event: &'a Event,
+    pub event: &'a ProviderEvent,
     /// What was received.
     pub evidence: &'a Evidence,
 }
@@ -98,7 +98,7 @@ impl Callback<'_> {
 }
 
 /// What has to be known to decide this.
-pub fn asks(callback: &Callback<'_>, asked: &mut Asked) {
+pub fn asks(callback: &Callback<'_>, asked: &mut Wanted) {
     let (event, provider) = (callback.event, callback.provider);
     let trade = |number: &str| (callback.channel.name.to_string(), number.to_owned());
     if matches!(event.kind, Kind::Payment) || event.effect == Effect::Close {
@@ -109,7 +109,7 @@ pub fn asks(callback: &Callback<'_>, asked: &mut Asked) {
     }
     let mut key = |kind, key: &str| {
         let keys = callback.keys(key);
-        asked.keys.extend(keys.map(|key| Key { provider, account: event.account.clone(), kind, key }));
+        asked.keys.extend(keys.map(|key| MeaningKey { provider, account: event.account.clone(), kind, key }));
         if callback.is_global() && kind != Kind::Other {
             asked.numbers.push((provider, kind, key.to_owned()));
         }
@@ -139,7 +139,7 @@ fn waited_for(callback: &Callback<'_>) -> Vec<String> {
 }
 
 /// Decides what becomes of a callback.
-pub fn decide(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut Scribe<'_>) -> Outcome {
+pub fn decide(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) -> Outcome {
     let event = callback.event;
     if let Some(known) = callback.find(facts, event.kind, &event.key).map(|at| facts.transaction(at).clone()) {
         return again(callback, &known, scribe);
@@ -161,7 +161,7 @@ pub fn decide(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut Scribe<'_
 }
 
 /// The same key again: the same fact, or another one under its name.
-fn again(callback: &Callback<'_>, known: &Transaction, scribe: &mut Scribe<'_>) -> Outcome {
+fn again(callback: &Callback<'_>, known: &Transaction, scribe: &mut PostingBuilder<'_>) -> Outcome {
     if callback.is_foreign_to(known) {
         scribe.evidence(callback.evidence);
         return conflict(callback, known, "its number", scribe);
@@ -191,7 +191,7 @@ fn again(callback: &Callback<'_>, known: &Transaction, scribe: &mut Scribe<'_>) 
 }
 
 /// It names what is another merchant's: nothing is booked, whoever of them is right.
-fn conflict(callback: &Callback<'_>, known: &Transaction, names: &str, scribe: &mut Scribe<'_>) -> Outcome {
+fn conflict(callback: &Callback<'_>, known: &Transaction, names: &str, scribe: &mut PostingBuilder<'_>) -> Outcome {
     let detail = format!(
         "the books have {names} for another merchant, by the channel {}: channels of one provider's account must be of one \
          merchant, or somebody signs what is not his",
@@ -202,13 +202,13 @@ fn conflict(callback: &Callback<'_>, known: &Transaction, names: &str, scribe: &
     Outcome::Conflict
 }
 
-fn note(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut Scribe<'_>) -> Outcome {
+fn note(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) -> Outcome {
     let transaction = draft(callback, scribe, TxState::Noted);
     keep(transaction, facts, scribe);
     Outcome::Noted
 }
 
-fn close(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut Scribe<'_>) -> Outcome {
+fn close(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) -> Outcome {
     let order = callback.out_trade_no().and_then(|number| facts.order_of(&callback.channel.name, number));
     if let Some(order) = order.filter(|order| order.state == OrderState::Pending) {
         order.state = OrderState::Closed;
@@ -217,7 +217,7 @@ fn close(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut Scribe<'_>) ->
     note(callback, facts, scribe)
 }
 
-fn foreign(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut Scribe<'_>, field: &str) -> Outcome {
+fn foreign(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut PostingBuilder<'_>, field: &str) -> Outcome {
     let transaction = draft(callback, scribe, TxState::Noted);
     let detail = format!("the message's {field} is not the channel's: not our money");
     let place = (&*callback.channel.name, &*callback.channel.merchant);
@@ -227,7 +227,7 @@ fn foreign(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut Scribe<'_>, 
     Outcome::Noted
 }
 
-fn unreadable(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut Scribe<'_>, reason: &str) -> Outcome {
+fn unreadable(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut PostingBuilder<'_>, reason: &str) -> Outcome {
     // It waits for nobody: no payment can make it readable.
     let transaction = Transaction { of: None, payment_txn_no: None, ..draft(callback, scribe, TxState::Parked) };
     let place = (&*callback.channel.name, &*callback.channel.merchant);
@@ -240,7 +240,7 @@ fn unreadable(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut Scribe<'_
 fn payment(
     callback: &Callback<'_>,
     facts: &mut Facts,
-    scribe: &mut Scribe<'_>,
+    scribe: &mut PostingBuilder<'_>,
     (amount, currency): (i64, Currency),
     known: Option<usize>,
 ) -> Outcome {
@@ -297,7 +297,7 @@ fn unlike(order: &Order, amount: i64, currency: Currency) -> Option<(AnomalyKind
 
 fn opened(
     callback: &Callback<'_>,
-    scribe: &mut Scribe<'_>,
+    scribe: &mut PostingBuilder<'_>,
     number: String,
     (amount, currency): (i64, Currency),
 ) -> Order {
@@ -323,7 +323,7 @@ fn opened(
 fn post_payment(
     callback: &Callback<'_>,
     facts: &mut Facts,
-    scribe: &mut Scribe<'_>,
+    scribe: &mut PostingBuilder<'_>,
     order: Uuid,
     known: Option<usize>,
 ) -> Outcome {
@@ -337,7 +337,7 @@ fn post_payment(
 fn suspend_payment(
     callback: &Callback<'_>,
     facts: &mut Facts,
-    scribe: &mut Scribe<'_>,
+    scribe: &mut PostingBuilder<'_>,
     (order, known): (Uuid, Option<usize>),
     (kind, detail): (AnomalyKind, &str),
 ) -> Outcome {
@@ -353,7 +353,7 @@ fn suspend_payment(
 fn place_payment(
     callback: &Callback<'_>,
     facts: &mut Facts,
-    scribe: &mut Scribe<'_>,
+    scribe: &mut PostingBuilder<'_>,
     (state, order): (TxState, Uuid),
     known: Option<usize>,
 ) -> usize {
@@ -380,7 +380,7 @@ pub fn accept(
     callback: &Callback<'_>,
     anomaly: &Anomaly,
     facts: &mut Facts,
-    scribe: &mut Scribe<'_>,
+    scribe: &mut PostingBuilder<'_>,
 ) -> Result<Outcome, String> {
     let event = callback.event;
     let at = callback.find(facts, event.kind, &event.key);
@@ -425,7 +425,12 @@ pub fn accept(
 }
 
 /// A payment, filed where what waits for it is.
-fn draft_payment(callback: &Callback<'_>, facts: &Facts, scribe: &mut Scribe<'_>, state: TxState) -> Transaction {
+fn draft_payment(
+    callback: &Callback<'_>,
+    facts: &Facts,
+    scribe: &mut PostingBuilder<'_>,
+    state: TxState,
+) -> Transaction {
     let account = account_of(callback, facts, &waited_for(callback));
     Transaction { account, ..draft(callback, scribe, state) }
 }
@@ -441,7 +446,7 @@ fn account_of(callback: &Callback<'_>, facts: &Facts, names: &[String]) -> Strin
 }
 
 /// A transaction of this callback; its amount is the stated one.
-fn draft(callback: &Callback<'_>, scribe: &mut Scribe<'_>, state: TxState) -> Transaction {
+fn draft(callback: &Callback<'_>, scribe: &mut PostingBuilder<'_>, state: TxState) -> Transaction {
     let event = callback.event;
     let (seq, id) = scribe.name();
     let stated = event.amount.map(Amount::stated);
@@ -480,7 +485,7 @@ fn draft(callback: &Callback<'_>, scribe: &mut Scribe<'_>, state: TxState) -> Tr
 }
 
 /// Writes a transaction down; its place in the facts.
-fn keep(transaction: Transaction, facts: &mut Facts, scribe: &mut Scribe<'_>) -> usize {
+fn keep(transaction: Transaction, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) -> usize {
     scribe.row(&transaction);
     if transaction.state == TxState::Parked {
         scribe.waits(transaction.of.as_deref());

@@ -3,7 +3,7 @@
 //! | module | is |
 //! |---|---|
 //! | [`schedule`] | what becomes of an event after a try (pure) |
-//! | [`desk`] | which events are sent next, and what is asked of the store (pure) |
+//! | [`scheduler`] | which events are sent next, and what is asked of the store (pure) |
 //! | [`due`] | what is due, in SQL |
 //! | [`run`] | the loop that joins them |
 //!
@@ -11,10 +11,10 @@
 //! process writes the books. What a process did not come to mark is sent again by the next one: a merchant tells
 //! repetitions by `webhook-id`. A merchant that is not configured any more gets nothing, and its events wait.
 
-pub mod desk;
 pub mod due;
 pub mod run;
 pub mod schedule;
+pub mod scheduler;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -23,11 +23,11 @@ use std::thread::JoinHandle;
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
-use self::due::{Found, Question};
+use self::due::{DueEvents, Question};
 use self::run::Run;
-use super::journal::{Journal, News, NotKept, Raised, Standing};
+use super::journal::{CommitError, Journal, OutboxNews, Raised, Standing};
 use super::rows::Update;
-use super::store::{Failure, Readers};
+use super::store::{Readers, StoreError};
 use config::model::ledger::Ledger;
 use http_client::webhook::Sender;
 
@@ -36,34 +36,34 @@ pub trait Outbox: Send + Sync + 'static {
     /// Whether this process writes the books.
     fn active(&self) -> bool;
     /// What is due; blocks.
-    fn ask(&self, question: &Question) -> Result<Found, Failure>;
+    fn ask(&self, question: &Question) -> Result<DueEvents, StoreError>;
     /// Writes new states of events; returns after the commit.
-    fn mark(&self, marks: Vec<Update>, raised: Vec<Raised>) -> impl Future<Output = Result<(), NotKept>> + Send;
+    fn mark(&self, marks: Vec<Update>, raised: Vec<Raised>) -> impl Future<Output = Result<(), CommitError>> + Send;
     /// Returns when there is news.
     fn woken(&self) -> impl Future<Output = ()> + Send;
     /// What is new.
-    fn news(&self) -> News;
+    fn news(&self) -> OutboxNews;
 }
 
 /// The outbox of the books.
 #[derive(Debug)]
-pub struct Books {
+pub struct OutboxBooks {
     /// Reads.
     pub readers: Arc<Readers>,
     /// Writes.
     pub journal: Journal,
 }
 
-impl Outbox for Books {
+impl Outbox for OutboxBooks {
     fn active(&self) -> bool {
         self.journal.standing() == Standing::Active
     }
 
-    fn ask(&self, question: &Question) -> Result<Found, Failure> {
+    fn ask(&self, question: &Question) -> Result<DueEvents, StoreError> {
         self.readers.with(|reader| due::ask(reader, question))
     }
 
-    async fn mark(&self, marks: Vec<Update>, raised: Vec<Raised>) -> Result<(), NotKept> {
+    async fn mark(&self, marks: Vec<Update>, raised: Vec<Raised>) -> Result<(), CommitError> {
         self.journal.mark(marks, raised).await
     }
 
@@ -71,7 +71,7 @@ impl Outbox for Books {
         self.journal.outbox().woken().await;
     }
 
-    fn news(&self) -> News {
+    fn news(&self) -> OutboxNews {
         self.journal.outbox().take()
     }
 }

@@ -29,7 +29,7 @@ pub enum Kind {
 
 /// A verified message.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Event {
+pub struct ProviderEvent {
     /// What happened.
     pub kind: Kind,
     /// What it is to the books.

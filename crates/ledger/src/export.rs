@@ -16,8 +16,8 @@ use uuid::Uuid;
 
 use super::query::{self, views};
 use super::rows::{Entry, Transaction, Value};
-use super::store::{Failure, Reader};
-use super::words::{Side, Word};
+use super::store::{Reader, StoreError};
+use super::stored_enum::{Side, StoredEnum};
 
 /// Rows read at once.
 const PAGE: i64 = 1000;
@@ -33,17 +33,17 @@ pub enum Format {
 
 /// Why an export ended.
 #[derive(Debug, thiserror::Error)]
-pub enum Stopped {
+pub enum ExportError {
     /// The books could not be read.
     #[error("{0}")]
-    Store(#[from] Failure),
+    Store(#[from] StoreError),
     /// It could not be written.
     #[error("the export cannot be written: {0}")]
     Io(#[from] io::Error),
 }
 
 /// Writes the books.
-pub fn export(reader: &mut dyn Reader, format: Format, out: &mut dyn Write) -> Result<(), Stopped> {
+pub fn export(reader: &mut dyn Reader, format: Format, out: &mut dyn Write) -> Result<(), ExportError> {
     let (end, _) = query::head(reader)?;
     match format {
         Format::Csv => csv(reader, end, out)?,
@@ -67,7 +67,7 @@ const COLUMNS: [&str; 12] = [
     "currency",
 ];
 
-fn csv(reader: &mut dyn Reader, end: i64, out: &mut dyn Write) -> Result<(), Stopped> {
+fn csv(reader: &mut dyn Reader, end: i64, out: &mut dyn Write) -> Result<(), ExportError> {
     let mut lines = csv::Writer::from_writer(out);
     lines.write_record(COLUMNS).map_err(io::Error::from)?;
     pages(reader, end, |reader, entries: Vec<Entry>| {
@@ -104,8 +104,8 @@ fn csv(reader: &mut dyn Reader, end: i64, out: &mut dyn Write) -> Result<(), Sto
 fn pages<T: super::rows::Typed>(
     reader: &mut dyn Reader,
     end: i64,
-    mut take: impl FnMut(&mut dyn Reader, Vec<T>) -> Result<(), Stopped>,
-) -> Result<(), Stopped> {
+    mut take: impl FnMut(&mut dyn Reader, Vec<T>) -> Result<(), ExportError>,
+) -> Result<(), ExportError> {
     let mut after = 0;
     loop {
         let tail = " WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3";
@@ -120,7 +120,7 @@ fn pages<T: super::rows::Typed>(
 fn transactions(
     reader: &mut dyn Reader,
     ids: impl Iterator<Item = Uuid>,
-) -> Result<HashMap<Uuid, Transaction>, Failure> {
+) -> Result<HashMap<Uuid, Transaction>, StoreError> {
     let (tail, values) = query::among("id", ids, PAGE as usize);
     let found: Vec<Transaction> = query::rows(reader, &tail, &values)?;
     Ok(found.into_iter().map(|transaction| (transaction.id, transaction)).collect())

@@ -5,7 +5,7 @@
 //! The queue is bounded; who finds it full is told to come again.
 
 mod batch;
-mod heads;
+mod chain_tip;
 mod outbox;
 mod writer;
 
@@ -19,14 +19,14 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use uuid::Uuid;
 
-pub use self::outbox::{Fresh, News, Outbox};
-pub use self::writer::{Alarm, Settings, Writer};
-use super::event::Event;
+pub use self::outbox::{Fresh, OutboxNews, OutboxQueue};
+pub use self::writer::{AlarmHook, Settings, Writer};
+use super::event::ProviderEvent;
 use super::keys::{DataKey, Ring};
 use super::outcome::Outcome;
 use super::resolve::{Resolution, Resolved};
 use super::rows::{Evidence, Outgoing, Update};
-use super::words::AnomalyKind;
+use super::stored_enum::AnomalyKind;
 use config::model::ledger::Channel;
 
 /// Callbacks that may wait for the writer.
@@ -54,7 +54,7 @@ pub struct Receipt {
 
 /// Why a callback is not kept, as far as anybody knows: the provider is to try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotKept {
+pub enum CommitError {
     /// The queue is full, or the commit did not come in time.
     Overloaded,
     /// Another process has the books.
@@ -73,7 +73,7 @@ pub struct Sealed {
     /// The channel it came to.
     pub channel: Arc<Channel>,
     /// What it means.
-    pub event: Event,
+    pub event: ProviderEvent,
     /// What was received; `seq` is 0 until it is written.
     pub evidence: Evidence,
     /// What it is encrypted with.
@@ -108,7 +108,7 @@ pub enum Standing {
     Failed,
 }
 
-type Reply<T> = oneshot::Sender<Result<T, NotKept>>;
+type Reply<T> = oneshot::Sender<Result<T, CommitError>>;
 
 /// What the writer is told.
 enum Task {
@@ -121,7 +121,7 @@ enum Task {
 }
 
 impl Task {
-    fn refuse(self, why: NotKept) {
+    fn refuse(self, why: CommitError) {
         // Who asked may be gone; then nobody needs the answer.
         match self {
             Task::Callback(_, reply) => drop(reply.send(Err(why))),
@@ -135,7 +135,7 @@ impl Task {
 
 /// What the writer shows.
 #[derive(Default)]
-struct Shared {
+struct JournalState {
     standing: AtomicU8,
     /// Whether somebody keeps an older store from being brought up to date.
     held: AtomicBool,
@@ -147,14 +147,14 @@ struct Shared {
     stopping: AtomicBool,
     /// Callbacks that are being verified: on their way to the queue.
     coming: AtomicUsize,
-    outbox: Outbox,
+    outbox: OutboxQueue,
 }
 
 /// The way to the writer.
 #[derive(Clone)]
 pub struct Journal {
     tasks: SyncSender<Task>,
-    shared: Arc<Shared>,
+    shared: Arc<JournalState>,
 }
 
 impl std::fmt::Debug for Journal {
@@ -164,7 +164,7 @@ impl std::fmt::Debug for Journal {
 }
 
 /// Says that a callback is on its way to the queue, as long as it lives.
-pub struct Coming(Arc<Shared>);
+pub struct Coming(Arc<JournalState>);
 
 impl Drop for Coming {
     fn drop(&mut self) {
@@ -176,7 +176,7 @@ impl Journal {
     /// A journal and the writer that serves it once it is started.
     pub fn new(settings: Settings) -> (Journal, Writer) {
         let (tasks, queue) = sync_channel(QUEUE);
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(JournalState::default());
         (Journal { tasks, shared: shared.clone() }, Writer::new(settings, queue, shared))
     }
 
@@ -187,7 +187,7 @@ impl Journal {
     }
 
     /// Writes a callback; the answer comes after the commit, or after 4 s.
-    pub async fn keep(&self, sealed: Sealed, coming: Coming) -> Result<Durable<Receipt>, NotKept> {
+    pub async fn keep(&self, sealed: Sealed, coming: Coming) -> Result<Durable<Receipt>, CommitError> {
         let (reply, answer) = oneshot::channel();
         let queued = self.queue(Task::Callback(Box::new(sealed), reply));
         drop(coming);
@@ -196,21 +196,21 @@ impl Journal {
     }
 
     /// Writes new states of events, and what is raised; returns after the commit.
-    pub async fn mark(&self, marks: Vec<Update>, raised: Vec<Raised>) -> Result<(), NotKept> {
+    pub async fn mark(&self, marks: Vec<Update>, raised: Vec<Raised>) -> Result<(), CommitError> {
         let (reply, answer) = oneshot::channel();
         self.queue(Task::Mark(marks, raised, reply))?;
-        answer.await.unwrap_or(Err(NotKept::Failed))
+        answer.await.unwrap_or(Err(CommitError::Failed))
     }
 
     /// Puts an event back into the outbox, to be sent at once; `None` if there is no such event.
-    pub async fn redeliver(&self, id: Uuid) -> Result<Option<Outgoing>, NotKept> {
+    pub async fn redeliver(&self, id: Uuid) -> Result<Option<Outgoing>, CommitError> {
         let (reply, answer) = oneshot::channel();
         self.queue(Task::Redeliver(id, reply))?;
         wait(answer).await
     }
 
     /// Resolves an anomaly, and books what is accepted.
-    pub async fn resolve(&self, resolution: Resolution) -> Result<Resolved, NotKept> {
+    pub async fn resolve(&self, resolution: Resolution) -> Result<Resolved, CommitError> {
         let (reply, answer) = oneshot::channel();
         self.queue(Task::Resolve(Box::new(resolution), reply))?;
         wait(answer).await
@@ -253,7 +253,7 @@ impl Journal {
     }
 
     /// Where events wait for delivery.
-    pub fn outbox(&self) -> &Outbox {
+    pub fn outbox(&self) -> &OutboxQueue {
         &self.shared.outbox
     }
 
@@ -264,23 +264,23 @@ impl Journal {
         let _ = self.tasks.try_send(Task::Wake);
     }
 
-    fn queue(&self, task: Task) -> Result<(), NotKept> {
+    fn queue(&self, task: Task) -> Result<(), CommitError> {
         match self.standing() {
             Standing::Active => {}
-            Standing::Standby => return Err(NotKept::Standby),
-            Standing::Failed => return Err(NotKept::Failed),
+            Standing::Standby => return Err(CommitError::Standby),
+            Standing::Failed => return Err(CommitError::Failed),
         }
         self.tasks.try_send(task).map_err(|error| match error {
-            TrySendError::Full(_) => NotKept::Overloaded,
-            TrySendError::Disconnected(_) => NotKept::Failed,
+            TrySendError::Full(_) => CommitError::Overloaded,
+            TrySendError::Disconnected(_) => CommitError::Failed,
         })
     }
 }
 
-async fn wait<T>(answer: oneshot::Receiver<Result<T, NotKept>>) -> Result<T, NotKept> {
+async fn wait<T>(answer: oneshot::Receiver<Result<T, CommitError>>) -> Result<T, CommitError> {
     match tokio::time::timeout(PATIENCE, answer).await {
         Ok(Ok(answer)) => answer,
-        Ok(Err(_)) => Err(NotKept::Failed),
-        Err(_) => Err(NotKept::Overloaded),
+        Ok(Err(_)) => Err(CommitError::Failed),
+        Err(_) => Err(CommitError::Overloaded),
     }
 }

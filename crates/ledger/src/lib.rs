@@ -9,11 +9,11 @@
 //! | [`acknowledge`] | what the provider is answered |
 //! | [`resolve`] | what somebody decides of an anomaly |
 //! | [`deliver`] | what merchants are told, until they have it |
-//! | [`rows`], [`words`], [`store`] | the rows of the books, their words, and SQLite and PostgreSQL that keep them |
+//! | [`rows`], [`stored_enum`], [`store`] | the rows of the books, their words, and SQLite and PostgreSQL that keep them |
 //! | [`query`], [`api`] | what is read out of the books, as it is shown, and the calls |
 //! | [`audit`], [`anchor`], [`export`] | whether the books are whole; the chain's end, kept elsewhere; files for others |
-//! | [`keeper`], [`skew`] | what is watched: the anchor, the disk, the clock, what waits |
-//! | [`service`], [`front`], [`serve`] | the ledger as a whole, its way of a callback by HTTP, its listener |
+//! | [`monitor`], [`skew`] | what is watched: the anchor, the disk, the clock, what waits |
+//! | [`service`], [`ingest`], [`serve`] | the ledger as a whole, its way of a callback by HTTP, its listener |
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
@@ -27,11 +27,11 @@ pub mod chain;
 pub mod deliver;
 pub mod event;
 pub mod export;
-pub mod front;
+pub mod ingest;
 pub mod journal;
-pub mod keeper;
 pub mod keys;
 pub mod metrics;
+pub mod monitor;
 pub mod names;
 pub mod normalise;
 pub mod outcome;
@@ -44,5 +44,5 @@ pub mod serve;
 pub mod service;
 pub mod skew;
 pub mod store;
+pub mod stored_enum;
 pub mod verify;
-pub mod words;

@@ -1,4 +1,4 @@
-//! **normalise**: from what a provider wrote to an [`Event`]: amounts, times, names, and when money cannot be booked.
+//! **normalise**: from what a provider wrote to an [`ProviderEvent`]: amounts, times, names, and when money cannot be booked.
 //!
 //! An amount is read exactly or not at all: nothing is rounded. A name is a number that somebody gave to a payment, a
 //! refund or an order: 1 to 256 bytes without control characters. Where two things are wrong, the name is told before
@@ -12,7 +12,7 @@ use jiff::tz::{self, TimeZone};
 use ring::digest;
 use rust_decimal::Decimal;
 
-use super::event::{AMOUNT_MAX, Amount, Effect, Event, Kind, Of};
+use super::event::{AMOUNT_MAX, Amount, Effect, Kind, Of, ProviderEvent};
 use base::units::Currency;
 
 /// Bytes a name may have.
@@ -155,7 +155,7 @@ pub struct Money<'a> {
 
 impl Money<'_> {
     /// The event; `body` is its key where it has no number.
-    pub fn event(self, body: &[u8]) -> Event {
+    pub fn event(self, body: &[u8]) -> ProviderEvent {
         let unreadable = self.unreadable();
         let effect = match (self.amount, unreadable) {
             (Ok(amount), _) if amount.stated() == 0 => Effect::Note,
@@ -167,7 +167,7 @@ impl Money<'_> {
             (Some(number), None) => key(number),
             (None, _) => digest(body),
         };
-        Event {
+        ProviderEvent {
             kind: self.kind,
             effect,
             account: account(self.account),
@@ -212,8 +212,8 @@ pub struct Note<'a> {
 
 impl Note<'_> {
     /// The event.
-    pub fn event(self) -> Event {
-        Event {
+    pub fn event(self) -> ProviderEvent {
+        ProviderEvent {
             kind: Kind::Other,
             effect: Effect::Note,
             account: account(self.account),

@@ -24,7 +24,7 @@ pub mod wechatpay;
 use std::sync::Arc;
 
 use super::receive::Received;
-use super::verify::{self, Refusal, Verified};
+use super::verify::{self, VerifiedMessage, VerifyError};
 use config::model::ledger::{Channel, Provider};
 
 /// Any provider, its keys prepared.
@@ -61,7 +61,7 @@ impl AnyProvider {
     }
 
     /// Verifies what came to `channel`, and says what it means.
-    pub fn verify(&self, channel: &Channel, received: Received, now_ms: u64) -> Result<Verified, Refusal> {
+    pub fn verify(&self, channel: &Channel, received: Received, now_ms: u64) -> Result<VerifiedMessage, VerifyError> {
         match self {
             AnyProvider::Alipay(provider) => verify::verify(provider, channel, received, now_ms),
             AnyProvider::WechatPay(provider) => verify::verify(&**provider, channel, received, now_ms),
@@ -106,12 +106,12 @@ impl Prepared {
     }
 
     /// When a message was sent, as its signed headers say, in milliseconds since 1970; `None` where they do not.
-    pub fn sent_ms(&self, verified: &Verified) -> Option<i64> {
+    pub fn sent_ms(&self, verified: &VerifiedMessage) -> Option<i64> {
         sent_ms(&self.provider, verified.received())
     }
 
     /// Verifies what came, and says what it means.
-    pub fn verify(&self, received: Received, now_ms: u64) -> Result<Verified, Refusal> {
+    pub fn verify(&self, received: Received, now_ms: u64) -> Result<VerifiedMessage, VerifyError> {
         self.provider.verify(&self.channel, received, now_ms)
     }
 }

@@ -14,8 +14,8 @@ pub(crate) mod tests;
 use uuid::Uuid;
 
 use super::rows::{self, Type, Typed, Value, Wrap};
-use super::store::{Failure, Reader};
-use list::{Asked, Where};
+use super::store::{Reader, StoreError};
+use list::{ListQuery, Where};
 use views::{Entry, Page, TransactionDetail, View};
 
 /// Types of a row's columns, in the table's order.
@@ -30,13 +30,13 @@ pub fn select(table: rows::Table, tail: &str) -> String {
 }
 
 /// Rows: `tail` is what follows the table's name.
-pub fn rows<T: Typed>(reader: &mut dyn Reader, tail: &str, values: &[Value]) -> Result<Vec<T>, Failure> {
+pub fn rows<T: Typed>(reader: &mut dyn Reader, tail: &str, values: &[Value]) -> Result<Vec<T>, StoreError> {
     let cells = reader.select(&select(T::TABLE, tail), values, &types::<T>())?;
     cells.into_iter().map(|cells| T::from_cells(cells).ok_or_else(|| unreadable(T::TABLE.name()))).collect()
 }
 
 /// A row by its id; with `scope`, of that merchant only.
-pub fn one<T: Typed>(reader: &mut dyn Reader, id: Uuid, scope: Option<&str>) -> Result<Option<T>, Failure> {
+pub fn one<T: Typed>(reader: &mut dyn Reader, id: Uuid, scope: Option<&str>) -> Result<Option<T>, StoreError> {
     let mut filter = Where::default();
     filter.and("id = ?", rows::Cell::put(&id));
     if let Some(merchant) = scope {
@@ -46,7 +46,11 @@ pub fn one<T: Typed>(reader: &mut dyn Reader, id: Uuid, scope: Option<&str>) -> 
 }
 
 /// A list's rows, newest first; with `scope`, of that merchant only.
-pub fn list<V: View>(reader: &mut dyn Reader, mut asked: Asked, scope: Option<&str>) -> Result<Page<V>, Failure> {
+pub fn list<V: View>(
+    reader: &mut dyn Reader,
+    mut asked: ListQuery,
+    scope: Option<&str>,
+) -> Result<Page<V>, StoreError> {
     scope.iter().for_each(|merchant| asked.of(merchant));
     let (time, from, to) = asked.span();
     for (bound, condition) in [(from, "seq >= ?"), (to, "seq < ?")] {
@@ -66,12 +70,12 @@ pub fn list<V: View>(reader: &mut dyn Reader, mut asked: Asked, scope: Option<&s
 
 /// The place of the first row whose time is not before `at`, or one behind the last. Times never go back from one row to
 /// the next, so a few rows tell, where a condition of time alone would read all that came since.
-fn first_at(reader: &mut dyn Reader, table: rows::Table, time: &str, at: i64) -> Result<i64, Failure> {
+fn first_at(reader: &mut dyn Reader, table: rows::Table, time: &str, at: i64) -> Result<i64, StoreError> {
     let row = |reader: &mut dyn Reader, rest: &str, seq: i64| {
         let sql = format!("SELECT seq, \"{time}\" FROM {} WHERE {rest} LIMIT 1", table.name());
         let cells = reader.select(&sql, &[Value::Int(seq)], &[Type::Int, Type::Int])?.into_iter().flatten();
         let cells: Vec<i64> = cells.filter_map(rows::Cell::take).collect();
-        Ok::<_, Failure>(<[i64; 2]>::try_from(cells).ok())
+        Ok::<_, StoreError>(<[i64; 2]>::try_from(cells).ok())
     };
     let Some([last, _]) = row(reader, "seq <= $1 ORDER BY seq DESC", i64::MAX)? else { return Ok(0) };
     let (mut low, mut high) = (0, last + 1);
@@ -86,7 +90,11 @@ fn first_at(reader: &mut dyn Reader, table: rows::Table, time: &str, at: i64) ->
 }
 
 /// Entries of an account, newest first; `None` where there is no such account.
-pub fn entries(reader: &mut dyn Reader, account: &str, mut asked: Asked) -> Result<Option<Page<Entry>>, Failure> {
+pub fn entries(
+    reader: &mut dyn Reader,
+    account: &str,
+    mut asked: ListQuery,
+) -> Result<Option<Page<Entry>>, StoreError> {
     if accounts::one(reader, account)?.is_none() {
         return Ok(None);
     }
@@ -99,7 +107,7 @@ pub fn transaction(
     reader: &mut dyn Reader,
     id: Uuid,
     scope: Option<&str>,
-) -> Result<Option<TransactionDetail>, Failure> {
+) -> Result<Option<TransactionDetail>, StoreError> {
     let Some(found) = one::<rows::Transaction>(reader, id, scope)? else { return Ok(None) };
     let entries: Vec<rows::Entry> =
         rows(reader, " WHERE transaction_id = $1 ORDER BY seq", &[rows::Cell::put(&found.id)])?;
@@ -108,7 +116,7 @@ pub fn transaction(
 }
 
 /// The last link of the chain: its place, and itself; 0 and empty in empty books.
-pub fn head(reader: &mut dyn Reader) -> Result<(i64, Vec<u8>), Failure> {
+pub fn head(reader: &mut dyn Reader) -> Result<(i64, Vec<u8>), StoreError> {
     let sql = "SELECT seq, link FROM chain ORDER BY seq DESC LIMIT 1";
     let Some(row) = reader.select(sql, &[], &[Type::Int, Type::Blob])?.pop() else { return Ok((0, vec![])) };
     match <[Value; 2]>::try_from(row) {
@@ -118,7 +126,7 @@ pub fn head(reader: &mut dyn Reader) -> Result<(i64, Vec<u8>), Failure> {
 }
 
 /// Every wrap of every key.
-pub fn wraps(reader: &mut dyn Reader) -> Result<Vec<Wrap>, Failure> {
+pub fn wraps(reader: &mut dyn Reader) -> Result<Vec<Wrap>, StoreError> {
     let sql = "SELECT id, wrapped_by, purpose, day, wrapped, created_at FROM keys ORDER BY created_at, id, wrapped_by";
     let types = [Type::Text, Type::Text, Type::Text, Type::Text, Type::Blob, Type::Int];
     let wrap = |cells: Vec<Value>| match <[Value; 6]>::try_from(cells) {
@@ -145,8 +153,8 @@ pub fn among(column: &str, ids: impl Iterator<Item = Uuid>, room: usize) -> (Str
 /// Reads within one snapshot.
 pub fn snapshot<T>(
     reader: &mut dyn Reader,
-    read: impl FnOnce(&mut dyn Reader) -> Result<T, Failure>,
-) -> Result<T, Failure> {
+    read: impl FnOnce(&mut dyn Reader) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
     reader.snapshot()?;
     let answer = read(reader);
     reader.end();
@@ -154,18 +162,18 @@ pub fn snapshot<T>(
 }
 
 /// A row that holds what no ledger writes.
-pub(super) fn unreadable(table: &str) -> Failure {
-    Failure::Row(format!("a row of {table} cannot be read; run `tollgate ledger verify`"))
+pub(super) fn unreadable(table: &str) -> StoreError {
+    StoreError::Row(format!("a row of {table} cannot be read; run `tollgate ledger verify`"))
 }
 
-fn text(cell: Option<Value>) -> Result<String, Failure> {
+fn text(cell: Option<Value>) -> Result<String, StoreError> {
     cell.and_then(rows::Cell::take).ok_or_else(|| unreadable("balances or entries"))
 }
 
-fn int(cell: Option<Value>) -> Result<i64, Failure> {
+fn int(cell: Option<Value>) -> Result<i64, StoreError> {
     cell.and_then(rows::Cell::take).ok_or_else(|| unreadable("entries"))
 }
 
-fn decimal(cell: Option<Value>) -> Result<i128, Failure> {
+fn decimal(cell: Option<Value>) -> Result<i128, StoreError> {
     text(cell)?.parse().map_err(|_| unreadable("balances"))
 }

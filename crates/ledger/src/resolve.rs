@@ -15,12 +15,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::event::Event;
+use super::event::ProviderEvent;
 use super::keys::{DataKey, KeyError, Ring};
 use super::provider::Prepared;
 use super::receive::Received;
 use super::rows::{Anomaly, Evidence};
-use super::verify::Refusal;
+use super::verify::VerifyError;
 use base::clock;
 use config::model::ledger::{Channel, Ledger};
 
@@ -67,7 +67,7 @@ pub struct Reread {
     /// Where it came to, as it is configured now.
     pub channel: Arc<Channel>,
     /// What it means now.
-    pub event: Event,
+    pub event: ProviderEvent,
     /// Which one; without headers and body.
     pub evidence: Evidence,
 }
@@ -157,8 +157,8 @@ pub fn reread(config: &Ledger, ring: &Ring, evidence: Evidence) -> Result<Reread
         }
         Err(refusal) => {
             let why = match refusal {
-                Refusal::Forged(why) | Refusal::Malformed(why) => why,
-                Refusal::Expired { .. } | Refusal::Probe => "it is outside of its window",
+                VerifyError::Forged(why) | VerifyError::Malformed(why) => why,
+                VerifyError::Expired { .. } | VerifyError::Probe => "it is outside of its window",
             };
             Err(format!("What was received does not verify by the channel's keys of now: {why}."))
         }

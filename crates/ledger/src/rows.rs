@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 pub use self::parts::Part;
 use super::event::Kind;
-use super::words::{AnomalyKind, AnomalyState, EventState, OrderState, Side, Source, TxState, What};
+use super::stored_enum::{AnomalyKind, AnomalyState, EventState, OrderState, Side, Source, TxState, What};
 use base::units::Currency;
 
 /// A cell.
@@ -445,7 +445,7 @@ pub struct Link {
 
 /// What an account has of a currency. Derived: outside of the chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Balance {
+pub struct BalanceRow {
     /// `assets:channel:card`
     pub account: String,
     /// Of what.

@@ -21,12 +21,12 @@ use super::api::{self, ApiState};
 use super::audit::rounds::Rounds;
 use super::audit::{self, Checked, LastCheck};
 use super::deliver::{self, Delivery};
-use super::front::{Doors, Front, callback, other_method};
+use super::ingest::{Front, IngestChannels, callback, other_method};
 use super::journal::{Journal, Raised, Settings, Standing};
-use super::keeper::{self, Keeper, Parts, Tell, Verification};
+use super::monitor::{self, Monitor, Parts, Tell, Verification};
 use super::rows::Type;
 use super::store::{self, Readers};
-use super::words::AnomalyKind;
+use super::stored_enum::AnomalyKind;
 use super::{anchor, query, serve};
 use crate::metrics::LedgerSeries;
 use base::clock;
@@ -49,7 +49,7 @@ pub struct Ledger {
     server: Mutex<Option<tokio::task::JoinHandle<()>>>,
     delivery: Mutex<Option<Delivery>>,
     writer: Mutex<Option<JoinHandle<()>>>,
-    keeper: Mutex<Option<Keeper>>,
+    monitor: Mutex<Option<Monitor>>,
 }
 
 /// What the ledger tells outside of its own address.
@@ -96,10 +96,11 @@ impl Ledger {
         let socket = listen(config.address).map_err(|e| format!("listening on {} (ledger): {e}", config.address))?;
         let readers = Readers::new(config.store.clone());
         let front = Front::new(config, journal.clone(), outside.series.clone());
-        let books = deliver::Books { readers: Readers::of_points(config.store.clone()), journal: journal.clone() };
+        let books =
+            deliver::OutboxBooks { readers: Readers::of_points(config.store.clone()), journal: journal.clone() };
         let delivery = Delivery::start(shared.clone(), books)?;
         let checked = LastCheck::default();
-        let keeper = keeper(config, (&journal, &readers, &front), outside.tell.clone(), &checked)?;
+        let monitor = monitor(config, (&journal, &readers, &front), outside.tell.clone(), &checked)?;
         let state = ApiState {
             config: shared.clone(),
             journal: Arc::new(journal.clone()),
@@ -121,7 +122,7 @@ impl Ledger {
             server: Mutex::new(None),
             delivery: Mutex::new(Some(delivery)),
             writer: Mutex::new(Some(writer)),
-            keeper: Mutex::new(Some(keeper)),
+            monitor: Mutex::new(Some(monitor)),
         })
     }
 
@@ -157,7 +158,7 @@ impl Ledger {
         if **self.config.load() == *config {
             return;
         }
-        self.front.doors.store(Arc::new(Doors::new(config)));
+        self.front.doors.store(Arc::new(IngestChannels::new(config)));
         self.config.store(Arc::new(config.clone()));
     }
 
@@ -177,12 +178,12 @@ impl Ledger {
         while !writer.is_finished() && clock::now() < until {
             std::thread::sleep(Duration::from_millis(10));
         }
-        let keeper = self.keeper.lock().take();
+        let monitor = self.monitor.lock().take();
         if writer.is_finished() {
-            keeper.into_iter().for_each(|keeper| keeper.stop(LAST));
+            monitor.into_iter().for_each(|monitor| monitor.stop(LAST));
         } else {
             log::error!("the ledger's writer hangs: what it has not committed was not acknowledged");
-            keeper.into_iter().for_each(Keeper::leave);
+            monitor.into_iter().for_each(Monitor::leave);
         }
     }
 }
@@ -196,14 +197,14 @@ impl Drop for Ledger {
 }
 
 /// What watches the books.
-fn keeper(
+fn monitor(
     config: &Config,
     (journal, readers, front): (&Journal, &Arc<Readers>, &Front),
     tell: Tell,
     checked: &LastCheck,
-) -> Result<Keeper, String> {
-    let failed = |e: std::io::Error| format!("starting the ledger's keeper: {e}");
-    let books = keeper::Books::new(readers.clone(), journal.clone()).map_err(failed)?;
+) -> Result<Monitor, String> {
+    let failed = |e: std::io::Error| format!("starting the ledger's monitor: {e}");
+    let books = monitor::MonitoredBooks::new(readers.clone(), journal.clone()).map_err(failed)?;
     let (checked, of) = (checked.clone(), config.clone());
     let (writes, reads, rounds) = (journal.clone(), readers.clone(), Mutex::new(Rounds::default()));
     let verify = move || {
@@ -217,13 +218,13 @@ fn keeper(
     };
     let parts = Parts {
         anchor: anchor::path(&config.state_dir),
-        folder: keeper::folder(config),
+        folder: monitor::folder(config),
         series: front.series.clone(),
         skew: front.skew.clone(),
         verify: Arc::new(verify),
         tell,
     };
-    Keeper::start(books, parts).map_err(failed)
+    Monitor::start(books, parts).map_err(failed)
 }
 
 /// Opens an anomaly once for books that are not whole.

@@ -19,12 +19,12 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::event::Kind;
-use super::rows::{Anomaly, Balance, Link, Order, Outgoing, Row, Transaction, Type, Update, Value, Wrap};
+use super::rows::{Anomaly, BalanceRow, Link, Order, Outgoing, Row, Transaction, Type, Update, Value, Wrap};
 use config::model::ledger as model;
 
 /// Why a store did not do as it was told.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum Failure {
+pub enum StoreError {
     /// This statement failed, the store is well: a constraint, a value it does not take.
     #[error("{0}")]
     Row(String),
@@ -56,7 +56,7 @@ pub enum Grouping {
 
 /// Names a transaction by what it means.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Key {
+pub struct MeaningKey {
     /// `stripe`, `alipay` …
     pub provider: &'static str,
     /// app_id, mchid …
@@ -69,9 +69,9 @@ pub struct Key {
 
 /// What `book` wants to know before it decides.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Asked {
+pub struct Wanted {
     /// Transactions by meaning.
-    pub keys: Vec<Key>,
+    pub keys: Vec<MeaningKey>,
     /// Channel and out_trade_no: the order.
     pub orders: Vec<(String, String)>,
     /// Channel and out_trade_no: every `payment` transaction (any state) with that number.
@@ -101,7 +101,7 @@ pub struct Changes {
     /// New state of rows that are there; of two for one row the later one counts.
     pub updates: Vec<Update>,
     /// New balances of accounts, as they are from here on (not by how much they changed).
-    pub balances: Vec<Balance>,
+    pub balances: Vec<BalanceRow>,
     /// New wraps of keys.
     pub wraps: Vec<Wrap>,
 }
@@ -116,7 +116,7 @@ pub struct Heads {
     /// The largest `recorded_at` or `opened_at`; 0 in an empty store.
     pub recorded_at: i64,
     /// Every balance.
-    pub balances: Vec<Balance>,
+    pub balances: Vec<BalanceRow>,
     /// What is waited for: `of` of parked transactions, each once or more; no more than [`Heads::WAITED_MAX`] and one.
     pub waited: Vec<String>,
 }
@@ -131,32 +131,32 @@ pub trait Store: Send {
     /// How callbacks of one batch are kept apart.
     fn grouping(&self) -> Grouping;
     /// Where the books end.
-    fn heads(&mut self) -> Result<Heads, Failure>;
+    fn heads(&mut self) -> Result<Heads, StoreError>;
     /// Every wrap of every key.
-    fn wraps(&mut self) -> Result<Vec<Wrap>, Failure>;
+    fn wraps(&mut self) -> Result<Vec<Wrap>, StoreError>;
     /// Begins a transaction. PostgreSQL: with the first call after it, and with the epoch's row locked, so that a writer that was
     /// replaced stops there.
-    fn begin(&mut self) -> Result<(), Failure>;
+    fn begin(&mut self) -> Result<(), StoreError>;
     /// Begins a callback's part of it ([`Grouping::Each`]).
-    fn savepoint(&mut self) -> Result<(), Failure>;
+    fn savepoint(&mut self) -> Result<(), StoreError>;
     /// Ends a callback's part, kept or not. After an error of the disk there may be no transaction left to go back
-    /// in: then the error says so ([`Failure::Full`] or [`Failure::Poisoned`]).
-    fn release(&mut self, keep: bool) -> Result<(), Failure>;
+    /// in: then the error says so ([`StoreError::Full`] or [`StoreError::Poisoned`]).
+    fn release(&mut self, keep: bool) -> Result<(), StoreError>;
     /// Reads what is asked for, as it is within this transaction.
-    fn load(&mut self, asked: &Asked) -> Result<Loaded, Failure>;
+    fn load(&mut self, asked: &Wanted) -> Result<Loaded, StoreError>;
     /// Writes.
-    fn write(&mut self, changes: &Changes) -> Result<(), Failure>;
+    fn write(&mut self, changes: &Changes) -> Result<(), StoreError>;
     /// Makes all of it durable, or says that it may not be.
-    fn commit(&mut self) -> Result<(), Failure>;
+    fn commit(&mut self) -> Result<(), StoreError>;
     /// Takes all of it back.
     fn rollback(&mut self);
     /// Events of the outbox, by id.
-    fn events(&mut self, ids: &[Uuid]) -> Result<Vec<Outgoing>, Failure>;
+    fn events(&mut self, ids: &[Uuid]) -> Result<Vec<Outgoing>, StoreError>;
     /// Anomalies, by id.
-    fn anomalies(&mut self, ids: &[Uuid]) -> Result<Vec<Anomaly>, Failure>;
+    fn anomalies(&mut self, ids: &[Uuid]) -> Result<Vec<Anomaly>, StoreError>;
     /// Called about every second while there is nothing to write: keeps the connection (and the lock) alive, and
     /// checkpoints.
-    fn idle(&mut self) -> Result<(), Failure>;
+    fn idle(&mut self) -> Result<(), StoreError>;
 }
 
 /// A reader's side: `$1`, `$2` … in the order of their first use, in SQL that both engines take. PostgreSQL takes a
@@ -164,14 +164,14 @@ pub trait Store: Send {
 /// its sums of numbers are to be cast (`CAST(SUM(…) AS TEXT)`).
 pub trait Reader: Send {
     /// Rows of a SELECT, cells by `types`.
-    fn select(&mut self, sql: &str, values: &[Value], types: &[Type]) -> Result<Vec<Vec<Value>>, Failure>;
+    fn select(&mut self, sql: &str, values: &[Value], types: &[Type]) -> Result<Vec<Vec<Value>>, StoreError>;
     /// From now on it is asked for few rows of large tables only: each is to be found by an index, whatever the engine
     /// knows, or does not know yet, of their sizes.
-    fn points(&mut self) -> Result<(), Failure> {
+    fn points(&mut self) -> Result<(), StoreError> {
         Ok(())
     }
-    /// From now on it may read for so long; then it is ended by [`Failure::Slow`].
-    fn limit(&mut self, _at_most: Duration) -> Result<(), Failure> {
+    /// From now on it may read for so long; then it is ended by [`StoreError::Slow`].
+    fn limit(&mut self, _at_most: Duration) -> Result<(), StoreError> {
         Ok(())
     }
     /// Whether it can be asked: a server may have gone since it was.
@@ -179,7 +179,7 @@ pub trait Reader: Send {
         true
     }
     /// From now on every select sees the books as they are now, until [`Reader::end`].
-    fn snapshot(&mut self) -> Result<(), Failure>;
+    fn snapshot(&mut self) -> Result<(), StoreError>;
     /// Ends what [`Reader::snapshot`] began.
     fn end(&mut self);
     /// Between two views of many: leaves the store to others for a moment.
@@ -191,8 +191,8 @@ const OLDER: &str = "of an older tollgate: until a `tollgate ledger run` or `tol
     date, the older one reads it";
 
 /// Why a large store of an older version is not brought up to date at once.
-fn later(rows: i64) -> Failure {
-    Failure::Full(format!(
+fn later(rows: i64) -> StoreError {
+    StoreError::Full(format!(
         "the store of an older tollgate has {rows} rows: it is brought up to date now, callbacks are answered 503 until that \
          is done"
     ))
@@ -202,23 +202,23 @@ fn later(rows: i64) -> Failure {
 /// was recovered durable. `None` while another process holds the lock. A large store of an older version takes a
 /// second or so for each million events. Indexes that a large store lacks take minutes: SQLite makes them here, PostgreSQL
 /// beside the writer.
-pub fn open(store: &model::Store) -> Result<Option<Box<dyn Store>>, Failure> {
+pub fn open(store: &model::Store) -> Result<Option<Box<dyn Store>>, StoreError> {
     match store {
         model::Store::Sqlite(path) => sqlite::Sqlite::open(path, true),
         model::Store::Postgres { url, password } => postgres::Postgres::open(url, password.as_ref(), true),
     }
 }
 
-/// As [`open`]; but where that would take long it says so ([`Failure::Full`]), and does nothing.
-pub fn open_soon(store: &model::Store) -> Result<Option<Box<dyn Store>>, Failure> {
+/// As [`open`]; but where that would take long it says so ([`StoreError::Full`]), and does nothing.
+pub fn open_soon(store: &model::Store) -> Result<Option<Box<dyn Store>>, StoreError> {
     match store {
         model::Store::Sqlite(path) => sqlite::Sqlite::open(path, false),
         model::Store::Postgres { url, password } => postgres::Postgres::open(url, password.as_ref(), false),
     }
 }
 
-/// Opens the store for reading; changes nothing, needs no lock. [`Failure::Row`] where there is no such store yet.
-pub fn reader(store: &model::Store) -> Result<Box<dyn Reader>, Failure> {
+/// Opens the store for reading; changes nothing, needs no lock. [`StoreError::Row`] where there is no such store yet.
+pub fn reader(store: &model::Store) -> Result<Box<dyn Reader>, StoreError> {
     match store {
         model::Store::Sqlite(path) => sqlite::SqliteReader::open(path),
         model::Store::Postgres { url, password } => postgres::PostgresReader::open(url, password.as_ref()),
@@ -257,7 +257,7 @@ impl Readers {
     }
 
     /// Reads; blocks.
-    pub fn with<T>(&self, read: impl FnOnce(&mut dyn Reader) -> Result<T, Failure>) -> Result<T, Failure> {
+    pub fn with<T>(&self, read: impl FnOnce(&mut dyn Reader) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let taken = std::iter::from_fn(|| self.idle.lock().pop()).find_map(|mut idle| idle.lives().then_some(idle));
         let mut reader = match taken {
             Some(reader) => reader,

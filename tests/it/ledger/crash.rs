@@ -21,7 +21,7 @@ mod long;
 /// Between two callbacks of a sender, where other tests run beside.
 const PACE: Duration = Duration::from_millis(40);
 
-/// So many rounds of load and death; every `look` rounds, and after every cut of power, the books are held against what
+/// So many rounds of load and death; every `queries` rounds, and after every cut of power, the books are held against what
 /// was acknowledged so far.
 struct Rounds {
     count: usize,

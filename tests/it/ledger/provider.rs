@@ -9,10 +9,10 @@ use std::sync::Arc;
 use base::secret::Secret;
 use config::model::ledger::{Channel, Encoding, Fields, Hmac, Provider};
 use http::HeaderName;
-use ledger::event::{Amount, Effect, Event, Kind, Of};
+use ledger::event::{Amount, Effect, Kind, Of, ProviderEvent};
 use ledger::provider::Prepared;
 use ledger::receive::Received;
-use ledger::verify::Refusal;
+use ledger::verify::VerifyError;
 use serde_json::json;
 
 use crate::support::signer::{self, Alipay, Callback, WechatPay};
@@ -36,12 +36,12 @@ fn secret(bytes: &[u8]) -> Secret {
     Secret(Arc::from(bytes))
 }
 
-fn verify_at(provider: &Prepared, callback: &Callback, seconds: u64) -> Result<Event, Refusal> {
+fn verify_at(provider: &Prepared, callback: &Callback, seconds: u64) -> Result<ProviderEvent, VerifyError> {
     let received = Received::new(callback.headers.clone(), callback.body.clone(), seconds * 1000);
     provider.verify(received, seconds * 1000).map(|verified| verified.event().clone())
 }
 
-fn verify(provider: &Prepared, callback: &Callback) -> Result<Event, Refusal> {
+fn verify(provider: &Prepared, callback: &Callback) -> Result<ProviderEvent, VerifyError> {
     verify_at(provider, callback, now_s())
 }
 
@@ -57,7 +57,7 @@ fn refuses_changes(
     let seconds = now_s();
     let refused = |changed: &Callback, what: String| {
         let verdict = verify_at(provider, changed, seconds);
-        assert!(matches!(verdict, Err(Refusal::Forged(_) | Refusal::Malformed(_))), "{what}: {verdict:?}");
+        assert!(matches!(verdict, Err(VerifyError::Forged(_) | VerifyError::Malformed(_))), "{what}: {verdict:?}");
     };
     for at in 0..callback.body.len() {
         let mut body = callback.body.to_vec();
@@ -130,10 +130,10 @@ fn stripe_takes_what_stripes_library_signs_and_refuses_every_change() {
         let callback = signer::stripe(STRIPE, now_s().saturating_add_signed(-age), &body);
         let verdict = verify(&provider, &callback);
         assert_eq!((verdict.is_ok(), library(&callback)), (is_genuine, is_genuine), "{age} s old: {verdict:?}");
-        assert!(is_genuine || matches!(verdict, Err(Refusal::Expired { skew_ms }) if skew_ms <= -310_000));
+        assert!(is_genuine || matches!(verdict, Err(VerifyError::Expired { skew_ms }) if skew_ms <= -310_000));
     }
     let other = signer::stripe("whsec_other", now_s(), &body);
-    assert!(matches!(verify(&provider, &other), Err(Refusal::Forged(_))));
+    assert!(matches!(verify(&provider, &other), Err(VerifyError::Forged(_))));
     assert!(!library(&other));
 }
 
@@ -163,7 +163,7 @@ fn standard_webhooks_takes_what_its_library_signs_and_refuses_every_change() {
         let callback = signer::webhook("v1", WEBHOOK, "msg_1", now_s().saturating_add_signed(-age), &body);
         let verdict = verify(&provider, &callback);
         assert_eq!((verdict.is_ok(), library(&callback)), (is_genuine, is_genuine), "{age} s old: {verdict:?}");
-        assert!(is_genuine || matches!(verdict, Err(Refusal::Expired { .. })), "{verdict:?}");
+        assert!(is_genuine || matches!(verdict, Err(VerifyError::Expired { .. })), "{verdict:?}");
     }
     let rotated = format!("v1,AAAA {} v2,x", callback.header("webhook-signature"));
     assert!(verify(&provider, &callback.with("webhook-signature", &rotated)).is_ok());
@@ -178,7 +178,7 @@ fn standard_webhooks_takes_an_ed25519_signature_and_refuses_every_change() {
     assert!(matches!(event.effect, Effect::Unreadable(_)));
     refuses_changes(&provider, &callback, &["webhook-id", "webhook-timestamp", "webhook-signature"], 1, |_| false);
     let old = signer::webhook("v1a", "", "msg_1", now_s() - 310, "{}");
-    assert!(matches!(verify(&provider, &old), Err(Refusal::Expired { .. })));
+    assert!(matches!(verify(&provider, &old), Err(VerifyError::Expired { .. })));
 }
 
 fn wechatpay_provider() -> Prepared {
@@ -229,9 +229,9 @@ fn wechatpay_takes_what_its_library_signs_and_refuses_every_change() {
     assert!(verify(&provider, &callback.clone().without("wechatpay-signature-type")).is_ok());
     assert!(verify(&provider, &callback.clone().with("wechatpay-serial", &SERIAL.to_lowercase())).is_ok());
     let sm2 = callback.clone().with("wechatpay-signature-type", "WECHATPAY2-SM2-WITH-SM3");
-    assert!(matches!(verify(&provider, &sm2), Err(Refusal::Forged(_))));
+    assert!(matches!(verify(&provider, &sm2), Err(VerifyError::Forged(_))));
     let probe = format!("WECHATPAY/SIGNTEST/{}", callback.header("wechatpay-signature"));
-    assert_eq!(verify(&provider, &callback.with("wechatpay-signature", &probe)), Err(Refusal::Probe));
+    assert_eq!(verify(&provider, &callback.with("wechatpay-signature", &probe)), Err(VerifyError::Probe));
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn wechatpay_takes_either_platform_key_within_its_window() {
         WechatPay { key: "second", serial: "5157f09efdc096de15ebe81a47057a7232f1b8e1", ..wechatpay_payment() };
     assert!(verify(&provider, &signer::wechatpay(&certificate)).is_ok());
     let swapped = WechatPay { key: "second", ..wechatpay_payment() };
-    assert!(matches!(verify(&provider, &signer::wechatpay(&swapped)), Err(Refusal::Forged(_))));
+    assert!(matches!(verify(&provider, &signer::wechatpay(&swapped)), Err(VerifyError::Forged(_))));
     let plain = WechatPay { associated_data: None, ..wechatpay_payment() };
     assert!(verify(&provider, &signer::wechatpay(&plain)).is_ok());
     let time = now_s();
@@ -253,12 +253,12 @@ fn wechatpay_takes_either_platform_key_within_its_window() {
         (time - 300, Some(300_000)),
         (time + 86_400, Some(-86_400_000)),
     ] {
-        let expected = expected.map(|skew_ms| Refusal::Expired { skew_ms });
+        let expected = expected.map(|skew_ms| VerifyError::Expired { skew_ms });
         assert_eq!(verify_at(&provider, &callback, now).err(), expected);
     }
     let other_key = "another-api-v3-key-of-32-bytes!!";
     let undecryptable = WechatPay { api_v3_key: other_key, ..wechatpay_payment() };
-    assert!(matches!(verify(&provider, &signer::wechatpay(&undecryptable)), Err(Refusal::Forged(_))));
+    assert!(matches!(verify(&provider, &signer::wechatpay(&undecryptable)), Err(VerifyError::Forged(_))));
 }
 
 #[test]
@@ -357,22 +357,22 @@ fn alipay_refuses_sha1_another_key_and_a_name_that_is_there_twice() {
     assert!(verify(&provider, &signer::alipay(&Alipay { key: "second", ..alipay("gbk", false) })).is_ok());
     for signs_type in [false, true] {
         let sha1 = signer::alipay(&Alipay { sign_type: "RSA", ..alipay("utf-8", signs_type) });
-        assert!(matches!(verify(&provider, &sha1), Err(Refusal::Forged(_))));
+        assert!(matches!(verify(&provider, &sha1), Err(VerifyError::Forged(_))));
         let body = String::from_utf8(sha1.body.to_vec()).unwrap().replace("sign_type=RSA", "sign_type=RSA2");
         let disguised = Callback { body: body.into(), ..sha1 };
-        assert!(matches!(verify(&provider, &disguised), Err(Refusal::Forged(_))));
+        assert!(matches!(verify(&provider, &disguised), Err(VerifyError::Forged(_))));
     }
     let callback = signer::alipay(&alipay("utf-8", false));
     let twice = Callback { body: [&callback.body[..], b"&total_amount=88.88"].concat().into(), ..callback.clone() };
-    assert!(matches!(verify(&provider, &twice), Err(Refusal::Malformed(_))));
+    assert!(matches!(verify(&provider, &twice), Err(VerifyError::Malformed(_))));
     let Provider::Alipay { app_id, seller_id, .. } = provider.channel().provider.clone() else { panic!() };
     let public_keys = vec![signer::public("second").rsa];
     let other = prepared(Provider::Alipay { app_id, seller_id, public_keys });
-    assert!(matches!(verify(&other, &callback), Err(Refusal::Forged(_))));
+    assert!(matches!(verify(&other, &callback), Err(VerifyError::Forged(_))));
 }
 
 /// A notification with some fields changed, or left out where the text is empty.
-fn alipay_with(changes: &[(&str, &str)]) -> Event {
+fn alipay_with(changes: &[(&str, &str)]) -> ProviderEvent {
     let kept = TRADE.iter().filter(|(name, _)| changes.iter().all(|(changed, _)| changed != name));
     let fields: Vec<_> = kept.chain(changes.iter().filter(|(_, value)| !value.is_empty())).copied().collect();
     verify(&alipay_provider(), &signer::alipay(&Alipay { fields: &fields, ..alipay("gbk", false) })).unwrap()
@@ -420,7 +420,7 @@ fn a_generic_sender_is_verified_in_hex_and_in_base64() {
         let callback = Callback { headers: Default::default(), body: text.into() }.with("x-signature", &signature);
         let verdict = verify(&prepared(Provider::Hmac(config)), &callback);
         // Genuine, but `1.{…}` is no JSON: so the signature was right.
-        assert!(matches!(verdict, Err(Refusal::Malformed(_))), "{verdict:?}");
+        assert!(matches!(verdict, Err(VerifyError::Malformed(_))), "{verdict:?}");
     }
 }
 

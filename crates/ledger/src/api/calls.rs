@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::token::Scope;
 use super::{Calls, Problem};
 use crate::anchor;
-use crate::journal::{NotKept, Standing};
+use crate::journal::{CommitError, Standing};
 use crate::query::list::{self, List, Pairs};
 use crate::query::views::{self, View};
 use crate::query::{self, accounts};
@@ -23,19 +23,19 @@ use crate::rows::Outgoing;
 use crate::store::Reader;
 use base::clock;
 
-pub(super) type Answer = Result<Response, Problem>;
+pub(super) type ApiResult = Result<Response, Problem>;
 pub(super) type Caller = Extension<Scope>;
 
 /// The query's parameters, in order.
-pub struct Params(pub(super) Pairs);
+pub struct QueryParams(pub(super) Pairs);
 
-impl<S: Sync> FromRequestParts<S> for Params {
+impl<S: Sync> FromRequestParts<S> for QueryParams {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Params, Problem> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<QueryParams, Problem> {
         let Query(pairs) = Query::<Pairs>::try_from_uri(&parts.uri)
             .map_err(|e| Problem::new(StatusCode::BAD_REQUEST, "bad_query", e.body_text()))?;
-        Ok(Params(pairs))
+        Ok(QueryParams(pairs))
     }
 }
 
@@ -51,11 +51,11 @@ pub(super) fn uuid(segment: Segment, what: &str) -> Result<Uuid, Problem> {
     Uuid::try_parse(&text(segment, what)?).map_err(|_| Problem::unknown(what))
 }
 
-fn json<T: Serialize>(found: Option<T>, what: &str) -> Answer {
+fn json<T: Serialize>(found: Option<T>, what: &str) -> ApiResult {
     found.map(|found| Json(found).into_response()).ok_or_else(|| Problem::unknown(what))
 }
 
-async fn listed<V: View + Send + 'static>(calls: &Calls, list: &List, pairs: &Pairs, scope: Scope) -> Answer {
+async fn listed<V: View + Send + 'static>(calls: &Calls, list: &List, pairs: &Pairs, scope: Scope) -> ApiResult {
     let asked = list.asked(pairs)?;
     let page = calls.read(move |reader| query::list::<V>(reader, asked, scope.0.as_deref())).await?;
     Ok(Json(page).into_response())
@@ -73,7 +73,7 @@ pub async fn healthz() -> &'static str {
     (status = 503, description = "Another one does, or the store failed.", content_type = "application/problem+json",
         body = Problem),
 ))]
-pub async fn readyz(With(calls): With<Calls>) -> Answer {
+pub async fn readyz(With(calls): With<Calls>) -> ApiResult {
     match calls.state.journal.standing() {
         Standing::Active => Ok("ok\n".into_response()),
         Standing::Standby => Err(Problem::unavailable("Another process has the books; this one stands by.")),
@@ -90,14 +90,19 @@ pub async fn metrics(With(calls): With<Calls>) -> Response {
 /// Lists orders.
 #[utoipa::path(get, path = "/v1/orders", responses((status = 200, description = "A part of the list",
     body = views::Page<views::Order>)))]
-pub async fn orders(With(calls): With<Calls>, Extension(scope): Caller, Params(pairs): Params) -> Answer {
+pub async fn orders(With(calls): With<Calls>, Extension(scope): Caller, QueryParams(pairs): QueryParams) -> ApiResult {
     listed::<views::Order>(&calls, &list::ORDERS, &pairs, scope).await
 }
 
 /// An order.
 #[utoipa::path(get, path = "/v1/orders/{id}", params(("id" = String, Path)),
     responses((status = 200, description = "The order", body = views::Order)))]
-pub async fn order(With(calls): With<Calls>, Extension(scope): Caller, id: Segment, Params(pairs): Params) -> Answer {
+pub async fn order(
+    With(calls): With<Calls>,
+    Extension(scope): Caller,
+    id: Segment,
+    QueryParams(pairs): QueryParams,
+) -> ApiResult {
     list::only(&pairs, &[])?;
     let id = uuid(id, "order")?;
     let found = calls.read(move |reader| query::one::<rows::Order>(reader, id, scope.0.as_deref())).await?;
@@ -133,8 +138,12 @@ fn account_id(id: Segment, scope: &Scope) -> Result<String, Problem> {
 /// Lists accounts with their balances, by id.
 #[utoipa::path(get, path = "/v1/accounts", responses((status = 200, description = "A part of the list",
     body = views::Page<views::Account>)))]
-pub async fn accounts(With(calls): With<Calls>, Extension(scope): Caller, Params(pairs): Params) -> Answer {
-    let asked = accounts::Asked::read(&pairs)?;
+pub async fn accounts(
+    With(calls): With<Calls>,
+    Extension(scope): Caller,
+    QueryParams(pairs): QueryParams,
+) -> ApiResult {
+    let asked = accounts::AccountsQuery::read(&pairs)?;
     let page = calls.read(move |reader| accounts::list(reader, &asked, own(&scope).as_deref())).await?;
     Ok(Json(page).into_response())
 }
@@ -143,7 +152,12 @@ pub async fn accounts(With(calls): With<Calls>, Extension(scope): Caller, Params
 #[utoipa::path(get, path = "/v1/accounts/{id}", params(("id" = String, Path), ("as_of" = Option<String>, Query,
     format = DateTime, description = "By `recorded_at`, that moment included")),
     responses((status = 200, description = "The account", body = views::Account)))]
-pub async fn account(With(calls): With<Calls>, Extension(scope): Caller, id: Segment, Params(pairs): Params) -> Answer {
+pub async fn account(
+    With(calls): With<Calls>,
+    Extension(scope): Caller,
+    id: Segment,
+    QueryParams(pairs): QueryParams,
+) -> ApiResult {
     list::only(&pairs, &["as_of"])?;
     let as_of = list::get(&pairs, "as_of").map(|at| list::moment("as_of", at)).transpose()?;
     let id = account_id(id, &scope)?;
@@ -157,7 +171,12 @@ pub async fn account(With(calls): With<Calls>, Extension(scope): Caller, id: Seg
 /// Lists an account's entries.
 #[utoipa::path(get, path = "/v1/accounts/{id}/entries", params(("id" = String, Path)),
     responses((status = 200, description = "A part of the list", body = views::Page<views::Entry>)))]
-pub async fn entries(With(calls): With<Calls>, Extension(scope): Caller, id: Segment, Params(pairs): Params) -> Answer {
+pub async fn entries(
+    With(calls): With<Calls>,
+    Extension(scope): Caller,
+    id: Segment,
+    QueryParams(pairs): QueryParams,
+) -> ApiResult {
     let asked = list::ENTRIES.asked(&pairs)?;
     let id = account_id(id, &scope)?;
     json(calls.read(move |reader| query::entries(reader, &id, asked)).await?, "account")
@@ -166,7 +185,11 @@ pub async fn entries(With(calls): With<Calls>, Extension(scope): Caller, id: Seg
 /// Lists transactions.
 #[utoipa::path(get, path = "/v1/transactions", responses((status = 200, description = "A part of the list",
     body = views::Page<views::Transaction>)))]
-pub async fn transactions(With(calls): With<Calls>, Extension(scope): Caller, Params(pairs): Params) -> Answer {
+pub async fn transactions(
+    With(calls): With<Calls>,
+    Extension(scope): Caller,
+    QueryParams(pairs): QueryParams,
+) -> ApiResult {
     listed::<views::Transaction>(&calls, &list::TRANSACTIONS, &pairs, scope).await
 }
 
@@ -177,8 +200,8 @@ pub async fn transaction(
     With(calls): With<Calls>,
     Extension(scope): Caller,
     id: Segment,
-    Params(pairs): Params,
-) -> Answer {
+    QueryParams(pairs): QueryParams,
+) -> ApiResult {
     list::only(&pairs, &[])?;
     let id = uuid(id, "transaction")?;
     let read = move |reader: &mut dyn Reader| {
@@ -190,7 +213,7 @@ pub async fn transaction(
 /// Lists the outbox.
 #[utoipa::path(get, path = "/v1/events", responses((status = 200, description = "A part of the list",
     body = views::Page<views::Event>)))]
-pub async fn events(With(calls): With<Calls>, Extension(scope): Caller, Params(pairs): Params) -> Answer {
+pub async fn events(With(calls): With<Calls>, Extension(scope): Caller, QueryParams(pairs): QueryParams) -> ApiResult {
     listed::<views::Event>(&calls, &list::EVENTS, &pairs, scope).await
 }
 
@@ -201,8 +224,8 @@ pub async fn redeliver(
     With(calls): With<Calls>,
     Extension(scope): Caller,
     id: Segment,
-    Params(pairs): Params,
-) -> Answer {
+    QueryParams(pairs): QueryParams,
+) -> ApiResult {
     list::only(&pairs, &[])?;
     let id = uuid(id, "event")?;
     if scope.0.is_some() {
@@ -216,25 +239,33 @@ pub async fn redeliver(
 }
 
 /// Why the writer did not do it.
-pub(super) fn not_written(why: NotKept) -> Problem {
+pub(super) fn not_written(why: CommitError) -> Problem {
     Problem::unavailable(match why {
-        NotKept::Standby => "Another process has the books; ask that one.",
-        NotKept::Overloaded => "The writer is busy.",
-        NotKept::Failed | NotKept::Refused => "It could not be written.",
+        CommitError::Standby => "Another process has the books; ask that one.",
+        CommitError::Overloaded => "The writer is busy.",
+        CommitError::Failed | CommitError::Refused => "It could not be written.",
     })
 }
 
 /// Lists what somebody has to look at.
 #[utoipa::path(get, path = "/v1/anomalies", responses((status = 200, description = "A part of the list",
     body = views::Page<views::Anomaly>)))]
-pub async fn anomalies(With(calls): With<Calls>, Extension(scope): Caller, Params(pairs): Params) -> Answer {
+pub async fn anomalies(
+    With(calls): With<Calls>,
+    Extension(scope): Caller,
+    QueryParams(pairs): QueryParams,
+) -> ApiResult {
     listed::<views::Anomaly>(&calls, &list::ANOMALIES, &pairs, scope).await
 }
 
 /// How far the books can be trusted: the chain, its anchor, the last verification, and all sums.
 #[utoipa::path(get, path = "/v1/integrity", responses((status = 200, description = "The state of the books",
     body = views::Integrity)))]
-pub async fn integrity(With(calls): With<Calls>, Extension(scope): Caller, Params(pairs): Params) -> Answer {
+pub async fn integrity(
+    With(calls): With<Calls>,
+    Extension(scope): Caller,
+    QueryParams(pairs): QueryParams,
+) -> ApiResult {
     list::only(&pairs, &[])?;
     if scope.0.is_some() {
         return Err(Problem::new(StatusCode::FORBIDDEN, "platform_only", "Only the platform's token may read this."));

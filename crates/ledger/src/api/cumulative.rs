@@ -7,14 +7,14 @@
 use crate::event::Kind;
 use crate::query;
 use crate::rows::{Anomaly, Cell, Transaction, Value};
-use crate::store::{Failure, Reader};
-use crate::words::{AnomalyState, TxState, Word};
+use crate::store::{Reader, StoreError};
+use crate::stored_enum::{AnomalyState, StoredEnum, TxState};
 
 /// Refunds of one payment that are looked at.
 const MOST: usize = 200;
 
 /// Why a refund that was only noted is not to be accepted: another one of its payment holds it.
-pub fn contained(reader: &mut dyn Reader, refund: &Transaction) -> Result<Option<String>, Failure> {
+pub fn contained(reader: &mut dyn Reader, refund: &Transaction) -> Result<Option<String>, StoreError> {
     let (true, Some(stated)) = (refund.provider == "alipay" && refund.state == TxState::Noted, refund.stated_minor)
     else {
         return Ok(None);
@@ -38,7 +38,7 @@ pub fn contained(reader: &mut dyn Reader, refund: &Transaction) -> Result<Option
 }
 
 /// Refunds of its payment: their keys begin with the payment's number, and those that were not the channel's with its name.
-fn beside(reader: &mut dyn Reader, refund: &Transaction) -> Result<Vec<Transaction>, Failure> {
+fn beside(reader: &mut dyn Reader, refund: &Transaction) -> Result<Vec<Transaction>, StoreError> {
     let Some(payment) = refund.of.as_ref().and_then(|of| of.strip_prefix("n:")) else { return Ok(vec![]) };
     let tail = format!(
         " WHERE provider = $1 AND account = $2 AND kind = $3 AND \"key\" >= $4 AND \"key\" < $5 AND provider <> '' \
@@ -56,7 +56,7 @@ fn beside(reader: &mut dyn Reader, refund: &Transaction) -> Result<Vec<Transacti
 }
 
 /// Transactions among these with an open anomaly.
-fn open(reader: &mut dyn Reader, among: &[Transaction]) -> Result<Vec<Option<uuid::Uuid>>, Failure> {
+fn open(reader: &mut dyn Reader, among: &[Transaction]) -> Result<Vec<Option<uuid::Uuid>>, StoreError> {
     if among.is_empty() {
         return Ok(vec![]);
     }

@@ -16,7 +16,7 @@ use super::{Problem, calls, resolve};
 use crate::event::Kind;
 use crate::query::list::{self, List};
 use crate::query::views;
-use crate::words::{AnomalyKind, AnomalyState, EventState, OrderState, Side, Source, TxState, Word};
+use crate::stored_enum::{AnomalyKind, AnomalyState, EventState, OrderState, Side, Source, StoredEnum, TxState};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -153,7 +153,7 @@ fn filters(document: &mut Document, path: &str, list: Option<&List>) {
 
 /// The words that fields take.
 fn words(document: &mut Document) {
-    fn of<W: Word>() -> Vec<&'static str> {
+    fn of<W: StoredEnum>() -> Vec<&'static str> {
         W::WORDS.iter().map(|(word, _)| *word).collect()
     }
     let fields = [

@@ -6,7 +6,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::query::list::Bad;
+use crate::query::list::QueryError;
 use base::problem;
 
 /// Why a call was not done.
@@ -38,8 +38,8 @@ impl Problem {
     }
 }
 
-impl From<Bad> for Problem {
-    fn from(bad: Bad) -> Problem {
+impl From<QueryError> for Problem {
+    fn from(bad: QueryError) -> Problem {
         Problem::new(StatusCode::BAD_REQUEST, "bad_query", bad.0)
     }
 }

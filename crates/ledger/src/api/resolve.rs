@@ -10,7 +10,7 @@ use axum::extract::{Extension, State as With};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
-use super::calls::{Answer, Caller, Params, Segment, not_written, uuid};
+use super::calls::{ApiResult, Caller, QueryParams, Segment, not_written, uuid};
 use super::{Calls, Problem, cumulative};
 use crate::event::Kind;
 use crate::query;
@@ -18,8 +18,8 @@ use crate::query::list;
 use crate::query::views::{self, View};
 use crate::resolve::{self, Action, Decision, NOTE_MAX, Resolution, Resolved};
 use crate::rows::{Anomaly, Evidence, Transaction};
-use crate::store::{Failure, Reader};
-use crate::words::{AnomalyKind, AnomalyState};
+use crate::store::{Reader, StoreError};
+use crate::stored_enum::{AnomalyKind, AnomalyState};
 use base::clock;
 
 /// What the books have of it.
@@ -33,7 +33,7 @@ struct Known {
     contained: Option<String>,
 }
 
-fn known(reader: &mut dyn Reader, id: uuid::Uuid, scope: Option<&str>) -> Result<Option<Known>, Failure> {
+fn known(reader: &mut dyn Reader, id: uuid::Uuid, scope: Option<&str>) -> Result<Option<Known>, StoreError> {
     let Some(anomaly) = query::one::<Anomaly>(reader, id, scope)? else { return Ok(None) };
     let transaction = match anomaly.transaction_id {
         Some(id) => query::one::<Transaction>(reader, id, scope)?,
@@ -86,9 +86,9 @@ pub async fn resolve(
     With(calls): With<Calls>,
     Extension(scope): Caller,
     id: Segment,
-    Params(pairs): Params,
+    QueryParams(pairs): QueryParams,
     body: Bytes,
-) -> Answer {
+) -> ApiResult {
     list::only(&pairs, &[])?;
     let (id, decision) = (uuid(id, "anomaly")?, read(&body)?);
     let merchant = scope.0.clone();

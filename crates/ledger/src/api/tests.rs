@@ -23,21 +23,21 @@ struct Told {
 }
 
 #[async_trait]
-impl Writer for Told {
+impl ApiWriter for Told {
     fn standing(&self) -> Standing {
         self.standing
     }
 
-    async fn redeliver(&self, id: Uuid) -> Result<Option<Outgoing>, NotKept> {
+    async fn redeliver(&self, id: Uuid) -> Result<Option<Outgoing>, CommitError> {
         match self.standing {
             Standing::Active => Ok(Some(self.event.clone()).filter(|event| event.id == id)),
-            Standing::Standby => Err(NotKept::Standby),
-            Standing::Failed => Err(NotKept::Failed),
+            Standing::Standby => Err(CommitError::Standby),
+            Standing::Failed => Err(CommitError::Failed),
         }
     }
 
-    async fn resolve(&self, _: Resolution) -> Result<Resolved, NotKept> {
-        Err(NotKept::Failed)
+    async fn resolve(&self, _: Resolution) -> Result<Resolved, CommitError> {
+        Err(CommitError::Failed)
     }
 
     fn ring(&self) -> Option<Arc<Ring>> {
@@ -107,11 +107,11 @@ impl Got {
 struct Endless;
 
 impl Reader for Endless {
-    fn select(&mut self, _: &str, _: &[rows::Value], _: &[rows::Type]) -> Result<Vec<Vec<rows::Value>>, Failure> {
-        Err(Failure::Slow("interrupted".into()))
+    fn select(&mut self, _: &str, _: &[rows::Value], _: &[rows::Type]) -> Result<Vec<Vec<rows::Value>>, StoreError> {
+        Err(StoreError::Slow("interrupted".into()))
     }
 
-    fn snapshot(&mut self) -> Result<(), Failure> {
+    fn snapshot(&mut self) -> Result<(), StoreError> {
         Ok(())
     }
 

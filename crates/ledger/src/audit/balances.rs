@@ -6,10 +6,10 @@
 use std::collections::HashMap;
 
 use super::page::Source;
-use super::{Found, Harm};
+use super::{Collected, DiscrepancyKind};
 use crate::rows::{self, Cell, Table, Type, Typed, Value};
-use crate::store::{Failure, Reader};
-use crate::words::Side;
+use crate::store::{Reader, StoreError};
+use crate::stored_enum::Side;
 use base::units::Currency;
 
 /// Entries read at once, and left for the last view.
@@ -33,7 +33,7 @@ impl Sums {
     }
 
     /// Adds a page of the entries after a place; the last one's place, `None` where there are none.
-    fn page(&mut self, reader: &mut dyn Reader, after: i64) -> Result<(Option<i64>, usize), Failure> {
+    fn page(&mut self, reader: &mut dyn Reader, after: i64) -> Result<(Option<i64>, usize), StoreError> {
         let page = Source::of(Table::Entry, false).page(reader, (after, i64::MAX), PAGE)?;
         let (last, count) = (page.last().map(|(seq, _)| *seq), page.len());
         page.into_iter().for_each(|(seq, cells)| self.add(seq, cells));
@@ -42,7 +42,12 @@ impl Sums {
 }
 
 /// Compares the stored balances with the sums of the entries up to `after`, and of those that came since.
-pub fn verify(reader: &mut dyn Reader, mut sums: Sums, mut after: i64, found: &mut Found) -> Result<(), Failure> {
+pub fn verify(
+    reader: &mut dyn Reader,
+    mut sums: Sums,
+    mut after: i64,
+    found: &mut Collected,
+) -> Result<(), StoreError> {
     loop {
         let (last, count) = sums.page(reader, after)?;
         after = last.unwrap_or(after);
@@ -58,7 +63,7 @@ pub fn verify(reader: &mut dyn Reader, mut sums: Sums, mut after: i64, found: &m
     })
 }
 
-fn compare(reader: &mut dyn Reader, Sums(mut sums): Sums, found: &mut Found) -> Result<(), Failure> {
+fn compare(reader: &mut dyn Reader, Sums(mut sums): Sums, found: &mut Collected) -> Result<(), StoreError> {
     let mut wrong = vec![];
     for row in stored(reader)? {
         let Ok([account, currency, debit, credit]) = <[Value; 4]>::try_from(row) else {
@@ -78,16 +83,16 @@ fn compare(reader: &mut dyn Reader, Sums(mut sums): Sums, found: &mut Found) -> 
     wrong.sort();
     wrong.dedup();
     for account in wrong {
-        found.add(Harm::Balance, "balances", account, None);
+        found.add(DiscrepancyKind::Balance, "balances", account, None);
     }
     Ok(())
 }
 
 /// The rows of balances; without cells where they cannot be read.
-fn stored(reader: &mut dyn Reader) -> Result<Vec<Vec<Value>>, Failure> {
+fn stored(reader: &mut dyn Reader) -> Result<Vec<Vec<Value>>, StoreError> {
     let sql = "SELECT account, currency, debit, credit FROM balances ORDER BY account, currency";
     match reader.select(sql, &[], &[Type::Text; 4]) {
-        Err(Failure::Row(_)) => {}
+        Err(StoreError::Row(_)) => {}
         rows => return rows,
     }
     let count = reader.select("SELECT COUNT(*) FROM balances", &[], &[Type::Int])?;
@@ -95,7 +100,7 @@ fn stored(reader: &mut dyn Reader) -> Result<Vec<Vec<Value>>, Failure> {
     let one = format!("{sql} LIMIT 1 OFFSET $1");
     let rows = (0..count).map(|at| match reader.select(&one, &[Value::Int(at)], &[Type::Text; 4]) {
         Ok(mut rows) => Ok(rows.pop().unwrap_or_default()),
-        Err(Failure::Row(_)) => Ok(vec![]),
+        Err(StoreError::Row(_)) => Ok(vec![]),
         Err(e) => Err(e),
     });
     rows.collect()

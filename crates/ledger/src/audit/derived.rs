@@ -9,12 +9,12 @@ use std::collections::{BTreeSet, HashMap};
 use uuid::Uuid;
 
 use super::page::Source;
-use super::{Found, Harm, Range};
+use super::{Collected, DiscrepancyKind, Range};
 use crate::event::Kind;
 use crate::query;
 use crate::rows::{self, Cell, Table, Type, Typed, Value};
-use crate::store::{Failure, Reader};
-use crate::words::{Side, TxState, What};
+use crate::store::{Reader, StoreError};
+use crate::stored_enum::{Side, TxState, What};
 
 /// Transactions read at once.
 const PAGE: i64 = 500;
@@ -31,7 +31,12 @@ pub struct Touched {
 }
 
 /// Verifies transactions and journals of a range, and those up to `old` that got a journal in it.
-pub fn verify(reader: &mut dyn Reader, range: Range, old: Option<i64>, found: &mut Found) -> Result<Touched, Failure> {
+pub fn verify(
+    reader: &mut dyn Reader,
+    range: Range,
+    old: Option<i64>,
+    found: &mut Collected,
+) -> Result<Touched, StoreError> {
     let source = Source::of(Table::Transaction, true);
     let mut touched = Touched::default();
     let mut after = range.0;
@@ -50,7 +55,7 @@ pub fn verify(reader: &mut dyn Reader, range: Range, old: Option<i64>, found: &m
             &[Type::Text],
         );
         // One that does not read was told by the chain.
-        let ids = ids.or_else(|e| if let Failure::Row(_) = e { Ok(vec![]) } else { Err(e) })?;
+        let ids = ids.or_else(|e| if let StoreError::Row(_) = e { Ok(vec![]) } else { Err(e) })?;
         let ids: Vec<Uuid> = ids.into_iter().flatten().filter_map(Uuid::take).collect();
         for ids in ids.chunks(PAGE as usize) {
             let (tail, mut values) = query::among("id", ids.iter().copied(), PAGE as usize);
@@ -75,14 +80,14 @@ impl Touched {
 }
 
 /// Those that read; the others are told.
-fn typed(page: Vec<(i64, Option<Vec<Value>>)>, found: &mut Found) -> Vec<rows::Transaction> {
+fn typed(page: Vec<(i64, Option<Vec<Value>>)>, found: &mut Collected) -> Vec<rows::Transaction> {
     let mut here = Vec::with_capacity(page.len());
     for (seq, cells) in page {
         let id = cells.as_ref().and_then(|cells| Uuid::take(cells.first()?.clone())).map(|id| id.to_string());
         let read = cells.and_then(|cells| rows::Transaction::from_cells([vec![Value::Int(seq)], cells].concat()));
         match read {
             Some(transaction) => here.push(transaction),
-            None => found.add(Harm::Balance, "transactions", id, Some(seq)),
+            None => found.add(DiscrepancyKind::Balance, "transactions", id, Some(seq)),
         }
     }
     here
@@ -93,7 +98,7 @@ fn rows_of<T: Typed>(
     reader: &mut dyn Reader,
     transactions: &[rows::Transaction],
     of: impl Fn(&T) -> Uuid,
-) -> Result<HashMap<Uuid, Vec<T>>, Failure> {
+) -> Result<HashMap<Uuid, Vec<T>>, StoreError> {
     let ids = transactions.iter().map(|transaction| transaction.id);
     let (tail, ids) = query::among("transaction_id", ids, PAGE as usize);
     let tail = format!("{tail} ORDER BY seq");
@@ -104,7 +109,11 @@ fn rows_of<T: Typed>(
     Ok(by_id)
 }
 
-fn transactions(reader: &mut dyn Reader, transactions: &[rows::Transaction], found: &mut Found) -> Result<(), Failure> {
+fn transactions(
+    reader: &mut dyn Reader,
+    transactions: &[rows::Transaction],
+    found: &mut Collected,
+) -> Result<(), StoreError> {
     if transactions.is_empty() {
         return Ok(());
     }
@@ -114,19 +123,24 @@ fn transactions(reader: &mut dyn Reader, transactions: &[rows::Transaction], fou
     });
     let (journals, entries) = match read {
         Ok(read) => read,
-        Err(Failure::Row(_)) if transactions.len() > 1 => {
+        Err(StoreError::Row(_)) if transactions.len() > 1 => {
             return transactions
                 .iter()
                 .try_for_each(|one| self::transactions(reader, std::slice::from_ref(one), found));
         }
-        Err(Failure::Row(_)) => return Ok(()),
+        Err(StoreError::Row(_)) => return Ok(()),
         Err(e) => return Err(e),
     };
     for transaction in transactions {
         let journals = journals.get(&transaction.id).map(Vec::as_slice).unwrap_or_default();
         let entries = entries.get(&transaction.id).map(Vec::as_slice).unwrap_or_default();
         if !follows(transaction, journals) || !counts(transaction, entries) {
-            found.add(Harm::Balance, "transactions", Some(transaction.id.to_string()), Some(transaction.seq));
+            found.add(
+                DiscrepancyKind::Balance,
+                "transactions",
+                Some(transaction.id.to_string()),
+                Some(transaction.seq),
+            );
         }
         balanced(journals, entries, found);
     }
@@ -170,11 +184,11 @@ fn counts(transaction: &rows::Transaction, entries: &[rows::Entry]) -> bool {
 }
 
 /// Names journals that do not sum to zero, and entries of none of them.
-fn balanced(journals: &[rows::Journal], entries: &[rows::Entry], found: &mut Found) {
+fn balanced(journals: &[rows::Journal], entries: &[rows::Entry], found: &mut Collected) {
     let mut rest: HashMap<(Uuid, &str), i128> = HashMap::new();
     for entry in entries {
         if !journals.iter().any(|journal| journal.id == entry.journal_id) {
-            found.add(Harm::Balance, "entries", Some(entry.id.to_string()), Some(entry.seq));
+            found.add(DiscrepancyKind::Balance, "entries", Some(entry.id.to_string()), Some(entry.seq));
         }
         let amount = i128::from(entry.amount_minor);
         let left = rest.entry((entry.journal_id, entry.currency.code())).or_default();
@@ -183,13 +197,13 @@ fn balanced(journals: &[rows::Journal], entries: &[rows::Entry], found: &mut Fou
     for journal in journals {
         let mut mine = rest.iter().filter(|((id, _), _)| *id == journal.id).peekable();
         if mine.peek().is_none() || mine.any(|(_, left)| *left != 0) {
-            found.add(Harm::Balance, "journals", Some(journal.id.to_string()), Some(journal.seq));
+            found.add(DiscrepancyKind::Balance, "journals", Some(journal.id.to_string()), Some(journal.seq));
         }
     }
 }
 
 /// Journals and entries of no transaction, and events without their state: nobody would be told of those.
-fn orphans(reader: &mut dyn Reader, range: Range, found: &mut Found) -> Result<(), Failure> {
+fn orphans(reader: &mut dyn Reader, range: Range, found: &mut Collected) -> Result<(), StoreError> {
     let range = [Value::Int(range.0), Value::Int(range.1)];
     let none_of = |name: &str, other: &str, on: &str| {
         format!(
@@ -199,19 +213,19 @@ fn orphans(reader: &mut dyn Reader, range: Range, found: &mut Found) -> Result<(
     };
     for name in [Table::Journal, Table::Entry].map(Table::name) {
         let sql = none_of(name, "transactions", &format!("id = {name}.transaction_id"));
-        super::sums::name(reader, (&sql, &range), (Harm::Balance, name), found)?;
+        super::sums::name(reader, (&sql, &range), (DiscrepancyKind::Balance, name), found)?;
     }
     let state = Table::Outgoing.state_name();
     let sql = none_of(Table::Outgoing.name(), state, "seq = events.seq");
-    super::sums::name(reader, (&sql, &range), (Harm::Removed, state), found)?;
+    super::sums::name(reader, (&sql, &range), (DiscrepancyKind::Removed, state), found)?;
     stray(reader, &range, found)
 }
 
 /// Delivery state of no event, or of another merchant than the event's: what is due is found by the merchant, and a row
 /// that stands where an event will be keeps that from being written.
-pub fn stray(reader: &mut dyn Reader, range: &[Value; 2], found: &mut Found) -> Result<(), Failure> {
+pub fn stray(reader: &mut dyn Reader, range: &[Value; 2], found: &mut Collected) -> Result<(), StoreError> {
     let sql = "SELECT seq, (SELECT id FROM events WHERE events.seq = outbox.seq) FROM outbox WHERE seq > $1 AND seq <= $2 \
                AND NOT EXISTS (SELECT 1 FROM events WHERE events.seq = outbox.seq AND events.merchant = outbox.merchant) \
                ORDER BY seq LIMIT 1000";
-    super::sums::name(reader, (sql, range), (Harm::Balance, Table::Outgoing.state_name()), found)
+    super::sums::name(reader, (sql, range), (DiscrepancyKind::Balance, Table::Outgoing.state_name()), found)
 }

@@ -5,19 +5,22 @@
 
 use std::collections::BTreeMap;
 
-use super::{Harm, Problem};
+use super::{Discrepancy, DiscrepancyKind};
 use crate::keys::{KeyError, Ring};
 use crate::rows::Wrap;
 use base::clock;
 use base::secret::Secret;
 
 /// The keys that open, and a problem for each that does not.
-pub fn open(encryption_keys: &[Secret], wraps: &[Wrap]) -> Result<(Ring, Vec<Problem>), KeyError> {
+pub fn open(encryption_keys: &[Secret], wraps: &[Wrap]) -> Result<(Ring, Vec<Discrepancy>), KeyError> {
     let now_ms = clock::wall_ms();
     sorted_out(wraps, |wraps| Ring::open(encryption_keys, wraps, now_ms).map(|(ring, _)| ring))
 }
 
-fn sorted_out<R>(wraps: &[Wrap], open: impl Fn(&[Wrap]) -> Result<R, KeyError>) -> Result<(R, Vec<Problem>), KeyError> {
+fn sorted_out<R>(
+    wraps: &[Wrap],
+    open: impl Fn(&[Wrap]) -> Result<R, KeyError>,
+) -> Result<(R, Vec<Discrepancy>), KeyError> {
     if !wraps.iter().any(|wrap| wrap.purpose == "chain") {
         return Err(KeyError::Wrong("the store has no key of its chain".to_owned()));
     }
@@ -36,7 +39,12 @@ fn sorted_out<R>(wraps: &[Wrap], open: impl Fn(&[Wrap]) -> Result<R, KeyError>) 
         if open(&tried).is_ok() {
             good.extend(of_key);
         } else {
-            problems.push(Problem { kind: Harm::Changed, table: "keys", id: Some(id.to_string()), sequence: None });
+            problems.push(Discrepancy {
+                kind: DiscrepancyKind::Changed,
+                table: "keys",
+                id: Some(id.to_string()),
+                sequence: None,
+            });
         }
     }
     Ok((open(&good)?, problems))

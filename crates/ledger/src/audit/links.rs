@@ -9,16 +9,16 @@ use uuid::Uuid;
 
 use super::balances::Sums;
 use super::page::Source;
-use super::{Found, Harm, Range, derived};
+use super::{Collected, DiscrepancyKind, Range, derived};
 use crate::chain::{ChainKey, ROW_BYTES, row_digest};
 use crate::rows::{Cell, Link, Table, Type, Value};
-use crate::store::{Failure, Reader};
+use crate::store::{Reader, StoreError};
 
 /// Links read at once, in one view: a hundredth of a second.
 const PAGE: i64 = 200;
 
 /// Where the chain ends.
-pub struct End {
+pub struct AuditedTip {
     /// The last row's place.
     pub seq: i64,
     /// The last link.
@@ -29,7 +29,7 @@ pub struct End {
 pub struct Walk<'a> {
     key: &'a ChainKey,
     /// Where it is.
-    pub end: End,
+    pub end: AuditedTip,
     /// What the next link may have been made over; empty where that is not known.
     before: Vec<Vec<u8>>,
 }
@@ -43,13 +43,13 @@ struct Named {
 }
 
 /// The place of the last link; 0 where there is none.
-pub fn last(reader: &mut dyn Reader) -> Result<i64, Failure> {
+pub fn last(reader: &mut dyn Reader) -> Result<i64, StoreError> {
     let rows = reader.select("SELECT seq FROM chain ORDER BY seq DESC LIMIT 1", &[], &[Type::Int])?;
     Ok(rows.into_iter().flatten().find_map(i64::take).unwrap_or_default())
 }
 
 /// What stands behind the last link, which no link names; `after` was the last one before.
-pub fn behind(reader: &mut dyn Reader, after: i64, found: &mut Found) -> Result<(), Failure> {
+pub fn behind(reader: &mut dyn Reader, after: i64, found: &mut Collected) -> Result<(), StoreError> {
     let after = last(reader)?.max(after);
     compare(reader, (after, i64::MAX), (vec![], &[]), &mut Sums::default(), found)?;
     derived::stray(reader, &[Value::Int(after), Value::Int(i64::MAX)], found)
@@ -59,7 +59,7 @@ impl Walk<'_> {
     /// From the first link on, or from one that is known to be right.
     pub fn new(key: &ChainKey, from: Option<(i64, Vec<u8>)>) -> Walk<'_> {
         let (seq, link) = from.unwrap_or_default();
-        Walk { key, before: vec![link.clone()], end: End { seq, link } }
+        Walk { key, before: vec![link.clone()], end: AuditedTip { seq, link } }
     }
 
     /// The next links within a range, and their rows, whose entries are summed; the last link's place, or `None` at the
@@ -69,8 +69,8 @@ impl Walk<'_> {
         reader: &mut dyn Reader,
         (after, to): Range,
         sums: &mut Sums,
-        found: &mut Found,
-    ) -> Result<Option<i64>, Failure> {
+        found: &mut Collected,
+    ) -> Result<Option<i64>, StoreError> {
         let page = Source::chain().page(reader, (after, to), PAGE)?;
         let Some((last, _)) = page.last() else { return Ok(None) };
         let last = *last;
@@ -88,7 +88,7 @@ impl Walk<'_> {
         Ok(Some(last))
     }
 
-    fn step(&mut self, link: Link, named: &mut Vec<Named>, gaps: &mut Vec<(i64, i64)>, found: &mut Found) {
+    fn step(&mut self, link: Link, named: &mut Vec<Named>, gaps: &mut Vec<(i64, i64)>, found: &mut Collected) {
         let Link { seq, rows, link } = link;
         let count = (rows.len() / ROW_BYTES) as i64;
         let first = seq.saturating_sub(count) + 1;
@@ -96,14 +96,14 @@ impl Walk<'_> {
         let mut right = rows.len().is_multiple_of(ROW_BYTES) && count > 0 && first >= expected;
         if first > expected {
             gaps.push((expected, first - 1));
-            found.add(Harm::Removed, "chain", None, Some(first - 1));
+            found.add(DiscrepancyKind::Removed, "chain", None, Some(first - 1));
             self.before.clear();
         }
         // Over nothing known, only its place can be judged.
         let due: Vec<_> = self.before.iter().map(|before| self.key.sign(before, seq, &rows)).collect();
         right &= due.is_empty() || due.contains(&link);
         if !right {
-            found.add(Harm::Changed, "chain", None, Some(seq));
+            found.add(DiscrepancyKind::Changed, "chain", None, Some(seq));
         }
         for (at, row) in rows.chunks_exact(ROW_BYTES).enumerate() {
             let (id, digest) = (row[1..17].try_into().unwrap_or([0; 16]), row[17..].try_into().unwrap_or([0; 32]));
@@ -113,15 +113,15 @@ impl Walk<'_> {
         if !self.before.contains(&link) {
             self.before.push(link.clone());
         }
-        self.end = End { seq, link };
+        self.end = AuditedTip { seq, link };
     }
 
     /// A link that cannot be read.
-    fn lost(&mut self, seq: i64, gaps: &mut Vec<(i64, i64)>, found: &mut Found) {
-        found.add(Harm::Changed, "chain", None, Some(seq));
+    fn lost(&mut self, seq: i64, gaps: &mut Vec<(i64, i64)>, found: &mut Collected) {
+        found.add(DiscrepancyKind::Changed, "chain", None, Some(seq));
         gaps.push((self.end.seq + 1, seq));
         self.before.clear();
-        self.end = End { seq, link: vec![] };
+        self.end = AuditedTip { seq, link: vec![] };
     }
 }
 
@@ -131,8 +131,8 @@ fn compare(
     (after, last): Range,
     (named, gaps): (Vec<Named>, &[Range]),
     sums: &mut Sums,
-    found: &mut Found,
-) -> Result<(), Failure> {
+    found: &mut Collected,
+) -> Result<(), StoreError> {
     let mut named: HashMap<(u8, i64), Named> = named.into_iter().map(|row| ((row.code, row.seq), row)).collect();
     let mut wrong = vec![];
     for table in Table::ALL {
@@ -147,7 +147,7 @@ fn compare(
                 let unlinked = meant.is_none() && gaps.iter().any(|(low, high)| (*low..=*high).contains(&seq));
                 if !unlinked && !fits(*table, seq, cells.as_deref(), meant.as_ref()) {
                     let id = meant.map(|meant| meant.id).or_else(|| stored_id(cells.as_deref()));
-                    wrong.push((seq, Harm::Changed, table.name(), id));
+                    wrong.push((seq, DiscrepancyKind::Changed, table.name(), id));
                 }
                 if *table == Table::Entry {
                     sums.add(seq, cells);
@@ -157,7 +157,7 @@ fn compare(
     }
     for ((code, seq), row) in named {
         let table = Table::from_code(code).map_or("chain", Table::name);
-        wrong.push((seq, Harm::Removed, table, Some(row.id)));
+        wrong.push((seq, DiscrepancyKind::Removed, table, Some(row.id)));
     }
     wrong.sort();
     for (seq, harm, table, id) in wrong {

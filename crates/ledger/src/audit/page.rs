@@ -3,7 +3,7 @@
 
 use super::Range;
 use crate::rows::{Table, Type, Value};
-use crate::store::{Failure, Reader};
+use crate::store::{Reader, StoreError};
 
 /// A table, and what is read of it after `seq`.
 pub struct Source {
@@ -13,7 +13,7 @@ pub struct Source {
 }
 
 /// A row: its `seq`, and its cells after that; `None` where they cannot be read.
-pub type Found = (i64, Option<Vec<Value>>);
+pub type PageRow = (i64, Option<Vec<Value>>);
 
 impl Source {
     /// A table's id and frozen columns; with `state`, those of state too.
@@ -36,16 +36,16 @@ impl Source {
     }
 
     /// At most `limit` rows of a range.
-    pub fn page(&self, reader: &mut dyn Reader, (after, last): Range, limit: i64) -> Result<Vec<Found>, Failure> {
+    pub fn page(&self, reader: &mut dyn Reader, (after, last): Range, limit: i64) -> Result<Vec<PageRow>, StoreError> {
         let bounds = [Value::Int(after), Value::Int(last), Value::Int(limit)];
         self.rows(reader, " WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3", &bounds)
     }
 
     /// Rows that `tail` names.
-    pub fn rows(&self, reader: &mut dyn Reader, tail: &str, values: &[Value]) -> Result<Vec<Found>, Failure> {
+    pub fn rows(&self, reader: &mut dyn Reader, tail: &str, values: &[Value]) -> Result<Vec<PageRow>, StoreError> {
         match reader.select(&format!("{}{tail}", self.sql), values, &self.types) {
             Ok(rows) => Ok(rows.into_iter().filter_map(split).collect()),
-            Err(Failure::Row(_)) => {
+            Err(StoreError::Row(_)) => {
                 let places = format!("SELECT seq FROM {}{tail}", self.name);
                 let places = reader.select(&places, values, &[Type::Int])?;
                 let places = places.into_iter().filter_map(split);
@@ -55,16 +55,16 @@ impl Source {
         }
     }
 
-    fn one(&self, reader: &mut dyn Reader, seq: i64) -> Result<Option<Vec<Value>>, Failure> {
+    fn one(&self, reader: &mut dyn Reader, seq: i64) -> Result<Option<Vec<Value>>, StoreError> {
         match reader.select(&format!("{} WHERE seq = $1", self.sql), &[Value::Int(seq)], &self.types) {
             Ok(rows) => Ok(rows.into_iter().find_map(split).and_then(|(_, cells)| cells)),
-            Err(Failure::Row(_)) => Ok(None),
+            Err(StoreError::Row(_)) => Ok(None),
             Err(e) => Err(e),
         }
     }
 }
 
-fn split(mut cells: Vec<Value>) -> Option<Found> {
+fn split(mut cells: Vec<Value>) -> Option<PageRow> {
     if cells.is_empty() {
         return None;
     }

@@ -8,17 +8,17 @@ use std::collections::HashSet;
 use uuid::Uuid;
 
 use super::page::Source;
-use super::{Found, Harm};
+use super::{Collected, DiscrepancyKind};
 use crate::query;
 use crate::resolve;
 use crate::rows::{Cell, Table, Type, Value};
-use crate::store::{Failure, Reader};
+use crate::store::{Reader, StoreError};
 
 /// Anomalies read at once, in one view.
 const PAGE: i64 = 500;
 
 /// Verifies the state of every anomaly.
-pub fn verify(reader: &mut dyn Reader, found: &mut Found) -> Result<(), Failure> {
+pub fn verify(reader: &mut dyn Reader, found: &mut Collected) -> Result<(), StoreError> {
     let mut after = i64::MIN;
     while let Some(last) = query::snapshot(reader, |reader| page(reader, after, found))? {
         after = last;
@@ -28,7 +28,7 @@ pub fn verify(reader: &mut dyn Reader, found: &mut Found) -> Result<(), Failure>
 }
 
 /// Verifies the next ones; the last one's place, or `None` at the end.
-fn page(reader: &mut dyn Reader, after: i64, found: &mut Found) -> Result<Option<i64>, Failure> {
+fn page(reader: &mut dyn Reader, after: i64, found: &mut Collected) -> Result<Option<i64>, StoreError> {
     let page = Source::of(Table::Anomaly, true).page(reader, (after, i64::MAX), PAGE)?;
     let Some((last, _)) = page.last() else { return Ok(None) };
     let last = *last;
@@ -42,7 +42,7 @@ fn page(reader: &mut dyn Reader, after: i64, found: &mut Found) -> Result<Option
         let resolved = id.is_some_and(|id| there.contains(&resolve::id_of(id)));
         let expected = Value::Text(if resolved { "resolved" } else { "open" }.to_owned());
         if cells.and_then(|mut cells| cells.pop()) != Some(expected) {
-            found.add(Harm::Balance, "anomalies", id.map(|id| id.to_string()), Some(seq));
+            found.add(DiscrepancyKind::Balance, "anomalies", id.map(|id| id.to_string()), Some(seq));
         }
     }
     Ok(Some(last))

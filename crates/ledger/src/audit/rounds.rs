@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
-use super::{Mark, Problem, Report, since};
+use super::{Discrepancy, Mark, Report, since};
 use crate::anchor::Anchor;
 use crate::chain::ChainKey;
-use crate::store::{Failure, Reader};
+use crate::store::{Reader, StoreError};
 use base::units::Nanos;
 
 /// Time between two verifications of everything, from start to start.
@@ -27,10 +27,10 @@ impl Rounds {
         &mut self,
         reader: &mut dyn Reader,
         chain: &ChainKey,
-        keys: Vec<Problem>,
+        keys: Vec<Discrepancy>,
         anchor: Option<&Anchor>,
         now: Nanos,
-    ) -> Result<Report, Failure> {
+    ) -> Result<Report, StoreError> {
         let mark = self.mark.as_ref().filter(|_| now.since(self.whole_at) < WHOLE);
         if mark.is_none() {
             self.whole_at = now;

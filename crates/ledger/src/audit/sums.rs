@@ -5,9 +5,9 @@
 //! sums by are verified against the journals. Chargebacks leave an order as it is.
 
 use super::derived::Touched;
-use super::{Found, Harm, Range};
+use super::{Collected, DiscrepancyKind, Range};
 use crate::rows::{Cell, Type, Value};
-use crate::store::{Failure, Reader};
+use crate::store::{Reader, StoreError};
 
 /// Names in one statement.
 const NAMES: usize = 500;
@@ -50,17 +50,22 @@ const ORDERS: &str = "
     ORDER BY o.seq LIMIT 1000";
 
 /// Verifies payments and orders of a range.
-pub fn verify(reader: &mut dyn Reader, range: Range, found: &mut Found) -> Result<(), Failure> {
+pub fn verify(reader: &mut dyn Reader, range: Range, found: &mut Collected) -> Result<(), StoreError> {
     let bounds = [Value::Int(range.0), Value::Int(range.1)];
     for (sql, row, table) in [(PAYMENTS, "p.", "transactions"), (ORDERS, "o.", "orders")] {
         let sql = sql.replace("{}", &format!("{row}seq > $1 AND {row}seq <= $2"));
-        name(reader, (&sql, &bounds), (Harm::Balance, table), found)?;
+        name(reader, (&sql, &bounds), (DiscrepancyKind::Balance, table), found)?;
     }
     Ok(())
 }
 
 /// Verifies payments and orders up to `old` that newer rows have touched.
-pub fn verify_old(reader: &mut dyn Reader, touched: &Touched, old: i64, found: &mut Found) -> Result<(), Failure> {
+pub fn verify_old(
+    reader: &mut dyn Reader,
+    touched: &Touched,
+    old: i64,
+    found: &mut Collected,
+) -> Result<(), StoreError> {
     let payments: Vec<Value> = touched.payments.iter().map(Cell::put).collect();
     among(reader, PAYMENTS, ("p.channel_txn_no", "p.seq"), (&payments, old), "transactions", found)?;
     let booked: Vec<Value> = touched.booked.iter().map(Cell::put).collect();
@@ -75,8 +80,8 @@ fn among(
     (column, place): (&str, &str),
     (names, old): (&[Value], i64),
     table: &'static str,
-    found: &mut Found,
-) -> Result<(), Failure> {
+    found: &mut Collected,
+) -> Result<(), StoreError> {
     for names in names.chunks(NAMES) {
         let mut values = names.to_vec();
         // One text for any number of them, so that an engine prepares it once.
@@ -84,7 +89,7 @@ fn among(
         let marks: Vec<String> = (1..=NAMES).map(|at| format!("${at}")).collect();
         values.push(Value::Int(old));
         let condition = format!("{column} IN ({}) AND {place} <= ${}", marks.join(", "), values.len());
-        name(reader, (&sql.replace("{}", &condition), &values), (Harm::Balance, table), found)?;
+        name(reader, (&sql.replace("{}", &condition), &values), (DiscrepancyKind::Balance, table), found)?;
     }
     Ok(())
 }
@@ -93,12 +98,12 @@ fn among(
 pub fn name(
     reader: &mut dyn Reader,
     (sql, values): (&str, &[Value]),
-    (harm, table): (Harm, &'static str),
-    found: &mut Found,
-) -> Result<(), Failure> {
+    (harm, table): (DiscrepancyKind, &'static str),
+    found: &mut Collected,
+) -> Result<(), StoreError> {
     let rows = match reader.select(sql, values, &[Type::Int, Type::Text]) {
         // An id that is no text: the chain told its own; here the place must do.
-        Err(Failure::Row(_)) => reader.select(&format!("SELECT q.seq FROM ({sql}) q"), values, &[Type::Int])?,
+        Err(StoreError::Row(_)) => reader.select(&format!("SELECT q.seq FROM ({sql}) q"), values, &[Type::Int])?,
         rows => rows?,
     };
     for row in rows {

@@ -32,7 +32,7 @@ fn after(book: &Book, table: &str, harm: &str) -> Report {
     report
 }
 
-fn has(report: &Report, kind: Harm, table: &str, id: Option<&str>, sequence: Option<i64>) -> bool {
+fn has(report: &Report, kind: DiscrepancyKind, table: &str, id: Option<&str>, sequence: Option<i64>) -> bool {
     assert_eq!(report.ok, report.problems.is_empty());
     report.problems.iter().any(|problem| {
         problem.kind == kind && problem.table == table && problem.id.as_deref() == id && problem.sequence == sequence
@@ -40,8 +40,8 @@ fn has(report: &Report, kind: Harm, table: &str, id: Option<&str>, sequence: Opt
 }
 
 /// Problems of the chain and its rows alone.
-fn of_rows(report: &Report) -> Vec<&Problem> {
-    report.problems.iter().filter(|problem| problem.kind != Harm::Balance).collect()
+fn of_rows(report: &Report) -> Vec<&Discrepancy> {
+    report.problems.iter().filter(|problem| problem.kind != DiscrepancyKind::Balance).collect()
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn a_change_of_any_frozen_column_is_named_by_table_and_id() {
             };
             let harm = format!("UPDATE {} SET \"{}\" = {value} WHERE seq = {seq}", table.name(), column.name);
             let report = after(&book, table.name(), &harm);
-            assert!(has(&report, Harm::Changed, table.name(), Some(&id), Some(seq)), "{harm}: {report:?}");
+            assert!(has(&report, DiscrepancyKind::Changed, table.name(), Some(&id), Some(seq)), "{harm}: {report:?}");
             assert_eq!(of_rows(&report).len(), 1, "{harm}: {report:?}");
         }
     }
@@ -83,11 +83,11 @@ fn a_changed_id_or_type_is_named_by_the_id_the_chain_holds() {
         let column = table.frozen()[0].name;
         for set in ["id = upper(id) || 'x'", "id = X'01'", "id = '00000000-0000-7000-8000-000000000000'"] {
             let report = after(&book, name, &format!("UPDATE {name} SET {set} WHERE seq = {seq}"));
-            assert!(has(&report, Harm::Changed, name, Some(&id), Some(seq)), "{name} {set}: {report:?}");
+            assert!(has(&report, DiscrepancyKind::Changed, name, Some(&id), Some(seq)), "{name} {set}: {report:?}");
         }
         let harm = format!("UPDATE {name} SET \"{column}\" = X'FF' WHERE seq = {seq}");
         let report = after(&book, name, &harm);
-        assert!(has(&report, Harm::Changed, name, Some(&id), Some(seq)), "{harm}: {report:?}");
+        assert!(has(&report, DiscrepancyKind::Changed, name, Some(&id), Some(seq)), "{harm}: {report:?}");
         assert_eq!(of_rows(&report).len(), 1, "only that row: {report:?}");
     }
 }
@@ -99,7 +99,7 @@ fn every_removed_row_is_named() {
         for (seq, id) in rows_of(&book, table.name()) {
             let harm = format!("DELETE FROM {} WHERE seq = {seq}", table.name());
             let report = after(&book, table.name(), &harm);
-            assert!(has(&report, Harm::Removed, table.name(), Some(&id), Some(seq)), "{harm}: {report:?}");
+            assert!(has(&report, DiscrepancyKind::Removed, table.name(), Some(&id), Some(seq)), "{harm}: {report:?}");
             assert_eq!(of_rows(&report).len(), 1, "{harm}: {report:?}");
         }
     }
@@ -115,13 +115,13 @@ fn a_row_that_no_link_names_is_named() {
              opened_at, state FROM anomalies LIMIT 1"
         );
         let report = after(&book, "anomalies", &harm);
-        assert!(has(&report, Harm::Changed, "anomalies", Some(id), Some(seq)), "{report:?}");
+        assert!(has(&report, DiscrepancyKind::Changed, "anomalies", Some(id), Some(seq)), "{report:?}");
         assert_eq!(report.problems.len(), 1);
     }
     let (seq, id) = rows_of(&book, "evidence").remove(1);
     let report = after(&book, "evidence", &format!("UPDATE evidence SET seq = 5000 WHERE seq = {seq}"));
-    assert!(has(&report, Harm::Removed, "evidence", Some(&id), Some(seq)), "{report:?}");
-    assert!(has(&report, Harm::Changed, "evidence", Some(&id), Some(5_000)), "{report:?}");
+    assert!(has(&report, DiscrepancyKind::Removed, "evidence", Some(&id), Some(seq)), "{report:?}");
+    assert!(has(&report, DiscrepancyKind::Changed, "evidence", Some(&id), Some(5_000)), "{report:?}");
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn a_changed_link_is_named_and_its_followers_are_not() {
     for seq in links {
         for set in ["link = zeroblob(32)", "link = 'text'"] {
             let report = after(&book, "chain", &format!("UPDATE chain SET {set} WHERE seq = {seq}"));
-            assert!(has(&report, Harm::Changed, "chain", None, Some(seq)), "{report:?}");
+            assert!(has(&report, DiscrepancyKind::Changed, "chain", None, Some(seq)), "{report:?}");
             assert_eq!(report.problems.len(), 1, "{set} at {seq}: {report:?}");
         }
         let mut rows: Vec<u8> =
@@ -143,16 +143,16 @@ fn a_changed_link_is_named_and_its_followers_are_not() {
         *rows.last_mut().unwrap() ^= 1;
         let rows = format!("UPDATE chain SET rows = X'{}' WHERE seq = {seq}", base::hex::encode(&rows));
         let report = after(&book, "chain", &rows);
-        assert!(has(&report, Harm::Changed, "chain", None, Some(seq)), "{report:?}");
+        assert!(has(&report, DiscrepancyKind::Changed, "chain", None, Some(seq)), "{report:?}");
         let chain: Vec<_> = report.problems.iter().filter(|problem| problem.table == "chain").collect();
         assert_eq!(chain.len(), 1, "{report:?}");
         let report = after(&book, "chain", &format!("DELETE FROM chain WHERE seq = {seq}"));
         if seq == last {
-            let rows = report.problems.iter().filter(|problem| problem.kind == Harm::Changed).count() as i64;
+            let rows = report.problems.iter().filter(|problem| problem.kind == DiscrepancyKind::Changed).count() as i64;
             assert_eq!(rows, last - before, "rows that nothing vouches for: {report:?}");
         } else {
             assert_eq!(of_rows(&report).len(), 1, "{report:?}");
-            assert!(has(&report, Harm::Removed, "chain", None, Some(seq)), "{report:?}");
+            assert!(has(&report, DiscrepancyKind::Removed, "chain", None, Some(seq)), "{report:?}");
         }
         before = seq;
     }
@@ -166,10 +166,10 @@ fn a_link_made_without_the_key_is_found() {
     book.commit();
     book.key = right;
     let report = checked(&book, None);
-    assert!(has(&report, Harm::Changed, "chain", None, Some(book.head().0)), "{report:?}");
+    assert!(has(&report, DiscrepancyKind::Changed, "chain", None, Some(book.head().0)), "{report:?}");
     assert_eq!(report.problems.len(), 1);
     let other = verify(&mut book.reader(), &ChainKey::new(&[9; 32]), vec![], None).unwrap();
-    assert!(has(&other, Harm::Changed, "chain", None, Some(rows_of(&book, "events")[0].0)), "{other:?}");
+    assert!(has(&other, DiscrepancyKind::Changed, "chain", None, Some(rows_of(&book, "events")[0].0)), "{other:?}");
 }
 
 #[test]
@@ -185,11 +185,11 @@ fn a_cut_tail_is_found_by_the_anchor_and_only_by_it() {
     assert!(report.ok && report.sequence == to, "nothing else tells: {report:?}");
     let report = checked(&book, Some(&whole));
     assert_eq!(report.problems.len(), 1, "{report:?}");
-    assert!(has(&report, Harm::Cut, "chain", None, Some(whole.sequence)));
+    assert!(has(&report, DiscrepancyKind::Cut, "chain", None, Some(whole.sequence)));
     let head: Vec<u8> = book.store.query_row("SELECT link FROM chain WHERE seq = ?", [to], |row| row.get(0)).unwrap();
     assert!(checked(&book, Some(&anchor((to, head.clone())))).ok);
-    assert!(has(&checked(&book, Some(&anchor((to, vec![1; 32])))), Harm::Cut, "chain", None, Some(to)));
-    assert!(has(&checked(&book, Some(&anchor((to - 1, head)))), Harm::Cut, "chain", None, Some(to - 1)));
+    assert!(has(&checked(&book, Some(&anchor((to, vec![1; 32])))), DiscrepancyKind::Cut, "chain", None, Some(to)));
+    assert!(has(&checked(&book, Some(&anchor((to - 1, head)))), DiscrepancyKind::Cut, "chain", None, Some(to - 1)));
 }
 
 #[test]
@@ -205,11 +205,11 @@ fn a_balance_that_does_not_follow_from_the_entries_is_named() {
     ] {
         let report = after(&book, "balances", harm);
         assert_eq!(report.problems.len(), 1, "{harm}: {report:?}");
-        assert!(has(&report, Harm::Balance, "balances", Some(account), None), "{harm}: {report:?}");
+        assert!(has(&report, DiscrepancyKind::Balance, "balances", Some(account), None), "{harm}: {report:?}");
     }
     let report = after(&book, "balances", "UPDATE balances SET debit = X'FF' WHERE account = 'income:fee:card'");
-    assert!(has(&report, Harm::Balance, "balances", None, None), "one that cannot be read: {report:?}");
-    assert!(has(&report, Harm::Balance, "balances", Some("income:fee:card"), None), "{report:?}");
+    assert!(has(&report, DiscrepancyKind::Balance, "balances", None, None), "one that cannot be read: {report:?}");
+    assert!(has(&report, DiscrepancyKind::Balance, "balances", Some("income:fee:card"), None), "{report:?}");
     assert_eq!(report.problems.len(), 2);
 }
 
@@ -247,7 +247,7 @@ fn state_that_does_not_follow_from_the_journals_is_named() {
     ] {
         let (seq, id) = name(table, row);
         let report = after(&book, table, &format!("UPDATE {table} SET {set} WHERE seq = {seq}"));
-        assert!(has(&report, Harm::Balance, table, Some(&id), Some(seq)), "{table} {row} {set}: {report:?}");
+        assert!(has(&report, DiscrepancyKind::Balance, table, Some(&id), Some(seq)), "{table} {row} {set}: {report:?}");
         assert!(of_rows(&report).is_empty(), "{set}: {report:?}");
     }
     let report = after(&book, "orders", "UPDATE orders SET state = 'closed' WHERE out_trade_no = 'T-api'");
@@ -259,7 +259,7 @@ fn an_event_that_lost_its_state_is_named() {
     let book = sample();
     for (seq, id) in rows_of(&book, "events") {
         let report = after(&book, "outbox", &format!("DELETE FROM outbox WHERE seq = {seq}"));
-        assert!(has(&report, Harm::Removed, "outbox", Some(&id), Some(seq)), "{report:?}");
+        assert!(has(&report, DiscrepancyKind::Removed, "outbox", Some(&id), Some(seq)), "{report:?}");
         assert_eq!(report.problems.len(), 1, "{report:?}");
     }
 }
@@ -270,7 +270,7 @@ fn state_of_no_event_or_of_another_merchant_is_named() {
     for (seq, id) in rows_of(&book, "events") {
         let harm = format!("UPDATE outbox SET merchant = merchant || 'x' WHERE seq = {seq}");
         let report = after(&book, "outbox", &harm);
-        assert!(has(&report, Harm::Balance, "outbox", Some(&id), Some(seq)), "{report:?}");
+        assert!(has(&report, DiscrepancyKind::Balance, "outbox", Some(&id), Some(seq)), "{report:?}");
         assert_eq!(report.problems.len(), 1, "{report:?}");
     }
     let (between, end) = (rows_of(&book, "evidence")[0].0, book.head().0);
@@ -283,7 +283,7 @@ fn state_of_no_event_or_of_another_merchant_is_named() {
                  delivered_at FROM outbox LIMIT 1"
             ),
         );
-        assert!(has(&report, Harm::Balance, "outbox", None, Some(seq)), "{seq}: {report:?}");
+        assert!(has(&report, DiscrepancyKind::Balance, "outbox", None, Some(seq)), "{seq}: {report:?}");
         assert_eq!(report.problems.len(), 1, "{report:?}");
     }
 }
@@ -294,7 +294,10 @@ fn rows_that_the_key_holder_wrote_wrongly_are_found_too() {
     let fact = book.fact(|_| ());
     book.commit();
     let report = checked(&book, None);
-    assert!(has(&report, Harm::Balance, "transactions", Some(&fact.id.to_string()), Some(1)), "no journal: {report:?}");
+    assert!(
+        has(&report, DiscrepancyKind::Balance, "transactions", Some(&fact.id.to_string()), Some(1)),
+        "no journal: {report:?}"
+    );
 }
 
 #[test]
@@ -303,13 +306,13 @@ fn many_pages_are_verified_as_one() {
     for at in 0..1_200 {
         let evidence_id = Some(book.evidence("card"));
         let fact = book.fact(|t| (t.evidence_id, t.channel_txn_no) = (evidence_id, Some(format!("pi_{at}"))));
-        book.journal(&fact, crate::words::What::Post, "assets:channel:card", "liabilities:merchant:shop");
+        book.journal(&fact, crate::stored_enum::What::Post, "assets:channel:card", "liabilities:merchant:shop");
         book.commit();
     }
     let report = checked(&book, Some(&anchor(book.head())));
     assert!(report.ok, "{:?}", report.problems.first());
     let (seq, id) = rows_of(&book, "entries").remove(2_001);
     let report = after(&book, "entries", &format!("UPDATE entries SET currency = 'USD' WHERE seq = {seq}"));
-    assert!(has(&report, Harm::Changed, "entries", Some(&id), Some(seq)), "{report:?}");
+    assert!(has(&report, DiscrepancyKind::Changed, "entries", Some(&id), Some(seq)), "{report:?}");
     assert_eq!(of_rows(&report).len(), 1);
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::event::{Kind, Of};
 use crate::rows::{Order, Transaction};
 use crate::store::Loaded;
-use crate::words::TxState;
+use crate::stored_enum::TxState;
 
 type KeyText = (String, String, Kind, String);
 

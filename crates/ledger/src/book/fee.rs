@@ -2,10 +2,10 @@
 
 use rust_decimal::{Decimal, RoundingStrategy};
 
-use super::scribe::Scribe;
+use super::posting_builder::PostingBuilder;
 use crate::event::{AMOUNT_MAX, Kind};
 use crate::rows::Transaction;
-use crate::words::TxState;
+use crate::stored_enum::TxState;
 use config::model::ledger::{Channel, Fee, Rounding};
 
 /// The channel's fee of a payment of `amount` minor units; `None` without one.
@@ -29,7 +29,7 @@ fn amount_of(fee: &Fee, amount: i64) -> i64 {
 }
 
 /// Posts the fee of a payment that was posted.
-pub fn post(payment: &Transaction, scribe: &mut Scribe<'_>) {
+pub fn post(payment: &Transaction, scribe: &mut PostingBuilder<'_>) {
     let Some(amount) = payment.fee_minor else { return };
     let (seq, id) = scribe.name();
     let fee = Transaction {

@@ -5,12 +5,12 @@
 //! so is the refund's own message if that comes later.
 
 use super::facts::{Facts, of};
-use super::scribe::Scribe;
+use super::posting_builder::PostingBuilder;
 use super::{Callback, account_of, conflict, draft, keep};
 use crate::event::{Amount, Effect, Kind, Of};
 use crate::outcome::Outcome;
 use crate::rows::Transaction;
-use crate::words::{AnomalyKind, OrderState, TxState, Word};
+use crate::stored_enum::{AnomalyKind, OrderState, StoredEnum, TxState};
 
 /// What becomes of a fact that is of a payment.
 enum Place {
@@ -23,7 +23,7 @@ enum Place {
 }
 
 /// A refund, chargeback or reversal came.
-pub fn arrived(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut Scribe<'_>) -> Outcome {
+pub fn arrived(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) -> Outcome {
     debug_assert_eq!(callback.event.effect, Effect::Book);
     let payment = payment_of(callback, facts);
     if let Some(payment) = payment.map(|at| facts.transaction(at)).filter(|payment| callback.is_foreign_to(payment)) {
@@ -87,7 +87,7 @@ pub fn accept(
     callback: &Callback<'_>,
     at: usize,
     facts: &mut Facts,
-    scribe: &mut Scribe<'_>,
+    scribe: &mut PostingBuilder<'_>,
 ) -> Result<Outcome, String> {
     let known = facts.transaction(at).clone();
     let first = "Its payment is not booked yet: accept that first.";
@@ -115,7 +115,7 @@ pub fn accept(
 }
 
 /// A payment is in the books now: what waited for it follows, in the order it came.
-pub fn waiting(payment: usize, facts: &mut Facts, scribe: &mut Scribe<'_>) {
+pub fn waiting(payment: usize, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) {
     let Transaction { provider, account, channel_txn_no, out_trade_no, .. } = facts.transaction(payment).clone();
     let number = channel_txn_no.map(|number| of(&Of::Number(number)));
     let trade = out_trade_no.map(|number| of(&Of::OutTradeNo(number)));
@@ -141,7 +141,7 @@ pub fn waiting(payment: usize, facts: &mut Facts, scribe: &mut Scribe<'_>) {
 }
 
 /// What was kept without an entry follows its payment.
-fn follow(at: usize, place: Place, facts: &mut Facts, scribe: &mut Scribe<'_>) -> Outcome {
+fn follow(at: usize, place: Place, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) -> Outcome {
     let (state, outcome, payment) = match &place {
         Place::Posted(payment) => (TxState::Posted, Outcome::Posted, *payment),
         Place::Suspense(payment, _) => (TxState::Suspense, Outcome::Suspense, *payment),
@@ -252,7 +252,7 @@ fn place(transaction: &Transaction, payment: Option<usize>, facts: &Facts) -> Pl
 }
 
 /// Writes entries and event, and what follows for payment and order.
-fn write(at: usize, place: Place, facts: &mut Facts, scribe: &mut Scribe<'_>) {
+fn write(at: usize, place: Place, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) {
     let (payment_at, anomaly) = match place {
         Place::Parked | Place::Noted => return,
         Place::Posted(payment) => (payment, None),

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::*;
 use crate::rows::{Anomaly, Entry, Outgoing, Row, Table, Typed, Value};
 use crate::store::Loaded;
-use crate::words::{EventState, Side, Word};
+use crate::stored_enum::{EventState, Side, StoredEnum};
 use config::model::ledger::{Fee, Provider, Rounding};
 
 /// Books in memory.
@@ -55,7 +55,7 @@ impl Books {
         .collect()
     }
 
-    fn load(&self, asked: &Asked) -> Loaded {
+    fn load(&self, asked: &Wanted) -> Loaded {
         let mut transactions: Vec<Transaction> = self.all();
         transactions.retain(|t| {
             let by_key = asked.keys.iter().any(|key| {
@@ -81,11 +81,15 @@ impl Books {
     }
 
     /// What a callback does, and its outcome.
-    fn take(&mut self, event: &Event) -> Outcome {
+    fn take(&mut self, event: &ProviderEvent) -> Outcome {
         self.run(event, decide)
     }
 
-    fn run<T>(&mut self, event: &Event, does: impl FnOnce(&Callback<'_>, &mut Facts, &mut Scribe<'_>) -> T) -> T {
+    fn run<T>(
+        &mut self,
+        event: &ProviderEvent,
+        does: impl FnOnce(&Callback<'_>, &mut Facts, &mut PostingBuilder<'_>) -> T,
+    ) -> T {
         self.clock += 1;
         let evidence = Evidence {
             seq: 0,
@@ -98,12 +102,12 @@ impl Books {
         };
         let channel = self.channel.clone();
         let callback = Callback { provider: self.provider, channel: &channel, event, evidence: &evidence };
-        let mut asked = Asked::default();
+        let mut asked = Wanted::default();
         asks(&callback, &mut asked);
         let mut facts = Facts::new(self.load(&asked));
         let mut ids = Uuid::now_v7;
         let last = self.rows.keys().next_back().copied().unwrap_or(0);
-        let mut scribe = Scribe::new(last, at(self.clock), &mut ids);
+        let mut scribe = PostingBuilder::new(last, at(self.clock), &mut ids);
         let outcome = does(&callback, &mut facts, &mut scribe);
         let plan = scribe.done();
         for (n, row) in plan.rows.into_iter().enumerate() {
@@ -162,8 +166,8 @@ fn usd() -> Currency {
     Currency::parse("USD").unwrap()
 }
 
-fn paid(number: &str, trade: &str, amount: i64) -> Event {
-    Event {
+fn paid(number: &str, trade: &str, amount: i64) -> ProviderEvent {
+    ProviderEvent {
         kind: Kind::Payment,
         effect: Effect::Book,
         account: String::new(),
@@ -177,8 +181,8 @@ fn paid(number: &str, trade: &str, amount: i64) -> Event {
     }
 }
 
-fn of(kind: Kind, number: &str, payment: &str, amount: i64) -> Event {
-    Event {
+fn of(kind: Kind, number: &str, payment: &str, amount: i64) -> ProviderEvent {
+    ProviderEvent {
         kind,
         out_trade_no: None,
         of: Some(Of::Number(payment.into())),
@@ -188,8 +192,8 @@ fn of(kind: Kind, number: &str, payment: &str, amount: i64) -> Event {
     }
 }
 
-fn cumulative(number: &str, payment: &str, all: i64) -> Event {
-    Event { amount: Some(Amount::Cumulative(all)), ..of(Kind::Refund, number, payment, 0) }
+fn cumulative(number: &str, payment: &str, all: i64) -> ProviderEvent {
+    ProviderEvent { amount: Some(Amount::Cumulative(all)), ..of(Kind::Refund, number, payment, 0) }
 }
 
 const ASSETS: &str = "assets:channel:card";
@@ -200,7 +204,7 @@ const SUSPENSE: &str = "liabilities:suspense:card";
 fn a_payment_opens_its_order_and_posts_once() {
     let mut books = Books::new();
     assert_eq!(books.take(&paid("p1", "A", 1000)), Outcome::Posted);
-    let later = Event { occurred_ms: Some(99), ..paid("p1", "A", 1000) };
+    let later = ProviderEvent { occurred_ms: Some(99), ..paid("p1", "A", 1000) };
     assert_eq!(books.take(&later), Outcome::Duplicate);
     let order = books.order();
     assert_eq!((order.state, order.paid_minor, order.source), (OrderState::Paid, 1000, Source::Callback));
@@ -217,7 +221,7 @@ fn the_same_key_with_other_content_is_a_conflict_without_an_entry() {
     let unlike = [
         paid("p1", "A", 1001),
         paid("p1", "B", 1000),
-        Event { currency: Some(Currency::CNY), ..paid("p1", "A", 1000) },
+        ProviderEvent { currency: Some(Currency::CNY), ..paid("p1", "A", 1000) },
     ];
     for event in unlike {
         let mut books = Books::new();
@@ -257,7 +261,7 @@ fn a_refund_before_its_payment_is_parked_and_posted_in_the_payments_commit() {
 fn a_refund_without_a_currency_takes_its_payments() {
     for refund_first in [false, true] {
         let mut books = Books::new();
-        let mut events = [paid("p1", "A", 1000), Event { currency: None, ..of(Kind::Refund, "r1", "p1", 300) }];
+        let mut events = [paid("p1", "A", 1000), ProviderEvent { currency: None, ..of(Kind::Refund, "r1", "p1", 300) }];
         if refund_first {
             events.reverse();
         }
@@ -289,7 +293,7 @@ fn a_refund_above_what_is_left_or_in_another_currency_is_in_suspense_as_a_whole(
     assert_eq!(books.take(&of(Kind::Refund, "r1", "p1", 600)), Outcome::Posted);
     assert_eq!(books.take(&of(Kind::Refund, "r2", "p1", 401)), Outcome::Suspense);
     assert_eq!(books.take(&of(Kind::Refund, "r3", "p1", 400)), Outcome::Posted);
-    let foreign = Event { currency: Some(Currency::CNY), ..of(Kind::Refund, "r4", "p1", 1) };
+    let foreign = ProviderEvent { currency: Some(Currency::CNY), ..of(Kind::Refund, "r4", "p1", 1) };
     assert_eq!(books.take(&foreign), Outcome::Suspense);
     assert_eq!(books.anomalies(), ["over_refund", "currency_mismatch"]);
     assert_eq!((books.balance(OWED), books.balance(SUSPENSE)), (0, 402));
@@ -356,7 +360,7 @@ fn what_no_order_names_is_parked_where_orders_are_required() {
 fn another_amount_or_currency_than_the_orders_is_in_suspense() {
     for (event, kind) in [
         (paid("p1", "A", 999), "amount_mismatch"),
-        (Event { currency: Some(Currency::CNY), ..paid("p1", "A", 1000) }, "currency_mismatch"),
+        (ProviderEvent { currency: Some(Currency::CNY), ..paid("p1", "A", 1000) }, "currency_mismatch"),
     ] {
         let mut books = Books::new();
         let order = Order {
@@ -386,20 +390,22 @@ fn another_amount_or_currency_than_the_orders_is_in_suspense() {
 #[test]
 fn what_is_foreign_unreadable_or_needless_makes_no_entry() {
     let mut books = Books::new();
-    let foreign = Event { effect: Effect::Foreign("app_id"), account: "theirs".into(), ..paid("p1", "A", 5) };
+    let foreign = ProviderEvent { effect: Effect::Foreign("app_id"), account: "theirs".into(), ..paid("p1", "A", 5) };
     assert_eq!(books.take(&foreign), Outcome::Noted);
     assert_eq!(books.take(&foreign), Outcome::Duplicate);
-    let unreadable = Event { effect: Effect::Unreadable("no amount"), amount: None, ..paid("p2", "B", 0) };
+    let unreadable = ProviderEvent { effect: Effect::Unreadable("no amount"), amount: None, ..paid("p2", "B", 0) };
     assert_eq!(books.take(&unreadable), Outcome::Parked);
     assert_eq!(books.take(&unreadable), Outcome::Duplicate);
     assert_eq!(books.take(&paid("p2", "B", 7)), Outcome::Conflict, "now it says an amount");
-    let refund = Event { effect: Effect::Unreadable("no amount"), amount: None, ..of(Kind::Refund, "r1", "p9", 0) };
+    let refund =
+        ProviderEvent { effect: Effect::Unreadable("no amount"), amount: None, ..of(Kind::Refund, "r1", "p9", 0) };
     assert_eq!(books.take(&refund), Outcome::Parked);
     let refund = books.all::<Transaction>().into_iter().find(|t| t.kind == Kind::Refund).unwrap();
     assert_eq!((refund.of, refund.payment_txn_no), (None, None), "it waits for nobody");
-    let note = Event { kind: Kind::Other, effect: Effect::Note, amount: None, currency: None, ..paid("n1", "A", 0) };
+    let note =
+        ProviderEvent { kind: Kind::Other, effect: Effect::Note, amount: None, currency: None, ..paid("n1", "A", 0) };
     assert_eq!(books.take(&note), Outcome::Noted);
-    let closed = Event { effect: Effect::Close, key: "n2".into(), ..note };
+    let closed = ProviderEvent { effect: Effect::Close, key: "n2".into(), ..note };
     assert_eq!(books.take(&closed), Outcome::Noted);
     assert_eq!(books.anomalies(), ["foreign_recipient", "unreadable", "content_conflict", "unreadable"]);
     assert_eq!(books.all::<Entry>().len(), 0);
@@ -450,7 +456,7 @@ fn a_batch_that_is_decided_together_is_the_same_as_one_by_one() {
         };
         let callback = Callback { provider: "stripe", channel: &channel, event, evidence: &evidence };
         let mut ids = Uuid::now_v7;
-        let mut scribe = Scribe::new(seq, at(1_001 + n as i64), &mut ids);
+        let mut scribe = PostingBuilder::new(seq, at(1_001 + n as i64), &mut ids);
         together.push(decide(&callback, &mut facts, &mut scribe));
         let plan = scribe.done();
         seq += plan.rows.len() as i64;

@@ -15,7 +15,7 @@
 use uuid::Uuid;
 
 use crate::rows::{Cell, Column, Outgoing, Table, Type, Typed, Value};
-use crate::store::{Failure, Reader};
+use crate::store::{Reader, StoreError};
 
 /// New events read at once.
 pub const TAIL: usize = 512;
@@ -51,7 +51,7 @@ pub struct Scan {
 
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Found {
+pub struct DueEvents {
     /// The last `seq` seen; 0 while there is no event.
     pub tail: i64,
     /// New events, each with whether an earlier one of its order is pending.
@@ -71,8 +71,8 @@ const WAITS: &str = "EXISTS (SELECT 1 FROM events AS b WHERE b.order_id = e.orde
                      AND (SELECT state FROM outbox WHERE outbox.seq = b.seq) = 'pending' LIMIT 1 OFFSET 0)";
 
 /// Asks; blocks.
-pub fn ask(reader: &mut dyn Reader, question: &Question) -> Result<Found, Failure> {
-    let mut found = Found::default();
+pub fn ask(reader: &mut dyn Reader, question: &Question) -> Result<DueEvents, StoreError> {
+    let mut found = DueEvents::default();
     (found.tail, found.new) = match question.tail {
         Some(after) => tail(reader, after)?,
         None => (end(reader)?, vec![]),
@@ -92,13 +92,13 @@ pub fn ask(reader: &mut dyn Reader, question: &Question) -> Result<Found, Failur
     Ok(found)
 }
 
-fn end(reader: &mut dyn Reader) -> Result<i64, Failure> {
+fn end(reader: &mut dyn Reader) -> Result<i64, StoreError> {
     let rows = reader.select("SELECT seq FROM events ORDER BY seq DESC LIMIT 1", &[], &[Type::Int])?;
     Ok(rows.into_iter().flatten().find_map(i64::take).unwrap_or_default())
 }
 
 /// When the last event was made.
-fn last_made(reader: &mut dyn Reader) -> Result<i64, Failure> {
+fn last_made(reader: &mut dyn Reader) -> Result<i64, StoreError> {
     let rows = reader.select("SELECT created_at FROM events ORDER BY seq DESC LIMIT 1", &[], &[Type::Int])?;
     Ok(rows.into_iter().flatten().find_map(i64::take).unwrap_or_default())
 }
@@ -108,7 +108,7 @@ pub fn is_due(event: &Outgoing, now_ms: i64) -> bool {
     event.next_attempt_at.is_some_and(|at| at <= now_ms || event.round == 0)
 }
 
-fn tail(reader: &mut dyn Reader, after: i64) -> Result<(i64, Vec<(Outgoing, bool)>), Failure> {
+fn tail(reader: &mut dyn Reader, after: i64) -> Result<(i64, Vec<(Outgoing, bool)>), StoreError> {
     // The state is no condition here: the primary key alone is to find them.
     let sql = format!(
         "SELECT {}, CAST(CASE WHEN {WAITS} THEN 1 ELSE 0 END AS BIGINT) FROM outgoing AS e WHERE e.seq > $1 \
@@ -125,7 +125,7 @@ fn tail(reader: &mut dyn Reader, after: i64) -> Result<(i64, Vec<(Outgoing, bool
     Ok((new.last().map_or(after, |(event, _)| event.seq), new))
 }
 
-fn freed(reader: &mut dyn Reader, question: &Question) -> Result<Vec<Outgoing>, Failure> {
+fn freed(reader: &mut dyn Reader, question: &Question) -> Result<Vec<Outgoing>, StoreError> {
     if question.freed.is_empty() {
         return Ok(vec![]);
     }
@@ -151,7 +151,7 @@ fn freed(reader: &mut dyn Reader, question: &Question) -> Result<Vec<Outgoing>, 
 
 /// `until` is now, or later: up to there are those that were never tried. The narrow rows come first, by the index of what
 /// is pending: a cross join keeps SQLite from beginning with all events of a merchant.
-fn scanned(reader: &mut dyn Reader, scan: &Scan, (now_ms, until): (i64, i64)) -> Result<Vec<Outgoing>, Failure> {
+fn scanned(reader: &mut dyn Reader, scan: &Scan, (now_ms, until): (i64, i64)) -> Result<Vec<Outgoing>, StoreError> {
     let sql = format!(
         "SELECT {} FROM outbox AS o CROSS JOIN events AS e WHERE e.seq = o.seq AND o.merchant = $1 \
          AND o.state = 'pending' AND o.next_attempt_at <= $2 \
@@ -179,6 +179,6 @@ fn types() -> Vec<Type> {
     Table::Outgoing.columns().map(|column| column.ty).collect()
 }
 
-fn event(row: Vec<Value>) -> Result<Outgoing, Failure> {
-    Outgoing::from_cells(row).ok_or_else(|| Failure::Row("a row of events has a cell that does not fit".to_owned()))
+fn event(row: Vec<Value>) -> Result<Outgoing, StoreError> {
+    Outgoing::from_cells(row).ok_or_else(|| StoreError::Row("a row of events has a cell that does not fit".to_owned()))
 }

@@ -14,13 +14,13 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Outbox;
-use super::desk::Desk;
-use super::due::{Found, Question};
+use super::due::{DueEvents, Question};
 use super::schedule;
-use crate::journal::{NotKept, Raised};
+use super::scheduler::Scheduler;
+use crate::journal::{CommitError, Raised};
 use crate::rows::{Outgoing, Typed, Update};
-use crate::store::Failure;
-use crate::words::{AnomalyKind, EventState};
+use crate::store::StoreError;
+use crate::stored_enum::{AnomalyKind, EventState};
 use base::clock;
 use base::units::Nanos;
 use config::model::ledger::{Ledger, Merchant};
@@ -44,10 +44,10 @@ const MARKS: u32 = 10;
 const GRACE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(2));
 
 /// What happened meanwhile.
-enum News {
+enum RunEvent {
     Tried(u64, Box<Outgoing>, Answer),
-    Found(u64, Question, Result<Found, Failure>, Duration),
-    Marked(u64, Marks, Result<(), NotKept>),
+    Found(u64, Question, Result<DueEvents, StoreError>, Duration),
+    Marked(u64, Marks, Result<(), CommitError>),
 }
 
 /// What is to be marked.
@@ -72,9 +72,9 @@ pub struct Run<O> {
     endpoints: HashMap<Arc<str>, Arc<Endpoint>>,
     outbox: Arc<O>,
     client: Sender,
-    desk: Desk,
-    sender: mpsc::UnboundedSender<News>,
-    news: mpsc::UnboundedReceiver<News>,
+    desk: Scheduler,
+    sender: mpsc::UnboundedSender<RunEvent>,
+    news: mpsc::UnboundedReceiver<RunEvent>,
     active: bool,
     /// Counts how often the books were lost: news of an earlier time do not count.
     era: u64,
@@ -101,7 +101,7 @@ impl<O: Outbox> Run<O> {
             endpoints: HashMap::new(),
             outbox: Arc::new(outbox),
             client,
-            desk: Desk::default(),
+            desk: Scheduler::default(),
             sender,
             news,
             active: false,
@@ -207,7 +207,8 @@ impl<O: Outbox> Run<O> {
     fn send(&self, event: Outgoing) {
         let Some(endpoint) = self.endpoints.get(event.merchant.as_str()).cloned() else {
             // The desk knows the same merchants; were it otherwise, the slot must not be lost.
-            let _ = self.sender.send(News::Tried(self.era, Box::new(event), Answer::Silence("it is not configured")));
+            let _ =
+                self.sender.send(RunEvent::Tried(self.era, Box::new(event), Answer::Silence("it is not configured")));
             return;
         };
         let (client, sender, era) = (self.client.clone(), self.sender.clone(), self.era);
@@ -215,7 +216,7 @@ impl<O: Outbox> Run<O> {
             let id = event.id.hyphenated().to_string();
             let answer = client.send(&endpoint, Some(&id), event.body.clone()).await;
             // Nobody listens any more after the end.
-            let _ = sender.send(News::Tried(era, Box::new(event), answer));
+            let _ = sender.send(RunEvent::Tried(era, Box::new(event), answer));
         });
     }
 
@@ -224,7 +225,7 @@ impl<O: Outbox> Run<O> {
         tokio::task::spawn_blocking(move || {
             let start = clock::now();
             let found = outbox.ask(&question);
-            let _ = sender.send(News::Found(era, question, found, clock::now().since(start)));
+            let _ = sender.send(RunEvent::Found(era, question, found, clock::now().since(start)));
         });
     }
 
@@ -240,7 +241,7 @@ impl<O: Outbox> Run<O> {
         let (outbox, sender, era) = (Arc::clone(&self.outbox), self.sender.clone(), self.era);
         tokio::spawn(async move {
             let kept = outbox.mark(updates, raised).await;
-            let _ = sender.send(News::Marked(era, marks, kept));
+            let _ = sender.send(RunEvent::Marked(era, marks, kept));
         });
     }
 
@@ -254,11 +255,11 @@ impl<O: Outbox> Run<O> {
         Marks { events, raised, tried: std::mem::take(&mut self.results.tried) }
     }
 
-    fn take(&mut self, news: News) {
+    fn take(&mut self, news: RunEvent) {
         match news {
-            News::Tried(era, event, answer) if era == self.era => self.tried(&event, answer),
-            News::Found(era, question, found, took) if era == self.era => self.found(question, found, took),
-            News::Marked(era, marks, kept) if era == self.era => self.marked(marks, kept),
+            RunEvent::Tried(era, event, answer) if era == self.era => self.tried(&event, answer),
+            RunEvent::Found(era, question, found, took) if era == self.era => self.found(question, found, took),
+            RunEvent::Marked(era, marks, kept) if era == self.era => self.marked(marks, kept),
             // The books were lost meanwhile.
             _ => {}
         }
@@ -292,7 +293,7 @@ impl<O: Outbox> Run<O> {
         self.since.get_or_insert(clock::now());
     }
 
-    fn found(&mut self, question: Question, found: Result<Found, Failure>, took: Duration) {
+    fn found(&mut self, question: Question, found: Result<DueEvents, StoreError>, took: Duration) {
         let now = clock::now();
         match found {
             Ok(found) => {
@@ -315,7 +316,7 @@ impl<O: Outbox> Run<O> {
         }
     }
 
-    fn marked(&mut self, mut marks: Marks, kept: Result<(), NotKept>) {
+    fn marked(&mut self, mut marks: Marks, kept: Result<(), CommitError>) {
         // What was committed before is known by then, so that what is marked does not come anew.
         self.hear();
         self.marking = false;
@@ -324,13 +325,13 @@ impl<O: Outbox> Run<O> {
                 self.unmarked = false;
                 self.desk.settled(&marks.events, true);
             }
-            Err(why) if why != NotKept::Refused || marks.tried + 1 < MARKS => {
+            Err(why) if why != CommitError::Refused || marks.tried + 1 < MARKS => {
                 // Where the queue is only full, those that came are sent on: what is known of each merchant is bounded.
-                self.unmarked |= why != NotKept::Overloaded;
+                self.unmarked |= why != CommitError::Overloaded;
                 log::warn!("ledger: {} deliveries cannot be marked yet: {why:?}", marks.events.len());
                 // The same again, those that came meanwhile behind them.
                 marks.events.append(&mut self.results.events);
-                self.results = Marks { tried: marks.tried + u32::from(why == NotKept::Refused), ..marks };
+                self.results = Marks { tried: marks.tried + u32::from(why == CommitError::Refused), ..marks };
                 self.since.get_or_insert(clock::now());
                 self.mark_at = clock::now().after(REST);
             }

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use crate::rows::Outgoing;
-use crate::words::EventState;
+use crate::stored_enum::EventState;
 use http_client::webhook::{Answer, jittered};
 
 /// The longest wait that a merchant may ask for.

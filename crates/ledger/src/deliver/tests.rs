@@ -12,8 +12,8 @@ use tokio::sync::mpsc;
 
 use self::outbox::{Table, ledger, merchant};
 use super::Delivery;
-use crate::journal::NotKept;
-use crate::words::EventState;
+use crate::journal::CommitError;
+use crate::stored_enum::EventState;
 use config::model::ledger::{Ledger, Merchant};
 use http_client::webhook::{signature, signing_key};
 
@@ -193,7 +193,7 @@ fn an_order_goes_on_when_an_event_died() {
     assert_eq!(table.event(1).attempts, 3);
     let raised = table.raised();
     assert_eq!(raised.len(), 1);
-    assert_eq!((raised[0].kind, raised[0].merchant.as_str()), (crate::words::AnomalyKind::Undelivered, "shop"));
+    assert_eq!((raised[0].kind, raised[0].merchant.as_str()), (crate::stored_enum::AnomalyKind::Undelivered, "shop"));
     assert_eq!(raised[0].transaction_id, Some(table.event(1).transaction_id));
     assert!(!raised[0].detail.contains("127.0.0.1") && raised[0].detail.contains("status 400"), "{raised:?}");
 }
@@ -289,7 +289,7 @@ fn nothing_is_sent_on_standby_and_all_of_it_afterwards() {
 fn a_mark_that_fails_is_tried_again_and_nothing_is_sent_meanwhile() {
     let mut shop = Shop::answering(&["200 OK"]);
     let table = Table::new();
-    table.refuse(2, NotKept::Failed);
+    table.refuse(2, CommitError::Failed);
     table.add("shop", None, "x");
     let _delivery = start(&table, vec![merchant("shop", &shop.url, true)], &[1_000], 2_000);
     shop.next();
@@ -301,7 +301,7 @@ fn a_mark_that_fails_is_tried_again_and_nothing_is_sent_meanwhile() {
 fn a_mark_that_finds_the_queue_full_keeps_no_other_event() {
     let mut shop = Shop::answering(&["200 OK"]);
     let table = Table::new();
-    table.refuse(usize::MAX, NotKept::Overloaded);
+    table.refuse(usize::MAX, CommitError::Overloaded);
     table.add("shop", None, "x");
     let _delivery = start(&table, vec![merchant("shop", &shop.url, true)], &[1_000], 2_000);
     shop.next();
@@ -309,7 +309,7 @@ fn a_mark_that_finds_the_queue_full_keeps_no_other_event() {
     table.add("shop", None, "y");
     table.wake();
     shop.next();
-    table.refuse(0, NotKept::Failed);
+    table.refuse(0, CommitError::Failed);
     eventually("delivered", || [1, 2].iter().all(|seq| table.event(*seq).state == EventState::Delivered));
 }
 

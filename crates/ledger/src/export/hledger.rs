@@ -9,16 +9,16 @@ use std::io::Write;
 
 use uuid::Uuid;
 
-use super::{PAGE, Stopped, pages, transactions};
+use super::{ExportError, PAGE, pages, transactions};
 use crate::provider::stripe;
 use crate::query::{self, views};
 use crate::rows::{Cell, Entry, Journal, Transaction, Type, Value};
-use crate::store::{Failure, Reader};
-use crate::words::{Side, TxState, What, Word};
+use crate::store::{Reader, StoreError};
+use crate::stored_enum::{Side, StoredEnum, TxState, What};
 use base::units::Currency;
 
 /// Writes all of it.
-pub fn write(reader: &mut dyn Reader, end: i64, out: &mut dyn Write) -> Result<(), Stopped> {
+pub fn write(reader: &mut dyn Reader, end: i64, out: &mut dyn Write) -> Result<(), ExportError> {
     declarations(reader, end, out)?;
     // Channels whose last message was Stripe's.
     let mut stripe = HashSet::new();
@@ -68,7 +68,7 @@ fn states(
     reader: &mut dyn Reader,
     end: i64,
     transactions: &HashMap<Uuid, Transaction>,
-) -> Result<HashMap<Uuid, TxState>, Failure> {
+) -> Result<HashMap<Uuid, TxState>, StoreError> {
     let (tail, mut values) = query::among("transaction_id", transactions.keys().copied(), PAGE as usize);
     values.push(Value::Int(end));
     let mut states = HashMap::new();
@@ -85,7 +85,7 @@ fn states(
 }
 
 /// Accounts are found one after the other by their index; every currency has a balance.
-fn declarations(reader: &mut dyn Reader, end: i64, out: &mut dyn Write) -> Result<(), Stopped> {
+fn declarations(reader: &mut dyn Reader, end: i64, out: &mut dyn Write) -> Result<(), ExportError> {
     writeln!(out, "decimal-mark .\n")?;
     for row in reader.select("SELECT DISTINCT currency FROM balances ORDER BY currency", &[], &[Type::Text])? {
         let currency = row.into_iter().next().and_then(Currency::take).ok_or_else(|| query::unreadable("balances"))?;

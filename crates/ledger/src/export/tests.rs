@@ -107,16 +107,21 @@ fn amounts_that_stripe_counts_in_other_units_are_the_sums_that_were_paid() {
 struct Beside(crate::query::tests::book::TestReader, crate::query::tests::book::Book);
 
 impl Reader for Beside {
-    fn select(&mut self, sql: &str, values: &[Value], types: &[crate::rows::Type]) -> Result<Vec<Vec<Value>>, Failure> {
+    fn select(
+        &mut self,
+        sql: &str,
+        values: &[Value],
+        types: &[crate::rows::Type],
+    ) -> Result<Vec<Vec<Value>>, StoreError> {
         let rows = self.0.select(sql, values, types)?;
         let fact = self.1.fact(|t| (t.channel, t.merchant) = ("later".to_owned(), "later".to_owned()));
-        self.1.journal(&fact, crate::words::What::Post, "assets:channel:later", "liabilities:merchant:later");
+        self.1.journal(&fact, crate::stored_enum::What::Post, "assets:channel:later", "liabilities:merchant:later");
         self.1.commit();
         self.1.store.execute_batch("UPDATE transactions SET state = 'parked' WHERE kind = 'payment'").unwrap();
         Ok(rows)
     }
 
-    fn snapshot(&mut self) -> Result<(), Failure> {
+    fn snapshot(&mut self) -> Result<(), StoreError> {
         panic!("a view would be open as long as somebody reads")
     }
 

@@ -10,23 +10,23 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::heads::End;
+use super::chain_tip::ChainTip;
 use super::outbox::Fresh;
-use super::{Durable, NotKept, Raised, Receipt, Reply, Sealed, Task};
-use crate::book::{self, Callback, Facts, Plan, Scribe, Time};
+use super::{CommitError, Durable, Raised, Receipt, Reply, Sealed, Task};
+use crate::book::{self, Callback, Facts, PostingBuilder, Postings, Time};
 use crate::keys::{DataKey, Ring};
 use crate::outcome::Outcome;
 use crate::resolve::{Reread, Resolution, Resolved};
 use crate::rows::Outgoing;
-use crate::store::{Asked, Changes, Failure, Grouping, Store};
-use crate::words::{AnomalyState, EventState};
+use crate::store::{Changes, Grouping, Store, StoreError, Wanted};
+use crate::stored_enum::{AnomalyState, EventState};
 
 /// What writes: the store, and where the books end in it.
-pub struct Desk {
+pub struct BatchWriter {
     /// The store.
     pub store: Box<dyn Store>,
     /// The books' end.
-    pub end: End,
+    pub end: ChainTip,
     /// The keys.
     pub ring: Arc<Ring>,
     /// Where answers are given.
@@ -34,7 +34,7 @@ pub struct Desk {
 }
 
 /// What a task is answered once the commit is there.
-enum Answer {
+enum Decided {
     Receipt(Outcome),
     Marked,
     Event(Option<Box<Outgoing>>),
@@ -58,13 +58,13 @@ pub struct Done {
 #[derive(Default)]
 struct Work {
     done: Done,
-    answers: Vec<Result<Answer, NotKept>>,
+    answers: Vec<Result<Decided, CommitError>>,
     keys: BTreeMap<Uuid, Arc<DataKey>>,
 }
 
-impl Desk {
+impl BatchWriter {
     /// Writes a batch and answers everybody in it; after an error nobody is kept, and the desk is to be set up anew.
-    pub fn write(&mut self, tasks: Vec<Task>, wall_ms: u64) -> Result<Done, Failure> {
+    pub fn write(&mut self, tasks: Vec<Task>, wall_ms: u64) -> Result<Done, StoreError> {
         let wall = wall_ms as i64;
         let now = Time { recorded: self.end.recorded_at.max(wall), wall };
         match self.apart_if_refused(&tasks, now) {
@@ -79,15 +79,15 @@ impl Desk {
             }
             Err(failure) => {
                 self.store.rollback();
-                tasks.into_iter().for_each(|task| task.refuse(NotKept::Failed));
+                tasks.into_iter().for_each(|task| task.refuse(CommitError::Failed));
                 Err(failure)
             }
         }
     }
 
-    fn apart_if_refused(&mut self, tasks: &[Task], now: Time) -> Result<Work, Failure> {
+    fn apart_if_refused(&mut self, tasks: &[Task], now: Time) -> Result<Work, StoreError> {
         match self.together(tasks, now) {
-            Err(Failure::Row(reason)) => {
+            Err(StoreError::Row(reason)) => {
                 log::warn!("a batch was refused, its callbacks are written apart: {reason}");
                 match self.store.grouping() {
                     Grouping::Each => self.each(tasks, now),
@@ -99,17 +99,17 @@ impl Desk {
     }
 
     /// Each task within a savepoint, so that one that is refused fails alone.
-    fn each(&mut self, tasks: &[Task], now: Time) -> Result<Work, Failure> {
+    fn each(&mut self, tasks: &[Task], now: Time) -> Result<Work, StoreError> {
         let mut work = Work::default();
         self.store.rollback();
-        self.end = End::new(self.store.heads()?);
+        self.end = ChainTip::new(self.store.heads()?);
         self.store.begin()?;
         for task in tasks {
             // A row that it needs may not read: that is its own failure, too.
             let loaded = self.load(std::slice::from_ref(task));
             let (mut plan, answer) = match loaded.and_then(|all| self.decide(task, &mut Facts::new(all), now)) {
                 Ok(decided) => decided,
-                Err(Failure::Row(reason)) => {
+                Err(StoreError::Row(reason)) => {
                     work.answers.push(Err(refused(&reason)));
                     continue;
                 }
@@ -127,7 +127,7 @@ impl Desk {
                     self.take(&mut work, task, &changes, &plan, now);
                     work.answers.push(Ok(answer));
                 }
-                Err(Failure::Row(reason)) => {
+                Err(StoreError::Row(reason)) => {
                     self.store.release(false)?;
                     work.answers.push(Err(refused(&reason)));
                 }
@@ -138,7 +138,7 @@ impl Desk {
         Ok(work)
     }
 
-    fn together(&mut self, tasks: &[Task], now: Time) -> Result<Work, Failure> {
+    fn together(&mut self, tasks: &[Task], now: Time) -> Result<Work, StoreError> {
         let mut work = Work::default();
         let before = self.end.seq;
         self.store.begin()?;
@@ -159,11 +159,11 @@ impl Desk {
     }
 
     /// Each task in a transaction of its own, so that one that is refused fails alone.
-    fn singly(&mut self, tasks: &[Task], now: Time) -> Result<Work, Failure> {
+    fn singly(&mut self, tasks: &[Task], now: Time) -> Result<Work, StoreError> {
         let mut all = Work::default();
         for task in tasks {
             self.store.rollback();
-            self.end = End::new(self.store.heads()?);
+            self.end = ChainTip::new(self.store.heads()?);
             match self.together(std::slice::from_ref(task), now) {
                 Ok(work) => {
                     all.done.callbacks += work.done.callbacks;
@@ -172,18 +172,18 @@ impl Desk {
                     all.answers.extend(work.answers);
                     all.keys.extend(work.keys);
                 }
-                Err(Failure::Row(reason)) => all.answers.push(Err(refused(&reason))),
+                Err(StoreError::Row(reason)) => all.answers.push(Err(refused(&reason))),
                 Err(failure) => return Err(failure),
             }
         }
         self.store.rollback();
-        self.end = End::new(self.store.heads()?);
+        self.end = ChainTip::new(self.store.heads()?);
         Ok(all)
     }
 
     /// What is known of the books that matters to these tasks.
-    fn load(&mut self, tasks: &[Task]) -> Result<crate::store::Loaded, Failure> {
-        let mut asked = Asked::default();
+    fn load(&mut self, tasks: &[Task]) -> Result<crate::store::Loaded, StoreError> {
+        let mut asked = Wanted::default();
         for task in tasks {
             let about = match task {
                 Task::Callback(sealed, _) => Some(callback(sealed)),
@@ -198,32 +198,32 @@ impl Desk {
         self.store.load(&asked)
     }
 
-    fn decide(&mut self, task: &Task, facts: &mut Facts, now: Time) -> Result<(Plan, Answer), Failure> {
+    fn decide(&mut self, task: &Task, facts: &mut Facts, now: Time) -> Result<(Postings, Decided), StoreError> {
         let mut ids = Uuid::now_v7;
-        let mut scribe = Scribe::new(self.end.seq, now, &mut ids);
+        let mut scribe = PostingBuilder::new(self.end.seq, now, &mut ids);
         let answer = match task {
-            Task::Callback(sealed, _) => Answer::Receipt(book::decide(&callback(sealed), facts, &mut scribe)),
+            Task::Callback(sealed, _) => Decided::Receipt(book::decide(&callback(sealed), facts, &mut scribe)),
             Task::Mark(marks, raised, _) => {
                 marks.iter().for_each(|mark| scribe.state(mark.clone()));
                 raised.iter().for_each(|raised| raise(&mut scribe, raised));
-                Answer::Marked
+                Decided::Marked
             }
             Task::Redeliver(id, _) => {
                 let event = self.store.events(&[*id])?.pop();
                 let event = event.map(|event| Box::new(again(event, now.wall)));
                 event.iter().for_each(|event| scribe.update(&**event));
-                Answer::Event(event)
+                Decided::Event(event)
             }
-            Task::Resolve(resolution, _) => Answer::Resolved(self.resolve(resolution, facts, &mut scribe)?),
-            Task::Wake => Answer::Marked,
+            Task::Resolve(resolution, _) => Decided::Resolved(self.resolve(resolution, facts, &mut scribe)?),
+            Task::Wake => Decided::Marked,
         };
         let mut plan = scribe.done();
-        plan.events += usize::from(matches!(answer, Answer::Event(Some(_))));
+        plan.events += usize::from(matches!(answer, Decided::Event(Some(_))));
         Ok((plan, answer))
     }
 
     /// Counts a task whose rows are written.
-    fn take(&mut self, work: &mut Work, task: &Task, changes: &Changes, plan: &Plan, now: Time) {
+    fn take(&mut self, work: &mut Work, task: &Task, changes: &Changes, plan: &Postings, now: Time) {
         self.end.advance(changes, plan, now.recorded);
         work.done.events += plan.events;
         work.done.committed |= *changes != Changes::default();
@@ -244,7 +244,12 @@ impl Desk {
     }
 
     /// Writes a resolution beside what it books; nothing, where it books nothing that it should.
-    fn resolve(&mut self, asked: &Resolution, facts: &mut Facts, scribe: &mut Scribe<'_>) -> Result<Resolved, Failure> {
+    fn resolve(
+        &mut self,
+        asked: &Resolution,
+        facts: &mut Facts,
+        scribe: &mut PostingBuilder<'_>,
+    ) -> Result<Resolved, StoreError> {
         let Some(mut anomaly) = self.store.anomalies(&[asked.anomaly])?.pop() else { return Ok(Resolved::Unknown) };
         if anomaly.state == AnomalyState::Resolved {
             return Ok(Resolved::Before(Box::new(anomaly)));
@@ -262,7 +267,7 @@ impl Desk {
 
     /// What is not written yet, with what is summed over the batch, and the commit. A batch that changes nothing needs none:
     /// what its duplicates rest on is on the disk already.
-    fn finish(&mut self, work: &Work, rest: &mut Changes) -> Result<(), Failure> {
+    fn finish(&mut self, work: &Work, rest: &mut Changes) -> Result<(), StoreError> {
         if !work.done.committed {
             self.store.rollback();
             return Ok(());
@@ -275,9 +280,9 @@ impl Desk {
 }
 
 /// One task alone is not kept.
-fn refused(reason: &str) -> NotKept {
+fn refused(reason: &str) -> CommitError {
     log::error!("the ledger's store refused a callback or a mark: {reason}");
-    NotKept::Refused
+    CommitError::Refused
 }
 
 fn callback(sealed: &Sealed) -> Callback<'_> {
@@ -289,7 +294,7 @@ fn reread(again: &Reread) -> Callback<'_> {
     Callback { provider: channel.provider.label(), channel, event, evidence }
 }
 
-fn raise(scribe: &mut Scribe<'_>, raised: &Raised) {
+fn raise(scribe: &mut PostingBuilder<'_>, raised: &Raised) {
     scribe.anomaly(raised.kind, (&raised.channel, &raised.merchant), raised.transaction_id, None, &raised.detail);
 }
 
@@ -298,17 +303,17 @@ fn again(event: Outgoing, wall: i64) -> Outgoing {
     Outgoing { state: EventState::Pending, round: 0, next_attempt_at: Some(wall), delivered_at: None, ..event }
 }
 
-fn reply(task: Task, answer: Result<Answer, NotKept>) {
-    fn send<T>(reply: Reply<T>, answer: Result<T, NotKept>) {
+fn reply(task: Task, answer: Result<Decided, CommitError>) {
+    fn send<T>(reply: Reply<T>, answer: Result<T, CommitError>) {
         // Who asked may have gone: the provider will come again and find a duplicate.
         drop(reply.send(answer));
     }
     match (task, answer) {
-        (Task::Callback(_, to), Ok(Answer::Receipt(outcome))) => send(to, Ok(Durable(Receipt { outcome }))),
+        (Task::Callback(_, to), Ok(Decided::Receipt(outcome))) => send(to, Ok(Durable(Receipt { outcome }))),
         (Task::Mark(_, _, to), Ok(_)) => send(to, Ok(())),
-        (Task::Resolve(_, to), Ok(Answer::Resolved(resolved))) => send(to, Ok(resolved)),
-        (Task::Redeliver(_, to), Ok(Answer::Event(event))) => send(to, Ok(event.map(|event| *event))),
+        (Task::Resolve(_, to), Ok(Decided::Resolved(resolved))) => send(to, Ok(resolved)),
+        (Task::Redeliver(_, to), Ok(Decided::Event(event))) => send(to, Ok(event.map(|event| *event))),
         (task, Err(why)) => task.refuse(why),
-        (task, Ok(_)) => task.refuse(NotKept::Failed),
+        (task, Ok(_)) => task.refuse(CommitError::Failed),
     }
 }

@@ -46,7 +46,7 @@ impl Fresh {
 
 /// What delivery is told.
 #[derive(Debug, Default)]
-pub struct News {
+pub struct OutboxNews {
     /// What was committed since it was told last.
     pub fresh: Option<Fresh>,
     /// There may be more in the store.
@@ -55,12 +55,12 @@ pub struct News {
 
 /// Between the writer and delivery.
 #[derive(Debug, Default)]
-pub struct Outbox {
-    news: Mutex<News>,
+pub struct OutboxQueue {
+    news: Mutex<OutboxNews>,
     notify: Notify,
 }
 
-impl Outbox {
+impl OutboxQueue {
     /// These are committed. Where too many wait, or rows between are not here, only the last are kept: the gap before them shows.
     pub(super) fn put(&self, fresh: Fresh) {
         if fresh.upto == fresh.after {
@@ -88,7 +88,7 @@ impl Outbox {
     }
 
     /// What there is.
-    pub fn take(&self) -> News {
+    pub fn take(&self) -> OutboxNews {
         std::mem::take(&mut *self.news.lock())
     }
 
@@ -103,7 +103,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::words::EventState;
+    use crate::stored_enum::EventState;
 
     fn event(seq: i64, order_id: Option<u128>) -> Row {
         let event = Outgoing {
@@ -140,8 +140,8 @@ mod tests {
 
     #[test]
     fn what_follows_is_told_together_and_a_gap_shows() {
-        let outbox = Outbox::default();
-        let told = |outbox: &Outbox| {
+        let outbox = OutboxQueue::default();
+        let told = |outbox: &OutboxQueue| {
             let news = outbox.take();
             (news.fresh.map(|fresh| (fresh.after, fresh.upto, fresh.events.len())), news.look)
         };
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn it_holds_no_more_than_it_may() {
-        let outbox = Outbox::default();
+        let outbox = OutboxQueue::default();
         for seq in 1..=MOST as i64 + 5 {
             outbox.put(Fresh::of(seq - 1, vec![event(seq, None)]));
         }

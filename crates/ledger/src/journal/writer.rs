@@ -6,12 +6,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::batch::Desk;
-use super::heads::End;
-use super::{NotKept, Shared, Standing, Task};
+use super::batch::BatchWriter;
+use super::chain_tip::ChainTip;
+use super::{CommitError, JournalState, Standing, Task};
 use crate::keys::{KeyError, Ring};
 use crate::metrics::LedgerSeries;
-use crate::store::{self, Changes, Failure};
+use crate::store::{self, Changes, StoreError};
 use base::clock;
 use base::secret::Secret;
 use config::model::ledger as model;
@@ -24,7 +24,7 @@ const IDLE: Duration = Duration::from_secs(1);
 const GATHER: Duration = Duration::from_millis(2);
 
 /// Called once when the store has failed for good, or could not be opened because of its keys.
-pub type Alarm = Box<dyn Fn(&str) + Send>;
+pub type AlarmHook = Box<dyn Fn(&str) + Send>;
 
 /// What the writer works with.
 pub struct Settings {
@@ -37,7 +37,7 @@ pub struct Settings {
     /// What is counted.
     pub series: Arc<LedgerSeries>,
     /// Told of a failure for good.
-    pub alarm: Alarm,
+    pub alarm: AlarmHook,
     /// Whether it starts, and writes nothing, where the store cannot be opened.
     pub stays: bool,
     /// Where those wait who are answered.
@@ -48,7 +48,7 @@ pub struct Settings {
 pub struct Writer {
     settings: Settings,
     queue: Receiver<Task>,
-    shared: Arc<Shared>,
+    shared: Arc<JournalState>,
 }
 
 /// Why the writer no longer writes.
@@ -59,7 +59,7 @@ enum Ended {
 }
 
 impl Writer {
-    pub(super) fn new(settings: Settings, queue: Receiver<Task>, shared: Arc<Shared>) -> Writer {
+    pub(super) fn new(settings: Settings, queue: Receiver<Task>, shared: Arc<JournalState>) -> Writer {
         Writer { settings, queue, shared }
     }
 
@@ -95,15 +95,15 @@ impl Writer {
         thread.spawn(work).map_err(|e| format!("starting the ledger's writer: {e}"))
     }
 
-    fn run(&mut self, mut desk: Option<Desk>) {
+    fn run(&mut self, mut desk: Option<BatchWriter>) {
         loop {
             let ended = match desk.take() {
                 Some(mut desk) => self.serve(&mut desk),
                 None => Ended::Lost,
             };
             match ended {
-                // It stays what it was: the keeper still anchors the end.
-                Ended::Stopped => return self.empty(NotKept::Standby),
+                // It stays what it was: the monitor still anchors the end.
+                Ended::Stopped => return self.empty(CommitError::Standby),
                 Ended::Failed(reason) => return self.fail(&reason),
                 Ended::Lost => {}
             }
@@ -117,20 +117,20 @@ impl Writer {
                 Err(reason) => return self.fail(&reason),
             }
             if desk.is_none() {
-                return self.empty(NotKept::Standby);
+                return self.empty(CommitError::Standby);
             }
             self.stand(desk.as_ref());
         }
     }
 
     /// Waits for the lock; `None` when it is told to stop.
-    fn stand_by(&mut self) -> Result<Option<Desk>, String> {
+    fn stand_by(&mut self) -> Result<Option<BatchWriter>, String> {
         let mut said = String::new();
         loop {
             match self.queue.recv_timeout(STANDBY) {
                 _ if self.is_stopping() => return Ok(None),
                 Err(RecvTimeoutError::Disconnected) => return Ok(None),
-                Ok(task) => task.refuse(NotKept::Standby),
+                Ok(task) => task.refuse(CommitError::Standby),
                 Err(RecvTimeoutError::Timeout) => match self.open(store::open) {
                     Ok(Some(desk)) => return Ok(Some(desk)),
                     Ok(None) => {}
@@ -145,9 +145,9 @@ impl Writer {
         }
     }
 
-    fn open(&self, opener: Opener) -> Result<Option<Desk>, Opening> {
+    fn open(&self, opener: Opener) -> Result<Option<BatchWriter>, Opening> {
         let opened = opener(&self.settings.store);
-        self.shared.held.store(matches!(opened, Err(Failure::Held(_))), Ordering::Release);
+        self.shared.held.store(matches!(opened, Err(StoreError::Held(_))), Ordering::Release);
         let Some(mut store) = opened? else { return Ok(None) };
         let heads = store.heads()?;
         // Whoever erases a day waits until all is written, or was first.
@@ -165,10 +165,10 @@ impl Writer {
             store.commit()?;
         }
         let runtime = self.settings.runtime.clone();
-        Ok(Some(Desk { store, end: End::new(heads), ring: Arc::new(ring), runtime }))
+        Ok(Some(BatchWriter { store, end: ChainTip::new(heads), ring: Arc::new(ring), runtime }))
     }
 
-    fn stand(&self, desk: Option<&Desk>) {
+    fn stand(&self, desk: Option<&BatchWriter>) {
         let Some(desk) = desk else { return self.settings.series.state("standby") };
         self.shared.ring.store(Some(desk.ring.clone()));
         self.show(desk);
@@ -178,12 +178,12 @@ impl Writer {
         log::info!("the ledger writes: {} rows", desk.end.seq);
     }
 
-    fn show(&self, desk: &Desk) {
+    fn show(&self, desk: &BatchWriter) {
         *self.shared.head.lock() = (desk.end.seq > 0).then(|| (desk.end.seq, desk.end.link.clone()));
         self.shared.recorded_at.store(desk.end.recorded_at, Ordering::Release);
     }
 
-    fn serve(&mut self, desk: &mut Desk) -> Ended {
+    fn serve(&mut self, desk: &mut BatchWriter) -> Ended {
         loop {
             let wait = if self.is_stopping() { Duration::ZERO } else { IDLE };
             let first = match self.queue.recv_timeout(wait) {
@@ -255,18 +255,20 @@ impl Writer {
     }
 
     /// What follows a failure: nothing, where the books' end can be read anew.
-    fn after(&self, desk: &mut Desk, failure: Failure) -> Option<Ended> {
+    fn after(&self, desk: &mut BatchWriter, failure: StoreError) -> Option<Ended> {
         match failure {
-            Failure::Poisoned(reason) => Some(Ended::Failed(reason)),
-            Failure::Lost(_) => Some(Ended::Lost),
-            Failure::Row(_) | Failure::Full(_) | Failure::Held(_) | Failure::Slow(_) => match desk.store.heads() {
-                Ok(heads) => {
-                    desk.end = End::new(heads);
-                    None
+            StoreError::Poisoned(reason) => Some(Ended::Failed(reason)),
+            StoreError::Lost(_) => Some(Ended::Lost),
+            StoreError::Row(_) | StoreError::Full(_) | StoreError::Held(_) | StoreError::Slow(_) => {
+                match desk.store.heads() {
+                    Ok(heads) => {
+                        desk.end = ChainTip::new(heads);
+                        None
+                    }
+                    Err(StoreError::Poisoned(reason)) => Some(Ended::Failed(reason)),
+                    Err(_) => Some(Ended::Lost),
                 }
-                Err(Failure::Poisoned(reason)) => Some(Ended::Failed(reason)),
-                Err(_) => Some(Ended::Lost),
-            },
+            }
         }
     }
 
@@ -275,16 +277,16 @@ impl Writer {
         self.settings.series.state("failed");
         log::error!("the ledger writes nothing more: {reason}");
         (self.settings.alarm)(reason);
-        self.empty(NotKept::Failed);
+        self.empty(CommitError::Failed);
     }
 
-    fn empty(&self, why: NotKept) {
+    fn empty(&self, why: CommitError) {
         self.queue.try_iter().for_each(|task| task.refuse(why));
     }
 }
 
 /// Opens a store that nobody else writes to.
-type Opener = fn(&model::Store) -> Result<Option<Box<dyn store::Store>>, Failure>;
+type Opener = fn(&model::Store) -> Result<Option<Box<dyn store::Store>>, StoreError>;
 
 /// Why the store cannot be opened.
 enum Opening {
@@ -296,12 +298,12 @@ enum Opening {
     Later(String),
 }
 
-impl From<Failure> for Opening {
-    fn from(failure: Failure) -> Opening {
+impl From<StoreError> for Opening {
+    fn from(failure: StoreError) -> Opening {
         match failure {
-            Failure::Row(reason) => Opening::Wrong(reason),
-            Failure::Poisoned(reason) => Opening::Failed(reason),
-            Failure::Full(_) | Failure::Held(_) | Failure::Lost(_) | Failure::Slow(_) => {
+            StoreError::Row(reason) => Opening::Wrong(reason),
+            StoreError::Poisoned(reason) => Opening::Failed(reason),
+            StoreError::Full(_) | StoreError::Held(_) | StoreError::Lost(_) | StoreError::Slow(_) => {
                 Opening::Later(failure.to_string())
             }
         }

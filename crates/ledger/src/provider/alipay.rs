@@ -18,10 +18,10 @@ use encoding_rs::{Encoding, UTF_8};
 
 use super::form::{self, Parameter};
 use super::keyed::{RsaVerifier, rsa};
-use crate::event::{Amount, Effect, Event, Kind, Of};
+use crate::event::{Amount, Effect, Kind, Of, ProviderEvent};
 use crate::normalise::{self, Money, Note};
 use crate::receive::Received;
-use crate::verify::{Provider, Refusal};
+use crate::verify::{Provider, VerifyError};
 use base::units::Currency;
 use config::model::ledger::{Channel, RsaKey};
 
@@ -48,7 +48,7 @@ impl Alipay {
     }
 
     /// Which field says that it is not ours.
-    fn foreign(&self, message: &Message<'_>) -> Option<&'static str> {
+    fn foreign(&self, message: &AlipayMessage<'_>) -> Option<&'static str> {
         if message.get("app_id").as_deref() != Some(&*self.app_id) {
             return Some("app_id");
         }
@@ -57,25 +57,25 @@ impl Alipay {
 }
 
 impl Provider for Alipay {
-    type Message<'a> = Message<'a>;
+    type Message<'a> = AlipayMessage<'a>;
 
-    fn verify<'a>(&self, received: &'a Received, _: u64) -> Result<Message<'a>, Refusal> {
-        let message = Message::read(&received.body)?;
+    fn verify<'a>(&self, received: &'a Received, _: u64) -> Result<AlipayMessage<'a>, VerifyError> {
+        let message = AlipayMessage::read(&received.body)?;
         let signature = message.bytes("sign").and_then(|sign| STANDARD.decode(sign).ok());
-        let signature = signature.ok_or(Refusal::Forged("no sign in base64"))?;
+        let signature = signature.ok_or(VerifyError::Forged("no sign in base64"))?;
         let sign_type = message.bytes("sign_type");
         if sign_type.is_some_and(|kind| kind != b"RSA2") {
-            return Err(Refusal::Forged("sign_type is not RSA2"));
+            return Err(VerifyError::Forged("sign_type is not RSA2"));
         }
         let is_signed = self.is_signed(&message.signed_text(false), &signature)
             || sign_type.is_some() && self.is_signed(&message.signed_text(true), &signature);
-        if is_signed { Ok(message) } else { Err(Refusal::Forged("no signature of Alipay's keys")) }
+        if is_signed { Ok(message) } else { Err(VerifyError::Forged("no signature of Alipay's keys")) }
     }
 
-    fn normalise(&self, message: Message<'_>, received: &Received, _: &Channel) -> Event {
+    fn normalise(&self, message: AlipayMessage<'_>, received: &Received, _: &Channel) -> ProviderEvent {
         let event = message.event(&received.body);
         match self.foreign(&message) {
-            Some(field) => Event { effect: Effect::Foreign(field), ..event },
+            Some(field) => ProviderEvent { effect: Effect::Foreign(field), ..event },
             None => event,
         }
     }
@@ -113,29 +113,29 @@ fn holds_another(value: &[u8]) -> bool {
 
 /// A notification's parameters, by name.
 #[derive(Debug)]
-pub struct Message<'a> {
+pub struct AlipayMessage<'a> {
     parameters: Vec<Parameter<'a>>,
     charset: &'static Encoding,
 }
 
-impl<'a> Message<'a> {
+impl<'a> AlipayMessage<'a> {
     /// Out of a form in which every name stands once.
-    pub fn read(body: &'a [u8]) -> Result<Message<'a>, Refusal> {
-        let mut parameters = form::parse(body).ok_or(Refusal::Malformed("the form has too many parameters"))?;
+    pub fn read(body: &'a [u8]) -> Result<AlipayMessage<'a>, VerifyError> {
+        let mut parameters = form::parse(body).ok_or(VerifyError::Malformed("the form has too many parameters"))?;
         parameters.sort_unstable_by(|one, other| one.0.cmp(&other.0));
         if parameters.windows(2).any(|pair| pair[0].0 == pair[1].0) {
-            return Err(Refusal::Malformed("a parameter is there twice"));
+            return Err(VerifyError::Malformed("a parameter is there twice"));
         }
         let is_name = |name: &[u8]| !name.iter().any(|byte| matches!(byte, b'&' | b'='));
         if !parameters.iter().all(|(name, _)| is_name(name)) {
-            return Err(Refusal::Malformed("a parameter's name holds another parameter"));
+            return Err(VerifyError::Malformed("a parameter's name holds another parameter"));
         }
         if parameters.iter().any(|(_, value)| holds_another(value)) {
-            return Err(Refusal::Malformed("a value holds another parameter"));
+            return Err(VerifyError::Malformed("a value holds another parameter"));
         }
-        let mut message = Message { parameters, charset: UTF_8 };
+        let mut message = AlipayMessage { parameters, charset: UTF_8 };
         if let Some(charset) = message.bytes("charset").filter(|charset| !charset.is_empty()) {
-            message.charset = Encoding::for_label(charset).ok_or(Refusal::Malformed("the charset is unknown"))?;
+            message.charset = Encoding::for_label(charset).ok_or(VerifyError::Malformed("the charset is unknown"))?;
         }
         Ok(message)
     }
@@ -169,7 +169,7 @@ impl<'a> Message<'a> {
     }
 
     /// What it means, if it is ours.
-    fn event(&self, body: &[u8]) -> Event {
+    fn event(&self, body: &[u8]) -> ProviderEvent {
         let status = self.get("trade_status").unwrap_or_default();
         let refunded = self.bytes("refund_fee").filter(|fee| !fee.is_empty());
         let refunded = refunded.map(|_| yuan(self.get("refund_fee").as_deref()));
@@ -177,12 +177,12 @@ impl<'a> Message<'a> {
             (Some(Err(reason)), _) => self.refund(Err(reason), body),
             (Some(Ok(fee @ 1..)), _) => self.refund(Ok(fee), body),
             (_, "TRADE_SUCCESS" | "TRADE_FINISHED") => self.payment(body),
-            (_, "TRADE_CLOSED") => Event { effect: Effect::Close, ..self.note(&status, body) },
+            (_, "TRADE_CLOSED") => ProviderEvent { effect: Effect::Close, ..self.note(&status, body) },
             _ => self.note(&status, body),
         }
     }
 
-    fn payment(&self, body: &[u8]) -> Event {
+    fn payment(&self, body: &[u8]) -> ProviderEvent {
         Money {
             kind: Kind::Payment,
             account: self.account(),
@@ -197,7 +197,7 @@ impl<'a> Message<'a> {
         .event(body)
     }
 
-    fn refund(&self, fee: Result<i64, &'static str>, body: &[u8]) -> Event {
+    fn refund(&self, fee: Result<i64, &'static str>, body: &[u8]) -> ProviderEvent {
         let trade_no = self.get("trade_no");
         Money {
             kind: Kind::Refund,
@@ -214,7 +214,7 @@ impl<'a> Message<'a> {
         .event(body)
     }
 
-    fn note(&self, status: &str, body: &[u8]) -> Event {
+    fn note(&self, status: &str, body: &[u8]) -> ProviderEvent {
         let number = self.get("trade_no");
         let key = normalise::note_key(number.as_deref().or(self.get("notify_id").as_deref()), status, body);
         let (account, out_trade_no) = (self.account(), self.get("out_trade_no"));
@@ -237,40 +237,40 @@ fn yuan(text: Option<&str>) -> Result<i64, &'static str> {
 /// Reads a body that nobody signed, for what must not panic.
 #[cfg(test)]
 pub fn mean(body: &[u8]) {
-    let _ = Message::read(body).map(|message| message.event(body));
+    let _ = AlipayMessage::read(body).map(|message| message.event(body));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn event(body: &str) -> Event {
-        Message::read(body.as_bytes()).unwrap().event(body.as_bytes())
+    fn event(body: &str) -> ProviderEvent {
+        AlipayMessage::read(body.as_bytes()).unwrap().event(body.as_bytes())
     }
 
     #[test]
     fn the_signed_text_is_sorted_decoded_once_and_keeps_empty_values() {
         let body = b"b=%2525&sign=x&a+b=1%2B1&charset=gbk&B=%D6%D0&sign_type=RSA2&c=";
-        let message = Message::read(body).unwrap();
+        let message = AlipayMessage::read(body).unwrap();
         assert_eq!(message.signed_text(false), b"B=\xd6\xd0&a b=1+1&b=%25&c=&charset=gbk");
         assert_eq!(message.signed_text(true), b"B=\xd6\xd0&a b=1+1&b=%25&c=&charset=gbk&sign_type=RSA2");
         assert_eq!(message.get("B").as_deref(), Some("中"));
-        assert!(matches!(Message::read(b"a=1&%61=2"), Err(Refusal::Malformed(_))));
-        assert!(matches!(Message::read(b"charset=klingon"), Err(Refusal::Malformed(_))));
-        assert_eq!(Message::read(b"a=%D6%D0").unwrap().get("a"), None);
+        assert!(matches!(AlipayMessage::read(b"a=1&%61=2"), Err(VerifyError::Malformed(_))));
+        assert!(matches!(AlipayMessage::read(b"charset=klingon"), Err(VerifyError::Malformed(_))));
+        assert_eq!(AlipayMessage::read(b"a=%D6%D0").unwrap().get("a"), None);
     }
 
     #[test]
     fn two_parameters_put_into_one_are_refused() {
-        let read = |body: &str| Message::read(body.as_bytes()).map(|message| message.signed_text(false));
+        let read = |body: &str| AlipayMessage::read(body.as_bytes()).map(|message| message.signed_text(false));
         let genuine = "passback_params=x&refund_fee=5.00&trade_status=TRADE_SUCCESS";
         assert_eq!(read(genuine).unwrap(), genuine.as_bytes());
         // Into a name: what sorts before it may be hidden with it.
         for merged in ["passback_params=x&refund_fee%3D5.00%26t=1", "a%3D1%26refund_fee=5.00", "a%26b=1", "a%3D=1"] {
-            assert!(matches!(read(merged), Err(Refusal::Malformed(_))), "{merged}");
+            assert!(matches!(read(merged), Err(VerifyError::Malformed(_))), "{merged}");
         }
         let merged = "passback_params=x%26refund_fee%3D5.00&trade_status=TRADE_SUCCESS";
-        assert!(matches!(read(merged), Err(Refusal::Malformed(_))));
+        assert!(matches!(read(merged), Err(VerifyError::Malformed(_))));
         for fine in ["subject=a%26b%3Dc", "subject=refund_fee%3D5", "subject=%26", "subject=%26refund_fee"] {
             assert!(read(fine).is_ok(), "{fine}");
         }

@@ -11,10 +11,10 @@ use serde_json::value::RawValue;
 
 use super::keyed::{HmacKeys, tag_base64, tag_hex};
 use super::{form, json};
-use crate::event::{Amount, Event, Kind, Of};
+use crate::event::{Amount, Kind, Of, ProviderEvent};
 use crate::normalise::{self, Money, Note};
 use crate::receive::Received;
-use crate::verify::{Provider, Refusal};
+use crate::verify::{Provider, VerifyError};
 use base::units::Currency;
 use config::model::ledger::{Channel, Encoding, Format, Hmac as Config};
 
@@ -50,14 +50,14 @@ impl Hmac {
         }
     }
 
-    fn of_form<'a>(&self, body: &'a [u8]) -> Result<Generic<'a>, Refusal> {
-        let mut parameters = form::parse(body).ok_or(Refusal::Malformed("the form has too many parameters"))?;
+    fn of_form<'a>(&self, body: &'a [u8]) -> Result<Generic<'a>, VerifyError> {
+        let mut parameters = form::parse(body).ok_or(VerifyError::Malformed("the form has too many parameters"))?;
         let mut values = [const { None }; 5];
         for (name, value) in parameters.drain(..) {
             for (_, place) in self.names.iter().zip(&mut values).filter(|(wanted, _)| wanted.as_bytes() == &*name) {
-                let text = text(value.clone()).ok_or(Refusal::Malformed("the form is not UTF-8"))?;
+                let text = text(value.clone()).ok_or(VerifyError::Malformed("the form is not UTF-8"))?;
                 if place.replace(text).is_some() {
-                    return Err(Refusal::Malformed("a form field is there twice"));
+                    return Err(VerifyError::Malformed("a form field is there twice"));
                 }
             }
         }
@@ -85,24 +85,24 @@ fn told(received: &Received) -> Format {
 impl Provider for Hmac {
     type Message<'a> = Generic<'a>;
 
-    fn verify<'a>(&self, received: &'a Received, _: u64) -> Result<Generic<'a>, Refusal> {
-        let header = received.header(self.header.as_str()).ok_or(Refusal::Forged("no signature header"))?;
+    fn verify<'a>(&self, received: &'a Received, _: u64) -> Result<Generic<'a>, VerifyError> {
+        let header = received.header(self.header.as_str()).ok_or(VerifyError::Forged("no signature header"))?;
         let tag = header.strip_prefix(&self.prefix).and_then(|signature| match self.encoding {
             Encoding::Hex => tag_hex(signature),
             Encoding::Base64 => tag_base64(signature),
         });
         if !self.keys.signed(&[&received.body], tag.into_iter()) {
-            return Err(Refusal::Forged("no signature of the channel's secrets"));
+            return Err(VerifyError::Forged("no signature of the channel's secrets"));
         }
         if self.format.unwrap_or_else(|| told(received)) == Format::Form {
             return self.of_form(&received.body);
         }
         let found = json::pick(&received.body, &self.paths.each_ref().map(Vec::as_slice));
-        let found = found.ok_or(Refusal::Malformed("the message is no JSON object"))?;
+        let found = found.ok_or(VerifyError::Malformed("the message is no JSON object"))?;
         Ok(Generic::of_json(found, self.major))
     }
 
-    fn normalise(&self, message: Generic<'_>, received: &Received, channel: &Channel) -> Event {
+    fn normalise(&self, message: Generic<'_>, received: &Received, channel: &Channel) -> ProviderEvent {
         message.event(&received.body, channel)
     }
 }
@@ -135,7 +135,7 @@ impl<'a> Generic<'a> {
     }
 
     /// What it means.
-    pub fn event(self, body: &[u8], channel: &Channel) -> Event {
+    pub fn event(self, body: &[u8], channel: &Channel) -> ProviderEvent {
         let account = Cow::Borrowed(&*channel.name);
         let word = self.kind.as_deref().unwrap_or_default();
         let Some(kind) = normalise::kind(word) else {

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::{hmac, signature};
 
-use crate::verify::Refusal;
+use crate::verify::VerifyError;
 use base::secret::Secret;
 use config::model::ledger::RsaKey;
 
@@ -76,9 +76,9 @@ pub fn seconds(text: &str) -> Option<i64> {
 }
 
 /// A genuine message's time less ours. Refuses it where that is not in the window.
-pub fn window(at_ms: i64, now_ms: u64, is_in: impl Fn(i64) -> bool) -> Result<(), Refusal> {
+pub fn window(at_ms: i64, now_ms: u64, is_in: impl Fn(i64) -> bool) -> Result<(), VerifyError> {
     let skew_ms = at_ms.saturating_sub(i64::try_from(now_ms).unwrap_or(i64::MAX));
-    if is_in(skew_ms) { Ok(()) } else { Err(Refusal::Expired { skew_ms }) }
+    if is_in(skew_ms) { Ok(()) } else { Err(VerifyError::Expired { skew_ms }) }
 }
 
 #[cfg(test)]

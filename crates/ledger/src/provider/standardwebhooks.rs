@@ -11,10 +11,10 @@ use ring::signature::{ED25519, UnparsedPublicKey};
 use super::hmac::Generic;
 use super::json::{self, pick};
 use super::keyed::{HmacKeys, seconds, tag_base64, window};
-use crate::event::Event;
+use crate::event::ProviderEvent;
 use crate::normalise;
 use crate::receive::Received;
-use crate::verify::{Provider, Refusal};
+use crate::verify::{Provider, VerifyError};
 use base::secret::Secret;
 use config::model::ledger::Channel;
 
@@ -67,16 +67,16 @@ const PATHS: [&[&str]; 6] = [
 impl Provider for StandardWebhooks {
     type Message<'a> = Generic<'a>;
 
-    fn verify<'a>(&self, received: &'a Received, now_ms: u64) -> Result<Generic<'a>, Refusal> {
-        let header = |name| received.header(name).ok_or(Refusal::Forged("a Standard Webhooks header is missing"));
+    fn verify<'a>(&self, received: &'a Received, now_ms: u64) -> Result<Generic<'a>, VerifyError> {
+        let header = |name| received.header(name).ok_or(VerifyError::Forged("a Standard Webhooks header is missing"));
         let (id, time) = (header("webhook-id")?, header("webhook-timestamp")?);
         let signatures = header("webhook-signature")?;
-        let at_ms = seconds(time).ok_or(Refusal::Forged("webhook-timestamp is no time"))?;
+        let at_ms = seconds(time).ok_or(VerifyError::Forged("webhook-timestamp is no time"))?;
         if !self.is_signed(&[id.as_bytes(), b".", time.as_bytes(), b".", &received.body], signatures) {
-            return Err(Refusal::Forged("no signature of the Standard Webhooks keys"));
+            return Err(VerifyError::Forged("no signature of the Standard Webhooks keys"));
         }
         window(at_ms, now_ms, |skew_ms| skew_ms.abs() <= WINDOW_MS)?;
-        let found = pick(&received.body, &PATHS).ok_or(Refusal::Malformed("the message is no JSON object"))?;
+        let found = pick(&received.body, &PATHS).ok_or(VerifyError::Malformed("the message is no JSON object"))?;
         let occurred_ms = normalise::rfc3339(json::text(found[5]).as_deref());
         let [id, order, amount, currency, kind, _] = found;
         let mut message = Generic::of_json([id, order, amount, currency, kind], false);
@@ -84,7 +84,7 @@ impl Provider for StandardWebhooks {
         Ok(message)
     }
 
-    fn normalise(&self, message: Generic<'_>, received: &Received, channel: &Channel) -> Event {
+    fn normalise(&self, message: Generic<'_>, received: &Received, channel: &Channel) -> ProviderEvent {
         message.event(&received.body, channel)
     }
 }

@@ -10,10 +10,10 @@ use serde_json::value::RawValue;
 
 use super::json::{self, pick};
 use super::keyed::{HmacKeys, Tag, seconds, tag_hex, window};
-use crate::event::{Amount, Event, Kind, Of};
+use crate::event::{Amount, Kind, Of, ProviderEvent};
 use crate::normalise::{self, Money, Note};
 use crate::receive::Received;
-use crate::verify::{Provider, Refusal};
+use crate::verify::{Provider, VerifyError};
 use base::secret::Secret;
 use base::units::Currency;
 use config::model::ledger::{Channel, Provider as Config};
@@ -37,20 +37,20 @@ impl Stripe {
 }
 
 impl Provider for Stripe {
-    type Message<'a> = Message<'a>;
+    type Message<'a> = StripeMessage<'a>;
 
-    fn verify<'a>(&self, received: &'a Received, now_ms: u64) -> Result<Message<'a>, Refusal> {
-        let header = received.header("stripe-signature").ok_or(Refusal::Forged("no Stripe-Signature"))?;
-        let (time, tags) = signatures(header).ok_or(Refusal::Forged("a Stripe-Signature without a time"))?;
-        let at_ms = seconds(time).ok_or(Refusal::Forged("a Stripe-Signature without a time"))?;
+    fn verify<'a>(&self, received: &'a Received, now_ms: u64) -> Result<StripeMessage<'a>, VerifyError> {
+        let header = received.header("stripe-signature").ok_or(VerifyError::Forged("no Stripe-Signature"))?;
+        let (time, tags) = signatures(header).ok_or(VerifyError::Forged("a Stripe-Signature without a time"))?;
+        let at_ms = seconds(time).ok_or(VerifyError::Forged("a Stripe-Signature without a time"))?;
         if !self.keys.signed(&[time.as_bytes(), b".", &received.body], tags) {
-            return Err(Refusal::Forged("no signature of the Stripe secrets"));
+            return Err(VerifyError::Forged("no signature of the Stripe secrets"));
         }
         window(at_ms, now_ms, |skew_ms| skew_ms >= -WINDOW_MS)?;
-        Message::read(&received.body).ok_or(Refusal::Malformed("the event is no JSON object"))
+        StripeMessage::read(&received.body).ok_or(VerifyError::Malformed("the event is no JSON object"))
     }
 
-    fn normalise(&self, message: Message<'_>, received: &Received, channel: &Channel) -> Event {
+    fn normalise(&self, message: StripeMessage<'_>, received: &Received, channel: &Channel) -> ProviderEvent {
         message.event(&account(channel), &received.body)
     }
 }
@@ -84,7 +84,7 @@ pub fn digits(currency: Currency) -> u32 {
 
 /// What is needed of an event.
 #[derive(Debug)]
-pub struct Message<'a> {
+pub struct StripeMessage<'a> {
     id: Option<Cow<'a, str>>,
     kind: Option<Cow<'a, str>>,
     created: Option<u64>,
@@ -116,12 +116,12 @@ const PATHS: [&[&str]; 13] = [
     &["data", "object", "captured"],
 ];
 
-impl<'a> Message<'a> {
+impl<'a> StripeMessage<'a> {
     /// Out of an event's JSON.
-    pub fn read(body: &'a [u8]) -> Option<Message<'a>> {
+    pub fn read(body: &'a [u8]) -> Option<StripeMessage<'a>> {
         let found = pick(body, &PATHS)?;
         let text = |at: usize| json::text(found[at]).filter(|text| !text.is_empty());
-        Some(Message {
+        Some(StripeMessage {
             id: text(0),
             kind: text(1),
             created: found[2].and_then(|raw| raw.get().parse::<u64>().ok()?.checked_mul(1000)),
@@ -139,7 +139,7 @@ impl<'a> Message<'a> {
     }
 
     /// What it means.
-    fn event(self, account: &str, body: &[u8]) -> Event {
+    fn event(self, account: &str, body: &[u8]) -> ProviderEvent {
         let (received, amount, captured) = (self.received, self.amount, self.captured);
         match (self.kind.as_deref().unwrap_or_default(), self.status.as_deref()) {
             ("payment_intent.succeeded", _) => self.payment(account, received, body),
@@ -164,13 +164,13 @@ impl<'a> Message<'a> {
         }
     }
 
-    fn payment(self, account: &str, amount: Option<&RawValue>, body: &[u8]) -> Event {
+    fn payment(self, account: &str, amount: Option<&RawValue>, body: &[u8]) -> ProviderEvent {
         let out_trade_no = self.out_trade_no.clone().or_else(|| self.object.clone());
         self.money((Kind::Payment, account), out_trade_no, None, amount, body)
     }
 
     /// A refund or a dispute: its order is its payment's, whatever its own metadata say.
-    fn later(self, kind: Kind, account: &str, body: &[u8]) -> Event {
+    fn later(self, kind: Kind, account: &str, body: &[u8]) -> ProviderEvent {
         let of = normalise::name(self.payment_intent.clone().or_else(|| self.charge.clone())).map(Of::Number);
         let amount = self.amount;
         self.money((kind, account), None, of, amount, body)
@@ -183,7 +183,7 @@ impl<'a> Message<'a> {
         of: Option<Of>,
         amount: Option<&RawValue>,
         body: &[u8],
-    ) -> Event {
+    ) -> ProviderEvent {
         let amount = json::minor(amount, 0).map(Amount::Exact);
         let currency = normalise::currency(self.currency.as_deref()).map(Some);
         let (account, number, within) = (account.into(), self.object, None);

@@ -10,7 +10,7 @@ use ring::hmac as mac;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
 use super::*;
-use crate::event::{Amount, Effect, Event, Kind, Of};
+use crate::event::{Amount, Effect, Kind, Of, ProviderEvent};
 use base::secret::Secret;
 use base::units::Currency;
 use config::model::ledger::{Encoding, Fields, Format, Hmac};
@@ -90,7 +90,7 @@ fn signed(media: &str, body: &[u8]) -> Received {
 }
 
 /// What a message means that came on time.
-fn event(provider: &Prepared, received: Received) -> Event {
+fn event(provider: &Prepared, received: Received) -> ProviderEvent {
     provider.verify(received, NOW_S as u64 * 1000).unwrap().event().clone()
 }
 
@@ -107,7 +107,7 @@ fn the_example_of_standard_webhooks_is_genuine() {
     assert_eq!((&verified.event().effect, verified.event().kind), (&Effect::Note, Kind::Other));
     assert_eq!(&*verified.event().account, "shop-1");
     let changed = provider.verify(received(&headers, br#"{"test": 2432232315}"#), 1_614_265_330_000);
-    assert!(matches!(changed, Err(Refusal::Forged(_))));
+    assert!(matches!(changed, Err(VerifyError::Forged(_))));
 }
 
 #[test]
@@ -124,14 +124,14 @@ fn windows_are_exact_and_come_after_the_signature() {
         (300_001, true, false),
         (86_400_000, true, false),
     ] {
-        let expected = |is_ok: bool| if is_ok { Ok(()) } else { Err(Refusal::Expired { skew_ms }) };
+        let expected = |is_ok: bool| if is_ok { Ok(()) } else { Err(VerifyError::Expired { skew_ms }) };
         assert_eq!(at(&stripe, stripe_at(NOW_S, b"{}"), skew_ms), expected(stripe_ok), "{skew_ms}");
         assert_eq!(at(&webhooks, webhook_at(NOW_S, b"{}"), skew_ms), expected(webhook_ok), "{skew_ms}");
     }
     let forged = Received { body: Bytes::from_static(b"{ }"), ..stripe_at(NOW_S, b"{}") };
-    assert!(matches!(at(&stripe, forged, -1_000_000), Err(Refusal::Forged(_))));
+    assert!(matches!(at(&stripe, forged, -1_000_000), Err(VerifyError::Forged(_))));
     let malformed = at(&stripe, stripe_at(NOW_S, b"[]"), 0);
-    assert!(matches!(malformed, Err(Refusal::Malformed(_))), "{malformed:?}");
+    assert!(matches!(malformed, Err(VerifyError::Malformed(_))), "{malformed:?}");
 }
 
 #[test]
@@ -144,10 +144,10 @@ fn a_message_without_its_signature_is_forged() {
     let generic = generic(Encoding::Hex, usual_fields());
     for provider in [stripe(), webhooks(), generic, prepared(alipay), prepared(wechatpay)] {
         let refused = provider.verify(bare(), 0).map(|_| ());
-        assert!(matches!(refused, Err(Refusal::Forged(_))), "{provider:?}: {refused:?}");
+        assert!(matches!(refused, Err(VerifyError::Forged(_))), "{provider:?}: {refused:?}");
     }
     let twice = received(&[("stripe-signature", "t=1".into()), ("stripe-signature", "t=1".into())], b"{}");
-    assert!(matches!(stripe().verify(twice, 0), Err(Refusal::Forged(_))));
+    assert!(matches!(stripe().verify(twice, 0), Err(VerifyError::Forged(_))));
 }
 
 #[test]
@@ -167,10 +167,10 @@ fn an_ed25519_signature_is_genuine_and_another_is_not() {
     let signature = pair.sign(text.as_bytes());
     assert!(provider.verify(message(signature.as_ref()), NOW_S as u64 * 1000).is_ok());
     let other = pair.sign(format!("n.{NOW_S}.{{}}").as_bytes());
-    assert!(matches!(provider.verify(message(other.as_ref()), NOW_S as u64 * 1000), Err(Refusal::Forged(_))));
+    assert!(matches!(provider.verify(message(other.as_ref()), NOW_S as u64 * 1000), Err(VerifyError::Forged(_))));
 }
 
-fn stripe_event(kind: &str, object: &str) -> Event {
+fn stripe_event(kind: &str, object: &str) -> ProviderEvent {
     let body = format!(r#"{{"id":"evt_1","type":"{kind}","created":1600000000,"data":{{"object":{object}}}}}"#);
     event(&stripe(), stripe_at(NOW_S, body.as_bytes()))
 }
@@ -296,10 +296,10 @@ fn a_generic_form_is_read_by_names() {
     let event = fine.event();
     assert_eq!((event.kind, &event.effect, &*event.key), (Kind::Refund, &Effect::Book, "R1"));
     assert_eq!(event.of, Some(Of::OutTradeNo("订单 1".into())));
-    assert!(matches!(form("kind=refund&kind=payment"), Err(Refusal::Malformed(_))));
-    assert!(matches!(form("kind=%FF"), Err(Refusal::Malformed(_))));
+    assert!(matches!(form("kind=refund&kind=payment"), Err(VerifyError::Malformed(_))));
+    assert!(matches!(form("kind=%FF"), Err(VerifyError::Malformed(_))));
     let json_as_form = provider.verify(signed("application/json", b"kind=refund"), 0);
-    assert!(matches!(json_as_form, Err(Refusal::Malformed(_))));
+    assert!(matches!(json_as_form, Err(VerifyError::Malformed(_))));
 }
 
 #[test]
@@ -319,7 +319,7 @@ fn a_header_that_nobody_signs_makes_no_form_of_json() {
     let form = b"{=1&kind=refund&id=R1&out_trade_no=A&amount_minor=1&currency=CNY";
     assert_eq!(event(&configured(Format::Form), signed("application/json", form)).kind, Kind::Refund);
     let json = configured(Format::Json).verify(signed("application/x-www-form-urlencoded", b"kind=refund"), 0);
-    assert!(matches!(json, Err(Refusal::Malformed(_))));
+    assert!(matches!(json, Err(VerifyError::Malformed(_))));
 }
 
 #[test]
@@ -371,15 +371,15 @@ fn mutated_messages_never_panic_and_verify_only_when_signed() {
         let refused = stripe.verify(Received { body: body.clone().into(), ..stripe_at(NOW_S, stripe_body) }, now_ms);
         assert_eq!(refused.is_ok(), body == stripe_body);
         let genuine = stripe.verify(stripe_at(NOW_S, &body), now_ms).map(|_| ());
-        assert!(matches!(genuine, Ok(()) | Err(Refusal::Malformed(_))), "{genuine:?}");
+        assert!(matches!(genuine, Ok(()) | Err(VerifyError::Malformed(_))), "{genuine:?}");
 
         let body = mutate(&mut random, webhook);
         let genuine = webhooks.verify(webhook_at(NOW_S, &body), now_ms).map(|_| ());
-        assert!(matches!(genuine, Ok(()) | Err(Refusal::Malformed(_))), "{genuine:?}");
+        assert!(matches!(genuine, Ok(()) | Err(VerifyError::Malformed(_))), "{genuine:?}");
 
         let body = mutate(&mut random, form.as_bytes());
         let genuine = generic.verify(signed("application/x-www-form-urlencoded", &body), now_ms).map(|_| ());
-        assert!(matches!(genuine, Ok(()) | Err(Refusal::Malformed(_))), "{genuine:?}");
+        assert!(matches!(genuine, Ok(()) | Err(VerifyError::Malformed(_))), "{genuine:?}");
         alipay::mean(&body);
 
         let header = mutate(&mut random, stripe_at(NOW_S, b"{}").header("stripe-signature").unwrap().as_bytes());

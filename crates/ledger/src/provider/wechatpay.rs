@@ -12,10 +12,10 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
 use super::json::{self, pick};
 use super::keyed::{RsaVerifier, rsa, seconds, window};
-use crate::event::{Amount, Effect, Event, Kind, Of};
+use crate::event::{Amount, Effect, Kind, Of, ProviderEvent};
 use crate::normalise::{self, Money, Note};
 use crate::receive::Received;
-use crate::verify::{Provider, Refusal};
+use crate::verify::{Provider, VerifyError};
 use base::secret::Secret;
 use base::units::Currency;
 use config::model::ledger::{Channel, RsaKey};
@@ -44,51 +44,52 @@ impl WechatPay {
     }
 
     /// Who sent it; then its time, in milliseconds.
-    fn sender(&self, received: &Received) -> Result<i64, Refusal> {
-        let header = |name| received.header(name).ok_or(Refusal::Forged("a Wechatpay header is missing"));
+    fn sender(&self, received: &Received) -> Result<i64, VerifyError> {
+        let header = |name| received.header(name).ok_or(VerifyError::Forged("a Wechatpay header is missing"));
         let signature = header("wechatpay-signature")?;
         if signature.starts_with(PROBE) {
-            return Err(Refusal::Probe);
+            return Err(VerifyError::Probe);
         }
         let (time, nonce, serial) =
             (header("wechatpay-timestamp")?, header("wechatpay-nonce")?, header("wechatpay-serial")?);
         let has_type = received.headers.contains_key("wechatpay-signature-type");
         if has_type && received.header("wechatpay-signature-type") != Some(SIGNATURE_TYPE) {
-            return Err(Refusal::Forged("another Wechatpay-Signature-Type than WECHATPAY2-SHA256-RSA2048"));
+            return Err(VerifyError::Forged("another Wechatpay-Signature-Type than WECHATPAY2-SHA256-RSA2048"));
         }
-        let at_ms = seconds(time).ok_or(Refusal::Forged("Wechatpay-Timestamp is no time"))?;
+        let at_ms = seconds(time).ok_or(VerifyError::Forged("Wechatpay-Timestamp is no time"))?;
         let mut keys = self.platform_keys.iter().filter(|(known, _)| known.eq_ignore_ascii_case(serial)).peekable();
-        keys.peek().ok_or(Refusal::Forged("an unknown Wechatpay-Serial"))?;
+        keys.peek().ok_or(VerifyError::Forged("an unknown Wechatpay-Serial"))?;
         let signature =
-            STANDARD.decode(signature).map_err(|_| Refusal::Forged("Wechatpay-Signature is not in base64"))?;
+            STANDARD.decode(signature).map_err(|_| VerifyError::Forged("Wechatpay-Signature is not in base64"))?;
         let text = [time.as_bytes(), b"\n", nonce.as_bytes(), b"\n", &received.body, b"\n"].concat();
         if keys.any(|(_, key)| key.verify(&text, &signature).is_ok()) {
             Ok(at_ms)
         } else {
-            Err(Refusal::Forged("no signature of the platform key"))
+            Err(VerifyError::Forged("no signature of the platform key"))
         }
     }
 }
 
 impl Provider for WechatPay {
-    type Message<'a> = Message<'a>;
+    type Message<'a> = WechatPayMessage<'a>;
 
-    fn verify<'a>(&self, received: &'a Received, now_ms: u64) -> Result<Message<'a>, Refusal> {
+    fn verify<'a>(&self, received: &'a Received, now_ms: u64) -> Result<WechatPayMessage<'a>, VerifyError> {
         let at_ms = self.sender(received)?;
         window(at_ms, now_ms, |skew_ms| skew_ms.abs() < WINDOW_MS)?;
-        let found = pick(&received.body, &ENVELOPE).ok_or(Refusal::Malformed("the notification is no JSON object"))?;
+        let found =
+            pick(&received.body, &ENVELOPE).ok_or(VerifyError::Malformed("the notification is no JSON object"))?;
         let text = |at: usize| json::text(found[at]);
         let key = self.key.as_ref().filter(|_| text(3).is_none_or(|algorithm| algorithm == "AEAD_AES_256_GCM"));
         let resource = key.zip(text(4)).zip(text(5)).and_then(|((key, ciphertext), nonce)| {
             decrypt(key, &ciphertext, &nonce, text(6).as_deref().unwrap_or_default())
         });
-        let resource =
-            resource.ok_or(Refusal::Forged("the resource cannot be decrypted: is this channel's api_v3_key right?"))?;
-        let resource = Resource::read(&resource).ok_or(Refusal::Malformed("the resource is no JSON object"))?;
-        Ok(Message { id: text(0), event_type: text(1), create_time: text(2), resource })
+        let resource = resource
+            .ok_or(VerifyError::Forged("the resource cannot be decrypted: is this channel's api_v3_key right?"))?;
+        let resource = Resource::read(&resource).ok_or(VerifyError::Malformed("the resource is no JSON object"))?;
+        Ok(WechatPayMessage { id: text(0), event_type: text(1), create_time: text(2), resource })
     }
 
-    fn normalise(&self, message: Message<'_>, received: &Received, _: &Channel) -> Event {
+    fn normalise(&self, message: WechatPayMessage<'_>, received: &Received, _: &Channel) -> ProviderEvent {
         message.event(&received.body, &self.mchid)
     }
 }
@@ -113,7 +114,7 @@ fn decrypt(key: &LessSafeKey, ciphertext: &str, nonce: &str, associated_data: &s
 
 /// A notification, decrypted.
 #[derive(Debug)]
-pub struct Message<'a> {
+pub struct WechatPayMessage<'a> {
     id: Option<Cow<'a, str>>,
     event_type: Option<Cow<'a, str>>,
     create_time: Option<Cow<'a, str>>,
@@ -168,9 +169,9 @@ impl Resource {
     }
 }
 
-impl Message<'_> {
+impl WechatPayMessage<'_> {
     /// What it means to the merchant `ours`.
-    fn event(self, body: &[u8], ours: &str) -> Event {
+    fn event(self, body: &[u8], ours: &str) -> ProviderEvent {
         let account = self.resource.mchid.clone().unwrap_or_else(|| ours.to_owned());
         let is_foreign = account != ours;
         let is = |state: &Option<String>| state.as_deref().is_none_or(|state| state == "SUCCESS");
@@ -179,7 +180,7 @@ impl Message<'_> {
             Some("REFUND.SUCCESS") if is(&self.resource.refund_status) => self.refund(account, body),
             _ => self.note(account, body),
         };
-        if is_foreign { Event { effect: Effect::Foreign("mchid"), ..event } } else { event }
+        if is_foreign { ProviderEvent { effect: Effect::Foreign("mchid"), ..event } } else { event }
     }
 
     fn occurred_ms(&self) -> Option<u64> {
@@ -187,7 +188,7 @@ impl Message<'_> {
         time.or_else(|| normalise::rfc3339(self.create_time.as_deref()))
     }
 
-    fn payment(self, account: String, body: &[u8]) -> Event {
+    fn payment(self, account: String, body: &[u8]) -> ProviderEvent {
         let occurred_ms = self.occurred_ms();
         let resource = self.resource;
         Money {
@@ -204,7 +205,7 @@ impl Message<'_> {
         .event(body)
     }
 
-    fn refund(self, account: String, body: &[u8]) -> Event {
+    fn refund(self, account: String, body: &[u8]) -> ProviderEvent {
         let occurred_ms = self.occurred_ms();
         let resource = self.resource;
         let of = normalise::name(resource.transaction_id.map(Cow::Owned)).map(Of::Number);
@@ -225,7 +226,7 @@ impl Message<'_> {
         .event(body)
     }
 
-    fn note(self, account: String, body: &[u8]) -> Event {
+    fn note(self, account: String, body: &[u8]) -> ProviderEvent {
         let occurred_ms = self.occurred_ms();
         let resource = self.resource;
         let number = resource.refund_id.or(resource.transaction_id);
@@ -246,11 +247,15 @@ mod tests {
 
     use super::*;
 
-    fn event(event_type: &str, resource: &str) -> Event {
+    fn event(event_type: &str, resource: &str) -> ProviderEvent {
         let resource = Resource::read(resource.as_bytes()).unwrap();
         let time = Some("2018-06-08T10:34:56+08:00".into());
-        let message =
-            Message { id: Some("N1".into()), event_type: Some(event_type.into()), create_time: time, resource };
+        let message = WechatPayMessage {
+            id: Some("N1".into()),
+            event_type: Some(event_type.into()),
+            create_time: time,
+            resource,
+        };
         message.event(b"body", "1900000001")
     }
 

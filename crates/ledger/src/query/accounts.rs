@@ -3,12 +3,12 @@
 //! Now is the stored balance; then is summed from the entries by `recorded_at`. A sum is taken in two parts, so that
 //! no engine's 64 bits overflow. An account is there once it has a balance; before its first entry it had zero.
 
-use super::list::{self, Bad, Pairs, Where};
+use super::list::{self, Pairs, QueryError, Where};
 use super::views::{Account, Balance, Page, Sum};
 use super::{Reader, decimal, int, text};
 use crate::rows::{Type, Value};
-use crate::store::Failure;
-use crate::words::{Side, Word};
+use crate::store::StoreError;
+use crate::stored_enum::{Side, StoredEnum};
 
 /// The account of what a merchant is owed.
 pub fn of_merchant(name: &str) -> String {
@@ -17,14 +17,14 @@ pub fn of_merchant(name: &str) -> String {
 
 /// Which accounts are asked for.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct AccountsQuery {
     after: Option<String>,
     limit: i64,
 }
 
-impl Asked {
+impl AccountsQuery {
     /// Reads the parameters.
-    pub fn read(pairs: &Pairs) -> Result<Asked, Bad> {
+    pub fn read(pairs: &Pairs) -> Result<AccountsQuery, QueryError> {
         list::only(pairs, &["limit", "cursor"])?;
         let after = match list::get(pairs, "cursor") {
             Some(cursor) => {
@@ -33,12 +33,12 @@ impl Asked {
             }
             None => None,
         };
-        Ok(Asked { after, limit: list::limit(pairs)? })
+        Ok(AccountsQuery { after, limit: list::limit(pairs)? })
     }
 }
 
 /// Accounts by id; with `only`, that one.
-pub fn list(reader: &mut dyn Reader, asked: &Asked, only: Option<&str>) -> Result<Page<Account>, Failure> {
+pub fn list(reader: &mut dyn Reader, asked: &AccountsQuery, only: Option<&str>) -> Result<Page<Account>, StoreError> {
     let mut filter = Where::default();
     if let Some(after) = &asked.after {
         filter.and("account > ?", Value::Text(after.clone()));
@@ -62,18 +62,18 @@ pub fn list(reader: &mut dyn Reader, asked: &Asked, only: Option<&str>) -> Resul
 }
 
 /// Every account.
-pub fn all(reader: &mut dyn Reader) -> Result<Vec<Account>, Failure> {
+pub fn all(reader: &mut dyn Reader) -> Result<Vec<Account>, StoreError> {
     grouped(reader, "SELECT account, currency, debit, credit FROM balances ORDER BY account, currency", &[])
 }
 
 /// An account as it is now.
-pub fn one(reader: &mut dyn Reader, id: &str) -> Result<Option<Account>, Failure> {
+pub fn one(reader: &mut dyn Reader, id: &str) -> Result<Option<Account>, StoreError> {
     let sql = "SELECT account, currency, debit, credit FROM balances WHERE account = $1 ORDER BY currency";
     Ok(grouped(reader, sql, &[Value::Text(id.to_owned())])?.pop())
 }
 
 /// An account as it was at the end of the millisecond `at`.
-pub fn as_of(reader: &mut dyn Reader, id: &str, at: i64) -> Result<Option<Account>, Failure> {
+pub fn as_of(reader: &mut dyn Reader, id: &str, at: i64) -> Result<Option<Account>, StoreError> {
     let Some(mut account) = one(reader, id)? else { return Ok(None) };
     let sql = "SELECT currency, side, CAST(SUM(amount_minor / 1000000) AS BIGINT), \
                CAST(SUM(amount_minor % 1000000) AS BIGINT) FROM entries \
@@ -101,7 +101,7 @@ pub fn as_of(reader: &mut dyn Reader, id: &str, at: i64) -> Result<Option<Accoun
 }
 
 /// All accounts together, by currency.
-pub fn sums(reader: &mut dyn Reader) -> Result<Vec<Sum>, Failure> {
+pub fn sums(reader: &mut dyn Reader) -> Result<Vec<Sum>, StoreError> {
     let mut sums: Vec<Sum> = vec![];
     for balance in all(reader)?.into_iter().flat_map(|account| account.balances) {
         let Balance { currency, debit_minor, credit_minor, .. } = balance;
@@ -117,7 +117,7 @@ pub fn sums(reader: &mut dyn Reader) -> Result<Vec<Sum>, Failure> {
     Ok(sums)
 }
 
-fn grouped(reader: &mut dyn Reader, sql: &str, values: &[Value]) -> Result<Vec<Account>, Failure> {
+fn grouped(reader: &mut dyn Reader, sql: &str, values: &[Value]) -> Result<Vec<Account>, StoreError> {
     let mut accounts: Vec<Account> = vec![];
     for row in reader.select(sql, values, &[Type::Text; 4])? {
         let mut cells = row.into_iter();

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::event::Kind;
 use crate::rows::{Table, Value};
-use crate::words::{AnomalyKind, AnomalyState, EventState, OrderState, TxState, Word};
+use crate::stored_enum::{AnomalyKind, AnomalyState, EventState, OrderState, StoredEnum, TxState};
 
 /// Rows a list shows unless told.
 const LIMIT: i64 = 100;
@@ -22,7 +22,7 @@ pub type Pairs = Vec<(String, String)>;
 /// Why a query is not answered, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Bad(pub String);
+pub struct QueryError(pub String);
 
 /// A list.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ const MERCHANT: &str = "merchant = ?";
 /// The same, kept out of its index: what leaves few rows is to be found by an index of its own.
 const MERCHANT_OF_FEW: &str = "merchant || '' = ?";
 
-fn words<W: Word>() -> Vec<&'static str> {
+fn words<W: StoredEnum>() -> Vec<&'static str> {
     W::WORDS.iter().map(|(word, _)| *word).collect()
 }
 
@@ -157,7 +157,7 @@ impl Where {
 
 /// What is asked of a list.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct ListQuery {
     /// Which rows.
     pub filter: Where,
     /// How many.
@@ -169,7 +169,7 @@ pub struct Asked {
     span: (Option<i64>, Option<i64>),
 }
 
-impl Asked {
+impl ListQuery {
     /// A column's bounds, which rows of the table reach in the order of their `seq`: from and to.
     pub fn span(&self) -> (&'static str, Option<i64>, Option<i64>) {
         if self.few { (self.time, None, None) } else { (self.time, self.span.0, self.span.1) }
@@ -198,7 +198,7 @@ impl Filter {
 
 impl List {
     /// Reads the parameters.
-    pub fn asked(&self, pairs: &Pairs) -> Result<Asked, Bad> {
+    pub fn asked(&self, pairs: &Pairs) -> Result<ListQuery, QueryError> {
         let mut known = vec!["limit", "cursor", "from", "to"];
         known.extend(self.filters.iter().map(|filter| filter.name));
         only(pairs, &known)?;
@@ -207,7 +207,7 @@ impl List {
         for known in self.filters {
             let Some(value) = get(pairs, known.name) else { continue };
             if let Some(words) = known.words.map(|words| words()).filter(|words| !words.contains(&value)) {
-                return Err(Bad(format!("`{}` is one of {}.", known.name, words.join(", "))));
+                return Err(QueryError(format!("`{}` is one of {}.", known.name, words.join(", "))));
             }
             let sql = if few && known.sql == MERCHANT { MERCHANT_OF_FEW } else { known.sql };
             filter.and(sql, Value::Text(value.to_owned()));
@@ -220,24 +220,24 @@ impl List {
             let seq = opened(cursor).and_then(|text| text.parse().ok()).filter(|seq: &i64| *seq > 0);
             filter.and("seq < ?", Value::Int(seq.ok_or_else(bad_cursor)?));
         }
-        Ok(Asked { filter, limit: limit(pairs)?, few, time: self.time, span })
+        Ok(ListQuery { filter, limit: limit(pairs)?, few, time: self.time, span })
     }
 }
 
 /// Refuses parameters that are not known, or given twice.
-pub fn only(pairs: &Pairs, known: &[&str]) -> Result<(), Bad> {
+pub fn only(pairs: &Pairs, known: &[&str]) -> Result<(), QueryError> {
     for (at, (name, value)) in pairs.iter().enumerate() {
         if !known.contains(&name.as_str()) {
             let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
             let there = if known.is_empty() { "there are none".to_owned() } else { known.join(", ") };
-            return Err(Bad(format!("There is no parameter `{shown}` here; there are: {there}.")));
+            return Err(QueryError(format!("There is no parameter `{shown}` here; there are: {there}.")));
         }
         if pairs[..at].iter().any(|(before, _)| before == name) {
-            return Err(Bad(format!("The parameter `{name}` is given twice.")));
+            return Err(QueryError(format!("The parameter `{name}` is given twice.")));
         }
         // PostgreSQL keeps no such text.
         if value.contains('\0') {
-            return Err(Bad(format!("The parameter `{name}` holds a zero byte.")));
+            return Err(QueryError(format!("The parameter `{name}` holds a zero byte.")));
         }
     }
     Ok(())
@@ -249,10 +249,10 @@ pub fn get<'p>(pairs: &'p Pairs, name: &str) -> Option<&'p str> {
 }
 
 /// `limit`
-pub fn limit(pairs: &Pairs) -> Result<i64, Bad> {
+pub fn limit(pairs: &Pairs) -> Result<i64, QueryError> {
     let Some(limit) = get(pairs, "limit") else { return Ok(LIMIT) };
     let number = limit.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
-    number.ok_or_else(|| Bad(format!("`limit` is a number from 1 to {LIMIT_MAX}.")))
+    number.ok_or_else(|| QueryError(format!("`limit` is a number from 1 to {LIMIT_MAX}.")))
 }
 
 /// A moment in milliseconds, which may fall between two.
@@ -265,8 +265,9 @@ pub struct Moment {
 }
 
 /// A parameter that is a time.
-pub fn moment(name: &str, value: &str) -> Result<Moment, Bad> {
-    let bad = || Bad(format!("`{name}` is a time of RFC 3339, as in 2026-11-21T03:38:00.123Z; write `+` as %2B."));
+pub fn moment(name: &str, value: &str) -> Result<Moment, QueryError> {
+    let bad =
+        || QueryError(format!("`{name}` is a time of RFC 3339, as in 2026-11-21T03:38:00.123Z; write `+` as %2B."));
     let nanoseconds = value.parse::<jiff::Timestamp>().map_err(|_| bad())?.as_nanosecond();
     let at_or_before = i64::try_from(nanoseconds.div_euclid(1_000_000)).map_err(|_| bad())?;
     let between = nanoseconds.rem_euclid(1_000_000) != 0;
@@ -284,6 +285,6 @@ pub fn opened(cursor: &str) -> Option<String> {
 }
 
 /// For a cursor that no list gave out.
-pub fn bad_cursor() -> Bad {
-    Bad("`cursor` is the `next` of a list, as it was given.".to_owned())
+pub fn bad_cursor() -> QueryError {
+    QueryError("`cursor` is the `next` of a list, as it was given.".to_owned())
 }

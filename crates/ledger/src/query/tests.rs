@@ -123,7 +123,7 @@ fn balances_are_debits_less_credits_by_account_and_currency() {
     assert_eq!(sums.iter().map(|sum| &*sum.currency).collect::<Vec<_>>(), ["CNY", "JPY"]);
     assert!(sums.iter().all(|sum| sum.debit_minor == sum.credit_minor && sum.debit_minor > 0));
     let ids: Vec<_> = accounts::all(&mut reader).unwrap().into_iter().map(|account| account.id).collect();
-    let asked = |query: &str| accounts::Asked::read(&pairs(query)).unwrap();
+    let asked = |query: &str| accounts::AccountsQuery::read(&pairs(query)).unwrap();
     let first = accounts::list(&mut reader, &asked("limit=2"), None).unwrap();
     let query = format!("cursor={}", first.next.unwrap());
     let rest = accounts::list(&mut reader, &asked(&query), None).unwrap();
@@ -157,7 +157,7 @@ fn sums_beyond_64_bits_are_exact_and_shown_as_numbers() {
     let most = crate::event::AMOUNT_MAX;
     let fact = book.fact(|transaction| transaction.amount_minor = Some(most));
     for _ in 0..1_100 {
-        book.journal(&fact, crate::words::What::Post, "assets:channel:card", "liabilities:merchant:shop");
+        book.journal(&fact, crate::stored_enum::What::Post, "assets:channel:card", "liabilities:merchant:shop");
     }
     book.commit();
     let expected = i128::from(most) * 1_100;
@@ -206,12 +206,12 @@ fn objects_have_their_fields_in_their_fixed_order() {
 struct Counting(super::tests::book::TestReader, usize);
 
 impl Reader for Counting {
-    fn select(&mut self, sql: &str, values: &[Value], types: &[Type]) -> Result<Vec<Vec<Value>>, Failure> {
+    fn select(&mut self, sql: &str, values: &[Value], types: &[Type]) -> Result<Vec<Vec<Value>>, StoreError> {
         self.1 += 1;
         self.0.select(sql, values, types)
     }
 
-    fn snapshot(&mut self) -> Result<(), Failure> {
+    fn snapshot(&mut self) -> Result<(), StoreError> {
         self.0.snapshot()
     }
 

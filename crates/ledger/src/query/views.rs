@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::rows;
-use crate::words::{Side, Word};
+use crate::stored_enum::{Side, StoredEnum};
 use base::clock;
 
 /// What a merchant sells for.

@@ -3,7 +3,7 @@
 //! Wraps lie outside of the chain, and a ledger that runs reads them at its start only: so this needs no lock. What
 //! neither engine can reach is for the caller to say: backups, archived logs, what a disk keeps of blocks it let go.
 
-use super::{Failure, postgres, sqlite};
+use super::{StoreError, postgres, sqlite};
 use config::model::ledger as model;
 
 /// Which wraps.
@@ -35,7 +35,7 @@ pub struct Erased {
 }
 
 /// Deletes them.
-pub fn erase(store: &model::Store, which: Which<'_>) -> Result<Erased, Failure> {
+pub fn erase(store: &model::Store, which: Which<'_>) -> Result<Erased, StoreError> {
     match store {
         model::Store::Sqlite(path) => sqlite::erase(path, which),
         model::Store::Postgres { url, password } => postgres::erase(url, password.as_ref(), which),

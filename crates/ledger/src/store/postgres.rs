@@ -3,7 +3,7 @@
 //!
 //! Who writes holds an advisory lock (one ledger for each database) and the **epoch**: a number that each takeover
 //! raises and each transaction names. A process that froze is disconnected by the server after ten seconds, by which its
-//! lock is free; when it wakes, its next call says [`Failure::Lost`]. Ties: of two updates, or balances, of one row in one
+//! lock is free; when it wakes, its next call says [`StoreError::Lost`]. Ties: of two updates, or balances, of one row in one
 //! call the later one counts, and only that one is sent. A statement that fails spoils its whole transaction: callbacks
 //! are kept apart by [`Grouping::Whole`]. A commit whose answer did not come, or came with a warning, is lost: its rows
 //! may be there or not.
@@ -26,16 +26,16 @@ use tokio_postgres::{Row, SimpleQueryMessage, Statement};
 use uuid::Uuid;
 
 use super::sql;
-use super::{Asked, Changes, Failure, Grouping, Heads, Loaded, Store};
+use super::{Changes, Grouping, Heads, Loaded, Store, StoreError, Wanted};
 use crate::rows::{Anomaly, Outgoing, Typed, Value, Wrap};
 use base::clock;
 use base::secret::Secret;
 use base::units::Nanos;
-use batch::{Batch, Bound, Columns, asks};
-use cells::{Cell, cells, failure};
+use batch::{Batch, BoundStatements, Columns, asks};
+use cells::{PgCell, cells, failure};
 use client::Client;
 use connect::Warnings;
-use statements::Statements;
+use statements::PgStatements;
 
 pub use erase::erase;
 pub use reader::PostgresReader;
@@ -46,7 +46,7 @@ const ASK: Duration = Duration::from_secs(1);
 /// A writer's connection.
 pub struct Postgres {
     session: Session,
-    statements: Statements,
+    statements: PgStatements,
     warnings: Warnings,
     begin: String,
     ours: String,
@@ -76,47 +76,47 @@ impl Session {
     }
 
     /// Remembers that the transaction is spoilt.
-    fn heed<T>(&mut self, answer: Result<T, tokio_postgres::Error>) -> Result<T, Failure> {
+    fn heed<T>(&mut self, answer: Result<T, tokio_postgres::Error>) -> Result<T, StoreError> {
         self.failed |= answer.is_err();
         answer.map_err(|e| failure(&e))
     }
 
     /// The transaction has begun, as its epoch's writer.
-    fn begun(&mut self, answers: &[SimpleQueryMessage]) -> Result<(), Failure> {
+    fn begun(&mut self, answers: &[SimpleQueryMessage]) -> Result<(), StoreError> {
         if connect::is_ours(answers) {
             return Ok(());
         }
         self.failed = true;
-        Err(Failure::Lost(connect::TAKEN_OVER.into()))
+        Err(StoreError::Lost(connect::TAKEN_OVER.into()))
     }
 
-    fn begin(&mut self) -> Result<(), Failure> {
+    fn begin(&mut self) -> Result<(), StoreError> {
         let Some(sql) = self.unbegun.take() else { return Ok(()) };
         let answer = self.client.simple_query(&sql);
         let answers = self.heed(answer)?;
         self.begun(&answers)
     }
 
-    fn query(&mut self, sql: &str, columns: &Columns<'_>) -> Result<Vec<Row>, Failure> {
+    fn query(&mut self, sql: &str, columns: &Columns<'_>) -> Result<Vec<Row>, StoreError> {
         self.begin()?;
         let answer = self.statement(sql).and_then(|statement| self.client.query(&statement, &params(columns)));
         self.heed(answer)
     }
 
-    fn simple(&mut self, sql: &str) -> Result<Vec<SimpleQueryMessage>, Failure> {
+    fn simple(&mut self, sql: &str) -> Result<Vec<SimpleQueryMessage>, StoreError> {
         self.begin()?;
         let answer = self.client.simple_query(sql);
         self.heed(answer)
     }
 
-    fn bound<'a>(&mut self, batch: &'a Batch<'_>) -> Result<Bound<'a>, Failure> {
+    fn bound<'a>(&mut self, batch: &'a Batch<'_>) -> Result<BoundStatements<'a>, StoreError> {
         let bound = batch.iter().map(|(sql, columns)| Ok((self.statement(sql)?, params(columns))));
         let bound = bound.collect();
         self.heed(bound)
     }
 
     /// Asks all at once, and begins the transaction before, where that was not done.
-    fn query_all(&mut self, batch: &Batch<'_>) -> Result<Vec<Vec<Row>>, Failure> {
+    fn query_all(&mut self, batch: &Batch<'_>) -> Result<Vec<Vec<Row>>, StoreError> {
         let bound = self.bound(batch)?;
         let begin = self.unbegun.take();
         let answer = self.client.query_all(begin.as_deref(), &bound);
@@ -128,14 +128,14 @@ impl Session {
     }
 
     /// Does all at once; how many rows each changed.
-    fn execute_all(&mut self, batch: &Batch<'_>) -> Result<Vec<u64>, Failure> {
+    fn execute_all(&mut self, batch: &Batch<'_>) -> Result<Vec<u64>, StoreError> {
         self.begin()?;
         let bound = self.bound(batch)?;
         let answer = self.client.execute_all(&bound);
         self.heed(answer)
     }
 
-    fn select<T: Typed>(&mut self, sql: &str, asked: Columns<'_>, found: &mut Vec<T>) -> Result<(), Failure> {
+    fn select<T: Typed>(&mut self, sql: &str, asked: Columns<'_>, found: &mut Vec<T>) -> Result<(), StoreError> {
         if asked.first().is_some_and(Vec::is_empty) {
             return Ok(());
         }
@@ -143,7 +143,7 @@ impl Session {
     }
 }
 
-fn read<T: Typed>(rows: &[Row], found: &mut Vec<T>) -> Result<(), Failure> {
+fn read<T: Typed>(rows: &[Row], found: &mut Vec<T>) -> Result<(), StoreError> {
     for row in rows {
         found.push(sql::typed(cells(row)?)?);
     }
@@ -161,13 +161,13 @@ fn text(cell: Option<Value>) -> Option<String> {
 impl Postgres {
     /// Opens it; `None` while another process holds the lock. A large database of an older ledger is brought up to date only
     /// where there is `time`.
-    pub fn open(url: &str, password: Option<&Secret>, time: bool) -> Result<Option<Box<dyn Store>>, Failure> {
+    pub fn open(url: &str, password: Option<&Secret>, time: bool) -> Result<Option<Box<dyn Store>>, StoreError> {
         let Some(opened) = connect::writer(url, password, time)? else { return Ok(None) };
         let connect::Opened { mut client, warnings, epoch } = opened;
         indexes::complete(&mut client, url, password)?;
         Ok(Some(Box::new(Postgres {
             session: Session { client, prepared: HashMap::new(), failed: false, unbegun: None },
-            statements: Statements::new(),
+            statements: PgStatements::new(),
             warnings,
             begin: connect::begin(epoch),
             ours: connect::ours(epoch),
@@ -177,7 +177,7 @@ impl Postgres {
     }
 
     /// The server's settings follow a reload: they are asked for before each second's first batch.
-    fn is_durable(&mut self) -> Result<(), Failure> {
+    fn is_durable(&mut self) -> Result<(), StoreError> {
         let now = clock::now();
         if now < self.ask_at {
             return Ok(());
@@ -187,11 +187,11 @@ impl Postgres {
     }
 
     /// There is a transaction, and it can be kept.
-    fn sound(&self) -> Result<(), Failure> {
+    fn sound(&self) -> Result<(), StoreError> {
         match (self.within, self.session.failed) {
             (true, false) => Ok(()),
-            (false, _) => Err(Failure::Row("no transaction was begun".into())),
-            (true, true) => Err(Failure::Row("a statement of this transaction failed".into())),
+            (false, _) => Err(StoreError::Row("no transaction was begun".into())),
+            (true, true) => Err(StoreError::Row("a statement of this transaction failed".into())),
         }
     }
 }
@@ -201,7 +201,7 @@ impl Store for Postgres {
         Grouping::Whole
     }
 
-    fn heads(&mut self) -> Result<Heads, Failure> {
+    fn heads(&mut self) -> Result<Heads, StoreError> {
         let mut heads = Heads::default();
         let none = vec![];
         if let Some(row) = self.session.query(&self.statements.last_link, &none)?.first() {
@@ -220,7 +220,7 @@ impl Store for Postgres {
         Ok(heads)
     }
 
-    fn wraps(&mut self) -> Result<Vec<Wrap>, Failure> {
+    fn wraps(&mut self) -> Result<Vec<Wrap>, StoreError> {
         let wrap = |row: &Row| {
             let read = || Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?));
             let (id, by, purpose, day, wrapped) = read().map_err(|e| failure(&e))?;
@@ -229,7 +229,7 @@ impl Store for Postgres {
         self.session.query(&self.statements.wraps, &vec![])?.iter().map(wrap).collect()
     }
 
-    fn begin(&mut self) -> Result<(), Failure> {
+    fn begin(&mut self) -> Result<(), StoreError> {
         self.session.failed = false;
         self.is_durable()?;
         self.within = true;
@@ -238,24 +238,24 @@ impl Store for Postgres {
         Ok(())
     }
 
-    fn savepoint(&mut self) -> Result<(), Failure> {
+    fn savepoint(&mut self) -> Result<(), StoreError> {
         self.sound()?;
         self.session.simple("SAVEPOINT callback").map(drop)
     }
 
-    fn release(&mut self, keep: bool) -> Result<(), Failure> {
+    fn release(&mut self, keep: bool) -> Result<(), StoreError> {
         let back = if keep { "" } else { "ROLLBACK TO callback; " };
         self.session.simple(&format!("{back}RELEASE callback"))?;
         self.session.failed &= keep;
         Ok(())
     }
 
-    fn load(&mut self, asked: &Asked) -> Result<Loaded, Failure> {
+    fn load(&mut self, asked: &Wanted) -> Result<Loaded, StoreError> {
         let mut loaded = Loaded::default();
         let (session, statements, found) = (&mut self.session, &self.statements, &mut loaded.transactions);
         let mut questions = asks(statements, asked);
         let orders = asked.orders.iter();
-        let by_trade = orders.map(|(channel, number)| [Cell::Text(channel), Cell::Text(number)]);
+        let by_trade = orders.map(|(channel, number)| [PgCell::Text(channel), PgCell::Text(number)]);
         let orders_at = questions.len();
         batch::push(&mut questions, &statements.orders_by_trade, by_trade);
         let answers = session.query_all(&questions)?;
@@ -264,12 +264,12 @@ impl Store for Postgres {
         orders.iter().try_for_each(|rows| read(rows, &mut loaded.orders))?;
         let known: HashSet<Uuid> = loaded.orders.iter().map(|order| order.id).collect();
         let unknown = sql::unknown_orders(found, |id| known.contains(&id));
-        let by_id = vec![unknown.into_iter().map(Cell::Id).collect()];
+        let by_id = vec![unknown.into_iter().map(PgCell::Id).collect()];
         session.select(&statements.orders_by_id, by_id, &mut loaded.orders)?;
         Ok(loaded)
     }
 
-    fn write(&mut self, changes: &Changes) -> Result<(), Failure> {
+    fn write(&mut self, changes: &Changes) -> Result<(), StoreError> {
         // Else each statement would commit by itself.
         self.sound()?;
         let (written, updates) = batch::written(&self.statements, changes);
@@ -277,22 +277,24 @@ impl Store for Postgres {
         for batch::Updates { at, table, rows } in updates {
             if changed[at] != rows {
                 self.session.failed = true;
-                return Err(Failure::Row(format!("{} rows of {} are gone", rows - changed[at], table.state_name())));
+                return Err(StoreError::Row(format!("{} rows of {} are gone", rows - changed[at], table.state_name())));
             }
         }
         Ok(())
     }
 
-    fn commit(&mut self) -> Result<(), Failure> {
+    fn commit(&mut self) -> Result<(), StoreError> {
         self.sound()?;
         self.warnings.lock().take();
-        let lost = |why: String| Failure::Lost(format!("in a commit: {why}"));
+        let lost = |why: String| StoreError::Lost(format!("in a commit: {why}"));
         match self.session.simple("COMMIT") {
             Ok(_) => self.within = false,
             // Whether it is kept is known only where the server says that it is not.
-            Err(Failure::Row(why)) => return Err(Failure::Row(why)),
-            Err(Failure::Full(why) | Failure::Slow(why) | Failure::Held(why)) => return Err(Failure::Full(why)),
-            Err(Failure::Lost(why) | Failure::Poisoned(why)) => return Err(lost(why)),
+            Err(StoreError::Row(why)) => return Err(StoreError::Row(why)),
+            Err(StoreError::Full(why) | StoreError::Slow(why) | StoreError::Held(why)) => {
+                return Err(StoreError::Full(why));
+            }
+            Err(StoreError::Lost(why) | StoreError::Poisoned(why)) => return Err(lost(why)),
         }
         // Kept here, but not as durably as the server was told to: a standby does not have it.
         self.warnings.lock().take().map_or(Ok(()), |warning| Err(lost(warning)))
@@ -310,24 +312,24 @@ impl Store for Postgres {
         self.session.failed = false;
     }
 
-    fn events(&mut self, ids: &[Uuid]) -> Result<Vec<Outgoing>, Failure> {
+    fn events(&mut self, ids: &[Uuid]) -> Result<Vec<Outgoing>, StoreError> {
         let mut found = vec![];
-        let by_id = vec![ids.iter().map(|id| Cell::Id(*id)).collect()];
+        let by_id = vec![ids.iter().map(|id| PgCell::Id(*id)).collect()];
         self.session.select(&self.statements.events, by_id, &mut found)?;
         Ok(found)
     }
 
-    fn anomalies(&mut self, ids: &[Uuid]) -> Result<Vec<Anomaly>, Failure> {
+    fn anomalies(&mut self, ids: &[Uuid]) -> Result<Vec<Anomaly>, StoreError> {
         let mut found = vec![];
-        let by_id = vec![ids.iter().map(|id| Cell::Id(*id)).collect()];
+        let by_id = vec![ids.iter().map(|id| PgCell::Id(*id)).collect()];
         self.session.select(&self.statements.anomalies, by_id, &mut found)?;
         Ok(found)
     }
 
-    fn idle(&mut self) -> Result<(), Failure> {
+    fn idle(&mut self) -> Result<(), StoreError> {
         self.is_durable()?;
         let answers = self.session.simple(&self.ours)?;
         let ours = answers.iter().any(|answer| matches!(answer, SimpleQueryMessage::Row(_)));
-        if ours { Ok(()) } else { Err(Failure::Lost(connect::TAKEN_OVER.into())) }
+        if ours { Ok(()) } else { Err(StoreError::Lost(connect::TAKEN_OVER.into())) }
     }
 }

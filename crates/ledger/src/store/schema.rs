@@ -7,7 +7,7 @@
 use crate::rows::{Column, Part, Table, Type};
 
 /// The version of the schema. A store of a newer one is refused; one of an older one is brought up to date
-/// ([`Dialect::forward`]).
+/// ([`SqlDialect::forward`]).
 pub const VERSION: i64 = 2;
 
 /// Rows of all tables together up to which what an older store lacks is made within seconds.
@@ -49,32 +49,32 @@ pub fn index_name(sql: &str) -> &str {
 
 /// How an engine spells types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
+pub enum SqlDialect {
     /// SQLite
     Sqlite,
     /// PostgreSQL
     Postgres,
 }
 
-impl Dialect {
+impl SqlDialect {
     fn spell(self, ty: Type) -> &'static str {
         match (ty, self) {
-            (Type::Int, Dialect::Sqlite) => "INTEGER",
-            (Type::Int, Dialect::Postgres) => "BIGINT",
-            (Type::Text, Dialect::Sqlite) => "TEXT",
+            (Type::Int, SqlDialect::Sqlite) => "INTEGER",
+            (Type::Int, SqlDialect::Postgres) => "BIGINT",
+            (Type::Text, SqlDialect::Sqlite) => "TEXT",
             // By bytes, as SQLite compares: both engines then list in one order, whatever the database's own is.
-            (Type::Text, Dialect::Postgres) => "TEXT COLLATE \"C\"",
-            (Type::Blob, Dialect::Sqlite) => "BLOB",
-            (Type::Blob, Dialect::Postgres) => "BYTEA",
+            (Type::Text, SqlDialect::Postgres) => "TEXT COLLATE \"C\"",
+            (Type::Blob, SqlDialect::Sqlite) => "BLOB",
+            (Type::Blob, SqlDialect::Postgres) => "BYTEA",
         }
     }
 
     /// What a table's definition ends with: SQLite is told to hold to the types, as PostgreSQL does.
     fn end(self, by_key: bool) -> &'static str {
         match (self, by_key) {
-            (Dialect::Postgres, _) => "",
-            (Dialect::Sqlite, false) => " STRICT",
-            (Dialect::Sqlite, true) => " STRICT, WITHOUT ROWID",
+            (SqlDialect::Postgres, _) => "",
+            (SqlDialect::Sqlite, false) => " STRICT",
+            (SqlDialect::Sqlite, true) => " STRICT, WITHOUT ROWID",
         }
     }
 
@@ -123,8 +123,8 @@ impl Dialect {
     pub(super) fn leave(self) -> Vec<String> {
         let alter = format!("ALTER TABLE {}", Table::Outgoing.name());
         let leave = |Column { name, optional, .. }: &Column| match self {
-            Dialect::Postgres => vec![format!("{alter} DROP COLUMN {name}")],
-            Dialect::Sqlite => {
+            SqlDialect::Postgres => vec![format!("{alter} DROP COLUMN {name}")],
+            SqlDialect::Sqlite => {
                 let needed = (!optional).then(|| format!("{alter} ALTER COLUMN {name} DROP NOT NULL"));
                 needed.into_iter().chain([format!("{alter} RENAME COLUMN {name} TO old_{name}")]).collect()
             }

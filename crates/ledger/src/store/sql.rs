@@ -2,8 +2,8 @@
 //!
 //! It knows no engine: an engine makes its statements of these parts, once for each connection.
 
-use crate::rows::{Balance, Column, Table, Transaction, Typed, Value, Wrap};
-use crate::store::{Failure, Heads};
+use crate::rows::{BalanceRow, Column, Table, Transaction, Typed, Value, Wrap};
+use crate::store::{Heads, StoreError};
 use base::units::Currency;
 
 use uuid::Uuid;
@@ -56,28 +56,34 @@ pub(super) fn last_time() -> String {
 }
 
 /// A row with types, or why not: somebody changed the store by hand.
-pub(super) fn typed<T: Typed>(cells: Vec<Value>) -> Result<T, Failure> {
+pub(super) fn typed<T: Typed>(cells: Vec<Value>) -> Result<T, StoreError> {
     let seq = cells.first().cloned();
     T::from_cells(cells).ok_or_else(|| unreadable(T::TABLE.name(), seq))
 }
 
-fn unreadable(table: &str, seq: Option<Value>) -> Failure {
+fn unreadable(table: &str, seq: Option<Value>) -> StoreError {
     let seq = if let Some(Value::Int(seq)) = seq { seq } else { 0 };
-    Failure::Row(format!("row {seq} of {table} does not read; ask `tollgate ledger verify`"))
+    StoreError::Row(format!("row {seq} of {table} does not read; ask `tollgate ledger verify`"))
 }
 
 /// A balance out of the cells of [`BALANCES`].
-pub(super) fn balance(cells: [Option<String>; 4]) -> Result<Balance, Failure> {
+pub(super) fn balance(cells: [Option<String>; 4]) -> Result<BalanceRow, StoreError> {
     let made = || {
         let [account, currency, debit, credit] = cells;
         let currency = Currency::parse(&currency?)?;
-        Some(Balance { account: account?, currency, debit: debit?.parse().ok()?, credit: credit?.parse().ok()? })
+        Some(BalanceRow { account: account?, currency, debit: debit?.parse().ok()?, credit: credit?.parse().ok()? })
     };
     made().ok_or_else(|| unreadable("balances", None))
 }
 
 /// A wrap out of the cells of [`WRAPS`].
-pub(super) fn wrap(id: &str, by: String, purpose: String, day: String, rest: (Vec<u8>, i64)) -> Result<Wrap, Failure> {
+pub(super) fn wrap(
+    id: &str,
+    by: String,
+    purpose: String,
+    day: String,
+    rest: (Vec<u8>, i64),
+) -> Result<Wrap, StoreError> {
     let id = Uuid::try_parse(id).map_err(|_| unreadable("keys", None))?;
     Ok(Wrap { id, by, purpose, day, wrapped: rest.0, created_at: rest.1 })
 }

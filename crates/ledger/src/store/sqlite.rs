@@ -26,13 +26,13 @@ use rusqlite::{CachedStatement, Connection, Params};
 use uuid::Uuid;
 
 use super::sql;
-use super::{Asked, Changes, Failure, Grouping, Heads, Loaded, Store};
-use crate::rows::{Anomaly, Balance, Link, Outgoing, Row, Typed, Update, Wrap};
-use crate::words::Word;
+use super::{Changes, Grouping, Heads, Loaded, Store, StoreError, Wanted};
+use crate::rows::{Anomaly, BalanceRow, Link, Outgoing, Row, Typed, Update, Wrap};
+use crate::stored_enum::StoredEnum;
 use base::clock;
-use cells::{Bound, Id, failure};
+use cells::{BoundValue, Id, failure};
 use copier::Copier;
-use statements::{Insert, Statements};
+use statements::{SqliteInsert, SqliteStatements};
 
 pub use erase::erase;
 pub use reader::SqliteReader;
@@ -63,7 +63,7 @@ pub struct Sqlite {
     // First, so that the connection is the last one to close.
     copier: Copier,
     connection: Connection,
-    statements: Statements,
+    statements: SqliteStatements,
     /// Why nothing may be written any more.
     poisoned: Option<String>,
     /// Size of the log at which it is tried again: a reader may keep a part of it from being copied.
@@ -88,13 +88,13 @@ const BALANCE: &str = "INSERT INTO balances (account, currency, debit, credit) V
 impl Sqlite {
     /// Opens it; `None` while another process holds the lock. What takes long, of an older file, is done only where there is
     /// `time`.
-    pub fn open(path: &Path, time: bool) -> Result<Option<Box<dyn Store>>, Failure> {
+    pub fn open(path: &Path, time: bool) -> Result<Option<Box<dyn Store>>, StoreError> {
         let Some(lock) = open::lock(path)? else { return Ok(None) };
         let connection = open::writer(path, time)?;
         Ok(Some(Box::new(Sqlite {
             copier: Copier::start(path)?,
             connection,
-            statements: Statements::new(),
+            statements: SqliteStatements::new(),
             poisoned: None,
             copy_at: COPY_ABOVE,
             reset_at: RESET_ABOVE,
@@ -106,39 +106,39 @@ impl Sqlite {
     }
 
     /// What is written to a file that nobody finds any more is lost: then nothing is written, nor acknowledged.
-    fn there(&mut self) -> Result<(), Failure> {
+    fn there(&mut self) -> Result<(), StoreError> {
         let there = self.files.are_there();
         self.heed(there)?;
         self.copied()
     }
 
     /// What the copier failed by.
-    fn copied(&mut self) -> Result<(), Failure> {
+    fn copied(&mut self) -> Result<(), StoreError> {
         let failed = self.copier.failed().map_or(Ok(()), Err);
         self.heed(failed)
     }
 
     /// Nothing is done any more once it is poisoned.
-    fn well(&self) -> Result<(), Failure> {
-        self.poisoned.as_ref().map_or(Ok(()), |why| Err(Failure::Poisoned(why.clone())))
+    fn well(&self) -> Result<(), StoreError> {
+        self.poisoned.as_ref().map_or(Ok(()), |why| Err(StoreError::Poisoned(why.clone())))
     }
 
     /// Passes a failure on; remembers one that poisons, and keeps the connection's end from touching the file.
-    fn heed<T>(&mut self, answer: Result<T, Failure>) -> Result<T, Failure> {
-        if let Err(Failure::Poisoned(why)) = &answer {
+    fn heed<T>(&mut self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(StoreError::Poisoned(why)) = &answer {
             let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
             self.poisoned = Some(why.clone());
         }
         answer
     }
 
-    fn run(&mut self, sql: &str) -> Result<(), Failure> {
+    fn run(&mut self, sql: &str) -> Result<(), StoreError> {
         self.well()?;
         let answer = execute(&self.connection, sql, []).map(drop);
         self.heed(answer)
     }
 
-    fn heads_now(&self) -> Result<Heads, Failure> {
+    fn heads_now(&self) -> Result<Heads, StoreError> {
         let said = |e: rusqlite::Error| failure(&e);
         let mut heads = Heads::default();
         let mut last = prepared(&self.connection, sql::LAST_LINK)?;
@@ -159,7 +159,7 @@ impl Sqlite {
         Ok(heads)
     }
 
-    fn wraps_now(&self) -> Result<Vec<Wrap>, Failure> {
+    fn wraps_now(&self) -> Result<Vec<Wrap>, StoreError> {
         let mut wraps = prepared(&self.connection, sql::WRAPS)?;
         let read = |row: &rusqlite::Row<'_>| {
             let (id, by, purpose): (String, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
@@ -169,7 +169,7 @@ impl Sqlite {
         rows.map(|row| row.map_err(|e| failure(&e))?).collect()
     }
 
-    fn load_now(&self, asked: &Asked) -> Result<Loaded, Failure> {
+    fn load_now(&self, asked: &Wanted) -> Result<Loaded, StoreError> {
         let mut loaded = Loaded::default();
         let (statements, found) = (&self.statements, &mut loaded.transactions);
         for key in &asked.keys {
@@ -195,7 +195,7 @@ impl Sqlite {
         Ok(loaded)
     }
 
-    fn select<T: Typed>(&self, sql: &str, params: impl Params, found: &mut Vec<T>) -> Result<(), Failure> {
+    fn select<T: Typed>(&self, sql: &str, params: impl Params, found: &mut Vec<T>) -> Result<(), StoreError> {
         let mut statement = prepared(&self.connection, sql)?;
         let count = statement.column_count();
         let mut rows = statement.query(params).map_err(|e| failure(&e))?;
@@ -205,13 +205,13 @@ impl Sqlite {
         Ok(())
     }
 
-    fn write_now(&self, changes: &Changes) -> Result<(), Failure> {
+    fn write_now(&self, changes: &Changes) -> Result<(), StoreError> {
         changes.rows.iter().try_for_each(|row| self.insert(row))?;
         for Link { seq, rows, link } in &changes.links {
             execute(&self.connection, LINK, (seq, rows, link))?;
         }
         changes.updates.iter().try_for_each(|update| self.update(update))?;
-        for Balance { account, currency, debit, credit } in &changes.balances {
+        for BalanceRow { account, currency, debit, credit } in &changes.balances {
             let values = (account, currency.code(), debit.to_string(), credit.to_string());
             execute(&self.connection, BALANCE, values)?;
         }
@@ -222,14 +222,14 @@ impl Sqlite {
         Ok(())
     }
 
-    fn insert(&self, row: &Row) -> Result<(), Failure> {
-        let bind = |insert: &Insert| {
+    fn insert(&self, row: &Row) -> Result<(), StoreError> {
+        let bind = |insert: &SqliteInsert| {
             let mut statement = self.connection.prepare_cached(&insert.sql)?;
             for (at, cell) in insert.cells.iter().enumerate() {
                 match cell {
                     0 => statement.raw_bind_parameter(at + 1, row.seq)?,
                     1 => statement.raw_bind_parameter(at + 1, Id::new(row.id))?,
-                    value => statement.raw_bind_parameter(at + 1, Bound(&row.values[value - 2]))?,
+                    value => statement.raw_bind_parameter(at + 1, BoundValue(&row.values[value - 2]))?,
                 }
             }
             statement.raw_execute().map(drop)
@@ -237,29 +237,29 @@ impl Sqlite {
         self.statements.insert[sql::place(row.table)].iter().try_for_each(bind).map_err(|e| failure(&e))
     }
 
-    fn update(&self, update: &Update) -> Result<(), Failure> {
+    fn update(&self, update: &Update) -> Result<(), StoreError> {
         let bind = || {
             let mut statement = self.connection.prepare_cached(&self.statements.update[sql::place(update.table)])?;
             statement.raw_bind_parameter(1, update.seq)?;
             for (at, value) in update.state.iter().enumerate() {
-                statement.raw_bind_parameter(at + 2, Bound(value))?;
+                statement.raw_bind_parameter(at + 2, BoundValue(value))?;
             }
             statement.raw_execute()
         };
         match bind().map_err(|e| failure(&e))? {
-            0 => Err(Failure::Row(format!("row {} of {} is gone", update.seq, update.table.state_name()))),
+            0 => Err(StoreError::Row(format!("row {} of {} is gone", update.seq, update.table.state_name()))),
             _ => Ok(()),
         }
     }
 
     /// Copies the log into the file as far as readers let it, if that many of its pages are not copied.
-    fn copy(&mut self, above: i64) -> Result<(), Failure> {
+    fn copy(&mut self, above: i64) -> Result<(), StoreError> {
         self.well()?;
         let answer = self.copy_now(above);
         self.heed(answer)
     }
 
-    fn copy_now(&mut self, above: i64) -> Result<(), Failure> {
+    fn copy_now(&mut self, above: i64) -> Result<(), StoreError> {
         if self.copier.is_busy() {
             return Ok(());
         }
@@ -287,12 +287,12 @@ impl Sqlite {
         Ok(())
     }
 
-    fn copy_rest(&mut self, log: i64) -> Result<(), Failure> {
+    fn copy_rest(&mut self, log: i64) -> Result<(), StoreError> {
         let copied = if log > self.reset_at { self.copy_all() } else { self.checkpoint("PASSIVE") };
         match copied {
             Ok((log, copied)) => self.copy_at = if log == copied { COPY_ABOVE } else { log + COPY_ABOVE },
             // What is committed is durable in the log: a full disk only keeps it from being copied.
-            Err(Failure::Full(why)) => {
+            Err(StoreError::Full(why)) => {
                 self.copy_at += COPY_ABOVE;
                 log::warn!("ledger: the log cannot be copied into the database: {why}");
             }
@@ -302,7 +302,7 @@ impl Sqlite {
     }
 
     /// Copies all of it and waits a while for readers to leave it: then the next batch begins it anew.
-    fn copy_all(&mut self) -> Result<(i64, i64), Failure> {
+    fn copy_all(&mut self) -> Result<(i64, i64), StoreError> {
         let until = clock::now().after(RESET_WAIT);
         self.connection.busy_timeout(Duration::ZERO).map_err(|e| failure(&e))?;
         let copied = loop {
@@ -317,7 +317,7 @@ impl Sqlite {
         Ok((log, copied))
     }
 
-    fn checkpoint(&self, mode: &str) -> Result<(i64, i64), Failure> {
+    fn checkpoint(&self, mode: &str) -> Result<(i64, i64), StoreError> {
         open::checkpoint(&self.connection, mode).map_err(|e| failure(&e))
     }
 }
@@ -327,25 +327,25 @@ impl Store for Sqlite {
         Grouping::Each
     }
 
-    fn heads(&mut self) -> Result<Heads, Failure> {
+    fn heads(&mut self) -> Result<Heads, StoreError> {
         self.well()?;
         let answer = self.heads_now();
         self.heed(answer)
     }
 
-    fn wraps(&mut self) -> Result<Vec<Wrap>, Failure> {
+    fn wraps(&mut self) -> Result<Vec<Wrap>, StoreError> {
         self.well()?;
         let answer = self.wraps_now();
         self.heed(answer)
     }
 
-    fn begin(&mut self) -> Result<(), Failure> {
+    fn begin(&mut self) -> Result<(), StoreError> {
         self.there()?;
         self.copy(COPY_ABOVE)?;
         self.run("BEGIN IMMEDIATE")
     }
 
-    fn savepoint(&mut self) -> Result<(), Failure> {
+    fn savepoint(&mut self) -> Result<(), StoreError> {
         self.well()?;
         if self.connection.is_autocommit() {
             return Err(gone());
@@ -353,7 +353,7 @@ impl Store for Sqlite {
         self.run("SAVEPOINT callback")
     }
 
-    fn release(&mut self, keep: bool) -> Result<(), Failure> {
+    fn release(&mut self, keep: bool) -> Result<(), StoreError> {
         self.well()?;
         // A full disk makes SQLite take the whole transaction back: the savepoints before this one are gone with it.
         if self.connection.is_autocommit() {
@@ -365,13 +365,13 @@ impl Store for Sqlite {
         self.run("RELEASE callback")
     }
 
-    fn load(&mut self, asked: &Asked) -> Result<Loaded, Failure> {
+    fn load(&mut self, asked: &Wanted) -> Result<Loaded, StoreError> {
         self.well()?;
         let answer = self.load_now(asked);
         self.heed(answer)
     }
 
-    fn write(&mut self, changes: &Changes) -> Result<(), Failure> {
+    fn write(&mut self, changes: &Changes) -> Result<(), StoreError> {
         self.well()?;
         // Else each statement would commit by itself.
         if self.connection.is_autocommit() {
@@ -381,7 +381,7 @@ impl Store for Sqlite {
         self.heed(answer)
     }
 
-    fn commit(&mut self) -> Result<(), Failure> {
+    fn commit(&mut self) -> Result<(), StoreError> {
         self.well()?;
         self.copied()?;
         if self.connection.is_autocommit() {
@@ -399,36 +399,36 @@ impl Store for Sqlite {
         }
     }
 
-    fn events(&mut self, ids: &[Uuid]) -> Result<Vec<Outgoing>, Failure> {
+    fn events(&mut self, ids: &[Uuid]) -> Result<Vec<Outgoing>, StoreError> {
         self.well()?;
         let mut found = vec![];
         let answer = ids.iter().try_for_each(|id| self.select(&self.statements.event, [Id::new(*id)], &mut found));
         self.heed(answer).map(|()| found)
     }
 
-    fn anomalies(&mut self, ids: &[Uuid]) -> Result<Vec<Anomaly>, Failure> {
+    fn anomalies(&mut self, ids: &[Uuid]) -> Result<Vec<Anomaly>, StoreError> {
         self.well()?;
         let mut found = vec![];
         let answer = ids.iter().try_for_each(|id| self.select(&self.statements.anomaly, [Id::new(*id)], &mut found));
         self.heed(answer).map(|()| found)
     }
 
-    fn idle(&mut self) -> Result<(), Failure> {
+    fn idle(&mut self) -> Result<(), StoreError> {
         self.there()?;
         self.copy(0)
     }
 }
 
 /// SQLite took the transaction back by itself.
-fn gone() -> Failure {
-    Failure::Full("the transaction was taken back".into())
+fn gone() -> StoreError {
+    StoreError::Full("the transaction was taken back".into())
 }
 
-fn prepared<'a>(connection: &'a Connection, sql: &str) -> Result<CachedStatement<'a>, Failure> {
+fn prepared<'a>(connection: &'a Connection, sql: &str) -> Result<CachedStatement<'a>, StoreError> {
     connection.prepare_cached(sql).map_err(|e| failure(&e))
 }
 
-fn execute(connection: &Connection, sql: &str, params: impl Params) -> Result<usize, Failure> {
+fn execute(connection: &Connection, sql: &str, params: impl Params) -> Result<usize, StoreError> {
     let run = || connection.prepare_cached(sql)?.execute(params);
     run().map_err(|e| failure(&e))
 }

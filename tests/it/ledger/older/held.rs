@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use config::model::ledger::Store as Place;
 use ledger::rows::Link;
-use ledger::store::{self, Changes, Failure};
+use ledger::store::{self, Changes, StoreError};
 
 use super::moved::{fill, is_refused_as_older, on_both};
 use super::to_version_1;
@@ -16,7 +16,7 @@ use crate::support::ledger::Ledger;
 use crate::support::postgres::Postgres;
 
 /// Why it is not opened, by whichever opener.
-fn refused<T>(place: &Place, open: fn(&Place) -> Result<Option<T>, Failure>) -> Failure {
+fn refused<T>(place: &Place, open: fn(&Place) -> Result<Option<T>, StoreError>) -> StoreError {
     eventually("the lock is free", || match open(place) {
         Ok(None) => None,
         Ok(Some(_)) => panic!("it was opened"),
@@ -50,7 +50,7 @@ fn whoever_reads_the_events_is_named_and_is_waited_for() {
     dump.batch_execute("BEGIN; LOCK TABLE events IN ACCESS SHARE MODE").unwrap();
     for open in [store::open, store::open_soon] {
         let why = refused(&place, open);
-        assert!(matches!(&why, Failure::Held(why) if why.contains("somebody reads `events`")), "{why:?}");
+        assert!(matches!(&why, StoreError::Held(why) if why.contains("somebody reads `events`")), "{why:?}");
     }
     is_refused_as_older(&place);
     dump.batch_execute("ROLLBACK").unwrap();
@@ -70,7 +70,7 @@ fn what_depends_on_the_state_of_events_is_named_before_anything_is_copied() {
     is_refused_as_older(&place);
     by_hand(&place, "DROP VIEW report");
     let later = refused(&place, store::open_soon);
-    assert!(matches!(&later, Failure::Full(why) if why.contains("has 1000000 rows")), "{later:?}");
+    assert!(matches!(&later, StoreError::Full(why) if why.contains("has 1000000 rows")), "{later:?}");
     is_refused_as_older(&place);
     drop(eventually("it is opened", || store::open(&place).unwrap()));
 }

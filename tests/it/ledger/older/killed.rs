@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use config::model::ledger::Store as Place;
-use ledger::store::schema::Dialect;
-use ledger::store::{self, Failure};
+use ledger::store::schema::SqlDialect;
+use ledger::store::{self, StoreError};
 use serde_json::Value;
 
 use super::{moved, to_version_1};
@@ -21,7 +21,7 @@ const PACE: Duration = Duration::from_millis(40);
 fn is_older(place: &Place) -> bool {
     match store::reader(place) {
         Ok(_) => false,
-        Err(Failure::Row(why)) if why.contains("of an older tollgate") => true,
+        Err(StoreError::Row(why)) if why.contains("of an older tollgate") => true,
         Err(e) => panic!("{e}"),
     }
 }
@@ -122,7 +122,7 @@ fn dead(place: &Place, begun: Broken) -> Place {
 }
 
 fn what_a_death_left_is_completed(place: &Place) {
-    let dialect = if matches!(place, Place::Sqlite(_)) { Dialect::Sqlite } else { Dialect::Postgres };
+    let dialect = if matches!(place, Place::Sqlite(_)) { SqlDialect::Sqlite } else { SqlDialect::Postgres };
     moved::fill(place, 400);
     let before = moved::seen(place);
     let steps = dialect.forward();

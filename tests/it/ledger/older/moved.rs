@@ -1,11 +1,11 @@
 //! What an older store answers once it was brought up to date: what it did before.
 
 use config::model::ledger::Store as Place;
-use ledger::deliver::due::{self, BEGINNING, Found, Question, Scan};
+use ledger::deliver::due::{self, BEGINNING, DueEvents, Question, Scan};
 use ledger::query::{self, list, views};
 use ledger::rows::{Link, Outgoing, Table, Transaction, Type, Typed};
-use ledger::store::{self, Changes, Failure};
-use ledger::words::{EventState, Word};
+use ledger::store::{self, Changes, StoreError};
+use ledger::stored_enum::{EventState, StoredEnum};
 
 use super::to_version_1;
 use crate::ledger::store::alike::{keep, open, rows};
@@ -52,7 +52,7 @@ pub struct Seen {
     events: Vec<Outgoing>,
     transactions: Vec<Transaction>,
     lists: Vec<String>,
-    due: Found,
+    due: DueEvents,
 }
 
 pub fn seen(place: &Place) -> Seen {
@@ -79,7 +79,7 @@ pub fn seen(place: &Place) -> Seen {
 }
 
 pub fn is_refused_as_older(place: &Place) {
-    let Err(Failure::Row(why)) = store::reader(place).map(drop) else { panic!("an older store was read") };
+    let Err(StoreError::Row(why)) = store::reader(place).map(drop) else { panic!("an older store was read") };
     assert!(why.contains("of an older tollgate") && why.contains("brought it up to date"), "{why}");
 }
 
@@ -112,7 +112,7 @@ fn answers_as_before(place: &Place) {
     for column in Table::Outgoing.state() {
         let sql = format!("SELECT \"seq\", \"{}\" FROM events", column.name);
         let old = reader.select(&sql, &[], &[Type::Int, column.ty]);
-        assert!(matches!(&old, Err(Failure::Row(why)) if why.contains(column.name)), "{old:?}");
+        assert!(matches!(&old, Err(StoreError::Row(why)) if why.contains(column.name)), "{old:?}");
         // An older build, which had the file open meanwhile, gets the column's name: no state, nor a number.
         if let Place::Sqlite(path) = place {
             let older = rusqlite::Connection::open(path).unwrap();
@@ -133,7 +133,7 @@ fn large_when_there_is_time(place: &Place) {
         Ok(None) => None,
         opened => Some(opened.map(drop)),
     });
-    assert!(matches!(&told, Err(Failure::Full(why)) if why.contains("has 1000000 rows")), "{told:?}");
+    assert!(matches!(&told, Err(StoreError::Full(why)) if why.contains("has 1000000 rows")), "{told:?}");
     is_refused_as_older(place);
     drop(eventually("the lock is free", || store::open(place).unwrap()));
     assert_eq!(rows::<Outgoing>(&mut *store::reader(place).unwrap()), [callback.event]);

@@ -3,8 +3,8 @@
 use config::model::ledger::Store as Place;
 use ledger::event::Kind;
 use ledger::rows::{Anomaly, Entry, Evidence, Journal, Order, Outgoing, Transaction, Type, Typed, Value};
-use ledger::store::{self, Asked, Changes, Failure, Grouping, Heads, Key, Loaded, Reader, Store};
-use ledger::words::{EventState, OrderState, TxState};
+use ledger::store::{self, Changes, Grouping, Heads, Loaded, MeaningKey, Reader, Store, StoreError, Wanted};
+use ledger::stored_enum::{EventState, OrderState, TxState};
 
 use super::rows::{Callback, balance, callback, id, wrap};
 use crate::support::eventually;
@@ -65,7 +65,7 @@ pub fn count(reader: &mut dyn Reader, table: &str) -> i64 {
 }
 
 fn an_empty_store(place: &Place) {
-    let Err(Failure::Row(why)) = store::reader(place) else { panic!("there is nothing to read yet") };
+    let Err(StoreError::Row(why)) = store::reader(place) else { panic!("there is nothing to read yet") };
     assert!(why.contains("there is no ledger"), "{why}");
     let mut store = open(place);
     assert_eq!(store.heads().unwrap(), Heads::default());
@@ -122,8 +122,8 @@ fn heads_are_where_the_books_end(place: &Place) {
     check(&mut *eventually("the lock is given back", || store::open(place).unwrap()));
 }
 
-fn key(name: &str) -> Key {
-    Key { provider: "alipay", account: "app".into(), kind: Kind::Payment, key: format!("txn-{name}") }
+fn key(name: &str) -> MeaningKey {
+    MeaningKey { provider: "alipay", account: "app".into(), kind: Kind::Payment, key: format!("txn-{name}") }
 }
 
 fn load_answers_what_is_asked(place: &Place) {
@@ -138,23 +138,23 @@ fn load_answers_what_is_asked(place: &Place) {
     assert_eq!(store.heads().unwrap().waited, ["n:txn-a"]);
 
     store.begin().unwrap();
-    assert_eq!(store.load(&Asked::default()).unwrap(), Loaded::default());
-    let asked = Asked { keys: vec![key("a"), key("unknown")], ..Asked::default() };
+    assert_eq!(store.load(&Wanted::default()).unwrap(), Loaded::default());
+    let asked = Wanted { keys: vec![key("a"), key("unknown")], ..Wanted::default() };
     let loaded = store.load(&asked).unwrap();
     assert_eq!((loaded.transactions, loaded.orders), (vec![a.transaction.clone()], vec![a.order.clone()]));
 
     // By number or by what is waited for, in any account.
     let numbers = vec![("alipay", Kind::Payment, "txn-a".into()), ("alipay", Kind::Refund, "txn-a".into())];
-    let loaded = store.load(&Asked { numbers, ..Asked::default() }).unwrap();
+    let loaded = store.load(&Wanted { numbers, ..Wanted::default() }).unwrap();
     assert_eq!(loaded.transactions, std::slice::from_ref(&a.transaction));
     let waiting = vec![("alipay", None, "n:txn-a".into()), ("alipay", Some("other".into()), "n:txn-a".into())];
-    let loaded = store.load(&Asked { waiting, ..Asked::default() }).unwrap();
+    let loaded = store.load(&Wanted { waiting, ..Wanted::default() }).unwrap();
     assert_eq!(loaded.transactions, std::slice::from_ref(&parked.transaction));
 
     // What is written in this transaction is seen in it; an order comes by its number and by its payment.
     let c = callback(parked.last() + 1, "c");
     store.write(&c.changes()).unwrap();
-    let asked = Asked {
+    let asked = Wanted {
         keys: vec![key("a")],
         orders: vec![("card".into(), "order-c".into()), ("other".into(), "order-a".into())],
         trades: vec![("card".into(), "order-c".into())],
@@ -190,12 +190,12 @@ fn of_two_updates_the_later_one_counts(place: &Place) {
     written.order.seq = 999;
     store.begin().unwrap();
     let gone = store.write(&Changes { updates: vec![written.order.update()], ..Changes::default() });
-    assert!(matches!(&gone, Err(Failure::Row(why)) if why.contains("orders")), "{gone:?}");
+    assert!(matches!(&gone, Err(StoreError::Row(why)) if why.contains("orders")), "{gone:?}");
     store.rollback();
 }
 
-fn refused(answer: Result<(), Failure>) {
-    assert!(matches!(answer, Err(Failure::Row(_))), "{answer:?}");
+fn refused(answer: Result<(), StoreError>) {
+    assert!(matches!(answer, Err(StoreError::Row(_))), "{answer:?}");
 }
 
 fn a_row_that_is_refused_leaves_the_others(place: &Place) {

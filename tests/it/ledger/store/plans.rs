@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use config::model::ledger::Store as Place;
 use ledger::deliver::due::{self, Question, Scan};
-use ledger::keeper::look;
+use ledger::monitor::queries;
 use ledger::query::{
     self,
     list::{self, List},
 };
 use ledger::rows::{Type, Value};
-use ledger::store::{self, Changes, Failure, Reader, Readers};
+use ledger::store::{self, Changes, Reader, Readers, StoreError};
 use uuid::Uuid;
 
 use super::alike::{keep, open};
@@ -133,12 +133,12 @@ struct Explaining<'a> {
 }
 
 impl Reader for Explaining<'_> {
-    fn select(&mut self, sql: &str, values: &[Value], types: &[Type]) -> Result<Vec<Vec<Value>>, Failure> {
+    fn select(&mut self, sql: &str, values: &[Value], types: &[Type]) -> Result<Vec<Vec<Value>>, StoreError> {
         self.plans.push((sql.to_owned(), plan(self.place, self.reader, sql, values)));
         self.reader.select(sql, values, types)
     }
 
-    fn snapshot(&mut self) -> Result<(), Failure> {
+    fn snapshot(&mut self) -> Result<(), StoreError> {
         self.reader.snapshot()
     }
 
@@ -188,7 +188,7 @@ pub fn what_is_due_is_found_by_an_index(place: &Place) {
             .with(|reader| {
                 let mut reader = Explaining { place, reader, plans: vec![] };
                 let found = due::ask(&mut reader, &question)?;
-                look::look(&mut reader)?;
+                queries::look(&mut reader)?;
                 Ok((found, reader.plans))
             })
             .unwrap();
@@ -209,7 +209,7 @@ pub fn a_read_that_takes_too_long_is_ended(place: &Place) {
     let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT (i + 1) % 1000 FROM n) SELECT COUNT(*) FROM n";
     for _ in 0..2 {
         let answer = readers.with(|reader| reader.select(endless, &[], &[Type::Int]));
-        assert!(matches!(answer, Err(Failure::Slow(_))), "{answer:?}");
+        assert!(matches!(answer, Err(StoreError::Slow(_))), "{answer:?}");
         let one = readers.with(|reader| reader.select("SELECT COUNT(*) FROM orders", &[], &[Type::Int]));
         assert_eq!(one.unwrap(), [[Value::Int(0)]], "the next one has its own time");
     }

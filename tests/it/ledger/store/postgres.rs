@@ -6,7 +6,7 @@ use std::time::Duration;
 use config::model::ledger::Store as Place;
 use ledger::event::Kind;
 use ledger::rows::{Evidence, Transaction, Typed};
-use ledger::store::{self, Asked, Changes, Failure, Key, Store};
+use ledger::store::{self, Changes, MeaningKey, Store, StoreError, Wanted};
 use rustix::process::Signal;
 
 use super::alike::{CHECKS, keep_callback, open, rows};
@@ -21,18 +21,18 @@ fn place(url: String) -> Place {
     Place::Postgres { url, password: None }
 }
 
-fn lost<T>(answer: Result<T, Failure>) {
+fn lost<T>(answer: Result<T, StoreError>) {
     match answer {
-        Err(Failure::Lost(_)) => {}
+        Err(StoreError::Lost(_)) => {}
         Err(other) => panic!("{other:?}"),
         Ok(_) => panic!("it went well"),
     }
 }
 
 /// Begins a transaction, by the question that it begins with.
-fn begun(store: &mut dyn Store) -> Result<(), Failure> {
+fn begun(store: &mut dyn Store) -> Result<(), StoreError> {
     store.begin()?;
-    store.load(&Asked::default()).map(drop)
+    store.load(&Wanted::default()).map(drop)
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn after_a_kill_of_the_server_what_was_committed_is_there() {
     store.rollback();
     lost(begun(&mut *store));
     lost(store.idle());
-    assert!(matches!(store::open(&place), Err(Failure::Lost(_))), "there is no server");
+    assert!(matches!(store::open(&place), Err(StoreError::Lost(_))), "there is no server");
     server.again();
     let mut store = open(&place);
     assert_eq!(store.heads().unwrap().seq, a.last());
@@ -148,7 +148,7 @@ fn a_server_that_does_not_sync_is_refused() {
     for setting in ["fsync", "full_page_writes"] {
         let server = Postgres::with(&[(setting, "off")]);
         match store::open(&place(server.url())) {
-            Err(Failure::Row(why)) => assert!(why.contains(&format!("{setting} = off")), "{why}"),
+            Err(StoreError::Row(why)) => assert!(why.contains(&format!("{setting} = off")), "{why}"),
             other => panic!("{:?}", other.map(|opened| opened.is_some())),
         }
     }
@@ -183,7 +183,7 @@ fn a_server_that_no_longer_syncs_is_written_to_no_more() {
                 store.idle().err()
             }
         });
-        assert!(matches!(&poisoned, Failure::Poisoned(why) if why.contains(setting)), "{poisoned:?}");
+        assert!(matches!(&poisoned, StoreError::Poisoned(why) if why.contains(setting)), "{poisoned:?}");
     }
 }
 
@@ -207,7 +207,7 @@ fn a_writers_commits_wait_whatever_the_servers_files_say_later() {
     let cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
     let waits = within(Duration::from_secs(10), || (!operator.query(cancel, &[]).unwrap().is_empty()).then_some(()));
     assert!(waits.is_some(), "commits are acknowledged without waiting");
-    assert!(matches!(writer.join().unwrap(), Failure::Lost(_)));
+    assert!(matches!(writer.join().unwrap(), StoreError::Lost(_)));
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn a_commit_that_no_standby_confirmed_is_lost() {
     let cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
     eventually("the commit waits", || (!operator.query(cancel, &[]).unwrap().is_empty()).then_some(()));
     let failure = writer.join().unwrap();
-    assert!(matches!(&failure, Failure::Lost(why) if why.contains("synchronous replication")), "{failure:?}");
+    assert!(matches!(&failure, StoreError::Lost(why) if why.contains("synchronous replication")), "{failure:?}");
     // It is here all the same: the next writer finds it.
     operator.batch_execute("ALTER SYSTEM RESET synchronous_standby_names").unwrap();
     operator.batch_execute("SELECT pg_reload_conf()").unwrap();
@@ -252,7 +252,7 @@ fn a_table_of_somebody_else_is_left_alone() {
     let server = Postgres::start();
     Postgres::client(&server.url()).batch_execute("CREATE TABLE orders (theirs INT)").unwrap();
     match store::open(&place(server.url())) {
-        Err(Failure::Row(why)) => assert!(why.contains("table orders"), "{why}"),
+        Err(StoreError::Row(why)) => assert!(why.contains("table orders"), "{why}"),
         other => panic!("{:?}", other.map(|opened| opened.is_some())),
     }
     let mut client = Postgres::client(&server.url());
@@ -281,8 +281,8 @@ fn the_writer_asks_and_changes_by_index_only() {
     let mut store = open(&place);
     let mut a = keep_callback(&mut *store, 1, "a");
     a.order.refunded_minor = 1;
-    let asked = Asked {
-        keys: vec![Key { provider: "alipay", account: "app".into(), kind: Kind::Payment, key: "txn-a".into() }],
+    let asked = Wanted {
+        keys: vec![MeaningKey { provider: "alipay", account: "app".into(), kind: Kind::Payment, key: "txn-a".into() }],
         orders: vec![("card".into(), "order-a".into())],
         trades: vec![("card".into(), "order-a".into())],
         numbers: vec![("alipay", Kind::Payment, "txn-a".into())],

@@ -2,10 +2,10 @@
 
 use base::units::Currency;
 use ledger::event::Kind;
-use ledger::rows::{Anomaly, Balance, Entry, Evidence, Journal, Link, Order, Outgoing, Transaction, Wrap};
+use ledger::rows::{Anomaly, BalanceRow, Entry, Evidence, Journal, Link, Order, Outgoing, Transaction, Wrap};
 use ledger::rows::{Row, Typed};
 use ledger::store::Changes;
-use ledger::words::{AnomalyKind, AnomalyState, EventState, OrderState, Side, Source, TxState, What};
+use ledger::stored_enum::{AnomalyKind, AnomalyState, EventState, OrderState, Side, Source, TxState, What};
 use uuid::Uuid;
 
 /// One callback's rows, from `seq` on: one of each table, two entries.
@@ -171,8 +171,8 @@ impl Callback {
     }
 }
 
-pub fn balance(account: &str, debit: i128) -> Balance {
-    Balance { account: account.into(), currency: cny(), debit, credit: 5 }
+pub fn balance(account: &str, debit: i128) -> BalanceRow {
+    BalanceRow { account: account.into(), currency: cny(), debit, credit: 5 }
 }
 
 pub fn wrap(by: &str) -> Wrap {

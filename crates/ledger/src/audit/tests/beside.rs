@@ -7,7 +7,7 @@ use crate::audit::rounds::Rounds;
 use crate::event::Kind;
 use crate::query::tests::book::TestReader;
 use crate::rows::{Transaction, Value};
-use crate::words::{EventState, OrderState, What};
+use crate::stored_enum::{EventState, OrderState, What};
 use base::units::Nanos;
 
 const CARD: &str = "assets:channel:card";
@@ -59,7 +59,7 @@ struct Beside {
 }
 
 impl Reader for Beside {
-    fn select(&mut self, sql: &str, values: &[Value], types: &[Type]) -> Result<Vec<Vec<Value>>, Failure> {
+    fn select(&mut self, sql: &str, values: &[Value], types: &[Type]) -> Result<Vec<Vec<Value>>, StoreError> {
         let rows = self.reader.select(sql, values, types)?;
         match self.open {
             true => *self.views.last_mut().unwrap() += rows.len(),
@@ -73,7 +73,7 @@ impl Reader for Beside {
         Ok(rows)
     }
 
-    fn snapshot(&mut self) -> Result<(), Failure> {
+    fn snapshot(&mut self) -> Result<(), StoreError> {
         (self.open, _) = (true, self.views.push(0));
         self.reader.snapshot()
     }
@@ -122,7 +122,10 @@ fn what_is_new_is_verified_and_what_it_changed() {
     let (id, seq) = (beside.first.id.to_string(), beside.first.seq);
     beside.book.store.execute_batch(&format!("UPDATE transactions SET refunded_minor = 0 WHERE seq = {seq}")).unwrap();
     let (report, next) = round(&mut beside, mark);
-    assert!(next.is_none() && has(&report, Harm::Balance, "transactions", Some(&id), Some(seq)), "{report:?}");
+    assert!(
+        next.is_none() && has(&report, DiscrepancyKind::Balance, "transactions", Some(&id), Some(seq)),
+        "{report:?}"
+    );
 }
 
 #[test]
@@ -160,10 +163,16 @@ fn everything_is_verified_once_a_day_and_after_a_finding() {
     let newer = pay(&mut book);
     book.store.execute_batch(&format!("UPDATE transactions SET merchant = 'x' WHERE seq = {}", newer.seq)).unwrap();
     let found = round(&book, 2);
-    assert!(has(&found, Harm::Changed, "transactions", Some(&newer.id.to_string()), Some(newer.seq)), "{found:?}");
+    assert!(
+        has(&found, DiscrepancyKind::Changed, "transactions", Some(&newer.id.to_string()), Some(newer.seq)),
+        "{found:?}"
+    );
     book.store.execute_batch(&format!("UPDATE transactions SET merchant = 'shop' WHERE seq = {}", newer.seq)).unwrap();
     let found = round(&book, 3);
-    assert!(has(&found, Harm::Changed, "transactions", Some(&payment.id.to_string()), Some(payment.seq)), "{found:?}");
+    assert!(
+        has(&found, DiscrepancyKind::Changed, "transactions", Some(&payment.id.to_string()), Some(payment.seq)),
+        "{found:?}"
+    );
     harm(&book, 10_000);
     assert!(round(&book, 4).ok);
     harm(&book, 1);
@@ -173,5 +182,5 @@ fn everything_is_verified_once_a_day_and_after_a_finding() {
     assert!(round(&book, 29).ok);
     // All balances are compared each time.
     book.store.execute_batch("UPDATE balances SET debit = '1' WHERE account = 'assets:channel:card'").unwrap();
-    assert!(has(&round(&book, 30), Harm::Balance, "balances", Some(CARD), None));
+    assert!(has(&round(&book, 30), DiscrepancyKind::Balance, "balances", Some(CARD), None));
 }

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::*;
 use crate::resolve;
 use crate::rows::Transaction;
-use crate::words::{AnomalyKind, EventState, OrderState, TxState, What};
+use crate::stored_enum::{AnomalyKind, EventState, OrderState, TxState, What};
 
 const CARD: &str = "assets:channel:card";
 const SHOP: &str = "liabilities:merchant:shop";
@@ -121,7 +121,7 @@ fn a_posting_without_a_decision_is_found() {
     let report = scene.increment();
     assert_eq!(report.problems.len(), 1, "{report:?}");
     let seq = rows_of(&scene.book, "anomalies").into_iter().find(|(_, id)| *id == anomaly.to_string()).unwrap().0;
-    assert!(has(&report, Harm::Balance, "anomalies", Some(&anomaly.to_string()), Some(seq)), "{report:?}");
+    assert!(has(&report, DiscrepancyKind::Balance, "anomalies", Some(&anomaly.to_string()), Some(seq)), "{report:?}");
 
     // A state alone, by the next verification of everything.
     let mut scene = Scene::new();
@@ -130,7 +130,7 @@ fn a_posting_without_a_decision_is_found() {
     assert!(scene.increment().ok, "old rows are not read each hour");
     let report = checked(&scene.book, None);
     assert!(
-        has(&report, Harm::Balance, "transactions", Some(&payment.id.to_string()), Some(payment.seq)),
+        has(&report, DiscrepancyKind::Balance, "transactions", Some(&payment.id.to_string()), Some(payment.seq)),
         "{report:?}"
     );
 
@@ -140,5 +140,5 @@ fn a_posting_without_a_decision_is_found() {
     accept(&mut scene.book, &scene.one.clone());
     scene.book.store.execute_batch(&format!("DELETE FROM chain WHERE seq > {head}")).unwrap();
     let report = scene.increment();
-    assert!(report.problems.iter().any(|p| p.kind == Harm::Changed && p.table == "journals"), "{report:?}");
+    assert!(report.problems.iter().any(|p| p.kind == DiscrepancyKind::Changed && p.table == "journals"), "{report:?}");
 }

@@ -11,13 +11,13 @@ fn channel_of(account: Option<&str>) -> Channel {
     Channel { provider: Provider::Stripe { secrets: vec![], account }, ..channel() }
 }
 
-fn under(account: &str, event: Event) -> Event {
-    Event { account: account.into(), ..event }
+fn under(account: &str, event: ProviderEvent) -> ProviderEvent {
+    ProviderEvent { account: account.into(), ..event }
 }
 
 impl Books {
     /// What comes to this channel.
-    fn takes(&mut self, channel: &Channel, event: &Event) -> Outcome {
+    fn takes(&mut self, channel: &Channel, event: &ProviderEvent) -> Outcome {
         self.channel = Arc::new(channel.clone());
         self.take(event)
     }
@@ -65,7 +65,7 @@ fn a_refund_of_another_merchant_that_waits_stays_parked_when_the_payment_comes()
 }
 
 /// As Stripe's messages come to the channel.
-fn to(channel: &Channel, event: Event) -> Event {
+fn to(channel: &Channel, event: ProviderEvent) -> ProviderEvent {
     under(&stripe::account(channel), event)
 }
 
@@ -95,7 +95,7 @@ fn are_of_one_merchant(one: &Channel, other: &Channel) {
 
 #[test]
 fn what_was_kept_for_one_merchant_is_not_accepted_for_another() {
-    let foreign = Event { effect: Effect::Foreign("app_id"), ..paid("p1", "A", 1000) };
+    let foreign = ProviderEvent { effect: Effect::Foreign("app_id"), ..paid("p1", "A", 1000) };
     let mended = paid("p1", "A", 1000);
     let mut books = Books::new();
     assert_eq!(books.take(&foreign), Outcome::Noted);
@@ -121,7 +121,7 @@ fn what_reached_the_wrong_channel_takes_nothing_from_its_owner() {
         let mut books = Books::new();
         books.provider = "alipay";
         for event in std::iter::once(paid("p1", "A", 1000)).chain(refund) {
-            let foreign = Event { effect: Effect::Foreign("app_id"), ..event.clone() };
+            let foreign = ProviderEvent { effect: Effect::Foreign("app_id"), ..event.clone() };
             assert_eq!(books.takes(&a, &foreign), Outcome::Noted);
             assert_eq!(books.takes(&a, &foreign), Outcome::Duplicate);
             assert_eq!(books.takes(&b, &event), Outcome::Posted, "the genuine one");
@@ -132,7 +132,7 @@ fn what_reached_the_wrong_channel_takes_nothing_from_its_owner() {
     // Where the configuration was wrong, it is the same once that is mended.
     let mut books = Books::new();
     books.provider = "alipay";
-    let foreign = Event { effect: Effect::Foreign("app_id"), ..paid("p1", "A", 1000) };
+    let foreign = ProviderEvent { effect: Effect::Foreign("app_id"), ..paid("p1", "A", 1000) };
     assert_eq!(books.takes(&a, &foreign), Outcome::Noted);
     assert_eq!(books.takes(&a, &paid("p1", "A", 1000)), Outcome::Duplicate);
 }

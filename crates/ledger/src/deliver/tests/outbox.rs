@@ -12,12 +12,12 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::deliver::Outbox;
-use crate::deliver::due::{self, Found, Question};
-use crate::journal::{News, NotKept, Raised};
+use crate::deliver::due::{self, DueEvents, Question};
+use crate::journal::{CommitError, OutboxNews, Raised};
 use crate::rows::{Outgoing, Row, Table as Tables, Type, Typed, Update, Value};
-use crate::store::schema::{Dialect, INDEXES};
-use crate::store::{Failure, Reader};
-use crate::words::EventState;
+use crate::store::schema::{INDEXES, SqlDialect};
+use crate::store::{Reader, StoreError};
+use crate::stored_enum::EventState;
 use base::finding::Place;
 use base::secret::Secret;
 use config::model::ledger::{Ledger, Merchant, Store};
@@ -63,7 +63,7 @@ pub struct Memory(pub Connection);
 impl Memory {
     pub fn new() -> Memory {
         let connection = Connection::open_in_memory().unwrap();
-        for sql in Dialect::Sqlite.tables() {
+        for sql in SqlDialect::Sqlite.tables() {
             connection.execute(&sql, []).unwrap();
         }
         for sql in INDEXES {
@@ -97,8 +97,8 @@ impl Memory {
 }
 
 impl Reader for Memory {
-    fn select(&mut self, sql: &str, values: &[Value], types: &[Type]) -> Result<Vec<Vec<Value>>, Failure> {
-        let fail = |e: rusqlite::Error| Failure::Row(e.to_string());
+    fn select(&mut self, sql: &str, values: &[Value], types: &[Type]) -> Result<Vec<Vec<Value>>, StoreError> {
+        let fail = |e: rusqlite::Error| StoreError::Row(e.to_string());
         let mut statement = self.0.prepare_cached(sql).map_err(fail)?;
         let cells = values.iter().cloned().map(Cell);
         let mut rows = statement.query(rusqlite::params_from_iter(cells)).map_err(fail)?;
@@ -115,7 +115,7 @@ impl Reader for Memory {
         Ok(found)
     }
 
-    fn snapshot(&mut self) -> Result<(), Failure> {
+    fn snapshot(&mut self) -> Result<(), StoreError> {
         Ok(())
     }
 
@@ -127,7 +127,7 @@ pub struct Table {
     memory: Mutex<Memory>,
     raised: Mutex<Vec<Raised>>,
     standby: AtomicBool,
-    refuse: Mutex<(usize, NotKept)>,
+    refuse: Mutex<(usize, CommitError)>,
     asked: AtomicUsize,
     last: AtomicUsize,
     look: AtomicBool,
@@ -140,7 +140,7 @@ impl Table {
             memory: Mutex::new(Memory::new()),
             raised: Mutex::default(),
             standby: AtomicBool::default(),
-            refuse: Mutex::new((0, NotKept::Failed)),
+            refuse: Mutex::new((0, CommitError::Failed)),
             asked: AtomicUsize::default(),
             last: AtomicUsize::default(),
             look: AtomicBool::default(),
@@ -191,7 +191,7 @@ impl Table {
         self.standby.store(is, Ordering::SeqCst);
     }
 
-    pub fn refuse(&self, marks: usize, why: NotKept) {
+    pub fn refuse(&self, marks: usize, why: CommitError) {
         *self.refuse.lock() = (marks, why);
     }
 
@@ -209,12 +209,12 @@ impl Outbox for Arc<Table> {
         !self.standby.load(Ordering::SeqCst)
     }
 
-    fn ask(&self, question: &Question) -> Result<Found, Failure> {
+    fn ask(&self, question: &Question) -> Result<DueEvents, StoreError> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         due::ask(&mut *self.memory.lock(), question)
     }
 
-    async fn mark(&self, marks: Vec<Update>, raised: Vec<Raised>) -> Result<(), NotKept> {
+    async fn mark(&self, marks: Vec<Update>, raised: Vec<Raised>) -> Result<(), CommitError> {
         {
             let mut refuse = self.refuse.lock();
             if refuse.0 > 0 {
@@ -232,7 +232,7 @@ impl Outbox for Arc<Table> {
         self.notify.notified().await;
     }
 
-    fn news(&self) -> News {
-        News { fresh: None, look: self.look.swap(false, Ordering::SeqCst) }
+    fn news(&self) -> OutboxNews {
+        OutboxNews { fresh: None, look: self.look.swap(false, Ordering::SeqCst) }
     }
 }

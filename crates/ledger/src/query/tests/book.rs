@@ -10,9 +10,9 @@ use crate::chain::ChainKey;
 use crate::event::Kind;
 use crate::resolve;
 use crate::rows::*;
-use crate::store::schema::{Dialect, INDEXES};
-use crate::store::{Failure, Reader};
-use crate::words::*;
+use crate::store::schema::{INDEXES, SqlDialect};
+use crate::store::{Reader, StoreError};
+use crate::stored_enum::*;
 use base::units::Currency;
 
 /// When the first row was written: 2026-11-21T03:38:00.120Z; each callback is a second later.
@@ -34,12 +34,12 @@ impl rusqlite::ToSql for Bound<'_> {
     }
 }
 
-fn failure(e: impl ToString) -> Failure {
-    Failure::Row(e.to_string())
+fn failure(e: impl ToString) -> StoreError {
+    StoreError::Row(e.to_string())
 }
 
 impl Reader for TestReader {
-    fn select(&mut self, sql: &str, values: &[Value], types: &[Type]) -> Result<Vec<Vec<Value>>, Failure> {
+    fn select(&mut self, sql: &str, values: &[Value], types: &[Type]) -> Result<Vec<Vec<Value>>, StoreError> {
         let mut statement = self.0.prepare(sql).map_err(failure)?;
         assert_eq!(statement.column_count(), types.len(), "{sql}");
         let bound: Vec<_> = values.iter().map(Bound).collect();
@@ -60,7 +60,7 @@ impl Reader for TestReader {
         Ok(found)
     }
 
-    fn snapshot(&mut self) -> Result<(), Failure> {
+    fn snapshot(&mut self) -> Result<(), StoreError> {
         self.0.execute_batch("BEGIN").map_err(failure)
     }
 
@@ -89,7 +89,7 @@ impl Book {
         let folder = tempfile::tempdir().unwrap();
         let store = Connection::open(folder.path().join("ledger.db")).unwrap();
         store.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF").unwrap();
-        for sql in Dialect::Sqlite.tables() {
+        for sql in SqlDialect::Sqlite.tables() {
             // Who can write to the file can take its types away, too.
             let loose = sql.replace(" STRICT, WITHOUT ROWID", "").replace(" STRICT", "");
             store.execute_batch(&loose).unwrap();

@@ -5,20 +5,20 @@ use std::collections::HashSet;
 use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
 
-use super::cells::Cell;
-use super::statements::Statements;
+use super::cells::PgCell;
+use super::statements::PgStatements;
 use crate::rows::Table;
-use crate::store::{Asked, Changes};
-use crate::words::Word;
+use crate::store::{Changes, Wanted};
+use crate::stored_enum::StoredEnum;
 
 /// One array for each column.
-pub(super) type Columns<'a> = Vec<Vec<Cell<'a>>>;
+pub(super) type Columns<'a> = Vec<Vec<PgCell<'a>>>;
 
 /// Statements in their order.
 pub(super) type Batch<'a> = Vec<(&'a str, Columns<'a>)>;
 
 /// The same, prepared, with its values.
-pub(super) type Bound<'a> = Vec<(Statement, Vec<&'a (dyn ToSql + Sync)>)>;
+pub(super) type BoundStatements<'a> = Vec<(Statement, Vec<&'a (dyn ToSql + Sync)>)>;
 
 /// A statement of a batch that updates rows, each of which must be there.
 pub(super) struct Updates {
@@ -31,7 +31,11 @@ pub(super) struct Updates {
 }
 
 /// Adds a statement for these rows; none where there is no row.
-pub(super) fn push<'a, const N: usize>(batch: &mut Batch<'a>, sql: &'a str, rows: impl Iterator<Item = [Cell<'a>; N]>) {
+pub(super) fn push<'a, const N: usize>(
+    batch: &mut Batch<'a>,
+    sql: &'a str,
+    rows: impl Iterator<Item = [PgCell<'a>; N]>,
+) {
     let mut columns: Columns<'a> = vec![vec![]; N];
     for row in rows {
         columns.iter_mut().zip(row).for_each(|(column, cell)| column.push(cell));
@@ -42,48 +46,49 @@ pub(super) fn push<'a, const N: usize>(batch: &mut Batch<'a>, sql: &'a str, rows
 }
 
 /// What is asked of transactions.
-pub(super) fn asks<'a>(statements: &'a Statements, asked: &'a Asked) -> Batch<'a> {
+pub(super) fn asks<'a>(statements: &'a PgStatements, asked: &'a Wanted) -> Batch<'a> {
     let mut batch = vec![];
     let keys = asked.keys.iter();
-    let by_key = keys.map(|key| [key.provider, &key.account, key.kind.word(), &key.key].map(Cell::Text));
+    let by_key = keys.map(|key| [key.provider, &key.account, key.kind.word(), &key.key].map(PgCell::Text));
     push(&mut batch, &statements.by_key, by_key);
     let trades = asked.trades.iter();
     push(
         &mut batch,
         &statements.by_trade,
-        trades.map(|(channel, number)| [channel, number].map(|text| Cell::Text(text))),
+        trades.map(|(channel, number)| [channel, number].map(|text| PgCell::Text(text))),
     );
     let numbers = asked.numbers.iter();
-    let by_number = numbers.map(|(provider, kind, number)| [number, *provider, kind.word()].map(Cell::Text));
+    let by_number = numbers.map(|(provider, kind, number)| [number, *provider, kind.word()].map(PgCell::Text));
     push(&mut batch, &statements.by_number, by_number);
     let waiting = asked.waiting.iter().map(|(provider, account, of)| {
-        [Cell::Text(of), Cell::Text(provider), account.as_deref().map_or(Cell::Null, Cell::Text)]
+        [PgCell::Text(of), PgCell::Text(provider), account.as_deref().map_or(PgCell::Null, PgCell::Text)]
     });
     push(&mut batch, &statements.waiting, waiting);
     batch
 }
 
 /// What is written, rows before what is updated.
-pub(super) fn written<'a>(statements: &'a Statements, changes: &'a Changes) -> (Batch<'a>, Vec<Updates>) {
+pub(super) fn written<'a>(statements: &'a PgStatements, changes: &'a Changes) -> (Batch<'a>, Vec<Updates>) {
     let mut batch = inserts(statements, changes);
-    let links = changes.links.iter().map(|it| [Cell::Int(it.seq), Cell::Blob(&it.rows), Cell::Blob(&it.link)]);
+    let links = changes.links.iter().map(|it| [PgCell::Int(it.seq), PgCell::Blob(&it.rows), PgCell::Blob(&it.link)]);
     push(&mut batch, &statements.links, links);
     let updates = update(&mut batch, statements, changes);
     let mut seen = HashSet::new();
     let latest = changes.balances.iter().rev().filter(|it| seen.insert((it.account.as_str(), it.currency)));
-    let balances = latest
-        .map(|it| [Cell::Text(&it.account), Cell::Text(it.currency.code()), Cell::Sum(it.debit), Cell::Sum(it.credit)]);
+    let balances = latest.map(|it| {
+        [PgCell::Text(&it.account), PgCell::Text(it.currency.code()), PgCell::Sum(it.debit), PgCell::Sum(it.credit)]
+    });
     push(&mut batch, &statements.put_balances, balances);
     let wraps = changes.wraps.iter().map(|it| {
-        let text = [&it.by, &it.purpose, &it.day].map(|text| Cell::Text(text));
+        let text = [&it.by, &it.purpose, &it.day].map(|text| PgCell::Text(text));
         let [by, purpose, day] = text;
-        [Cell::Id(it.id), by, purpose, day, Cell::Blob(&it.wrapped), Cell::Int(it.created_at)]
+        [PgCell::Id(it.id), by, purpose, day, PgCell::Blob(&it.wrapped), PgCell::Int(it.created_at)]
     });
     push(&mut batch, &statements.put_wraps, wraps);
     (batch, updates)
 }
 
-fn inserts<'a>(statements: &'a Statements, changes: &'a Changes) -> Batch<'a> {
+fn inserts<'a>(statements: &'a PgStatements, changes: &'a Changes) -> Batch<'a> {
     let mut batch = vec![];
     for (parts, table) in statements.insert.iter().zip(Table::ALL) {
         let rows = || changes.rows.iter().filter(|row| row.table == *table);
@@ -96,8 +101,8 @@ fn inserts<'a>(statements: &'a Statements, changes: &'a Changes) -> Batch<'a> {
             for row in rows() {
                 for (column, cell) in columns.iter_mut().zip(&part.cells) {
                     column.push(match cell {
-                        0 => Cell::Int(row.seq),
-                        1 => Cell::Id(row.id),
+                        0 => PgCell::Int(row.seq),
+                        1 => PgCell::Id(row.id),
                         value => (&row.values[value - 2]).into(),
                     });
                 }
@@ -108,7 +113,7 @@ fn inserts<'a>(statements: &'a Statements, changes: &'a Changes) -> Batch<'a> {
     batch
 }
 
-fn update<'a>(batch: &mut Batch<'a>, statements: &'a Statements, changes: &'a Changes) -> Vec<Updates> {
+fn update<'a>(batch: &mut Batch<'a>, statements: &'a PgStatements, changes: &'a Changes) -> Vec<Updates> {
     let mut updates = vec![];
     for (sql, table) in statements.update.iter().zip(Table::ALL) {
         let mut columns: Columns<'_> = vec![vec![]; table.state().len() + 1];
@@ -116,7 +121,7 @@ fn update<'a>(batch: &mut Batch<'a>, statements: &'a Statements, changes: &'a Ch
         // The later one of two counts.
         for update in changes.updates.iter().rev().filter(|update| update.table == *table) {
             if seen.insert(update.seq) {
-                columns[0].push(Cell::Int(update.seq));
+                columns[0].push(PgCell::Int(update.seq));
                 for (column, value) in columns[1..].iter_mut().zip(&update.state) {
                     column.push(value.into());
                 }

@@ -2,11 +2,11 @@
 //!
 //! | PostgreSQL says | is |
 //! |---|---|
-//! | nothing (the connection is gone), FATAL, PANIC, classes 08 and 57 | [`Failure::Lost`] |
-//! | class 53 (disk full, no memory), 40 (deadlock), 55 (a lock) | [`Failure::Full`] |
-//! | a cancelled statement, or one that took too long (57014) | [`Failure::Slow`] |
-//! | class 58 (system error), XX001, XX002 (corrupted) | [`Failure::Poisoned`] |
-//! | anything else (22, 23, 42 …) | [`Failure::Row`] |
+//! | nothing (the connection is gone), FATAL, PANIC, classes 08 and 57 | [`StoreError::Lost`] |
+//! | class 53 (disk full, no memory), 40 (deadlock), 55 (a lock) | [`StoreError::Full`] |
+//! | a cancelled statement, or one that took too long (57014) | [`StoreError::Slow`] |
+//! | class 58 (system error), XX001, XX002 (corrupted) | [`StoreError::Poisoned`] |
+//! | anything else (22, 23, 42 …) | [`StoreError::Row`] |
 //!
 //! A server whose fsync fails panics and recovers from its log: that is a lost connection, and it is opened anew. Details
 //! of an error, which quote values, are left out.
@@ -18,13 +18,13 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use uuid::Uuid;
 
 use crate::rows::Value;
-use crate::store::Failure;
+use crate::store::StoreError;
 
 type Any = Box<dyn std::error::Error + Sync + Send>;
 
 /// A cell as it is sent: borrowed.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Cell<'a> {
+pub(super) enum PgCell<'a> {
     Null,
     Int(i64),
     Text(&'a str),
@@ -34,38 +34,38 @@ pub(super) enum Cell<'a> {
     Sum(i128),
 }
 
-impl<'a> From<&'a Value> for Cell<'a> {
-    fn from(value: &'a Value) -> Cell<'a> {
+impl<'a> From<&'a Value> for PgCell<'a> {
+    fn from(value: &'a Value) -> PgCell<'a> {
         match value {
-            Value::Null => Cell::Null,
-            Value::Int(number) => Cell::Int(*number),
-            Value::Text(text) => Cell::Text(text),
-            Value::Blob(bytes) => Cell::Blob(bytes),
+            Value::Null => PgCell::Null,
+            Value::Int(number) => PgCell::Int(*number),
+            Value::Text(text) => PgCell::Text(text),
+            Value::Blob(bytes) => PgCell::Blob(bytes),
         }
     }
 }
 
-impl ToSql for Cell<'_> {
+impl ToSql for PgCell<'_> {
     fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Any> {
         let fits = match self {
-            Cell::Null => return Ok(IsNull::Yes),
-            Cell::Int(_) => *ty == Type::INT8,
-            Cell::Text(_) | Cell::Id(_) | Cell::Sum(_) => *ty == Type::TEXT || *ty == Type::VARCHAR,
-            Cell::Blob(_) => *ty == Type::BYTEA,
+            PgCell::Null => return Ok(IsNull::Yes),
+            PgCell::Int(_) => *ty == Type::INT8,
+            PgCell::Text(_) | PgCell::Id(_) | PgCell::Sum(_) => *ty == Type::TEXT || *ty == Type::VARCHAR,
+            PgCell::Blob(_) => *ty == Type::BYTEA,
         };
         if !fits {
             return Err(format!("a cell that is no {ty}").into());
         }
         match self {
-            Cell::Null => {}
-            Cell::Int(number) => out.extend_from_slice(&number.to_be_bytes()),
-            Cell::Text(text) => out.extend_from_slice(text.as_bytes()),
-            Cell::Blob(bytes) => out.extend_from_slice(bytes),
-            Cell::Id(id) => {
+            PgCell::Null => {}
+            PgCell::Int(number) => out.extend_from_slice(&number.to_be_bytes()),
+            PgCell::Text(text) => out.extend_from_slice(text.as_bytes()),
+            PgCell::Blob(bytes) => out.extend_from_slice(bytes),
+            PgCell::Id(id) => {
                 let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
                 out.extend_from_slice(id.hyphenated().encode_lower(&mut text).as_bytes());
             }
-            Cell::Sum(sum) => out.extend_from_slice(itoa::Buffer::new().format(*sum).as_bytes()),
+            PgCell::Sum(sum) => out.extend_from_slice(itoa::Buffer::new().format(*sum).as_bytes()),
         }
         Ok(IsNull::No)
     }
@@ -102,36 +102,36 @@ impl<'a> FromSql<'a> for Got {
 }
 
 /// A row's cells.
-pub(super) fn cells(row: &tokio_postgres::Row) -> Result<Vec<Value>, Failure> {
+pub(super) fn cells(row: &tokio_postgres::Row) -> Result<Vec<Value>, StoreError> {
     let cell = |at| row.try_get::<_, Got>(at).map(|got| got.0).map_err(|e| failure(&e));
     (0..row.len()).map(cell).collect()
 }
 
 /// What an error means.
-pub(super) fn failure(error: &tokio_postgres::Error) -> Failure {
+pub(super) fn failure(error: &tokio_postgres::Error) -> StoreError {
     use tokio_postgres::error::Severity;
     let Some(said) = error.as_db_error() else {
         let why = error.source().map_or(String::new(), |source| format!(": {source}"));
         // What cannot be sent or read as it is, is this cell's fault; all else is the connection's.
         let text = format!("{error}{why}");
         let cell = text.starts_with("error serializing") || text.starts_with("error deserializing");
-        return if cell { Failure::Row(text) } else { Failure::Lost(text) };
+        return if cell { StoreError::Row(text) } else { StoreError::Lost(text) };
     };
     let code = said.code().code();
     let text = format!("{} ({code})", said.message());
     if matches!(said.parsed_severity(), Some(Severity::Fatal | Severity::Panic)) {
-        return Failure::Lost(text);
+        return StoreError::Lost(text);
     }
     meaning(code, text)
 }
 
-fn meaning(code: &str, text: String) -> Failure {
+fn meaning(code: &str, text: String) -> StoreError {
     match (code, code.get(..2).unwrap_or_default()) {
-        ("57014", _) => Failure::Slow(text),
-        (_, "53" | "40" | "55") => Failure::Full(text),
-        (_, "08" | "57") => Failure::Lost(text),
-        ("XX001" | "XX002", _) | (_, "58") => Failure::Poisoned(text),
-        _ => Failure::Row(text),
+        ("57014", _) => StoreError::Slow(text),
+        (_, "53" | "40" | "55") => StoreError::Full(text),
+        (_, "08" | "57") => StoreError::Lost(text),
+        ("XX001" | "XX002", _) | (_, "58") => StoreError::Poisoned(text),
+        _ => StoreError::Row(text),
     }
 }
 
@@ -142,14 +142,14 @@ mod tests {
     #[test]
     fn what_a_code_means() {
         let means = |code: &str| meaning(code, String::new());
-        assert!(matches!(means("23505"), Failure::Row(_)));
-        assert!(matches!(means("22021"), Failure::Row(_)));
-        assert!(matches!(means("53100"), Failure::Full(_)));
-        assert!(matches!(means("40P01"), Failure::Full(_)));
-        assert!(matches!(means("57014"), Failure::Slow(_)));
-        assert!(matches!(means("57P01"), Failure::Lost(_)));
-        assert!(matches!(means("08006"), Failure::Lost(_)));
-        assert!(matches!(means("58030"), Failure::Poisoned(_)));
-        assert!(matches!(means("XX001"), Failure::Poisoned(_)));
+        assert!(matches!(means("23505"), StoreError::Row(_)));
+        assert!(matches!(means("22021"), StoreError::Row(_)));
+        assert!(matches!(means("53100"), StoreError::Full(_)));
+        assert!(matches!(means("40P01"), StoreError::Full(_)));
+        assert!(matches!(means("57014"), StoreError::Slow(_)));
+        assert!(matches!(means("57P01"), StoreError::Lost(_)));
+        assert!(matches!(means("08006"), StoreError::Lost(_)));
+        assert!(matches!(means("58030"), StoreError::Poisoned(_)));
+        assert!(matches!(means("XX001"), StoreError::Poisoned(_)));
     }
 }

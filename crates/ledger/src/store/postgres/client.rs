@@ -14,10 +14,10 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{AsyncMessage, Config, Error, Row, SimpleQueryMessage, Statement, ToStatement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::batch::Bound;
+use super::batch::BoundStatements;
 
 /// Values of a statement.
-pub(super) type Params<'a> = [&'a (dyn ToSql + Sync)];
+pub(super) type SqlParams<'a> = [&'a (dyn ToSql + Sync)];
 
 /// Rows of several questions, or how the first of them failed that did.
 type Answers = Result<Vec<Vec<Row>>, Error>;
@@ -93,15 +93,19 @@ impl Client {
         self.wait(|client| client.prepare_typed(sql, types))
     }
 
-    pub(super) fn query(&mut self, of: &Statement, params: &Params<'_>) -> Result<Vec<Row>, Error> {
+    pub(super) fn query(&mut self, of: &Statement, params: &SqlParams<'_>) -> Result<Vec<Row>, Error> {
         self.wait(|client| client.query(of, params))
     }
 
-    pub(super) fn query_one(&mut self, sql: &(impl ToStatement + ?Sized), params: &Params<'_>) -> Result<Row, Error> {
+    pub(super) fn query_one(
+        &mut self,
+        sql: &(impl ToStatement + ?Sized),
+        params: &SqlParams<'_>,
+    ) -> Result<Row, Error> {
         self.wait(|client| client.query_one(sql, params))
     }
 
-    pub(super) fn execute(&mut self, sql: &str, params: &Params<'_>) -> Result<u64, Error> {
+    pub(super) fn execute(&mut self, sql: &str, params: &SqlParams<'_>) -> Result<u64, Error> {
         self.wait(|client| client.execute(sql, params))
     }
 
@@ -115,7 +119,7 @@ impl Client {
 
     /// Runs statements in their order, in one round trip; how many rows each changed. What fails first is told: all after it
     /// failed because of it.
-    pub(super) fn execute_all(&mut self, all: &Bound<'_>) -> Result<Vec<u64>, Error> {
+    pub(super) fn execute_all(&mut self, all: &BoundStatements<'_>) -> Result<Vec<u64>, Error> {
         self.wait(|client| async move {
             let each = all.iter().map(|(statement, params)| client.execute(statement, params));
             join_all(each).await.into_iter().collect()
@@ -126,7 +130,7 @@ impl Client {
     pub(super) fn query_all(
         &mut self,
         first: Option<&str>,
-        all: &Bound<'_>,
+        all: &BoundStatements<'_>,
     ) -> Result<(Vec<SimpleQueryMessage>, Answers), Error> {
         self.wait(|client| async move {
             let first = async {

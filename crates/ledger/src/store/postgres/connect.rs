@@ -17,8 +17,8 @@ use super::cells::failure;
 use super::client::Client;
 use super::tls;
 use crate::rows::Table;
-use crate::store::schema::{Dialect, FEW, INDEXES, VERSION};
-use crate::store::{Failure, OLDER, later, sql};
+use crate::store::schema::{FEW, INDEXES, SqlDialect, VERSION};
+use crate::store::{OLDER, StoreError, later, sql};
 use base::clock;
 use base::secret::Secret;
 
@@ -54,26 +54,26 @@ const READER: &str = "SET default_transaction_read_only = on; SET idle_session_t
 /// Few rows of large tables: without statistics, which a young store has none of, the server would read them whole.
 pub(super) const POINTS: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
 
-pub(super) fn said(error: &tokio_postgres::Error) -> Failure {
+pub(super) fn said(error: &tokio_postgres::Error) -> StoreError {
     let code = error.code().map_or("", |code| code.code());
     let text = match failure(error) {
-        Failure::Row(text)
-        | Failure::Full(text)
-        | Failure::Held(text)
-        | Failure::Lost(text)
-        | Failure::Slow(text)
-        | Failure::Poisoned(text) => text,
+        StoreError::Row(text)
+        | StoreError::Full(text)
+        | StoreError::Held(text)
+        | StoreError::Lost(text)
+        | StoreError::Slow(text)
+        | StoreError::Poisoned(text) => text,
     };
     match code.get(..2) {
         // Who or what is wrongly named: trying again does not help.
-        Some("28" | "3D" | "42") => Failure::Row(format!("PostgreSQL: {text}")),
-        Some("53" | "57" | "08") | None => Failure::Lost(format!("PostgreSQL: {text}")),
+        Some("28" | "3D" | "42") => StoreError::Row(format!("PostgreSQL: {text}")),
+        Some("53" | "57" | "08") | None => StoreError::Lost(format!("PostgreSQL: {text}")),
         Some(_) => failure(error),
     }
 }
 
-pub(super) fn connect(url: &str, password: Option<&Secret>, name: &str) -> Result<(Client, Warnings), Failure> {
-    let mut config: Config = url.parse().map_err(|e| Failure::Row(format!("store: {e}")))?;
+pub(super) fn connect(url: &str, password: Option<&Secret>, name: &str) -> Result<(Client, Warnings), StoreError> {
+    let mut config: Config = url.parse().map_err(|e| StoreError::Row(format!("store: {e}")))?;
     if let Some(Secret(password)) = password {
         config.password(&**password);
     }
@@ -99,27 +99,27 @@ pub(super) fn connect(url: &str, password: Option<&Secret>, name: &str) -> Resul
         }
     };
     let connected = Client::connect(&config, MakeRustlsConnect::new(tls), hear);
-    let mut client = connected.map_err(|e| Failure::Lost(e.to_string()))?.map_err(|e| said(&e))?;
+    let mut client = connected.map_err(|e| StoreError::Lost(e.to_string()))?.map_err(|e| said(&e))?;
     let version: i32 = show(&mut client, "server_version_num")?.parse().unwrap_or(0);
     if version < OLDEST {
-        return Err(Failure::Row(format!("PostgreSQL {} is too old; 15 or newer is needed", version / 10_000)));
+        return Err(StoreError::Row(format!("PostgreSQL {} is too old; 15 or newer is needed", version / 10_000)));
     }
     Ok((client, warnings))
 }
 
 const WRITER_NAME: &str = "tollgate-ledger";
 
-fn show(client: &mut Client, setting: &str) -> Result<String, Failure> {
+fn show(client: &mut Client, setting: &str) -> Result<String, StoreError> {
     let row = client.query_one("SELECT current_setting($1)", &[&setting]).map_err(|e| said(&e))?;
     row.try_get(0).map_err(|e| said(&e))
 }
 
 /// The writer's connection; `None` while another has the lock. What takes long is done only where there is `time`.
-pub(super) fn writer(url: &str, password: Option<&Secret>, time: bool) -> Result<Option<Opened>, Failure> {
+pub(super) fn writer(url: &str, password: Option<&Secret>, time: bool) -> Result<Option<Opened>, StoreError> {
     let (mut client, warnings) = connect(url, password, WRITER_NAME)?;
     for setting in DURABLE {
         if show(&mut client, setting)? == "off" {
-            return Err(Failure::Row(not_durable(setting)));
+            return Err(StoreError::Row(not_durable(setting)));
         }
     }
     client.batch_execute(WRITER).map_err(|e| said(&e))?;
@@ -140,7 +140,7 @@ pub(super) fn writer(url: &str, password: Option<&Secret>, time: bool) -> Result
         forward(&mut client, epoch, time)?;
     }
     if let Some(warning) = warnings.lock().take() {
-        return Err(Failure::Lost(warning));
+        return Err(StoreError::Lost(warning));
     }
     Ok(Some(Opened { client, warnings, epoch }))
 }
@@ -158,17 +158,17 @@ pub(super) fn is_durable() -> String {
 }
 
 /// Why nothing may be acknowledged any more, if that is so.
-pub(super) fn durable(answers: &[SimpleQueryMessage]) -> Result<(), Failure> {
+pub(super) fn durable(answers: &[SimpleQueryMessage]) -> Result<(), StoreError> {
     let off =
         answers.iter().find_map(|answer| if let SimpleQueryMessage::Row(row) = answer { row.get(0) } else { None });
     off.map_or(Ok(()), |setting| {
         let more = "let it write all to the disk (`sync`), then start the ledger again";
-        Err(Failure::Poisoned(format!("{}; {more}", not_durable(setting))))
+        Err(StoreError::Poisoned(format!("{}; {more}", not_durable(setting))))
     })
 }
 
 /// The version of the schema; `None` where there is none.
-fn version(client: &mut Client) -> Result<Option<i64>, Failure> {
+fn version(client: &mut Client) -> Result<Option<i64>, StoreError> {
     let there = client.query_one("SELECT to_regclass('tollgate_meta') IS NOT NULL", &[]).map_err(|e| said(&e))?;
     if !there.try_get(0).map_err(|e| said(&e))? {
         return Ok(None);
@@ -177,13 +177,13 @@ fn version(client: &mut Client) -> Result<Option<i64>, Failure> {
     let version: i64 = row.try_get(0).map_err(|e| said(&e))?;
     if version > VERSION {
         let why = format!("made by a newer tollgate (schema {version}, this one knows {VERSION}); run that one");
-        return Err(Failure::Row(format!("PostgreSQL: {why}")));
+        return Err(StoreError::Row(format!("PostgreSQL: {why}")));
     }
     Ok(Some(version))
 }
 
 /// Whether a database has none of these names: what is another's is left alone. `do_so` is what its owner may do.
-fn free(client: &mut Client, names: impl IntoIterator<Item = &'static str>, do_so: &str) -> Result<(), Failure> {
+fn free(client: &mut Client, names: impl IntoIterator<Item = &'static str>, do_so: &str) -> Result<(), StoreError> {
     let kind = "SELECT (SELECT CASE relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence' \
                 WHEN 'i' THEN 'index' ELSE 'table' END FROM pg_class WHERE oid = to_regclass($1))";
     for name in names {
@@ -191,7 +191,7 @@ fn free(client: &mut Client, names: impl IntoIterator<Item = &'static str>, do_s
             client.query_one(kind, &[&name]).and_then(|row| row.try_get(0)).map_err(|e| said(&e))?;
         if let Some(kind) = found {
             let why = format!("PostgreSQL: the database has a {kind} {name} that is not the ledger's: {do_so}");
-            return Err(Failure::Row(why));
+            return Err(StoreError::Row(why));
         }
     }
     Ok(())
@@ -199,17 +199,17 @@ fn free(client: &mut Client, names: impl IntoIterator<Item = &'static str>, do_s
 
 /// Brings the schema up to date in one transaction: a kill leaves it as it was. What may keep it from that is found out
 /// first, where there is no `time` too: the old process of an upgrade can still go on then.
-fn forward(client: &mut Client, epoch: i64, time: bool) -> Result<(), Failure> {
+fn forward(client: &mut Client, epoch: i64, time: bool) -> Result<(), StoreError> {
     let rows = client.query_one(sql::ROWS, &[]).and_then(|row| row.try_get(0)).map_err(|e| said(&e))?;
     let ours = [Table::Outgoing.state_name(), Table::Outgoing.source()];
     free(client, ours, "rename it, or set the role's `search_path` so that the ledger does not meet it")?;
     let answers = client.simple_query(&begin(epoch)).map_err(|e| said(&e))?;
     if !is_ours(&answers) {
-        return Err(Failure::Lost(TAKEN_OVER.into()));
+        return Err(StoreError::Lost(TAKEN_OVER.into()));
     }
     let lock = format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", Table::Outgoing.name());
     client.batch_execute(&lock).map_err(|e| held(&e))?;
-    let leave = Dialect::Postgres.leave().join("; ");
+    let leave = SqlDialect::Postgres.leave().join("; ");
     client.batch_execute(&format!("SAVEPOINT tried; {leave}; ROLLBACK TO tried")).map_err(|e| needed(&e))?;
     if rows > FEW && !time {
         client.batch_execute("ROLLBACK").map_err(|e| said(&e))?;
@@ -217,7 +217,7 @@ fn forward(client: &mut Client, epoch: i64, time: bool) -> Result<(), Failure> {
     }
     let began = clock::now();
     log::warn!("ledger: bringing the store of an older tollgate up to date (schema {VERSION}), over {rows} rows");
-    for step in Dialect::Postgres.forward() {
+    for step in SqlDialect::Postgres.forward() {
         client.batch_execute(&step).map_err(|e| said(&e))?;
     }
     let end = format!("UPDATE tollgate_meta SET version = {VERSION}; COMMIT");
@@ -227,22 +227,22 @@ fn forward(client: &mut Client, epoch: i64, time: bool) -> Result<(), Failure> {
 }
 
 /// Why `events` could not be locked: whoever reads it was waited for within `lock_timeout`.
-fn held(error: &tokio_postgres::Error) -> Failure {
+fn held(error: &tokio_postgres::Error) -> StoreError {
     if error.code() != Some(&SqlState::LOCK_NOT_AVAILABLE) {
         return said(error);
     }
     let events = Table::Outgoing.name();
-    Failure::Held(format!(
+    StoreError::Held(format!(
         "the store is of an older tollgate, and cannot be brought up to date while somebody reads `{events}` (pg_dump, a \
          report, a transaction that was left open): end that; it is tried again"
     ))
 }
 
 /// Why the state of events could not leave them. The detail names what depends on it, and quotes no value.
-fn needed(error: &tokio_postgres::Error) -> Failure {
+fn needed(error: &tokio_postgres::Error) -> StoreError {
     let detail = error.as_db_error().filter(|said| *said.code() == SqlState::DEPENDENT_OBJECTS_STILL_EXIST);
     let Some(detail) = detail.and_then(DbError::detail) else { return said(error) };
-    Failure::Row(format!(
+    StoreError::Row(format!(
         "PostgreSQL: the store is of an older tollgate, and cannot be brought up to date: {}; drop what depends on it, and make \
          it over `{}` afterwards",
         detail.replace('\n', ", "),
@@ -251,7 +251,7 @@ fn needed(error: &tokio_postgres::Error) -> Failure {
 }
 
 /// Makes the schema in one transaction, unless there is one. Tables of the same names that are another's are left alone.
-fn create(client: &mut Client) -> Result<(), Failure> {
+fn create(client: &mut Client) -> Result<(), StoreError> {
     if version(client)?.is_some() {
         return Ok(());
     }
@@ -259,7 +259,7 @@ fn create(client: &mut Client) -> Result<(), Failure> {
     let names = parts.chain([Table::Outgoing.source(), "chain", "balances", "keys", "writer"]);
     free(client, names, "name another database")?;
     let mut sql = "BEGIN;".to_owned();
-    for statement in Dialect::Postgres.tables().iter().map(String::as_str).chain(INDEXES.iter().copied()) {
+    for statement in SqlDialect::Postgres.tables().iter().map(String::as_str).chain(INDEXES.iter().copied()) {
         sql.push_str(statement);
         sql.push(';');
     }
@@ -297,22 +297,22 @@ pub(super) fn ours(epoch: i64) -> String {
 }
 
 /// A connection that changes what lies outside of the chain, beside a writer.
-pub(super) fn operator(url: &str, password: Option<&Secret>) -> Result<Client, Failure> {
+pub(super) fn operator(url: &str, password: Option<&Secret>) -> Result<Client, StoreError> {
     let (mut client, _) = connect(url, password, "tollgate-ledger-keys")?;
     client.batch_execute("SET lock_timeout = '5s'; SET synchronous_commit = on").map_err(|e| said(&e))?;
     match version(&mut client)? {
         Some(VERSION) => Ok(client),
-        _ => Err(Failure::Row("no ledger of this version in this database; start the ledger once".into())),
+        _ => Err(StoreError::Row("no ledger of this version in this database; start the ledger once".into())),
     }
 }
 
 /// A reader's connection.
-pub(super) fn reader(url: &str, password: Option<&Secret>) -> Result<Client, Failure> {
+pub(super) fn reader(url: &str, password: Option<&Secret>) -> Result<Client, StoreError> {
     let (mut client, _) = connect(url, password, "tollgate-ledger-reader")?;
     client.batch_execute(READER).map_err(|e| said(&e))?;
     match version(&mut client)? {
         Some(VERSION) => Ok(client),
-        Some(_) => Err(Failure::Row(format!("PostgreSQL: {OLDER}"))),
-        None => Err(Failure::Row("there is no ledger in this database yet; `tollgate ledger run` makes it".into())),
+        Some(_) => Err(StoreError::Row(format!("PostgreSQL: {OLDER}"))),
+        None => Err(StoreError::Row("there is no ledger in this database yet; `tollgate ledger run` makes it".into())),
     }
 }

@@ -4,12 +4,12 @@
 //! into a file of their own (`TRUNCATE` begins one), and the commit empties the old one.
 
 use super::connect;
-use crate::store::Failure;
+use crate::store::StoreError;
 use crate::store::erase::{Erased, Which};
 use base::secret::Secret;
 
 /// Deletes them.
-pub fn erase(url: &str, password: Option<&Secret>, which: Which<'_>) -> Result<Erased, Failure> {
+pub fn erase(url: &str, password: Option<&Secret>, which: Which<'_>) -> Result<Erased, StoreError> {
     let mut client = connect::operator(url, password)?;
     let (condition, value) = which.sql();
     let mut run = || {

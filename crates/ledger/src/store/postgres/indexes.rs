@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::client::Client;
 use super::connect::{LOCK, connect, said};
-use crate::store::Failure;
+use crate::store::StoreError;
 use crate::store::schema::{INDEXES, index_name};
 use base::clock;
 use base::secret::Secret;
@@ -17,7 +17,7 @@ use base::secret::Secret;
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Makes what is missing, in a while.
-pub(super) fn complete(client: &mut Client, url: &str, password: Option<&Secret>) -> Result<(), Failure> {
+pub(super) fn complete(client: &mut Client, url: &str, password: Option<&Secret>) -> Result<(), StoreError> {
     let missing = missing(client)?;
     if missing.is_empty() {
         return Ok(());
@@ -30,10 +30,10 @@ pub(super) fn complete(client: &mut Client, url: &str, password: Option<&Secret>
         }
     };
     let thread = std::thread::Builder::new().name("ledger-indexes".into()).spawn(work);
-    thread.map(drop).map_err(|e| Failure::Full(format!("a thread for indexes: {e}")))
+    thread.map(drop).map_err(|e| StoreError::Full(format!("a thread for indexes: {e}")))
 }
 
-fn missing(client: &mut Client) -> Result<Vec<&'static str>, Failure> {
+fn missing(client: &mut Client) -> Result<Vec<&'static str>, StoreError> {
     let mut missing = vec![];
     for sql in INDEXES {
         let valid = "SELECT EXISTS (SELECT 1 FROM pg_index WHERE indexrelid = to_regclass($1) AND indisvalid)";
@@ -45,7 +45,7 @@ fn missing(client: &mut Client) -> Result<Vec<&'static str>, Failure> {
     Ok(missing)
 }
 
-fn make(url: &str, password: Option<&Secret>) -> Result<(), Failure> {
+fn make(url: &str, password: Option<&Secret>) -> Result<(), StoreError> {
     let (mut client, _) = connect(url, password, "tollgate-ledger-indexes")?;
     client.batch_execute("SET statement_timeout = 0; SET lock_timeout = 0").map_err(|e| said(&e))?;
     loop {

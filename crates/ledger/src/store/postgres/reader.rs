@@ -6,11 +6,11 @@ use std::time::Duration;
 use tokio_postgres::Statement;
 use tokio_postgres::types::{ToSql, Type as Oid};
 
-use super::cells::{Cell, cells, failure};
+use super::cells::{PgCell, cells, failure};
 use super::client::Client;
 use super::connect;
 use crate::rows::{Type, Value};
-use crate::store::{Failure, Reader};
+use crate::store::{Reader, StoreError};
 use base::clock;
 use base::secret::Secret;
 use base::units::Nanos;
@@ -34,13 +34,13 @@ pub struct PostgresReader {
 
 impl PostgresReader {
     /// Opens it.
-    pub fn open(url: &str, password: Option<&Secret>) -> Result<Box<dyn Reader>, Failure> {
+    pub fn open(url: &str, password: Option<&Secret>) -> Result<Box<dyn Reader>, StoreError> {
         let client = connect::reader(url, password)?;
         let (began, took) = (Nanos(0), Duration::ZERO);
         Ok(Box::new(PostgresReader { client, prepared: HashMap::new(), within: false, limit: None, began, took }))
     }
 
-    fn statement(&mut self, sql: &str, types: Vec<Oid>) -> Result<Statement, Failure> {
+    fn statement(&mut self, sql: &str, types: Vec<Oid>) -> Result<Statement, StoreError> {
         let key = (sql.to_owned(), types);
         if let Some(known) = self.prepared.get(&key) {
             return Ok(known.clone());
@@ -55,7 +55,7 @@ impl PostgresReader {
 }
 
 impl Reader for PostgresReader {
-    fn select(&mut self, sql: &str, values: &[Value], types: &[Type]) -> Result<Vec<Vec<Value>>, Failure> {
+    fn select(&mut self, sql: &str, values: &[Value], types: &[Type]) -> Result<Vec<Vec<Value>>, StoreError> {
         let oid = |value: &Value| match value {
             Value::Null => Oid::UNKNOWN,
             Value::Int(_) => Oid::INT8,
@@ -64,19 +64,19 @@ impl Reader for PostgresReader {
         };
         let statement = self.statement(sql, values.iter().map(oid).collect())?;
         if statement.columns().len() != types.len() {
-            return Err(Failure::Row(format!("{} columns instead of {}", statement.columns().len(), types.len())));
+            return Err(StoreError::Row(format!("{} columns instead of {}", statement.columns().len(), types.len())));
         }
-        let bound: Vec<Cell<'_>> = values.iter().map(Cell::from).collect();
+        let bound: Vec<PgCell<'_>> = values.iter().map(PgCell::from).collect();
         let bound: Vec<&(dyn ToSql + Sync)> = bound.iter().map(|cell| cell as _).collect();
         let found = self.client.query(&statement, &bound).map_err(|e| failure(&e))?;
         found.iter().map(cells).collect()
     }
 
-    fn points(&mut self) -> Result<(), Failure> {
+    fn points(&mut self) -> Result<(), StoreError> {
         self.client.batch_execute(connect::POINTS).map_err(|e| failure(&e))
     }
 
-    fn limit(&mut self, at_most: Duration) -> Result<(), Failure> {
+    fn limit(&mut self, at_most: Duration) -> Result<(), StoreError> {
         if self.limit != Some(at_most) {
             // Planned for the values at hand: what is rare is to be found by its index, whatever is common.
             let sql =
@@ -91,7 +91,7 @@ impl Reader for PostgresReader {
         self.client.answers(ASK)
     }
 
-    fn snapshot(&mut self) -> Result<(), Failure> {
+    fn snapshot(&mut self) -> Result<(), StoreError> {
         self.end();
         // The view begins with the first read.
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT 1";

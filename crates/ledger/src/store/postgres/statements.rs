@@ -6,9 +6,9 @@ use crate::rows::{Column, Part, Table, Type};
 use crate::store::sql;
 
 /// Texts, in the order of [`Table::ALL`] where there is one for each.
-pub(super) struct Statements {
+pub(super) struct PgStatements {
     /// For each stored table, in order.
-    pub(super) insert: Vec<Vec<Insert>>,
+    pub(super) insert: Vec<Vec<PgInsert>>,
     pub(super) update: Vec<String>,
     pub(super) by_key: String,
     pub(super) by_number: String,
@@ -43,17 +43,17 @@ fn unnest(types: impl Iterator<Item = Type>) -> String {
 }
 
 /// Inserts rows into a stored table.
-pub(super) struct Insert {
+pub(super) struct PgInsert {
     pub(super) sql: String,
     /// Which cells of a row: 0 is `seq`, 1 `id`.
     pub(super) cells: Vec<usize>,
 }
 
-impl Insert {
-    fn into(part: &Part) -> Insert {
+impl PgInsert {
+    fn into(part: &Part) -> PgInsert {
         let from = unnest(part.columns().map(|column| column.ty));
         let sql = format!("INSERT INTO {} ({}) SELECT * FROM {from}", part.name, sql::columns(part.columns(), ""));
-        Insert { sql, cells: part.columns.iter().map(|(at, _)| *at).collect() }
+        PgInsert { sql, cells: part.columns.iter().map(|(at, _)| *at).collect() }
     }
 }
 
@@ -84,11 +84,11 @@ fn by_ids(table: Table) -> String {
     format!("SELECT {} FROM {} WHERE id = ANY ($1::TEXT[])", sql::columns(table.columns(), ""), table.source())
 }
 
-impl Statements {
-    pub(super) fn new() -> Statements {
+impl PgStatements {
+    pub(super) fn new() -> PgStatements {
         let text = |sql: &str| sql.to_owned();
-        Statements {
-            insert: Table::ALL.iter().map(|table| table.parts().iter().map(Insert::into).collect()).collect(),
+        PgStatements {
+            insert: Table::ALL.iter().map(|table| table.parts().iter().map(PgInsert::into).collect()).collect(),
             // A table without state is never updated.
             update: Table::ALL.iter().map(update).collect(),
             by_key: joined(

@@ -8,10 +8,10 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use rustls_platform_verifier::BuilderVerifierExt;
 
-use crate::store::Failure;
+use crate::store::StoreError;
 
 /// With certificates that are verified, or not.
-pub(super) fn client(verified: bool) -> Result<ClientConfig, Failure> {
+pub(super) fn client(verified: bool) -> Result<ClientConfig, StoreError> {
     let provider = Arc::new(ring::default_provider());
     let make = || {
         let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
@@ -22,7 +22,7 @@ pub(super) fn client(verified: bool) -> Result<ClientConfig, Failure> {
             builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
         })
     };
-    make().map_err(|e: Error| Failure::Row(format!("TLS to PostgreSQL: {e}")))
+    make().map_err(|e: Error| StoreError::Row(format!("TLS to PostgreSQL: {e}")))
 }
 
 /// Believes any certificate: `sslmode=prefer` keeps listeners out, not those in the middle.

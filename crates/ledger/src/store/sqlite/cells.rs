@@ -2,11 +2,11 @@
 //!
 //! | SQLite says | is |
 //! |---|---|
-//! | FULL | [`Failure::Full`] |
-//! | BUSY, LOCKED, NOMEM | [`Failure::Full`]: nothing of the batch is kept, the next one may be |
-//! | INTERRUPT | [`Failure::Slow`] |
-//! | IOERR (any), CORRUPT, NOTADB, PROTOCOL | [`Failure::Poisoned`] |
-//! | anything else (CONSTRAINT, TOOBIG, MISMATCH …) | [`Failure::Row`] |
+//! | FULL | [`StoreError::Full`] |
+//! | BUSY, LOCKED, NOMEM | [`StoreError::Full`]: nothing of the batch is kept, the next one may be |
+//! | INTERRUPT | [`StoreError::Slow`] |
+//! | IOERR (any), CORRUPT, NOTADB, PROTOCOL | [`StoreError::Poisoned`] |
+//! | anything else (CONSTRAINT, TOOBIG, MISMATCH …) | [`StoreError::Row`] |
 //!
 //! A full disk that shows at an fsync comes as IOERR_FSYNC: nobody knows what is on it, so it poisons.
 
@@ -15,12 +15,12 @@ use rusqlite::{Error, ffi};
 use uuid::Uuid;
 
 use crate::rows::Value;
-use crate::store::Failure;
+use crate::store::StoreError;
 
 /// A cell as it is bound: borrowed, so that nothing is copied but by SQLite itself.
-pub(super) struct Bound<'a>(pub(super) &'a Value);
+pub(super) struct BoundValue<'a>(pub(super) &'a Value);
 
-impl ToSql for Bound<'_> {
+impl ToSql for BoundValue<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(ToSqlOutput::Borrowed(match self.0 {
             Value::Null => ValueRef::Null,
@@ -74,13 +74,15 @@ pub(super) fn cells(row: &rusqlite::Row<'_>, count: usize) -> rusqlite::Result<V
 }
 
 /// What an error means.
-pub(super) fn failure(error: &Error) -> Failure {
+pub(super) fn failure(error: &Error) -> StoreError {
     let text = error.to_string();
     match error.sqlite_extended_error_code().map_or(0, |code| code & 0xff) {
-        ffi::SQLITE_FULL | ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED | ffi::SQLITE_NOMEM => Failure::Full(text),
-        ffi::SQLITE_INTERRUPT => Failure::Slow(text),
-        ffi::SQLITE_IOERR | ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB | ffi::SQLITE_PROTOCOL => Failure::Poisoned(text),
-        _ => Failure::Row(text),
+        ffi::SQLITE_FULL | ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED | ffi::SQLITE_NOMEM => StoreError::Full(text),
+        ffi::SQLITE_INTERRUPT => StoreError::Slow(text),
+        ffi::SQLITE_IOERR | ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB | ffi::SQLITE_PROTOCOL => {
+            StoreError::Poisoned(text)
+        }
+        _ => StoreError::Row(text),
     }
 }
 
@@ -88,20 +90,20 @@ pub(super) fn failure(error: &Error) -> Failure {
 mod tests {
     use super::*;
 
-    fn means(code: i32) -> Failure {
+    fn means(code: i32) -> StoreError {
         failure(&Error::SqliteFailure(ffi::Error::new(code), None))
     }
 
     #[test]
     fn an_error_of_the_disk_poisons_and_a_full_one_does_not() {
         for code in [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_DIR_FSYNC, ffi::SQLITE_IOERR_WRITE] {
-            assert!(matches!(means(code), Failure::Poisoned(_)), "{code}");
+            assert!(matches!(means(code), StoreError::Poisoned(_)), "{code}");
         }
         for code in [ffi::SQLITE_IOERR_TRUNCATE, ffi::SQLITE_CORRUPT, ffi::SQLITE_NOTADB, ffi::SQLITE_PROTOCOL] {
-            assert!(matches!(means(code), Failure::Poisoned(_)), "{code}");
+            assert!(matches!(means(code), StoreError::Poisoned(_)), "{code}");
         }
-        assert!(matches!(means(ffi::SQLITE_FULL), Failure::Full(_)));
-        assert!(matches!(means(ffi::SQLITE_BUSY_SNAPSHOT), Failure::Full(_)));
-        assert!(matches!(means(ffi::SQLITE_CONSTRAINT_UNIQUE), Failure::Row(_)));
+        assert!(matches!(means(ffi::SQLITE_FULL), StoreError::Full(_)));
+        assert!(matches!(means(ffi::SQLITE_BUSY_SNAPSHOT), StoreError::Full(_)));
+        assert!(matches!(means(ffi::SQLITE_CONSTRAINT_UNIQUE), StoreError::Row(_)));
     }
 }

@@ -15,31 +15,31 @@ use rusqlite::Connection;
 
 use super::cells::failure;
 use super::open;
-use crate::store::Failure;
+use crate::store::StoreError;
 
 /// A copier.
 pub(super) struct Copier {
     ask: Option<Sender<()>>,
-    shared: Arc<Shared>,
+    shared: Arc<CopierState>,
     thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct CopierState {
     busy: AtomicBool,
-    failed: Mutex<Option<Failure>>,
+    failed: Mutex<Option<StoreError>>,
 }
 
 impl Copier {
     /// Of a file that is open here, whose lock is ours.
-    pub(super) fn start(path: &Path) -> Result<Copier, Failure> {
+    pub(super) fn start(path: &Path) -> Result<Copier, StoreError> {
         let connection = open::copier(path)?;
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(CopierState::default());
         let (ask, asked) = channel();
         let of_thread = shared.clone();
         let thread = std::thread::Builder::new().name("ledger-copier".into());
         let thread = thread.spawn(move || work(&connection, &asked, &of_thread));
-        let thread = thread.map_err(|e| Failure::Full(format!("a thread that copies the log: {e}")))?;
+        let thread = thread.map_err(|e| StoreError::Full(format!("a thread that copies the log: {e}")))?;
         Ok(Copier { ask: Some(ask), shared, thread: Some(thread) })
     }
 
@@ -59,21 +59,21 @@ impl Copier {
 
     #[cfg(test)]
     pub(super) fn fail(&self, why: &str) {
-        *self.shared.failed.lock() = Some(Failure::Poisoned(why.into()));
+        *self.shared.failed.lock() = Some(StoreError::Poisoned(why.into()));
     }
 
     /// What it failed by.
-    pub(super) fn failed(&self) -> Option<Failure> {
+    pub(super) fn failed(&self) -> Option<StoreError> {
         self.shared.failed.lock().clone()
     }
 }
 
-fn work(connection: &Connection, asked: &Receiver<()>, shared: &Shared) {
+fn work(connection: &Connection, asked: &Receiver<()>, shared: &CopierState) {
     while asked.recv().is_ok() {
         match open::checkpoint(connection, "PASSIVE").map_err(|e| failure(&e)) {
             Ok(_) => {}
             // What is committed is durable in the log: a full disk only keeps it from being copied.
-            Err(Failure::Full(why)) => log::warn!("ledger: the log cannot be copied into the database: {why}"),
+            Err(StoreError::Full(why)) => log::warn!("ledger: the log cannot be copied into the database: {why}"),
             Err(other) => *shared.failed.lock() = Some(other),
         }
         shared.busy.store(false, Ordering::Release);

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::cells::failure;
 use super::open::{self, What};
-use crate::store::Failure;
+use crate::store::StoreError;
 use crate::store::erase::{Erased, Which};
 use base::clock;
 
@@ -21,11 +21,11 @@ use base::clock;
 const TRY: Duration = Duration::from_millis(200);
 
 /// Deletes them.
-pub fn erase(path: &Path, which: Which<'_>) -> Result<Erased, Failure> {
+pub fn erase(path: &Path, which: Which<'_>) -> Result<Erased, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(|e| open::of(path, &e))?;
     if open::what(&connection, path)? != What::Ledger {
-        return Err(Failure::Row(format!("{}: no ledger of this version; start the ledger once", path.display())));
+        return Err(StoreError::Row(format!("{}: no ledger of this version; start the ledger once", path.display())));
     }
     connection.busy_timeout(open::BUSY).map_err(|e| failure(&e))?;
     let (condition, value) = which.sql();

@@ -8,8 +8,8 @@ use rusqlite::{Connection, OptionalExtension};
 use super::cells::failure;
 use super::indexes::rows;
 use crate::rows::Table;
-use crate::store::schema::{Dialect, FEW, VERSION};
-use crate::store::{Failure, later};
+use crate::store::schema::{FEW, SqlDialect, VERSION};
+use crate::store::{StoreError, later};
 use base::clock;
 
 /// Whether this library has `ALTER COLUMN … DROP NOT NULL`.
@@ -18,10 +18,10 @@ fn alters(version: i32) -> bool {
 }
 
 /// Brings it up to date; where that takes long and there is no `time`, only says so.
-pub(super) fn bring(connection: &Connection, time: bool) -> Result<(), Failure> {
+pub(super) fn bring(connection: &Connection, time: bool) -> Result<(), StoreError> {
     let rows = rows(connection)?;
     if !alters(rusqlite::version_number()) {
-        return Err(Failure::Row(format!(
+        return Err(StoreError::Row(format!(
             "SQLite {} cannot bring the file of an older tollgate up to date; link 3.53.0 or newer",
             rusqlite::version()
         )));
@@ -38,20 +38,20 @@ pub(super) fn bring(connection: &Connection, time: bool) -> Result<(), Failure> 
 }
 
 /// Whether the file has none of the names that are needed now: what is another's is left alone.
-fn free(connection: &Connection) -> Result<(), Failure> {
+fn free(connection: &Connection) -> Result<(), StoreError> {
     let kind = "SELECT type FROM sqlite_schema WHERE name = ?1 COLLATE NOCASE";
     for name in [Table::Outgoing.state_name(), Table::Outgoing.source()] {
         let found = connection.query_row(kind, [name], |row| row.get::<_, String>(0)).optional();
         if let Some(kind) = found.map_err(|e| failure(&e))? {
             let path = connection.path().unwrap_or_default();
-            return Err(Failure::Row(format!("{path}: it has a {kind} {name} that is not the ledger's: rename it")));
+            return Err(StoreError::Row(format!("{path}: it has a {kind} {name} that is not the ledger's: rename it")));
         }
     }
     Ok(())
 }
 
 fn statements() -> String {
-    let steps: String = Dialect::Sqlite.forward().iter().map(|step| format!("{step};")).collect();
+    let steps: String = SqlDialect::Sqlite.forward().iter().map(|step| format!("{step};")).collect();
     format!("BEGIN IMMEDIATE;{steps}PRAGMA user_version = {VERSION}; COMMIT;")
 }
 

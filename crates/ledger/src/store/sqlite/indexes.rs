@@ -12,11 +12,11 @@ use rusqlite::Connection;
 use super::cells::failure;
 use super::open;
 use crate::store::schema::{FEW, INDEXES, index_name};
-use crate::store::{Failure, sql};
+use crate::store::{StoreError, sql};
 use base::clock;
 
 /// Makes what is missing; where that takes long and there is no `time`, only says so.
-pub(super) fn complete(connection: &Connection, time: bool) -> Result<(), Failure> {
+pub(super) fn complete(connection: &Connection, time: bool) -> Result<(), StoreError> {
     let missing = missing(connection).map_err(|e| failure(&e))?;
     if missing.is_empty() {
         return Ok(());
@@ -24,7 +24,7 @@ pub(super) fn complete(connection: &Connection, time: bool) -> Result<(), Failur
     let rows = rows(connection)?;
     let count = missing.len();
     if rows > FEW && !time {
-        return Err(Failure::Full(format!(
+        return Err(StoreError::Full(format!(
             "{count} indexes are missing over {rows} rows: they are made now, callbacks are answered 503 until they are \
              there"
         )));
@@ -39,7 +39,7 @@ pub(super) fn complete(connection: &Connection, time: bool) -> Result<(), Failur
 }
 
 /// Rows of all tables together.
-pub(super) fn rows(connection: &Connection) -> Result<i64, Failure> {
+pub(super) fn rows(connection: &Connection) -> Result<i64, StoreError> {
     connection.query_row(sql::ROWS, [], |row| row.get(0)).map_err(|e| failure(&e))
 }
 

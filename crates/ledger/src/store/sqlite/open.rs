@@ -13,8 +13,8 @@ use rusqlite::{Connection, OpenFlags, ffi};
 
 use super::cells::failure;
 use super::{forward, indexes};
-use crate::store::Failure;
-use crate::store::schema::{Dialect, INDEXES, VERSION};
+use crate::store::StoreError;
+use crate::store::schema::{INDEXES, SqlDialect, VERSION};
 
 /// `toll`: marks the file as a ledger.
 const APPLICATION: i64 = 0x746f_6c6c;
@@ -29,9 +29,9 @@ const LOG_KEPT: i64 = 64 << 20;
 pub(super) const STATEMENTS: usize = 64;
 
 /// Takes the lock; `None` while another process has it. It is given back when the file is dropped, or by the kernel.
-pub(super) fn lock(path: &Path) -> Result<Option<File>, Failure> {
+pub(super) fn lock(path: &Path) -> Result<Option<File>, StoreError> {
     let name = beside(path, ".lock");
-    let said = |e: io::Error| Failure::Row(format!("{}: {e}", name.display()));
+    let said = |e: io::Error| StoreError::Row(format!("{}: {e}", name.display()));
     folder(path)?;
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&name).map_err(said)?;
     match file.try_lock() {
@@ -46,20 +46,20 @@ pub(super) struct Files([(PathBuf, (u64, u64)); 2]);
 
 impl Files {
     /// As they are.
-    pub(super) fn now(path: &Path) -> Result<Files, Failure> {
+    pub(super) fn now(path: &Path) -> Result<Files, StoreError> {
         let one = |path: PathBuf| {
-            let which = which(&path).map_err(|e| Failure::Row(format!("{}: {e}", path.display())))?;
+            let which = which(&path).map_err(|e| StoreError::Row(format!("{}: {e}", path.display())))?;
             Ok((path, which))
         };
         Ok(Files([one(path.to_owned())?, one(beside(path, ".lock"))?]))
     }
 
     /// That both are still in their place. Who replaced one may have taken the lock, too.
-    pub(super) fn are_there(&self) -> Result<(), Failure> {
+    pub(super) fn are_there(&self) -> Result<(), StoreError> {
         for (path, was) in &self.0 {
             if which(path).ok() != Some(*was) {
                 let path = path.display();
-                return Err(Failure::Poisoned(format!("{path} was removed or replaced while the ledger ran")));
+                return Err(StoreError::Poisoned(format!("{path} was removed or replaced while the ledger ran")));
             }
         }
         Ok(())
@@ -82,13 +82,13 @@ fn parent(path: &Path) -> &Path {
 }
 
 /// Makes the folder; only its owner may look into it.
-fn folder(path: &Path) -> Result<(), Failure> {
+fn folder(path: &Path) -> Result<(), StoreError> {
     let folder = parent(path);
     if folder.is_dir() {
         return Ok(());
     }
     let made = DirBuilder::new().recursive(true).mode(0o700).create(folder).and_then(|()| sync(parent(folder)));
-    made.map_err(|e| Failure::Row(format!("{}: {e}", folder.display())))
+    made.map_err(|e| StoreError::Row(format!("{}: {e}", folder.display())))
 }
 
 /// Makes names in a folder durable.
@@ -103,14 +103,14 @@ fn resets_badly(version: i32) -> bool {
 }
 
 /// The writer's connection. What takes long, of an older file, is done only where there is `time`.
-pub(super) fn writer(path: &Path, time: bool) -> Result<Connection, Failure> {
+pub(super) fn writer(path: &Path, time: bool) -> Result<Connection, StoreError> {
     if resets_badly(rusqlite::version_number()) {
         let version = rusqlite::version();
-        return Err(Failure::Row(format!(
+        return Err(StoreError::Row(format!(
             "SQLite {version} may corrupt a file (walresetbug); link 3.51.3 or newer, but not 3.52.0"
         )));
     }
-    let said = |e: io::Error| Failure::Row(format!("{}: {e}", path.display()));
+    let said = |e: io::Error| StoreError::Row(format!("{}: {e}", path.display()));
     // Only a new file is opened here: closing one that SQLite has open in this process would drop SQLite's locks.
     match OpenOptions::new().create_new(true).write(true).mode(0o600).open(path) {
         Ok(file) => drop(file),
@@ -135,13 +135,13 @@ pub(super) fn writer(path: &Path, time: bool) -> Result<Connection, Failure> {
     }
     indexes::complete(&connection, time)?;
     durable(&connection, path)?;
-    sync(parent(path)).map_err(|e| Failure::Poisoned(format!("{}: {e}", path.display())))?;
+    sync(parent(path)).map_err(|e| StoreError::Poisoned(format!("{}: {e}", path.display())))?;
     touch(false).map_err(|e| failure(&e))?;
     Ok(connection)
 }
 
 /// A connection that copies the log: it syncs as the writer's does, and leaves the end to that one.
-pub(super) fn copier(path: &Path) -> Result<Connection, Failure> {
+pub(super) fn copier(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let open = || {
         let connection = Connection::open_with_flags(path, flags)?;
@@ -156,7 +156,7 @@ pub(super) fn copier(path: &Path) -> Result<Connection, Failure> {
 
 /// Keeps prepared statements prepared: else SQLite compiles one anew for each new value that is compared with a column of
 /// a partial index.
-pub(super) fn stable(connection: &Connection) -> Result<(), Failure> {
+pub(super) fn stable(connection: &Connection) -> Result<(), StoreError> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop).map_err(|e| failure(&e))
 }
 
@@ -178,13 +178,13 @@ pub(super) enum What {
 }
 
 /// What the file is; an error where it is none of ours.
-pub(super) fn what(connection: &Connection, path: &Path) -> Result<What, Failure> {
+pub(super) fn what(connection: &Connection, path: &Path) -> Result<What, StoreError> {
     let read = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(|e| of(path, &e));
     let (application, version) = (read("PRAGMA application_id")?, read("PRAGMA user_version")?);
     if application == APPLICATION {
         return match version {
             VERSION => Ok(What::Ledger),
-            newer if newer > VERSION => Err(Failure::Row(format!(
+            newer if newer > VERSION => Err(StoreError::Row(format!(
                 "{}: made by a newer tollgate (schema {newer}, this one knows {VERSION}); run that one",
                 path.display()
             ))),
@@ -194,24 +194,24 @@ pub(super) fn what(connection: &Connection, path: &Path) -> Result<What, Failure
     if application == 0 && read("SELECT COUNT(*) FROM sqlite_schema")? == 0 {
         return Ok(What::Empty);
     }
-    Err(Failure::Row(format!("{}: a database, but not a ledger of tollgate; name another file", path.display())))
+    Err(StoreError::Row(format!("{}: a database, but not a ledger of tollgate; name another file", path.display())))
 }
 
 /// An error at opening, with the file's name.
-pub(super) fn of(path: &Path, error: &rusqlite::Error) -> Failure {
+pub(super) fn of(path: &Path, error: &rusqlite::Error) -> StoreError {
     let path = path.display();
     match (error.sqlite_extended_error_code().map(|code| code & 0xff), failure(error)) {
-        (Some(ffi::SQLITE_NOTADB), _) => Failure::Row(format!("{path}: not a ledger, nor any database: {error}")),
-        (_, Failure::Poisoned(text)) => Failure::Poisoned(format!("{path}: {text}")),
-        (_, Failure::Full(text)) => Failure::Full(format!("{path}: {text}")),
-        (_, Failure::Lost(text) | Failure::Row(text) | Failure::Slow(text) | Failure::Held(text)) => {
-            Failure::Row(format!("{path}: {text}"))
+        (Some(ffi::SQLITE_NOTADB), _) => StoreError::Row(format!("{path}: not a ledger, nor any database: {error}")),
+        (_, StoreError::Poisoned(text)) => StoreError::Poisoned(format!("{path}: {text}")),
+        (_, StoreError::Full(text)) => StoreError::Full(format!("{path}: {text}")),
+        (_, StoreError::Lost(text) | StoreError::Row(text) | StoreError::Slow(text) | StoreError::Held(text)) => {
+            StoreError::Row(format!("{path}: {text}"))
         }
     }
 }
 
 /// How it writes: a log that is synced at each commit, and copied into the file when we say so.
-fn settle(connection: &Connection) -> Result<(), Failure> {
+fn settle(connection: &Connection) -> Result<(), StoreError> {
     let set = || {
         let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
         connection.execute_batch(
@@ -229,7 +229,7 @@ fn settle(connection: &Connection) -> Result<(), Failure> {
     };
     let (mode, synchronous) = set().map_err(|e: rusqlite::Error| failure(&e))?;
     if mode != "wal" || synchronous != 2 {
-        return Err(Failure::Row(format!(
+        return Err(StoreError::Row(format!(
             "SQLite keeps journal_mode {mode} and synchronous {synchronous}: this file system has no shared memory \
              for WAL; put the store on a local disk"
         )));
@@ -239,7 +239,7 @@ fn settle(connection: &Connection) -> Result<(), Failure> {
 
 fn create(connection: &Connection) -> rusqlite::Result<()> {
     let mut sql = "BEGIN IMMEDIATE;".to_owned();
-    for statement in Dialect::Sqlite.tables().iter().map(String::as_str).chain(INDEXES.iter().copied()) {
+    for statement in SqlDialect::Sqlite.tables().iter().map(String::as_str).chain(INDEXES.iter().copied()) {
         sql.push_str(statement);
         sql.push(';');
     }
@@ -257,13 +257,13 @@ fn create(connection: &Connection) -> rusqlite::Result<()> {
 /// index in shared memory outlived the last writer, and it names only frames that were published after a sync of the
 /// log that did not fail (`sqlite3WalFrames` syncs before `walIndexWriteHdr`): they are durable in the log. It is synced
 /// once more all the same.
-fn durable(connection: &Connection, path: &Path) -> Result<(), Failure> {
+fn durable(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     connection.busy_timeout(Duration::from_secs(3)).map_err(|e| failure(&e))?;
     let mut left = 0;
     for mode in ["TRUNCATE", "FULL"] {
         let (log, copied) = checkpoint(connection, mode).map_err(|e| failure(&e))?;
         if log < 0 {
-            return Err(Failure::Full("another program is checkpointing the ledger's file; end it".into()));
+            return Err(StoreError::Full("another program is checkpointing the ledger's file; end it".into()));
         }
         left = log - copied;
         if left == 0 {
@@ -274,7 +274,7 @@ fn durable(connection: &Connection, path: &Path) -> Result<(), Failure> {
         log::warn!("ledger: a reader keeps {left} pages of the log from being copied; they stay in the log");
         // SQLite's locks are on other files: this one may be opened and closed beside it.
         let synced = File::open(beside(path, "-wal")).and_then(|log| log.sync_all());
-        synced.map_err(|e| Failure::Poisoned(format!("{}-wal: {e}", path.display())))?;
+        synced.map_err(|e| StoreError::Poisoned(format!("{}-wal: {e}", path.display())))?;
     }
     connection.busy_timeout(BUSY).map_err(|e| failure(&e))
 }

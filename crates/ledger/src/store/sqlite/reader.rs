@@ -11,10 +11,10 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, ffi};
 
-use super::cells::{Bound, cells, failure};
+use super::cells::{BoundValue, cells, failure};
 use super::open::{self, What};
 use crate::rows::{Type, Value};
-use crate::store::{Failure, OLDER, Reader};
+use crate::store::{OLDER, Reader, StoreError};
 use base::clock;
 
 /// What SQLite reads as something else in a `file:` URI.
@@ -33,9 +33,9 @@ pub struct SqliteReader {
 
 impl SqliteReader {
     /// Opens it.
-    pub fn open(path: &Path) -> Result<Box<dyn Reader>, Failure> {
+    pub fn open(path: &Path) -> Result<Box<dyn Reader>, StoreError> {
         let none =
-            || Failure::Row(format!("there is no ledger at {} yet; `tollgate ledger run` makes it", path.display()));
+            || StoreError::Row(format!("there is no ledger at {} yet; `tollgate ledger run` makes it", path.display()));
         if !path.exists() {
             return Err(none());
         }
@@ -46,7 +46,7 @@ impl SqliteReader {
         let connection = connection.map_err(|e| open::of(path, &e))?;
         match open::what(&connection, path)? {
             What::Ledger => Ok(Box::new(SqliteReader { connection })),
-            What::Older => Err(Failure::Row(format!("{}: {OLDER}", path.display()))),
+            What::Older => Err(StoreError::Row(format!("{}: {OLDER}", path.display()))),
             What::Empty => Err(none()),
         }
     }
@@ -78,12 +78,12 @@ fn connect(path: &Path, immutable: bool) -> rusqlite::Result<Connection> {
 }
 
 impl Reader for SqliteReader {
-    fn select(&mut self, sql: &str, values: &[Value], types: &[Type]) -> Result<Vec<Vec<Value>>, Failure> {
+    fn select(&mut self, sql: &str, values: &[Value], types: &[Type]) -> Result<Vec<Vec<Value>>, StoreError> {
         let read = || {
             let mut statement = self.connection.prepare_cached(sql)?;
             // `$1` is a name to SQLite, numbered by its first use.
             for (at, value) in values.iter().enumerate() {
-                statement.raw_bind_parameter(at + 1, Bound(value))?;
+                statement.raw_bind_parameter(at + 1, BoundValue(value))?;
             }
             let mut rows = statement.raw_query();
             let mut found = vec![];
@@ -95,13 +95,13 @@ impl Reader for SqliteReader {
         read().map_err(|e: rusqlite::Error| failure(&e))
     }
 
-    fn limit(&mut self, at_most: Duration) -> Result<(), Failure> {
+    fn limit(&mut self, at_most: Duration) -> Result<(), StoreError> {
         let until = clock::now().after(at_most);
         let handler = Some(move || clock::now() > until);
         self.connection.progress_handler(LOOK, handler).map_err(|e| failure(&e))
     }
 
-    fn snapshot(&mut self) -> Result<(), Failure> {
+    fn snapshot(&mut self) -> Result<(), StoreError> {
         self.end();
         // A transaction begins with its first read.
         let begin = "BEGIN DEFERRED; SELECT COUNT(*) FROM sqlite_schema;";

@@ -4,8 +4,8 @@ use crate::rows::{Part, Table};
 use crate::store::sql;
 
 /// Statements that are made of the tables' columns, in the order of [`Table::ALL`].
-pub(super) struct Statements {
-    pub(super) insert: Vec<Vec<Insert>>,
+pub(super) struct SqliteStatements {
+    pub(super) insert: Vec<Vec<SqliteInsert>>,
     pub(super) update: Vec<String>,
     pub(super) by_key: String,
     pub(super) by_number: String,
@@ -20,24 +20,24 @@ pub(super) struct Statements {
 }
 
 /// Inserts a row into a stored table.
-pub(super) struct Insert {
+pub(super) struct SqliteInsert {
     pub(super) sql: String,
     /// Which cells of the row: 0 is `seq`, 1 `id`.
     pub(super) cells: Vec<usize>,
 }
 
-impl Insert {
-    fn into(part: &Part) -> Insert {
+impl SqliteInsert {
+    fn into(part: &Part) -> SqliteInsert {
         let marks: Vec<String> = (1..=part.columns.len()).map(|at| format!("?{at}")).collect();
         let columns = sql::columns(part.columns(), "");
         let sql = format!("INSERT INTO {} ({columns}) VALUES ({})", part.name, marks.join(", "));
-        Insert { sql, cells: part.columns.iter().map(|(at, _)| *at).collect() }
+        SqliteInsert { sql, cells: part.columns.iter().map(|(at, _)| *at).collect() }
     }
 }
 
-impl Statements {
-    pub(super) fn new() -> Statements {
-        let insert = |table: &Table| table.parts().iter().map(Insert::into).collect();
+impl SqliteStatements {
+    pub(super) fn new() -> SqliteStatements {
+        let insert = |table: &Table| table.parts().iter().map(SqliteInsert::into).collect();
         let update = |table: &Table| {
             let set: Vec<String> =
                 table.state().iter().enumerate().map(|(at, c)| format!("\"{}\" = ?{}", c.name, at + 2)).collect();
@@ -47,7 +47,7 @@ impl Statements {
             format!("SELECT {} FROM {} WHERE {rest}", sql::columns(table.columns(), ""), table.source())
         };
         // Conditions of a partial index must be repeated to the letter, or the index is not used.
-        Statements {
+        SqliteStatements {
             insert: Table::ALL.iter().map(insert).collect(),
             update: Table::ALL.iter().map(update).collect(),
             by_key: select(

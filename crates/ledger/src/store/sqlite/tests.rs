@@ -25,7 +25,7 @@ impl Place {
     fn open(&self) -> Sqlite {
         let lock = open::lock(&self.path).unwrap().expect("the lock is free");
         let connection = open::writer(&self.path, true).unwrap();
-        let statements = Statements::new();
+        let statements = SqliteStatements::new();
         let files = open::Files::now(&self.path).unwrap();
         let copier = Copier::start(&self.path).unwrap();
         let (poisoned, draining, told) = (None, false, false);
@@ -305,8 +305,8 @@ fn a_copier_that_failed_poisons_the_writer() {
     store.begin().unwrap();
     store.write(&evidence(2, 10)).unwrap();
     store.copier.fail("disk I/O error");
-    assert!(matches!(store.commit(), Err(Failure::Poisoned(_))));
-    assert!(matches!(store.begin(), Err(Failure::Poisoned(_))), "for ever");
+    assert!(matches!(store.commit(), Err(StoreError::Poisoned(_))));
+    assert!(matches!(store.begin(), Err(StoreError::Poisoned(_))), "for ever");
 }
 
 #[test]
@@ -325,12 +325,12 @@ fn a_full_disk_takes_the_whole_batch_and_says_so() {
     store.write(&evidence(2, 10)).unwrap();
     store.release(true).unwrap();
     store.savepoint().unwrap();
-    assert!(matches!(store.write(&evidence(3, 100_000)), Err(Failure::Full(_))));
+    assert!(matches!(store.write(&evidence(3, 100_000)), Err(StoreError::Full(_))));
     // SQLite has taken it all back, the first callback too: nothing may look kept.
     let ended = store.release(false).and_then(|()| store.savepoint()).and_then(|()| store.commit());
     if store.connection.is_autocommit() {
-        assert!(matches!(ended, Err(Failure::Full(_))), "{ended:?}");
-        assert!(matches!(store.write(&evidence(3, 10)), Err(Failure::Full(_))));
+        assert!(matches!(ended, Err(StoreError::Full(_))), "{ended:?}");
+        assert!(matches!(store.write(&evidence(3, 10)), Err(StoreError::Full(_))));
     }
     store.rollback();
     set(&store, 1_000_000);
@@ -347,14 +347,15 @@ fn once_poisoned_nothing_touches_the_file_again() {
     store.write(&evidence(2, 10)).unwrap();
     let log = open::beside(&place.path, "-wal");
     let before = (fs::read(&place.path).unwrap(), fs::read(&log).unwrap());
-    assert!(store.heed::<()>(Err(Failure::Poisoned("disk I/O error".into()))).is_err());
-    let poisoned = |answer: Result<(), Failure>| assert!(matches!(answer, Err(Failure::Poisoned(_))), "{answer:?}");
+    assert!(store.heed::<()>(Err(StoreError::Poisoned("disk I/O error".into()))).is_err());
+    let poisoned =
+        |answer: Result<(), StoreError>| assert!(matches!(answer, Err(StoreError::Poisoned(_))), "{answer:?}");
     poisoned(store.commit());
     poisoned(store.begin());
     poisoned(store.savepoint());
     poisoned(store.release(false));
     poisoned(store.write(&evidence(3, 10)));
-    poisoned(store.load(&Asked::default()).map(drop));
+    poisoned(store.load(&Wanted::default()).map(drop));
     poisoned(store.heads().map(drop));
     poisoned(store.wraps().map(drop));
     poisoned(store.events(&[]).map(drop));
@@ -376,7 +377,7 @@ fn every_question_is_answered_by_an_index() {
         let steps = statement.query_map(values, |row| row.get::<_, String>(3)).unwrap();
         steps.map(Result::unwrap).collect::<Vec<_>>().join("; ")
     };
-    let Statements { by_key, by_number, by_trade, waiting, order_by_trade, order_by_id, event, update, .. } =
+    let SqliteStatements { by_key, by_number, by_trade, waiting, order_by_trade, order_by_id, event, update, .. } =
         &store.statements;
     assert!(plan(by_key).contains("INDEX transactions_meaning"), "{}", plan(by_key));
     assert!(plan(by_trade).contains("INDEX transactions_trade"), "{}", plan(by_trade));
@@ -400,8 +401,8 @@ fn nothing_is_written_to_a_file_that_was_taken_away() {
         store.begin().unwrap();
         store.rollback();
         std::fs::rename(place.path.with_file_name(name), place.path.with_file_name("elsewhere")).unwrap();
-        assert!(matches!(store.begin(), Err(Failure::Poisoned(why)) if why.contains(name)));
-        assert!(matches!(store.idle(), Err(Failure::Poisoned(_))), "for ever");
+        assert!(matches!(store.begin(), Err(StoreError::Poisoned(why)) if why.contains(name)));
+        assert!(matches!(store.idle(), Err(StoreError::Poisoned(_))), "for ever");
     }
 }
 
@@ -415,7 +416,7 @@ fn indexes_of_a_large_file_are_made_when_there_is_time() {
     Connection::open(&place.path).unwrap().execute_batch("DROP INDEX events_merchant").unwrap();
     let told = Sqlite::open(&place.path, false).map(drop);
     assert!(
-        matches!(&told, Err(Failure::Full(why)) if why.contains("1 indexes are missing over 1000000 rows")),
+        matches!(&told, Err(StoreError::Full(why)) if why.contains("1 indexes are missing over 1000000 rows")),
         "{told:?}"
     );
     assert!(Sqlite::open(&place.path, true).unwrap().is_some());

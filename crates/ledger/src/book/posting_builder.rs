@@ -9,12 +9,12 @@ use uuid::Uuid;
 use crate::event::Kind;
 use crate::query::views::{self, View};
 use crate::rows::{Anomaly, Entry, Evidence, Journal, Outgoing, Row, Table, Transaction, Typed, Update};
-use crate::words::{AnomalyKind, AnomalyState, EventState, Side, TxState, What, Word};
+use crate::stored_enum::{AnomalyKind, AnomalyState, EventState, Side, StoredEnum, TxState, What};
 use base::units::Currency;
 
 /// What one callback (or one order of the writer's own) writes.
 #[derive(Debug, Default, PartialEq)]
-pub struct Plan {
+pub struct Postings {
     /// New rows, by `seq`, without a gap.
     pub rows: Vec<Row>,
     /// New state of rows that were there before.
@@ -37,17 +37,17 @@ pub struct Time {
 }
 
 /// Writes one plan.
-pub struct Scribe<'a> {
-    plan: Plan,
+pub struct PostingBuilder<'a> {
+    plan: Postings,
     seq: i64,
     time: Time,
     ids: &'a mut dyn FnMut() -> Uuid,
 }
 
-impl Scribe<'_> {
+impl PostingBuilder<'_> {
     /// After the row `seq`.
-    pub fn new<'a>(seq: i64, time: Time, ids: &'a mut dyn FnMut() -> Uuid) -> Scribe<'a> {
-        Scribe { plan: Plan::default(), seq, time, ids }
+    pub fn new<'a>(seq: i64, time: Time, ids: &'a mut dyn FnMut() -> Uuid) -> PostingBuilder<'a> {
+        PostingBuilder { plan: Postings::default(), seq, time, ids }
     }
 
     /// When it is recorded.
@@ -183,7 +183,7 @@ impl Scribe<'_> {
     }
 
     /// What was written.
-    pub fn done(self) -> Plan {
+    pub fn done(self) -> Postings {
         self.plan
     }
 }

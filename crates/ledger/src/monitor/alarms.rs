@@ -11,7 +11,7 @@ const ENDED_MS: i64 = 60_000;
 
 /// What somebody is told of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum AlarmKind {
     /// A callback waits for long for what it is of.
     ParkedOld,
     /// This clock is wrong.
@@ -30,26 +30,30 @@ pub enum Kind {
     Tampered,
 }
 
-impl Kind {
+impl AlarmKind {
     /// In one word.
     pub fn label(self) -> &'static str {
         match self {
-            Kind::ParkedOld => "parked_old",
-            Kind::ClockSkew => "clock_skew",
-            Kind::ClockAhead => "clock_ahead",
-            Kind::LowDisk => "low_disk",
-            Kind::Undelivered => "undelivered",
-            Kind::StoreFailed => "store_failed",
-            Kind::NoAnchor => "no_anchor",
-            Kind::Tampered => "tampered",
+            AlarmKind::ParkedOld => "parked_old",
+            AlarmKind::ClockSkew => "clock_skew",
+            AlarmKind::ClockAhead => "clock_ahead",
+            AlarmKind::LowDisk => "low_disk",
+            AlarmKind::Undelivered => "undelivered",
+            AlarmKind::StoreFailed => "store_failed",
+            AlarmKind::NoAnchor => "no_anchor",
+            AlarmKind::Tampered => "tampered",
         }
     }
 
     /// Whether somebody must get up for it.
     pub fn severity(self) -> &'static str {
         match self {
-            Kind::StoreFailed | Kind::Tampered | Kind::LowDisk => "critical",
-            Kind::ParkedOld | Kind::ClockSkew | Kind::ClockAhead | Kind::Undelivered | Kind::NoAnchor => "warning",
+            AlarmKind::StoreFailed | AlarmKind::Tampered | AlarmKind::LowDisk => "critical",
+            AlarmKind::ParkedOld
+            | AlarmKind::ClockSkew
+            | AlarmKind::ClockAhead
+            | AlarmKind::Undelivered
+            | AlarmKind::NoAnchor => "warning",
         }
     }
 }
@@ -58,7 +62,7 @@ impl Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alarm {
     /// What it is of.
-    pub kind: Kind,
+    pub kind: AlarmKind,
     /// In words; nothing personal.
     pub text: String,
     /// Since when, in milliseconds since 1970.
@@ -77,12 +81,12 @@ struct Episode {
 /// The states that last.
 #[derive(Debug, Default)]
 pub struct Book {
-    episodes: BTreeMap<Kind, Episode>,
+    episodes: BTreeMap<AlarmKind, Episode>,
 }
 
 impl Book {
     /// How it is at `now_ms`: `state` says what is wrong, `None` that nothing is. The answer is to be told.
-    pub fn look(&mut self, kind: Kind, state: Option<String>, now_ms: i64) -> Option<Alarm> {
+    pub fn look(&mut self, kind: AlarmKind, state: Option<String>, now_ms: i64) -> Option<Alarm> {
         // It was seen by a clock that was ahead, and has been set back: it would be silent until that time has come.
         if self.episodes.get(&kind).is_some_and(|episode| episode.seen_ms - now_ms >= ENDED_MS) {
             self.episodes.remove(&kind);
@@ -114,7 +118,7 @@ mod tests {
     fn a_state_is_told_once_then_daily_and_again_when_it_comes_back() {
         let mut book = Book::default();
         let mut look = |wrong: bool, at| {
-            book.look(Kind::LowDisk, wrong.then(|| "little room".to_owned()), at)
+            book.look(AlarmKind::LowDisk, wrong.then(|| "little room".to_owned()), at)
                 .map(|alarm| (alarm.since_ms, alarm.at_ms))
         };
         assert_eq!(look(false, 0), None);
@@ -133,7 +137,8 @@ mod tests {
     #[test]
     fn a_clock_that_was_ahead_silences_nothing() {
         let mut book = Book::default();
-        let mut look = |at| book.look(Kind::LowDisk, Some("little room".to_owned()), at).map(|alarm| alarm.since_ms);
+        let mut look =
+            |at| book.look(AlarmKind::LowDisk, Some("little room".to_owned()), at).map(|alarm| alarm.since_ms);
         let ahead = 10 * REMIND_MS;
         assert_eq!(look(ahead), Some(ahead));
         assert_eq!(look(ahead - 1_000), None, "it was set by a little");
@@ -144,8 +149,8 @@ mod tests {
     #[test]
     fn kinds_are_told_apart() {
         let mut book = Book::default();
-        assert!(book.look(Kind::Tampered, Some("x".into()), 0).is_some());
-        assert!(book.look(Kind::Undelivered, Some("x".into()), 0).is_some());
-        assert!(book.look(Kind::Tampered, Some("x".into()), 0).is_none());
+        assert!(book.look(AlarmKind::Tampered, Some("x".into()), 0).is_some());
+        assert!(book.look(AlarmKind::Undelivered, Some("x".into()), 0).is_some());
+        assert!(book.look(AlarmKind::Tampered, Some("x".into()), 0).is_none());
     }
 }

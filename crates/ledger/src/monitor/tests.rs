@@ -1,4 +1,4 @@
-//! The keeper before a real table in SQLite's memory and a real folder.
+//! The monitor before a real table in SQLite's memory and a real folder.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::alarms::Alarm;
-use super::watch::{Parts, Shared, Verification, Watch};
-use super::{Keeper, Watched};
+use super::ticker::{MonitorState, Parts, Ticker, Verification};
+use super::{Monitor, Watched};
 use crate::anchor::{self, Anchor};
 use crate::deliver::tests::outbox::Memory;
 use crate::event::Kind;
@@ -17,8 +17,8 @@ use crate::journal::{Raised, Standing};
 use crate::metrics::LedgerSeries;
 use crate::rows::{Anomaly, Outgoing, Transaction, Typed};
 use crate::skew::Skew;
-use crate::store::{Failure, Reader};
-use crate::words::{AnomalyKind, AnomalyState, EventState, TxState};
+use crate::store::{Reader, StoreError};
+use crate::stored_enum::{AnomalyKind, AnomalyState, EventState, TxState};
 use base::units::Nanos;
 
 const NOW: i64 = 1_795_232_280_000;
@@ -57,7 +57,7 @@ impl Watched for Fake {
         !self.0.lock().late
     }
 
-    fn read<T>(&self, read: impl FnOnce(&mut dyn Reader) -> Result<T, Failure>) -> Result<T, Failure> {
+    fn read<T>(&self, read: impl FnOnce(&mut dyn Reader) -> Result<T, StoreError>) -> Result<T, StoreError> {
         read(&mut self.0.lock().memory)
     }
 }
@@ -130,9 +130,9 @@ impl Scene {
         }
     }
 
-    fn watch(&self) -> (Watch<Fake>, Arc<Mutex<Shared>>) {
-        let shared = Arc::new(Mutex::new(Shared::default()));
-        (Watch::new(self.fake.clone(), self.parts(), Arc::clone(&shared)), shared)
+    fn watch(&self) -> (Ticker<Fake>, Arc<Mutex<MonitorState>>) {
+        let shared = Arc::new(Mutex::new(MonitorState::default()));
+        (Ticker::new(self.fake.clone(), self.parts(), Arc::clone(&shared)), shared)
     }
 
     fn anchor(&self) -> std::path::PathBuf {
@@ -341,9 +341,9 @@ fn nothing_is_asked_for_while_the_question_before_is_not_answered() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let (pending, asked) = (super::Pending::default(), AtomicUsize::new(0));
     let ask = |answer: tokio::sync::oneshot::Receiver<()>| {
-        let ask = || -> super::Asked {
+        let ask = || -> super::Asking {
             asked.fetch_add(1, Ordering::Relaxed);
-            Box::pin(async { answer.await.map_err(|_| crate::journal::NotKept::Failed) })
+            Box::pin(async { answer.await.map_err(|_| crate::journal::CommitError::Failed) })
         };
         pending.ask(&runtime, ask, std::time::Duration::from_millis(20))
     };
@@ -400,29 +400,29 @@ fn rows_without_an_anchor_are_told_once_and_anchored() {
 }
 
 #[test]
-fn a_keeper_that_hangs_keeps_nobody_from_ending() {
+fn a_monitor_that_hangs_keeps_nobody_from_ending() {
     let scene = Scene::new();
-    let keeper = Keeper::start(scene.fake.clone(), scene.parts()).unwrap();
+    let monitor = Monitor::start(scene.fake.clone(), scene.parts()).unwrap();
     let hangs = scene.fake.0.lock();
     let (began, most) = (base::clock::now(), std::time::Duration::from_millis(50));
-    keeper.stop(most);
+    monitor.stop(most);
     let took = base::clock::now().since(began);
     assert!(took >= most && took < std::time::Duration::from_secs(5), "{took:?}");
     drop(hangs);
 }
 
 #[test]
-fn the_books_are_verified_at_start_and_the_keeper_ends_when_told() {
+fn the_books_are_verified_at_start_and_the_monitor_ends_when_told() {
     let scene = Scene::new();
     scene.head(5, b"five");
-    let keeper = Keeper::start(scene.fake.clone(), scene.parts()).unwrap();
+    let monitor = Monitor::start(scene.fake.clone(), scene.parts()).unwrap();
     let until = base::clock::now().after(std::time::Duration::from_secs(10));
-    while keeper.verified().is_none() || keeper.anchored().is_none() {
+    while monitor.verified().is_none() || monitor.anchored().is_none() {
         assert!(base::clock::now() < until, "not in time");
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
     scene.head(6, b"six");
-    keeper.stop(super::LAST);
+    monitor.stop(super::LAST);
     assert_eq!(read(&scene.anchor()).unwrap().sequence, 6);
     assert_eq!(scene.verified.load(Ordering::SeqCst), 1);
 }

@@ -4,7 +4,7 @@ use super::event::Kind;
 use super::rows::{Cell, Type, Value};
 
 /// Something that is stored and shown as one word.
-pub trait Word: Copy + Sized + 'static {
+pub trait StoredEnum: Copy + Sized + 'static {
     /// Every one, with its word.
     const WORDS: &'static [(&'static str, Self)];
 
@@ -25,7 +25,7 @@ macro_rules! words {
         words!(@impl $name { $($variant = $word,)+ });
     )*};
     (@impl $name:ident { $($variant:ident = $word:literal,)+ }) => {
-        impl Word for $name {
+        impl StoredEnum for $name {
             const WORDS: &'static [(&'static str, Self)] = &[$(($word, $name::$variant),)+];
             fn word(self) -> &'static str {
                 match self { $($name::$variant => $word,)+ }

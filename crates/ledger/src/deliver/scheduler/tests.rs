@@ -29,25 +29,25 @@ fn delivered(event: &Outgoing) -> Outgoing {
 }
 
 /// A desk that has nothing to ask any more.
-fn desk(merchants: &[&str]) -> Desk {
-    let mut desk = Desk::default();
+fn desk(merchants: &[&str]) -> Scheduler {
+    let mut desk = Scheduler::default();
     desk.merchants(merchants.iter().copied());
     let question = desk.question(NOW).unwrap();
     assert_eq!((question.tail, question.names, question.scans.len()), (None, true, merchants.len()));
     let scans = vec![vec![]; merchants.len()];
-    desk.answer(&question, Found { scans, ..Found::default() });
+    desk.answer(&question, DueEvents { scans, ..DueEvents::default() });
     assert_eq!(desk.question(NOW), None);
     desk
 }
 
 /// New events come.
-fn come(desk: &mut Desk, events: Vec<Outgoing>) {
+fn come(desk: &mut Scheduler, events: Vec<Outgoing>) {
     desk.wake();
     let question = desk.question(NOW).unwrap();
     let tail = events.last().map_or(question.tail.unwrap(), |event| event.seq);
     let scans = vec![vec![]; question.scans.len()];
     let new = events.into_iter().map(|event| (event, false)).collect();
-    desk.answer(&question, Found { tail, new, scans, ..Found::default() });
+    desk.answer(&question, DueEvents { tail, new, scans, ..DueEvents::default() });
 }
 
 fn seqs(events: &[Outgoing]) -> Vec<i64> {
@@ -112,12 +112,12 @@ fn an_answer_that_was_asked_for_before_the_mark_sends_nothing_twice() {
     let question = desk.question(NOW).unwrap();
     desk.tried("a", true, NOW);
     desk.settled(&[delivered(&sent[0])], true);
-    desk.answer(&question, Found { tail: 1, scans: vec![vec![event(1, "a")]], ..Found::default() });
+    desk.answer(&question, DueEvents { tail: 1, scans: vec![vec![event(1, "a")]], ..DueEvents::default() });
     assert_eq!(desk.launch(NOW), []);
     // What is asked afterwards counts again, as when an event is asked for by hand.
     desk.look_again(false);
     let question = desk.question(NOW).unwrap();
-    desk.answer(&question, Found { tail: 1, scans: vec![vec![event(1, "a")]], ..Found::default() });
+    desk.answer(&question, DueEvents { tail: 1, scans: vec![vec![event(1, "a")]], ..DueEvents::default() });
     assert_eq!(seqs(&desk.launch(NOW)), [1]);
 }
 
@@ -141,10 +141,10 @@ fn what_does_not_fit_into_the_queue_is_asked_for_when_there_is_room() {
 #[test]
 fn a_place_follows_the_answers_and_stays_behind_now() {
     let mut desk = desk(&["a"]);
-    let ask = |desk: &mut Desk, now: i64, due: Vec<Outgoing>| {
+    let ask = |desk: &mut Scheduler, now: i64, due: Vec<Outgoing>| {
         desk.look_again(false);
         let question = desk.question(now).unwrap();
-        desk.answer(&question, Found { tail: 0, scans: vec![due], ..Found::default() });
+        desk.answer(&question, DueEvents { tail: 0, scans: vec![due], ..DueEvents::default() });
         question.scans[0].clone()
     };
     ask(&mut desk, NOW, vec![]);
@@ -211,7 +211,7 @@ fn marks_that_were_not_kept_are_looked_for_from_the_beginning() {
     desk.settled(&[delivered(&sent[0])], false);
     let question = desk.question(NOW).unwrap();
     assert_eq!(question.scans[0].behind, BEGINNING);
-    desk.answer(&question, Found { tail: 1, scans: vec![vec![event(1, "a")]], ..Found::default() });
+    desk.answer(&question, DueEvents { tail: 1, scans: vec![vec![event(1, "a")]], ..DueEvents::default() });
     assert_eq!(seqs(&desk.launch(NOW)), [1]);
 }
 
@@ -223,13 +223,13 @@ fn events_of_a_merchant_that_is_gone_wait_and_are_said_once() {
     assert_eq!(desk.launch(NOW), []);
     let question = desk.question(NOW).unwrap();
     let names = vec!["a".to_owned(), "b".to_owned(), "gone".to_owned()];
-    let found = Found { tail: 2, scans: vec![vec![]], names, ..Found::default() };
+    let found = DueEvents { tail: 2, scans: vec![vec![]], names, ..DueEvents::default() };
     assert_eq!(desk.answer(&question, found.clone()), ["a", "gone"]);
     assert_eq!(desk.answer(&question, found), [""; 0]);
     desk.merchants(["a"]);
     let question = desk.question(NOW).unwrap();
     assert_eq!(question.scans[0].behind, BEGINNING);
-    desk.answer(&question, Found { tail: 2, scans: vec![vec![event(1, "a")]], ..Found::default() });
+    desk.answer(&question, DueEvents { tail: 2, scans: vec![vec![event(1, "a")]], ..DueEvents::default() });
     assert_eq!(seqs(&desk.launch(NOW)), [1], "and come when it is back");
 }
 
@@ -239,11 +239,11 @@ fn after_the_clock_was_set_back_new_events_go_at_once_and_places_begin_anew() {
     let back = NOW - 6 * 3_600_000;
     let question = desk.question(back).unwrap();
     assert_eq!(question.scans[0].behind, BEGINNING, "what is written now stands before the place");
-    desk.answer(&question, Found { scans: vec![vec![]], ..Found::default() });
+    desk.answer(&question, DueEvents { scans: vec![vec![]], ..DueEvents::default() });
     desk.wake();
     let question = desk.question(back).unwrap();
     let new = vec![(event(1, "a"), false), (Outgoing { round: 1, ..event(2, "a") }, false)];
-    desk.answer(&question, Found { tail: 2, new, ..Found::default() });
+    desk.answer(&question, DueEvents { tail: 2, new, ..DueEvents::default() });
     assert_eq!(seqs(&desk.launch(back)), [1], "only what was tried waits for its time");
 }
 
@@ -261,7 +261,7 @@ fn all_that_a_clock_left_ahead_goes_out_as_fast_as_its_merchant_takes_it() {
                 false => vec![],
             };
             let scans = question.scans.iter().map(found).collect();
-            desk.answer(&question, Found { tail: 500, scans, ..Found::default() });
+            desk.answer(&question, DueEvents { tail: 500, scans, ..DueEvents::default() });
         }
         let sent = desk.launch(NOW);
         sent.iter().for_each(|event| desk.tried(&event.merchant, true, NOW));
@@ -275,7 +275,7 @@ fn all_that_a_clock_left_ahead_goes_out_as_fast_as_its_merchant_takes_it() {
 fn what_is_committed_goes_out_without_a_question() {
     let mut desk = desk(&["a"]);
     let fresh = |after, upto, events: Vec<(Outgoing, bool)>| Fresh { after, upto, events };
-    desk.answer(&Question::default(), Found { tail: 7, ..Found::default() });
+    desk.answer(&Question::default(), DueEvents { tail: 7, ..DueEvents::default() });
     let order = Uuid::from_u128(9);
     let of_order = |seq| Outgoing { order_id: Some(order), ..event(seq, "a") };
     desk.fresh(fresh(7, 12, vec![(event(8, "a"), true), (of_order(10), true), (of_order(12), false)]), NOW);
@@ -286,7 +286,7 @@ fn what_is_committed_goes_out_without_a_question() {
     desk.fresh(fresh(12, 14, vec![(event(13, "a"), true)]), NOW);
     assert_eq!(seqs(&desk.launch(NOW)), [13]);
     let new = vec![(event(13, "a"), false)];
-    desk.answer(&question, Found { tail: 13, new, ..Found::default() });
+    desk.answer(&question, DueEvents { tail: 13, new, ..DueEvents::default() });
     desk.fresh(fresh(14, 15, vec![(event(15, "a"), true)]), NOW);
     assert_eq!(seqs(&desk.launch(NOW)), [15]);
     assert_eq!(desk.question(NOW), None);
@@ -301,7 +301,7 @@ fn what_is_not_known_to_be_all_is_asked_for() {
     let question = desk.question(NOW).unwrap();
     assert_eq!(question.tail, Some(0));
     let new = vec![(event(3, "a"), false), (event(6, "a"), false)];
-    desk.answer(&question, Found { tail: 6, new, ..Found::default() });
+    desk.answer(&question, DueEvents { tail: 6, new, ..DueEvents::default() });
     assert_eq!(seqs(&desk.launch(NOW)), [3, 6]);
 }
 
@@ -326,7 +326,7 @@ fn after_a_gap_it_hears_again_as_soon_as_the_store_has_answered() {
     // Each commit ends with rows that are no events, as those of a fee are.
     desk.fresh(Fresh { after: 20, upto: 28, events: vec![(event(24, "a"), true)] }, NOW);
     let question = desk.question(NOW).unwrap();
-    desk.answer(&question, Found { tail: 24, new: vec![(event(24, "a"), false)], ..Found::default() });
+    desk.answer(&question, DueEvents { tail: 24, new: vec![(event(24, "a"), false)], ..DueEvents::default() });
     desk.fresh(Fresh { after: 28, upto: 36, events: vec![(event(32, "a"), true)] }, NOW);
     assert_eq!(seqs(&desk.launch(NOW)), [24, 32]);
     assert_eq!(desk.question(NOW), None);
@@ -334,7 +334,7 @@ fn after_a_gap_it_hears_again_as_soon_as_the_store_has_answered() {
     desk.fresh(Fresh { after: 40, upto: 2_000, events: vec![] }, NOW);
     let question = desk.question(NOW).unwrap();
     let new = (100..100 + TAIL as i64).map(|seq| (event(seq, "b"), false)).collect();
-    desk.answer(&question, Found { tail: 99 + TAIL as i64, new, ..Found::default() });
+    desk.answer(&question, DueEvents { tail: 99 + TAIL as i64, new, ..DueEvents::default() });
     assert_eq!(desk.question(NOW).unwrap().tail, Some(99 + TAIL as i64));
 }
 
@@ -346,7 +346,7 @@ fn orders_that_go_on_take_no_more_room_than_others() {
         desk.fresh(Fresh { after: n, upto: n + 1, events: vec![(event.clone(), false)] }, NOW);
         if let Some(question) = desk.question(NOW) {
             let scans = vec![vec![]; question.scans.len()];
-            desk.answer(&question, Found { tail: n + 1, freed: vec![event], scans, ..Found::default() });
+            desk.answer(&question, DueEvents { tail: n + 1, freed: vec![event], scans, ..DueEvents::default() });
         }
     }
     assert!(desk.lanes["down"].queue.len() <= QUEUE_MAX, "{}", desk.lanes["down"].queue.len());

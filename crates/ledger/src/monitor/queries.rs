@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, HashSet};
 use uuid::Uuid;
 
 use crate::rows::{Cell, Type, Value};
-use crate::store::{Failure, Reader};
+use crate::store::{Reader, StoreError};
 
 /// Transactions found at once.
 const MANY: usize = 100;
 
 /// What waits.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Look {
+pub struct Waiting {
     /// When the oldest parked transaction was recorded.
     pub parked_since: Option<i64>,
     /// Pending events.
@@ -29,10 +29,10 @@ const PARKED: &str = "SELECT recorded_at FROM transactions WHERE state = 'parked
 const PENDING: &str = "SELECT COUNT(*), MIN(seq) FROM outbox WHERE state = 'pending'";
 
 /// Looks; blocks.
-pub fn look(reader: &mut dyn Reader) -> Result<Look, Failure> {
-    let mut look = Look {
+pub fn look(reader: &mut dyn Reader) -> Result<Waiting, StoreError> {
+    let mut look = Waiting {
         parked_since: reader.select(PARKED, &[], &[Type::Int])?.into_iter().flatten().find_map(i64::take),
-        ..Look::default()
+        ..Waiting::default()
     };
     let row = reader.select(PENDING, &[], &[Type::Int, Type::Int])?.into_iter().next();
     let mut cells = row.unwrap_or_default().into_iter();
@@ -64,7 +64,7 @@ pub struct Parked {
 }
 
 /// Transactions parked before `before`, from `place` on, oldest first; not all of them at once.
-pub fn parked(reader: &mut dyn Reader, before: i64, place: (i64, i64)) -> Result<Vec<Parked>, Failure> {
+pub fn parked(reader: &mut dyn Reader, before: i64, place: (i64, i64)) -> Result<Vec<Parked>, StoreError> {
     let sql = format!(
         "SELECT recorded_at, seq, id, channel, merchant FROM transactions WHERE state = 'parked' AND recorded_at < $1 \
          AND recorded_at >= $2 AND (recorded_at > $2 OR seq > $3) ORDER BY recorded_at, seq LIMIT {MANY}"
@@ -84,7 +84,7 @@ pub fn parked(reader: &mut dyn Reader, before: i64, place: (i64, i64)) -> Result
 }
 
 /// Transactions that an anomaly says are stuck, whether somebody has looked or not.
-pub fn stuck(reader: &mut dyn Reader) -> Result<HashSet<Uuid>, Failure> {
+pub fn stuck(reader: &mut dyn Reader) -> Result<HashSet<Uuid>, StoreError> {
     let sql = "SELECT transaction_id FROM anomalies WHERE kind = 'stuck_pending' AND transaction_id IS NOT NULL";
     Ok(reader.select(sql, &[], &[Type::Text])?.into_iter().flatten().filter_map(Uuid::take).collect())
 }
@@ -106,6 +106,6 @@ mod tests {
 
     #[test]
     fn empty_books_have_nothing_that_waits() {
-        assert_eq!(look(&mut Memory::new()).unwrap(), Look::default());
+        assert_eq!(look(&mut Memory::new()).unwrap(), Waiting::default());
     }
 }

@@ -1,17 +1,17 @@
-//! **keeper**: what is watched while the books are written: the anchor, the disk, the clock, and what waits.
+//! **monitor**: what is watched while the books are written: the anchor, the disk, the clock, and what waits.
 //!
 //! | module | is |
 //! |---|---|
-//! | [`watch`] | what is done each second |
-//! | [`look`] | what waits, in SQL |
+//! | [`ticker`] | what is done each second |
+//! | [`queries`] | what waits, in SQL |
 //! | [`alarms`] | when somebody is told (pure) |
 //!
 //! It has a thread of its own, which decides nothing in the books: anomalies go to the journal, alarms to
 //! `[notify.*]`. The books are verified on another thread, at start and hourly, at low priority.
 
 pub mod alarms;
-pub mod look;
-pub mod watch;
+pub mod queries;
+pub mod ticker;
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -23,11 +23,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 
-pub use self::watch::{Parts, Tell, Verification};
-use self::watch::{Shared, Watch};
+use self::ticker::{MonitorState, Ticker};
+pub use self::ticker::{Parts, Tell, Verification};
 use super::anchor::Anchor;
-use super::journal::{Journal, NotKept, Raised, Standing};
-use super::store::{Failure, Reader, Readers};
+use super::journal::{CommitError, Journal, Raised, Standing};
+use super::store::{Reader, Readers, StoreError};
 use base::clock;
 use config::model::ledger::{Ledger, Store};
 
@@ -50,12 +50,12 @@ pub trait Watched: Send + 'static {
     /// was asked for before is answered, nothing is asked for. So what is to be raised is looked for anew.
     fn raise(&self, raised: Vec<Raised>) -> bool;
     /// Reads.
-    fn read<T>(&self, read: impl FnOnce(&mut dyn Reader) -> Result<T, Failure>) -> Result<T, Failure>;
+    fn read<T>(&self, read: impl FnOnce(&mut dyn Reader) -> Result<T, StoreError>) -> Result<T, StoreError>;
 }
 
 /// The books themselves.
 #[derive(Debug)]
-pub struct Books {
+pub struct MonitoredBooks {
     readers: Arc<Readers>,
     journal: Journal,
     runtime: Runtime,
@@ -64,9 +64,9 @@ pub struct Books {
 
 /// What the journal was asked for, and has not answered.
 #[derive(Default)]
-struct Pending(Mutex<Option<Asked>>);
+struct Pending(Mutex<Option<Asking>>);
 
-type Asked = Pin<Box<dyn Future<Output = Result<(), NotKept>> + Send>>;
+type Asking = Pin<Box<dyn Future<Output = Result<(), CommitError>> + Send>>;
 
 impl std::fmt::Debug for Pending {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -76,7 +76,7 @@ impl std::fmt::Debug for Pending {
 
 impl Pending {
     /// Asks, and waits for a while; where the question before is not answered yet, it looks for that answer only.
-    fn ask(&self, runtime: &Runtime, ask: impl FnOnce() -> Asked, patience: Duration) -> bool {
+    fn ask(&self, runtime: &Runtime, ask: impl FnOnce() -> Asking, patience: Duration) -> bool {
         let mut pending = self.0.lock();
         let (mut asked, is_new) = match pending.take() {
             Some(before) => (before, false),
@@ -93,15 +93,15 @@ impl Pending {
     }
 }
 
-impl Books {
+impl MonitoredBooks {
     /// Of these ways to them.
-    pub fn new(readers: Arc<Readers>, journal: Journal) -> std::io::Result<Books> {
+    pub fn new(readers: Arc<Readers>, journal: Journal) -> std::io::Result<MonitoredBooks> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        Ok(Books { readers, journal, runtime, pending: Pending::default() })
+        Ok(MonitoredBooks { readers, journal, runtime, pending: Pending::default() })
     }
 }
 
-impl Watched for Books {
+impl Watched for MonitoredBooks {
     fn standing(&self) -> Standing {
         self.journal.standing()
     }
@@ -116,11 +116,11 @@ impl Watched for Books {
 
     fn raise(&self, raised: Vec<Raised>) -> bool {
         let journal = self.journal.clone();
-        let ask = || -> Asked { Box::pin(async move { journal.mark(vec![], raised).await }) };
+        let ask = || -> Asking { Box::pin(async move { journal.mark(vec![], raised).await }) };
         self.pending.ask(&self.runtime, ask, RAISE)
     }
 
-    fn read<T>(&self, read: impl FnOnce(&mut dyn Reader) -> Result<T, Failure>) -> Result<T, Failure> {
+    fn read<T>(&self, read: impl FnOnce(&mut dyn Reader) -> Result<T, StoreError>) -> Result<T, StoreError> {
         self.readers.with(read)
     }
 }
@@ -135,17 +135,17 @@ pub fn folder(ledger: &Ledger) -> PathBuf {
 
 /// Watches, until it is stopped or dropped.
 #[derive(Debug)]
-pub struct Keeper {
-    shared: Arc<Mutex<Shared>>,
+pub struct Monitor {
+    shared: Arc<Mutex<MonitorState>>,
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Keeper {
+impl Monitor {
     /// Starts its thread.
-    pub fn start(books: impl Watched, parts: Parts) -> std::io::Result<Keeper> {
-        let shared = Arc::new(Mutex::new(Shared::default()));
-        let mut watch = Watch::new(books, parts, Arc::clone(&shared));
+    pub fn start(books: impl Watched, parts: Parts) -> std::io::Result<Monitor> {
+        let shared = Arc::new(Mutex::new(MonitorState::default()));
+        let mut watch = Ticker::new(books, parts, Arc::clone(&shared));
         let (stop, stopped) = channel();
         let work = move || loop {
             watch.tick(clock::now(), wall_ms());
@@ -153,8 +153,8 @@ impl Keeper {
                 return watch.end(wall_ms());
             }
         };
-        let thread = std::thread::Builder::new().name("ledger-keeper".into()).spawn(work)?;
-        Ok(Keeper { shared, stop: Some(stop), thread: Some(thread) })
+        let thread = std::thread::Builder::new().name("ledger-monitor".into()).spawn(work)?;
+        Ok(Monitor { shared, stop: Some(stop), thread: Some(thread) })
     }
 
     /// The anchor that is on the disk, as far as it is known.
@@ -187,14 +187,14 @@ impl Keeper {
             std::thread::sleep(Duration::from_millis(5));
         }
         if !thread.is_finished() {
-            log::error!("ledger: the keeper hangs with the disk; the anchor is older than the books");
+            log::error!("ledger: the monitor hangs with the disk; the anchor is older than the books");
         } else if thread.join().is_err() {
-            log::error!("ledger: the keeper panicked; the anchor is older than the books");
+            log::error!("ledger: the monitor panicked; the anchor is older than the books");
         }
     }
 }
 
-impl Drop for Keeper {
+impl Drop for Monitor {
     fn drop(&mut self) {
         self.end(LAST);
     }

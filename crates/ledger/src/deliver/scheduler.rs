@@ -16,10 +16,10 @@ use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 use uuid::Uuid;
 
-use super::due::{BEGINNING, Found, Question, Scan, TAIL, is_due};
+use super::due::{BEGINNING, DueEvents, Question, Scan, TAIL, is_due};
 use crate::journal::Fresh;
 use crate::rows::Outgoing;
-use crate::words::EventState;
+use crate::stored_enum::EventState;
 
 /// Events under way to one merchant.
 const LANE_MAX: usize = 16;
@@ -46,8 +46,8 @@ const SLOW_MS: i64 = 20;
 
 /// All lanes.
 #[derive(Debug, Default)]
-pub struct Desk {
-    lanes: BTreeMap<String, Lane>,
+pub struct Scheduler {
+    lanes: BTreeMap<String, MerchantQueue>,
     /// The last `seq` seen, of an event or of another row.
     tail: Option<i64>,
     /// The last row that was heard of, now and when the store was asked.
@@ -73,7 +73,7 @@ pub struct Desk {
 
 /// A merchant.
 #[derive(Debug)]
-struct Lane {
+struct MerchantQueue {
     configured: bool,
     queue: VecDeque<Outgoing>,
     known: HashSet<i64>,
@@ -88,9 +88,9 @@ struct Lane {
     moved_at: i64,
 }
 
-impl Default for Lane {
-    fn default() -> Lane {
-        Lane {
+impl Default for MerchantQueue {
+    fn default() -> MerchantQueue {
+        MerchantQueue {
             configured: true,
             queue: VecDeque::new(),
             known: HashSet::new(),
@@ -105,7 +105,7 @@ impl Default for Lane {
     }
 }
 
-impl Lane {
+impl MerchantQueue {
     fn room(&self) -> usize {
         (QUEUE_MAX - self.queue.len().min(QUEUE_MAX)).min(KNOWN_MAX - self.known.len().min(KNOWN_MAX))
     }
@@ -132,7 +132,7 @@ impl Lane {
     }
 }
 
-impl Desk {
+impl Scheduler {
     /// These merchants are configured from now on.
     pub fn merchants<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) {
         self.lanes.values_mut().for_each(|lane| lane.configured = false);
@@ -153,7 +153,7 @@ impl Desk {
     pub fn reset(&mut self) {
         let lanes = std::mem::take(&mut self.lanes);
         let names = lanes.iter().filter(|(_, lane)| lane.configured).map(|(name, _)| name.as_str());
-        *self = Desk::default();
+        *self = Scheduler::default();
         self.merchants(names);
     }
 
@@ -233,7 +233,7 @@ impl Desk {
     }
 
     /// The answer; returns merchants with pending events that are not configured, each once.
-    pub fn answer(&mut self, question: &Question, found: Found) -> Vec<String> {
+    pub fn answer(&mut self, question: &Question, found: DueEvents) -> Vec<String> {
         // All that had been heard of when the store was asked is in its answer, unless that is not all. What came in memory
         // meanwhile may lie behind it.
         let seen = if found.new.len() < TAIL { self.asked_upto.max(found.tail) } else { found.tail };

@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use crate::book::Plan;
+use crate::book::Postings;
 use crate::chain::ChainKey;
-use crate::rows::Balance;
+use crate::rows::BalanceRow;
 use crate::store::{Changes, Heads};
 use base::units::Currency;
 
 /// The books' end, with what a batch has added to it.
 #[derive(Debug, Default)]
-pub struct End {
+pub struct ChainTip {
     /// The last row.
     pub seq: i64,
     /// Its link.
@@ -23,11 +23,11 @@ pub struct End {
     waited: Option<HashSet<String>>,
 }
 
-impl End {
+impl ChainTip {
     /// As the store has it.
-    pub fn new(heads: Heads) -> End {
-        let balance = |balance: Balance| ((balance.account, balance.currency), (balance.debit, balance.credit));
-        End {
+    pub fn new(heads: Heads) -> ChainTip {
+        let balance = |balance: BalanceRow| ((balance.account, balance.currency), (balance.debit, balance.credit));
+        ChainTip {
             seq: heads.seq,
             link: heads.link,
             recorded_at: heads.recorded_at,
@@ -43,7 +43,7 @@ impl End {
     }
 
     /// What a plan writes, and its link.
-    pub fn changes(&self, plan: &mut Plan, chain: &ChainKey) -> Changes {
+    pub fn changes(&self, plan: &mut Postings, chain: &ChainKey) -> Changes {
         let link = (!plan.rows.is_empty()).then(|| chain.link(&self.link, &plan.rows));
         Changes {
             rows: std::mem::take(&mut plan.rows),
@@ -54,7 +54,7 @@ impl End {
     }
 
     /// A plan was written.
-    pub fn advance(&mut self, changes: &Changes, plan: &Plan, now: i64) {
+    pub fn advance(&mut self, changes: &Changes, plan: &Postings, now: i64) {
         if let Some(link) = changes.links.last() {
             (self.seq, self.link) = (link.seq, link.link.clone());
         }
@@ -73,10 +73,10 @@ impl End {
     }
 
     /// The balances that this batch has changed.
-    pub fn changed(&mut self) -> Vec<Balance> {
+    pub fn changed(&mut self) -> Vec<BalanceRow> {
         let balance = |(account, currency): (String, Currency)| {
             let (debit, credit) = self.balances.get(&(account.clone(), currency)).copied().unwrap_or_default();
-            Balance { account, currency, debit, credit }
+            BalanceRow { account, currency, debit, credit }
         };
         std::mem::take(&mut self.touched).into_iter().map(balance).collect()
     }
@@ -88,15 +88,15 @@ mod tests {
 
     #[test]
     fn what_waits_is_known_and_too_much_of_it_is_asked_for_each_time() {
-        let mut end = End::new(Heads { waited: vec!["n:1".into()], ..Heads::default() });
+        let mut end = ChainTip::new(Heads { waited: vec!["n:1".into()], ..Heads::default() });
         assert!(end.may_wait("n:1") && !end.may_wait("n:2"));
-        let parked = Plan { waited: vec!["n:2".into()], ..Plan::default() };
+        let parked = Postings { waited: vec!["n:2".into()], ..Postings::default() };
         end.advance(&Changes::default(), &parked, 0);
         assert!(end.may_wait("n:2"));
         let many = |count: usize| (0..count).map(|n| format!("o:{n}")).collect();
-        end.advance(&Changes::default(), &Plan { waited: many(Heads::WAITED_MAX), ..Plan::default() }, 0);
+        end.advance(&Changes::default(), &Postings { waited: many(Heads::WAITED_MAX), ..Postings::default() }, 0);
         assert!(end.may_wait("n:3"));
-        assert!(!End::new(Heads { waited: many(Heads::WAITED_MAX), ..Heads::default() }).may_wait("n:3"));
-        assert!(End::new(Heads { waited: many(Heads::WAITED_MAX + 1), ..Heads::default() }).may_wait("n:3"));
+        assert!(!ChainTip::new(Heads { waited: many(Heads::WAITED_MAX), ..Heads::default() }).may_wait("n:3"));
+        assert!(ChainTip::new(Heads { waited: many(Heads::WAITED_MAX + 1), ..Heads::default() }).may_wait("n:3"));
     }
 }

@@ -18,13 +18,13 @@ use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::acknowledge::{Dialect, Refused, acknowledge, refuse};
-use super::journal::{Journal, NotKept, Sealed, Standing};
+use super::acknowledge::{Dialect, Rejection, acknowledge, refuse};
+use super::journal::{CommitError, Journal, Sealed, Standing};
 use super::provider::Prepared;
 use super::receive::{BODY_MAX, Received};
 use super::rows::Evidence;
 use super::skew::Skew;
-use super::verify::{Refusal, Verified};
+use super::verify::{VerifiedMessage, VerifyError};
 use crate::metrics::LedgerSeries;
 use base::clock;
 use config::model::ledger::{Channel, Ledger};
@@ -44,18 +44,18 @@ struct Door {
 
 /// The channels of a configuration.
 #[derive(Debug, Default)]
-pub struct Doors(HashMap<Arc<str>, Door>);
+pub struct IngestChannels(HashMap<Arc<str>, Door>);
 
-impl Doors {
+impl IngestChannels {
     /// Of this configuration: keys prepared, once.
-    pub fn new(config: &Ledger) -> Doors {
+    pub fn new(config: &Ledger) -> IngestChannels {
         let door = |channel: &Channel| {
             let channel = Arc::new(channel.clone());
             let provider = Prepared::new(channel.clone());
             let dialect = Dialect::of(&channel.provider);
             (channel.name.clone(), Door { channel, provider, dialect })
         };
-        Doors(config.channels.iter().map(door).collect())
+        IngestChannels(config.channels.iter().map(door).collect())
     }
 }
 
@@ -63,7 +63,7 @@ impl Doors {
 #[derive(Clone)]
 pub struct Front {
     /// The channels; swapped with the configuration.
-    pub doors: Arc<ArcSwap<Doors>>,
+    pub doors: Arc<ArcSwap<IngestChannels>>,
     /// The writer.
     pub journal: Journal,
     /// What is counted.
@@ -76,7 +76,7 @@ pub struct Front {
 impl Front {
     /// For these channels.
     pub fn new(config: &Ledger, journal: Journal, series: Arc<LedgerSeries>) -> Front {
-        let doors = Arc::new(ArcSwap::from_pointee(Doors::new(config)));
+        let doors = Arc::new(ArcSwap::from_pointee(IngestChannels::new(config)));
         Front { doors, journal, series, skew: Arc::default(), room: Arc::new(Semaphore::new(ROOM)) }
     }
 
@@ -93,7 +93,7 @@ pub async fn callback(
 ) -> Response {
     let doors = front.doors.load_full();
     let door = channel.ok().and_then(|Path(channel)| doors.0.get(&*channel));
-    let Some(door) = door else { return refuse(Dialect::Plain, Refused::Unknown) };
+    let Some(door) = door else { return refuse(Dialect::Plain, Rejection::Unknown) };
     let (outcome, answer) = match way(&front, door, request).await {
         Ok((outcome, answer)) => (outcome, answer),
         Err((outcome, refused)) => (outcome, refuse(door.dialect, refused)),
@@ -104,16 +104,16 @@ pub async fn callback(
 
 /// Any other method there.
 pub async fn other_method() -> Response {
-    let mut answer = refuse(Dialect::Plain, Refused::Method);
+    let mut answer = refuse(Dialect::Plain, Rejection::Method);
     answer.headers_mut().insert(http::header::ALLOW, http::HeaderValue::from_static("POST"));
     answer
 }
 
-type Stopped = (&'static str, Refused);
+type Rejected = (&'static str, Rejection);
 
-async fn way(front: &Front, door: &Door, request: Request) -> Result<(&'static str, Response), Stopped> {
+async fn way(front: &Front, door: &Door, request: Request) -> Result<(&'static str, Response), Rejected> {
     if front.journal.standing() != Standing::Active {
-        return Err(not_kept(NotKept::Standby));
+        return Err(not_kept(CommitError::Standby));
     }
     let (received, room) = receive(front, request).await?;
     let coming = front.journal.coming();
@@ -127,54 +127,54 @@ async fn way(front: &Front, door: &Door, request: Request) -> Result<(&'static s
     Ok((receipt.get().outcome.label(), acknowledge(door.dialect, &receipt)))
 }
 
-fn not_kept(why: NotKept) -> Stopped {
+fn not_kept(why: CommitError) -> Rejected {
     match why {
-        NotKept::Overloaded => ("overloaded", Refused::Unavailable),
-        NotKept::Standby | NotKept::Failed | NotKept::Refused => ("failed", Refused::Unavailable),
+        CommitError::Overloaded => ("overloaded", Rejection::Unavailable),
+        CommitError::Standby | CommitError::Failed | CommitError::Refused => ("failed", Rejection::Unavailable),
     }
 }
 
-fn refused(front: &Front, refusal: Refusal) -> Stopped {
+fn refused(front: &Front, refusal: VerifyError) -> Rejected {
     match refusal {
-        Refusal::Forged(_) => ("forged", Refused::Unverified),
-        Refusal::Expired { skew_ms } => {
+        VerifyError::Forged(_) => ("forged", Rejection::Unverified),
+        VerifyError::Expired { skew_ms } => {
             front.skew.lock().genuine(skew_ms, false, clock::wall_ms() as i64);
-            ("expired", Refused::Unverified)
+            ("expired", Rejection::Unverified)
         }
-        Refusal::Probe => ("probe", Refused::Unverified),
-        Refusal::Malformed(what) => ("malformed", Refused::Malformed(what)),
+        VerifyError::Probe => ("probe", Rejection::Unverified),
+        VerifyError::Malformed(what) => ("malformed", Rejection::Malformed(what)),
     }
 }
 
 /// Reads the body, bounded. Room is taken as bytes come, so that who only announces them takes none, and is kept until
 /// the callback is written or refused, even where its sender was told to come again before.
-async fn receive(front: &Front, request: Request) -> Result<(Received, Room), Stopped> {
+async fn receive(front: &Front, request: Request) -> Result<(Received, Room), Rejected> {
     let (head, body) = request.into_parts();
     if http_body::Body::size_hint(&body).lower() > BODY_MAX as u64 {
-        return Err(("malformed", Refused::TooLarge));
+        return Err(("malformed", Rejection::TooLarge));
     }
     let read = tokio::time::timeout(SLOW.0, read(&front.room, body));
-    let (body, room) = read.await.map_err(|_| ("malformed", Refused::TooSlow))??;
+    let (body, room) = read.await.map_err(|_| ("malformed", Rejection::TooSlow))??;
     Ok((Received::new(head.headers, body, clock::wall_ms()), room))
 }
 
 /// Room for a body, given back when it is dropped.
 type Room = Option<OwnedSemaphorePermit>;
 
-async fn read(all: &Arc<Semaphore>, mut body: Body) -> Result<(Bytes, Room), Stopped> {
+async fn read(all: &Arc<Semaphore>, mut body: Body) -> Result<(Bytes, Room), Rejected> {
     let (mut parts, mut size, mut room): (Vec<Bytes>, usize, Room) = (vec![], 0, None);
     loop {
         let part = tokio::time::timeout(SLOW.1, body.frame());
-        let Some(part) = part.await.map_err(|_| ("malformed", Refused::TooSlow))? else { break };
-        let part = part.map_err(|_| ("malformed", Refused::Malformed("The body ended early.")))?;
+        let Some(part) = part.await.map_err(|_| ("malformed", Rejection::TooSlow))? else { break };
+        let part = part.map_err(|_| ("malformed", Rejection::Malformed("The body ended early.")))?;
         // Trailers are no part of what is signed.
         let Ok(part) = part.into_data() else { continue };
         size += part.len();
         if size > BODY_MAX {
-            return Err(("malformed", Refused::TooLarge));
+            return Err(("malformed", Rejection::TooLarge));
         }
         let kib = part.len().div_ceil(1 << 10) as u32;
-        let more = all.clone().try_acquire_many_owned(kib).map_err(|_| not_kept(NotKept::Overloaded))?;
+        let more = all.clone().try_acquire_many_owned(kib).map_err(|_| not_kept(CommitError::Overloaded))?;
         match &mut room {
             Some(room) => room.merge(more),
             None => room = Some(more),
@@ -186,10 +186,10 @@ async fn read(all: &Arc<Semaphore>, mut body: Body) -> Result<(Bytes, Room), Sto
 }
 
 /// Encrypts the evidence, bound to its row.
-fn seal(front: &Front, door: &Door, verified: Verified, room: Room) -> Result<Sealed, NotKept> {
+fn seal(front: &Front, door: &Door, verified: VerifiedMessage, room: Room) -> Result<Sealed, CommitError> {
     let (received, event) = verified.into_parts();
-    let ring = front.journal.ring().ok_or(NotKept::Standby)?;
-    let key = ring.today(received.at_ms).map_err(|_| NotKept::Failed)?;
+    let ring = front.journal.ring().ok_or(CommitError::Standby)?;
+    let key = ring.today(received.at_ms).map_err(|_| CommitError::Failed)?;
     let seal = |column: &str, content: &[u8]| key.seal("evidence", column, received.id, content);
     let evidence = Evidence {
         seq: 0,

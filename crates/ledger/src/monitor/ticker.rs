@@ -23,13 +23,13 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::Watched;
-use super::alarms::{Alarm, Book, Kind};
-use super::look::{self, Look};
+use super::alarms::{Alarm, AlarmKind, Book};
+use super::queries::{self, Waiting};
 use crate::anchor::{self, Anchor};
 use crate::journal::{Raised, Standing};
 use crate::metrics::LedgerSeries;
 use crate::skew::Skew;
-use crate::words::{AnomalyKind, Word};
+use crate::stored_enum::{AnomalyKind, StoredEnum};
 use base::clock;
 use base::units::Nanos;
 
@@ -64,7 +64,7 @@ pub type Verify = Arc<dyn Fn() -> Result<Verification, String> + Send + Sync>;
 /// Sends an alarm to whoever must know; never waits.
 pub type Tell = Arc<dyn Fn(Alarm) + Send + Sync>;
 
-/// What the keeper is made of.
+/// What the monitor is made of.
 pub struct Parts {
     /// The anchor's file.
     pub anchor: PathBuf,
@@ -82,7 +82,7 @@ pub struct Parts {
 
 /// What others ask for.
 #[derive(Debug, Default)]
-pub struct Shared {
+pub struct MonitorState {
     /// The anchor on the disk.
     pub anchored: Option<Anchor>,
     /// The last verification.
@@ -102,15 +102,15 @@ enum Trust {
     Broken(bool),
 }
 
-/// The keeper's state.
-pub struct Watch<W> {
+/// The monitor's state.
+pub struct Ticker<W> {
     books: W,
     parts: Parts,
-    shared: Arc<Mutex<Shared>>,
+    shared: Arc<Mutex<MonitorState>>,
     book: Book,
     active: bool,
     trust: Trust,
-    look: Option<Look>,
+    look: Option<Waiting>,
     look_at: Nanos,
     verify_at: Nanos,
     complain_at: Nanos,
@@ -119,11 +119,11 @@ pub struct Watch<W> {
     stuck_place: (i64, i64),
 }
 
-impl<W: Watched> Watch<W> {
+impl<W: Watched> Ticker<W> {
     /// Of these books.
-    pub fn new(books: W, parts: Parts, shared: Arc<Mutex<Shared>>) -> Watch<W> {
+    pub fn new(books: W, parts: Parts, shared: Arc<Mutex<MonitorState>>) -> Ticker<W> {
         let zero = Nanos(0);
-        Watch {
+        Ticker {
             books,
             parts,
             shared,
@@ -168,7 +168,7 @@ impl<W: Watched> Watch<W> {
         let failed = (standing == Standing::Failed).then(|| {
             "the store failed: nothing is written or acknowledged any more; mend the disk, then start again".to_owned()
         });
-        self.alarm(Kind::StoreFailed, failed, wall);
+        self.alarm(AlarmKind::StoreFailed, failed, wall);
     }
 
     /// Writes the anchor once more.
@@ -241,12 +241,12 @@ impl<W: Watched> Watch<W> {
             "there is no anchor beside {rows} rows: whether rows at the end were removed cannot be told; expected only \
              where the books, or this state_dir, are new to this machine"
         );
-        self.alarm(Kind::NoAnchor, Some(text), wall);
+        self.alarm(AlarmKind::NoAnchor, Some(text), wall);
     }
 
     /// Raises `tampered`, unless one is open; whether there is one now.
     fn tampered(&mut self, detail: &str) -> bool {
-        let is_open = self.books.read(look::look).map(|look| open(&look, AnomalyKind::Tampered) > 0);
+        let is_open = self.books.read(queries::look).map(|look| open(&look, AnomalyKind::Tampered) > 0);
         is_open.unwrap_or(false)
             || self.books.raise(vec![Raised {
                 kind: AnomalyKind::Tampered,
@@ -286,7 +286,7 @@ impl<W: Watched> Watch<W> {
     }
 
     fn look(&mut self, now: Nanos) {
-        match self.books.read(look::look) {
+        match self.books.read(queries::look) {
             Ok(look) => {
                 let series = &self.parts.series;
                 series.outbox.set(look.pending as f64);
@@ -303,12 +303,12 @@ impl<W: Watched> Watch<W> {
     }
 
     /// Raises `stuck_pending` for each transaction that is parked for long, once.
-    fn stuck(&mut self, wall: i64) -> Result<(), crate::store::Failure> {
+    fn stuck(&mut self, wall: i64) -> Result<(), crate::store::StoreError> {
         if self.stuck.is_none() {
-            self.stuck = Some(self.books.read(look::stuck)?);
+            self.stuck = Some(self.books.read(queries::stuck)?);
         }
         let (before, place) = (wall - LONG_MS, self.stuck_place);
-        let found = self.books.read(|reader| look::parked(reader, before, place))?;
+        let found = self.books.read(|reader| queries::parked(reader, before, place))?;
         let Some(last) = found.last().map(|parked| parked.place) else { return Ok(()) };
         let known = self.stuck.get_or_insert_default();
         let new: Vec<_> = found.into_iter().filter(|parked| !known.contains(&parked.id)).collect();
@@ -340,7 +340,7 @@ impl<W: Watched> Watch<W> {
             let (seconds, way) = (wrong.unsigned_abs() / 1_000, if wrong > 0 { "behind" } else { "ahead" });
             format!("by the times of genuine messages, this clock is about {seconds} s {way}: callbacks may be refused")
         });
-        self.alarm(Kind::ClockSkew, text, wall);
+        self.alarm(AlarmKind::ClockSkew, text, wall);
         let ahead = self.books.recorded_at() - wall;
         let text = (ahead > AHEAD_MS).then(|| {
             let seconds = ahead / 1_000;
@@ -349,7 +349,7 @@ impl<W: Watched> Watch<W> {
                  recorded at that time until it is passed, events are sent by this clock"
             )
         });
-        self.alarm(Kind::ClockAhead, text, wall);
+        self.alarm(AlarmKind::ClockAhead, text, wall);
     }
 
     fn disk(&mut self, wall: i64) {
@@ -358,7 +358,7 @@ impl<W: Watched> Watch<W> {
         self.parts.series.disk.set(free as f64);
         let text =
             (free < least(whole)).then(|| format!("{} MiB are free where the ledger keeps its files", free / MIB));
-        self.alarm(Kind::LowDisk, text, wall);
+        self.alarm(AlarmKind::LowDisk, text, wall);
     }
 
     fn waits(&mut self, active: bool, wall: i64) {
@@ -388,12 +388,12 @@ impl<W: Watched> Watch<W> {
         } else {
             (open(look, AnomalyKind::Tampered) > 0).then_some("an open anomaly says that the books were changed")
         };
-        self.alarm(Kind::ParkedOld, parked, wall);
-        self.alarm(Kind::Undelivered, undelivered, wall);
-        self.alarm(Kind::Tampered, tampered.map(str::to_owned), wall);
+        self.alarm(AlarmKind::ParkedOld, parked, wall);
+        self.alarm(AlarmKind::Undelivered, undelivered, wall);
+        self.alarm(AlarmKind::Tampered, tampered.map(str::to_owned), wall);
     }
 
-    fn alarm(&mut self, kind: Kind, state: Option<String>, wall: i64) {
+    fn alarm(&mut self, kind: AlarmKind, state: Option<String>, wall: i64) {
         let Some(alarm) = self.book.look(kind, state, wall) else { return };
         log::error!("ledger: alarm {}: {}", kind.label(), alarm.text);
         (self.parts.tell)(alarm);
@@ -401,7 +401,7 @@ impl<W: Watched> Watch<W> {
 }
 
 /// Open anomalies of a kind.
-fn open(look: &Look, kind: AnomalyKind) -> i64 {
+fn open(look: &Waiting, kind: AnomalyKind) -> i64 {
     look.anomalies.get(kind.word()).copied().unwrap_or_default()
 }
 
