@@ -23,10 +23,7 @@ use std::time::Duration;
 use ahash::AHashMap;
 
 use super::evidence::Said;
-use super::signals::{
-    COUNTED, EPISODE_ERRORS, EPISODE_P95, EPISODE_P99, EPISODE_REFUSALS, EPISODE_SLO, ERRORS, P50, P95, P99, REFUSALS,
-    SLO,
-};
+use super::signals::{COUNTED, EPISODE_ERRORS, ERRORS, P50, REFUSALS, SLO, is_timed, of_kind};
 use super::window::{EvidenceCell, EvidenceCounts};
 use crate::sample::{Arm, Ending, Sample};
 use base::units::Nanos;
@@ -53,24 +50,6 @@ const LEARN: f64 = 0.1;
 pub(super) const KINDS: usize = REFUSALS + 1;
 /// What is believed of users before stable has told: so many, of whom this part met it in a window, by kind.
 const PRIOR: (f64, [f64; KINDS]) = (200.0, [0.001, 0.5, 0.25, 0.1, 0.05, 0.01, 0.001, 0.001, 0.01]);
-
-/// The signals of a kind: of life, and of the episode.
-fn signals(kind: usize) -> impl Iterator<Item = usize> {
-    let of_episode = match kind {
-        ERRORS => Some(EPISODE_ERRORS),
-        P95 => Some(EPISODE_P95),
-        P99 => Some(EPISODE_P99),
-        SLO => Some(EPISODE_SLO),
-        REFUSALS => Some(EPISODE_REFUSALS),
-        _ => None,
-    };
-    [kind].into_iter().chain(of_episode)
-}
-
-/// Whether a signal is one of latency.
-pub(super) fn is_timed(signal: usize) -> bool {
-    (P50..=SLO).contains(&signal) || (EPISODE_P95..=EPISODE_SLO).contains(&signal)
-}
 
 /// A server of an arm.
 #[derive(Debug)]
@@ -388,7 +367,7 @@ impl Servers {
         for kind in 0..KINDS {
             let steady = present * of_stable.steady(kind);
             let before = std::mem::replace(&mut self.steady[kind], steady);
-            for signal in signals(kind) {
+            for signal in of_kind(kind) {
                 (heard.steady[0][signal], heard.steady[1][signal]) = (before, steady);
             }
         }
@@ -453,7 +432,7 @@ impl Server {
         let met = window.met[kind];
         let soon = |before: Nanos| met.is_some_and(|met| met.first.since(before) < SOON);
         let was_part = state != ServerState::Usual && self.met[kind].is_some_and(soon);
-        for signal in signals(kind) {
+        for signal in of_kind(kind) {
             let usual = of_stable.usual(kind, signal, window);
             heard.before.add(signal, &self.next);
             self.next.clear(signal);

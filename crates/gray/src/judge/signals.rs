@@ -167,6 +167,24 @@ impl Guard {
     }
 }
 
+/// The signals of a kind: of life, and of the episode.
+pub(super) fn of_kind(kind: usize) -> impl Iterator<Item = usize> {
+    let of_episode = match kind {
+        ERRORS => Some(EPISODE_ERRORS),
+        P95 => Some(EPISODE_P95),
+        P99 => Some(EPISODE_P99),
+        SLO => Some(EPISODE_SLO),
+        REFUSALS => Some(EPISODE_REFUSALS),
+        _ => None,
+    };
+    [kind].into_iter().chain(of_episode)
+}
+
+/// Whether a signal is one of latency.
+pub(super) fn is_timed(signal: usize) -> bool {
+    (P50..=SLO).contains(&signal) || (EPISODE_P95..=EPISODE_SLO).contains(&signal)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,8 +2,9 @@
 
 use ahash::AHashMap;
 
+use super::super::signals::{is_timed, of_kind};
 use super::burst::{OfWindow, ServerState};
-use super::{Heard, KINDS, RECENT, Server, is_timed, signals};
+use super::{Heard, KINDS, RECENT, Server};
 use crate::judge::signals::{COUNTED, P50, SLO};
 use crate::sample::Arm;
 use base::units::Nanos;
@@ -65,12 +66,12 @@ impl OfStable {
     fn add(&mut self, one: &One<'_>) {
         for kind in 0..KINDS {
             let (exposed, waits) = (one.window.exposed(kind), one.waits(kind));
-            let any = signals(kind).any(|signal| one.window.counts.all(signal) > 0);
+            let any = of_kind(kind).any(|signal| one.window.counts.all(signal) > 0);
             self.asked[kind] += exposed;
             self.steady[kind] += if waits && any { 0 } else { exposed };
             if !waits {
                 self.quiet[kind] += exposed;
-                for signal in signals(kind) {
+                for signal in of_kind(kind) {
                     self.first[signal] += one.window.counts.all(signal) + one.window.harm.all(signal);
                 }
             }
@@ -162,7 +163,7 @@ impl<'a> Closing<'a> {
         for One { arm, server, window, states, .. } in self.0 {
             for (kind, state) in states.into_iter().enumerate() {
                 server.settle((arm, kind), (state, canary[kind]), of_stable, &window, heard);
-                signals(kind).for_each(|signal| heard.now.add(signal, &window.harm));
+                of_kind(kind).for_each(|signal| heard.now.add(signal, &window.harm));
             }
         }
     }
