@@ -22,8 +22,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::releases::Releases;
+use crate::runtime::reload::ReloadControl;
 use crate::runtime::snapshot::Snapshot;
-use crate::runtime::swap::Control;
 use crate::telemetry::Registry;
 use base::problem::Problem;
 
@@ -31,7 +31,7 @@ use base::problem::Problem;
 #[derive(Clone)]
 pub struct State {
     /// Changes the configuration.
-    pub control: Control,
+    pub control: ReloadControl,
     /// The configuration that is served.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// What is counted.

@@ -1,25 +1,25 @@
 //! Wiring: the only place where engines, services and the proxy are put together.
 //!
 //! Two runtimes: the workers, which do nothing but serve, and one background thread for everything that must never
-//! compete with them (admin, probes, names, signals). Building a configuration has a thread of its own (`swap`).
+//! compete with them (admin, probes, names, signals). Building a configuration has a thread of its own (`reload`).
 //! Order matters at start: sockets are bound last, so a gateway that cannot serve never takes a connection; and at the
 //! end: listeners close first, what is in flight is finished, then the log is written out.
 //!
 //! A new process of an upgrade goes the same way, and waits for the one before it between the steps (`upgrade`):
 //! `prepare` (configuration, sockets, ledger), `ready` (all that is built from `state_dir`), `serve`.
 
-#[cfg(feature = "ledger")]
-pub mod alone;
-#[cfg(feature = "ledger")]
-mod books;
-#[cfg(not(feature = "ledger"))]
-#[path = "app/no_books.rs"]
-mod books;
-pub mod boot;
 mod drain;
-mod handover;
+#[cfg(feature = "ledger")]
+mod embedded_ledger;
+#[cfg(not(feature = "ledger"))]
+#[path = "app/no_ledger.rs"]
+mod embedded_ledger;
 mod one_proxy;
-mod taking_over;
+#[cfg(feature = "ledger")]
+pub mod standalone_ledger;
+pub mod startup_config;
+mod upgrade_child;
+mod upgrade_parent;
 
 use std::io;
 use std::net::SocketAddr;
@@ -28,16 +28,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
-use books::Books;
-use handover::Handover;
+use embedded_ledger::Books;
 use pingora::proxy::HttpProxy;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::watch;
+use upgrade_parent::Handover;
 
 use crate::admin;
 use crate::discover;
-use crate::health::{Supervisor, Target};
+use crate::health::{ProbeTarget, Supervisor};
 use base::clock;
 use base::finding::Finding;
 use base::machine;
@@ -49,19 +49,19 @@ use crate::allocator;
 use crate::memory::Account;
 use crate::notify::Notifier;
 use crate::proxy::Gateway;
-use crate::proxy::dial::Dialer;
-use crate::proxy::listen::Door;
-use crate::proxy::listen::room::Room;
+use crate::proxy::connector::Http1Connector;
+use crate::proxy::listen::ListeningSocket;
+use crate::proxy::listen::room::ConnectionRoom;
 use crate::proxy::watch::sweeper::Sweeper;
-use crate::proxy::{deadline, kept};
+use crate::proxy::{deadline, idle_pool};
 use crate::releases::Releases;
+use crate::runtime::reload::{By, Reloader};
 use crate::runtime::snapshot::Snapshot;
-use crate::runtime::swap::{By, Swapper};
 use crate::runtime::watch as files;
 use crate::telemetry::Registry;
 use crate::telemetry::access_log::AccessLog;
 use crate::upgrade::control::Control;
-use crate::upgrade::heir::Heir;
+use crate::upgrade::parent::Parent;
 use crate::upgrade::sockets::Sockets;
 use crate::upgrade::{executable, manager};
 
@@ -100,7 +100,7 @@ impl std::fmt::Display for StartError {
 pub fn run(path: &Path) -> Result<(), StartError> {
     let executable = executable::at_start();
     machine::raise_file_limit();
-    let mut heir = Heir::inherited().map_err(StartError::Io)?;
+    let mut heir = Parent::inherited().map_err(StartError::Io)?;
     let prepared = prepare(path, heir.as_mut()).and_then(|(base, books)| {
         let ready = ready(path, &base, books, heir.as_mut())?;
         Ok((base, ready))
@@ -122,14 +122,14 @@ struct Base {
     log: Arc<AccessLog>,
     notifier: Arc<Notifier>,
     seen: files::Seen,
-    boot: boot::Boot,
+    boot: startup_config::Boot,
     /// Servers that the process before has found unhealthy.
     down: Vec<(String, SocketAddr)>,
 }
 
 /// Chooses what to serve, and opens the ledger. A new process of an upgrade has its sockets then, and knows the last word
 /// of the one before it.
-fn prepare(path: &Path, mut heir: Option<&mut Heir>) -> Result<(Base, Option<Arc<Books>>), StartError> {
+fn prepare(path: &Path, mut heir: Option<&mut Parent>) -> Result<(Base, Option<Arc<Books>>), StartError> {
     let background = runtime("background", 1)?;
     // Before anything can be seen of us: whoever sees it may send one.
     let signals = {
@@ -142,16 +142,16 @@ fn prepare(path: &Path, mut heir: Option<&mut Heir>) -> Result<(Base, Option<Arc
     let log = AccessLog::start(registry.log_dropped.clone()).map_err(StartError::io("starting the log"))?;
     let _ = registry.access_log.set(log.clone());
     let mut seen = files::Seen::now(path);
-    let mut boot = boot::choose(path)?;
+    let mut boot = startup_config::choose(path)?;
     let mut down = vec![];
     let books = match heir {
         None => books(&boot.loaded.config, (&sockets, &notifier, &registry))?,
         Some(heir) => {
             log.share(true);
-            let books = taking_over::books(&boot, heir, (&sockets, &notifier, &registry))?;
-            down = heir.opened(taking_over::notes(books.as_deref())).map_err(StartError::Io)?;
+            let books = upgrade_child::books(&boot, heir, (&sockets, &notifier, &registry))?;
+            down = heir.opened(upgrade_child::notes(books.as_deref())).map_err(StartError::Io)?;
             seen = files::Seen::now(path);
-            boot = taking_over::again(path, &boot)?;
+            boot = upgrade_child::again(path, &boot)?;
             books
         }
     };
@@ -179,15 +179,15 @@ struct Ready {
     workers: Runtime,
     draining: Arc<AtomicBool>,
     nonces: Arc<Nonces>,
-    proxy: Arc<HttpProxy<Gateway, Dialer>>,
+    proxy: Arc<HttpProxy<Gateway, Http1Connector>>,
     stop: watch::Sender<bool>,
-    doors: Vec<(Arc<Door>, TcpListener)>,
+    doors: Vec<(Arc<ListeningSocket>, TcpListener)>,
     admin: Option<(TcpListener, SocketAddr)>,
     books: Option<Arc<Books>>,
 }
 
 /// Builds it; a new process of an upgrade returns once it is to serve.
-fn ready(path: &Path, base: &Base, books: Option<Arc<Books>>, heir: Option<&mut Heir>) -> Result<Ready, StartError> {
+fn ready(path: &Path, base: &Base, books: Option<Arc<Books>>, heir: Option<&mut Parent>) -> Result<Ready, StartError> {
     let Base { background, registry, log, boot, .. } = base;
     let config = Arc::new(boot.loaded.config.clone());
     let releases = Releases::open(&config.server.state_dir, registry, base.notifier.clone());
@@ -195,7 +195,7 @@ fn ready(path: &Path, base: &Base, books: Option<Arc<Books>>, heir: Option<&mut 
     let lives = releases.adopt(&config);
     let first = Arc::new(Snapshot::new(config.clone(), boot.active.revision, None, lives, registry, clock::now()));
     discover::first(&first, background.handle());
-    taking_over::mark_down(&first, &base.down);
+    upgrade_child::mark_down(&first, &base.down);
     let snapshot = Arc::new(ArcSwap::new(first.clone()));
     let followers = Followers::new(background.handle().clone(), snapshot.clone(), log.clone(), books.clone());
     let draining = Arc::new(AtomicBool::new(false));
@@ -215,7 +215,7 @@ fn ready(path: &Path, base: &Base, books: Option<Arc<Books>>, heir: Option<&mut 
     let proxy = one_proxy::proxy(gateway, worker_count(config.server.threads));
     // Before the first connection: its requests are logged too.
     followers.follow(&first);
-    let room = Arc::new(Room::new(config.server.max_connections, memory));
+    let room = Arc::new(ConnectionRoom::new(config.server.max_connections, memory));
     let doors =
         listen((&snapshot, &base.sockets), (registry, log), (&proxy, &room), (&workers, background), &shutdown)?;
     let admin = admin_socket(&first, base)?;
@@ -232,7 +232,7 @@ fn serve(
     path: &Path,
     base: Base,
     ready: Ready,
-    (heir, executable): (Option<Heir>, Option<PathBuf>),
+    (heir, executable): (Option<Parent>, Option<PathBuf>),
 ) -> Result<(), StartError> {
     let Base { background, signals, sockets, registry, log, boot, seen, .. } = base;
     let Ready { first, snapshot, releases, workers, draining, books, .. } = ready;
@@ -244,7 +244,7 @@ fn serve(
     // Once all sockets are ours, and before anybody can ask for another revision.
     boot.keep();
     releases.start().map_err(StartError::io("starting the releases' thread"))?;
-    let parts = handover::Parts {
+    let parts = upgrade_parent::Parts {
         conf: path.to_owned(),
         executable,
         sockets: sockets.clone(),
@@ -257,7 +257,7 @@ fn serve(
     };
     let handover = Arc::new(Handover::new(parts));
     // Before the admin and the ledger answer `/readyz`: whoever sees it may ask for an upgrade.
-    let asked = taking_over::control(&first.config.server.state_dir, heir.is_some(), &handover);
+    let asked = upgrade_child::control(&first.config.server.state_dir, heir.is_some(), &handover);
     books.iter().try_for_each(|books| books.serve()).map_err(StartError::Io)?;
     if let Some((socket, address)) = ready.admin {
         let state = admin::State {
@@ -273,19 +273,19 @@ fn serve(
     said(&first);
     unwise::say(&boot.loaded.warnings);
     manager::ready();
-    taking_over::serving(heir, &sockets, &log);
+    upgrade_child::serving(heir, &sockets, &log);
     let grace = first.config.server.shutdown_grace;
     drop(first);
     let end =
         drain::Drain { draining, nonces: ready.nonces, stop: ready.stop, proxy: ready.proxy, open, grace, sockets };
     let end = background.block_on(drain::until_ended(end, signals, (&control, &log), &handover));
     // After a hand-over what lies there is the new process', or about to be.
-    if end == drain::End::Signal {
+    if end == drain::DrainEnd::Signal {
         asked.iter().for_each(Control::close);
     }
     handover.ended();
     books.iter().for_each(|books| books.end());
-    if end == drain::End::Signal {
+    if end == drain::DrainEnd::Signal {
         releases.keep();
     }
     log.stop();
@@ -294,13 +294,13 @@ fn serve(
 
 fn swapper(
     path: &Path,
-    boot: &boot::Boot,
+    boot: &startup_config::Boot,
     snapshot: &Arc<ArcSwap<Snapshot>>,
     (registry, releases): (&Arc<Registry>, &Arc<Releases>),
     followers: &Followers,
-) -> Swapper {
+) -> Reloader {
     let (runtime, follow) = (followers.runtime.clone(), followers.clone());
-    Swapper {
+    Reloader {
         path: path.to_owned(),
         snapshot: snapshot.clone(),
         registry: registry.clone(),
@@ -357,7 +357,7 @@ impl Followers {
         let mut targets = vec![];
         for upstream in &snapshot.upstreams {
             let Some(health) = &upstream.health else { continue };
-            targets.extend(upstream.pool().members().iter().map(|member| Target {
+            targets.extend(upstream.pool().members().iter().map(|member| ProbeTarget {
                 upstream: upstream.name.clone(),
                 address: member.address,
                 state: member.state.clone(),
@@ -400,20 +400,20 @@ fn runtime(name: &str, threads: usize) -> Result<Runtime, StartError> {
 fn listen(
     (snapshot, sockets): (&Arc<ArcSwap<Snapshot>>, &Sockets),
     (registry, log): (&Arc<Registry>, &Arc<AccessLog>),
-    (proxy, room): (&Arc<HttpProxy<Gateway, Dialer>>, &Arc<Room>),
+    (proxy, room): (&Arc<HttpProxy<Gateway, Http1Connector>>, &Arc<ConnectionRoom>),
     (workers, background): (&Runtime, &Runtime),
     shutdown: &watch::Receiver<bool>,
-) -> Result<Vec<(Arc<Door>, TcpListener)>, StartError> {
+) -> Result<Vec<(Arc<ListeningSocket>, TcpListener)>, StartError> {
     let _entered = workers.enter();
     background.spawn(deadline::sweep());
-    background.spawn(kept::tidy());
+    background.spawn(idle_pool::tidy());
     let count = workers.metrics().num_workers();
     background.spawn(allocator::give_back_for_ever(workers.handle().clone(), count));
     let mut doors = vec![];
     for listener in &snapshot.load().config.listeners {
         let address = listener.address;
         let socket = sockets.listen_here(address).map_err(StartError::io(format!("listening on {address}")))?;
-        let door = Arc::new(Door {
+        let door = Arc::new(ListeningSocket {
             address,
             snapshot: snapshot.clone(),
             proxy: proxy.clone(),
@@ -443,7 +443,7 @@ fn admin_socket(first: &Snapshot, base: &Base) -> Result<Option<(TcpListener, So
 fn watch_files(
     path: &Path,
     seen: files::Seen,
-    control: &crate::runtime::swap::Control,
+    control: &crate::runtime::reload::ReloadControl,
     snapshot: &Arc<ArcSwap<Snapshot>>,
 ) -> Result<(), StartError> {
     let (path, control, snapshot) = (path.to_owned(), control.clone(), snapshot.clone());
@@ -452,7 +452,7 @@ fn watch_files(
         files::follow(&path, seen, also, || {
             if snapshot.load().config.reload.watch {
                 // The answer is in the log and in `/api/v1/config`.
-                drop(control.reload(By { who: boot::owner(&path), trigger: "file" }, false));
+                drop(control.reload(By { who: startup_config::owner(&path), trigger: "file" }, false));
             }
             true
         });

@@ -51,7 +51,7 @@ enum Command {
         conf: Conf,
         /// The request.
         #[command(flatten)]
-        request: explain::Asked,
+        request: explain::ExplainArgs,
     },
     /// Says what a change of configuration moves.
     Diff {
@@ -65,28 +65,28 @@ enum Command {
     /// Shows and changes which revision a running gateway serves.
     Config {
         #[command(subcommand)]
-        command: config::Command,
+        command: config::ConfigCommand,
         #[command(flatten)]
-        target: remote::Target,
+        target: remote::GatewayTarget,
     },
     /// Shows releases of a running gateway, and stops, promotes or takes them back.
     Release {
         #[command(subcommand)]
-        command: release::Command,
+        command: release::ReleaseCommand,
         #[command(flatten)]
-        target: remote::Target,
+        target: remote::GatewayTarget,
     },
     /// Serves the payment ledger alone, or verifies and prints its books.
     #[cfg(feature = "ledger")]
     Ledger {
         #[command(subcommand)]
-        command: ledger::Command,
+        command: ledger::LedgerCommand,
     },
     /// Hands the sockets and the state of a running gateway to a new process: no connection is refused, no request lost.
     ///
     /// The new process checks the configuration on the disk and prepares everything first; the old one drains only after
     /// that. If the new one fails before it serves, the old one goes on as before, and this ends with 1 and the reason.
-    Upgrade(upgrade::Asked),
+    Upgrade(upgrade::UpgradeArgs),
     /// Starts backends, a gateway and a load, and tells what happens as backends die, configurations change and versions
     /// are released.
     #[cfg(feature = "ledger")]

@@ -44,7 +44,7 @@ const JITTER: f64 = 0.1;
 const LONGEST: Duration = Duration::from_secs(30 * 86_400);
 
 /// One server to probe.
-pub struct Target {
+pub struct ProbeTarget {
     /// The upstream's name.
     pub upstream: Arc<str>,
     /// Where the server listens.
@@ -82,14 +82,14 @@ impl Supervisor {
     }
 
     /// Makes what runs what is wanted. It does not wait for anything but, the first time, the system's certificates.
-    pub fn sync(&self, targets: Vec<Target>) {
+    pub fn sync(&self, targets: Vec<ProbeTarget>) {
         if targets.iter().any(|target| target.health.path.is_some()) {
             self.connector.get_or_init(connector);
         }
         let mut running = self.running.lock();
         let mut before = std::mem::take(&mut *running);
         for target in targets {
-            let Target { upstream, address, state, health, peer } = target;
+            let ProbeTarget { upstream, address, state, health, peer } = target;
             let key = (upstream, address);
             let plan = Plan { address, health, peer: Arc::new(peer) };
             match before.remove(&key).filter(|known| Arc::ptr_eq(&known.state, &state)) {

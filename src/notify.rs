@@ -2,10 +2,10 @@
 //!
 //! | module | is |
 //! |---|---|
-//! | [`shelf`] | reports in `state_dir/reports`, as JSON and as a page |
+//! | [`report_store`] | reports in `state_dir/reports`, as JSON and as a page |
 //! | [`message`] | what is sent, as Standard Webhooks and as Alertmanager's API want it |
 //! | [`retry`] | what an answer means: delivered, try again, give up |
-//! | [`target`] | one receiver: its queue, its task, its attempts |
+//! | [`receiver`] | one receiver: its queue, its task, its attempts |
 //!
 //! Each receiver has a task and a bounded queue of its own, so a slow one delays neither another nor the caller. All tasks
 //! are on one thread, which starts with the first receiver. A full queue drops the message and says so. A reload keeps a receiver whose definition is the same, with what it still has to
@@ -13,9 +13,9 @@
 //! logged names the receiver, never its URL or its secret: a URL may hold a token.
 
 pub mod message;
+pub mod receiver;
+pub mod report_store;
 pub mod retry;
-pub mod shelf;
-pub mod target;
 
 use std::sync::Arc;
 
@@ -24,9 +24,9 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
 pub use self::message::Message;
+use self::receiver::Recipient;
+pub use self::report_store::ReportStore;
 use self::retry::Pace;
-pub use self::shelf::Shelf;
-use self::target::Target;
 use config::model;
 use http_client::webhook::Sender;
 
@@ -40,7 +40,7 @@ pub struct Notifier {
 /// Fields are dropped in this order: no task outlives its thread.
 #[derive(Debug, Default)]
 struct Receivers {
-    targets: Vec<Target>,
+    targets: Vec<Recipient>,
     courier: Option<Courier>,
 }
 
@@ -96,7 +96,7 @@ impl Notifier {
         for notify in wanted {
             match old.iter().position(|target| target.is(&notify)) {
                 Some(at) => targets.push(old.swap_remove(at)),
-                None => targets.push(Target::start(notify, self.pace, sender.clone(), runtime)),
+                None => targets.push(Recipient::start(notify, self.pace, sender.clone(), runtime)),
             }
         }
         // Those left over end as they are dropped.

@@ -34,15 +34,15 @@ pub mod balance;
 pub mod body;
 pub mod compress;
 pub mod connection;
+pub mod connector;
 pub mod ctx;
 pub mod deadline;
-pub mod dial;
 pub mod forward;
 pub mod frames;
 pub mod framing;
 pub mod gate;
 pub mod identify;
-pub mod kept;
+pub mod idle_pool;
 pub mod limit;
 pub mod listen;
 pub mod observe;
@@ -161,7 +161,7 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<Box<HttpPeer>> {
         let left = forward::time_left(ctx)?;
-        if ctx.tries.lease.is_none()
+        if ctx.attempts.lease.is_none()
             && let Err(reason) = forward::pick(session, ctx)
         {
             ctx.rejected = Some(reason);

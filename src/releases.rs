@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::notify::{Message, Notifier, Shelf};
+use crate::notify::{Message, Notifier, ReportStore};
 use crate::telemetry::Registry;
 use base::clock;
 use base::files;
@@ -45,7 +45,7 @@ pub struct Releases {
     /// Told when `hand` has changed.
     changed: Condvar,
     /// The reports of the process and of those before it.
-    pub shelf: Shelf,
+    pub shelf: ReportStore,
     /// Sends reports and alarms.
     pub notifier: Arc<Notifier>,
 }
@@ -119,7 +119,7 @@ impl Releases {
             writing: Mutex::default(),
             hand: Mutex::new(Hand::Ours),
             changed: Condvar::new(),
-            shelf: Shelf::open(state_dir)?,
+            shelf: ReportStore::open(state_dir)?,
             notifier,
         })
     }

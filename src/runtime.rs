@@ -3,11 +3,11 @@
 //! | module | is |
 //! |---|---|
 //! | [`watch`] | sees that files have changed |
-//! | [`swap`] | reads, checks and serves a revision, or keeps the one that runs and says why |
+//! | [`reload`] | reads, checks and serves a revision, or keeps the one that runs and says why |
 //! | [`snapshot`] | the run form of a revision: tables, pools and limits that requests use |
 //! | [`history`] | the revisions on disk |
 
 pub mod history;
+pub mod reload;
 pub mod snapshot;
-pub mod swap;
 pub mod watch;

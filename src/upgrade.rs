@@ -4,13 +4,13 @@
 //! |---|---|
 //! | [`control`] | the socket in `state_dir` by which `tollgate upgrade` asks the running process |
 //! | [`channel`] | what both processes tell each other, and how sockets travel |
-//! | [`successor`] | the new process, as the old one sees it: started, heard, ended |
-//! | [`heir`] | the old process, as the new one sees it |
+//! | [`child`] | the new process, as the old one sees it: started, heard, ended |
+//! | [`parent`] | the old process, as the new one sees it |
 //! | [`sockets`] | listening sockets: inherited or bound, kept to be passed on |
 //! | [`executable`] | which file is started |
 //! | [`manager`] | what a service manager is told |
 //!
-//! In turn (`app::handover` does the old one's part, `app` the new one's):
+//! In turn (`app::upgrade_parent` does the old one's part, `app` the new one's):
 //!
 //! ```text
 //! old                                   new
@@ -31,12 +31,12 @@
 //! second one of those stands by and takes over by itself.
 
 pub mod channel;
+pub mod child;
 pub mod control;
 pub mod executable;
-pub mod heir;
 pub mod manager;
+pub mod parent;
 pub mod sockets;
-pub mod successor;
 
 use serde::{Deserialize, Serialize};
 
@@ -44,7 +44,7 @@ use base::finding::Finding;
 
 /// Why an upgrade was not done.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Failed {
+pub struct UpgradeError {
     /// In words, with what to do next where that is known.
     pub reason: String,
     /// Where the configuration is why: all that is wrong with it.
@@ -52,15 +52,15 @@ pub struct Failed {
     pub findings: Vec<Finding>,
 }
 
-impl Failed {
+impl UpgradeError {
     /// For this reason.
-    pub fn new(reason: impl Into<String>) -> Failed {
-        Failed { reason: reason.into(), findings: vec![] }
+    pub fn new(reason: impl Into<String>) -> UpgradeError {
+        UpgradeError { reason: reason.into(), findings: vec![] }
     }
 }
 
-impl From<String> for Failed {
-    fn from(reason: String) -> Failed {
-        Failed::new(reason)
+impl From<String> for UpgradeError {
+    fn from(reason: String) -> UpgradeError {
+        UpgradeError::new(reason)
     }
 }

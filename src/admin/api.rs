@@ -13,8 +13,8 @@ use tokio::sync::oneshot::Receiver;
 
 use super::{State, problem};
 use crate::runtime::history::Summary;
+use crate::runtime::reload::{Answer, By, LastError};
 use crate::runtime::snapshot::Upstream;
-use crate::runtime::swap::{Answer, By, LastError};
 use crate::telemetry::registry::Now;
 use balance::settings::Balance;
 use base::clock;
@@ -84,14 +84,14 @@ pub struct To {
     revision: Option<u64>,
 }
 
-type Asked<T> = Result<Query<T>, axum::extract::rejection::QueryRejection>;
+type QueryResult<T> = Result<Query<T>, axum::extract::rejection::QueryRejection>;
 
 /// Loads the files.
 pub async fn reload(
     With(state): With<State>,
     ConnectInfo(from): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
-    force: Asked<Force>,
+    force: QueryResult<Force>,
 ) -> Response {
     match force {
         Ok(Query(Force { force })) => answer(state.control.reload(by(from, &headers), force)).await,
@@ -104,7 +104,7 @@ pub async fn rollback(
     With(state): With<State>,
     ConnectInfo(from): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
-    to: Asked<To>,
+    to: QueryResult<To>,
 ) -> Response {
     match to {
         Ok(Query(To { revision })) => answer(state.control.rollback(by(from, &headers), revision.map(Revision))).await,

@@ -18,11 +18,11 @@ use pingora::proxy::HttpProxy;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use super::boot;
-use super::handover::Handover;
+use super::startup_config;
+use super::upgrade_parent::Handover;
 use crate::proxy::Gateway;
-use crate::proxy::dial::Dialer;
-use crate::runtime::swap::{By, Control};
+use crate::proxy::connector::Http1Connector;
+use crate::runtime::reload::{By, ReloadControl};
 use crate::telemetry::access_log::AccessLog;
 use crate::upgrade::manager;
 use crate::upgrade::sockets::Sockets;
@@ -43,7 +43,7 @@ pub struct Drain {
     /// Tells the listeners.
     pub stop: watch::Sender<bool>,
     /// Holds the silent connections.
-    pub proxy: Arc<HttpProxy<Gateway, Dialer>>,
+    pub proxy: Arc<HttpProxy<Gateway, Http1Connector>>,
     /// Open connections of each listener.
     pub open: Vec<Arc<Gauge>>,
     /// How long to wait for them.
@@ -74,7 +74,7 @@ impl Signals {
 
 /// Why the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum DrainEnd {
     /// A signal said so.
     Signal,
     /// Another process has taken over.
@@ -85,22 +85,22 @@ pub enum End {
 pub async fn until_ended(
     drain: Drain,
     mut signals: Signals,
-    (control, log): (&Control, &AccessLog),
+    (control, log): (&ReloadControl, &AccessLog),
     handover: &Handover,
-) -> End {
+) -> DrainEnd {
     let mut gone = handover.gone();
     let signalled = loop {
         let Signals { hup, usr1, term, int } = &mut signals;
         tokio::select! {
-            Some(()) = hup.recv() => drop(control.reload(By { who: boot::user(), trigger: "sighup" }, false)),
+            Some(()) = hup.recv() => drop(control.reload(By { who: startup_config::user(), trigger: "sighup" }, false)),
             Some(()) = usr1.recv() => log.reopen(),
             () = either(term, int) => break true,
             _ = gone.wait_for(|gone| *gone) => break false,
         }
     };
     // A signal may come in the very moment of the hand-over.
-    let end = if handover.end() { End::HandedOver } else { End::Signal };
-    if end == End::Signal {
+    let end = if handover.end() { DrainEnd::HandedOver } else { DrainEnd::Signal };
+    if end == DrainEnd::Signal {
         manager::stopping();
     }
     drain.begin();

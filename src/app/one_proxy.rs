@@ -9,7 +9,7 @@ use pingora::services::listening::Service;
 
 use crate::authorities;
 use crate::proxy::Gateway;
-use crate::proxy::dial::Dialer;
+use crate::proxy::connector::Http1Connector;
 
 /// Idle connections to servers kept for each worker.
 const POOL_PER_WORKER: usize = 1024;
@@ -17,7 +17,7 @@ const POOL_PER_WORKER: usize = 1024;
 const ATTEMPTS_MAX: usize = 1_000;
 
 /// Makes it, for so many workers.
-pub(super) fn proxy(gateway: Gateway, workers: usize) -> Arc<HttpProxy<Gateway, Dialer>> {
+pub(super) fn proxy(gateway: Gateway, workers: usize) -> Arc<HttpProxy<Gateway, Http1Connector>> {
     let conf = ServerConf {
         threads: workers,
         upstream_keepalive_pool_size: POOL_PER_WORKER,
@@ -27,7 +27,7 @@ pub(super) fn proxy(gateway: Gateway, workers: usize) -> Arc<HttpProxy<Gateway, 
     };
     let unused = |_, _, _: &_| -> std::pin::Pin<Box<dyn Future<Output = _> + Send>> { Box::pin(async { None }) };
     let name = "Tollgate";
-    let service = http_proxy_service_with_name_custom(&Arc::new(conf), gateway, name, Dialer, Arc::new(unused));
+    let service = http_proxy_service_with_name_custom(&Arc::new(conf), gateway, name, Http1Connector, Arc::new(unused));
     let mut application = application(service);
     let mut options = HttpServerOptions::default();
     // Refused by our own stage, which tells and counts it.

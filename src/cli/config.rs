@@ -6,11 +6,11 @@ use clap::Subcommand;
 use http::Method;
 use serde_json::Value;
 
-use super::remote::{self, Target};
+use super::remote::{self, GatewayTarget};
 
 /// What to do.
 #[derive(Subcommand)]
-pub enum Command {
+pub enum ConfigCommand {
     /// Lists the revisions kept: when, who, and what they changed.
     History,
     /// Goes back to a revision; without one, to the one before.
@@ -23,18 +23,18 @@ pub enum Command {
 }
 
 /// Runs the command.
-pub fn run(command: &Command, target: &Target, json: bool) -> ExitCode {
+pub fn run(command: &ConfigCommand, target: &GatewayTarget, json: bool) -> ExitCode {
     let gateway = match remote::gateway(target) {
         Ok(gateway) => gateway,
         Err(message) => return super::fail(true, message),
     };
     let answer = match command {
-        Command::History => gateway.call(Method::GET, "/api/v1/config"),
-        Command::Rollback { revision: None } => gateway.call(Method::POST, "/api/v1/config/rollback"),
-        Command::Rollback { revision: Some(n) } => {
+        ConfigCommand::History => gateway.call(Method::GET, "/api/v1/config"),
+        ConfigCommand::Rollback { revision: None } => gateway.call(Method::POST, "/api/v1/config/rollback"),
+        ConfigCommand::Rollback { revision: Some(n) } => {
             gateway.call(Method::POST, &format!("/api/v1/config/rollback?revision={n}"))
         }
-        Command::Confirm => gateway.call(Method::POST, "/api/v1/config/confirm"),
+        ConfigCommand::Confirm => gateway.call(Method::POST, "/api/v1/config/confirm"),
     };
     let (done, body) = match answer {
         Ok(answer) => answer,
@@ -44,9 +44,9 @@ pub fn run(command: &Command, target: &Target, json: bool) -> ExitCode {
         return remote::refused(&body, json);
     }
     match command {
-        Command::History if json => super::print(format!("{:#}", body["history"])),
+        ConfigCommand::History if json => super::print(format!("{:#}", body["history"])),
         _ if json => super::print(format!("{body:#}")),
-        Command::History => history(&body),
+        ConfigCommand::History => history(&body),
         _ => super::print(format!("revision {} is served", body["revision"])),
     }
     ExitCode::SUCCESS

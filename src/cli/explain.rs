@@ -26,7 +26,7 @@ use http_guard::head;
 
 /// A request to explain.
 #[derive(Args)]
-pub struct Asked {
+pub struct ExplainArgs {
     /// Method, such as GET.
     method: String,
     /// URL, such as `http://api.example.com/orders?x=1`, or a path with -H 'host: …'.
@@ -40,7 +40,7 @@ pub struct Asked {
 }
 
 /// Explains a request; 1 where no route takes it.
-pub fn explain(path: &Path, asked: &Asked, json: bool) -> ExitCode {
+pub fn explain(path: &Path, asked: &ExplainArgs, json: bool) -> ExitCode {
     let loaded = match config::load(path) {
         Ok(loaded) => loaded,
         Err(findings) => {
@@ -112,7 +112,7 @@ fn limits_of(config: &Config, route: usize, app: Option<&str>) -> Option<Vec<Str
     (!names.is_empty()).then_some(names)
 }
 
-fn parse(asked: &Asked) -> Result<(Method, Uri, HeaderMap), String> {
+fn parse(asked: &ExplainArgs) -> Result<(Method, Uri, HeaderMap), String> {
     let method = asked.method.parse().map_err(|_| format!("`{}` is no method", asked.method))?;
     let uri: Uri = asked.url.parse().map_err(|e| format!("`{}` is no URL: {e}", asked.url))?;
     let mut headers = HeaderMap::new();

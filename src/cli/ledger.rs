@@ -26,7 +26,7 @@ use ledger::store::{self, Reader, StoreError};
 
 /// What to do.
 #[derive(Subcommand)]
-pub enum Command {
+pub enum LedgerCommand {
     /// Serves the ledger of a configuration, without the gateway.
     Run(Conf),
     /// Verifies the books: every row, the chain, the anchor, and what follows from the rows.
@@ -37,7 +37,7 @@ pub enum Command {
     Keys {
         /// What to do with them.
         #[command(subcommand)]
-        what: keys::Command,
+        what: keys::KeysCommand,
     },
     /// Prints all entries.
     Export {
@@ -51,14 +51,18 @@ pub enum Command {
 }
 
 /// Runs the command.
-pub fn run(command: &Command, json: bool) -> ExitCode {
+pub fn run(command: &LedgerCommand, json: bool) -> ExitCode {
     crate::telemetry::init_messages();
     let done = match command {
-        Command::Run(conf) => return super::run::ended(crate::app::alone::run(&conf.conf), json),
-        Command::Verify(conf) => opened(&conf.conf, json).and_then(|(ledger, reader)| verify(&ledger, reader, json)),
-        Command::Balances(conf) => opened(&conf.conf, json).and_then(|(_, reader)| balances(reader, json)),
-        Command::Keys { what } => keys::run(what, json),
-        Command::Export { conf, format } => opened(&conf.conf, json).and_then(|(_, reader)| printed(reader, *format)),
+        LedgerCommand::Run(conf) => return super::run::ended(crate::app::standalone_ledger::run(&conf.conf), json),
+        LedgerCommand::Verify(conf) => {
+            opened(&conf.conf, json).and_then(|(ledger, reader)| verify(&ledger, reader, json))
+        }
+        LedgerCommand::Balances(conf) => opened(&conf.conf, json).and_then(|(_, reader)| balances(reader, json)),
+        LedgerCommand::Keys { what } => keys::run(what, json),
+        LedgerCommand::Export { conf, format } => {
+            opened(&conf.conf, json).and_then(|(_, reader)| printed(reader, *format))
+        }
     };
     done.unwrap_or_else(|code| code)
 }

@@ -6,11 +6,11 @@ use clap::Subcommand;
 use http::Method;
 use serde_json::Value;
 
-use super::remote::{self, Target};
+use super::remote::{self, GatewayTarget};
 
 /// What to do.
 #[derive(Subcommand)]
-pub enum Command {
+pub enum ReleaseCommand {
     /// Lists all releases.
     List,
     /// Shows a release: its step, both arms, the evidence, and what it waits for.
@@ -41,19 +41,19 @@ pub enum Command {
 }
 
 /// Runs the command.
-pub fn run(command: &Command, target: &Target, json: bool) -> ExitCode {
+pub fn run(command: &ReleaseCommand, target: &GatewayTarget, json: bool) -> ExitCode {
     let gateway = match remote::gateway(target) {
         Ok(gateway) => gateway,
         Err(message) => return super::fail(true, message),
     };
     let at = |name: &str| format!("/api/v1/releases/{}", encoded(name));
     let answer = match command {
-        Command::List => gateway.call(Method::GET, "/api/v1/releases"),
-        Command::Show { name } => gateway.call(Method::GET, &at(name)),
-        Command::Pause { name } => gateway.call(Method::POST, &(at(name) + "/pause")),
-        Command::Resume { name } => gateway.call(Method::POST, &(at(name) + "/resume")),
-        Command::Promote { name } => gateway.call(Method::POST, &(at(name) + "/promote")),
-        Command::Abort { name } => gateway.call(Method::POST, &(at(name) + "/abort")),
+        ReleaseCommand::List => gateway.call(Method::GET, "/api/v1/releases"),
+        ReleaseCommand::Show { name } => gateway.call(Method::GET, &at(name)),
+        ReleaseCommand::Pause { name } => gateway.call(Method::POST, &(at(name) + "/pause")),
+        ReleaseCommand::Resume { name } => gateway.call(Method::POST, &(at(name) + "/resume")),
+        ReleaseCommand::Promote { name } => gateway.call(Method::POST, &(at(name) + "/promote")),
+        ReleaseCommand::Abort { name } => gateway.call(Method::POST, &(at(name) + "/abort")),
     };
     let (done, body) = match answer {
         Ok(answer) => answer,
@@ -64,8 +64,8 @@ pub fn run(command: &Command, target: &Target, json: bool) -> ExitCode {
     }
     match command {
         _ if json => super::print(format!("{body:#}")),
-        Command::List => list(&body),
-        Command::Show { .. } => show(&body),
+        ReleaseCommand::List => list(&body),
+        ReleaseCommand::Show { .. } => show(&body),
         _ => super::print(stands(&body)),
     }
     ExitCode::SUCCESS

@@ -12,7 +12,7 @@ use tokio::runtime::Builder;
 
 /// Which gateway.
 #[derive(Args)]
-pub struct Target {
+pub struct GatewayTarget {
     /// The gateway's configuration; its admin address and token are taken from it.
     #[arg(short = 'c', long = "conf", value_name = "PATH", global = true)]
     conf: Option<PathBuf>,
@@ -25,20 +25,20 @@ pub struct Target {
 }
 
 /// A running gateway's admin listener.
-pub struct Gateway {
+pub struct RemoteGateway {
     url: String,
     token: Option<String>,
 }
 
 /// Finds the gateway.
-pub fn gateway(target: &Target) -> Result<Gateway, String> {
+pub fn gateway(target: &GatewayTarget) -> Result<RemoteGateway, String> {
     let token = |file: &PathBuf| {
         let text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
         Ok::<_, String>(text.strip_suffix('\n').unwrap_or(&text).to_owned())
     };
     let named = target.token_file.as_ref().map(token).transpose()?;
     if let Some(url) = &target.admin {
-        return Ok(Gateway { url: url.trim_end_matches('/').to_owned(), token: named });
+        return Ok(RemoteGateway { url: url.trim_end_matches('/').to_owned(), token: named });
     }
     let Some(path) = &target.conf else {
         return Err("say which gateway: -c CONF, or --admin http://ADDRESS".into());
@@ -58,7 +58,7 @@ pub fn gateway(target: &Target) -> Result<Gateway, String> {
     if address.ip().is_unspecified() {
         address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
     }
-    Ok(Gateway { url: format!("http://{address}"), token: named.or(secret) })
+    Ok(RemoteGateway { url: format!("http://{address}"), token: named.or(secret) })
 }
 
 fn no_admin(path: &Path) -> String {
@@ -77,7 +77,7 @@ fn admin_of_broken(path: &Path) -> Option<(SocketAddr, Option<PathBuf>)> {
     })
 }
 
-impl Gateway {
+impl RemoteGateway {
     /// Whether the gateway did it, and what it said.
     pub fn call(&self, method: Method, path: &str) -> Result<(bool, Value), String> {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;

@@ -10,13 +10,13 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use crate::app::boot;
-use crate::upgrade::Failed;
+use crate::app::startup_config;
+use crate::upgrade::UpgradeError;
 use crate::upgrade::control::{Question, Told, ask};
 
 /// What is asked.
 #[derive(Args)]
-pub struct Asked {
+pub struct UpgradeArgs {
     /// The new executable; without it the file from which the gateway was started, as it is now.
     binary: Option<PathBuf>,
     /// The gateway's configuration: its state_dir is where the gateway is asked.
@@ -31,13 +31,13 @@ pub struct Asked {
 }
 
 /// Asks, and waits for the end.
-pub fn run(asked: &Asked, json: bool) -> ExitCode {
+pub fn run(asked: &UpgradeArgs, json: bool) -> ExitCode {
     let state_dir = match (&asked.state_dir, &asked.conf) {
         (Some(folder), _) => folder.clone(),
         (None, Some(conf)) if !conf.exists() => {
             return super::fail(true, format!("{}: there is no such file or folder", conf.display()));
         }
-        (None, Some(conf)) => boot::state_dir_of(conf),
+        (None, Some(conf)) => startup_config::state_dir_of(conf),
         (None, None) => return super::fail(true, "say which gateway: -c CONF, or --state-dir FOLDER"),
     };
     let binary = match asked.binary.as_deref().map(absolute).transpose() {
@@ -64,7 +64,9 @@ pub fn run(asked: &Asked, json: bool) -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(Told::Failed(failed)) | Err(failed) => refused(&failed, &steps, json),
-        Ok(Told::Step(_)) => refused(&Failed::new("the running process ended before the upgrade did"), &steps, json),
+        Ok(Told::Step(_)) => {
+            refused(&UpgradeError::new("the running process ended before the upgrade did"), &steps, json)
+        }
     }
 }
 
@@ -73,8 +75,8 @@ fn absolute(binary: &Path) -> Result<PathBuf, String> {
     std::path::absolute(binary).map_err(|e| format!("{}: {e}", binary.display()))
 }
 
-fn refused(failed: &Failed, steps: &[String], json: bool) -> ExitCode {
-    let Failed { reason, findings } = failed;
+fn refused(failed: &UpgradeError, steps: &[String], json: bool) -> ExitCode {
+    let UpgradeError { reason, findings } = failed;
     if json {
         let said = json!({ "result": "failed", "reason": reason, "findings": findings, "steps": steps });
         super::print(format!("{said:#}"));

@@ -71,7 +71,7 @@ fn supervisor() -> Supervisor {
     Supervisor::new(Handle::current(), Arc::new(move || Nanos(start.elapsed().as_nanos() as u64)))
 }
 
-fn target(address: SocketAddr, state: &Arc<State>, path: Option<&str>) -> Target {
+fn target(address: SocketAddr, state: &Arc<State>, path: Option<&str>) -> ProbeTarget {
     let health = Health {
         path: path.map(str::to_owned),
         interval: Duration::from_millis(30),
@@ -80,7 +80,7 @@ fn target(address: SocketAddr, state: &Arc<State>, path: Option<&str>) -> Target
         healthy_after: 2,
     };
     let peer = HttpPeer::new(address, false, String::new());
-    Target { upstream: "orders".into(), address, state: state.clone(), health, peer }
+    ProbeTarget { upstream: "orders".into(), address, state: state.clone(), health, peer }
 }
 
 async fn until(what: &str, mut holds: impl FnMut() -> bool) {

@@ -11,7 +11,7 @@ use http_client::webhook::{Answer, jittered};
 
 /// What an attempt came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum DeliveryOutcome {
     /// The receiver has it.
     Delivered,
     /// It may go better later.
@@ -25,15 +25,19 @@ pub enum Outcome {
     Final(String),
 }
 
-impl From<Answer> for Outcome {
-    fn from(answer: Answer) -> Outcome {
+impl From<Answer> for DeliveryOutcome {
+    fn from(answer: Answer) -> DeliveryOutcome {
         let why = answer.text();
         match answer {
-            Answer::Status { status: 200..=299, .. } => Outcome::Delivered,
-            Answer::Status { status: 408 | 429 | 500.., retry_after } => Outcome::Again { why, after: retry_after },
-            Answer::Status { status: 300..=399, .. } => Outcome::Final(format!("{why}; redirects are not followed")),
-            Answer::Status { .. } => Outcome::Final(why),
-            Answer::Silence(_) => Outcome::Again { why, after: None },
+            Answer::Status { status: 200..=299, .. } => DeliveryOutcome::Delivered,
+            Answer::Status { status: 408 | 429 | 500.., retry_after } => {
+                DeliveryOutcome::Again { why, after: retry_after }
+            }
+            Answer::Status { status: 300..=399, .. } => {
+                DeliveryOutcome::Final(format!("{why}; redirects are not followed"))
+            }
+            Answer::Status { .. } => DeliveryOutcome::Final(why),
+            Answer::Silence(_) => DeliveryOutcome::Again { why, after: None },
         }
     }
 }
@@ -75,13 +79,13 @@ mod tests {
 
     #[test]
     fn an_answer_is_delivered_final_or_worth_another_attempt() {
-        let of = |status| Outcome::from(Answer::Status { status, retry_after: None });
-        assert_eq!(of(204), Outcome::Delivered);
+        let of = |status| DeliveryOutcome::from(Answer::Status { status, retry_after: None });
+        assert_eq!(of(204), DeliveryOutcome::Delivered);
         for status in [408, 429, 500, 503, 599] {
-            assert!(matches!(of(status), Outcome::Again { after: None, .. }), "{status}");
+            assert!(matches!(of(status), DeliveryOutcome::Again { after: None, .. }), "{status}");
         }
         for status in [301, 307, 400, 401, 404, 410] {
-            assert!(matches!(of(status), Outcome::Final(_)), "{status}");
+            assert!(matches!(of(status), DeliveryOutcome::Final(_)), "{status}");
         }
     }
 

@@ -34,13 +34,13 @@ pub const WAIT: Duration = Duration::from_secs(131);
 
 /// The room of a request's body.
 #[derive(Debug)]
-pub struct Room {
+pub struct BodyRoom {
     held: Held,
     /// What is read into, whatever has come.
     buffer: u64,
 }
 
-impl Room {
+impl BodyRoom {
     /// So many bytes came so far; whether there is room to keep them. What is too long is not kept at all.
     pub fn has(&mut self, seen: u64) -> bool {
         if seen > KEPT_MAX as u64 {
@@ -81,7 +81,7 @@ pub fn length(session: &Session) -> Option<u64> {
 pub fn make_room(session: &Session, ctx: &mut Ctx, memory: &Arc<Account>) -> bool {
     if ctx.room.is_none() {
         let buffer = if Peer::of(session).http2 { 0 } else { length(session).map_or(READ_MAX, |n| n.min(READ_MAX)) };
-        ctx.room = memory.try_hold(Kind::Bodies, buffer).map(|held| Room { held, buffer });
+        ctx.room = memory.try_hold(Kind::Bodies, buffer).map(|held| BodyRoom { held, buffer });
     }
     ctx.room.is_some()
 }
@@ -104,7 +104,7 @@ pub async fn prepare(
     if bounded && short && !session.req_header().headers.contains_key(EXPECT) {
         let read = read(session, &mut ctx.room, |_| {}).await?;
         // The server's time begins now.
-        ctx.tries.began = clock::now();
+        ctx.attempts.began = clock::now();
         match read {
             Read::Whole => return Ok(Ok(())),
             Read::NoRoom => return Ok(Err(Reason::Overloaded)),
@@ -112,12 +112,12 @@ pub async fn prepare(
             Read::TooSlow | Read::TooLong => {}
         }
     }
-    ctx.tries.uploading = true;
+    ctx.attempts.uploading = true;
     Ok(Ok(()))
 }
 
 /// Reads the body, which Pingora keeps and sends once there is a server.
-pub async fn read(session: &mut Session, room: &mut Option<Room>, mut each: impl FnMut(&[u8])) -> Result<Read> {
+pub async fn read(session: &mut Session, room: &mut Option<BodyRoom>, mut each: impl FnMut(&[u8])) -> Result<Read> {
     // Else Pingora would have nothing left to send.
     session.as_mut().enable_retry_buffering();
     let reading = async {

@@ -80,7 +80,7 @@ pub fn assign(session: &Session, ctx: &mut Ctx, route: usize) {
         plan.live.began(assigned.decision.arm);
     }
     if assigned.decision.arm == Arm::Canary {
-        ctx.tries.upstream = plan.canary;
+        ctx.attempts.upstream = plan.canary;
         if plan.rescue.budget < Share::ALL {
             plan.live.may_need_rescue(ctx.started);
         }

@@ -19,11 +19,11 @@ use base::said::{first_cookie, first_query};
 
 /// Picks a server and holds it in `ctx`; or says what the client is to be told.
 pub fn pick(head: &RequestHeader, ctx: &mut Ctx) -> Result<(), Reason> {
-    let upstream = ctx.snapshot.upstreams.get(ctx.tries.upstream).ok_or(Reason::NoServer)?;
+    let upstream = ctx.snapshot.upstreams.get(ctx.attempts.upstream).ok_or(Reason::NoServer)?;
     // The first attempt begins with the request; reading the clock again would tell microseconds.
-    let now = if ctx.tries.count == 0 { ctx.tries.began } else { clock::now() };
+    let now = if ctx.attempts.count == 0 { ctx.attempts.began } else { clock::now() };
     let permit = match &upstream.adaptive {
-        Some(limit) if ctx.tries.uploading => limit.admits(now).then_some(None).ok_or(Reason::Overloaded)?,
+        Some(limit) if ctx.attempts.uploading => limit.admits(now).then_some(None).ok_or(Reason::Overloaded)?,
         Some(limit) => Some(limit.try_enter(now).ok_or(Reason::Overloaded)?),
         None => None,
     };
@@ -31,25 +31,25 @@ pub fn pick(head: &RequestHeader, ctx: &mut Ctx) -> Result<(), Reason> {
         Balance::Hash(key) => hash_key(key, head, ctx.client),
         _ => Cow::Borrowed(&b""[..]),
     };
-    let uploading = ctx.tries.uploading;
-    let pick = Pick { key: &key, tried: &ctx.tries.tried, now, random: fastrand::u64(..), uploading };
+    let uploading = ctx.attempts.uploading;
+    let pick = Pick { key: &key, tried: &ctx.attempts.tried, now, random: fastrand::u64(..), uploading };
     let lease = upstream.pool().pick(pick).map_err(|none| match none {
         NoMember::Empty => Reason::NoServer,
         NoMember::Saturated => Reason::Saturated,
     })?;
-    if ctx.tries.count == 0 {
+    if ctx.attempts.count == 0 {
         upstream.budget.request(now);
     }
-    lease.mark(&mut ctx.tries.tried);
-    ctx.tries.count += 1;
-    ctx.tries.started = now;
-    ctx.tries.head_after = None;
-    ctx.tries.status = 0;
-    ctx.tries.has_pauses = false;
-    ctx.tries.end = None;
-    ctx.tries.body_bytes = 0;
-    ctx.tries.lease = Some(lease);
-    ctx.tries.permit = permit;
+    lease.mark(&mut ctx.attempts.tried);
+    ctx.attempts.count += 1;
+    ctx.attempts.started = now;
+    ctx.attempts.head_after = None;
+    ctx.attempts.status = 0;
+    ctx.attempts.has_pauses = false;
+    ctx.attempts.end = None;
+    ctx.attempts.body_bytes = 0;
+    ctx.attempts.lease = Some(lease);
+    ctx.attempts.permit = permit;
     Ok(())
 }
 

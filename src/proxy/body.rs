@@ -35,14 +35,15 @@ pub fn request_part(session: &Session, body: &mut Option<Bytes>, end_of_stream: 
         peer.watch.moves();
         peer.watch.sends_on();
     }
-    ctx.tries.body_bytes += part.len() as u64;
+    ctx.attempts.body_bytes += part.len() as u64;
     // A tunnel has no body, however much passes.
-    let route = ctx.route.filter(|_| ctx.tries.status != 101);
-    if route.is_some_and(|route| ctx.snapshot.route(route).0.filters.body_limit.is_exceeded_by(ctx.tries.body_bytes)) {
+    let route = ctx.route.filter(|_| ctx.attempts.status != 101);
+    if route.is_some_and(|route| ctx.snapshot.route(route).0.filters.body_limit.is_exceeded_by(ctx.attempts.body_bytes))
+    {
         ctx.rejected = Some(Reason::BodyTooLarge);
         return Err(Error::explain(ErrorType::HTTPStatus(413), "body_max").into_down());
     }
-    if ctx.room.as_mut().is_some_and(|room| !room.has(ctx.tries.body_bytes)) {
+    if ctx.room.as_mut().is_some_and(|room| !room.has(ctx.attempts.body_bytes)) {
         ctx.rejected = Some(Reason::Overloaded);
         return Err(Error::explain(ErrorType::HTTPStatus(503), "no room for the body").into_down());
     }

@@ -74,13 +74,13 @@ pub struct Compression {
     coding: Coding,
     /// Of the body as its server sends it, where that is known.
     length: Option<u64>,
-    state: State,
+    state: CompressionState,
     /// Room for the encoder.
     _held: Held,
 }
 
 /// How far it has come.
-enum State {
+enum CompressionState {
     /// Nothing came yet.
     Waits,
     /// Never contended: Pingora only wants what it holds to be `Sync`.
@@ -120,7 +120,7 @@ pub fn begin(
     // Pingora drops it again where the client speaks HTTP/2.
     head.insert_header(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
     weaken(head)?;
-    Ok(held.map(|held| Box::new(Compression { coding, length, state: State::Waits, _held: held })))
+    Ok(held.map(|held| Box::new(Compression { coding, length, state: CompressionState::Waits, _held: held })))
 }
 
 impl Compression {
@@ -130,11 +130,11 @@ impl Compression {
         if part.is_none() && !end {
             return Ok(());
         }
-        if matches!(self.state, State::Waits) {
+        if matches!(self.state, CompressionState::Waits) {
             let encoder = Encoder::new(self.coding, self.length).or_err(FAILED, "it did not begin")?;
-            self.state = State::Runs(Mutex::new(encoder));
+            self.state = CompressionState::Runs(Mutex::new(encoder));
         }
-        let State::Runs(encoder) = &mut self.state else { return Ok(()) };
+        let CompressionState::Runs(encoder) = &mut self.state else { return Ok(()) };
         let encoder = encoder.get_mut();
         if let Some(part) = &part {
             encoder.write(part).or_err(FAILED, "of a part")?;
@@ -147,14 +147,14 @@ impl Compression {
         // An empty part would end a chunked body.
         *body = encoder.take().filter(|part| !part.is_empty());
         if end {
-            self.state = State::Ended;
+            self.state = CompressionState::Ended;
         }
         Ok(())
     }
 
     /// Whether all of it was given out.
     pub fn ended(&self) -> bool {
-        matches!(self.state, State::Ended)
+        matches!(self.state, CompressionState::Ended)
     }
 }
 
@@ -404,10 +404,10 @@ mod tests {
         let account = Arc::new(Account::new(1 << 30));
         let room = |bytes| account.try_hold(Kind::Encoders, bytes);
         let mut compression = begin(&asked("zstd"), &mut answer(&[]), room).unwrap().unwrap();
-        assert!(matches!(compression.state, State::Waits) && account.held(Kind::Encoders) > 0);
+        assert!(matches!(compression.state, CompressionState::Waits) && account.held(Kind::Encoders) > 0);
         let mut body = Some(Bytes::new());
         compression.part(&mut body, false).unwrap();
-        assert!(matches!(compression.state, State::Waits) && body.is_none(), "an empty part is none");
+        assert!(matches!(compression.state, CompressionState::Waits) && body.is_none(), "an empty part is none");
         body = Some(Bytes::from_static(b"some text"));
         compression.part(&mut body, false).unwrap();
         let first = body.take().expect("a stream is not held back");

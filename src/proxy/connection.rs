@@ -3,7 +3,7 @@
 //! An HTTP/1.x client's bytes pass one at a time through what [`http_guard`] says of them: first a head, whole and
 //! judged, then exactly its body, then nothing until the request has ended; what comes behind is the next request's and
 //! waits here. So Pingora's parser meets only what has one reading, never learns of a pipelined request, and cannot read
-//! past a body. A head that is refused is replaced by a harmless one, and the [`Watch`] says why: the refusal is then
+//! past a body. A head that is refused is replaced by a harmless one, and the [`ClientWatch`] says why: the refusal is then
 //! answered, logged and counted where all requests are. With HTTP/2, and after 101, bytes pass as they are.
 //!
 //! Reads go straight into the session's buffer where they can, and small writes are gathered, so that a head and a short
@@ -31,7 +31,7 @@ use super::frames::Frames;
 use super::framing::{Framing, Phase};
 use super::transport::Transport;
 use super::watch::sweeper::Sweeper;
-use super::watch::{Cause, Refused, Watch};
+use super::watch::{Cause, ClientWatch, RefusedRequest};
 use crate::runtime::snapshot::listener::Bounds;
 use crate::runtime::snapshot::listener::Shown;
 use base::clock;
@@ -61,7 +61,7 @@ pub struct Peer {
     /// Bounds of its requests' heads.
     pub bounds: Arc<Bounds>,
     /// What it waits for; of this stream alone with HTTP/2.
-    pub watch: Arc<Watch>,
+    pub watch: Arc<ClientWatch>,
     /// Follows bodies of HTTP/2 streams.
     pub sweeper: Arc<Sweeper>,
 }
@@ -128,7 +128,7 @@ pub struct Connection {
     ahead: BytesMut,
     cleared: usize,
     gathered: Vec<u8>,
-    watch: Arc<Watch>,
+    watch: Arc<ClientWatch>,
     socket: Arc<SocketDigest>,
     peer: Arc<ProxyDigest>,
 }
@@ -227,7 +227,7 @@ impl Connection {
     }
 
     /// Replaces a head that is refused, or ends a body that is.
-    fn refuse(&mut self, refused: Refused) -> io::Result<()> {
+    fn refuse(&mut self, refused: RefusedRequest) -> io::Result<()> {
         let in_body = self.framing.phase() == Phase::Body;
         self.watch.refuse(refused);
         self.framing.end();
@@ -253,8 +253,10 @@ impl Connection {
     /// The client will send no more.
     fn ended(&mut self) -> io::Result<Got> {
         match (self.watch.is_late(), self.framing.phase()) {
-            (true, Phase::Head) if !self.ahead.is_empty() => self.refuse(Refused::bare(Cause::HeadTimeout, true))?,
-            (true, Phase::Body) => self.refuse(Refused::bare(Cause::BodyTooSlow, false))?,
+            (true, Phase::Head) if !self.ahead.is_empty() => {
+                self.refuse(RefusedRequest::bare(Cause::HeadTimeout, true))?
+            }
+            (true, Phase::Body) => self.refuse(RefusedRequest::bare(Cause::BodyTooSlow, false))?,
             _ => return Ok(Got::Ready),
         }
         Ok(Got::Ahead)
@@ -337,7 +339,12 @@ impl Connection {
 }
 
 /// Writes what fits, and notes whether the client takes anything.
-fn poll_write(transport: &mut Transport, watch: &Watch, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+fn poll_write(
+    transport: &mut Transport,
+    watch: &ClientWatch,
+    cx: &mut Context<'_>,
+    bytes: &[u8],
+) -> Poll<io::Result<usize>> {
     match Pin::new(transport).poll_write(cx, bytes) {
         Poll::Pending => {
             watch.stalls(clock::now);

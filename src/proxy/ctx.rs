@@ -11,13 +11,13 @@ use http::header::{HOST, USER_AGENT};
 use http::{HeaderValue, Method, Uri};
 use pingora::http::RequestHeader;
 
-use super::ahead::Room;
+use super::ahead::BodyRoom;
 use super::assign::Assigned;
 use super::compress::Compression;
 use super::deadline::Deadline;
 use super::limit::Limited;
 use super::observe;
-use super::watch::{Refused, Watch};
+use super::watch::{ClientWatch, RefusedRequest};
 use crate::problem::Reason;
 use crate::runtime::snapshot::{Server, Snapshot, Upstream};
 use balance::adaptive::Permit;
@@ -30,13 +30,13 @@ use config::model::Scheme;
 /// State of a request.
 pub struct Ctx {
     /// Its connection, or its stream; by `identify`.
-    pub watch: Option<Arc<Watch>>,
+    pub watch: Option<Arc<ClientWatch>>,
     /// The configuration that serves it.
     pub snapshot: Arc<Snapshot>,
     /// When its head was read.
     pub started: Nanos,
     /// What was asked, where its session is gone once the request is cut off: of an HTTP/2 stream; by `identify`.
-    pub asked: Option<Box<Asked>>,
+    pub asked: Option<Box<LoggedRequest>>,
     /// Who asks; by `identify`.
     pub client: IpAddr,
     /// Whether the peer is one of `trusted.proxies`; by `identify`.
@@ -58,21 +58,21 @@ pub struct Ctx {
     /// The version that the user is on, where the route has a release; by `assign`.
     pub assigned: Option<Assigned>,
     /// What was refused before it was a request; by `admit`.
-    pub refused: Option<Box<Refused>>,
+    pub refused: Option<Box<RefusedRequest>>,
     /// Why the gateway answered by itself.
     pub rejected: Option<Reason>,
     /// The answer's body, where it is compressed.
     pub compression: Option<Box<Compression>>,
     /// Room for the request's body; by `ahead`.
-    pub room: Option<Room>,
+    pub room: Option<BodyRoom>,
     /// The attempts; by `balance` and `forward`.
-    pub tries: Tries,
+    pub attempts: Attempts,
     /// Booked by `observe`; else it is booked when it is dropped.
     pub booked: bool,
 }
 
 /// What a request asked, for its line in the log.
-pub struct Asked {
+pub struct LoggedRequest {
     /// Its method.
     pub method: Method,
     /// Its target.
@@ -81,11 +81,11 @@ pub struct Asked {
     pub headers: [Option<HeaderValue>; 2],
 }
 
-impl Asked {
+impl LoggedRequest {
     /// What a head asks.
-    pub fn of(head: &RequestHeader) -> Asked {
+    pub fn of(head: &RequestHeader) -> LoggedRequest {
         let headers = [HOST, USER_AGENT].map(|name| head.headers.get(name).cloned());
-        Asked { method: head.method.clone(), uri: head.uri.clone(), headers }
+        LoggedRequest { method: head.method.clone(), uri: head.uri.clone(), headers }
     }
 }
 
@@ -98,7 +98,7 @@ impl Drop for Ctx {
 }
 
 /// State of a request's attempts at servers.
-pub struct Tries {
+pub struct Attempts {
     /// Number of the upstream in the snapshot.
     pub upstream: usize,
     /// Attempts at this upstream so far, this one included.
@@ -130,7 +130,7 @@ pub struct Tries {
     /// Ends this attempt when it is late.
     pub deadline: Option<Deadline>,
     /// How the last attempt ended that brought no answer; decides between 502 and 504.
-    pub end: Option<End>,
+    pub end: Option<AttemptEnd>,
     /// Bytes of the request body seen in this attempt.
     pub body_bytes: u64,
     /// Its body still comes, at the client's pace; by `ahead`, until it is whole.
@@ -139,7 +139,7 @@ pub struct Tries {
 
 /// How an attempt ended that brought no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum AttemptEnd {
     /// It failed. `Status` is a status in `retry.on` or `rescue.on`; `Timeout` is `first_byte`, `read`, `write` or `total`.
     Failed(AttemptFailure),
     /// No connection in time.
@@ -154,37 +154,37 @@ pub enum End {
     Idle,
 }
 
-impl End {
+impl AttemptEnd {
     /// The failure that it is, whoever is to blame; none where nothing failed.
     pub fn failure(self) -> Option<AttemptFailure> {
         match self {
-            End::Failed(failure) => Some(failure),
-            End::ConnectTimeout => Some(AttemptFailure::Connect),
-            End::Pooled => Some(AttemptFailure::Reset),
-            End::Unsaid => Some(AttemptFailure::Timeout),
-            End::Canceled | End::Idle => None,
+            AttemptEnd::Failed(failure) => Some(failure),
+            AttemptEnd::ConnectTimeout => Some(AttemptFailure::Connect),
+            AttemptEnd::Pooled => Some(AttemptFailure::Reset),
+            AttemptEnd::Unsaid => Some(AttemptFailure::Timeout),
+            AttemptEnd::Canceled | AttemptEnd::Idle => None,
         }
     }
 
     /// Whether it speaks against the server. A status was booked when its head arrived.
     pub fn blames_server(self) -> bool {
         match self {
-            End::Failed(failure) => failure != AttemptFailure::Status,
-            End::ConnectTimeout => true,
-            End::Pooled | End::Canceled | End::Unsaid | End::Idle => false,
+            AttemptEnd::Failed(failure) => failure != AttemptFailure::Status,
+            AttemptEnd::ConnectTimeout => true,
+            AttemptEnd::Pooled | AttemptEnd::Canceled | AttemptEnd::Unsaid | AttemptEnd::Idle => false,
         }
     }
 
     /// The access log's `error`.
     pub fn label(self) -> &'static str {
         match self {
-            End::Failed(AttemptFailure::Connect) => "upstream_connect",
-            End::ConnectTimeout => "upstream_connect_timeout",
-            End::Failed(AttemptFailure::Reset) | End::Pooled => "upstream_reset",
-            End::Failed(AttemptFailure::Timeout) | End::Unsaid => "upstream_timeout",
-            End::Failed(AttemptFailure::Status) => "upstream_status",
-            End::Canceled => "client_left",
-            End::Idle => "idle",
+            AttemptEnd::Failed(AttemptFailure::Connect) => "upstream_connect",
+            AttemptEnd::ConnectTimeout => "upstream_connect_timeout",
+            AttemptEnd::Failed(AttemptFailure::Reset) | AttemptEnd::Pooled => "upstream_reset",
+            AttemptEnd::Failed(AttemptFailure::Timeout) | AttemptEnd::Unsaid => "upstream_timeout",
+            AttemptEnd::Failed(AttemptFailure::Status) => "upstream_status",
+            AttemptEnd::Canceled => "client_left",
+            AttemptEnd::Idle => "idle",
         }
     }
 }
@@ -212,7 +212,7 @@ impl Ctx {
             rejected: None,
             compression: None,
             room: None,
-            tries: Tries {
+            attempts: Attempts {
                 upstream: usize::MAX,
                 count: 0,
                 earlier: 0,
@@ -238,6 +238,6 @@ impl Ctx {
 
     /// The upstream of the request's route; `None` before `route`, and for routes that answer by themselves.
     pub fn upstream(&self) -> Option<&Arc<Upstream>> {
-        self.snapshot.upstreams.get(self.tries.upstream)
+        self.snapshot.upstreams.get(self.attempts.upstream)
     }
 }

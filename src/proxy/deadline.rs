@@ -7,7 +7,7 @@
 //!
 //! A silence counts only while the server owes us something: the whole request was sent, our side waits for a read and
 //! not for a write, and nothing waits to be read. A slow client, which keeps us from reading or from sending, is not its
-//! server's fault. The stream ([`super::dial`]) tells what our side waits for. The end of `total` asks nothing.
+//! server's fault. The stream ([`super::connector`]) tells what our side waits for. The end of `total` asks nothing.
 //!
 //! A socket is shut down only while it is ours: its number is taken back before the connection closes, under the lock
 //! that the shutdown holds. Lifting a limit that has fired waits for that shutdown, so it cannot hit a request that
@@ -44,7 +44,7 @@ static SHORTER: Notify = Notify::const_new();
 
 /// How long an attempt may take; `None` for ever.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct AttemptLimits {
     /// How long the server may be silent.
     pub silence: Option<Duration>,
     /// How long a part of the request may wait until the server takes it.
@@ -68,7 +68,7 @@ pub struct Deadline {
 impl Deadline {
     /// Limits an attempt on a connection: the server may be silent for `silence` from `now` on, and all is over when
     /// `total` has passed since `began`.
-    pub fn set(link: &Arc<Link>, now: Nanos, limits: Limits) -> Deadline {
+    pub fn set(link: &Arc<Link>, now: Nanos, limits: AttemptLimits) -> Deadline {
         Deadline { attempt: link.begin(now, limits), link: link.clone() }
     }
 

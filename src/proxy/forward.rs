@@ -20,14 +20,14 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result, RetryType};
 
 use super::connection::Peer;
-use super::ctx::{Ctx, End};
+use super::ctx::{AttemptEnd, Ctx};
 use super::deadline::link::Link;
-use super::deadline::{Deadline, Limits};
+use super::deadline::{AttemptLimits, Deadline};
 use super::observe;
-use super::rescue::{self, Failed};
+use super::rescue::{self, FailedAttempt};
 use super::rewrite::KEEP_ALIVE;
 use super::unprocessed::Unprocessed;
-use super::{balance, dial};
+use super::{balance, connector};
 use crate::problem::Reason;
 use crate::runtime::snapshot::Upstream;
 use crate::telemetry::series::{Outcome, RetryReason};
@@ -38,7 +38,7 @@ use config::model::Action;
 use gray::sample::Ending;
 
 /// The answer is not passed on: its status is tried elsewhere.
-const STATUS: End = End::Failed(AttemptFailure::Status);
+const STATUS: AttemptEnd = AttemptEnd::Failed(AttemptFailure::Status);
 /// Dead pooled connections a request may meet before it is given up.
 const FREE_MAX: u32 = 4;
 
@@ -53,7 +53,7 @@ pub fn pick(session: &Session, ctx: &mut Ctx) -> std::result::Result<(), Reason>
         Err(none) => none,
     };
     rescue::note(ctx, Ending::Failed(AttemptFailure::Connect));
-    match rescue::take_over(session, ctx, Failed::CONNECT, false) {
+    match rescue::take_over(session, ctx, FailedAttempt::CONNECT, false) {
         true => picked(session, ctx),
         false => Err(none),
     }
@@ -68,17 +68,17 @@ fn picked(session: &Session, ctx: &mut Ctx) -> std::result::Result<(), Reason> {
 
 /// How to connect to the server that was picked; `left` is what remains of `total`.
 pub fn peer(session: &mut Session, ctx: &Ctx, left: Option<Duration>) -> Result<Box<HttpPeer>> {
-    let lease = ctx.tries.lease.as_ref().ok_or_else(|| Error::new(ErrorType::InternalError))?;
+    let lease = ctx.attempts.lease.as_ref().ok_or_else(|| Error::new(ErrorType::InternalError))?;
     let mut peer = Box::new(lease.attached.peer.clone());
     match ctx.upstream().is_some_and(|upstream| upstream.is_plain()) {
-        true => peer.options.alpn = dial::plain(),
-        false => peer.options.custom_l4 = Some(dial::tracked()),
+        true => peer.options.alpn = connector::plain(),
+        false => peer.options.custom_l4 = Some(connector::tracked()),
     }
     if ctx.upstream().is_some_and(|upstream| upstream.is_plain()) || session.as_mut().is_body_empty() {
         // Our own streams keep it for less, and to the end; a head alone fits any socket's buffer.
         peer.options.write_timeout = None;
     }
-    if ctx.tries.free > 0 {
+    if ctx.attempts.free > 0 {
         // On a connection that nobody shares, so that others use up nothing of what the server allows (its pool knows it
         // by this number). Where a stream ends before its body is sent once more, Pingora does not tell why.
         peer.options.max_h2_streams = 1;
@@ -93,7 +93,7 @@ pub fn peer(session: &mut Session, ctx: &Ctx, left: Option<Duration>) -> Result<
 /// What is left of `total`, where it is set; an error when nothing is.
 pub fn time_left(ctx: &Ctx) -> Result<Option<Duration>> {
     let Some(total) = ctx.upstream().and_then(|u| u.timeout.total) else { return Ok(None) };
-    match total.checked_sub(clock::now().since(ctx.tries.began)) {
+    match total.checked_sub(clock::now().since(ctx.attempts.began)) {
         Some(left) if !left.is_zero() => Ok(Some(left)),
         _ => Err(Error::explain(ErrorType::ReadTimedout, "the request's total time is over").into_up()),
     }
@@ -119,11 +119,11 @@ pub fn connected(session: &mut Session, ctx: &mut Ctx, reused: bool, digest: Opt
     let silence = upstream.timeout.first_byte.or(read_limit(upstream));
     let (total, write) = (upstream.timeout.total, upstream.timeout.write.filter(|_| upstream.is_plain()));
     // A connection that is there already costs no time.
-    let now = if reused { ctx.tries.started } else { clock::now() };
-    let limits = Limits { silence, write, uploading, total, began: ctx.tries.began };
+    let now = if reused { ctx.attempts.started } else { clock::now() };
+    let limits = AttemptLimits { silence, write, uploading, total, began: ctx.attempts.began };
     let limited = !upstream.http2 || silence.is_some() || total.is_some();
-    ctx.tries.deadline = limited.then(|| Deadline::set(link, now, limits));
-    ctx.tries.reused = reused;
+    ctx.attempts.deadline = limited.then(|| Deadline::set(link, now, limits));
+    ctx.attempts.reused = reused;
     Ok(())
 }
 
@@ -134,24 +134,24 @@ fn read_limit(upstream: &Upstream) -> Option<Duration> {
 
 /// A part of the request came from the client, and more will.
 pub fn part_sent(ctx: &Ctx) {
-    if let Some(deadline) = &ctx.tries.deadline {
+    if let Some(deadline) = &ctx.attempts.deadline {
         deadline.uploads(true, clock::now);
     }
 }
 
 /// The whole request is on its way: from now on the server's silence counts.
 pub fn request_sent(ctx: &mut Ctx) {
-    if let Some(deadline) = &ctx.tries.deadline {
+    if let Some(deadline) = &ctx.attempts.deadline {
         deadline.uploads(false, clock::now);
     }
-    if std::mem::take(&mut ctx.tries.uploading)
-        && ctx.tries.head_after.is_none()
+    if std::mem::take(&mut ctx.attempts.uploading)
+        && ctx.attempts.head_after.is_none()
         && let Some(limit) = ctx.upstream().and_then(|upstream| upstream.adaptive.as_ref())
     {
         // The server has it all: it cannot be refused any more.
-        ctx.tries.permit = Some(limit.enter(clock::now()));
-    } else if ctx.tries.body_bytes > 0
-        && let Some(permit) = &mut ctx.tries.permit
+        ctx.attempts.permit = Some(limit.enter(clock::now()));
+    } else if ctx.attempts.body_bytes > 0
+        && let Some(permit) = &mut ctx.attempts.permit
     {
         permit.sent(clock::now());
     }
@@ -163,7 +163,7 @@ pub fn head_arrived(session: &Session, ctx: &mut Ctx, head: &ResponseHeader) -> 
     if head.status == StatusCode::CONTINUE {
         watch.continues(clock::now);
         // It is the client's turn.
-        ctx.tries.deadline.iter().for_each(|deadline| deadline.uploads(true, clock::now));
+        ctx.attempts.deadline.iter().for_each(|deadline| deadline.uploads(true, clock::now));
     }
     if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(false);
@@ -173,35 +173,35 @@ pub fn head_arrived(session: &Session, ctx: &mut Ctx, head: &ResponseHeader) -> 
     }
     let now = clock::now();
     let status = head.status.as_u16();
-    if let (Some(deadline), Some(kept)) = (&ctx.tries.deadline, kept_for(head)) {
+    if let (Some(deadline), Some(kept)) = (&ctx.attempts.deadline, kept_for(head)) {
         deadline.kept_for(kept);
     }
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         // From now on only its silence is limited.
         watch.may_be_still(ctx.upstream().and_then(|upstream| upstream.timeout.read));
-        ctx.tries.deadline.iter().for_each(Deadline::becomes_tunnel);
+        ctx.attempts.deadline.iter().for_each(Deadline::becomes_tunnel);
     }
     let by_rule = matches!(status, 204 | 304) || session.req_header().method == Method::HEAD;
-    if let (true, Some(deadline)) = (by_rule, &ctx.tries.deadline) {
+    if let (true, Some(deadline)) = (by_rule, &ctx.attempts.deadline) {
         deadline.has_no_body();
     }
     let bodiless = by_rule || (status != 101 && head.headers.get(CONTENT_LENGTH).is_some_and(is_zero));
     answer_went_on(ctx, now, bodiless)?;
-    let latency = now.since(ctx.tries.started);
-    ctx.tries.head_after = Some(latency);
-    ctx.tries.status = status;
-    ctx.tries.has_pauses = status == 101 || head.headers.get(CONTENT_TYPE).is_some_and(is_event_stream);
+    let latency = now.since(ctx.attempts.started);
+    ctx.attempts.head_after = Some(latency);
+    ctx.attempts.status = status;
+    ctx.attempts.has_pauses = status == 101 || head.headers.get(CONTENT_TYPE).is_some_and(is_event_stream);
     // How long a failure took says nothing about how long the work takes.
-    if let Some(permit) = ctx.tries.permit.take().filter(|_| status < 500) {
+    if let Some(permit) = ctx.attempts.permit.take().filter(|_| status < 500) {
         permit.answered(now);
     }
-    let Some(lease) = &ctx.tries.lease else { return Ok(bodiless) };
+    let Some(lease) = &ctx.attempts.lease else { return Ok(bodiless) };
     match status {
         500.. => observe::ejected(ctx, lease, lease.failed(now)),
         _ => lease.succeeded(latency, now),
     }
     rescue::answered(ctx, head, now);
-    if rescue::take_over(session, ctx, Failed::by_status(status), false) {
+    if rescue::take_over(session, ctx, FailedAttempt::by_status(status), false) {
         return Err(again(ctx, status));
     }
     let listed = ctx.upstream().is_some_and(|upstream| upstream.retry.on.lists(AttemptFailure::Status, status));
@@ -214,7 +214,7 @@ pub fn head_arrived(session: &Session, ctx: &mut Ctx, head: &ResponseHeader) -> 
 
 /// Ends the attempt, whose answer's status shall not reach the client.
 fn again(ctx: &mut Ctx, status: u16) -> Box<Error> {
-    ctx.tries.end = Some(STATUS);
+    ctx.attempts.end = Some(STATUS);
     let mut e = Error::explain(ErrorType::HTTPStatus(status), "a status that is tried elsewhere");
     e.set_retry(true);
     e
@@ -247,17 +247,17 @@ pub fn body_part_arrived(ctx: &mut Ctx, end: bool) -> Result<()> {
 /// The server may be silent for a while again; at the end nothing may touch its socket any more, as it goes back into
 /// the pool.
 fn answer_went_on(ctx: &mut Ctx, now: Nanos, end: bool) -> Result<()> {
-    let Some(deadline) = &ctx.tries.deadline else { return Ok(()) };
+    let Some(deadline) = &ctx.attempts.deadline else { return Ok(()) };
     let read = ctx.upstream().and_then(|upstream| read_limit(upstream));
     let in_time = match end {
-        true => ctx.tries.deadline.take().is_none_or(Deadline::lift),
+        true => ctx.attempts.deadline.take().is_none_or(Deadline::lift),
         false => deadline.renew(now, read),
     };
     match in_time {
         true => Ok(()),
         // Nobody has said anything for so long: that is how a tunnel ends, and nobody's fault.
-        false if ctx.tries.status == 101 => {
-            ctx.tries.end = Some(End::Idle);
+        false if ctx.attempts.status == 101 => {
+            ctx.attempts.end = Some(AttemptEnd::Idle);
             Ok(())
         }
         false => Err(Error::explain(ErrorType::ReadTimedout, "the server's answer is late").into_up()),
@@ -269,12 +269,12 @@ pub fn connect_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Bo
     let timed_out = matches!(e.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
     // The judge learns how long it took at least.
     let (end, noted) = match timed_out {
-        true => (End::ConnectTimeout, AttemptFailure::Timeout),
-        false => (End::Failed(AttemptFailure::Connect), AttemptFailure::Connect),
+        true => (AttemptEnd::ConnectTimeout, AttemptFailure::Timeout),
+        false => (AttemptEnd::Failed(AttemptFailure::Connect), AttemptFailure::Connect),
     };
     rescue::note(ctx, Ending::Failed(noted));
     ended(ctx, end);
-    if rescue::take_over(session, ctx, Failed::CONNECT, false) {
+    if rescue::take_over(session, ctx, FailedAttempt::CONNECT, false) {
         e.set_retry(true);
         return e;
     }
@@ -291,28 +291,28 @@ pub fn connect_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Bo
 
 /// Decides what follows when an attempt broke after its connection stood.
 pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Box<Error> {
-    if ctx.tries.end == Some(STATUS) {
+    if ctx.attempts.end == Some(STATUS) {
         ended(ctx, STATUS);
         e.set_retry(true);
         return e;
     }
     if *e.esource() != ErrorSource::Upstream {
         rescue::left(ctx);
-        ended(ctx, End::Canceled);
+        ended(ctx, AttemptEnd::Canceled);
         e.set_retry(false);
         return e;
     }
-    let late = ctx.tries.deadline.as_ref().is_some_and(Deadline::fired);
-    if ctx.tries.status == 101 {
-        ctx.tries.end = late.then_some(End::Idle);
-        ctx.tries.deadline = None;
+    let late = ctx.attempts.deadline.as_ref().is_some_and(Deadline::fired);
+    if ctx.attempts.status == 101 {
+        ctx.attempts.end = late.then_some(AttemptEnd::Idle);
+        ctx.attempts.deadline = None;
         e.set_retry(false);
         return e;
     }
     let timed_out = late || matches!(e.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
     let failure = if timed_out { AttemptFailure::Timeout } else { AttemptFailure::Reset };
     let answered =
-        ctx.tries.head_after.is_some() || session.response_written().is_some_and(|r| !r.status.is_informational());
+        ctx.attempts.head_after.is_some() || session.response_written().is_some_and(|r| !r.status.is_informational());
     let whole = !answered && !session.as_ref().retry_buffer_truncated();
     let unprocessed = Unprocessed::of(&e).filter(|_| !timed_out);
     let repeatable = whole && (unprocessed.is_some() || session.req_header().method.is_idempotent());
@@ -320,20 +320,20 @@ pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Bo
         e.set_retry(true);
         return e;
     }
-    if timed_out && ctx.tries.has_pauses {
-        ended(ctx, End::Idle);
+    if timed_out && ctx.attempts.has_pauses {
+        ended(ctx, AttemptEnd::Idle);
         e.set_retry(false);
         return e;
     }
     if timed_out && waits_for_continue(session, ctx) {
         // Some servers wait for the body instead: the client would not send it, and neither is to blame.
-        ended(ctx, End::Unsaid);
+        ended(ctx, AttemptEnd::Unsaid);
         e.set_retry(false);
         return e;
     }
-    let failed = Failed { failure, status: 0, unprocessed: unprocessed.is_some() };
+    let failed = FailedAttempt { failure, status: 0, unprocessed: unprocessed.is_some() };
     rescue::note(ctx, Ending::Failed(failure));
-    ended(ctx, End::Failed(failure));
+    ended(ctx, AttemptEnd::Failed(failure));
     if rescue::take_over(session, ctx, failed, answered) {
         e.set_retry(true);
         return e;
@@ -341,7 +341,7 @@ pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Bo
     let listed = ctx.upstream().is_some_and(|upstream| failed.is_listed(&upstream.retry.on));
     let retry = repeatable && listed && time_left(ctx).is_ok() && take_try(ctx);
     if retry {
-        retried(ctx, End::Failed(failure));
+        retried(ctx, AttemptEnd::Failed(failure));
     }
     e.set_retry(retry);
     e
@@ -351,15 +351,15 @@ pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Bo
 /// where it is.
 fn costs_nothing(ctx: &mut Ctx, e: &Error, unprocessed: Option<Unprocessed>, repeatable: bool) -> bool {
     // The ledger knows a callback that it has seen, so an old connection that broke may be left for a new one.
-    let dead = ctx.tries.reused && e.retry == RetryType::ReusedOnly && (repeatable || is_callback(ctx));
+    let dead = ctx.attempts.reused && e.retry == RetryType::ReusedOnly && (repeatable || is_callback(ctx));
     let free_max = if dead { FREE_MAX } else { unprocessed.map_or(0, Unprocessed::free_max) };
-    if ctx.tries.free >= free_max {
+    if ctx.attempts.free >= free_max {
         return false;
     }
-    ctx.tries.free += 1;
+    ctx.attempts.free += 1;
     let end = match unprocessed {
-        Some(Unprocessed::Refused) => End::Failed(AttemptFailure::Reset),
-        Some(Unprocessed::Closing) | None => End::Pooled,
+        Some(Unprocessed::Refused) => AttemptEnd::Failed(AttemptFailure::Reset),
+        Some(Unprocessed::Closing) | None => AttemptEnd::Pooled,
     };
     ended(ctx, end);
     retried(ctx, end);
@@ -368,7 +368,9 @@ fn costs_nothing(ctx: &mut Ctx, e: &Error, unprocessed: Option<Unprocessed>, rep
 
 /// Whether the client waits for `100 Continue`, and has sent nothing of the body.
 fn waits_for_continue(session: &Session, ctx: &Ctx) -> bool {
-    ctx.tries.body_bytes == 0 && ctx.tries.head_after.is_none() && Peer::of(session).watch.verdict().expects_continue
+    ctx.attempts.body_bytes == 0
+        && ctx.attempts.head_after.is_none()
+        && Peer::of(session).watch.verdict().expects_continue
 }
 
 /// Whether the request may be sent again although a server may have seen it.
@@ -379,17 +381,17 @@ fn may_repeat(session: &Session) -> bool {
 /// Takes one of the tries that are left, and its part of the budget.
 fn take_try(ctx: &Ctx) -> bool {
     let Some(upstream) = ctx.upstream() else { return false };
-    let spent = ctx.tries.count - ctx.tries.free;
+    let spent = ctx.attempts.count - ctx.attempts.free;
     // A client rather gets what happened than a refusal of its second try.
     let room = upstream.adaptive.as_ref().is_none_or(|limit| limit.has_room());
     room && spent < upstream.retry.attempts && upstream.budget.try_retry(clock::now())
 }
 
 /// Counts that another attempt follows one that ended so.
-fn retried(ctx: &mut Ctx, end: End) {
-    ctx.tries.end = Some(end);
+fn retried(ctx: &mut Ctx, end: AttemptEnd) {
+    ctx.attempts.end = Some(end);
     let reason = match (end, end.failure()) {
-        (End::Pooled, _) => RetryReason::Pooled,
+        (AttemptEnd::Pooled, _) => RetryReason::Pooled,
         (_, Some(failure)) => RetryReason::Failed(failure),
         // Nothing failed: it is not made again.
         (_, None) => return,
@@ -400,24 +402,26 @@ fn retried(ctx: &mut Ctx, end: End) {
 }
 
 /// Books an attempt that brought no answer on its server, and lets go of it.
-fn ended(ctx: &mut Ctx, end: End) {
-    ctx.tries.end = Some(end);
-    ctx.tries.deadline = None;
-    match (ctx.tries.permit.take(), end) {
-        (Some(permit), End::Failed(AttemptFailure::Timeout) | End::ConnectTimeout) => permit.timed_out(clock::now()),
-        (Some(permit), End::Canceled) => permit.left(clock::now()),
+fn ended(ctx: &mut Ctx, end: AttemptEnd) {
+    ctx.attempts.end = Some(end);
+    ctx.attempts.deadline = None;
+    match (ctx.attempts.permit.take(), end) {
+        (Some(permit), AttemptEnd::Failed(AttemptFailure::Timeout) | AttemptEnd::ConnectTimeout) => {
+            permit.timed_out(clock::now())
+        }
+        (Some(permit), AttemptEnd::Canceled) => permit.left(clock::now()),
         _ => {}
     }
-    let Some(lease) = ctx.tries.lease.take() else { return };
+    let Some(lease) = ctx.attempts.lease.take() else { return };
     lease.attached.series.attempted(match (end, end.failure()) {
         (_, Some(failure)) => Outcome::Failed(failure),
-        (End::Canceled, None) => Outcome::Canceled,
+        (AttemptEnd::Canceled, None) => Outcome::Canceled,
         (_, None) => Outcome::Success,
     });
     if end.blames_server() {
         observe::ejected(ctx, &lease, lease.failed(clock::now()));
     }
-    ctx.tries.last = Some(lease.member().clone());
+    ctx.attempts.last = Some(lease.member().clone());
 }
 
 /// Whether the request goes to the ledger.
@@ -442,12 +446,12 @@ pub fn told(ctx: &Ctx, reason: Reason) -> Reason {
 }
 
 fn why(ctx: &Ctx, e: &Error) -> Reason {
-    match (ctx.rejected, ctx.tries.end) {
+    match (ctx.rejected, ctx.attempts.end) {
         (Some(reason), _) => reason,
-        (None, Some(End::Failed(AttemptFailure::Timeout) | End::ConnectTimeout | End::Unsaid)) => {
+        (None, Some(AttemptEnd::Failed(AttemptFailure::Timeout) | AttemptEnd::ConnectTimeout | AttemptEnd::Unsaid)) => {
             Reason::GatewayTimeout
         }
-        (None, Some(End::Failed(_) | End::Pooled)) => Reason::BadGateway,
+        (None, Some(AttemptEnd::Failed(_) | AttemptEnd::Pooled)) => Reason::BadGateway,
         (None, _) if matches!(e.etype(), ErrorType::ReadTimedout) && *e.esource() != ErrorSource::Downstream => {
             Reason::GatewayTimeout
         }

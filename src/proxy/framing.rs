@@ -4,7 +4,7 @@
 //! ended. A fault in a body that came together with its head is told at the next look, so that the head goes on and the
 //! refusal has a request to belong to.
 
-use super::watch::{Cause, Refused, Watch};
+use super::watch::{Cause, ClientWatch, RefusedRequest};
 use crate::runtime::snapshot::listener::Bounds;
 use base::clock;
 use http_guard::chunked::{Chunked, Step};
@@ -65,9 +65,9 @@ impl Framing {
     }
 
     /// How many of the bytes may go on, which begin where the last ones that went ended; none while more is needed.
-    pub fn clear(&mut self, bytes: &[u8], bounds: &Bounds, watch: &Watch) -> Result<usize, Box<Refused>> {
+    pub fn clear(&mut self, bytes: &[u8], bounds: &Bounds, watch: &ClientWatch) -> Result<usize, Box<RefusedRequest>> {
         if let Some(fault) = self.fault {
-            return Err(Box::new(Refused::bare(Cause::Fault(fault), false)));
+            return Err(Box::new(RefusedRequest::bare(Cause::Fault(fault), false)));
         }
         let mut cleared = 0;
         if self.phase == Phase::Head {
@@ -94,12 +94,12 @@ impl Framing {
                     self.fault = Some(fault);
                     Ok(cleared)
                 }
-                Err(fault) => Err(Box::new(Refused::bare(Cause::Fault(fault), false))),
+                Err(fault) => Err(Box::new(RefusedRequest::bare(Cause::Fault(fault), false))),
             },
         }
     }
 
-    fn begin(&mut self, frame: Frame, watch: &Watch) {
+    fn begin(&mut self, frame: Frame, watch: &ClientWatch) {
         match frame {
             Frame::None | Frame::Length(0) => self.phase = Phase::Between,
             Frame::Length(length) => (self.phase, self.left) = (Phase::Body, length),
@@ -130,9 +130,9 @@ impl Framing {
     }
 }
 
-fn refused(refusal: Refusal<'_>) -> Refused {
+fn refused(refusal: Refusal<'_>) -> RefusedRequest {
     let text = |bytes: Option<&[u8]>| Box::from(bytes.unwrap_or_default());
-    Refused {
+    RefusedRequest {
         cause: Cause::Fault(refusal.fault),
         method: String::from_utf8_lossy(refusal.method.unwrap_or_default()).into(),
         target: text(refusal.target),

@@ -10,7 +10,7 @@ use pingora::proxy::Session;
 
 use super::connection::Peer;
 use super::ctx::Ctx;
-use super::watch::{Cause, Refused};
+use super::watch::{Cause, RefusedRequest};
 use crate::problem::Reason;
 use crate::runtime::snapshot::listener::covers;
 use base::clock;
@@ -62,7 +62,7 @@ pub fn admit(session: &mut Session, ctx: &mut Ctx) -> Option<Reason> {
         if let Err(fault) = judged {
             let cause = Cause::Fault(fault);
             let reason = cause.reason();
-            ctx.refused = Some(Box::new(Refused {
+            ctx.refused = Some(Box::new(RefusedRequest {
                 method: head.method.as_str().into(),
                 target: head.raw_path().into(),
                 host: said::authority_as_sent(&head.uri, &head.headers).into(),

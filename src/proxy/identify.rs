@@ -13,7 +13,7 @@ use pingora::proxy::Session;
 
 use super::ahead;
 use super::connection::Peer;
-use super::ctx::{Asked, Ctx};
+use super::ctx::{Ctx, LoggedRequest};
 use crate::runtime::snapshot::Snapshot;
 use config::model::Scheme;
 
@@ -99,7 +99,7 @@ pub fn identify(session: &Session, ctx: &mut Ctx) {
     from.watch.busy();
     from.watch.may_be_still(Some(ahead::WAIT));
     ctx.watch = Some(from.watch.clone());
-    ctx.asked = from.http2.then(|| Box::new(Asked::of(session.req_header())));
+    ctx.asked = from.http2.then(|| Box::new(LoggedRequest::of(session.req_header())));
     let peer = from.address;
     let headers = &session.req_header().headers;
     ctx.request_id = request_id(headers);

@@ -8,7 +8,7 @@
 pub mod address;
 mod http1;
 mod http2;
-pub mod proxied;
+pub mod proxy_protocol;
 pub mod room;
 
 use std::io;
@@ -27,14 +27,14 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use self::address::{Place, Places};
-use self::room::{Inside, Room};
+use self::room::{ConnectionRoom, Inside};
 use super::Gateway;
 use super::connection::{Connection, Peer};
-use super::dial::Dialer;
+use super::connector::Http1Connector;
 use super::observe;
 use super::transport::{Tcp, Transport};
-use super::watch::Watch;
-use super::watch::sweeper::{Patience, Sweeper};
+use super::watch::ClientWatch;
+use super::watch::sweeper::{Sweeper, TimeoutConfig};
 use crate::problem::Reason;
 use crate::runtime::snapshot::Snapshot;
 use crate::runtime::snapshot::listener::Shown;
@@ -54,13 +54,13 @@ const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 256 << 10;
 
 /// One listener's part of the process.
-pub struct Door {
+pub struct ListeningSocket {
     /// Its address in the configuration.
     pub address: SocketAddr,
     /// The configuration that new connections take.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// The proxy all listeners share.
-    pub proxy: Arc<HttpProxy<Gateway, Dialer>>,
+    pub proxy: Arc<HttpProxy<Gateway, Http1Connector>>,
     /// Where is counted.
     pub registry: Arc<Registry>,
     /// Where is logged.
@@ -72,13 +72,13 @@ pub struct Door {
     /// Connections by client address.
     pub places: Arc<Places>,
     /// Connections of all listeners.
-    pub room: Arc<Room>,
+    pub room: Arc<ConnectionRoom>,
     /// Turns true when the process drains.
     pub shutdown: ShutdownWatch,
 }
 
 /// A connection that came in.
-struct Arrived {
+struct AcceptedConnection {
     transport: Transport,
     tcp: Arc<TcpStream>,
     /// What was read of it already.
@@ -91,7 +91,7 @@ struct Arrived {
     _place: Option<Place>,
 }
 
-impl Door {
+impl ListeningSocket {
     /// Takes connections until the process drains; the socket closes then.
     pub async fn run(self: Arc<Self>, socket: TcpListener) {
         let mut shutdown = self.shutdown.clone();
@@ -103,7 +103,7 @@ impl Door {
             match accepted {
                 Ok((stream, from)) => match self.room.enter() {
                     Ok(inside) => {
-                        let (watch, open) = (Arc::new(Watch::default()), Open::new(&self.open, inside));
+                        let (watch, open) = (Arc::new(ClientWatch::default()), OpenConnection::new(&self.open, inside));
                         let task = tokio::spawn(self.clone().serve(stream, from.ip(), watch.clone(), open));
                         watch.runs_in(task.abort_handle());
                     }
@@ -118,14 +118,16 @@ impl Door {
     }
 
     /// How long clients may take now.
-    pub fn patience(&self) -> Patience {
+    pub fn patience(&self) -> TimeoutConfig {
         match settings(&self.snapshot.load(), self.address) {
-            Some(it) => Patience { head: it.header_timeout, idle: it.idle_timeout, body_min_rate: it.body_min_rate },
-            None => Patience { head: Duration::from_secs(10), idle: Duration::from_secs(60), body_min_rate: 0 },
+            Some(it) => {
+                TimeoutConfig { head: it.header_timeout, idle: it.idle_timeout, body_min_rate: it.body_min_rate }
+            }
+            None => TimeoutConfig { head: Duration::from_secs(10), idle: Duration::from_secs(60), body_min_rate: 0 },
         }
     }
 
-    async fn serve(self: Arc<Self>, stream: TcpStream, from: IpAddr, watch: Arc<Watch>, _open: Open) {
+    async fn serve(self: Arc<Self>, stream: TcpStream, from: IpAddr, watch: Arc<ClientWatch>, _open: OpenConnection) {
         let _ = stream.set_nodelay(true);
         let snapshot = self.snapshot.load();
         let Some(it) = settings(&snapshot, self.address) else { return };
@@ -152,7 +154,7 @@ impl Door {
         stream: TcpStream,
         from: IpAddr,
         snapshot: Guard<Arc<Snapshot>>,
-    ) -> io::Result<Option<Arrived>> {
+    ) -> io::Result<Option<AcceptedConnection>> {
         let Some(it) = settings(&snapshot, self.address) else { return Ok(None) };
         let (max, h2c) = (it.max_connections_per_ip, it.h2c);
         let tcp = Arc::new(stream);
@@ -163,7 +165,7 @@ impl Door {
                 self.refused(Reason::UntrustedProxy);
                 return Ok(None);
             }
-            let told = proxied::read(&mut transport).await;
+            let told = proxy_protocol::read(&mut transport).await;
             from = told.inspect_err(|_| self.refused(Reason::UntrustedProxy))?.map_or(from, |told| told.to_canonical());
         }
         let place = if max > 0 { self.places.take(from, max) } else { None };
@@ -173,7 +175,7 @@ impl Door {
         }
         let tls = snapshot.listener(self.address).and_then(|listener| listener.tls.clone());
         drop(snapshot);
-        let mut arrived = Arrived {
+        let mut arrived = AcceptedConnection {
             transport: Transport::Plain(transport),
             tcp,
             ahead: BytesMut::new(),
@@ -216,8 +218,8 @@ impl Door {
         observe::unseen(&self.registry, &self.access_log, reason, from);
     }
 
-    async fn requests(self: &Arc<Self>, arrived: Arrived, watch: Arc<Watch>) {
-        let Arrived { transport, tcp, ahead, from, http2, secure, shown, _place } = arrived;
+    async fn requests(self: &Arc<Self>, arrived: AcceptedConnection, watch: Arc<ClientWatch>) {
+        let AcceptedConnection { transport, tcp, ahead, from, http2, secure, shown, _place } = arrived;
         let snapshot = self.snapshot.load();
         let Some(listener) = snapshot.listener(self.address) else { return };
         let peer = Peer {
@@ -279,16 +281,16 @@ async fn linger(tcp: &TcpStream) {
 }
 
 /// Counts a connection as open while it lives.
-struct Open(Arc<Gauge>, #[expect(dead_code, reason = "it is given back by dropping")] Inside);
+struct OpenConnection(Arc<Gauge>, #[expect(dead_code, reason = "it is given back by dropping")] Inside);
 
-impl Open {
-    fn new(open: &Arc<Gauge>, inside: Inside) -> Open {
+impl OpenConnection {
+    fn new(open: &Arc<Gauge>, inside: Inside) -> OpenConnection {
         open.up();
-        Open(open.clone(), inside)
+        OpenConnection(open.clone(), inside)
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.down();
     }

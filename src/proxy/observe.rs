@@ -12,7 +12,7 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorSource, ErrorType};
 
 use super::connection::Peer;
-use super::ctx::{Ctx, End};
+use super::ctx::{AttemptEnd, Ctx};
 use super::reject::GRPC_STATUS;
 use super::rescue::{self, Rescue};
 use super::watch::Cut;
@@ -40,17 +40,17 @@ pub fn finished(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &m
     let watch = &Peer::of(session).watch;
     watch.ended(now);
     // However a tunnel ends, it is how tunnels end.
-    let e = e.filter(|e| ctx.tries.status != 101 || *e.esource() == ErrorSource::Downstream);
+    let e = e.filter(|e| ctx.attempts.status != 101 || *e.esource() == ErrorSource::Downstream);
     let left = e.is_some_and(|e| is_clients(session, ctx, e));
     let status = status(session, e, ctx);
-    if let Some(lease) = ctx.tries.lease.take() {
-        let outcome = match ctx.tries.status {
+    if let Some(lease) = ctx.attempts.lease.take() {
+        let outcome = match ctx.attempts.status {
             _ if left => Outcome::Canceled,
             500.. => Outcome::Failed(AttemptFailure::Status),
             _ => Outcome::Success,
         };
         lease.attached.series.attempted(outcome);
-        ctx.tries.last = Some(lease.member().clone());
+        ctx.attempts.last = Some(lease.member().clone());
     }
     assign::tell(ctx, now, left, e.is_none() && status < 500);
     rescue::ended(ctx, status, e);
@@ -74,7 +74,7 @@ pub fn is_clients(session: &Session, ctx: &Ctx, e: &Error) -> bool {
     let breaks = || matches!(e.etype(), ErrorType::WriteError | ErrorType::ReadError | ErrorType::H2Error);
     let source = e.esource();
     *source == ErrorSource::Downstream
-        || Peer::of(session).http2 && *source != ErrorSource::Upstream && ctx.tries.end.is_none() && breaks()
+        || Peer::of(session).http2 && *source != ErrorSource::Upstream && ctx.attempts.end.is_none() && breaks()
 }
 
 /// Status of the answer, as the client saw it.
@@ -92,15 +92,15 @@ fn status(session: &Session, e: Option<&Error>, ctx: &Ctx) -> u16 {
 fn log(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &Ctx, (status, now): (u16, Nanos)) {
     let head = session.req_header();
     let refused = ctx.refused.as_deref();
-    let error = match (ctx.rejected, ctx.tries.end, e) {
+    let error = match (ctx.rejected, ctx.attempts.end, e) {
         _ if refused.is_some() => refused.map_or("", |refused| refused.cause.word()),
         // What happened at the servers says more than what the client was told.
         (None | Some(Reason::BadGateway | Reason::GatewayTimeout | Reason::LedgerUnavailable), Some(end), Some(_)) => {
             end.label()
         }
         (Some(reason), ..) => reason.label(),
-        (None, Some(End::Idle), _) => End::Idle.label(),
-        (None, _, Some(e)) if is_clients(session, ctx, e) => End::Canceled.label(),
+        (None, Some(AttemptEnd::Idle), _) => AttemptEnd::Idle.label(),
+        (None, _, Some(e)) if is_clients(session, ctx, e) => AttemptEnd::Canceled.label(),
         (None, _, Some(_)) => Reason::Internal.label(),
         (None, _, None) => "",
     };
@@ -123,16 +123,16 @@ fn line<'c>(ctx: &'c Ctx, (status, error): (u16, &'c str), now: Nanos) -> Line<'
         request_id: ctx.request_id.as_bytes(),
         status,
         duration: now.since(ctx.started),
-        upstream: ctx.tries.head_after,
+        upstream: ctx.attempts.head_after,
         route: ctx.route.map_or("", |route| &ctx.snapshot.route(route).0.name),
         app: ctx.snapshot.app(ctx.app).unwrap_or_default(),
         arm: ctx.assigned.as_ref().map_or("", |assigned| assigned.decision.arm.label()),
         bucket: ctx.assigned.as_ref().and_then(|assigned| assigned.decision.bucket),
         release: ctx.assigned.as_ref().map_or("", |assigned| assigned.release(&ctx.snapshot)),
         rescued: ctx.assigned.as_ref().is_some_and(|assigned| assigned.rescue == Rescue::TakenOver),
-        attempts: ctx.tries.earlier + ctx.tries.count,
+        attempts: ctx.attempts.earlier + ctx.attempts.count,
         upstream_name: ctx.upstream().map_or("", |upstream| &upstream.name),
-        server: ctx.tries.last.as_ref().map_or("", |member| &member.attached.name),
+        server: ctx.attempts.last.as_ref().map_or("", |member| &member.attached.name),
         revision: ctx.snapshot.revision,
         error,
         ..Line::blank(ctx.client)
@@ -147,22 +147,22 @@ pub fn cut_off(ctx: &mut Ctx) {
     let cut = ctx.watch.as_ref().and_then(|watch| watch.was_cut());
     let (reason, word) = match cut {
         _ if panics => (Reason::Internal, Reason::Internal.label()),
-        Some(Cut::TimedOut) => (Reason::GatewayTimeout, End::Failed(AttemptFailure::Timeout).label()),
+        Some(Cut::TimedOut) => (Reason::GatewayTimeout, AttemptEnd::Failed(AttemptFailure::Timeout).label()),
         Some(Cut::Stuck) => (Reason::Internal, "stuck"),
         Some(Cut::TooSlow) | None => (Reason::BodyTooSlow, Reason::BodyTooSlow.label()),
     };
-    let answered = Some(ctx.tries.status).filter(|status| *status > 0 && !panics);
+    let answered = Some(ctx.attempts.status).filter(|status| *status > 0 && !panics);
     let word = match (answered, cut) {
-        (Some(_), None | Some(Cut::TooSlow)) => End::Canceled.label(),
+        (Some(_), None | Some(Cut::TooSlow)) => AttemptEnd::Canceled.label(),
         _ => word,
     };
     let now = clock::now();
     ctx.watch.iter().for_each(|watch| watch.ended(now));
     let duration = now.since(ctx.started);
     let status = answered.unwrap_or(reason.status());
-    if let Some(lease) = ctx.tries.lease.take() {
+    if let Some(lease) = ctx.attempts.lease.take() {
         lease.attached.series.attempted(Outcome::Canceled);
-        ctx.tries.last = Some(lease.member().clone());
+        ctx.attempts.last = Some(lease.member().clone());
     }
     assign::tell(ctx, now, true, false);
     let arm = assign::arm(ctx);

@@ -43,7 +43,7 @@ pub enum Rescue {
 
 /// How an attempt failed, with what decides whether another one may follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Failed {
+pub struct FailedAttempt {
     /// How.
     pub failure: AttemptFailure,
     /// The answer's status; 0 without one.
@@ -52,13 +52,13 @@ pub struct Failed {
     pub unprocessed: bool,
 }
 
-impl Failed {
+impl FailedAttempt {
     /// There is no connection, or no server to connect to.
-    pub const CONNECT: Failed = Failed { failure: AttemptFailure::Connect, status: 0, unprocessed: true };
+    pub const CONNECT: FailedAttempt = FailedAttempt { failure: AttemptFailure::Connect, status: 0, unprocessed: true };
 
     /// The answer has this status.
-    pub fn by_status(status: u16) -> Failed {
-        Failed { failure: AttemptFailure::Status, status, unprocessed: false }
+    pub fn by_status(status: u16) -> FailedAttempt {
+        FailedAttempt { failure: AttemptFailure::Status, status, unprocessed: false }
     }
 
     /// Whether `on` lists it. A connection that broke before anything was processed is as good as none.
@@ -72,7 +72,7 @@ impl Failed {
 pub fn answered(ctx: &mut Ctx, head: &ResponseHeader, now: Nanos) {
     let Some(assigned) = &ctx.assigned else { return };
     let status = head.status.as_u16();
-    let listed = Failed::by_status(status).is_listed(&assigned.plan(&ctx.snapshot).rescue.on);
+    let listed = FailedAttempt::by_status(status).is_listed(&assigned.plan(&ctx.snapshot).rescue.on);
     note_at(
         ctx,
         if status >= 500 || listed { Ending::Failed(AttemptFailure::Status) } else { Ending::Good },
@@ -97,7 +97,7 @@ pub fn ended_as_grpc(ctx: &mut Ctx, trailers: &HeaderMap) {
 }
 
 fn is_first(ctx: &Ctx) -> bool {
-    ctx.tries.count <= ctx.tries.free + 1
+    ctx.attempts.count <= ctx.attempts.free + 1
 }
 
 /// Notes that an attempt failed; both arms alike. An answer that breaks in its middle counts as failed, however it
@@ -117,7 +117,7 @@ fn note_at(ctx: &mut Ctx, ending: Ending, status: u16, now: Nanos) {
     match &mut assigned.first {
         None => {
             let settle = assigned.plan(&ctx.snapshot).settle;
-            let lease = ctx.tries.lease.as_ref();
+            let lease = ctx.attempts.lease.as_ref();
             assigned.first = Some(First {
                 ending,
                 status,
@@ -133,14 +133,14 @@ fn note_at(ctx: &mut Ctx, ending: Ending, status: u16, now: Nanos) {
 
 /// Notes that the client left before its answer began.
 pub fn left(ctx: &mut Ctx) {
-    if ctx.tries.head_after.is_none() {
+    if ctx.attempts.head_after.is_none() {
         note(ctx, Ending::Left);
     }
 }
 
 /// Whether stable takes the request over from a canary that failed; arranges it where it does. `answered`: a part of an
 /// answer has reached the client.
-pub fn take_over(session: &Session, ctx: &mut Ctx, failed: Failed, answered: bool) -> bool {
+pub fn take_over(session: &Session, ctx: &mut Ctx, failed: FailedAttempt, answered: bool) -> bool {
     let Some(assigned) = ctx.assigned.as_ref().filter(|assigned| assigned.is_on_canary()) else { return false };
     let plan = assigned.plan(&ctx.snapshot);
     if !failed.is_listed(&plan.rescue.on) {
@@ -160,17 +160,17 @@ pub fn take_over(session: &Session, ctx: &mut Ctx, failed: Failed, answered: boo
         assigned.rescue = rescue;
     }
     if rescue == Rescue::TakenOver {
-        let tries = &mut ctx.tries;
-        tries.upstream = stable;
-        tries.earlier += std::mem::take(&mut tries.count);
-        tries.free = 0;
-        tries.tried = Tried::default();
-        tries.began = now;
+        let attempts = &mut ctx.attempts;
+        attempts.upstream = stable;
+        attempts.earlier += std::mem::take(&mut attempts.count);
+        attempts.free = 0;
+        attempts.tried = Tried::default();
+        attempts.began = now;
     }
     rescue == Rescue::TakenOver
 }
 
-fn may_repeat(session: &Session, failed: Failed, rescue: &settings::Rescue) -> bool {
+fn may_repeat(session: &Session, failed: FailedAttempt, rescue: &settings::Rescue) -> bool {
     if session.as_ref().retry_buffer_truncated() || Peer::of(session).watch.verdict().upgrade {
         return false;
     }
@@ -187,7 +187,7 @@ pub fn ended(ctx: &Ctx, status: u16, e: Option<&Error>) {
         return;
     }
     let plan = assigned.plan(&ctx.snapshot);
-    let failed = e.is_some() || status >= 500 || Failed::by_status(status).is_listed(&plan.rescue.on);
+    let failed = e.is_some() || status >= 500 || FailedAttempt::by_status(status).is_listed(&plan.rescue.on);
     let live = &plan.live;
     match assigned.rescue {
         Rescue::NotNeeded => {}

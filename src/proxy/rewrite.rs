@@ -82,13 +82,13 @@ pub fn request(session: &Session, head: &mut RequestHeader, ctx: &Ctx) -> Result
     if let Some(target) = target(session, ctx, route) {
         head.set_raw_path(&target)?;
     }
-    route.filters.request_headers.apply(&mut Head(head))
+    route.filters.request_headers.apply(&mut RequestFields(head))
 }
 
 /// A request's head, as rules are applied to it.
-struct Head<'h>(&'h mut RequestHeader);
+struct RequestFields<'h>(&'h mut RequestHeader);
 
-impl Fields for Head<'_> {
+impl Fields for RequestFields<'_> {
     type Error = Box<Error>;
 
     fn remove(&mut self, name: &HeaderName) {

@@ -7,7 +7,7 @@ use pingora::proxy::Session;
 
 use super::ahead;
 use super::ctx::Ctx;
-use super::watch::{Cause, Refused};
+use super::watch::{Cause, RefusedRequest};
 use crate::problem::Reason;
 use base::path::normalise_path;
 use base::said;
@@ -32,7 +32,7 @@ pub fn find(session: &Session, ctx: &mut Ctx) -> Option<usize> {
     }
     ctx.route = found;
     if let Some(upstream) = ctx.snapshot.forwards_to(found?) {
-        ctx.tries.upstream = upstream;
+        ctx.attempts.upstream = upstream;
     }
     found
 }
@@ -46,7 +46,7 @@ pub fn refusal(session: &Session, ctx: &mut Ctx, route: usize) -> Option<Reason>
         Some(Refusal::LookalikeName) => {
             let cause = Cause::Fault(Fault::LookalikeName);
             let reason = cause.reason();
-            ctx.refused = Some(Box::new(Refused::bare(cause, false)));
+            ctx.refused = Some(Box::new(RefusedRequest::bare(cause, false)));
             return Some(reason);
         }
         Some(Refusal::KeptOut) => return Some(Reason::Forbidden),

@@ -49,7 +49,7 @@ pub enum Cause {
 
 /// A refused request, as far as it was understood.
 #[derive(Clone, Debug)]
-pub struct Refused {
+pub struct RefusedRequest {
     /// Why.
     pub cause: Cause,
     /// Method; empty where unknown.
@@ -62,10 +62,10 @@ pub struct Refused {
     pub of_head: bool,
 }
 
-impl Refused {
+impl RefusedRequest {
     /// One of which nothing is known but why.
-    pub fn bare(cause: Cause, of_head: bool) -> Refused {
-        Refused { cause, method: "".into(), target: [].into(), host: [].into(), of_head }
+    pub fn bare(cause: Cause, of_head: bool) -> RefusedRequest {
+        RefusedRequest { cause, method: "".into(), target: [].into(), host: [].into(), of_head }
     }
 }
 
@@ -82,7 +82,7 @@ pub enum Cut {
 
 /// What a connection, or an HTTP/2 stream, waits for, and what its reader has to tell.
 #[derive(Debug)]
-pub struct Watch {
+pub struct ClientWatch {
     /// Since when it is without a request.
     idle: AtomicU64,
     /// Since when a head is awaited.
@@ -107,7 +107,7 @@ pub struct Watch {
     answered: AtomicBool,
     /// A head was handed on that no stage has seen yet.
     handed: AtomicBool,
-    refused: OnceLock<Box<Refused>>,
+    refused: OnceLock<Box<RefusedRequest>>,
     /// What admission found out about the request.
     verdict: AtomicU8,
     /// The client sends no body before he is told to go on, and he was not told yet.
@@ -140,9 +140,9 @@ pub struct Watch {
     done: Notify,
 }
 
-impl Default for Watch {
-    fn default() -> Watch {
-        Watch {
+impl Default for ClientWatch {
+    fn default() -> ClientWatch {
+        ClientWatch {
             idle: AtomicU64::new(NOT),
             head: AtomicU64::new(NOT),
             stalled: AtomicU64::new(NOT),
@@ -179,7 +179,7 @@ impl Default for Watch {
 }
 
 /// What it waits for, in nanoseconds of the clock where it does; for the log.
-impl fmt::Display for Watch {
+impl fmt::Display for ClientWatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let waits = [("idle", &self.idle), ("head", &self.head), ("stalled", &self.stalled), ("body", &self.waiting)];
         for (what, since) in waits {
@@ -189,7 +189,7 @@ impl fmt::Display for Watch {
     }
 }
 
-impl Watch {
+impl ClientWatch {
     /// A request came.
     pub fn busy(&self) {
         self.idle.store(NOT, Ordering::Relaxed);
@@ -438,7 +438,7 @@ impl Watch {
         self.tunnel.load(Ordering::Acquire)
     }
 
-    /// Whoever serves it listens to [`Watch::late`] and says goodbye itself.
+    /// Whoever serves it listens to [`ClientWatch::late`] and says goodbye itself.
     pub fn will_say_goodbye(&self) {
         self.polite.store(true, Ordering::Relaxed);
     }
@@ -454,13 +454,13 @@ impl Watch {
     }
 
     /// Notes why the request is not handed on.
-    pub fn refuse(&self, refused: Refused) {
+    pub fn refuse(&self, refused: RefusedRequest) {
         // Whatever is wrong afterwards, the first fault ended the connection.
         let _ = self.refused.set(Box::new(refused));
     }
 
     /// Why the request was not handed on.
-    pub fn refused(&self) -> Option<Box<Refused>> {
+    pub fn refused(&self) -> Option<Box<RefusedRequest>> {
         self.refused.get().cloned()
     }
 

@@ -54,7 +54,7 @@ pub struct Summary {
 
 /// What is served, kept across restarts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Active {
+pub struct ActiveRevision {
     /// The revision that is served.
     pub revision: Revision,
     /// The highest number ever given.
@@ -79,12 +79,12 @@ impl History {
     }
 
     /// What is served; nothing yet in a new `state_dir`.
-    pub fn active(&self) -> Option<Active> {
+    pub fn active(&self) -> Option<ActiveRevision> {
         read(&self.active)
     }
 
     /// Notes what is served.
-    pub fn set_active(&self, active: &Active) -> io::Result<()> {
+    pub fn set_active(&self, active: &ActiveRevision) -> io::Result<()> {
         files::replace(&self.active, active)
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A request loads one snapshot and keeps it to its end, so it sees one configuration, whole. What must outlive a
 //! snapshot (a server's health and load, retry budgets, counters) lives behind `Arc`s that the next snapshot takes
-//! over by name. A snapshot opens nothing and starts nothing: `app` and `swap` do.
+//! over by name. A snapshot opens nothing and starts nothing: `app` and `reload` do.
 
 pub mod callers;
 pub mod ledger;

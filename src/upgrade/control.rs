@@ -18,7 +18,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::Failed;
+use super::UpgradeError;
 
 const NAME: &str = "control.sock";
 /// Bytes a socket's path may have, by unix(7).
@@ -58,7 +58,7 @@ pub enum Told {
         version: String,
     },
     /// The old process goes on, or what else has become of it.
-    Failed(Failed),
+    Failed(UpgradeError),
 }
 
 /// The socket of this process.
@@ -173,7 +173,9 @@ fn serve(stream: &UnixStream, answer: &impl Fn(Question, &mut dyn FnMut(Told))) 
     };
     match serde_json::from_str(&line) {
         Ok(question) => answer(question, &mut tell),
-        Err(e) => tell(Told::Failed(Failed::new(format!("the running process does not understand the question: {e}")))),
+        Err(e) => {
+            tell(Told::Failed(UpgradeError::new(format!("the running process does not understand the question: {e}"))))
+        }
     }
     Ok(())
 }
@@ -183,7 +185,7 @@ fn say(mut stream: &UnixStream, message: &impl Serialize) -> io::Result<()> {
 }
 
 /// Asks the process that runs with this `state_dir`; `heard` is called with each step. Returns what it ended with.
-pub fn ask(state_dir: &Path, question: &Question, mut heard: impl FnMut(String)) -> Result<Told, Failed> {
+pub fn ask(state_dir: &Path, question: &Question, mut heard: impl FnMut(String)) -> Result<Told, UpgradeError> {
     let path = path(state_dir);
     let no = |e: io::Error| {
         let what = match e.kind() {
@@ -192,7 +194,7 @@ pub fn ask(state_dir: &Path, question: &Question, mut heard: impl FnMut(String))
             io::ErrorKind::PermissionDenied => "it is another user's: ask as that user, or as root".to_owned(),
             _ => e.to_string(),
         };
-        Failed::new(format!(
+        UpgradeError::new(format!(
             "no running gateway at {}: {what}; one that was started with another state_dir is named by --state-dir",
             path.display()
         ))
@@ -203,11 +205,13 @@ pub fn ask(state_dir: &Path, question: &Question, mut heard: impl FnMut(String))
         match line.map(|line| serde_json::from_str(&line)) {
             Ok(Ok(Told::Step(step))) => heard(step),
             Ok(Ok(end)) => return Ok(end),
-            Ok(Err(e)) => return Err(Failed::new(format!("what the running process says is not understood: {e}"))),
+            Ok(Err(e)) => {
+                return Err(UpgradeError::new(format!("what the running process says is not understood: {e}")));
+            }
             Err(_) => break,
         }
     }
-    Err(Failed::new("the running process ended before the upgrade did"))
+    Err(UpgradeError::new("the running process ended before the upgrade did"))
 }
 
 #[cfg(test)]
@@ -218,7 +222,7 @@ mod tests {
         Question::Upgrade { binary: Some("/bin/new".into()), timeout_s: 3 }
     }
 
-    fn answered(state_dir: &Path) -> (Vec<String>, Result<Told, Failed>) {
+    fn answered(state_dir: &Path) -> (Vec<String>, Result<Told, UpgradeError>) {
         let mut steps = vec![];
         let end = ask(state_dir, &upgrade(), |step| steps.push(step));
         (steps, end)

@@ -24,7 +24,7 @@ use ledger::store::{self, Changes};
 
 /// What to do.
 #[derive(Subcommand)]
-pub enum Command {
+pub enum KeysCommand {
     /// Prints every key, and which encryption keys wrap it.
     List(Conf),
     /// Deletes the wraps by older encryption keys; the first of `encryption_key_files` is the new one.
@@ -41,11 +41,11 @@ pub enum Command {
 }
 
 /// Runs the command.
-pub fn run(command: &Command, json: bool) -> Result<ExitCode, ExitCode> {
+pub fn run(command: &KeysCommand, json: bool) -> Result<ExitCode, ExitCode> {
     match command {
-        Command::List(conf) => list(conf, json),
-        Command::Rotate(conf) => rotate(conf, json),
-        Command::Erase { day, conf } => erased(day, conf, json),
+        KeysCommand::List(conf) => list(conf, json),
+        KeysCommand::Rotate(conf) => rotate(conf, json),
+        KeysCommand::Erase { day, conf } => erased(day, conf, json),
     }
 }
 

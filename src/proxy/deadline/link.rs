@@ -1,6 +1,6 @@
 //! A connection to a server, as far as time goes: what is waited for, since when, and by whom.
 //!
-//! Whoever reads and writes the connection ([`super::super::dial`]) notes it here; whoever sweeps looks. What our side
+//! Whoever reads and writes the connection ([`super::super::connector`]) notes it here; whoever sweeps looks. What our side
 //! waits for decides which limit counts: a write that is blocked has `write`, a read of what the server owes has its
 //! silence, and a tunnel has the silence of both sides.
 
@@ -15,8 +15,8 @@ use pingora::protocols::Digest;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{Shutdown, shutdown};
 
-use super::super::watch::{Cut, Watch};
-use super::{FIRED, LINKS, Limits, NEVER, nanos, notice};
+use super::super::watch::{ClientWatch, Cut};
+use super::{AttemptLimits, FIRED, LINKS, NEVER, nanos, notice};
 use base::shard::index;
 use base::units::{Nanos, nanoseconds};
 
@@ -65,7 +65,7 @@ pub struct Link {
     /// Who waits until it may be read.
     waiter: Mutex<Option<Waker>>,
     /// Whom the answer goes to.
-    client: Mutex<Option<Arc<Watch>>>,
+    client: Mutex<Option<Arc<ClientWatch>>>,
     /// What that client had moved at the last look at a tunnel.
     client_moved: AtomicU64,
     /// How many bytes may be read ahead of an HTTP/2 client, and how many were; 0: it is not counted.
@@ -122,7 +122,7 @@ impl Link {
     }
 
     /// An attempt begins at `now`; its number.
-    pub(super) fn begin(&self, now: Nanos, limits: Limits) -> u32 {
+    pub(super) fn begin(&self, now: Nanos, limits: AttemptLimits) -> u32 {
         let attempt = self.attempts.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         let (silence, total, write) = (nanos(limits.silence), nanos(limits.total), nanos(limits.write));
         let end = limits.began.0.saturating_add(total);
@@ -309,7 +309,7 @@ impl Link {
     }
 
     /// From now on its answers go to this client; to one of its streams where `stream` says so.
-    pub fn serves(&self, client: &Arc<Watch>, stream: bool) {
+    pub fn serves(&self, client: &Arc<ClientWatch>, stream: bool) {
         *self.client.lock() = Some(client.clone());
         self.ahead.store(0, Ordering::Relaxed);
         self.ahead_max.store(if stream { AHEAD_MIN } else { 0 }, Ordering::Relaxed);

@@ -4,12 +4,12 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 
-use super::super::watch::Watch;
+use super::super::watch::ClientWatch;
 use super::*;
 
 /// Limits in nanoseconds that count from 1,000.
-fn limits(silence: u64, total: Option<u64>) -> Limits {
-    Limits {
+fn limits(silence: u64, total: Option<u64>) -> AttemptLimits {
+    AttemptLimits {
         silence: Some(Duration::from_nanos(silence)),
         write: Some(Duration::from_nanos(300)),
         total: total.map(Duration::from_nanos),
@@ -133,7 +133,7 @@ fn lifted_limits_and_closed_sockets_are_left_alone() {
 #[test]
 fn a_tunnel_ends_once_neither_side_says_anything() {
     let (_ours, _server, link, deadline) = attempt(100, Some(150));
-    let client = Arc::new(Watch::default());
+    let client = Arc::new(ClientWatch::default());
     link.serves(&client, false);
     deadline.becomes_tunnel();
     assert!(deadline.renew(Nanos(1_090), Some(Duration::from_nanos(100))));
@@ -149,7 +149,7 @@ fn a_tunnel_ends_once_neither_side_says_anything() {
 fn a_tunnel_ends_although_a_write_without_a_limit_is_blocked() {
     let (_ours, _server, link, first) = attempt(100, None);
     drop(first);
-    let deadline = Deadline::set(&link, Nanos(1_000), Limits { write: None, ..limits(100, None) });
+    let deadline = Deadline::set(&link, Nanos(1_000), AttemptLimits { write: None, ..limits(100, None) });
     deadline.becomes_tunnel();
     link.writes(true, || Nanos(1_050));
     link.look(1_149);
@@ -188,7 +188,7 @@ fn an_answer_that_is_held_back_is_let_go_by_the_end() {
 #[test]
 fn what_is_read_ahead_of_a_stream_grows_with_what_it_takes() {
     let (_ours, _server, link, _deadline) = attempt(100, None);
-    link.serves(&Arc::new(Watch::default()), true);
+    link.serves(&Arc::new(ClientWatch::default()), true);
     link.moved(4_095);
     assert!(!link.is_ahead());
     link.moved(1);

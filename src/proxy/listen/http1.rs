@@ -9,16 +9,16 @@ use std::sync::Arc;
 use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
 
-use super::Door;
+use super::ListeningSocket;
 use crate::problem::Reason;
 use crate::proxy::connection::Connection;
-use crate::proxy::watch::Watch;
+use crate::proxy::watch::ClientWatch;
 
 /// Pingora's word for a connection that it does not close by itself; the watch does.
 const FOR_EVER: u64 = 0;
 
 /// Serves the connection until it ends.
-pub async fn serve(door: &Arc<Door>, connection: Connection, from: IpAddr, watch: &Watch) {
+pub async fn serve(door: &Arc<ListeningSocket>, connection: Connection, from: IpAddr, watch: &ClientWatch) {
     let mut session = ServerSession::new_http1(Box::new(connection));
     session.set_keepalive(Some(FOR_EVER));
     let mut kept = door.proxy.process_new_http(session, &door.shutdown).await;

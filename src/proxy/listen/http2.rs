@@ -18,12 +18,12 @@ use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake};
 use pingora::protocols::{Digest, SocketDigest, Stream};
 
-use super::Door;
+use super::ListeningSocket;
 use super::room::StreamRoom;
 use crate::problem::Reason;
 use crate::proxy::connection::{Connection, Peer};
 use crate::proxy::frames::Wrong;
-use crate::proxy::watch::Watch;
+use crate::proxy::watch::ClientWatch;
 use base::clock;
 
 /// Streams at once.
@@ -49,7 +49,7 @@ struct Shared {
 }
 
 /// Serves the connection until it ends. `peer` is what each of its streams knows of it.
-pub async fn serve(door: &Arc<Door>, connection: Connection, peer: Peer, watch: &Arc<Watch>) {
+pub async fn serve(door: &Arc<ListeningSocket>, connection: Connection, peer: Peer, watch: &Arc<ClientWatch>) {
     let socket = connection.socket();
     let Ok(mut connection) = handshake(Box::new(connection), Some(options(&peer))).await else { return };
     let shared = Arc::new(Shared::default());
@@ -120,7 +120,7 @@ pub async fn serve(door: &Arc<Door>, connection: Connection, peer: Peer, watch: 
 async fn next(
     connection: &mut h2::server::Connection<Stream, Bytes>,
     digest: Arc<Digest>,
-    watch: &Watch,
+    watch: &ClientWatch,
 ) -> pingora::Result<Option<H2Accept>> {
     let mut accepting = pin!(HttpSession::from_h2_conn(connection, digest));
     poll_fn(|cx| {
@@ -146,10 +146,10 @@ fn digest(stream: Peer, socket: &Arc<SocketDigest>) -> pingora::Result<Arc<Diges
 /// Begins to serve a stream, or refuses it: nothing was done for it then, so it may be sent again, and what it held is
 /// given back.
 fn begin(
-    door: &Arc<Door>,
+    door: &Arc<ListeningSocket>,
     mut session: HttpSession,
-    (active, connection): (Active, &Watch),
-    (watch, peer): (Arc<Watch>, &Peer),
+    (active, connection): (Active, &ClientWatch),
+    (watch, peer): (Arc<ClientWatch>, &Peer),
 ) {
     // Itself is one of them.
     let others = active.shared.active.load(Ordering::Relaxed) - 1;
@@ -199,7 +199,7 @@ fn options(peer: &Peer) -> H2Options {
 }
 
 /// Serves one stream.
-async fn one(door: Arc<Door>, session: HttpSession, watch: Arc<Watch>, _held: (Active, StreamRoom)) {
+async fn one(door: Arc<ListeningSocket>, session: HttpSession, watch: Arc<ClientWatch>, _held: (Active, StreamRoom)) {
     let mut session = ServerSession::new_http2(session);
     // Nobody would wait any longer for a client that opens no window.
     session.set_write_timeout(Some(door.patience().idle));
@@ -210,7 +210,7 @@ async fn one(door: Arc<Door>, session: HttpSession, watch: Arc<Watch>, _held: (A
 }
 
 /// A client that goes on sending although he has his whole answer is told to stop (RFC 9113, section 8.1).
-async fn sends_on(watch: &Watch) {
+async fn sends_on(watch: &ClientWatch) {
     watch.sent_on().await;
     tokio::time::sleep(OVERTIME).await;
 }
@@ -218,11 +218,11 @@ async fn sends_on(watch: &Watch) {
 /// Counts a stream as open while it is served; the last one that ends leaves the connection idle.
 struct Active {
     shared: Arc<Shared>,
-    connection: Arc<Watch>,
+    connection: Arc<ClientWatch>,
 }
 
 impl Active {
-    fn new(shared: &Arc<Shared>, connection: &Arc<Watch>) -> Active {
+    fn new(shared: &Arc<Shared>, connection: &Arc<ClientWatch>) -> Active {
         shared.active.fetch_add(1, Ordering::AcqRel);
         Active { shared: shared.clone(), connection: connection.clone() }
     }

@@ -17,22 +17,22 @@ const STREAM_BYTES: u64 = 48 << 10;
 
 /// The connections of a process.
 #[derive(Debug)]
-pub struct Room {
+pub struct ConnectionRoom {
     max: usize,
     taken: AtomicUsize,
     memory: Arc<Account>,
 }
 
-impl Room {
+impl ConnectionRoom {
     /// For `max` connections.
-    pub fn new(max: usize, memory: Arc<Account>) -> Room {
-        Room { max, taken: AtomicUsize::new(0), memory }
+    pub fn new(max: usize, memory: Arc<Account>) -> ConnectionRoom {
+        ConnectionRoom { max, taken: AtomicUsize::new(0), memory }
     }
 
     /// Takes a connection in; why not, where there are `max` already or no memory is left.
     pub fn enter(self: &Arc<Self>) -> Result<Inside, Reason> {
         // The guard is there before it is asked, so that a place is given back either way.
-        let (place, before) = (Place(self.clone()), self.taken.fetch_add(1, Ordering::Relaxed));
+        let (place, before) = (ConnectionPlace(self.clone()), self.taken.fetch_add(1, Ordering::Relaxed));
         if before >= self.max {
             return Err(Reason::Full);
         }
@@ -48,9 +48,9 @@ impl Room {
 }
 
 #[derive(Debug)]
-struct Place(Arc<Room>);
+struct ConnectionPlace(Arc<ConnectionRoom>);
 
-impl Drop for Place {
+impl Drop for ConnectionPlace {
     fn drop(&mut self) {
         self.0.taken.fetch_sub(1, Ordering::Relaxed);
     }
@@ -59,7 +59,7 @@ impl Drop for Place {
 /// What a connection holds; given back by dropping.
 #[derive(Debug)]
 pub struct Inside {
-    _place: Place,
+    _place: ConnectionPlace,
     _held: Held,
 }
 
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn there_is_room_for_so_many_and_it_comes_back() {
-        let room = Arc::new(Room::new(2, Arc::new(Account::new(1 << 20))));
+        let room = Arc::new(ConnectionRoom::new(2, Arc::new(Account::new(1 << 20))));
         let (one, two) = (room.enter(), room.enter());
         assert!(one.is_ok() && two.is_ok());
         assert!((0..3).all(|_| room.enter().is_err_and(|reason| reason == Reason::Full)));
@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn memory_ends_before_the_places_do() {
         let memory = Arc::new(Account::new((CONNECTION_BYTES + STREAM_BYTES + 100) * 2));
-        let room = Arc::new(Room::new(9, memory.clone()));
+        let room = Arc::new(ConnectionRoom::new(9, memory.clone()));
         let inside = room.enter();
         assert!(inside.is_ok());
         assert!(room.stream(200).is_none());

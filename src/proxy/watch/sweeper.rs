@@ -15,7 +15,7 @@
 //! one's end, the look sees him.
 //!
 //! A limit fires at most a quarter of its length, or a second, late. What is late is told to whoever reads: the socket's
-//! reading half is shut down, which ends the read, and the mark in its [`Watch`] says why. A request that arrives in the
+//! reading half is shut down, which ends the read, and the mark in its [`ClientWatch`] says why. A request that arrives in the
 //! very moment of closing is lost, as with any server.
 //!
 //! The last resort asks no flag: a request of which no byte moved, on either side, for longer than all its limits
@@ -33,7 +33,7 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::super::frames::Wrong;
-use super::{Cause, Cut, NEVER, NOT, Refused, Watch};
+use super::{Cause, ClientWatch, Cut, NEVER, NOT, RefusedRequest};
 use base::clock;
 use base::shard::{Counter, SHARDS, index};
 use base::units::{Nanos, nanoseconds};
@@ -53,7 +53,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 
 /// How long clients of a listener may take.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct TimeoutConfig {
     /// For a whole head.
     pub head: Duration,
     /// Without a request, or without taking anything.
@@ -66,16 +66,16 @@ pub struct Patience {
 #[derive(Debug)]
 struct Followed {
     what: What,
-    pace: Pace,
+    pace: BodyRate,
     still: Still,
 }
 
 #[derive(Debug)]
 enum What {
     /// A connection, by its socket; of HTTP/2 where it is to be asked before it is closed.
-    Connection(Weak<TcpStream>, Arc<Watch>),
+    Connection(Weak<TcpStream>, Arc<ClientWatch>),
     /// An HTTP/2 stream.
-    Stream(Weak<Watch>),
+    Stream(Weak<ClientWatch>),
 }
 
 /// Follows the connections of a listener.
@@ -93,23 +93,23 @@ impl Sweeper {
     }
 
     /// Follows a new connection, which owes a head, until it is dropped.
-    pub fn follow(&self, connection: &Arc<TcpStream>, watch: &Arc<Watch>) {
+    pub fn follow(&self, connection: &Arc<TcpStream>, watch: &Arc<ClientWatch>) {
         watch.awaits_head(clock::now());
         self.add(What::Connection(Arc::downgrade(connection), watch.clone()));
     }
 
     /// Follows a stream until it is dropped.
-    pub fn follow_stream(&self, watch: &Arc<Watch>) {
+    pub fn follow_stream(&self, watch: &Arc<ClientWatch>) {
         self.add(What::Stream(Arc::downgrade(watch)));
     }
 
     fn add(&self, what: What) {
-        let followed = Followed { what, pace: Pace::default(), still: Still::default() };
+        let followed = Followed { what, pace: BodyRate::default(), still: Still::default() };
         self.followed[index()].lock().push(followed);
     }
 
     /// Ends what takes longer than `patience` says, for ever.
-    pub async fn run(self: Arc<Self>, patience: impl Fn() -> Patience) {
+    pub async fn run(self: Arc<Self>, patience: impl Fn() -> TimeoutConfig) {
         loop {
             let patience = patience();
             tokio::time::sleep((patience.head.min(patience.idle) / 4).clamp(LOOK_MIN, LOOK_MAX)).await;
@@ -117,7 +117,7 @@ impl Sweeper {
         }
     }
 
-    fn sweep(&self, now: Nanos, patience: Patience) {
+    fn sweep(&self, now: Nanos, patience: TimeoutConfig) {
         for shard in &self.followed {
             shard.lock().retain_mut(|Followed { what, pace, still }| {
                 let (socket, watch) = match what {
@@ -137,7 +137,7 @@ impl Sweeper {
                 match socket {
                     Some(socket) => look(&socket, &watch, pace, now, patience),
                     None if pace.is_slow(&watch, now, patience.body_min_rate) => {
-                        watch.refuse(Refused::bare(Cause::BodyTooSlow, false));
+                        watch.refuse(RefusedRequest::bare(Cause::BodyTooSlow, false));
                         watch.cut(Cut::TooSlow);
                     }
                     None => {}
@@ -148,7 +148,7 @@ impl Sweeper {
     }
 
     /// The last resort.
-    fn give_up(&self, watch: &Watch) {
+    fn give_up(&self, watch: &ClientWatch) {
         if watch.was_cut().is_none() {
             self.stuck.add(1);
             log::error!("a request was ended because nothing moved for longer than its limits allow: {watch}");
@@ -158,19 +158,19 @@ impl Sweeper {
 }
 
 /// Looks at a connection.
-fn look(socket: &TcpStream, watch: &Watch, pace: &mut Pace, now: Nanos, patience: Patience) {
+fn look(socket: &TcpStream, watch: &ClientWatch, pace: &mut BodyRate, now: Nanos, patience: TimeoutConfig) {
     // An error of a shutdown means that the other end has closed the connection meanwhile.
     let shut = |how| drop(SockRef::from(socket).shutdown(how));
-    if Watch::is_over(&watch.stalled, now, patience.idle) {
+    if ClientWatch::is_over(&watch.stalled, now, patience.idle) {
         return shut(Shutdown::Both);
     }
-    if Watch::is_over(&watch.starving, now, (patience.idle / 2).min(STARVING_FOR)) {
+    if ClientWatch::is_over(&watch.starving, now, (patience.idle / 2).min(STARVING_FOR)) {
         watch.breaks(Wrong::Starves);
     }
-    if Watch::is_over(&watch.idle, now, patience.idle) {
+    if ClientWatch::is_over(&watch.idle, now, patience.idle) {
         let asked = watch.is_late();
         watch.wake_late();
-        if !watch.tells_goodbye() || asked && Watch::is_over(&watch.idle, now, patience.idle + GOODBYE) {
+        if !watch.tells_goodbye() || asked && ClientWatch::is_over(&watch.idle, now, patience.idle + GOODBYE) {
             shut(Shutdown::Both);
         }
         return;
@@ -181,7 +181,7 @@ fn look(socket: &TcpStream, watch: &Watch, pace: &mut Pace, now: Nanos, patience
     if watch.is_parked() && has_left(socket) {
         watch.leaves();
     }
-    if Watch::is_over(&watch.head, now, patience.head) || pace.is_slow(watch, now, patience.body_min_rate) {
+    if ClientWatch::is_over(&watch.head, now, patience.head) || pace.is_slow(watch, now, patience.body_min_rate) {
         watch.wake_late();
         shut(Shutdown::Read);
     }
@@ -202,7 +202,7 @@ struct Still {
 
 impl Still {
     /// Whether nothing has moved for longer than all limits of the request together.
-    fn is_stuck(&mut self, watch: &Watch, now: Nanos, patience: Patience) -> bool {
+    fn is_stuck(&mut self, watch: &ClientWatch, now: Nanos, patience: TimeoutConfig) -> bool {
         let (moved, limit) = (watch.moved(), watch.still_for.load(Ordering::Relaxed));
         // Without a rate a body may take for ever.
         let may_wait = patience.body_min_rate == 0 && watch.waiting.load(Ordering::Relaxed) != NOT;
@@ -217,7 +217,7 @@ impl Still {
 
 /// How fast a body came, at some moments of the last ten seconds of waiting.
 #[derive(Debug, Default)]
-struct Pace {
+struct BodyRate {
     body: u32,
     /// Since when the client was seen to wait for `100 Continue`.
     owed: Option<u64>,
@@ -225,9 +225,9 @@ struct Pace {
     marks: VecDeque<(u64, u64)>,
 }
 
-impl Pace {
+impl BodyRate {
     /// A server may take as long for its `100 Continue` as a head may; from then on the body is waited for.
-    fn bound_continue(&mut self, watch: &Watch, now: Nanos, limit: Duration) {
+    fn bound_continue(&mut self, watch: &ClientWatch, now: Nanos, limit: Duration) {
         if !watch.owes_continue() {
             self.owed = None;
             return;
@@ -238,7 +238,7 @@ impl Pace {
         }
     }
 
-    fn is_slow(&mut self, watch: &Watch, now: Nanos, rate: u64) -> bool {
+    fn is_slow(&mut self, watch: &ClientWatch, now: Nanos, rate: u64) -> bool {
         let (waited, since) = (watch.waited.load(Ordering::Relaxed), watch.waiting.load(Ordering::Relaxed));
         let body = watch.body.load(Ordering::Relaxed);
         if rate == 0 || since == NOT && waited == 0 {
@@ -270,8 +270,8 @@ impl Pace {
 mod tests {
     use super::*;
 
-    const PATIENCE: Patience =
-        Patience { head: Duration::from_secs(1), idle: Duration::from_secs(1), body_min_rate: 1 };
+    const PATIENCE: TimeoutConfig =
+        TimeoutConfig { head: Duration::from_secs(1), idle: Duration::from_secs(1), body_min_rate: 1 };
 
     fn second(n: u64) -> Nanos {
         Nanos(n * 1_000_000_000)
@@ -279,7 +279,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_that_nothing_moves_is_ended_whatever_the_flags_say() {
-        let (stuck, watch) = (Arc::new(Counter::default()), Arc::new(Watch::default()));
+        let (stuck, watch) = (Arc::new(Counter::default()), Arc::new(ClientWatch::default()));
         let sweeper = Sweeper::new(stuck.clone());
         sweeper.follow_stream(&watch);
         let held = Arc::new(());
@@ -312,13 +312,13 @@ mod tests {
 
     #[test]
     fn who_may_be_still_for_ever_is_left_alone() {
-        let (watch, mut still) = (Watch::default(), Still::default());
+        let (watch, mut still) = (ClientWatch::default(), Still::default());
         watch.may_be_still(None);
         assert!(!still.is_stuck(&watch, second(1), PATIENCE) && !still.is_stuck(&watch, second(99_999), PATIENCE));
         watch.may_be_still(Some(Duration::ZERO));
         watch.begins_body();
         watch.awaits_body(|| second(99_999));
-        let patient = Patience { body_min_rate: 0, ..PATIENCE };
+        let patient = TimeoutConfig { body_min_rate: 0, ..PATIENCE };
         assert!(!still.is_stuck(&watch, second(100_000), patient));
         assert!(!still.is_stuck(&watch, second(999_999), patient), "its body may take for ever");
         watch.ended(second(999_999));

@@ -12,7 +12,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use super::{NOT, Watch};
+use super::{ClientWatch, NOT};
 use crate::proxy::frames::{Flow, Upload};
 use base::units::Nanos;
 
@@ -34,20 +34,20 @@ pub struct Opened {
 #[derive(Debug, Default)]
 pub(super) struct Uploads {
     opened: Mutex<Option<Opened>>,
-    open: Mutex<Open>,
+    open: Mutex<OpenUpload>,
 }
 
 #[derive(Debug, Default)]
-struct Open {
+struct OpenUpload {
     /// Bytes of all bodies, when they were looked at last.
     received: u64,
-    streams: Vec<Stream>,
+    streams: Vec<UploadStream>,
 }
 
 #[derive(Debug)]
-struct Stream {
+struct UploadStream {
     number: u32,
-    watch: Weak<Watch>,
+    watch: Weak<ClientWatch>,
     /// Bytes of its body then.
     received: u64,
 }
@@ -58,7 +58,7 @@ impl Uploads {
         if let Some(opened) = &mut *self.opened.lock() {
             opened.upload = flow.upload(opened.stream, flow.room());
         }
-        let Open { received, streams } = &mut *self.open.lock();
+        let OpenUpload { received, streams } = &mut *self.open.lock();
         if streams.is_empty() {
             *received = flow.received();
             return;
@@ -78,7 +78,7 @@ impl Uploads {
     }
 }
 
-impl Watch {
+impl ClientWatch {
     /// The head of a stream is handed on. Nothing more is, until its request was taken, or is known not to come.
     pub fn opens(&self, stream: u32) {
         *self.uploads.opened.lock() = Some(Opened { stream, upload: None, decoded: false });
@@ -101,11 +101,11 @@ impl Watch {
     }
 
     /// The body of a stream comes, whose own watch this is.
-    pub fn follows_upload(&self, opened: Opened, watch: &Arc<Watch>, now: impl FnOnce() -> Nanos) {
+    pub fn follows_upload(&self, opened: Opened, watch: &Arc<ClientWatch>, now: impl FnOnce() -> Nanos) {
         let received = opened.upload.map_or(0, |upload| upload.received);
         watch.has_part(received, 0);
         watch.may_send(opened.upload.is_some_and(|upload| upload.may_send), now());
-        let stream = Stream { number: opened.stream, watch: Arc::downgrade(watch), received };
+        let stream = UploadStream { number: opened.stream, watch: Arc::downgrade(watch), received };
         self.uploads.open.lock().streams.push(stream);
     }
 
@@ -150,13 +150,13 @@ mod tests {
     use crate::proxy::frames::Frames;
     use http_guard::Verdict;
 
-    fn waited(watch: &Watch) -> (u64, u64) {
+    fn waited(watch: &ClientWatch) -> (u64, u64) {
         (watch.waited.load(Ordering::Relaxed), watch.waiting.load(Ordering::Relaxed))
     }
 
     #[test]
     fn only_the_time_counts_in_which_the_client_may_send() {
-        let watch = Watch::default();
+        let watch = ClientWatch::default();
         watch.may_send(true, Nanos(10));
         assert_eq!(waited(&watch), (0, NOT), "nobody waits for it");
         watch.awaits_upload(|| Nanos(20));
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn who_waits_to_be_told_goes_on_waiting_while_others_shut_the_window() {
-        let watch = Watch::default();
+        let watch = ClientWatch::default();
         watch.admits(Verdict { expects_continue: true, ..Verdict::default() });
         watch.begins_upload(|| Nanos(10));
         watch.may_send(false, Nanos(20));
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_opens_into_a_shut_window_is_not_waited_for() {
-        let (connection, watch) = (Watch::default(), Arc::new(Watch::default()));
+        let (connection, watch) = (ClientWatch::default(), Arc::new(ClientWatch::default()));
         connection.opens(3);
         assert!(!connection.was_refused(), "the codec has to write first");
         assert!(connection.is_opening());
@@ -204,7 +204,8 @@ mod tests {
 
     #[test]
     fn a_connection_sends_for_all_of_its_streams() {
-        let (connection, watches) = (Watch::default(), [Arc::new(Watch::default()), Arc::new(Watch::default())]);
+        let (connection, watches) =
+            (ClientWatch::default(), [Arc::new(ClientWatch::default()), Arc::new(ClientWatch::default())]);
         let mut frames = Frames::default();
         let mut send = |bytes: &[u8]| {
             let mut left = bytes;

@@ -1,5 +1,6 @@
 //! Tests of what hits a server.
 
+use super::super::signals::{P95, P99};
 use super::*;
 use crate::judge::evidence::{Bet, Process};
 use crate::judge::signals::ERRORS;

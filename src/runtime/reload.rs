@@ -20,7 +20,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use super::history::{self, Active, History, Record, Summary};
+use super::history::{self, ActiveRevision, History, Record, Summary};
 use super::snapshot::Snapshot;
 use crate::releases::Releases;
 use crate::telemetry::Registry;
@@ -75,7 +75,7 @@ enum Order {
     Confirm,
 }
 
-enum Command {
+enum ReloadCommand {
     Change {
         order: Order,
         by: By,
@@ -101,13 +101,13 @@ impl Hold {
 
 /// Hands commands to the thread, and tells how things stand.
 #[derive(Clone)]
-pub struct Control {
-    commands: Sender<Command>,
+pub struct ReloadControl {
+    commands: Sender<ReloadCommand>,
     status: Arc<Mutex<Status>>,
     history: Arc<History>,
 }
 
-impl Control {
+impl ReloadControl {
     /// Loads what stands at the configuration's path. Answers when it is served, or refused.
     pub fn reload(&self, by: By, force: bool) -> tokio::sync::oneshot::Receiver<Answer> {
         self.send(Order::Reload { force }, by)
@@ -136,7 +136,7 @@ impl Control {
     /// Waits until nothing is being changed, and keeps it so; `None` where that takes longer than `limit`.
     pub fn hold(&self, limit: Duration) -> Option<Hold> {
         let ((held, is_held), (hold, until)) = (channel(), channel());
-        self.commands.send(Command::Hold { held, until }).ok()?;
+        self.commands.send(ReloadCommand::Hold { held, until }).ok()?;
         is_held.recv_timeout(limit).ok()?;
         Some(Hold(hold))
     }
@@ -144,7 +144,7 @@ impl Control {
     fn send(&self, order: Order, by: By) -> tokio::sync::oneshot::Receiver<Answer> {
         let (reply, answer) = tokio::sync::oneshot::channel();
         // The thread lives as long as the process; without it the receiver says so.
-        let _ = self.commands.send(Command::Change { order, by, reply });
+        let _ = self.commands.send(ReloadCommand::Change { order, by, reply });
         answer
     }
 }
@@ -153,7 +153,7 @@ impl Control {
 pub type Follow = Box<dyn Fn(&Arc<Snapshot>) + Send>;
 
 /// What the thread works on.
-pub struct Swapper {
+pub struct Reloader {
     /// `-c`
     pub path: PathBuf,
     /// Where the snapshot is stored.
@@ -167,7 +167,7 @@ pub struct Swapper {
     /// The content that is served.
     pub source: Source,
     /// What is noted on disk.
-    pub active: Active,
+    pub active: ActiveRevision,
     /// Called with each snapshot before it is stored: resolves names.
     pub before: Box<dyn Fn(&Snapshot) + Send>,
     /// Called after it is stored: probes and log follow.
@@ -180,30 +180,30 @@ pub struct Swapper {
     pub refused: Option<String>,
 }
 
-impl Swapper {
+impl Reloader {
     /// Starts the thread. `refused` are the findings a start was made in spite of.
-    pub fn start(self, refused: Option<LastError>) -> std::io::Result<Control> {
+    pub fn start(self, refused: Option<LastError>) -> std::io::Result<ReloadControl> {
         let (commands, orders) = channel();
         let status = Status { loaded_at: clock::rfc3339(clock::wall_ms()), last_error: refused };
-        let control = Control { commands, status: Arc::new(Mutex::new(status)), history: self.history.clone() };
+        let control = ReloadControl { commands, status: Arc::new(Mutex::new(status)), history: self.history.clone() };
         let status = control.status.clone();
         std::thread::Builder::new().name("config".into()).spawn(move || self.run(&orders, &status))?;
         Ok(control)
     }
 
-    fn run(mut self, orders: &Receiver<Command>, status: &Mutex<Status>) {
+    fn run(mut self, orders: &Receiver<ReloadCommand>, status: &Mutex<Status>) {
         // Linux keeps this value per thread.
         let _ = rustix::process::setpriority_process(None, NICE);
         let mut handed_over = false;
         loop {
             self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
             let (order, by, reply) = match orders.recv_timeout(SWEEP) {
-                Ok(Command::Change { reply, .. }) if handed_over => {
+                Ok(ReloadCommand::Change { reply, .. }) if handed_over => {
                     let _ = reply.send(Err(self.handed_over()));
                     continue;
                 }
-                Ok(Command::Change { order, by, reply }) => (order, by, reply),
-                Ok(Command::Hold { held, until }) => {
+                Ok(ReloadCommand::Change { order, by, reply }) => (order, by, reply),
+                Ok(ReloadCommand::Hold { held, until }) => {
                     // Whoever asked may have given up waiting: then `until` is dropped, too.
                     let _ = held.send(());
                     handed_over |= until.recv().is_ok();
@@ -274,7 +274,7 @@ impl Swapper {
         self.hold_against_running(&loaded, force)?;
         if same {
             self.publish(loaded, self.active.revision);
-            self.note(Active { ignored: None, ..self.active.clone() });
+            self.note(ActiveRevision { ignored: None, ..self.active.clone() });
             return Ok((self.active.revision, Reload::Unchanged));
         }
         let revision = Revision(self.active.last.0 + 1);
@@ -296,7 +296,7 @@ impl Swapper {
         self.publish(loaded, revision);
         log::info!("revision {revision} is served ({}, {})", by.trigger, by.who);
         unwise::say(&warnings);
-        self.note(Active { revision, last: revision, ignored: None });
+        self.note(ActiveRevision { revision, last: revision, ignored: None });
         self.history.prune(keep, revision);
         Ok((revision, Reload::Applied))
     }
@@ -321,7 +321,7 @@ impl Swapper {
         self.publish(loaded, to);
         log::warn!("rolled back to revision {to} ({}, {})", by.trigger, by.who);
         unwise::say(&warnings);
-        self.note(Active { revision: to, last: self.active.last, ignored });
+        self.note(ActiveRevision { revision: to, last: self.active.last, ignored });
         Ok((to, Reload::Applied))
     }
 
@@ -344,7 +344,7 @@ impl Swapper {
         self.registry.sweep();
     }
 
-    fn note(&mut self, active: Active) {
+    fn note(&mut self, active: ActiveRevision) {
         if active == self.active {
             return;
         }

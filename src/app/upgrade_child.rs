@@ -9,9 +9,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::books::Books;
-use super::boot::{self, Boot};
-use super::handover::Handover;
+use super::embedded_ledger::Books;
+use super::startup_config::{self, Boot};
+use super::upgrade_parent::Handover;
 use super::{StartError, books as open_books};
 use crate::notify::Notifier;
 use crate::runtime::history;
@@ -19,7 +19,7 @@ use crate::runtime::snapshot::Snapshot;
 use crate::telemetry::Registry;
 use crate::telemetry::access_log::AccessLog;
 use crate::upgrade::control::Control;
-use crate::upgrade::heir::Heir;
+use crate::upgrade::parent::Parent;
 use crate::upgrade::sockets::Sockets;
 use base::clock;
 use config::model::Config;
@@ -31,7 +31,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Takes every socket, and opens the ledger once the old one is closed.
 pub fn books(
     boot: &Boot,
-    heir: &mut Heir,
+    heir: &mut Parent,
     outside: (&Arc<Sockets>, &Arc<Notifier>, &Registry),
 ) -> Result<Option<Arc<Books>>, StartError> {
     if let Some(refused) = &boot.refused {
@@ -83,7 +83,7 @@ pub fn notes(books: Option<&Books>) -> Vec<String> {
 
 /// Chooses anew, from what the old process wrote last; it must be the same.
 pub fn again(path: &Path, before: &Boot) -> Result<Boot, StartError> {
-    let boot = boot::choose(path)?;
+    let boot = startup_config::choose(path)?;
     if history::hash(&boot.loaded.source) != history::hash(&before.loaded.source) || boot.refused.is_some() {
         return Err(StartError::Io("the configuration was changed meanwhile: ask for the upgrade again".to_owned()));
     }
@@ -113,7 +113,7 @@ pub fn control(state_dir: &Path, over: bool, handover: &Arc<Handover>) -> Option
 }
 
 /// Says that this process serves.
-pub fn serving(heir: Option<Heir>, sockets: &Sockets, log: &Arc<AccessLog>) {
+pub fn serving(heir: Option<Parent>, sockets: &Sockets, log: &Arc<AccessLog>) {
     sockets.close_unwanted();
     let Some(heir) = heir else { return };
     let log = log.clone();

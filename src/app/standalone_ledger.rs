@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::books::tell;
+use super::embedded_ledger::tell;
 use super::{StartError, runtime};
 use crate::notify::Notifier;
 use crate::runtime::watch;

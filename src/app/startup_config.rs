@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::StartError;
-use crate::runtime::history::{self, Active, History, Record, Summary};
-use crate::runtime::swap::LastError;
+use crate::runtime::history::{self, ActiveRevision, History, Record, Summary};
+use crate::runtime::reload::LastError;
 use base::clock;
 use base::finding::Finding;
 use base::units::Revision;
@@ -21,7 +21,7 @@ pub struct Boot {
     /// The configuration.
     pub loaded: Loaded,
     /// Its number, and what a rollback left behind.
-    pub active: Active,
+    pub active: ActiveRevision,
     /// Where revisions are kept.
     pub history: Arc<History>,
     /// Why the files are not what is served.
@@ -72,14 +72,14 @@ pub fn choose(path: &Path) -> Result<Boot, StartError> {
     }
 }
 
-fn serve_files(path: &Path, loaded: Loaded, hash: &str, before: Option<Active>, history: History) -> Boot {
+fn serve_files(path: &Path, loaded: Loaded, hash: &str, before: Option<ActiveRevision>, history: History) -> Boot {
     let last =
         history.revisions().into_iter().chain(before.as_ref().map(|active| active.last)).max().unwrap_or_default();
     let record = before.as_ref().and_then(|active| history.load(active.revision));
     let same = record.as_ref().is_some_and(|record| record.summary.hash == hash);
     let revision =
         if same { before.as_ref().map_or(Revision(1), |active| active.revision) } else { Revision(last.0 + 1) };
-    let active = Active { revision, last: last.max(revision), ignored: None };
+    let active = ActiveRevision { revision, last: last.max(revision), ignored: None };
     let new = (!same).then(|| {
         let files = history::parts(&loaded.source);
         let summary = Summary {

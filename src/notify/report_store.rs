@@ -21,7 +21,7 @@ const ID_MAX: usize = 160;
 
 /// The reports of a `state_dir`.
 #[derive(Debug)]
-pub struct Shelf {
+pub struct ReportStore {
     folder: PathBuf,
     /// Held while a report is put up: ids are given one after the other.
     writing: Mutex<()>,
@@ -29,10 +29,11 @@ pub struct Shelf {
     announced: Mutex<Vec<Report>>,
 }
 
-impl Shelf {
+impl ReportStore {
     /// Opens it, made if absent; what an earlier process left half written goes.
-    pub fn open(state_dir: &Path) -> io::Result<Shelf> {
-        let shelf = Shelf { folder: state_dir.join("reports"), writing: Mutex::default(), announced: Mutex::default() };
+    pub fn open(state_dir: &Path) -> io::Result<ReportStore> {
+        let shelf =
+            ReportStore { folder: state_dir.join("reports"), writing: Mutex::default(), announced: Mutex::default() };
         fs::create_dir_all(&shelf.folder)?;
         for torn in shelf.names().iter().filter(|name| name.ends_with(".new")) {
             let _ = fs::remove_file(shelf.folder.join(torn));
@@ -158,7 +159,7 @@ mod tests {
     #[test]
     fn the_newest_reports_are_kept_with_their_pages() {
         let folder = tempfile::tempdir().unwrap();
-        let shelf = Shelf::open(folder.path()).unwrap();
+        let shelf = ReportStore::open(folder.path()).unwrap();
         (0..KEPT + 3).for_each(|n| drop(shelf.keep(report(n)).unwrap()));
         let all = shelf.list();
         assert_eq!(all.len(), KEPT);
@@ -172,7 +173,7 @@ mod tests {
     #[test]
     fn an_announced_report_is_read_at_once_and_listed_once() {
         let folder = tempfile::tempdir().unwrap();
-        let shelf = Shelf::open(folder.path()).unwrap();
+        let shelf = ReportStore::open(folder.path()).unwrap();
         let old = shelf.keep(report(1)).unwrap();
         let new = report(2);
         shelf.announce(&new);
@@ -190,7 +191,7 @@ mod tests {
     #[test]
     fn two_reports_of_one_moment_have_two_ids() {
         let folder = tempfile::tempdir().unwrap();
-        let shelf = Shelf::open(folder.path()).unwrap();
+        let shelf = ReportStore::open(folder.path()).unwrap();
         let ids: Vec<String> = (0..3).map(|_| shelf.keep(report(1)).unwrap().id).collect();
         assert_eq!(ids[1..], [format!("{}-2", ids[0]), format!("{}-3", ids[0])]);
         let listed: Vec<String> = shelf.list().into_iter().map(|report| report.id).collect();
@@ -201,7 +202,7 @@ mod tests {
     #[test]
     fn what_is_no_id_names_no_file() {
         let folder = tempfile::tempdir().unwrap();
-        let shelf = Shelf::open(folder.path()).unwrap();
+        let shelf = ReportStore::open(folder.path()).unwrap();
         let kept = shelf.keep(report(1)).unwrap();
         fs::write(folder.path().join("secret.json"), serde_json::to_string(&kept).unwrap()).unwrap();
         for id in ["../secret", "..", ".", "", "a/b", "a\\b", "a\0", &"x".repeat(161)] {
@@ -216,11 +217,11 @@ mod tests {
     #[test]
     fn torn_files_are_passed_over() {
         let folder = tempfile::tempdir().unwrap();
-        let shelf = Shelf::open(folder.path()).unwrap();
+        let shelf = ReportStore::open(folder.path()).unwrap();
         let kept = shelf.keep(report(1)).unwrap();
         fs::write(folder.path().join("reports/20270101T000000.000Z-x.json"), "{ torn").unwrap();
         fs::write(folder.path().join("reports/20270101T000000.000Z-y.json.new"), "{").unwrap();
-        let shelf = Shelf::open(folder.path()).unwrap();
+        let shelf = ReportStore::open(folder.path()).unwrap();
         assert_eq!(shelf.list().into_iter().map(|report| report.id).collect::<Vec<_>>(), [kept.id]);
         assert!(!shelf.names().iter().any(|name| name.ends_with(".new")), "half written files go at the start");
     }

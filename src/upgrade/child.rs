@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
-use super::Failed;
+use super::UpgradeError;
 use super::channel::{Broken, Channel, FromNew, FromOld, PROTOCOL, VARIABLE};
 use base::clock;
 
@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_millis(10);
 
 /// A process that is to take over.
 #[derive(Debug)]
-pub struct Successor {
+pub struct ChildProcess {
     child: Child,
     channel: Channel,
     binary: PathBuf,
@@ -33,12 +33,12 @@ pub struct Successor {
     pub version: String,
 }
 
-impl Successor {
+impl ChildProcess {
     /// Starts `binary run -c conf`; each of its steps may take `patience`.
-    pub fn start(binary: &Path, conf: &Path, patience: Duration) -> Result<Successor, Failed> {
+    pub fn start(binary: &Path, conf: &Path, patience: Duration) -> Result<ChildProcess, UpgradeError> {
         let name = binary.display();
         let (channel, theirs) =
-            Channel::pair().map_err(|e| Failed::new(format!("no channel to a new process: {e}")))?;
+            Channel::pair().map_err(|e| UpgradeError::new(format!("no channel to a new process: {e}")))?;
         let mut command = Command::new(binary);
         command.args(["run", "-c"]).arg(conf).env(VARIABLE, PROTOCOL.to_string()).stdin(theirs);
         let child = command.spawn().map_err(|e| {
@@ -47,21 +47,25 @@ impl Successor {
                 std::io::ErrorKind::PermissionDenied => "it is no file that this gateway's user may execute",
                 _ => "it is no program for this machine",
             };
-            Failed::new(format!("{name} cannot be started: {what} ({e})"))
+            UpgradeError::new(format!("{name} cannot be started: {what} ({e})"))
         })?;
         // Else our own copy of its end would keep the channel open after it has ended.
         drop(command);
         let pid = child.id();
-        Ok(Successor { child, channel, binary: binary.to_owned(), patience, pid, version: String::new() })
+        Ok(ChildProcess { child, channel, binary: binary.to_owned(), patience, pid, version: String::new() })
     }
 
     /// Hears who it is, and passes the sockets.
-    pub fn greet(&mut self, sockets: Vec<(SocketAddr, OwnedFd)>, wanted: &dyn Fn() -> bool) -> Result<(), Failed> {
+    pub fn greet(
+        &mut self,
+        sockets: Vec<(SocketAddr, OwnedFd)>,
+        wanted: &dyn Fn() -> bool,
+    ) -> Result<(), UpgradeError> {
         let FromNew::Hello { protocol, version, pid } = self.next("it said who it is", wanted, &mut |_| {})? else {
             return Err(self.odd("it said something else before it said who it is"));
         };
         if protocol != PROTOCOL {
-            return Err(Failed::new(format!(
+            return Err(UpgradeError::new(format!(
                 "{} is Tollgate {version}, which hands over by another protocol ({protocol}, not {PROTOCOL}): start it \
                  anew instead",
                 self.binary.display()
@@ -73,13 +77,13 @@ impl Successor {
         self.say(&welcome)?;
         for (address, socket) in &sockets {
             let passed = self.channel.pass(&FromOld::Socket { address: *address }, socket.as_fd());
-            passed.map_err(|e| Failed::new(format!("the socket of {address} could not be passed: {e}")))?;
+            passed.map_err(|e| UpgradeError::new(format!("the socket of {address} could not be passed: {e}")))?;
         }
         Ok(())
     }
 
     /// Says something.
-    pub fn say(&mut self, message: &FromOld) -> Result<(), Failed> {
+    pub fn say(&mut self, message: &FromOld) -> Result<(), UpgradeError> {
         self.channel.say(message).map_err(|_| self.gone("it was told to go on"))
     }
 
@@ -89,21 +93,21 @@ impl Successor {
         what: &str,
         wanted: &dyn Fn() -> bool,
         tell: &mut dyn FnMut(String),
-    ) -> Result<FromNew, Failed> {
+    ) -> Result<FromNew, UpgradeError> {
         let at_last = clock::now().after(self.patience * PATIENCE_MAX);
         loop {
             let until = clock::now().after(self.patience).min(at_last);
             match self.channel.hear(until, wanted) {
                 Ok(FromNew::Working { what }) => tell(format!("the new process: {what}")),
-                Ok(FromNew::Refused { reason, findings }) => return Err(Failed { reason, findings }),
+                Ok(FromNew::Refused { reason, findings }) => return Err(UpgradeError { reason, findings }),
                 Ok(word) => return Ok(word),
                 Err(Broken::Closed) => return Err(self.gone(what)),
                 Err(Broken::Garbled(why)) => return Err(self.odd(&format!("what it says is not understood: {why}"))),
                 Err(Broken::Unwanted) => {
-                    return Err(Failed::new("the running process was told to end: there is no upgrade any more"));
+                    return Err(UpgradeError::new("the running process was told to end: there is no upgrade any more"));
                 }
                 Err(Broken::Late) => {
-                    return Err(Failed::new(format!(
+                    return Err(UpgradeError::new(format!(
                         "{} has taken more than {:?} before {what}: it hangs, or is no Tollgate; --timeout gives it \
                          longer",
                         self.binary.display(),
@@ -114,20 +118,20 @@ impl Successor {
         }
     }
 
-    fn gone(&mut self, what: &str) -> Failed {
+    fn gone(&mut self, what: &str) -> UpgradeError {
         let how = match self.ended_within(END) {
             Some(status) => format!("ended ({status})"),
             None => "closed its channel".to_owned(),
         };
         let name = self.binary.display();
-        Failed::new(format!(
+        UpgradeError::new(format!(
             "{name} {how} before {what}: it is broken, or no Tollgate that can take over; what it said is where the \
              gateway's own messages go"
         ))
     }
 
-    fn odd(&self, what: &str) -> Failed {
-        Failed::new(format!("{} is no Tollgate that can take over: {what}", self.binary.display()))
+    fn odd(&self, what: &str) -> UpgradeError {
+        UpgradeError::new(format!("{} is no Tollgate that can take over: {what}", self.binary.display()))
     }
 
     fn ended_within(&mut self, limit: Duration) -> Option<ExitStatus> {

@@ -20,14 +20,14 @@ const FOR_EVER: Duration = Duration::from_secs(7 * 86_400);
 
 /// The way to the process before.
 #[derive(Debug)]
-pub struct Heir {
+pub struct Parent {
     channel: Channel,
     went: bool,
 }
 
-impl Heir {
+impl Parent {
     /// Whether this process was started to take over; then it greets.
-    pub fn inherited() -> Result<Option<Heir>, String> {
+    pub fn inherited() -> Result<Option<Parent>, String> {
         if std::env::var_os(VARIABLE).is_none() {
             return Ok(None);
         }
@@ -39,7 +39,7 @@ impl Heir {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
         };
-        let heir = Heir { channel, went: false };
+        let heir = Parent { channel, went: false };
         heir.say(&hello)?;
         Ok(Some(heir))
     }
@@ -89,7 +89,7 @@ impl Heir {
         }
     }
 
-    /// Says that it serves; calls `alone` when the process before has ended.
+    /// Says that it serves; calls `standalone_ledger` when the process before has ended.
     pub fn serving(mut self, alone: impl FnOnce() + Send + 'static) {
         // Who asked for the upgrade may have to be told otherwise; serving goes on.
         let _ = self.say(&FromNew::Serving);

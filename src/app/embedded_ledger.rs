@@ -32,10 +32,10 @@ pub struct Books {
     sockets: Arc<Sockets>,
     notifier: Arc<Notifier>,
     series: Arc<LedgerSeries>,
-    state: Mutex<State>,
+    state: Mutex<BooksState>,
 }
 
-struct State {
+struct BooksState {
     config: model::ledger::Ledger,
     running: Option<Ledger>,
     ended: bool,
@@ -48,7 +48,7 @@ impl Books {
         sockets: Arc<Sockets>,
         notifier: Arc<Notifier>,
     ) -> Result<Books, String> {
-        let state = State { config: config.clone(), running: None, ended: false };
+        let state = BooksState { config: config.clone(), running: None, ended: false };
         let books = Books { sockets, notifier, series: Arc::default(), state: Mutex::new(state) };
         books.state.lock().running = Some(books.ledger(config, false)?);
         Ok(books)

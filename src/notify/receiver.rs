@@ -1,7 +1,7 @@
 //! One receiver: a queue, and a task that works it off.
 //!
 //! Messages go out one after the other, in order; the next waits until the one before is delivered or given up. A queue
-//! holds `QUEUE` of them; the newest is dropped where there is no room. Dropping a [`Target`] ends its task after the
+//! holds `QUEUE` of them; the newest is dropped where there is no room. Dropping a [`Recipient`] ends its task after the
 //! attempt that is under way.
 
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 use super::message::Message;
-use super::retry::{Outcome, Pace};
+use super::retry::{DeliveryOutcome, Pace};
 use config::model::{Notify, NotifyFormat};
 use http_client::webhook;
 
@@ -21,16 +21,16 @@ const QUEUE: usize = 64;
 
 /// A receiver.
 #[derive(Debug)]
-pub struct Target {
+pub struct Recipient {
     notify: Notify,
     queue: Sender<Arc<Message>>,
     /// Its end is the task's.
     _alive: oneshot::Receiver<()>,
 }
 
-impl Target {
+impl Recipient {
     /// Starts its task.
-    pub fn start(notify: Notify, pace: Pace, sender: webhook::Sender, runtime: &Handle) -> Target {
+    pub fn start(notify: Notify, pace: Pace, sender: webhook::Sender, runtime: &Handle) -> Recipient {
         let (queue, messages) = mpsc::channel(QUEUE);
         let (gone, alive) = oneshot::channel();
         let secret = notify.secret.as_ref().map(|secret| &*secret.0);
@@ -38,7 +38,7 @@ impl Target {
         let endpoint = webhook::Endpoint::new(&notify.url, secret, true, pace.timeout);
         let worker = Worker { name: Arc::clone(&notify.name), format: notify.format, pace, endpoint, sender };
         runtime.spawn(worker.run(messages, gone));
-        Target { notify, queue, _alive: alive }
+        Recipient { notify, queue, _alive: alive }
     }
 
     /// Whether it is the receiver so defined; where its table stands does not matter.
@@ -82,9 +82,9 @@ impl Worker {
         let signed_id = (self.format == NotifyFormat::Webhook).then_some(id.as_str());
         for attempts in 1.. {
             let (why, after) = match self.sender.send(&self.endpoint, signed_id, body.clone()).await.into() {
-                Outcome::Delivered => return log::info!("notify.{name}: {id} is delivered"),
-                Outcome::Final(why) => return log::error!("notify.{name}: {id} is given up: {why}"),
-                Outcome::Again { why, after } => (why, after),
+                DeliveryOutcome::Delivered => return log::info!("notify.{name}: {id} is delivered"),
+                DeliveryOutcome::Final(why) => return log::error!("notify.{name}: {id} is given up: {why}"),
+                DeliveryOutcome::Again { why, after } => (why, after),
             };
             let Some(wait) = self.pace.wait(attempts, after, fastrand::f64()) else {
                 return log::error!("notify.{name}: {id} is given up after {attempts} tries: {why}");

@@ -14,16 +14,16 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::books::Books;
+use super::embedded_ledger::Books;
 use crate::releases::Releases;
+use crate::runtime::reload::{Hold, ReloadControl};
 use crate::runtime::snapshot::Snapshot;
-use crate::runtime::swap::{Control, Hold};
 use crate::telemetry::access_log::AccessLog;
 use crate::upgrade::channel::{FromNew, FromOld};
+use crate::upgrade::child::ChildProcess;
 use crate::upgrade::control::{Question, Told};
 use crate::upgrade::sockets::Sockets;
-use crate::upgrade::successor::Successor;
-use crate::upgrade::{Failed, manager};
+use crate::upgrade::{UpgradeError, manager};
 use base::clock;
 
 /// How long a change of the configuration that is under way may take to end.
@@ -58,7 +58,7 @@ pub struct Parts {
     /// The releases.
     pub releases: Arc<Releases>,
     /// Changes the configuration.
-    pub control: Control,
+    pub control: ReloadControl,
     /// The configuration that is served.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// Where both processes write.
@@ -72,7 +72,7 @@ pub struct Handover {
     /// Held while an upgrade is under way.
     one: Mutex<()>,
     /// Who has taken over; the channel to it shows that this process is there.
-    successor: Mutex<Option<Successor>>,
+    successor: Mutex<Option<ChildProcess>>,
     gone: watch::Sender<bool>,
 }
 
@@ -107,7 +107,7 @@ impl Handover {
         let Question::Upgrade { binary, timeout_s } = question;
         let patience = Duration::from_secs(timeout_s.max(1));
         let Some(_one) = self.one.try_lock() else {
-            return tell(Told::Failed(Failed::new("another upgrade is under way: wait for its end")));
+            return tell(Told::Failed(UpgradeError::new("another upgrade is under way: wait for its end")));
         };
         let end = match self.upgrade(binary, patience, &mut |step| {
             log::info!("upgrade: {step}");
@@ -128,29 +128,30 @@ impl Handover {
         binary: Option<PathBuf>,
         patience: Duration,
         tell: &mut dyn FnMut(String),
-    ) -> Result<(u32, String), Failed> {
+    ) -> Result<(u32, String), UpgradeError> {
         match *self.standing.lock() {
             Standing::Serves => {}
-            Standing::Ends => return Err(Failed::new("the running process was told to end")),
-            Standing::HandedOver => return Err(Failed::new("another process has just taken over: ask again")),
+            Standing::Ends => return Err(UpgradeError::new("the running process was told to end")),
+            Standing::HandedOver => return Err(UpgradeError::new("another process has just taken over: ask again")),
         }
         if std::process::id() == 1 {
-            return Err(Failed::new(
+            return Err(UpgradeError::new(
                 "the gateway is process 1 of its container, which would end with it: replace the container, or run \
                  the gateway under an init",
             ));
         }
         let Some(binary) = binary.or_else(|| self.parts.executable.clone()) else {
-            return Err(Failed::new("where the running executable lies is not known: name one"));
+            return Err(UpgradeError::new("where the running executable lies is not known: name one"));
         };
         manager::reloading();
-        let mut successor = Successor::start(&binary, &self.parts.conf, patience).inspect_err(|_| manager::ready())?;
+        let mut successor =
+            ChildProcess::start(&binary, &self.parts.conf, patience).inspect_err(|_| manager::ready())?;
         tell(format!("{} is started as process {}", binary.display(), successor.pid));
         self.parts.log.share(true);
         // Whatever state a panic left here, what is held must be let go.
         let give = std::panic::AssertUnwindSafe(|| self.give(&mut successor, tell));
         let given = std::panic::catch_unwind(give)
-            .unwrap_or_else(|_| Err(Failed::new("a fault in the running process; its log says where")));
+            .unwrap_or_else(|_| Err(UpgradeError::new("a fault in the running process; its log says where")));
         if *self.standing.lock() != Standing::HandedOver {
             successor.end();
             self.take_back(tell);
@@ -159,8 +160,8 @@ impl Handover {
         let who = (successor.pid, successor.version.clone());
         *self.successor.lock() = Some(successor);
         given.map_err(|failed| {
-            let Failed { reason, .. } = failed;
-            Failed::new(format!(
+            let UpgradeError { reason, .. } = failed;
+            UpgradeError::new(format!(
                 "everything was handed over, and then: {reason}; the old process drains: see to it that one serves"
             ))
         })?;
@@ -169,10 +170,11 @@ impl Handover {
     }
 
     /// Gives everything away, up to the word from which on the new process serves.
-    fn give(&self, successor: &mut Successor, tell: &mut dyn FnMut(String)) -> Result<(), Failed> {
+    fn give(&self, successor: &mut ChildProcess, tell: &mut dyn FnMut(String)) -> Result<(), UpgradeError> {
         let parts = &self.parts;
         let wanted = || *self.standing.lock() == Standing::Serves;
-        let sockets = parts.sockets.all().map_err(|e| Failed::new(format!("the sockets could not be copied: {e}")))?;
+        let sockets =
+            parts.sockets.all().map_err(|e| UpgradeError::new(format!("the sockets could not be copied: {e}")))?;
         let count = sockets.len();
         successor.greet(sockets, &wanted)?;
         tell(format!("it is Tollgate {}, and has {count} listening sockets", successor.version));
@@ -207,21 +209,23 @@ impl Handover {
     }
 
     /// Nothing that `state_dir` keeps changes any more, and all of it is written.
-    fn hold(&self) -> Result<Hold, Failed> {
+    fn hold(&self) -> Result<Hold, UpgradeError> {
         let Some(hold) = self.parts.control.hold(CHANGE) else {
-            return Err(Failed::new("a change of the configuration takes too long: ask again when it is done"));
+            return Err(UpgradeError::new("a change of the configuration takes too long: ask again when it is done"));
         };
         if !self.parts.releases.hold() {
-            return Err(Failed::new("the releases' state could not be written to state_dir: see to its disk first"));
+            return Err(UpgradeError::new(
+                "the releases' state could not be written to state_dir: see to its disk first",
+            ));
         }
         Ok(hold)
     }
 
     /// The word from which on the other process serves.
-    fn go(&self, successor: &mut Successor, hold: Hold) -> Result<(), Failed> {
+    fn go(&self, successor: &mut ChildProcess, hold: Hold) -> Result<(), UpgradeError> {
         let mut standing = self.standing.lock();
         if *standing != Standing::Serves {
-            return Err(Failed::new("the running process was told to end: there is no upgrade any more"));
+            return Err(UpgradeError::new("the running process was told to end: there is no upgrade any more"));
         }
         successor.say(&FromOld::Go)?;
         *standing = Standing::HandedOver;
@@ -267,6 +271,6 @@ impl Handover {
     }
 }
 
-fn out_of_turn() -> Failed {
-    Failed::new("the new process said something out of turn: it is no Tollgate that can take over")
+fn out_of_turn() -> UpgradeError {
+    UpgradeError::new("the new process said something out of turn: it is no Tollgate that can take over")
 }

@@ -1,11 +1,11 @@
 //! Connections to servers, as Pingora's sessions see them: made here, limited here, and kept for the next request.
 //!
 //! Pingora keeps idle connections by itself, but asks a good deal for it: a task a connection, two shared tables, and a
-//! system call each time one is taken. Servers that speak HTTP/1.1 without TLS get their connections from [`Dialer`]
+//! system call each time one is taken. Servers that speak HTTP/1.1 without TLS get their connections from [`Http1Connector`]
 //! instead, over a [`ServerStream`] of ours. Whether a connection may be used again stays Pingora's verdict (its
 //! `Connection` header, what was read and what was sent): having found that it may, Pingora looks once whether the
 //! stream is silent, before it would keep it. To that look a stream whose answer is complete says that it has ended.
-//! Pingora drops it, and [`kept`] has it. A stream that is dropped without the look is closed.
+//! Pingora drops it, and [`idle_pool`] has it. A stream that is dropped without the look is closed.
 //!
 //! TLS and HTTP/2 take Pingora's own way and pool; [`tracked`] only sees to it that they can be limited.
 
@@ -36,7 +36,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::deadline::link::Link;
-use super::kept;
+use super::idle_pool;
 use super::transport::{poll_read, poll_write};
 use base::clock;
 
@@ -46,7 +46,7 @@ use base::clock;
 const READ_MAX: usize = 8 << 10;
 const READ_AHEAD: usize = 256;
 
-/// What a peer names as its protocol to be connected by [`Dialer`]; nothing of it goes over the wire.
+/// What a peer names as its protocol to be connected by [`Http1Connector`]; nothing of it goes over the wire.
 pub fn plain() -> ALPN {
     static PLAIN: LazyLock<ALPN> = LazyLock::new(|| ALPN::Custom(CustomALPN::new(b"tollgate".to_vec())));
     PLAIN.clone()
@@ -54,15 +54,15 @@ pub fn plain() -> ALPN {
 
 /// Connects to servers that speak HTTP/1.1 without TLS.
 #[derive(Debug)]
-pub struct Dialer;
+pub struct Http1Connector;
 
 #[async_trait]
-impl Connector for Dialer {
+impl Connector for Http1Connector {
     type Session = ();
 
     async fn get_http_session<P: Peer + Send + Sync + 'static>(&self, peer: &P) -> Result<(Connection<()>, bool)> {
         let address = inet(peer.address())?;
-        let open = match kept::take(address) {
+        let open = match idle_pool::take(address) {
             Some(open) => open,
             None => Box::new(connect(address, peer).await?),
         };
@@ -81,7 +81,7 @@ fn inet(address: &socket::SocketAddr) -> Result<SocketAddr> {
     address.as_inet().copied().ok_or_else(none)
 }
 
-async fn connect<P: Peer>(address: SocketAddr, peer: &P) -> Result<Open> {
+async fn connect<P: Peer>(address: SocketAddr, peer: &P) -> Result<ServerConnection> {
     let connecting = ext::connect(&address, None);
     let stream = match peer.total_connection_timeout() {
         None => connecting.await,
@@ -95,7 +95,7 @@ async fn connect<P: Peer>(address: SocketAddr, peer: &P) -> Result<Open> {
     // An error means that the other end has closed it meanwhile.
     let _ = stream.set_nodelay(true);
     let link = Link::new(stream.as_raw_fd());
-    Ok(Open { address, digest: digest(&link)?, link, stream })
+    Ok(ServerConnection { address, digest: digest(&link)?, link, stream })
 }
 
 /// What makes a session's [`Link`] known to the request way.
@@ -107,7 +107,7 @@ fn digest(link: &Arc<Link>) -> Result<Arc<ProxyDigest>> {
 
 /// An open connection to a server.
 #[derive(Debug)]
-pub struct Open {
+pub struct ServerConnection {
     /// The server.
     pub address: SocketAddr,
     /// The socket.
@@ -117,7 +117,7 @@ pub struct Open {
     digest: Arc<ProxyDigest>,
 }
 
-impl Drop for Open {
+impl Drop for ServerConnection {
     fn drop(&mut self) {
         self.link.close();
     }
@@ -126,13 +126,13 @@ impl Drop for Open {
 /// A connection while a request has it.
 pub struct ServerStream {
     /// There until it is dropped.
-    open: Option<Box<Open>>,
+    open: Option<Box<ServerConnection>>,
     /// Pingora would keep it.
     released: bool,
 }
 
 impl ServerStream {
-    fn open(&self) -> io::Result<&Open> {
+    fn open(&self) -> io::Result<&ServerConnection> {
         self.open.as_deref().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 }
@@ -140,7 +140,7 @@ impl ServerStream {
 impl Drop for ServerStream {
     fn drop(&mut self) {
         if let Some(open) = self.open.take_if(|_| self.released) {
-            kept::keep(open);
+            idle_pool::keep(open);
         }
     }
 }
@@ -282,8 +282,13 @@ pub(crate) mod tests {
     use super::*;
 
     /// A connection as [`connect`] makes it.
-    pub fn open(stream: TcpStream) -> Box<Open> {
+    pub fn open(stream: TcpStream) -> Box<ServerConnection> {
         let link = Link::new(stream.as_raw_fd());
-        Box::new(Open { address: stream.peer_addr().unwrap(), digest: digest(&link).unwrap(), link, stream })
+        Box::new(ServerConnection {
+            address: stream.peer_addr().unwrap(),
+            digest: digest(&link).unwrap(),
+            link,
+            stream,
+        })
     }
 }

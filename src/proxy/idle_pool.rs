@@ -17,7 +17,7 @@ use ahash::AHashMap;
 use parking_lot::Mutex;
 use rustix::net::{RecvFlags, recv};
 
-use super::dial::Open;
+use super::connector::ServerConnection;
 use base::clock;
 use base::shard::{SHARDS, index};
 use base::units::Nanos;
@@ -30,19 +30,19 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long before the server we give a connection up: [`NOW`] may be one look old, and so may the server's answer.
 const AHEAD: Duration = Duration::from_secs(2);
 
-static SHELVES: LazyLock<[Mutex<Shelf>; SHARDS]> = LazyLock::new(Default::default);
+static SHELVES: LazyLock<[Mutex<IdlePool>; SHARDS]> = LazyLock::new(Default::default);
 /// Time of the last look: fine enough to know which connections are old.
 static NOW: AtomicU64 = AtomicU64::new(0);
 
 #[derive(Default)]
-struct Shelf {
-    servers: AHashMap<SocketAddr, Vec<(Box<Open>, Nanos)>>,
+struct IdlePool {
+    servers: AHashMap<SocketAddr, Vec<(Box<ServerConnection>, Nanos)>>,
     count: usize,
 }
 
-impl Shelf {
+impl IdlePool {
     /// The connection that was used last, and since when it is not.
-    fn take(&mut self, address: SocketAddr) -> Option<(Box<Open>, Nanos)> {
+    fn take(&mut self, address: SocketAddr) -> Option<(Box<ServerConnection>, Nanos)> {
         let kept = self.servers.get_mut(&address)?;
         let at = kept.iter().rposition(|(open, _)| open.link.is_ready(clock::now))?;
         let taken = kept.remove(at);
@@ -51,7 +51,7 @@ impl Shelf {
     }
 
     /// Keeps one, at the cost of the server's oldest one where there are too many, else of any server's oldest.
-    fn keep(&mut self, open: Box<Open>, now: Nanos) -> Option<Box<Open>> {
+    fn keep(&mut self, open: Box<ServerConnection>, now: Nanos) -> Option<Box<ServerConnection>> {
         let address = open.address;
         self.servers.entry(address).or_default().push((open, now));
         self.count += 1;
@@ -68,7 +68,7 @@ impl Shelf {
     }
 
     /// Takes out what is closed or old.
-    fn look(&mut self, now: Nanos) -> Vec<Open> {
+    fn look(&mut self, now: Nanos) -> Vec<ServerConnection> {
         let mut gone = vec![];
         for kept in self.servers.values_mut() {
             gone.extend(kept.extract_if(.., |(open, since)| is_old(open, *since, now) || !is_quiet(open)));
@@ -79,23 +79,23 @@ impl Shelf {
     }
 }
 
-fn is_old(open: &Open, since: Nanos, now: Nanos) -> bool {
+fn is_old(open: &ServerConnection, since: Nanos, now: Nanos) -> bool {
     now.since(since) > open.link.keep().map_or(UNUSED, |kept| kept.saturating_sub(AHEAD).min(UNUSED))
 }
 
 /// Whether a server neither closed the connection nor said anything on it, as far as the runtime was told.
-fn is_quiet(open: &Open) -> bool {
+fn is_quiet(open: &ServerConnection) -> bool {
     matches!(open.stream.try_read(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
 }
 
 /// The same, as the kernel knows it.
-fn is_empty(open: &Open) -> bool {
+fn is_empty(open: &ServerConnection) -> bool {
     let peeked = recv(&open.stream, &mut [0; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
     matches!(peeked, Err(e) if e.kind() == io::ErrorKind::WouldBlock)
 }
 
 /// A connection to the server that may serve another request.
-pub fn take(address: SocketAddr) -> Option<Box<Open>> {
+pub fn take(address: SocketAddr) -> Option<Box<ServerConnection>> {
     let (mine, now) = (index(), now());
     for shelf in (mine..SHARDS).chain(0..mine) {
         loop {
@@ -111,7 +111,7 @@ pub fn take(address: SocketAddr) -> Option<Box<Open>> {
 }
 
 /// Keeps a connection whose request is done.
-pub fn keep(open: Box<Open>) {
+pub fn keep(open: Box<ServerConnection>) {
     if open.link.keep().is_some_and(|kept| kept <= AHEAD) {
         return;
     }
@@ -146,11 +146,11 @@ mod tests {
 
     use tokio::net::{TcpListener, TcpStream};
 
-    use super::super::dial::tests::open;
+    use super::super::connector::tests::open;
     use super::*;
 
     /// A connection and its server's side.
-    async fn pair(listener: &TcpListener) -> (Box<Open>, std::net::TcpStream) {
+    async fn pair(listener: &TcpListener) -> (Box<ServerConnection>, std::net::TcpStream) {
         let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let server = listener.accept().await.unwrap().0.into_std().unwrap();
         (open(ours), server)
@@ -162,14 +162,14 @@ mod tests {
         (listener, address)
     }
 
-    fn port(open: &Open) -> u16 {
+    fn port(open: &ServerConnection) -> u16 {
         open.stream.local_addr().unwrap().port()
     }
 
     #[tokio::test]
     async fn the_last_one_used_is_taken_first_and_only_for_its_server() {
         let (listener, address) = listener().await;
-        let mut shelf = Shelf::default();
+        let mut shelf = IdlePool::default();
         let ((a, _a), (b, _b)) = (pair(&listener).await, pair(&listener).await);
         let (port_a, port_b) = (port(&a), port(&b));
         assert!(shelf.keep(a, Nanos(1)).is_none() && shelf.keep(b, Nanos(2)).is_none());
@@ -183,7 +183,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_closed_old_or_talkative_is_taken_out() {
         let (listener, address) = listener().await;
-        let mut shelf = Shelf::default();
+        let mut shelf = IdlePool::default();
         let old = Nanos(0);
         let now = Nanos(UNUSED.as_nanos() as u64 + 1);
         let (stale, _server) = pair(&listener).await;
@@ -219,7 +219,7 @@ mod tests {
     async fn after_an_answer_without_a_body_it_rests() {
         let (listener, address) = listener().await;
         let (ours, _server) = pair(&listener).await;
-        let limits = super::super::deadline::Limits {
+        let limits = super::super::deadline::AttemptLimits {
             silence: None,
             write: None,
             uploading: false,
@@ -239,7 +239,7 @@ mod tests {
         let (open, _server) = pair(&listener).await;
         let second = |n: u64| Nanos(n * 1_000_000_000);
         assert!(is_old(&open, second(0), second(61)) && !is_old(&open, second(0), second(59)));
-        let limits = super::super::deadline::Limits {
+        let limits = super::super::deadline::AttemptLimits {
             silence: None,
             write: None,
             uploading: false,
@@ -253,7 +253,7 @@ mod tests {
     #[tokio::test]
     async fn a_full_shelf_gives_up_its_servers_oldest_connection_or_anothers() {
         let ((one, first), (two, second)) = (listener().await, listener().await);
-        let mut shelf = Shelf { count: MAX - 2, ..Shelf::default() };
+        let mut shelf = IdlePool { count: MAX - 2, ..IdlePool::default() };
         let ((a, _a), (b, _b), (c, _c), (d, _d)) =
             (pair(&one).await, pair(&one).await, pair(&one).await, pair(&two).await);
         let (port_a, port_b) = (port(&a), port(&b));
