@@ -23,7 +23,7 @@ use super::connection::Peer;
 use super::ctx::Ctx;
 use super::identify::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use super::reject::X_REQUEST_ID;
-use config::filter::headers::Fields;
+use config::filter::headers::HeaderFields;
 use config::model::{Action, Route, Scheme};
 use http_guard::field::is_spelling_of;
 use http_guard::voice::{self, Voice};
@@ -88,7 +88,7 @@ pub fn request(session: &Session, head: &mut RequestHeader, ctx: &Ctx) -> Result
 /// A request's head, as rules are applied to it.
 struct RequestFields<'h>(&'h mut RequestHeader);
 
-impl Fields for RequestFields<'_> {
+impl HeaderFields for RequestFields<'_> {
     type Error = Box<Error>;
 
     fn remove(&mut self, name: &HeaderName) {

@@ -31,7 +31,7 @@ const PURE: &[&str] = &[
     "src/problem.rs",
     "crates/base/src/secret.rs",
     "crates/config/src/findings.rs",
-    "crates/config/src/places.rs",
+    "crates/config/src/source_map.rs",
     "crates/config/src/diff.rs",
     "crates/config/src/diff",
     "crates/ledger/src/book.rs",

@@ -5,7 +5,6 @@
 //! absent only where it could not be read, and then nothing is served. Of two things that collide the later one gets the
 //! finding, which names the earlier one.
 
-pub mod ambiguous;
 pub mod caller;
 pub mod cohort;
 pub mod files;
@@ -13,9 +12,10 @@ pub mod ledger;
 pub mod listener;
 pub mod names;
 pub mod notify;
-pub mod overlap;
 pub mod release;
+pub mod release_conflicts;
 pub mod route;
+pub mod route_conflicts;
 pub mod unreachable;
 pub mod upstream;
 pub mod users;
@@ -25,14 +25,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::file::at::At;
+use super::file::located::Located;
 use super::file::number::{Number, Percent};
-use super::file::word::{OneOf, Size, Text, Word};
-use super::file::{self, Access, Form, Item, Sub, defaults};
+use super::file::scalar::{OneOf, Size, Text, Word};
+use super::file::{self, AccessLogTarget, ConfigForm, Item, Sub, defaults};
 use super::findings::Findings;
 use super::model::{AccessLog, Admin, Config, Log, Reload, Server};
-use super::places::{Places, Span};
 use super::source::Source;
+use super::source_map::{SourceMap, Span};
 use base::machine;
 use base::units::Share;
 
@@ -42,14 +42,14 @@ const MEMORY_LEAST: u64 = 16 << 20;
 /// What the checks of all tables share.
 pub struct Check<'c, 'p> {
     source: &'c Source,
-    places: &'c Places,
+    places: &'c SourceMap,
     pub(crate) findings: &'c mut Findings<'p>,
     /// Files read besides the configuration itself.
     files: BTreeSet<PathBuf>,
 }
 
 /// Checks the whole form. What it returns may be served only if nothing was found, now or before.
-pub fn check(form: &Form, source: &Source, places: &Places, findings: &mut Findings<'_>) -> Option<Config> {
+pub fn check(form: &ConfigForm, source: &Source, places: &SourceMap, findings: &mut Findings<'_>) -> Option<Config> {
     let mut check = Check { source, places, findings, files: BTreeSet::new() };
     let server = check.server(form.server.as_ref());
     let listeners = check.listeners(form);
@@ -88,7 +88,7 @@ pub fn check(form: &Form, source: &Source, places: &Places, findings: &mut Findi
 }
 
 impl Check<'_, '_> {
-    fn server(&mut self, item: Option<&Item<file::Server>>) -> Server {
+    fn server(&mut self, item: Option<&Item<file::ServerForm>>) -> Server {
         let default = defaults::left_out("server");
         let form = item.map_or(&default, |item| &item.form);
         let memory = form.memory_max.as_ref();
@@ -113,7 +113,11 @@ impl Check<'_, '_> {
         }
     }
 
-    fn admin(&mut self, item: &Item<file::Admin>, listeners: &[Item<file::front::Listener>]) -> Option<Admin> {
+    fn admin(
+        &mut self,
+        item: &Item<file::AdminForm>,
+        listeners: &[Item<file::listener::ListenerForm>],
+    ) -> Option<Admin> {
         let form = &item.form;
         let (address, span) = address_of(item, form.address.as_ref())?;
         let others = listeners.iter().filter_map(|item| item.form.address.as_ref());
@@ -128,13 +132,13 @@ impl Check<'_, '_> {
         Some(Admin { address, token: token.flatten(), place: self.places.place(span) })
     }
 
-    fn log(&mut self, item: Option<&Item<file::Log>>) -> Log {
+    fn log(&mut self, item: Option<&Item<file::LogForm>>) -> Log {
         let default = defaults::left_out("log");
         let form = item.map_or(&default, |item| &item.form);
         let access = match form.access.as_ref().map(|at| (&at.value.0, &at.span)) {
-            None | Some((Access::Stdout, _)) => AccessLog::Stdout,
-            Some((Access::Off, _)) => AccessLog::Off,
-            Some((Access::File(path), span)) => {
+            None | Some((AccessLogTarget::Stdout, _)) => AccessLog::Stdout,
+            Some((AccessLogTarget::Off, _)) => AccessLog::Off,
+            Some((AccessLogTarget::File(path), span)) => {
                 let path = self.source.root.join(path);
                 if path.is_dir() || !path.parent().is_some_and(|folder| folder.is_dir()) {
                     let message =
@@ -169,7 +173,7 @@ impl Check<'_, '_> {
     }
 }
 
-fn reload(item: Option<&Item<file::Reload>>) -> Reload {
+fn reload(item: Option<&Item<file::ReloadForm>>) -> Reload {
     let default = defaults::left_out("reload");
     let form = item.map_or(&default, |item| &item.form);
     Reload {
@@ -186,11 +190,11 @@ fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() == other.port() && one.port() != 0 && overlap
 }
 
-fn number<const MIN: u64, const MAX: u64>(written: &Option<At<Number<MIN, MAX>>>) -> u64 {
+fn number<const MIN: u64, const MAX: u64>(written: &Option<Located<Number<MIN, MAX>>>) -> u64 {
     written.as_ref().map_or(MIN, |at| at.value.0)
 }
 
-fn share<const MAX: u32>(written: &Option<At<Percent<MAX>>>) -> Share {
+fn share<const MAX: u32>(written: &Option<Located<Percent<MAX>>>) -> Share {
     written.as_ref().map_or(Share::ALL, |at| at.value.0)
 }
 
@@ -220,7 +224,7 @@ fn address_of<'i, T>(item: &'i Item<T>, address: Option<&'i Word<SocketAddr>>) -
 
 /// What was spelt, without its place.
 pub(crate) fn spelt<T: Clone>(words: &[Word<T>]) -> Vec<T> {
-    words.iter().map(|At { value: Text(value), .. }| value.clone()).collect()
+    words.iter().map(|Located { value: Text(value), .. }| value.clone()).collect()
 }
 
 /// Finds the values that occur twice: each with the span of the one before.

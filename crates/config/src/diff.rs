@@ -5,8 +5,9 @@
 //! secret is compared, never shown. How many users a release moves is told for its first step; how far it has come is
 //! known to a running gateway only.
 
-mod front;
+mod caller;
 mod ledger;
+mod listener;
 mod release;
 
 use std::collections::{BTreeMap, HashMap};
@@ -99,14 +100,14 @@ impl Diff {
         let (old_routes, new_routes): (Vec<_>, Vec<_>) = (routes(old), routes(new));
         Diff {
             settings: settings(old, new),
-            listeners: changes(&old_listeners, &new_listeners, front::listener_keys),
+            listeners: changes(&old_listeners, &new_listeners, listener::listener_keys),
             servers: servers(&old_upstreams, &new_upstreams),
             upstreams: changes(&old_upstreams, &new_upstreams, upstream_keys),
             routes: changes(&old_routes, &new_routes, |one, other| route_keys((old, one), (new, other))),
             regexes_reordered: reordered(old, new),
-            auths: front::auths(old, new),
-            apps: front::apps(old, new),
-            limits: front::limits(old, new),
+            auths: caller::auths(old, new),
+            apps: caller::apps(old, new),
+            limits: caller::limits(old, new),
             cohorts: release::cohorts(old, new),
             releases: release::releases(old, new),
             arms: release::arms(old, new),
@@ -260,8 +261,8 @@ fn route_keys((before, old): (&Config, &Route), (after, new): (&Config, &Route))
         ("redirect", redirect(old) != redirect(new)),
         ("respond", respond(old) != respond(new)),
         ("ledger", (old.action == Action::Ledger) != (*action == Action::Ledger)),
-        ("auth", front::auth_names(before, &old.auths) != front::auth_names(after, auths)),
-        ("limits", front::limit_names(before, &old.limits) != front::limit_names(after, limits)),
+        ("auth", caller::auth_names(before, &old.auths) != caller::auth_names(after, auths)),
+        ("limits", caller::limit_names(before, &old.limits) != caller::limit_names(after, limits)),
     ]);
     keys.extend(filters.changed(&old.filters));
     keys

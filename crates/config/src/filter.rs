@@ -17,7 +17,7 @@ use self::headers::HeaderRules;
 use self::prefix::Prefix;
 use crate::check::Check;
 use crate::file::Item;
-use crate::file::route::Route;
+use crate::file::route::RouteForm;
 
 /// The filters of a route.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -37,7 +37,7 @@ pub struct Filters {
 }
 
 impl Filters {
-    pub(crate) fn check(check: &mut Check<'_, '_>, route: &Item<Route>) -> Filters {
+    pub(crate) fn check(check: &mut Check<'_, '_>, route: &Item<RouteForm>) -> Filters {
         let form = &route.form;
         Filters {
             access: Access::check(check, form, route.whole),

@@ -3,7 +3,7 @@
 //! The first [`LIMIT`] are kept, the rest is counted; they come out in the order of their places, each once. Words that
 //! were misspelt get the nearest allowed one as a hint; of two equally near ones the first wins.
 
-use super::places::{Places, Span};
+use super::source_map::{SourceMap, Span};
 use base::finding::{Finding, Place};
 
 /// Findings that are kept.
@@ -12,14 +12,14 @@ pub const LIMIT: usize = 1000;
 /// Findings so far.
 #[derive(Debug)]
 pub struct Findings<'p> {
-    places: &'p Places,
+    places: &'p SourceMap,
     kept: Vec<Finding>,
     dropped: usize,
 }
 
 impl<'p> Findings<'p> {
     /// None yet.
-    pub fn new(places: &'p Places) -> Self {
+    pub fn new(places: &'p SourceMap) -> Self {
         Self { places, kept: Vec::new(), dropped: 0 }
     }
 
@@ -76,7 +76,7 @@ impl<'p> Findings<'p> {
     }
 }
 
-/// The allowed word that `word` was probably meant to be.
+/// The allowed word that `scalar` was probably meant to be.
 pub fn near_miss<'a>(word: &str, allowed: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Comparing is quadratic in length; no name anybody misspelt is this long.
     if word.len() > 100 {

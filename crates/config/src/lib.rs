@@ -14,19 +14,19 @@ mod file;
 pub mod filter;
 mod findings;
 pub mod model;
-mod places;
 pub mod restart_required;
 pub mod router;
 pub mod schema;
 pub mod source;
+mod source_map;
 pub mod unwise;
 
 use std::path::Path;
 
 use base::finding::Finding;
 use findings::Findings;
-use places::Places;
 use source::Source;
+use source_map::SourceMap;
 
 /// A configuration that may be served, and the text it came from.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ pub fn load(path: &Path) -> Result<Loaded, Vec<Finding>> {
 
 /// Checks files that are already in memory, such as a revision read back from the history.
 pub fn load_source(source: Source) -> Result<Loaded, Vec<Finding>> {
-    let places = Places::new(&source);
+    let places = SourceMap::new(&source);
     let mut findings = Findings::new(&places);
     let form = file::read(&source, &places, &mut findings);
     let config = check::check(&form, &source, &places, &mut findings);

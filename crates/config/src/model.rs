@@ -23,11 +23,13 @@ use base::units::Share;
 use client_auth::apps::App;
 use gray::settings::{Cohort, Names, Release};
 
-pub mod front;
+pub mod caller;
 pub mod ledger;
+pub mod listener;
 pub mod notify;
 
-pub use front::{Auth, AuthKind, Certificate, ClientCa, KeyPart, Limit, Listener, ListenerTls, Rate};
+pub use caller::{Auth, AuthKind, KeyPart, Limit, Rate};
+pub use listener::{Certificate, ClientCa, Listener, ListenerTls};
 pub use notify::{Notify, NotifyFormat};
 
 /// A whole configuration.

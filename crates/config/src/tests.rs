@@ -5,8 +5,8 @@
 mod documents;
 mod files;
 mod findings;
-mod front;
 mod ledger;
+mod listener;
 mod meaning;
 mod mutations;
 #[cfg(not(feature = "ledger"))]

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use super::files::{TOKEN_MAX, line};
 use super::names::Names;
 use super::{Check, duration, spelt, twice, word};
-use crate::file::front as form;
-use crate::file::front::AuthWord;
-use crate::file::word::{FilePath, Name, Word};
-use crate::file::{Form, Item};
+use crate::file::caller as form;
+use crate::file::caller::AuthWord;
+use crate::file::scalar::{FilePath, Name, Word};
+use crate::file::{ConfigForm, Item};
 use crate::model::{Auth, AuthKind, Limit, Rate};
-use crate::places::Span;
+use crate::source_map::Span;
 use base::secret::Secret;
 use client_auth::apps::{App, AppKey, KeySecret};
 use client_auth::jwt::KeySet;
@@ -23,7 +23,7 @@ use client_auth::jwt::KeySet;
 const JWKS_MAX: u64 = 1 << 20;
 
 impl Check<'_, '_> {
-    pub(super) fn auth(&mut self, item: &Item<form::Auth>) -> Option<Auth> {
+    pub(super) fn auth(&mut self, item: &Item<form::AuthForm>) -> Option<Auth> {
         let form = &item.form;
         let Some(kind) = &form.kind else {
             self.missing(item.whole, &item.span, "kind", "kind = \"api_key\"; or \"hmac\", \"jwt\"");
@@ -64,7 +64,7 @@ impl Check<'_, '_> {
         }
     }
 
-    fn jwt(&mut self, item: &Item<form::Auth>) -> Option<AuthKind> {
+    fn jwt(&mut self, item: &Item<form::AuthForm>) -> Option<AuthKind> {
         let form = &item.form;
         let text = |at: &Option<Word<Name>>| at.as_ref().map(|at| at.value.0.0.clone());
         let Some(file) = &form.jwks_file else {
@@ -83,13 +83,13 @@ impl Check<'_, '_> {
         Some(AuthKind::Jwt { issuer, audience, keys, user_claim })
     }
 
-    pub(super) fn apps(&mut self, form: &Form) -> Vec<App> {
+    pub(super) fn apps(&mut self, form: &ConfigForm) -> Vec<App> {
         let limits = Names::limits(form);
         let mut seen: HashMap<[u8; 32], Span> = HashMap::new();
         form.apps.iter().map(|item| self.app(item, &limits, &mut seen)).collect()
     }
 
-    fn app(&mut self, item: &Item<form::App>, limits: &Names<'_>, seen: &mut HashMap<[u8; 32], Span>) -> App {
+    fn app(&mut self, item: &Item<form::AppForm>, limits: &Names<'_>, seen: &mut HashMap<[u8; 32], Span>) -> App {
         let form = &item.form;
         let ids = form.keys.iter().filter_map(|at| at.value.0.id.as_ref());
         for (again, first) in twice(ids.map(|at| (at.value.0.clone(), &at.span))) {
@@ -141,7 +141,7 @@ impl Check<'_, '_> {
         Some(KeySecret::Plain(Secret(Arc::from(line))))
     }
 
-    pub(super) fn limit(&mut self, item: &Item<form::Limit>) -> Limit {
+    pub(super) fn limit(&mut self, item: &Item<form::LimitForm>) -> Limit {
         let form = &item.form;
         for (again, first) in twice(form.key.iter().map(|at| (&at.value.0, &at.span))) {
             self.collision(again, "this part of the key is listed twice", first);

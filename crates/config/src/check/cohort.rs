@@ -9,16 +9,16 @@ use http::HeaderValue;
 
 use super::Check;
 use crate::file::Item;
-use crate::file::at::{At, Table};
 use crate::file::cohort as form;
-use crate::file::word::{Spelt, Word};
-use crate::places::Span;
+use crate::file::located::{Located, Table};
+use crate::file::scalar::{FromText, Word};
+use crate::source_map::Span;
 use gray::settings::{Cohort, Rule};
 
 const RULES: &str = "exactly one of header, cookie, app, percent";
 
 impl Check<'_, '_> {
-    pub(super) fn cohort(&mut self, item: &Item<form::Cohort>) -> Cohort {
+    pub(super) fn cohort(&mut self, item: &Item<form::CohortForm>) -> Cohort {
         let form = &item.form;
         let some = "any = [{ header = \"x-beta\", equals = \"1\" }]";
         match &form.any {
@@ -37,7 +37,11 @@ impl Check<'_, '_> {
         Cohort { name: Arc::from(&*item.name), users, any, place: self.places.place(&item.span) }
     }
 
-    fn rule(&mut self, At { span, value: rule }: &At<Table<form::Rule>>, item: &Item<form::Cohort>) -> Option<Rule> {
+    fn rule(
+        &mut self,
+        Located { span, value: rule }: &Located<Table<form::RuleForm>>,
+        item: &Item<form::CohortForm>,
+    ) -> Option<Rule> {
         let form = &rule.0;
         let header = form.header.as_ref().map(|at| ("header", &at.span));
         let cookie = form.cookie.as_ref().map(|at| ("cookie", &at.span));
@@ -82,7 +86,7 @@ impl Check<'_, '_> {
     /// A value that a request can carry in one piece.
     fn value(&mut self, equals: &Word<String>, ends: &str) -> Option<HeaderValue> {
         let text = &equals.value.0;
-        let value = HeaderValue::spell(text).ok().filter(|_| !text.contains(|letter| ends.contains(letter)));
+        let value = HeaderValue::from_text(text).ok().filter(|_| !text.contains(|letter| ends.contains(letter)));
         if value.is_none() {
             let hint = "no blanks around it, no control characters, and in a cookie no `;`";
             self.findings.at(&equals.span, "no request can carry this value", hint);

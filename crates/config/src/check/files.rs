@@ -16,7 +16,7 @@ use rustls_pki_types::pem::PemObject;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::Check;
-use crate::file::word::{FilePath, Word};
+use crate::file::scalar::{FilePath, Word};
 use base::secret::Secret;
 
 pub(super) const TOKEN_MAX: u64 = 4 << 10;

@@ -14,13 +14,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Check, address_of, collide, number, twice};
-use crate::file::at::At;
 use crate::file::ledger::{self as form, FileOrNone};
-use crate::file::word::{FilePath, Text, Word, shown};
-use crate::file::{Form, Item};
+use crate::file::located::Located;
+use crate::file::scalar::{FilePath, Text, Word, shown};
+use crate::file::{ConfigForm, Item};
 use crate::model::ledger::UPSTREAM;
 use crate::model::ledger::{Ledger, Merchant, Store};
-use crate::places::Span;
+use crate::source_map::Span;
 use base::finding::Place;
 use base::net::is_private;
 use base::secret::Secret;
@@ -32,7 +32,7 @@ const STORES: &str = "\"sqlite:ledger.db\" (a file in state_dir), or \"postgres:
 type Held<'f> = (Secret, &'f Span);
 
 impl Check<'_, '_> {
-    pub(super) fn ledger(&mut self, form: &Form, state_dir: &Path) -> Option<Ledger> {
+    pub(super) fn ledger(&mut self, form: &ConfigForm, state_dir: &Path) -> Option<Ledger> {
         let item = form.ledger.as_ref()?;
         let (address, span) = address_of(item, item.form.address.as_ref())?;
         let embedded = item.form.embedded.unwrap_or_default();
@@ -70,7 +70,7 @@ impl Check<'_, '_> {
         })
     }
 
-    fn ledger_address(&mut self, form: &Form, address: SocketAddr, span: &Span) {
+    fn ledger_address(&mut self, form: &ConfigForm, address: SocketAddr, span: &Span) {
         if address.port() == 0 {
             let hint = "such as \"127.0.0.1:9700\": routes and callers must find it";
             self.findings.at(span, "the ledger cannot have port 0", hint);
@@ -85,7 +85,7 @@ impl Check<'_, '_> {
         }
     }
 
-    fn store(&mut self, item: &Item<form::Ledger>, state_dir: &Path) -> Option<Store> {
+    fn store(&mut self, item: &Item<form::LedgerForm>, state_dir: &Path) -> Option<Store> {
         let password = item.form.store_password_file.as_ref().and_then(named_file);
         let at = item.form.store.as_ref()?;
         let text = &*at.value.0;
@@ -119,7 +119,7 @@ impl Check<'_, '_> {
     }
 
     /// At least one key, each of them once.
-    fn encryption_keys(&mut self, item: &Item<form::Ledger>) -> Vec<Secret> {
+    fn encryption_keys(&mut self, item: &Item<form::LedgerForm>) -> Vec<Secret> {
         let Some(files) = &item.form.encryption_key_files else {
             let example = "encryption_key_files = [\"secrets/ledger.key\"], made by `openssl rand -hex 32`";
             self.missing(item.whole, &item.span, "encryption_key_files", example);
@@ -137,7 +137,7 @@ impl Check<'_, '_> {
         keys.into_iter().map(|(key, _)| key).collect()
     }
 
-    fn deliveries(&mut self, form: &form::Ledger, whole: bool) -> (Vec<Duration>, Duration) {
+    fn deliveries(&mut self, form: &form::LedgerForm, whole: bool) -> (Vec<Duration>, Duration) {
         let timeout = self.positive(&form.delivery_timeout);
         let Some(written) = &form.delivery_backoff else { return (vec![], timeout) };
         if written.value.is_empty() && whole {
@@ -148,7 +148,7 @@ impl Check<'_, '_> {
         (waits, timeout)
     }
 
-    fn merchant<'f>(&mut self, item: &'f Item<form::Merchant>, tokens: &mut Vec<Held<'f>>) -> Option<Merchant> {
+    fn merchant<'f>(&mut self, item: &'f Item<form::MerchantForm>, tokens: &mut Vec<Held<'f>>) -> Option<Merchant> {
         self.ledger_name("merchant", item);
         let form = &item.form;
         let allow_private = form.allow_private.unwrap_or_default();
@@ -205,7 +205,7 @@ impl Check<'_, '_> {
 /// The file that is named, if one is.
 fn named_file(at: &Word<FileOrNone>) -> Option<Word<FilePath>> {
     let path = at.value.0.0.clone()?;
-    Some(At { span: at.span.clone(), value: Text(path) })
+    Some(Located { span: at.span.clone(), value: Text(path) })
 }
 
 /// Why the URL of a PostgreSQL store cannot be used, and the way out.

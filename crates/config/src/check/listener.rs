@@ -18,11 +18,11 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::files::{CA_MAX, TOKEN_MAX};
 use super::{Check, collide, duration, number, size};
-use crate::file::front as form;
-use crate::file::word::{FilePath, Size, Word};
-use crate::file::{Form, Item};
+use crate::file::listener as form;
+use crate::file::scalar::{FilePath, Size, Word};
+use crate::file::{ConfigForm, Item};
 use crate::model::{Certificate, ClientCa, Listener, ListenerTls};
-use crate::places::Span;
+use crate::source_map::Span;
 
 /// Bounds of `head_max` and `uri_max`.
 const HEAD_BYTES: (u64, u64) = (1 << 10, 512 << 10);
@@ -31,7 +31,7 @@ const URI_BYTES: (u64, u64) = (64, 60 << 10);
 const KEY_FILE_MAX: u64 = 16 * TOKEN_MAX;
 
 impl Check<'_, '_> {
-    pub(super) fn listeners(&mut self, form: &Form) -> Vec<Listener> {
+    pub(super) fn listeners(&mut self, form: &ConfigForm) -> Vec<Listener> {
         if form.listeners.is_empty() && form.whole {
             self.findings.nowhere("there is no `[[listener]]`", "add one: [[listener]] address = \"127.0.0.1:8080\"");
         }
@@ -55,7 +55,7 @@ impl Check<'_, '_> {
     }
 
     /// `nobody`: no proxy is trusted.
-    fn listener(&mut self, item: &Item<form::Listener>, nobody: bool) -> Option<Listener> {
+    fn listener(&mut self, item: &Item<form::ListenerForm>, nobody: bool) -> Option<Listener> {
         let form = &item.form;
         let tls = form.tls.as_ref().map(|at| self.listener_tls(&at.span, &at.value.0, item.whole));
         let h2c = form.h2c.as_ref().filter(|at| at.value);
@@ -111,7 +111,7 @@ impl Check<'_, '_> {
         size as usize
     }
 
-    fn listener_tls(&mut self, span: &Span, form: &form::ListenerTls, whole: bool) -> Option<ListenerTls> {
+    fn listener_tls(&mut self, span: &Span, form: &form::ListenerTlsForm, whole: bool) -> Option<ListenerTls> {
         let example = "certificates = [{ cert = \"tls/a.crt\", key = \"tls/a.key\" }]";
         let Some(written) = &form.certificates else {
             self.missing(whole, span, "certificates", example);

@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 
 use super::Check;
-use crate::file::word::{Name, Word};
-use crate::file::{Form, Item};
+use crate::file::scalar::{Name, Word};
+use crate::file::{ConfigForm, Item};
 use crate::findings::suggest;
 
 /// Findings after which names are no longer compared with each other, which takes a while where there are thousands.
@@ -22,23 +22,23 @@ pub(super) struct Names<'f> {
 }
 
 impl<'f> Names<'f> {
-    pub(super) fn upstreams(form: &'f Form) -> Names<'f> {
+    pub(super) fn upstreams(form: &'f ConfigForm) -> Names<'f> {
         Names::of("upstream", "servers = [\"127.0.0.1:9001\"]", &form.upstreams)
     }
 
-    pub(super) fn routes(form: &'f Form) -> Names<'f> {
+    pub(super) fn routes(form: &'f ConfigForm) -> Names<'f> {
         Names::of("route", "upstream = \"name\"", &form.routes)
     }
 
-    pub(super) fn auths(form: &'f Form) -> Names<'f> {
+    pub(super) fn auths(form: &'f ConfigForm) -> Names<'f> {
         Names::of("auth", "kind = \"api_key\"", &form.auths)
     }
 
-    pub(super) fn limits(form: &'f Form) -> Names<'f> {
+    pub(super) fn limits(form: &'f ConfigForm) -> Names<'f> {
         Names::of("limit", "rate = \"100/s\"", &form.limits)
     }
 
-    pub(super) fn cohorts(form: &'f Form) -> Names<'f> {
+    pub(super) fn cohorts(form: &'f ConfigForm) -> Names<'f> {
         Names::of("cohort", "users_file = \"cohorts/staff.txt\"", &form.cohorts)
     }
 

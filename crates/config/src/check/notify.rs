@@ -10,7 +10,7 @@ use crate::file::notify as form;
 use crate::model::{Notify, NotifyFormat};
 
 impl Check<'_, '_> {
-    pub(super) fn notify(&mut self, item: &Item<form::Notify>) -> Option<Notify> {
+    pub(super) fn notify(&mut self, item: &Item<form::NotifyForm>) -> Option<Notify> {
         let form = &item.form;
         let format = word(&form.format);
         if form.url.is_none() {

@@ -1,7 +1,7 @@
 //! What `[release.NAME]` means.
 //!
 //! Names resolve, the canary is another upstream than stable, shares grow within the layer's range and the hash can
-//! tell them. That two releases never want the same user of a route is checked by `overlap`. Whether a larger share is
+//! tell them. That two releases never want the same user of a route is checked by `release_conflicts`. Whether a larger share is
 //! wise is the judge's business, at run time.
 
 use std::collections::HashMap;
@@ -10,19 +10,19 @@ use std::sync::Arc;
 use super::names::Names;
 use super::upstream::failures;
 use super::{Check, duration, number, share, spelt, table, twice, word};
-use crate::file::at::At;
+use crate::file::located::Located;
 use crate::file::number::Points;
 use crate::file::release as form;
-use crate::file::word::{Name, Word};
-use crate::file::{Form, Item};
-use crate::places::Span;
+use crate::file::scalar::{Name, Word};
+use crate::file::{ConfigForm, Item};
+use crate::source_map::Span;
 use base::units::BasisPoints;
 use gray::bucket::Hash;
 use gray::settings::{JudgeRules, Layer, Release, Rescue, Step, UserSource};
 
 /// What releases need to know about the rest.
-struct Context<'f> {
-    form: &'f Form,
+struct ReleaseContext<'f> {
+    form: &'f ConfigForm,
     routes: Names<'f>,
     upstreams: Names<'f>,
     cohorts: Names<'f>,
@@ -36,15 +36,15 @@ struct Bounds {
 }
 
 impl Check<'_, '_> {
-    pub(super) fn releases(&mut self, form: &Form) -> Vec<Release> {
+    pub(super) fn releases(&mut self, form: &ConfigForm) -> Vec<Release> {
         let (routes, upstreams, cohorts) = (Names::routes(form), Names::upstreams(form), Names::cohorts(form));
-        let context = Context { form, routes, upstreams, cohorts };
+        let context = ReleaseContext { form, routes, upstreams, cohorts };
         let releases = form.releases.iter().filter_map(|item| self.release(item, &context)).collect();
         self.overlapping(&form.releases);
         releases
     }
 
-    fn release(&mut self, item: &Item<form::Release>, context: &Context<'_>) -> Option<Release> {
+    fn release(&mut self, item: &Item<form::ReleaseForm>, context: &ReleaseContext<'_>) -> Option<Release> {
         let form = &item.form;
         let routes = self.released(item, context);
         let canary = self.canary(item, context);
@@ -62,7 +62,7 @@ impl Check<'_, '_> {
         if self.findings.count() == before {
             self.holdback(form.holdback.as_ref(), &steps, &bounds);
         }
-        let judge = self.judge(table(&form.judge, &form::Judge::default()));
+        let judge = self.judge(table(&form.judge, &form::JudgeForm::default()));
         let names: Vec<&str> = routes.iter().map(|route| &*context.form.routes[*route].name).collect();
         let canary_name = &*context.form.upstreams[canary?].name;
         let release = Release {
@@ -78,7 +78,7 @@ impl Check<'_, '_> {
             layer: layer.flatten(),
             steps,
             holdback: form.holdback.as_ref().map_or(BasisPoints::NONE, |at| at.value.0),
-            rescue: rescue(table(&form.rescue, &form::Rescue::default())),
+            rescue: rescue(table(&form.rescue, &form::RescueForm::default())),
             judge,
             place: self.places.place(&item.span),
             canary: canary?,
@@ -87,7 +87,7 @@ impl Check<'_, '_> {
     }
 
     /// The routes, each of which must have a stable upstream.
-    fn released(&mut self, item: &Item<form::Release>, context: &Context<'_>) -> Vec<usize> {
+    fn released(&mut self, item: &Item<form::ReleaseForm>, context: &ReleaseContext<'_>) -> Vec<usize> {
         let Some(routes) = &item.form.routes else {
             self.missing(item.whole, &item.span, "routes", "routes = [\"name\"]");
             return Vec::new();
@@ -115,7 +115,7 @@ impl Check<'_, '_> {
         indices
     }
 
-    fn canary(&mut self, item: &Item<form::Release>, context: &Context<'_>) -> Option<usize> {
+    fn canary(&mut self, item: &Item<form::ReleaseForm>, context: &ReleaseContext<'_>) -> Option<usize> {
         let Some(canary) = &item.form.canary else {
             self.missing(item.whole, &item.span, "canary", "canary = \"name\", the upstream with the new version");
             return None;
@@ -132,7 +132,7 @@ impl Check<'_, '_> {
         self.named(canary, &context.upstreams)
     }
 
-    fn user(&mut self, item: &Item<form::Release>) -> Vec<UserSource> {
+    fn user(&mut self, item: &Item<form::ReleaseForm>) -> Vec<UserSource> {
         let Some(user) = &item.form.user else { return vec![] };
         if user.value.is_empty() && item.whole {
             let hint = "name where the user key comes from, or remove `user`: the default is [\"ip\"]";
@@ -144,7 +144,7 @@ impl Check<'_, '_> {
         spelt(&user.value)
     }
 
-    fn cohorts_named(&mut self, names: &[Word<Name>], context: &Context<'_>) -> Vec<usize> {
+    fn cohorts_named(&mut self, names: &[Word<Name>], context: &ReleaseContext<'_>) -> Vec<usize> {
         for (again, first) in twice(names.iter().map(|at| (&at.value.0.0, &at.span))) {
             self.collision(again, "this cohort is listed twice", first);
         }
@@ -164,7 +164,7 @@ impl Check<'_, '_> {
         }
     }
 
-    fn layer(&mut self, span: &Span, form: &form::Layer, whole: bool) -> Option<Layer> {
+    fn layer(&mut self, span: &Span, form: &form::LayerForm, whole: bool) -> Option<Layer> {
         for (key, is_there, example) in [
             ("name", form.name.is_some(), "name = \"checkout\""),
             ("from", form.from.is_some(), "from = 0"),
@@ -183,7 +183,7 @@ impl Check<'_, '_> {
         Some(Layer { name: form.name.as_ref()?.value.0.0.clone(), from, to: to.value.0 })
     }
 
-    fn steps(&mut self, item: &Item<form::Release>, bounds: &Bounds) -> Vec<Step> {
+    fn steps(&mut self, item: &Item<form::ReleaseForm>, bounds: &Bounds) -> Vec<Step> {
         let example = "steps = [{ percent = 1, hold = \"10m\" }, { percent = 100, hold = \"1h\" }]";
         let Some(written) = &item.form.steps else {
             self.missing(item.whole, &item.span, "steps", example);
@@ -193,7 +193,7 @@ impl Check<'_, '_> {
             self.findings.at(&written.span, "`steps` is empty", format!("name at least one: {example}"));
         }
         let (mut steps, mut largest) = (Vec::new(), None);
-        for (number, At { span, value }) in (1..).zip(&written.value) {
+        for (number, Located { span, value }) in (1..).zip(&written.value) {
             let Some(percent) = &value.0.percent else {
                 self.missing(item.whole, span, "percent", "percent = 1");
                 continue;
@@ -215,7 +215,7 @@ impl Check<'_, '_> {
     fn not_larger(
         &mut self,
         number: usize,
-        percent: &At<Points<1>>,
+        percent: &Located<Points<1>>,
         (earlier, before, first): (usize, BasisPoints, &Span),
     ) {
         let place = self.places.place(first);
@@ -226,7 +226,7 @@ impl Check<'_, '_> {
     }
 
     /// Notes a share that the layer has no room for, or that the hash cannot tell.
-    fn fitting(&mut self, percent: &At<Points<1>>, bounds: &Bounds) {
+    fn fitting(&mut self, percent: &Located<Points<1>>, bounds: &Bounds) {
         let (share, Some(range)) = (percent.value.0, bounds.range) else { return };
         if share > range {
             let message = format!("this step is beyond the layer's range: {share} of all users, where it has {range}");
@@ -239,7 +239,7 @@ impl Check<'_, '_> {
     }
 
     /// Notes a holdback that takes the last step's sense away. The shares themselves are in order.
-    fn holdback(&mut self, written: Option<&At<Points<0>>>, steps: &[Step], bounds: &Bounds) {
+    fn holdback(&mut self, written: Option<&Located<Points<0>>>, steps: &[Step], bounds: &Bounds) {
         let (Some(written), Some(range), Some(last)) = (written, bounds.range, steps.last()) else { return };
         let left = last.percent.min(range.without(written.value.0));
         let before = steps.iter().nth_back(1).map_or(BasisPoints::NONE, |step| step.percent);
@@ -264,7 +264,7 @@ impl Check<'_, '_> {
         }
     }
 
-    fn judge(&mut self, form: &form::Judge) -> JudgeRules {
+    fn judge(&mut self, form: &form::JudgeForm) -> JudgeRules {
         JudgeRules {
             false_alarm: form.false_alarm.as_ref().map_or(0.0, |at| at.value.0),
             slo: form.slo.is_some().then(|| self.positive(&form.slo)),
@@ -291,7 +291,7 @@ fn whole_percents(range: BasisPoints) -> String {
     format!("a whole number of percent of {range}, or another `hash`")
 }
 
-fn rescue(form: &form::Rescue) -> Rescue {
+fn rescue(form: &form::RescueForm) -> Rescue {
     Rescue {
         on: failures(&form.on),
         methods: form.methods.as_deref().map(spelt).unwrap_or_default(),

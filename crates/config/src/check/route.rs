@@ -2,7 +2,7 @@
 //!
 //! A route has exactly one action. Regexes are compiled here, at most [`MAX_REGEXES`] in all, since each of them is
 //! tried for every request that could match it. Which of two routes wins is not decided here; that there is always a
-//! winner is checked by `ambiguous`, that each can win by `unreachable`.
+//! winner is checked by `route_conflicts`, that each can win by `unreachable`.
 
 use std::sync::Arc;
 
@@ -14,16 +14,16 @@ use super::names::Names;
 use super::{Check, number, spelt, twice};
 use crate::file::http::RoutePath;
 use crate::file::route as form;
-use crate::file::{Form, Item};
+use crate::file::{ConfigForm, Item};
 use crate::filter::{Filters, headers};
 use crate::model::{Action, HostPattern, PathPattern, Route};
-use crate::places::Span;
+use crate::source_map::Span;
 
 /// Regexes that all routes together may have.
 pub const MAX_REGEXES: usize = 100;
 
 /// What routes need to know about the rest.
-struct Context<'f> {
+struct RouteContext<'f> {
     upstreams: Names<'f>,
     auths: Names<'f>,
     limits: Names<'f>,
@@ -33,8 +33,8 @@ struct Context<'f> {
 }
 
 impl Check<'_, '_> {
-    pub(super) fn routes(&mut self, form: &Form) -> Vec<Route> {
-        let mut context = Context {
+    pub(super) fn routes(&mut self, form: &ConfigForm) -> Vec<Route> {
+        let mut context = RouteContext {
             upstreams: Names::upstreams(form),
             auths: Names::auths(form),
             limits: Names::limits(form),
@@ -53,7 +53,7 @@ impl Check<'_, '_> {
         routes
     }
 
-    fn route(&mut self, item: &Item<form::Route>, context: &mut Context<'_>) -> Option<Route> {
+    fn route(&mut self, item: &Item<form::RouteForm>, context: &mut RouteContext<'_>) -> Option<Route> {
         let form = &item.form;
         let hosts = self.hosts(form);
         let paths = self.paths(form, context);
@@ -77,7 +77,7 @@ impl Check<'_, '_> {
         })
     }
 
-    fn hosts(&mut self, form: &form::Route) -> Vec<HostPattern> {
+    fn hosts(&mut self, form: &form::RouteForm) -> Vec<HostPattern> {
         self.listed_twice("host", twice(form.hosts.iter().map(|at| (&at.value.0.0, &at.span))));
         if let Some(any) = form.hosts.iter().find(|at| at.value.0.0.is_none() && form.hosts.len() > 1) {
             let hint = "keep \"*\" alone, or make two routes: a host that is named beats \"*\"";
@@ -86,7 +86,7 @@ impl Check<'_, '_> {
         form.hosts.iter().filter_map(|at| at.value.0.0.clone()).collect()
     }
 
-    fn paths(&mut self, form: &form::Route, context: &mut Context<'_>) -> Vec<PathPattern> {
+    fn paths(&mut self, form: &form::RouteForm, context: &mut RouteContext<'_>) -> Vec<PathPattern> {
         self.listed_twice("path", twice(form.paths.iter().map(|at| (&at.value.0, &at.span))));
         let mut paths = Vec::new();
         for at in &form.paths {
@@ -99,7 +99,7 @@ impl Check<'_, '_> {
         paths
     }
 
-    fn regex(&mut self, regex: &str, span: &Span, context: &mut Context<'_>) -> Option<Regex> {
+    fn regex(&mut self, regex: &str, span: &Span, context: &mut RouteContext<'_>) -> Option<Regex> {
         context.regexes += 1;
         if context.regexes > MAX_REGEXES {
             if context.regexes == MAX_REGEXES + 1 {
@@ -124,7 +124,7 @@ impl Check<'_, '_> {
         }
     }
 
-    fn action(&mut self, item: &Item<form::Route>, context: &Context<'_>) -> Option<Action> {
+    fn action(&mut self, item: &Item<form::RouteForm>, context: &RouteContext<'_>) -> Option<Action> {
         let form = &item.form;
         let upstream = form.upstream.as_ref().map(|at| ("upstream", &at.span));
         let redirect = form.redirect.as_ref().map(|at| ("redirect", &at.span));
@@ -147,7 +147,7 @@ impl Check<'_, '_> {
         upstream.or(redirect).or(respond).or(ledger).flatten()
     }
 
-    fn handed_over(&mut self, span: &Span, context: &Context<'_>) -> Option<Action> {
+    fn handed_over(&mut self, span: &Span, context: &RouteContext<'_>) -> Option<Action> {
         if !context.ledger {
             let hint = "add it: [ledger] encryption_key_files = [\"secrets/ledger.key\"], or use `upstream = \"name\"`";
             self.findings.at(span, "there is no `[ledger]` to hand the request to", hint);
@@ -155,7 +155,7 @@ impl Check<'_, '_> {
         Some(Action::Ledger)
     }
 
-    fn redirect(&mut self, span: &Span, form: &form::Redirect, whole: bool) -> Option<Action> {
+    fn redirect(&mut self, span: &Span, form: &form::RedirectForm, whole: bool) -> Option<Action> {
         let code = number(&form.status);
         if let Some(at) = form.status.as_ref().filter(|_| ![301, 302, 303, 307, 308].contains(&code)) {
             self.findings.at(&at.span, format!("`{code}` is not a status of a redirect"), "301, 302, 303, 307 or 308");
@@ -166,7 +166,7 @@ impl Check<'_, '_> {
         Some(Action::Redirect { to: form.to.as_ref()?.value.0.0.clone(), status: status(code)? })
     }
 
-    fn respond(&mut self, form: &form::Respond) -> Option<Action> {
+    fn respond(&mut self, form: &form::RespondForm) -> Option<Action> {
         let code = number(&form.status);
         let body = form.body.as_ref().map_or("", |at| &at.value.0);
         if let Some(at) = form.body.as_ref().filter(|_| matches!(code, 204 | 205 | 304) && !body.is_empty()) {

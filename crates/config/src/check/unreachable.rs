@@ -11,11 +11,11 @@ use http::{HeaderName, HeaderValue, Method};
 
 use super::Check;
 use crate::model::{HostPattern, PathPattern, Route, Scheme};
-use crate::places::Span;
+use crate::source_map::Span;
 
-type Host<'r> = Option<&'r HostPattern>;
+type HostSet<'r> = Option<&'r HostPattern>;
 type Header<'r> = Option<&'r (HeaderName, HeaderValue)>;
-type Near<'r> = (Host<'r>, bool, Header<'r>);
+type Near<'r> = (HostSet<'r>, bool, Header<'r>);
 
 /// The patterns that can take all requests of another one.
 struct Takers<'r> {
@@ -24,7 +24,7 @@ struct Takers<'r> {
     /// thousands of routes would be compared in pairs.
     by: HashMap<Near<'r>, Vec<(usize, &'r PathPattern)>>,
     /// The order in which a host's regexes are asked.
-    order: HashMap<(Host<'r>, &'r str), usize>,
+    order: HashMap<(HostSet<'r>, &'r str), usize>,
 }
 
 impl Check<'_, '_> {
@@ -84,7 +84,7 @@ impl<'r> Takers<'r> {
         Some(all)
     }
 
-    fn of(&self, route: &Route, host: Host<'_>, path: Option<&PathPattern>, scheme: Scheme) -> Option<usize> {
+    fn of(&self, route: &Route, host: HostSet<'_>, path: Option<&PathPattern>, scheme: Scheme) -> Option<usize> {
         if matches!(path, Some(PathPattern::Exact(_) | PathPattern::Prefix(_))) {
             return None;
         }
@@ -100,7 +100,7 @@ impl<'r> Takers<'r> {
     }
 
     /// Whether of one host `taker` is asked before `path`, and matches all that it matches.
-    fn outranks(&self, host: Host<'_>, taker: &PathPattern, path: Option<&PathPattern>) -> bool {
+    fn outranks(&self, host: HostSet<'_>, taker: &PathPattern, path: Option<&PathPattern>) -> bool {
         let asked = path.map(|path| path.spelling().1);
         // Every path begins with a slash.
         let begins = asked.map_or("/", |regex| beginning(regex).0);

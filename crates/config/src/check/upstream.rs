@@ -8,20 +8,20 @@ use std::time::Duration;
 
 use super::{Check, duration, number, share, table, twice};
 use crate::file::Item;
-use crate::file::at::At;
+use crate::file::located::Located;
 use crate::file::upstream::{self as form, Failure};
 use crate::model::{Health, Member, Retry, Servers, Timeouts, Upstream, UpstreamTls};
-use crate::places::Span;
+use crate::source_map::Span;
 use balance::attempt::FailureSet;
 use balance::settings::{Balance, HashKey, Outlier};
 
 impl Check<'_, '_> {
-    pub(super) fn upstream(&mut self, item: &Item<form::Upstream>) -> Option<Upstream> {
+    pub(super) fn upstream(&mut self, item: &Item<form::UpstreamForm>) -> Option<Upstream> {
         let form = &item.form;
         let servers = self.servers(item);
         let tls = form.tls.as_ref().and_then(|tls| self.upstream_tls(tls.span.clone(), &tls.value.0, servers.as_ref()));
         let health = form.health.as_ref().map(|health| self.health(&health.value.0));
-        let outlier = self.outlier(table(&form.outlier, &form::Outlier::default()));
+        let outlier = self.outlier(table(&form.outlier, &form::OutlierForm::default()));
         let hash_key = form.hash_key.as_ref().map_or(HashKey::Ip, |at| at.value.0.clone());
         Some(Upstream {
             name: Arc::from(&*item.name),
@@ -40,13 +40,13 @@ impl Check<'_, '_> {
             adaptive: form.adaptive.unwrap_or_default(),
             health,
             outlier,
-            timeout: timeouts(table(&form.timeout, &form::Timeout::default())),
-            retry: retry(table(&form.retry, &form::Retry::default())),
+            timeout: timeouts(table(&form.timeout, &form::TimeoutForm::default())),
+            retry: retry(table(&form.retry, &form::RetryForm::default())),
             place: self.places.place(&item.span),
         })
     }
 
-    fn servers(&mut self, item: &Item<form::Upstream>) -> Option<Servers> {
+    fn servers(&mut self, item: &Item<form::UpstreamForm>) -> Option<Servers> {
         match (&item.form.servers, &item.form.dns) {
             (Some(_), Some(dns)) => {
                 let hint = "keep one of them: fixed addresses, or a name";
@@ -66,7 +66,7 @@ impl Check<'_, '_> {
         }
     }
 
-    fn members(&mut self, servers: &At<Vec<At<form::Entry>>>, whole: bool) -> Vec<Member> {
+    fn members(&mut self, servers: &Located<Vec<Located<form::Entry>>>, whole: bool) -> Vec<Member> {
         if servers.value.is_empty() && whole {
             self.findings.at(&servers.span, "`servers` is empty", "name at least one server; weight 0 drains one");
         }
@@ -88,7 +88,7 @@ impl Check<'_, '_> {
         members
     }
 
-    fn dns(&mut self, span: &Span, form: &form::Dns, whole: bool) -> Option<Servers> {
+    fn dns(&mut self, span: &Span, form: &form::DnsForm, whole: bool) -> Option<Servers> {
         let refresh = duration(&form.refresh);
         if let Some(at) = form.refresh.as_ref().filter(|_| refresh < Duration::from_secs(1)) {
             self.findings.at(&at.span, "`refresh` must be at least one second", "such as \"5s\"");
@@ -103,7 +103,7 @@ impl Check<'_, '_> {
         Some(Servers::Dns { name, port: u16::try_from(form.port.as_ref()?.value.0).ok()?, refresh })
     }
 
-    fn upstream_tls(&mut self, span: Span, form: &form::Tls, servers: Option<&Servers>) -> Option<UpstreamTls> {
+    fn upstream_tls(&mut self, span: Span, form: &form::TlsForm, servers: Option<&Servers>) -> Option<UpstreamTls> {
         let ca = form.ca.as_ref().map(|file| self.certificates(file));
         let verify = form.verify.unwrap_or_default();
         let sni = match (&form.sni, servers?) {
@@ -121,7 +121,7 @@ impl Check<'_, '_> {
         Some(UpstreamTls { sni, ca: ca.flatten(), verify })
     }
 
-    fn health(&mut self, form: &form::Health) -> Health {
+    fn health(&mut self, form: &form::HealthForm) -> Health {
         Health {
             path: form.path.as_ref().map(|at| at.value.0.0.clone()),
             interval: self.positive(&form.interval),
@@ -131,7 +131,7 @@ impl Check<'_, '_> {
         }
     }
 
-    fn outlier(&mut self, form: &form::Outlier) -> Outlier {
+    fn outlier(&mut self, form: &form::OutlierForm) -> Outlier {
         Outlier {
             consecutive_failures: number(&form.consecutive_failures) as u32,
             eject_for: self.positive(&form.eject_for),
@@ -144,7 +144,7 @@ fn weight(written: Option<u64>) -> u16 {
     written.and_then(|weight| u16::try_from(weight).ok()).unwrap_or_default()
 }
 
-fn timeouts(form: &form::Timeout) -> Timeouts {
+fn timeouts(form: &form::TimeoutForm) -> Timeouts {
     let limit = |written| Some(duration(written)).filter(|time| !time.is_zero());
     Timeouts {
         connect: limit(&form.connect),
@@ -155,11 +155,11 @@ fn timeouts(form: &form::Timeout) -> Timeouts {
     }
 }
 
-fn retry(form: &form::Retry) -> Retry {
+fn retry(form: &form::RetryForm) -> Retry {
     Retry { attempts: number(&form.attempts) as u32, on: failures(&form.on), budget: share(&form.budget_percent) }
 }
 
 /// The failures that `on` lists.
-pub(super) fn failures(on: &Option<Vec<At<Failure>>>) -> FailureSet {
+pub(super) fn failures(on: &Option<Vec<Located<Failure>>>) -> FailureSet {
     on.iter().flatten().map(|at| (at.value.0, at.value.1)).collect()
 }

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use super::Check;
 use super::files::open;
-use crate::file::word::{FilePath, Word};
+use crate::file::scalar::{FilePath, Word};
 use base::clock;
 use base::finding::Place;
 use gray::cohort::{UserSet, user_hash};

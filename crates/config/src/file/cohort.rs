@@ -7,26 +7,26 @@ use http::HeaderName;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::at::{At, Table};
 use super::http::CookieName;
+use super::located::{Located, Table};
 use super::number::Points;
-use super::word::{FilePath, Name, Word};
+use super::scalar::{FilePath, Name, Word};
 
 /// A named set of users: those of the file and those who fit a rule. At least one of users_file and any.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Cohort {
+pub struct CohortForm {
     /// File with one user key a line, a million lines and more. Blank lines and lines that begin with "#" are skipped.
     /// Followed when it changes.
     pub users_file: Option<Word<FilePath>>,
     /// Rules, one of which must hold.
-    pub any: Option<At<Vec<At<Table<Rule>>>>>,
+    pub any: Option<Located<Vec<Located<Table<RuleForm>>>>>,
 }
 
 /// One of a cohort's rules: exactly one of header, cookie, app and percent.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Rule {
+pub struct RuleForm {
     /// Name of a header that must have the value of equals, on every line of that name.
     pub header: Option<Word<HeaderName>>,
     /// Name of a cookie that must have the value of equals, as it was sent.
@@ -36,7 +36,7 @@ pub struct Rule {
     /// Name of the app that calls.
     pub app: Option<Word<Name>>,
     /// Percent of all users, in steps of 0.01.
-    pub percent: Option<At<Points<0>>>,
+    pub percent: Option<Located<Points<0>>>,
     /// Selects which percent of the users. Absent: the cohort's name.
     pub salt: Option<Word<String>>,
 }

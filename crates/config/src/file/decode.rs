@@ -9,12 +9,12 @@ use serde::de::IntoDeserializer;
 use serde_spanned::Spanned;
 use toml::de::{DeArray, DeString, DeTable, DeValue};
 
-use super::at::NOT_YET;
+use super::located::NOT_YET;
 use super::merge::Tree;
-use super::word::shown;
-use super::{Form, Item, defaults};
+use super::scalar::shown;
+use super::{ConfigForm, Item, defaults};
 use crate::findings::{Findings, suggest};
-use crate::places::Span;
+use crate::source_map::Span;
 
 /// Errors found in one table before it is given up.
 const ROUNDS: usize = 32;
@@ -29,11 +29,11 @@ pub const TABLES: [&str; 15] = [
 pub const LATER: [&str; 2] = ["flag", "flags"];
 
 type Node<'s> = Spanned<DeValue<'s>>;
-type Key<'s> = Spanned<DeString<'s>>;
+type NodeKey<'s> = Spanned<DeString<'s>>;
 
 /// Reads the whole tree.
-pub fn document(tree: Tree<'_>, findings: &mut Findings<'_>) -> Form {
-    let mut form = Form { whole: tree.whole, ..Form::default() };
+pub fn document(tree: Tree<'_>, findings: &mut Findings<'_>) -> ConfigForm {
+    let mut form = ConfigForm { whole: tree.whole, ..ConfigForm::default() };
     let mut decoder = Decoder { findings, parsed: tree.whole };
     let mut root = tree.root;
     defaults::fill(&mut root);
@@ -75,7 +75,7 @@ struct Decoder<'f, 'p> {
 
 impl Decoder<'_, '_> {
     /// One table.
-    fn item<T: Default + for<'de> Deserialize<'de>>(&mut self, key: &Key<'_>, mut node: Node<'_>) -> Item<T> {
+    fn item<T: Default + for<'de> Deserialize<'de>>(&mut self, key: &NodeKey<'_>, mut node: Node<'_>) -> Item<T> {
         let (name, span) = (key.get_ref().to_string(), node.span());
         if !node.get_ref().is_table() {
             let message =
@@ -102,7 +102,7 @@ impl Decoder<'_, '_> {
     }
 
     /// `[ledger]`, and the named tables in it, each on its own.
-    fn ledger(&mut self, key: &Key<'_>, mut node: Node<'_>, form: &mut Form) {
+    fn ledger(&mut self, key: &NodeKey<'_>, mut node: Node<'_>, form: &mut ConfigForm) {
         let DeValue::Table(table) = node.get_mut() else {
             form.ledger = Some(self.item(key, node));
             return;
@@ -116,7 +116,7 @@ impl Decoder<'_, '_> {
     }
 
     /// `[[listener]]`: every table of it.
-    fn list<T: Default + for<'de> Deserialize<'de>>(&mut self, key: &Key<'_>, node: Node<'_>) -> Vec<Item<T>> {
+    fn list<T: Default + for<'de> Deserialize<'de>>(&mut self, key: &NodeKey<'_>, node: Node<'_>) -> Vec<Item<T>> {
         let span = node.span();
         let DeValue::Array(array) = node.into_inner() else {
             let name = key.get_ref();
@@ -131,7 +131,7 @@ impl Decoder<'_, '_> {
     }
 
     /// `[upstream.NAME]`, `[route.NAME]` and their like: every table of it, in the order written.
-    fn named<T: Default + for<'de> Deserialize<'de>>(&mut self, key: &Key<'_>, node: Node<'_>) -> Vec<Item<T>> {
+    fn named<T: Default + for<'de> Deserialize<'de>>(&mut self, key: &NodeKey<'_>, node: Node<'_>) -> Vec<Item<T>> {
         self.named_in("", key, node)
     }
 
@@ -139,7 +139,7 @@ impl Decoder<'_, '_> {
     fn named_in<T: Default + for<'de> Deserialize<'de>>(
         &mut self,
         outer: &str,
-        key: &Key<'_>,
+        key: &NodeKey<'_>,
         node: Node<'_>,
     ) -> Vec<Item<T>> {
         let (kind, span) = (key.get_ref(), node.span());
@@ -209,7 +209,7 @@ impl Decoder<'_, '_> {
         self.note(at, &format!("unknown key `{}`", shown(key)), &hint);
     }
 
-    fn not_yet(&mut self, key: &Key<'_>) {
+    fn not_yet(&mut self, key: &NodeKey<'_>) {
         self.note(&key.span(), &format!("`{}` is {NOT_YET}", key.get_ref()), "remove the table for now");
     }
 
@@ -232,7 +232,7 @@ struct Cut {
     span: Span,
 }
 
-/// Cuts out the entry or element whose key or value stands at `at`; inner ones first.
+/// Cuts out the entry or element whose key or value stands at `located`; inner ones first.
 fn cut_out(node: &mut Node<'_>, at: &Span) -> Option<Cut> {
     match node.get_mut() {
         DeValue::Table(table) => cut_from_table(table, at),

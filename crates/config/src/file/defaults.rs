@@ -1,7 +1,7 @@
 //! Defaults, each of which stands once: at its key's place in the form, as the `default` of its schema.
 //!
 //! They are written into the tables before those are read, so what was left out reads as if it had been written, by the
-//! same types. Where they come from they have no length: `At::is_written` tells them apart. A key that goes with one value
+//! same types. Where they come from they have no length: `Located::is_written` tells them apart. A key that goes with one value
 //! of another key only (`x-with`) gets its default there alone, so that it is not found beside others.
 
 use std::collections::BTreeMap;
@@ -13,19 +13,19 @@ use serde_json::Value;
 use serde_spanned::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-use crate::places::Span;
 use crate::schema;
+use crate::source_map::Span;
 
 /// What is known of a table's keys, of every table of a map or list, or of nothing.
 #[derive(Debug, Default)]
 struct Shape {
-    keys: BTreeMap<String, Key>,
+    keys: BTreeMap<String, KeyDefault>,
     /// Of tables that have names, or stand in a list.
     each: Option<Box<Shape>>,
 }
 
 #[derive(Debug)]
-struct Key {
+struct KeyDefault {
     default: Option<DeValue<'static>>,
     /// Another key of the table, and the value it must have.
     with: Option<(String, String)>,
@@ -50,7 +50,7 @@ impl Shape {
         let each = [&schema["additionalProperties"], &schema["items"]].into_iter().find(|each| each.is_object());
         let each = each.map(|each| Shape::of(root, each)).filter(|shape| !shape.is_empty()).map(Box::new);
         let properties = schema["properties"].as_object().into_iter().flatten();
-        let keys = properties.map(|(name, schema)| (name.clone(), Key::of(root, schema)));
+        let keys = properties.map(|(name, schema)| (name.clone(), KeyDefault::of(root, schema)));
         Shape { keys: keys.filter(|(_, key)| key.default.is_some() || !key.inner.is_empty()).collect(), each }
     }
 
@@ -59,8 +59,8 @@ impl Shape {
     }
 }
 
-impl Key {
-    fn of(root: &Value, schema: &Value) -> Key {
+impl KeyDefault {
+    fn of(root: &Value, schema: &Value) -> KeyDefault {
         let with = schema["x-with"].as_array().and_then(|with| match &with[..] {
             [key, value] => Some((key.as_str()?.to_owned(), value.as_str()?.to_owned())),
             _ => None,
@@ -70,7 +70,7 @@ impl Key {
             let text: &'static str = Box::leak(default.to_string().into_boxed_str());
             DeValue::parse(text).ok().map(Spanned::into_inner)
         });
-        Key { default, with, inner: Shape::of(root, schema) }
+        KeyDefault { default, with, inner: Shape::of(root, schema) }
     }
 }
 
@@ -116,7 +116,7 @@ fn fill_node(node: &mut Spanned<DeValue<'_>>, shape: &Shape) {
     }
 }
 
-impl Key {
+impl KeyDefault {
     fn applies(&self, table: &DeTable<'_>) -> bool {
         self.with.as_ref().is_none_or(|(other, value)| {
             table.get(other.as_str()).and_then(|node| node.get_ref().as_str()) == Some(value.as_str())

@@ -6,7 +6,7 @@
 use http::{HeaderName, HeaderValue, Method};
 use schemars::{Schema, json_schema};
 
-use super::word::{Spelt, not_a, shown};
+use super::scalar::{FromText, not_a, shown};
 use crate::findings::suggest;
 use crate::model::Piece;
 use balance::settings::HashKey;
@@ -23,13 +23,13 @@ pub enum RoutePath {
     Regex(String),
 }
 
-impl Spelt for RoutePath {
+impl FromText for RoutePath {
     const WHAT: &'static str = "a path";
     const EXAMPLE: &'static str = "\"/orders\", \"/orders/*\" or \"~^/v[0-9]+/orders\"";
     fn schema() -> Schema {
         json_schema!({ "pattern": "^[/~]" })
     }
-    fn spell(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, String> {
         if let Some(regex) = text.strip_prefix('~') {
             return Ok(RoutePath::Regex(regex.to_owned()));
         }
@@ -53,19 +53,19 @@ impl Spelt for RoutePath {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathStart(pub String);
 
-impl Spelt for PathStart {
+impl FromText for PathStart {
     const WHAT: &'static str = "the start of a path";
     const EXAMPLE: &'static str = "\"/api\"";
     fn schema() -> Schema {
         json_schema!({ "pattern": "^/" })
     }
-    fn spell(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, String> {
         check_path::<Self>(text)?;
         Ok(PathStart(normalise_path(text).into_owned()))
     }
 }
 
-fn check_path<T: Spelt>(path: &str) -> Result<(), String> {
+fn check_path<T: FromText>(path: &str) -> Result<(), String> {
     let text = shown(path);
     if !path.starts_with('/') {
         return Err(format!("`{text}` does not begin with `/`\nsuch as {}", T::EXAMPLE));
@@ -90,22 +90,22 @@ fn check_path<T: Spelt>(path: &str) -> Result<(), String> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbePath(pub String);
 
-impl Spelt for ProbePath {
+impl FromText for ProbePath {
     const WHAT: &'static str = "a path";
     const EXAMPLE: &'static str = "\"/health\"";
     fn schema() -> Schema {
         json_schema!({ "pattern": "^/" })
     }
-    fn spell(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, String> {
         let valid = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
         if valid { Ok(ProbePath(text.to_owned())) } else { Err(not_a::<Self>(text)) }
     }
 }
 
-impl Spelt for Method {
+impl FromText for Method {
     const WHAT: &'static str = "a method";
     const EXAMPLE: &'static str = "\"GET\" or \"POST\"";
-    fn spell(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, String> {
         if text.bytes().any(|byte| byte.is_ascii_lowercase()) {
             let upper = shown(&text.to_ascii_uppercase());
             return Err(format!("`{}` is not a method: methods are upper-case\nwrite \"{upper}\"", shown(text)));
@@ -114,18 +114,18 @@ impl Spelt for Method {
     }
 }
 
-impl Spelt for HeaderName {
+impl FromText for HeaderName {
     const WHAT: &'static str = "a header name";
     const EXAMPLE: &'static str = "\"x-tenant\"";
-    fn spell(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, String> {
         HeaderName::from_bytes(text.as_bytes()).map_err(|_| not_a::<Self>(text))
     }
 }
 
-impl Spelt for HeaderValue {
+impl FromText for HeaderValue {
     const WHAT: &'static str = "a header value";
     const EXAMPLE: &'static str = "\"acme\"; no control characters";
-    fn spell(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, String> {
         // Blanks around a value do not survive the wire, so a rule that has them could never hold.
         let trimmed = text.trim_matches([' ', '\t']) == text;
         let value = HeaderValue::from_bytes(text.as_bytes()).ok().filter(|_| trimmed);
@@ -137,32 +137,32 @@ impl Spelt for HeaderValue {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CookieName(pub String);
 
-impl Spelt for CookieName {
+impl FromText for CookieName {
     const WHAT: &'static str = "a cookie name";
     const EXAMPLE: &'static str = "\"uid\"";
     fn schema() -> Schema {
         json_schema!({ "minLength": 1 })
     }
-    fn spell(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, String> {
         // Both are tokens of HTTP.
         let name = HeaderName::from_bytes(text.as_bytes());
         name.map(|_| CookieName(text.to_owned())).map_err(|_| not_a::<Self>(text))
     }
 }
 
-impl Spelt for HashKey {
+impl FromText for HashKey {
     const WHAT: &'static str = "a hash key";
     const EXAMPLE: &'static str = "\"header:x-user-id\", \"cookie:uid\", \"query:user\", \"path\" or \"ip\"";
     fn schema() -> Schema {
         json_schema!({ "pattern": "^(ip|path|(header|cookie|query):.+)$" })
     }
-    fn spell(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, String> {
         let (kind, name) = text.split_once(':').map_or((text, None), |(kind, name)| (kind, Some(name)));
         match (kind, name) {
             ("ip", None) => Ok(HashKey::Ip),
             ("path", None) => Ok(HashKey::Path),
-            ("header", Some(name)) => HeaderName::spell(name).map(HashKey::Header),
-            ("cookie", Some(name)) => CookieName::spell(name).map(|name| HashKey::Cookie(name.0)),
+            ("header", Some(name)) => HeaderName::from_text(name).map(HashKey::Header),
+            ("cookie", Some(name)) => CookieName::from_text(name).map(|name| HashKey::Cookie(name.0)),
             ("query", Some(name)) if !name.is_empty() => Ok(HashKey::Query(name.to_owned())),
             _ => Err(not_a::<Self>(text)),
         }
@@ -173,13 +173,13 @@ impl Spelt for HashKey {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target(pub Vec<Piece>);
 
-impl Spelt for Target {
+impl FromText for Target {
     const WHAT: &'static str = "a redirect target";
     const EXAMPLE: &'static str = "\"https://{host}{path}{query}\"";
     fn schema() -> Schema {
         json_schema!({ "minLength": 1 })
     }
-    fn spell(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, String> {
         if text.is_empty() || text.chars().any(|letter| !letter.is_ascii_graphic()) {
             return Err(not_a::<Self>(text));
         }

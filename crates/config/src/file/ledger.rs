@@ -14,16 +14,16 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::Deserialize;
 
-use self::channel::Channel;
-use super::at::At;
+use self::channel::ChannelForm;
+use super::located::Located;
 use super::notify::Url;
 use super::number::Number;
-use super::word::{FilePath, Spelt, Word, not_a};
+use super::scalar::{FilePath, FromText, Word, not_a};
 
 /// The ledger: no payment callback gets past it unrecorded.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Ledger {
+pub struct LedgerForm {
     /// IP address and port where the ledger listens, or, when it is not embedded, where it is.
     #[schemars(extend("default" = "127.0.0.1:9700"))]
     pub address: Option<Word<SocketAddr>>,
@@ -40,31 +40,31 @@ pub struct Ledger {
     /// key second on every process (standby first) and restart all; put it first and restart all; run `tollgate ledger
     /// keys rotate`; then remove the old key. `tollgate ledger keys erase DAY` erases what came on a day.
     #[schemars(required)]
-    pub encryption_key_files: Option<At<Vec<Word<FilePath>>>>,
+    pub encryption_key_files: Option<Located<Vec<Word<FilePath>>>>,
     /// File with the platform's bearer token, which reads and writes everything. "": none.
     #[schemars(extend("default" = ""))]
     pub token_file: Option<Word<FileOrNone>>,
     /// Callbacks that one commit may hold.
     #[schemars(extend("default" = 256))]
-    pub batch_max: Option<At<Number<1, 4096>>>,
+    pub batch_max: Option<Located<Number<1, 4096>>>,
     /// Waits between two attempts of a delivery. After the last one the event is dead.
     #[schemars(extend("default" = ["5s", "5m", "30m", "2h", "5h", "10h", "14h", "20h", "24h"]))]
-    pub delivery_backoff: Option<At<Vec<Word<Duration>>>>,
+    pub delivery_backoff: Option<Located<Vec<Word<Duration>>>>,
     /// Time that one attempt may take.
     #[schemars(extend("default" = "15s"))]
     pub delivery_timeout: Option<Word<Duration>>,
     /// Where callbacks come from, by name: [a-z0-9_-]+.
     #[expect(dead_code, reason = "for the schema; each table is read by itself")]
-    pub channel: Option<BTreeMap<String, Channel>>,
+    pub channel: Option<BTreeMap<String, ChannelForm>>,
     /// Who is owed the money, by name: [a-z0-9_-]+.
     #[expect(dead_code, reason = "for the schema; each table is read by itself")]
-    pub merchant: Option<BTreeMap<String, Merchant>>,
+    pub merchant: Option<BTreeMap<String, MerchantForm>>,
 }
 
 /// Who is owed the money of a channel, and is told of it.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Merchant {
+pub struct MerchantForm {
     /// Where its events are posted until it answers 2xx: http:// or https://.
     #[schemars(required)]
     pub url: Option<Word<Url>>,
@@ -83,16 +83,16 @@ pub struct Merchant {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileOrNone(pub Option<FilePath>);
 
-impl Spelt for FileOrNone {
+impl FromText for FileOrNone {
     const WHAT: &'static str = "a path of a file";
     const EXAMPLE: &'static str = "\"secrets/ledger.token\", or \"\" for none";
     fn schema() -> Schema {
         json_schema!({})
     }
-    fn spell(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, String> {
         if text.is_empty() {
             return Ok(FileOrNone(None));
         }
-        FilePath::spell(text).map(|path| FileOrNone(Some(path))).map_err(|_| not_a::<Self>(text))
+        FilePath::from_text(text).map(|path| FileOrNone(Some(path))).map_err(|_| not_a::<Self>(text))
     }
 }

@@ -12,8 +12,8 @@ use serde_spanned::Spanned;
 use toml::de::{DeArray, DeString, DeTable, DeValue};
 
 use crate::findings::Findings;
-use crate::places::{Places, Span};
 use crate::source::Source;
+use crate::source_map::{SourceMap, Span};
 
 /// Syntax errors of one file that are shown: after a while each is only the echo of the ones before.
 const SYNTAX_SHOWN: usize = 20;
@@ -40,7 +40,7 @@ pub struct Tree<'s> {
 
 /// Notes the syntax errors of every file. The parser gives up at some of them, so the lines they stand on are blanked,
 /// which moves nothing, until it comes through.
-pub fn sheets<'s>(source: &'s Source, places: &Places, findings: &mut Findings<'_>) -> Vec<Sheet<'s>> {
+pub fn sheets<'s>(source: &'s Source, places: &SourceMap, findings: &mut Findings<'_>) -> Vec<Sheet<'s>> {
     // What ends in blanks ends before them: ten megabytes of them would else be as many tokens.
     let texts = source.files.iter().map(|file| file.text.trim_ascii_end()).enumerate();
     let written = texts.filter(|(_, text)| !text.is_empty());
@@ -97,7 +97,7 @@ fn blank_lines(text: &mut String, lines: Vec<usize>) -> bool {
 }
 
 /// Merges the sheets into one tree.
-pub fn tree<'t>(sheets: &'t mut [Sheet<'_>], places: &Places, findings: &mut Findings<'_>) -> Tree<'t> {
+pub fn tree<'t>(sheets: &'t mut [Sheet<'_>], places: &SourceMap, findings: &mut Findings<'_>) -> Tree<'t> {
     let mut tree = Tree { root: DeTable::new(), whole: true };
     for Sheet { base, text, parsed } in sheets {
         tree.whole &= parsed.is_some();
@@ -145,7 +145,7 @@ impl Shift<'_> {
     }
 }
 
-fn merge<'s>(into: &mut DeTable<'s>, from: DeTable<'s>, places: &Places, findings: &mut Findings<'_>) {
+fn merge<'s>(into: &mut DeTable<'s>, from: DeTable<'s>, places: &SourceMap, findings: &mut Findings<'_>) {
     for (key, value) in from {
         let Some((first, present)) = into.remove_entry(key.get_ref().as_ref()) else {
             into.insert(key, value);
@@ -174,6 +174,6 @@ fn merge<'s>(into: &mut DeTable<'s>, from: DeTable<'s>, places: &Places, finding
 }
 
 /// Whether an array was written as `[[name]]`: then each of its tables has a header of its own.
-fn of_tables(array: &DeArray<'_>, span: &Span, places: &Places) -> bool {
+fn of_tables(array: &DeArray<'_>, span: &Span, places: &SourceMap) -> bool {
     !array.is_empty() && array.iter().all(|item| item.get_ref().is_table()) && places.place(span).text.starts_with("[[")
 }

@@ -8,22 +8,22 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use schemars::{Schema, json_schema};
 
-use super::word::{Spelt, not_a, shown};
+use super::scalar::{FromText, not_a, shown};
 use crate::model::HostPattern;
 
-impl Spelt for SocketAddr {
+impl FromText for SocketAddr {
     const WHAT: &'static str = "an address";
     const EXAMPLE: &'static str = "\"127.0.0.1:8080\" or \"[::1]:8080\": an IP address and a port";
-    fn spell(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, String> {
         text.parse().map_err(|_| not_a::<Self>(text))
     }
 }
 
 /// A network; a bare IP address is the network of just that address.
-impl Spelt for IpNet {
+impl FromText for IpNet {
     const WHAT: &'static str = "a network";
     const EXAMPLE: &'static str = "\"10.0.0.0/8\", \"2001:db8::/32\" or \"192.0.2.7\"";
-    fn spell(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, String> {
         let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
         network.map(|network| network.trunc()).map_err(|_| not_a::<Self>(text))
     }
@@ -33,13 +33,13 @@ impl Spelt for IpNet {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostName(pub String);
 
-impl Spelt for HostName {
+impl FromText for HostName {
     const WHAT: &'static str = "a host name";
     const EXAMPLE: &'static str = "\"orders.internal\"";
     fn schema() -> Schema {
         json_schema!({ "minLength": 1 })
     }
-    fn spell(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, String> {
         let lower = text.to_ascii_lowercase();
         let valid = is_name(&lower) || lower.parse::<IpAddr>().is_ok();
         if valid { Ok(HostName(lower)) } else { Err(refused(text).unwrap_or_else(|| not_a::<Self>(text))) }
@@ -50,13 +50,13 @@ impl Spelt for HostName {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host(pub Option<HostPattern>);
 
-impl Spelt for Host {
+impl FromText for Host {
     const WHAT: &'static str = "a host";
     const EXAMPLE: &'static str = "\"api.example.com\", \"*.example.com\" or \"*\"";
     fn schema() -> Schema {
         json_schema!({ "minLength": 1 })
     }
-    fn spell(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, String> {
         let lower = text.to_ascii_lowercase();
         if lower == "*" {
             return Ok(Host(None));

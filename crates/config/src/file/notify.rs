@@ -7,13 +7,13 @@ use http::Uri;
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::Deserialize;
 
-use super::word::{FilePath, OneOf, Spelt, Word, not_a, shown};
+use super::scalar::{FilePath, FromText, OneOf, Word, not_a, shown};
 use crate::model::NotifyFormat;
 
 /// Where fault reports and alarms go.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Notify {
+pub struct NotifyForm {
     /// Where messages are posted: http:// or https://.
     #[schemars(required)]
     pub url: Option<Word<Url>>,
@@ -35,13 +35,13 @@ impl OneOf for NotifyFormat {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url(pub String);
 
-impl Spelt for Url {
+impl FromText for Url {
     const WHAT: &'static str = "a URL";
     const EXAMPLE: &'static str = "\"http://127.0.0.1:9300/alerts\": http or https, and a host";
     fn schema() -> Schema {
         json_schema!({ "pattern": "^[hH][tT][tT][pP][sS]?://." })
     }
-    fn spell(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, String> {
         let uri: Uri = text.parse().map_err(|_| not_a::<Self>(text))?;
         let authority = uri.authority().filter(|_| matches!(uri.scheme_str(), Some("http" | "https")));
         let authority = authority.ok_or_else(|| not_a::<Self>(text))?;

@@ -10,28 +10,28 @@ use schemars::{JsonSchema, Schema, json_schema};
 use serde::Deserialize;
 
 use super::Sub;
-use super::at::{At, Table};
 use super::http::CookieName;
+use super::located::{Located, Table};
 use super::number::{Chance, Number, Percent, Points};
+use super::scalar::{FromText, Name, OneOf, Word, not_a};
 use super::upstream::Failure;
-use super::word::{Name, OneOf, Spelt, Word, not_a};
 use gray::bucket::Hash;
 use gray::settings::{OnFail, UserSource};
 
 /// A new version for a share of the users that grows step by step, judged, and taken back where it is worse.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Release {
+pub struct ReleaseForm {
     /// Names of the routes whose users are split. Each forwards to an upstream, which is stable.
     #[schemars(required)]
-    pub routes: Option<At<Vec<Word<Name>>>>,
+    pub routes: Option<Located<Vec<Word<Name>>>>,
     /// Name of the upstream with the new version. None of the routes has it.
     #[schemars(required)]
     pub canary: Option<Word<Name>>,
     /// Where the user key comes from, the first source that is present: "header:NAME", "cookie:NAME", "app" (the app
     /// that calls), "claim" (the user_claim of its token), "ip".
     #[schemars(extend("default" = ["ip"]))]
-    pub user: Option<At<Vec<Word<UserSource>>>>,
+    pub user: Option<Located<Vec<Word<UserSource>>>>,
     /// How a user key becomes a position: exactly as the owner of the hash computes it.
     #[schemars(extend("default" = "xxh3"))]
     pub hash: Option<Word<Hash>>,
@@ -45,43 +45,43 @@ pub struct Release {
     #[serde(default)]
     pub exclude: Vec<Word<Name>>,
     /// This release's part of a layer's users. Releases of one layer share no user. Absent: everybody.
-    pub layer: Sub<Layer>,
+    pub layer: Sub<LayerForm>,
     /// Shares of all users, which must grow.
     #[schemars(required)]
-    pub steps: Option<At<Vec<At<Table<Step>>>>>,
+    pub steps: Option<Located<Vec<Located<Table<StepForm>>>>>,
     /// Percent of users kept on stable at the last step, so that the judge keeps a control.
     #[schemars(extend("default" = 0))]
-    pub holdback: Option<At<Points<0>>>,
+    pub holdback: Option<Located<Points<0>>>,
     /// When stable answers for the canary.
     #[schemars(extend("default" = {}))]
-    pub rescue: Sub<Rescue>,
+    pub rescue: Sub<RescueForm>,
     /// When the release goes on and when it is taken back.
     #[schemars(extend("default" = {}))]
-    pub judge: Sub<Judge>,
+    pub judge: Sub<JudgeForm>,
 }
 
 /// A part of a layer's users.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Layer {
+pub struct LayerForm {
     /// Name of the layer. Releases that name the same layer must have ranges that do not overlap.
     #[schemars(required)]
     pub name: Option<Word<Name>>,
     /// Start of the range, in percent.
     #[schemars(required)]
-    pub from: Option<At<Points<0>>>,
+    pub from: Option<Located<Points<0>>>,
     /// End of the range, in percent.
     #[schemars(required)]
-    pub to: Option<At<Points<0>>>,
+    pub to: Option<Located<Points<0>>>,
 }
 
 /// One step.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Step {
+pub struct StepForm {
     /// Percent of all users, in steps of 0.01.
     #[schemars(required)]
-    pub percent: Option<At<Points<1>>>,
+    pub percent: Option<Located<Points<1>>>,
     /// How long the step lasts at least.
     #[schemars(extend("default" = "0s"))]
     pub hold: Option<Word<Duration>>,
@@ -90,25 +90,25 @@ pub struct Step {
 /// A failed canary request is answered by stable before a byte reaches the client.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Rescue {
+pub struct RescueForm {
     /// Failures that are rescued: "connect", "reset", "timeout", and statuses from 400 to 599.
     #[schemars(extend("default" = ["connect", "reset", "timeout", 500, 502, 503, 504]))]
-    pub on: Option<Vec<At<Failure>>>,
+    pub on: Option<Vec<Located<Failure>>>,
     /// Methods that are rescued. Methods that are not idempotent only with an Idempotency-Key.
     #[schemars(extend("default" = ["GET", "HEAD", "OPTIONS", "PUT", "DELETE"]))]
     pub methods: Option<Vec<Word<Method>>>,
     /// Rescues allowed, in percent of the canary's requests.
     #[schemars(extend("default" = 100))]
-    pub budget_percent: Option<At<Percent<100>>>,
+    pub budget_percent: Option<Located<Percent<100>>>,
 }
 
 /// Compares the users of both versions.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Judge {
+pub struct JudgeForm {
     /// Chance, over the release's whole life, that a harmless release is taken back.
     #[schemars(extend("default" = 0.001))]
-    pub false_alarm: Option<At<Chance>>,
+    pub false_alarm: Option<Located<Chance>>,
     /// A slower response is a bad one, beside the quantiles of stable. Absent: only the quantiles.
     pub slo: Option<Word<Duration>>,
     /// How long after a server's first request its responses are not timed.
@@ -116,7 +116,7 @@ pub struct Judge {
     pub settle: Option<Word<Duration>>,
     /// Users on the canary, within a step, before the step may be promoted. A rollback does not wait for them.
     #[schemars(extend("default" = 20))]
-    pub min_users: Option<At<Number<0, 1_000_000_000>>>,
+    pub min_users: Option<Located<Number<0, 1_000_000_000>>>,
     /// A step without evidence is put on hold after this time, with a report.
     #[schemars(extend("default" = "24h"))]
     pub max_wait: Option<Word<Duration>>,
@@ -125,19 +125,19 @@ pub struct Judge {
     pub on_fail: Option<Word<OnFail>>,
 }
 
-impl Spelt for UserSource {
+impl FromText for UserSource {
     const WHAT: &'static str = "a source of the user key";
     const EXAMPLE: &'static str = "\"header:x-user-id\", \"cookie:uid\", \"app\", \"claim\" or \"ip\"";
     fn schema() -> Schema {
         json_schema!({ "pattern": "^(app|claim|ip|(header|cookie):.+)$" })
     }
-    fn spell(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, String> {
         match (text, text.split_once(':')) {
             ("app", _) => Ok(UserSource::App),
             ("claim", _) => Ok(UserSource::Claim),
             ("ip", _) => Ok(UserSource::Ip),
-            (_, Some(("header", name))) => HeaderName::spell(name).map(UserSource::Header),
-            (_, Some(("cookie", name))) => CookieName::spell(name).map(|name| UserSource::Cookie(name.0)),
+            (_, Some(("header", name))) => HeaderName::from_text(name).map(UserSource::Header),
+            (_, Some(("cookie", name))) => CookieName::from_text(name).map(|name| UserSource::Cookie(name.0)),
             _ => Err(not_a::<Self>(text)),
         }
     }

@@ -9,18 +9,18 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Sub;
-use super::at::At;
 use super::http::{PathStart, RoutePath, Target};
+use super::located::Located;
 use super::net::Host;
 use super::number::Number;
-use super::word::{Name, OneOf, Size, Word};
-use crate::filter::headers::{Headers, Rules};
+use super::scalar::{Name, OneOf, Size, Word};
+use crate::filter::headers::{HeaderRulesForm, Headers};
 use crate::model::Scheme;
 
 /// Conditions on a request, and what happens to it where all of them hold.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Route {
+pub struct RouteForm {
     /// "api.example.com", "*.example.org" (one or more labels), or "*"; without a port. Absent: any.
     #[serde(default)]
     pub hosts: Vec<Word<Host>>,
@@ -36,28 +36,28 @@ pub struct Route {
     /// How the client connected: "http" or "https". Absent: any.
     pub scheme: Option<Word<Scheme>>,
     /// Client networks that may use the route. Others get 403. Absent: all.
-    pub allow: Option<At<Vec<Word<IpNet>>>>,
+    pub allow: Option<Located<Vec<Word<IpNet>>>>,
     /// Client networks that may not. Wins over allow.
     #[serde(default)]
     pub deny: Vec<Word<IpNet>>,
     /// Name of the upstream. Exactly one of upstream, redirect, respond and ledger.
     pub upstream: Option<Word<Name>>,
     /// Answers with a redirect.
-    pub redirect: Sub<Redirect>,
+    pub redirect: Sub<RedirectForm>,
     /// Answers with a fixed response.
-    pub respond: Sub<Respond>,
+    pub respond: Sub<RespondForm>,
     /// Hands the request to the ledger. After strip_prefix its path must be /callbacks/CHANNEL; any other path gets
     /// 404.
     #[schemars(extend("default" = false))]
-    pub ledger: Option<At<bool>>,
+    pub ledger: Option<Located<bool>>,
     /// Removed from the start of the path before forwarding.
     pub strip_prefix: Option<Word<PathStart>>,
     /// Put before the path, after strip_prefix.
     pub add_prefix: Option<Word<PathStart>>,
     /// Rules for the request on its way to the upstream.
-    pub request_headers: Sub<Rules>,
+    pub request_headers: Sub<HeaderRulesForm>,
     /// Rules for the response on its way to the client.
-    pub response_headers: Sub<Rules>,
+    pub response_headers: Sub<HeaderRulesForm>,
     /// What callers must prove, all of it: names of `[auth.*]`.
     #[schemars(extend("default" = []))]
     #[serde(default)]
@@ -77,22 +77,22 @@ pub struct Route {
 /// Answers with a redirect.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Redirect {
+pub struct RedirectForm {
     /// Target. {scheme}, {host}, {path} and {query} (with its "?") are those of the request.
     #[schemars(required)]
     pub to: Option<Word<Target>>,
     /// 301, 302, 303, 307 or 308.
     #[schemars(extend("default" = 308))]
-    pub status: Option<At<Number<300, 399>>>,
+    pub status: Option<Located<Number<300, 399>>>,
 }
 
 /// Answers with a text.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Respond {
+pub struct RespondForm {
     /// Status of the response.
     #[schemars(extend("default" = 200))]
-    pub status: Option<At<Number<200, 599>>>,
+    pub status: Option<Located<Number<200, 599>>>,
     /// Body of the response.
     #[schemars(extend("default" = ""))]
     pub body: Option<Word<String>>,

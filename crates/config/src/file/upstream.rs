@@ -12,11 +12,11 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor, value::MapAccessDeserializer};
 
 use super::Sub;
-use super::at::At;
 use super::http::ProbePath;
+use super::located::Located;
 use super::net::HostName;
 use super::number::{Number, Percent};
-use super::word::{FilePath, OneOf, Spelt, Word, shown};
+use super::scalar::{FilePath, FromText, OneOf, Word, shown};
 use crate::findings::suggest;
 use balance::attempt::AttemptFailure;
 use balance::settings::HashKey;
@@ -24,11 +24,11 @@ use balance::settings::HashKey;
 /// A set of servers and how they are used.
 #[derive(Debug, Default, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Upstream {
+pub struct UpstreamForm {
     /// Addresses, or tables of address and weight. Exactly one of servers and dns.
-    pub servers: Option<At<Vec<At<Entry>>>>,
+    pub servers: Option<Located<Vec<Located<Entry>>>>,
     /// A host name; each of its addresses is a server. Instead of servers.
-    pub dns: Sub<Dns>,
+    pub dns: Sub<DnsForm>,
     /// How a server is picked.
     #[schemars(extend("default" = "round_robin"))]
     pub balance: Option<Word<Balance>>,
@@ -39,9 +39,9 @@ pub struct Upstream {
     pub slow_start: Option<Word<Duration>>,
     /// Requests in flight that a server takes at most; uploads take at most three quarters of it. When all servers are
     /// full: 503. Absent: no limit.
-    pub max_requests_per_server: Option<At<Number<1, { u32::MAX as u64 }>>>,
+    pub max_requests_per_server: Option<Located<Number<1, { u32::MAX as u64 }>>>,
     /// HTTPS to the servers. Absent: plain.
-    pub tls: Sub<Tls>,
+    pub tls: Sub<TlsForm>,
     /// HTTP/2 to the servers (gRPC).
     #[schemars(extend("default" = false))]
     pub http2: Option<bool>,
@@ -50,28 +50,28 @@ pub struct Upstream {
     #[schemars(extend("default" = false))]
     pub adaptive: Option<bool>,
     /// Active probes. Absent: none.
-    pub health: Sub<Health>,
+    pub health: Sub<HealthForm>,
     /// Passive ejection: after failures in a row a server gets no requests for a while, each time for longer.
     #[schemars(extend("default" = {}))]
-    pub outlier: Sub<Outlier>,
+    pub outlier: Sub<OutlierForm>,
     /// Time limits. "0s": no limit.
     #[schemars(extend("default" = {}))]
-    pub timeout: Sub<Timeout>,
+    pub timeout: Sub<TimeoutForm>,
     /// Retries of requests that may be repeated, each on another server where there is one.
     #[schemars(extend("default" = {}))]
-    pub retry: Sub<Retry>,
+    pub retry: Sub<RetryForm>,
 }
 
 /// A name whose every address is a server.
 #[derive(Debug, Default, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Dns {
+pub struct DnsForm {
     /// Host name.
     #[schemars(required)]
     pub name: Option<Word<HostName>>,
     /// Port of every server.
     #[schemars(required)]
-    pub port: Option<At<Number<1, 65_535>>>,
+    pub port: Option<Located<Number<1, 65_535>>>,
     /// Time between two lookups, at least "1s".
     #[schemars(extend("default" = "5s"))]
     pub refresh: Option<Word<Duration>>,
@@ -80,7 +80,7 @@ pub struct Dns {
 /// HTTPS to the servers.
 #[derive(Debug, Default, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Tls {
+pub struct TlsForm {
     /// Name that is asked for and verified. Absent: the DNS name, else the server's IP address.
     pub sni: Option<Word<HostName>>,
     /// PEM file of the certificates that are trusted instead of the system's.
@@ -93,7 +93,7 @@ pub struct Tls {
 /// Active probes.
 #[derive(Debug, Default, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Health {
+pub struct HealthForm {
     /// HTTP path of the probe; 2xx and 3xx are healthy. Absent: a TCP connect.
     pub path: Option<Word<ProbePath>>,
     /// Time between two probes of a server.
@@ -104,31 +104,31 @@ pub struct Health {
     pub timeout: Option<Word<Duration>>,
     /// Failures in a row that make a server unhealthy.
     #[schemars(extend("default" = 2))]
-    pub unhealthy_after: Option<At<Number<1, 1000>>>,
+    pub unhealthy_after: Option<Located<Number<1, 1000>>>,
     /// Successes in a row that make it healthy again.
     #[schemars(extend("default" = 2))]
-    pub healthy_after: Option<At<Number<1, 1000>>>,
+    pub healthy_after: Option<Located<Number<1, 1000>>>,
 }
 
 /// Passive ejection.
 #[derive(Debug, Default, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Outlier {
+pub struct OutlierForm {
     /// Failures in a row that eject a server. 0: never.
     #[schemars(extend("default" = 5))]
-    pub consecutive_failures: Option<At<Number<0, 1_000_000>>>,
+    pub consecutive_failures: Option<Located<Number<0, 1_000_000>>>,
     /// Length of the first ejection. Each further one is longer.
     #[schemars(extend("default" = "10s"))]
     pub eject_for: Option<Word<Duration>>,
     /// Percent of the servers that may be ejected at once.
     #[schemars(extend("default" = 50))]
-    pub max_ejected_percent: Option<At<Percent<100>>>,
+    pub max_ejected_percent: Option<Located<Percent<100>>>,
 }
 
 /// Time limits.
 #[derive(Debug, Default, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Timeout {
+pub struct TimeoutForm {
     /// TCP and TLS setup.
     #[schemars(extend("default" = "1s"))]
     pub connect: Option<Word<Duration>>,
@@ -149,16 +149,16 @@ pub struct Timeout {
 /// Retries.
 #[derive(Debug, Default, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Retry {
+pub struct RetryForm {
     /// Attempts in all, including the first.
     #[schemars(extend("default" = 2))]
-    pub attempts: Option<At<Number<1, 100>>>,
+    pub attempts: Option<Located<Number<1, 100>>>,
     /// Failures that are retried: "connect", "reset", "timeout", and statuses from 400 to 599.
     #[schemars(extend("default" = ["connect", "reset", "timeout"]))]
-    pub on: Option<Vec<At<Failure>>>,
+    pub on: Option<Vec<Located<Failure>>>,
     /// Retries allowed, in percent of the requests of the last 10 s; never below 10 a second.
     #[schemars(extend("default" = 20))]
-    pub budget_percent: Option<At<Percent<1_000_000>>>,
+    pub budget_percent: Option<Located<Percent<1_000_000>>>,
 }
 
 /// `balance`, without the key of "hash".
@@ -217,7 +217,7 @@ impl<'de> Deserialize<'de> for Entry {
                 f.write_str("a server, such as \"127.0.0.1:9001\" or `{ address = \"127.0.0.1:9001\", weight = 2 }`")
             }
             fn visit_str<E: Error>(self, text: &str) -> Result<Entry, E> {
-                let address = SocketAddr::spell(text).map_err(|_| {
+                let address = SocketAddr::from_text(text).map_err(|_| {
                     let hint =
                         "an IP address and a port, such as \"127.0.0.1:9001\"; for a name use `dns = { name, port }`";
                     E::custom(format!("`{}` is not an address\n{hint}", shown(text)))

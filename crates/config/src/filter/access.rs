@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use crate::access::holds;
 use crate::check::{Check, spelt};
 use crate::diff::differing;
-use crate::file::route::Route;
+use crate::file::route::RouteForm;
 
 /// Networks of clients.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -20,7 +20,7 @@ pub struct Access {
 
 impl Access {
     /// An empty `allow` would let everyone in, which is hardly what its author meant.
-    pub(super) fn check(check: &mut Check<'_, '_>, form: &Route, whole: bool) -> Access {
+    pub(super) fn check(check: &mut Check<'_, '_>, form: &RouteForm, whole: bool) -> Access {
         if let Some(allow) = form.allow.as_ref().filter(|allow| allow.value.is_empty() && whole) {
             let hint = "name the networks that may use the route, or remove `allow` to let all in";
             check.findings.at(&allow.span, "`allow` is empty", hint);

@@ -2,14 +2,14 @@
 //! it turns out.
 
 use crate::diff::differing;
-use crate::file::route::Route;
+use crate::file::route::RouteForm;
 
 /// Bytes that a body may have; without a number as many as come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BodyLimit(pub Option<u64>);
 
 impl BodyLimit {
-    pub(super) fn check(form: &Route) -> BodyLimit {
+    pub(super) fn check(form: &RouteForm) -> BodyLimit {
         BodyLimit(form.body_max.as_ref().map(|at| at.value.0.0))
     }
 

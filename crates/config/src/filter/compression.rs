@@ -1,14 +1,14 @@
 //! `compress`: whether responses are compressed. Which of them, and how, is the proxy's `compress`.
 
 use crate::diff::differing;
-use crate::file::route::Route;
+use crate::file::route::RouteForm;
 
 /// Whether responses are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Compression(pub bool);
 
 impl Compression {
-    pub(super) fn check(form: &Route) -> Compression {
+    pub(super) fn check(form: &RouteForm) -> Compression {
         Compression(form.compress.unwrap_or_default())
     }
 

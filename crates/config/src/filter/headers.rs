@@ -12,8 +12,8 @@ use serde::Deserialize;
 use crate::check::{Check, twice};
 use crate::diff::differing;
 use crate::file::Sub;
-use crate::file::at::Pairs;
-use crate::file::word::{Text, Word};
+use crate::file::located::Pairs;
+use crate::file::scalar::{Text, Word};
 
 /// A table of header names and values.
 pub type Headers = Pairs<Text<HeaderName>, Text<HeaderValue>>;
@@ -21,7 +21,7 @@ pub type Headers = Pairs<Text<HeaderName>, Text<HeaderValue>>;
 /// Header rules: first remove, then set.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Rules {
+pub struct HeaderRulesForm {
     /// Headers that are set, replacing what is there.
     #[serde(default)]
     pub set: Headers,
@@ -40,7 +40,7 @@ pub struct HeaderRules {
 }
 
 /// The headers of a message, which rules are applied to.
-pub trait Fields {
+pub trait HeaderFields {
     /// Why a header cannot be put in.
     type Error;
     /// Takes out every line of a header.
@@ -49,7 +49,7 @@ pub trait Fields {
     fn set(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), Self::Error>;
 }
 
-impl Fields for HeaderMap {
+impl HeaderFields for HeaderMap {
     type Error = Infallible;
 
     fn remove(&mut self, name: &HeaderName) {
@@ -63,7 +63,7 @@ impl Fields for HeaderMap {
 }
 
 impl HeaderRules {
-    pub(super) fn check(check: &mut Check<'_, '_>, rules: &Sub<Rules>) -> HeaderRules {
+    pub(super) fn check(check: &mut Check<'_, '_>, rules: &Sub<HeaderRulesForm>) -> HeaderRules {
         let Some(rules) = rules.as_ref().map(|at| &at.value.0) else {
             return HeaderRules::default();
         };
@@ -101,7 +101,7 @@ impl HeaderRules {
     }
 
     /// Applies the rules to a message.
-    pub fn apply<F: Fields>(&self, fields: &mut F) -> Result<(), F::Error> {
+    pub fn apply<F: HeaderFields>(&self, fields: &mut F) -> Result<(), F::Error> {
         self.remove.iter().for_each(|name| fields.remove(name));
         self.set.iter().try_for_each(|(name, value)| fields.set(name, value))
     }

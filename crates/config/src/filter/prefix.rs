@@ -3,7 +3,7 @@
 use base::path::prefixed;
 
 use crate::diff::differing;
-use crate::file::route::Route;
+use crate::file::route::RouteForm;
 
 /// What is cut from the start of a path, and what is put before the rest.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -15,7 +15,7 @@ pub struct Prefix {
 }
 
 impl Prefix {
-    pub(super) fn check(form: &Route) -> Prefix {
+    pub(super) fn check(form: &RouteForm) -> Prefix {
         let [strip, add] = [&form.strip_prefix, &form.add_prefix].map(|at| Some(at.as_ref()?.value.0.0.clone()));
         Prefix { strip, add }
     }

@@ -6,20 +6,22 @@
 use std::sync::Arc;
 
 use super::super::{Check, number, twice, word};
-use crate::file::at::At;
-use crate::file::ledger::channel::{self as form, Channel as Written, Field, PlatformKey, Provider as Named};
+use crate::file::ledger::channel::{
+    self as form, ChannelForm as Written, Field, PlatformKeyForm, ProviderName as Named,
+};
 use crate::file::ledger::fee;
-use crate::file::word::{FilePath, Name, OneOf, Word, shown};
-use crate::file::{Form, Item};
+use crate::file::located::Located;
+use crate::file::scalar::{FilePath, Name, OneOf, Word, shown};
+use crate::file::{ConfigForm, Item};
 use crate::findings::suggest;
 use crate::model::ledger::{Channel, Fee, Fields, Hmac, Provider, RsaKey};
-use crate::places::Span;
+use crate::source_map::Span;
 
 /// A list of files.
-type Files = At<Vec<Word<FilePath>>>;
+type Files = Located<Vec<Word<FilePath>>>;
 
 impl Check<'_, '_> {
-    pub(super) fn channels(&mut self, form: &Form) -> Vec<Channel> {
+    pub(super) fn channels(&mut self, form: &ConfigForm) -> Vec<Channel> {
         let mut merchants: Vec<&str> = form.merchants.iter().map(|item| &*item.name).collect();
         merchants.sort_unstable();
         form.channels.iter().filter_map(|item| self.channel(item, &merchants, form.whole)).collect()
@@ -155,7 +157,7 @@ impl Check<'_, '_> {
         keys.value.iter().filter_map(|key| self.platform_key(&key.span, &key.value.0, item.whole)).collect()
     }
 
-    fn platform_key(&mut self, span: &Span, form: &PlatformKey, whole: bool) -> Option<(String, RsaKey)> {
+    fn platform_key(&mut self, span: &Span, form: &PlatformKeyForm, whole: bool) -> Option<(String, RsaKey)> {
         if form.serial.is_none() {
             self.missing(whole, span, "serial", "serial = \"5157F09EFDC096DE15EBE81A47057A72\"");
         }
@@ -214,7 +216,7 @@ fn fields(form: &Written) -> Option<Fields> {
 }
 
 /// A fee of nothing is none.
-fn charged(form: &fee::Fee) -> Option<Fee> {
+fn charged(form: &fee::FeeForm) -> Option<Fee> {
     let fee = Fee {
         percent: form.percent.as_ref().map_or(rust_decimal::Decimal::ZERO, |at| at.value.0),
         fixed_minor: number(&form.fixed_minor) as i64,
@@ -225,10 +227,10 @@ fn charged(form: &fee::Fee) -> Option<Fee> {
 }
 
 /// A key that some providers have: its name, whose it is, and where it was written.
-type Key<'f> = (&'static str, &'static [Named], Option<&'f Span>);
+type ChannelKey<'f> = (&'static str, &'static [Named], Option<&'f Span>);
 
-fn keys(form: &Written) -> [Key<'_>; 19] {
-    fn at<T>(written: &Option<At<T>>) -> Option<&Span> {
+fn keys(form: &Written) -> [ChannelKey<'_>; 19] {
+    fn at<T>(written: &Option<Located<T>>) -> Option<&Span> {
         written.as_ref().map(|at| &at.span)
     }
     use Named::{Alipay, Hmac, StandardWebhooks, Stripe, WechatPay};

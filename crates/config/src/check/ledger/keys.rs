@@ -8,7 +8,7 @@ use base64::Engine;
 use super::super::Check;
 use super::super::files::{BASE64, CA_MAX, TOKEN_MAX, line};
 use super::rsa;
-use crate::file::word::{FilePath, Word};
+use crate::file::scalar::{FilePath, Word};
 use crate::model::ledger::RsaKey;
 use base::secret::Secret;
 

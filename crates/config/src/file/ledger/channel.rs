@@ -8,18 +8,18 @@ use schemars::{JsonSchema, Schema, json_schema};
 use serde::Deserialize;
 
 use super::super::Sub;
-use super::super::at::{At, Table};
-use super::super::word::{FilePath, Name, OneOf, Spelt, Word, not_a, shown};
-use super::fee::Fee;
+use super::super::located::{Located, Table};
+use super::super::scalar::{FilePath, FromText, Name, OneOf, Word, not_a, shown};
+use super::fee::FeeForm;
 use crate::model::ledger::{Encoding, Format};
 
 /// Where callbacks come from: one account at a payment provider.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Channel {
+pub struct ChannelForm {
     /// "stripe", "alipay", "wechatpay", "standardwebhooks" or "hmac" (HMAC over the raw body).
     #[schemars(required)]
-    pub provider: Option<Word<Provider>>,
+    pub provider: Option<Word<ProviderName>>,
     /// Name of the merchant to whom the money is owed.
     #[schemars(required)]
     pub merchant: Option<Word<Name>>,
@@ -27,14 +27,14 @@ pub struct Channel {
     #[schemars(extend("default" = false))]
     pub require_order: Option<bool>,
     /// What the merchant is charged. Absent: nothing.
-    pub fee: Sub<Fee>,
+    pub fee: Sub<FeeForm>,
     /// stripe, standardwebhooks, hmac: files with the secrets that sign callbacks, several while they rotate. A Stripe
     /// endpoint must get payment_intent.succeeded, charge.succeeded, charge.captured, refund.created, refund.updated,
     /// refund.failed and charge.dispute.*; charge.refunded books no refund.
-    pub secret_files: Option<At<Vec<Word<FilePath>>>>,
+    pub secret_files: Option<Located<Vec<Word<FilePath>>>>,
     /// alipay: files with its public keys (PEM, a certificate or bare base64). standardwebhooks: "whpk_" and an ed25519
     /// key in base64 (v1a).
-    pub public_key_files: Option<At<Vec<Word<FilePath>>>>,
+    pub public_key_files: Option<Located<Vec<Word<FilePath>>>>,
     /// stripe: the account that its events belong to. What another merchant's channel has told of the same account is a
     /// conflict. Absent: the account is the merchant's own. It may be named later: a payment is found by its number
     /// wherever it was filed.
@@ -48,7 +48,7 @@ pub struct Channel {
     /// wechatpay: file with the APIv3 key, 32 bytes.
     pub api_v3_key_file: Option<Word<FilePath>>,
     /// wechatpay: the platform's certificates by serial, or its public keys by id.
-    pub platform_keys: Option<At<Vec<At<Table<PlatformKey>>>>>,
+    pub platform_keys: Option<Located<Vec<Located<Table<PlatformKeyForm>>>>>,
     /// hmac: the header with the signature.
     pub header: Option<Word<HeaderName>>,
     /// The HMAC's hash.
@@ -62,7 +62,7 @@ pub struct Channel {
     pub format: Option<Word<Format>>,
     /// What stands before the signature in the header, such as "sha256=".
     #[schemars(extend("default" = "", "x-with" = ["provider", "hmac"]))]
-    pub prefix: Option<Word<Prefix>>,
+    pub prefix: Option<Word<SignaturePrefix>>,
     /// Where the number is: dotted paths in JSON ("data.id"), names in forms.
     #[schemars(extend("default" = "id", "x-with" = ["provider", "hmac"]))]
     pub id_field: Option<Word<Field>>,
@@ -86,7 +86,7 @@ pub struct Channel {
 /// A key of WeChat Pay, and the serial that its callbacks name it by.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct PlatformKey {
+pub struct PlatformKeyForm {
     /// Serial of the certificate, or id of the public key.
     #[schemars(required)]
     pub serial: Option<Word<Account>>,
@@ -97,7 +97,7 @@ pub struct PlatformKey {
 
 /// `provider`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Provider {
+pub enum ProviderName {
     /// `stripe`
     Stripe,
     /// `alipay`
@@ -110,15 +110,15 @@ pub enum Provider {
     Hmac,
 }
 
-impl OneOf for Provider {
+impl OneOf for ProviderName {
     const WHAT: &'static str = "a provider";
     const EXAMPLE: &'static str = "\"stripe\"";
     const WORDS: &'static [(&'static str, Self)] = &[
-        ("stripe", Provider::Stripe),
-        ("alipay", Provider::Alipay),
-        ("wechatpay", Provider::WechatPay),
-        ("standardwebhooks", Provider::StandardWebhooks),
-        ("hmac", Provider::Hmac),
+        ("stripe", ProviderName::Stripe),
+        ("alipay", ProviderName::Alipay),
+        ("wechatpay", ProviderName::WechatPay),
+        ("standardwebhooks", ProviderName::StandardWebhooks),
+        ("hmac", ProviderName::Hmac),
     ];
 }
 
@@ -166,13 +166,13 @@ impl OneOf for Unit {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account(pub String);
 
-impl Spelt for Account {
+impl FromText for Account {
     const WHAT: &'static str = "an account";
     const EXAMPLE: &'static str = "\"2021000000000000\": one word, as the provider gave it";
     fn schema() -> Schema {
         json_schema!({ "minLength": 1 })
     }
-    fn spell(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, String> {
         let word = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
         if word { Ok(Account(text.to_owned())) } else { Err(not_a::<Self>(text)) }
     }
@@ -182,13 +182,13 @@ impl Spelt for Account {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Field(pub String);
 
-impl Spelt for Field {
+impl FromText for Field {
     const WHAT: &'static str = "a field";
     const EXAMPLE: &'static str = "\"amount_minor\", or \"data.object.id\" for one inside of others";
     fn schema() -> Schema {
         json_schema!({ "minLength": 1 })
     }
-    fn spell(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, String> {
         let named = !text.is_empty() && text.split('.').all(|name| !name.is_empty());
         if named { Ok(Field(text.to_owned())) } else { Err(not_a::<Self>(text)) }
     }
@@ -196,14 +196,14 @@ impl Spelt for Field {
 
 /// What stands before the signature in a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Prefix(pub String);
+pub struct SignaturePrefix(pub String);
 
-impl Spelt for Prefix {
+impl FromText for SignaturePrefix {
     const WHAT: &'static str = "a prefix of a signature";
     const EXAMPLE: &'static str = "\"sha256=\"";
-    fn spell(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, String> {
         if text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
-            return Ok(Prefix(text.to_owned()));
+            return Ok(SignaturePrefix(text.to_owned()));
         }
         Err(format!("`{}` holds a character that no header has\nsuch as {}", shown(text), Self::EXAMPLE))
     }

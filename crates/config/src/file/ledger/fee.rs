@@ -11,9 +11,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
 
-use super::super::at::At;
+use super::super::located::Located;
 use super::super::number::Number;
-use super::super::word::{OneOf, Word, shown};
+use super::super::scalar::{OneOf, Word, shown};
 use crate::model::ledger::Rounding;
 
 /// The largest amount that JSON tells exactly: 2^53 - 1.
@@ -25,16 +25,16 @@ const DIGITS: usize = 15;
 /// What the merchant is charged: percent of the amount and fixed_minor, at least minimum_minor.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Fee {
+pub struct FeeForm {
     /// Percent of the amount, exactly as written: 0.6 or "0.6".
     #[schemars(extend("default" = 0))]
-    pub percent: Option<At<Exact>>,
+    pub percent: Option<Located<Exact>>,
     /// Added to it, in minor units of the payment's currency.
     #[schemars(extend("default" = 0))]
-    pub fixed_minor: Option<At<Number<0, AMOUNT_MAX>>>,
+    pub fixed_minor: Option<Located<Number<0, AMOUNT_MAX>>>,
     /// The least fee, in minor units of the payment's currency.
     #[schemars(extend("default" = 0))]
-    pub minimum_minor: Option<At<Number<0, AMOUNT_MAX>>>,
+    pub minimum_minor: Option<Located<Number<0, AMOUNT_MAX>>>,
     /// How a fraction of a minor unit is rounded.
     #[schemars(extend("default" = "half_even"))]
     pub rounding: Option<Word<Rounding>>,

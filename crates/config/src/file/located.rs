@@ -11,28 +11,28 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde_spanned::Spanned;
 
-use crate::places::Span;
+use crate::source_map::Span;
 
 /// A value and where it stands.
 #[derive(Clone, Debug, PartialEq)]
-pub struct At<T> {
+pub struct Located<T> {
     /// Where.
     pub span: Span,
     /// What.
     pub value: T,
 }
 
-impl<T> At<T> {
+impl<T> Located<T> {
     /// Whether it stands in a file; a default does not.
     pub fn is_written(&self) -> bool {
         !self.span.is_empty()
     }
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for At<T> {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Located<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<T>::deserialize(deserializer)?;
-        Ok(At { span: spanned.span(), value: spanned.into_inner() })
+        Ok(Located { span: spanned.span(), value: spanned.into_inner() })
     }
 }
 
@@ -58,7 +58,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Table<T> {
 
 /// What a table of pairs holds, in the order written; `K` and `V` say how both are spelt.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Pairs<K, V>(pub Vec<(At<K>, At<V>)>);
+pub struct Pairs<K, V>(pub Vec<(Located<K>, Located<V>)>);
 
 impl<K, V> Default for Pairs<K, V> {
     fn default() -> Self {
@@ -70,7 +70,7 @@ impl<'de, K: Deserialize<'de>, V: Deserialize<'de>> Deserialize<'de> for Pairs<K
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Entries<K, V>(PhantomData<(K, V)>);
         impl<'de, K: Deserialize<'de>, V: Deserialize<'de>> Visitor<'de> for Entries<K, V> {
-            type Value = Vec<(At<K>, At<V>)>;
+            type Value = Vec<(Located<K>, Located<V>)>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a table, such as `{ \"x-name\" = \"value\" }`")
             }
@@ -84,7 +84,7 @@ impl<'de, K: Deserialize<'de>, V: Deserialize<'de>> Deserialize<'de> for Pairs<K
         }
         let mut pairs = deserializer.deserialize_map(Entries(PhantomData))?;
         // Tables may be kept sorted by key; the order written is the one that counts.
-        pairs.sort_by_key(|(key, _): &(At<K>, At<V>)| key.span.start);
+        pairs.sort_by_key(|(key, _): &(Located<K>, Located<V>)| key.span.start);
         Ok(Pairs(pairs))
     }
 }
@@ -94,16 +94,16 @@ pub const NOT_YET: &str = "not yet in this version";
 
 /// A key that a later version will understand: it parses, whatever its value, and is refused by name.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Later {}
+pub enum Reserved {}
 
-impl<'de> Deserialize<'de> for Later {
+impl<'de> Deserialize<'de> for Reserved {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         IgnoredAny::deserialize(deserializer)?;
         Err(D::Error::custom(NOT_YET))
     }
 }
 
-impl JsonSchema for Later {
+impl JsonSchema for Reserved {
     fn inline_schema() -> bool {
         true
     }
@@ -134,7 +134,7 @@ macro_rules! transparent {
         }
     )*};
 }
-transparent!(At, Table);
+transparent!(Located, Table);
 
 impl<K, V: JsonSchema> JsonSchema for Pairs<K, V> {
     fn inline_schema() -> bool {

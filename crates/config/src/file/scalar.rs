@@ -1,4 +1,4 @@
-//! Strings that mean something: [`Spelt`] says what a type is called, shows an example, and reads it.
+//! Strings that mean something: [`FromText`] says what a type is called, shows an example, and reads it.
 //!
 //! A word is read when its table is, so that a bad one is found even where others in the table are bad too. Whether a
 //! name exists or two values agree is not known here; `check` asks that.
@@ -11,11 +11,11 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
-use super::at::At;
+use super::located::Located;
 use crate::findings::suggest;
 
 /// How a type is spelt in a string.
-pub trait Spelt: Sized {
+pub trait FromText: Sized {
     /// What it is: "a duration".
     const WHAT: &'static str;
     /// What it looks like, quotes included.
@@ -25,11 +25,11 @@ pub trait Spelt: Sized {
         json_schema!({})
     }
     /// Reads it; an error is a message, or a message, a line break and a hint.
-    fn spell(text: &str) -> Result<Self, String>;
+    fn from_text(text: &str) -> Result<Self, String>;
 }
 
 /// The usual refusal: what it is not, and what it would look like.
-pub fn not_a<T: Spelt>(text: &str) -> String {
+pub fn not_a<T: FromText>(text: &str) -> String {
     format!("`{}` is not {}\nsuch as {}", shown(text), T::WHAT, T::EXAMPLE)
 }
 
@@ -44,25 +44,25 @@ pub fn shown(text: &str) -> String {
 pub struct Text<T>(pub T);
 
 /// A spelt string and where it stands.
-pub type Word<T> = At<Text<T>>;
+pub type Word<T> = Located<Text<T>>;
 
-impl<'de, T: Spelt> Deserialize<'de> for Text<T> {
+impl<'de, T: FromText> Deserialize<'de> for Text<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Texts<T>(PhantomData<T>);
-        impl<T: Spelt> Visitor<'_> for Texts<T> {
+        impl<T: FromText> Visitor<'_> for Texts<T> {
             type Value = T;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(f, "{}, such as {}", T::WHAT, T::EXAMPLE)
             }
             fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
-                T::spell(text).map_err(E::custom)
+                T::from_text(text).map_err(E::custom)
             }
         }
         deserializer.deserialize_any(Texts(PhantomData)).map(Text)
     }
 }
 
-impl<T: Spelt> JsonSchema for Text<T> {
+impl<T: FromText> JsonSchema for Text<T> {
     fn inline_schema() -> bool {
         true
     }
@@ -80,22 +80,22 @@ impl<T: Spelt> JsonSchema for Text<T> {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Name(pub String);
 
-impl Spelt for Name {
+impl FromText for Name {
     const WHAT: &'static str = "a name";
     const EXAMPLE: &'static str = "\"orders\"";
     fn schema() -> Schema {
         json_schema!({ "minLength": 1 })
     }
-    fn spell(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, String> {
         if text.is_empty() { Err(not_a::<Self>(text)) } else { Ok(Name(text.to_owned())) }
     }
 }
 
 /// Any string, empty or not.
-impl Spelt for String {
+impl FromText for String {
     const WHAT: &'static str = "a string";
     const EXAMPLE: &'static str = "\"ok\"";
-    fn spell(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, String> {
         Ok(text.to_owned())
     }
 }
@@ -104,13 +104,13 @@ impl Spelt for String {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilePath(pub String);
 
-impl Spelt for FilePath {
+impl FromText for FilePath {
     const WHAT: &'static str = "a path of a file";
     const EXAMPLE: &'static str = "\"secrets/admin.token\"";
     fn schema() -> Schema {
         json_schema!({ "minLength": 1 })
     }
-    fn spell(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, String> {
         if text.is_empty() || text.contains('\0') { Err(not_a::<Self>(text)) } else { Ok(FilePath(text.to_owned())) }
     }
 }
@@ -118,13 +118,13 @@ impl Spelt for FilePath {
 /// Longer than anything that is meant, and short enough that a clock can still add it.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
-impl Spelt for Duration {
+impl FromText for Duration {
     const WHAT: &'static str = "a duration";
     const EXAMPLE: &'static str = "\"250ms\", \"2s\", \"5m\" or \"1h\"";
     fn schema() -> Schema {
         json_schema!({ "pattern": "^[0-9]+(ms|s|m|h)$" })
     }
-    fn spell(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, String> {
         let (number, unit) = number_and_unit(text).ok_or_else(|| not_a::<Self>(text))?;
         let milliseconds = match unit {
             "ms" => 1,
@@ -144,13 +144,13 @@ impl Spelt for Duration {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size(pub u64);
 
-impl Spelt for Size {
+impl FromText for Size {
     const WHAT: &'static str = "a size";
     const EXAMPLE: &'static str = "\"500B\", \"64KiB\", \"8MiB\" or \"1GiB\"";
     fn schema() -> Schema {
         json_schema!({ "pattern": "^[0-9]+(B|KiB|MiB|GiB)$" })
     }
-    fn spell(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, String> {
         let (number, unit) = number_and_unit(text).ok_or_else(|| not_a::<Self>(text))?;
         let bytes: u64 = match unit {
             "B" => 1,
@@ -181,13 +181,13 @@ pub trait OneOf: Sized + Clone + 'static {
     const WORDS: &'static [(&'static str, Self)];
 }
 
-impl<T: OneOf> Spelt for T {
+impl<T: OneOf> FromText for T {
     const WHAT: &'static str = <T as OneOf>::WHAT;
     const EXAMPLE: &'static str = <T as OneOf>::EXAMPLE;
     fn schema() -> Schema {
         json_schema!({ "enum": words::<T>() })
     }
-    fn spell(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, String> {
         let found = T::WORDS.iter().find(|(word, _)| *word == text);
         found.map(|(_, value)| value.clone()).ok_or_else(|| {
             format!("`{}` is not {}\n{}", shown(text), <T as OneOf>::WHAT, suggest(text, &words::<T>(), "allowed"))

@@ -18,7 +18,7 @@ const QUOTED: usize = 120;
 
 /// Where every file and every line starts.
 #[derive(Debug)]
-pub struct Places {
+pub struct SourceMap {
     files: Vec<FileLines>,
 }
 
@@ -31,9 +31,9 @@ struct FileLines {
     lines: Vec<u32>,
 }
 
-impl Places {
+impl SourceMap {
     /// Notes where the lines of `source` start.
-    pub fn new(source: &Source) -> Places {
+    pub fn new(source: &Source) -> SourceMap {
         let mut base = 0;
         let mut files = Vec::with_capacity(source.files.len());
         for file in &source.files {
@@ -42,7 +42,7 @@ impl Places {
             files.push(FileLines { base, path: file.path.clone(), text: file.text.clone(), lines });
             base += file.text.len() + 1;
         }
-        Places { files }
+        SourceMap { files }
     }
 
     /// The global offset at which the file with this index starts.
@@ -79,7 +79,7 @@ impl Places {
     }
 }
 
-/// The nearest character border at or below `at`.
+/// The nearest character border at or below `located`.
 fn floor(text: &str, at: usize) -> usize {
     text.floor_char_boundary(at.min(text.len()))
 }

@@ -12,7 +12,7 @@ use http::{HeaderName, Method};
 use super::Check;
 use crate::findings::LIMIT;
 use crate::model::{HostPattern, PathPattern, Route};
-use crate::places::Span;
+use crate::source_map::Span;
 
 /// What two patterns must share for one request to match both with the same rank.
 #[derive(PartialEq, Eq, Hash)]

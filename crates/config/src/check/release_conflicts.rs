@@ -9,14 +9,14 @@ use std::collections::{HashMap, HashSet};
 
 use super::Check;
 use crate::file::Item;
-use crate::file::release::Release;
-use crate::places::Span;
+use crate::file::release::ReleaseForm;
+use crate::source_map::Span;
 use base::units::BasisPoints;
 use gray::settings::UserSource;
 
 /// The users that a release may take.
 struct Claim<'f> {
-    item: &'f Item<Release>,
+    item: &'f Item<ReleaseForm>,
     layer: Option<Part<'f>>,
 }
 
@@ -36,7 +36,7 @@ impl Part<'_> {
 
 impl Check<'_, '_> {
     /// Notes every release that collides with an earlier one.
-    pub(super) fn overlapping(&mut self, releases: &[Item<Release>]) {
+    pub(super) fn overlapping(&mut self, releases: &[Item<ReleaseForm>]) {
         let claims: Vec<Claim<'_>> = releases.iter().filter_map(claim).collect();
         let (mut of_route, mut of_layer) = (HashMap::<&str, Vec<usize>>::new(), HashMap::<&str, Vec<usize>>::new());
         for (index, later) in claims.iter().enumerate() {
@@ -99,7 +99,7 @@ impl Check<'_, '_> {
 }
 
 /// What a release takes; `None` where its layer could not be understood.
-fn claim(item: &Item<Release>) -> Option<Claim<'_>> {
+fn claim(item: &Item<ReleaseForm>) -> Option<Claim<'_>> {
     let layer = match &item.form.layer {
         None if !item.whole => return None,
         None => None,
@@ -121,6 +121,6 @@ fn apart(one: &Claim<'_>, other: &Claim<'_>) -> bool {
     same_layer(one, other) && user(one.item) == user(other.item)
 }
 
-fn user(item: &Item<Release>) -> Vec<&UserSource> {
+fn user(item: &Item<ReleaseForm>) -> Vec<&UserSource> {
     item.form.user.iter().flat_map(|user| &user.value).map(|at| &at.value.0).collect()
 }

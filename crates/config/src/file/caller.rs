@@ -1,94 +1,24 @@
-//! The forms of `[[listener]]`, `[auth.*]`, `[app.*]` and `[limit.*]`.
+//! The forms of `[auth.*]`, `[app.*]` and `[limit.*]`.
 //!
-//! Which keys go together, what files hold and what names lead to is `check`'s. Sizes of heads end where the parser
-//! below ends, so that no limit promises more than is kept.
+//! Which keys go together, what files hold and what names lead to is `check`'s.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::HeaderName;
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::Deserialize;
 
-use super::Sub;
-use super::at::{At, Table};
 use super::http::CookieName;
+use super::located::{Located, Table};
 use super::number::Number;
-use super::word::{FilePath, Name, OneOf, Size, Spelt, Word, not_a};
+use super::scalar::{FilePath, FromText, Name, OneOf, Word, not_a};
 use crate::model::KeyPart;
 use client_auth::apps::AppStatus;
-
-/// Where clients connect.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Listener {
-    /// IP address and port.
-    #[schemars(required)]
-    pub address: Option<Word<SocketAddr>>,
-    /// HTTP/2 without TLS, beside HTTP/1.1. Not together with tls.
-    #[schemars(extend("default" = false))]
-    pub h2c: Option<At<bool>>,
-    /// Every connection begins with a PROXY header (v1 or v2) from trusted.proxies. A connection from any other address
-    /// is closed.
-    #[schemars(extend("default" = false))]
-    pub proxy_protocol: Option<At<bool>>,
-    /// Time for the whole head; PROXY header and TLS handshake have as much each. HTTP/2: until the first complete
-    /// HEADERS.
-    #[schemars(extend("default" = "10s"))]
-    pub header_timeout: Option<Word<Duration>>,
-    /// How long a kept connection may stay without a request, and how long a client may take nothing of its answer.
-    #[schemars(extend("default" = "60s"))]
-    pub idle_timeout: Option<Word<Duration>>,
-    /// Bytes a second, over any 10 s of waiting for a request body. Less: 408. "0B": no limit.
-    #[schemars(extend("default" = "500B"))]
-    pub body_min_rate: Option<Word<Size>>,
-    /// Size of a head, from "1KiB" to "512KiB". More: 431.
-    #[schemars(extend("default" = "64KiB"))]
-    pub head_max: Option<Word<Size>>,
-    /// Number of headers. More: 431.
-    #[schemars(extend("default" = 100))]
-    pub headers_max: Option<At<Number<1, 256>>>,
-    /// Length of a request target, from "64B" to "60KiB". More: 414.
-    #[schemars(extend("default" = "16KiB"))]
-    pub uri_max: Option<Word<Size>>,
-    /// Connections of one client address; with IPv6 of one /64. A connection beyond it is closed unanswered. 0: no
-    /// limit.
-    #[schemars(extend("default" = 0))]
-    pub max_connections_per_ip: Option<At<Number<0, { u32::MAX as u64 }>>>,
-    /// HTTPS: TLS 1.2 and 1.3, HTTP/1.1 and HTTP/2 by ALPN. Absent: plain.
-    pub tls: Sub<ListenerTls>,
-}
-
-/// HTTPS.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ListenerTls {
-    /// Certificates with their keys, PEM. The name that the client asks for (SNI) picks one; the first serves the names
-    /// that none covers. Followed when the files change.
-    #[schemars(required)]
-    pub certificates: Option<At<Vec<At<Table<Certificate>>>>>,
-    /// PEM file. A client certificate of these authorities is required, and must cover the host that is asked for (else
-    /// 421). A connection ends (421) once the authorities change or its certificate has expired. Absent: none is asked
-    /// for.
-    pub client_ca: Option<Word<FilePath>>,
-}
-
-/// A certificate and its key.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Certificate {
-    /// PEM file with the chain, the server's own certificate first.
-    #[schemars(required)]
-    pub cert: Option<Word<FilePath>>,
-    /// PEM file with its private key.
-    #[schemars(required)]
-    pub key: Option<Word<FilePath>>,
-}
 
 /// How callers of a route prove who they are.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Auth {
+pub struct AuthForm {
     /// "api_key" (a key of an app), "hmac" (RFC 9421, hmac-sha256 over @method, @target-uri and, with a body,
     /// content-digest, with keyid, created and nonce; a body over 64 KiB gets 413) or "jwt" (Authorization: Bearer;
     /// RS256, ES256 or EdDSA; exp is required; typ is JWT, at+jwt or absent).
@@ -132,14 +62,14 @@ impl OneOf for AuthWord {
 /// A developer's application on the platform.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct App {
+pub struct AppForm {
     /// "pending", "approved" or "suspended". Pending and suspended apps get 403.
     #[schemars(extend("default" = "approved"))]
     pub status: Option<Word<AppStatus>>,
     /// Its keys; several while one replaces another.
     #[schemars(extend("default" = []))]
     #[serde(default)]
-    pub keys: Vec<At<Table<AppKey>>>,
+    pub keys: Vec<Located<Table<AppKeyForm>>>,
     /// Limits of every request of the app: names of `[limit.*]`.
     #[schemars(extend("default" = []))]
     #[serde(default)]
@@ -156,7 +86,7 @@ impl OneOf for AppStatus {
 /// One key of an app.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct AppKey {
+pub struct AppKeyForm {
     /// Name of the key; the `keyid` of signatures.
     #[schemars(required)]
     pub id: Option<Word<Name>>,
@@ -168,7 +98,7 @@ pub struct AppKey {
 /// How often, and how many at once. At least one of rate and concurrency.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Limit {
+pub struct LimitForm {
     /// What is counted apart: "app", "user", "ip" (IPv6: a /64), "route", "header:NAME", "cookie:NAME", "query:NAME";
     /// several join. A missing value counts as empty, and so does one that occurs several times, since servers differ
     /// in which one they read. Cookies and query parameters are decoded. Empty: all requests are counted together.
@@ -178,9 +108,9 @@ pub struct Limit {
     /// Requests a second, a minute or an hour: "100/s", "600/m", "5000/h". Absent: no limit.
     pub rate: Option<Word<RateText>>,
     /// Requests that may come at once. Absent: those of one second, at least 1.
-    pub burst: Option<At<Number<1, { u32::MAX as u64 }>>>,
+    pub burst: Option<Located<Number<1, { u32::MAX as u64 }>>>,
     /// Requests in flight of a key. Absent: no limit.
-    pub concurrency: Option<At<Number<1, { u32::MAX as u64 }>>>,
+    pub concurrency: Option<Located<Number<1, { u32::MAX as u64 }>>>,
 }
 
 /// `rate`: a count, and the time it is for.
@@ -192,13 +122,13 @@ pub struct RateText {
     pub per: Duration,
 }
 
-impl Spelt for RateText {
+impl FromText for RateText {
     const WHAT: &'static str = "a rate";
     const EXAMPLE: &'static str = "\"100/s\", \"600/m\" or \"5000/h\"";
     fn schema() -> Schema {
         json_schema!({ "pattern": "^[1-9][0-9]*/[smh]$" })
     }
-    fn spell(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, String> {
         let (count, unit) = text.split_once('/').ok_or_else(|| not_a::<Self>(text))?;
         let seconds = match unit {
             "s" => 1,
@@ -215,21 +145,21 @@ impl Spelt for RateText {
     }
 }
 
-impl Spelt for KeyPart {
+impl FromText for KeyPart {
     const WHAT: &'static str = "a part of a limit's key";
     const EXAMPLE: &'static str =
         "\"app\", \"user\", \"ip\", \"route\", \"header:x-tenant\", \"cookie:uid\" or \"query:user\"";
     fn schema() -> Schema {
         json_schema!({ "pattern": "^(app|user|ip|route|(header|cookie|query):.+)$" })
     }
-    fn spell(text: &str) -> Result<Self, String> {
+    fn from_text(text: &str) -> Result<Self, String> {
         match (text, text.split_once(':')) {
             ("app", _) => Ok(KeyPart::App),
             ("user", _) => Ok(KeyPart::User),
             ("ip", _) => Ok(KeyPart::Ip),
             ("route", _) => Ok(KeyPart::Route),
-            (_, Some(("header", name))) => HeaderName::spell(name).map(KeyPart::Header),
-            (_, Some(("cookie", name))) => CookieName::spell(name).map(|name| KeyPart::Cookie(name.0)),
+            (_, Some(("header", name))) => HeaderName::from_text(name).map(KeyPart::Header),
+            (_, Some(("cookie", name))) => CookieName::from_text(name).map(|name| KeyPart::Cookie(name.0)),
             (_, Some(("query", name))) if !name.is_empty() => Ok(KeyPart::Query(name.to_owned())),
             _ => Err(not_a::<Self>(text)),
         }
