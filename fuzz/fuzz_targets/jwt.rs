@@ -10,7 +10,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL;
 use libfuzzer_sys::fuzz_target;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use serde_json::{Map, Value};
-use client_auth::jwt::{Judged, KeySet, Refusal, Rules, TOKEN_MAX};
+use client_auth::jwt::{Judged, KeySet, TokenError, Rules, TOKEN_MAX};
 
 const NOW: u64 = 1_800_000_000;
 
@@ -40,7 +40,7 @@ fn signed(text: &[u8]) -> Vec<u8> {
 }
 
 /// Judges a token twice, the second time with the first verdict at hand.
-fn judge(token: &[u8]) -> Result<(), Refusal> {
+fn judge(token: &[u8]) -> Result<(), TokenError> {
     let verdict = ISSUER.keys.verify(token, &rules(), NOW);
     let mut judged = Judged::default();
     for _ in 0..2 {
@@ -96,7 +96,7 @@ fn genuine(text: &[u8]) {
             assert!(header["kid"].is_null() || header["kid"] == "ed", "{header}");
             assert!(header["crit"].is_null(), "{header}");
         }
-        Err(Refusal::Signature) => assert_eq!(header["alg"], "ES256", "genuine and refused"),
+        Err(TokenError::Signature) => assert_eq!(header["alg"], "ES256", "genuine and refused"),
         Err(_) => {}
     }
 }

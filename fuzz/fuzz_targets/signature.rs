@@ -14,7 +14,7 @@ use libfuzzer_sys::fuzz_target;
 use ring::{digest, hmac};
 use client_auth::digest::Digests;
 use client_auth::keys::Found;
-use client_auth::signature::{Refusal, Request, Signed, Signer, Window, verify};
+use client_auth::signature::{SignatureError, Request, Signed, Signer, Window, verify};
 use http_guard::host;
 
 const NOW: u64 = 1_800_000_000;
@@ -60,7 +60,7 @@ impl Asked {
         (https && host::is_valid(line[2].as_bytes())).then_some(Asked { line, body, headers })
     }
 
-    fn verify(&self) -> Result<Signed, Refusal> {
+    fn verify(&self) -> Result<Signed, SignatureError> {
         let [method, scheme, authority, target] = &self.line;
         let request = Request { method, scheme, authority, target, headers: &self.headers };
         verify(&request, self.body, Window { now_s: NOW, skew_s: SKEW }, |keyid| match keyid {

@@ -200,7 +200,7 @@ fn signed(
     ctx: &Ctx,
     has_body: bool,
     window: Window,
-) -> std::result::Result<Signed, signature::Refusal> {
+) -> std::result::Result<Signed, signature::SignatureError> {
     let head = session.req_header();
     let request = signature::Request {
         method: head.method.as_str(),
@@ -272,14 +272,14 @@ fn take(ctx: &Ctx, signed: &Signed, nonces: &Nonces, now_s: u64) -> std::result:
     let keep_s = ctx.snapshot.callers.keep_s;
     nonces.take(&owner, &signed.nonce, signed.created, now_s, keep_s).map_err(|refusal| {
         let (reason, detail) = match refusal {
-            nonce::Refusal::Replayed => {
+            nonce::NonceError::Replayed => {
                 (Reason::Unauthorized, "The `nonce` was used before: sign every request anew, with a new one.")
             }
-            nonce::Refusal::Forgotten => (
+            nonce::NonceError::Forgotten => (
                 Reason::Unauthorized,
                 "The signature is older than what this gateway remembers: sign the request anew.",
             ),
-            nonce::Refusal::Full => {
+            nonce::NonceError::Full => {
                 (Reason::Overloaded, "Too many signed requests came of late to remember them all. Try again soon.")
             }
         };

@@ -13,7 +13,7 @@ use pingora::http::RequestHeader;
 use super::ctx::Ctx;
 use crate::problem::Reason;
 use balance::settings::{Balance, HashKey};
-use balance::{NoMember, Pick};
+use balance::{Pick, PickError};
 use base::clock;
 use base::said::{first_cookie, first_query};
 
@@ -34,8 +34,8 @@ pub fn pick(head: &RequestHeader, ctx: &mut Ctx) -> Result<(), Reason> {
     let uploading = ctx.attempts.uploading;
     let pick = Pick { key: &key, tried: &ctx.attempts.tried, now, random: fastrand::u64(..), uploading };
     let lease = upstream.pool().pick(pick).map_err(|none| match none {
-        NoMember::Empty => Reason::NoServer,
-        NoMember::Saturated => Reason::Saturated,
+        PickError::Empty => Reason::NoServer,
+        PickError::Saturated => Reason::Saturated,
     })?;
     if ctx.attempts.count == 0 {
         upstream.budget.request(now);

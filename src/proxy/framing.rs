@@ -8,8 +8,8 @@ use super::watch::{Cause, ClientWatch, RefusedRequest};
 use crate::runtime::snapshot::listener::Bounds;
 use base::clock;
 use http_guard::chunked::{Chunked, Step};
-use http_guard::fault::Fault;
 use http_guard::head::{Framing as Frame, Judge, Judged, Refusal};
+use http_guard::violation::Violation;
 
 /// What the next bytes are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub struct Framing {
     /// The frame of a chunked body.
     chunked: Option<Box<Chunked>>,
     /// A fault that was seen and not yet told.
-    fault: Option<Fault>,
+    fault: Option<Violation>,
 }
 
 impl Framing {
@@ -67,7 +67,7 @@ impl Framing {
     /// How many of the bytes may go on, which begin where the last ones that went ended; none while more is needed.
     pub fn clear(&mut self, bytes: &[u8], bounds: &Bounds, watch: &ClientWatch) -> Result<usize, Box<RefusedRequest>> {
         if let Some(fault) = self.fault {
-            return Err(Box::new(RefusedRequest::bare(Cause::Fault(fault), false)));
+            return Err(Box::new(RefusedRequest::bare(Cause::Violation(fault), false)));
         }
         let mut cleared = 0;
         if self.phase == Phase::Head {
@@ -94,7 +94,7 @@ impl Framing {
                     self.fault = Some(fault);
                     Ok(cleared)
                 }
-                Err(fault) => Err(Box::new(RefusedRequest::bare(Cause::Fault(fault), false))),
+                Err(fault) => Err(Box::new(RefusedRequest::bare(Cause::Violation(fault), false))),
             },
         }
     }
@@ -110,7 +110,7 @@ impl Framing {
         }
     }
 
-    fn body(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+    fn body(&mut self, bytes: &[u8]) -> Result<usize, Violation> {
         let Some(chunked) = &mut self.chunked else {
             let part = self.left.min(bytes.len() as u64);
             self.left -= part;
@@ -133,7 +133,7 @@ impl Framing {
 fn refused(refusal: Refusal<'_>) -> RefusedRequest {
     let text = |bytes: Option<&[u8]>| Box::from(bytes.unwrap_or_default());
     RefusedRequest {
-        cause: Cause::Fault(refusal.fault),
+        cause: Cause::Violation(refusal.fault),
         method: String::from_utf8_lossy(refusal.method.unwrap_or_default()).into(),
         target: text(refusal.target),
         host: text(refusal.host),

@@ -16,8 +16,8 @@ use crate::runtime::snapshot::listener::covers;
 use base::clock;
 use base::said;
 use http_guard::Verdict;
-use http_guard::fault::Fault;
 use http_guard::h2;
+use http_guard::violation::Violation;
 
 impl Cause {
     /// The answer.
@@ -25,19 +25,21 @@ impl Cause {
         match self {
             Cause::HeadTimeout => Reason::HeadTimeout,
             Cause::BodyTooSlow => Reason::BodyTooSlow,
-            Cause::Fault(Fault::Connect) => Reason::MethodNotAllowed,
-            Cause::Fault(Fault::TargetTooLong) => Reason::UriTooLong,
-            Cause::Fault(Fault::HeadTooLarge | Fault::TooManyHeaders | Fault::TrailersTooLarge) => Reason::HeadTooLarge,
-            Cause::Fault(Fault::Expect) => Reason::ExpectationFailed,
-            Cause::Fault(Fault::Version) => Reason::VersionNotSupported,
-            Cause::Fault(_) => Reason::BadRequest,
+            Cause::Violation(Violation::Connect) => Reason::MethodNotAllowed,
+            Cause::Violation(Violation::TargetTooLong) => Reason::UriTooLong,
+            Cause::Violation(Violation::HeadTooLarge | Violation::TooManyHeaders | Violation::TrailersTooLarge) => {
+                Reason::HeadTooLarge
+            }
+            Cause::Violation(Violation::Expect) => Reason::ExpectationFailed,
+            Cause::Violation(Violation::Version) => Reason::VersionNotSupported,
+            Cause::Violation(_) => Reason::BadRequest,
         }
     }
 
     /// What the log calls it.
     pub fn word(&self) -> &'static str {
         match self {
-            Cause::Fault(fault) => fault.word(),
+            Cause::Violation(fault) => fault.word(),
             cause => cause.reason().label(),
         }
     }
@@ -60,7 +62,7 @@ pub fn admit(session: &mut Session, ctx: &mut Ctx) -> Option<Reason> {
             peer.watch.admits(Verdict { expects_continue: accepted.expects_continue, ..Verdict::default() });
         }
         if let Err(fault) = judged {
-            let cause = Cause::Fault(fault);
+            let cause = Cause::Violation(fault);
             let reason = cause.reason();
             ctx.refused = Some(Box::new(RefusedRequest {
                 method: head.method.as_str().into(),

@@ -13,7 +13,7 @@ use base::path::normalise_path;
 use base::said;
 use config::access::{self, Refusal, Shown};
 use config::router::Request;
-use http_guard::fault::Fault;
+use http_guard::violation::Violation;
 
 /// Finds the route and, where it forwards, its upstream.
 pub fn find(session: &Session, ctx: &mut Ctx) -> Option<usize> {
@@ -44,7 +44,7 @@ pub fn refusal(session: &Session, ctx: &mut Ctx, route: usize) -> Option<Reason>
     let path = ctx.path.as_deref().unwrap_or(head.uri.path());
     match access::refusal(route, guarded, &Shown { headers: &head.headers, path, client: Some(ctx.client) }) {
         Some(Refusal::LookalikeName) => {
-            let cause = Cause::Fault(Fault::LookalikeName);
+            let cause = Cause::Violation(Violation::LookalikeName);
             let reason = cause.reason();
             ctx.refused = Some(Box::new(RefusedRequest::bare(cause, false)));
             return Some(reason);

@@ -23,7 +23,7 @@ use self::uploads::Uploads;
 use super::frames::{Flow, Wrong};
 use base::units::{Nanos, nanoseconds};
 use http_guard::Verdict;
-use http_guard::fault::Fault;
+use http_guard::violation::Violation;
 
 /// Nothing is waited for.
 const NOT: u64 = 0;
@@ -40,7 +40,7 @@ const RESETS_MAX: u32 = 200;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// They break a rule.
-    Fault(Fault),
+    Violation(Violation),
     /// The head did not come in time.
     HeadTimeout,
     /// The body came too slowly.

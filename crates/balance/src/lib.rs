@@ -98,7 +98,7 @@ pub struct Pick<'a> {
 
 /// Nobody can take the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoMember {
+pub enum PickError {
     /// There are no servers, or all are drained.
     #[error("the upstream has no servers")]
     Empty,
@@ -141,21 +141,21 @@ impl<T> Pool<T> {
     }
 
     /// Chooses a member and counts the request in.
-    pub fn pick(&self, request: Pick<'_>) -> Result<Lease<T>, NoMember> {
+    pub fn pick(&self, request: Pick<'_>) -> Result<Lease<T>, PickError> {
         if self.fleet.total_weight() == 0 {
-            return Err(NoMember::Empty);
+            return Err(PickError::Empty);
         }
         let places = self.fleet.settings.places(request.uploading);
         let mut search = Search::new(&self.fleet, &request, places);
         for _ in 0..RACES {
-            let (found, down) = search.find().ok_or(NoMember::Saturated)?;
+            let (found, down) = search.find().ok_or(PickError::Saturated)?;
             if let Some(lease) = Lease::take(&self.members[found], down, request.now, places) {
                 debug_assert!(lease.weight > 0, "a drained server was picked");
                 return Ok(lease);
             }
         }
         let carrying = self.members.iter().filter(|m| m.weight > 0 && m.state.usable(request.now));
-        carrying.filter_map(|m| Lease::take(m, false, request.now, places)).next().ok_or(NoMember::Saturated)
+        carrying.filter_map(|m| Lease::take(m, false, request.now, places)).next().ok_or(PickError::Saturated)
     }
 
     /// Everyone, drained ones too, in the order given.

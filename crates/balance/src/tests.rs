@@ -58,11 +58,11 @@ impl Client {
         self
     }
 
-    fn pick(&mut self, pool: &Pool<usize>) -> Result<Lease<usize>, NoMember> {
+    fn pick(&mut self, pool: &Pool<usize>) -> Result<Lease<usize>, PickError> {
         self.retry(pool, &Tried::new())
     }
 
-    fn retry(&mut self, pool: &Pool<usize>, tried: &Tried) -> Result<Lease<usize>, NoMember> {
+    fn retry(&mut self, pool: &Pool<usize>, tried: &Tried) -> Result<Lease<usize>, PickError> {
         let key = self.draws.bits().to_le_bytes();
         let lease = pool.pick(Pick { key: &key, tried, now: self.now, random: self.draws.bits(), uploading: false });
         check_invariants(pool, &lease);
@@ -83,14 +83,14 @@ impl Client {
 }
 
 /// What holds after each pick, whatever the pool.
-fn check_invariants(pool: &Pool<usize>, lease: &Result<Lease<usize>, NoMember>) {
+fn check_invariants(pool: &Pool<usize>, lease: &Result<Lease<usize>, PickError>) {
     match lease {
         Ok(lease) => {
             assert!(lease.weight > 0, "a drained server was picked");
             assert!(lease.state.in_flight() > 0);
         }
-        Err(NoMember::Empty) => assert!(pool.members().iter().all(|m| m.weight == 0)),
-        Err(NoMember::Saturated) => assert!(pool.settings().max_in_flight.is_some()),
+        Err(PickError::Empty) => assert!(pool.members().iter().all(|m| m.weight == 0)),
+        Err(PickError::Saturated) => assert!(pool.settings().max_in_flight.is_some()),
     }
     if let (Ok(lease), Some(limit)) = (lease, pool.settings().max_in_flight) {
         assert!(lease.state.in_flight() <= limit);

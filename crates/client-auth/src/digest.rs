@@ -20,7 +20,7 @@ pub struct Digests {
 
 /// Digests as they are written.
 #[derive(Debug, Default)]
-struct Written {
+struct WrittenDigest {
     sha256: Option<Vec<u8>>,
     sha512: Option<Vec<u8>>,
 }
@@ -29,7 +29,7 @@ impl Digests {
     /// Of a message; `None` where there is no digest of a known algorithm, or the field is not one.
     pub fn of(headers: &HeaderMap) -> Option<Digests> {
         let text = field(headers, CONTENT_DIGEST)?;
-        let written = Parser::new(&*text).parse_dictionary_with_visitor(Written::default()).ok()?;
+        let written = Parser::new(&*text).parse_dictionary_with_visitor(WrittenDigest::default()).ok()?;
         let mut claims = vec![];
         let known: [(_, &'static Algorithm); 2] = [(written.sha256, &SHA256), (written.sha512, &SHA512)];
         for (digest, algorithm) in known {
@@ -56,22 +56,22 @@ impl Digests {
 /// The field says a known algorithm twice, or gives it no bytes.
 #[derive(Debug, thiserror::Error)]
 #[error("not a digest")]
-pub struct NotADigest;
+pub struct DigestError;
 
-impl<'de> DictionaryVisitor<'de> for Written {
-    type Out = Written;
-    type Error = NotADigest;
+impl<'de> DictionaryVisitor<'de> for WrittenDigest {
+    type Out = WrittenDigest;
+    type Error = DigestError;
 
-    fn entry(&mut self, key: &'de KeyRef) -> Result<impl EntryVisitor<'de>, NotADigest> {
+    fn entry(&mut self, key: &'de KeyRef) -> Result<impl EntryVisitor<'de>, DigestError> {
         let place = match key.as_str() {
             "sha-256" => &mut self.sha256,
             "sha-512" => &mut self.sha512,
             _ => return Ok(None),
         };
-        if place.is_some() { Err(NotADigest) } else { Ok(Some(Bytes(place))) }
+        if place.is_some() { Err(DigestError) } else { Ok(Some(Bytes(place))) }
     }
 
-    fn finish(self) -> Result<Written, NotADigest> {
+    fn finish(self) -> Result<WrittenDigest, DigestError> {
         Ok(self)
     }
 }
@@ -80,23 +80,23 @@ impl<'de> DictionaryVisitor<'de> for Written {
 pub(super) struct Bytes<'a>(pub(super) &'a mut Option<Vec<u8>>);
 
 impl<'de> EntryVisitor<'de> for Bytes<'_> {
-    type Error = NotADigest;
+    type Error = DigestError;
 
-    fn item(self) -> Result<impl ItemVisitor<'de>, NotADigest> {
+    fn item(self) -> Result<impl ItemVisitor<'de>, DigestError> {
         Ok(self)
     }
 
-    fn inner_list(self) -> Result<impl InnerListVisitor<'de>, NotADigest> {
-        Err::<sfv::visitor::Never, _>(NotADigest)
+    fn inner_list(self) -> Result<impl InnerListVisitor<'de>, DigestError> {
+        Err::<sfv::visitor::Never, _>(DigestError)
     }
 }
 
 impl<'de> ItemVisitor<'de> for Bytes<'_> {
     type Out = ();
-    type Error = NotADigest;
+    type Error = DigestError;
 
-    fn bare_item(self, item: BareItemFromInput<'de>) -> Result<impl ParameterVisitor<'de, Out = ()>, NotADigest> {
-        let BareItemFromInput::ByteSequence(bytes) = item else { return Err(NotADigest) };
+    fn bare_item(self, item: BareItemFromInput<'de>) -> Result<impl ParameterVisitor<'de, Out = ()>, DigestError> {
+        let BareItemFromInput::ByteSequence(bytes) = item else { return Err(DigestError) };
         *self.0 = Some(bytes);
         Ok(Ignored)
     }

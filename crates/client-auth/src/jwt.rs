@@ -58,7 +58,7 @@ impl Token {
 
 /// Why a token is refused, in words for its sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum TokenError {
     /// It is no JWS in compact form.
     #[error("The token is not a signed JWT: three parts in base64url without padding, joined by dots.")]
     Malformed,
@@ -128,7 +128,7 @@ enum Kind {
 
 impl Kind {
     /// By `typ`, a media type of which `application/` may be left away (RFC 7515, section 4.1.9).
-    fn of(typ: Option<&str>) -> Result<Kind, Refusal> {
+    fn of(typ: Option<&str>) -> Result<Kind, TokenError> {
         let Some(typ) = typ else { return Ok(Kind::Any) };
         let short = match typ.split_at_checked(12) {
             Some((start, rest)) if start.eq_ignore_ascii_case("application/") => rest,
@@ -137,70 +137,70 @@ impl Kind {
         match short {
             _ if short.eq_ignore_ascii_case("at+jwt") => Ok(Kind::Access),
             _ if short.eq_ignore_ascii_case("jwt") => Ok(Kind::Any),
-            _ => Err(Refusal::Kind),
+            _ => Err(TokenError::Kind),
         }
     }
 }
 
 impl KeySet {
     /// Judges a token at a time, in seconds since 1970.
-    pub fn verify(&self, token: &[u8], rules: &Rules<'_>, now_s: u64) -> Result<Token, Refusal> {
+    pub fn verify(&self, token: &[u8], rules: &Rules<'_>, now_s: u64) -> Result<Token, TokenError> {
         if token.len() > TOKEN_MAX {
-            return Err(Refusal::TooLong);
+            return Err(TokenError::TooLong);
         }
-        let token = std::str::from_utf8(token).map_err(|_| Refusal::Malformed)?;
-        let (signed, signature) = token.rsplit_once('.').ok_or(Refusal::Malformed)?;
-        let (header, claims) = signed.split_once('.').ok_or(Refusal::Malformed)?;
-        let decoded = |part: &str| BASE64URL.decode(part).map_err(|_| Refusal::Malformed);
+        let token = std::str::from_utf8(token).map_err(|_| TokenError::Malformed)?;
+        let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
+        let (header, claims) = signed.split_once('.').ok_or(TokenError::Malformed)?;
+        let decoded = |part: &str| BASE64URL.decode(part).map_err(|_| TokenError::Malformed);
         let (header, claims, signature) = (decoded(header)?, decoded(claims)?, decoded(signature)?);
         // Members that are skipped must be text too (RFC 7515, section 5.2).
-        let header = std::str::from_utf8(&header).map_err(|_| Refusal::Malformed)?;
-        let header: Header<'_> = serde_json::from_str(header).map_err(|_| Refusal::Malformed)?;
+        let header = std::str::from_utf8(&header).map_err(|_| TokenError::Malformed)?;
+        let header: Header<'_> = serde_json::from_str(header).map_err(|_| TokenError::Malformed)?;
         if header.crit.is_some() {
-            return Err(Refusal::Critical);
+            return Err(TokenError::Critical);
         }
         let kind = Kind::of(header.typ.as_deref())?;
-        let kinds = Verify::of(&header.alg).ok_or(Refusal::Algorithm)?;
+        let kinds = Verify::of(&header.alg).ok_or(TokenError::Algorithm)?;
         self.signed(kinds, header.kid.as_deref(), signed.as_bytes(), &signature)?;
-        let claims: Map<String, Value> = serde_json::from_slice(&claims).map_err(|_| Refusal::Claims)?;
+        let claims: Map<String, Value> = serde_json::from_slice(&claims).map_err(|_| TokenError::Claims)?;
         let holds = judge(&claims, rules, now_s as f64)?;
         if kind == Kind::Any && rules.audience.is_none() && is_id_token(&claims) {
-            return Err(Refusal::IdToken);
+            return Err(TokenError::IdToken);
         }
         Ok(Token { user: rules.user_claim.and_then(|name| user(&claims, name)), holds })
     }
 
     /// Whether a key that fits has signed.
-    fn signed(&self, by: Verify, kid: Option<&str>, message: &[u8], signature: &[u8]) -> Result<(), Refusal> {
+    fn signed(&self, by: Verify, kid: Option<&str>, message: &[u8], signature: &[u8]) -> Result<(), TokenError> {
         let mut fitting =
             self.keys().iter().filter(|key| key.verify() == by && kid.is_none_or(|kid| key.kid() == Some(kid)));
         match fitting.clone().count() {
-            0 => Err(Refusal::NoKey),
+            0 => Err(TokenError::NoKey),
             1..=UNNAMED_MAX => {
-                fitting.any(|key| key.signed(message, signature)).then_some(()).ok_or(Refusal::Signature)
+                fitting.any(|key| key.signed(message, signature)).then_some(()).ok_or(TokenError::Signature)
             }
-            _ => Err(Refusal::Unnamed),
+            _ => Err(TokenError::Unnamed),
         }
     }
 }
 
 /// The registered claims (RFC 7519, section 4.1); from when on and until when they hold.
-fn judge(claims: &Map<String, Value>, rules: &Rules<'_>, now_s: f64) -> Result<(f64, f64), Refusal> {
+fn judge(claims: &Map<String, Value>, rules: &Rules<'_>, now_s: f64) -> Result<(f64, f64), TokenError> {
     let date = |name| match claims.get(name) {
         None => Ok(None),
-        Some(value) => value.as_f64().filter(|at| at.is_finite()).map(Some).ok_or(Refusal::Claims),
+        Some(value) => value.as_f64().filter(|at| at.is_finite()).map(Some).ok_or(TokenError::Claims),
     };
     let (ends, begins, issued) = (date("exp")?, date("nbf")?, date("iat")?);
-    let until = ends.ok_or(Refusal::Endless)? + LEEWAY_S;
+    let until = ends.ok_or(TokenError::Endless)? + LEEWAY_S;
     let from = [begins, issued].into_iter().flatten().fold(f64::MIN, f64::max) - LEEWAY_S;
     if now_s >= until {
-        return Err(Refusal::Expired);
+        return Err(TokenError::Expired);
     }
     if now_s < from {
-        return Err(Refusal::Early);
+        return Err(TokenError::Early);
     }
     if rules.issuer.is_some_and(|issuer| claims.get("iss").and_then(Value::as_str) != Some(issuer)) {
-        return Err(Refusal::Issuer);
+        return Err(TokenError::Issuer);
     }
     let is_for = |audience: &str| match claims.get("aud") {
         Some(Value::String(only)) => only == audience,
@@ -208,7 +208,7 @@ fn judge(claims: &Map<String, Value>, rules: &Rules<'_>, now_s: f64) -> Result<(
         _ => false,
     };
     if rules.audience.is_some_and(|audience| !is_for(audience)) {
-        return Err(Refusal::Audience);
+        return Err(TokenError::Audience);
     }
     Ok((from, until))
 }

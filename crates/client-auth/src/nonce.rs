@@ -27,7 +27,7 @@ const KEY_MAX: u32 = PART_MAX as u32 / 4;
 
 /// Why a nonce is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum NonceError {
     /// It was taken before.
     Replayed,
     /// The signature is older than what is known here.
@@ -84,9 +84,9 @@ impl Nonces {
 
     /// Takes the nonce of a signature that holds. `key` names the key among all of all times; times are in seconds since
     /// 1970, `keep_s` is the longest `clock_skew` there is.
-    pub fn take(&self, key: &[&[u8]], nonce: &[u8], created: u64, now_s: u64, keep_s: u64) -> Result<(), Refusal> {
+    pub fn take(&self, key: &[&[u8]], nonce: &[u8], created: u64, now_s: u64, keep_s: u64) -> Result<(), NonceError> {
         if created > self.until.load(Ordering::Relaxed) {
-            return Err(Refusal::Forgotten);
+            return Err(NonceError::Forgotten);
         }
         let digest = digest(key, nonce);
         let word = |at: usize| u32::from_le_bytes([digest[at], digest[at + 1], digest[at + 2], digest[at + 3]]);
@@ -107,12 +107,12 @@ impl Nonces {
 }
 
 impl Part {
-    fn take(&mut self, nonce: [u32; 4], key: u32, created: u64, (now_s, keep_s): (u64, u64)) -> Result<(), Refusal> {
+    fn take(&mut self, nonce: [u32; 4], key: u32, created: u64, (now_s, keep_s): (u64, u64)) -> Result<(), NonceError> {
         if created <= self.mark {
-            return Err(Refusal::Forgotten);
+            return Err(NonceError::Forgotten);
         }
         if self.taken.contains_key(&nonce) {
-            return Err(Refusal::Replayed);
+            return Err(NonceError::Replayed);
         }
         let is_full =
             |part: &Part| part.taken.len() >= PART_MAX || part.by_key.get(&key).is_some_and(|count| *count >= KEY_MAX);
@@ -121,7 +121,7 @@ impl Part {
             self.sweep(now_s, keep_s);
         }
         if is_full(self) {
-            return Err(Refusal::Full);
+            return Err(NonceError::Full);
         }
         self.taken.insert(nonce, Taken { created, key });
         *self.by_key.entry(key).or_default() += 1;
@@ -175,8 +175,12 @@ mod tests {
     fn a_nonce_is_taken_once_for_each_key() {
         let nonces = Nonces::new(NOW - 1_000);
         assert_eq!(nonces.take(&KEY, b"n", NOW, NOW, 300), Ok(()));
-        assert_eq!(nonces.take(&KEY, b"n", NOW, NOW, 300), Err(Refusal::Replayed));
-        assert_eq!(nonces.take(&KEY, b"n", NOW + 1, NOW + 2, 300), Err(Refusal::Replayed), "signed anew, but not new");
+        assert_eq!(nonces.take(&KEY, b"n", NOW, NOW, 300), Err(NonceError::Replayed));
+        assert_eq!(
+            nonces.take(&KEY, b"n", NOW + 1, NOW + 2, 300),
+            Err(NonceError::Replayed),
+            "signed anew, but not new"
+        );
         assert_eq!(nonces.take(&[b"acme", b"k2"], b"n", NOW, NOW, 300), Ok(()));
         assert_eq!(nonces.take(&[b"acm", b"ek1"], b"n", NOW, NOW, 300), Ok(()), "parts have borders");
         assert_eq!(nonces.take(&[b"acme", b"k1n"], b"", NOW, NOW, 300), Ok(()));
@@ -186,8 +190,12 @@ mod tests {
     #[test]
     fn nothing_from_before_the_start_is_taken() {
         let nonces = Nonces::new(NOW);
-        assert_eq!(nonces.take(&KEY, b"a", NOW - 5, NOW, 300), Err(Refusal::Forgotten));
-        assert_eq!(nonces.take(&KEY, b"b", NOW, NOW, 300), Err(Refusal::Forgotten), "the same second may be before it");
+        assert_eq!(nonces.take(&KEY, b"a", NOW - 5, NOW, 300), Err(NonceError::Forgotten));
+        assert_eq!(
+            nonces.take(&KEY, b"b", NOW, NOW, 300),
+            Err(NonceError::Forgotten),
+            "the same second may be before it"
+        );
         assert_eq!(nonces.take(&KEY, b"c", NOW + 1, NOW, 300), Ok(()));
     }
 
@@ -209,7 +217,7 @@ mod tests {
             let fresh = nonces.take(&KEY, &second.to_le_bytes(), created, now, skew);
             match fresh {
                 Ok(()) => taken.push((second, created)),
-                Err(Refusal::Forgotten) => refused += 1,
+                Err(NonceError::Forgotten) => refused += 1,
                 Err(other) => panic!("{other:?}"),
             }
             for (nonce, created) in taken.iter().filter(|(_, created)| created.abs_diff(now) <= skew) {
@@ -228,15 +236,19 @@ mod tests {
             (0..PART_MAX as u32 + 1)
                 .find(|_| {
                     count += 1;
-                    part.take([count, 0, 0, 0], key, NOW, (NOW, 300)) == Err(Refusal::Full)
+                    part.take([count, 0, 0, 0], key, NOW, (NOW, 300)) == Err(NonceError::Full)
                 })
                 .is_some()
         };
         assert!(fill(&mut part, 1) && part.taken.len() == KEY_MAX as usize);
         assert!(fill(&mut part, 2) && fill(&mut part, 3) && fill(&mut part, 4));
         assert_eq!(part.taken.len(), PART_MAX);
-        assert_eq!(part.take([0, 1, 0, 0], 5, NOW, (NOW, 300)), Err(Refusal::Full));
-        assert_eq!(part.take([1, 0, 0, 0], 1, NOW, (NOW + 300, 300)), Err(Refusal::Replayed), "nothing was forgotten");
+        assert_eq!(part.take([0, 1, 0, 0], 5, NOW, (NOW, 300)), Err(NonceError::Full));
+        assert_eq!(
+            part.take([1, 0, 0, 0], 1, NOW, (NOW + 300, 300)),
+            Err(NonceError::Replayed),
+            "nothing was forgotten"
+        );
         assert_eq!(part.take([0, 1, 0, 0], 5, NOW + 301, (NOW + 301, 300)), Ok(()), "old ones made room");
         assert_eq!((part.taken.len(), part.by_key.len()), (1, 1));
     }
@@ -264,8 +276,8 @@ mod tests {
         assert_eq!(take(&old, b"before", 199), Ok(()));
         old.hand_over(200);
         new.take_over(200);
-        assert_eq!(take(&new, b"before", 199), Err(Refusal::Forgotten));
+        assert_eq!(take(&new, b"before", 199), Err(NonceError::Forgotten));
         assert_eq!(take(&old, b"late", 200), Ok(()));
-        assert_eq!((take(&old, b"after", 202), take(&new, b"after", 202)), (Err(Refusal::Forgotten), Ok(())));
+        assert_eq!((take(&old, b"after", 202), take(&new, b"after", 202)), (Err(NonceError::Forgotten), Ok(())));
     }
 }

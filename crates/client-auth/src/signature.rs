@@ -69,7 +69,7 @@ pub struct Window {
 
 /// Why a signature is refused, in words for its sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum SignatureError {
     /// There is none.
     #[error("Sign the request: Signature-Input and Signature, as RFC 9421 has them.")]
     Missing,
@@ -127,32 +127,32 @@ pub fn verify<'k>(
     has_body: bool,
     window: Window,
     signer: impl Fn(&str) -> Signer<'k>,
-) -> Result<Signed, Refusal> {
-    let inputs = field(request.headers, SIGNATURE_INPUT).ok_or(Refusal::Missing)?;
-    let tags = field(request.headers, SIGNATURE).ok_or(Refusal::Missing)?;
+) -> Result<Signed, SignatureError> {
+    let inputs = field(request.headers, SIGNATURE_INPUT).ok_or(SignatureError::Missing)?;
+    let tags = field(request.headers, SIGNATURE).ok_or(SignatureError::Missing)?;
     if inputs.len() > FIELD_MAX || tags.len() > FIELD_MAX {
-        return Err(Refusal::TooLong);
+        return Err(SignatureError::TooLong);
     }
     let inputs = Input::all(&inputs)?;
     let (input, signer) = pick(&inputs, signer)?;
     if input.repeats() {
-        return Err(Refusal::Twice);
+        return Err(SignatureError::Twice);
     }
     let (created, nonce) = input.judge(has_body, window)?;
-    let tag = tag_of(&tags, input.label)?.ok_or(Refusal::Missing)?;
+    let tag = tag_of(&tags, input.label)?.ok_or(SignatureError::Missing)?;
     let (by, secret) = match signer {
         Signer::One(by, secret) => (Some(by), secret),
-        Signer::Several => return Err(Refusal::Ambiguous),
+        Signer::Several => return Err(SignatureError::Ambiguous),
         Signer::Nobody => (None, &[0; 32][..]),
     };
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
     let authorities = [Some(request.normal_authority()), request.other_authority()];
     let mut holds = false;
     for authority in authorities.into_iter().flatten() {
-        let base = base(request, &authority, input).ok_or(Refusal::Component)?;
+        let base = base(request, &authority, input).ok_or(SignatureError::Component)?;
         holds |= hmac::verify(&key, base.as_bytes(), &tag).is_ok();
     }
-    let by = by.filter(|_| holds).ok_or(Refusal::Wrong)?;
+    let by = by.filter(|_| holds).ok_or(SignatureError::Wrong)?;
     Ok(Signed { by, nonce: nonce.into(), created, covers_body: has_body || input.covers(CONTENT_DIGEST) })
 }
 
@@ -160,7 +160,7 @@ pub fn verify<'k>(
 fn pick<'i, 'a, 'k>(
     inputs: &'i [Input<'a>],
     signer: impl Fn(&str) -> Signer<'k>,
-) -> Result<(&'i Input<'a>, Signer<'k>), Refusal> {
+) -> Result<(&'i Input<'a>, Signer<'k>), SignatureError> {
     let mut strange = None;
     for input in inputs {
         let Some(keyid) = input.text("keyid").filter(|keyid| keyid.len() <= WORD_MAX) else { continue };
@@ -169,26 +169,27 @@ fn pick<'i, 'a, 'k>(
             known => return Ok((input, known)),
         }
     }
-    strange.ok_or(if inputs.is_empty() { Refusal::Missing } else { Refusal::NoKeyid })
+    strange.ok_or(if inputs.is_empty() { SignatureError::Missing } else { SignatureError::NoKeyid })
 }
 
 impl Input<'_> {
     /// Judges what it covers and when it was made; when, and its nonce.
-    fn judge(&self, has_body: bool, window: Window) -> Result<(u64, &[u8]), Refusal> {
+    fn judge(&self, has_body: bool, window: Window) -> Result<(u64, &[u8]), SignatureError> {
         if self.has("alg") && self.text("alg") != Some("hmac-sha256") {
-            return Err(Refusal::Algorithm);
+            return Err(SignatureError::Algorithm);
         }
-        let created = self.seconds("created").ok_or(Refusal::NoCreated)?;
-        let nonce = self.text("nonce").filter(|nonce| (1..=WORD_MAX).contains(&nonce.len())).ok_or(Refusal::NoNonce)?;
+        let created = self.seconds("created").ok_or(SignatureError::NoCreated)?;
+        let nonce =
+            self.text("nonce").filter(|nonce| (1..=WORD_MAX).contains(&nonce.len())).ok_or(SignatureError::NoNonce)?;
         let covers = self.covers("@method") && self.covers("@target-uri");
         if !covers || (has_body && !self.covers(CONTENT_DIGEST)) {
-            return Err(Refusal::Uncovered);
+            return Err(SignatureError::Uncovered);
         }
         if created.abs_diff(window.now_s) > window.skew_s {
-            return Err(Refusal::Skewed);
+            return Err(SignatureError::Skewed);
         }
         if self.has("expires") && self.seconds("expires").is_none_or(|expires| expires < window.now_s) {
-            return Err(Refusal::Expired);
+            return Err(SignatureError::Expired);
         }
         Ok((created, nonce.as_bytes()))
     }

@@ -19,7 +19,7 @@ pub fn names_private(url: &Url) -> bool {
 /// Whether a request failed because its name leads to a private address.
 pub fn refused(error: &reqwest::Error) -> bool {
     let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
-    causes.any(|cause| cause.is::<IsPrivate>())
+    causes.any(|cause| cause.is::<PrivateAddressError>())
 }
 
 /// The address that stands in the URL itself, in the one spelling that parsing leaves.
@@ -31,7 +31,7 @@ fn literal(url: &Url) -> Option<IpAddr> {
 /// A name leads to a private address.
 #[derive(Debug, thiserror::Error)]
 #[error("a private address")]
-struct IsPrivate;
+struct PrivateAddressError;
 
 /// Resolves names as the system does, and refuses those that lead to a private address.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Resolve for PublicResolver {
         Box::pin(async move {
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
             if found.iter().any(|address| is_private(address.ip())) {
-                return Err(IsPrivate.into());
+                return Err(PrivateAddressError.into());
             }
             Ok(Box::new(found.into_iter()) as Addrs)
         })

@@ -3,7 +3,7 @@
 //! Every byte of a head is looked at here and nowhere else. The search takes eight bytes at a time in one word, without
 //! `unsafe`: the usual tricks with borrows are wrong only above the lowest hit, and the lowest hit is what is asked for.
 
-use super::fault::Fault;
+use super::violation::Violation;
 
 /// A letter, digit or other byte of a token (RFC 9110, section 5.6.2).
 pub const TOKEN: u8 = 1;
@@ -73,7 +73,7 @@ pub enum Line {
     /// Neither an end nor anything wrong; a CR at the very end is left to be looked at again, from here.
     Open(usize),
     /// A byte that no line may have.
-    Broken(Fault),
+    Broken(Violation),
 }
 
 /// Looks for the end of the line from `at` on.
@@ -88,11 +88,11 @@ pub fn line(bytes: &[u8], mut at: usize) -> Line {
                 return match bytes.get(at + 1) {
                     None => Line::Open(at),
                     Some(b'\n') => Line::Ends(at),
-                    Some(_) => Line::Broken(Fault::BareCr),
+                    Some(_) => Line::Broken(Violation::BareCr),
                 };
             }
-            Some(b'\n') => return Line::Broken(Fault::BareLf),
-            Some(_) => return Line::Broken(Fault::ControlByte),
+            Some(b'\n') => return Line::Broken(Violation::BareLf),
+            Some(_) => return Line::Broken(Violation::ControlByte),
         }
     }
 }
@@ -156,10 +156,10 @@ mod tests {
         assert_eq!(line(b"abcdefghijk", 0), Line::Open(11));
         assert_eq!(line(b"abcdefghijk\r", 0), Line::Open(11));
         assert_eq!(line(b"abcdefghijk\r", 11), Line::Open(11));
-        assert_eq!(line(b"abc\n", 0), Line::Broken(Fault::BareLf));
-        assert_eq!(line(b"abc\r\r\n", 0), Line::Broken(Fault::BareCr));
-        assert_eq!(line(b"abc\0\r\n", 0), Line::Broken(Fault::ControlByte));
-        assert_eq!(line(b"abc\x7f\r\n", 0), Line::Broken(Fault::ControlByte));
+        assert_eq!(line(b"abc\n", 0), Line::Broken(Violation::BareLf));
+        assert_eq!(line(b"abc\r\r\n", 0), Line::Broken(Violation::BareCr));
+        assert_eq!(line(b"abc\0\r\n", 0), Line::Broken(Violation::ControlByte));
+        assert_eq!(line(b"abc\x7f\r\n", 0), Line::Broken(Violation::ControlByte));
     }
 
     #[test]

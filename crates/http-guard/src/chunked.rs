@@ -10,8 +10,8 @@
 
 use self::extension::Extension;
 use super::bytes::{ODD, TOKEN, class};
-use super::fault::Fault;
 use super::field::{self, Name};
+use super::violation::Violation;
 use super::voice;
 
 mod extension;
@@ -37,7 +37,7 @@ pub enum Step {
     /// The body ends with so many of them; the rest is the next request's.
     Done(usize),
     /// Some server could read them differently: none of them may pass.
-    Refused(Fault),
+    Refused(Violation),
 }
 
 /// What comes next.
@@ -92,7 +92,7 @@ impl Chunked {
         self.length
     }
 
-    fn taken(&mut self, bytes: &[u8]) -> Result<Option<usize>, Fault> {
+    fn taken(&mut self, bytes: &[u8]) -> Result<Option<usize>, Violation> {
         let mut i = 0;
         while self.at != At::Done {
             if self.at == At::Data {
@@ -112,67 +112,67 @@ impl Chunked {
         Ok(Some(i))
     }
 
-    fn next(&mut self, byte: u8) -> Result<At, Fault> {
+    fn next(&mut self, byte: u8) -> Result<At, Violation> {
         match (self.at, byte) {
             (At::Size, _) => self.size(byte),
             (At::Extension(extension), _) => self.extension(extension, byte),
             (At::SizeLf, b'\n') => self.sized(),
             (At::DataCr, b'\r') => Ok(At::DataLf),
             (At::DataLf, b'\n') => Ok(At::Size),
-            (At::DataCr | At::DataLf, _) => Err(Fault::ChunkEnd),
+            (At::DataCr | At::DataLf, _) => Err(Violation::ChunkEnd),
             (At::Line, b'\r') => Ok(At::LastLf),
             (At::LastLf, b'\n') => Ok(At::Done),
-            (At::SizeLf | At::LastLf | At::ValueLf, _) if byte != b'\n' => Err(Fault::BareCr),
+            (At::SizeLf | At::LastLf | At::ValueLf, _) if byte != b'\n' => Err(Violation::BareCr),
             _ => self.trailer(byte),
         }
     }
 
-    fn size(&mut self, byte: u8) -> Result<At, Fault> {
+    fn size(&mut self, byte: u8) -> Result<At, Violation> {
         let digit = match byte {
             b'0'..=b'9' => byte - b'0',
             b'a'..=b'f' => byte - b'a' + 10,
             b'A'..=b'F' => byte - b'A' + 10,
             b'\r' if self.digits > 0 => return Ok(At::SizeLf),
             b';' if self.digits > 0 => return self.extension(Extension::Whole, byte),
-            b'\n' => return Err(Fault::BareLf),
-            _ => return Err(Fault::ChunkSize),
+            b'\n' => return Err(Violation::BareLf),
+            _ => return Err(Violation::ChunkSize),
         };
         if self.digits == DIGITS_MAX {
-            return Err(Fault::ChunkSize);
+            return Err(Violation::ChunkSize);
         }
         self.digits += 1;
         self.left = self.left << 4 | u64::from(digit);
         Ok(At::Size)
     }
 
-    fn extension(&mut self, before: Extension, byte: u8) -> Result<At, Fault> {
+    fn extension(&mut self, before: Extension, byte: u8) -> Result<At, Violation> {
         if byte == b'\r' && before.may_end() {
             return Ok(At::SizeLf);
         }
         self.extension += 1;
         if self.extension > EXTENSION_MAX {
-            return Err(Fault::ChunkExtension);
+            return Err(Violation::ChunkExtension);
         }
         before.next(byte).map(At::Extension)
     }
 
-    fn sized(&mut self) -> Result<At, Fault> {
+    fn sized(&mut self) -> Result<At, Violation> {
         let line = u64::from(std::mem::take(&mut self.digits)) + u64::from(std::mem::take(&mut self.extension));
         self.overhead += line + 4;
         if self.left == 0 {
             return Ok(At::Line);
         }
         if self.overhead > OVERHEAD_FREE.saturating_add(self.length.saturating_mul(OVERHEAD_PER_BYTE)) {
-            return Err(Fault::ChunkOverhead);
+            return Err(Violation::ChunkOverhead);
         }
         Ok(At::Data)
     }
 
     /// A byte of the trailers, but for the empty line's.
-    fn trailer(&mut self, byte: u8) -> Result<At, Fault> {
+    fn trailer(&mut self, byte: u8) -> Result<At, Violation> {
         self.trailer_bytes += 1;
         if self.trailer_bytes > TRAILER_BYTES_MAX {
-            return Err(Fault::TrailersTooLarge);
+            return Err(Violation::TrailersTooLarge);
         }
         let class = class(byte);
         match (self.at, byte) {
@@ -180,25 +180,25 @@ impl Chunked {
                 self.trailers += 1;
                 (self.name_length, self.odd) = (0, false);
                 if self.trailers > TRAILERS_MAX {
-                    return Err(Fault::TrailersTooLarge);
+                    return Err(Violation::TrailersTooLarge);
                 }
                 self.named(byte, class)
             }
-            (At::Name, b':') if self.is_forbidden() => Err(Fault::ForbiddenTrailer),
+            (At::Name, b':') if self.is_forbidden() => Err(Violation::ForbiddenTrailer),
             (At::Name, b':') => Ok(At::Value),
             (At::Name, _) => self.named(byte, class),
             (At::Value, b'\r') => Ok(At::ValueLf),
-            (At::Value, b'\n') => Err(Fault::BareLf),
-            (At::Value, _) if byte.is_ascii_control() && byte != b'\t' => Err(Fault::ControlByte),
+            (At::Value, b'\n') => Err(Violation::BareLf),
+            (At::Value, _) if byte.is_ascii_control() && byte != b'\t' => Err(Violation::ControlByte),
             (At::Value, _) => Ok(At::Value),
             // What is left is the LF behind a value.
             _ => Ok(At::Line),
         }
     }
 
-    fn named(&mut self, byte: u8, class: u8) -> Result<At, Fault> {
+    fn named(&mut self, byte: u8, class: u8) -> Result<At, Violation> {
         if class & TOKEN == 0 {
-            return Err(Fault::Trailer);
+            return Err(Violation::Trailer);
         }
         if let Some(place) = self.name.get_mut(self.name_length) {
             *place = byte.to_ascii_lowercase();

@@ -5,7 +5,7 @@
 //! dropped silently is looked for long.
 
 use super::bytes::is_token;
-use super::fault::Fault;
+use super::violation::Violation;
 use super::voice;
 
 /// The headers that admission reads.
@@ -107,13 +107,13 @@ pub fn trim(mut value: &[u8]) -> &[u8] {
 }
 
 /// The number of a `Content-Length`: one to eighteen digits and nothing else.
-pub fn content_length(value: &[u8]) -> Result<u64, Fault> {
+pub fn content_length(value: &[u8]) -> Result<u64, Violation> {
     if value.is_empty() || value.len() > 18 {
-        return Err(Fault::ContentLengthInvalid);
+        return Err(Violation::ContentLengthInvalid);
     }
     value.iter().try_fold(0, |length, digit| match digit {
         b'0'..=b'9' => Ok(length * 10 + u64::from(digit - b'0')),
-        _ => Err(Fault::ContentLengthInvalid),
+        _ => Err(Violation::ContentLengthInvalid),
     })
 }
 
@@ -145,20 +145,20 @@ impl Connection {
     /// The list is malformed or too long, or names a header that is not of the connection by definition. What is named
     /// here is removed on the way (RFC 9110, section 7.6.1): credentials that were judged, cookies that a release was
     /// chosen by, what the gateway itself has put in. So it is no list of what is dangerous, which would never be whole.
-    pub fn add(&mut self, value: &[u8]) -> Result<(), Fault> {
+    pub fn add(&mut self, value: &[u8]) -> Result<(), Violation> {
         for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|option| !option.is_empty()) {
             self.options += 1;
             if self.options > OPTIONS_MAX {
-                return Err(Fault::ConnectionTooLong);
+                return Err(Violation::ConnectionTooLong);
             }
             if option.eq_ignore_ascii_case(b"close") {
                 self.close = true;
             } else if option.eq_ignore_ascii_case(b"upgrade") {
                 self.upgrade = true;
             } else if !is_token(option) {
-                return Err(Fault::ConnectionInvalid);
+                return Err(Violation::ConnectionInvalid);
             } else if !HOP_BY_HOP.iter().any(|known| option.eq_ignore_ascii_case(known)) {
-                return Err(Fault::ConnectionNominates);
+                return Err(Violation::ConnectionNominates);
             }
         }
         Ok(())
@@ -247,7 +247,7 @@ mod tests {
         assert_eq!(content_length(b"999999999999999999"), Ok(999_999_999_999_999_999));
         for value in ["", "1000000000000000000", "+1", "-1", "1,1", "1 1", "0x1", "1.0", "1e3", "\t1", "1;", "\u{661}"]
         {
-            assert_eq!(content_length(value.as_bytes()), Err(Fault::ContentLengthInvalid), "{value}");
+            assert_eq!(content_length(value.as_bytes()), Err(Violation::ContentLengthInvalid), "{value}");
         }
     }
 
@@ -262,9 +262,9 @@ mod tests {
         // Java's client says this by default, old ones the other.
         assert_eq!(add(&["Upgrade, HTTP2-Settings"]), Ok(Connection { options: 2, upgrade: true, close: false }));
         assert_eq!(add(&["Proxy-Connection"]), Ok(Connection { options: 1, upgrade: false, close: false }));
-        assert_eq!(add(&["te,te,te,te,te", "te,te,te,te,te"]), Err(Fault::ConnectionTooLong));
-        assert_eq!(add(&["a b"]), Err(Fault::ConnectionInvalid));
-        assert_eq!(add(&[":authority"]), Err(Fault::ConnectionInvalid));
+        assert_eq!(add(&["te,te,te,te,te", "te,te,te,te,te"]), Err(Violation::ConnectionTooLong));
+        assert_eq!(add(&["a b"]), Err(Violation::ConnectionInvalid));
+        assert_eq!(add(&[":authority"]), Err(Violation::ConnectionInvalid));
         for name in [
             "Host",
             "content-length",
@@ -283,7 +283,7 @@ mod tests {
             "X-API-Key",
             "x-mine",
         ] {
-            assert_eq!(add(&["close", name]), Err(Fault::ConnectionNominates), "{name}");
+            assert_eq!(add(&["close", name]), Err(Violation::ConnectionNominates), "{name}");
         }
     }
 }

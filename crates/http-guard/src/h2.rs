@@ -9,10 +9,10 @@ use http::header::COOKIE;
 use http::{HeaderMap, Method, Uri};
 
 use super::bytes::{self, Line, ODD, TOKEN, class};
-use super::fault::Fault;
 use super::field::{self, Name};
 use super::head::{self, Limits};
 use super::host;
+use super::violation::Violation;
 
 /// Heads up to this size may repeat what they like. In a larger one so many bytes may stand again: a codec's table makes
 /// one byte of a line that is repeated, so 29 bytes could become 64 KiB at a server.
@@ -53,15 +53,15 @@ pub struct Accepted<'a> {
 /// # Errors
 ///
 /// The first rule that it breaks.
-pub fn judge<'a>(request: &Request<'a>, limits: &Limits) -> Result<Accepted<'a>, Fault> {
+pub fn judge<'a>(request: &Request<'a>, limits: &Limits) -> Result<Accepted<'a>, Violation> {
     if request.method.as_str().eq_ignore_ascii_case("CONNECT") {
-        return Err(Fault::Connect);
+        return Err(Violation::Connect);
     }
     if request.method.as_str().len() > head::METHOD_MAX {
-        return Err(Fault::Method);
+        return Err(Violation::Method);
     }
     if request.headers.len() > limits.headers_max {
-        return Err(Fault::TooManyHeaders);
+        return Err(Violation::TooManyHeaders);
     }
     target(request, limits)?;
     let host = authority(request.uri, request.headers)?;
@@ -71,28 +71,28 @@ pub fn judge<'a>(request: &Request<'a>, limits: &Limits) -> Result<Accepted<'a>,
         let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
         size += name.len() + value.len() + PER_HEADER;
         if size > limits.head_max {
-            return Err(Fault::HeadTooLarge);
+            return Err(Violation::HeadTooLarge);
         }
         header(name, value)?;
         match Name::of(name) {
-            Name::ContentLength if content_length.is_some() => return Err(Fault::ContentLengthTwice),
+            Name::ContentLength if content_length.is_some() => return Err(Violation::ContentLengthTwice),
             Name::ContentLength => content_length = Some(field::content_length(value)?),
             Name::Expect if expects_continue || !value.eq_ignore_ascii_case(b"100-continue") => {
-                return Err(Fault::Expect);
+                return Err(Violation::Expect);
             }
             Name::Expect => expects_continue = true,
             _ => {}
         }
     }
     if size > SMALL && repeated(request.headers) > REPEATED_MAX {
-        return Err(Fault::HeadTooLarge);
+        return Err(Violation::HeadTooLarge);
     }
     let promised = content_length.is_some_and(|length| length > 0);
     if request.ends && promised {
-        return Err(Fault::ContentLengthInvalid);
+        return Err(Violation::ContentLengthInvalid);
     }
     if (promised || !request.ends) && field::has_no_body(request.method.as_str().as_bytes()) {
-        return Err(Fault::UnexpectedBody);
+        return Err(Violation::UnexpectedBody);
     }
     Ok(Accepted { host, content_length, expects_continue: expects_continue && !request.ends })
 }
@@ -111,56 +111,58 @@ fn repeated(headers: &HeaderMap) -> usize {
     lines.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[1].0.len() + pair[1].1.len()).sum()
 }
 
-fn target(request: &Request<'_>, limits: &Limits) -> Result<(), Fault> {
+fn target(request: &Request<'_>, limits: &Limits) -> Result<(), Violation> {
     if !matches!(request.uri.scheme_str(), None | Some("http" | "https")) {
-        return Err(Fault::TargetForm);
+        return Err(Violation::TargetForm);
     }
-    let target = request.uri.path_and_query().map(|target| target.as_str()).ok_or(Fault::Path)?;
+    let target = request.uri.path_and_query().map(|target| target.as_str()).ok_or(Violation::Path)?;
     if target.len() > limits.uri_max {
-        return Err(Fault::TargetTooLong);
+        return Err(Violation::TargetTooLong);
     }
     match target.as_bytes() {
         target @ [b'/', ..] => head::path(target),
         b"*" if request.method == Method::OPTIONS => Ok(()),
-        _ => Err(Fault::Path),
+        _ => Err(Violation::Path),
     }
 }
 
 /// RFC 9113, section 8.3.1: `:authority` or `Host`, and where both are there, one thing.
-fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<&'a [u8], Fault> {
+fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<&'a [u8], Violation> {
     let mut hosts = headers.get_all(http::header::HOST).iter().map(|host| host.as_bytes());
     let written = hosts.next();
     if hosts.next().is_some() {
-        return Err(Fault::HostTwice);
+        return Err(Violation::HostTwice);
     }
     let pseudo = uri.authority().map(|authority| authority.as_str().as_bytes());
-    let host = pseudo.or(written).ok_or(Fault::HostMissing)?;
+    let host = pseudo.or(written).ok_or(Violation::HostMissing)?;
     if !host::is_valid(host) {
-        return Err(Fault::HostInvalid);
+        return Err(Violation::HostInvalid);
     }
     if written.is_some_and(|written| written != host) {
-        return Err(Fault::HostMismatch);
+        return Err(Violation::HostMismatch);
     }
     Ok(host)
 }
 
-fn header(name: &[u8], value: &[u8]) -> Result<(), Fault> {
+fn header(name: &[u8], value: &[u8]) -> Result<(), Violation> {
     let seen = name.iter().try_fold(0, |seen, byte| match class(*byte) {
-        class if class & TOKEN == 0 => Err(Fault::HeaderName),
+        class if class & TOKEN == 0 => Err(Violation::HeaderName),
         class => Ok(seen | class),
     })?;
     // As in a line of HTTP/1.1, a value has no control character but HTAB, and so no end of a line either.
     match bytes::line(value, 0) {
         Line::Open(end) if end == value.len() => {}
         Line::Broken(fault) => return Err(fault),
-        _ => return Err(Fault::BareCr),
+        _ => return Err(Violation::BareCr),
     }
     match name {
         b"connection" | b"proxy-connection" | b"keep-alive" | b"transfer-encoding" | b"upgrade" => {
-            Err(Fault::ConnectionHeader)
+            Err(Violation::ConnectionHeader)
         }
-        b"te" if !value.eq_ignore_ascii_case(b"trailers") => Err(Fault::Te),
-        _ if Name::of(name) == Name::Other && field::is_lookalike(name, seen & ODD != 0) => Err(Fault::LookalikeName),
+        b"te" if !value.eq_ignore_ascii_case(b"trailers") => Err(Violation::Te),
+        _ if Name::of(name) == Name::Other && field::is_lookalike(name, seen & ODD != 0) => {
+            Err(Violation::LookalikeName)
+        }
         _ => Ok(()),
     }
 }
@@ -171,7 +173,12 @@ mod tests {
 
     const LIMITS: Limits = Limits { head_max: 1024, headers_max: 8, uri_max: 64 };
 
-    fn verdict(method: &str, uri: &str, headers: &[(&str, &str)], ends: bool) -> Result<(Vec<u8>, Option<u64>), Fault> {
+    fn verdict(
+        method: &str,
+        uri: &str,
+        headers: &[(&str, &str)],
+        ends: bool,
+    ) -> Result<(Vec<u8>, Option<u64>), Violation> {
         let mut request = http::Request::builder().method(method).uri(uri);
         for (name, value) in headers {
             request = request.header(*name, http::HeaderValue::from_bytes(value.as_bytes()).unwrap());
@@ -201,43 +208,43 @@ mod tests {
     fn what_http11_would_read_differently_is_refused() {
         let at = "https://a.example/";
         for (method, uri, headers, ends, fault) in [
-            ("CONNECT", "a.example:443", &[][..], true, Fault::Connect),
-            ("connect", at, &[], true, Fault::Connect),
-            ("POST", at, &[("connection", "close")], false, Fault::ConnectionHeader),
-            ("POST", at, &[("keep-alive", "5")], false, Fault::ConnectionHeader),
-            ("POST", at, &[("proxy-connection", "close")], false, Fault::ConnectionHeader),
-            ("POST", at, &[("transfer-encoding", "chunked")], false, Fault::ConnectionHeader),
-            ("GET", at, &[("upgrade", "websocket")], true, Fault::ConnectionHeader),
-            ("POST", at, &[("te", "trailers, gzip")], false, Fault::Te),
-            ("POST", at, &[("content-length", "1"), ("content-length", "1")], false, Fault::ContentLengthTwice),
-            ("POST", at, &[("content-length", "+1")], false, Fault::ContentLengthInvalid),
-            ("POST", at, &[("content-length", " 1")], false, Fault::ContentLengthInvalid),
-            ("POST", at, &[("content-length", "1")], true, Fault::ContentLengthInvalid),
-            ("POST", at, &[("content_length", "1")], false, Fault::LookalikeName),
-            ("POST", at, &[("x_tollgate_app", "me")], false, Fault::LookalikeName),
-            ("GET", at, &[("content-length", "1")], false, Fault::UnexpectedBody),
-            ("HEAD", at, &[], false, Fault::UnexpectedBody),
-            ("GET", at, &[("host", "b.example")], true, Fault::HostMismatch),
-            ("GET", at, &[("host", "a.example"), ("host", "a.example")], true, Fault::HostTwice),
-            ("GET", "/", &[], true, Fault::HostMissing),
-            ("GET", "/", &[("host", "a,b")], true, Fault::HostInvalid),
-            ("GET", "https://u@a.example/", &[], true, Fault::HostInvalid),
-            ("GET", "ftp://a.example/", &[], true, Fault::TargetForm),
-            ("GET", "https://a.example/a\\b", &[], true, Fault::TargetByte),
-            ("GET", "*", &[("host", "a.example")], true, Fault::Path),
-            ("GET", "https://a.example/public/..%2Fadmin", &[], true, Fault::Path),
-            ("GET", "https://a.example/public/..;/admin?x", &[], true, Fault::Path),
-            ("GET", "https://a.example/a%00", &[], true, Fault::Path),
-            ("ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFG", at, &[], true, Fault::Method),
-            ("POST", at, &[("expect", "y 100-continue")], false, Fault::Expect),
+            ("CONNECT", "a.example:443", &[][..], true, Violation::Connect),
+            ("connect", at, &[], true, Violation::Connect),
+            ("POST", at, &[("connection", "close")], false, Violation::ConnectionHeader),
+            ("POST", at, &[("keep-alive", "5")], false, Violation::ConnectionHeader),
+            ("POST", at, &[("proxy-connection", "close")], false, Violation::ConnectionHeader),
+            ("POST", at, &[("transfer-encoding", "chunked")], false, Violation::ConnectionHeader),
+            ("GET", at, &[("upgrade", "websocket")], true, Violation::ConnectionHeader),
+            ("POST", at, &[("te", "trailers, gzip")], false, Violation::Te),
+            ("POST", at, &[("content-length", "1"), ("content-length", "1")], false, Violation::ContentLengthTwice),
+            ("POST", at, &[("content-length", "+1")], false, Violation::ContentLengthInvalid),
+            ("POST", at, &[("content-length", " 1")], false, Violation::ContentLengthInvalid),
+            ("POST", at, &[("content-length", "1")], true, Violation::ContentLengthInvalid),
+            ("POST", at, &[("content_length", "1")], false, Violation::LookalikeName),
+            ("POST", at, &[("x_tollgate_app", "me")], false, Violation::LookalikeName),
+            ("GET", at, &[("content-length", "1")], false, Violation::UnexpectedBody),
+            ("HEAD", at, &[], false, Violation::UnexpectedBody),
+            ("GET", at, &[("host", "b.example")], true, Violation::HostMismatch),
+            ("GET", at, &[("host", "a.example"), ("host", "a.example")], true, Violation::HostTwice),
+            ("GET", "/", &[], true, Violation::HostMissing),
+            ("GET", "/", &[("host", "a,b")], true, Violation::HostInvalid),
+            ("GET", "https://u@a.example/", &[], true, Violation::HostInvalid),
+            ("GET", "ftp://a.example/", &[], true, Violation::TargetForm),
+            ("GET", "https://a.example/a\\b", &[], true, Violation::TargetByte),
+            ("GET", "*", &[("host", "a.example")], true, Violation::Path),
+            ("GET", "https://a.example/public/..%2Fadmin", &[], true, Violation::Path),
+            ("GET", "https://a.example/public/..;/admin?x", &[], true, Violation::Path),
+            ("GET", "https://a.example/a%00", &[], true, Violation::Path),
+            ("ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFG", at, &[], true, Violation::Method),
+            ("POST", at, &[("expect", "y 100-continue")], false, Violation::Expect),
         ] {
             assert_eq!(verdict(method, uri, headers, ends), Err(fault), "{method} {uri} {headers:?}");
         }
         let long = "x".repeat(80);
-        assert_eq!(verdict("GET", &format!("{at}{long}"), &[], true), Err(Fault::TargetTooLong));
+        assert_eq!(verdict("GET", &format!("{at}{long}"), &[], true), Err(Violation::TargetTooLong));
         let big = "x".repeat(1000);
-        assert_eq!(verdict("GET", at, &[("a", &big)], true), Err(Fault::HeadTooLarge));
-        assert_eq!(verdict("GET", at, &[("a", "1"); 9], true), Err(Fault::TooManyHeaders));
+        assert_eq!(verdict("GET", at, &[("a", &big)], true), Err(Violation::HeadTooLarge));
+        assert_eq!(verdict("GET", at, &[("a", "1"); 9], true), Err(Violation::TooManyHeaders));
     }
 
     #[test]
@@ -253,10 +260,10 @@ mod tests {
         };
         let line = |n: usize| ("x-a", format!("{n}").repeat(2_000));
         assert_eq!(judged(&[line(1), line(2), line(3), line(4), line(5), line(1), line(2)]), Ok(()));
-        assert_eq!(judged(&[line(1), line(2), line(3), line(1), line(2), line(1)]), Err(Fault::HeadTooLarge));
+        assert_eq!(judged(&[line(1), line(2), line(3), line(1), line(2), line(1)]), Err(Violation::HeadTooLarge));
         assert_eq!(judged(&[line(1), line(1), line(1)]), Ok(()), "it is no large head");
         let crumbs = |crumb: String| ("cookie", vec![crumb; 10].join("; "));
-        assert_eq!(judged(&[crumbs("a".repeat(2_000))]), Err(Fault::HeadTooLarge));
+        assert_eq!(judged(&[crumbs("a".repeat(2_000))]), Err(Violation::HeadTooLarge));
         let own = (0..10).map(|n| format!("{n}=").repeat(1_000)).collect::<Vec<_>>().join("; ");
         assert_eq!(judged(&[("cookie", own)]), Ok(()));
     }
@@ -268,6 +275,6 @@ mod tests {
         headers.insert(quoted.expect("the table of HTTP/2 has the quote"), http::HeaderValue::from_static("1"));
         let uri = Uri::from_static("https://a.example/");
         let request = Request { method: &Method::GET, uri: &uri, headers: &headers, ends: true };
-        assert_eq!(judge(&request, &LIMITS), Err(Fault::HeaderName));
+        assert_eq!(judge(&request, &LIMITS), Err(Violation::HeaderName));
     }
 }

@@ -12,9 +12,9 @@
 
 use super::Verdict;
 use super::bytes::{self, Line, ODD, PATH, QUERY, SUBTLE, TOKEN, class};
-use super::fault::Fault;
 use super::field::{self, Connection, Name};
 use super::host;
+use super::violation::Violation;
 use base::path::is_ambiguous;
 
 /// The longest method.
@@ -96,7 +96,7 @@ impl Head<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal<'b> {
     /// The rule that it broke.
-    pub fault: Fault,
+    pub fault: Violation,
     /// Method.
     pub method: Option<&'b [u8]>,
     /// Target as sent, valid or not; without control characters.
@@ -165,12 +165,12 @@ impl Judge {
         }
     }
 
-    fn lines<'b>(&mut self, bytes: &'b [u8], limits: &Limits) -> Result<Option<Head<'b>>, Fault> {
+    fn lines<'b>(&mut self, bytes: &'b [u8], limits: &Limits) -> Result<Option<Head<'b>>, Violation> {
         loop {
             let begun = self.target.is_some();
             // Nobody waits for the end of a line that begins with no method.
             if !begun && bytes.get(self.line..=self.line + METHOD_MAX).is_some_and(bytes::is_token) {
-                return Err(Fault::Method);
+                return Err(Violation::Method);
             }
             let max = limits.head_max.min(if begun {
                 usize::MAX
@@ -181,7 +181,11 @@ impl Judge {
                 Line::Ends(end) => end,
                 Line::Broken(fault) => return Err(fault),
                 Line::Open(_) if bytes.len() >= max => {
-                    return Err(if max == limits.head_max { Fault::HeadTooLarge } else { Fault::TargetTooLong });
+                    return Err(if max == limits.head_max {
+                        Violation::HeadTooLarge
+                    } else {
+                        Violation::TargetTooLong
+                    });
                 }
                 Line::Open(at) => {
                     self.looked = at;
@@ -196,12 +200,12 @@ impl Judge {
                     return self.whole(bytes).map(Some);
                 }
                 if std::mem::replace(&mut self.empty_line, true) {
-                    return Err(Fault::EmptyLines);
+                    return Err(Violation::EmptyLines);
                 }
             } else if begun {
                 self.headers += 1;
                 if self.headers > limits.headers_max {
-                    return Err(Fault::TooManyHeaders);
+                    return Err(Violation::TooManyHeaders);
                 }
                 self.header(bytes, line)?;
             } else {
@@ -211,39 +215,39 @@ impl Judge {
     }
 
     /// RFC 9112, section 3: `method SP request-target SP HTTP-version`.
-    fn request_line(&mut self, bytes: &[u8], line: Span, limits: &Limits) -> Result<(), Fault> {
+    fn request_line(&mut self, bytes: &[u8], line: Span, limits: &Limits) -> Result<(), Violation> {
         let text = line.of(bytes);
-        let method = text.iter().position(|byte| class(*byte) & TOKEN == 0).ok_or(Fault::RequestLine)?;
+        let method = text.iter().position(|byte| class(*byte) & TOKEN == 0).ok_or(Violation::RequestLine)?;
         if text[method] != b' ' || method == 0 || method > METHOD_MAX {
-            return Err(Fault::Method);
+            return Err(Violation::Method);
         }
         self.method = Some(Span(line.0, line.0 + method));
         let rest = &text[method + 1..];
         let (target, version) = match rest.len().checked_sub(9) {
             Some(target) if rest[target] == b' ' => (target, &rest[target + 1..]),
-            _ => return Err(Fault::RequestLine),
+            _ => return Err(Violation::RequestLine),
         };
         let begin = line.0 + method + 1;
         self.target = Some(Span(begin, begin + target));
         self.http10 = match version {
             b"HTTP/1.1" => false,
             b"HTTP/1.0" => true,
-            [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => return Err(Fault::Version),
-            _ => return Err(Fault::RequestLine),
+            [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => return Err(Violation::Version),
+            _ => return Err(Violation::RequestLine),
         };
         let (method, target) = (&text[..method], &rest[..target]);
         if method.eq_ignore_ascii_case(b"CONNECT") {
-            return Err(Fault::Connect);
+            return Err(Violation::Connect);
         }
         if target.len() > limits.uri_max {
-            return Err(Fault::TargetTooLong);
+            return Err(Violation::TargetTooLong);
         }
         self.authority = authority(method, target)?.map(|Span(from, to)| Span(begin + from, begin + to));
         Ok(())
     }
 
     /// RFC 9112, section 5: `field-name ":" OWS field-value OWS`.
-    fn header(&mut self, bytes: &[u8], line: Span) -> Result<(), Fault> {
+    fn header(&mut self, bytes: &[u8], line: Span) -> Result<(), Violation> {
         let text = line.of(bytes);
         let (mut colon, mut seen) = (0, 0);
         for byte in text {
@@ -256,51 +260,51 @@ impl Judge {
         }
         if colon == 0 || text.get(colon) != Some(&b':') {
             return Err(match text[0] {
-                b' ' | b'\t' => Fault::ObsFold,
-                _ if text.contains(&b':') => Fault::HeaderName,
-                _ => Fault::ColonMissing,
+                b' ' | b'\t' => Violation::ObsFold,
+                _ if text.contains(&b':') => Violation::HeaderName,
+                _ => Violation::ColonMissing,
             });
         }
         let (name, value) = (&text[..colon], &text[colon + 1..]);
         match Name::of(name) {
-            Name::Other if field::is_lookalike(name, seen & ODD != 0) => Err(Fault::LookalikeName),
+            Name::Other if field::is_lookalike(name, seen & ODD != 0) => Err(Violation::LookalikeName),
             Name::Other => Ok(()),
             known => self.known(known, bytes, Span(line.1 - value.len(), line.1)),
         }
     }
 
-    fn known(&mut self, name: Name, bytes: &[u8], raw: Span) -> Result<(), Fault> {
+    fn known(&mut self, name: Name, bytes: &[u8], raw: Span) -> Result<(), Violation> {
         let value = field::trim(raw.of(bytes));
         let twice = |before: bool, fault| if before { Err(fault) } else { Ok(()) };
         match name {
             Name::Host => {
-                twice(self.host.is_some(), Fault::HostTwice)?;
+                twice(self.host.is_some(), Violation::HostTwice)?;
                 if !host::is_valid(value) {
-                    return Err(Fault::HostInvalid);
+                    return Err(Violation::HostInvalid);
                 }
                 let begin = raw.0 + raw.of(bytes).iter().take_while(|byte| **byte == b' ').count();
                 self.host = Some(Span(begin, begin + value.len()));
             }
             Name::ContentLength => {
-                twice(self.content_length.is_some(), Fault::ContentLengthTwice)?;
+                twice(self.content_length.is_some(), Violation::ContentLengthTwice)?;
                 self.content_length = Some(field::content_length(value)?);
             }
             Name::TransferEncoding => {
-                twice(self.chunked, Fault::TransferEncodingTwice)?;
+                twice(self.chunked, Violation::TransferEncodingTwice)?;
                 if !value.eq_ignore_ascii_case(b"chunked") {
-                    return Err(Fault::TransferEncodingInvalid);
+                    return Err(Violation::TransferEncodingInvalid);
                 }
                 self.chunked = true;
             }
             Name::Connection => self.connection.add(value)?,
             Name::Upgrade => {
-                twice(std::mem::replace(&mut self.upgrades, true), Fault::UpgradeTwice)?;
+                twice(std::mem::replace(&mut self.upgrades, true), Violation::UpgradeTwice)?;
                 self.websocket = value.eq_ignore_ascii_case(b"websocket");
             }
             Name::Expect => {
-                twice(std::mem::replace(&mut self.expect, true), Fault::Expect)?;
+                twice(std::mem::replace(&mut self.expect, true), Violation::Expect)?;
                 if !value.eq_ignore_ascii_case(b"100-continue") {
-                    return Err(Fault::Expect);
+                    return Err(Violation::Expect);
                 }
             }
             Name::Other => {}
@@ -309,29 +313,29 @@ impl Judge {
     }
 
     /// What only the whole head can tell.
-    fn whole<'b>(&self, bytes: &'b [u8]) -> Result<Head<'b>, Fault> {
+    fn whole<'b>(&self, bytes: &'b [u8]) -> Result<Head<'b>, Violation> {
         let part = |span: Option<Span>| span.map_or(&[][..], |span| span.of(bytes));
         let (method, target, host) = (part(self.method), part(self.target), part(self.host));
         if self.host.is_none() {
-            return Err(Fault::HostMissing);
+            return Err(Violation::HostMissing);
         }
         if self.authority.is_some_and(|authority| authority.of(bytes) != host) {
-            return Err(Fault::HostMismatch);
+            return Err(Violation::HostMismatch);
         }
         let framing = match (self.content_length, self.chunked) {
-            (Some(_), true) => return Err(Fault::TwoFramings),
-            (None, true) if self.http10 => return Err(Fault::TransferEncodingVersion),
+            (Some(_), true) => return Err(Violation::TwoFramings),
+            (None, true) if self.http10 => return Err(Violation::TransferEncodingVersion),
             (None, true) => Framing::Chunked,
             (Some(length), false) => Framing::Length(length),
             (None, false) => Framing::None,
         };
         let has_body = !matches!(framing, Framing::None | Framing::Length(0));
         if has_body && field::has_no_body(method) {
-            return Err(Fault::UnexpectedBody);
+            return Err(Violation::UnexpectedBody);
         }
         let upgrade = self.websocket && !self.http10;
         if upgrade && (has_body || method != b"GET" || !self.connection.upgrade) {
-            return Err(Fault::UpgradeInvalid);
+            return Err(Violation::UpgradeInvalid);
         }
         Ok(Head {
             length: self.line,
@@ -349,19 +353,19 @@ impl Judge {
 }
 
 /// RFC 9112, section 3.2: the form of a target, and the place of the authority if it names one.
-fn authority(method: &[u8], target: &[u8]) -> Result<Option<Span>, Fault> {
+fn authority(method: &[u8], target: &[u8]) -> Result<Option<Span>, Violation> {
     match target {
-        [] | [b' ', ..] | [.., b' '] => Err(Fault::RequestLine),
+        [] | [b' ', ..] | [.., b' '] => Err(Violation::RequestLine),
         [b'/', ..] => path(target).map(|()| None),
         b"*" if method == b"OPTIONS" => Ok(None),
         _ => {
             let begins = |with: &[u8]| target.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with));
             let begin = [&b"http://"[..], b"https://"].into_iter().find(|scheme| begins(scheme)).map(<[u8]>::len);
-            let begin = begin.ok_or_else(|| path(target).err().unwrap_or(Fault::TargetForm))?;
+            let begin = begin.ok_or_else(|| path(target).err().unwrap_or(Violation::TargetForm))?;
             let rest = &target[begin..];
             let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
             if !host::is_valid(&rest[..end]) {
-                return Err(Fault::TargetForm);
+                return Err(Violation::TargetForm);
             }
             path(&rest[end..]).map(|()| Some(Span(begin, begin + end)))
         }
@@ -373,7 +377,7 @@ fn authority(method: &[u8], target: &[u8]) -> Result<Option<Span>, Fault> {
 /// # Errors
 ///
 /// The rule that they break.
-pub fn path(target: &[u8]) -> Result<(), Fault> {
+pub fn path(target: &[u8]) -> Result<(), Violation> {
     let (mut end, mut seen) = (0, 0);
     for byte in target {
         let class = class(*byte);
@@ -386,9 +390,9 @@ pub fn path(target: &[u8]) -> Result<(), Fault> {
     match &target[end..] {
         [] => {}
         [b'?', query @ ..] if bytes::all(query, QUERY) => {}
-        _ => return Err(Fault::TargetByte),
+        _ => return Err(Violation::TargetByte),
     }
-    if seen & SUBTLE != 0 && is_ambiguous(&target[..end]) { Err(Fault::Path) } else { Ok(()) }
+    if seen & SUBTLE != 0 && is_ambiguous(&target[..end]) { Err(Violation::Path) } else { Ok(()) }
 }
 
 #[cfg(test)]

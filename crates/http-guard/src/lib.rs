@@ -12,7 +12,7 @@
 //! | [`host`] | authorities |
 //! | [`field`] | headers that frame or tell of the connection |
 //! | [`voice`] | headers that speak in the gateway's place |
-//! | [`bytes`], [`fault`] | classes of bytes; why something was refused |
+//! | [`bytes`], [`violation`] | classes of bytes; why something was refused |
 //! | [`Verdict`] | what the stages behind it ask of a head that got in |
 //!
 //! How the known families of request smuggling end here:
@@ -38,12 +38,12 @@
 
 pub mod bytes;
 pub mod chunked;
-pub mod fault;
 pub mod field;
 pub mod h2;
 pub mod head;
 pub mod host;
 mod verdict;
+pub mod violation;
 pub mod voice;
 
 pub use self::verdict::Verdict;

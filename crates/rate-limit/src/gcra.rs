@@ -45,7 +45,7 @@ const STRANGE: Ticks = Ticks::seconds(5);
 
 /// A rate that cannot be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadRate {
+pub enum RateError {
     /// Nothing would ever pass, or everything at once.
     #[error("count, time and burst of a rate must be at least 1")]
     Zero,
@@ -90,18 +90,18 @@ pub struct Left {
 
 impl Rate {
     /// `count` requests each `per`, and `burst` at once.
-    pub fn new(count: u32, per: Duration, burst: u32) -> Result<Rate, BadRate> {
+    pub fn new(count: u32, per: Duration, burst: u32) -> Result<Rate, RateError> {
         if count == 0 || per.is_zero() || burst == 0 {
-            return Err(BadRate::Zero);
+            return Err(RateError::Zero);
         }
         let (per_ticks, count_wide) = (per.as_nanos() * u128::from(PER_NANO), u128::from(count));
         // Rounded to the nearest; the tolerance is whole intervals, so that a burst is exact.
         let interval = (per_ticks + count_wide / 2) / count_wide;
         if interval == 0 {
-            return Err(BadRate::TooFast);
+            return Err(RateError::TooFast);
         }
         if interval * u128::from(burst) > SPAN_MAX {
-            return Err(BadRate::TooLong);
+            return Err(RateError::TooLong);
         }
         let interval = interval as u64;
         Ok(Rate { count, per, burst, interval, tolerance: interval * u64::from(burst - 1) })

@@ -44,7 +44,7 @@ mod tests;
 pub use self::decide::{Ask, Over, Refused, decide};
 use self::flight::Flights;
 pub use self::flight::Hold;
-pub use self::gcra::{BadRate, Left, Rate};
+pub use self::gcra::{Left, Rate, RateError};
 pub use self::table::Key;
 use self::table::Table;
 

@@ -133,9 +133,9 @@ fn what_is_left_is_told() {
 #[test]
 fn rates_that_cannot_be_kept_are_refused() {
     let of = |count, per, burst| Rate::new(count, Duration::from_nanos(per), burst).unwrap_err();
-    assert_eq!([of(0, 1, 1), of(1, 0, 1), of(1, 1, 0)], [BadRate::Zero; 3]);
-    assert_eq!(of(100, 1, 1), BadRate::TooFast);
-    assert_eq!(of(1, 3_600 * SECOND, 1_000_000), BadRate::TooLong);
+    assert_eq!([of(0, 1, 1), of(1, 0, 1), of(1, 1, 0)], [RateError::Zero; 3]);
+    assert_eq!(of(100, 1, 1), RateError::TooFast);
+    assert_eq!(of(1, 3_600 * SECOND, 1_000_000), RateError::TooLong);
     Rate::new(u32::MAX, Duration::from_secs(1), u32::MAX).unwrap();
     Rate::new(1, Duration::from_secs(3_600), 70_000).unwrap();
 }

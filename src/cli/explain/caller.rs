@@ -106,7 +106,7 @@ fn proof(
 }
 
 /// The app that signed the request, by its head.
-fn signed(config: &Config, keys: &Keys, given: &Given<'_>, skew_s: u64) -> Result<u32, signature::Refusal> {
+fn signed(config: &Config, keys: &Keys, given: &Given<'_>, skew_s: u64) -> Result<u32, signature::SignatureError> {
     let target = given.uri.path_and_query().map_or("/", |target| target.as_str());
     let request = Request {
         method: given.method.as_str(),

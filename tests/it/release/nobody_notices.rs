@@ -13,16 +13,16 @@ const SOON: Duration = Duration::from_millis(1500 + 2000);
 const LATER: Duration = Duration::from_millis(3500 + 2000);
 const FIRST_BYTE: &str = "[upstream.canary.timeout]\nfirst_byte = \"200ms\"";
 
-/// Answers with `fault` once it is told to, and notes when it did so first.
+/// Answers with `violation` once it is told to, and notes when it did so first.
 #[derive(Clone, Default)]
-struct Fault {
+struct Violation {
     on: Arc<AtomicBool>,
     first: Arc<OnceLock<Instant>>,
 }
 
-impl Fault {
-    fn now() -> Fault {
-        let fault = Fault::default();
+impl Violation {
+    fn now() -> Violation {
+        let fault = Violation::default();
         fault.on.store(true, SeqCst);
         fault
     }
@@ -69,7 +69,7 @@ fn saved_everybody(world: &World, crowd: &Crowd, took: Duration, within: Duratio
 #[track_caller]
 fn from_the_start(act: Act) {
     let (stable, canary) = (stable(), Origin::start("canary"));
-    let fault = Fault::now();
+    let fault = Violation::now();
     fault.scripts(&canary, move || act.clone());
     let world = between(&stable, &canary).table(FIRST_BYTE).start();
     let crowd = Crowd::new(500, 800);
@@ -122,7 +122,7 @@ fn a_canary_that_dies_during_the_release_hurts_nobody() {
 #[test]
 fn a_canary_that_is_well_at_first_and_then_fails_every_other_time_hurts_nobody() {
     let (stable, canary) = (stable(), Origin::start("canary"));
-    let (fault, turn) = (Fault::default(), AtomicUsize::new(0));
+    let (fault, turn) = (Violation::default(), AtomicUsize::new(0));
     fault.scripts(&canary, move || if turn.fetch_add(1, SeqCst) % 2 == 0 { Act::status(500) } else { Act::ok() });
     let world = between(&stable, &canary).start();
     let crowd = Crowd::new(500, 800);
@@ -139,7 +139,7 @@ fn a_canary_that_is_well_at_first_and_then_fails_every_other_time_hurts_nobody()
 #[test]
 fn a_release_of_one_route_leaves_the_others_alone() {
     let (stable, canary) = (stable(), Origin::start("canary"));
-    let fault = Fault::now();
+    let fault = Violation::now();
     fault.scripts(&canary, || Act::status(500));
     let other = "[route.other]\npaths = [\"/other\"]\nupstream = \"canary\"";
     let world = between(&stable, &canary).table(other).start();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use http_guard::fault::Fault;
+use http_guard::violation::Violation;
 use tollgate::problem::Reason;
 
 use super::root;
@@ -142,7 +142,7 @@ fn every_refusal_stands_in_the_table_of_errors() {
     let text = read("docs/errors.md");
     let rows = rows(&text);
     let reasons = Reason::ALL.into_iter().map(Reason::label);
-    for word in reasons.chain(Fault::ALL.into_iter().map(Fault::word)) {
+    for word in reasons.chain(Violation::ALL.into_iter().map(Violation::word)) {
         assert!(rows.iter().any(|row| row.contains(&format!("`{word}`"))), "docs/errors.md has no row for {word}");
     }
 }

@@ -124,9 +124,9 @@ fn a_retry_goes_elsewhere_while_there_is_somewhere() {
 fn nobody_is_nobody() {
     for balance in all_balances() {
         let mut client = Client::new(9);
-        assert_eq!(client.pick(&pool(settings(balance.clone()), &[])).err(), Some(NoMember::Empty));
+        assert_eq!(client.pick(&pool(settings(balance.clone()), &[])).err(), Some(PickError::Empty));
         let drained = pool(settings(balance.clone()), &[0, 0]);
-        assert_eq!(client.pick(&drained).err(), Some(NoMember::Empty));
+        assert_eq!(client.pick(&drained).err(), Some(PickError::Empty));
         assert!(!drained.is_panicking(at(0.0)));
         let one = pool(settings(balance), &[0, 7]);
         assert_eq!(client.counts(&one, 10), [0, 10]);
@@ -140,13 +140,13 @@ fn a_full_fleet_is_saturated_and_says_so() {
         let pool = pool(limited, &[1, 9, 0, 2]);
         let mut client = Client::new(10);
         let mut held: Vec<_> = (0..9).map(|_| client.pick(&pool).unwrap()).collect();
-        assert_eq!(client.pick(&pool).err(), Some(NoMember::Saturated));
+        assert_eq!(client.pick(&pool).err(), Some(PickError::Saturated));
         let freed = held.swap_remove(4).attached;
         assert_eq!(client.pick(&pool).unwrap().attached, freed);
         pool.members()[0].state.set_healthy(false, at(0.0));
         held.retain(|lease| lease.attached != 0);
         held.extend((0..6 - held.len()).map(|_| client.pick(&pool).unwrap()));
-        assert_eq!(client.pick(&pool).err(), Some(NoMember::Saturated), "full ones that are up: no panic");
+        assert_eq!(client.pick(&pool).err(), Some(PickError::Saturated), "full ones that are up: no panic");
     }
 }
 

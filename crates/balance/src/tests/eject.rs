@@ -180,7 +180,7 @@ fn panic_respects_limits_and_prefers_the_untried() {
     pool.members().iter().for_each(|m| m.state.set_healthy(false, at(0.0)));
     let mut client = Client::new(5);
     let held: Vec<_> = (0..4).map(|_| client.pick(&pool).unwrap()).collect();
-    assert_eq!(client.pick(&pool).err(), Some(NoMember::Saturated));
+    assert_eq!(client.pick(&pool).err(), Some(PickError::Saturated));
     drop(held);
     for _ in 0..50 {
         let mut tried = Tried::new();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ahash::AHashMap;
 use ring::digest::{SHA256, digest};
 
-use super::{KeySet, Refusal, Rules, TOKEN_MAX, Token};
+use super::{KeySet, Rules, TOKEN_MAX, Token, TokenError};
 
 /// Tokens that are kept.
 const KEPT_MAX: usize = 4_096;
@@ -28,9 +28,9 @@ impl Judged {
         token: &[u8],
         rules: &Rules<'_>,
         now_s: u64,
-    ) -> Result<Token, Refusal> {
+    ) -> Result<Token, TokenError> {
         if token.len() > TOKEN_MAX {
-            return Err(Refusal::TooLong);
+            return Err(TokenError::TooLong);
         }
         let mut sum = [0; 32];
         sum.copy_from_slice(digest(&SHA256, token).as_ref());
@@ -64,13 +64,13 @@ mod tests {
         let first = verify(&keys, &token, NOW).unwrap();
         assert_eq!(first.user.as_deref(), Some("u"));
         assert_eq!(verify(&keys, &token, NOW + 69), Ok(first));
-        assert_eq!(verify(&keys, &token, NOW + 70), Err(Refusal::Expired));
-        assert_eq!(verify(&keys, &token, NOW - 61), Err(Refusal::Early));
+        assert_eq!(verify(&keys, &token, NOW + 70), Err(TokenError::Expired));
+        assert_eq!(verify(&keys, &token, NOW - 61), Err(TokenError::Early));
         let other = Arc::new(Issuer::new().keys());
-        assert_eq!(verify(&other, &token, NOW), Err(Refusal::Signature), "another key set");
+        assert_eq!(verify(&other, &token, NOW), Err(TokenError::Signature), "another key set");
         let mut changed = token.clone();
         changed.replace_range(token.len() - 4.., "AAAA");
-        assert_eq!(verify(&keys, &changed, NOW), Err(Refusal::Signature));
+        assert_eq!(verify(&keys, &changed, NOW), Err(TokenError::Signature));
     }
 
     #[test]

@@ -64,7 +64,7 @@ enum Key {
 
 /// A set as it is written.
 #[derive(Deserialize)]
-struct Written {
+struct WrittenSet {
     keys: Vec<WrittenKey>,
 }
 
@@ -88,7 +88,7 @@ impl KeySet {
     /// Reads a JWKS file. An error is a message, a line break and a hint.
     pub fn parse(text: &[u8]) -> Result<KeySet, String> {
         let hint = "a JSON Web Key Set, such as {\"keys\": [{\"kty\": \"RSA\", \"kid\": \"1\", \"n\": \"…\", \"e\": \"AQAB\"}]}";
-        let written: Written =
+        let written: WrittenSet =
             serde_json::from_slice(text).map_err(|error| format!("the file is not a set of keys: {error}\n{hint}"))?;
         let mut keys = vec![];
         for (at, key) in written.keys.iter().enumerate() {

@@ -32,7 +32,7 @@ fn set(keys: &[&str]) -> KeySet {
     KeySet::parse(format!("{{\"keys\": [{}]}}", keys.join(",")).as_bytes()).unwrap()
 }
 
-fn joe(key: &str, token: &str) -> Result<Option<Box<str>>, Refusal> {
+fn joe(key: &str, token: &str) -> Result<Option<Box<str>>, TokenError> {
     let rules = Rules { issuer: Some("joe"), ..Rules::default() };
     set(&[key]).verify(token.as_bytes(), &rules, JOE).map(|token| token.user)
 }
@@ -77,7 +77,7 @@ impl Issuer {
         format!("{signed}.{}", BASE64URL.encode(signature))
     }
 
-    fn judge(&self, claims: Value, rules: &Rules<'_>) -> Result<Option<String>, Refusal> {
+    fn judge(&self, claims: Value, rules: &Rules<'_>) -> Result<Option<String>, TokenError> {
         let token = self.token(json!({"alg": "ES256", "kid": "ec"}), &claims);
         self.keys().verify(token.as_bytes(), rules, NOW).map(|token| token.user.map(String::from))
     }
@@ -88,9 +88,9 @@ fn the_tokens_of_the_rfcs_hold() {
     assert_eq!(joe(A2_KEY, A2_TOKEN), Ok(None));
     assert_eq!(joe(A3_KEY, A3_TOKEN), Ok(None));
     // Its signature holds, so that what is wrong are its claims.
-    assert_eq!(joe(ED_KEY, ED_TOKEN), Err(Refusal::Claims));
+    assert_eq!(joe(ED_KEY, ED_TOKEN), Err(TokenError::Claims));
     let damaged = ED_TOKEN.replace("hgyY0il", "hgyY0im");
-    assert_eq!(joe(ED_KEY, &damaged), Err(Refusal::Signature));
+    assert_eq!(joe(ED_KEY, &damaged), Err(TokenError::Signature));
 }
 
 #[test]
@@ -123,24 +123,24 @@ fn a_key_is_used_by_no_other_algorithm_than_its_own() {
     assert!(verify(json!({"alg": "EdDSA", "kid": "ed"})).is_ok());
     assert!(verify(json!({"alg": "Ed25519", "kid": "ed"})).is_ok());
     for (header, expected) in [
-        (json!({"alg": "none"}), Refusal::Algorithm),
-        (json!({"alg": "None", "kid": "ec"}), Refusal::Algorithm),
-        (json!({"alg": "HS256", "kid": "ec"}), Refusal::Algorithm),
-        (json!({"alg": "es256", "kid": "ec"}), Refusal::Algorithm),
-        (json!({"alg": "RS512"}), Refusal::Algorithm),
-        (json!({"alg": "PS256"}), Refusal::Algorithm),
-        (json!({"alg": "ES384", "kid": "ec"}), Refusal::Algorithm),
-        (json!({"alg": ""}), Refusal::Algorithm),
-        (json!({"alg": "EdDSA", "kid": "ec"}), Refusal::NoKey),
-        (json!({"alg": "ES256", "kid": "ed"}), Refusal::NoKey),
-        (json!({"alg": "ES256", "kid": "other"}), Refusal::NoKey),
-        (json!({"alg": "RS256", "kid": "ec"}), Refusal::NoKey),
-        (json!({"alg": "RS256"}), Refusal::Signature),
-        (json!({"alg": "ES256", "kid": "ec", "crit": ["exp"]}), Refusal::Critical),
-        (json!({"alg": "ES256", "kid": "ec", "crit": []}), Refusal::Critical),
-        (json!({"alg": 7}), Refusal::Malformed),
-        (json!({"kid": "ec"}), Refusal::Malformed),
-        (json!(["ES256"]), Refusal::Malformed),
+        (json!({"alg": "none"}), TokenError::Algorithm),
+        (json!({"alg": "None", "kid": "ec"}), TokenError::Algorithm),
+        (json!({"alg": "HS256", "kid": "ec"}), TokenError::Algorithm),
+        (json!({"alg": "es256", "kid": "ec"}), TokenError::Algorithm),
+        (json!({"alg": "RS512"}), TokenError::Algorithm),
+        (json!({"alg": "PS256"}), TokenError::Algorithm),
+        (json!({"alg": "ES384", "kid": "ec"}), TokenError::Algorithm),
+        (json!({"alg": ""}), TokenError::Algorithm),
+        (json!({"alg": "EdDSA", "kid": "ec"}), TokenError::NoKey),
+        (json!({"alg": "ES256", "kid": "ed"}), TokenError::NoKey),
+        (json!({"alg": "ES256", "kid": "other"}), TokenError::NoKey),
+        (json!({"alg": "RS256", "kid": "ec"}), TokenError::NoKey),
+        (json!({"alg": "RS256"}), TokenError::Signature),
+        (json!({"alg": "ES256", "kid": "ec", "crit": ["exp"]}), TokenError::Critical),
+        (json!({"alg": "ES256", "kid": "ec", "crit": []}), TokenError::Critical),
+        (json!({"alg": 7}), TokenError::Malformed),
+        (json!({"kid": "ec"}), TokenError::Malformed),
+        (json!(["ES256"]), TokenError::Malformed),
     ] {
         assert_eq!(verify(header.clone()), Err(expected), "{header}");
     }
@@ -149,7 +149,7 @@ fn a_key_is_used_by_no_other_algorithm_than_its_own() {
     for secret in [A2_KEY.as_bytes(), issuer.ec.public_key().as_ref()] {
         let tag = ring::hmac::sign(&ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret), signed.as_bytes());
         let token = format!("{signed}.{}", BASE64URL.encode(tag));
-        assert_eq!(keys.verify(token.as_bytes(), &Rules::default(), NOW), Err(Refusal::Algorithm));
+        assert_eq!(keys.verify(token.as_bytes(), &Rules::default(), NOW), Err(TokenError::Algorithm));
     }
 }
 
@@ -163,25 +163,25 @@ fn claims_are_judged_by_the_rules() {
         (json!({"exp": exp}), bare, Ok(None)),
         (json!({"exp": exp as f64 + 0.5, "nbf": NOW, "iat": NOW}), bare, Ok(None)),
         (json!({"exp": NOW - 59}), bare, Ok(None)),
-        (json!({"exp": NOW - 60}), bare, Err(Refusal::Expired)),
-        (json!({"exp": -5}), bare, Err(Refusal::Expired)),
-        (json!({}), bare, Err(Refusal::Endless)),
-        (json!({"exp": null}), bare, Err(Refusal::Claims)),
-        (json!({"exp": exp.to_string()}), bare, Err(Refusal::Claims)),
+        (json!({"exp": NOW - 60}), bare, Err(TokenError::Expired)),
+        (json!({"exp": -5}), bare, Err(TokenError::Expired)),
+        (json!({}), bare, Err(TokenError::Endless)),
+        (json!({"exp": null}), bare, Err(TokenError::Claims)),
+        (json!({"exp": exp.to_string()}), bare, Err(TokenError::Claims)),
         (json!({"exp": exp, "nbf": NOW + 60}), bare, Ok(None)),
-        (json!({"exp": exp, "nbf": NOW + 61}), bare, Err(Refusal::Early)),
-        (json!({"exp": exp, "iat": NOW + 61}), bare, Err(Refusal::Early)),
-        (json!({"exp": exp, "nbf": "soon"}), bare, Err(Refusal::Claims)),
+        (json!({"exp": exp, "nbf": NOW + 61}), bare, Err(TokenError::Early)),
+        (json!({"exp": exp, "iat": NOW + 61}), bare, Err(TokenError::Early)),
+        (json!({"exp": exp, "nbf": "soon"}), bare, Err(TokenError::Claims)),
         (json!({"exp": exp, "iss": iss, "aud": "api"}), ours, Ok(None)),
         (json!({"exp": exp, "iss": iss, "aud": ["web", "api"]}), ours, Ok(None)),
-        (json!({"exp": exp, "iss": iss, "aud": ["web", 7]}), ours, Err(Refusal::Audience)),
-        (json!({"exp": exp, "iss": iss, "aud": "api2"}), ours, Err(Refusal::Audience)),
-        (json!({"exp": exp, "iss": iss}), ours, Err(Refusal::Audience)),
-        (json!({"exp": exp, "iss": "https://id.example/", "aud": "api"}), ours, Err(Refusal::Issuer)),
-        (json!({"exp": exp, "iss": [iss], "aud": "api"}), ours, Err(Refusal::Issuer)),
-        (json!({"exp": exp, "aud": "api"}), ours, Err(Refusal::Issuer)),
-        (json!([1]), bare, Err(Refusal::Claims)),
-        (json!("exp"), bare, Err(Refusal::Claims)),
+        (json!({"exp": exp, "iss": iss, "aud": ["web", 7]}), ours, Err(TokenError::Audience)),
+        (json!({"exp": exp, "iss": iss, "aud": "api2"}), ours, Err(TokenError::Audience)),
+        (json!({"exp": exp, "iss": iss}), ours, Err(TokenError::Audience)),
+        (json!({"exp": exp, "iss": "https://id.example/", "aud": "api"}), ours, Err(TokenError::Issuer)),
+        (json!({"exp": exp, "iss": [iss], "aud": "api"}), ours, Err(TokenError::Issuer)),
+        (json!({"exp": exp, "aud": "api"}), ours, Err(TokenError::Issuer)),
+        (json!([1]), bare, Err(TokenError::Claims)),
+        (json!("exp"), bare, Err(TokenError::Claims)),
     ] {
         assert_eq!(issuer.judge(claims.clone(), &rules), expected, "{claims}");
     }
@@ -203,15 +203,15 @@ fn another_kind_of_token_is_no_access_token() {
     assert_eq!(judge(Value::Null, json!({}), &bare), Ok(()));
     for typ in ["logout+jwt", "dpop+jwt", "secevent+jwt", "id+jwt", "jwt+", "text/jwt", "", "application/"] {
         for rules in [&bare, &ours] {
-            assert_eq!(judge(json!(typ), json!({}), rules), Err(Refusal::Kind), "{typ}");
+            assert_eq!(judge(json!(typ), json!({}), rules), Err(TokenError::Kind), "{typ}");
         }
     }
-    assert_eq!(judge(json!(["JWT"]), json!({}), &bare), Err(Refusal::Malformed));
+    assert_eq!(judge(json!(["JWT"]), json!({}), &bare), Err(TokenError::Malformed));
     for claims in
         [json!({"at_hash": "x"}), json!({"c_hash": "x"}), json!({"nonce": "n"}), json!({"at_hash": "x", "scope": "a"})]
     {
         for typ in [json!("JWT"), Value::Null] {
-            assert_eq!(judge(typ.clone(), claims.clone(), &bare), Err(Refusal::IdToken), "{claims}");
+            assert_eq!(judge(typ.clone(), claims.clone(), &bare), Err(TokenError::IdToken), "{claims}");
             // The operator has said whose tokens are meant.
             assert_eq!(judge(typ, claims.clone(), &ours), Ok(()), "{claims}");
         }
@@ -251,32 +251,32 @@ fn odd_tokens_are_malformed() {
     let keys = set(&[A2_KEY]);
     let long = format!("{}{}", A2_TOKEN, "A".repeat(TOKEN_MAX));
     for (token, expected) in [
-        ("", Refusal::Malformed),
-        ("..", Refusal::Malformed),
-        ("a.b", Refusal::Malformed),
-        ("eyJhbGciOiJSUzI1NiJ9.e30.", Refusal::Signature),
-        ("eyJhbGciOiJSUzI1NiJ9.e30.====", Refusal::Malformed),
-        (&format!("{A2_TOKEN}="), Refusal::Malformed),
-        (&format!("{A2_TOKEN}.AA"), Refusal::Malformed),
-        (&format!(" {A2_TOKEN}"), Refusal::Malformed),
-        ("\u{e9}.e30.AA", Refusal::Malformed),
-        (&long, Refusal::TooLong),
+        ("", TokenError::Malformed),
+        ("..", TokenError::Malformed),
+        ("a.b", TokenError::Malformed),
+        ("eyJhbGciOiJSUzI1NiJ9.e30.", TokenError::Signature),
+        ("eyJhbGciOiJSUzI1NiJ9.e30.====", TokenError::Malformed),
+        (&format!("{A2_TOKEN}="), TokenError::Malformed),
+        (&format!("{A2_TOKEN}.AA"), TokenError::Malformed),
+        (&format!(" {A2_TOKEN}"), TokenError::Malformed),
+        ("\u{e9}.e30.AA", TokenError::Malformed),
+        (&long, TokenError::TooLong),
     ] {
         assert_eq!(keys.verify(token.as_bytes(), &Rules::default(), JOE), Err(expected), "{token:.80}");
     }
-    assert_eq!(keys.verify(b"\xff.e30.AA", &Rules::default(), JOE), Err(Refusal::Malformed));
+    assert_eq!(keys.verify(b"\xff.e30.AA", &Rules::default(), JOE), Err(TokenError::Malformed));
     let odd = format!("{}.e30.AA", BASE64URL.encode(b"{\"alg\":\"RS256\",\"x\":\"\xff\"}"));
-    assert_eq!(keys.verify(odd.as_bytes(), &Rules::default(), JOE), Err(Refusal::Malformed), "skipped, and no text");
+    assert_eq!(keys.verify(odd.as_bytes(), &Rules::default(), JOE), Err(TokenError::Malformed), "skipped, and no text");
     let deep = format!("{}.e30.AA", BASE64URL.encode(format!("{{\"alg\":{}", "[".repeat(5_000))));
-    assert_eq!(keys.verify(deep.as_bytes(), &Rules::default(), JOE), Err(Refusal::Malformed));
+    assert_eq!(keys.verify(deep.as_bytes(), &Rules::default(), JOE), Err(TokenError::Malformed));
 }
 
 #[test]
 fn a_token_without_kid_is_tried_with_few_keys_only() {
     let others = |count: usize| (0..count).map(|_| ED_KEY).chain([A2_KEY]).collect::<Vec<_>>();
     let verify = |keys: KeySet, token: &str| keys.verify(token.as_bytes(), &Rules::default(), JOE);
-    assert_eq!(verify(set(&others(4)), ED_TOKEN), Err(Refusal::Claims), "one of four has signed");
-    assert_eq!(verify(set(&others(5)), ED_TOKEN), Err(Refusal::Unnamed));
+    assert_eq!(verify(set(&others(4)), ED_TOKEN), Err(TokenError::Claims), "one of four has signed");
+    assert_eq!(verify(set(&others(5)), ED_TOKEN), Err(TokenError::Unnamed));
     assert!(verify(set(&others(5)), A2_TOKEN).is_ok(), "keys of other kinds do not count");
 }
 

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 use sfv::visitor::{DictionaryVisitor, EntryVisitor, InnerListVisitor, ItemVisitor, Never, ParameterVisitor};
 use sfv::{BareItemFromInput, KeyRef, Parser, StringRef};
 
-use super::Refusal;
+use super::SignatureError;
 use crate::digest::Bytes;
 
 /// Signatures of one request.
@@ -49,8 +49,8 @@ pub(super) enum Component<'a> {
 
 impl<'a> Input<'a> {
     /// All signatures of a `Signature-Input`, in the order written.
-    pub(super) fn all(text: &'a str) -> Result<Vec<Input<'a>>, Refusal> {
-        let mut why = Refusal::Malformed;
+    pub(super) fn all(text: &'a str) -> Result<Vec<Input<'a>>, SignatureError> {
+        let mut why = SignatureError::Malformed;
         let inputs = Parser::new(text).parse_dictionary_with_visitor(Inputs { found: vec![], why: &mut why });
         inputs.map_err(|_| why)
     }
@@ -100,8 +100,8 @@ pub(super) fn twice<T>(all: &[T], mut same: impl FnMut(&T, &T) -> bool) -> bool 
 }
 
 /// The signature of a label, out of a `Signature`; `None` where it has none.
-pub(super) fn tag_of(text: &str, label: &str) -> Result<Option<Vec<u8>>, Refusal> {
-    let mut why = Refusal::Malformed;
+pub(super) fn tag_of(text: &str, label: &str) -> Result<Option<Vec<u8>>, SignatureError> {
+    let mut why = SignatureError::Malformed;
     let tags = Tags { label, seen: vec![], tag: None, why: &mut why };
     let tag = Parser::new(text).parse_dictionary_with_visitor(tags);
     tag.map_err(|_| why)
@@ -110,12 +110,12 @@ pub(super) fn tag_of(text: &str, label: &str) -> Result<Option<Vec<u8>>, Refusal
 /// Ends the reading of a field; sfv keeps no error of ours, so its reason is written elsewhere.
 #[derive(Debug, thiserror::Error)]
 #[error("not a signature")]
-pub(super) struct Wrong;
+pub(super) struct FieldError;
 
-impl Wrong {
-    fn because(of: Refusal, why: &mut Refusal) -> Wrong {
+impl FieldError {
+    fn because(of: SignatureError, why: &mut SignatureError) -> FieldError {
         *why = of;
-        Wrong
+        FieldError
     }
 }
 
@@ -123,51 +123,51 @@ struct Tags<'t, 'a> {
     label: &'t str,
     seen: Vec<&'a str>,
     tag: Option<Vec<u8>>,
-    why: &'t mut Refusal,
+    why: &'t mut SignatureError,
 }
 
 impl<'de> DictionaryVisitor<'de> for Tags<'_, 'de> {
     type Out = Option<Vec<u8>>;
-    type Error = Wrong;
+    type Error = FieldError;
 
-    fn entry(&mut self, key: &'de KeyRef) -> Result<impl EntryVisitor<'de>, Wrong> {
+    fn entry(&mut self, key: &'de KeyRef) -> Result<impl EntryVisitor<'de>, FieldError> {
         if self.seen.contains(&key.as_str()) {
-            return Err(Wrong::because(Refusal::Twice, self.why));
+            return Err(FieldError::because(SignatureError::Twice, self.why));
         }
         if self.seen.len() == LABELS_MAX {
-            return Err(Wrong::because(Refusal::TooMany, self.why));
+            return Err(FieldError::because(SignatureError::TooMany, self.why));
         }
         self.seen.push(key.as_str());
         Ok((key.as_str() == self.label).then_some(Bytes(&mut self.tag)))
     }
 
-    fn finish(self) -> Result<Option<Vec<u8>>, Wrong> {
+    fn finish(self) -> Result<Option<Vec<u8>>, FieldError> {
         Ok(self.tag)
     }
 }
 
 struct Inputs<'t, 'a> {
     found: Vec<Input<'a>>,
-    why: &'t mut Refusal,
+    why: &'t mut SignatureError,
 }
 
 impl<'de> DictionaryVisitor<'de> for Inputs<'_, 'de> {
     type Out = Vec<Input<'de>>;
-    type Error = Wrong;
+    type Error = FieldError;
 
-    fn entry(&mut self, key: &'de KeyRef) -> Result<impl EntryVisitor<'de>, Wrong> {
+    fn entry(&mut self, key: &'de KeyRef) -> Result<impl EntryVisitor<'de>, FieldError> {
         if self.found.iter().any(|input| input.label == key.as_str()) {
-            return Err(Wrong::because(Refusal::Twice, self.why));
+            return Err(FieldError::because(SignatureError::Twice, self.why));
         }
         if self.found.len() == LABELS_MAX {
-            return Err(Wrong::because(Refusal::TooMany, self.why));
+            return Err(FieldError::because(SignatureError::TooMany, self.why));
         }
         self.found.push(Input { label: key.as_str(), components: vec![], parameters: vec![] });
-        let input = self.found.last_mut().ok_or(Wrong)?;
+        let input = self.found.last_mut().ok_or(FieldError)?;
         Ok(One { input, why: self.why })
     }
 
-    fn finish(self) -> Result<Vec<Input<'de>>, Wrong> {
+    fn finish(self) -> Result<Vec<Input<'de>>, FieldError> {
         Ok(self.found)
     }
 }
@@ -175,32 +175,32 @@ impl<'de> DictionaryVisitor<'de> for Inputs<'_, 'de> {
 /// One signature.
 struct One<'i, 'a> {
     input: &'i mut Input<'a>,
-    why: &'i mut Refusal,
+    why: &'i mut SignatureError,
 }
 
 impl<'de> EntryVisitor<'de> for One<'_, 'de> {
-    type Error = Wrong;
+    type Error = FieldError;
 
-    fn item(self) -> Result<impl ItemVisitor<'de>, Wrong> {
-        Err::<Never, _>(Wrong)
+    fn item(self) -> Result<impl ItemVisitor<'de>, FieldError> {
+        Err::<Never, _>(FieldError)
     }
 
-    fn inner_list(self) -> Result<impl InnerListVisitor<'de>, Wrong> {
+    fn inner_list(self) -> Result<impl InnerListVisitor<'de>, FieldError> {
         Ok(self)
     }
 }
 
 impl<'de> InnerListVisitor<'de> for One<'_, 'de> {
-    type Error = Wrong;
+    type Error = FieldError;
 
-    fn item(&mut self) -> Result<impl ItemVisitor<'de>, Wrong> {
+    fn item(&mut self) -> Result<impl ItemVisitor<'de>, FieldError> {
         if self.input.components.len() == COMPONENTS_MAX {
-            return Err(Wrong::because(Refusal::TooMany, self.why));
+            return Err(FieldError::because(SignatureError::TooMany, self.why));
         }
         Ok(Covered(&mut self.input.components))
     }
 
-    fn finish(self) -> Result<impl ParameterVisitor<'de>, Wrong> {
+    fn finish(self) -> Result<impl ParameterVisitor<'de>, FieldError> {
         Ok(Said { parameters: &mut self.input.parameters, why: self.why })
     }
 }
@@ -210,12 +210,12 @@ struct Covered<'i, 'a>(&'i mut Vec<Component<'a>>);
 
 impl<'de> ItemVisitor<'de> for Covered<'_, 'de> {
     type Out = ();
-    type Error = Wrong;
+    type Error = FieldError;
 
-    fn bare_item(self, item: BareItemFromInput<'de>) -> Result<impl ParameterVisitor<'de, Out = ()>, Wrong> {
-        let BareItemFromInput::String(name) = item else { return Err(Wrong) };
+    fn bare_item(self, item: BareItemFromInput<'de>) -> Result<impl ParameterVisitor<'de, Out = ()>, FieldError> {
+        let BareItemFromInput::String(name) = item else { return Err(FieldError) };
         self.0.push(Component::Plain(name));
-        self.0.last_mut().map(Narrowed).ok_or(Wrong)
+        self.0.last_mut().map(Narrowed).ok_or(FieldError)
     }
 }
 
@@ -224,9 +224,9 @@ struct Narrowed<'i, 'a>(&'i mut Component<'a>);
 
 impl<'de> ParameterVisitor<'de> for Narrowed<'_, 'de> {
     type Out = ();
-    type Error = Wrong;
+    type Error = FieldError;
 
-    fn parameter(&mut self, key: &'de KeyRef, value: BareItemFromInput<'de>) -> Result<(), Wrong> {
+    fn parameter(&mut self, key: &'de KeyRef, value: BareItemFromInput<'de>) -> Result<(), FieldError> {
         let is_query = matches!(&*self.0, Component::Plain(name) if name.as_str() == QUERY_PARAM);
         *self.0 = match value {
             BareItemFromInput::String(name) if is_query && key.as_str() == "name" => Component::QueryParam(name),
@@ -235,7 +235,7 @@ impl<'de> ParameterVisitor<'de> for Narrowed<'_, 'de> {
         Ok(())
     }
 
-    fn finish(self) -> Result<(), Wrong> {
+    fn finish(self) -> Result<(), FieldError> {
         Ok(())
     }
 }
@@ -243,22 +243,22 @@ impl<'de> ParameterVisitor<'de> for Narrowed<'_, 'de> {
 /// Takes the parameters of a signature.
 struct Said<'i, 'a> {
     parameters: &'i mut Parameters<'a>,
-    why: &'i mut Refusal,
+    why: &'i mut SignatureError,
 }
 
 impl<'de> ParameterVisitor<'de> for Said<'_, 'de> {
     type Out = ();
-    type Error = Wrong;
+    type Error = FieldError;
 
-    fn parameter(&mut self, key: &'de KeyRef, value: BareItemFromInput<'de>) -> Result<(), Wrong> {
+    fn parameter(&mut self, key: &'de KeyRef, value: BareItemFromInput<'de>) -> Result<(), FieldError> {
         if self.parameters.len() == PARAMETERS_MAX {
-            return Err(Wrong::because(Refusal::TooMany, self.why));
+            return Err(FieldError::because(SignatureError::TooMany, self.why));
         }
         self.parameters.push((key, value));
         Ok(())
     }
 
-    fn finish(self) -> Result<(), Wrong> {
+    fn finish(self) -> Result<(), FieldError> {
         Ok(())
     }
 }

@@ -60,7 +60,7 @@ fn signed(parameters: &str) -> HeaderMap {
     ])
 }
 
-fn judge(headers: &HeaderMap) -> Result<Signed, Refusal> {
+fn judge(headers: &HeaderMap) -> Result<Signed, SignatureError> {
     verify(&request(headers), true, WINDOW, known)
 }
 
@@ -96,7 +96,7 @@ fn the_hmac_of_the_rfc_holds_over_its_base() {
     let tag = tag_of("sig-b25=:pxcQw6G3AjtMBQjwo8XzkZf/bws5LelbaMk5rGIGtE8=:", "sig-b25").unwrap().unwrap();
     assert!(hmac::verify(&key, base.as_bytes(), &tag).is_ok());
     let then = Window { now_s: 1_618_884_480, skew_s: 300 };
-    assert_eq!(verify(&request, true, then, known), Err(Refusal::NoNonce));
+    assert_eq!(verify(&request, true, then, known), Err(SignatureError::NoNonce));
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn without_a_body_no_digest_is_needed_and_with_one_it_is() {
         headers(&[("signature-input", &format!("s={parameters}")), ("signature", &format!("s=:{}:", tag(&base)))]);
     let bare = verify(&request(&headers), false, WINDOW, known).unwrap();
     assert!(!bare.covers_body);
-    assert_eq!(verify(&request(&headers), true, WINDOW, known), Err(Refusal::Uncovered));
+    assert_eq!(verify(&request(&headers), true, WINDOW, known), Err(SignatureError::Uncovered));
     // Whoever covers it is held to it.
     let covered = verify(&request(&signed(&self::parameters())), false, WINDOW, known).unwrap();
     assert!(covered.covers_body);
@@ -271,7 +271,11 @@ fn no_byte_of_what_is_signed_can_be_changed() {
         ("POST", "https", "api.example.com", "/%6frders?a=1"),
     ] {
         let request = Request { method, scheme, authority, target, headers: &good };
-        assert_eq!(verify(&request, true, WINDOW, known), Err(Refusal::Wrong), "{method} {scheme} {authority}{target}");
+        assert_eq!(
+            verify(&request, true, WINDOW, known),
+            Err(SignatureError::Wrong),
+            "{method} {scheme} {authority}{target}"
+        );
     }
     assert!(tried > 500, "{tried}");
 }
@@ -283,34 +287,34 @@ fn what_must_be_there_is_asked_for() {
     let (created, nonce) = (format!(";created={NOW}"), ";nonce=\"n-1\"");
     let (long, late, early) = ("x".repeat(257), NOW + 301, NOW - 301);
     for (parameters, expected) in [
-        (without(&created), Refusal::NoCreated),
-        (without(nonce), Refusal::NoNonce),
-        (without(";keyid=\"k1\""), Refusal::NoKeyid),
-        (without("\"@method\" "), Refusal::Uncovered),
-        (without("\"@target-uri\" "), Refusal::Uncovered),
-        (without(" \"content-digest\""), Refusal::Uncovered),
-        (all.replace("\"content-digest\"", "\"content-digest\";sf"), Refusal::Uncovered),
-        (all.replace("\"@target-uri\"", "\"@path\""), Refusal::Uncovered),
-        (all.replace(&created, ";created=\"now\""), Refusal::NoCreated),
-        (all.replace(&created, ";created=-5"), Refusal::NoCreated),
-        (all.replace(&created, ";created=1.5"), Refusal::NoCreated),
-        (all.replace(&created, &format!(";created={late}")), Refusal::Skewed),
-        (all.replace(&created, &format!(";created={early}")), Refusal::Skewed),
-        (all.replace("n-1", ""), Refusal::NoNonce),
-        (all.replace("n-1", &long), Refusal::NoNonce),
-        (all.replace("\"n-1\"", "7"), Refusal::NoNonce),
-        (all.replace("\"k1\"", "k1"), Refusal::NoKeyid),
-        (all.replace("k1", &long), Refusal::NoKeyid),
-        (all.replace("k1", "k2"), Refusal::Wrong),
-        (all.replace("k1", ""), Refusal::Wrong),
-        (all.replace("k1", "both"), Refusal::Ambiguous),
-        (format!("{all};alg=\"rsa-pss-sha512\""), Refusal::Algorithm),
-        (format!("{all};alg=\"none\""), Refusal::Algorithm),
-        (format!("{all};alg=hmac-sha256"), Refusal::Algorithm),
-        (format!("{all};expires={}", NOW - 1), Refusal::Expired),
-        (format!("{all};expires=\"never\""), Refusal::Expired),
-        (all.replace("content-digest\"", "content-digest\" \"x-absent\""), Refusal::Component),
-        (all.replace("content-digest\"", "content-digest\" \"@status\""), Refusal::Component),
+        (without(&created), SignatureError::NoCreated),
+        (without(nonce), SignatureError::NoNonce),
+        (without(";keyid=\"k1\""), SignatureError::NoKeyid),
+        (without("\"@method\" "), SignatureError::Uncovered),
+        (without("\"@target-uri\" "), SignatureError::Uncovered),
+        (without(" \"content-digest\""), SignatureError::Uncovered),
+        (all.replace("\"content-digest\"", "\"content-digest\";sf"), SignatureError::Uncovered),
+        (all.replace("\"@target-uri\"", "\"@path\""), SignatureError::Uncovered),
+        (all.replace(&created, ";created=\"now\""), SignatureError::NoCreated),
+        (all.replace(&created, ";created=-5"), SignatureError::NoCreated),
+        (all.replace(&created, ";created=1.5"), SignatureError::NoCreated),
+        (all.replace(&created, &format!(";created={late}")), SignatureError::Skewed),
+        (all.replace(&created, &format!(";created={early}")), SignatureError::Skewed),
+        (all.replace("n-1", ""), SignatureError::NoNonce),
+        (all.replace("n-1", &long), SignatureError::NoNonce),
+        (all.replace("\"n-1\"", "7"), SignatureError::NoNonce),
+        (all.replace("\"k1\"", "k1"), SignatureError::NoKeyid),
+        (all.replace("k1", &long), SignatureError::NoKeyid),
+        (all.replace("k1", "k2"), SignatureError::Wrong),
+        (all.replace("k1", ""), SignatureError::Wrong),
+        (all.replace("k1", "both"), SignatureError::Ambiguous),
+        (format!("{all};alg=\"rsa-pss-sha512\""), SignatureError::Algorithm),
+        (format!("{all};alg=\"none\""), SignatureError::Algorithm),
+        (format!("{all};alg=hmac-sha256"), SignatureError::Algorithm),
+        (format!("{all};expires={}", NOW - 1), SignatureError::Expired),
+        (format!("{all};expires=\"never\""), SignatureError::Expired),
+        (all.replace("content-digest\"", "content-digest\" \"x-absent\""), SignatureError::Component),
+        (all.replace("content-digest\"", "content-digest\" \"@status\""), SignatureError::Component),
     ] {
         assert_eq!(judge(&signed(&parameters)), Err(expected), "{parameters}");
     }
@@ -328,34 +332,34 @@ fn what_stands_twice_or_is_no_dictionary_is_refused() {
     let tags = (0..=LABELS_MAX).map(|n| format!("s{n}=:AA==:")).collect::<Vec<_>>().join(", ");
     let with = |components: &str| format!("sig1={}", all.replace("\"@method\"", &format!("\"@method\" {components}")));
     for (input, signature, expected) in [
-        (format!("sig1={all}, sig1={all}"), &*tag, Refusal::Twice),
-        (format!("sig1={all}"), &*format!("{tag}, {tag}"), Refusal::Twice),
-        (format!("sig1={all}"), &*format!("x=:AA==:, x=:AA==:, {tag}"), Refusal::Twice),
-        (format!("sig1={all};nonce=\"n-2\""), &tag, Refusal::Twice),
-        (with("\"@method\""), &tag, Refusal::Twice),
-        (with("\"@query-param\";name=\"a\" \"@query-param\";name=\"a\""), &tag, Refusal::Twice),
-        (with("\"@query-param\";name=\"a\";name=\"a\""), &tag, Refusal::Component),
-        (with("\"x\";a=1;a=2"), &tag, Refusal::Component),
-        (with("\"x\";sf \"x\";sf"), &tag, Refusal::Component),
-        (format!("sig2={all}"), &tag, Refusal::Missing),
-        (String::new(), &tag, Refusal::Missing),
-        (format!("sig1={all}"), "", Refusal::Missing),
-        ("sig1".into(), &tag, Refusal::Malformed),
-        ("sig1=\"x\"".into(), &tag, Refusal::Malformed),
-        ("sig1=(a b)".into(), &tag, Refusal::Malformed),
-        (format!("Sig1={all}"), &tag, Refusal::Malformed),
-        (format!("sig1={all},"), &tag, Refusal::Malformed),
-        (format!("sig1={}", &all[..40]), &tag, Refusal::Malformed),
-        (format!("sig1={all}"), "sig1=abc", Refusal::Malformed),
-        (format!("sig1={all}"), "sig1=:a:b:", Refusal::Malformed),
-        (format!("sig1={all}"), "sig1=(:AAAA:)", Refusal::Malformed),
-        (format!("sig1={all}"), "sig1=::", Refusal::Wrong),
-        (format!("sig1={all}"), "sig1=:AAAA:", Refusal::Wrong),
-        (many, &tag, Refusal::TooMany),
-        (wide, &tag, Refusal::TooMany),
-        (format!("sig1={all}{}", (0..14).map(|n| format!(";x{n}")).collect::<String>()), &tag, Refusal::TooMany),
-        (format!("sig1={all}"), &tags, Refusal::TooMany),
-        (format!("sig1={all};x=\"{}\"", "y".repeat(FIELD_MAX)), &tag, Refusal::TooLong),
+        (format!("sig1={all}, sig1={all}"), &*tag, SignatureError::Twice),
+        (format!("sig1={all}"), &*format!("{tag}, {tag}"), SignatureError::Twice),
+        (format!("sig1={all}"), &*format!("x=:AA==:, x=:AA==:, {tag}"), SignatureError::Twice),
+        (format!("sig1={all};nonce=\"n-2\""), &tag, SignatureError::Twice),
+        (with("\"@method\""), &tag, SignatureError::Twice),
+        (with("\"@query-param\";name=\"a\" \"@query-param\";name=\"a\""), &tag, SignatureError::Twice),
+        (with("\"@query-param\";name=\"a\";name=\"a\""), &tag, SignatureError::Component),
+        (with("\"x\";a=1;a=2"), &tag, SignatureError::Component),
+        (with("\"x\";sf \"x\";sf"), &tag, SignatureError::Component),
+        (format!("sig2={all}"), &tag, SignatureError::Missing),
+        (String::new(), &tag, SignatureError::Missing),
+        (format!("sig1={all}"), "", SignatureError::Missing),
+        ("sig1".into(), &tag, SignatureError::Malformed),
+        ("sig1=\"x\"".into(), &tag, SignatureError::Malformed),
+        ("sig1=(a b)".into(), &tag, SignatureError::Malformed),
+        (format!("Sig1={all}"), &tag, SignatureError::Malformed),
+        (format!("sig1={all},"), &tag, SignatureError::Malformed),
+        (format!("sig1={}", &all[..40]), &tag, SignatureError::Malformed),
+        (format!("sig1={all}"), "sig1=abc", SignatureError::Malformed),
+        (format!("sig1={all}"), "sig1=:a:b:", SignatureError::Malformed),
+        (format!("sig1={all}"), "sig1=(:AAAA:)", SignatureError::Malformed),
+        (format!("sig1={all}"), "sig1=::", SignatureError::Wrong),
+        (format!("sig1={all}"), "sig1=:AAAA:", SignatureError::Wrong),
+        (many, &tag, SignatureError::TooMany),
+        (wide, &tag, SignatureError::TooMany),
+        (format!("sig1={all}{}", (0..14).map(|n| format!(";x{n}")).collect::<String>()), &tag, SignatureError::TooMany),
+        (format!("sig1={all}"), &tags, SignatureError::TooMany),
+        (format!("sig1={all};x=\"{}\"", "y".repeat(FIELD_MAX)), &tag, SignatureError::TooLong),
     ] {
         let mut headers = good.clone();
         headers.insert("signature-input", input.parse().unwrap());
@@ -365,9 +369,9 @@ fn what_stands_twice_or_is_no_dictionary_is_refused() {
     for missing in ["signature-input", "signature"] {
         let mut headers = good.clone();
         headers.remove(missing);
-        assert_eq!(judge(&headers), Err(Refusal::Missing));
+        assert_eq!(judge(&headers), Err(SignatureError::Missing));
         headers.insert(missing, http::HeaderValue::from_bytes(b"sig1=\xe9").unwrap());
-        assert_eq!(judge(&headers), Err(Refusal::Missing), "it is not ASCII");
+        assert_eq!(judge(&headers), Err(SignatureError::Missing), "it is not ASCII");
     }
 }
 
@@ -380,9 +384,9 @@ fn of_several_signatures_the_first_of_a_key_of_ours_counts() {
         (format!("a={other}, b={all}"), format!("a=:{wrong}:, b=:{mine}:"), Ok(())),
         (format!("a=();created=1, b={all}"), format!("b=:{mine}:"), Ok(())),
         (format!("b={all}, a={other}"), format!("b=:{mine}:"), Ok(())),
-        (format!("a={other}, b={all}"), format!("a=:{mine}:"), Err(Refusal::Missing)),
-        (format!("a={stale}, b={all}"), format!("a=:{wrong}:, b=:{mine}:"), Err(Refusal::Wrong)),
-        (format!("a={other}"), format!("a=:{mine}:"), Err(Refusal::Wrong)),
+        (format!("a={other}, b={all}"), format!("a=:{mine}:"), Err(SignatureError::Missing)),
+        (format!("a={stale}, b={all}"), format!("a=:{wrong}:, b=:{mine}:"), Err(SignatureError::Wrong)),
+        (format!("a={other}"), format!("a=:{mine}:"), Err(SignatureError::Wrong)),
     ] {
         let lines = [("content-digest", DIGEST), ("signature-input", &*input), ("signature", &*signature)];
         let result = judge(&headers(&lines)).map(|_| ());
@@ -420,12 +424,12 @@ fn what_strangers_make_us_do_is_bounded() {
         };
         (verify(&request(headers), true, WINDOW, signer), asked.get())
     };
-    assert_eq!(asked(&large), (Err(Refusal::TooMany), 0));
+    assert_eq!(asked(&large), (Err(SignatureError::TooMany), 0));
     // The most that is read: a keyid a signature, and of one signature a comparison a pair.
     let all = parameters().replace("k1", "nobody");
     let parameters = &all[COVERED.len()..];
     let most = strangers(LABELS_MAX, &components[..COMPONENTS_MAX].join(" "), parameters);
-    assert_eq!(asked(&most), (Err(Refusal::Uncovered), LABELS_MAX));
+    assert_eq!(asked(&most), (Err(SignatureError::Uncovered), LABELS_MAX));
     let names: Vec<String> = (0..COMPONENTS_MAX).map(|n| format!("\"x-{n}\"")).collect();
     let most = strangers(LABELS_MAX, &names.join(" "), parameters);
     let inputs = Input::all(most["signature-input"].to_str().unwrap()).unwrap();

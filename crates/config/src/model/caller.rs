@@ -73,7 +73,7 @@ pub struct Rate {
 
 impl Rate {
     /// The rate as the limiter keeps it; too many tokens over too long a time cannot be kept.
-    pub fn as_kept(self) -> Result<rate_limit::Rate, rate_limit::BadRate> {
+    pub fn as_kept(self) -> Result<rate_limit::Rate, rate_limit::RateError> {
         rate_limit::Rate::new(self.count, self.per, self.burst)
     }
 }

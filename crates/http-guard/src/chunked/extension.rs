@@ -5,7 +5,7 @@
 //! them differently. In a quoted string stands what may stand in a header's value, but for the tab.
 
 use super::super::bytes::{TOKEN, class};
-use super::super::fault::Fault;
+use super::super::violation::Violation;
 
 /// What was read last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,12 +37,12 @@ impl Extension {
     /// # Errors
     ///
     /// It is none that may follow.
-    pub fn next(self, byte: u8) -> Result<Extension, Fault> {
+    pub fn next(self, byte: u8) -> Result<Extension, Violation> {
         use Extension::{Begun, Equals, Escape, Name, Quoted, Token, Whole};
         let token = class(byte) & TOKEN != 0;
         match (self, byte) {
-            (_, b'\n') => Err(Fault::BareLf),
-            (_, byte) if byte.is_ascii_control() => Err(Fault::ChunkExtension),
+            (_, b'\n') => Err(Violation::BareLf),
+            (_, byte) if byte.is_ascii_control() => Err(Violation::ChunkExtension),
             (Whole | Name | Token, b';') => Ok(Begun),
             (Begun | Name, _) if token => Ok(Name),
             (Name, b'=') => Ok(Equals),
@@ -51,7 +51,7 @@ impl Extension {
             (Quoted, b'"') => Ok(Whole),
             (Quoted, b'\\') => Ok(Escape),
             (Quoted | Escape, _) => Ok(Quoted),
-            _ => Err(Fault::ChunkExtension),
+            _ => Err(Violation::ChunkExtension),
         }
     }
 }

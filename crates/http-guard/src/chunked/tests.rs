@@ -54,44 +54,44 @@ fn bodies_end_where_they_say() {
 #[test]
 fn what_servers_read_differently_is_refused() {
     for (body, fault) in [
-        (&b"\r\n"[..], Fault::ChunkSize),
-        (b"g\r\n", Fault::ChunkSize),
-        (b"0x5\r\nhello\r\n", Fault::ChunkSize),
-        (b"+5\r\n", Fault::ChunkSize),
-        (b"-5\r\n", Fault::ChunkSize),
-        (b" 5\r\n", Fault::ChunkSize),
-        (b"5 \r\nhello\r\n", Fault::ChunkSize),
-        (b"5\t\r\nhello\r\n", Fault::ChunkSize),
-        (b"5_0\r\n", Fault::ChunkSize),
-        (b"0000000000000005\r\nhello\r\n", Fault::ChunkSize),
-        (b"fffffffffffffffff\r\n", Fault::ChunkSize),
-        (b"10000000000000005\r\nhello\r\n", Fault::ChunkSize),
-        (b"5\0\r\n", Fault::ChunkSize),
-        (b"\xef\xbc\x95\r\n", Fault::ChunkSize),
-        (b"5\nhello\r\n", Fault::BareLf),
-        (b"\n5\r\nhello\r\n", Fault::BareLf),
-        (b"5\rXhello\r\n", Fault::BareCr),
-        (b"5\r\r\nhello\r\n", Fault::BareCr),
-        (b"5\r\nhelloXY0\r\n\r\n", Fault::ChunkEnd),
-        (b"5\r\nhello\n0\r\n\r\n", Fault::ChunkEnd),
-        (b"5\r\nhello\rX", Fault::ChunkEnd),
-        (b"5\r\nhello0\r\n\r\n", Fault::ChunkEnd),
-        (b"4\r\nhello\r\n", Fault::ChunkEnd),
-        (b"5\r\nhello\r\n\r\n", Fault::ChunkSize),
-        (b"0000000000000000\r\n\r\n", Fault::ChunkSize),
-        (b"0\n\r\n", Fault::BareLf),
-        (b"0\r\n\n", Fault::Trailer),
-        (b"0\r\n\rX", Fault::BareCr),
-        (b"0\r\n\r\r\n", Fault::BareCr),
-        (b"0\r\n a: b\r\n\r\n", Fault::Trailer),
-        (b"0\r\na: b\r\n c\r\n\r\n", Fault::Trailer),
-        (b"0\r\n: b\r\n\r\n", Fault::Trailer),
-        (b"0\r\na : b\r\n\r\n", Fault::Trailer),
-        (b"0\r\nab\r\n\r\n", Fault::Trailer),
-        (b"0\r\nGET / HTTP/1.1\r\n\r\n", Fault::Trailer),
-        (b"0\r\na: b\n\r\n", Fault::BareLf),
-        (b"0\r\na: b\rc\r\n\r\n", Fault::BareCr),
-        (b"0\r\na: \0\r\n\r\n", Fault::ControlByte),
+        (&b"\r\n"[..], Violation::ChunkSize),
+        (b"g\r\n", Violation::ChunkSize),
+        (b"0x5\r\nhello\r\n", Violation::ChunkSize),
+        (b"+5\r\n", Violation::ChunkSize),
+        (b"-5\r\n", Violation::ChunkSize),
+        (b" 5\r\n", Violation::ChunkSize),
+        (b"5 \r\nhello\r\n", Violation::ChunkSize),
+        (b"5\t\r\nhello\r\n", Violation::ChunkSize),
+        (b"5_0\r\n", Violation::ChunkSize),
+        (b"0000000000000005\r\nhello\r\n", Violation::ChunkSize),
+        (b"fffffffffffffffff\r\n", Violation::ChunkSize),
+        (b"10000000000000005\r\nhello\r\n", Violation::ChunkSize),
+        (b"5\0\r\n", Violation::ChunkSize),
+        (b"\xef\xbc\x95\r\n", Violation::ChunkSize),
+        (b"5\nhello\r\n", Violation::BareLf),
+        (b"\n5\r\nhello\r\n", Violation::BareLf),
+        (b"5\rXhello\r\n", Violation::BareCr),
+        (b"5\r\r\nhello\r\n", Violation::BareCr),
+        (b"5\r\nhelloXY0\r\n\r\n", Violation::ChunkEnd),
+        (b"5\r\nhello\n0\r\n\r\n", Violation::ChunkEnd),
+        (b"5\r\nhello\rX", Violation::ChunkEnd),
+        (b"5\r\nhello0\r\n\r\n", Violation::ChunkEnd),
+        (b"4\r\nhello\r\n", Violation::ChunkEnd),
+        (b"5\r\nhello\r\n\r\n", Violation::ChunkSize),
+        (b"0000000000000000\r\n\r\n", Violation::ChunkSize),
+        (b"0\n\r\n", Violation::BareLf),
+        (b"0\r\n\n", Violation::Trailer),
+        (b"0\r\n\rX", Violation::BareCr),
+        (b"0\r\n\r\r\n", Violation::BareCr),
+        (b"0\r\n a: b\r\n\r\n", Violation::Trailer),
+        (b"0\r\na: b\r\n c\r\n\r\n", Violation::Trailer),
+        (b"0\r\n: b\r\n\r\n", Violation::Trailer),
+        (b"0\r\na : b\r\n\r\n", Violation::Trailer),
+        (b"0\r\nab\r\n\r\n", Violation::Trailer),
+        (b"0\r\nGET / HTTP/1.1\r\n\r\n", Violation::Trailer),
+        (b"0\r\na: b\n\r\n", Violation::BareLf),
+        (b"0\r\na: b\rc\r\n\r\n", Violation::BareCr),
+        (b"0\r\na: \0\r\n\r\n", Violation::ControlByte),
     ] {
         assert_eq!(verdict(body), Step::Refused(fault), "{}", body.escape_ascii());
     }
@@ -100,32 +100,32 @@ fn what_servers_read_differently_is_refused() {
 #[test]
 fn extensions_are_well_formed_or_refused() {
     for (body, fault) in [
-        (&b"5;\r\nhello\r\n"[..], Fault::ChunkExtension),
-        (b"5;;a\r\nhello\r\n", Fault::ChunkExtension),
-        (b"5;a;\r\nhello\r\n", Fault::ChunkExtension),
-        (b"5;=b\r\nhello\r\n", Fault::ChunkExtension),
-        (b"5;a=\r\nhello\r\n", Fault::ChunkExtension),
-        (b"5;a=b=c\r\nhello\r\n", Fault::ChunkExtension),
-        (b"5;a=\"b\r\nhello\r\n", Fault::ChunkExtension),
-        (b"5;a=\"b\\\"\r\nhello\r\n", Fault::ChunkExtension),
-        (b"5;a=\"b\"c\r\nhello\r\n", Fault::ChunkExtension),
-        (b"5;a=b\"c\"\r\nhello\r\n", Fault::ChunkExtension),
-        (b"5;\"a\"\r\nhello\r\n", Fault::ChunkExtension),
-        (b"5; a\r\nhello\r\n", Fault::ChunkExtension),
-        (b"5;a =b\r\nhello\r\n", Fault::ChunkExtension),
-        (b"5;a= b\r\nhello\r\n", Fault::ChunkExtension),
-        (b"5;a \r\nhello\r\n", Fault::ChunkExtension),
-        (b"5 ;a\r\nhello\r\n", Fault::ChunkSize),
-        (b"5;a=\"\t\"\r\nhello\r\n", Fault::ChunkExtension),
-        (b"5;a=\"\0\"\r\nhello\r\n", Fault::ChunkExtension),
-        (b"5;a=\"\r\n\"\r\nhello\r\n", Fault::ChunkExtension),
-        (b"5;\xe9\r\nhello\r\n", Fault::ChunkExtension),
-        (b";a\r\n", Fault::ChunkSize),
-        (b"5;a\rX", Fault::BareCr),
-        (b"5;\nxx\r\n", Fault::BareLf),
-        (b"5;a\nxx\r\n", Fault::BareLf),
-        (b"5;a=\"\n\"\r\n", Fault::BareLf),
-        (b"0;\r\n\r\n", Fault::ChunkExtension),
+        (&b"5;\r\nhello\r\n"[..], Violation::ChunkExtension),
+        (b"5;;a\r\nhello\r\n", Violation::ChunkExtension),
+        (b"5;a;\r\nhello\r\n", Violation::ChunkExtension),
+        (b"5;=b\r\nhello\r\n", Violation::ChunkExtension),
+        (b"5;a=\r\nhello\r\n", Violation::ChunkExtension),
+        (b"5;a=b=c\r\nhello\r\n", Violation::ChunkExtension),
+        (b"5;a=\"b\r\nhello\r\n", Violation::ChunkExtension),
+        (b"5;a=\"b\\\"\r\nhello\r\n", Violation::ChunkExtension),
+        (b"5;a=\"b\"c\r\nhello\r\n", Violation::ChunkExtension),
+        (b"5;a=b\"c\"\r\nhello\r\n", Violation::ChunkExtension),
+        (b"5;\"a\"\r\nhello\r\n", Violation::ChunkExtension),
+        (b"5; a\r\nhello\r\n", Violation::ChunkExtension),
+        (b"5;a =b\r\nhello\r\n", Violation::ChunkExtension),
+        (b"5;a= b\r\nhello\r\n", Violation::ChunkExtension),
+        (b"5;a \r\nhello\r\n", Violation::ChunkExtension),
+        (b"5 ;a\r\nhello\r\n", Violation::ChunkSize),
+        (b"5;a=\"\t\"\r\nhello\r\n", Violation::ChunkExtension),
+        (b"5;a=\"\0\"\r\nhello\r\n", Violation::ChunkExtension),
+        (b"5;a=\"\r\n\"\r\nhello\r\n", Violation::ChunkExtension),
+        (b"5;\xe9\r\nhello\r\n", Violation::ChunkExtension),
+        (b";a\r\n", Violation::ChunkSize),
+        (b"5;a\rX", Violation::BareCr),
+        (b"5;\nxx\r\n", Violation::BareLf),
+        (b"5;a\nxx\r\n", Violation::BareLf),
+        (b"5;a=\"\n\"\r\n", Violation::BareLf),
+        (b"0;\r\n\r\n", Violation::ChunkExtension),
     ] {
         assert_eq!(verdict(body), Step::Refused(fault), "{}", body.escape_ascii());
     }
@@ -155,12 +155,12 @@ fn trailers_neither_frame_nor_forge_nor_go_on_for_ever() {
         "X-Original-URL",
     ] {
         let body = format!("0\r\n{name}: 1\r\n\r\n");
-        assert_eq!(verdict(body.as_bytes()), Step::Refused(Fault::ForbiddenTrailer), "{name}");
+        assert_eq!(verdict(body.as_bytes()), Step::Refused(Violation::ForbiddenTrailer), "{name}");
     }
     let many = format!("0\r\n{}\r\n", "a: 1\r\n".repeat(33));
-    assert_eq!(verdict(many.as_bytes()), Step::Refused(Fault::TrailersTooLarge));
+    assert_eq!(verdict(many.as_bytes()), Step::Refused(Violation::TrailersTooLarge));
     let long = format!("0\r\na: {}\r\n\r\n", "x".repeat(9000));
-    assert_eq!(Chunked::default().feed(long.as_bytes()), Step::Refused(Fault::TrailersTooLarge));
+    assert_eq!(Chunked::default().feed(long.as_bytes()), Step::Refused(Violation::TrailersTooLarge));
     let named = format!("0\r\n{}: 1\r\n\r\n", "x".repeat(100));
     assert_eq!(verdict(named.as_bytes()), Step::Done(named.len()));
 }
@@ -179,7 +179,7 @@ fn small_chunks_pass_and_padded_ones_come_to_an_end() {
     let refused = (0..100_000).find(|_| extended.feed(longest.as_bytes()) != Step::More);
     assert!(refused.is_some_and(|at| (50..80).contains(&at)), "{refused:?}");
     let longer = format!("1;{}\r\nx\r\n", "a".repeat(256));
-    assert_eq!(Chunked::default().feed(longer.as_bytes()), Step::Refused(Fault::ChunkExtension));
+    assert_eq!(Chunked::default().feed(longer.as_bytes()), Step::Refused(Violation::ChunkExtension));
     // The bound is a chunk's, not the body's.
     let mut chunked = Chunked::default();
     assert_eq!(chunked.feed(longest.as_bytes()), Step::More);

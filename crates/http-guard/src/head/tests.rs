@@ -12,7 +12,7 @@ const LIMITS: Limits = Limits { head_max: 4096, headers_max: 20, uri_max: 256 };
 enum Said {
     Partial,
     Accepted(usize, Framing),
-    Refused(Fault),
+    Refused(Violation),
 }
 
 fn said(judged: Judged<'_>) -> Said {
@@ -176,15 +176,15 @@ fn limits_hold_to_the_byte_and_before_the_end() {
     };
     assert_eq!(judge(&padded(100)), Said::Accepted(100, Framing::None));
     assert_eq!(judge(&format!("{}body", padded(100))), Said::Accepted(100, Framing::None));
-    assert_eq!(judge(&padded(101)), Said::Refused(Fault::HeadTooLarge));
+    assert_eq!(judge(&padded(101)), Said::Refused(Violation::HeadTooLarge));
     assert_eq!(judge(&padded(101)[..99]), Said::Partial);
-    assert_eq!(judge(&padded(101)[..100]), Said::Refused(Fault::HeadTooLarge));
+    assert_eq!(judge(&padded(101)[..100]), Said::Refused(Violation::HeadTooLarge));
     let target = |length: usize| format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(length - 1));
     assert!(matches!(judge(&target(10)), Said::Accepted(..)));
-    assert_eq!(judge(&target(11)), Said::Refused(Fault::TargetTooLong));
+    assert_eq!(judge(&target(11)), Said::Refused(Violation::TargetTooLong));
     assert_eq!(judge(&target(70)[..53]), Said::Partial);
-    assert_eq!(judge(&target(70)[..54]), Said::Refused(Fault::TargetTooLong));
+    assert_eq!(judge(&target(70)[..54]), Said::Refused(Violation::TargetTooLong));
     let many = "GET / HTTP/1.1\r\nHost: a\r\nA: 1\r\nB: 1\r\n";
-    assert_eq!(judge(many), Said::Refused(Fault::TooManyHeaders));
+    assert_eq!(judge(many), Said::Refused(Violation::TooManyHeaders));
     assert!(matches!(judge("GET / HTTP/1.1\r\nHost: a\r\nA: 1\r\n\r\n"), Said::Accepted(..)));
 }

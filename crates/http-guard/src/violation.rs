@@ -6,7 +6,7 @@
 
 /// The rule that a request broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Fault {
+pub enum Violation {
     /// A line ends in LF alone.
     BareLf,
     /// A CR that no LF follows.
@@ -98,10 +98,10 @@ pub enum Fault {
     TrailersTooLarge,
 }
 
-impl Fault {
+impl Violation {
     /// All faults, in the order of their numbers.
-    pub const ALL: [Fault; 44] = {
-        use Fault::*;
+    pub const ALL: [Violation; 44] = {
+        use Violation::*;
         [
             BareLf,
             BareCr,
@@ -153,11 +153,11 @@ impl Fault {
     /// Status of the answer.
     pub fn status(self) -> u16 {
         match self {
-            Fault::Connect => 405,
-            Fault::TargetTooLong => 414,
-            Fault::Expect => 417,
-            Fault::HeadTooLarge | Fault::TooManyHeaders | Fault::TrailersTooLarge => 431,
-            Fault::Version => 505,
+            Violation::Connect => 405,
+            Violation::TargetTooLong => 414,
+            Violation::Expect => 417,
+            Violation::HeadTooLarge | Violation::TooManyHeaders | Violation::TrailersTooLarge => 431,
+            Violation::Version => 505,
             _ => 400,
         }
     }
@@ -165,50 +165,50 @@ impl Fault {
     /// What the log calls it.
     pub fn word(self) -> &'static str {
         match self {
-            Fault::BareLf => "bare_lf",
-            Fault::BareCr => "bare_cr",
-            Fault::ControlByte => "control_byte",
-            Fault::EmptyLines => "empty_lines",
-            Fault::RequestLine => "request_line",
-            Fault::Method => "method",
-            Fault::Connect => "connect",
-            Fault::Version => "version",
-            Fault::TargetByte => "target_byte",
-            Fault::TargetForm => "target_form",
-            Fault::TargetTooLong => "target_too_long",
-            Fault::HeadTooLarge => "head_too_large",
-            Fault::TooManyHeaders => "too_many_headers",
-            Fault::ObsFold => "obs_fold",
-            Fault::ColonMissing => "colon_missing",
-            Fault::HeaderName => "header_name",
-            Fault::LookalikeName => "lookalike_name",
-            Fault::HostMissing => "host_missing",
-            Fault::HostTwice => "host_twice",
-            Fault::HostInvalid => "host_invalid",
-            Fault::HostMismatch => "host_mismatch",
-            Fault::ContentLengthTwice => "content_length_twice",
-            Fault::ContentLengthInvalid => "content_length_invalid",
-            Fault::TwoFramings => "content_length_and_transfer_encoding",
-            Fault::TransferEncodingTwice => "transfer_encoding_twice",
-            Fault::TransferEncodingInvalid => "transfer_encoding_invalid",
-            Fault::TransferEncodingVersion => "transfer_encoding_version",
-            Fault::UnexpectedBody => "unexpected_body",
-            Fault::ConnectionInvalid => "connection_invalid",
-            Fault::ConnectionTooLong => "connection_too_long",
-            Fault::ConnectionNominates => "connection_nominates",
-            Fault::UpgradeTwice => "upgrade_twice",
-            Fault::UpgradeInvalid => "upgrade_invalid",
-            Fault::Expect => "expect",
-            Fault::ConnectionHeader => "connection_header",
-            Fault::Te => "te",
-            Fault::Path => "path",
-            Fault::ChunkSize => "chunk_size",
-            Fault::ChunkExtension => "chunk_extension",
-            Fault::ChunkEnd => "chunk_end",
-            Fault::ChunkOverhead => "chunk_overhead",
-            Fault::Trailer => "trailer",
-            Fault::ForbiddenTrailer => "forbidden_trailer",
-            Fault::TrailersTooLarge => "trailers_too_large",
+            Violation::BareLf => "bare_lf",
+            Violation::BareCr => "bare_cr",
+            Violation::ControlByte => "control_byte",
+            Violation::EmptyLines => "empty_lines",
+            Violation::RequestLine => "request_line",
+            Violation::Method => "method",
+            Violation::Connect => "connect",
+            Violation::Version => "version",
+            Violation::TargetByte => "target_byte",
+            Violation::TargetForm => "target_form",
+            Violation::TargetTooLong => "target_too_long",
+            Violation::HeadTooLarge => "head_too_large",
+            Violation::TooManyHeaders => "too_many_headers",
+            Violation::ObsFold => "obs_fold",
+            Violation::ColonMissing => "colon_missing",
+            Violation::HeaderName => "header_name",
+            Violation::LookalikeName => "lookalike_name",
+            Violation::HostMissing => "host_missing",
+            Violation::HostTwice => "host_twice",
+            Violation::HostInvalid => "host_invalid",
+            Violation::HostMismatch => "host_mismatch",
+            Violation::ContentLengthTwice => "content_length_twice",
+            Violation::ContentLengthInvalid => "content_length_invalid",
+            Violation::TwoFramings => "content_length_and_transfer_encoding",
+            Violation::TransferEncodingTwice => "transfer_encoding_twice",
+            Violation::TransferEncodingInvalid => "transfer_encoding_invalid",
+            Violation::TransferEncodingVersion => "transfer_encoding_version",
+            Violation::UnexpectedBody => "unexpected_body",
+            Violation::ConnectionInvalid => "connection_invalid",
+            Violation::ConnectionTooLong => "connection_too_long",
+            Violation::ConnectionNominates => "connection_nominates",
+            Violation::UpgradeTwice => "upgrade_twice",
+            Violation::UpgradeInvalid => "upgrade_invalid",
+            Violation::Expect => "expect",
+            Violation::ConnectionHeader => "connection_header",
+            Violation::Te => "te",
+            Violation::Path => "path",
+            Violation::ChunkSize => "chunk_size",
+            Violation::ChunkExtension => "chunk_extension",
+            Violation::ChunkEnd => "chunk_end",
+            Violation::ChunkOverhead => "chunk_overhead",
+            Violation::Trailer => "trailer",
+            Violation::ForbiddenTrailer => "forbidden_trailer",
+            Violation::TrailersTooLarge => "trailers_too_large",
         }
     }
 }
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn faults_stand_in_the_order_of_their_numbers_and_have_words_of_their_own() {
         let mut words = std::collections::BTreeSet::new();
-        for (i, fault) in Fault::ALL.into_iter().enumerate() {
+        for (i, fault) in Violation::ALL.into_iter().enumerate() {
             assert_eq!(fault as usize, i);
             assert!(words.insert(fault.word()), "{fault:?}");
             assert!(matches!(fault.status(), 400 | 405 | 414 | 417 | 431 | 505));
