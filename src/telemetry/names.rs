@@ -6,7 +6,7 @@ use base::metric::Name;
 
 base::metric_names! {
     REQUESTS Counter "requests_total" ["route", "arm", "status_class"]
-        "Requests answered, by route (empty: none matched), arm and status class.";
+        "Requests answered, by route (empty: none matched), arm (stable, canary; none on routes without a release) and status class.";
     DURATION Histogram "request_duration_seconds" ["route", "arm"]
         "Seconds from a request's head to the end of its answer.";
     UPSTREAM_REQUESTS Counter "upstream_requests_total" ["upstream", "server", "outcome"]
@@ -18,11 +18,11 @@ base::metric_names! {
     RETRIES Counter "retries_total" ["upstream", "reason"]
         "Retries, by reason: connect, reset, timeout, status, or pooled (a dead pooled connection).";
     REJECTED Counter "rejected_total" ["reason"]
-        "Requests the gateway itself refused, by reason.";
+        "Answers that the gateway made up, by reason: a type of docs/errors.md.";
     LIMITED Counter "limited_total" ["limit"]
         "Requests that a limit refused, by limit.";
     RESCUES Counter "rescues_total" ["release", "outcome"]
-        "Failed requests of a canary, by outcome: rescued, failed (stable too), unprotected or budget.";
+        "Failed requests of a canary, by outcome: rescued (stable answered), failed (stable failed too), unprotected (it could not be repeated) or budget.";
     RELEASE_UNKEYED Counter "release_unkeyed_total" ["release"]
         "Requests of a release's routes without a user key.";
     RELEASE_PERCENT Gauge "release_percent" ["release"]

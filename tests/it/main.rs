@@ -22,6 +22,7 @@ mod http2;
 mod liveness;
 mod observability;
 mod overload;
+mod protocols;
 mod proxy_protocol;
 mod resilience;
 mod routing;

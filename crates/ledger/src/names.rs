@@ -4,7 +4,7 @@ use base::metric::Name;
 
 base::metric_names! {
     CALLBACKS Counter "ledger_callbacks_total" ["channel", "outcome"]
-        "Payment callbacks, by channel and outcome.";
+        "Payment callbacks, by channel and outcome: posted, duplicate, parked, suspense, noted, conflict, forged, expired, probe, malformed, overloaded, failed.";
     COMMIT Histogram "ledger_commit_seconds" []
         "Seconds a batch took, from its first row to its commit.";
     BATCH Histogram "ledger_batch_callbacks" []
@@ -12,9 +12,9 @@ base::metric_names! {
     OUTBOX Gauge "ledger_outbox_pending" []
         "Events that merchants have not taken yet.";
     OUTBOX_OLDEST Gauge "ledger_outbox_oldest_seconds" []
-        "Age of the oldest of them.";
+        "Age of the oldest event that its merchant has not taken.";
     ANOMALIES Gauge "ledger_anomalies_open" []
-        "Anomalies that nobody has resolved.";
+        "Anomalies that are not resolved.";
     PARKED_OLDEST Gauge "ledger_parked_oldest_seconds" []
         "Age of the oldest callback that is parked.";
     SKEW Gauge "ledger_clock_skew_seconds" []

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use base::metric::Name;
 use http_guard::violation::Violation;
 use tollgate::problem::Reason;
 
@@ -147,19 +148,31 @@ fn every_refusal_stands_in_the_table_of_errors() {
     }
 }
 
+/// Rows of metrics, as their tables say it.
+fn metric_rows(names: &[&Name]) -> String {
+    let row = |name: &&Name| {
+        let labels = if name.labels.is_empty() { String::new() } else { format!("{{{}}}", name.labels.join(",")) };
+        let kind = format!("{:?}", name.kind).to_lowercase();
+        format!("| `{}{labels}` | {kind} | {} |\n", name.name, name.help)
+    };
+    names.iter().map(row).collect()
+}
+
 #[test]
-fn every_metric_stands_in_the_table_of_metrics() {
-    let text = read("docs/metrics.md");
-    let rows = rows(&text);
-    for name in [tollgate::telemetry::names::ALL, ledger::names::ALL].concat() {
-        let row = rows
-            .iter()
-            .find(|row| [format!("`{}`", name.name), format!("`{}{{", name.name)].iter().any(|n| row.contains(n)));
-        let row = row.unwrap_or_else(|| panic!("docs/metrics.md has no row for {}", name.name));
-        for label in name.labels {
-            assert!(row.contains(label), "docs/metrics.md does not name the label {label} of {}", name.name);
-        }
+fn the_page_of_metrics_says_what_the_tables_of_names_say() {
+    const MARK: &str = "<!-- Written by a test: UPDATE=1 cargo test --test it tidy::docs -->";
+    let there = read("docs/metrics.md");
+    let mut parts = there.split(MARK);
+    let mut wanted = parts.next().unwrap().to_owned();
+    for (part, names) in parts.zip([tollgate::telemetry::names::ALL, ledger::names::ALL]) {
+        let (_, after) = part.split_once("<!-- End -->").expect("the end of a table");
+        let rows = metric_rows(names);
+        wanted += &format!("{MARK}\n\n| metric | type | says |\n|---|---|---|\n{rows}\n<!-- End -->{after}");
     }
+    if std::env::var_os("UPDATE").is_some_and(|value| !value.is_empty()) {
+        fs::write(root().join("docs/metrics.md"), &wanted).unwrap();
+    }
+    assert!(read("docs/metrics.md") == wanted, "docs/metrics.md: UPDATE=1 cargo test --test it tidy::docs");
 }
 
 #[test]
