@@ -121,12 +121,12 @@ impl Reason {
     fn row(self) -> (u16, &'static str, &'static str) {
         match self {
             Reason::BadRequest => (400, "bad_request", "The request is not valid HTTP."),
-            Reason::Unauthorized => (401, "unauthorized", "The request does not prove who sends it."),
+            Reason::Unauthorized => (401, "unauthorized", "The caller is not authenticated."),
             Reason::AppPending => (403, "app_pending", "This application is not approved yet."),
             Reason::AppSuspended => (403, "app_suspended", "This application was suspended."),
             Reason::Forbidden => (403, "forbidden", "This client address may not use this route."),
             Reason::NoRoute => (404, "no_route", "No route matches this request."),
-            Reason::NotACallback => (404, "no_callback", "This is no path of a payment callback."),
+            Reason::NotACallback => (404, "no_callback", "Not a payment callback path."),
             Reason::MethodNotAllowed => (405, "method_not_allowed", "This method is not proxied."),
             Reason::HeadTimeout => (408, "head_timeout", "The head of the request did not come in time."),
             Reason::BodyTooSlow => (408, "body_too_slow", "The body of the request came too slowly."),
@@ -137,7 +137,7 @@ impl Reason {
             Reason::UriTooLong => (414, "uri_too_long", "The request target is longer than this gateway takes."),
             Reason::Misdirected => (421, "misdirected", "Ask again on a new connection, made for this host."),
             Reason::ExpectationFailed => {
-                (417, "expectation_failed", "The only expectation that is met here is `100-continue`.")
+                (417, "expectation_failed", "Only the expectation `100-continue` is supported.")
             }
             Reason::HeadTooLarge => {
                 (431, "head_too_large", "The head of the request is larger than this gateway takes.")
@@ -145,10 +145,10 @@ impl Reason {
             Reason::TooManyConnections => (429, "too_many_connections", "This address has too many connections."),
             Reason::WindowShut => (429, "window_shut", "No answer can be sent before the client opens its windows."),
             Reason::Full => (503, "max_connections", "This gateway has too many connections."),
-            Reason::UntrustedProxy => (400, "untrusted_proxy", "The PROXY header is missing or not believed."),
+            Reason::UntrustedProxy => (400, "untrusted_proxy", "The PROXY header is missing or not trusted."),
             Reason::LimitedRate => (429, "rate_limited", "Too many requests. Try again later."),
             Reason::LimitedConcurrency => (429, "concurrency_limited", "Too many requests at once. Try again soon."),
-            Reason::VersionNotSupported => (505, "version_not_supported", "This version of HTTP is not spoken here."),
+            Reason::VersionNotSupported => (505, "version_not_supported", "Unsupported HTTP version."),
             Reason::Overloaded => (503, "overloaded", "The servers behind the gateway are busy. Try again soon."),
             Reason::Internal => (500, "internal", "The gateway failed."),
             Reason::BadGateway => {

@@ -62,15 +62,15 @@ async fn listed<V: View + Send + 'static>(calls: &Calls, list: &List, pairs: &Pa
 }
 
 /// Whether the process lives.
-#[utoipa::path(get, path = "/healthz", responses((status = 200, description = "It lives.", body = String)))]
+#[utoipa::path(get, path = "/healthz", responses((status = 200, description = "The process is alive.", body = String)))]
 pub async fn healthz() -> &'static str {
     "ok\n"
 }
 
 /// Whether this process writes the books.
 #[utoipa::path(get, path = "/readyz", responses(
-    (status = 200, description = "It does.", body = String),
-    (status = 503, description = "Another one does, or the store failed.", content_type = "application/problem+json",
+    (status = 200, description = "This process writes the books.", body = String),
+    (status = 503, description = "Another process writes the books, or the store failed.", content_type = "application/problem+json",
         body = Problem),
 ))]
 pub async fn readyz(With(calls): With<Calls>) -> ApiResult {
@@ -82,13 +82,13 @@ pub async fn readyz(With(calls): With<Calls>) -> ApiResult {
 }
 
 /// What is counted, for Prometheus.
-#[utoipa::path(get, path = "/metrics", responses((status = 200, description = "Text format 0.0.4", body = String)))]
+#[utoipa::path(get, path = "/metrics", responses((status = 200, description = "Prometheus text format 0.0.4", body = String)))]
 pub async fn metrics(With(calls): With<Calls>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], calls.state.series.expose()).into_response()
 }
 
 /// Lists orders.
-#[utoipa::path(get, path = "/v1/orders", responses((status = 200, description = "A part of the list",
+#[utoipa::path(get, path = "/v1/orders", responses((status = 200, description = "A page of the list",
     body = views::Page<views::Order>)))]
 pub async fn orders(With(calls): With<Calls>, Extension(scope): Caller, QueryParams(pairs): QueryParams) -> ApiResult {
     listed::<views::Order>(&calls, &list::ORDERS, &pairs, scope).await
@@ -111,7 +111,7 @@ pub async fn order(
 
 /// A refund that was asked for.
 #[utoipa::path(get, path = "/v1/refunds/{id}", params(("id" = String, Path)),
-    responses((status = 404, description = "There are none yet.", content_type = "application/problem+json",
+    responses((status = 404, description = "Not available yet.", content_type = "application/problem+json",
         body = Problem)))]
 pub async fn refund() -> Problem {
     Problem::unknown("refund")
@@ -119,7 +119,7 @@ pub async fn refund() -> Problem {
 
 /// A transfer.
 #[utoipa::path(get, path = "/v1/transfers/{id}", params(("id" = String, Path)),
-    responses((status = 404, description = "There are none yet.", content_type = "application/problem+json",
+    responses((status = 404, description = "Not available yet.", content_type = "application/problem+json",
         body = Problem)))]
 pub async fn transfer() -> Problem {
     Problem::unknown("transfer")
@@ -136,7 +136,7 @@ fn account_id(id: Segment, scope: &Scope) -> Result<String, Problem> {
 }
 
 /// Lists accounts with their balances, by id.
-#[utoipa::path(get, path = "/v1/accounts", responses((status = 200, description = "A part of the list",
+#[utoipa::path(get, path = "/v1/accounts", responses((status = 200, description = "A page of the list",
     body = views::Page<views::Account>)))]
 pub async fn accounts(
     With(calls): With<Calls>,
@@ -150,7 +150,7 @@ pub async fn accounts(
 
 /// An account with its balances, now or at a time.
 #[utoipa::path(get, path = "/v1/accounts/{id}", params(("id" = String, Path), ("as_of" = Option<String>, Query,
-    format = DateTime, description = "By `recorded_at`, that moment included")),
+    format = DateTime, description = "Only entries with `recorded_at` up to and including this time")),
     responses((status = 200, description = "The account", body = views::Account)))]
 pub async fn account(
     With(calls): With<Calls>,
@@ -170,7 +170,7 @@ pub async fn account(
 
 /// Lists an account's entries.
 #[utoipa::path(get, path = "/v1/accounts/{id}/entries", params(("id" = String, Path)),
-    responses((status = 200, description = "A part of the list", body = views::Page<views::Entry>)))]
+    responses((status = 200, description = "A page of the list", body = views::Page<views::Entry>)))]
 pub async fn entries(
     With(calls): With<Calls>,
     Extension(scope): Caller,
@@ -183,7 +183,7 @@ pub async fn entries(
 }
 
 /// Lists transactions.
-#[utoipa::path(get, path = "/v1/transactions", responses((status = 200, description = "A part of the list",
+#[utoipa::path(get, path = "/v1/transactions", responses((status = 200, description = "A page of the list",
     body = views::Page<views::Transaction>)))]
 pub async fn transactions(
     With(calls): With<Calls>,
@@ -211,7 +211,7 @@ pub async fn transaction(
 }
 
 /// Lists the outbox.
-#[utoipa::path(get, path = "/v1/events", responses((status = 200, description = "A part of the list",
+#[utoipa::path(get, path = "/v1/events", responses((status = 200, description = "A page of the list",
     body = views::Page<views::Event>)))]
 pub async fn events(With(calls): With<Calls>, Extension(scope): Caller, QueryParams(pairs): QueryParams) -> ApiResult {
     listed::<views::Event>(&calls, &list::EVENTS, &pairs, scope).await
@@ -219,7 +219,7 @@ pub async fn events(With(calls): With<Calls>, Extension(scope): Caller, QueryPar
 
 /// Sends an event again: at once, with the same id and body.
 #[utoipa::path(post, path = "/v1/events/{id}/redeliver", params(("id" = String, Path)),
-    responses((status = 200, description = "The event, pending", body = views::Event)))]
+    responses((status = 200, description = "The event, pending again", body = views::Event)))]
 pub async fn redeliver(
     With(calls): With<Calls>,
     Extension(scope): Caller,
@@ -248,7 +248,7 @@ pub(super) fn not_written(why: CommitError) -> Problem {
 }
 
 /// Lists what somebody has to look at.
-#[utoipa::path(get, path = "/v1/anomalies", responses((status = 200, description = "A part of the list",
+#[utoipa::path(get, path = "/v1/anomalies", responses((status = 200, description = "A page of the list",
     body = views::Page<views::Anomaly>)))]
 pub async fn anomalies(
     With(calls): With<Calls>,
@@ -259,7 +259,7 @@ pub async fn anomalies(
 }
 
 /// How far the books can be trusted: the chain, its anchor, the last verification, and all sums.
-#[utoipa::path(get, path = "/v1/integrity", responses((status = 200, description = "The state of the books",
+#[utoipa::path(get, path = "/v1/integrity", responses((status = 200, description = "The integrity of the books",
     body = views::Integrity)))]
 pub async fn integrity(
     With(calls): With<Calls>,

@@ -22,7 +22,7 @@ use crate::stored_enum::{AnomalyKind, AnomalyState, EventState, OrderState, Side
 #[openapi(
     info(
         title = "Tollgate ledger",
-        description = "Takes payment callbacks, keeps the books, tells merchants.",
+        description = "Receives payment callbacks, keeps the books and notifies merchants.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     paths(
@@ -106,7 +106,7 @@ fn guarded(path: &str, operation: &mut Operation) {
         operation.responses.responses.entry(status.to_owned()).or_insert_with(|| problem(description));
     };
     if path.contains("{id}") {
-        add("404", "There is none, or it is another's.");
+        add("404", "Not found, or it belongs to another merchant.");
     }
     if path.starts_with("/v1/") {
         add("400", "A parameter that is not known, or a value that it does not take.");

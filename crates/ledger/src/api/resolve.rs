@@ -75,11 +75,11 @@ fn refused(why: impl Into<String>) -> Problem {
 #[utoipa::path(post, path = "/v1/anomalies/{id}/resolve", params(("id" = String, Path)), request_body = Decision,
     responses(
         (status = 200, description = "The anomaly, resolved", body = views::Anomaly),
-        (status = 403, description = "Only the platform may resolve it.", content_type = "application/problem+json",
+        (status = 403, description = "Only the platform may resolve this anomaly.", content_type = "application/problem+json",
             body = Problem),
-        (status = 409, description = "It was resolved otherwise.", content_type = "application/problem+json",
+        (status = 409, description = "The anomaly was resolved differently.", content_type = "application/problem+json",
             body = Problem),
-        (status = 422, description = "It cannot be accepted now; why.", content_type = "application/problem+json",
+        (status = 422, description = "The anomaly cannot be accepted now; `detail` says why.", content_type = "application/problem+json",
             body = Problem),
     ))]
 pub async fn resolve(

@@ -11,85 +11,85 @@ use crate::rows;
 use crate::stored_enum::{Side, StoredEnum};
 use base::clock;
 
-/// What a merchant sells for.
+/// An order of a merchant.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Order {
-    /// Its id.
+    /// The order's id.
     #[schema(format = "uuid")]
     pub id: String,
-    /// Whose.
+    /// The merchant's name.
     pub merchant: String,
-    /// Where it is paid.
+    /// The channel through which it is paid.
     pub channel: String,
-    /// The merchant's number; unique in the channel.
+    /// The merchant's order number, unique within the channel.
     pub out_trade_no: String,
-    /// How much.
+    /// The amount, in minor units of the currency.
     pub amount_minor: i64,
-    /// ISO 4217.
+    /// ISO 4217 code.
     pub currency: String,
-    /// Who made it.
+    /// What created the order: a callback or an API call.
     #[schema(value_type = String)]
     pub source: &'static str,
-    /// What is true of it.
+    /// The order's state.
     #[schema(value_type = String)]
     pub state: &'static str,
-    /// Paid, by posted payments.
+    /// Sum of its posted payments, in minor units.
     pub paid_minor: i64,
-    /// Refunded, by posted refunds less their reversals.
+    /// Sum of its posted refunds less their reversals, in minor units.
     pub refunded_minor: i64,
-    /// Refunds that were asked for and are not decided.
+    /// Sum of requested refunds that are not decided, in minor units.
     pub refund_pending_minor: i64,
-    /// When it was made.
+    /// Time of creation.
     #[schema(format = DateTime)]
     pub created_at: String,
-    /// When it was paid.
+    /// Time of payment.
     #[schema(required = true, format = DateTime)]
     pub paid_at: Option<String>,
 }
 
-/// A fact, and what became of it.
+/// A transaction: a fact that a provider reported, and its state.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Transaction {
-    /// Its id.
+    /// The transaction's id.
     #[schema(format = "uuid")]
     pub id: String,
-    /// Its place in the books.
+    /// Its sequence number in the books.
     pub sequence: i64,
-    /// What happened.
+    /// The kind of fact: payment, refund, chargeback or other.
     #[schema(value_type = String)]
     pub kind: &'static str,
-    /// What became of it.
+    /// The transaction's state.
     #[schema(value_type = String)]
     pub state: &'static str,
-    /// Whose money.
+    /// The merchant's name.
     pub merchant: String,
-    /// Where it came to.
+    /// The channel that received it.
     pub channel: String,
-    /// Its order.
+    /// The order that it belongs to.
     #[schema(required = true, format = "uuid")]
     pub order_id: Option<String>,
-    /// The merchant's number of the order.
+    /// The merchant's order number.
     #[schema(required = true)]
     pub out_trade_no: Option<String>,
-    /// The provider's number of it.
+    /// The provider's number of the transaction.
     #[schema(required = true)]
     pub channel_txn_no: Option<String>,
-    /// The provider's number of the payment it is of.
+    /// The provider's number of the payment that it refunds or charges back.
     #[schema(required = true)]
     pub payment_txn_no: Option<String>,
-    /// How much; null where that is not known.
+    /// The amount in minor units; null if it is not known.
     #[schema(required = true)]
     pub amount_minor: Option<i64>,
-    /// ISO 4217; null where that is not known.
+    /// ISO 4217 code; null if it is not known.
     #[schema(required = true)]
     pub currency: Option<String>,
-    /// The merchant's fee of a payment.
+    /// The merchant's fee for a payment, in minor units.
     #[schema(required = true)]
     pub fee_minor: Option<i64>,
-    /// The provider's time.
+    /// The provider's timestamp.
     #[schema(format = DateTime)]
     pub occurred_at: String,
-    /// When it was written; it never goes back.
+    /// Time of recording; it never decreases from one transaction to the next.
     #[schema(format = DateTime)]
     pub recorded_at: String,
 }
@@ -104,27 +104,27 @@ pub struct TransactionDetail {
     pub entries: Vec<Entry>,
 }
 
-/// Half of a posting.
+/// One side of a posting.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Entry {
-    /// Its id.
+    /// The entry's id.
     #[schema(format = "uuid")]
     pub id: String,
-    /// Its place in the books.
+    /// Its sequence number in the books.
     pub sequence: i64,
-    /// Its transaction.
+    /// The transaction that it belongs to.
     #[schema(format = "uuid")]
     pub transaction_id: String,
-    /// `assets:channel:card`
+    /// The account, such as `assets:channel:card`.
     pub account: String,
     /// Debit or credit.
     #[schema(value_type = String)]
     pub side: &'static str,
-    /// Above 0.
+    /// The amount in minor units, above 0.
     pub amount_minor: i64,
-    /// ISO 4217.
+    /// ISO 4217 code.
     pub currency: String,
-    /// When it was written.
+    /// Time of recording.
     #[schema(format = DateTime)]
     pub recorded_at: String,
 }
@@ -132,26 +132,26 @@ pub struct Entry {
 /// An account.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Account {
-    /// `assets:channel:card`
+    /// The account's id, such as `assets:channel:card`.
     pub id: String,
-    /// One for each currency, by code.
+    /// Its balances, one for each currency, by code.
     pub balances: Vec<Balance>,
 }
 
-/// What an account has of a currency.
+/// An account's balance in one currency.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Balance {
-    /// ISO 4217.
+    /// ISO 4217 code.
     pub currency: String,
-    /// Sum of debits.
+    /// Sum of debits, in minor units.
     pub debit_minor: i128,
-    /// Sum of credits.
+    /// Sum of credits, in minor units.
     pub credit_minor: i128,
-    /// Debits less credits.
+    /// Debits less credits, in minor units.
     pub balance_minor: i128,
-    /// Debits of transfers that are not decided.
+    /// Debits of transfers that are not decided, in minor units.
     pub pending_debit_minor: i64,
-    /// Credits of transfers that are not decided.
+    /// Credits of transfers that are not decided, in minor units.
     pub pending_credit_minor: i64,
 }
 
@@ -169,122 +169,122 @@ impl Balance {
     }
 }
 
-/// What a merchant is told.
+/// An event for a merchant.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Event {
-    /// Sent as `webhook-id`.
+    /// The event's id, sent as `webhook-id`.
     #[schema(format = "uuid")]
     pub id: String,
-    /// `payment.posted`
+    /// The event's type, such as `payment.posted`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Events of one order arrive in order.
+    /// The order that it belongs to. Events of one order arrive in order.
     #[schema(required = true, format = "uuid")]
     pub order_id: Option<String>,
-    /// Who is told.
+    /// The merchant that receives it.
     pub merchant: String,
-    /// Whether it arrived.
+    /// The delivery state.
     #[schema(value_type = String)]
     pub state: &'static str,
-    /// Tries so far.
+    /// Delivery attempts so far.
     pub attempts: i64,
-    /// When it is tried again; null when delivered or dead.
+    /// Time of the next attempt; null if it is delivered or dead.
     #[schema(required = true, format = DateTime)]
     pub next_attempt_at: Option<String>,
-    /// HTTP status of the last try; null where no answer came.
+    /// HTTP status of the last attempt; null if no response came.
     #[schema(required = true)]
     pub last_status: Option<i64>,
-    /// When it was made.
+    /// Time of creation.
     #[schema(format = DateTime)]
     pub created_at: String,
-    /// When it was taken.
+    /// Time of delivery.
     #[schema(required = true, format = DateTime)]
     pub delivered_at: Option<String>,
 }
 
-/// What somebody has to look at.
+/// An anomaly: a fact that needs an operator's decision.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Anomaly {
-    /// Its id.
+    /// The anomaly's id.
     #[schema(format = "uuid")]
     pub id: String,
-    /// What is wrong.
+    /// The kind of anomaly.
     #[schema(value_type = String)]
     pub kind: &'static str,
-    /// Whether somebody has looked.
+    /// Whether it is open or resolved.
     #[schema(value_type = String)]
     pub state: &'static str,
-    /// Where; null where it is of no channel.
+    /// The channel; null if it belongs to none.
     #[schema(required = true)]
     pub channel: Option<String>,
-    /// Which transaction.
+    /// The transaction that it concerns.
     #[schema(required = true, format = "uuid")]
     pub transaction_id: Option<String>,
-    /// In words.
+    /// A description.
     pub detail: String,
-    /// When it was found.
+    /// Time of detection.
     #[schema(format = DateTime)]
     pub opened_at: String,
 }
 
-/// How far the books can be trusted.
+/// The integrity of the books.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Integrity {
-    /// The last row's place.
+    /// Sequence number of the last row.
     pub sequence: i64,
-    /// The last link of the chain, in hex; empty in empty books.
+    /// The last link of the hash chain, in hex; empty if the books are empty.
     pub head: String,
-    /// The anchor outside of the store.
+    /// The anchor, which is kept outside of the store.
     #[schema(required = true)]
     pub anchored: Option<Anchored>,
-    /// The last verification of this process.
+    /// The last verification by this process.
     #[schema(required = true)]
     pub verified: Option<Verified>,
-    /// All accounts together, by currency.
+    /// Sums of all accounts, by currency.
     pub sums: Vec<Sum>,
 }
 
-/// Where the anchor is.
+/// The anchor of the hash chain.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Anchored {
-    /// The place it holds.
+    /// Sequence number that it holds.
     pub sequence: i64,
-    /// The link there, in hex.
+    /// The link at that number, in hex.
     pub head: String,
-    /// When it was written.
+    /// Time of writing.
     #[schema(format = DateTime)]
     pub at: String,
 }
 
-/// A verification.
+/// A verification of the books.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Verified {
-    /// How far it went.
+    /// Sequence number up to which it went.
     pub sequence: i64,
-    /// When.
+    /// Time of its end.
     #[schema(format = DateTime)]
     pub at: String,
-    /// Whether nothing was found.
+    /// Whether it found no discrepancy.
     pub ok: bool,
 }
 
-/// Debits and credits of a currency; they are equal.
+/// Debits and credits of a currency, which are equal.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Sum {
-    /// ISO 4217.
+    /// ISO 4217 code.
     pub currency: String,
-    /// Sum of debits.
+    /// Sum of debits, in minor units.
     pub debit_minor: i128,
-    /// Sum of credits.
+    /// Sum of credits, in minor units.
     pub credit_minor: i128,
 }
 
-/// A part of a list.
+/// A page of a list.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Page<T> {
-    /// Newest first.
+    /// The rows, newest first.
     pub data: Vec<T>,
-    /// The `cursor` of what follows; null at the end.
+    /// The `cursor` of the next page; null on the last one.
     #[schema(required = true)]
     pub next: Option<String>,
 }
