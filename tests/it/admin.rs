@@ -5,7 +5,12 @@ use crate::support::*;
 
 #[test]
 fn health_readiness_and_unknown_calls() {
-    let world = World::start("[route.all]\nrespond = {}\n");
+    let world = World::start(
+        r"
+    [route.all]
+    respond = {}
+    ",
+    );
     assert_eq!(world.admin(get("/healthz")).status, 200);
     assert_eq!(world.admin(get("/readyz")).status, 200);
     let unknown = world.admin(get("/api/v1/nothing"));
@@ -18,7 +23,15 @@ fn health_readiness_and_unknown_calls() {
 fn the_token_opens_everything_but_health_and_readiness_needs_none() {
     let mut world = World::prepare();
     world.write_as("admin.token", b"s3cret\n");
-    world.boot("[admin]\naddress = \"$ADMIN\"\ntoken_file = \"admin.token\"\n[route.all]\nrespond = {}\n");
+    world.boot(
+        r#"
+    [admin]
+    address = "$ADMIN"
+    token_file = "admin.token"
+    [route.all]
+    respond = {}
+    "#,
+    );
     for open in ["/healthz", "/readyz"] {
         assert_eq!(world.admin(get(open)).status, 200);
     }
@@ -42,7 +55,12 @@ fn the_token_opens_everything_but_health_and_readiness_needs_none() {
 
 #[test]
 fn no_web_page_gets_in() {
-    let world = World::start("[route.all]\nrespond = {}\n");
+    let world = World::start(
+        r"
+    [route.all]
+    respond = {}
+    ",
+    );
     let ours = format!("127.0.0.1:{}", world.admin_port);
     for host in ["evil.example", &format!("evil.example:{}", world.admin_port), "127.0.0.1:1", "10.0.0.1"] {
         let answer = world.admin_raw(post("/api/v1/config/reload", "").host(host));
@@ -63,8 +81,13 @@ fn no_web_page_gets_in() {
 fn upstreams_tell_how_their_servers_are() {
     let (a, b) = (Origin::start("a"), Origin::start("b"));
     let world = World::start(&format!(
-        "[upstream.app]\nbalance = \"peak_ewma\"\nservers = [\"{}\", {{ address = \"{}\", weight = 3 }}]\n\
-         [route.all]\nupstream = \"app\"\n",
+        r#"
+        [upstream.app]
+        balance = "peak_ewma"
+        servers = ["{}", {{ address = "{}", weight = 3 }}]
+        [route.all]
+        upstream = "app"
+        "#,
         a.address(),
         b.address()
     ));

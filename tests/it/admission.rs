@@ -11,10 +11,19 @@ use crate::support::client::request;
 use crate::support::world::free_port;
 use crate::support::*;
 
-const ROUTE: &str = "[route.all]\nupstream = \"app\"\n";
+const ROUTE: &str = r#"
+[route.all]
+upstream = "app"
+"#;
 
 fn listener(lines: &str) -> String {
-    format!("[[listener]]\naddress = \"$LISTEN\"\n{lines}\n")
+    format!(
+        r#"
+    [[listener]]
+    address = "$LISTEN"
+    {lines}
+    "#
+    )
 }
 
 /// What is broken, the bytes, and the status and word that it gets.
@@ -164,7 +173,12 @@ fn a_body_that_breaks_its_frame_ends_the_request_and_the_connection() {
 fn extensions_and_padding_are_left_behind() {
     let server = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = server.local_addr().expect("an address");
-    let world = World::start(&format!("[upstream.app]\nservers = [\"{address}\"]\n{ROUTE}"));
+    let world = World::start(&format!(
+        r#"
+    [upstream.app]
+    servers = ["{address}"]
+    {ROUTE}"#
+    ));
     let signed = "0055627c9e194cb4542bae2aa5492e3c1575bbb81b612b7d234b86a503ef5497";
     let body = format!(
         "0003;chunk-signature={signed}\r\nabc\r\n002;a;b=\"; \\\"c\"\r\nde\r\n000;chunk-signature={signed}\r\nx-t: 1\r\n\r\n"
@@ -201,8 +215,16 @@ fn what_a_route_protects_is_not_reached_through_another_one() {
     let origin = Origin::start("a");
     let fleet = fleet("app", &[&origin]);
     let world = World::start(&format!(
-        "{fleet}[route.admin]\npaths = [\"/admin/*\"]\nupstream = \"app\"\ndeny = [\"0.0.0.0/0\"]\n\
-         [route.files]\npaths = [\"/public/*\"]\nupstream = \"app\"\nstrip_prefix = \"/public\"\n"
+        r#"
+        {fleet}[route.admin]
+        paths = ["/admin/*"]
+        upstream = "app"
+        deny = ["0.0.0.0/0"]
+        [route.files]
+        paths = ["/public/*"]
+        upstream = "app"
+        strip_prefix = "/public"
+        "#
     ));
     for path in [
         "/public/..%2Fadmin/x",
@@ -257,7 +279,13 @@ fn options_of_everything_are_the_gateways_to_tell() {
 
 #[test]
 fn heads_that_trickle_are_read_and_late_ones_get_408() {
-    let world = World::start(&(listener("header_timeout = \"1s\"") + "[route.all]\nrespond = { body = \"ok\" }\n"));
+    let world = World::start(
+        &(listener("header_timeout = \"1s\"")
+            + r#"
+    [route.all]
+    respond = { body = "ok" }
+    "#),
+    );
     let mut slow = world.connect();
     for byte in get("/slowly").bytes() {
         slow.send(&[byte]).expect("sent");
@@ -317,7 +345,13 @@ fn a_slow_server_is_not_its_clients_fault() {
 
 #[test]
 fn bounds_follow_a_push_also_on_connections_that_are_there() {
-    let config = |lines: &str| listener(lines) + "[route.all]\nrespond = { body = \"ok\" }\n";
+    let config = |lines: &str| {
+        listener(lines)
+            + r#"
+    [route.all]
+    respond = { body = "ok" }
+    "#
+    };
     let world = World::start(&config(""));
     let mut connection = world.connect();
     let long = get(&format!("/{}", "x".repeat(200)));
@@ -330,7 +364,13 @@ fn bounds_follow_a_push_also_on_connections_that_are_there() {
 
 #[test]
 fn one_address_has_so_many_connections_and_no_more() {
-    let world = World::start(&(listener("max_connections_per_ip = 3") + "[route.all]\nrespond = { body = \"ok\" }\n"));
+    let world = World::start(
+        &(listener("max_connections_per_ip = 3")
+            + r#"
+    [route.all]
+    respond = { body = "ok" }
+    "#),
+    );
     let mut held: Vec<_> = (0..3).map(|_| world.connect()).collect();
     for connection in &mut held {
         assert_eq!(connection.ask(&get("/")).expect("an answer").status, 200);
@@ -345,9 +385,27 @@ fn one_address_has_so_many_connections_and_no_more() {
 #[test]
 fn all_listeners_together_have_so_many_connections_and_no_more() {
     let other = free_port();
-    let second = format!("[[listener]]\naddress = \"127.0.0.1:{other}\"\nproxy_protocol = true\n");
-    let rest = "[trusted]\nproxies = [\"127.0.0.1\"]\n[route.all]\nrespond = { body = \"ok\" }\n";
-    let world = World::start(&format!("[server]\nthreads = 2\nmax_connections = 3\n{}{second}{rest}", listener("")));
+    let second = format!(
+        r#"
+    [[listener]]
+    address = "127.0.0.1:{other}"
+    proxy_protocol = true
+    "#
+    );
+    let rest = r#"
+    [trusted]
+    proxies = ["127.0.0.1"]
+    [route.all]
+    respond = { body = "ok" }
+    "#;
+    let world = World::start(&format!(
+        r"
+    [server]
+    threads = 2
+    max_connections = 3
+    {}{second}{rest}",
+        listener("")
+    ));
     let mut held: Vec<_> = (0..2).map(|_| world.connect()).collect();
     for connection in &mut held {
         assert_eq!(connection.ask(&get("/")).expect("an answer").status, 200);

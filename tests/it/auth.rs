@@ -260,7 +260,13 @@ async fn over_http2(port: u16, one: &caller::Signed, sent: &[u8], trailers: bool
 
 #[test]
 fn signed_requests_over_http2_are_judged_alike() {
-    let door = door_at("[[listener]]\naddress = \"$LISTEN\"\nh2c = true\n");
+    let door = door_at(
+        r#"
+    [[listener]]
+    address = "$LISTEN"
+    h2c = true
+    "#,
+    );
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for (size, trailers) in [(0, false), (1, false), (65_536, false), (10, true), (65_536, true)] {
         let body: Vec<u8> = (0..size).map(|n| b'a' + (n % 23) as u8).collect();
@@ -308,7 +314,12 @@ fn what_was_signed_is_what_comes_and_it_comes_once() {
     door.passes(signed("k2", "acme-secret-two", "GET", "/signed/a").whole(), Some("acme"));
     // A push changes nothing about what was taken.
     door.world.push(&format!(
-        "{}{APPS}{ROUTES}\n[route.more]\npaths = [\"/more\"]\nrespond = {{}}\n",
+        r#"
+        {}{APPS}{ROUTES}
+        [route.more]
+        paths = ["/more"]
+        respond = {{}}
+        "#,
         fleet("app", &[&door.origin])
     ));
     door.refuses(one.whole(), challenge, "`nonce` was used before");
@@ -377,11 +388,24 @@ fn apps_and_claims_are_users_and_cohorts_of_releases() {
     files.iter().for_each(|name| world.write_as(name, name.as_bytes()));
     world.write_as("users.jwks", issuer.jwks().as_bytes());
     let config = format!(
-        "{}{}{APPS}[route.keys]\npaths = [\"/keys/*\"]\nauth = [\"keys\"]\nupstream = \"stable\"\n\
-         [route.users]\npaths = [\"/users/*\"]\nauth = [\"users\"]\nupstream = \"stable\"\n\
-         [cohort.partners]\nany = [{{ app = \"acme\" }}]\n\
-         [release.v2]\nroutes = [\"keys\", \"users\"]\ncanary = \"canary\"\nuser = [\"claim\", \"app\"]\n\
-         include = [\"partners\"]\nsteps = [{{ percent = 0.01, hold = \"1h\" }}]\n",
+        r#"
+        {}{}{APPS}[route.keys]
+        paths = ["/keys/*"]
+        auth = ["keys"]
+        upstream = "stable"
+        [route.users]
+        paths = ["/users/*"]
+        auth = ["users"]
+        upstream = "stable"
+        [cohort.partners]
+        any = [{{ app = "acme" }}]
+        [release.v2]
+        routes = ["keys", "users"]
+        canary = "canary"
+        user = ["claim", "app"]
+        include = ["partners"]
+        steps = [{{ percent = 0.01, hold = "1h" }}]
+        "#,
         fleet("stable", &[&stable]),
         fleet("canary", &[&canary]),
     );

@@ -7,7 +7,10 @@ use crate::support::nginx::Nginx;
 use crate::support::*;
 
 fn route() -> &'static str {
-    "[route.all]\nupstream = \"app\"\n"
+    r#"
+    [route.all]
+    upstream = "app"
+    "#
 }
 
 /// How many of `count` requests each server took.
@@ -26,7 +29,15 @@ fn weighted(balance: &str, servers: &[(&Origin, u16)]) -> String {
     let member =
         |(origin, weight): &(&Origin, u16)| format!("{{ address = {:?}, weight = {weight} }}", origin.address());
     let servers: Vec<String> = servers.iter().map(member).collect();
-    format!("[upstream.app]\nservers = [{}]\nbalance = \"{balance}\"\n{}", servers.join(", "), route())
+    format!(
+        r#"
+    [upstream.app]
+    servers = [{}]
+    balance = "{balance}"
+    {}"#,
+        servers.join(", "),
+        route()
+    )
 }
 
 #[test]
@@ -119,7 +130,14 @@ fn a_server_that_joins_starts_slowly() {
 fn a_hash_key_sticks_to_its_server_and_few_keys_move() {
     let origins: Vec<Origin> = ["a", "b", "c", "d"].into_iter().map(Origin::start).collect();
     let config = |servers: &[&Origin]| {
-        format!("{}balance = \"hash\"\nhash_key = \"header:x-user-id\"\n{}", fleet("app", servers), route())
+        format!(
+            r#"
+        {}balance = "hash"
+        hash_key = "header:x-user-id"
+        {}"#,
+            fleet("app", servers),
+            route()
+        )
     };
     let all: Vec<&Origin> = origins.iter().collect();
     let world = World::start(&config(&all));
@@ -144,8 +162,14 @@ fn hash_keys_are_cookies_queries_paths_and_addresses() {
     let origins: Vec<Origin> = ["a", "b", "c"].into_iter().map(Origin::start).collect();
     let all: Vec<&Origin> = origins.iter().collect();
     for key in ["cookie:uid", "query:u", "path", "ip"] {
-        let world =
-            World::start(&format!("{}balance = \"hash\"\nhash_key = \"{key}\"\n{}", fleet("app", &all), route()));
+        let world = World::start(&format!(
+            r#"
+            {}balance = "hash"
+            hash_key = "{key}"
+            {}"#,
+            fleet("app", &all),
+            route()
+        ));
         let asked = |n: u8| {
             let request = get(&format!("/{n}?x=1&u=user{n}")).header("cookie", format!("other=1; uid=user{n}"));
             world.ask_from([127, 0, 7, n], request).server().to_owned()
@@ -161,7 +185,10 @@ fn hash_keys_are_cookies_queries_paths_and_addresses() {
 fn servers_are_found_by_name() {
     let origin = Origin::start("a");
     let world = World::start(&format!(
-        "[upstream.app]\ndns = {{ name = \"localhost\", port = {}, refresh = \"1s\" }}\n{}",
+        r#"
+        [upstream.app]
+        dns = {{ name = "localhost", port = {}, refresh = "1s" }}
+        {}"#,
         origin.port,
         route()
     ));
@@ -174,7 +201,14 @@ fn servers_are_found_by_name() {
 #[test]
 fn a_server_nobody_here_wrote_is_served_the_same() {
     let nginx = Nginx::start("$request_method $request_uri $http_host $http_x_forwarded_for");
-    let world = World::start(&format!("[upstream.app]\nservers = [\"{}\"]\n{}", nginx.address(), route()));
+    let world = World::start(&format!(
+        r#"
+    [upstream.app]
+    servers = ["{}"]
+    {}"#,
+        nginx.address(),
+        route()
+    ));
     let mut connection = world.connect();
     for _ in 0..20 {
         let answer = connection.ask(&get("/x?y=z").host("shop.example")).unwrap();

@@ -6,8 +6,14 @@ use crate::support::client::Answer;
 use crate::support::origin::End;
 use crate::support::*;
 
-const ROUTES: &str = "[route.all]\nupstream = \"app\"\ncompress = true\n\
-                      [route.plain]\npaths = [\"/plain/*\"]\nupstream = \"app\"\n";
+const ROUTES: &str = r#"
+[route.all]
+upstream = "app"
+compress = true
+[route.plain]
+paths = ["/plain/*"]
+upstream = "app"
+"#;
 
 /// Codings, and the version of HTTP that the client speaks.
 const WAYS: [(&str, &str); 6] = [
@@ -20,7 +26,14 @@ const WAYS: [(&str, &str); 6] = [
 ];
 
 fn world(origin: &Origin) -> World {
-    World::start(&format!("[[listener]]\naddress = \"$LISTEN\"\nh2c = true\n{}{ROUTES}", fleet("app", &[origin])))
+    World::start(&format!(
+        r#"
+    [[listener]]
+    address = "$LISTEN"
+    h2c = true
+    {}{ROUTES}"#,
+        fleet("app", &[origin])
+    ))
 }
 
 /// Text that neither is all the same nor random.
@@ -173,7 +186,14 @@ async fn stalled(port: u16, coding: &str) -> Vec<h2::RecvStream> {
 #[test]
 fn answers_that_nobody_reads_hold_a_bounded_number_of_encoders() {
     let origin = Origin::start("a");
-    let server = "[server]\nthreads = 2\nmemory_max = \"1GiB\"\n[[listener]]\naddress = \"$LISTEN\"\nh2c = true\n";
+    let server = r#"
+    [server]
+    threads = 2
+    memory_max = "1GiB"
+    [[listener]]
+    address = "$LISTEN"
+    h2c = true
+    "#;
     let world = World::start(&format!("{server}{}{ROUTES}", fleet("app", &[&origin])));
     let body = text(300_000);
     let mut raw = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
@@ -246,7 +266,11 @@ fn an_answer_that_is_tried_elsewhere_was_never_begun() {
     bad.does(Act::Answer(502, vec![("content-type".into(), "text/html".into())], text(20_000)));
     good.does(html(&body));
     let world = World::start(&format!(
-        "{}[upstream.app.retry]\nattempts = 2\non = [502]\n{ROUTES}",
+        r"
+        {}[upstream.app.retry]
+        attempts = 2
+        on = [502]
+        {ROUTES}",
         fleet("app", &[&bad, &good])
     ));
     for _ in 0..4 {

@@ -9,14 +9,21 @@ use crate::support::origin::End;
 use crate::support::wait::stays;
 use crate::support::*;
 
-const ROUTE: &str = "[route.all]\nupstream = \"app\"\n";
+const ROUTE: &str = r#"
+[route.all]
+upstream = "app"
+"#;
 
 #[test]
 fn pipelined_requests_are_answered_in_order() {
     let origin = Origin::start("a");
     origin.script(|seen| Act::body(&seen.path));
     let world = World::start(&format!(
-        "{}{ROUTE}[route.own]\npaths = [\"/own\"]\nrespond = {{ body = \"/own\" }}\n",
+        r#"
+        {}{ROUTE}[route.own]
+        paths = ["/own"]
+        respond = {{ body = "/own" }}
+        "#,
         fleet("app", &[&origin])
     ));
     let paths = ["/1", "/2", "/own", "/3", "/none", "/4", "/own", "/5"];
@@ -38,7 +45,13 @@ fn pipelined_requests_are_answered_in_order() {
 #[test]
 fn an_idle_connection_is_closed_after_idle_timeout_and_not_before() {
     let world = World::start(
-        "[[listener]]\naddress = \"$LISTEN\"\nidle_timeout = \"1s\"\n[route.all]\nrespond = { body = \"ok\" }\n",
+        r#"
+        [[listener]]
+        address = "$LISTEN"
+        idle_timeout = "1s"
+        [route.all]
+        respond = { body = "ok" }
+        "#,
     );
     let (mut used, mut silent) = (world.connect(), world.connect());
     assert_eq!(used.ask(&get("/")).unwrap().status, 200);
@@ -52,7 +65,13 @@ fn an_idle_connection_is_closed_after_idle_timeout_and_not_before() {
 fn idle_timeout_follows_a_push() {
     let config = |idle: &str| {
         format!(
-            "[[listener]]\naddress = \"$LISTEN\"\nidle_timeout = \"{idle}\"\n[route.all]\nrespond = {{ body = \"ok\" }}\n"
+            r#"
+            [[listener]]
+            address = "$LISTEN"
+            idle_timeout = "{idle}"
+            [route.all]
+            respond = {{ body = "ok" }}
+            "#
         )
     };
     let world = World::start(&config("1h"));
@@ -96,7 +115,14 @@ fn a_client_of_http10_gets_neither_chunks_nor_answers_before_the_answer() {
     });
     let http2 = http2_server();
     let world = World::start(&format!(
-        "{}[upstream.new]\nservers = [\"127.0.0.1:{http2}\"]\nhttp2 = true\n{ROUTE}[route.new]\npaths = [\"/new\"]\nupstream = \"new\"\n",
+        r#"
+        {}[upstream.new]
+        servers = ["127.0.0.1:{http2}"]
+        http2 = true
+        {ROUTE}[route.new]
+        paths = ["/new"]
+        upstream = "new"
+        "#,
         fleet("app", &[&origin])
     ));
     let mut kept = world.connect();
@@ -148,7 +174,12 @@ fn http2_server() -> u16 {
 
 #[test]
 fn connections_are_counted_by_listener() {
-    let world = World::start("[route.all]\nrespond = { body = \"ok\" }\n");
+    let world = World::start(
+        r#"
+    [route.all]
+    respond = { body = "ok" }
+    "#,
+    );
     let mut held: Vec<Connection> = (0..3).map(|_| world.connect()).collect();
     held.iter_mut().for_each(|connection| drop(connection.ask(&get("/")).unwrap()));
     let listener = format!("listener=\"127.0.0.1:{}\"", world.port);
@@ -232,7 +263,14 @@ fn https_servers_are_verified_by_their_own_authority_and_name() {
     world.write_as("stranger.crt", stranger.as_bytes());
     let upstream = |name: &str, keys: &str| {
         format!(
-            "[upstream.{name}]\nservers = [\"{}\"]\n{keys}\n[route.{name}]\npaths = [\"/{name}\"]\nupstream = \"{name}\"\n",
+            r#"
+            [upstream.{name}]
+            servers = ["{}"]
+            {keys}
+            [route.{name}]
+            paths = ["/{name}"]
+            upstream = "{name}"
+            "#,
             nginx.address()
         )
     };
@@ -349,8 +387,16 @@ fn limits_hold_over_tls_and_http2_too() {
     world.write_as("ca.crt", ca.as_bytes());
     let upstream = |name: &str, server: &Nginx, keys: &str, limit: &str| {
         format!(
-            "[upstream.{name}]\nservers = [\"{}\"]\n{keys}\n[upstream.{name}.timeout]\n{limit} = \"300ms\"\n\
-             [route.{name}]\nhosts = [\"{name}\"]\nupstream = \"{name}\"\n",
+            r#"
+            [upstream.{name}]
+            servers = ["{}"]
+            {keys}
+            [upstream.{name}.timeout]
+            {limit} = "300ms"
+            [route.{name}]
+            hosts = ["{name}"]
+            upstream = "{name}"
+            "#,
             server.address()
         )
     };
@@ -377,8 +423,15 @@ fn http2_without_tls_reaches_the_servers_and_is_probed() {
     let nginx =
         Nginx::with("listen 127.0.0.1:$PORT http2;", "return 200 '$server_protocol $request_method $http_host';", &[]);
     let world = World::start(&format!(
-        "[upstream.app]\nservers = [\"{}\"]\nhttp2 = true\n[upstream.app.health]\npath = \"/\"\ninterval = \"50ms\"\n\
-         unhealthy_after = 1\n{ROUTE}",
+        r#"
+        [upstream.app]
+        servers = ["{}"]
+        http2 = true
+        [upstream.app.health]
+        path = "/"
+        interval = "50ms"
+        unhealthy_after = 1
+        {ROUTE}"#,
         nginx.address()
     ));
     let mut connection = world.connect();

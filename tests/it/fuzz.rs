@@ -74,7 +74,13 @@ fn survives(rounds: usize, seed: u64) {
     let origin = Origin::start("a");
     origin.forget();
     let kept = format!(
-        "[reload]\nwatch = false\n{}[route.kept]\nhosts = [\"kept.example\"]\nupstream = \"kept\"\n",
+        r#"
+        [reload]
+        watch = false
+        {}[route.kept]
+        hosts = ["kept.example"]
+        upstream = "kept"
+        "#,
         fleet("kept", &[&origin])
     );
     let mut world = World::start(&kept);

@@ -40,12 +40,29 @@ pub fn server(how: &[&str]) -> Server {
 fn every_kind_of_call() {
     let (server, dead) = (server(&[]), Dead::new());
     let world = World::start(&format!(
-        "[[listener]]\naddress = \"$LISTEN\"\nh2c = true\n\
-         [upstream.calls]\nservers = [\"127.0.0.1:{}\"]\nhttp2 = true\nadaptive = true\n\
-         [upstream.dead]\nservers = [\"{}\"]\nhttp2 = true\n\
-         [route.calls]\npaths = [\"/tests.Calls/*\"]\nupstream = \"calls\"\ncompress = true\n\
-         [route.dead]\npaths = [\"/tests.Dead/*\"]\nupstream = \"dead\"\n\
-         [route.denied]\npaths = [\"/tests.Denied/*\"]\nupstream = \"calls\"\ndeny = [\"127.0.0.0/8\"]\n",
+        r#"
+        [[listener]]
+        address = "$LISTEN"
+        h2c = true
+        [upstream.calls]
+        servers = ["127.0.0.1:{}"]
+        http2 = true
+        adaptive = true
+        [upstream.dead]
+        servers = ["{}"]
+        http2 = true
+        [route.calls]
+        paths = ["/tests.Calls/*"]
+        upstream = "calls"
+        compress = true
+        [route.dead]
+        paths = ["/tests.Dead/*"]
+        upstream = "dead"
+        [route.denied]
+        paths = ["/tests.Denied/*"]
+        upstream = "calls"
+        deny = ["127.0.0.0/8"]
+        "#,
         server.port,
         dead.address()
     ));
@@ -61,7 +78,13 @@ fn every_kind_of_call() {
 
 #[test]
 fn a_refusal_is_a_success_to_nobody_who_does_not_speak_grpc() {
-    let world = World::start("[route.one]\npaths = [\"/one\"]\nrespond = {}\n");
+    let world = World::start(
+        r#"
+    [route.one]
+    paths = ["/one"]
+    respond = {}
+    "#,
+    );
     // It is spoken by POST over HTTP/2 alone; anybody can name the media type.
     world.ask(post("/a.B/C", "x").header("content-type", "application/grpc+proto")).is_problem(404, "no_route");
     let asked = world.ask(get("/nope.js").header("content-type", "application/grpc"));

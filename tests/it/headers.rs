@@ -5,7 +5,12 @@ use crate::support::*;
 
 fn world(route: &str, origin: &Origin) -> World {
     World::start(&format!(
-        "[trusted]\nproxies = [\"127.0.0.2\", \"10.0.0.0/8\"]\n{}[route.all]\nupstream = \"app\"\n{route}",
+        r#"
+        [trusted]
+        proxies = ["127.0.0.2", "10.0.0.0/8"]
+        {}[route.all]
+        upstream = "app"
+        {route}"#,
         fleet("app", &[origin])
     ))
 }
@@ -13,7 +18,13 @@ fn world(route: &str, origin: &Origin) -> World {
 #[test]
 fn prefixes_are_cut_and_added_and_the_query_stays() {
     let origin = Origin::start("a");
-    let world = world("strip_prefix = \"/api\"\nadd_prefix = \"/internal\"\n", &origin);
+    let world = world(
+        r#"
+    strip_prefix = "/api"
+    add_prefix = "/internal"
+    "#,
+        &origin,
+    );
     for (sent, expected) in [
         ("/api/orders?x=%2F&y=a+b", "/internal/orders?x=%2F&y=a+b"),
         ("/api", "/internal/"),
@@ -46,8 +57,10 @@ fn the_routes_rules_have_the_last_word() {
         "b".into(),
     ));
     let world = world(
-        "request_headers = { set = { \"x-gateway\" = \"tollgate\", host = \"inside.example\" }, remove = [\"x-debug\"] }\n\
-         response_headers = { set = { \"x-frame-options\" = \"DENY\" }, remove = [\"server\"] }\n",
+        r#"
+        request_headers = { set = { "x-gateway" = "tollgate", host = "inside.example" }, remove = ["x-debug"] }
+        response_headers = { set = { "x-frame-options" = "DENY" }, remove = ["server"] }
+        "#,
         &origin,
     );
     let answer = world.ask(get("/").header("x-debug", "1").header("x-gateway", "forged").header("x-other", "stays"));
@@ -139,9 +152,15 @@ fn nobody_speaks_for_the_gateway() {
 fn no_other_spelling_of_a_routes_own_headers_comes_in() {
     let origin = Origin::start("a");
     let world = World::start(&format!(
-        "{}[route.plain]\nupstream = \"app\"\npaths = [\"/plain\"]\n\
-         [route.ruled]\nupstream = \"app\"\npaths = [\"/ruled\"]\n\
-         request_headers = {{ set = {{ x-auth-user = \"nobody\" }}, remove = [\"x-debug-mode\"] }}\n",
+        r#"
+        {}[route.plain]
+        upstream = "app"
+        paths = ["/plain"]
+        [route.ruled]
+        upstream = "app"
+        paths = ["/ruled"]
+        request_headers = {{ set = {{ x-auth-user = "nobody" }}, remove = ["x-debug-mode"] }}
+        "#,
         fleet("app", &[&origin])
     ));
     for name in ["x_auth_user", "X-Auth_User", "x.auth.user", "x_debug-mode"] {
@@ -291,8 +310,15 @@ fn cookies_that_http_2_splits_reach_the_server_as_one() {
     let origins = [Origin::start("a"), Origin::start("b")];
     let fleet = fleet("app", &[&origins[0], &origins[1]]);
     let world = World::start(&format!(
-        "[[listener]]\naddress = \"$LISTEN\"\nh2c = true\n\
-         {fleet}balance = \"hash\"\nhash_key = \"cookie:user\"\n[route.all]\nupstream = \"app\"\n"
+        r#"
+        [[listener]]
+        address = "$LISTEN"
+        h2c = true
+        {fleet}balance = "hash"
+        hash_key = "cookie:user"
+        [route.all]
+        upstream = "app"
+        "#
     ));
     let ask = |user: usize| {
         let output = std::process::Command::new("curl")

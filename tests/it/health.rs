@@ -2,9 +2,18 @@
 
 use crate::support::*;
 
-const ROUTE: &str = "[route.all]\nupstream = \"app\"\n";
-const PROBES: &str = "[upstream.app.health]\npath = \"/health\"\ninterval = \"50ms\"\ntimeout = \"1s\"\n\
-                      unhealthy_after = 3\nhealthy_after = 2\n";
+const ROUTE: &str = r#"
+[route.all]
+upstream = "app"
+"#;
+const PROBES: &str = r#"
+[upstream.app.health]
+path = "/health"
+interval = "50ms"
+timeout = "1s"
+unhealthy_after = 3
+healthy_after = 2
+"#;
 
 fn healthy(world: &World, origin: &Origin, expected: bool) {
     eventually("the server's health", || (world.server(&origin.address())["healthy"] == expected).then_some(()));
@@ -70,7 +79,11 @@ fn a_fleet_that_is_down_is_tried_and_the_metric_says_so() {
 #[test]
 fn failures_in_a_row_eject_and_time_brings_back() {
     let (a, b) = (Origin::start("a"), Origin::start("b"));
-    let outlier = "[upstream.app.outlier]\nconsecutive_failures = 3\neject_for = \"1s\"\n";
+    let outlier = r#"
+    [upstream.app.outlier]
+    consecutive_failures = 3
+    eject_for = "1s"
+    "#;
     let world = World::start(&format!("{}{outlier}{ROUTE}", fleet("app", &[&a, &b])));
     a.does(Act::status(500));
     let mut connection = world.connect();
@@ -90,7 +103,12 @@ fn failures_in_a_row_eject_and_time_brings_back() {
 fn no_more_than_the_share_is_ejected() {
     let origins: Vec<Origin> = ["a", "b", "c", "d"].into_iter().map(Origin::start).collect();
     origins.iter().for_each(|origin| origin.does(Act::status(500)));
-    let outlier = "[upstream.app.outlier]\nconsecutive_failures = 2\neject_for = \"1h\"\nmax_ejected_percent = 50\n";
+    let outlier = r#"
+    [upstream.app.outlier]
+    consecutive_failures = 2
+    eject_for = "1h"
+    max_ejected_percent = 50
+    "#;
     let world = World::start(&format!("{}{outlier}{ROUTE}", fleet("app", &origins.iter().collect::<Vec<_>>())));
     let mut connection = world.connect();
     (0..40).for_each(|_| drop(connection.ask(&get("/")).unwrap()));
@@ -101,7 +119,11 @@ fn no_more_than_the_share_is_ejected() {
 #[test]
 fn health_outlives_a_push() {
     let (a, b) = (Origin::start("a"), Origin::start("b"));
-    let outlier = "[upstream.app.outlier]\nconsecutive_failures = 2\neject_for = \"1h\"\n";
+    let outlier = r#"
+    [upstream.app.outlier]
+    consecutive_failures = 2
+    eject_for = "1h"
+    "#;
     let config = |route: &str| format!("{}{outlier}{ROUTE}{route}", fleet("app", &[&a, &b]));
     let world = World::start(&config(""));
     a.does(Act::status(500));
@@ -109,7 +131,13 @@ fn health_outlives_a_push() {
     let before = world.server(&a.address());
     assert!(before["ejected_until"].is_string());
     a.does(Act::ok());
-    world.push(&config("[route.new]\npaths = [\"/new\"]\nrespond = {}\n"));
+    world.push(&config(
+        r#"
+    [route.new]
+    paths = ["/new"]
+    respond = {}
+    "#,
+    ));
     assert_eq!(world.server(&a.address())["ejections"], before["ejections"]);
     assert!(world.server(&a.address())["ejected_until"].is_string());
     assert_eq!(servers_of(&world, 6), ["b"]);

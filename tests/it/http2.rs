@@ -15,8 +15,15 @@ use crate::support::nginx::Nginx;
 use crate::support::wait::PATIENCE;
 use crate::support::*;
 
-const LISTENER: &str = "[[listener]]\naddress = \"$LISTEN\"\nh2c = true\n";
-const ROUTE: &str = "[route.all]\nupstream = \"app\"\n";
+const LISTENER: &str = r#"
+[[listener]]
+address = "$LISTEN"
+h2c = true
+"#;
+const ROUTE: &str = r#"
+[route.all]
+upstream = "app"
+"#;
 
 fn run<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -97,7 +104,13 @@ async fn text(answer: Response<h2::RecvStream>) -> String {
 /// those of their requests.
 fn wrong_answers(rounds: usize) -> (usize, usize) {
     let nginx = Nginx::start("$request_method $uri $content_length");
-    let world = World::start(&format!("{LISTENER}[upstream.app]\nservers = [\"127.0.0.1:{}\"]\n{ROUTE}", nginx.port));
+    let world = World::start(&format!(
+        r#"
+    {LISTENER}[upstream.app]
+    servers = ["127.0.0.1:{}"]
+    {ROUTE}"#,
+        nginx.port
+    ));
     let port = world.port;
     let beside = std::thread::spawn(move || {
         let (mut asked, mut wrong) = (0, 0);
@@ -239,7 +252,11 @@ fn few_bytes_do_not_become_a_large_head() {
 fn an_early_answer_ends_the_request_although_its_body_does_not() {
     let origin = Origin::start("a");
     let world = World::start(&format!("{LISTENER}{}{ROUTE}", fleet("app", &[&origin])));
-    let own = "[route.own]\npaths = [\"/own\"]\nrespond = { status = 200, body = \"early\" }\n";
+    let own = r#"
+    [route.own]
+    paths = ["/own"]
+    respond = { status = 200, body = "early" }
+    "#;
     world.push(&format!("{LISTENER}{}{ROUTE}{own}", fleet("app", &[&origin])));
     run(async {
         let mut client = connect(world.port).await;
@@ -257,7 +274,11 @@ fn an_early_answer_ends_the_request_although_its_body_does_not() {
 fn a_client_that_resets_what_it_asks_for_is_sent_away() {
     let origin = Origin::start("a");
     origin.does(Act::hang());
-    let own = "[route.own]\npaths = [\"/own\"]\nrespond = { body = \"own\" }\n";
+    let own = r#"
+    [route.own]
+    paths = ["/own"]
+    respond = { body = "own" }
+    "#;
     let world = World::start(&format!("{LISTENER}{}{ROUTE}{own}", fleet("app", &[&origin])));
     let streams = run(async {
         let mut client = connect(world.port).await;
@@ -306,7 +327,11 @@ fn resets_of_what_the_gateway_answers_itself_are_counted() {
     const SETTINGS: u8 = 4;
     const PING: u8 = 6;
     const GO_AWAY: u8 = 7;
-    let own = "[route.own]\npaths = [\"/own\"]\nrespond = { body = \"own\" }\n";
+    let own = r#"
+    [route.own]
+    paths = ["/own"]
+    respond = { body = "own" }
+    "#;
     let world = World::start(&format!("{LISTENER}{own}"));
     let mut tcp = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, world.port)).unwrap();
     tcp.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -383,7 +408,12 @@ fn heads_have_one_reading_here_too() {
 
 #[test]
 fn options_of_everything_are_told() {
-    let world = World::start(&format!("{LISTENER}[route.own]\nrespond = {{ body = \"own\" }}\n"));
+    let world = World::start(&format!(
+        r#"
+    {LISTENER}[route.own]
+    respond = {{ body = "own" }}
+    "#
+    ));
     let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
         let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
         frame.extend([kind, flags]);

@@ -10,8 +10,15 @@ use crate::support::*;
 /// Three requests an hour and key: what is spent does not come back within a test.
 fn hourly(key: &str) -> String {
     format!(
-        "[limit.hourly]\nkey = [{key}]\nrate = \"3/h\"\nburst = 3\n\
-         [route.all]\nrespond = {{}}\nlimits = [\"hourly\"]\n"
+        r#"
+        [limit.hourly]
+        key = [{key}]
+        rate = "3/h"
+        burst = 3
+        [route.all]
+        respond = {{}}
+        limits = ["hourly"]
+        "#
     )
 }
 
@@ -59,8 +66,16 @@ fn a_burst_is_admitted_and_every_answer_tells_what_is_left() {
 
 #[test]
 fn spent_tokens_come_back_with_time() {
-    let world =
-        World::start("[limit.quick]\nrate = \"20/s\"\nburst = 1\n[route.all]\nrespond = {}\nlimits = [\"quick\"]\n");
+    let world = World::start(
+        r#"
+        [limit.quick]
+        rate = "20/s"
+        burst = 1
+        [route.all]
+        respond = {}
+        limits = ["quick"]
+        "#,
+    );
     let begun = Instant::now();
     let mut admitted = 0;
     while admitted < 40 {
@@ -114,8 +129,17 @@ fn a_made_up_value_beside_the_real_one_is_no_fresh_key() {
 
 #[test]
 fn routes_share_a_limit_unless_its_key_names_them() {
-    let config =
-        |key: &str| format!("{}[route.b]\npaths = [\"/b\"]\nrespond = {{}}\nlimits = [\"hourly\"]\n", hourly(key));
+    let config = |key: &str| {
+        format!(
+            r#"
+        {}[route.b]
+        paths = ["/b"]
+        respond = {{}}
+        limits = ["hourly"]
+        "#,
+            hourly(key)
+        )
+    };
     let world = World::start(&config(""));
     assert_eq!((admitted(&world, &get("/")), admitted(&world, &get("/b"))), (3, 0));
     let world = World::start(&config("\"route\""));
@@ -125,9 +149,19 @@ fn routes_share_a_limit_unless_its_key_names_them() {
 #[test]
 fn a_request_that_one_limit_refuses_burns_nothing_of_the_others() {
     let world = World::start(
-        "[limit.wide]\nrate = \"10/h\"\nburst = 10\n\
-         [limit.narrow]\nkey = [\"query:user\"]\nrate = \"2/h\"\nburst = 2\nconcurrency = 7\n\
-         [route.all]\nrespond = {}\nlimits = [\"wide\", \"narrow\"]\n",
+        r#"
+        [limit.wide]
+        rate = "10/h"
+        burst = 10
+        [limit.narrow]
+        key = ["query:user"]
+        rate = "2/h"
+        burst = 2
+        concurrency = 7
+        [route.all]
+        respond = {}
+        limits = ["wide", "narrow"]
+        "#,
     );
     // One connection: its next request is read when the one before has ended.
     let mut one = world.connect();
@@ -164,7 +198,14 @@ fn requests_in_flight_are_counted_until_they_end() {
         _ => Act::ok(),
     });
     let world = World::start(&format!(
-        "{}[limit.few]\nkey = [\"ip\"]\nconcurrency = 2\n[route.all]\nupstream = \"app\"\nlimits = [\"few\"]\n",
+        r#"
+        {}[limit.few]
+        key = ["ip"]
+        concurrency = 2
+        [route.all]
+        upstream = "app"
+        limits = ["few"]
+        "#,
         fleet("app", &[&origin])
     ));
     let refused = |why: &str| {
@@ -221,7 +262,14 @@ fn counts_survive_a_reload() {
     assert_eq!(admitted(&world, &get("/")), 3);
     // Another route comes, another limit before this one, and numbers change.
     world.push(&format!(
-        "[limit.another]\nrate = \"1/h\"\n{}[route.a]\npaths = [\"/a\"]\nrespond = {{}}\nlimits = [\"another\"]\n",
+        r#"
+        [limit.another]
+        rate = "1/h"
+        {}[route.a]
+        paths = ["/a"]
+        respond = {{}}
+        limits = ["another"]
+        "#,
         hourly("\"ip\"")
     ));
     assert_eq!(admitted(&world, &get("/")), 0);
@@ -253,13 +301,33 @@ fn what_the_server_says_of_limits_stays_and_the_operator_has_the_last_word() {
 
 #[test]
 fn an_app_has_limits_of_its_own() {
-    let config = "[limit.gold]\nkey = [\"app\"]\nrate = \"4/h\"\nburst = 4\n\
-                  [limit.all]\nkey = [\"app\"]\nrate = \"3/h\"\nburst = 3\n\
-                  [auth.keys]\nkind = \"api_key\"\n\
-                  [app.rich]\nlimits = [\"gold\"]\nkeys = [{ id = \"k\", secret_file = \"rich\" }]\n\
-                  [app.poor]\nlimits = [\"all\"]\nkeys = [{ id = \"k\", secret_file = \"poor\" }]\n\
-                  [route.gold]\npaths = [\"/gold\"]\nrespond = {}\nauth = [\"keys\"]\n\
-                  [route.both]\npaths = [\"/both\"]\nrespond = {}\nauth = [\"keys\"]\nlimits = [\"all\"]\n";
+    let config = r#"
+    [limit.gold]
+    key = ["app"]
+    rate = "4/h"
+    burst = 4
+    [limit.all]
+    key = ["app"]
+    rate = "3/h"
+    burst = 3
+    [auth.keys]
+    kind = "api_key"
+    [app.rich]
+    limits = ["gold"]
+    keys = [{ id = "k", secret_file = "rich" }]
+    [app.poor]
+    limits = ["all"]
+    keys = [{ id = "k", secret_file = "poor" }]
+    [route.gold]
+    paths = ["/gold"]
+    respond = {}
+    auth = ["keys"]
+    [route.both]
+    paths = ["/both"]
+    respond = {}
+    auth = ["keys"]
+    limits = ["all"]
+    "#;
     let mut world = World::prepare();
     world.write_as("rich", b"rich-secret");
     world.write_as("poor", b"poor-secret");
@@ -279,7 +347,12 @@ fn an_app_has_limits_of_its_own() {
     let answer = world.ask(get("/both"));
     assert_eq!((answer.status, list(&answer, "ratelimit")), (401, String::new()));
     // Numbers of apps and limits move, and names keep what was counted.
-    let more = "[app.first]\nlimits = [\"none\"]\n[limit.none]\nconcurrency = 1\n";
+    let more = r#"
+    [app.first]
+    limits = ["none"]
+    [limit.none]
+    concurrency = 1
+    "#;
     world.push(&format!("{more}{config}"));
     assert_eq!(admitted(&world, &rich("/gold")), 0);
     let asked = ["explain", "-c", "tollgate.toml", "GET", "http://a/both", "-H", "x-api-key: rich-secret", "--json"];
@@ -332,7 +405,14 @@ fn long_run_at_twice_the_rate() {
     const BURST: u64 = 200;
     const SECONDS: u64 = 60;
     let world = World::start(&format!(
-        "[limit.a]\nrate = \"{RATE}/s\"\nburst = {BURST}\n[route.all]\nrespond = {{}}\nlimits = [\"a\"]\n"
+        r#"
+        [limit.a]
+        rate = "{RATE}/s"
+        burst = {BURST}
+        [route.all]
+        respond = {{}}
+        limits = ["a"]
+        "#
     ));
     let begun = Instant::now();
     let (asked, admitted) = pressed(&world, 2 * RATE, Duration::from_secs(SECONDS));

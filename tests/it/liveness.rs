@@ -12,7 +12,10 @@ use std::time::{Duration, Instant};
 use crate::support::wait::{stays, within};
 use crate::support::*;
 
-const ROUTE: &str = "[route.all]\nupstream = \"app\"\n";
+const ROUTE: &str = r#"
+[route.all]
+upstream = "app"
+"#;
 
 /// A server that does nothing by itself: connections are taken by the kernel, and read by nobody.
 struct Hung(TcpListener);
@@ -35,7 +38,14 @@ impl Hung {
 
 /// A configuration with one server.
 fn one(address: &str, keys: &str) -> String {
-    format!("[upstream.app]\nservers = [\"{address}\"]\nretry.attempts = 1\n{keys}\n{ROUTE}")
+    format!(
+        r#"
+    [upstream.app]
+    servers = ["{address}"]
+    retry.attempts = 1
+    {keys}
+    {ROUTE}"#
+    )
 }
 
 fn in_flight(world: &World, address: &str) -> f64 {
@@ -250,7 +260,11 @@ fn a_server_that_owes_its_100_is_late_like_one_that_owes_its_answer() {
 fn who_waits_for_a_100_that_never_comes_is_not_waited_for() {
     let hung = Hung::new();
     let world = World::start(&format!(
-        "[[listener]]\naddress = \"$LISTEN\"\nheader_timeout = \"500ms\"\n{}",
+        r#"
+        [[listener]]
+        address = "$LISTEN"
+        header_timeout = "500ms"
+        {}"#,
         one(&hung.address(), "timeout.read = \"0s\"")
     ));
     let mut connection = world.connect();
@@ -274,7 +288,12 @@ fn the_last_resort_is_not_for_those_who_wait_within_their_limits() {
     // A listener and an upstream with short limits, and a server that uses nearly all of each.
     let hung = Hung::new();
     let world = World::start(&format!(
-        "[[listener]]\naddress = \"$LISTEN\"\nheader_timeout = \"200ms\"\nidle_timeout = \"200ms\"\n{}",
+        r#"
+        [[listener]]
+        address = "$LISTEN"
+        header_timeout = "200ms"
+        idle_timeout = "200ms"
+        {}"#,
         one(&hung.address(), "timeout = { connect = \"100ms\", read = \"900ms\", write = \"100ms\" }")
     ));
     let mut connection = world.connect();

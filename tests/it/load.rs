@@ -61,11 +61,25 @@ pub fn client(world: &World, path: &str, done: &AtomicBool, tally: &Tally) {
 pub fn pushed(round: usize, servers: &[String]) -> String {
     let count = 1 + round % servers.len();
     let named: Vec<String> = servers[..count].iter().map(|address| format!("{address:?}")).collect();
-    let route = |n: usize| format!("[route.r{n}]\npaths = [\"/r{n}/*\"]\nrespond = {{ body = \"{round}\" }}\n");
+    let route = |n: usize| {
+        format!(
+            r#"
+    [route.r{n}]
+    paths = ["/r{n}/*"]
+    respond = {{ body = "{round}" }}
+    "#
+        )
+    };
     let routes: String = (round..round + 5 + round % 20).map(route).collect();
     let balance = ["round_robin", "least_request", "peak_ewma", "random"][round % 4];
     format!(
-        "[upstream.app]\nservers = [{}]\nbalance = \"{balance}\"\n[route.all]\nupstream = \"app\"\n{routes}",
+        r#"
+        [upstream.app]
+        servers = [{}]
+        balance = "{balance}"
+        [route.all]
+        upstream = "app"
+        {routes}"#,
         named.join(", ")
     )
 }
@@ -104,9 +118,22 @@ fn with_dying_servers(seconds: u64) {
     let mut servers: Vec<Nginx> = (0..4).map(|n| Nginx::start(&format!("server {n}"))).collect();
     let named: Vec<String> = servers.iter().map(|server| format!("{:?}", server.address())).collect();
     let world = World::start(&format!(
-        "[upstream.app]\nservers = [{}]\n[upstream.app.timeout]\nfirst_byte = \"500ms\"\n[upstream.app.retry]\nattempts = 3\n\
-         [upstream.app.outlier]\neject_for = \"1s\"\n[upstream.app.health]\npath = \"/\"\ninterval = \"200ms\"\ntimeout = \"300ms\"\n\
-         [route.all]\nupstream = \"app\"\n",
+        r#"
+        [upstream.app]
+        servers = [{}]
+        [upstream.app.timeout]
+        first_byte = "500ms"
+        [upstream.app.retry]
+        attempts = 3
+        [upstream.app.outlier]
+        eject_for = "1s"
+        [upstream.app.health]
+        path = "/"
+        interval = "200ms"
+        timeout = "300ms"
+        [route.all]
+        upstream = "app"
+        "#,
         named.join(", ")
     ));
     world.metric_reaches("tollgate_upstream_healthy", &[], 4.0);
@@ -140,7 +167,13 @@ fn a_killed_and_a_stopped_server_cost_no_request() {
 
 /// From saving a file to its new route answering, shortest first.
 fn saves(count: usize) -> Vec<Duration> {
-    let world = World::start("[route.r0]\npaths = [\"/0\"]\nrespond = {}\n");
+    let world = World::start(
+        r#"
+    [route.r0]
+    paths = ["/0"]
+    respond = {}
+    "#,
+    );
     let mut times: Vec<Duration> = (1..=count).map(|n| save_to_answer(&world, n)).collect();
     times.sort();
     println!("from save to answer: {times:?}");
@@ -155,7 +188,13 @@ fn a_saved_file_answers_within_300_ms() {
 
 fn save_to_answer(world: &World, n: usize) -> Duration {
     let mut connection = world.connect();
-    world.write(&format!("[route.r{n}]\npaths = [\"/{n}\"]\nrespond = {{ body = \"new\" }}\n"));
+    world.write(&format!(
+        r#"
+    [route.r{n}]
+    paths = ["/{n}"]
+    respond = {{ body = "new" }}
+    "#
+    ));
     let saved = Instant::now();
     eventually("the new route", || (connection.ask(&get(&format!("/{n}"))).unwrap().status == 200).then_some(()));
     saved.elapsed()
@@ -165,7 +204,13 @@ fn save_to_answer(world: &World, n: usize) -> Duration {
 fn a_shutdown_under_load_cuts_no_answer() {
     let origin = Origin::start("a");
     origin.forget();
-    let mut world = World::start(&format!("{}[route.all]\nupstream = \"app\"\n", fleet("app", &[&origin])));
+    let mut world = World::start(&format!(
+        r#"
+    {}[route.all]
+    upstream = "app"
+    "#,
+        fleet("app", &[&origin])
+    ));
     let (sent, cut) = (AtomicUsize::new(0), AtomicUsize::new(0));
     thread::scope(|scope| {
         for _ in 0..8 {

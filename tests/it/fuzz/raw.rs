@@ -405,8 +405,21 @@ fn many(port: u16, count: usize, seed: u64) -> Sum {
 }
 
 fn world(origin: &Strict) -> World {
-    let upstream = format!("[upstream.app]\nservers = [\"127.0.0.1:{}\"]\n", origin.port);
-    World::start(&(upstream + "[route.all]\nupstream = \"app\"\nbody_max = \"64KiB\"\n"))
+    let upstream = format!(
+        r#"
+    [upstream.app]
+    servers = ["127.0.0.1:{}"]
+    "#,
+        origin.port
+    );
+    World::start(
+        &(upstream
+            + r#"
+    [route.all]
+    upstream = "app"
+    body_max = "64KiB"
+    "#),
+    )
 }
 
 /// Sends this many, and tells what was made of them.

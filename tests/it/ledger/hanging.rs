@@ -20,9 +20,17 @@ use crate::support::{Connection, eventually};
 /// A merchant at `url`, with a channel of its own and of the same name.
 fn with_merchant(ledger: &mut Ledger, name: &str, url: &str) {
     ledger.more += &format!(
-        "[ledger.merchant.{name}]\nurl = {url:?}\nsecret_file = \"secrets/shop.whsec\"\nallow_private = true\n\
-         [ledger.channel.{name}]\nprovider = \"hmac\"\nmerchant = {name:?}\nsecret_files = [\"secrets/generic.key\"]\n\
-         header = \"x-signature\"\n"
+        r#"
+        [ledger.merchant.{name}]
+        url = {url:?}
+        secret_file = "secrets/shop.whsec"
+        allow_private = true
+        [ledger.channel.{name}]
+        provider = "hmac"
+        merchant = {name:?}
+        secret_files = ["secrets/generic.key"]
+        header = "x-signature"
+        "#
     );
 }
 

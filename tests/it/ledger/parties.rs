@@ -26,9 +26,13 @@ impl Scene {
     fn on(store: &str) -> Scene {
         let (mut ledger, secret) = (Ledger::on(store), secret());
         std::fs::write(ledger.path("secrets/evil.whsec"), &secret).unwrap();
-        ledger.more = "[ledger.channel.evil]\nprovider = \"stripe\"\nmerchant = \"stall\"\n\
-                       secret_files = [\"secrets/evil.whsec\"]\n"
-            .to_owned();
+        ledger.more = r#"
+        [ledger.channel.evil]
+        provider = "stripe"
+        merchant = "stall"
+        secret_files = ["secrets/evil.whsec"]
+        "#
+        .to_owned();
         let process = ledger.run();
         Scene { ledger, process, secret }
     }
@@ -127,8 +131,13 @@ fn channels_of_one_account_and_different_merchants_are_in_conflict_and_it_is_tol
     std::fs::write(ledger.path("secrets/evil.whsec"), &secret).unwrap();
     for (name, merchant, file) in [("mine", "shop", "stripe"), ("evil", "stall", "evil")] {
         ledger.more += &format!(
-            "[ledger.channel.{name}]\nprovider = \"stripe\"\nmerchant = {merchant:?}\naccount = \"acct_1\"\n\
-             secret_files = [\"secrets/{file}.whsec\"]\n"
+            r#"
+            [ledger.channel.{name}]
+            provider = "stripe"
+            merchant = {merchant:?}
+            account = "acct_1"
+            secret_files = ["secrets/{file}.whsec"]
+            "#
         );
     }
     let process = ledger.run();

@@ -26,10 +26,19 @@ impl Scene {
         let mut ledger = Ledger::on(store);
         fs::write(ledger.path("secrets/own.token"), OWN).unwrap();
         ledger.more = format!(
-            "[ledger.merchant.own]\nurl = \"http://{}/shop\"\nsecret_file = \"secrets/shop.whsec\"\n\
-             token_file = \"secrets/own.token\"\nallow_private = true\n\
-             [ledger.channel.typo]\nprovider = \"alipay\"\nmerchant = \"own\"\napp_id = \"{TYPO}\"\n\
-             seller_id = \"{SELLER_ID}\"\npublic_key_files = [\"secrets/alipay.pem\"]\n",
+            r#"
+            [ledger.merchant.own]
+            url = "http://{}/shop"
+            secret_file = "secrets/shop.whsec"
+            token_file = "secrets/own.token"
+            allow_private = true
+            [ledger.channel.typo]
+            provider = "alipay"
+            merchant = "own"
+            app_id = "{TYPO}"
+            seller_id = "{SELLER_ID}"
+            public_key_files = ["secrets/alipay.pem"]
+            "#,
             ledger.merchants.address()
         );
         let process = ledger.run();

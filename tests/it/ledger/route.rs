@@ -11,15 +11,29 @@ fn world(address: &str, routes: &str) -> World {
     let mut world = World::prepare();
     world.write_as("ledger.key", "5a".repeat(32).as_bytes());
     let ledger = format!(
-        "[ledger]\naddress = \"{address}\"\nembedded = false\nencryption_key_files = [\"ledger.key\"]\n\
-         store_password_file = \"\"\ntoken_file = \"\"\n"
+        r#"
+        [ledger]
+        address = "{address}"
+        embedded = false
+        encryption_key_files = ["ledger.key"]
+        store_password_file = ""
+        token_file = ""
+        "#
     );
     world.boot(&format!("{ledger}{routes}"));
     world
 }
 
-const PAY: &str = "[route.pay]\npaths = [\"/pay/*\"]\nledger = true\nstrip_prefix = \"/pay\"\n";
-const ANY: &str = "[route.any]\nledger = true\n";
+const PAY: &str = r#"
+[route.pay]
+paths = ["/pay/*"]
+ledger = true
+strip_prefix = "/pay"
+"#;
+const ANY: &str = r"
+[route.any]
+ledger = true
+";
 
 #[test]
 fn a_callback_is_handed_over_without_the_prefix() {
@@ -110,8 +124,13 @@ fn nothing_but_callbacks_can_be_reached() {
 #[test]
 fn prefixes_are_judged_after_they_were_put_on() {
     let ledger = Origin::start("ledger");
-    let hook =
-        "[route.hook]\npaths = [\"/hook/*\"]\nledger = true\nstrip_prefix = \"/hook\"\nadd_prefix = \"/callbacks\"\n";
+    let hook = r#"
+        [route.hook]
+        paths = ["/hook/*"]
+        ledger = true
+        strip_prefix = "/hook"
+        add_prefix = "/callbacks"
+        "#;
     let world = world(&ledger.address(), hook);
     assert_eq!(world.ask(post("/hook/card", "x")).status, 200);
     assert_eq!(ledger.last().path, "/callbacks/card");
@@ -191,7 +210,11 @@ fn a_connection_that_went_stale_costs_no_callback() {
 fn explain_says_where_a_callback_goes() {
     let world = World::prepare();
     world.write_as("ledger.key", "5a".repeat(32).as_bytes());
-    let ledger = "[ledger]\naddress = \"127.0.0.1:9711\"\nencryption_key_files = [\"ledger.key\"]\n";
+    let ledger = r#"
+    [ledger]
+    address = "127.0.0.1:9711"
+    encryption_key_files = ["ledger.key"]
+    "#;
     world.write(&format!("{ledger}{PAY}"));
     let path = world.config_path();
     let explain = |target: &str| {

@@ -116,9 +116,21 @@ fn embedded(ledger: &Ledger, origin: &Nginx) -> World {
     let tables = ledger.tables(world::free_port()).replace("secrets/", &format!("{secrets}/"));
     world.layered(&ledger.disk);
     world.boot(&format!(
-        "[server]\nthreads = 2\nstate_dir = {:?}\n[log]\naccess = \"off\"\n[upstream.app]\nservers = [{:?}]\n\
-         [route.all]\nupstream = \"app\"\n[route.pay]\npaths = [\"/pay/*\"]\nstrip_prefix = \"/pay\"\nledger = true\n\
-         {tables}",
+        r#"
+        [server]
+        threads = 2
+        state_dir = {:?}
+        [log]
+        access = "off"
+        [upstream.app]
+        servers = [{:?}]
+        [route.all]
+        upstream = "app"
+        [route.pay]
+        paths = ["/pay/*"]
+        strip_prefix = "/pay"
+        ledger = true
+        {tables}"#,
         ledger.path("state").display().to_string(),
         origin.address(),
     ));

@@ -73,15 +73,30 @@ fn sockets(world: &World) -> usize {
 }
 
 fn config(servers: &[Nginx]) -> String {
-    let mut text = "[server]\nthreads = 2\nshutdown_grace = \"2s\"\n[[listener]]\naddress = \"$LISTEN\"\nh2c = true\n\
-                    header_timeout = \"1s\"\nidle_timeout = \"1s\"\n"
-        .to_owned();
+    let mut text = r#"
+    [server]
+    threads = 2
+    shutdown_grace = "2s"
+    [[listener]]
+    address = "$LISTEN"
+    h2c = true
+    header_timeout = "1s"
+    idle_timeout = "1s"
+    "#
+    .to_owned();
     for (n, server) in servers.iter().enumerate() {
         text.push_str(&format!(
-            "[upstream.u{n}]\nservers = [\"{}\"]\nmax_requests_per_server = {ROUND}\nretry.attempts = 1\n\
-             timeout = {{ connect = \"1s\", first_byte = \"1s\", read = \"1s\", write = \"1s\" }}\n\
-             outlier.consecutive_failures = 1000000\n\
-             [route.u{n}]\nhosts = [\"u{n}\"]\nupstream = \"u{n}\"\n",
+            r#"
+            [upstream.u{n}]
+            servers = ["{}"]
+            max_requests_per_server = {ROUND}
+            retry.attempts = 1
+            timeout = {{ connect = "1s", first_byte = "1s", read = "1s", write = "1s" }}
+            outlier.consecutive_failures = 1000000
+            [route.u{n}]
+            hosts = ["u{n}"]
+            upstream = "u{n}"
+            "#,
             server.address()
         ));
     }

@@ -68,7 +68,13 @@ fn fleet_of_nginx() -> (Vec<Nginx>, Vec<String>) {
 #[ignore = "long: scripts/test --long"]
 fn wrk_on_64_connections_loses_nothing_while_the_configuration_is_pushed() {
     let (_servers, addresses) = fleet_of_nginx();
-    let world = World::start(&format!("[log]\naccess = \"off\"\n{}", pushed(0, &addresses)));
+    let world = World::start(&format!(
+        r#"
+    [log]
+    access = "off"
+    {}"#,
+        pushed(0, &addresses)
+    ));
     let url = format!("http://127.0.0.1:{}/", world.port);
     let wrk = |seconds: u64| run("wrk", "wrk", &["-t1", "-c64", &format!("-d{seconds}s"), "--latency", &url]);
     under_pushes(&world, &addresses, || wrk(5));
@@ -86,7 +92,13 @@ fn wrk_on_64_connections_loses_nothing_while_the_configuration_is_pushed() {
 #[ignore = "long: scripts/test --long"]
 fn at_half_of_the_peak_rate_a_push_is_not_felt() {
     let (_servers, addresses) = fleet_of_nginx();
-    let world = World::start(&format!("[log]\naccess = \"off\"\n{}", pushed(0, &addresses)));
+    let world = World::start(&format!(
+        r#"
+    [log]
+    access = "off"
+    {}"#,
+        pushed(0, &addresses)
+    ));
     let url = format!("http://127.0.0.1:{}/", world.port);
     let peak = run("wrk", "wrk", &["-t1", "-c64", "-d10s", &url]);
     let rate = figure(&peak, "Requests/sec:").expect("a rate") / 2.0;
