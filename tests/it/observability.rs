@@ -7,7 +7,10 @@ use rustix::process::Signal;
 use crate::support::client::request;
 use crate::support::*;
 
-const ROUTE: &str = "[route.all]\nupstream = \"app\"\n";
+const ROUTE: &str = r#"
+[route.all]
+upstream = "app"
+"#;
 
 #[test]
 fn a_log_line_tells_a_request_whole() {
@@ -43,7 +46,12 @@ fn a_log_line_tells_a_request_whole() {
 #[test]
 fn the_very_first_request_is_logged() {
     let mut world = World::prepare();
-    world.write("[route.all]\nrespond = {}\n");
+    world.write(
+        r"
+    [route.all]
+    respond = {}
+    ",
+    );
     for n in 0..10 {
         let path = format!("/first/{n}");
         world.spawn(&world.config_path());
@@ -55,7 +63,12 @@ fn the_very_first_request_is_logged() {
 
 #[test]
 fn hostile_bytes_do_not_break_a_line() {
-    let world = World::start("[route.all]\nrespond = {}\n");
+    let world = World::start(
+        r"
+    [route.all]
+    respond = {}
+    ",
+    );
     let mut connection = world.connect();
     connection.send(b"GET /x%0a\"y\\ HTTP/1.1\r\nhost: a\r\nuser-agent: \xff\xfe\"\\\t\r\n\r\n").unwrap();
     let status = connection.answer(false).unwrap().status;
@@ -69,8 +82,16 @@ fn hostile_bytes_do_not_break_a_line() {
 fn sampling_spares_good_answers_and_never_bad_ones() {
     let config = |percent: &str| {
         format!(
-            "[log]\naccess = \"./access.log\"\nsample_percent = {percent}\n\
-             [route.good]\npaths = [\"/good\"]\nrespond = {{}}\n[route.bad]\nrespond = {{ status = 500 }}\n"
+            r#"
+            [log]
+            access = "./access.log"
+            sample_percent = {percent}
+            [route.good]
+            paths = ["/good"]
+            respond = {{}}
+            [route.bad]
+            respond = {{ status = 500 }}
+            "#
         )
     };
     let world = World::start(&config("0"));
@@ -93,7 +114,16 @@ fn sampling_spares_good_answers_and_never_bad_ones() {
 
 #[test]
 fn the_log_goes_where_it_is_pointed_and_off_is_off() {
-    let config = |log: &str| format!("[log]\naccess = \"{log}\"\n[route.all]\nrespond = {{}}\n");
+    let config = |log: &str| {
+        format!(
+            r#"
+    [log]
+    access = "{log}"
+    [route.all]
+    respond = {{}}
+    "#
+        )
+    };
     let world = World::start(&config("stdout"));
     world.ask(get("/stdout"));
     let stdout = || fs::read_to_string(world.path("stdout.log")).unwrap();
@@ -109,7 +139,12 @@ fn the_log_goes_where_it_is_pointed_and_off_is_off() {
 
 #[test]
 fn sigusr1_reopens_a_rotated_log() {
-    let world = World::start("[route.all]\nrespond = {}\n");
+    let world = World::start(
+        r"
+    [route.all]
+    respond = {}
+    ",
+    );
     world.ask(get("/before"));
     world.log_line("/before");
     fs::rename(world.path("access.log"), world.path("access.log.1")).unwrap();
@@ -122,7 +157,14 @@ fn sigusr1_reopens_a_rotated_log() {
 
 #[test]
 fn a_full_disk_drops_lines_and_counts_them_but_no_request() {
-    let world = World::start("[log]\naccess = \"/dev/full\"\n[route.all]\nrespond = {}\n");
+    let world = World::start(
+        r#"
+    [log]
+    access = "/dev/full"
+    [route.all]
+    respond = {}
+    "#,
+    );
     for _ in 0..3 {
         assert_eq!(world.ask(get("/")).status, 200);
     }
@@ -150,7 +192,12 @@ fn requests_are_counted_by_route_and_class() {
 
 #[test]
 fn no_request_makes_a_series() {
-    let world = World::start("[route.all]\nrespond = {}\n");
+    let world = World::start(
+        r"
+    [route.all]
+    respond = {}
+    ",
+    );
     let series = || {
         let text = world.admin(get("/metrics")).text();
         text.lines().filter(|line| !line.starts_with('#')).count()

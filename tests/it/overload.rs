@@ -78,7 +78,15 @@ impl Stage {
     }
 
     fn config(&self, more: &str) -> String {
-        format!("[upstream.app]\nservers = [\"127.0.0.1:{}\"]\n{more}[route.all]\nupstream = \"app\"\n", self.port)
+        format!(
+            r#"
+        [upstream.app]
+        servers = ["127.0.0.1:{}"]
+        {more}[route.all]
+        upstream = "app"
+        "#,
+            self.port
+        )
     }
 
     /// Poisson arrivals for a while; what came of those after `warm`.
@@ -211,8 +219,14 @@ fn an_overload_is_shed_and_what_is_admitted_is_served() {
 fn filled(more: &str) -> (Origin, Arc<Gate>, World, Vec<Connection>) {
     let (origin, gate) = (Origin::start("a"), Gate::new());
     origin.does(Act::when(&gate, Act::ok()));
-    let world =
-        World::start(&format!("{}adaptive = true\n[route.all]\nupstream = \"app\"\n{more}", fleet("app", &[&origin])));
+    let world = World::start(&format!(
+        r#"
+        {}adaptive = true
+        [route.all]
+        upstream = "app"
+        {more}"#,
+        fleet("app", &[&origin])
+    ));
     let limit = upstream(&world)["adaptive_limit"].as_u64().unwrap();
     let waiting = (0..limit).map(|_| {
         let mut connection = world.connect();
@@ -226,7 +240,13 @@ fn filled(more: &str) -> (Origin, Arc<Gate>, World, Vec<Connection>) {
 
 #[test]
 fn a_refusal_says_so_and_keeps_the_connection() {
-    let (_origin, gate, world, mut waiting) = filled("[route.here]\npaths = [\"/here\"]\nrespond = {}\n");
+    let (_origin, gate, world, mut waiting) = filled(
+        r#"
+    [route.here]
+    paths = ["/here"]
+    respond = {}
+    "#,
+    );
     let mut connection = world.connect();
     for _ in 0..2 {
         let answer = connection.ask(&get("/x")).unwrap();
@@ -253,8 +273,14 @@ fn a_refusal_says_so_and_keeps_the_connection() {
 fn streams_and_clients_that_leave_hold_no_place() {
     let origin = Origin::start("a");
     origin.does(Act::Echo);
-    let world =
-        World::start(&format!("{}adaptive = true\n[route.all]\nupstream = \"app\"\n", fleet("app", &[&origin])));
+    let world = World::start(&format!(
+        r#"
+        {}adaptive = true
+        [route.all]
+        upstream = "app"
+        "#,
+        fleet("app", &[&origin])
+    ));
     let mut socket = world.connect();
     let upgrade = get("/ws").header("connection", "upgrade").header("upgrade", "websocket");
     socket.send(&upgrade.bytes()).unwrap();
@@ -275,8 +301,17 @@ fn a_canary_that_is_full_is_rescued() {
     let (stable, canary, gate) = (Origin::start("stable"), Origin::start("canary"), Gate::new());
     canary.does(Act::when(&gate, Act::ok()));
     let world = World::start(&format!(
-        "{}{}adaptive = true\n[route.all]\nupstream = \"app\"\n[release.v2]\nroutes = [\"all\"]\ncanary = \"v2\"\n\
-         salt = \"s\"\nuser = [\"header:x-user-id\"]\nsteps = [{{ percent = 99, hold = \"1h\" }}, {{ percent = 100, hold = \"1h\" }}]\n",
+        r#"
+        {}{}adaptive = true
+        [route.all]
+        upstream = "app"
+        [release.v2]
+        routes = ["all"]
+        canary = "v2"
+        salt = "s"
+        user = ["header:x-user-id"]
+        steps = [{{ percent = 99, hold = "1h" }}, {{ percent = 100, hold = "1h" }}]
+        "#,
         fleet("app", &[&stable]),
         fleet("v2", &[&canary])
     ));

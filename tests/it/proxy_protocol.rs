@@ -11,8 +11,15 @@ const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x09\x0a\0\0\x01
 
 fn config(listener: &str, trusted: &str, origin: &Origin) -> String {
     format!(
-        "[[listener]]\naddress = \"$LISTEN\"\nproxy_protocol = true\n{listener}[trusted]\nproxies = [{trusted}]\n{}\
-         [route.all]\nupstream = \"app\"\n",
+        r#"
+        [[listener]]
+        address = "$LISTEN"
+        proxy_protocol = true
+        {listener}[trusted]
+        proxies = [{trusted}]
+        {}[route.all]
+        upstream = "app"
+        "#,
         fleet("app", &[origin])
     )
 }
@@ -39,7 +46,10 @@ fn the_client_is_whom_a_trusted_proxy_names() {
     }
     world.stop();
     world.boot(&config(
-        "[listener.tls]\ncertificates = [{ cert = \"a.crt\", key = \"a.key\" }]\n",
+        r#"
+        [listener.tls]
+        certificates = [{ cert = "a.crt", key = "a.key" }]
+        "#,
         "\"127.0.0.1\"",
         &origin,
     ));

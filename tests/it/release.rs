@@ -75,8 +75,18 @@ impl Gray {
     pub fn text(&self) -> String {
         let user = if self.keys.contains("user = ") { "" } else { "user = [\"header:x-user-id\"]\n" };
         format!(
-            "[upstream.stable]\nservers = {:?}\n[upstream.canary]\nservers = {:?}\n[route.shop]\nupstream = \"stable\"\n\
-             [release.v2]\nroutes = [\"shop\"]\ncanary = \"canary\"\n{user}steps = [{}]\n{}{}",
+            r#"
+            [upstream.stable]
+            servers = {:?}
+            [upstream.canary]
+            servers = {:?}
+            [route.shop]
+            upstream = "stable"
+            [release.v2]
+            routes = ["shop"]
+            canary = "canary"
+            {user}steps = [{}]
+            {}{}"#,
             self.stable, self.canary, self.steps, self.keys, self.tables
         )
     }

@@ -9,7 +9,12 @@ use rustix::process::Signal;
 use crate::support::*;
 
 fn says(text: &str) -> String {
-    format!("[route.all]\nrespond = {{ body = \"{text}\" }}\n")
+    format!(
+        r#"
+    [route.all]
+    respond = {{ body = "{text}" }}
+    "#
+    )
 }
 
 #[track_caller]
@@ -41,7 +46,14 @@ fn a_swapped_symlink_is_served() {
         let publish = |world: &World, version: &str, text: &str| {
             fs::create_dir_all(mount.join(version)).unwrap();
             let state = world.path("state");
-            let server = format!("[server]\nthreads = 1\nstate_dir = {:?}\n", state.to_str().unwrap());
+            let server = format!(
+                r"
+            [server]
+            threads = 1
+            state_dir = {:?}
+            ",
+                state.to_str().unwrap()
+            );
             fs::write(mount.join(version).join("tollgate.toml"), world.complete(&(server + &says(text)))).unwrap();
             symlink(version, mount.join("..tmp")).unwrap();
             fs::rename(mount.join("..tmp"), mount.join("..data")).unwrap();
@@ -65,12 +77,28 @@ fn a_folder_is_read_in_name_order_and_files_may_come_and_go() {
     let folder = world.path("conf.d");
     fs::create_dir(&folder).unwrap();
     fs::write(folder.join("10-base.toml"), world.complete("")).unwrap();
-    fs::write(folder.join("20-app.toml"), "[route.a]\npaths = [\"/a\"]\nrespond = { body = \"a\" }\n").unwrap();
+    fs::write(
+        folder.join("20-app.toml"),
+        r#"
+    [route.a]
+    paths = ["/a"]
+    respond = { body = "a" }
+    "#,
+    )
+    .unwrap();
     fs::write(folder.join(".hidden.toml"), "nonsense").unwrap();
     world.spawn(&folder);
     eventually("it serves", || world.try_ask(&get("/")).ok());
     assert_eq!(world.ask(get("/a")).text(), "a");
-    fs::write(folder.join("30-more.toml"), "[route.b]\npaths = [\"/b\"]\nrespond = { body = \"b\" }\n").unwrap();
+    fs::write(
+        folder.join("30-more.toml"),
+        r#"
+    [route.b]
+    paths = ["/b"]
+    respond = { body = "b" }
+    "#,
+    )
+    .unwrap();
     eventually("the new file's route", || (world.ask(get("/b")).text() == "b").then_some(()));
     fs::remove_file(folder.join("20-app.toml")).unwrap();
     eventually("the removed file's route is gone", || (world.ask(get("/a")).status == 404).then_some(()));
@@ -78,7 +106,15 @@ fn a_folder_is_read_in_name_order_and_files_may_come_and_go() {
 
 #[test]
 fn without_watching_sighup_and_the_api_reload() {
-    let config = |text: &str| format!("[reload]\nwatch = false\n{}", says(text));
+    let config = |text: &str| {
+        format!(
+            r"
+    [reload]
+    watch = false
+    {}",
+            says(text)
+        )
+    };
     let world = World::start(&config("one"));
     world.write(&config("two"));
     assert!(wait::stays(std::time::Duration::from_millis(1500), || world.ask(get("/")).text() == "one"));
@@ -95,10 +131,20 @@ fn without_watching_sighup_and_the_api_reload() {
 #[test]
 fn a_refused_configuration_leaves_the_running_one_whole_and_is_told() {
     let origin = Origin::start("a");
-    let good = format!("{}[route.all]\nupstream = \"app\"\n", fleet("app", &[&origin]));
+    let good = format!(
+        r#"
+    {}[route.all]
+    upstream = "app"
+    "#,
+        fleet("app", &[&origin])
+    );
     let world = World::start(&good);
     let bad = good.replace("upstream = \"app\"", "upstream = \"ap\"\nhostz = [\"x\"]")
-        + "[route.new]\npaths = [\"/new\"]\nrespond = {}\n";
+        + r#"
+        [route.new]
+        paths = ["/new"]
+        respond = {}
+        "#;
     world.write(&bad);
     let error = eventually("last_error", || Some(world.config()["last_error"].clone()).filter(|e| !e.is_null()));
     assert_eq!(error["trigger"], "file");
@@ -150,8 +196,23 @@ fn free_address() -> String {
 #[test]
 fn a_revision_that_drops_too_much_must_be_forced() {
     let config = |routes: usize| {
-        let route = |n| format!("[route.r{n}]\npaths = [\"/{n}\"]\nrespond = {{ body = \"{n}\" }}\n");
-        format!("[reload]\nremoval_max_percent = 50\nwatch = false\n{}", (0..routes).map(route).collect::<String>())
+        let route = |n| {
+            format!(
+                r#"
+        [route.r{n}]
+        paths = ["/{n}"]
+        respond = {{ body = "{n}" }}
+        "#
+            )
+        };
+        format!(
+            r"
+        [reload]
+        removal_max_percent = 50
+        watch = false
+        {}",
+            (0..routes).map(route).collect::<String>()
+        )
     };
     let world = World::start(&config(10));
     world.push(&config(5));
@@ -171,7 +232,13 @@ fn a_revision_that_drops_too_many_servers_must_be_forced() {
     let config = |count: usize| {
         let servers: Vec<&Origin> = origins.iter().take(count).collect();
         format!(
-            "[reload]\nremoval_max_percent = 40\nwatch = false\n{}[route.all]\nupstream = \"app\"\n",
+            r#"
+            [reload]
+            removal_max_percent = 40
+            watch = false
+            {}[route.all]
+            upstream = "app"
+            "#,
             fleet("app", &servers)
         )
     };
@@ -189,14 +256,26 @@ fn a_request_keeps_the_configuration_it_began_with() {
     origin.does(Act::when(&gate, Act::ok()));
     let config = |mark: &str| {
         let rules = format!("response_headers = {{ set = {{ \"x-mark\" = \"{mark}\" }} }}\n");
-        format!("{}[route.all]\nupstream = \"app\"\n{rules}", fleet("app", &[&origin]))
+        format!(
+            r#"
+        {}[route.all]
+        upstream = "app"
+        {rules}"#,
+            fleet("app", &[&origin])
+        )
     };
     let world = World::start(&config("old"));
     thread::scope(|scope| {
         let held = scope.spawn(|| world.ask(get("/held")));
         eventually("the request is in flight", || (origin.hits() == 1).then_some(()));
         world.push(&config("new"));
-        world.push("[route.other]\npaths = [\"/other\"]\nrespond = {}\n");
+        world.push(
+            r#"
+        [route.other]
+        paths = ["/other"]
+        respond = {}
+        "#,
+        );
         gate.open();
         let answer = held.join().unwrap();
         assert_eq!((answer.status, answer.header("x-mark")), (200, Some("old")));
@@ -208,12 +287,26 @@ fn a_request_keeps_the_configuration_it_began_with() {
 #[test]
 fn what_servers_and_counters_know_outlives_a_push() {
     let origin = Origin::start("a");
-    let config = |more: &str| format!("{}[route.all]\nupstream = \"app\"\n{more}", fleet("app", &[&origin]));
+    let config = |more: &str| {
+        format!(
+            r#"
+    {}[route.all]
+    upstream = "app"
+    {more}"#,
+            fleet("app", &[&origin])
+        )
+    };
     let world = World::start(&config(""));
     let mut connection = world.connect();
     for n in 0..5 {
         assert_eq!(connection.ask(&get("/")).unwrap().status, 200);
-        world.push(&config(&format!("[route.r{n}]\npaths = [\"/{n}\"]\nrespond = {{}}\n")));
+        world.push(&config(&format!(
+            r#"
+        [route.r{n}]
+        paths = ["/{n}"]
+        respond = {{}}
+        "#
+        )));
     }
     world.metric_reaches("tollgate_requests_total", &["route=\"all\""], 5.0);
     assert_eq!(origin.connections(), 1, "pooled connections outlive a push");

@@ -6,13 +6,25 @@ use std::time::{Duration, Instant};
 use crate::support::origin::End;
 use crate::support::*;
 
-const ROUTE: &str = "[route.all]\nupstream = \"app\"\n";
+const ROUTE: &str = r#"
+[route.all]
+upstream = "app"
+"#;
 /// No server is taken out, so that the tries alone decide.
-const NO_OUTLIER: &str = "[upstream.app.outlier]\nconsecutive_failures = 0\n";
+const NO_OUTLIER: &str = r"
+[upstream.app.outlier]
+consecutive_failures = 0
+";
 
 fn config(servers: &[String], keys: &str) -> String {
     let servers: Vec<String> = servers.iter().map(|address| format!("{address:?}")).collect();
-    format!("[upstream.app]\nservers = [{}]\n{NO_OUTLIER}{keys}{ROUTE}", servers.join(", "))
+    format!(
+        r"
+    [upstream.app]
+    servers = [{}]
+    {NO_OUTLIER}{keys}{ROUTE}",
+        servers.join(", ")
+    )
 }
 
 fn retries(world: &World, reason: &str) -> f64 {
@@ -40,7 +52,13 @@ fn a_broken_attempt_goes_to_another_server_each_time() {
     a.does(Act::reset());
     b.does(Act::Raw(vec![], End::Close));
     let servers = [a.address(), b.address(), c.address()];
-    let world = World::start(&config(&servers, "[upstream.app.retry]\nattempts = 3\n"));
+    let world = World::start(&config(
+        &servers,
+        r"
+    [upstream.app.retry]
+    attempts = 3
+    ",
+    ));
     for n in 1..=6 {
         assert_eq!(world.ask(get(&format!("/{n}"))).server(), "c");
         assert!(a.hits() <= n && b.hits() <= n, "a server was tried twice by one request");
@@ -69,7 +87,13 @@ fn what_is_not_listed_is_not_retried() {
     let (a, b) = (Origin::start("a"), Origin::start("b"));
     a.does(Act::reset());
     b.does(Act::reset());
-    let world = World::start(&config(&[a.address(), b.address()], "[upstream.app.retry]\non = [\"connect\"]\n"));
+    let world = World::start(&config(
+        &[a.address(), b.address()],
+        r#"
+    [upstream.app.retry]
+    on = ["connect"]
+    "#,
+    ));
     world.ask(get("/")).is_problem(502, "bad_gateway");
     assert_eq!(a.hits() + b.hits(), 1);
 }
@@ -78,7 +102,11 @@ fn what_is_not_listed_is_not_retried() {
 fn a_listed_status_is_retried_and_the_last_one_is_told() {
     let (a, b) = (Origin::start("a"), Origin::start("b"));
     a.does(Act::status(503));
-    let retry = "[upstream.app.retry]\nattempts = 2\non = [503]\n";
+    let retry = r"
+    [upstream.app.retry]
+    attempts = 2
+    on = [503]
+    ";
     let world = World::start(&config(&[a.address(), b.address()], retry));
     for _ in 0..4 {
         assert_eq!(world.ask(get("/")).server(), "b");
@@ -99,7 +127,13 @@ fn a_listed_status_is_retried_and_the_last_one_is_told() {
 fn a_first_byte_that_is_late_is_given_up_for_another_server() {
     let (a, b) = (Origin::start("a"), Origin::start("b"));
     a.does(Act::hang());
-    let world = World::start(&config(&[a.address(), b.address()], "[upstream.app.timeout]\nfirst_byte = \"200ms\"\n"));
+    let world = World::start(&config(
+        &[a.address(), b.address()],
+        r#"
+    [upstream.app.timeout]
+    first_byte = "200ms"
+    "#,
+    ));
     for _ in 0..3 {
         assert_eq!(world.ask(get("/")).server(), "b");
     }
@@ -123,8 +157,13 @@ fn a_head_in_time_may_be_followed_by_a_slow_body() {
             _ => Act::when(&gate, Act::ok()),
         }
     });
-    let timeout =
-        "[upstream.app.timeout]\nfirst_byte = \"100ms\"\nread = \"700ms\"\n[upstream.app.retry]\nattempts = 1\n";
+    let timeout = r#"
+        [upstream.app.timeout]
+        first_byte = "100ms"
+        read = "700ms"
+        [upstream.app.retry]
+        attempts = 1
+        "#;
     let world = World::start(&config(&[origin.address()], timeout));
     let begun = Instant::now();
     assert!(world.try_ask(&get("/slow")).is_err(), "half a body is no answer");
@@ -138,7 +177,13 @@ fn a_head_in_time_may_be_followed_by_a_slow_body() {
 fn a_body_without_a_length_that_falls_silent_is_not_taken_for_whole() {
     let origin = Origin::start("a");
     origin.does(Act::Raw(b"HTTP/1.1 200 OK\r\n\r\nhalf".to_vec(), End::Hang));
-    let world = World::start(&config(&[origin.address()], "[upstream.app.timeout]\nread = \"200ms\"\n"));
+    let world = World::start(&config(
+        &[origin.address()],
+        r#"
+    [upstream.app.timeout]
+    read = "200ms"
+    "#,
+    ));
     assert!(world.try_ask(&get("/")).is_err(), "half a body is no answer");
     world.metric_reaches("tollgate_upstream_requests_total", &["outcome=\"timeout\""], 1.0);
 }
@@ -148,7 +193,13 @@ fn a_client_that_sends_slowly_is_not_its_servers_silence() {
     let origin = Origin::start("a");
     let world = World::start(&config(
         &[origin.address()],
-        "[upstream.app.timeout]\nread = \"200ms\"\nfirst_byte = \"200ms\"\n[upstream.app.retry]\nattempts = 1\n",
+        r#"
+        [upstream.app.timeout]
+        read = "200ms"
+        first_byte = "200ms"
+        [upstream.app.retry]
+        attempts = 1
+        "#,
     ));
     let mut client = world.connect();
     let request = post("/", "first second").bytes();
@@ -177,7 +228,13 @@ fn a_client_that_reads_slowly_is_not_its_servers_silence() {
     let origin = Origin::start("a");
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {BODY}\r\n\r\n").into_bytes();
     origin.does(Act::Raw([head, vec![b'x'; BODY]].concat(), End::Close));
-    let world = World::start(&config(&[origin.address()], "[upstream.app.timeout]\nread = \"200ms\"\n"));
+    let world = World::start(&config(
+        &[origin.address()],
+        r#"
+    [upstream.app.timeout]
+    read = "200ms"
+    "#,
+    ));
     let mut client = world.connect();
     client.send(&get("/").bytes()).unwrap();
     // Longer than the limit, with more to come than all buffers on the way can hold.
@@ -198,7 +255,13 @@ fn a_client_that_reads_slowly_is_not_its_servers_silence() {
 fn total_alone_is_in_time() {
     let origin = Origin::start("a");
     origin.does(Act::hang());
-    let world = World::start(&config(&[origin.address()], "[upstream.app.timeout]\ntotal = \"100ms\"\n"));
+    let world = World::start(&config(
+        &[origin.address()],
+        r#"
+    [upstream.app.timeout]
+    total = "100ms"
+    "#,
+    ));
     for _ in 0..3 {
         let begun = Instant::now();
         world.ask(get("/")).is_problem(504, "gateway_timeout");
@@ -211,8 +274,13 @@ fn total_bounds_all_attempts_together() {
     let (a, b) = (Origin::start("a"), Origin::start("b"));
     a.does(Act::hang());
     b.does(Act::hang());
-    let keys =
-        "[upstream.app.timeout]\nfirst_byte = \"300ms\"\ntotal = \"500ms\"\n[upstream.app.retry]\nattempts = 100\n";
+    let keys = r#"
+        [upstream.app.timeout]
+        first_byte = "300ms"
+        total = "500ms"
+        [upstream.app.retry]
+        attempts = 100
+        "#;
     let world = World::start(&config(&[a.address(), b.address()], keys));
     let begun = Instant::now();
     world.ask(get("/")).is_problem(504, "gateway_timeout");
@@ -228,7 +296,13 @@ fn total_cuts_a_body_but_not_an_upgraded_connection() {
         "/socket" => Act::Echo,
         _ => Act::ok(),
     });
-    let world = World::start(&config(&[origin.address()], "[upstream.app.timeout]\ntotal = \"300ms\"\n"));
+    let world = World::start(&config(
+        &[origin.address()],
+        r#"
+    [upstream.app.timeout]
+    total = "300ms"
+    "#,
+    ));
     let mut socket = world.connect();
     let upgrade = get("/socket").header("connection", "upgrade").header("upgrade", "websocket");
     let answer = socket.ask(&upgrade).unwrap();
@@ -248,7 +322,11 @@ fn total_cuts_a_body_but_not_an_upgraded_connection() {
 #[test]
 fn the_budget_ends_a_storm_of_retries() {
     let dead = [Dead::new(), Dead::new()];
-    let keys = "[upstream.app.retry]\nattempts = 2\nbudget_percent = 20\n";
+    let keys = r"
+    [upstream.app.retry]
+    attempts = 2
+    budget_percent = 20
+    ";
     let world = World::start(&config(&dead.each_ref().map(Dead::address), keys));
     thread::scope(|scope| {
         for _ in 0..4 {
@@ -273,7 +351,13 @@ fn the_budget_ends_a_storm_of_retries() {
 #[test]
 fn a_dead_pooled_connection_costs_nothing() {
     let origin = Origin::start("a");
-    let world = World::start(&config(&[origin.address()], "[upstream.app.retry]\nattempts = 1\n"));
+    let world = World::start(&config(
+        &[origin.address()],
+        r"
+    [upstream.app.retry]
+    attempts = 1
+    ",
+    ));
     let mut connection = world.connect();
     for _ in 0..5 {
         assert_eq!(connection.ask(&get("/")).unwrap().status, 200);
@@ -299,8 +383,18 @@ fn statuses_tell_what_happened() {
     let junk = Origin::start("junk");
     junk.does(Act::Raw(b"SSH-2.0-OpenSSH_9.2\r\n\r\n".to_vec(), End::Close));
     let world = World::start(&format!(
-        "[upstream.dead]\nservers = [\"{}\"]\n[upstream.junk]\nservers = [\"{}\"]\n\
-         [route.dead]\npaths = [\"/dead\"]\nupstream = \"dead\"\n[route.junk]\npaths = [\"/junk\"]\nupstream = \"junk\"\n",
+        r#"
+        [upstream.dead]
+        servers = ["{}"]
+        [upstream.junk]
+        servers = ["{}"]
+        [route.dead]
+        paths = ["/dead"]
+        upstream = "dead"
+        [route.junk]
+        paths = ["/junk"]
+        upstream = "junk"
+        "#,
         dead.address(),
         junk.address()
     ));
@@ -315,7 +409,12 @@ fn statuses_tell_what_happened() {
 #[test]
 fn a_connect_that_hangs_is_a_timeout() {
     let gone = Gone::start();
-    let keys = "[upstream.app.timeout]\nconnect = \"200ms\"\n[upstream.app.retry]\nattempts = 1\n";
+    let keys = r#"
+    [upstream.app.timeout]
+    connect = "200ms"
+    [upstream.app.retry]
+    attempts = 1
+    "#;
     let world = World::start(&config(&[gone.address()], keys));
     world.ask(get("/x")).is_problem(504, "gateway_timeout");
     assert_eq!(world.log_line("/x")["error"], "upstream_connect_timeout");

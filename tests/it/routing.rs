@@ -5,7 +5,13 @@ use crate::support::*;
 
 /// A route that answers with its own name.
 fn says(name: &str, conditions: &str) -> String {
-    format!("[route.{name}]\n{conditions}\nrespond = {{ body = \"{name}\" }}\n")
+    format!(
+        r#"
+    [route.{name}]
+    {conditions}
+    respond = {{ body = "{name}" }}
+    "#
+    )
 }
 
 fn routes(routes: &[(&str, &str)]) -> World {
@@ -66,7 +72,13 @@ fn paths_are_compared_normalised() {
 fn methods_headers_and_more_conditions_decide() {
     let world = routes(&[
         ("reads", "paths = [\"/x\"]\nmethods = [\"GET\"]"),
-        ("acme", "paths = [\"/x\"]\nmethods = [\"GET\"]\nheaders = { \"x-tenant\" = \"acme\" }"),
+        (
+            "acme",
+            r#"
+        paths = ["/x"]
+        methods = ["GET"]
+        headers = { "x-tenant" = "acme" }"#,
+        ),
         ("writes", "paths = [\"/x\"]\nmethods = [\"POST\", \"DELETE\"]"),
     ]);
     takes(&world, "reads", get("/x"));
@@ -97,7 +109,11 @@ fn get_takes_head_too_and_the_answer_has_no_body() {
 
 #[test]
 fn the_scheme_is_believed_from_trusted_proxies_only() {
-    let config = "[trusted]\nproxies = [\"127.0.0.2\"]\n".to_owned()
+    let config = r#"
+    [trusted]
+    proxies = ["127.0.0.2"]
+    "#
+    .to_owned()
         + &says("plain", "scheme = \"http\"")
         + &says("secure", "scheme = \"https\"");
     let world = World::start(&config);
@@ -109,7 +125,11 @@ fn the_scheme_is_believed_from_trusted_proxies_only() {
 
 #[test]
 fn allow_and_deny_judge_the_client_and_deny_wins() {
-    let config = "[trusted]\nproxies = [\"127.0.0.9\"]\n".to_owned()
+    let config = r#"
+    [trusted]
+    proxies = ["127.0.0.9"]
+    "#
+    .to_owned()
         + &says("some", "allow = [\"127.0.0.0/30\", \"10.0.0.0/8\"]\ndeny = [\"127.0.0.2\", \"10.9.0.0/16\"]");
     let world = World::start(&config);
     assert_eq!(world.ask_from([127, 0, 0, 1], get("/")).status, 200);
@@ -124,11 +144,20 @@ fn allow_and_deny_judge_the_client_and_deny_wins() {
 
 #[test]
 fn a_client_whom_a_trusted_proxy_does_not_name_is_in_no_network() {
-    let config = "[trusted]\nproxies = [\"10.0.0.0/8\", \"127.0.0.9\"]\n".to_owned()
+    let config = r#"
+    [trusted]
+    proxies = ["10.0.0.0/8", "127.0.0.9"]
+    "#
+    .to_owned()
         + &says("inside", "paths = [\"/inside\"]\nallow = [\"127.0.0.0/8\", \"10.0.0.0/8\"]")
         + &says("outside", "paths = [\"/outside\"]\ndeny = [\"192.0.2.0/24\"]")
         + &says("open", "paths = [\"/open\"]\nlimits = [\"one\"]")
-        + "[limit.one]\nkey = [\"ip\"]\nrate = \"1/h\"\nburst = 1\n";
+        + r#"
+        [limit.one]
+        key = ["ip"]
+        rate = "1/h"
+        burst = 1
+        "#;
     let world = World::start(&config);
     let said = |path: &str, client: &str| world.ask_from([127, 0, 0, 9], get(path).header("x-forwarded-for", client));
     assert_eq!((said("/inside", "10.1.1.1").status, said("/inside", "").status), (200, 200));
@@ -152,9 +181,16 @@ fn a_request_without_a_route_gets_404_and_keeps_its_connection() {
 #[test]
 fn a_redirect_fills_its_template() {
     let world = World::start(
-        "[trusted]\nproxies = [\"127.0.0.2\"]\n\
-         [route.secure]\npaths = [\"/s/*\"]\nredirect = { to = \"https://{host}{path}{query}\" }\n\
-         [route.moved]\npaths = [\"/m\"]\nredirect = { to = \"{scheme}://new.example/here\", status = 302 }\n",
+        r#"
+        [trusted]
+        proxies = ["127.0.0.2"]
+        [route.secure]
+        paths = ["/s/*"]
+        redirect = { to = "https://{host}{path}{query}" }
+        [route.moved]
+        paths = ["/m"]
+        redirect = { to = "{scheme}://new.example/here", status = 302 }
+        "#,
     );
     let answer = world.ask(get("/s/a%20b?x=1&y=%2F").host("Shop.Example:8080"));
     assert_eq!((answer.status, answer.header("location")), (308, Some("https://shop.example/s/a%20b?x=1&y=%2F")));
@@ -167,8 +203,13 @@ fn a_redirect_fills_its_template() {
 #[test]
 fn a_canned_answer_is_given_as_written() {
     let world = World::start(
-        "[route.note]\nrespond = { status = 503, body = \"Back at noon.\\n\", headers = { \"retry-after\" = \"3600\" } }\n\
-         [route.nothing]\npaths = [\"/nothing\"]\nrespond = { status = 204 }\n",
+        r#"
+        [route.note]
+        respond = { status = 503, body = "Back at noon.\n", headers = { "retry-after" = "3600" } }
+        [route.nothing]
+        paths = ["/nothing"]
+        respond = { status = 204 }
+        "#,
     );
     let mut connection = world.connect();
     let answer = connection.ask(&get("/")).unwrap();
@@ -190,8 +231,14 @@ fn a_body_that_nobody_reads_does_not_cost_the_client_its_answer() {
 #[test]
 fn a_body_over_the_routes_limit_gets_413() {
     let origin = Origin::start("a");
-    let world =
-        World::start(&format!("{}[route.all]\nupstream = \"app\"\nbody_max = \"1KiB\"\n", fleet("app", &[&origin])));
+    let world = World::start(&format!(
+        r#"
+        {}[route.all]
+        upstream = "app"
+        body_max = "1KiB"
+        "#,
+        fleet("app", &[&origin])
+    ));
     assert_eq!(world.ask(post("/", vec![b'x'; 1024])).status, 200);
     world.ask(post("/", vec![b'x'; 1025])).is_problem(413, "body_too_large");
     assert_eq!(origin.hits(), 1, "what is announced too long is not forwarded");

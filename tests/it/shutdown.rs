@@ -9,7 +9,13 @@ use crate::support::*;
 
 fn config(grace: &str, origin: &Origin) -> String {
     format!(
-        "[server]\nthreads = 2\nshutdown_grace = \"{grace}\"\n{}[route.all]\nupstream = \"app\"\n",
+        r#"
+        [server]
+        threads = 2
+        shutdown_grace = "{grace}"
+        {}[route.all]
+        upstream = "app"
+        "#,
         fleet("app", &[origin])
     )
 }

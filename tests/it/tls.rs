@@ -19,9 +19,18 @@ fn world(more: &str, a: &Made, b: &Made) -> (World, String) {
         world.write_as(&format!("{name}.key"), made.key.as_bytes());
     }
     let config = format!(
-        "[[listener]]\naddress = \"$LISTEN\"\n[listener.tls]\n\
-         certificates = [{{ cert = \"a.crt\", key = \"a.key\" }}, {{ cert = \"b.crt\", key = \"b.key\" }}]\n{more}\n\
-         [route.all]\nrespond = {{ body = \"plain\" }}\n[route.secure]\nscheme = \"https\"\nrespond = {{ body = \"secure\" }}\n"
+        r#"
+        [[listener]]
+        address = "$LISTEN"
+        [listener.tls]
+        certificates = [{{ cert = "a.crt", key = "a.key" }}, {{ cert = "b.crt", key = "b.key" }}]
+        {more}
+        [route.all]
+        respond = {{ body = "plain" }}
+        [route.secure]
+        scheme = "https"
+        respond = {{ body = "secure" }}
+        "#
     );
     world.boot(&config);
     (world, config)
@@ -78,8 +87,15 @@ fn asking(ca: &Made) -> World {
         world.write_as(&format!("{name}.key"), made.key.as_bytes());
     }
     world.boot(
-        "[[listener]]\naddress = \"$LISTEN\"\n[listener.tls]\ncertificates = [{ cert = \"a.crt\", key = \"a.key\" }, \
-         { cert = \"b.crt\", key = \"b.key\" }]\nclient_ca = \"clients.crt\"\n[route.all]\nrespond = { body = \"in\" }\n",
+        r#"
+        [[listener]]
+        address = "$LISTEN"
+        [listener.tls]
+        certificates = [{ cert = "a.crt", key = "a.key" }, { cert = "b.crt", key = "b.key" }]
+        client_ca = "clients.crt"
+        [route.all]
+        respond = { body = "in" }
+        "#,
     );
     world
 }

@@ -13,11 +13,20 @@ use crate::support::frames::{GOAWAY, HEADERS, SETTINGS, frame};
 use crate::support::nginx::Nginx;
 use crate::support::*;
 
-const ROUTE: &str = "[route.all]\nupstream = \"app\"\n";
+const ROUTE: &str = r#"
+[route.all]
+upstream = "app"
+"#;
 
 /// A gateway before a server of HTTP/2.
 fn before(port: u16) -> World {
-    World::start(&format!("[upstream.app]\nservers = [\"127.0.0.1:{port}\"]\nhttp2 = true\n{ROUTE}"))
+    World::start(&format!(
+        r#"
+    [upstream.app]
+    servers = ["127.0.0.1:{port}"]
+    http2 = true
+    {ROUTE}"#
+    ))
 }
 
 /// So many POSTs at once, each on a connection of its own: the statuses of those that did not get what they sent.

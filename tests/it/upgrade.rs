@@ -21,7 +21,13 @@ mod refused;
 /// A gateway before this backend.
 fn config(grace: &str, origin: &Origin) -> String {
     format!(
-        "[server]\nthreads = 2\nshutdown_grace = \"{grace}\"\n{}[route.all]\nupstream = \"app\"\n",
+        r#"
+        [server]
+        threads = 2
+        shutdown_grace = "{grace}"
+        {}[route.all]
+        upstream = "app"
+        "#,
         fleet("app", &[origin])
     )
 }
@@ -230,7 +236,12 @@ fn what_is_chosen_at_start_is_taken_over() {
     let world = World::start(&config("500ms", &origin));
     let other = world::free_port();
     let text = format!(
-        "[[listener]]\naddress = \"127.0.0.1:{other}\"\n[[listener]]\naddress = \"$LISTEN\"\n{}",
+        r#"
+        [[listener]]
+        address = "127.0.0.1:{other}"
+        [[listener]]
+        address = "$LISTEN"
+        {}"#,
         config("400ms", &origin).replace("threads = 2", "threads = 3")
     );
     world.write(&text);
@@ -243,7 +254,9 @@ fn what_is_chosen_at_start_is_taken_over() {
     assert!(world.messages().contains("with 3 workers"), "{}", world.messages());
     assert_eq!(world.revision(), 2);
     // And away again.
-    world.write(&text.replace("[[listener]]\naddress = \"$LISTEN\"\n", ""));
+    let away = text.replace("        [[listener]]\n        address = \"$LISTEN\"\n", "");
+    assert_ne!(away, text);
+    world.write(&away);
     let (_, said) = asked(&world, &[]);
     assert!(said["steps"].to_string().contains("is not in the configuration any more"), "{said:#}");
     eventually("the old address is closed", || Connection::to(world.port).is_err().then_some(()));
@@ -289,7 +302,17 @@ fn releases_and_revisions_go_on_where_they_were() {
     assert_eq!(stands(&world), ("aborted".into(), 2, 0.0));
     assert!(try_order(&world, "resume").status == 200);
     // A rollback of the configuration, too.
-    world.push(&gray.clone().table("[route.more]\npaths = [\"/more\"]\nrespond = { body = \"more\" }").text());
+    world.push(
+        &gray
+            .clone()
+            .table(
+                r#"
+    [route.more]
+    paths = ["/more"]
+    respond = { body = "more" }"#,
+            )
+            .text(),
+    );
     assert_eq!(world.ask(get("/more")).text(), "more");
     assert_eq!(world.admin(post("/api/v1/config/rollback", "")).status, 200);
     assert_eq!(world.revision(), 1);
@@ -302,8 +325,16 @@ fn releases_and_revisions_go_on_where_they_were() {
 fn a_server_known_to_be_dead_is_not_tried_again() {
     let (origin, dead) = (Origin::start("a"), Dead::new());
     let world = World::start(&format!(
-        "[upstream.app]\nservers = [{:?}, {:?}]\n[upstream.app.health]\ninterval = \"30s\"\ntimeout = \"1s\"\n\
-         unhealthy_after = 1\n[route.all]\nupstream = \"app\"\n",
+        r#"
+        [upstream.app]
+        servers = [{:?}, {:?}]
+        [upstream.app.health]
+        interval = "30s"
+        timeout = "1s"
+        unhealthy_after = 1
+        [route.all]
+        upstream = "app"
+        "#,
         origin.address(),
         dead.address()
     ));

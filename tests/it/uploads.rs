@@ -8,13 +8,20 @@ use std::time::Duration;
 use crate::support::frames::*;
 use crate::support::*;
 
-const ROUTE: &str = "[route.all]\nupstream = \"app\"\n";
+const ROUTE: &str = r#"
+[route.all]
+upstream = "app"
+"#;
 
 /// A gateway before an origin that sends bodies back.
 fn echoing(more: &str) -> (Origin, World) {
     let origin = Origin::start("a");
     origin.script(|seen| Act::body(&String::from_utf8_lossy(&seen.body)));
-    let listener = "[[listener]]\naddress = \"$LISTEN\"\nh2c = true\n";
+    let listener = r#"
+    [[listener]]
+    address = "$LISTEN"
+    h2c = true
+    "#;
     let world = World::start(&format!("{listener}{}{more}{ROUTE}", fleet("app", &[&origin])));
     (origin, world)
 }
@@ -84,7 +91,12 @@ fn slow_uploads_hold_no_more_than_three_quarters_of_a_server() {
 
 #[test]
 fn bodies_come_whole_however_they_come() {
-    let (origin, world) = echoing("adaptive = true\nmax_requests_per_server = 50\n");
+    let (origin, world) = echoing(
+        r"
+    adaptive = true
+    max_requests_per_server = 50
+    ",
+    );
     let mut connection = world.connect();
     for length in [1, 1_000, 64 << 10, (64 << 10) + 1, 300_000] {
         let body = vec![b'z'; length];
@@ -147,7 +159,10 @@ fn who_leaves_or_sends_too_slowly_is_let_go() {
 fn without_room_uploads_are_refused_and_nothing_else() {
     let origin = Origin::start("a");
     origin.script(|seen| Act::body(&String::from_utf8_lossy(&seen.body)));
-    let server = "[server]\nmemory_max = \"16MiB\"\n";
+    let server = r#"
+    [server]
+    memory_max = "16MiB"
+    "#;
     let world = World::start(&format!("{server}{}{ROUTE}", fleet("app", &[&origin])));
     let refused = || world.metric("tollgate_rejected_total", &["reason=\"overloaded\""]);
     // What is carried has three quarters, and each upload takes 64 KiB.
@@ -231,9 +246,17 @@ fn curl(world: &World, protocol: &str) -> String {
 #[test]
 fn a_server_that_takes_nothing_for_a_while_is_not_its_clients_fault() {
     let server = pauses(6_000_000, Duration::from_secs(13));
-    let listener = "[[listener]]\naddress = \"$LISTEN\"\nh2c = true\n";
+    let listener = r#"
+    [[listener]]
+    address = "$LISTEN"
+    h2c = true
+    "#;
     let world = World::start(&format!(
-        "{listener}[upstream.app]\nservers = [\"{}\"]\ntimeout = {{ write = \"60s\", read = \"60s\" }}\n{ROUTE}",
+        r#"
+        {listener}[upstream.app]
+        servers = ["{}"]
+        timeout = {{ write = "60s", read = "60s" }}
+        {ROUTE}"#,
         server.local_addr().unwrap()
     ));
     std::thread::scope(|scope| {
@@ -247,11 +270,23 @@ fn a_server_that_takes_nothing_for_a_while_is_not_its_clients_fault() {
 #[test]
 fn an_http2_body_is_timed_while_its_client_may_send() {
     let (server, gone) = (TcpListener::bind("127.0.0.1:0").unwrap(), Gone::start());
-    let listener = "[[listener]]\naddress = \"$LISTEN\"\nh2c = true\nbody_min_rate = \"500B\"\n";
+    let listener = r#"
+    [[listener]]
+    address = "$LISTEN"
+    h2c = true
+    body_min_rate = "500B"
+    "#;
     let world = World::start(&format!(
-        "{listener}[upstream.app]\nservers = [\"{}\"]\n{ROUTE}\
-         [upstream.gone]\nservers = [\"{}\"]\ntimeout = {{ connect = \"60s\" }}\n\
-         [route.gone]\npaths = [\"/gone\"]\nupstream = \"gone\"\n",
+        r#"
+        {listener}[upstream.app]
+        servers = ["{}"]
+        {ROUTE}[upstream.gone]
+        servers = ["{}"]
+        timeout = {{ connect = "60s" }}
+        [route.gone]
+        paths = ["/gone"]
+        upstream = "gone"
+        "#,
         server.local_addr().unwrap(),
         gone.address()
     ));

@@ -5,8 +5,15 @@ use std::time::{Duration, Instant};
 use crate::support::frames::*;
 use crate::support::*;
 
-const LISTENER: &str = "[[listener]]\naddress = \"$LISTEN\"\nh2c = true\n";
-const ROUTE: &str = "[route.all]\nupstream = \"app\"\n";
+const LISTENER: &str = r#"
+[[listener]]
+address = "$LISTEN"
+h2c = true
+"#;
+const ROUTE: &str = r#"
+[route.all]
+upstream = "app"
+"#;
 
 /// Reads an answer in windows of this size, each opened so long after the one before was used up.
 fn read_slowly(client: &mut Frames, stream: u32, (window, pause): (usize, Duration)) -> (usize, Option<u32>) {
@@ -82,7 +89,13 @@ fn who_sends_on_although_he_has_the_answer_is_told_to_stop() {
     let early = b"HTTP/1.1 413 Too Large\r\ncontent-length: 3\r\n\r\nno.";
     let world = World::start(&format!("{LISTENER}{}{ROUTE}", fleet("app", &[&origin])));
     let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    world.push(&format!("{LISTENER}[upstream.app]\nservers = [\"{}\"]\n{ROUTE}", server.local_addr().unwrap()));
+    world.push(&format!(
+        r#"
+    {LISTENER}[upstream.app]
+    servers = ["{}"]
+    {ROUTE}"#,
+        server.local_addr().unwrap()
+    ));
     let mut client = Frames::connect(world.port, 65_535);
     let head = block(&[(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/")]);
     client.send(&frame(HEADERS, END_HEADERS, 1, &head)).unwrap();
@@ -176,7 +189,13 @@ fn what_a_client_must_not_do_ends_its_connection() {
 
 #[test]
 fn who_resets_what_the_gateway_answers_itself_is_sent_away() {
-    let world = World::start(&format!("{LISTENER}[route.none]\nhosts = [\"b\"]\nrespond = {{ status = 200 }}\n"));
+    let world = World::start(&format!(
+        r#"
+    {LISTENER}[route.none]
+    hosts = ["b"]
+    respond = {{ status = 200 }}
+    "#
+    ));
     let mut client = Frames::connect(world.port, 65_535);
     let mut told = vec![];
     for n in 0..1_000 {
@@ -200,8 +219,14 @@ fn long_an_answer_that_goes_on_is_never_stuck() {
     let nginx = crate::support::nginx::Nginx::with("listen 127.0.0.1:$PORT http2;", "root .; limit_rate 1k;", &[]);
     std::fs::write(nginx.path("slow"), vec![b'x'; 32 << 10]).unwrap();
     let world = World::start(&format!(
-        "{LISTENER}idle_timeout = \"1s\"\nheader_timeout = \"1s\"\n[upstream.app]\nservers = [\"{}\"]\nhttp2 = true\n\
-         timeout = {{ connect = \"1s\", first_byte = \"1s\", read = \"2s\", write = \"1s\" }}\n{ROUTE}",
+        r#"
+        {LISTENER}idle_timeout = "1s"
+        header_timeout = "1s"
+        [upstream.app]
+        servers = ["{}"]
+        http2 = true
+        timeout = {{ connect = "1s", first_byte = "1s", read = "2s", write = "1s" }}
+        {ROUTE}"#,
         nginx.address()
     ));
     let mut client = Frames::connect(world.port, 1 << 20);

@@ -2,7 +2,7 @@
 //!
 //! A filter has all of itself in its file: the form of its keys, what they mean and what is wrong with them, what of them
 //! differs from another revision, what `tollgate explain` says of it, and the stage's own function, which takes plain
-//! values and knows no proxy. The form of a route ([`crate::file::route`]) names its keys; the proxy calls its function.
+//! values and knows no proxy. The form of a route (`file::route`) names its keys; the proxy calls its function.
 
 pub mod access;
 pub mod body_limit;

@@ -63,7 +63,10 @@ fn a_canary_that_lost_a_route_is_taken_back_and_the_route_named() {
     let known = |seen: &crate::support::origin::Seen| seen.path != "/gone";
     stable.script(move |seen| if known(seen) { Act::ok() } else { Act::status(404) });
     canary.script(move |seen| if known(seen) && seen.path != "/cart" { Act::ok() } else { Act::status(404) });
-    let cart = "[route.cart]\npaths = [\"/cart\"]\nupstream = \"stable\"";
+    let cart = r#"
+    [route.cart]
+    paths = ["/cart"]
+    upstream = "stable""#;
     let text = between(&stable, &canary).steps(&[(20.0, "1h")]).table(cart).text();
     let world = World::start(&text.replace("routes = [\"shop\"]", "routes = [\"shop\", \"cart\"]"));
     let (shop, gone) = (Crowd::new(300, 300), Crowd::named("g", 300, 100).at("/gone"));
@@ -88,7 +91,13 @@ fn fails_in_grpc(method: &str) {
     let text = gray(&[format!("127.0.0.1:{}", stable.port)], &[format!("127.0.0.1:{}", canary.port)]).text();
     let text = text.replace("[route.shop]", "[route.shop]\npaths = [\"/tests.Calls/*\"]");
     let text = text.replace("servers = ", "http2 = true\nservers = ");
-    let world = World::start(&format!("[[listener]]\naddress = \"$LISTEN\"\nh2c = true\n{text}"));
+    let world = World::start(&format!(
+        r#"
+    [[listener]]
+    address = "$LISTEN"
+    h2c = true
+    {text}"#
+    ));
     let mut users = grpc::script();
     users.args(["users", &world.port.to_string(), method]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let since = Instant::now();

@@ -53,7 +53,12 @@ fn a_slow_canary_is_taken_back() {
     });
     let world = between(&stable, &canary)
         .steps(&[(20.0, "1h")])
-        .table("[release.v2.judge]\nslo = \"50ms\"\nsettle = \"0s\"")
+        .table(
+            r#"
+        [release.v2.judge]
+        slo = "50ms"
+        settle = "0s""#,
+        )
         .start();
     let crowd = Crowd::new(400, 600);
     crowd.while_(&world, || becomes(&world, "rolled_back"));

@@ -39,7 +39,13 @@ fn breakable(name: &str) -> Nginx {
 fn row(fault: &str, late: Duration, break_it: impl FnOnce(&Nginx)) {
     let (stable, canary) = (Nginx::start("stable"), breakable("canary"));
     let world = gray(&[stable.address()], &[canary.address()])
-        .table("[log]\naccess = \"off\"\n[upstream.canary.timeout]\nfirst_byte = \"200ms\"")
+        .table(
+            r#"
+        [log]
+        access = "off"
+        [upstream.canary.timeout]
+        first_byte = "200ms""#,
+        )
         .start();
     world.write_as("users.lua", WRK.as_bytes());
     let (script, url) = (world.path("users.lua"), format!("http://127.0.0.1:{}/", world.port));
@@ -91,7 +97,11 @@ fn identical_servers_are_told_apart_by_nobody() {
     for (percent, connections) in [(1.0, 1), (1.0, 16), (10.0, 1), (10.0, 16), (10.0, 64), (50.0, 16)] {
         let (stable, canary) = (breakable("stable"), breakable("canary"));
         // Warm from the start, else nobody's answers would be timed within the eight seconds.
-        let quiet = "[release.v2.judge]\nsettle = \"0s\"\n[log]\naccess = \"off\"";
+        let quiet = r#"
+        [release.v2.judge]
+        settle = "0s"
+        [log]
+        access = "off""#;
         let world = gray(&[stable.address()], &[canary.address()]).steps(&[(percent, "1h")]).table(quiet).start();
         world.write_as("users.lua", WRK.as_bytes());
         let (script, url) = (world.path("users.lua"), format!("http://127.0.0.1:{}/", world.port));
@@ -157,7 +167,11 @@ fn told(what: &str, percent: f64, before: &[bool], on: &[bool]) {
 fn a_hundred_thousand_users_stay_on_their_version() {
     let (stable, canary) = (Nginx::start("stable"), Nginx::start("canary"));
     // Who moves is not the judge's business here.
-    let quiet = "[log]\naccess = \"off\"\n[release.v2.judge]\non_fail = \"report\"";
+    let quiet = r#"
+    [log]
+    access = "off"
+    [release.v2.judge]
+    on_fail = "report""#;
     let release = gray(&[stable.address()], &[canary.address()]).table(quiet);
     let (mut world, other) = (release.clone().steps(&STEPS).start(), release.clone().steps(&STEPS).start());
     let mut shares = vec![vec![false; USERS]];

@@ -141,7 +141,10 @@ fn a_release_of_one_route_leaves_the_others_alone() {
     let (stable, canary) = (stable(), Origin::start("canary"));
     let fault = Violation::now();
     fault.scripts(&canary, || Act::status(500));
-    let other = "[route.other]\npaths = [\"/other\"]\nupstream = \"canary\"";
+    let other = r#"
+    [route.other]
+    paths = ["/other"]
+    upstream = "canary""#;
     let world = between(&stable, &canary).table(other).start();
     let crowd = Crowd::new(500, 800);
     crowd.while_(&world, || becomes(&world, "rolled_back"));

@@ -164,7 +164,12 @@ fn the_list_and_the_view_say_how_a_release_stands() {
     assert!(seen["waits_for"].as_str().is_some_and(|text| text.starts_with("hold: ")), "{seen:#}");
     let list = world.admin(get("/api/v1/releases")).json();
     assert_eq!((list.as_array().map(Vec::len), &list[0]["name"]), (Some(1), &"v2".into()));
-    let without = World::start("[route.all]\nrespond = {}\n");
+    let without = World::start(
+        r"
+    [route.all]
+    respond = {}
+    ",
+    );
     assert_eq!(without.admin(get("/api/v1/releases")).text(), "[]");
 }
 
@@ -246,7 +251,14 @@ fn orders_through_the_command_line_bring_the_token() {
     let mut world = World::prepare();
     world.write_as("admin.token", b"s3cret\n");
     world.token = Some("s3cret".into());
-    world.boot(&format!("[admin]\naddress = \"$ADMIN\"\ntoken_file = \"admin.token\"\n{}", release.text()));
+    world.boot(&format!(
+        r#"
+    [admin]
+    address = "$ADMIN"
+    token_file = "admin.token"
+    {}"#,
+        release.text()
+    ));
     let done = world.cli(&["release", "pause", "v2", "-c", "tollgate.toml"]);
     assert_eq!(code(&done), 0, "{}", error(&done));
     let url = format!("http://127.0.0.1:{}", world.admin_port);

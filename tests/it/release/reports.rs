@@ -77,7 +77,10 @@ fn a_report_is_there_as_soon_as_its_release_says_so() {
 fn the_report_names_the_one_route_that_is_bad() {
     let (stable, canary) = healthy();
     canary.script(|seen| if seen.path == "/cart" { Act::status(500) } else { Act::ok() });
-    let cart = "[route.cart]\npaths = [\"/cart\"]\nupstream = \"stable\"";
+    let cart = r#"
+    [route.cart]
+    paths = ["/cart"]
+    upstream = "stable""#;
     let text = between(&stable, &canary).steps(&[(20.0, "1h")]).table(cart).text();
     let world = World::start(&text.replace("routes = [\"shop\"]", "routes = [\"shop\", \"cart\"]"));
     let (shop, cart) = (Crowd::new(300, 400), Crowd::new(300, 400).at("/cart"));
@@ -200,7 +203,11 @@ fn told(format: &str, secret: Option<&[u8]>) -> (Origin, Origin, Origin, World) 
         "secret_file = \"notify.whsec\"\n".to_owned()
     });
     let notify = format!(
-        "[notify.ops]\nurl = \"http://{}/alerts?token=t0ken\"\nformat = {format:?}\n{signed}",
+        r#"
+        [notify.ops]
+        url = "http://{}/alerts?token=t0ken"
+        format = {format:?}
+        {signed}"#,
         receiver.address()
     );
     world.boot(&between(&stable, &canary).table(&notify).text());

@@ -248,7 +248,11 @@ fn where_nothing_was_sent_any_method_is_rescued() {
 fn a_canary_without_a_server_in_service_is_rescued() {
     let (stable, canary) = pair();
     canary.set_healthy(false);
-    let probes = "[upstream.canary.health]\npath = \"/health\"\ninterval = \"50ms\"\nunhealthy_after = 1";
+    let probes = r#"
+    [upstream.canary.health]
+    path = "/health"
+    interval = "50ms"
+    unhealthy_after = 1"#;
     let world = everybody(&stable, &canary).table(probes).start();
     world.metric_reaches("tollgate_upstream_healthy", &["upstream=\"canary\""], 0.0);
     canary.does(Act::status(500));

@@ -77,7 +77,17 @@ fn what_was_taken_back_stays_so_over_reload_absence_and_restart() {
         assert_eq!(view(world)["report"], report, "after {after}");
         assert!(on_canary(world, 100).iter().all(|on| !on), "after {after}");
     };
-    world.push(&release.clone().table("[route.more]\npaths = [\"/more\"]\nrespond = {}").text());
+    world.push(
+        &release
+            .clone()
+            .table(
+                r#"
+    [route.more]
+    paths = ["/more"]
+    respond = {}"#,
+            )
+            .text(),
+    );
     stays_back(&world, "a reload");
     let without = |text: &str| text.split("[release.v2]").next().unwrap().to_owned();
     world.push(&without(&release.text()));
@@ -113,7 +123,15 @@ fn another_definition_starts_again_and_anything_else_goes_on() {
     let on = on_canary(&world, 200);
     for (what, same) in [
         ("steps", release.clone().steps(&[(5.0, "1h"), (50.0, "2h"), (70.0, "1h")])),
-        ("judge", release.clone().table("[release.v2.judge]\nslo = \"1s\"\nmin_users = 3")),
+        (
+            "judge",
+            release.clone().table(
+                r#"
+        [release.v2.judge]
+        slo = "1s"
+        min_users = 3"#,
+            ),
+        ),
         ("rescue", release.clone().key("rescue = { budget_percent = 50 }")),
         ("holdback", release.clone().key("holdback = 5")),
     ] {

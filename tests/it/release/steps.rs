@@ -10,7 +10,10 @@ fn healthy() -> (Origin, Origin) {
     both
 }
 
-const FEW: &str = "[release.v2.judge]\nmin_users = 5\nfalse_alarm = 0.000001";
+const FEW: &str = r"
+[release.v2.judge]
+min_users = 5
+false_alarm = 0.000001";
 
 #[test]
 fn a_healthy_canary_goes_to_everybody_and_nobody_notices() {
@@ -93,7 +96,10 @@ fn a_paused_release_is_still_judged() {
 #[test]
 fn too_few_users_end_on_hold_and_that_is_said() {
     let (stable, canary) = healthy();
-    let judge = "[release.v2.judge]\nmin_users = 1000\nmax_wait = \"400ms\"";
+    let judge = r#"
+    [release.v2.judge]
+    min_users = 1000
+    max_wait = "400ms""#;
     let world = between(&stable, &canary).steps(&[(50.0, "0s"), (100.0, "1h")]).table(judge).start();
     let user = a_user(&world, true);
     let held = becomes(&world, "held");

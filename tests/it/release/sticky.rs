@@ -70,7 +70,17 @@ fn another_gateway_and_the_same_one_after_reload_and_restart_give_the_same_arms(
     let on = on_canary(&world, USERS);
     assert_eq!(on_canary(&other, USERS), on, "two gateways disagree");
     let revision = world.revision();
-    world.push(&release.clone().table("[route.more]\npaths = [\"/more\"]\nrespond = {}").text());
+    world.push(
+        &release
+            .clone()
+            .table(
+                r#"
+    [route.more]
+    paths = ["/more"]
+    respond = {}"#,
+            )
+            .text(),
+    );
     assert!(world.revision() > revision);
     assert_eq!(on_canary(&world, USERS), on, "a reload moved somebody");
     world.stop();
@@ -82,7 +92,11 @@ fn another_gateway_and_the_same_one_after_reload_and_restart_give_the_same_arms(
 #[test]
 fn a_user_is_on_one_arm_whatever_he_asks() {
     let (stable, canary) = origins();
-    let more = "[route.cart]\npaths = [\"/cart/*\"]\nmethods = [\"GET\", \"POST\"]\nupstream = \"stable\"";
+    let more = r#"
+    [route.cart]
+    paths = ["/cart/*"]
+    methods = ["GET", "POST"]
+    upstream = "stable""#;
     let both = between(&stable, &canary).steps(&[(50.0, "1h")]).table(more).text();
     let world = World::start(&both.replace("routes = [\"shop\"]", "routes = [\"shop\", \"cart\"]"));
     for user in 0..100 {
@@ -101,8 +115,15 @@ fn releases_of_one_layer_share_no_user() {
     let (stable, canary, third) = (Origin::start("stable"), Origin::start("canary"), Origin::start("third"));
     let layer = |from: u8, to: u8| format!("layer = {{ name = \"checkout\", from = {from}, to = {to} }}");
     let second = format!(
-        "[upstream.third]\nservers = [{:?}]\n[release.v3]\nroutes = [\"shop\"]\ncanary = \"third\"\n\
-         user = [\"header:x-user-id\"]\n{}\nsteps = [{{ percent = 30, hold = \"1h\" }}]",
+        r#"
+        [upstream.third]
+        servers = [{:?}]
+        [release.v3]
+        routes = ["shop"]
+        canary = "third"
+        user = ["header:x-user-id"]
+        {}
+        steps = [{{ percent = 30, hold = "1h" }}]"#,
         third.address(),
         layer(50, 100)
     );

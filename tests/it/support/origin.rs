@@ -242,7 +242,13 @@ impl Gone {
 /// `[upstream.NAME]` with these servers; further keys may follow it.
 pub fn fleet(name: &str, servers: &[&Origin]) -> String {
     let servers: Vec<String> = servers.iter().map(|origin| format!("{:?}", origin.address())).collect();
-    format!("[upstream.{name}]\nservers = [{}]\n", servers.join(", "))
+    format!(
+        r"
+    [upstream.{name}]
+    servers = [{}]
+    ",
+        servers.join(", ")
+    )
 }
 
 /// An address where connections are refused, and nobody else can listen meanwhile.

@@ -57,7 +57,14 @@ fn a_configuration_with_findings_is_refused_with_all_of_them() {
     let origin = Origin::start("a");
     let mut world = World::start(&config("10s", &origin));
     let (mut kept, pid) = (world.connect(), world.pid());
-    world.write(&format!("{}[route.b]\nupstream = \"nowhere\"\nbody_maximum = 3\n", config("10s", &origin)));
+    world.write(&format!(
+        r#"
+    {}[route.b]
+    upstream = "nowhere"
+    body_maximum = 3
+    "#,
+        config("10s", &origin)
+    ));
     let (code, told) = asked(&world, &[]);
     assert_eq!(code, Some(1));
     assert_eq!(told["findings"].as_array().unwrap().len(), 2, "{told:#}");
@@ -73,7 +80,14 @@ fn an_address_that_is_taken_is_refused() {
     let mut world = World::start(&config("10s", &origin));
     let (mut kept, pid) = (world.connect(), world.pid());
     let other = Origin::start("another program");
-    let text = format!("[[listener]]\naddress = {:?}\n{}", other.address(), config("10s", &origin));
+    let text = format!(
+        r"
+    [[listener]]
+    address = {:?}
+    {}",
+        other.address(),
+        config("10s", &origin)
+    );
     world.write(&text);
     let (code, told) = asked(&world, &[]);
     assert_eq!(code, Some(1));
@@ -122,7 +136,12 @@ fn a_signal_to_the_old_process_ends_the_upgrade_and_drains() {
 #[test]
 fn who_asks_wrongly_or_nobody_is_told_so() {
     let world = World::prepare();
-    world.write("[route.all]\nrespond = {}\n");
+    world.write(
+        r"
+    [route.all]
+    respond = {}
+    ",
+    );
     let code = |arguments: &[&str]| world.cli(arguments).status.code();
     assert_eq!(code(&["upgrade"]), Some(2));
     assert_eq!(code(&["upgrade", "-c", "none.toml"]), Some(2));
