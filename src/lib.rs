@@ -1,27 +1,27 @@
-//! Tollgate: a layer-7 gateway that lets in what has one reading, balances, checks health, and swaps its configuration
-//! without dropping a request.
+//! Tollgate: a layer-7 gateway that admits only requests with one reading, balances load, checks health, and changes
+//! its configuration without dropping a request.
 //!
 //! # The map
 //!
-//! A request's way is one file, [`proxy`], whose hooks call one stage each: listen → admit → identify → route →
-//! authenticate → limit → assign → balance → forward → observe. Verbs are stages, nouns the engines they ask.
+//! The way of a request is one file, [`proxy`], whose hooks call one stage each: listen → admit → identify → route →
+//! authenticate → limit → assign → balance → forward → observe. Stages are verbs; the engines that they ask are nouns.
 //!
-//! Engines are crates of their own, under `crates/`. None of them names the proxy of Pingora, and only `ledger` and
-//! `http_client` open sockets.
+//! Engines are separate crates under `crates/`. None of them names Pingora's proxy, and only `ledger` and `http_client`
+//! open sockets.
 //!
 //! | crate | is |
 //! |---|---|
-//! | [`base`] | the ground: numbers with units, time, paths, findings, secrets |
+//! | [`base`] | the foundation: numbers with units, time, paths, findings, secrets |
 //! | [`http_guard`] | which requests have one reading |
-//! | [`client_auth`] | who is calling: API keys, signed requests, tokens |
+//! | [`client_auth`] | the identity of callers: API keys, signed requests, tokens |
 //! | [`rate_limit`] | rates, requests in flight, bounded tables |
 //! | [`balance`] | upstream sets: members, algorithms, ejection, retry budget, adaptive limit |
 //! | [`gray`] | gray release: buckets, cohorts, the judge, the steps, reports |
-//! | [`http_client`] | requests of our own: webhooks, commands to a running gateway |
+//! | [`http_client`] | the gateway's own requests: webhooks, commands to a running gateway |
 //! | [`config`] | files → findings or a checked configuration; which route takes a request |
 //! | [`ledger`] | **the way of a callback**: receive → verify → normalise → journal → acknowledge → deliver |
 //!
-//! The demo is a program of its own, `crates/demo`.
+//! The demo is a separate program, `crates/demo`.
 //!
 //! | module | is |
 //! |---|---|
@@ -34,12 +34,12 @@
 //! | [`releases`] | the clock and the disk of [`gray`] |
 //! | [`notify`] | fault reports on disk, and messages to `[notify.*]` |
 //! | [`admin`] | the operator's listener |
-//! | [`upgrade`] | another executable takes over: channel, sockets, service manager |
-//! | [`telemetry`] | every metric name in one table, counters, the access log |
+//! | [`upgrade`] | the hand-over to another executable: channel, sockets, service manager |
+//! | [`telemetry`] | the table of all metric names, counters, the access log |
 //! | [`authorities`] | the system's certificates, for connections to servers |
-//! | [`allocator`] | gives back the memory that a flood has taken |
-//! | [`memory`] | what clients make the process hold, in one account with one bound |
-//! | [`problem`] | what is wrong with a request |
+//! | [`allocator`] | returning memory to the system after a flood of requests |
+//! | [`memory`] | the memory that clients make the process hold, in one account with one bound |
+//! | [`problem`] | the reasons for which a request is refused |
 
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 

@@ -1,8 +1,8 @@
-//! Parses the arguments and runs a command; nothing else.
+//! The `tollgate` executable: parses the arguments and runs a command.
 
 use std::process::ExitCode;
 
-/// Measured beside the system's allocator in `scripts/bench`.
+/// `scripts/bench` compares it with the system's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

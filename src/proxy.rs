@@ -1,29 +1,29 @@
 //! The way of a request: listen → admit → identify → route → authenticate → limit → assign → balance → forward →
 //! observe.
 //!
-//! Each of Pingora's hooks calls one stage; this file is the table of contents, and nothing else decides here.
+//! Each of Pingora's hooks calls one stage. This file is the table of contents; all decisions are in the stages.
 //!
 //! | hook | stage | what it settles |
 //! |---|---|---|
 //! | (accept) | [`listen`] | PROXY header, TLS, protocol; how long the client may take ([`watch`]) |
-//! | (read) | [`connection`] | which bytes are whose ([`framing`]); that they have one reading ([`http_guard`]) |
+//! | (read) | [`connection`] | where messages end ([`framing`]); that their bytes have one reading ([`http_guard`]) |
 //! | `new_ctx` | [`ctx`] | the one snapshot that serves this request |
 //! | `request_filter` | [`identify`] | client, scheme, host, request id |
-//! | | [`gate`] | what was said of its bytes, or is to be said of an HTTP/2 head: 400 and its kin; 421 |
-//! | | [`route`] | the route, or 404; who may use it, or 403; what it answers by itself ([`answer`]) |
-//! | | [`authenticate`] | the app and the user who call, or 401 and 403 |
+//! | | [`gate`] | the verdict on the bytes of a head, or on an HTTP/2 head: 400 and related statuses; 421 |
+//! | | [`route`] | the route, or 404; whether the client may use it, or 403; its canned answer ([`answer`]) |
+//! | | [`authenticate`] | the calling app and user, or 401 and 403 |
 //! | | [`limit`] | whether the limits of route and app have room, or 429 |
 //! | | [`assign`] | the version that the user is on |
 //! | `proxy_upstream_filter` | [`ahead`] | room for the body, or 503; a short one is read before it takes a place |
 //! | | [`balance`] | a place under the upstream's limit and the first attempt's server, or 503 |
 //! | `upstream_peer` | [`balance`] | the same for a further attempt |
 //! | `connected_to_upstream` | [`forward`] | the attempt's own deadlines ([`deadline`]) |
-//! | `upstream_request_filter` | [`rewrite`] | headers and path towards the server |
+//! | `upstream_request_filter` | [`rewrite`] | headers and path for the server |
 //! | `request_body_filter` | [`body`] | the length of the body, or 413 |
-//! | `upstream_response_filter` | [`forward`] | a listed status goes to another server |
+//! | `upstream_response_filter` | [`forward`] | whether a listed status sends the request to another server |
 //! | `fail_to_connect`, `error_while_proxy` | [`forward`] | whether to try again, or elsewhere ([`rescue`]) |
-//! | `response_filter` | [`rewrite`] | headers towards the client; whether the body is compressed ([`compress`]) |
-//! | `fail_to_proxy` | [`reject`] | 502, 503 or 504, told apart |
+//! | `response_filter` | [`rewrite`] | headers for the client; whether the body is compressed ([`compress`]) |
+//! | `fail_to_proxy` | [`reject`] | which of 502, 503 and 504 |
 //! | `logging` | [`observe`] | outcome, metrics and log line, once |
 
 pub mod ahead;
@@ -78,32 +78,32 @@ use crate::telemetry::Registry;
 use crate::telemetry::access_log::AccessLog;
 use client_auth::nonce::Nonces;
 
-/// What every request needs: the current snapshot, and where to tell.
+/// The state that all requests share: the current snapshot, counters and logs.
 pub struct Gateway {
-    /// The configuration that new requests take.
+    /// The configuration for new requests.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
-    /// Where is counted.
+    /// Counters.
     pub registry: Arc<Registry>,
-    /// Where is logged.
+    /// The access log.
     pub access_log: Arc<AccessLog>,
-    /// What was signed and taken, for as long as it could be sent again.
+    /// Nonces of accepted signatures, kept for as long as those could be replayed.
     pub nonces: Arc<Nonces>,
-    /// What requests may hold.
+    /// The account of the memory that requests hold.
     pub memory: Arc<Account>,
-    /// True from the moment the process wants to end: answers then close their connections.
+    /// True once the process drains: answers then close their connections.
     pub draining: Arc<AtomicBool>,
 }
 
 #[async_trait]
 impl ProxyHttp for Gateway {
-    /// In a box, as Pingora moves it from future to future.
+    /// Boxed, because Pingora moves it from future to future.
     type CTX = Box<Ctx>;
 
     fn new_ctx(&self) -> Box<Ctx> {
         Box::new(Ctx::new(self.snapshot.load_full()))
     }
 
-    /// None: Pingora's compression module would cost each request something and nobody asked for it.
+    /// None: Pingora's compression module has a cost for each request and is not used.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
@@ -144,12 +144,12 @@ impl ProxyHttp for Gateway {
         Ok(false)
     }
 
-    /// After an error Pingora closes the client's connection, and a client that is refused in an overload would only add
-    /// to it by connecting anew. Here it can be answered without one.
+    /// Refuses a request here if no server can take it. After an error in a later hook Pingora closes the client's
+    /// connection, and reconnecting clients would add to an overload.
     async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
         let ready = match session.as_mut().is_body_empty() {
             true => Ok(()),
-            // In a box, so that a request without a body does not move it about.
+            // Boxed, so that a request without a body does not move this future.
             false => Box::pin(ahead::prepare(session, ctx, &self.memory)).await?,
         };
         let Err(reason) = ready.and_then(|()| forward::pick(session, ctx)) else { return Ok(true) };
@@ -290,7 +290,7 @@ impl ProxyHttp for Gateway {
 }
 
 impl Gateway {
-    /// The answer to this request is the last one on its connection when the process wants to end.
+    /// While the process drains, the answer to this request is the last one on its connection.
     fn end_when_draining(&self, session: &mut Session) {
         if self.draining.load(Ordering::Relaxed) {
             session.set_keepalive(None);

@@ -1,15 +1,15 @@
-//! What is done about a request's body before a server is asked for: room for it, and reading ahead.
+//! The handling of a request's body before a server is chosen: room in memory, and reading ahead.
 //!
-//! Pingora keeps the first 64 KiB of each body, so that another attempt can send them again, and an HTTP/1.1 session reads
-//! into a buffer of as much. Both are held under the account of [`memory`](mod@crate::memory), by what has come and not by
-//! what was announced: a stranger holds no more than he sends. Without room the request is refused as overloaded, before
-//! its body is read or in its middle; going on without keeping the bytes is nothing that Pingora offers.
+//! Pingora keeps the first 64 KiB of each body for further attempts, and an HTTP/1.1 session reads into a buffer of the
+//! same size. The account of [`memory`](mod@crate::memory) counts both by the bytes that have arrived and not by the
+//! announced length: a client can make the gateway hold no more than it sends. Without room the request is refused as
+//! overloaded, before its body is read or in the middle of it. Pingora has no way to go on without keeping the bytes.
 //!
-//! Where an upstream's places are bounded (`adaptive`, `max_requests_per_server`), a short body of a known length is read
-//! whole before a place is taken, so that whoever sends slowly waits on his own time. Everything else is an upload while
-//! it comes: longer bodies, those of unknown length, and those whose sender waits for `100 Continue`, which is for the
-//! server to say. An upload goes to its server as it comes, but takes no place under the adaptive limit before it is
-//! whole, and leaves a quarter of a server's places to others. Calls by gRPC are no uploads: there two sides talk.
+//! Where an upstream's places are bounded (`adaptive`, `max_requests_per_server`), a short body of known length is read
+//! completely before the request takes a place, so that a slow sender occupies none. Any other body is an upload while
+//! it arrives: a longer one, one of unknown length, and one whose client waits for `100 Continue`, which is the
+//! server's to send. An upload goes to its server as it arrives, but takes no place under the adaptive limit before it
+//! is complete, and leaves a quarter of a server's places to others. gRPC calls are not uploads: both sides talk.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,23 +25,25 @@ use crate::memory::{Account, Held, Kind};
 use crate::problem::Reason;
 use base::clock;
 
-/// What Pingora keeps of a body for another attempt, and the longest that is read ahead: what comes beyond is lost.
+/// How much of a body Pingora keeps for another attempt, and the longest body that is read ahead. Pingora drops the
+/// rest.
 pub const KEPT_MAX: usize = 64 << 10;
-/// What an HTTP/1.1 session reads into.
+/// Size of the buffer of an HTTP/1.1 session.
 const READ_MAX: u64 = 64 << 10;
-/// How long a body may take that is read ahead, even without a `body_min_rate`: so long it takes at the default one.
+/// Maximum time for reading a body ahead, even without a `body_min_rate`: the time that it takes at the default rate.
 pub const WAIT: Duration = Duration::from_secs(131);
 
-/// The room of a request's body.
+/// Memory held for a request's body.
 #[derive(Debug)]
 pub struct BodyRoom {
     held: Held,
-    /// What is read into, whatever has come.
+    /// Size of the read buffer, however much has arrived.
     buffer: u64,
 }
 
 impl BodyRoom {
-    /// So many bytes came so far; whether there is room to keep them. What is too long is not kept at all.
+    /// Notes that `seen` bytes have arrived; false without room to keep them. A body that is too long is not kept at
+    /// all.
     pub fn has(&mut self, seen: u64) -> bool {
         if seen > KEPT_MAX as u64 {
             self.held.shrink(self.buffer);
@@ -55,9 +57,9 @@ impl BodyRoom {
 /// How reading ahead ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Read {
-    /// The body is here.
+    /// The body is complete.
     Whole,
-    /// It is longer than what is kept.
+    /// It is longer than Pingora keeps.
     TooLong,
     /// It took too long.
     TooSlow,
@@ -65,19 +67,19 @@ pub enum Read {
     NoRoom,
 }
 
-/// Whether the two sides of a request talk by gRPC, and have deadlines of their own.
+/// Whether this is a gRPC call, in which both sides talk and have their own deadlines.
 pub fn talks(session: &Session, ctx: &Ctx) -> bool {
     let grpc = |value: &HeaderValue| value.as_bytes().starts_with(b"application/grpc");
     ctx.upstream().is_some_and(|upstream| upstream.http2)
         && session.req_header().headers.get(CONTENT_TYPE).is_some_and(grpc)
 }
 
-/// The length of the body, where it is known.
+/// The length of the body, if known.
 pub fn length(session: &Session) -> Option<u64> {
     session.req_header().headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Makes room for a body that is not empty, unless it has some.
+/// Makes room for a body that is not empty, unless it has room already. False if there is none.
 pub fn make_room(session: &Session, ctx: &mut Ctx, memory: &Arc<Account>) -> bool {
     if ctx.room.is_none() {
         let buffer = if Peer::of(session).http2 { 0 } else { length(session).map_or(READ_MAX, |n| n.min(READ_MAX)) };
@@ -86,7 +88,7 @@ pub fn make_room(session: &Session, ctx: &mut Ctx, memory: &Arc<Account>) -> boo
     ctx.room.is_some()
 }
 
-/// Prepares a body that is not empty for the choice of a server; an error is why it is not served.
+/// Prepares a body that is not empty for the choice of a server. The inner error is the reason for a refusal.
 pub async fn prepare(
     session: &mut Session,
     ctx: &mut Ctx,
@@ -95,7 +97,7 @@ pub async fn prepare(
     if !make_room(session, ctx, memory) {
         return Ok(Err(Reason::Overloaded));
     }
-    // Whoever signs is read before.
+    // A signed body was read before.
     if session.as_mut().is_body_done() || Peer::of(session).watch.verdict().upgrade || talks(session, ctx) {
         return Ok(Ok(()));
     }
@@ -108,7 +110,7 @@ pub async fn prepare(
         match read {
             Read::Whole => return Ok(Ok(())),
             Read::NoRoom => return Ok(Err(Reason::Overloaded)),
-            // It goes on as what it is.
+            // It goes on as an upload.
             Read::TooSlow | Read::TooLong => {}
         }
     }
@@ -116,9 +118,9 @@ pub async fn prepare(
     Ok(Ok(()))
 }
 
-/// Reads the body, which Pingora keeps and sends once there is a server.
+/// Reads the body, which Pingora keeps and sends once a server is chosen.
 pub async fn read(session: &mut Session, room: &mut Option<BodyRoom>, mut each: impl FnMut(&[u8])) -> Result<Read> {
-    // Else Pingora would have nothing left to send.
+    // Otherwise Pingora would have nothing left to send.
     session.as_mut().enable_retry_buffering();
     let reading = async {
         let mut seen = 0;

@@ -1,4 +1,4 @@
-//! Answers that no server is asked for: a route's redirects and canned responses, and the gateway's own to `OPTIONS *`.
+//! Answers without a server: a route's redirects and canned responses, and the gateway's own answer to `OPTIONS *`.
 
 use std::sync::atomic::Ordering;
 
@@ -14,20 +14,20 @@ use super::{Gateway, compress, reject, rewrite};
 use base::said;
 use config::model::{Action, Piece, Scheme};
 
-/// Whether a request asks the gateway itself what it can do (RFC 9110, section 9.3.7). Admission lets no other method say
-/// `*`.
+/// Whether a request asks for the options of the gateway itself (RFC 9110, section 9.3.7). Admission allows `*` for no
+/// other method.
 pub fn is_asked_of_us(session: &Session) -> bool {
     session.req_header().uri.path() == "*"
 }
 
-/// Answers what the gateway can do: no server could say it for all of them.
+/// Answers with the gateway's options: no single server could speak for all of them.
 pub async fn of_us(session: &mut Session, ctx: &Ctx) -> Result<()> {
     let mut head = ResponseHeader::build(StatusCode::NO_CONTENT, Some(3))?;
     head.insert_header(header::ALLOW, reject::PROXIED)?;
     reject::respond(session, ctx, head, Bytes::new(), false).await
 }
 
-/// Answers when the request's route does so itself; says whether it did.
+/// Sends the route's own answer if it has one; says whether it did.
 pub async fn from_route(session: &mut Session, ctx: &Ctx, route: usize) -> Result<bool> {
     let snapshot = ctx.snapshot.clone();
     let (head, body) = match &snapshot.route(route).0.action {
@@ -56,7 +56,7 @@ fn redirect(session: &Session, ctx: &Ctx, to: &[Piece], status: StatusCode) -> R
     Ok(head)
 }
 
-/// Fills the template.
+/// Fills in the template of a redirect.
 pub fn location(to: &[Piece], scheme: Scheme, host: &str, path: &str, uri: &Uri) -> String {
     let mut location = String::new();
     for piece in to {
@@ -77,14 +77,14 @@ pub fn location(to: &[Piece], scheme: Scheme, host: &str, path: &str, uri: &Uri)
     location
 }
 
-/// The head of a server's answer, on its way to the client.
+/// Prepares the head of a server's answer for the client.
 pub async fn to_client(
     gateway: &Gateway,
     session: &mut Session,
     head: &mut ResponseHeader,
     ctx: &mut Ctx,
 ) -> Result<()> {
-    // A request that was in flight when draining began had been promised a connection that goes on.
+    // A request in flight when draining began was promised a persistent connection.
     if gateway.draining.load(Ordering::Relaxed) && !head.status.is_informational() {
         session.set_keepalive(None);
     }
@@ -99,7 +99,7 @@ pub async fn to_client(
         ctx.compression = compress::begin(session.req_header(), head, room)?;
     }
     if session.req_header().version == Version::HTTP_10 && !head.status.is_informational() {
-        // In a box, so that nobody else's future has room for it.
+        // Boxed, so that other futures do not reserve room for it.
         return Box::pin(rewrite::frame_for_http10(session, head)).await;
     }
     Ok(())

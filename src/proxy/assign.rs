@@ -1,7 +1,7 @@
-//! Which version a user is on.
+//! The choice of the version that a user is on.
 //!
-//! The release decides ([`gray::assignment`]); this stage gives it what of the request it may look at, and sends the
-//! request to the canary's upstream where it says so. Decided once, so that a retry does not move the user.
+//! The release decides ([`gray::assignment`]). This stage gives it the parts of the request that it may use, and sends
+//! the request to the canary's upstream if it says so. The decision is made once, so a retry does not move the user.
 
 use std::time::Duration;
 
@@ -16,15 +16,15 @@ use gray::assignment::{Assignment, Decision, RequestView, Why, choose};
 use gray::sample::{Arm, Ending, GRPC, Sample};
 use gray::shared_state::SharedState;
 
-/// What a release decided about a request, and how its arm did.
+/// A release's decision about a request, and the result of its arm.
 #[derive(Debug)]
 pub struct Assigned {
     of: OfRoute,
     /// The decision.
     pub decision: Decision,
-    /// How the first attempt at the arm's upstream ended.
+    /// The first attempt at the arm's upstream.
     pub first: Option<First>,
-    /// What became of the failed attempt of a canary.
+    /// The result of a rescue.
     pub rescue: Rescue,
 }
 
@@ -35,11 +35,11 @@ pub struct First {
     pub ending: Ending,
     /// Status of its answer; 0 without one.
     pub status: u16,
-    /// Since the request began: its head, or its failure where there was none.
+    /// Time from the request's start to the head of the answer, or to the failure if there was none.
     pub after: Duration,
     /// Number of its server; 0 without one.
     pub server: u32,
-    /// Whether that server has been at work for as long as it may be cold.
+    /// Whether that server has been in use for longer than its settle time.
     pub warm: bool,
 }
 
@@ -49,18 +49,18 @@ impl Assigned {
         &snapshot.plans[self.of.plan as usize]
     }
 
-    /// Name of the release, where it concerns the user.
+    /// Name of the release; empty if the user is out of its range.
     pub fn release<'s>(&self, snapshot: &'s Snapshot) -> &'s str {
         if self.decision.why == Why::OutOfRange { "" } else { &self.plan(snapshot).name }
     }
 
-    /// Whether the canary's upstream serves the request, so far.
+    /// Whether the canary's upstream serves the request so far.
     pub fn is_on_canary(&self) -> bool {
         self.decision.arm == Arm::Canary && self.rescue != Rescue::TakenOver
     }
 }
 
-/// Decides, where the route has a release.
+/// Asks the route's releases for a decision.
 pub fn assign(session: &Session, ctx: &mut Ctx, route: usize) {
     let releases = ctx.snapshot.releases_of(route);
     if releases.is_empty() {
@@ -88,7 +88,7 @@ pub fn assign(session: &Session, ctx: &mut Ctx, route: usize) {
     ctx.assigned = Some(assigned);
 }
 
-/// Tells the release how the request ended. `left`: the client did not wait for the end; `good`: he got a good answer.
+/// Reports the request's end to its release. `left`: the client did not wait for the end; `good`: it got a good answer.
 pub fn tell(ctx: &Ctx, now: Nanos, left: bool, good: bool) {
     let Some(assigned) = &ctx.assigned else { return };
     let decision = &assigned.decision;
@@ -98,7 +98,7 @@ pub fn tell(ctx: &Ctx, now: Nanos, left: bool, good: bool) {
     }
     let untold = || First { ending: Ending::Left, status: 0, after: now.since(ctx.started), server: 0, warm: true };
     let Some(first) = assigned.first.or_else(|| left.then(untold)) else {
-        // The gateway itself refused it: nothing is known of the arm.
+        // The gateway itself refused it, which says nothing about the arm.
         live.went_untold(decision.is_judged().then_some(decision.arm));
         return;
     };
@@ -113,14 +113,14 @@ pub fn tell(ctx: &Ctx, now: Nanos, left: bool, good: bool) {
         step: decision.step,
         arm: decision.arm,
         ending: first.ending,
-        // A failure of gRPC reached the client, whatever HTTP says. Who left was answered until then.
+        // A gRPC failure reached the client, whatever the HTTP status. A client that left had been answered until then.
         saved: (good || left) && first.ending.is_failure() && first.status < GRPC,
         warm: first.warm,
         judged: decision.is_judged(),
     });
 }
 
-/// The arm that a request is counted on.
+/// The arm under which a request is counted.
 pub fn arm(ctx: &Ctx) -> series::Arm {
     match ctx.assigned.as_ref().map(|assigned| assigned.decision.arm) {
         None => series::Arm::None,

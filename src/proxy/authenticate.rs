@@ -1,12 +1,12 @@
-//! Who is calling: every proof that the route asks for must hold, and all must be of one app.
+//! The stage `authenticate`: every proof that the route asks for must hold, and all must be of one app.
 //!
-//! First the heads of all proofs are judged, in the order written, then whether the app may call, and only then a body
-//! is read for a signature's digest, so that nobody unknown makes us hold one. A nonce is taken last: a request that is
-//! refused for anything else may be sent again as it is. It is taken before the limits are asked, so that nobody can
-//! spend an app's rate by sending its requests again; after a 429 a request must be signed anew.
+//! First it judges the heads of all proofs in the order written, then whether the app may call. Only then does it read
+//! a body for a signature's digest, so that unknown callers cannot make the gateway hold one. It takes a nonce last: a
+//! request refused for another reason may be sent again unchanged. It takes the nonce before the limits are asked, so
+//! that replayed requests cannot use up an app's rate; after a 429 a request must be signed anew.
 //!
-//! A body is read ahead up to what Pingora keeps for replaying (64 KiB); from there it goes on to the server. The
-//! credentials stay in the request, as in other gateways; `request_headers.remove` takes them out.
+//! It reads a body ahead up to what Pingora keeps for replay (64 KiB); the body then goes on to the server. The
+//! credentials stay in the request, as in other gateways; `request_headers.remove` removes them.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -35,22 +35,22 @@ use config::model::{Auth, AuthKind, Scheme};
 
 /// `accept-signature` (RFC 9421, section 5.1)
 const ACCEPT_SIGNATURE: HeaderName = HeaderName::from_static("accept-signature");
-/// What a signature must cover.
+/// The components that a signature must cover.
 const ACCEPTED: HeaderValue =
     HeaderValue::from_static("sig1=(\"@method\" \"@target-uri\" \"content-digest\");created;alg=\"hmac-sha256\"");
 
 thread_local! {
-    /// Tokens that held lately.
+    /// Tokens that were judged valid lately.
     static JUDGED: RefCell<Judged> = RefCell::default();
 }
 
-/// Why a request is not served, and what its sender is told.
+/// Why a request is refused, and what its client is told.
 #[derive(Debug)]
 pub struct Refusal {
     reason: Reason,
-    /// Instead of the reason's own words.
+    /// Replaces the reason's own text.
     detail: Option<String>,
-    /// How to prove who one is.
+    /// The challenge: how to authenticate.
     challenge: Option<HeaderValue>,
 }
 
@@ -59,10 +59,10 @@ impl Refusal {
         Refusal { reason, detail: None, challenge: None }
     }
 
-    /// What the proof of one kind lacks.
+    /// The refusal for one kind of proof.
     fn lacks(auth: &Auth, detail: impl ToString, missing: bool) -> Refusal {
         let challenge = match &auth.kind {
-            // The name of a header is fit for a quoted string.
+            // Every header name is valid in a quoted string.
             AuthKind::ApiKey { header } => HeaderValue::from_str(&format!("ApiKey header=\"{header}\"")).ok(),
             AuthKind::Jwt { .. } if missing => Some(HeaderValue::from_static("Bearer")),
             AuthKind::Jwt { .. } => Some(HeaderValue::from_static("Bearer error=\"invalid_token\"")),
@@ -72,7 +72,7 @@ impl Refusal {
     }
 }
 
-/// What the heads of all proofs say.
+/// The result of judging the heads of all proofs.
 #[derive(Default)]
 struct Proven {
     app: Option<u32>,
@@ -80,7 +80,7 @@ struct Proven {
     signed: Vec<Signed>,
 }
 
-/// Judges the proofs that the route asks for, and answers where one does not hold; whether it did.
+/// Judges the proofs that the route asks for, and sends a refusal if one does not hold; true if all hold.
 pub async fn authenticate(
     session: &mut Session,
     ctx: &mut Ctx,
@@ -164,7 +164,7 @@ fn heads(
     Ok(proven)
 }
 
-/// The one API key of a request.
+/// The request's only API key.
 fn api_key<'h>(headers: &'h HeaderMap, header: &HeaderName) -> std::result::Result<&'h [u8], String> {
     let mut lines = headers.get_all(header).iter();
     match (lines.next(), lines.next()) {
@@ -194,7 +194,7 @@ fn user(
     Ok(token.user)
 }
 
-/// The signature of a request, but for its body and its nonce.
+/// The signature of a request, without its body and nonce.
 fn signed(
     session: &Session,
     ctx: &Ctx,
@@ -209,7 +209,7 @@ fn signed(
             Scheme::Https => "https",
         },
         authority: said::authority(&head.uri, &head.headers),
-        // What is no text is not signed.
+        // A target that is not UTF-8 cannot be signed.
         target: std::str::from_utf8(head.raw_path()).unwrap_or_default(),
         headers: &head.headers,
     };
@@ -217,7 +217,7 @@ fn signed(
     signature::verify(&request, has_body, window, |keyid| snapshot.callers.keys.signer(&snapshot.config.apps, keyid))
 }
 
-/// Reads the body, which goes on to the server, and holds it against its digest.
+/// Reads the body, which goes on to the server, and compares it with its digest.
 async fn body(
     session: &mut Session,
     ctx: &mut Ctx,
@@ -249,7 +249,7 @@ async fn body(
     if digests.fit() { Ok(Ok(())) } else { refused("The body does not fit Content-Digest.") }
 }
 
-/// A client that waits for `100 Continue` gets it here, as it is we who want the body.
+/// Sends `100 Continue` to a client that waits for it, because here the gateway itself needs the body.
 async fn invite(session: &mut Session) -> Result<()> {
     let head = session.req_header();
     let waits = head.headers.get(EXPECT).is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"));
@@ -263,7 +263,7 @@ async fn invite(session: &mut Session) -> Result<()> {
     Ok(())
 }
 
-/// Takes the nonce of a signature, once.
+/// Takes the nonce of a signature; each can be taken once.
 fn take(ctx: &Ctx, signed: &Signed, nonces: &Nonces, now_s: u64) -> std::result::Result<(), Refusal> {
     let Some((app, key)) = signed.by.of(&ctx.snapshot.config.apps) else {
         return Err(Refusal::of(Reason::Internal));
@@ -288,7 +288,7 @@ fn take(ctx: &Ctx, signed: &Signed, nonces: &Nonces, now_s: u64) -> std::result:
     })
 }
 
-/// Answers a request that is not served.
+/// Sends a refusal.
 async fn refuse(session: &mut Session, ctx: &mut Ctx, refusal: Refusal) -> Result<()> {
     let mut fields = vec![];
     if let Some(challenge) = refusal.challenge {

@@ -1,9 +1,9 @@
-//! Which server takes this attempt.
+//! The choice of the server for an attempt.
 //!
-//! The pool decides; this stage gives it what of the request it may look at: the key that `hash_key` names, and the
-//! servers that were tried already. A request without the key is hashed by its client's address. Before it, where the
-//! upstream's limit is adaptive, each attempt needs a place under that. An upload only needs that there is one: it takes
-//! it once it is whole (`forward::request_sent`), so that nobody holds a place by sending slowly.
+//! The pool decides. This stage gives it the parts of the request that it may use: the key that `hash_key` names, and
+//! the servers tried already. A request without the key is hashed by its client's address. If the upstream's limit is
+//! adaptive, each attempt first needs a place under it. For an upload a free place is enough: it takes one once it is
+//! complete (`forward::request_sent`), so that a slow sender holds none.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -17,10 +17,10 @@ use balance::{Pick, PickError};
 use base::clock;
 use base::said::{first_cookie, first_query};
 
-/// Picks a server and holds it in `ctx`; or says what the client is to be told.
+/// Picks a server and holds it in `ctx`; an error is the reason for the client.
 pub fn pick(head: &RequestHeader, ctx: &mut Ctx) -> Result<(), Reason> {
     let upstream = ctx.snapshot.upstreams.get(ctx.attempts.upstream).ok_or(Reason::NoServer)?;
-    // The first attempt begins with the request; reading the clock again would tell microseconds.
+    // The first attempt begins with the request; another clock reading would differ by microseconds.
     let now = if ctx.attempts.count == 0 { ctx.attempts.began } else { clock::now() };
     let permit = match &upstream.adaptive {
         Some(limit) if ctx.attempts.uploading => limit.admits(now).then_some(None).ok_or(Reason::Overloaded)?,

@@ -1,7 +1,7 @@
-//! The stage `body`: the parts of bodies as they pass, both ways.
+//! The stage `body`: parts of bodies as they pass in both directions.
 //!
-//! A request's body may have `body_max` bytes (413) and needs room (503). Parts of an answer are compressed where
-//! [`compress`](super::compress) has begun to. What moves is told to the connection's [watch](super::watch).
+//! A request's body may have `body_max` bytes (413) and needs room (503). Parts of an answer are compressed if
+//! [`compress`](super::compress) has begun to. The connection's [watch](super::watch) learns what moves.
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -14,8 +14,8 @@ use super::{ahead, forward, rescue};
 use crate::problem::Reason;
 use base::clock;
 
-/// Begins to wait for the body of an HTTP/2 request; one of HTTP/1.1 is watched by its connection. Two sides that talk by
-/// gRPC have deadlines of their own.
+/// Starts to wait for the body of an HTTP/2 request; for HTTP/1.1 the connection does so. The two sides of a gRPC call
+/// have their own deadlines.
 pub fn watch(session: &mut Session, ctx: &Ctx) {
     if !Peer::of(session).http2 || ahead::talks(session, ctx) || session.as_mut().is_body_empty() {
         return;
@@ -23,7 +23,7 @@ pub fn watch(session: &mut Session, ctx: &Ctx) {
     Peer::of(session).watch.begins_upload(clock::now);
 }
 
-/// A part of the request's body, on its way to the server.
+/// Handles a part of the request's body on its way to the server.
 pub fn request_part(session: &Session, body: &mut Option<Bytes>, end_of_stream: bool, ctx: &mut Ctx) -> Result<()> {
     match end_of_stream {
         true => forward::request_sent(ctx),
@@ -36,7 +36,7 @@ pub fn request_part(session: &Session, body: &mut Option<Bytes>, end_of_stream: 
         peer.watch.sends_on();
     }
     ctx.attempts.body_bytes += part.len() as u64;
-    // A tunnel has no body, however much passes.
+    // A tunnel has no body, however many bytes pass.
     let route = ctx.route.filter(|_| ctx.attempts.status != 101);
     if route.is_some_and(|route| ctx.snapshot.route(route).0.filters.body_limit.is_exceeded_by(ctx.attempts.body_bytes))
     {
@@ -54,7 +54,7 @@ pub fn request_part(session: &Session, body: &mut Option<Bytes>, end_of_stream: 
     Ok(())
 }
 
-/// A part of the answer's body, on its way to the client.
+/// Handles a part of the answer's body on its way to the client.
 pub fn response_part(body: &mut Option<Bytes>, end_of_stream: bool, ctx: &mut Ctx) -> Result<()> {
     let Some(compression) = &mut ctx.compression else { return Ok(()) };
     compression.part(body, end_of_stream)?;
@@ -64,7 +64,8 @@ pub fn response_part(body: &mut Option<Bytes>, end_of_stream: bool, ctx: &mut Ct
     Ok(())
 }
 
-/// The answer's trailers: they take the place of the body's last part, so what compression still holds goes before them.
+/// Handles the answer's trailers. They take the place of the body's last part, so what compression still holds goes
+/// first.
 pub fn response_trailers(session: &mut Session, trailers: &HeaderMap, ctx: &mut Ctx) -> Result<Option<Bytes>> {
     rescue::ended_as_grpc(ctx, trailers);
     answer_moves(session, true);
@@ -75,8 +76,8 @@ pub fn response_trailers(session: &mut Session, trailers: &HeaderMap, ctx: &mut 
     Ok(rest)
 }
 
-/// A part of the answer to an HTTP/2 stream came; with the last one the client has nothing to wait for, so the rest of his
-/// request is waited for, whoever talks.
+/// Notes a part of the answer to an HTTP/2 stream. After the last part the client has nothing to wait for, so it owes
+/// the rest of its request, even in a gRPC call.
 pub fn answer_moves(session: &mut Session, ends: bool) {
     if !Peer::of(session).http2 {
         return;

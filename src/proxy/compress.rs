@@ -1,22 +1,23 @@
-//! Compressed answers, where the route says `compress = true` and the client takes them (RFC 9110, sections 12.5.3 and
-//! 8.4).
+//! Compressed answers, where the route says `compress = true` and the client accepts them (RFC 9110, sections 12.5.3
+//! and 8.4).
 //!
-//! It happens last, on the way to the client: after a rescue or retry was decided, so that an answer that is thrown away
-//! was never begun. Of the codings that the client likes best zstd comes before brotli and gzip: for answers made on the
-//! spot it gives most for the time. Left as they are: answers that are short, have no text in them, are coded already,
-//! are part of a range, or whose sender forbids it (`no-transform`) or signed the bytes (`Content-Digest` and its kin);
-//! all of them for HTTP/1.0, which has no chunks to send an unknown length in. `text/event-stream` stays as it is too:
-//! it is worth little and any delay hurts it.
+//! Compression comes last on the way to the client: after the decision on retry or rescue, so that no discarded answer
+//! was begun. Among the codings that the client prefers equally, zstd comes before brotli and gzip: for answers made on
+//! the fly it saves most for its time. These stay as they are: answers that are short, are not text, have a coding
+//! already, are part of a range, or whose sender forbids it (`no-transform`) or signed the bytes (`Content-Digest` and
+//! its kin). So do all answers to HTTP/1.0, which has no chunks for an unknown length. `text/event-stream` stays as it
+//! is too: it gains little and any delay hurts it.
 //!
-//! An encoder is held for as long as the client takes to fetch what it codes, so all of them are held under the account of
-//! [`memory`](mod@crate::memory), and a client has a part of it. Where there is no room the answer is sent as it is; that
-//! is decided before its head is changed. The encoder itself is made for the first part of the body and gone with the last.
+//! An encoder lives for as long as the client takes to fetch its output. The account of [`memory`](mod@crate::memory)
+//! therefore counts all encoders, and each client has a share. Without room the answer is sent as it is; that is
+//! decided before its head is changed. The encoder itself is created for the first part of the body and dropped with
+//! the last.
 //!
-//! A body whose length its server did not know is flushed with each part, so a slow stream is as slow as it was. A strong
-//! `ETag` becomes a weak one: the bytes are others, the meaning is not (section 8.8.1). An answer to HEAD and a 304 tell
-//! of the body that GET would have brought, so they say the same of it: else a cache would make what it holds strong
-//! again, and join parts of other bytes to it. Not covered: decompression, answers that the gateway makes itself, and
-//! hiding the length of a body in which a secret stands beside what its reader has sent (BREACH).
+//! A body whose length its server did not know is flushed after each part, so compression does not delay a slow stream.
+//! A strong `ETag` becomes a weak one: the bytes differ, the meaning does not (section 8.8.1). An answer to HEAD and a
+//! 304 describe the body that GET would bring, so they get the same headers: otherwise a cache would make its entry
+//! strong again and join parts of different bytes to it. Not covered: decompression, answers that the gateway makes
+//! itself, and hiding the length of a body in which a secret stands beside the client's own input (BREACH).
 
 use bytes::Bytes;
 use http::header::{
@@ -35,14 +36,14 @@ mod encoder;
 
 /// Bodies known to be shorter would hardly shrink.
 const SHORTEST: u64 = 512;
-/// What names the bytes of a body, beside `ETag`.
+/// Headers that depend on the bytes of a body, besides `ETag`.
 const DIGESTS: [HeaderName; 4] = [
     HeaderName::from_static("content-digest"),
     HeaderName::from_static("repr-digest"),
     HeaderName::from_static("digest"),
     HeaderName::from_static("content-md5"),
 ];
-/// A compression failed.
+/// A failed compression.
 const FAILED: ErrorType = ErrorType::new("Compression");
 
 /// A content coding.
@@ -57,7 +58,7 @@ pub enum Coding {
 }
 
 impl Coding {
-    /// All of them, the one to take first first.
+    /// All of them, in order of preference.
     const ALL: [Coding; 3] = [Coding::Zstd, Coding::Brotli, Coding::Gzip];
 
     fn name(self) -> &'static str {
@@ -72,25 +73,25 @@ impl Coding {
 /// An answer that is being compressed.
 pub struct Compression {
     coding: Coding,
-    /// Of the body as its server sends it, where that is known.
+    /// Length of the body as its server sends it, if known.
     length: Option<u64>,
     state: CompressionState,
     /// Room for the encoder.
     _held: Held,
 }
 
-/// How far it has come.
+/// The progress of a compression.
 enum CompressionState {
-    /// Nothing came yet.
+    /// No part has arrived.
     Waits,
-    /// Never contended: Pingora only wants what it holds to be `Sync`.
+    /// Never contended: Pingora requires the state to be `Sync`.
     Runs(Mutex<Encoder>),
-    /// The end was given out.
+    /// The end has been given out.
     Ended,
 }
 
-/// Decides about an answer and changes its head; `None` leaves the body as it is. `room` gives so many bytes for an
-/// encoder, where there are any.
+/// Decides about an answer and changes its head; `None` leaves the body as it is. `room` reserves a number of bytes for
+/// an encoder, if they are free.
 pub fn begin(
     asked: &RequestHeader,
     head: &mut ResponseHeader,
@@ -117,14 +118,14 @@ pub fn begin(
     head.remove_header(&CONTENT_LENGTH);
     head.remove_header(&ACCEPT_RANGES);
     head.set_version(Version::HTTP_11);
-    // Pingora drops it again where the client speaks HTTP/2.
+    // For an HTTP/2 client Pingora removes it again.
     head.insert_header(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
     weaken(head)?;
     Ok(held.map(|held| Box::new(Compression { coding, length, state: CompressionState::Waits, _held: held })))
 }
 
 impl Compression {
-    /// Compresses a part of the body, and at its `end` what is left. The first byte of a stream follows its cause.
+    /// Compresses a part of the body, and at its `end` the rest. A body of unknown length is flushed after each part.
     pub fn part(&mut self, body: &mut Option<Bytes>, end: bool) -> Result<()> {
         let part = body.take().filter(|part| !part.is_empty());
         if part.is_none() && !end {
@@ -152,13 +153,13 @@ impl Compression {
         Ok(())
     }
 
-    /// Whether all of it was given out.
+    /// Whether all output has been given out.
     pub fn ended(&self) -> bool {
         matches!(self.state, CompressionState::Ended)
     }
 }
 
-/// Whether the answer could be compressed for somebody. A 304 need not tell its type: in doubt it could.
+/// Whether the answer could be compressed for any client. A 304 may leave out its type: then it counts as compressible.
 fn is_open(head: &ResponseHeader) -> bool {
     let headers = &head.headers;
     let untold = head.status == StatusCode::NOT_MODIFIED;
@@ -180,13 +181,13 @@ fn length(headers: &HeaderMap) -> Option<u64> {
 fn forbids(headers: &HeaderMap) -> bool {
     let lines = headers.get_all(CACHE_CONTROL).iter();
     lines.flat_map(|line| line.as_bytes().split(|b| *b == b',')).any(|option| {
-        // An option may have a value, which says nothing here.
+        // An option may have a value, which does not matter here.
         let name = option.split(|b| *b == b'=').next().unwrap_or_default();
         name.trim_ascii().eq_ignore_ascii_case(b"no-transform")
     })
 }
 
-/// Whether a media type is one of text, or of something else that shrinks.
+/// Whether a media type is text, or something else that shrinks.
 fn is_text(kind: &[u8]) -> bool {
     let kind = kind.split(|b| *b == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
     match kind.as_slice() {
@@ -201,7 +202,7 @@ fn is_text(kind: &[u8]) -> bool {
     }
 }
 
-/// The coding that the client likes best of ours; `None` where it likes none, or would rather have none.
+/// The supported coding that the client prefers; `None` if it accepts none of them or prefers no coding.
 fn best(headers: &HeaderMap) -> Option<Coding> {
     let mut weights = [None; Coding::ALL.len()];
     let (mut others, mut identity) = (None, None);
@@ -221,12 +222,12 @@ fn best(headers: &HeaderMap) -> Option<Coding> {
     }
     let weighted =
         Coding::ALL.into_iter().zip(weights).map(|(coding, weight)| (coding, weight.or(others).unwrap_or(0)));
-    // Of equal ones the first is taken, so not `max_by_key`.
+    // Of equal ones the first wins, so not `max_by_key`.
     let best = weighted.fold((Coding::Zstd, 0), |best, next| if next.1 > best.1 { next } else { best });
     (best.1 > 0 && best.1 >= identity.unwrap_or(0)).then_some(best.0)
 }
 
-/// `q`, in thousandths; 1,000 without one, `None` for one that is no weight.
+/// `q`, in thousandths; 1,000 without one, `None` if it is invalid.
 fn weight<'p>(parameters: impl Iterator<Item = &'p [u8]>) -> Option<u16> {
     for parameter in parameters {
         let Some(value) = parameter.strip_prefix(b"q=").or_else(|| parameter.strip_prefix(b"Q=")) else { continue };
@@ -236,7 +237,7 @@ fn weight<'p>(parameters: impl Iterator<Item = &'p [u8]>) -> Option<u16> {
     Some(1_000)
 }
 
-/// Adds `Vary: Accept-Encoding` where it does not stand yet.
+/// Adds `Vary: Accept-Encoding` unless it is present.
 fn vary(head: &mut ResponseHeader) -> Result<()> {
     let named = head.headers.get_all(VARY).iter().flat_map(|line| line.as_bytes().split(|b| *b == b','));
     let mut named = named.map(<[u8]>::trim_ascii);
@@ -246,7 +247,7 @@ fn vary(head: &mut ResponseHeader) -> Result<()> {
     head.append_header(VARY, HeaderValue::from_static("Accept-Encoding")).map(drop)
 }
 
-/// A strong `ETag` promises the same bytes; what is none at all is dropped.
+/// Makes a strong `ETag`, which promises the same bytes, weak; drops an invalid one.
 fn weaken(head: &mut ResponseHeader) -> Result<()> {
     let Some(tag) = head.headers.get(ETAG).filter(|tag| !tag.as_bytes().starts_with(b"W/")) else { return Ok(()) };
     let weak = tag.as_bytes().starts_with(b"\"").then(|| HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat()));

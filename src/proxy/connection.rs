@@ -1,13 +1,13 @@
 //! A client's connection, as Pingora's sessions see it.
 //!
-//! An HTTP/1.x client's bytes pass one at a time through what [`http_guard`] says of them: first a head, whole and
-//! judged, then exactly its body, then nothing until the request has ended; what comes behind is the next request's and
-//! waits here. So Pingora's parser meets only what has one reading, never learns of a pipelined request, and cannot read
-//! past a body. A head that is refused is replaced by a harmless one, and the [`ClientWatch`] says why: the refusal is then
-//! answered, logged and counted where all requests are. With HTTP/2, and after 101, bytes pass as they are.
+//! The bytes of an HTTP/1.x client pass request by request through the verdicts of [`http_guard`]: first a head,
+//! complete and judged, then exactly its body, then nothing until the request has ended. Bytes behind it belong to the
+//! next request and wait here. So Pingora's parser gets only bytes with one reading, never sees a pipelined request,
+//! and cannot read past a body. A stand-in replaces a refused head, and the [`ClientWatch`] says why: the refusal is
+//! then answered, logged and counted like any request. With HTTP/2, and after 101, bytes pass as they are.
 //!
-//! Reads go straight into the session's buffer where they can, and small writes are gathered, so that a head and a short
-//! body leave in one packet. The connection carries who is at the other end, once rather than once per request.
+//! Where possible, reads go straight into the session's buffer. Small writes are gathered, so that a head and a short
+//! body leave in one packet. The connection carries the peer's identity, once rather than once per request.
 
 use std::fmt;
 use std::io;
@@ -37,37 +37,38 @@ use crate::runtime::snapshot::listener::Shown;
 use base::clock;
 use config::model::Scheme;
 
-/// Writes are gathered up to this many bytes.
+/// Up to this many bytes, writes are gathered.
 const GATHER_BYTES: usize = 4096;
-/// What is read at once where it cannot go straight to the session.
+/// Size of a read that cannot go straight to the session.
 const READ_BYTES: usize = 4096;
-/// An HTTP/2 head of so many times `headers_max` fields is not even decoded; one of a few more is told why.
+/// An HTTP/2 head with this many times `headers_max` fields is not even decoded; one slightly above the limit gets an
+/// answer.
 const FIELDS_MAX: usize = 2;
-/// What stands in for a head that is refused. No stage but `admit` looks at it.
+/// The stand-in for a refused head. Only the stage `admit` looks at it.
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: -\r\n\r\n";
 
-/// Who is at the other end of a connection, and what is known of the connection.
+/// The peer of a connection, and what is known about the connection.
 pub struct Peer {
-    /// Its address; where a PROXY header was read, what that says.
+    /// The peer's address; after a PROXY header, the one that it names.
     pub address: IpAddr,
-    /// Its address as a header value.
+    /// The address as a header value.
     pub text: HeaderValue,
-    /// How it came.
+    /// Its scheme.
     pub scheme: Scheme,
     /// Whether it speaks HTTP/2.
     pub http2: bool,
-    /// What it proved with a certificate, where it had to.
+    /// What its client certificate proved, if one was required.
     pub shown: Option<Arc<Shown>>,
-    /// Bounds of its requests' heads.
+    /// The limits of its requests' heads.
     pub bounds: Arc<Bounds>,
-    /// What it waits for; of this stream alone with HTTP/2.
+    /// Its waits; with HTTP/2, those of this stream alone.
     pub watch: Arc<ClientWatch>,
-    /// Follows bodies of HTTP/2 streams.
+    /// The sweeper for bodies of HTTP/2 streams.
     pub sweeper: Arc<Sweeper>,
 }
 
 impl Peer {
-    /// The peer of a session; the unspecified address where the connection is none of ours.
+    /// The peer of a session; the unspecified address if the connection was not made here.
     pub fn of(session: &Session) -> &Peer {
         static UNKNOWN: LazyLock<Peer> = LazyLock::new(|| Peer {
             address: Ipv4Addr::UNSPECIFIED.into(),
@@ -83,7 +84,7 @@ impl Peer {
         carried.and_then(|data| data.downcast_ref::<Peer>()).unwrap_or_else(|| &UNKNOWN)
     }
 
-    /// What a stream of an HTTP/2 connection knows of it; it is waited for by itself.
+    /// The peer for a stream of an HTTP/2 connection, with a watch of its own.
     pub fn for_stream(&self) -> Peer {
         Peer {
             text: self.text.clone(),
@@ -100,20 +101,20 @@ impl Peer {
         HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("unknown"))
     }
 
-    /// In the form in which Pingora carries it to the session. The digest is made for HTTP proxies, whose answer it
-    /// holds.
+    /// The form in which Pingora carries it to the session. The digest is made for HTTP proxies and must contain an
+    /// answer of one.
     pub fn carried(self) -> pingora::Result<Arc<ProxyDigest>> {
         let response = Box::new(ResponseHeader::build(200, Some(0))?);
         Ok(Arc::new(ProxyDigest::new(response, Some(Box::new(self)))))
     }
 }
 
-/// What a read led to.
+/// The result of a read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Got {
-    /// The reader has what he gets: bytes, or the end.
+    /// The reader gets bytes, or the end.
     Ready,
-    /// Something lies ahead now.
+    /// Bytes lie ahead now.
     Ahead,
 }
 
@@ -122,9 +123,9 @@ pub struct Connection {
     transport: Transport,
     bounds: Arc<Bounds>,
     framing: Framing,
-    /// What passes, where it is HTTP/2.
+    /// The frames that pass, if it speaks HTTP/2.
     frames: Option<Box<Frames>>,
-    /// What was read and not handed on, of which `cleared` may go.
+    /// Bytes read and not handed on; the first `cleared` of them may go.
     ahead: BytesMut,
     cleared: usize,
     gathered: Vec<u8>,
@@ -134,7 +135,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Wraps what was accepted; `ahead` was read of it already. The bytes of HTTP/2 are `raw`.
+    /// Wraps an accepted connection, of which `ahead` was read already. `raw` is for HTTP/2.
     pub fn new(transport: Transport, ahead: BytesMut, peer: Peer, raw: bool) -> pingora::Result<Connection> {
         let (bounds, watch) = (peer.bounds.clone(), peer.watch.clone());
         Ok(Connection {
@@ -151,10 +152,10 @@ impl Connection {
         })
     }
 
-    /// Reads what is HTTP/2, up to the first new head.
+    /// Reads HTTP/2 bytes, up to the first new head.
     fn poll_frames(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.watch.is_opening() {
-            // Whoever serves the connection comes again.
+            // The connection's task polls again.
             return Poll::Pending;
         }
         let before = buf.filled().len();
@@ -167,7 +168,7 @@ impl Connection {
             false => self.came(&ahead[..ahead.len().min(buf.remaining())]),
         };
         let Some(taken) = taken else {
-            // Whoever serves the connection hears of it, and ends it.
+            // The connection's task learns of it, and ends the connection.
             buf.set_filled(before);
             return Poll::Pending;
         };
@@ -186,7 +187,7 @@ impl Connection {
         Poll::Ready(Ok(()))
     }
 
-    /// Looks at what came of HTTP/2: how much of it may be handed on; nothing where the client did something wrong.
+    /// Inspects arriving HTTP/2 bytes: how many of them may be handed on, or `None` if the client broke a rule.
     fn came(&mut self, bytes: &[u8]) -> Option<usize> {
         let Some(frames) = &mut self.frames else { return Some(bytes.len()) };
         match frames.came(bytes, FIELDS_MAX * self.bounds.limits().headers_max) {
@@ -202,19 +203,19 @@ impl Connection {
         }
     }
 
-    /// Looks at what goes of HTTP/2.
+    /// Inspects departing HTTP/2 bytes.
     fn went(&mut self, bytes: &[u8]) {
         let Some(frames) = &mut self.frames else { return };
         frames.went(bytes);
         self.watch.flows(&frames.flow, clock::now);
     }
 
-    /// What Pingora knows of the socket.
+    /// Pingora's description of the socket.
     pub fn socket(&self) -> Arc<SocketDigest> {
         self.socket.clone()
     }
 
-    /// Hands on what is cleared, as far as there is room.
+    /// Hands on cleared bytes, as far as there is room.
     fn hand_on(&mut self, buf: &mut ReadBuf<'_>) {
         let part = self.cleared.min(buf.remaining());
         buf.put_slice(&self.ahead[..part]);
@@ -226,7 +227,7 @@ impl Connection {
         }
     }
 
-    /// Replaces a head that is refused, or ends a body that is.
+    /// Replaces a refused head, or ends a refused body.
     fn refuse(&mut self, refused: RefusedRequest) -> io::Result<()> {
         let in_body = self.framing.phase() == Phase::Body;
         self.watch.refuse(refused);
@@ -241,7 +242,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Looks at what lies ahead: whether anything of it may go.
+    /// Checks the bytes ahead; true if some may go.
     fn clear(&mut self) -> io::Result<bool> {
         match self.framing.clear(&self.ahead, &self.bounds, &self.watch) {
             Ok(cleared) => self.cleared = cleared,
@@ -250,7 +251,7 @@ impl Connection {
         Ok(self.cleared > 0)
     }
 
-    /// The client will send no more.
+    /// Handles the end of the client's bytes.
     fn ended(&mut self) -> io::Result<Got> {
         match (self.watch.is_late(), self.framing.phase()) {
             (true, Phase::Head) if !self.ahead.is_empty() => {
@@ -285,7 +286,7 @@ impl Connection {
         }
     }
 
-    /// Reads what must wait here.
+    /// Reads bytes that must wait here.
     fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut bytes = [0; READ_BYTES];
         let mut buf = ReadBuf::new(&mut bytes);
@@ -304,7 +305,7 @@ impl Connection {
                 }
                 Poll::Pending
             }
-            // A reading half that was shut down breaks TLS; why it was is known.
+            // Shutting down the reading half breaks TLS; the reason is known.
             Poll::Ready(Err(_)) if self.watch.is_late() => Poll::Ready(Ok(())),
             Poll::Ready(Ok(())) => {
                 let read = buf.filled().len() - before;
@@ -379,7 +380,7 @@ impl AsyncRead for Connection {
                     }
                     this.framing.next();
                 }
-                // What lies ahead is the next request's; nothing is waited for but the end.
+                // The bytes ahead belong to the next request; only the end of this one is awaited.
                 Phase::Between if !this.ahead.is_empty() => match this.watch.parks(cx) {
                     true => return Poll::Ready(Ok(())),
                     false => return Poll::Pending,
@@ -441,7 +442,7 @@ impl AsyncWrite for Connection {
 #[async_trait]
 impl pingora::protocols::Shutdown for Connection {
     async fn shutdown(&mut self) {
-        // The other end may be gone already.
+        // The peer may be gone already.
         let _ = AsyncWriteExt::shutdown(self).await;
     }
 }

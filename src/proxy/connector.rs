@@ -1,13 +1,13 @@
 //! Connections to servers, as Pingora's sessions see them: made here, limited here, and kept for the next request.
 //!
-//! Pingora keeps idle connections by itself, but asks a good deal for it: a task a connection, two shared tables, and a
-//! system call each time one is taken. Servers that speak HTTP/1.1 without TLS get their connections from [`Http1Connector`]
-//! instead, over a [`ServerStream`] of ours. Whether a connection may be used again stays Pingora's verdict (its
-//! `Connection` header, what was read and what was sent): having found that it may, Pingora looks once whether the
-//! stream is silent, before it would keep it. To that look a stream whose answer is complete says that it has ended.
-//! Pingora drops it, and [`idle_pool`] has it. A stream that is dropped without the look is closed.
+//! Pingora can keep idle connections itself, but at a cost: a task for each connection, two shared tables, and a system
+//! call for each reuse. Servers that speak HTTP/1.1 without TLS therefore get connections from [`Http1Connector`], over
+//! a [`ServerStream`]. Whether a connection may be used again stays Pingora's decision (its `Connection` header, what
+//! was read and what was sent). Having decided that it may, Pingora checks once that the stream is silent before it
+//! would keep it. At that check a stream whose answer is complete reports its end, so Pingora drops it and
+//! [`idle_pool`] keeps the connection. A stream dropped without that check is closed.
 //!
-//! TLS and HTTP/2 take Pingora's own way and pool; [`tracked`] only sees to it that they can be limited.
+//! TLS and HTTP/2 use Pingora's own connections and pool; [`tracked`] only makes them subject to limits.
 
 use std::fmt;
 use std::io;
@@ -40,13 +40,13 @@ use super::idle_pool;
 use super::transport::{poll_read, poll_write};
 use base::clock;
 
-/// Bytes of an answer that are read at once. Up to a dozen such parts wait for a client that reads slowly, so this bounds
-/// what he costs. For one who takes nothing at the moment, or has not taken yet what was read, it is a token: enough for
-/// whatever carries no part of the answer, a long head or a chunk's size.
+/// Bytes of an answer per read. Up to a dozen such parts wait for a client that reads slowly, so this bounds its cost.
+/// For a client that takes nothing now, or has not taken the last part yet, reads are small: enough for bytes that
+/// carry no part of the answer, such as a long head or a chunk's size.
 const READ_MAX: usize = 8 << 10;
 const READ_AHEAD: usize = 256;
 
-/// What a peer names as its protocol to be connected by [`Http1Connector`]; nothing of it goes over the wire.
+/// The ALPN by which a peer selects [`Http1Connector`]; it never goes over the wire.
 pub fn plain() -> ALPN {
     static PLAIN: LazyLock<ALPN> = LazyLock::new(|| ALPN::Custom(CustomALPN::new(b"tollgate".to_vec())));
     PLAIN.clone()
@@ -92,15 +92,15 @@ async fn connect<P: Peer>(address: SocketAddr, peer: &P) -> Result<ServerConnect
     if let Some(keepalive) = peer.tcp_keepalive() {
         ext::set_tcp_keepalive(&stream, keepalive)?;
     }
-    // An error means that the other end has closed it meanwhile.
+    // An error means that the server has closed it meanwhile.
     let _ = stream.set_nodelay(true);
     let link = Link::new(stream.as_raw_fd());
     Ok(ServerConnection { address, digest: digest(&link)?, link, stream })
 }
 
-/// What makes a session's [`Link`] known to the request way.
+/// The digest that makes a session's [`Link`] available to the stages.
 fn digest(link: &Arc<Link>) -> Result<Arc<ProxyDigest>> {
-    // It is made for HTTP proxies, whose answer it holds; ours only carries the link.
+    // It is made for HTTP proxies and must contain an answer of one; here it only carries the link.
     let response = Box::new(ResponseHeader::build(200, Some(0))?);
     Ok(Arc::new(ProxyDigest::new(response, Some(Box::new(link.clone())))))
 }
@@ -123,9 +123,9 @@ impl Drop for ServerConnection {
     }
 }
 
-/// A connection while a request has it.
+/// A connection in use by a request.
 pub struct ServerStream {
-    /// There until it is dropped.
+    /// Present until it is dropped.
     open: Option<Box<ServerConnection>>,
     /// Pingora would keep it.
     released: bool,
@@ -201,7 +201,7 @@ impl AsyncWrite for ServerStream {
 #[async_trait]
 impl pingora::protocols::Shutdown for ServerStream {
     async fn shutdown(&mut self) {
-        // The other end may be gone already.
+        // The server may be gone already.
         let _ = AsyncWriteExt::shutdown(self).await;
     }
 }
@@ -240,7 +240,7 @@ impl fmt::Debug for ServerStream {
     }
 }
 
-/// Makes connections that Pingora keeps, for TLS and HTTP/2, so that they can be limited.
+/// Makes connections that Pingora keeps, for TLS and HTTP/2, with limits.
 pub fn tracked() -> Arc<dyn L4Connect + Send + Sync> {
     static TRACKED: LazyLock<Arc<Tracked>> = LazyLock::new(|| Arc::new(Tracked));
     TRACKED.clone()
@@ -261,7 +261,7 @@ impl L4Connect for Tracked {
     }
 }
 
-/// Hears of the connection's end before its socket is closed.
+/// Learns of the connection's end before its socket is closed.
 #[derive(Debug)]
 struct Traced(Arc<Link>);
 

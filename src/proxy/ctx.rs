@@ -1,7 +1,7 @@
-//! What is known of one request: each stage writes its part once, later stages read it.
+//! What is known about one request: each stage writes its part once, later stages read it.
 //!
-//! It pins the snapshot, so a request sees one configuration from its head to its last byte. Whatever must be given
-//! back (a server's in-flight count, a timer) is given back by dropping: a panic in a stage leaks nothing.
+//! It pins the snapshot, so a request sees one configuration from its head to its last byte. Everything that must be
+//! given back (a server's in-flight count, a timer) is given back by dropping: a panic in a stage leaks nothing.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -29,60 +29,60 @@ use config::model::Scheme;
 
 /// State of a request.
 pub struct Ctx {
-    /// Its connection, or its stream; by `identify`.
+    /// The watch of its connection or stream; by `identify`.
     pub watch: Option<Arc<ClientWatch>>,
     /// The configuration that serves it.
     pub snapshot: Arc<Snapshot>,
     /// When its head was read.
     pub started: Nanos,
-    /// What was asked, where its session is gone once the request is cut off: of an HTTP/2 stream; by `identify`.
+    /// The request for the log, if it is an HTTP/2 stream, whose session is gone after a cut-off; by `identify`.
     pub asked: Option<Box<LoggedRequest>>,
-    /// Who asks; by `identify`.
+    /// The client's address; by `identify`.
     pub client: IpAddr,
     /// Whether the peer is one of `trusted.proxies`; by `identify`.
     pub peer_trusted: bool,
-    /// How the client came; by `identify`.
+    /// The scheme by which the client came; by `identify`.
     pub scheme: Scheme,
     /// `x-request-id`; by `identify`.
     pub request_id: HeaderValue,
-    /// The path as routed, where it is not the path as sent; by `route`.
+    /// The path as routed, if it differs from the path as sent; by `route`.
     pub path: Option<Box<str>>,
     /// Number of the route; by `route`.
     pub route: Option<usize>,
-    /// Number of the app that asks; by `authenticate`.
+    /// Number of the calling app; by `authenticate`.
     pub app: Option<u32>,
     /// The user that a token names; by `authenticate`.
     pub user: Option<Box<str>>,
-    /// What its limits said; by `limit`.
+    /// The result of its limits; by `limit`.
     pub limited: Option<Box<Limited>>,
-    /// The version that the user is on, where the route has a release; by `assign`.
+    /// The version that the user is on, if the route has a release; by `assign`.
     pub assigned: Option<Assigned>,
-    /// What was refused before it was a request; by `admit`.
+    /// The request that admission refused; by `admit`.
     pub refused: Option<Box<RefusedRequest>>,
-    /// Why the gateway answered by itself.
+    /// Why the gateway itself answered.
     pub rejected: Option<Reason>,
-    /// The answer's body, where it is compressed.
+    /// The compression of the answer's body, if it has one.
     pub compression: Option<Box<Compression>>,
-    /// Room for the request's body; by `ahead`.
+    /// Memory held for the request's body; by `ahead`.
     pub room: Option<BodyRoom>,
     /// The attempts; by `balance` and `forward`.
     pub attempts: Attempts,
-    /// Booked by `observe`; else it is booked when it is dropped.
+    /// Booked by `observe`; otherwise it is booked when dropped.
     pub booked: bool,
 }
 
-/// What a request asked, for its line in the log.
+/// The parts of a request for its line in the log.
 pub struct LoggedRequest {
     /// Its method.
     pub method: Method,
     /// Its target.
     pub uri: Uri,
-    /// `host`, which stands in where the target has none, and `user-agent`.
+    /// `host`, for a target without one, and `user-agent`.
     pub headers: [Option<HeaderValue>; 2],
 }
 
 impl LoggedRequest {
-    /// What a head asks.
+    /// The parts of this head.
     pub fn of(head: &RequestHeader) -> LoggedRequest {
         let headers = [HOST, USER_AGENT].map(|name| head.headers.get(name).cloned());
         LoggedRequest { method: head.method.clone(), uri: head.uri.clone(), headers }
@@ -105,42 +105,43 @@ pub struct Attempts {
     pub count: u32,
     /// Attempts at the canary, before stable took over.
     pub earlier: u32,
-    /// When this upstream got the request.
+    /// When this upstream received the request.
     pub began: Nanos,
-    /// Of them, those on a pooled connection that turned out dead: they cost nothing.
+    /// Those of `count` that met a dead pooled connection or were left unprocessed: they cost nothing.
     pub free: u32,
-    /// Servers tried.
+    /// Servers already tried.
     pub tried: Tried,
     /// The server of this attempt; counts as in flight while held.
     pub lease: Option<Lease<Server>>,
-    /// Its place under the upstream's adaptive limit, until its answer's head.
+    /// Its place under the upstream's adaptive limit, until the head of its answer.
     pub permit: Option<Permit>,
-    /// The server of the attempt before, for the log.
+    /// The server of the previous attempt, for the log.
     pub last: Option<Arc<Member<Server>>>,
     /// When this attempt began.
     pub started: Nanos,
-    /// From this attempt's start to its answer's head.
+    /// From this attempt's start to the head of its answer.
     pub head_after: Option<Duration>,
     /// Status of this attempt's head, as the server sent it.
     pub status: u16,
-    /// Whether its answer may pause for as long as it likes: a tunnel, or events as they come.
+    /// Whether its answer may pause for any time: a tunnel, or server-sent events.
     pub has_pauses: bool,
     /// Whether this attempt's connection has served a request before.
     pub reused: bool,
-    /// Ends this attempt when it is late.
+    /// Ends this attempt if it is late.
     pub deadline: Option<Deadline>,
-    /// How the last attempt ended that brought no answer; decides between 502 and 504.
+    /// How the last attempt without an answer ended; decides between 502 and 504.
     pub end: Option<AttemptEnd>,
     /// Bytes of the request body seen in this attempt.
     pub body_bytes: u64,
-    /// Its body still comes, at the client's pace; by `ahead`, until it is whole.
+    /// Its body still arrives, at the client's pace; by `ahead`, until it is complete.
     pub uploading: bool,
 }
 
-/// How an attempt ended that brought no answer.
+/// How an attempt without an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttemptEnd {
-    /// It failed. `Status` is a status in `retry.on` or `rescue.on`; `Timeout` is `first_byte`, `read`, `write` or `total`.
+    /// A failure. `Status` is a status in `retry.on` or `rescue.on`; `Timeout` is `first_byte`, `read`, `write` or
+    /// `total`.
     Failed(AttemptFailure),
     /// No connection in time.
     ConnectTimeout,
@@ -148,14 +149,14 @@ pub enum AttemptEnd {
     Pooled,
     /// The client left.
     Canceled,
-    /// The server said neither `100 Continue` nor anything else, and the client sent no body.
+    /// The server sent neither `100 Continue` nor anything else, and the client sent no body.
     Unsaid,
-    /// A tunnel, or a stream of events, in which nobody said anything for `read`.
+    /// A tunnel, or a stream of events, in which neither side sent anything for `read`.
     Idle,
 }
 
 impl AttemptEnd {
-    /// The failure that it is, whoever is to blame; none where nothing failed.
+    /// The failure that it is, whichever side is to blame; `None` if nothing failed.
     pub fn failure(self) -> Option<AttemptFailure> {
         match self {
             AttemptEnd::Failed(failure) => Some(failure),
@@ -166,7 +167,7 @@ impl AttemptEnd {
         }
     }
 
-    /// Whether it speaks against the server. A status was booked when its head arrived.
+    /// Whether it counts against the server. A status was booked when its head arrived.
     pub fn blames_server(self) -> bool {
         match self {
             AttemptEnd::Failed(failure) => failure != AttemptFailure::Status,
@@ -236,7 +237,7 @@ impl Ctx {
         }
     }
 
-    /// The upstream of the request's route; `None` before `route`, and for routes that answer by themselves.
+    /// The upstream of the request's route; `None` before `route`, and for routes that answer without a server.
     pub fn upstream(&self) -> Option<&Arc<Upstream>> {
         self.snapshot.upstreams.get(self.attempts.upstream)
     }
