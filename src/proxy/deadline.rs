@@ -1,17 +1,17 @@
-//! Time limits of attempts, kept by one task that shuts a late attempt's socket down.
+//! Time limits of attempts, enforced by one task that shuts down the socket of a late attempt.
 //!
-//! Pingora knows one read timeout, for head and body alike, and arms a timer for each read. Here an attempt writes down
-//! until when it may be silent, and when it must be over; one task looks at all connections to servers now and then.
-//! An attempt costs a few stores, whatever limits it has, and a limit fires at most a sixteenth of its length (or a
+//! Pingora has one read timeout for head and body alike, and arms a timer for each read. Here an attempt notes until
+//! when the server may be silent, and when all must be over. One task looks at all connections to servers periodically.
+//! An attempt costs a few stores, whatever its limits, and a limit fires at most a sixteenth of its length (or a
 //! millisecond) late.
 //!
-//! A silence counts only while the server owes us something: the whole request was sent, our side waits for a read and
-//! not for a write, and nothing waits to be read. A slow client, which keeps us from reading or from sending, is not its
-//! server's fault. The stream ([`super::connector`]) tells what our side waits for. The end of `total` asks nothing.
+//! Silence counts only while the server owes something: the whole request was sent, this side waits for a read and not
+//! for a write, and nothing waits to be read. A slow client, which prevents reading or sending, is not the server's
+//! fault. The stream ([`super::connector`]) notes what this side waits for. The end of `total` applies unconditionally.
 //!
-//! A socket is shut down only while it is ours: its number is taken back before the connection closes, under the lock
-//! that the shutdown holds. Lifting a limit that has fired waits for that shutdown, so it cannot hit a request that
-//! gets the connection next.
+//! A socket is shut down only while it belongs to the attempt: its number is removed before the connection closes,
+//! under the lock that the shutdown holds. Lifting a limit that has fired waits for that shutdown, so it cannot hit the
+//! connection's next request.
 
 pub mod link;
 
@@ -31,61 +31,61 @@ use base::units::{Nanos, nanoseconds};
 const NEVER: u64 = u64::MAX;
 const FIRED: u64 = 0;
 
-/// The time between two looks is this part of the shortest limit seen.
+/// The interval between two looks is this fraction of the shortest limit seen.
 const LOOKS: u64 = 16;
 const LOOK_MIN: Duration = Duration::from_millis(1);
 const LOOK_MAX: Duration = Duration::from_millis(500);
 
-/// All connections to servers, by the thread that made them.
+/// All connections to servers, by the thread that opened them.
 static LINKS: [Mutex<Vec<Arc<Link>>>; SHARDS] = [const { Mutex::new(Vec::new()) }; SHARDS];
 /// The shortest limit set since the last look, in nanoseconds.
 static SHORTEST: AtomicU64 = AtomicU64::new(NEVER);
 static SHORTER: Notify = Notify::const_new();
 
-/// How long an attempt may take; `None` for ever.
+/// How long an attempt may take; `None` is unlimited.
 #[derive(Clone, Copy, Debug)]
 pub struct AttemptLimits {
     /// How long the server may be silent.
     pub silence: Option<Duration>,
-    /// How long a part of the request may wait until the server takes it.
+    /// How long a part of the request may wait for the server to take it.
     pub write: Option<Duration>,
     /// Whether a part of the request is still to come from the client.
     pub uploading: bool,
     /// How long all attempts together may take.
     pub total: Option<Duration>,
-    /// When they began.
+    /// When the attempts began.
     pub began: Nanos,
 }
 
-/// The limits of an attempt; they are lifted when dropped.
+/// The limits of an attempt; dropping lifts them.
 #[derive(Debug)]
 pub struct Deadline {
     link: Arc<Link>,
-    /// Which of the connection's attempts it is.
+    /// The attempt's number on its connection.
     attempt: u32,
 }
 
 impl Deadline {
-    /// Limits an attempt on a connection: the server may be silent for `silence` from `now` on, and all is over when
-    /// `total` has passed since `began`.
+    /// Limits an attempt on a connection: from `now` on the server may be silent for `silence`, and all is over `total`
+    /// after `began`.
     pub fn set(link: &Arc<Link>, now: Nanos, limits: AttemptLimits) -> Deadline {
         Deadline { attempt: link.begin(now, limits), link: link.clone() }
     }
 
-    /// Whether a part of the request is still to come from the client; where none is, the server owes an answer from
+    /// Says whether a part of the request is still to come from the client; if not, the server owes an answer from
     /// `now` on.
     pub fn uploads(&self, uploading: bool, now: impl FnOnce() -> Nanos) {
         self.link.uploads(uploading, now);
     }
 
-    /// The server said something, and it goes on to the client: from `now` on it may be silent for that long again.
-    /// False when it was too late.
+    /// The server sent something, which goes on to the client: from `now` on it may be silent for `silence` again.
+    /// False if it was too late.
     pub fn renew(&self, now: Nanos, silence: Option<Duration>) -> bool {
         self.link.went_on();
         self.link.renew(now, nanos(silence))
     }
 
-    /// The server closes the connection when it stays unused for that long.
+    /// The server closes the connection after this time without a request.
     pub fn kept_for(&self, timeout: Duration) {
         self.link.kept_for(timeout);
     }
@@ -95,17 +95,17 @@ impl Deadline {
         self.link.has_no_body();
     }
 
-    /// Nothing may end the attempt from now on, but for the silence of both sides.
+    /// From now on only the silence of both sides may end the attempt.
     pub fn becomes_tunnel(&self) {
         self.link.becomes_tunnel();
     }
 
-    /// Whether it has ended the attempt.
+    /// Whether a limit has ended the attempt.
     pub fn fired(&self) -> bool {
         self.link.fired()
     }
 
-    /// The answer is complete: lifts the limits; false when they have ended the attempt before.
+    /// The answer is complete: lifts the limits. False if they ended the attempt before.
     pub fn lift(self) -> bool {
         let lifted = self.link.lift();
         if lifted {
@@ -118,7 +118,7 @@ impl Deadline {
 
 impl Drop for Deadline {
     fn drop(&mut self) {
-        // A connection of HTTP/2 whose stream was reset may serve somebody else by now.
+        // An HTTP/2 connection whose stream was reset may serve another request by now.
         if !self.link.is_at(self.attempt) {
             return;
         }
@@ -133,14 +133,14 @@ fn nanos(limit: Option<Duration>) -> u64 {
     limit.map_or(NEVER, nanoseconds)
 }
 
-/// Has the next look come in time for a limit of this length.
+/// Makes the next look come in time for a limit of this length.
 fn notice(limit: u64) {
     if limit < SHORTEST.load(Ordering::Relaxed) && SHORTEST.fetch_min(limit, Ordering::Relaxed) > limit {
         SHORTER.notify_one();
     }
 }
 
-/// Looks at all connections, for ever.
+/// Looks at all connections; never returns.
 pub async fn sweep() {
     loop {
         let look = Duration::from_nanos(SHORTEST.load(Ordering::Relaxed) / LOOKS).clamp(LOOK_MIN, LOOK_MAX);
@@ -153,7 +153,7 @@ pub async fn sweep() {
         for links in &LINKS {
             links.lock().retain(|link| {
                 link.look(now);
-                // Only this list knows a closed one.
+                // Nothing but this list holds a closed one.
                 Arc::strong_count(link) > 1
             });
         }

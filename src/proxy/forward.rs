@@ -1,11 +1,11 @@
 //! The attempt at a server: what is sent, how long it may take, and what happens when it fails.
 //!
-//! A failed attempt is made again on another server when all of this holds: `retry.on` lists what happened, tries and
-//! budget are left, the request may be repeated (its method is idempotent, or no server has processed it), its body
-//! still fits Pingora's replay buffer, and no byte of an answer has reached the client. A pooled connection that turned
-//! out dead costs neither a try nor budget, but is bounded too. Neither does what an HTTP/2 server says it has left
-//! unprocessed (RFC 9113, section 8.7): once where it refuses a stream, as gRPC does (gRFC A6, transparent retries), and
-//! more often where it only closes the connection.
+//! A failed attempt is retried on another server if all of this holds: `retry.on` lists the failure, tries and budget
+//! are left, the request may be repeated (its method is idempotent, or no server has processed it), its body still fits
+//! Pingora's replay buffer, and no byte of an answer has reached the client. A dead pooled connection costs neither a
+//! try nor budget, but its number is bounded too. Nor does a request that an HTTP/2 server reports as unprocessed (RFC
+//! 9113, section 8.7): once if it refuses a stream, as in gRPC (gRFC A6, transparent retries), and more often if it
+//! only closes the connection.
 //!
 //! A status in `retry.on` is retried only while another try is possible; otherwise the client gets it as it is.
 
@@ -37,16 +37,15 @@ use base::units::Nanos;
 use config::model::Action;
 use gray::sample::Ending;
 
-/// The answer is not passed on: its status is tried elsewhere.
+/// The answer is not passed on: its status is retried on another server.
 const STATUS: AttemptEnd = AttemptEnd::Failed(AttemptFailure::Status);
-/// Dead pooled connections a request may meet before it is given up.
+/// Dead pooled connections that a request may meet before it fails.
 const FREE_MAX: u32 = 4;
 
-/// Picks a server. Where the canary has none, or no room under its adaptive limit, stable takes over: nothing was sent.
+/// Picks a server. If the canary has none, or no room under its adaptive limit, stable takes over: nothing was sent.
 ///
-/// Both count against the arm as a connection that failed does, and for both arms alike. A canary that is slower reaches
-/// its limit sooner, and that is its fault; where there is simply too much of everything stable refuses as well, and the
-/// judge compares the two.
+/// Both cases count against the arm like a failed connection, and for both arms alike. A slower canary reaches its
+/// limit sooner, which is its fault; under general overload stable refuses as well, and the judge compares the two.
 pub fn pick(session: &Session, ctx: &mut Ctx) -> std::result::Result<(), Reason> {
     let none = match picked(session, ctx) {
         Ok(()) => return Ok(()),
@@ -66,7 +65,7 @@ fn picked(session: &Session, ctx: &mut Ctx) -> std::result::Result<(), Reason> {
     Ok(())
 }
 
-/// How to connect to the server that was picked; `left` is what remains of `total`.
+/// How to connect to the picked server; `left` is the rest of `total`.
 pub fn peer(session: &mut Session, ctx: &Ctx, left: Option<Duration>) -> Result<Box<HttpPeer>> {
     let lease = ctx.attempts.lease.as_ref().ok_or_else(|| Error::new(ErrorType::InternalError))?;
     let mut peer = Box::new(lease.attached.peer.clone());
@@ -75,12 +74,12 @@ pub fn peer(session: &mut Session, ctx: &Ctx, left: Option<Duration>) -> Result<
         false => peer.options.custom_l4 = Some(connector::tracked()),
     }
     if ctx.upstream().is_some_and(|upstream| upstream.is_plain()) || session.as_mut().is_body_empty() {
-        // Our own streams keep it for less, and to the end; a head alone fits any socket's buffer.
+        // Tollgate's own streams keep a shorter one, and to the end; a head alone fits any socket's buffer.
         peer.options.write_timeout = None;
     }
     if ctx.attempts.free > 0 {
-        // On a connection that nobody shares, so that others use up nothing of what the server allows (its pool knows it
-        // by this number). Where a stream ends before its body is sent once more, Pingora does not tell why.
+        // Uses a connection that is not shared, so that other requests do not use up what the server allows (its pool
+        // identifies it by this number). If a stream ends before its body is sent again, Pingora does not report why.
         peer.options.max_h2_streams = 1;
     }
     if let Some(left) = left {
@@ -90,7 +89,7 @@ pub fn peer(session: &mut Session, ctx: &Ctx, left: Option<Duration>) -> Result<
     Ok(peer)
 }
 
-/// What is left of `total`, where it is set; an error when nothing is.
+/// The rest of `total`, if it is set; an error if nothing is left.
 pub fn time_left(ctx: &Ctx) -> Result<Option<Duration>> {
     let Some(total) = ctx.upstream().and_then(|u| u.timeout.total) else { return Ok(None) };
     match total.checked_sub(clock::now().since(ctx.attempts.began)) {
@@ -100,7 +99,7 @@ pub fn time_left(ctx: &Ctx) -> Result<Option<Duration>> {
 }
 
 /// Sets the limits of the attempt, which begins now. A server owes nothing before it has the whole request: while the
-/// client sends a body, only `write` and `total` count. Where the client waits for `100 Continue` it owes that.
+/// client sends a body, only `write` and `total` count. If the client waits for `100 Continue`, the server owes that.
 pub fn connected(session: &mut Session, ctx: &mut Ctx, reused: bool, digest: Option<&Digest>) -> Result<()> {
     let Some(upstream) = ctx.upstream() else { return Ok(()) };
     let link =
@@ -108,7 +107,7 @@ pub fn connected(session: &mut Session, ctx: &mut Ctx, reused: bool, digest: Opt
     let has_body = !session.as_mut().is_body_empty();
     let peer = Peer::of(session);
     if !upstream.http2 {
-        // Others are shared.
+        // HTTP/2 connections are shared.
         link.serves(&peer.watch, peer.http2);
     }
     if upstream.is_plain() && peer.watch.verdict().upgrade {
@@ -118,7 +117,7 @@ pub fn connected(session: &mut Session, ctx: &mut Ctx, reused: bool, digest: Opt
     let uploading = has_body && !peer.watch.owes_continue();
     let silence = upstream.timeout.first_byte.or(read_limit(upstream));
     let (total, write) = (upstream.timeout.total, upstream.timeout.write.filter(|_| upstream.is_plain()));
-    // A connection that is there already costs no time.
+    // An existing connection took no time to open.
     let now = if reused { ctx.attempts.started } else { clock::now() };
     let limits = AttemptLimits { silence, write, uploading, total, began: ctx.attempts.began };
     let limited = !upstream.http2 || silence.is_some() || total.is_some();
@@ -127,19 +126,19 @@ pub fn connected(session: &mut Session, ctx: &mut Ctx, reused: bool, digest: Opt
     Ok(())
 }
 
-/// `read`, where it is ours to keep: only our own streams know when we wait for a read.
+/// `read`, if the gateway enforces it: only its own streams know when they wait for a read.
 fn read_limit(upstream: &Upstream) -> Option<Duration> {
     upstream.timeout.read.filter(|_| upstream.is_plain())
 }
 
-/// A part of the request came from the client, and more will.
+/// Notes that the client sent a part of the request and will send more.
 pub fn part_sent(ctx: &Ctx) {
     if let Some(deadline) = &ctx.attempts.deadline {
         deadline.uploads(true, clock::now);
     }
 }
 
-/// The whole request is on its way: from now on the server's silence counts.
+/// Notes that the whole request is on its way: from now on the server's silence counts.
 pub fn request_sent(ctx: &mut Ctx) {
     if let Some(deadline) = &ctx.attempts.deadline {
         deadline.uploads(false, clock::now);
@@ -148,7 +147,7 @@ pub fn request_sent(ctx: &mut Ctx) {
         && ctx.attempts.head_after.is_none()
         && let Some(limit) = ctx.upstream().and_then(|upstream| upstream.adaptive.as_ref())
     {
-        // The server has it all: it cannot be refused any more.
+        // The server has the whole request, which cannot be refused any more.
         ctx.attempts.permit = Some(limit.enter(clock::now()));
     } else if ctx.attempts.body_bytes > 0
         && let Some(permit) = &mut ctx.attempts.permit
@@ -157,12 +156,12 @@ pub fn request_sent(ctx: &mut Ctx) {
     }
 }
 
-/// Judges the head of an answer: whether nothing follows it; an error sends the request to another server.
+/// Judges the head of an answer: whether it has no body. An error sends the request to another server.
 pub fn head_arrived(session: &Session, ctx: &mut Ctx, head: &ResponseHeader) -> Result<bool> {
     let watch = &Peer::of(session).watch;
     if head.status == StatusCode::CONTINUE {
         watch.continues(clock::now);
-        // It is the client's turn.
+        // The client has to send now.
         ctx.attempts.deadline.iter().for_each(|deadline| deadline.uploads(true, clock::now));
     }
     if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
@@ -177,7 +176,7 @@ pub fn head_arrived(session: &Session, ctx: &mut Ctx, head: &ResponseHeader) -> 
         deadline.kept_for(kept);
     }
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        // From now on only its silence is limited.
+        // From now on only silence is limited.
         watch.may_be_still(ctx.upstream().and_then(|upstream| upstream.timeout.read));
         ctx.attempts.deadline.iter().for_each(Deadline::becomes_tunnel);
     }
@@ -191,7 +190,7 @@ pub fn head_arrived(session: &Session, ctx: &mut Ctx, head: &ResponseHeader) -> 
     ctx.attempts.head_after = Some(latency);
     ctx.attempts.status = status;
     ctx.attempts.has_pauses = status == 101 || head.headers.get(CONTENT_TYPE).is_some_and(is_event_stream);
-    // How long a failure took says nothing about how long the work takes.
+    // The duration of a failure says nothing about the duration of the work.
     if let Some(permit) = ctx.attempts.permit.take().filter(|_| status < 500) {
         permit.answered(now);
     }
@@ -212,7 +211,7 @@ pub fn head_arrived(session: &Session, ctx: &mut Ctx, head: &ResponseHeader) -> 
     Ok(bodiless)
 }
 
-/// Ends the attempt, whose answer's status shall not reach the client.
+/// Ends the attempt, because its answer's status must not reach the client.
 fn again(ctx: &mut Ctx, status: u16) -> Box<Error> {
     ctx.attempts.end = Some(STATUS);
     let mut e = Error::explain(ErrorType::HTTPStatus(status), "a status that is tried elsewhere");
@@ -220,7 +219,7 @@ fn again(ctx: &mut Ctx, status: u16) -> Box<Error> {
     e
 }
 
-/// Server-sent events: the server speaks when there is something to tell.
+/// Whether the answer is a stream of server-sent events, in which the server sends only when it has news.
 fn is_event_stream(kind: &HeaderValue) -> bool {
     const EVENTS: &[u8] = b"text/event-stream";
     kind.as_bytes().get(..EVENTS.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(EVENTS))
@@ -230,21 +229,21 @@ fn is_zero(length: &HeaderValue) -> bool {
     length.to_str().is_ok_and(|length| length.parse() == Ok(0_u64))
 }
 
-/// How long the server keeps the connection open without a request: `Keep-Alive: timeout=5` (RFC 2068, 19.7.1.1).
+/// How long the server keeps an idle connection open: `Keep-Alive: timeout=5` (RFC 2068, 19.7.1.1).
 fn kept_for(head: &ResponseHeader) -> Option<Duration> {
     let options = head.headers.get(KEEP_ALIVE)?.to_str().ok()?;
     let timeout = options.split(',').find_map(|option| option.trim().strip_prefix("timeout="))?;
     timeout.parse().ok().map(|seconds: u32| Duration::from_secs(seconds.into()))
 }
 
-/// A part of the answer's body arrived; an error when it was too late.
+/// Notes that a part of the answer's body arrived; an error if it was too late.
 pub fn body_part_arrived(ctx: &mut Ctx, end: bool) -> Result<()> {
     // With the limits lifted there is nothing to measure.
     let now = if end { ctx.started } else { clock::now() };
     answer_went_on(ctx, now, end)
 }
 
-/// The server may be silent for a while again; at the end nothing may touch its socket any more, as it goes back into
+/// The server may be silent again for a while. After the last part nothing may touch its socket, which goes back into
 /// the pool.
 fn answer_went_on(ctx: &mut Ctx, now: Nanos, end: bool) -> Result<()> {
     let Some(deadline) = &ctx.attempts.deadline else { return Ok(()) };
@@ -255,7 +254,7 @@ fn answer_went_on(ctx: &mut Ctx, now: Nanos, end: bool) -> Result<()> {
     };
     match in_time {
         true => Ok(()),
-        // Nobody has said anything for so long: that is how a tunnel ends, and nobody's fault.
+        // Neither side sent anything for that long: a tunnel ends that way, and neither side is at fault.
         false if ctx.attempts.status == 101 => {
             ctx.attempts.end = Some(AttemptEnd::Idle);
             Ok(())
@@ -264,7 +263,7 @@ fn answer_went_on(ctx: &mut Ctx, now: Nanos, end: bool) -> Result<()> {
     }
 }
 
-/// Decides what follows when there was no connection.
+/// Decides what follows a failed connection.
 pub fn connect_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Box<Error> {
     let timed_out = matches!(e.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
     // The judge learns how long it took at least.
@@ -289,7 +288,7 @@ pub fn connect_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Bo
     e
 }
 
-/// Decides what follows when an attempt broke after its connection stood.
+/// Decides what follows an attempt that failed after its connection was open.
 pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Box<Error> {
     if ctx.attempts.end == Some(STATUS) {
         ended(ctx, STATUS);
@@ -326,7 +325,7 @@ pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Bo
         return e;
     }
     if timed_out && waits_for_continue(session, ctx) {
-        // Some servers wait for the body instead: the client would not send it, and neither is to blame.
+        // Some servers wait for the body instead, which the client did not send: neither is to blame.
         ended(ctx, AttemptEnd::Unsaid);
         e.set_retry(false);
         return e;
@@ -347,10 +346,10 @@ pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Bo
     e
 }
 
-/// Whether a request that may be sent again is, without a try or budget: it met a connection that was ending. Arranges it
-/// where it is.
+/// Whether a repeatable request is sent again without a try or budget, because its connection was ending. Arranges it
+/// if so.
 fn costs_nothing(ctx: &mut Ctx, e: &Error, unprocessed: Option<Unprocessed>, repeatable: bool) -> bool {
-    // The ledger knows a callback that it has seen, so an old connection that broke may be left for a new one.
+    // The ledger recognises a callback that it has seen, so after a broken old connection it may be sent on a new one.
     let dead = ctx.attempts.reused && e.retry == RetryType::ReusedOnly && (repeatable || is_callback(ctx));
     let free_max = if dead { FREE_MAX } else { unprocessed.map_or(0, Unprocessed::free_max) };
     if ctx.attempts.free >= free_max {
@@ -378,22 +377,22 @@ fn may_repeat(session: &Session) -> bool {
     session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated()
 }
 
-/// Takes one of the tries that are left, and its part of the budget.
+/// Takes one of the remaining tries, and its part of the budget.
 fn take_try(ctx: &Ctx) -> bool {
     let Some(upstream) = ctx.upstream() else { return false };
     let spent = ctx.attempts.count - ctx.attempts.free;
-    // A client rather gets what happened than a refusal of its second try.
+    // What happened is a better answer for a client than a refusal of its second try.
     let room = upstream.adaptive.as_ref().is_none_or(|limit| limit.has_room());
     room && spent < upstream.retry.attempts && upstream.budget.try_retry(clock::now())
 }
 
-/// Counts that another attempt follows one that ended so.
+/// Counts that another attempt follows one with this end.
 fn retried(ctx: &mut Ctx, end: AttemptEnd) {
     ctx.attempts.end = Some(end);
     let reason = match (end, end.failure()) {
         (AttemptEnd::Pooled, _) => RetryReason::Pooled,
         (_, Some(failure)) => RetryReason::Failed(failure),
-        // Nothing failed: it is not made again.
+        // Nothing failed, so nothing is retried.
         (_, None) => return,
     };
     if let Some(upstream) = ctx.upstream() {
@@ -401,7 +400,7 @@ fn retried(ctx: &mut Ctx, end: AttemptEnd) {
     }
 }
 
-/// Books an attempt that brought no answer on its server, and lets go of it.
+/// Books an attempt without an answer on its server, and releases that.
 fn ended(ctx: &mut Ctx, end: AttemptEnd) {
     ctx.attempts.end = Some(end);
     ctx.attempts.deadline = None;
@@ -429,13 +428,13 @@ fn is_callback(ctx: &Ctx) -> bool {
     ctx.route.is_some_and(|route| ctx.snapshot.route(route).0.action == Action::Ledger)
 }
 
-/// The answer for a request that no attempt could serve. Whatever kept a callback from the ledger, its sender is to send
+/// The answer for a request that no attempt could serve. Whatever kept a callback from the ledger, its sender must send
 /// it again.
 pub fn reason(ctx: &Ctx, e: &Error) -> Reason {
     told(ctx, why(ctx, e))
 }
 
-/// What the client is told of a reason.
+/// The reason that the client sees.
 pub fn told(ctx: &Ctx, reason: Reason) -> Reason {
     match reason {
         Reason::BadGateway | Reason::GatewayTimeout | Reason::NoServer | Reason::Saturated if is_callback(ctx) => {

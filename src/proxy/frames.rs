@@ -1,16 +1,16 @@
-//! What passes on an HTTP/2 connection, read beside its codec: which streams are open, what may be sent on them, and how
-//! much a head unfolds to.
+//! The frames of an HTTP/2 connection, read beside its codec: which streams are open, how much may be sent on them, and
+//! how many fields a head has.
 //!
-//! The codec keeps the protocol; it does not tell who lets it hold things. A client can shut its window and ask for a
-//! hundred answers, point at one entry of its table over and over, or reset what it asks for. So the frames are looked at
-//! as their bytes go by, in both directions: their heads, the few that change a window, and how many fields a head has,
-//! which its block tells without being decoded. All of it is pure and bounded: a few words a stream, of which the codec
-//! allows a hundred.
+//! The codec follows the protocol, but does not report which client makes it hold data. A client can shut its window
+//! and ask for a hundred answers, refer to one entry of its table over and over, or reset what it asks for. So this
+//! module inspects the bytes in both directions: frame heads, the few frames that change a window, and the number of
+//! fields of a head, which its block shows without decoding. All of it is pure and bounded: a few words for each
+//! stream, of which the codec allows a hundred.
 //!
-//! It hands on one new head at a time, so that whoever asks the codec for the next request knows which stream that is.
+//! It hands on one new head at a time, so that the codec's next request is known to belong to that stream.
 //!
 //! It also ends what the codec lets pass: frames on a stream that the client has reset (RFC 9113, section 5.1), and
-//! windows beyond 2^31-1 (section 6.9.1).
+//! windows above 2^31-1 (section 6.9.1).
 
 mod fields;
 mod flow;
@@ -20,7 +20,7 @@ use std::ops::ControlFlow;
 use self::fields::Fields;
 pub use self::flow::{Flow, Upload, Wrong};
 
-/// What opens a client's side (RFC 9113, section 3.4).
+/// Length of the client's connection preface (RFC 9113, section 3.4).
 const PREFACE: usize = 24;
 
 const DATA: u8 = 0;
@@ -41,7 +41,7 @@ const PRIORITY: u8 = 0x20;
 /// A frame's head (RFC 9113, section 4.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Head {
-    /// Bytes that follow it.
+    /// Bytes of its payload.
     pub length: u32,
     /// Its type.
     pub kind: u8,
@@ -63,17 +63,17 @@ impl Head {
     }
 }
 
-/// Cuts one direction's bytes into frames, however they come.
+/// Splits the bytes of one direction into frames, in whatever pieces they arrive.
 #[derive(Debug, Default)]
 struct Cutter {
     head: [u8; 9],
     have: usize,
     frame: Head,
-    /// Bytes of the payload to come.
+    /// Bytes of the payload still to come.
     left: u32,
 }
 
-/// A part of what passes.
+/// A part of the bytes.
 enum Part<'b> {
     /// A frame begins.
     Begins(Head),
@@ -84,7 +84,7 @@ enum Part<'b> {
 }
 
 impl Cutter {
-    /// Says how many bytes it took: all of them, unless `each` ended it behind a part.
+    /// Returns how many bytes it took: all of them, unless `each` stopped it after a part.
     fn cut(
         &mut self,
         all: &[u8],
@@ -123,29 +123,29 @@ impl Cutter {
 /// Both directions of a connection.
 #[derive(Debug, Default)]
 pub struct Frames {
-    /// What is open, and what may be sent.
+    /// The open streams and their windows.
     pub flow: Flow,
     preface: usize,
     from_client: Cutter,
     to_client: Cutter,
     short: Short,
-    /// The same of ours.
+    /// The same for frames to the client.
     ours: Short,
-    /// What a SETTINGS frame says of the initial window; the last word counts.
+    /// A SETTINGS frame's value for the initial window; the last one counts.
     initial: Option<u32>,
     block: Block,
-    /// The block that comes opens a stream.
+    /// The current block opens a stream.
     opening: bool,
     opened: Option<u32>,
 }
 
 impl Frames {
-    /// Bytes came from the client. A head may have `fields_max` fields. Says how many of them may be handed on: the first
-    /// head of a new stream ends them, and the rest is to come again.
+    /// Inspects bytes from the client. A head may have `fields_max` fields. Returns how many bytes may be handed on:
+    /// they end with the first head of a new stream, and the rest must be passed in again.
     ///
     /// # Errors
     ///
-    /// What the client did wrong; the connection is to end.
+    /// The rule that the client broke; the connection must end.
     pub fn came(&mut self, bytes: &[u8], fields_max: usize) -> Result<usize, Wrong> {
         let preface = (PREFACE - self.preface).min(bytes.len());
         self.preface += preface;
@@ -191,15 +191,15 @@ impl Frames {
         Ok(preface + cut)
     }
 
-    /// The stream whose head ended what was handed on last.
+    /// The stream whose head ended the bytes handed on last.
     pub fn opened(&self) -> Option<u32> {
         self.opened
     }
 
-    /// Bytes went to the client.
+    /// Inspects bytes to the client.
     pub fn went(&mut self, bytes: &[u8]) {
         let Frames { flow, to_client, ours, .. } = self;
-        // Our own frames break no rule.
+        // The gateway's own frames break no rule.
         let _ = to_client.cut(bytes, |part| {
             match part {
                 Part::Begins(_) => ours.begin(),
@@ -213,7 +213,7 @@ impl Frames {
     }
 }
 
-/// The start of a short payload that changes something.
+/// The first bytes of a short payload that changes something.
 #[derive(Debug, Default)]
 struct Short {
     bytes: [u8; 6],
@@ -231,7 +231,7 @@ impl Short {
         self.length += part;
     }
 
-    /// Takes the payload of SETTINGS apart (RFC 9113, section 6.5.1).
+    /// Splits the payload of SETTINGS (RFC 9113, section 6.5.1).
     fn each_setting(&mut self, mut bytes: &[u8], mut each: impl FnMut(u16, u32)) {
         while !bytes.is_empty() {
             let part = bytes.len().min(self.bytes.len() - self.length);
@@ -252,11 +252,11 @@ impl Short {
     }
 }
 
-/// The block of a head, of which the fields are counted.
+/// The block of a head, whose fields are counted.
 #[derive(Debug, Default)]
 struct Block {
     fields: Fields,
-    /// Of the frame: bytes before its part of the block, of padding behind it, and those that did not come yet.
+    /// Bytes of the frame before its part of the block, of padding after it, and those still to come.
     before: u32,
     padding: u32,
     left: u32,

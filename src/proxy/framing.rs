@@ -1,8 +1,8 @@
 //! Where requests end in the bytes of an HTTP/1.x connection, and which bytes may go on.
 //!
-//! The verdicts are [`http_guard`]'s; this is their order: a head, its body, and nothing until the request has
-//! ended. A fault in a body that came together with its head is told at the next look, so that the head goes on and the
-//! refusal has a request to belong to.
+//! The verdicts are [`http_guard`]'s. This module puts them in order: a head, its body, and nothing until the request
+//! has ended. A fault in a body that arrived together with its head is reported at the next look, so that the head goes
+//! on and the refusal has a request to belong to.
 
 use super::watch::{Cause, ClientWatch, RefusedRequest};
 use crate::runtime::snapshot::listener::Bounds;
@@ -11,40 +11,40 @@ use http_guard::chunked::{Chunked, Step};
 use http_guard::head::{Framing as Frame, Judge, Judged, Refusal};
 use http_guard::violation::Violation;
 
-/// What the next bytes are.
+/// The meaning of the next bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Phase {
-    /// Those of a head.
+    /// A head.
     #[default]
     Head,
-    /// Those of a body.
+    /// A body.
     Body,
-    /// The next request's, whose turn it is not.
+    /// The next request, whose turn has not come.
     Between,
-    /// Whatever they are.
+    /// Bytes without meaning here.
     Raw,
 }
 
-/// Where a connection is.
+/// The position in a connection's bytes.
 #[derive(Debug, Default)]
 pub struct Framing {
     phase: Phase,
     judge: Judge,
-    /// Of a body by length: bytes to come.
+    /// Bytes still to come of a body with a length.
     left: u64,
-    /// The frame of a chunked body.
+    /// The framing of a chunked body.
     chunked: Option<Box<Chunked>>,
-    /// A fault that was seen and not yet told.
+    /// A fault seen but not yet reported.
     fault: Option<Violation>,
 }
 
 impl Framing {
-    /// Of bytes that have their own frames.
+    /// For bytes with framing of their own.
     pub fn raw() -> Framing {
         Framing { phase: Phase::Raw, ..Framing::default() }
     }
 
-    /// What the next bytes are.
+    /// The meaning of the next bytes.
     pub fn phase(&self) -> Phase {
         self.phase
     }
@@ -54,17 +54,17 @@ impl Framing {
         *self = Framing::default();
     }
 
-    /// Nothing more may go.
+    /// Nothing more may go on.
     pub fn end(&mut self) {
         self.phase = Phase::Between;
     }
 
-    /// Bytes have no meaning any more.
+    /// From now on all bytes pass.
     pub fn pass_all(&mut self) {
         self.phase = Phase::Raw;
     }
 
-    /// How many of the bytes may go on, which begin where the last ones that went ended; none while more is needed.
+    /// How many of the bytes may go on; 0 while more are needed. They begin where the last ones that went on ended.
     pub fn clear(&mut self, bytes: &[u8], bounds: &Bounds, watch: &ClientWatch) -> Result<usize, Box<RefusedRequest>> {
         if let Some(fault) = self.fault {
             return Err(Box::new(RefusedRequest::bare(Cause::Violation(fault), false)));

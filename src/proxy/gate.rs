@@ -1,10 +1,11 @@
-//! The stage `admit`: what its verdicts mean for a request that has come through to Pingora.
+//! The stage `admit`: the answer to a request by the verdict on its head.
 //!
-//! An HTTP/1.x head was judged on its bytes ([`super::connection`]), and what stands here for a refused one carries
-//! the verdict. One of HTTP/2 is judged here. Where clients must show a certificate, the host asked for must be covered
-//! by the certificate that they were shown, so that nobody comes in by one name and asks for another's routes (421,
-//! RFC 9110, section 15.5.20). The same is said of a connection whose client would not be let in any more: its authority
-//! was taken away, or its certificate has ended. On a new connection it may show another one.
+//! The bytes of an HTTP/1.x head were judged before Pingora read them ([`super::connection`]), and the stand-in for a
+//! refused one carries the verdict. An HTTP/2 head is judged here. Where clients must show a certificate, the server's
+//! certificate on the connection must cover the requested host, so that a client cannot connect by one name and ask for
+//! another's routes (421, RFC 9110, section 15.5.20). The answer is the same on a connection whose client would not be
+//! admitted any more: its authority was removed, or its certificate has expired. On a new connection it may show
+//! another one.
 
 use pingora::proxy::Session;
 
@@ -36,7 +37,7 @@ impl Cause {
         }
     }
 
-    /// What the log calls it.
+    /// Its name in the access log.
     pub fn word(&self) -> &'static str {
         match self {
             Cause::Violation(fault) => fault.word(),
@@ -45,7 +46,7 @@ impl Cause {
     }
 }
 
-/// Why a request may not come in.
+/// Why a request is not admitted.
 pub fn admit(session: &mut Session, ctx: &mut Ctx) -> Option<Reason> {
     let ends = session.as_mut().is_body_empty();
     let peer = Peer::of(session);

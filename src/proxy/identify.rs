@@ -1,9 +1,9 @@
-//! Who asks: the client's address, the host asked for, how the client came, and the request's id.
+//! The stage `identify`: the client's address, the requested host, the scheme, and the request's id.
 //!
 //! `X-Forwarded-*` is believed only from `trusted.proxies`. The client is then the rightmost address of the chain that
-//! is not itself trusted: what stands to the left of it was written by strangers. Where a trusted proxy says something
-//! that is no address (`unknown`, an address with a zone), the client is [`UNKNOWN`]: taken for the proxy, he would be let
-//! in wherever `allow` names the network that it stands in. Without a chain the client is the peer.
+//! is not itself trusted: strangers wrote everything to the left of it. If a trusted proxy sends something other than
+//! an address (`unknown`, an address with a zone), the client is [`UNKNOWN`]: with the proxy's address it would be
+//! admitted wherever `allow` names the proxy's network. Without a chain the client is the peer.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -24,11 +24,11 @@ pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-p
 /// `x-forwarded-host`
 pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// The client whom a trusted proxy does not name: in no network but that of all, one key for limits, and kept out where
-/// some addresses are denied.
+/// The address of a client that a trusted proxy does not name: it is in no network except the one of all addresses, has
+/// one key for limits, and is refused where some addresses are denied.
 pub const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
-/// The longest request id that is kept.
+/// Maximum length of a request id that is kept.
 const REQUEST_ID_MAX: usize = 128;
 
 /// The client's address, given that `peer` is trusted.
@@ -36,7 +36,7 @@ pub fn client(snapshot: &Snapshot, headers: &HeaderMap, peer: IpAddr) -> IpAddr 
     let mut client = peer;
     let values = headers.get_all(X_FORWARDED_FOR).iter().collect::<Vec<_>>();
     let entries = values.iter().rev().flat_map(|value| value.as_bytes().rsplit(|b| *b == b','));
-    // A list may have empty places (RFC 9110, section 5.6.1).
+    // A list may have empty elements (RFC 9110, section 5.6.1).
     for entry in entries.map(<[u8]>::trim_ascii).filter(|entry| !entry.is_empty()) {
         let Some(address) = address(entry) else { return UNKNOWN };
         client = address;
@@ -54,7 +54,7 @@ fn address(entry: &[u8]) -> Option<IpAddr> {
     parsed.or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse().ok()).map(|a| a.to_canonical())
 }
 
-/// How the client came to the trusted proxy `peer`.
+/// The scheme by which the client came to the trusted proxy.
 pub fn forwarded_scheme(headers: &HeaderMap) -> Option<Scheme> {
     let proto = headers.get(X_FORWARDED_PROTO)?.to_str().ok()?;
     match proto.rsplit(',').next()?.trim() {
@@ -64,7 +64,7 @@ pub fn forwarded_scheme(headers: &HeaderMap) -> Option<Scheme> {
     }
 }
 
-/// The request's id: the one it came with if it is short and printable, else a new random one.
+/// The request's id: the received one if it is short and printable, otherwise a new random one.
 pub fn request_id(headers: &HeaderMap) -> HeaderValue {
     let kept = headers.get(super::reject::X_REQUEST_ID).filter(|id| {
         let bytes = id.as_bytes();
@@ -82,7 +82,7 @@ fn new_request_id(random: u128) -> HeaderValue {
     HeaderValue::from_bytes(&id).expect("hexadecimal digits are a valid header value")
 }
 
-/// What the client says of its connection, as admission has read it: Pingora reads less.
+/// Applies the client's connection options as admission has read them: Pingora reads fewer.
 pub fn obey_connection(session: &mut Session) {
     let verdict = Peer::of(session).watch.verdict();
     if verdict.close {
@@ -93,7 +93,7 @@ pub fn obey_connection(session: &mut Session) {
     }
 }
 
-/// Says who the client is and how he came, and names the request.
+/// Determines the client's address and scheme, and gives the request its id.
 pub fn identify(session: &Session, ctx: &mut Ctx) {
     let from = Peer::of(session);
     from.watch.busy();

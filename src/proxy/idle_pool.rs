@@ -1,11 +1,12 @@
 //! Idle connections to servers, kept for the next request.
 //!
-//! Each thread keeps its own and takes the one it used last; only a thread that has none looks at the others'. A server
-//! that closed an idle connection, or said something on it, is noticed when it is taken or within a second. Of one that was
-//! kept for longer than a look the runtime knows; of a younger one the kernel is asked, as the runtime may not have been
-//! told yet: bytes that came behind an answer must never be the next one. After an answer that has no body by rule the
-//! connection rests for a moment, as some servers send one all the same. One that stays unused is closed after a minute, or two seconds before
-//! the server would by its own word (`Keep-Alive: timeout=5`): a request must not meet a connection that is being closed.
+//! Each thread keeps its own and takes the most recent one; only a thread without any looks at the others'. If a server
+//! closed an idle connection, or sent something on it, that is noticed when it is taken or within a second. The runtime
+//! knows the state of a connection kept for longer than a look. For a younger one the kernel is asked, because the
+//! runtime may not know yet: bytes after one answer must never become the next one. After an answer that has no body by
+//! rule the connection rests for a moment, because some servers send one nevertheless. An unused connection is closed
+//! after a minute, or two seconds before the server's announced time (`Keep-Alive: timeout=5`): a request must not meet
+//! a connection that is being closed.
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,16 +23,17 @@ use base::clock;
 use base::shard::{SHARDS, index};
 use base::units::Nanos;
 
-/// Connections kept by each shard.
+/// Maximum number of connections per shard.
 const MAX: usize = 1024;
 /// How long an unused one is kept.
 const UNUSED: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_secs(1);
-/// How long before the server we give a connection up: [`NOW`] may be one look old, and so may the server's answer.
+/// How long before the server the gateway closes a connection: [`NOW`] may be one look old, and so may the server's
+/// answer.
 const AHEAD: Duration = Duration::from_secs(2);
 
 static SHELVES: LazyLock<[Mutex<IdlePool>; SHARDS]> = LazyLock::new(Default::default);
-/// Time of the last look: fine enough to know which connections are old.
+/// Time of the last look: precise enough to know which connections are old.
 static NOW: AtomicU64 = AtomicU64::new(0);
 
 #[derive(Default)]
@@ -41,7 +43,7 @@ struct IdlePool {
 }
 
 impl IdlePool {
-    /// The connection that was used last, and since when it is not.
+    /// The connection used last, and since when it is idle.
     fn take(&mut self, address: SocketAddr) -> Option<(Box<ServerConnection>, Nanos)> {
         let kept = self.servers.get_mut(&address)?;
         let at = kept.iter().rposition(|(open, _)| open.link.is_ready(clock::now))?;
@@ -50,7 +52,7 @@ impl IdlePool {
         Some(taken)
     }
 
-    /// Keeps one, at the cost of the server's oldest one where there are too many, else of any server's oldest.
+    /// Keeps a connection. Above the maximum it evicts the server's oldest, or any server's oldest.
     fn keep(&mut self, open: Box<ServerConnection>, now: Nanos) -> Option<Box<ServerConnection>> {
         let address = open.address;
         self.servers.entry(address).or_default().push((open, now));
@@ -67,7 +69,7 @@ impl IdlePool {
         Some(spare.0)
     }
 
-    /// Takes out what is closed or old.
+    /// Removes closed and old connections.
     fn look(&mut self, now: Nanos) -> Vec<ServerConnection> {
         let mut gone = vec![];
         for kept in self.servers.values_mut() {
@@ -83,18 +85,18 @@ fn is_old(open: &ServerConnection, since: Nanos, now: Nanos) -> bool {
     now.since(since) > open.link.keep().map_or(UNUSED, |kept| kept.saturating_sub(AHEAD).min(UNUSED))
 }
 
-/// Whether a server neither closed the connection nor said anything on it, as far as the runtime was told.
+/// Whether the server neither closed the connection nor sent anything, as far as the runtime knows.
 fn is_quiet(open: &ServerConnection) -> bool {
     matches!(open.stream.try_read(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
 }
 
-/// The same, as the kernel knows it.
+/// The same, according to the kernel.
 fn is_empty(open: &ServerConnection) -> bool {
     let peeked = recv(&open.stream, &mut [0; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
     matches!(peeked, Err(e) if e.kind() == io::ErrorKind::WouldBlock)
 }
 
-/// A connection to the server that may serve another request.
+/// A connection to the server that can serve another request.
 pub fn take(address: SocketAddr) -> Option<Box<ServerConnection>> {
     let (mine, now) = (index(), now());
     for shelf in (mine..SHARDS).chain(0..mine) {
@@ -110,30 +112,30 @@ pub fn take(address: SocketAddr) -> Option<Box<ServerConnection>> {
     None
 }
 
-/// Keeps a connection whose request is done.
+/// Keeps a connection whose request is complete.
 pub fn keep(open: Box<ServerConnection>) {
     if open.link.keep().is_some_and(|kept| kept <= AHEAD) {
         return;
     }
     open.link.rests(clock::now);
     let spare = SHELVES[index()].lock().keep(open, now());
-    // Closing is a system call: not under the lock.
+    // Closing is a system call, so not under the lock.
     drop(spare);
 }
 
-/// The time, at most a look old.
+/// The time, at most one look old.
 fn now() -> Nanos {
     Nanos(NOW.load(Ordering::Relaxed))
 }
 
-/// Closes what is closed or old, for ever.
+/// Removes closed and old connections; never returns.
 pub async fn tidy() {
     loop {
         let now = clock::now();
         NOW.store(now.0, Ordering::Relaxed);
         for shelf in SHELVES.iter() {
             let gone = shelf.lock().look(now);
-            // As above: the lock is given back before they are closed.
+            // As above: the lock is released before they are closed.
             drop(gone);
         }
         tokio::time::sleep(LOOK).await;
@@ -149,7 +151,7 @@ mod tests {
     use super::super::connector::tests::open;
     use super::*;
 
-    /// A connection and its server's side.
+    /// A connection and the server's side of it.
     async fn pair(listener: &TcpListener) -> (Box<ServerConnection>, std::net::TcpStream) {
         let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let server = listener.accept().await.unwrap().0.into_std().unwrap();
@@ -211,7 +213,7 @@ mod tests {
         assert!(is_quiet(&ours) && is_empty(&ours));
         keep(ours);
         server.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
-        // On loopback the bytes are there once they are written, and the runtime was not run since.
+        // On loopback the bytes arrive when they are written, and the runtime has not run since.
         assert!(take(address).is_none());
     }
 

@@ -1,14 +1,14 @@
-//! Whether the limits of a request's route and its app have room.
+//! The stage `limit`: whether the limits of a request's route and its app have room.
 //!
-//! All of them are asked together ([`rate_limit`]); one that both name is asked once. The key is made of the parts that
-//! the limit names. A part that a request does not have is empty, and all who leave it away share what there is: to leave
-//! it away lifts no limit. A header, cookie or query parameter that comes several times is empty, too ([`base::said`]):
-//! nobody knows which one the server reads, and a made-up one beside the real one must be no fresh key. Cookies and query
-//! parameters are decoded, since one value has many spellings. What was counted as in flight is given back when the
+//! All of them are asked together ([`rate_limit`]); a limit that both name is asked once. The key consists of the parts
+//! that the limit names. A part that a request lacks is empty, and all requests that lack it share one key: leaving it
+//! out lifts no limit. A header, cookie or query parameter that occurs several times is empty, too ([`base::said`]):
+//! which one the server reads is unknown, and an invented one beside the real one must not make a fresh key. Cookies
+//! and query parameters are decoded, because one value has many spellings. A count in flight is given back when the
 //! request's state is dropped, whatever ended it.
 //!
-//! What limits have left is told with every answer, also with those that the gateway makes. It does not know who the
-//! caller is: `authenticate` does.
+//! Every answer says what the limits have left, including the gateway's own. This stage does not establish the caller:
+//! `authenticate` does.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -27,14 +27,14 @@ use rate_limit::{Ask, Hold, Key, Rule, decide, field};
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// What the limits of a request said.
+/// The result of a request's limits.
 #[derive(Debug)]
 pub struct Limited {
     /// Counted as in flight while held.
     _holds: Vec<Hold>,
-    /// A limit's policy, one after the other.
+    /// The policy of each limit.
     policies: Vec<HeaderValue>,
-    /// What all of them have left.
+    /// What they have left.
     standing: HeaderValue,
     over: Option<Over>,
 }
@@ -46,18 +46,18 @@ pub struct Over {
     pub limit: Arc<str>,
     /// Seconds to wait.
     pub retry_after: u64,
-    /// What there is too much of.
+    /// What is exceeded.
     what: rate_limit::Over,
 }
 
 impl Limited {
-    /// Header lines that tell of it.
+    /// Header lines that describe the limits.
     pub fn fields(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
         let policies = self.policies.iter().map(|policy| (RATELIMIT_POLICY, policy.clone()));
         policies.chain([(RATELIMIT, self.standing.clone())])
     }
 
-    /// Tells of it in an answer, beside what the server says of limits of its own.
+    /// Adds them to an answer, beside the server's lines about its own limits.
     pub fn tell(&self, headers: &mut HeaderMap) {
         for (name, value) in self.fields() {
             headers.append(name, value);
@@ -71,7 +71,7 @@ impl Limited {
 }
 
 impl Over {
-    /// What the client is told.
+    /// The text for the client.
     pub fn detail(&self) -> String {
         let (name, seconds) = (&self.limit, self.retry_after);
         match self.what {
@@ -83,7 +83,7 @@ impl Over {
     }
 }
 
-/// Asks them; why the request is refused, if it is.
+/// Asks the limits; the reason if one refuses the request.
 pub fn limit(session: &Session, ctx: &mut Ctx, route: usize) -> Option<Reason> {
     let mut numbers = ctx.snapshot.config.limits_of(route, ctx.app.map(|app| app as usize)).peekable();
     numbers.peek()?;
@@ -117,7 +117,7 @@ fn ask(session: &Session, ctx: &Ctx, route: usize, numbers: Vec<usize>) -> Limit
     Limited {
         _holds: decision.unwrap_or_default(),
         policies: numbers.iter().map(|n| all.get(*n).policy.clone()).collect(),
-        // What `standing` makes is ASCII.
+        // The value of `standing` is ASCII.
         standing: HeaderValue::try_from(standing).unwrap_or(HeaderValue::from_static("")),
         over,
     }

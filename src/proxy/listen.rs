@@ -1,9 +1,9 @@
 //! Listening sockets and the connections they take, until the process drains.
 //!
-//! We accept ourselves instead of through Pingora's `Server`: all listeners then share one proxy and one pool of
-//! upstream connections, a shutdown can wait for exactly what is in flight, and sockets can be handed over. A connection
-//! comes in by steps, each with an end: PROXY header, a place among its address's, TLS, the protocol. Who does not get
-//! through is closed without a word, as there is nobody yet to answer to.
+//! The gateway accepts itself instead of using Pingora's `Server`: all listeners then share one proxy and one pool of
+//! upstream connections, a shutdown can wait for exactly what is in flight, and sockets can be handed over. A
+//! connection passes several steps, each with a limit: PROXY header, a place for its address, TLS, the protocol. A
+//! connection that fails one of them is closed without an answer, because it has no request yet.
 
 pub mod address;
 mod http1;
@@ -44,26 +44,26 @@ use base::clock;
 use base::shard::Gauge;
 use config::model::{self, Scheme};
 
-/// Pause when accepting fails, as it does while no file descriptor is left.
+/// Pause after a failed accept, as when no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// What an HTTP/2 client says first (RFC 9113, section 3.4).
+/// The HTTP/2 connection preface (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// How much longer a client may send whose request was refused: closing at once would reset the connection, and he
-/// might never see the answer.
+/// How much longer a client may send after a refusal: closing at once would reset the connection, and the client might
+/// never see the answer.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 256 << 10;
 
-/// One listener's part of the process.
+/// The state of one listener.
 pub struct ListeningSocket {
     /// Its address in the configuration.
     pub address: SocketAddr,
-    /// The configuration that new connections take.
+    /// The configuration for new connections.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
-    /// The proxy all listeners share.
+    /// The proxy that all listeners share.
     pub proxy: Arc<HttpProxy<Gateway, Http1Connector>>,
-    /// Where is counted.
+    /// Counters.
     pub registry: Arc<Registry>,
-    /// Where is logged.
+    /// The access log.
     pub access_log: Arc<AccessLog>,
     /// Connections open now.
     pub open: Arc<Gauge>,
@@ -77,11 +77,11 @@ pub struct ListeningSocket {
     pub shutdown: ShutdownWatch,
 }
 
-/// A connection that came in.
+/// An accepted connection.
 struct AcceptedConnection {
     transport: Transport,
     tcp: Arc<TcpStream>,
-    /// What was read of it already.
+    /// Bytes of it read already.
     ahead: BytesMut,
     from: IpAddr,
     http2: bool,
@@ -117,7 +117,7 @@ impl ListeningSocket {
         }
     }
 
-    /// How long clients may take now.
+    /// The current limits for clients.
     pub fn patience(&self) -> TimeoutConfig {
         match settings(&self.snapshot.load(), self.address) {
             Some(it) => {
@@ -135,7 +135,7 @@ impl ListeningSocket {
         let limit = it.header_timeout;
         let arrived = match plain {
             true => self.greet(stream, from, snapshot).await,
-            // A timer a connection, for those that have more to say before their first request.
+            // One timer for each connection with more steps before its first request.
             false => match timeout(limit, self.greet(stream, from, snapshot)).await {
                 Ok(arrived) => arrived,
                 Err(_) => Err(io::ErrorKind::TimedOut.into()),
@@ -148,7 +148,7 @@ impl ListeningSocket {
         }
     }
 
-    /// What comes before the first request; none where the connection is not wanted.
+    /// The steps before the first request; `None` if the connection is refused.
     async fn greet(
         &self,
         stream: TcpStream,
@@ -203,17 +203,17 @@ impl ListeningSocket {
         Ok(Some(arrived))
     }
 
-    /// Whether a client that showed this would be let in now.
+    /// Whether a client with this certificate would be admitted now.
     fn lets_in(&self, shown: &Shown) -> bool {
         self.snapshot.load().lets_in(shown, clock::wall_ms_at(clock::now()) / 1000)
     }
 
-    /// Counts a connection that is closed unheard.
+    /// Counts a connection that is closed without an answer.
     fn refused(&self, reason: Reason) {
         self.registry.rejected(reason);
     }
 
-    /// Counts and logs a request that ended where no stage could answer it.
+    /// Counts and logs a request that ended before a stage could answer it.
     fn unseen(&self, reason: Reason, from: IpAddr) {
         observe::unseen(&self.registry, &self.access_log, reason, from);
     }
@@ -246,12 +246,12 @@ impl ListeningSocket {
     }
 }
 
-/// What the configuration says of a listener.
+/// The listener's part of the configuration.
 fn settings(snapshot: &Snapshot, address: SocketAddr) -> Option<&model::Listener> {
     snapshot.config.listeners.iter().find(|listener| listener.address == address)
 }
 
-/// Whether a connection begins as HTTP/2 does. What was read of it lies `ahead`.
+/// Whether a connection begins with the HTTP/2 preface. Bytes already read are in `ahead`.
 async fn begins_http2(transport: &mut Transport, ahead: &mut BytesMut) -> io::Result<bool> {
     while ahead.len() < PREFACE.len() && PREFACE.starts_with(ahead) {
         if transport.read_buf(ahead).await? == 0 {

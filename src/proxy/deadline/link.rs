@@ -1,8 +1,8 @@
-//! A connection to a server, as far as time goes: what is waited for, since when, and by whom.
+//! The time limits of a connection to a server: what is awaited, since when, and for which client.
 //!
-//! Whoever reads and writes the connection ([`super::super::connector`]) notes it here; whoever sweeps looks. What our side
-//! waits for decides which limit counts: a write that is blocked has `write`, a read of what the server owes has its
-//! silence, and a tunnel has the silence of both sides.
+//! The stream that reads and writes the connection ([`super::super::connector`]) notes its waits here; the sweep checks
+//! them. This side's wait decides which limit counts: for a blocked write `write`, for a read of what the server owes
+//! its silence, and for a tunnel the silence of both sides.
 
 use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::Arc;
@@ -20,23 +20,23 @@ use super::{AttemptLimits, FIRED, LINKS, NEVER, nanos, notice};
 use base::shard::index;
 use base::units::{Nanos, nanoseconds};
 
-/// What is left to an attempt that was ended: whoever has not let go of its socket by then waits for something else.
+/// Extra time after an attempt was ended: a task that has not released the socket by then waits for something else.
 const OVERSTAY: Duration = Duration::from_secs(1);
 /// How long a connection is left alone after an answer that has no body by rule.
 const REST: Duration = Duration::from_millis(5);
-/// Bytes that are read ahead of an HTTP/2 client: so many at first, twice as many each time that he has taken them, and
-/// never more than these. Who takes nothing costs little.
+/// Bytes that are read ahead of an HTTP/2 client: the first value at first, twice as many each time it has taken them,
+/// and at most the second. A client that takes nothing costs little.
 const AHEAD_MIN: u32 = 4 << 10;
 const AHEAD_MAX: u32 = 64 << 10;
 
-/// A connection to a server, as far as limits go.
+/// The limits of a connection to a server.
 #[derive(Debug)]
 pub struct Link {
     /// `None` once the connection closes.
     socket: Mutex<Option<RawFd>>,
     /// How many attempts began on it.
     attempts: AtomicU32,
-    /// When to look whether the attempt is late; [`NEVER`] and [`FIRED`] apart, nanoseconds of [`clock::now`].
+    /// When to look whether the attempt is late, in nanoseconds of [`clock::now`]; or [`NEVER`] or [`FIRED`].
     until: AtomicU64,
     /// How long the server may be silent, in nanoseconds.
     silence: AtomicU64,
@@ -48,13 +48,13 @@ pub struct Link {
     end: AtomicU64,
     /// When the attempt was ended.
     fired_at: AtomicU64,
-    /// Our side waits for a read.
+    /// This side waits for a read.
     reading: AtomicBool,
-    /// Our side waits for a write.
+    /// This side waits for a write.
     writing: AtomicBool,
     /// A part of the request is still to come from the client.
     uploading: AtomicBool,
-    /// The answer was 101: both sides talk, or neither.
+    /// The answer was 101: both sides talk, or neither does.
     tunnel: AtomicBool,
     /// The answer is complete, so the limits are lifted.
     done: AtomicBool,
@@ -62,20 +62,20 @@ pub struct Link {
     used: AtomicBool,
     /// Flushes until the answer may be read; see [`Link::holds_answer`].
     held: AtomicU8,
-    /// Who waits until it may be read.
+    /// The reader that waits until the answer may be read.
     waiter: Mutex<Option<Waker>>,
-    /// Whom the answer goes to.
+    /// The client that gets the answer.
     client: Mutex<Option<Arc<ClientWatch>>>,
-    /// What that client had moved at the last look at a tunnel.
+    /// That client's count of moves at the last look at a tunnel.
     client_moved: AtomicU64,
-    /// How many bytes may be read ahead of an HTTP/2 client, and how many were; 0: it is not counted.
+    /// How many bytes may be read ahead of an HTTP/2 client, and how many were; 0: they are not counted.
     ahead_max: AtomicU32,
     ahead: AtomicU32,
-    /// Its answer has no body by rule, whatever its server may send behind it.
+    /// Its answer has no body by rule, whatever its server sends after it.
     bodiless: AtomicBool,
     /// When it may be used again, in nanoseconds of [`base::clock::now`]; 0: at once.
     ready: AtomicU64,
-    /// How long the server keeps it open without a request, in nanoseconds, where it said so.
+    /// How long the server keeps it open without a request, in nanoseconds, if the server said so.
     kept: AtomicU64,
 }
 
@@ -111,7 +111,7 @@ impl Link {
         link
     }
 
-    /// The connection that a session's digest tells of.
+    /// The link that a session's digest carries.
     pub fn of(digest: Option<&Digest>) -> Option<&Arc<Link>> {
         digest?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
     }
@@ -121,7 +121,7 @@ impl Link {
         *self.socket.lock() = None;
     }
 
-    /// An attempt begins at `now`; its number.
+    /// Begins an attempt at `now`; returns its number.
     pub(super) fn begin(&self, now: Nanos, limits: AttemptLimits) -> u32 {
         let attempt = self.attempts.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         let (silence, total, write) = (nanos(limits.silence), nanos(limits.total), nanos(limits.write));
@@ -140,12 +140,12 @@ impl Link {
         attempt
     }
 
-    /// Whether no other attempt began since this one.
+    /// Whether no other attempt has begun since this one.
     pub(super) fn is_at(&self, attempt: u32) -> bool {
         self.attempts.load(Ordering::Relaxed) == attempt
     }
 
-    /// The server may be silent for so long from `now` on; false when it was too late.
+    /// The server may be silent for `silence` from `now` on; false if it was too late.
     pub(super) fn renew(&self, now: Nanos, silence: u64) -> bool {
         if self.silence.load(Ordering::Relaxed) != silence {
             self.silence.store(silence, Ordering::Relaxed);
@@ -154,17 +154,17 @@ impl Link {
         self.change(now.0.saturating_add(silence).min(self.end.load(Ordering::Relaxed)))
     }
 
-    /// The whole request was sent, or the server is to say something before the rest comes.
+    /// The whole request was sent, or the server must send something before the rest follows.
     pub(super) fn uploads(&self, uploading: bool, now: impl FnOnce() -> Nanos) {
         if self.uploading.load(Ordering::Relaxed) == uploading {
             return;
         }
         self.uploading.store(uploading, Ordering::Relaxed);
-        // A limit that has fired shows where the answer is read.
+        // A limit that has fired shows when the answer is read.
         self.stir(now());
     }
 
-    /// From now on either side's word puts the end off, and nothing else ends it.
+    /// From now on bytes from either side postpone the end, and no other limit applies.
     pub(super) fn becomes_tunnel(&self) {
         self.total.store(NEVER, Ordering::Relaxed);
         self.end.store(NEVER, Ordering::Relaxed);
@@ -172,7 +172,7 @@ impl Link {
         self.tunnel.store(true, Ordering::Relaxed);
     }
 
-    /// The server closes it when it stays unused for that long.
+    /// The server closes it after this time without a request.
     pub(super) fn kept_for(&self, timeout: Duration) {
         self.kept.store(nanoseconds(timeout), Ordering::Relaxed);
     }
@@ -182,7 +182,7 @@ impl Link {
         self.bodiless.store(true, Ordering::Relaxed);
     }
 
-    /// It is kept for the next request. Faulty servers send a body all the same, a moment later: it rests until then.
+    /// It is kept for the next request. Faulty servers send a body nevertheless, a moment later: it rests until then.
     pub fn rests(&self, now: impl FnOnce() -> Nanos) {
         let ready = if self.bodiless.load(Ordering::Relaxed) { now().0.saturating_add(nanoseconds(REST)) } else { 0 };
         self.ready.store(ready, Ordering::Relaxed);
@@ -194,7 +194,7 @@ impl Link {
         ready == 0 || ready <= now().0
     }
 
-    /// Lifts the limits; false when they have ended the attempt before.
+    /// Lifts the limits; false if they ended the attempt before.
     pub(super) fn lift(&self) -> bool {
         self.change(NEVER)
     }
@@ -214,8 +214,8 @@ impl Link {
         self.until.load(Ordering::Acquire) == FIRED
     }
 
-    /// Whether our side waits for a read now. The server's silence begins when it does, but for the first time of an
-    /// attempt, when it began with the attempt.
+    /// Notes whether this side waits for a read. The server's silence begins with the wait; at the first wait of an
+    /// attempt, it began with the attempt.
     pub fn reads(&self, waits: bool, now: impl FnOnce() -> Nanos) {
         if self.reading.load(Ordering::Relaxed) == waits {
             return;
@@ -226,7 +226,7 @@ impl Link {
         }
     }
 
-    /// Whether our side waits for a write now. That it waits no longer is a sign of life.
+    /// Notes whether this side waits for a write. The end of a wait is a sign of life.
     pub fn writes(&self, waits: bool, now: impl FnOnce() -> Nanos) {
         if self.writing.load(Ordering::Relaxed) == waits {
             return;
@@ -237,7 +237,7 @@ impl Link {
         }
     }
 
-    /// The limit that counts now begins anew.
+    /// Restarts the limit that counts now.
     fn stir(&self, now: Nanos) {
         self.change(now.0.saturating_add(self.limit()).min(self.end.load(Ordering::Relaxed)));
     }
@@ -246,13 +246,13 @@ impl Link {
         let (write, silence) = (self.write.load(Ordering::Relaxed), self.silence.load(Ordering::Relaxed));
         match (self.writing.load(Ordering::Relaxed), self.tunnel.load(Ordering::Relaxed)) {
             (true, false) => write,
-            // A server that takes nothing of a tunnel, and has no `write`, is silent all the same.
+            // A server that takes nothing from a tunnel, and has no `write`, is silent nevertheless.
             (true, true) => write.min(silence),
             (false, _) => silence,
         }
     }
 
-    /// Whether the server owes us a word.
+    /// Whether the server must send something.
     fn is_owed(&self) -> bool {
         let says = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
         says(&self.reading) && !says(&self.uploading)
@@ -269,14 +269,14 @@ impl Link {
         self.used.store(true, Ordering::Relaxed);
     }
 
-    /// How long it may stay unused, where the server said how long it keeps it open.
+    /// How long it may stay unused, if the server said how long it keeps it open.
     pub fn keep(&self) -> Option<Duration> {
         let kept = self.kept.load(Ordering::Relaxed);
         (kept != NEVER).then_some(Duration::from_nanos(kept))
     }
 
-    /// Holds the answer to an upgrade back until Pingora has written the end of the request, which follows the head in a
-    /// flush of its own: an end that it sees after a 101 it takes for the tunnel's.
+    /// Holds the answer to an upgrade back until Pingora has written the end of the request, which follows the head in
+    /// a flush of its own: after a 101, Pingora would take that end for the tunnel's.
     pub fn holds_answer(&self) {
         self.held.store(2, Ordering::Relaxed);
     }
@@ -292,13 +292,13 @@ impl Link {
         }
     }
 
-    /// Whether the answer is held back; who asks is woken when it no longer is, or when the attempt is ended.
+    /// Whether the answer is held back. The caller is woken when it no longer is, or when the attempt is ended.
     pub fn is_held(&self, cx: &mut Context<'_>) -> bool {
         if self.held.load(Ordering::Relaxed) == 0 {
             return false;
         }
         *self.waiter.lock() = Some(cx.waker().clone());
-        // After the waker is there: an end that comes now wakes it.
+        // After the waker is stored: an end that comes now wakes it.
         !self.fired()
     }
 
@@ -308,20 +308,20 @@ impl Link {
         }
     }
 
-    /// From now on its answers go to this client; to one of its streams where `stream` says so.
+    /// From now on its answers go to this client; to one of its HTTP/2 streams if `stream` is true.
     pub fn serves(&self, client: &Arc<ClientWatch>, stream: bool) {
         *self.client.lock() = Some(client.clone());
         self.ahead.store(0, Ordering::Relaxed);
         self.ahead_max.store(if stream { AHEAD_MIN } else { 0 }, Ordering::Relaxed);
     }
 
-    /// The attempt is over: whatever ends it from now on is not the client's matter.
+    /// The attempt is over: a later end does not concern the client.
     pub(super) fn lets_go(&self) {
         *self.client.lock() = None;
     }
 
-    /// Whether no more should be read now than keeps the answer going: the client takes nothing, or has not taken yet
-    /// what was read.
+    /// Whether to read only what keeps the answer going, because the client takes nothing or has not taken yet what was
+    /// read.
     pub fn is_ahead(&self) -> bool {
         match self.ahead_max.load(Ordering::Relaxed) {
             0 => self.client.lock().as_ref().is_some_and(|client| client.is_stalled()),
@@ -329,7 +329,7 @@ impl Link {
         }
     }
 
-    /// So many bytes went to the server, or came from it.
+    /// Notes that this many bytes went to the server, or came from it.
     pub fn moved(&self, bytes: usize) {
         if let Some(client) = &*self.client.lock() {
             client.moves();
@@ -353,7 +353,7 @@ impl Link {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Says when to look next, unless the socket was shut down.
+    /// Sets the time of the next look, unless the socket was shut down.
     fn change(&self, until: u64) -> bool {
         let change = |now: u64| (now != FIRED).then_some(until);
         let changed = self.until.fetch_update(Ordering::AcqRel, Ordering::Acquire, change).is_ok();
@@ -387,36 +387,36 @@ impl Link {
         let fd = unsafe { BorrowedFd::borrow_raw(number) };
         if self.end.load(Ordering::Relaxed) > now && self.may_go_on(fd) {
             let later = now.saturating_add(self.limit()).min(self.end.load(Ordering::Relaxed));
-            // Whoever changed it meanwhile knows better.
+            // A concurrent change is more recent.
             let _ = self.until.compare_exchange(until, later, Ordering::AcqRel, Ordering::Acquire);
         } else if self.until.compare_exchange(until, FIRED, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             self.fired_at.store(now, Ordering::Relaxed);
-            // An error means that the other end has closed it meanwhile.
+            // An error means that the server has closed it meanwhile.
             let _ = shutdown(fd, Shutdown::Both);
             drop(socket);
             self.wake();
         }
     }
 
-    /// Whether a side of the tunnel has said anything since the last look.
+    /// Whether a side of the tunnel has sent anything since the last look.
     fn was_spoken_in(&self) -> bool {
         let moved = self.client.lock().as_ref().map_or(0, |client| client.moved());
         self.client_moved.swap(moved, Ordering::Relaxed) != moved
     }
 
-    /// Whether nobody is late although the time is over.
+    /// Whether neither side is late although the time is over.
     fn may_go_on(&self, socket: BorrowedFd<'_>) -> bool {
         if self.tunnel.load(Ordering::Relaxed) {
             return false;
         }
         if self.writing.load(Ordering::Relaxed) {
-            // It answered without reading on. The write fails then, and the answer is read.
+            // The server answered without reading on. The write then fails, and the answer is read.
             return is_readable(socket) && shutdown(socket, Shutdown::Write).is_ok();
         }
         !self.is_owed() || is_readable(socket)
     }
 
-    /// The attempt was ended, and somebody has still not noticed: he waits for the client, whom `total` concerns as well.
+    /// The attempt was ended, but its task has not noticed: it waits for the client, to which `total` applies as well.
     fn overstay(&self, now: u64) {
         let fired_at = self.fired_at.load(Ordering::Relaxed);
         if now.saturating_sub(fired_at) < nanoseconds(OVERSTAY) || self.socket.lock().is_none() {

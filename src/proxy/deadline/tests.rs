@@ -1,4 +1,4 @@
-//! A link between two sockets of this process, with a clock that the test holds.
+//! A link between two sockets of this process, with a clock that the test sets.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -18,7 +18,7 @@ fn limits(silence: u64, total: Option<u64>) -> AttemptLimits {
     }
 }
 
-/// An attempt at a server, whose side is the second one, with these [`limits`].
+/// An attempt at a server, whose side is the second socket, with these [`limits`].
 fn attempt(silence: u64, total: Option<u64>) -> (TcpStream, TcpStream, Arc<Link>, Deadline) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! How many fields a header block has, told by its bytes without decoding them (RFC 7541, section 6).
+//! The number of fields in a header block, counted in its bytes without decoding them (RFC 7541, section 6).
 
 /// Counts the fields of one block, which may come in parts.
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,9 +16,9 @@ enum At {
     Integer { then: Option<Text> },
     /// A string's length begins.
     Length(Text),
-    /// It goes on: what is known, and the place of the next seven bits.
+    /// The length goes on: the part known, and the place of the next seven bits.
     LengthOn(Text, u32, u32),
-    /// So many bytes of a string.
+    /// Inside a string, with this many bytes left.
     Inside(Text, u32),
 }
 
@@ -34,12 +34,12 @@ impl Fields {
         *self = Fields::default();
     }
 
-    /// Fields so far; one counts where it begins.
+    /// Fields so far; a field counts where it begins.
     pub fn counted(&self) -> usize {
         self.counted
     }
 
-    /// Looks at the next bytes.
+    /// Counts in the next bytes.
     pub fn count(&mut self, mut bytes: &[u8]) {
         while let [byte, rest @ ..] = bytes {
             if let At::Inside(text, left) = self.at {
@@ -56,7 +56,7 @@ impl Fields {
                 At::Length(text) if byte & 0x7f == 0x7f => self.at = At::LengthOn(text, 0x7f, 0),
                 At::Length(text) => self.inside(text, u32::from(byte & 0x7f)),
                 At::LengthOn(text, known, place) => {
-                    // The codec refuses what does not fit; here it only must not break.
+                    // The codec refuses a value that does not fit; here it only must not panic.
                     let known = known.saturating_add(u32::from(byte & 0x7f).checked_shl(place).unwrap_or(u32::MAX));
                     match byte & 0x80 {
                         0 => self.inside(text, known),
@@ -75,7 +75,7 @@ impl Fields {
             _ => (0x0f, Some(Text::Value)),
         };
         let index = byte & mask;
-        // A change of the table's size is no field.
+        // A change of the table's size is not a field.
         self.counted += usize::from(!(0x20..0x40).contains(&byte));
         self.at = match then {
             _ if index == mask => At::Integer { then },

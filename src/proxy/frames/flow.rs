@@ -1,86 +1,86 @@
 //! The windows of a connection's streams (RFC 9113, section 6.9), and which of them starve.
 //!
-//! A stream starves while the client lets nothing more be sent on it, or hardly anything. Where many do at once, the
-//! gateway holds many answers for somebody who takes none.
+//! A stream starves while the client lets nothing, or hardly anything, be sent on it. If many do at once, the gateway
+//! holds many answers for a client that takes none.
 //!
-//! The other way round a client may be kept from sending: what it has sent waits here, mostly for a server.
+//! In the other direction a client may be prevented from sending: what it has sent waits here, mostly for a server.
 
 use super::{DATA, HEADERS, Head, RST_STREAM};
 
-/// Windows before anybody says otherwise. Ours are a byte wider, and never change.
+/// Initial windows by default. The gateway's own are a byte larger, and never change.
 const WINDOW: i64 = 65_535;
-/// With less room something that came on a stream was not taken yet: the codec opens a window once two thirds of it are
-/// left.
+/// With less room, bytes of a stream wait to be taken: the codec opens a window once two thirds of it are left.
 const ROOM_MIN: i64 = WINDOW / 2;
 const WINDOW_MAX: i64 = (1 << 31) - 1;
 /// A window below this is as good as shut.
 const SHUT: i64 = 1 << 10;
-/// What a window grows by when we have ended our side: nothing is left to be sent on it.
+/// Added to a window when the gateway has ended its side: nothing is left to send.
 const ENDED: i64 = i64::MAX / 2;
-/// More streams than the codec serves are refused by it, and forgotten; what it has ceased to answer is not.
+/// The codec refuses streams beyond those it serves, and they are removed here; streams that it has stopped answering
+/// stay.
 const OPEN_MAX: usize = 256;
-/// Streams that the client has reset, of which is remembered that it did.
+/// How many streams reset by the client are remembered.
 const RESET_KEPT: usize = 8;
 
-/// What a client did that ends its connection.
+/// A client's fault that ends its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wrong {
     /// A frame on a stream that it has reset.
     StreamClosed,
     /// A window above 2^31-1.
     FlowControl,
-    /// A head of absurdly many fields.
+    /// A head with far too many fields.
     TooManyFields,
-    /// Streams beyond what the codec would serve.
+    /// More streams than the codec would serve.
     TooManyStreams,
-    /// It resets most of what it asks for.
+    /// The client resets most of its requests.
     TooManyResets,
-    /// It asks for much, and lets nothing be sent.
+    /// The client asks for much, and lets nothing be sent.
     Starves,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Stream {
     id: u32,
-    /// What may be sent on it.
+    /// Bytes that may be sent on it.
     window: i64,
-    /// A head of ours went on it: something is to be sent.
+    /// A head of the answer went out: a body may follow.
     answering: bool,
-    /// Its window was open once. Who reads slowly uses windows up; who never opens one is another matter.
+    /// Its window was open once. A slow reader uses windows up; a client that never opens one is another matter.
     fed: bool,
     /// The client has ended its side.
     client_ended: bool,
-    /// What the client may send on it, and bytes that came.
+    /// Bytes that the client may send on it, and bytes received.
     room: i64,
     received: u64,
 }
 
-/// What came of a body, and whether its client may go on.
+/// The state of a body that arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Upload {
-    /// Bytes that came, as far as windows count them.
+    /// Bytes received, as windows count them.
     pub received: u64,
-    /// All that came of it was taken, and the connection's window is open.
+    /// Everything received was taken, and the connection's window is open.
     pub may_send: bool,
 }
 
-/// What is open on a connection.
+/// The open streams of a connection.
 #[derive(Debug)]
 pub struct Flow {
     initial: i64,
     window: i64,
-    /// What the client may send on all streams together, and bytes of bodies that came on them.
+    /// Bytes that the client may send on all streams together, and bytes of bodies received on them.
     room: i64,
     received: u64,
     /// In the order of their numbers.
     open: Vec<Stream>,
-    /// How many of them have a window that is shut, and how many of these were never fed.
+    /// How many of them have a window that is shut, and how many of these were never open.
     shut: usize,
     unfed: usize,
     last: u32,
-    /// The last ones that the client has reset.
+    /// The last streams that the client has reset.
     reset: [u32; RESET_KEPT],
-    /// How many streams it began, and how many it has reset.
+    /// How many streams the client began, and how many it reset.
     began: u32,
     resets: u32,
     /// Grows when the client opens a window.
@@ -107,7 +107,8 @@ impl Default for Flow {
 }
 
 impl Flow {
-    /// Streams whose answers have begun, and on which hardly anything may be sent, whoever's window it is.
+    /// Streams with a begun answer on which hardly anything may be sent, because of their own window or the
+    /// connection's.
     pub fn starving(&self) -> usize {
         if self.window >= SHUT && self.shut == 0 {
             return 0;
@@ -115,18 +116,18 @@ impl Flow {
         self.open.iter().filter(|stream| self.starves(stream)).count()
     }
 
-    /// Streams whose own windows were shut all the time.
+    /// Streams whose own windows were always shut.
     pub fn unfed(&self) -> usize {
         self.unfed
     }
 
-    /// Changes when the client opens a window by more than a token.
+    /// Changes when the client opens a window by more than a token amount.
     pub fn opened(&self) -> u32 {
         self.opened
     }
 
-    /// What the client may send on all streams together. What lies here because he takes no answer is no excuse: it counts
-    /// as taken.
+    /// Bytes that the client may send on all streams together. Bytes that wait here because it takes no answer are no
+    /// excuse: they count as taken.
     pub fn room(&self) -> i64 {
         if self.room >= SHUT {
             return self.room;
@@ -135,12 +136,12 @@ impl Flow {
         self.room + self.open.iter().map(held).sum::<i64>()
     }
 
-    /// Bytes that came of all bodies.
+    /// Bytes received of all bodies.
     pub fn received(&self) -> u64 {
         self.received
     }
 
-    /// What came of a stream's body, with this room for all; nothing where the client sends no more of it.
+    /// The state of a stream's body, with this room for all; `None` if the client sends no more of it.
     pub fn upload(&self, id: u32, room: i64) -> Option<Upload> {
         let stream = &self.open[self.find(id)?];
         let may_send = room >= SHUT && stream.room >= ROOM_MIN;
@@ -151,7 +152,7 @@ impl Flow {
         stream.answering && !has_ended(stream.window) && stream.window.min(self.window) < SHUT
     }
 
-    /// Bytes of a DATA frame came, padding included.
+    /// Notes received bytes of a DATA frame, padding included.
     pub(super) fn has(&mut self, id: u32, bytes: usize) {
         self.room -= bytes as i64;
         self.received += bytes as u64;
@@ -161,7 +162,7 @@ impl Flow {
         }
     }
 
-    /// We let the client send more, on a stream or on all (0).
+    /// The gateway lets the client send more, on a stream or on all (0).
     pub(super) fn gives(&mut self, id: u32, by: u32) {
         match id {
             0 => self.room += i64::from(by),
@@ -169,7 +170,7 @@ impl Flow {
         }
     }
 
-    /// A frame begins; whether it opens a stream.
+    /// A frame begins. Returns whether it opens a stream.
     pub(super) fn begins(&mut self, head: Head) -> Result<bool, Wrong> {
         if matches!(head.kind, DATA | HEADERS) && self.reset.contains(&head.stream) && head.stream != 0 {
             return Err(Wrong::StreamClosed);
@@ -200,7 +201,7 @@ impl Flow {
         if head.kind == RST_STREAM
             && let Some(at) = self.find(head.stream)
         {
-            // One whose answer is whole has cost nothing that it was not meant to.
+            // A stream whose answer is complete has cost no more than intended.
             self.resets = self.resets.saturating_add(u32::from(!has_ended(self.open[at].window)));
             self.remove(at);
             self.reset.rotate_right(1);
@@ -251,7 +252,7 @@ impl Flow {
         if window.is_some_and(|window| window > WINDOW_MAX) { Err(Wrong::FlowControl) } else { Ok(()) }
     }
 
-    /// The client's initial window is another one now.
+    /// The client's initial window changes.
     pub(super) fn begins_with(&mut self, value: u32) -> Result<(), Wrong> {
         // It changes the windows of all streams alike (section 6.9.2).
         let by = i64::from(value) - self.initial;
@@ -273,7 +274,7 @@ impl Flow {
         self.open.binary_search_by_key(&id, |stream| stream.id).ok()
     }
 
-    /// Changes a stream's window; what it is then.
+    /// Changes a stream's window; returns its new value.
     fn change(&mut self, id: u32, by: i64) -> Option<i64> {
         let at = self.find(id)?;
         let before = self.open[at].window;

@@ -20,7 +20,7 @@ fn window_update(stream: u32, by: u32) -> Vec<u8> {
     frame(WINDOW_UPDATE, 0, stream, &by.to_be_bytes())
 }
 
-/// Takes them all, one head after the other.
+/// Takes in all the bytes, one head after the other.
 fn take(frames: &mut Frames, mut bytes: &[u8]) -> Result<(), Wrong> {
     while !bytes.is_empty() {
         bytes = &bytes[frames.came(bytes, 100)?..];
@@ -28,7 +28,7 @@ fn take(frames: &mut Frames, mut bytes: &[u8]) -> Result<(), Wrong> {
     Ok(())
 }
 
-/// What a connection is after these bytes, however they are cut.
+/// The state of a connection after these bytes, however they are split.
 fn after(bytes: &[u8]) -> Result<Frames, Wrong> {
     let read = |size: usize| {
         let mut frames = Frames::default();
