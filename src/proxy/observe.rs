@@ -1,4 +1,4 @@
-//! The end of a request, once, whatever became of it: its server's outcome, its metrics, its line in the log.
+//! The end of a request, once for each: its server's outcome, its metrics, its line in the log.
 //!
 //! A client that leaves before its answer began counts as status 499, as in nginx. Lines of answers below 500 are
 //! sampled by `log.sample_percent`; the others are always written.
@@ -39,7 +39,7 @@ pub fn finished(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &m
     let duration = now.since(ctx.started);
     let watch = &Peer::of(session).watch;
     watch.ended(now);
-    // However a tunnel ends, it is how tunnels end.
+    // A tunnel ends with an error in normal operation.
     let e = e.filter(|e| ctx.attempts.status != 101 || *e.esource() == ErrorSource::Downstream);
     let left = e.is_some_and(|e| is_clients(session, ctx, e));
     let status = status(session, e, ctx);
@@ -69,7 +69,7 @@ pub fn finished(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &m
     }
 }
 
-/// Whether an error is the client's doing. What breaks off at an HTTP/2 client tells no source.
+/// Whether the client caused an error. What breaks off at an HTTP/2 client has no source.
 pub fn is_clients(session: &Session, ctx: &Ctx, e: &Error) -> bool {
     let breaks = || matches!(e.etype(), ErrorType::WriteError | ErrorType::ReadError | ErrorType::H2Error);
     let source = e.esource();
@@ -80,7 +80,7 @@ pub fn is_clients(session: &Session, ctx: &Ctx, e: &Error) -> bool {
 /// Status of the answer, as the client saw it.
 fn status(session: &Session, e: Option<&Error>, ctx: &Ctx) -> u16 {
     match (session.response_written(), ctx.rejected) {
-        // A refusal in gRPC's terms is a success in HTTP's.
+        // A refusal in gRPC is a success in HTTP.
         (Some(head), Some(reason)) if head.status == 200 && head.headers.contains_key(GRPC_STATUS) => reason.status(),
         (Some(head), _) if !head.status.is_informational() || head.status == 101 => head.status.as_u16(),
         (_, Some(reason)) => reason.status(),
@@ -94,7 +94,7 @@ fn log(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &Ctx, (stat
     let refused = ctx.refused.as_deref();
     let error = match (ctx.rejected, ctx.attempts.end, e) {
         _ if refused.is_some() => refused.map_or("", |refused| refused.cause.word()),
-        // What happened at the servers says more than what the client was told.
+        // The failure at the servers says more than the reason for the client.
         (None | Some(Reason::BadGateway | Reason::GatewayTimeout | Reason::LedgerUnavailable), Some(end), Some(_)) => {
             end.label()
         }
@@ -116,7 +116,7 @@ fn log(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &Ctx, (stat
     });
 }
 
-/// What `ctx` knows of a request, for its line in the log.
+/// The parts of a request's log line that `ctx` has.
 fn line<'c>(ctx: &'c Ctx, (status, error): (u16, &'c str), now: Nanos) -> Line<'c> {
     Line {
         wall_ms: clock::wall_ms_at(now),
@@ -139,8 +139,8 @@ fn line<'c>(ctx: &'c Ctx, (status, error): (u16, &'c str), now: Nanos) -> Line<'
     }
 }
 
-/// Books a request whose serving was cut off: its client was late, a limit or the last resort ended it, or a stage broke.
-/// What is known of it is in `ctx`.
+/// Books a request that was cut off: its client was late, a limit or the last resort ended it, or a stage panicked.
+/// Everything known about it is in `ctx`.
 pub fn cut_off(ctx: &mut Ctx) {
     let registry = ctx.snapshot.registry.clone();
     let panics = std::thread::panicking();
@@ -190,7 +190,7 @@ pub fn cut_off(ctx: &mut Ctx) {
     }
 }
 
-/// Books a request that ended where no stage could answer it.
+/// Books a request that ended before a stage could answer it.
 pub fn unseen(registry: &Registry, access_log: &AccessLog, reason: Reason, client: IpAddr) {
     registry.unrouted.arm(Arm::None).answered(reason.status(), Duration::ZERO);
     registry.rejected(reason);
@@ -204,7 +204,7 @@ pub fn unseen(registry: &Registry, access_log: &AccessLog, reason: Reason, clien
     }
 }
 
-/// Says that a server was just taken out.
+/// Logs that a server was just ejected.
 pub fn ejected(ctx: &Ctx, lease: &Lease<Server>, ejection: Option<Ejection>) {
     if let (Some(ejection), Some(upstream)) = (ejection, ctx.upstream()) {
         log::warn!(

@@ -1,8 +1,8 @@
-//! Every answer the gateway makes up when something is wrong.
+//! Error answers of the gateway itself.
 //!
-//! A refusal is an `application/problem+json` document (RFC 9457) with a stable `type`. It never tells an upstream's
-//! address. What a client may do about it is in `detail`; what happened inside is in the access log. A gRPC client gets it
-//! in its own terms (`grpc`).
+//! A refusal is an `application/problem+json` document (RFC 9457) with a stable `type`. It never contains an upstream's
+//! address. `detail` says what a client can do about it; the access log says what happened inside. A gRPC client gets
+//! it as a gRPC status (`grpc`).
 
 use std::time::Duration;
 
@@ -23,7 +23,8 @@ pub use self::grpc::GRPC_STATUS;
 
 mod grpc;
 
-/// The problem document; `detail` replaces the reason's own words, and of a limit it names which, and when to try again.
+/// The problem document. `detail` replaces the reason's own text; for a limit the text names it and says when to try
+/// again.
 fn document(reason: Reason, request_id: &[u8], detail: Option<&str>, over: Option<&Over>) -> Vec<u8> {
     let detail = over.map_or_else(|| detail.unwrap_or(reason.detail()).to_owned(), Over::detail);
     let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -35,7 +36,7 @@ fn document(reason: Reason, request_id: &[u8], detail: Option<&str>, over: Optio
     problem.into_json().into_bytes()
 }
 
-/// Methods that are proxied, of those that everybody knows.
+/// Methods that are proxied, among the standard ones.
 pub const PROXIED: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE");
 
 /// Answers with a problem. With `close` the connection ends after it.
@@ -43,7 +44,7 @@ pub async fn answer(session: &mut Session, ctx: &mut Ctx, reason: Reason, close:
     answer_with(session, ctx, reason, None, vec![], close).await
 }
 
-/// The same, with other words than the reason's own, and more fields.
+/// The same, with other text than the reason's own, and more fields.
 pub async fn answer_with(
     session: &mut Session,
     ctx: &mut Ctx,
@@ -79,7 +80,7 @@ pub async fn answer_with(
     Ok(())
 }
 
-/// Answers a request that could not be proxied, where its client has no answer yet and is still there.
+/// Answers a request that could not be proxied, if its client has no answer yet and is still connected.
 pub async fn failed(session: &mut Session, ctx: &mut Ctx, e: &Error) -> FailToProxy {
     let gone = observe::is_clients(session, ctx, e)
         && matches!(
@@ -113,8 +114,8 @@ fn problem(reason: Reason) -> Result<ResponseHeader> {
     Ok(head)
 }
 
-/// Reads on for a while what the client still sends. Closing at once would reset the connection, and a client that is
-/// busy sending might never see its answer.
+/// Reads for a while what the client still sends. Closing at once would reset the connection, and a client that is busy
+/// sending might never see its answer.
 async fn linger(session: &mut Session) {
     let rest = async {
         let mut seen = 0;
@@ -128,7 +129,7 @@ async fn linger(session: &mut Session) {
     let _ = tokio::time::timeout(LINGER, rest).await;
 }
 
-/// Sends an answer that the gateway made: adds length and request id, spares the body where HTTP has none.
+/// Sends an answer of the gateway: adds length and request id, and omits the body where HTTP has none.
 pub async fn respond(
     session: &mut Session,
     ctx: &Ctx,
@@ -139,7 +140,7 @@ pub async fn respond(
     if head.headers.contains_key(GRPC_STATUS)
         && let ServerSession::H2(stream) = session.as_mut()
     {
-        // Trailers are what ends a stream; Pingora's own way would end it by an empty part of a body.
+        // Trailers must end the stream; Pingora would end it by an empty part of a body.
         head.insert_header(X_REQUEST_ID, ctx.request_id.clone())?;
         return stream.write_response_header(Box::new(head), true);
     }
@@ -159,7 +160,7 @@ pub async fn respond(
     Ok(())
 }
 
-/// How much longer a client may send whose body is too large.
+/// How much longer a client may send after its body was refused as too large.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 16 << 20;
 

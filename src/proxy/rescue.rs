@@ -1,13 +1,13 @@
 //! Stable answers where the canary failed, before a byte has reached the client.
 //!
-//! A listed failure of the canary goes straight to stable, whose own retries and limits then apply as if the request had
-//! just come. A request can be rescued when it may be sent again: its method is listed (one that is not idempotent only
-//! with an `Idempotency-Key`), its body still fits Pingora's replay buffer, it is no upgrade, no byte of an answer has
-//! gone out, and the budget allows it. Where there was no connection nothing was sent, and what a server has not processed
-//! is as if it was not: then any method may be.
+//! A listed failure of the canary goes straight to stable, whose own retries and limits then apply as to a new request.
+//! A request can be rescued if it may be sent again: its method is listed (one that is not idempotent only with an
+//! `Idempotency-Key`), its body still fits Pingora's replay buffer, it is not an upgrade, no byte of an answer has gone
+//! out, and the budget allows it. Without a connection nothing was sent, and a request that a server has not processed
+//! counts as not sent: then any method may be rescued.
 //!
 //! Each arm is measured by its first attempt alone, rescued or not, so that both are measured alike. The rescue itself
-//! is told by a metric and the access log, and by no message.
+//! appears in a metric and the access log, not in a message.
 
 use http::{HeaderMap, HeaderName, Method};
 use pingora::http::ResponseHeader;
@@ -30,45 +30,45 @@ use gray::shared_state::RescueOutcome;
 /// `idempotency-key`
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// What became of a canary's failed attempt.
+/// The result of a canary's attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rescue {
     /// It did not fail, or not in a way that `rescue.on` lists.
     NotNeeded,
     /// Stable answers.
     TakenOver,
-    /// Stable could not: `Unprotected` or `Budget`.
+    /// Stable could not answer: `Unprotected` or `Budget`.
     Missed(RescueOutcome),
 }
 
-/// How an attempt failed, with what decides whether another one may follow.
+/// How an attempt failed, with the facts that decide whether another may follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FailedAttempt {
-    /// How.
+    /// Kind of failure.
     pub failure: AttemptFailure,
     /// The answer's status; 0 without one.
     pub status: u16,
-    /// No server has processed anything: nothing was sent, or the server says so.
+    /// No server has processed anything: nothing was sent, or the server reports so.
     pub unprocessed: bool,
 }
 
 impl FailedAttempt {
-    /// There is no connection, or no server to connect to.
+    /// No connection, or no server to connect to.
     pub const CONNECT: FailedAttempt = FailedAttempt { failure: AttemptFailure::Connect, status: 0, unprocessed: true };
 
-    /// The answer has this status.
+    /// An answer with this status.
     pub fn by_status(status: u16) -> FailedAttempt {
         FailedAttempt { failure: AttemptFailure::Status, status, unprocessed: false }
     }
 
-    /// Whether `on` lists it. A connection that broke before anything was processed is as good as none.
+    /// Whether `on` lists it. A connection that broke before anything was processed counts as no connection.
     pub fn is_listed(self, on: &FailureSet) -> bool {
         on.lists(self.failure, self.status)
             || self.unprocessed && self.failure == AttemptFailure::Reset && on.lists(AttemptFailure::Connect, 0)
     }
 }
 
-/// Notes the head of an answer, which came `now`; both arms alike. An answer of gRPC may be all in its head.
+/// Notes the head of an answer, which arrived at `now`; for both arms alike. A gRPC answer may consist of a head alone.
 pub fn answered(ctx: &mut Ctx, head: &ResponseHeader, now: Nanos) {
     let Some(assigned) = &ctx.assigned else { return };
     let status = head.status.as_u16();
@@ -82,7 +82,7 @@ pub fn answered(ctx: &mut Ctx, head: &ResponseHeader, now: Nanos) {
     ended_as_grpc(ctx, &head.headers);
 }
 
-/// Notes a gRPC status that blames the server, in trailers or in the head of an answer that is all trailers.
+/// Notes a gRPC status that blames the server, in trailers or in the head of a Trailers-Only answer.
 pub fn ended_as_grpc(ctx: &mut Ctx, trailers: &HeaderMap) {
     let is_first = is_first(ctx);
     let Some(assigned) = &mut ctx.assigned else { return };
@@ -100,8 +100,8 @@ fn is_first(ctx: &Ctx) -> bool {
     ctx.attempts.count <= ctx.attempts.free + 1
 }
 
-/// Notes that an attempt failed; both arms alike. An answer that breaks in its middle counts as failed, however it
-/// began.
+/// Notes a failed attempt, for both arms alike. An answer that breaks in the middle counts as failed, whatever its
+/// status.
 pub fn note(ctx: &mut Ctx, ending: Ending) {
     if ctx.assigned.is_some() {
         note_at(ctx, ending, 0, clock::now());
@@ -138,8 +138,8 @@ pub fn left(ctx: &mut Ctx) {
     }
 }
 
-/// Whether stable takes the request over from a canary that failed; arranges it where it does. `answered`: a part of an
-/// answer has reached the client.
+/// Whether stable takes the request over from a failed canary; arranges it if so. `answered`: a part of an answer has
+/// reached the client.
 pub fn take_over(session: &Session, ctx: &mut Ctx, failed: FailedAttempt, answered: bool) -> bool {
     let Some(assigned) = ctx.assigned.as_ref().filter(|assigned| assigned.is_on_canary()) else { return false };
     let plan = assigned.plan(&ctx.snapshot);
@@ -180,7 +180,8 @@ fn may_repeat(session: &Session, failed: FailedAttempt, rescue: &settings::Rescu
     failed.unprocessed || rescue.methods.contains(method) && (method.is_idempotent() || keyed())
 }
 
-/// Counts how the rescue ended: by the answer's status, or by what broke it. Of a client that left nobody knows.
+/// Counts the result of the rescue: by the answer's status, or by the error that broke it. After a client left it is
+/// unknown.
 pub fn ended(ctx: &Ctx, status: u16, e: Option<&Error>) {
     let Some(assigned) = &ctx.assigned else { return };
     if e.is_some_and(|e| *e.esource() == ErrorSource::Downstream) {
@@ -192,7 +193,7 @@ pub fn ended(ctx: &Ctx, status: u16, e: Option<&Error>) {
     match assigned.rescue {
         Rescue::NotNeeded => {}
         Rescue::TakenOver => live.rescue_ended(if failed { RescueOutcome::Failed } else { RescueOutcome::Rescued }),
-        // The canary's own retries may have mended it.
+        // The canary's own retries may have succeeded.
         Rescue::Missed(outcome) if failed => live.rescue_ended(outcome),
         Rescue::Missed(_) => {}
     }

@@ -1,12 +1,12 @@
-//! What a request and its answer look like on the other side: headers, host and path.
+//! Headers, host and path of a request for the server, and of its answer for the client.
 //!
-//! Towards the server, in this order: the client's own forwarding headers are replaced (untrusted peer) or continued
-//! (trusted one), what else speaks in the gateway's place ([`voice`]) is taken out, and the request id is set, once; then,
-//! at each attempt, the app's name is set, and the route's `remove` and `set` apply, so an operator has the last word.
-//! Whatever a server might fold into the app's name (CGI knows no difference between `-` and `_`) is removed.
-//! Towards the client: an answer that has no body says nothing of its frame, and a client of HTTP/1.0 gets neither chunks
-//! nor informational answers, which it would take for the answer.
-//! The path is forwarded as it was routed (normalised), with the route's prefixes; the query is never touched.
+//! Towards the server, in this order: the client's forwarding headers are replaced (untrusted peer) or continued
+//! (trusted one), other headers that speak for the gateway ([`voice`]) are removed, and the request id is set, once.
+//! Then, at each attempt, the app's name is set, and the route's `remove` and `set` apply, so an operator has the last
+//! word. Header names that a server might fold into the app's name (CGI does not distinguish `-` and `_`) are removed.
+//! Towards the client: an answer without a body has no framing headers, and an HTTP/1.0 client gets neither chunks nor
+//! informational answers, which it would take for the answer. The path is forwarded as it was routed (normalised), with
+//! the route's prefixes; the query is never touched.
 
 use std::net::IpAddr;
 
@@ -30,12 +30,12 @@ use http_guard::voice::{self, Voice};
 
 /// `keep-alive`
 pub const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-/// Headers that we and Pingora add.
+/// Headers that Tollgate and Pingora add.
 const ADDED: usize = 5;
-/// The application's name towards the server; only the gateway may say it.
+/// The app's name for the server; only the gateway may set it.
 const X_TOLLGATE_APP: HeaderName = HeaderName::from_static("x-tollgate-app");
 
-/// Joins the cookies that an HTTP/2 client sent in several fields, as everybody else expects one (RFC 9113, section
+/// Joins the cookies that an HTTP/2 client sent in several fields, because other parties expect one (RFC 9113, section
 /// 8.2.3).
 pub fn join_cookies(head: &mut RequestHeader) -> Result<()> {
     if head.version != Version::HTTP_2 || head.headers.get_all(COOKIE).iter().nth(1).is_none() {
@@ -46,11 +46,11 @@ pub fn join_cookies(head: &mut RequestHeader) -> Result<()> {
     head.insert_header(COOKIE, all)
 }
 
-/// Puts in what every server gets, once per request: who asks, how and for what host, and the request's id.
+/// Sets what every server gets, once per request: the client, its scheme and host, and the request's id.
 ///
-/// Pingora keeps a second map for the case of header names, and a name put in there costs more than all the rest here.
-/// So the head leaves that map: names that HTTP/1.1 peers usually see capitalised still are, others are lower case, as
-/// HTTP/2 makes all of them.
+/// Pingora keeps a second map for the case of header names, and an insertion into it costs more than everything else
+/// here. So the head drops that map: names that HTTP/1.1 peers usually see capitalised still are, others are lower
+/// case, as HTTP/2 makes all of them.
 pub fn identified(session: &mut Session, ctx: &Ctx) -> Result<()> {
     let peer = Peer::of(session);
     let (address, text) = (peer.address, peer.text.clone());
@@ -63,7 +63,7 @@ pub fn identified(session: &mut Session, ctx: &Ctx) -> Result<()> {
         parts.headers.insert(HOST, host);
     }
     if parts.version == Version::HTTP_10 {
-        // It cannot read the answer that this asks for (RFC 9110, section 10.1.1).
+        // An HTTP/1.0 client cannot read the answer that this asks for (RFC 9110, section 10.1.1).
         parts.headers.remove(EXPECT);
     }
     forwarding(&mut parts.headers, ctx, address, text)?;
@@ -85,7 +85,7 @@ pub fn request(session: &Session, head: &mut RequestHeader, ctx: &Ctx) -> Result
     route.filters.request_headers.apply(&mut RequestFields(head))
 }
 
-/// A request's head, as rules are applied to it.
+/// A request's head, as the rules change it.
 struct RequestFields<'h>(&'h mut RequestHeader);
 
 impl HeaderFields for RequestFields<'_> {
@@ -100,7 +100,7 @@ impl HeaderFields for RequestFields<'_> {
     }
 }
 
-/// Rewrites an answer on its way to the client. It leaves the map of header cases too, for the same reason.
+/// Rewrites an answer for the client. It drops the map of header cases too, for the same reason.
 pub fn response(head: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
     let canonical = head.status.canonical_reason();
     let odd = head.get_reason_phrase().filter(|reason| Some(*reason) != canonical).map(str::to_owned);
@@ -110,7 +110,7 @@ pub fn response(head: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
         drop_hop_by_hop(&mut parts.headers);
     }
     if parts.status.is_informational() || parts.status == StatusCode::NO_CONTENT {
-        // There is no body to frame, and a client that believed it would wait for one (RFC 9110, section 8.6).
+        // A client that believed these would wait for a body, which does not come (RFC 9110, section 8.6).
         parts.headers.remove(CONTENT_LENGTH);
         parts.headers.remove(TRANSFER_ENCODING);
     }
@@ -125,7 +125,7 @@ pub fn response(head: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
     odd.map_or(Ok(()), |reason| head.set_reason_phrase(Some(&reason)))
 }
 
-/// Spares a client of HTTP/1.0 the answers before the answer, which it does not know (RFC 9110, section 15.2).
+/// Suppresses informational answers for an HTTP/1.0 client, which does not know them (RFC 9110, section 15.2).
 pub fn spare_informational(session: &mut Session) {
     if session.req_header().version == Version::HTTP_10
         && let ServerSession::H1(session) = session.as_mut()
@@ -134,10 +134,10 @@ pub fn spare_informational(session: &mut Session) {
     }
 }
 
-/// Frames an answer without a length for a client of HTTP/1.0: by the connection's end (RFC 9112, section 6.1).
+/// Frames an answer without a length for an HTTP/1.0 client: by the connection's end (RFC 9112, section 6.1).
 ///
-/// Where the server speaks HTTP/2, Pingora would frame it by chunks once more behind us. So it is written here; a head
-/// that comes after one is not sent.
+/// If the server speaks HTTP/2, Pingora would add chunked framing afterwards. So the head is written here; Pingora
+/// sends no second one.
 pub async fn frame_for_http10(session: &mut Session, head: &mut ResponseHeader) -> Result<()> {
     head.remove_header(&TRANSFER_ENCODING);
     let bodiless = session.req_header().method == Method::HEAD || matches!(head.status.as_u16(), 204 | 304);
@@ -149,12 +149,12 @@ pub async fn frame_for_http10(session: &mut Session, head: &mut ResponseHeader) 
     session.write_response_header(Box::new(head.clone()), false).await
 }
 
-/// Whether the answer proper is still to come.
+/// Whether the final answer is still to come.
 pub fn informational(status: StatusCode) -> bool {
     status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
 }
 
-/// What the server said about its own connection is not the client's (RFC 9110, section 7.6.1).
+/// Removes headers about the server's own connection (RFC 9110, section 7.6.1).
 fn drop_hop_by_hop(headers: &mut HeaderMap) {
     headers.remove(KEEP_ALIVE);
     let lines = headers.get_all(CONNECTION).iter().filter(|line| *line != "keep-alive");
@@ -219,13 +219,13 @@ fn forwarding(headers: &mut HeaderMap, ctx: &Ctx, peer: IpAddr, text: HeaderValu
     Ok(())
 }
 
-/// Takes out the headers of these names.
+/// Removes the headers that `is_one` selects.
 fn drop_all(headers: &mut HeaderMap, is_one: impl Fn(&[u8]) -> bool) {
     let names = headers.keys().filter(|name| is_one(name.as_str().as_bytes())).cloned();
     names.collect::<Vec<_>>().iter().for_each(|name| drop(headers.remove(name)));
 }
 
-/// Whether a header is the app's name, or would be to a server that takes every sign for the same.
+/// Whether a header is the app's name, or would be to a server that takes all signs for the same.
 fn is_the_app(name: &[u8]) -> bool {
     let app = b"x-tollgate-app";
     name == app || is_spelling_of(name, app)
@@ -244,11 +244,11 @@ fn appended(mut list: Vec<u8>, element: &[u8]) -> Result<HeaderValue> {
     HeaderValue::from_maybe_shared(Bytes::from(list)).or_err(InvalidHTTPHeader, "a forwarding header")
 }
 
-/// The target for the server, where it differs from the one sent.
+/// The target for the server, if it differs from the one sent.
 fn target(session: &Session, ctx: &Ctx, route: &Route) -> Option<Vec<u8>> {
     let sent = session.req_header();
     let absolute = sent.uri.authority().is_some();
-    // What goes to the ledger is what was judged, byte for byte.
+    // The ledger gets exactly the bytes that were judged.
     let as_sent = ctx.path.is_none() && !absolute && route.action != Action::Ledger;
     if as_sent && route.filters.prefix.is_empty() {
         return None;

@@ -1,7 +1,7 @@
 //! The stage `route`: which route takes a request, and whether that route may serve it.
 //!
-//! [`Router`](config::router::Router) ranks the routes. `allow` and `deny` are judged after the match: they answer
-//! 403 and never make another route win.
+//! [`Router`](config::router::Router) ranks the routes. `allow` and `deny` are judged after the match: they answer 403
+//! and never make another route win.
 
 use pingora::proxy::Session;
 

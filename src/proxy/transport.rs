@@ -1,7 +1,7 @@
-//! The bytes under a client's connection: plain TCP, or TLS over it.
+//! The byte stream of a client's connection: plain TCP, or TLS over it.
 //!
-//! The socket is shared, so that whoever watches the clients can shut it down, and read first where it is plain: a read
-//! that has emptied it says so, which spares the next read a system call.
+//! The socket is shared, so that the sweeper can shut it down. A read that has emptied the socket says so, which spares
+//! the next read a system call.
 
 use std::io;
 use std::net::Shutdown;
@@ -18,14 +18,14 @@ use tokio_rustls::server::TlsStream;
 /// A client's bytes.
 #[derive(Debug)]
 pub enum Transport {
-    /// As they come.
+    /// Plain TCP.
     Plain(Tcp),
     /// Under TLS.
     Tls(Box<TlsStream<Tcp>>),
 }
 
 impl Transport {
-    /// The socket's number.
+    /// The socket's file descriptor.
     pub fn fd(&self) -> RawFd {
         match self {
             Transport::Plain(tcp) => tcp.0.as_raw_fd(),
@@ -93,7 +93,7 @@ impl AsyncWrite for Tcp {
     }
 }
 
-/// Reads what there is.
+/// Reads what is available.
 pub fn poll_read(stream: &TcpStream, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
     loop {
         ready!(stream.poll_read_ready(cx))?;

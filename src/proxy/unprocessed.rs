@@ -1,10 +1,10 @@
-//! What an HTTP/2 server says it has not processed: such a request may be sent again, whatever its method (RFC 9113,
+//! Requests that an HTTP/2 server reports as not processed: these may be sent again, whatever their method (RFC 9113,
 //! section 8.7).
 
 use h2::Reason;
 use pingora::Error;
 
-/// How the server said that it has processed nothing of a request.
+/// How the server reported that it has not processed a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unprocessed {
     /// It closes the connection in order, and served fewer streams (GOAWAY with NO_ERROR).
@@ -14,8 +14,8 @@ pub enum Unprocessed {
 }
 
 impl Unprocessed {
-    /// What the error of an attempt at a server says. The codec gives a server's GOAWAY only to streams beyond the last one
-    /// that the server has taken, and to those that were not sent at all.
+    /// Reads the error of an attempt at a server. The codec reports a server's GOAWAY only to streams beyond the last
+    /// one that the server has taken, and to those that were not sent at all.
     pub fn of(e: &Error) -> Option<Unprocessed> {
         let e = e.root_cause().downcast_ref::<h2::Error>().filter(|e| e.is_remote())?;
         match e.reason()? {
@@ -26,8 +26,8 @@ impl Unprocessed {
         }
     }
 
-    /// How often a request is sent again because of it without costing a try. A server that refuses has too much to do
-    /// already; one that closes a connection takes the next one, on which the request is alone.
+    /// How often a request is sent again for this reason without costing a try. A server that refuses is overloaded;
+    /// one that closes a connection accepts the next one, on which the request is alone.
     pub fn free_max(self) -> u32 {
         match self {
             Unprocessed::Closing => 4,

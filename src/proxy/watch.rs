@@ -1,10 +1,10 @@
-//! What a connection, or an HTTP/2 stream, waits for, and what its reader has to tell the stages.
+//! The waits of a connection, or of an HTTP/2 stream, and the facts that its reader passes to the stages.
 //!
-//! It writes down since when it waits, and for what; one task ([`sweeper`]) looks at all connections of a listener now
-//! and then. A request whose head comes in one piece costs a few stores.
+//! It notes since when the connection waits, and for what; one task ([`sweeper`]) looks at all connections of a
+//! listener periodically. A request whose head arrives in one piece costs a few stores.
 //!
-//! It also carries what admission found out about the request ([`Verdict`]): the stages ask that, and not what could be
-//! read out of the headers a second time and in another way.
+//! It also carries the verdict of admission on the request ([`Verdict`]): the stages use that, instead of reading the
+//! headers a second time in another way.
 
 pub mod sweeper;
 mod uploads;
@@ -25,32 +25,33 @@ use base::units::{Nanos, nanoseconds};
 use http_guard::Verdict;
 use http_guard::violation::Violation;
 
-/// Nothing is waited for.
+/// No wait.
 const NOT: u64 = 0;
-/// No request is under way, or one that may take for ever.
+/// No request is under way, or one without a limit.
 const NEVER: u64 = u64::MAX;
 
-/// So many of a connection's streams may starve for as long as `idle_timeout` allows: together they hold about a mebibyte.
+/// This many streams of a connection may starve for as long as `idle_timeout` allows: together they hold about a
+/// mebibyte.
 const STARVING_MAX: usize = 12;
-/// A connection ends once so many of its streams were reset by the client, if they are more than half of all: each has
+/// A connection ends once the client has reset this many of its streams, if they are more than half of all: each has
 /// cost a request (CVE-2023-44487).
 const RESETS_MAX: u32 = 200;
 
-/// Why the bytes of a client were not handed on.
+/// Why a client's bytes were not handed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// They break a rule.
     Violation(Violation),
-    /// The head did not come in time.
+    /// The head did not arrive in time.
     HeadTimeout,
-    /// The body came too slowly.
+    /// The body arrived too slowly.
     BodyTooSlow,
 }
 
 /// A refused request, as far as it was understood.
 #[derive(Clone, Debug)]
 pub struct RefusedRequest {
-    /// Why.
+    /// Reason.
     pub cause: Cause,
     /// Method; empty where unknown.
     pub method: Box<str>,
@@ -58,12 +59,12 @@ pub struct RefusedRequest {
     pub target: Box<[u8]>,
     /// Host; empty where unknown.
     pub host: Box<[u8]>,
-    /// The head was refused, and what stands in for it says nothing; else the body was.
+    /// True if the head was refused, and a stand-in replaces it; false if the body was refused.
     pub of_head: bool,
 }
 
 impl RefusedRequest {
-    /// One of which nothing is known but why.
+    /// A refused request of which only the cause is known.
     pub fn bare(cause: Cause, of_head: bool) -> RefusedRequest {
         RefusedRequest { cause, method: "".into(), target: [].into(), host: [].into(), of_head }
     }
@@ -72,70 +73,70 @@ impl RefusedRequest {
 /// Why a request was ended from outside, without an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
-    /// Its body came too slowly, and its reader cannot be told.
+    /// Its body arrived too slowly, and its reader cannot be told.
     TooSlow = 1,
     /// `total` passed while its client took nothing.
     TimedOut = 2,
-    /// Nothing moved for longer than all limits together allow: the last resort.
+    /// Nothing moved for longer than all limits together allow: the last resort ended it.
     Stuck = 3,
 }
 
-/// What a connection, or an HTTP/2 stream, waits for, and what its reader has to tell.
+/// The waits of a connection, or of an HTTP/2 stream, and facts from its reader.
 #[derive(Debug)]
 pub struct ClientWatch {
-    /// Since when it is without a request.
+    /// Since when it has no request.
     idle: AtomicU64,
     /// Since when a head is awaited.
     head: AtomicU64,
     /// Since when the client takes nothing.
     stalled: AtomicU64,
-    /// Since when a part of a body is awaited, how long was waited before, and how many bytes came.
+    /// Since when a part of a body is awaited, the time waited before, and the bytes received.
     waiting: AtomicU64,
     waited: AtomicU64,
     received: AtomicU64,
-    /// Which of the connection's bodies it is.
+    /// The number of the body on the connection.
     body: AtomicU32,
-    /// The look found it late.
+    /// A look found it late.
     late: AtomicBool,
-    /// The request ended: what is read next is another one's head.
+    /// The request ended: the next bytes are another head.
     over: AtomicBool,
-    /// The answer was 101: bytes have no meaning any more.
+    /// The answer was 101: bytes pass without meaning here.
     tunnel: AtomicBool,
-    /// Whoever serves it says goodbye when it is idle for too long.
+    /// The serving task ends an idle connection in order.
     polite: AtomicBool,
     /// The whole answer went out.
     answered: AtomicBool,
     /// A head was handed on that no stage has seen yet.
     handed: AtomicBool,
     refused: OnceLock<Box<RefusedRequest>>,
-    /// What admission found out about the request.
+    /// The verdict of admission on the request.
     verdict: AtomicU8,
-    /// The client sends no body before he is told to go on, and he was not told yet.
+    /// The client waits for `100 Continue` before its body, and has not got it yet.
     owes_continue: AtomicBool,
-    /// Grows with each time that bytes of the request or its answer moved, on either side.
+    /// Grows whenever bytes of the request or its answer move, on either side.
     moved: AtomicU64,
-    /// How long the request may stay without such a move, in nanoseconds; the listener's own limits come on top.
+    /// How long the request may stay without such a move, in nanoseconds; the listener's own limits are added.
     still_for: AtomicU64,
-    /// Of an HTTP/2 stream: whether its body is waited for, and whether its client may send.
+    /// Of an HTTP/2 stream: whether its body is awaited, and whether its client may send.
     upload: AtomicU8,
-    /// Of an HTTP/2 connection: its streams whose bodies come.
+    /// Of an HTTP/2 connection: its streams whose bodies still arrive.
     uploads: Uploads,
-    /// How many of an HTTP/2 connection's streams were never given a window, and since when too many starve.
+    /// The number of an HTTP/2 connection's streams that never had a window, and since when too many starve.
     unfed: AtomicUsize,
     starving: AtomicU64,
-    /// The count of windows opened then.
+    /// The count of opened windows at that time.
     opened: AtomicU32,
-    /// What the client of an HTTP/2 connection did wrong.
+    /// The rule that the client of an HTTP/2 connection broke.
     wrong: OnceLock<Wrong>,
     broken: Notify,
-    /// What serves it.
+    /// The task that serves it.
     task: OnceLock<AbortHandle>,
     cut: AtomicU8,
-    /// Wakes a reader that takes nothing more before the request has ended, should the client leave.
+    /// Wakes a reader that reads nothing more before the request has ended, if the client leaves.
     parked: Mutex<Option<Waker>>,
-    /// He left.
+    /// The client left.
     gone: AtomicBool,
-    /// Wakes whoever serves the connection, or the stream, once it is late.
+    /// Wakes the task that serves the connection, or the stream, once it is late.
     woken: Notify,
     done: Notify,
 }
@@ -178,7 +179,7 @@ impl Default for ClientWatch {
     }
 }
 
-/// What it waits for, in nanoseconds of the clock where it does; for the log.
+/// Its waits, in nanoseconds of the clock; for the log.
 impl fmt::Display for ClientWatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let waits = [("idle", &self.idle), ("head", &self.head), ("stalled", &self.stalled), ("body", &self.waiting)];
@@ -204,7 +205,7 @@ impl ClientWatch {
         self.over.store(true, Ordering::Release);
     }
 
-    /// Whether the request ended; once.
+    /// Whether the request ended; true only once.
     pub fn take_over(&self) -> bool {
         self.over.load(Ordering::Acquire) && self.over.swap(false, Ordering::AcqRel)
     }
@@ -217,7 +218,7 @@ impl ClientWatch {
         }
     }
 
-    /// The head is whole, and is handed on.
+    /// The head is complete, and is handed on.
     pub fn has_head(&self) {
         if self.head.load(Ordering::Relaxed) != NOT {
             self.head.store(NOT, Ordering::Relaxed);
@@ -230,19 +231,19 @@ impl ClientWatch {
         self.handed.load(Ordering::Relaxed)
     }
 
-    /// Notes what admission found out about the request.
+    /// Stores the verdict of admission on the request.
     pub fn admits(&self, verdict: Verdict) {
         self.verdict.store(verdict.bits(), Ordering::Relaxed);
     }
 
-    /// What admission found out about the request.
+    /// The verdict of admission on the request.
     pub fn verdict(&self) -> Verdict {
         Verdict::of_bits(self.verdict.load(Ordering::Relaxed))
     }
 
-    /// Bytes of the request or of its answer moved, between us and either side.
+    /// Bytes of the request or of its answer moved, between the gateway and either side.
     pub fn moves(&self) {
-        // Nobody else writes while the request is served; a count that is lost would not matter.
+        // The task that serves the request is the only writer; a lost count would not matter.
         self.moved.store(self.moved.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
@@ -251,13 +252,13 @@ impl ClientWatch {
         self.moved.load(Ordering::Relaxed)
     }
 
-    /// The request may stay for so long without a move; `None`: for ever.
+    /// The request may stay without a move for this long; `None`: without limit.
     pub fn may_be_still(&self, limit: Option<Duration>) {
         self.moves();
         self.still_for.store(limit.map_or(NEVER, nanoseconds), Ordering::Relaxed);
     }
 
-    /// Notes how the streams of an HTTP/2 connection fare.
+    /// Notes the windows of an HTTP/2 connection's streams.
     pub fn flows(&self, flow: &Flow, now: impl Fn() -> Nanos) {
         self.uploads.flow(flow, &now);
         self.unfed.store(flow.unfed(), Ordering::Relaxed);
@@ -275,19 +276,19 @@ impl ClientWatch {
         }
     }
 
-    /// How many of an HTTP/2 connection's streams were never given a window.
+    /// How many of an HTTP/2 connection's streams never had a window.
     pub fn unfed(&self) -> usize {
         self.unfed.load(Ordering::Relaxed)
     }
 
-    /// The client of an HTTP/2 connection did something wrong.
+    /// The client of an HTTP/2 connection broke a rule.
     pub fn breaks(&self, wrong: Wrong) {
         if self.wrong.set(wrong).is_ok() {
             self.broken.notify_one();
         }
     }
 
-    /// Returns once the client has done something wrong. For one waiter.
+    /// Returns once the client has broken a rule. For one waiter.
     pub async fn broken(&self) -> Wrong {
         loop {
             if let Some(wrong) = self.wrong.get() {
@@ -297,14 +298,14 @@ impl ClientWatch {
         }
     }
 
-    /// Says which task serves it.
+    /// Sets the task that serves it.
     pub fn runs_in(&self, task: AbortHandle) {
         if self.task.set(task).is_ok() && self.was_cut().is_some() {
             self.abort();
         }
     }
 
-    /// Ends the request by ending its task: whatever it holds is given back by dropping.
+    /// Ends the request by ending its task; everything that it holds is given back by dropping.
     pub fn cut(&self, why: Cut) {
         let _ = self.cut.compare_exchange(0, why as u8, Ordering::AcqRel, Ordering::Relaxed);
         self.abort();
@@ -321,14 +322,14 @@ impl ClientWatch {
         [Cut::TooSlow, Cut::TimedOut, Cut::Stuck].into_iter().find(|cut| *cut as u8 == self.cut.load(Ordering::Acquire))
     }
 
-    /// The reader takes nothing more before the request has ended, so it cannot see the client leave: whether he did.
+    /// The reader reads nothing more before the request has ended, so it cannot see the client leave. True if it left.
     pub fn parks(&self, cx: &Context<'_>) -> bool {
         *self.parked.lock() = Some(cx.waker().clone());
-        // After the waker is there: a look that comes now wakes it.
+        // After the waker is stored: a look that comes now wakes it.
         self.gone.load(Ordering::Acquire)
     }
 
-    /// The reader goes on.
+    /// The reader reads again.
     pub fn unparks(&self) {
         *self.parked.lock() = None;
         self.gone.store(false, Ordering::Relaxed);
@@ -338,7 +339,7 @@ impl ClientWatch {
         self.parked.lock().is_some()
     }
 
-    /// The client of a reader that takes nothing has left.
+    /// The client of a parked reader has left.
     fn leaves(&self) {
         self.gone.store(true, Ordering::Release);
         if let Some(reader) = self.parked.lock().take() {
@@ -355,19 +356,19 @@ impl ClientWatch {
         self.body.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether the client waits for `100 Continue`, and did not get it yet.
+    /// Whether the client waits for `100 Continue`, and has not got it yet.
     pub fn owes_continue(&self) -> bool {
         self.owes_continue.load(Ordering::Relaxed)
     }
 
-    /// The client is told to go on with the body.
+    /// The client gets `100 Continue`.
     pub fn continues(&self, now: impl FnOnce() -> Nanos) {
         if self.owes_continue.swap(false, Ordering::Relaxed) {
             self.awaits_body(now);
         }
     }
 
-    /// A part of the body is awaited. Who waits for `100 Continue`, or may not send, is not waited for.
+    /// A part of the body is awaited. A client that waits for `100 Continue`, or may not send, is not late.
     pub fn awaits_body(&self, now: impl FnOnce() -> Nanos) {
         let may_send = self.upload.load(Ordering::SeqCst) & uploads::SHUT == 0;
         if self.waiting.load(Ordering::Relaxed) == NOT && may_send && !self.owes_continue() {
@@ -375,14 +376,14 @@ impl ClientWatch {
         }
     }
 
-    /// A part of the body came.
+    /// A part of the body arrived.
     pub fn has_body(&self, bytes: usize, now: impl FnOnce() -> Nanos) {
         self.received.fetch_add(bytes as u64, Ordering::Relaxed);
         self.owes_continue.store(false, Ordering::Relaxed);
         self.pauses(now);
     }
 
-    /// The body is not waited for now.
+    /// The body is not awaited now.
     fn pauses(&self, now: impl FnOnce() -> Nanos) {
         let since = self.waiting.load(Ordering::Relaxed);
         if since != NOT {
@@ -391,20 +392,20 @@ impl ClientWatch {
         }
     }
 
-    /// The whole answer came from the server.
+    /// The server sent the whole answer.
     pub fn has_answer(&self) {
         self.answered.store(true, Ordering::Relaxed);
     }
 
-    /// A part of the body is handed on. With the answer complete it was written before: the client goes on sending
-    /// although he has it.
+    /// A part of the body is handed on. If the answer is complete, it was written before: the client goes on sending
+    /// although it has the answer.
     pub fn sends_on(&self) {
         if self.answered.load(Ordering::Relaxed) {
             self.done.notify_one();
         }
     }
 
-    /// Returns once the client sends on although he has the whole answer. For one waiter.
+    /// Returns once the client sends on although it has the whole answer. For one waiter.
     pub async fn sent_on(&self) {
         self.done.notified().await;
     }
@@ -438,7 +439,7 @@ impl ClientWatch {
         self.tunnel.load(Ordering::Acquire)
     }
 
-    /// Whoever serves it listens to [`ClientWatch::late`] and says goodbye itself.
+    /// The serving task waits for [`ClientWatch::late`] and ends the connection in order.
     pub fn will_say_goodbye(&self) {
         self.polite.store(true, Ordering::Relaxed);
     }
@@ -453,9 +454,9 @@ impl ClientWatch {
         self.late.store(false, Ordering::Release);
     }
 
-    /// Notes why the request is not handed on.
+    /// Stores why the request is not handed on.
     pub fn refuse(&self, refused: RefusedRequest) {
-        // Whatever is wrong afterwards, the first fault ended the connection.
+        // The first fault ended the connection, whatever follows.
         let _ = self.refused.set(Box::new(refused));
     }
 
@@ -464,12 +465,12 @@ impl ClientWatch {
         self.refused.get().cloned()
     }
 
-    /// Whether the look found it late.
+    /// Whether a look found it late.
     pub fn is_late(&self) -> bool {
         self.late.load(Ordering::Acquire)
     }
 
-    /// Returns once the look finds it late. For one waiter.
+    /// Returns once a look finds it late. For one waiter.
     pub async fn late(&self) {
         while !self.is_late() {
             self.woken.notified().await;

@@ -1,11 +1,11 @@
-//! The three encoders behind one face. Pingora has all of them too, but gives out nothing between two parts, does not
-//! weigh `q`, and ends brotli without its last block.
+//! The three encoders behind one interface. Pingora has them too, but flushes nothing between two parts, ignores `q`
+//! weights, and ends brotli without its last block.
 //!
-//! Levels are those for answers that are made anew each time: below the codings' own defaults where those are meant for
-//! files. Windows and tables are small, as each answer under way holds them, for as long as its client likes: what an
-//! encoder holds was measured ([`cost`]). It costs little: 67 KB of English (a README of this project) shrank 2.32 times with
-//! zstd where a window of 512 KiB and tables six times as large gave 2.39, and 2.39 times instead of 2.42 with brotli. Output
-//! gathers until it is taken; an empty input gives a valid stream of nothing.
+//! Levels suit answers that are made on the fly: they are below the codings' defaults where those are meant for files.
+//! Windows and tables are small, because each answer under way holds them for as long as its client likes; [`cost`] is
+//! what an encoder was measured to hold. That costs little compression: 67 KB of English (a README of this project)
+//! shrank 2.32 times with zstd where a window of 512 KiB and tables six times as large gave 2.39, and 2.39 times
+//! instead of 2.42 with brotli. Output gathers until it is taken; an empty input gives a valid empty stream.
 
 use std::io::{self, Write};
 
@@ -16,24 +16,25 @@ use zstd::zstd_safe::CParameter;
 use super::Coding;
 
 const ZSTD_LEVEL: i32 = 3;
-/// From 4 on brotli's tables are several times as large.
+/// From level 4 on brotli's tables are several times as large.
 const BROTLI_LEVEL: i32 = 3;
 const GZIP_LEVEL: u32 = 5;
 /// Binary logarithms of the windows, and of zstd's tables. Blocks are as large as the window, and zstd holds several.
 const ZSTD_WINDOW: u32 = 15;
 const ZSTD_TABLES: (u32, u32) = (14, 13);
 const BROTLI_WINDOWS: (u32, u32) = (10, 16);
-/// What brotli reads at once.
+/// Size of brotli's input buffer.
 const BROTLI_BUFFER: usize = 4_096;
-/// What an encoder holds at most, output of a part included: measured for streams of a megabyte, flushed and not.
+/// Maximum bytes that an encoder holds, including the output of a part: measured for streams of a megabyte, flushed and
+/// not.
 const ZSTD_COST: u64 = 384 << 10;
 const BROTLI_COST: u64 = 320 << 10;
 const GZIP_COST: u64 = 320 << 10;
-/// The same, of zstd for a body that is short.
+/// The same for zstd with a short body.
 const ZSTD_SHORT: u64 = 16 << 10;
 const ZSTD_SHORT_COST: u64 = 240 << 10;
 
-/// Bytes that an encoder holds at most, for a body of so many bytes, where that is known.
+/// Maximum bytes that an encoder holds for a body of `length` bytes, if known.
 pub(super) fn cost(coding: Coding, length: Option<u64>) -> u64 {
     match coding {
         Coding::Zstd if length.is_some_and(|length| length <= ZSTD_SHORT) => ZSTD_SHORT_COST,
@@ -43,7 +44,7 @@ pub(super) fn cost(coding: Coding, length: Option<u64>) -> u64 {
     }
 }
 
-/// What zstd is told; a small body then takes a small window.
+/// Parameters of zstd; for a small body it then takes a small window.
 fn zstd_parameters() -> [CParameter; 3] {
     let (hash, chain) = ZSTD_TABLES;
     [CParameter::WindowLog(ZSTD_WINDOW), CParameter::HashLog(hash), CParameter::ChainLog(chain)]
@@ -55,16 +56,16 @@ fn brotli_parameters(length: Option<u64>) -> BrotliEncoderParams {
     BrotliEncoderParams { quality: BROTLI_LEVEL, lgwin: window as i32, ..BrotliEncoderParams::default() }
 }
 
-/// An encoder and what it has given out.
+/// An encoder and its output.
 pub(super) enum Encoder {
     Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
-    /// Gone once it has ended.
+    /// `None` once it has ended.
     Brotli(Option<Box<brotli::CompressorWriter<Vec<u8>>>>, Vec<u8>),
     Gzip(flate2::write::GzEncoder<Vec<u8>>),
 }
 
 impl Encoder {
-    /// An encoder for a body of so many bytes, where that is known.
+    /// An encoder for a body of `length` bytes, if known.
     pub(super) fn new(coding: Coding, length: Option<u64>) -> io::Result<Encoder> {
         Ok(match coding {
             Coding::Zstd => {
@@ -86,7 +87,7 @@ impl Encoder {
         })
     }
 
-    /// Takes a part in.
+    /// Takes in a part.
     pub(super) fn write(&mut self, part: &[u8]) -> io::Result<()> {
         match self {
             Encoder::Zstd(encoder) => encoder.write_all(part),
@@ -96,7 +97,7 @@ impl Encoder {
         }
     }
 
-    /// Gives out all that was taken in.
+    /// Puts out all that was taken in.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         match self {
             Encoder::Zstd(encoder) => encoder.flush(),
@@ -106,7 +107,7 @@ impl Encoder {
         }
     }
 
-    /// Gives out the end; nothing may follow.
+    /// Puts out the end; nothing may follow.
     pub(super) fn finish(&mut self) -> io::Result<()> {
         match self {
             Encoder::Zstd(encoder) => encoder.do_finish(),
@@ -120,7 +121,7 @@ impl Encoder {
         }
     }
 
-    /// What was given out since it was last asked.
+    /// The output since the last call.
     pub(super) fn take(&mut self) -> Option<Bytes> {
         let out = match self {
             Encoder::Zstd(encoder) => encoder.get_mut(),
@@ -174,7 +175,7 @@ mod tests {
         }
     }
 
-    /// What zstd says of itself, for a text in parts.
+    /// The memory that zstd reports, for a text in parts.
     fn held_by_zstd(length: Option<u64>, bytes: usize) -> u64 {
         let mut context = CCtx::create();
         context.set_parameter(CParameter::CompressionLevel(ZSTD_LEVEL)).unwrap();

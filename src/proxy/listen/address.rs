@@ -1,7 +1,7 @@
 //! Connections counted by client address.
 //!
-//! An IPv6 client has a whole /64 to himself, so that is what counts. The tables are asked once a connection, and only
-//! where a limit is set.
+//! An IPv6 client owns a whole /64, so that is the unit. The tables are used once for each connection, and only where a
+//! limit is set.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 const SHARDS: usize = 16;
 
-/// Who shares a limit: an IPv4 address, or the /64 of an IPv6 one.
+/// The unit that shares a limit: an IPv4 address, or the /64 of an IPv6 one.
 pub fn origin(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(v4) => IpAddr::V4(v4),
@@ -28,7 +28,7 @@ pub struct Places {
 }
 
 impl Places {
-    /// Takes a place for a connection; none where the address has `max` already.
+    /// Takes a place for a connection; `None` if the address has `max` already.
     pub fn take(self: &Arc<Self>, address: IpAddr, max: u32) -> Option<Place> {
         let origin = origin(address);
         let mut taken = self.shard(origin).lock();

@@ -1,6 +1,6 @@
-//! An HTTP/1.x connection's requests, one after the other.
+//! The requests of an HTTP/1.x connection, one after the other.
 //!
-//! The loop is the one of Pingora's `ServerApp`, with the timeouts of our own watch. Pipelined requests wait in the
+//! The loop is that of Pingora's `ServerApp`, with the timeouts of Tollgate's watch. Pipelined requests wait in the
 //! connection, so Pingora never sees two.
 
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use crate::problem::Reason;
 use crate::proxy::connection::Connection;
 use crate::proxy::watch::ClientWatch;
 
-/// Pingora's word for a connection that it does not close by itself; the watch does.
+/// Pingora's value for a connection that it does not close by itself; the watch does.
 const FOR_EVER: u64 = 0;
 
 /// Serves the connection until it ends.

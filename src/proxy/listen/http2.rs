@@ -1,10 +1,11 @@
-//! An HTTP/2 connection's requests, side by side.
+//! The requests of an HTTP/2 connection, side by side.
 //!
-//! The bounds are Pingora's safe ones: 100 streams at once, windows of 64 KiB for a whole connection. A header list may
-//! have twice `head_max` in the codec, which refuses without a word, so that what is too large is mostly refused by us.
-//! On top of them a client is sent away that resets what it asks for, over and over, that lets many answers starve, or
-//! whose heads have absurdly many fields ([`crate::proxy::frames`]). An idle client is told to go before the connection closes, and so are all when the
-//! process drains, and one whose certificate would not let it in any more; streams that are open then are finished.
+//! The bounds are Pingora's safe ones: 100 streams at once, windows of 64 KiB for a whole connection. In the codec,
+//! which refuses without an answer, a header list may have twice `head_max`, so that mostly the gateway itself refuses
+//! one that is too large. Beyond them, the connection ends if its client repeatedly resets its requests, lets many
+//! answers starve, or sends heads with far too many fields ([`crate::proxy::frames`]). An idle client is sent a GOAWAY
+//! before its connection closes. So are all clients when the process drains, and a client whose certificate would not
+//! be admitted any more; open streams are finished.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -26,29 +27,29 @@ use crate::proxy::frames::Wrong;
 use crate::proxy::watch::ClientWatch;
 use base::clock;
 
-/// Streams at once.
+/// Concurrent streams.
 const STREAMS: u32 = 100;
-/// Bytes that may wait for one client of all it sends, and of each stream that it is sent.
+/// Bytes that may wait of all that a client sends, and of each stream sent to it.
 const WINDOW: u32 = 64 << 10;
 const SEND_BYTES: usize = 16 << 10;
-/// A client that opens hardly any window may have so many streams served at once; more are refused, unseen by any stage.
+/// Streams served at once for a client that opens hardly any window; more are refused, before any stage.
 const UNFED_MAX: usize = 2;
-/// A connection ends once so many of its streams broke HTTP.
+/// A connection ends once this many of its streams broke HTTP.
 const BROKEN_MAX: u32 = 32;
 
-/// What a field of a head takes beside its value.
+/// Size of a header field in memory besides its value.
 const FIELD_BYTES: u64 = 104;
 
-/// What is left to a client that sends although he has the whole answer.
+/// Extra time for a client that sends although it has the whole answer.
 const OVERTIME: Duration = Duration::from_secs(1);
 
-/// What the streams of a connection share.
+/// State that the streams of a connection share.
 #[derive(Default)]
 struct Shared {
     active: AtomicUsize,
 }
 
-/// Serves the connection until it ends. `peer` is what each of its streams knows of it.
+/// Serves the connection until it ends. `peer` is the template for the peers of its streams.
 pub async fn serve(door: &Arc<ListeningSocket>, connection: Connection, peer: Peer, watch: &Arc<ClientWatch>) {
     let socket = connection.socket();
     let Ok(mut connection) = handshake(Box::new(connection), Some(options(&peer))).await else { return };
@@ -63,7 +64,7 @@ pub async fn serve(door: &Arc<ListeningSocket>, connection: Connection, peer: Pe
         let stream = peer.for_stream();
         let stream_watch = stream.watch.clone();
         let Ok(digest) = digest(stream, &socket) else { return };
-        // Accepting also drives the connection, so it goes on while it leaves.
+        // Accepting also drives the connection, so it goes on while the connection drains.
         let accepted = loop {
             tokio::select! {
                 biased;
@@ -75,7 +76,7 @@ pub async fn serve(door: &Arc<ListeningSocket>, connection: Connection, peer: Pe
                 }
                 _ = shutdown.wait_for(|draining| *draining), if !leaving => (),
                 () = watch.late(), if !leaving => {
-                    // A stream that came in the moment in which the last one ended.
+                    // A stream arrived in the moment in which the last one ended.
                     if shared.active.load(Ordering::Acquire) > 0 {
                         watch.stays();
                         continue;
@@ -103,7 +104,7 @@ pub async fn serve(door: &Arc<ListeningSocket>, connection: Connection, peer: Pe
                     connection.graceful_shutdown();
                 }
             }
-            // It is over already: a connection of nothing else is idle.
+            // The stream is over already: a connection of only such streams is idle.
             H2Accept::Rejected => {
                 broken += 1;
                 door.unseen(Reason::BadRequest, peer.address);
@@ -115,7 +116,7 @@ pub async fn serve(door: &Arc<ListeningSocket>, connection: Connection, peer: Pe
     }
 }
 
-/// The next request. The connection hands on one new head at a time, and the next one once the codec has given out the
+/// The next request. The connection hands on one new head at a time; the next follows once the codec has given out the
 /// request of the one before, or has refused it.
 async fn next(
     connection: &mut h2::server::Connection<Stream, Bytes>,
@@ -133,7 +134,7 @@ async fn next(
     .await
 }
 
-/// What a stream knows of its connection, in the form in which Pingora carries it.
+/// A stream's peer, in the form in which Pingora carries it.
 fn digest(stream: Peer, socket: &Arc<SocketDigest>) -> pingora::Result<Arc<Digest>> {
     Ok(Arc::new(Digest {
         ssl_digest: None,
@@ -143,15 +144,15 @@ fn digest(stream: Peer, socket: &Arc<SocketDigest>) -> pingora::Result<Arc<Diges
     }))
 }
 
-/// Begins to serve a stream, or refuses it: nothing was done for it then, so it may be sent again, and what it held is
-/// given back.
+/// Begins to serve a stream, or refuses it: then nothing was done for it, so the client may send it again, and what it
+/// held is given back.
 fn begin(
     door: &Arc<ListeningSocket>,
     mut session: HttpSession,
     (active, connection): (Active, &ClientWatch),
     (watch, peer): (Arc<ClientWatch>, &Peer),
 ) {
-    // Itself is one of them.
+    // The stream itself is one of them.
     let others = active.shared.active.load(Ordering::Relaxed) - 1;
     let room = match connection.unfed() > UNFED_MAX && others >= UNFED_MAX {
         true => Err(Reason::WindowShut),
@@ -170,13 +171,13 @@ fn begin(
     }
 }
 
-/// What a head takes in memory, at most: values that point at one entry of the table share it.
+/// Maximum memory of a head: values that refer to one entry of the table share it.
 fn head_bytes(session: &HttpSession) -> u64 {
     let headers = &session.req_header().headers;
     headers.iter().map(|(_, value)| FIELD_BYTES + value.len() as u64).sum()
 }
 
-/// The codec's word for it.
+/// The codec's error code for it.
 fn goodbye(wrong: Wrong) -> h2::Reason {
     match wrong {
         Wrong::StreamClosed => h2::Reason::STREAM_CLOSED,
@@ -201,7 +202,7 @@ fn options(peer: &Peer) -> H2Options {
 /// Serves one stream.
 async fn one(door: Arc<ListeningSocket>, session: HttpSession, watch: Arc<ClientWatch>, _held: (Active, StreamRoom)) {
     let mut session = ServerSession::new_http2(session);
-    // Nobody would wait any longer for a client that opens no window.
+    // Nothing else would time out for a client that opens no window.
     session.set_write_timeout(Some(door.patience().idle));
     tokio::select! {
         _ = door.proxy.process_new_http(session, &door.shutdown) => {}
@@ -209,13 +210,13 @@ async fn one(door: Arc<ListeningSocket>, session: HttpSession, watch: Arc<Client
     }
 }
 
-/// A client that goes on sending although he has his whole answer is told to stop (RFC 9113, section 8.1).
+/// Resets the stream of a client that goes on sending although it has its whole answer (RFC 9113, section 8.1).
 async fn sends_on(watch: &ClientWatch) {
     watch.sent_on().await;
     tokio::time::sleep(OVERTIME).await;
 }
 
-/// Counts a stream as open while it is served; the last one that ends leaves the connection idle.
+/// Counts a stream as open while it is served; the last one to end leaves the connection idle.
 struct Active {
     shared: Arc<Shared>,
     connection: Arc<ClientWatch>,

@@ -1,8 +1,8 @@
-//! The PROXY header before a connection's own bytes: who is at the other end of the proxy.
+//! The PROXY header before a connection's own bytes, which names the client behind the proxy.
 //!
-//! Versions 1 and 2 of HAProxy's PROXY protocol. Exactly the header is read, byte for byte, so that what follows it is
-//! the client's and TLS begins where it should. A proxy's own connections (`LOCAL`, `UNKNOWN`, a UNIX socket) keep the
-//! address they came from. What is no such header ends the connection: the port speaks nothing else.
+//! Versions 1 and 2 of HAProxy's PROXY protocol. Exactly the header is read, byte for byte, so that the following bytes
+//! are the client's and TLS begins in the right place. A proxy's own connections (`LOCAL`, `UNKNOWN`, a UNIX socket)
+//! keep their source address. Anything but such a header ends the connection: the port speaks nothing else.
 
 use std::io;
 use std::net::IpAddr;
@@ -10,15 +10,15 @@ use std::net::IpAddr;
 use ppp::{HeaderResult, v1, v2};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// What tells the versions apart, and the shortest header has.
+/// Length of the bytes that tell the versions apart, and that the shortest header has.
 const START: usize = 12;
 const V2_SIGNATURE: &[u8; START] = b"\r\n\r\n\0\r\nQUIT\n";
 const V2_FIXED: usize = 16;
-/// The longest header of version 1, and what one of version 2 may have (addresses and a few options).
+/// The longest header of version 1, and the longest accepted of version 2 (addresses and a few options).
 const V1_MAX: usize = 107;
 const V2_MAX: usize = V2_FIXED + 2048;
 
-/// Reads the header: the client's address, or none where the proxy speaks for itself.
+/// Reads the header: the client's address, or `None` if the proxy speaks for itself.
 pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<IpAddr>> {
     let mut header = vec![0; START];
     stream.read_exact(&mut header).await?;
@@ -47,7 +47,7 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Ip
     address(&header)
 }
 
-/// The client's address in a whole header.
+/// The client's address in a complete header.
 pub fn address(header: &[u8]) -> io::Result<Option<IpAddr>> {
     match HeaderResult::parse(header) {
         HeaderResult::V1(Ok(header)) => Ok(match header.addresses {
@@ -113,7 +113,7 @@ mod tests {
             &b"GET / HTTP/1.1\r\n\r\n"[..],
             b"PROXY TCP4 x y 1 2\r\n",
             b"PROXY TCP4 192.0.2.1",
-            // Found by fuzzing: the parser thought that it ends at the first CR.
+            // Found by fuzzing: the parser took the first CR for the end.
             b"PROXY UNKNOWN \n\rPROXY TCP4 192.0.2.1 10.0.0.1 1 2\r\n",
             b"PROXY UNKNOWN \xff\r\n",
             &long,

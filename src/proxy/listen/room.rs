@@ -1,8 +1,8 @@
-//! How many connections all listeners together may have, and room in memory for what they carry.
+//! The number of connections of all listeners together, and memory for what they carry.
 //!
-//! They are counted in the account of [`memory`](mod@crate::memory): a connection by what it takes for itself (a request of
-//! HTTP/1.1 adds at most 192 KiB, of which `max_connections` is the bound), an HTTP/2 stream by what it takes where its
-//! client reads nothing. What a body or an encoder takes is counted where it is held.
+//! The account of [`memory`](mod@crate::memory) counts a connection by its own memory (an HTTP/1.1 request adds at most
+//! 192 KiB, bounded by `max_connections`), and an HTTP/2 stream by the memory that it takes if its client reads
+//! nothing. A body or an encoder is counted where it is held.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::memory::{Account, Held, Kind};
 use crate::problem::Reason;
 
-/// What a connection takes, with its buffers.
+/// Memory of a connection, with its buffers.
 const CONNECTION_BYTES: u64 = 16 << 10;
-/// What an HTTP/2 stream takes beside its head: state, and what is read ahead of its client.
+/// Memory of an HTTP/2 stream besides its head: state, and bytes read ahead of its client.
 const STREAM_BYTES: u64 = 48 << 10;
 
 /// The connections of a process.
@@ -29,9 +29,9 @@ impl ConnectionRoom {
         ConnectionRoom { max, taken: AtomicUsize::new(0), memory }
     }
 
-    /// Takes a connection in; why not, where there are `max` already or no memory is left.
+    /// Admits a connection; an error if there are `max` already or no memory is left.
     pub fn enter(self: &Arc<Self>) -> Result<Inside, Reason> {
-        // The guard is there before it is asked, so that a place is given back either way.
+        // The guard exists before the check, so that the place is given back either way.
         let (place, before) = (ConnectionPlace(self.clone()), self.taken.fetch_add(1, Ordering::Relaxed));
         if before >= self.max {
             return Err(Reason::Full);
@@ -40,7 +40,7 @@ impl ConnectionRoom {
         Ok(Inside { _place: place, _held: held })
     }
 
-    /// Takes a stream in whose head takes so many bytes; none where no memory is left.
+    /// Admits a stream whose head takes `head_bytes` bytes; `None` if no memory is left.
     pub fn stream(&self, head_bytes: u64) -> Option<StreamRoom> {
         let request = self.memory.try_hold_for_stream(Kind::Requests, STREAM_BYTES)?;
         Some(StreamRoom { _request: request, _head: self.memory.try_hold_for_stream(Kind::HeaderLists, head_bytes)? })
@@ -56,14 +56,14 @@ impl Drop for ConnectionPlace {
     }
 }
 
-/// What a connection holds; given back by dropping.
+/// The resources of a connection; given back by dropping.
 #[derive(Debug)]
 pub struct Inside {
     _place: ConnectionPlace,
     _held: Held,
 }
 
-/// What an HTTP/2 stream holds; given back by dropping.
+/// The resources of an HTTP/2 stream; given back by dropping.
 #[derive(Debug)]
 pub struct StreamRoom {
     _request: Held,

@@ -1,26 +1,26 @@
-//! A refusal in the terms of gRPC: an answer of trailers alone ("Trailers-Only", gRPC over HTTP/2).
+//! A refusal as a gRPC status: an answer of trailers alone ("Trailers-Only", gRPC over HTTP/2).
 //!
-//! Logs and metrics keep the reason's status. The code is that of gRPC's table for statuses of HTTP
-//! (`grpc/doc/http-grpc-status-mapping.md`, which Envoy follows too), but for what was used up or too large: there it is
-//! `RESOURCE_EXHAUSTED`, as in `google.rpc.Code`, since trying again at once, as `UNAVAILABLE` invites to, does not help.
-//! gRPC-Web is not covered: its trailers stand in the body, and its clients understand statuses of HTTP.
+//! Logs and metrics keep the reason's HTTP status. The code follows gRPC's table for HTTP statuses
+//! (`grpc/doc/http-grpc-status-mapping.md`, as in Envoy), except for exhausted limits and sizes: these are
+//! `RESOURCE_EXHAUSTED`, as in `google.rpc.Code`, because trying again at once, as `UNAVAILABLE` suggests, does not
+//! help. gRPC-Web is not covered: its trailers are in the body, and its clients understand HTTP statuses.
 //!
-//! Such an answer is a success to whoever does not speak gRPC. So it is given to nobody who cannot: gRPC is `POST` over
-//! HTTP/2, whatever else says that media type, and no cache may keep it.
+//! Other clients would take such an answer for a success. So only gRPC requests get it: `POST` over HTTP/2, whatever
+//! else has that media type, and caches may not store it.
 
 use http::{HeaderName, HeaderValue, Method, Version, header};
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 
-/// `grpc-status`; tells an answer of ours from others that are 200.
+/// `grpc-status`; tells the gateway's own refusals from other answers with 200.
 pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-/// When a client whose policy is to retry may do it (gRFC A6).
+/// When a client whose policy is to retry may do so (gRFC A6).
 const GRPC_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 /// Media type.
 const GRPC: &[u8] = b"application/grpc";
-/// What `grpc-message` escapes, beside what is not ASCII.
+/// Characters that `grpc-message` escapes, besides those that are not ASCII.
 const ESCAPED: &AsciiSet = &CONTROLS.add(b'%');
 
 /// Whether the client speaks gRPC.
@@ -33,7 +33,7 @@ pub(super) fn is_spoken(asked: &RequestHeader) -> bool {
     named && matches!(kind.get(GRPC.len()), None | Some(b'+' | b';' | b' '))
 }
 
-/// The answer's head: what it would be in HTTP, why, and whether it may pass in a second.
+/// The answer's head: its HTTP status, the message, and whether a retry may succeed in a second.
 pub(super) fn head(status: u16, words: &str, passes: bool) -> Result<ResponseHeader> {
     let mut head = ResponseHeader::build(200, Some(8))?;
     head.insert_header(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"))?;

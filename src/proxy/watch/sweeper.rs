@@ -1,25 +1,25 @@
-//! Finds the clients that take too long, by looks and not by timers, and the requests that nothing moves.
+//! Finds clients that take too long, by periodic looks instead of timers, and requests of which nothing moves.
 //!
-//! Four waits have an end:
+//! Four waits are limited:
 //!
-//! - for a request, on a kept connection (`idle_timeout`): it closes without a word;
+//! - for a request, on a kept connection (`idle_timeout`): it closes without an answer;
 //! - for the rest of a head (`header_timeout`): 408. A new connection owes its first head from its start on;
-//! - for a body (`body_min_rate`, over any 10 s): 408. Only the time counts in which we wait for the client: a slow
-//!   server is not his fault, and neither is one that owes him `100 Continue`. With HTTP/2 that is the time in which the
-//!   client may send, and the stream is reset, as its reader cannot be told. Where an HTTP/2 upstream is called by gRPC the
-//!   two sides talk, and have deadlines of their own;
-//! - for the client to take something (`idle_timeout`): it closes. Where an HTTP/2 client lets many answers starve it is
-//!   sent away after half of that, ten seconds at most.
+//! - for a body (`body_min_rate`, over any 10 s): 408. Only the time counts in which the gateway waits for the client:
+//!   a slow server, or one that owes a `100 Continue`, is not the client's fault. With HTTP/2 that is the time in which
+//!   the client may send, and the stream is reset, because its reader cannot be told. If an HTTP/2 upstream is called
+//!   by gRPC, the two sides talk and have their own deadlines;
+//! - for the client to take something (`idle_timeout`): it closes. If an HTTP/2 client lets many answers starve, its
+//!   connection ends after half of that, ten seconds at most.
 //!
-//! A client who left is seen by whoever reads. Where nothing more is read, because the next request lies ahead of this
-//! one's end, the look sees him.
+//! The reader notices a client that leaves. Where nothing more is read, because the next request lies ahead of this
+//! one's end, the look notices it.
 //!
-//! A limit fires at most a quarter of its length, or a second, late. What is late is told to whoever reads: the socket's
-//! reading half is shut down, which ends the read, and the mark in its [`ClientWatch`] says why. A request that arrives in the
-//! very moment of closing is lost, as with any server.
+//! A limit fires at most a quarter of its length, or a second, late. The reader of a late connection learns of it: the
+//! socket's reading half is shut down, which ends the read, and the mark in its [`ClientWatch`] says why. A request
+//! that arrives in the very moment of closing is lost, as with any server.
 //!
-//! The last resort asks no flag: a request of which no byte moved, on either side, for longer than all its limits
-//! together is ended by ending its task. It must never be needed, so it is counted and logged as an error.
+//! The last resort checks no flag: if no byte of a request moved, on either side, for longer than all its limits
+//! together, its task is ended. It must never be needed, so it is counted and logged as an error.
 
 use std::collections::VecDeque;
 use std::net::Shutdown;
@@ -41,14 +41,14 @@ use base::units::{Nanos, nanoseconds};
 /// Bounds of the time between two looks.
 const LOOK_MIN: Duration = Duration::from_millis(10);
 const LOOK_MAX: Duration = Duration::from_secs(1);
-/// The time over which `body_min_rate` is measured, and the time between two of its marks.
+/// The time over which `body_min_rate` is measured, and the interval of its marks.
 const RATE_OVER: Duration = Duration::from_secs(10);
 const MARK_EVERY: Duration = Duration::from_secs(1);
 /// How long many streams of a connection may starve.
 const STARVING_FOR: Duration = Duration::from_secs(10);
-/// Parts of an answer that Pingora writes one after the other; for each the client may take `idle_timeout`.
+/// Parts of an answer that Pingora writes one after the other; the client may take `idle_timeout` for each.
 const BATCH: u32 = 5;
-/// What is left to an HTTP/2 connection that was asked to go.
+/// Extra time for an HTTP/2 connection that was sent a GOAWAY.
 const GOODBYE: Duration = Duration::from_secs(1);
 
 /// How long clients of a listener may take.
@@ -62,7 +62,7 @@ pub struct TimeoutConfig {
     pub body_min_rate: u64,
 }
 
-/// What is followed, and what was seen of it.
+/// A followed connection or stream, and what was seen of it.
 #[derive(Debug)]
 struct Followed {
     what: What,
@@ -72,7 +72,7 @@ struct Followed {
 
 #[derive(Debug)]
 enum What {
-    /// A connection, by its socket; of HTTP/2 where it is to be asked before it is closed.
+    /// A connection, by its socket; one of HTTP/2 gets a GOAWAY before it is closed.
     Connection(Weak<TcpStream>, Arc<ClientWatch>),
     /// An HTTP/2 stream.
     Stream(Weak<ClientWatch>),
@@ -87,7 +87,7 @@ pub struct Sweeper {
 }
 
 impl Sweeper {
-    /// One that counts there what the last resort has ended.
+    /// A sweeper that counts requests ended by the last resort in `stuck`.
     pub fn new(stuck: Arc<Counter>) -> Sweeper {
         Sweeper { stuck, ..Sweeper::default() }
     }
@@ -108,7 +108,7 @@ impl Sweeper {
         self.followed[index()].lock().push(followed);
     }
 
-    /// Ends what takes longer than `patience` says, for ever.
+    /// Ends what takes longer than `patience` says; never returns.
     pub async fn run(self: Arc<Self>, patience: impl Fn() -> TimeoutConfig) {
         loop {
             let patience = patience();
@@ -147,7 +147,7 @@ impl Sweeper {
         }
     }
 
-    /// The last resort.
+    /// Applies the last resort.
     fn give_up(&self, watch: &ClientWatch) {
         if watch.was_cut().is_none() {
             self.stuck.add(1);
@@ -157,9 +157,9 @@ impl Sweeper {
     }
 }
 
-/// Looks at a connection.
+/// Checks a connection.
 fn look(socket: &TcpStream, watch: &ClientWatch, pace: &mut BodyRate, now: Nanos, patience: TimeoutConfig) {
-    // An error of a shutdown means that the other end has closed the connection meanwhile.
+    // An error of a shutdown means that the client has closed the connection meanwhile.
     let shut = |how| drop(SockRef::from(socket).shutdown(how));
     if ClientWatch::is_over(&watch.stalled, now, patience.idle) {
         return shut(Shutdown::Both);
@@ -187,13 +187,13 @@ fn look(socket: &TcpStream, watch: &ClientWatch, pace: &mut BodyRate, now: Nanos
     }
 }
 
-/// Whether the client has closed the connection, or his half of it, whatever lies before that unread.
+/// Whether the client has closed the connection, or its half of it, even with unread bytes before that.
 fn has_left(socket: &TcpStream) -> bool {
     let mut asked = [PollFd::new(socket, PollFlags::RDHUP)];
     poll(&mut asked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
 }
 
-/// Since when a request was seen without a move.
+/// Since when nothing of a request has moved.
 #[derive(Debug, Default)]
 struct Still {
     moved: u64,
@@ -204,7 +204,7 @@ impl Still {
     /// Whether nothing has moved for longer than all limits of the request together.
     fn is_stuck(&mut self, watch: &ClientWatch, now: Nanos, patience: TimeoutConfig) -> bool {
         let (moved, limit) = (watch.moved(), watch.still_for.load(Ordering::Relaxed));
-        // Without a rate a body may take for ever.
+        // Without a rate a body may take any time.
         let may_wait = patience.body_min_rate == 0 && watch.waiting.load(Ordering::Relaxed) != NOT;
         if limit == NEVER || may_wait || moved != self.moved {
             *self = Still { moved, since: now.0 };
@@ -215,7 +215,7 @@ impl Still {
     }
 }
 
-/// How fast a body came, at some moments of the last ten seconds of waiting.
+/// The progress of a body, at some moments of the last ten seconds of waiting.
 #[derive(Debug, Default)]
 struct BodyRate {
     body: u32,
@@ -226,7 +226,7 @@ struct BodyRate {
 }
 
 impl BodyRate {
-    /// A server may take as long for its `100 Continue` as a head may; from then on the body is waited for.
+    /// A server may take as long for its `100 Continue` as a head may; after that the body is awaited.
     fn bound_continue(&mut self, watch: &ClientWatch, now: Nanos, limit: Duration) {
         if !watch.owes_continue() {
             self.owed = None;
@@ -253,11 +253,11 @@ impl BodyRate {
             self.marks.push_back((waited, received));
         }
         let begin = waited.saturating_sub(nanoseconds(RATE_OVER));
-        // The last mark that lies at least ten seconds back is where they begin.
+        // The last mark at least ten seconds back is their beginning.
         while self.marks.get(1).is_some_and(|next| next.0 <= begin) {
             self.marks.pop_front();
         }
-        // Only who waits now can be ended; whoever has just sent something gets another look.
+        // Only a client that is awaited now can be ended; one that has just sent something gets another look.
         let full = since != NOT && waited >= nanoseconds(RATE_OVER);
         full && self.marks.front().is_some_and(|first| {
             let seconds = waited.saturating_sub(first.0) as f64 / 1e9;

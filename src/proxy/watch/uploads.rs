@@ -1,11 +1,11 @@
-//! How bodies of HTTP/2 requests come, as the frames of their connection tell.
+//! The progress of HTTP/2 request bodies, as the frames of their connection show it.
 //!
-//! What reads a stream cannot tell who is slow: its reader waits for the client and for the server alike. The connection
-//! knows what came of each body, and whether its client may send more ([`Flow::upload`]). It tells the watch of each
-//! stream, so that only the time counts in which the client may send.
+//! The reader of a stream cannot tell which side is slow: it waits for the client and for the server alike. The
+//! connection knows how much of each body arrived, and whether its client may send more ([`Flow::upload`]). It updates
+//! the watch of each stream, so that only the time counts in which the client may send.
 //!
-//! A client may send one body after the other. So each stream is as fast as its own bytes are, or its part of what comes
-//! on the connection, whichever is more: whoever holds many streams open sends for all of them.
+//! A client may send one body after the other. So the rate of a stream is that of its own bytes, or of its share of the
+//! connection's bytes, whichever is higher: a client with many open streams sends for all of them.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -16,7 +16,7 @@ use super::{ClientWatch, NOT};
 use crate::proxy::frames::{Flow, Upload};
 use base::units::Nanos;
 
-/// The body is waited for, as long as its client may send.
+/// The body is awaited, as long as its client may send.
 const AWAITED: u8 = 1;
 /// The client may send nothing now.
 pub(super) const SHUT: u8 = 2;
@@ -26,11 +26,11 @@ pub(super) const SHUT: u8 = 2;
 pub struct Opened {
     stream: u32,
     upload: Option<Upload>,
-    /// The codec has asked for more since: it has decoded the head.
+    /// The codec has asked for more since, so it has decoded the head.
     decoded: bool,
 }
 
-/// The streams of a connection whose bodies come.
+/// The streams of a connection whose bodies still arrive.
 #[derive(Debug, Default)]
 pub(super) struct Uploads {
     opened: Mutex<Option<Opened>>,
@@ -39,7 +39,7 @@ pub(super) struct Uploads {
 
 #[derive(Debug, Default)]
 struct OpenUpload {
-    /// Bytes of all bodies, when they were looked at last.
+    /// Bytes of all bodies at the last look.
     received: u64,
     streams: Vec<UploadStream>,
 }
@@ -48,12 +48,12 @@ struct OpenUpload {
 struct UploadStream {
     number: u32,
     watch: Weak<ClientWatch>,
-    /// Bytes of its body then.
+    /// Bytes of its body at that time.
     received: u64,
 }
 
 impl Uploads {
-    /// Tells what the windows say of each.
+    /// Updates each stream from the windows.
     pub(super) fn flow(&self, flow: &Flow, now: impl FnOnce() -> Nanos) {
         if let Some(opened) = &mut *self.opened.lock() {
             opened.upload = flow.upload(opened.stream, flow.room());
@@ -79,28 +79,28 @@ impl Uploads {
 }
 
 impl ClientWatch {
-    /// The head of a stream is handed on. Nothing more is, until its request was taken, or is known not to come.
+    /// Notes that a stream's head is handed on. Nothing follows until its request was taken, or is known not to come.
     pub fn opens(&self, stream: u32) {
         *self.uploads.opened.lock() = Some(Opened { stream, upload: None, decoded: false });
     }
 
-    /// The codec asks for more: whether a head was handed on before, whose request was not taken yet.
+    /// Notes that the codec asks for more. True if a head was handed on whose request was not taken yet.
     pub fn is_opening(&self) -> bool {
         self.uploads.opened.lock().as_mut().map(|opened| opened.decoded = true).is_some()
     }
 
-    /// The codec gave out a request, which is that of the head handed on last.
+    /// The codec gave out a request: that of the head handed on last.
     pub fn take_opened(&self) -> Option<Opened> {
         self.uploads.opened.lock().take()
     }
 
-    /// The codec gave out nothing. Where it has decoded the head that was handed on last, it has refused it; whether it did.
-    /// It may not have come to it, where it has to write first.
+    /// The codec gave out nothing. If it has decoded the head handed on last, it has refused it; returns whether it
+    /// did. If it has to write first, it may not have got to it.
     pub fn was_refused(&self) -> bool {
         self.uploads.opened.lock().take_if(|opened| opened.decoded).is_some()
     }
 
-    /// The body of a stream comes, whose own watch this is.
+    /// Follows the arriving body of a stream, which has the watch `watch`.
     pub fn follows_upload(&self, opened: Opened, watch: &Arc<ClientWatch>, now: impl FnOnce() -> Nanos) {
         let received = opened.upload.map_or(0, |upload| upload.received);
         watch.has_part(received, 0);
@@ -109,13 +109,13 @@ impl ClientWatch {
         self.uploads.open.lock().streams.push(stream);
     }
 
-    /// The stream's body is looked at; something may have come already.
+    /// Starts to follow the stream's body; part of it may have arrived.
     pub fn begins_upload(&self, now: impl FnOnce() -> Nanos) {
         self.owes_continue.store(self.verdict().expects_continue, Ordering::Relaxed);
         self.awaits_upload(now);
     }
 
-    /// The body of the stream is waited for from now on.
+    /// Awaits the body of the stream from now on.
     pub fn awaits_upload(&self, now: impl FnOnce() -> Nanos) {
         self.upload.fetch_or(AWAITED, Ordering::SeqCst);
         self.awaits_body(now);
@@ -125,7 +125,7 @@ impl ClientWatch {
         }
     }
 
-    /// So many bytes came of the stream's body, and so many are its part of all that came.
+    /// `own` bytes of the stream's body arrived; `part` is its share of all bytes that arrived.
     fn has_part(&self, own: u64, part: u64) {
         if own > 0 {
             self.owes_continue.store(false, Ordering::Relaxed);
@@ -133,7 +133,7 @@ impl ClientWatch {
         self.received.fetch_add(own.max(part), Ordering::Relaxed);
     }
 
-    /// Whether the stream's client may send; not where he has sent it all.
+    /// Notes whether the stream's client may send; not if it has sent everything.
     fn may_send(&self, may: bool, now: Nanos) {
         if !may {
             self.upload.fetch_or(SHUT, Ordering::SeqCst);
