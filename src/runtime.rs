@@ -1,9 +1,9 @@
-//! A configuration while it is served: how it comes, what runs of it, and how the next one takes its place.
+//! The configuration while it is served: how it is read, its run form, and how the next one replaces it.
 //!
 //! | module | is |
 //! |---|---|
-//! | [`watch`] | sees that files have changed |
-//! | [`reload`] | reads, checks and serves a revision, or keeps the one that runs and says why |
+//! | [`watch`] | notices changed files |
+//! | [`reload`] | reads, checks and serves a revision, or keeps the running one and says why |
 //! | [`snapshot`] | the run form of a revision: tables, pools and limits that requests use |
 //! | [`history`] | the revisions on disk |
 

@@ -1,9 +1,9 @@
-//! Revisions on disk: what was served, since when, who brought it, and what it changed.
+//! Revisions on disk: what was served, since when, who applied it, and what it changed.
 //!
-//! `state_dir/revisions/N.json` holds a revision with the text of its files, `state_dir/active.json` which one is
-//! served and which content of the files is to be ignored after a rollback. Files are replaced atomically and synced,
-//! so a crash leaves the old one or the new one. A file that cannot be read is skipped and said in the log; the rest
-//! of the history stays usable. Secrets are not kept: configurations name their files, never their contents.
+//! `state_dir/revisions/N.json` holds a revision with the text of its files. `state_dir/active.json` names the served
+//! one, and the content of the files to ignore after a rollback. Files are replaced atomically and synced, so a crash
+//! leaves the old one or the new one. A file that cannot be read is skipped and logged; the rest of the history stays
+//! usable. Secrets are not kept: configurations name their files, never their contents.
 
 use std::fs;
 use std::io;
@@ -18,18 +18,18 @@ use base::hex;
 use base::units::Revision;
 use config::source::Source;
 
-/// A diff longer than this is cut, in bytes.
+/// Maximum size of a diff in bytes; a longer one is cut.
 const DIFF_MAX: usize = 64 * 1024;
-/// Time a diff may take before it becomes a coarse one.
+/// Maximum time for a diff before it becomes a coarse one.
 const DIFF_TIME: Duration = Duration::from_millis(200);
 
 /// A revision.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Record {
-    /// What a list shows.
+    /// The part that a list shows.
     #[serde(flatten)]
     pub summary: Summary,
-    /// Folder that relative paths start at.
+    /// Folder that relative paths start from.
     pub root: PathBuf,
     /// Path and text of each file.
     pub files: Vec<(String, String)>,
@@ -42,24 +42,24 @@ pub struct Summary {
     pub revision: Revision,
     /// When it was first served, RFC 3339.
     pub at: String,
-    /// Who brought it: a user, or the address of an API call.
+    /// Who applied it: a user, or the address of an API call.
     pub who: String,
-    /// What brought it: start, file, sighup or api.
+    /// What triggered it: start, file, sighup or api.
     pub trigger: String,
     /// SHA-256 of its files.
     pub hash: String,
-    /// What it changed against the revision served before it, as a unified diff.
+    /// Its changes against the revision served before it, as a unified diff.
     pub diff: String,
 }
 
-/// What is served, kept across restarts.
+/// The served revision, kept across restarts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ActiveRevision {
     /// The revision that is served.
     pub revision: Revision,
-    /// The highest number ever given.
+    /// The highest number given so far.
     pub last: Revision,
-    /// Content of the files that a rollback left behind: it is not served until it changes.
+    /// Content of the files that a rollback replaced: it is not served until it changes.
     pub ignored: Option<String>,
 }
 
@@ -71,29 +71,29 @@ pub struct History {
 }
 
 impl History {
-    /// Opens the history, made if absent.
+    /// Opens the history, and creates it if absent.
     pub fn open(state_dir: &Path) -> io::Result<History> {
         let folder = state_dir.join("revisions");
         fs::create_dir_all(&folder)?;
         Ok(History { folder, active: state_dir.join("active.json") })
     }
 
-    /// What is served; nothing yet in a new `state_dir`.
+    /// The active revision; `None` in a new `state_dir`.
     pub fn active(&self) -> Option<ActiveRevision> {
         read(&self.active)
     }
 
-    /// Notes what is served.
+    /// Stores the active revision.
     pub fn set_active(&self, active: &ActiveRevision) -> io::Result<()> {
         files::replace(&self.active, active)
     }
 
-    /// A revision, whole.
+    /// A revision with its text.
     pub fn load(&self, revision: Revision) -> Option<Record> {
         read(&self.file(revision))
     }
 
-    /// Keeps a revision.
+    /// Stores a revision.
     pub fn save(&self, record: &Record) -> io::Result<()> {
         files::replace(&self.file(record.summary.revision), record)
     }
@@ -113,7 +113,7 @@ impl History {
         self.revisions().into_iter().rev().filter_map(|revision| Some(self.load(revision)?.summary)).collect()
     }
 
-    /// Lets the oldest go until `keep` are left; never the active one.
+    /// Removes the oldest until `keep` are left; never the active one.
     pub fn prune(&self, keep: usize, active: Revision) {
         let revisions = self.revisions();
         let surplus = revisions.len().saturating_sub(keep);
@@ -128,7 +128,7 @@ impl History {
 }
 
 impl Record {
-    /// The files again, as they were.
+    /// The original files.
     pub fn source(&self) -> Source {
         Source::from_parts(self.root.clone(), self.files.clone())
     }
@@ -139,7 +139,7 @@ pub fn parts(source: &Source) -> Vec<(String, String)> {
     source.files.iter().map(|file| (file.path.to_string(), file.text.to_string())).collect()
 }
 
-/// Names a content: equal for equal file names and texts.
+/// A hash of the content: equal for equal file names and texts.
 pub fn hash(source: &Source) -> String {
     let mut context = ring::digest::Context::new(&ring::digest::SHA256);
     for file in &source.files {
@@ -152,7 +152,7 @@ pub fn hash(source: &Source) -> String {
     hex::encode(context.finish().as_ref())
 }
 
-/// What changed from one to the other, as a unified diff.
+/// The changes from one to the other, as a unified diff.
 #[allow(clippy::disallowed_methods)]
 pub fn diff(old: &[(String, String)], new: &[(String, String)]) -> String {
     let text = |files: &[(String, String)], path: &str| {

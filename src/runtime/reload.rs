@@ -1,15 +1,15 @@
-//! The one place where what runs is replaced, and the one thread that does it.
+//! The one place, and the one thread, that replaces the running configuration.
 //!
-//! Triggers (a file change, SIGHUP, the API) become commands; a thread of low priority takes them one at a time: load,
-//! check, hold against what runs, keep on disk, build, and store one pointer. Whatever goes wrong before the store leaves
-//! the running snapshot untouched, whole; but a disk that is full is only said in the log: it must not hold back the
-//! change that an operator needs in an emergency.
+//! Triggers (a file change, SIGHUP, the API) become commands. A thread of low priority takes them one at a time: load,
+//! check, compare with the running one, keep on disk, build, and store one pointer. A failure before the store leaves
+//! the running snapshot untouched. A full disk, however, is only logged: it must not prevent the change that an
+//! operator needs in an emergency.
 //!
-//! While an upgrade hands over to another process the thread holds: what is asked meanwhile is done after it was taken back,
-//! or refused once the other process serves.
+//! While an upgrade hands over to another process the thread holds: commands wait until the hand-over was taken back,
+//! or are refused once the other process serves.
 //!
-//! A content that runs already is built again under its number, because files it names (certificates, tokens) may have
-//! changed. After a rollback the content of the files is ignored until it changes or a reload is forced.
+//! Content that runs already is built again under its number, because the files it names (certificates, tokens) may
+//! have changed. After a rollback the content of the files is ignored until it changes or a reload is forced.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,42 +31,42 @@ use base::units::Revision;
 use config::source::Source;
 use config::{Loaded, load_source, restart_required, unwise};
 
-/// Building yields to serving, but must not starve: beside a worker that takes its whole core this is a quarter of it.
+/// Building yields to serving, but must not starve: beside a worker that uses its whole core this leaves it a quarter.
 /// At 19 it would be a seventieth, and a push would wait for seconds.
 const NICE: i32 = 5;
-/// How often snapshots that nobody holds any more are taken apart.
+/// How often unused snapshots are dropped.
 const SWEEP: Duration = Duration::from_millis(500);
 
-/// Who wants a change, and by what.
+/// The origin of a change.
 #[derive(Clone, Debug)]
 pub struct By {
     /// A user, or the address of an API call.
     pub who: String,
-    /// start, file, sighup or api.
+    /// Trigger: start, file, sighup or api.
     pub trigger: &'static str,
 }
 
-/// What `last_error` shows.
+/// The value of `last_error`.
 #[derive(Clone, Debug, Serialize)]
 pub struct LastError {
     /// When it was refused, RFC 3339.
     pub at: String,
-    /// What brought it.
+    /// Its trigger.
     pub trigger: &'static str,
-    /// Why.
+    /// The reasons.
     pub findings: Vec<Finding>,
 }
 
-/// What `GET /api/v1/config` tells besides the history.
+/// The state that `GET /api/v1/config` shows besides the history.
 #[derive(Clone, Debug)]
 pub struct Status {
-    /// When the served revision was taken over, RFC 3339.
+    /// When the served revision was applied, RFC 3339.
     pub loaded_at: String,
-    /// Why the last offer was refused; `None` once one is taken.
+    /// Why the last offer was refused; `None` once one is applied.
     pub last_error: Option<LastError>,
 }
 
-/// The revision that is served after a command, or why it was refused.
+/// The revision served after a command, or the findings that refused it.
 pub type Answer = Result<Revision, Vec<Finding>>;
 
 enum Order {
@@ -81,14 +81,14 @@ enum ReloadCommand {
         by: By,
         reply: tokio::sync::oneshot::Sender<Answer>,
     },
-    /// Nothing is changed until `until` says whether another process has taken over, or is dropped.
+    /// Nothing changes until `until` says that another process has taken over, or is dropped.
     Hold {
         held: Sender<()>,
         until: Receiver<()>,
     },
 }
 
-/// While it lives, nothing is changed; dropped, everything goes on as before.
+/// While it lives, nothing changes; after a drop everything goes on as before.
 #[derive(Debug)]
 pub struct Hold(Sender<()>);
 
@@ -99,7 +99,7 @@ impl Hold {
     }
 }
 
-/// Hands commands to the thread, and tells how things stand.
+/// Sends commands to the thread, and reads its state.
 #[derive(Clone)]
 pub struct ReloadControl {
     commands: Sender<ReloadCommand>,
@@ -108,22 +108,22 @@ pub struct ReloadControl {
 }
 
 impl ReloadControl {
-    /// Loads what stands at the configuration's path. Answers when it is served, or refused.
+    /// Loads the files at the configuration's path. The answer comes when they are served, or refused.
     pub fn reload(&self, by: By, force: bool) -> tokio::sync::oneshot::Receiver<Answer> {
         self.send(Order::Reload { force }, by)
     }
 
-    /// Goes back to a revision; without one, to the one served before.
+    /// Rolls back to a revision; without one, to the one served before.
     pub fn rollback(&self, by: By, to: Option<Revision>) -> tokio::sync::oneshot::Receiver<Answer> {
         self.send(Order::Rollback { to }, by)
     }
 
-    /// Makes a staged revision good; every revision is, while staging is not built.
+    /// Confirms a staged revision; as long as staging is not built, every revision is confirmed.
     pub fn confirm(&self, by: By) -> tokio::sync::oneshot::Receiver<Answer> {
         self.send(Order::Confirm, by)
     }
 
-    /// How things stand.
+    /// The current state.
     pub fn status(&self) -> Status {
         self.status.lock().clone()
     }
@@ -133,7 +133,7 @@ impl ReloadControl {
         self.history.list()
     }
 
-    /// Waits until nothing is being changed, and keeps it so; `None` where that takes longer than `limit`.
+    /// Waits until no change is under way, and prevents new ones; `None` if that takes longer than `limit`.
     pub fn hold(&self, limit: Duration) -> Option<Hold> {
         let ((held, is_held), (hold, until)) = (channel(), channel());
         self.commands.send(ReloadCommand::Hold { held, until }).ok()?;
@@ -143,45 +143,45 @@ impl ReloadControl {
 
     fn send(&self, order: Order, by: By) -> tokio::sync::oneshot::Receiver<Answer> {
         let (reply, answer) = tokio::sync::oneshot::channel();
-        // The thread lives as long as the process; without it the receiver says so.
+        // The thread lives as long as the process; without it the receiver reports that.
         let _ = self.commands.send(ReloadCommand::Change { order, by, reply });
         answer
     }
 }
 
-/// What is done with each snapshot that is served.
+/// Called with each snapshot that is served.
 pub type Follow = Box<dyn Fn(&Arc<Snapshot>) + Send>;
 
-/// What the thread works on.
+/// The state of the thread.
 pub struct Reloader {
     /// `-c`
     pub path: PathBuf,
     /// Where the snapshot is stored.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
-    /// Where is counted.
+    /// Counters.
     pub registry: Arc<Registry>,
-    /// The releases, which each configuration is made with.
+    /// The releases, which each new configuration adopts.
     pub releases: Arc<Releases>,
     /// Where revisions are kept.
     pub history: Arc<History>,
-    /// The content that is served.
+    /// The served content.
     pub source: Source,
-    /// What is noted on disk.
+    /// The active revision on disk.
     pub active: ActiveRevision,
     /// Called with each snapshot before it is stored: resolves names.
     pub before: Box<dyn Fn(&Snapshot) + Send>,
-    /// Called after it is stored: probes and log follow.
+    /// Called after it is stored: updates probes and log.
     pub after: Follow,
     /// Snapshots that requests may still hold.
     pub retired: Vec<Arc<Snapshot>>,
-    /// SHA-256 of the files that were offered last, and of those refused last.
+    /// SHA-256 of the files offered last.
     pub offered: Option<String>,
-    /// See `offered`.
+    /// SHA-256 of the files refused last.
     pub refused: Option<String>,
 }
 
 impl Reloader {
-    /// Starts the thread. `refused` are the findings a start was made in spite of.
+    /// Starts the thread. `refused` holds the findings despite which the process started.
     pub fn start(self, refused: Option<LastError>) -> std::io::Result<ReloadControl> {
         let (commands, orders) = channel();
         let status = Status { loaded_at: clock::rfc3339(clock::wall_ms()), last_error: refused };
@@ -204,7 +204,7 @@ impl Reloader {
                 }
                 Ok(ReloadCommand::Change { order, by, reply }) => (order, by, reply),
                 Ok(ReloadCommand::Hold { held, until }) => {
-                    // Whoever asked may have given up waiting: then `until` is dropped, too.
+                    // The caller may have given up waiting: then `until` is dropped, too.
                     let _ = held.send(());
                     handed_over |= until.recv().is_ok();
                     continue;
@@ -224,7 +224,7 @@ impl Reloader {
                     status.loaded_at = clock::rfc3339(clock::wall_ms());
                 }
             }
-            // Whoever asked may have left.
+            // The caller may have left.
             let _ = reply.send(answer.map(|(revision, _)| revision));
         }
     }
@@ -234,7 +234,7 @@ impl Reloader {
         vec![place.finding("another process has taken over, by `tollgate upgrade`", "ask again: it answers there now")]
     }
 
-    /// Says why an offer was refused: once for each, also where a file's change came as several events.
+    /// Logs why an offer was refused: once for each, even if a file's change came as several events.
     fn refused(&mut self, findings: &[Finding], by: &By, status: &Mutex<Status>) {
         let mut status = status.lock();
         let known = status.last_error.as_ref().is_some_and(|last| last.findings == findings);
@@ -287,7 +287,7 @@ impl Reloader {
             hash,
             diff: history::diff(&history::parts(&self.source), &files),
         };
-        // Kept before it is served: whoever sees it served finds it in the history.
+        // Kept before it is served, so that the history has every served revision.
         let record = Record { summary, root: loaded.source.root.clone(), files };
         if let Err(e) = self.history.save(&record) {
             log::error!("revision {revision} is served but could not be kept in state_dir: {e}");
@@ -314,7 +314,7 @@ impl Reloader {
         let record = self.history.load(to).ok_or_else(|| refuse(format!("revision {to} is not kept")))?;
         let loaded = load_source(record.source())?;
         self.hold_against_running(&loaded, true)?;
-        // What stands in the files now is what is rolled back: it must not come again by itself.
+        // The content of the files is being rolled back: it must not be applied again by itself.
         let ignored = Source::read(&self.path).ok().map(|source| history::hash(&source));
         let ignored = ignored.filter(|hash| *hash != record.summary.hash);
         let warnings = loaded.warnings.clone();
@@ -339,7 +339,7 @@ impl Reloader {
         self.snapshot.store(next.clone());
         self.source = loaded.source;
         (self.after)(&next);
-        // Taking a large snapshot apart takes time: this thread does it, not the last request that held it.
+        // Dropping a large snapshot takes time: this thread does it, not the last request that held it.
         self.retired.push(running);
         self.registry.sweep();
     }

@@ -1,8 +1,8 @@
 //! The run form of a configuration: immutable, with every name resolved and every handle bound.
 //!
-//! A request loads one snapshot and keeps it to its end, so it sees one configuration, whole. What must outlive a
-//! snapshot (a server's health and load, retry budgets, counters) lives behind `Arc`s that the next snapshot takes
-//! over by name. A snapshot opens nothing and starts nothing: `app` and `reload` do.
+//! A request loads one snapshot and keeps it to its end, so it sees one complete configuration. State that must outlive
+//! a snapshot (a server's health and load, retry budgets, counters) is behind `Arc`s that the next snapshot takes over
+//! by name. A snapshot opens nothing and starts nothing: `app` and `reload` do.
 
 pub mod callers;
 pub mod ledger;
@@ -36,40 +36,41 @@ use gray::shared_state::SharedState;
 pub struct OfRoute {
     /// Index into `Snapshot::plans`.
     pub plan: u32,
-    /// Which of the release's routes it is.
+    /// Number of the route within the release.
     pub route: u16,
 }
 
-/// A configuration that runs.
+/// A running configuration.
 pub struct Snapshot {
     /// Its number.
     pub revision: Revision,
-    /// What it was made from.
+    /// Its model.
     pub config: Arc<Config>,
     /// Finds routes; its numbers index `config.routes`.
     pub router: Router,
-    /// A series a route.
+    /// One series for each route.
     series: Vec<Arc<RouteSeries>>,
-    /// Names that no lookalike may reach a server beside, a list a route.
+    /// Names whose lookalikes must not reach a server, one list for each route.
     guarded: Vec<Vec<HeaderName>>,
     /// By the numbers of `config.listeners`.
     listeners: Vec<Listener>,
-    /// Who may call.
+    /// Apps and their keys.
     pub callers: Callers,
     /// By the numbers of `config.releases`.
     pub plans: Vec<Assignment>,
     /// Releases by the numbers of `config.routes`; empty without any release.
     by_route: Vec<Vec<OfRoute>>,
-    /// Where is counted.
+    /// Counters.
     pub registry: Arc<Registry>,
-    /// By the numbers of `config.upstreams`; then, where a route is handed to it, the ledger.
+    /// By the numbers of `config.upstreams`; then the ledger, if a route leads to it.
     pub upstreams: Vec<Arc<Upstream>>,
     /// The limits of routes and apps.
     pub limits: Limits,
 }
 
 impl Snapshot {
-    /// Makes the run form; `lives` are the releases' states, in their order. What stays from `previous` keeps its state.
+    /// Builds the run form; `lives` are the releases' states, in their order. Whatever `previous` has too keeps its
+    /// state.
     pub fn new(
         config: Arc<Config>,
         revision: Revision,
@@ -118,17 +119,17 @@ impl Snapshot {
         self.by_route.get(route).map_or(&[], Vec::as_slice)
     }
 
-    /// A route and what it counts.
+    /// A route and its series.
     pub fn route(&self, index: usize) -> (&Route, &RouteSeries) {
         (&self.config.routes[index], &self.series[index])
     }
 
-    /// Headers by which a route speaks to its servers or learns who calls, where they can be spelt with other signs.
+    /// Headers by which a route speaks to its servers or identifies callers, if they have lookalike spellings.
     pub fn guarded(&self, route: usize) -> &[HeaderName] {
         &self.guarded[route]
     }
 
-    /// Number of the upstream that a route forwards to; none for one that answers by itself.
+    /// Number of the upstream that a route forwards to; `None` for a route that answers without a server.
     pub fn forwards_to(&self, route: usize) -> Option<usize> {
         match self.config.routes[route].action {
             Action::Upstream(upstream) => Some(upstream),
@@ -147,7 +148,7 @@ impl Snapshot {
         self.listeners.iter().find(|listener| listener.address == address)
     }
 
-    /// Whether a client would be let in still with what it showed, at a time in seconds since 1970.
+    /// Whether a client would still be admitted with what it showed, at a time in seconds since 1970.
     pub fn lets_in(&self, shown: &Shown, now_s: u64) -> bool {
         let listener = self.listener(shown.address);
         shown.holds(listener.and_then(|listener| listener.tls.as_deref()), now_s)
@@ -158,7 +159,7 @@ impl Snapshot {
         pairs.into_iter().find(|(model, _)| model.address == address)
     }
 
-    /// Upstreams whose servers come from DNS: name, port and time between look-ups.
+    /// Upstreams whose servers come from DNS: name, port and interval of look-ups.
     pub fn resolved(&self) -> impl Iterator<Item = (&Arc<Upstream>, &Arc<str>, u16, Duration)> {
         self.upstreams.iter().zip(&self.config.upstreams).filter_map(|(upstream, model)| match &model.servers {
             Servers::Dns { name, port, refresh } => Some((upstream, name, *port, *refresh)),

@@ -1,11 +1,11 @@
-//! Sees that configuration files changed, however they changed.
+//! Notices changes of configuration files, however they are made.
 //!
-//! Editors write in place, deploy tools rename over, Kubernetes swaps a symbolic link two folders up. So we watch the
-//! folder of every file and of every symbolic link on the way to it. Events only wake us: what counts is whether the
-//! files differ (path, inode, size, time), so a log file in the same folder reloads nothing. File systems that send no
-//! events are seen by a look once a second. The first event opens a window of [`DEBOUNCE`]; later ones do not extend
-//! it, so a writer that never stops cannot hold a change back. A file caught half written is refused by the check and
-//! looked at again with its next event.
+//! Editors write in place, deploy tools rename over, Kubernetes swaps a symbolic link two folders up. So the folder of
+//! every file and of every symbolic link on the way to it is watched. Events only wake the watcher: what counts is
+//! whether the files differ (path, inode, size, time), so a log file in the same folder causes no reload. On file
+//! systems that send no events, a look once a second finds changes. The first event opens a window of [`DEBOUNCE`];
+//! later ones do not extend it, so a writer that never stops cannot delay a change. A file read half-written fails the
+//! check and is looked at again with its next event.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -21,28 +21,28 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::Errno;
 
-/// From the first event to the reload.
+/// Time from the first event to the reload.
 pub const DEBOUNCE: Duration = Duration::from_millis(25);
-/// Between two looks without an event.
+/// Interval of looks without an event.
 const LOOK: Duration = Duration::from_secs(1);
-/// Symbolic links followed on one path, as in Linux.
+/// Maximum number of symbolic links on one path, as in Linux.
 const LINKS_MAX: usize = 40;
 
-/// A state of the files that a look can tell from another.
+/// A state of the files, in which looks differ.
 type Fingerprint = Vec<Print>;
-/// A file's path; device, inode, size and time of change where it exists.
+/// A file's path; device, inode, size and time of change if it exists.
 type Print = (PathBuf, Option<(u64, u64, u64, i64, i64)>);
 
-/// How the files were when they were read: what changed since then is a change too.
+/// The state of the files when they were read: later changes count as changes too.
 pub struct Seen(Fingerprint);
 
 impl Seen {
-    /// The configuration at `config` as it is; take it before reading.
+    /// The present state of the configuration at `config`; take it before reading.
     pub fn now(config: &Path) -> Seen {
         Seen(fingerprint(&absolute(config), &[]))
     }
 
-    /// And the files that it names.
+    /// Adds the files that it names.
     pub fn and(mut self, files: &[PathBuf]) -> Seen {
         self.0.extend(files.iter().cloned().map(print));
         self.0.sort();
@@ -50,15 +50,15 @@ impl Seen {
     }
 }
 
-/// Calls `changed` whenever the configuration at `config`, or one of the files that `also` names, is another than it
-/// was `sample`. It runs until `changed` returns false.
+/// Calls `changed` whenever the configuration at `config`, or one of the files that `also` names, differs from its
+/// state in `seen`. It runs until `changed` returns false.
 pub fn follow(config: &Path, seen: Seen, also: impl Fn() -> Vec<PathBuf>, mut changed: impl FnMut() -> bool) {
     let config = &absolute(config);
     let mut events = Events::open()
         .inspect_err(|e| log::warn!("file events are not available ({e}); changes are seen within a second"))
         .ok();
     let Seen(mut seen) = seen;
-    // A change between the reading and the watching has no event.
+    // A change between the reading and the watching sends no event.
     let mut watching = false;
     loop {
         let files = also();
@@ -86,15 +86,15 @@ pub fn follow(config: &Path, seen: Seen, also: impl Fn() -> Vec<PathBuf>, mut ch
     }
 }
 
-/// The kernel's word of what happens in folders.
+/// The kernel's events in folders.
 struct Events {
     inotify: OwnedFd,
     folders: BTreeMap<PathBuf, i32>,
 }
 
 impl Events {
-    /// A file that is being written tells nothing until it is closed, and one that is only read nothing at all: a log
-    /// in the same folder must not wake us with its every write.
+    /// A file that is being written sends nothing until it is closed, and one that is only read sends nothing at all: a
+    /// log in the same folder must not wake the watcher with its every write.
     const WANTED: WatchFlags = WatchFlags::CLOSE_WRITE
         .union(WatchFlags::CREATE)
         .union(WatchFlags::DELETE)
@@ -111,7 +111,7 @@ impl Events {
         let gone = self.folders.extract_if(.., |folder, _| !wanted.contains(folder)).collect::<Vec<_>>();
         for (_, watch) in gone {
             if !self.folders.values().any(|other| *other == watch) {
-                // A folder that was deleted took its watch along.
+                // A deleted folder took its watch along.
                 let _ = inotify::remove_watch(&self.inotify, watch);
             }
         }
@@ -153,7 +153,7 @@ impl Events {
     }
 }
 
-/// Folders whose events tell of a change: of each file, and of each link on the way to it.
+/// Folders whose events may mean a change: of each file, and of each link on the way to it.
 fn folders(config: &Path, files: &[PathBuf]) -> BTreeSet<PathBuf> {
     let mut folders = BTreeSet::new();
     for path in std::iter::once(config).chain(files.iter().map(PathBuf::as_path)) {

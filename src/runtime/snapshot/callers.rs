@@ -1,7 +1,7 @@
-//! Who may call, in run form: every app's keys, indexed, and what the proofs of one configuration have in common.
+//! Apps and keys in run form: every app's keys, indexed, and what the proofs of one configuration have in common.
 //!
-//! With a million keys the index takes most of a second to make, so that of the snapshot before is taken over while the
-//! apps are the same. Apps have numbers for the judge only where there is a release.
+//! With a million keys the index takes most of a second to build, so the previous snapshot's is reused while the apps
+//! are the same. Apps have numbers for the judge only if there is a release.
 
 use std::sync::Arc;
 
@@ -14,14 +14,14 @@ use config::model::{AuthKind, Config};
 pub struct Callers {
     /// Their keys.
     pub keys: Arc<Keys>,
-    /// The longest `clock_skew` of all proofs, in seconds: so long nonces are kept.
+    /// The longest `clock_skew` of all proofs, in seconds: nonces are kept that long.
     pub keep_s: u64,
     /// By the numbers of `config.apps`; empty without a release.
     numbers: Arc<[u32]>,
 }
 
 impl Callers {
-    /// Of this configuration; `previous` is what served before, and its configuration.
+    /// The callers of this configuration; `previous` is what was served before, and its configuration.
     pub fn new(config: &Config, previous: Option<(&Callers, &Config)>, registry: &Registry) -> Callers {
         let kept = previous.filter(|(_, before)| before.apps == config.apps).map(|(callers, _)| callers);
         let keys = kept.map_or_else(|| Arc::new(Keys::new(&config.apps)), |callers| callers.keys.clone());
@@ -41,7 +41,7 @@ impl Callers {
         }
     }
 
-    /// The number by which the judge knows an app; 0 without one.
+    /// The judge's number of an app; 0 without one.
     pub fn number(&self, app: Option<u32>) -> u32 {
         app.and_then(|app| self.numbers.get(app as usize)).copied().unwrap_or_default()
     }

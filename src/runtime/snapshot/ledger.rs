@@ -1,8 +1,8 @@
-//! The upstream that routes with `ledger = true` forward to: the ledger's own address, and limits that keep its promise.
+//! The upstream of routes with `ledger = true`: the ledger's own address, and limits that keep its promise.
 //!
-//! A provider that hears nothing sends again, and one that hears 503 does so too: so an attempt ends early enough that
-//! the client is told within five seconds. There is one server, which nothing takes out, and nothing is tried twice but
-//! on a pooled connection that turned out dead.
+//! A provider sends again after no answer, and also after a 503. So an attempt ends early enough that the client gets
+//! its answer within five seconds. There is one server, which is never ejected, and nothing is tried twice except after
+//! a dead pooled connection.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use base::units::Share;
 use config::model::ledger::UPSTREAM;
 use config::model::{Action, Config, Member, Retry, Servers, Timeouts, Upstream};
 
-/// Time to connect.
+/// Connect timeout.
 const CONNECT: Duration = Duration::from_secs(1);
-/// Time for all of it. The ledger itself gives up after four seconds; a limit fires up to a sixteenth of it late, and
-/// the answer must be out before five have passed.
+/// Total time. The ledger itself gives up after four seconds; a limit fires up to a sixteenth of it late, and the
+/// answer must be out before five have passed.
 const TOTAL: Duration = Duration::from_millis(4_600);
 
-/// The upstream of the ledger, where a route needs one.
+/// The upstream of the ledger, if a route needs one.
 pub(super) fn upstream(config: &Config) -> Option<Upstream> {
     let ledger = config.ledger.as_ref().filter(|_| config.routes.iter().any(|r| r.action == Action::Ledger))?;
     let nothing = Share::percent(0.0).unwrap_or(Share::ALL);
@@ -47,7 +47,7 @@ pub(super) fn upstream(config: &Config) -> Option<Upstream> {
     })
 }
 
-/// Where a listener at this address is reached from here.
+/// The address at which a listener at this address is reached from here.
 fn reached(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::from(Ipv4Addr::LOCALHOST),

@@ -1,7 +1,7 @@
-//! The run form of limits: each with its rule, what clients are told of it, and what it counts.
+//! The run form of limits: each with its rule, the description for clients, and its counter.
 //!
-//! What was counted goes from snapshot to snapshot, by the limits' names and keys. Rates that cannot be kept were
-//! found by `check`; a limit is never left out.
+//! Counts pass from snapshot to snapshot, by the limits' names and keys. `check` finds rates that cannot be kept; a
+//! limit is never left out.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ pub struct Limit {
 }
 
 impl Limits {
-    /// The limits of a configuration; those that `previous` has too go on counting.
+    /// The limits of a configuration; those that `previous` has too keep their counts.
     pub fn new(config: &Config, previous: Option<&Limits>, registry: &Registry) -> Limits {
         let fresh = || Arc::new(Limiter::new(RandomState::new()));
         let limiter = previous.map_or_else(fresh, |previous| Arc::clone(&previous.limiter));
@@ -47,10 +47,10 @@ impl Limits {
 
 impl Limit {
     fn new(model: &Model, limiter: &Limiter, registry: &Registry) -> Limit {
-        // `check` has refused what is an error here.
+        // `check` has refused whatever is an error here.
         let rate = model.rate.and_then(|rate| rate.as_kept().ok());
         let rule = limiter.rule(&model.name, &format!("{:?}", model.key), rate, model.concurrency);
-        // What `policy` makes is ASCII.
+        // The value of `policy` is ASCII.
         let policy = HeaderValue::try_from(field::policy(&model.name, &rule));
         Limit { rule, policy: policy.unwrap_or(HeaderValue::from_static("")), refused: registry.limit(&model.name) }
     }

@@ -1,9 +1,9 @@
-//! The run form of a listener: bounds that live on, and how TLS is spoken.
+//! The run form of a listener: limits that outlive a snapshot, and its TLS.
 //!
-//! A handshake asks the snapshot of its moment, so certificates and client CAs change with it. A client that proved
-//! itself by a certificate is asked about again with each request ([`Shown`]): its connection must outlive neither the
-//! authorities that it was judged by nor the certificate. Nor does it get a ticket: a session that is resumed shows the
-//! certificate of long ago, and only a whole handshake asks for the one of today.
+//! A handshake uses the snapshot of its moment, so certificates and client CAs change with it. A client that proved
+//! itself by a certificate is checked again with each request ([`Shown`]): its connection must outlive neither the
+//! authorities that it was checked against nor the certificate. It gets no ticket either: a resumed session presents
+//! the certificate of the first handshake, and only a full handshake asks for the current one.
 
 use std::collections::HashMap;
 use std::io;
@@ -22,13 +22,13 @@ use x509_parser::prelude::FromDer;
 use config::model::{self, Certificate, ListenerTls};
 use http_guard::head::Limits;
 
-/// A listener that runs.
+/// A running listener.
 pub struct Listener {
-    /// Where it listens.
+    /// Its address.
     pub address: SocketAddr,
-    /// Bounds of its heads.
+    /// The limits of its heads.
     pub bounds: Arc<Bounds>,
-    /// How TLS is spoken; none on a plain one.
+    /// Its TLS; `None` on a plain one.
     pub tls: Option<Arc<Tls>>,
 }
 
@@ -42,34 +42,34 @@ impl Listener {
     }
 }
 
-/// How TLS is spoken at a listener.
+/// The TLS of a listener.
 pub struct Tls {
-    /// For handshakes.
+    /// Configuration of handshakes.
     pub config: Arc<ServerConfig>,
     names: Arc<Names>,
     /// Names of each certificate.
     covered: Vec<Arc<[String]>>,
-    /// Whose certificates clients must show, DER.
+    /// Authorities of the certificates that clients must show, DER.
     authorities: Option<Arc<[Vec<u8>]>>,
 }
 
-/// What a client showed at a listener that asks for certificates, and what it was shown.
+/// What a client showed at a listener that requires certificates, and what it was shown.
 #[derive(Clone, Debug)]
 pub struct Shown {
-    /// Where.
+    /// The listener's address.
     pub(super) address: SocketAddr,
     /// Names that the listener's certificate covers.
     pub covered: Arc<[String]>,
     authorities: Arc<[Vec<u8>]>,
-    /// When the client's certificate ends, in seconds since 1970.
+    /// When the client's certificate expires, in seconds since 1970.
     ends_s: i64,
 }
 
 impl Shown {
-    /// Whether it would be let in still, at a time in seconds since 1970. `tls` is how the listener speaks it now.
+    /// Whether it would still be admitted, at a time in seconds since 1970. `tls` is the listener's present TLS.
     pub(super) fn holds(&self, tls: Option<&Tls>, now_s: u64) -> bool {
         let asked = tls.and_then(|tls| tls.authorities.as_ref());
-        // A listener that asks for nothing any more lets in everybody.
+        // A listener that no longer requires certificates admits every client.
         asked.is_none_or(|asked| {
             let same = Arc::ptr_eq(asked, &self.authorities) || **asked == *self.authorities;
             same && i64::try_from(now_s).is_ok_and(|now| now <= self.ends_s)
@@ -99,7 +99,7 @@ impl Tls {
         Tls { config: Arc::new(config), names, covered, authorities }
     }
 
-    /// What was shown in a handshake at this address, where clients must show a certificate.
+    /// What was shown in a handshake at this address, if clients must show a certificate.
     pub fn shown(&self, address: SocketAddr, session: &ServerConnection) -> io::Result<Option<Shown>> {
         let Some(authorities) = self.authorities.clone() else { return Ok(None) };
         let unreadable =
@@ -111,12 +111,12 @@ impl Tls {
     }
 }
 
-/// When a certificate ends, in seconds since 1970.
+/// When a certificate expires, in seconds since 1970.
 fn ends_s(der: &[u8]) -> Option<i64> {
     X509Certificate::from_der(der).ok().map(|(_, certificate)| certificate.validity().not_after.timestamp())
 }
 
-/// For all listeners without client certificates: resuming there proves nothing.
+/// For all listeners without client certificates: resumption proves nothing there.
 static TICKETER: LazyLock<Option<Arc<dyn ProducesTickets>>> =
     LazyLock::new(|| ring::Ticketer::new().inspect_err(|e| log::warn!("TLS sessions cannot be resumed: {e}")).ok());
 
@@ -139,7 +139,8 @@ impl Names {
         Names { by_name, keys: certificates.iter().map(|certificate| certificate.key.clone()).collect() }
     }
 
-    /// Number of the certificate for a name: the exact one, else the wildcard's (one label, RFC 6125), else the first.
+    /// Number of the certificate for a name: the exact one, otherwise the wildcard's (one label, RFC 6125), otherwise
+    /// the first.
     fn pick(&self, asked: Option<&str>) -> usize {
         let Some(asked) = asked else { return 0 };
         let wildcard = || asked.find('.').and_then(|dot| self.by_name.get(&asked[dot..]));
@@ -161,7 +162,7 @@ pub fn covers(names: &[String], host: &str) -> bool {
     })
 }
 
-/// Bounds of the heads at a listener. They change with the configuration, also for connections that are there.
+/// The limits of the heads at a listener. They change with the configuration, also for open connections.
 #[derive(Debug, Default)]
 pub struct Bounds {
     head_max: AtomicUsize,
@@ -170,14 +171,14 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// Takes over what a configuration says.
+    /// Applies a configuration's values.
     pub fn follow(&self, listener: &model::Listener) {
         self.head_max.store(listener.head_max, Ordering::Relaxed);
         self.headers_max.store(listener.headers_max, Ordering::Relaxed);
         self.uri_max.store(listener.uri_max, Ordering::Relaxed);
     }
 
-    /// The bounds now.
+    /// The present limits.
     pub fn limits(&self) -> Limits {
         Limits {
             head_max: self.head_max.load(Ordering::Relaxed),

@@ -1,7 +1,7 @@
-//! How to connect to an upstream's servers, in Pingora's terms.
+//! The connection settings of an upstream's servers, as Pingora's peers.
 //!
-//! A peer is made once, with the snapshot, and cloned for each attempt. Pingora's pool of idle connections does not
-//! look at a peer's CA or protocol, so `group_key` says which connections may be shared: those with equal trust.
+//! A peer is built once, with the snapshot, and cloned for each attempt. Pingora's pool of idle connections ignores a
+//! peer's CA and protocol, so `group_key` says which connections may be shared: those with equal trust.
 
 use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
@@ -15,9 +15,9 @@ use pingora::utils::tls::{WrappedX509, parse_x509};
 
 use config::model::{Upstream, UpstreamTls};
 
-/// Keep-alive of connections to servers, by the kernel: a server that vanished without a word is noticed after about a
-/// minute and a half, and a firewall between does not forget the connection. A server that closes an idle connection is
-/// noticed at once. An idle timeout of ours would cost a timer a request and tell nothing more.
+/// TCP keep-alive of connections to servers: a server that vanished silently is noticed after about a minute and a
+/// half, and a firewall in between does not forget the connection. A server that closes an idle connection is noticed
+/// at once. An idle timeout of the gateway would cost a timer for each request and detect nothing more.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: usize = 3;
@@ -31,7 +31,7 @@ pub fn template(upstream: &Upstream) -> HttpPeer {
     peer.group_key = group_key(upstream);
     let options = &mut peer.options;
     options.total_connection_timeout = upstream.timeout.connect;
-    // Where neither TLS nor HTTP/2 is spoken the request way keeps this limit itself, for less.
+    // Without TLS and HTTP/2 the request way enforces this limit itself, at a lower cost.
     options.read_timeout = upstream.timeout.read.filter(|_| upstream.http2 || upstream.tls.is_some());
     options.write_timeout = upstream.timeout.write;
     options.tcp_keepalive = Some(TcpKeepalive {
@@ -54,7 +54,7 @@ pub fn template(upstream: &Upstream) -> HttpPeer {
     peer
 }
 
-/// The peer at an address.
+/// The peer for an address.
 pub fn at(template: &HttpPeer, address: SocketAddr) -> HttpPeer {
     let mut peer = template.clone();
     peer._address = pingora::protocols::l4::socket::SocketAddr::Inet(address);

@@ -1,4 +1,4 @@
-//! The run form of an upstream: its pool of servers, its limits, and what both count.
+//! The run form of an upstream: its pool of servers, its limits, and the counters of both.
 //!
 //! The pool of a fixed list never changes within a snapshot. That of a DNS name is replaced whenever the name's
 //! addresses change; servers that stay keep their state either way.
@@ -19,24 +19,24 @@ use balance::{Pool, Settings, Spec};
 use base::units::Nanos;
 use config::model::{self, Health, Retry, Servers, Timeouts};
 
-/// What a pool holds for each server.
+/// The state of a server in its pool.
 #[derive(Debug)]
 pub struct Server {
     /// How to connect; cloned for each attempt.
     pub peer: HttpPeer,
     /// Its address, for the log.
     pub name: Box<str>,
-    /// What it counts.
+    /// Its counters.
     pub series: Arc<ServerSeries>,
     /// Its number for the judge, never 0.
     pub number: u32,
 }
 
-/// An upstream that runs.
+/// A running upstream.
 pub struct Upstream {
     /// Its name.
     pub name: Arc<str>,
-    /// How it picks.
+    /// Its algorithm.
     pub balance: Balance,
     /// Time limits.
     pub timeout: Timeouts,
@@ -48,11 +48,11 @@ pub struct Upstream {
     pub retry: Retry,
     /// Active probes.
     pub health: Option<Health>,
-    /// What it counts.
+    /// Its counters.
     pub series: Arc<UpstreamSeries>,
-    /// Retries it may still make.
+    /// Retries that it may still make.
     pub budget: Budget,
-    /// Requests it may have at once, where that is limited; goes over to the next snapshot.
+    /// Its adaptive limit of requests in flight, if it has one; the next snapshot takes it over.
     pub adaptive: Option<Arc<Adaptive>>,
     pool: ArcSwap<Pool<Server>>,
     template: HttpPeer,
@@ -66,7 +66,7 @@ impl Upstream {
         !self.tls && !self.http2
     }
 
-    /// Whether it takes a bounded number of requests at once.
+    /// Whether its requests in flight are bounded.
     pub fn is_bounded(&self) -> bool {
         self.adaptive.is_some() || self.pool().settings().max_in_flight.is_some()
     }
@@ -113,12 +113,12 @@ impl Upstream {
         }
     }
 
-    /// The servers as they are now.
+    /// The present servers.
     pub fn pool(&self) -> arc_swap::Guard<Arc<Pool<Server>>> {
         self.pool.load()
     }
 
-    /// Takes over the addresses a DNS name has now; says whether they changed.
+    /// Takes over the present addresses of a DNS name; says whether they changed.
     pub fn resolve(&self, mut addresses: Vec<SocketAddr>, now: Nanos) -> bool {
         addresses.sort();
         addresses.dedup();
