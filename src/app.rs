@@ -1,12 +1,12 @@
-//! Wiring: the only place where engines, services and the proxy are put together.
+//! The wiring: the only place where engines, services and the proxy are put together.
 //!
-//! Two runtimes: the workers, which do nothing but serve, and one background thread for everything that must never
+//! There are two runtimes: the workers, which only serve, and one background thread for everything that must never
 //! compete with them (admin, probes, names, signals). Building a configuration has a thread of its own (`reload`).
-//! Order matters at start: sockets are bound last, so a gateway that cannot serve never takes a connection; and at the
-//! end: listeners close first, what is in flight is finished, then the log is written out.
+//! Order matters. At the start sockets are bound last, so a gateway that cannot serve never accepts a connection. At
+//! the end listeners close first, requests in flight are finished, then the log is written out.
 //!
-//! A new process of an upgrade goes the same way, and waits for the one before it between the steps (`upgrade`):
-//! `prepare` (configuration, sockets, ledger), `ready` (all that is built from `state_dir`), `serve`.
+//! The new process of an upgrade does the same, and waits for the old one between the steps (`upgrade`): `prepare`
+//! (configuration, sockets, ledger), `ready` (everything built from `state_dir`), `serve`.
 
 mod drain;
 #[cfg(feature = "ledger")]
@@ -70,7 +70,7 @@ use crate::upgrade::{executable, manager};
 pub enum StartError {
     /// The configuration has findings, and there is no good revision to serve instead.
     Findings(Vec<Finding>),
-    /// The machine refused something.
+    /// An operation of the system failed.
     Io(String),
 }
 
@@ -113,7 +113,7 @@ pub fn run(path: &Path) -> Result<(), StartError> {
     serve(path, base, ready, (heir, executable))
 }
 
-/// What there is before a configuration is built.
+/// The parts that exist before a configuration is built.
 struct Base {
     background: Runtime,
     signals: drain::Signals,
@@ -123,15 +123,15 @@ struct Base {
     notifier: Arc<Notifier>,
     seen: files::Seen,
     boot: startup_config::Boot,
-    /// Servers that the process before has found unhealthy.
+    /// Servers that the old process found unhealthy.
     down: Vec<(String, SocketAddr)>,
 }
 
-/// Chooses what to serve, and opens the ledger. A new process of an upgrade has its sockets then, and knows the last word
-/// of the one before it.
+/// Chooses the revision to serve, and opens the ledger. The new process of an upgrade then has its sockets and the old
+/// one's final state.
 fn prepare(path: &Path, mut heir: Option<&mut Parent>) -> Result<(Base, Option<Arc<Books>>), StartError> {
     let background = runtime("background", 1)?;
-    // Before anything can be seen of us: whoever sees it may send one.
+    // Before the process is visible: from then on it may get a signal.
     let signals = {
         let _entered = background.enter();
         drain::Signals::hear().map_err(StartError::io("listening to signals"))?
@@ -159,7 +159,8 @@ fn prepare(path: &Path, mut heir: Option<&mut Parent>) -> Result<(Base, Option<A
     Ok((Base { background, signals, sockets, registry, log, notifier, seen, boot, down }, books))
 }
 
-/// The ledger, where it is embedded. Its store is opened before a socket is taken: a wrong key is told at start.
+/// The ledger, if it is embedded. Its store is opened before a socket is taken, so a wrong key is reported at the
+/// start.
 fn books(
     config: &model::Config,
     (sockets, notifier, registry): (&Arc<Sockets>, &Arc<Notifier>, &Registry),
@@ -170,7 +171,7 @@ fn books(
     Ok(Some(Arc::new(books)))
 }
 
-/// All that is built, and serves nobody yet.
+/// Everything that is built, and does not serve yet.
 struct Ready {
     first: Arc<Snapshot>,
     snapshot: Arc<ArcSwap<Snapshot>>,
@@ -186,7 +187,7 @@ struct Ready {
     books: Option<Arc<Books>>,
 }
 
-/// Builds it; a new process of an upgrade returns once it is to serve.
+/// Builds everything; the new process of an upgrade returns once it must serve.
 fn ready(path: &Path, base: &Base, books: Option<Arc<Books>>, heir: Option<&mut Parent>) -> Result<Ready, StartError> {
     let Base { background, registry, log, boot, .. } = base;
     let config = Arc::new(boot.loaded.config.clone());
@@ -227,7 +228,7 @@ fn ready(path: &Path, base: &Base, books: Option<Arc<Books>>, heir: Option<&mut 
     Ok(Ready { first, snapshot, releases, followers, workers, draining, nonces, proxy, stop, doors, admin, books })
 }
 
-/// Serves, until the end.
+/// Serves until the end.
 fn serve(
     path: &Path,
     base: Base,
@@ -241,7 +242,7 @@ fn serve(
         .map_err(StartError::io("starting the config thread"))?;
     let open = ready.doors.iter().map(|(door, _)| door.open.clone()).collect();
     let acceptors = ready.doors.into_iter().map(|(door, socket)| workers.spawn(door.run(socket))).collect();
-    // Once all sockets are ours, and before anybody can ask for another revision.
+    // Once this process owns all sockets, and before another revision can be requested.
     boot.keep();
     releases.start().map_err(StartError::io("starting the releases' thread"))?;
     let parts = upgrade_parent::Parts {
@@ -256,7 +257,7 @@ fn serve(
         log: log.clone(),
     };
     let handover = Arc::new(Handover::new(parts));
-    // Before the admin and the ledger answer `/readyz`: whoever sees it may ask for an upgrade.
+    // Before the admin and the ledger answer `/readyz`: after that an upgrade may be requested.
     let asked = upgrade_child::control(&first.config.server.state_dir, heir.is_some(), &handover);
     books.iter().try_for_each(|books| books.serve()).map_err(StartError::Io)?;
     if let Some((socket, address)) = ready.admin {
@@ -279,7 +280,7 @@ fn serve(
     let end =
         drain::Drain { draining, nonces: ready.nonces, stop: ready.stop, proxy: ready.proxy, open, grace, sockets };
     let end = background.block_on(drain::until_ended(end, signals, (&control, &log), &handover));
-    // After a hand-over what lies there is the new process', or about to be.
+    // After a hand-over this socket belongs to the new process, or is about to.
     if end == drain::DrainEnd::Signal {
         asked.iter().for_each(Control::close);
     }
@@ -316,7 +317,7 @@ fn swapper(
     }
 }
 
-/// What follows each snapshot: probes, names, and where the log goes.
+/// What follows each snapshot: probes, names, and the log's target.
 #[derive(Clone)]
 struct Followers {
     runtime: Handle,
@@ -396,7 +397,7 @@ fn runtime(name: &str, threads: usize) -> Result<Runtime, StartError> {
         .map_err(StartError::io(format!("starting the threads called {name}")))
 }
 
-/// Who will accept, on every listener; none does yet.
+/// The acceptors of every listener; none accepts yet.
 fn listen(
     (snapshot, sockets): (&Arc<ArcSwap<Snapshot>>, &Sockets),
     (registry, log): (&Arc<Registry>, &Arc<AccessLog>),
@@ -451,7 +452,7 @@ fn watch_files(
         let also = || -> Vec<PathBuf> { snapshot.load().config.files.clone() };
         files::follow(&path, seen, also, || {
             if snapshot.load().config.reload.watch {
-                // The answer is in the log and in `/api/v1/config`.
+                // The result is in the log and in `/api/v1/config`.
                 drop(control.reload(By { who: startup_config::owner(&path), trigger: "file" }, false));
             }
             true

@@ -3,12 +3,12 @@
 //! | module | is |
 //! |---|---|
 //! | [`control`] | the socket in `state_dir` by which `tollgate upgrade` asks the running process |
-//! | [`channel`] | what both processes tell each other, and how sockets travel |
+//! | [`channel`] | the messages between both processes, and how sockets are passed |
 //! | [`child`] | the new process, as the old one sees it: started, heard, ended |
 //! | [`parent`] | the old process, as the new one sees it |
-//! | [`sockets`] | listening sockets: inherited or bound, kept to be passed on |
+//! | [`sockets`] | listening sockets: inherited or bound, kept for passing on |
 //! | [`executable`] | which file is started |
-//! | [`manager`] | what a service manager is told |
+//! | [`manager`] | notifications to the service manager |
 //!
 //! In turn (`app::upgrade_parent` does the old one's part, `app` the new one's):
 //!
@@ -25,10 +25,10 @@
 //!                                    ←  serving
 //! ```
 //!
-//! At each moment exactly one of them accepts, writes `state_dir` and has the books. Until `go` the old process can take
-//! everything back, and does so whatever becomes of the new one: connections that come meanwhile wait in the sockets'
-//! queues. After `go` a fault of the new process is a fault like any other. It does not cover `tollgate ledger run`: a
-//! second one of those stands by and takes over by itself.
+//! At each moment exactly one of them accepts, writes `state_dir` and has the books. Until `go` the old process can
+//! take everything back, and does so whatever happens to the new one: connections that arrive meanwhile wait in the
+//! sockets' queues. After `go` a fault of the new process is a fault like any other. This does not cover
+//! `tollgate ledger run`: a second one of those stands by and takes over by itself.
 
 pub mod channel;
 pub mod child;
@@ -42,18 +42,18 @@ use serde::{Deserialize, Serialize};
 
 use base::finding::Finding;
 
-/// Why an upgrade was not done.
+/// Why an upgrade failed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct UpgradeError {
-    /// In words, with what to do next where that is known.
+    /// The reason, with what to do next if that is known.
     pub reason: String,
-    /// Where the configuration is why: all that is wrong with it.
+    /// If the configuration is the reason: all its findings.
     #[serde(default)]
     pub findings: Vec<Finding>,
 }
 
 impl UpgradeError {
-    /// For this reason.
+    /// An error with this reason.
     pub fn new(reason: impl Into<String>) -> UpgradeError {
         UpgradeError { reason: reason.into(), findings: vec![] }
     }

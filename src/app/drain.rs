@@ -1,11 +1,11 @@
 //! Signals, and the end of the process.
 //!
-//! SIGTERM and SIGINT drain: listeners close, `/readyz` says 503, every answer closes its connection. Connections that
-//! stay silent are closed after [`LINGER`]: closing them at once would cut off requests that are on their way. The
+//! SIGTERM and SIGINT drain: listeners close, `/readyz` says 503, every answer closes its connection. Silent
+//! connections are closed after [`LINGER`]: closing them at once would cut off requests that are on their way. The
 //! process ends when no connection is left, or when the grace is over; a second signal ends it at once.
 //!
-//! After another process has taken over nothing is cut: every answer closes its connection, silent connections close at
-//! the grace's end, and what is in flight goes on until it ends. A signal then ends what is left within the grace.
+//! After another process has taken over nothing is cut off: every answer closes its connection, silent connections
+//! close at the grace's end, and requests in flight go on until they end. A signal then ends the rest within the grace.
 
 use std::future::Future;
 use std::io;
@@ -34,13 +34,13 @@ use client_auth::nonce::Nonces;
 const LINGER: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(10);
 
-/// What ends with the process.
+/// The parts that end with the process.
 pub struct Drain {
-    /// Turned true at once.
+    /// Set to true at once.
     pub draining: Arc<AtomicBool>,
-    /// What was signed and taken.
+    /// Nonces of accepted signatures.
     pub nonces: Arc<Nonces>,
-    /// Tells the listeners.
+    /// Stops the listeners.
     pub stop: watch::Sender<bool>,
     /// Holds the silent connections.
     pub proxy: Arc<HttpProxy<Gateway, Http1Connector>>,
@@ -48,11 +48,11 @@ pub struct Drain {
     pub open: Vec<Arc<Gauge>>,
     /// How long to wait for them.
     pub grace: Duration,
-    /// Closed with the process' part in them.
+    /// Closed, as far as this process holds them.
     pub sockets: Arc<Sockets>,
 }
 
-/// The signals we obey.
+/// The handled signals.
 pub struct Signals {
     hup: Signal,
     usr1: Signal,
@@ -61,7 +61,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// From now on none of them ends the process by itself. Needs a Tokio runtime around it.
+    /// From now on none of them ends the process by default. Needs a Tokio runtime as context.
     pub fn hear() -> io::Result<Signals> {
         Ok(Signals {
             hup: signal(SignalKind::hangup())?,
@@ -75,13 +75,13 @@ impl Signals {
 /// Why the process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DrainEnd {
-    /// A signal said so.
+    /// A signal.
     Signal,
     /// Another process has taken over.
     HandedOver,
 }
 
-/// Obeys signals until one ends the process, or until another process has taken over; then drains it.
+/// Handles signals until one ends the process, or until another process has taken over; then drains it.
 pub async fn until_ended(
     drain: Drain,
     mut signals: Signals,
@@ -98,7 +98,7 @@ pub async fn until_ended(
             _ = gone.wait_for(|gone| *gone) => break false,
         }
     };
-    // A signal may come in the very moment of the hand-over.
+    // A signal may arrive in the very moment of the hand-over.
     let end = if handover.end() { DrainEnd::HandedOver } else { DrainEnd::Signal };
     if end == DrainEnd::Signal {
         manager::stopping();
@@ -125,7 +125,7 @@ impl Drain {
         self.sockets.close();
     }
 
-    /// Ends what is there, within the grace.
+    /// Ends everything within the grace.
     async fn within_grace(&self, signals: &mut Signals) {
         tokio::select! {
             () = self.run() => {}
@@ -133,7 +133,7 @@ impl Drain {
         }
     }
 
-    /// Lets everything end by itself; false where a signal came first.
+    /// Waits until everything has ended; false if a signal came first.
     async fn by_itself(&self, signals: &mut Signals, log: &AccessLog) -> bool {
         self.nonces.hand_over(clock::wall_ms() / 1000);
         log::info!("another process serves; draining {} connections", self.connections());

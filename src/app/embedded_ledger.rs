@@ -1,8 +1,8 @@
-//! The embedded ledger of the process: opened, served, closed for a new process, and opened again where that one fails.
+//! The process's embedded ledger: opened, served, closed for a new process, and opened again if that one fails.
 //!
-//! Its store has one writer, so an upgrade closes it here before it is opened there. Its socket stays open all the time:
-//! callbacks wait in the socket's queue until somebody takes them. Once the process ends it stays closed, whatever an
-//! upgrade that is still under way would like.
+//! Its store has one writer, so an upgrade closes it here before the new process opens it. Its socket stays open all
+//! the time: callbacks wait in the socket's queue until they are accepted. Once the process ends it stays closed, even
+//! if an upgrade under way would open it.
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ struct BooksState {
 }
 
 impl Books {
-    /// Opens it; it takes connections from [`Books::serve`] on.
+    /// Opens it; it accepts connections from [`Books::serve`] on.
     pub fn open(
         config: &model::ledger::Ledger,
         sockets: Arc<Sockets>,
@@ -61,17 +61,17 @@ impl Books {
         Ledger::open(config, outside, |address| self.sockets.listen(address))
     }
 
-    /// What is counted.
+    /// Its metrics.
     pub fn metrics(&self) -> prometheus::Registry {
         self.series.registry()
     }
 
-    /// Takes connections.
+    /// Accepts connections.
     pub fn serve(&self) -> Result<(), String> {
         self.state.lock().running.as_ref().map_or(Ok(()), Ledger::serve)
     }
 
-    /// Whether another process writes the books, or none yet.
+    /// Whether another process writes the books, or none does yet.
     pub fn stands_by(&self) -> bool {
         self.standing() == Standing::Standby
     }
@@ -85,28 +85,28 @@ impl Books {
         self.state.lock().running.as_ref().map_or(Standing::Standby, Ledger::standing)
     }
 
-    /// Whether somebody keeps this process from bringing the books of an older build up to date.
+    /// Whether a reader prevents this process from migrating the books of an older build.
     pub fn is_held(&self) -> bool {
         self.state.lock().running.as_ref().is_some_and(Ledger::is_held)
     }
 
-    /// Takes over what may change while it runs.
+    /// Applies the settings that may change while it runs.
     pub fn follow(&self, config: &model::ledger::Ledger) {
         let mut state = self.state.lock();
         state.config = config.clone();
         state.running.iter().for_each(|ledger| ledger.follow(config));
     }
 
-    /// Ends it: what was taken is answered, the books are anchored, the store is free. Blocks; not for a thread of a
-    /// runtime.
+    /// Stops it: accepted callbacks are answered, the books are anchored, the store is free. Blocks; not for a
+    /// runtime's thread.
     pub fn close(&self) {
         if let Some(ledger) = self.state.lock().running.take() {
             ledger.stop();
         }
     }
 
-    /// Opens it again, and serves. Where the store cannot be opened any more, whoever comes is answered 503: nobody else
-    /// takes what waits in the socket's queue.
+    /// Opens it again, and serves. If the store cannot be opened any more, callbacks get a 503: no other process
+    /// accepts what waits in the socket's queue.
     pub fn open_again(&self) -> Result<(), String> {
         let mut state = self.state.lock();
         if state.ended || state.running.is_some() {
@@ -121,7 +121,7 @@ impl Books {
         opened
     }
 
-    /// Ends it for good.
+    /// Closes it for good.
     pub fn end(&self) {
         self.state.lock().ended = true;
         self.close();

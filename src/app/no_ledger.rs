@@ -1,5 +1,5 @@
-//! The place of the ledger in a build without one. No configuration that embeds a ledger is valid there.
-//! Its face is that of `books.rs`; nothing of it can be called.
+//! The ledger's place in a build without one. There, no configuration that embeds a ledger is valid. It has the
+//! interface of `embedded_ledger.rs`; none of its methods can be called.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::notify::Notifier;
 use crate::upgrade::sockets::Sockets;
 use config::model;
 
-/// There is none.
+/// A type without values.
 pub enum Books {}
 
 impl Books {

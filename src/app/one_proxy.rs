@@ -1,4 +1,4 @@
-//! The one `HttpProxy` that all listeners share, taken out of the service that Pingora wraps around it.
+//! The one `HttpProxy` that all listeners share, taken out of the service in which Pingora wraps it.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use crate::authorities;
 use crate::proxy::Gateway;
 use crate::proxy::connector::Http1Connector;
 
-/// Idle connections to servers kept for each worker.
+/// Maximum idle connections to servers for each worker.
 const POOL_PER_WORKER: usize = 1024;
-/// Pingora counts attempts too; ours is the count that matters.
+/// Pingora counts attempts too; Tollgate's own limit is lower.
 const ATTEMPTS_MAX: usize = 1_000;
 
-/// Makes it, for so many workers.
+/// Builds it, for this many workers.
 pub(super) fn proxy(gateway: Gateway, workers: usize) -> Arc<HttpProxy<Gateway, Http1Connector>> {
     let conf = ServerConf {
         threads: workers,
@@ -30,14 +30,14 @@ pub(super) fn proxy(gateway: Gateway, workers: usize) -> Arc<HttpProxy<Gateway, 
     let service = http_proxy_service_with_name_custom(&Arc::new(conf), gateway, name, Http1Connector, Arc::new(unused));
     let mut application = application(service);
     let mut options = HttpServerOptions::default();
-    // Refused by our own stage, which tells and counts it.
+    // The stage `admit` refuses it, answers and counts it.
     options.allow_connect_method_proxying = true;
     application.server_options = Some(options);
     Arc::new(application)
 }
 
-/// Takes the proxy out of its service. A proxy with a connector of its own is made only inside one, and we need no more
-/// of it: `listen` accepts.
+/// Takes the proxy out of its service. A proxy with its own connector can only be built inside one, and the rest is not
+/// needed: `listen` accepts.
 fn application<A>(service: Service<A>) -> A {
     let service = std::mem::ManuallyDrop::new(service);
     let application = service.app_logic().expect("a new service has its application");

@@ -1,7 +1,8 @@
 //! `tollgate ledger run`: the ledger as its own process.
 //!
-//! It follows its configuration as the gateway does; what is chosen at start is refused and said. It ends with an error
-//! once its store has failed: whoever supervises it starts it again, and the start makes what is there durable.
+//! It follows its configuration as the gateway does; a change of a setting that is fixed at the start is refused and
+//! logged. It ends with an error once its store has failed: its supervisor restarts it, and the start makes the
+//! existing data durable.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -34,7 +35,7 @@ pub fn run(path: &Path) -> Result<(), StartError> {
     let (mut term, mut int) = {
         let _entered = background.enter();
         let hear = |kind| signal(kind).map_err(StartError::io("listening to signals"));
-        // A change of files is followed anyway: a SIGHUP must not end it.
+        // Changes of files are followed anyway: a SIGHUP must not end it.
         let mut hup = hear(SignalKind::hangup())?;
         background.spawn(async move { while hup.recv().await.is_some() {} });
         (hear(SignalKind::terminate())?, hear(SignalKind::interrupt())?)
@@ -62,7 +63,7 @@ pub fn run(path: &Path) -> Result<(), StartError> {
     reason.map_or(Ok(()), |reason| Err(StartError::Io(format!("the ledger's store failed: {reason}"))))
 }
 
-/// Takes over what may change while it runs.
+/// Applies the settings that may change while it runs.
 fn follow(
     path: &Path,
     seen: watch::Seen,

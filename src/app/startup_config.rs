@@ -1,8 +1,8 @@
-//! What a start serves: the files, or the last good revision.
+//! The choice of what a start serves: the files, or the last good revision.
 //!
-//! The files are served unless they have findings, or a rollback left their very content behind; then the revision
-//! that was served last goes on. A content that was served last keeps its number, so a restart makes no revision. With
-//! bad files and no good revision there is nothing to serve: the start fails with the findings.
+//! The files are served unless they have findings, or a rollback replaced exactly their content; otherwise the revision
+//! served last goes on. Content that was served last keeps its number, so a restart makes no revision. With bad files
+//! and no good revision the start fails with the findings.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,18 +20,18 @@ use config::{self, Loaded};
 pub struct Boot {
     /// The configuration.
     pub loaded: Loaded,
-    /// Its number, and what a rollback left behind.
+    /// Its number, and the content that a rollback replaced.
     pub active: ActiveRevision,
     /// Where revisions are kept.
     pub history: Arc<History>,
-    /// Why the files are not what is served.
+    /// Why the files are not served.
     pub refused: Option<LastError>,
-    /// What is to be kept once the gateway listens: a revision that never served is not a good one.
+    /// The record to keep once the gateway listens: a revision that never served is not a good one.
     new: Option<Record>,
 }
 
 impl Boot {
-    /// Keeps what is served now. A disk that is full is only said: it must not keep a gateway from serving.
+    /// Keeps the served revision. A full disk is only logged: it must not prevent a gateway from serving.
     pub fn keep(&self) {
         let revision = self.active.revision;
         if let Some(record) = &self.new {
@@ -48,7 +48,7 @@ impl Boot {
     }
 }
 
-/// Chooses what to serve.
+/// Chooses the revision to serve.
 pub fn choose(path: &Path) -> Result<Boot, StartError> {
     let source = Source::read(path);
     let state_dir = source.as_ref().map_or_else(|_| state_dir_beside(path), state_dir);
@@ -95,7 +95,7 @@ fn serve_files(path: &Path, loaded: Loaded, hash: &str, before: Option<ActiveRev
     Boot { loaded, active, history: Arc::new(history), refused: None, new }
 }
 
-/// The revision that was served last, in place of files with findings or of rolled-back ones.
+/// The revision served last, in place of files with findings or of rolled-back ones.
 fn last_good(history: History, findings: Option<Vec<Finding>>) -> Result<Boot, StartError> {
     let served = history.active().and_then(|active| Some((history.load(active.revision)?, active)));
     let Some((record, active)) = served else { return Err(StartError::Findings(findings.unwrap_or_default())) };
@@ -133,7 +133,7 @@ fn state_dir_beside(path: &Path) -> PathBuf {
     folder.join("state")
 }
 
-/// Who owns the configuration: the name behind its owner's number.
+/// The owner of the configuration: the name for its owner's number.
 pub fn owner(path: &Path) -> String {
     use std::os::unix::fs::MetadataExt;
     let Ok(uid) = std::fs::metadata(path).map(|meta| meta.uid()) else { return "unknown".into() };
@@ -146,7 +146,7 @@ pub fn owner(path: &Path) -> String {
     name.unwrap_or_else(|| uid.to_string())
 }
 
-/// Who runs this process.
+/// The user that runs this process.
 pub fn user() -> String {
     std::env::var("USER").unwrap_or_else(|_| owner(Path::new("/proc/self")))
 }

@@ -1,8 +1,8 @@
-//! The new process' part of an upgrade, where it differs from a plain start.
+//! The new process's part of an upgrade, where it differs from a plain start.
 //!
 //! Files with findings are refused here, although a plain start would serve the last good revision: the old process
-//! serves it already. The configuration is read twice, before the ledger moves and once the old process' state is the
-//! last word; a change in between ends the upgrade, so that what was checked is what is served.
+//! serves that already. The configuration is read twice: before the ledger moves, and once the old process's state is
+//! final. A change in between ends the upgrade, so that the checked content is the served one.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -24,11 +24,11 @@ use crate::upgrade::sockets::Sockets;
 use base::clock;
 use config::model::Config;
 
-/// How long the ledger may take to get a lock that has just been given back.
+/// How long the ledger may take to get a lock that was just released.
 const LOCK: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Takes every socket, and opens the ledger once the old one is closed.
+/// Takes over every socket, and opens the ledger once the old process has closed it.
 pub fn books(
     boot: &Boot,
     heir: &mut Parent,
@@ -47,7 +47,7 @@ pub fn books(
             while books.stands_by() && !books.is_held() && clock::now() < until {
                 std::thread::sleep(LOOK);
             }
-            // The old process can write to it meanwhile; this one could not for as long as that lasts.
+            // The old process can write to it meanwhile; this one could not as long as that lasts.
             if books.is_held() {
                 let why = "somebody reads the ledger's store, which an older build made, so it cannot be brought up to \
                            date; the log says what to end";
@@ -61,7 +61,7 @@ pub fn books(
     })
 }
 
-/// Every socket the configuration names is there after this: the ledger must not move for an address that is taken.
+/// Binds or takes over every socket of the configuration: the ledger must not move if an address is in use.
 fn take_sockets(config: &Config, sockets: &Sockets) -> Result<Vec<String>, StartError> {
     let ledger = config.ledger.as_ref().filter(|ledger| ledger.embedded).map(|ledger| ledger.address);
     let admin = config.admin.as_ref().map(|admin| admin.address);
@@ -74,14 +74,14 @@ fn take_sockets(config: &Config, sockets: &Sockets) -> Result<Vec<String>, Start
     Ok(gone.collect())
 }
 
-/// What an operator should know of the ledger.
+/// Notes about the ledger for the operator.
 pub fn notes(books: Option<&Books>) -> Vec<String> {
     let stands_by = books.is_some_and(Books::stands_by);
     let note = "the ledger stands by: another process has its store, or it is not ready yet; the log says why";
     stands_by.then(|| note.to_owned()).into_iter().collect()
 }
 
-/// Chooses anew, from what the old process wrote last; it must be the same.
+/// Chooses again, from the old process's final state; the result must be the same.
 pub fn again(path: &Path, before: &Boot) -> Result<Boot, StartError> {
     let boot = startup_config::choose(path)?;
     if history::hash(&boot.loaded.source) != history::hash(&before.loaded.source) || boot.refused.is_some() {
@@ -90,7 +90,7 @@ pub fn again(path: &Path, before: &Boot) -> Result<Boot, StartError> {
     Ok(boot)
 }
 
-/// Marks servers unhealthy that the old process' probes have found so, where ours will look, too.
+/// Marks servers as unhealthy that the old process's probes found so, if this process probes them too.
 pub fn mark_down(first: &Snapshot, down: &[(String, SocketAddr)]) {
     for upstream in first.upstreams.iter().filter(|upstream| upstream.health.is_some()) {
         for member in upstream.pool().members().iter() {
@@ -101,7 +101,7 @@ pub fn mark_down(first: &Snapshot, down: &[(String, SocketAddr)]) {
     }
 }
 
-/// Opens the socket for `tollgate upgrade`; without one the gateway serves all the same.
+/// Opens the socket for `tollgate upgrade`; without one the gateway serves nevertheless.
 pub fn control(state_dir: &Path, over: bool, handover: &Arc<Handover>) -> Option<Control> {
     let handover = handover.clone();
     let opened = Control::open(state_dir, over, move |question, tell| handover.answer(question, tell));
@@ -112,7 +112,7 @@ pub fn control(state_dir: &Path, over: bool, handover: &Arc<Handover>) -> Option
         .ok()
 }
 
-/// Says that this process serves.
+/// Reports that this process serves.
 pub fn serving(heir: Option<Parent>, sockets: &Sockets, log: &Arc<AccessLog>) {
     sockets.close_unwanted();
     let Some(heir) = heir else { return };

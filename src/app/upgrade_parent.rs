@@ -1,9 +1,9 @@
-//! The old process' part of an upgrade: it starts the new one, gives it what it has in turn, and takes all of it back if
-//! the new one fails.
+//! The old process's part of an upgrade: it starts the new one, hands its parts over step by step, and takes all of
+//! them back if the new one fails.
 //!
-//! `tollgate upgrade` waits on the control socket's thread, on which all of this runs. One upgrade at a time. A signal that
-//! ends the process ends an upgrade under way, too; one that comes after `go` ends what is still drained. Which of both
-//! came first is decided under one lock.
+//! All of this runs on the control socket's thread, on which `tollgate upgrade` waits. There is one upgrade at a time.
+//! A signal that ends the process also ends an upgrade under way; one that comes after `go` ends what still drains. One
+//! lock decides which of the two came first.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,13 +26,13 @@ use crate::upgrade::sockets::Sockets;
 use crate::upgrade::{UpgradeError, manager};
 use base::clock;
 
-/// How long a change of the configuration that is under way may take to end.
+/// How long a configuration change under way may take to end.
 const CHANGE: Duration = Duration::from_secs(30);
-/// How long the end of the process waits for an upgrade to notice it, and to be told to whoever asked.
+/// How long the end of the process waits until an upgrade has noticed it and reported it to the command.
 const NOTICE: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(2);
 
-/// What the process does.
+/// The state of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     /// It serves.
@@ -43,15 +43,15 @@ enum Standing {
     HandedOver,
 }
 
-/// What is handed over.
+/// The parts that are handed over.
 pub struct Parts {
     /// `-c`, as it was given.
     pub conf: PathBuf,
-    /// The executable, where it is known.
+    /// The executable, if known.
     pub executable: Option<PathBuf>,
-    /// All that listen.
+    /// All listening sockets.
     pub sockets: Arc<Sockets>,
-    /// Who accepts connections on them.
+    /// The tasks that accept connections on them.
     pub acceptors: Vec<JoinHandle<()>>,
     /// The embedded ledger.
     pub books: Option<Arc<Books>>,
@@ -59,25 +59,25 @@ pub struct Parts {
     pub releases: Arc<Releases>,
     /// Changes the configuration.
     pub control: ReloadControl,
-    /// The configuration that is served.
+    /// The served configuration.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
-    /// Where both processes write.
+    /// The log, to which both processes write.
     pub log: Arc<AccessLog>,
 }
 
-/// Hands over, when asked.
+/// Performs the hand-over on request.
 pub struct Handover {
     parts: Parts,
     standing: Mutex<Standing>,
     /// Held while an upgrade is under way.
     one: Mutex<()>,
-    /// Who has taken over; the channel to it shows that this process is there.
+    /// The process that has taken over; the open channel shows it that this process lives.
     successor: Mutex<Option<ChildProcess>>,
     gone: watch::Sender<bool>,
 }
 
 impl Handover {
-    /// Of a process that serves.
+    /// For a process that serves.
     pub fn new(parts: Parts) -> Handover {
         let (standing, one) = (Mutex::new(Standing::Serves), Mutex::new(()));
         Handover { parts, standing, one, successor: Mutex::new(None), gone: watch::channel(false).0 }
@@ -88,7 +88,7 @@ impl Handover {
         self.gone.subscribe()
     }
 
-    /// The process ends; an upgrade under way, too. True where another process has taken over before.
+    /// Ends the process, and an upgrade under way. True if another process has taken over before.
     pub fn end(&self) -> bool {
         let mut standing = self.standing.lock();
         if *standing == Standing::Serves {
@@ -97,7 +97,7 @@ impl Handover {
         *standing == Standing::HandedOver
     }
 
-    /// Waits a little until an upgrade has noticed the end. Blocks.
+    /// Waits briefly until an upgrade has noticed the end. Blocks.
     pub fn ended(&self) {
         drop(self.one.try_lock_for(NOTICE));
     }
@@ -148,7 +148,7 @@ impl Handover {
             ChildProcess::start(&binary, &self.parts.conf, patience).inspect_err(|_| manager::ready())?;
         tell(format!("{} is started as process {}", binary.display(), successor.pid));
         self.parts.log.share(true);
-        // Whatever state a panic left here, what is held must be let go.
+        // Whatever state a panic left here, the held parts must be released.
         let give = std::panic::AssertUnwindSafe(|| self.give(&mut successor, tell));
         let given = std::panic::catch_unwind(give)
             .unwrap_or_else(|_| Err(UpgradeError::new("a fault in the running process; its log says where")));
@@ -169,7 +169,7 @@ impl Handover {
         Ok(who)
     }
 
-    /// Gives everything away, up to the word from which on the new process serves.
+    /// Hands everything over, up to the message after which the new process serves.
     fn give(&self, successor: &mut ChildProcess, tell: &mut dyn FnMut(String)) -> Result<(), UpgradeError> {
         let parts = &self.parts;
         let wanted = || *self.standing.lock() == Standing::Serves;
@@ -208,7 +208,7 @@ impl Handover {
         }
     }
 
-    /// Nothing that `state_dir` keeps changes any more, and all of it is written.
+    /// Stops all changes to `state_dir`, once everything is written.
     fn hold(&self) -> Result<Hold, UpgradeError> {
         let Some(hold) = self.parts.control.hold(CHANGE) else {
             return Err(UpgradeError::new("a change of the configuration takes too long: ask again when it is done"));
@@ -221,7 +221,7 @@ impl Handover {
         Ok(hold)
     }
 
-    /// The word from which on the other process serves.
+    /// Sends the message after which the other process serves.
     fn go(&self, successor: &mut ChildProcess, hold: Hold) -> Result<(), UpgradeError> {
         let mut standing = self.standing.lock();
         if *standing != Standing::Serves {
@@ -235,7 +235,8 @@ impl Handover {
         Ok(())
     }
 
-    /// Returns once no connection comes to this process any more: whoever hears that the other one serves finds it so.
+    /// Returns once this process accepts no connection any more, so that this is true when the other one reports that
+    /// it serves.
     fn accepts_no_more(&self) {
         let until = clock::now().after(NOTICE);
         while !self.parts.acceptors.iter().all(JoinHandle::is_finished) && clock::now() < until {
@@ -243,7 +244,7 @@ impl Handover {
         }
     }
 
-    /// Everything is here again, as far as it had been given away.
+    /// Takes back everything that was handed over.
     fn take_back(&self, tell: &mut dyn FnMut(String)) {
         self.parts.log.share(false);
         self.parts.releases.go_on();
@@ -259,7 +260,7 @@ impl Handover {
         manager::ready();
     }
 
-    /// Servers that probes have found unhealthy: the new process need not find out again.
+    /// Servers that probes found unhealthy, so that the new process need not find out again.
     fn down(&self) -> Vec<(String, std::net::SocketAddr)> {
         let snapshot = self.parts.snapshot.load();
         let of = |upstream: &Arc<crate::runtime::snapshot::Upstream>| {

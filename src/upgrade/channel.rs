@@ -1,9 +1,9 @@
-//! What the two processes of an upgrade tell each other: frames over a pair of Unix sockets.
+//! The messages between the two processes of an upgrade: frames over a pair of Unix sockets.
 //!
-//! A frame is its length (4 bytes, big endian) and one JSON object. A listening socket travels beside the frame that
-//! names its address (`SCM_RIGHTS`, unix(7)). The first frame of either side carries [`PROTOCOL`]: sides of another
-//! protocol part before anything has changed. Later protocols must keep `hello`, `welcome` and `refused` readable. Fields
-//! that are not known are passed over, so that a newer process may tell more.
+//! A frame is its length (4 bytes, big endian) and one JSON object. A listening socket is passed with the frame that
+//! names its address (`SCM_RIGHTS`, unix(7)). The first frame of either side carries [`PROTOCOL`]: sides with different
+//! protocols part before anything has changed. Later protocols must keep `hello`, `welcome` and `refused` readable.
+//! Unknown fields are ignored, so that a newer process may send more.
 //!
 //! The new process gets its end as standard input, which needs no unsafe code and passes through shell scripts; the
 //! variable [`VARIABLE`] says so.
@@ -29,25 +29,25 @@ use base::clock;
 use base::finding::Finding;
 use base::units::Nanos;
 
-/// The version of what is said here.
+/// The version of this protocol.
 pub const PROTOCOL: u32 = 1;
 /// Set for the new process: its standard input is the channel.
 pub const VARIABLE: &str = "TOLLGATE_UPGRADE";
 
-/// A frame is no longer: a configuration may have many findings.
+/// Maximum size of a frame: a configuration may have many findings.
 const FRAME_MAX: usize = 64 << 20;
 /// How long a frame may wait for the other side to read.
 const WRITE: Duration = Duration::from_secs(10);
-/// Between two looks at whether waiting is still wanted.
+/// Interval of checks whether waiting is still wanted.
 const SLICE: Duration = Duration::from_millis(50);
-/// Sockets that one read may bring.
+/// Maximum number of sockets that one read may bring.
 const SOCKETS: usize = 16;
 
-/// What the old process says.
+/// A message of the old process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub enum FromOld {
-    /// First: how many sockets follow.
+    /// First message: how many sockets follow.
     Welcome {
         /// See [`PROTOCOL`].
         protocol: u32,
@@ -56,55 +56,55 @@ pub enum FromOld {
         /// How many [`FromOld::Socket`] follow.
         sockets: usize,
     },
-    /// A listening socket, which comes with it.
+    /// A listening socket, which is passed with it.
     Socket {
-        /// Where it listens, as the configuration has it.
+        /// Its address, as the configuration writes it.
         address: SocketAddr,
     },
     /// The embedded ledger, if there was one, is closed: its store is free.
     Books,
-    /// What is in `state_dir` is the last word.
+    /// The content of `state_dir` is final.
     State {
-        /// Servers that probes have found unhealthy: upstream and address.
+        /// Servers that probes found unhealthy: upstream and address.
         down: Vec<(String, SocketAddr)>,
     },
     /// From now on the new process serves.
     Go,
 }
 
-/// What the new process says.
+/// A message of the new process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "snake_case")]
 pub enum FromNew {
-    /// First: who it is.
+    /// First message: its identity.
     Hello {
         /// See [`PROTOCOL`].
         protocol: u32,
         /// Of the new executable.
         version: String,
-        /// Its number: another one than that of the process that was started, where that is a script.
+        /// Its process id, which differs from that of the started process if that is a script.
         pid: u32,
     },
-    /// It is at work on this: a reason to wait longer.
+    /// It works on this: a reason to wait longer.
     Working {
-        /// In words.
+        /// A description.
         what: String,
     },
     /// It will not serve, and ends.
     Refused {
-        /// In words.
+        /// The reason.
         reason: String,
-        /// What is wrong with the configuration.
+        /// Findings in the configuration.
         findings: Vec<Finding>,
     },
-    /// The configuration is good, and every socket is there.
+    /// The configuration is good, and every socket is bound.
     Prepared {
-        /// What an operator should know.
+        /// Notes for the operator.
         notes: Vec<String>,
     },
     /// The ledger's store is open, or there is no ledger.
     Opened {
-        /// What an operator should know.
+        /// Notes for the operator.
         notes: Vec<String>,
     },
     /// It has built what it will serve.
@@ -113,20 +113,20 @@ pub enum FromNew {
     Serving,
 }
 
-/// Why nothing more comes.
+/// Why no more messages come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Broken {
     /// The other side closed its end, most likely because it ended.
     Closed,
-    /// It said nothing in time.
+    /// It sent nothing in time.
     Late,
-    /// Whoever waited wants it no more.
+    /// The waiting side no longer wants it.
     Unwanted,
-    /// What came is no frame of ours.
+    /// It sent something other than a frame of this protocol.
     Garbled(String),
 }
 
-/// One end.
+/// One end of the channel.
 #[derive(Debug)]
 pub struct Channel {
     stream: UnixStream,
@@ -135,7 +135,7 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// Two ends; the second one is to become the standard input of the new process.
+    /// Two ends; the second one becomes the standard input of the new process.
     pub fn pair() -> io::Result<(Channel, OwnedFd)> {
         let (ours, theirs) = UnixStream::pair()?;
         Ok((Channel::over(ours)?, theirs.into()))
@@ -144,7 +144,7 @@ impl Channel {
     /// The end of a process that was started for an upgrade.
     pub fn of_stdin() -> io::Result<Channel> {
         let end = io::stdin().as_fd().try_clone_to_owned()?;
-        // Nobody else shall read from it, nor keep it open.
+        // No other code may read from it or keep it open.
         rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
         Channel::over(end.into())
     }
@@ -156,12 +156,12 @@ impl Channel {
         Ok(Channel { stream, bytes: vec![], sockets: VecDeque::new() })
     }
 
-    /// Says something.
+    /// Sends a message.
     pub fn say(&self, message: &impl Serialize) -> io::Result<()> {
         (&self.stream).write_all(&frame(message)?)
     }
 
-    /// Says something, and passes a socket beside it.
+    /// Sends a message, and passes a socket with it.
     pub fn pass(&self, message: &impl Serialize, socket: BorrowedFd<'_>) -> io::Result<()> {
         let bytes = frame(message)?;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -224,7 +224,7 @@ impl Channel {
         Ok(())
     }
 
-    /// The first message, once all of it is there.
+    /// The first message, once it is complete.
     fn whole<T: DeserializeOwned>(&mut self) -> Result<Option<T>, Broken> {
         let Some((length, rest)) = self.bytes.split_first_chunk::<4>() else { return Ok(None) };
         let length = u32::from_be_bytes(*length) as usize;

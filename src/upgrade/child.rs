@@ -1,8 +1,9 @@
-//! The new process, as the old one sees it: started, heard, and ended when it will not do.
+//! The new process, as the old one sees it: started, heard, and ended when it fails.
 //!
-//! Each step has the same time; a process that says what it works on gets that time anew, up to `PATIENCE_MAX` times.
-//! One that ends, says nothing, or says what no Tollgate says, fails the upgrade with words for the operator. It is
-//! killed and reaped by its number; what a script between us has started sees its channel closed and ends by itself.
+//! Each step has the same time limit; a process that says what it works on gets that time again, up to `PATIENCE_MAX`
+//! times. A process that ends, stays silent, or sends what Tollgate never sends, fails the upgrade with a message for
+//! the operator. It is killed and reaped by its process id; a process started by a script in between sees its channel
+//! closed and ends by itself.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,20 +15,20 @@ use super::UpgradeError;
 use super::channel::{Broken, Channel, FromNew, FromOld, PROTOCOL, VARIABLE};
 use base::clock;
 
-/// How many times its patience a step may take while the new process says that it works.
+/// How many times its limit a step may take while the new process says that it works.
 const PATIENCE_MAX: u32 = 10;
 /// How long a process whose channel closed may take to end by itself.
 const END: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(10);
 
-/// A process that is to take over.
+/// A process that should take over.
 #[derive(Debug)]
 pub struct ChildProcess {
     child: Child,
     channel: Channel,
     binary: PathBuf,
     patience: Duration,
-    /// Who it is, once it has said so.
+    /// Its process id, once it has sent it.
     pub pid: u32,
     /// Its version, likewise.
     pub version: String,
@@ -49,13 +50,13 @@ impl ChildProcess {
             };
             UpgradeError::new(format!("{name} cannot be started: {what} ({e})"))
         })?;
-        // Else our own copy of its end would keep the channel open after it has ended.
+        // Otherwise this process's own copy would keep the channel open after the new one has ended.
         drop(command);
         let pid = child.id();
         Ok(ChildProcess { child, channel, binary: binary.to_owned(), patience, pid, version: String::new() })
     }
 
-    /// Hears who it is, and passes the sockets.
+    /// Reads its identity, and passes the sockets.
     pub fn greet(
         &mut self,
         sockets: Vec<(SocketAddr, OwnedFd)>,
@@ -82,12 +83,12 @@ impl ChildProcess {
         Ok(())
     }
 
-    /// Says something.
+    /// Sends a message.
     pub fn say(&mut self, message: &FromOld) -> Result<(), UpgradeError> {
         self.channel.say(message).map_err(|_| self.gone("it was told to go on"))
     }
 
-    /// Its next word that is not about work; `what` completes "before …".
+    /// Its next message that is not about work; `what` completes "before …".
     pub fn next(
         &mut self,
         what: &str,
@@ -145,9 +146,9 @@ impl ChildProcess {
         }
     }
 
-    /// Ends it, whatever it does; returns once it is gone.
+    /// Ends it, whatever it does; returns once it has ended.
     pub fn end(mut self) {
-        // One that has ended already cannot be killed.
+        // A process that has ended already cannot be killed.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,9 +1,11 @@
-//! `state_dir/control.sock`: how `tollgate upgrade` asks the process that runs with this `state_dir`.
+//! `state_dir/control.sock`: the socket by which `tollgate upgrade` reaches the process that runs with this
+//! `state_dir`.
 //!
-//! The socket is its owner's alone (mode 0600): who may ask may start programs as the gateway's user. It is made under
-//! another name and renamed over what is there, so that it is never half made and a dead process's socket is replaced.
-//! Where another process answers, its socket stays: of two gateways with one `state_dir` the first is asked. A path that
-//! is too long for a socket's address is reached through `/proc/self/fd`. Both sides send JSON, an object a line.
+//! Only the socket's owner may use it (mode 0600), because its clients can start programs as the gateway's user. It is
+//! created under another name and renamed over an existing one, so that it is never half made and a dead process's
+//! socket is replaced. If another process answers on it, its socket stays: of two gateways with one `state_dir` the
+//! first gets the commands. A path that is too long for a socket's address is reached through `/proc/self/fd`. Both
+//! sides send JSON, one object on each line.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -21,60 +23,61 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::UpgradeError;
 
 const NAME: &str = "control.sock";
-/// Bytes a socket's path may have, by unix(7).
+/// Maximum length of a socket's path in bytes, by unix(7).
 const PATH_MAX: usize = 107;
 const BACKLOG: i32 = 16;
-/// Commands that may be heard at once; more are sent away.
+/// Maximum number of concurrent commands; more are closed.
 const AT_ONCE: usize = 16;
-/// A question is no longer, in bytes.
+/// Maximum size of a question, in bytes.
 const QUESTION_MAX: u64 = 64 << 10;
 /// How long a command may take to ask, or to read.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a command asks for.
+/// A command's request.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Question {
     /// Hand over to a new process.
     Upgrade {
-        /// Absolute; without it the running process' own executable as it is on the disk.
+        /// Absolute path; without it, the running process's own executable as it is on the disk.
         binary: Option<PathBuf>,
-        /// How long each step of the new process may take, in seconds.
+        /// Time limit for each step of the new process, in seconds.
         timeout_s: u64,
     },
 }
 
-/// What it is told: any number of steps, then one of the others.
+/// The answers: any number of steps, then one of the others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Told {
-    /// What has been done.
+    /// A completed step.
     Step(String),
     /// The new process serves.
     Done {
-        /// Its number.
+        /// Its process id.
         pid: u32,
         /// Its version.
         version: String,
     },
-    /// The old process goes on, or what else has become of it.
+    /// The old process goes on, or the reason says what else happened.
     Failed(UpgradeError),
 }
 
-/// The socket of this process.
+/// The control socket of this process.
 #[derive(Debug)]
 pub struct Control {
     path: PathBuf,
     file: (u64, u64),
 }
 
-/// Where a process with this `state_dir` listens.
+/// The path of the socket for this `state_dir`.
 pub fn path(state_dir: &Path) -> PathBuf {
     state_dir.join(NAME)
 }
 
 impl Control {
-    /// Makes the socket, and answers on threads of its own. Without `over`, an error where another process answers.
+    /// Creates the socket, and answers on threads of its own. Without `over`, an error if another process answers on
+    /// it.
     pub fn open(
         state_dir: &Path,
         over: bool,
@@ -92,8 +95,8 @@ impl Control {
         Ok(Control { path, file: (meta.dev(), meta.ino()) })
     }
 
-    /// Takes the socket's name away, unless it is another process' by now. Not for a process that has handed over: the new
-    /// one may put its socket there between the look and the removal.
+    /// Removes the socket's name, unless it belongs to another process by now. Not for a process that has handed over:
+    /// the new one may put its socket there between the check and the removal.
     pub fn close(&self) {
         let now = fs::symlink_metadata(&self.path).map(|meta| (meta.dev(), meta.ino()));
         if now.is_ok_and(|now| now == self.file) {
@@ -123,7 +126,7 @@ fn connect(path: &Path) -> io::Result<UnixStream> {
     Ok(std::os::fd::OwnedFd::from(socket).into())
 }
 
-/// Calls with the address of a path, however long it is.
+/// Calls with the address of a path of any length.
 fn with_address<T>(path: &Path, call: impl FnOnce(&SockAddr) -> io::Result<T>) -> io::Result<T> {
     if path.as_os_str().len() <= PATH_MAX {
         return call(&SockAddr::unix(path)?);
@@ -153,7 +156,7 @@ where
         }
         let (answer, one) = (answer.clone(), busy.clone());
         let work = move || {
-            // A command that has left needs no answer; what it asked for is done all the same.
+            // A command that has left needs no answer; its request is performed nevertheless.
             let _ = serve(&stream, &*answer);
             one.fetch_sub(1, Ordering::AcqRel);
         };
@@ -184,7 +187,7 @@ fn say(mut stream: &UnixStream, message: &impl Serialize) -> io::Result<()> {
     stream.write_all(format!("{}\n", serde_json::to_string(message)?).as_bytes())
 }
 
-/// Asks the process that runs with this `state_dir`; `heard` is called with each step. Returns what it ended with.
+/// Asks the process that runs with this `state_dir`; `heard` is called with each step. Returns the last answer.
 pub fn ask(state_dir: &Path, question: &Question, mut heard: impl FnMut(String)) -> Result<Told, UpgradeError> {
     let path = path(state_dir);
     let no = |e: io::Error| {

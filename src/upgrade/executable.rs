@@ -1,9 +1,9 @@
-//! Which file is the running executable, as it is on the disk now.
+//! The file of the running executable, as it is on the disk now.
 //!
-//! A package replaces the file: then `/proc/self/exe` says `… (deleted)`, and what is meant is the file that has the
-//! name now. A deployment may switch a symbolic link instead: so the name the process was called by counts, as long as it
-//! named this very executable at the start; else the path that the kernel knows. A name without a slash was looked up in
-//! `PATH`, which is looked through again at the start only.
+//! If a package replaced the file, `/proc/self/exe` says `… (deleted)`, and the file that has the name now is meant. A
+//! deployment may switch a symbolic link instead: so the name by which the process was started counts, if it named this
+//! very executable at the start; otherwise the path that the kernel knows. A name without a slash was found in `PATH`,
+//! which is searched again at the start only.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -33,7 +33,7 @@ pub fn at_start() -> Option<PathBuf> {
     called.filter(|path| is_it(path)).or_else(of_kernel)
 }
 
-/// The path without the kernel's remark.
+/// The path without the kernel's suffix.
 fn undeleted(path: &Path) -> PathBuf {
     let bytes = path.as_os_str().as_bytes();
     let bytes = bytes.strip_suffix(DELETED).unwrap_or(bytes);

@@ -1,8 +1,8 @@
-//! What a service manager is told: ready, which process is the main one, reloading, stopping (sd_notify(3)).
+//! Notifications to the service manager: ready, the main process, reloading, stopping (sd_notify(3)).
 //!
 //! `NOTIFY_SOCKET` names a Unix datagram socket, by a path or, after `@`, by an abstract name. Without the variable, or
-//! when nobody listens there, nothing happens: a manager that is gone must not end a gateway. After a hand-over only the
-//! new process tells: a word of the old one's end would be taken as the service's.
+//! without a receiver, nothing happens: a missing manager must not end a gateway. After a hand-over only the new
+//! process sends: the manager would take the end of the old one for the service's.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -15,7 +15,7 @@ pub fn ready() {
     tell(&format!("READY=1\nMAINPID={pid}\nSTATUS=tollgate {version} serves"));
 }
 
-/// An upgrade has begun; [`ready`] ends it, said by the one or the other process.
+/// An upgrade has begun; [`ready`], sent by either process, ends it.
 pub fn reloading() {
     tell(&format!("RELOADING=1\nMONOTONIC_USEC={}\nSTATUS=handing over to a new process", clock::monotonic_us()));
 }

@@ -1,8 +1,8 @@
 //! The old process, as the new one sees it.
 //!
-//! The new process goes from step to step as the old one says; if the old one is gone before it said `go`, the new one
-//! ends too: whoever supervises them starts one anew, and two may never serve one `state_dir`. After `go` the channel
-//! stays open and says nothing more; its end is the end of the old process.
+//! The old process leads the new one from step to step. If the old one is gone before it sent `go`, the new one ends
+//! too: their supervisor starts a new one, and two processes may never serve one `state_dir`. After `go` the channel
+//! stays open without messages; it closes when the old process ends.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -13,12 +13,12 @@ use base::clock;
 use base::finding::Finding;
 use base::units::Nanos;
 
-/// Between two words about what is worked on.
+/// Interval of messages about the work.
 const BEAT: Duration = Duration::from_secs(1);
-/// The old process decides how long it waits; we wait longer than it ever does.
+/// The old process decides how long it waits; this is longer than it ever does.
 const FOR_EVER: Duration = Duration::from_secs(7 * 86_400);
 
-/// The way to the process before.
+/// The channel to the old process.
 #[derive(Debug)]
 pub struct Parent {
     channel: Channel,
@@ -26,7 +26,7 @@ pub struct Parent {
 }
 
 impl Parent {
-    /// Whether this process was started to take over; then it greets.
+    /// Whether this process was started to take over; if so it sends its greeting.
     pub fn inherited() -> Result<Option<Parent>, String> {
         if std::env::var_os(VARIABLE).is_none() {
             return Ok(None);
@@ -44,7 +44,7 @@ impl Parent {
         Ok(Some(heir))
     }
 
-    /// The sockets of the process before.
+    /// The sockets of the old process.
     pub fn sockets(&mut self) -> Result<Vec<(SocketAddr, OwnedFd)>, String> {
         let FromOld::Welcome { protocol, version, sockets } = self.hear()? else { return Err(unexpected()) };
         if protocol != PROTOCOL {
@@ -59,7 +59,7 @@ impl Parent {
         Ok(passed)
     }
 
-    /// Says that all is prepared; returns once the old ledger is closed.
+    /// Reports that all is prepared; returns once the old ledger is closed.
     pub fn prepared(&mut self, notes: Vec<String>) -> Result<(), String> {
         self.say(&FromNew::Prepared { notes })?;
         match self.hear()? {
@@ -68,7 +68,7 @@ impl Parent {
         }
     }
 
-    /// Says that the store is open; returns once the old process' state is the last word, with what probes have found.
+    /// Reports that the store is open; returns once the old process's state is final, with what its probes found.
     pub fn opened(&mut self, notes: Vec<String>) -> Result<Vec<(String, SocketAddr)>, String> {
         self.say(&FromNew::Opened { notes })?;
         match self.hear()? {
@@ -77,7 +77,7 @@ impl Parent {
         }
     }
 
-    /// Says that it could serve; returns once it is to.
+    /// Reports that it could serve; returns once it must.
     pub fn ready(&mut self) -> Result<(), String> {
         self.say(&FromNew::Ready)?;
         match self.hear()? {
@@ -89,9 +89,9 @@ impl Parent {
         }
     }
 
-    /// Says that it serves; calls `standalone_ledger` when the process before has ended.
+    /// Reports that it serves; calls `alone` when the old process has ended.
     pub fn serving(mut self, alone: impl FnOnce() + Send + 'static) {
-        // Who asked for the upgrade may have to be told otherwise; serving goes on.
+        // The old process may have to report a failure to the command; serving goes on.
         let _ = self.say(&FromNew::Serving);
         let wait = move || {
             while !matches!(self.channel.hear::<FromOld>(far(), || true), Err(Broken::Closed | Broken::Garbled(_))) {}
@@ -102,14 +102,14 @@ impl Parent {
         }
     }
 
-    /// Says that it will not serve, unless that was promised already.
+    /// Reports that it will not serve, unless `go` has come already.
     pub fn refuse(&self, reason: String, findings: Vec<Finding>) {
         if !self.went {
             let _ = self.say(&FromNew::Refused { reason, findings });
         }
     }
 
-    /// Works, and says so every second.
+    /// Works, and reports so every second.
     pub fn working<T: Send>(&self, what: &str, work: impl FnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| {
             let (done, over) = std::sync::mpsc::channel::<()>();
@@ -117,7 +117,7 @@ impl Parent {
                 let begun = clock::now();
                 while over.recv_timeout(BEAT) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
                     let seconds = clock::now().since(begun).as_secs();
-                    // A process before that has gone is noticed at the next step.
+                    // If the old process is gone, the next step notices.
                     let _ = self.say(&FromNew::Working { what: format!("{what}, for {seconds} s") });
                 }
             });

@@ -1,8 +1,8 @@
-//! Listening sockets: taken over from the process before, or bound; all of them kept, to be passed on.
+//! Listening sockets: taken over from the old process, or bound; all of them kept for passing on.
 //!
-//! A socket is known by its address as the configuration writes it, not by what it is for: an address that was the
-//! admin's and is a listener's now keeps its socket and its queue of connections. Whoever accepts has a copy of his own,
-//! so a socket is closed only once [`Sockets::close`] let go of the one that is kept here.
+//! A socket is known by its address as the configuration writes it, not by its purpose: if the admin's address becomes
+//! a listener's, it keeps its socket and its queue of connections. Every acceptor has a copy of its own, so a socket
+//! closes only after [`Sockets::close`] has dropped the one that is kept here.
 
 use std::collections::HashMap;
 use std::io;
@@ -24,18 +24,18 @@ pub struct Sockets {
 #[derive(Debug, Default)]
 struct Known {
     ours: HashMap<SocketAddr, TcpListener>,
-    /// Passed by the process before, and not asked for yet.
+    /// Passed by the old process, and not used yet.
     inherited: HashMap<SocketAddr, TcpListener>,
 }
 
 impl Sockets {
-    /// With those that the process before has passed. The runtime is any.
+    /// With the sockets that the old process passed. Any runtime will do.
     pub fn new(runtime: Handle, inherited: Vec<(SocketAddr, OwnedFd)>) -> Sockets {
         let inherited = inherited.into_iter().map(|(address, socket)| (address, socket.into())).collect();
         Sockets { runtime, known: Mutex::new(Known { ours: HashMap::new(), inherited }) }
     }
 
-    /// A copy of the socket of an address, which does not block; bound if there is none yet.
+    /// A non-blocking copy of the socket of an address, which is bound if it is new.
     pub fn listen(&self, address: SocketAddr) -> io::Result<TcpListener> {
         let mut known = self.known.lock();
         if let Some(socket) = known.ours.get(&address) {
@@ -59,23 +59,23 @@ impl Sockets {
         tokio::net::TcpListener::from_std(self.listen(address)?)
     }
 
-    /// Copies of all of them, to be passed on.
+    /// Copies of all of them, for passing on.
     pub fn all(&self) -> io::Result<Vec<(SocketAddr, OwnedFd)>> {
         let known = self.known.lock();
         known.ours.iter().map(|(address, socket)| Ok((*address, socket.try_clone()?.into()))).collect()
     }
 
-    /// Addresses that were inherited, and nobody has asked for.
+    /// Inherited addresses that nothing uses.
     pub fn unwanted(&self) -> Vec<SocketAddr> {
         self.known.lock().inherited.keys().copied().collect()
     }
 
-    /// Lets go of those.
+    /// Closes those.
     pub fn close_unwanted(&self) {
         self.known.lock().inherited.clear();
     }
 
-    /// Lets go of all of them: each closes with the last one who accepts.
+    /// Drops all of them: each closes with its last acceptor.
     pub fn close(&self) {
         *self.known.lock() = Known::default();
     }
