@@ -1,9 +1,9 @@
-//! The operator's side: health, metrics, configuration, upstreams and releases, on a listener of its own.
+//! The operator's listener: health, metrics, configuration, upstreams and releases.
 //!
-//! Every call but `/healthz` and `/readyz` needs the token, where one is configured. A foreign `Origin`, or a `Host`
-//! that is not this listener, is refused: no web page an operator has open may reach in here, whatever its name
-//! resolves to. Errors are problem documents, as on the proxy's side. It runs on the background thread and can slow
-//! no request down.
+//! Every call except `/healthz` and `/readyz` needs the token, if one is configured. A foreign `Origin`, or a `Host`
+//! that is not this listener's, is refused: web pages in an operator's browser must not reach it, whatever their names
+//! resolve to. Errors are problem documents, as on the proxy's side. It runs on the background thread, so it cannot
+//! slow down requests.
 
 mod api;
 pub(crate) mod guard;
@@ -27,23 +27,22 @@ use crate::runtime::snapshot::Snapshot;
 use crate::telemetry::Registry;
 use base::problem::Problem;
 
-/// What the calls work on.
+/// The state that the calls use.
 #[derive(Clone)]
 pub struct State {
     /// Changes the configuration.
     pub control: ReloadControl,
     /// The configuration that is served.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
-    /// What is counted.
+    /// Counters.
     pub registry: Arc<Registry>,
     /// The releases.
     pub releases: Arc<Releases>,
-    /// Whether the process wants to end.
+    /// Whether the process drains.
     pub draining: Arc<AtomicBool>,
 }
 
-/// Serves the API until the process ends, or until another one has taken over. `address` is the listener's, as
-/// configured.
+/// Serves the API until the process ends, or until another one has taken over. `address` is the configured one.
 pub async fn serve(socket: TcpListener, address: SocketAddr, state: State, mut gone: watch::Receiver<bool>) {
     let routes = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
@@ -68,7 +67,7 @@ pub async fn serve(socket: TcpListener, address: SocketAddr, state: State, mut g
         .with_state(state);
     let routes = routes.into_make_service_with_connect_info::<SocketAddr>();
     let handed_over = async move {
-        // Without a sender nobody takes over any more.
+        // Without a sender no other process can take over any more.
         if gone.wait_for(|gone| *gone).await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -78,7 +77,7 @@ pub async fn serve(socket: TcpListener, address: SocketAddr, state: State, mut g
     }
 }
 
-/// An answer that is a problem document.
+/// An answer with a problem document.
 fn problem(status: StatusCode, label: &str, detail: &str) -> Response {
     Problem::new(status, label, detail).into_response().into_response()
 }

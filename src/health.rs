@@ -1,14 +1,14 @@
-//! Active health: probes every server of the upstreams that ask for it, and tells the pool what it finds.
+//! Active health: probes every server of the upstreams that ask for it, and reports the results to the pool.
 //!
-//! [`Supervisor::sync`] is given all wanted targets at each new snapshot. One that is known goes on undisturbed, counts
-//! and timer included, and takes new settings over without starting again (a configuration that is pushed ten times a
-//! second must not keep probes from ever happening); one that is new starts; one that is gone stops, and leaves its
-//! server healthy, since nobody is left to say otherwise. Targets are told apart by upstream and address; of two with the
-//! same ones the last counts, and the state of a server that left and came back is a new target.
+//! [`Supervisor::sync`] gets all wanted targets at each new snapshot. A known target goes on undisturbed, with its
+//! counts and timer, and takes over new settings without a restart (a configuration pushed ten times a second must not
+//! prevent probes). A new one starts. A removed one stops, and leaves its server healthy, because nothing would mark it
+//! so later. A target is identified by upstream and address; of two with the same ones the last counts, and the state
+//! of a server that left and came back is a new target.
 //!
 //! A server starts healthy. Its first probe comes within a random part of the interval (at most 1 s), the next ones at
-//! the interval give or take 10 %, so that probes do not march in step. A probe that takes longer than the interval
-//! delays the next one. It does not judge by traffic: `pool` does.
+//! the interval give or take 10 %, so that probes do not run in step. A probe that takes longer than the interval
+//! delays the next one. This module does not judge by traffic: `pool` does.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -36,36 +36,36 @@ mod tests;
 use hysteresis::Hysteresis;
 use probe::{Failure, Plan};
 
-/// The first probe of a new target comes within this.
+/// Maximum delay of a new target's first probe.
 const FIRST_WITHIN: Duration = Duration::from_secs(1);
-/// How much an interval varies, either way.
+/// Relative variation of an interval, either way.
 const JITTER: f64 = 0.1;
-/// The longest interval that a timer is set to; longer ones are as good as never.
+/// The longest interval of a timer; longer ones are as good as never.
 const LONGEST: Duration = Duration::from_secs(30 * 86_400);
 
 /// One server to probe.
 pub struct ProbeTarget {
     /// The upstream's name.
     pub upstream: Arc<str>,
-    /// Where the server listens.
+    /// The server's address.
     pub address: SocketAddr,
-    /// Who is told.
+    /// Gets the results.
     pub state: Arc<State>,
     /// How to probe.
     pub health: Health,
-    /// How to connect, for HTTP: as requests do.
+    /// How to connect for HTTP: as for requests.
     pub peer: HttpPeer,
 }
 
-/// Tells the time.
+/// A source of the time.
 pub type Clock = Arc<dyn Fn() -> Nanos + Send + Sync>;
 
-/// Keeps one task a target running. Dropping it stops them all.
+/// Runs one task for each target. Dropping it stops them all.
 pub struct Supervisor {
     runtime: Handle,
     clock: Clock,
     running: Mutex<HashMap<(Arc<str>, SocketAddr), Running>>,
-    /// Made at the first HTTP target: it reads the system's certificates.
+    /// Created for the first HTTP target: it reads the system's certificates.
     connector: Arc<OnceLock<Connector>>,
 }
 
@@ -76,12 +76,13 @@ struct Running {
 }
 
 impl Supervisor {
-    /// One that runs its tasks there.
+    /// A supervisor that runs its tasks on this runtime.
     pub fn new(runtime: Handle, clock: Clock) -> Supervisor {
         Supervisor { runtime, clock, running: Mutex::default(), connector: Arc::default() }
     }
 
-    /// Makes what runs what is wanted. It does not wait for anything but, the first time, the system's certificates.
+    /// Starts, updates and stops tasks so that exactly these targets run. It waits for nothing except, the first time,
+    /// the system's certificates.
     pub fn sync(&self, targets: Vec<ProbeTarget>) {
         if targets.iter().any(|target| target.health.path.is_some()) {
             self.connector.get_or_init(connector);
@@ -105,7 +106,7 @@ impl Supervisor {
         }
     }
 
-    /// How many targets are being probed.
+    /// Number of probed targets.
     pub fn len(&self) -> usize {
         self.running.lock().len()
     }
@@ -138,7 +139,7 @@ struct Watch {
     connector: Arc<OnceLock<Connector>>,
 }
 
-/// Each probe has a connection of its own: none is kept.
+/// A connector that keeps no connection: each probe has its own.
 fn connector() -> Connector {
     Connector::new(Some(authorities::options(1)))
 }
@@ -177,7 +178,7 @@ impl Watch {
         self.state.set_healthy(true, (self.clock)());
     }
 
-    /// Takes one outcome in. The state is compared each time: a task that ended late may have touched it.
+    /// Takes in one outcome. The state is compared each time: a task that ended late may have changed it.
     fn take_in(&self, hysteresis: &mut Hysteresis, outcome: Result<(), Failure>) {
         let changed = hysteresis.observe(outcome.is_ok());
         if self.state.healthy() != hysteresis.healthy() {

@@ -1,16 +1,17 @@
-//! What leaves the process when something is wrong: reports on disk, and messages to `[notify.*]`.
+//! Reports of faults: kept on disk, and sent as messages to `[notify.*]`.
 //!
 //! | module | is |
 //! |---|---|
 //! | [`report_store`] | reports in `state_dir/reports`, as JSON and as a page |
-//! | [`message`] | what is sent, as Standard Webhooks and as Alertmanager's API want it |
-//! | [`retry`] | what an answer means: delivered, try again, give up |
+//! | [`message`] | a message in the forms of Standard Webhooks and of Alertmanager's API |
+//! | [`retry`] | the meaning of an answer: delivered, try again, give up |
 //! | [`receiver`] | one receiver: its queue, its task, its attempts |
 //!
-//! Each receiver has a task and a bounded queue of its own, so a slow one delays neither another nor the caller. All tasks
-//! are on one thread, which starts with the first receiver. A full queue drops the message and says so. A reload keeps a receiver whose definition is the same, with what it still has to
-//! send; one that is gone sends no more. Messages are not kept across restarts: the report stays on the shelf. What is
-//! logged names the receiver, never its URL or its secret: a URL may hold a token.
+//! Each receiver has its own task and bounded queue, so a slow one delays neither another nor the caller. All tasks are
+//! on one thread, which starts with the first receiver. A full queue drops the message and logs it. A reload keeps a
+//! receiver whose definition is the same, with its unsent messages; a removed one sends no more. Messages are not kept
+//! across restarts; reports stay on disk. Log messages name the receiver, never its URL or its secret: a URL may hold a
+//! token.
 
 pub mod message;
 pub mod receiver;
@@ -37,7 +38,7 @@ pub struct Notifier {
     pace: Pace,
 }
 
-/// Fields are dropped in this order: no task outlives its thread.
+/// Fields are dropped in this order: tasks must not outlive their thread.
 #[derive(Debug, Default)]
 struct Receivers {
     targets: Vec<Recipient>,
@@ -59,9 +60,9 @@ impl Courier {
         let (alive, gone) = oneshot::channel();
         let courier = Courier { runtime: runtime.handle().clone(), sender, _alive: alive };
         let work = move || {
-            // It ends with an error, for nothing is ever sent.
+            // It ends with an error, because nothing is ever sent.
             let _ = runtime.block_on(gone);
-            // A name that is still being resolved is not waited for.
+            // It does not wait for a name that is still being resolved.
             runtime.shutdown_background();
         };
         std::thread::Builder::new().name("notify".into()).spawn(work).map_err(|e| e.to_string())?;
@@ -70,7 +71,7 @@ impl Courier {
 }
 
 impl Notifier {
-    /// For these receivers.
+    /// A notifier for these receivers.
     pub fn new(targets: Vec<model::Notify>) -> Notifier {
         Notifier::at_pace(targets, Pace::default())
     }
@@ -81,7 +82,7 @@ impl Notifier {
         notifier
     }
 
-    /// From now on to these receivers, as a reload wants it.
+    /// Replaces the receivers with these, after a reload.
     pub fn targets(&self, wanted: Vec<model::Notify>) {
         let mut receivers = self.receivers.lock();
         let Receivers { targets, courier } = &mut *receivers;
@@ -99,7 +100,7 @@ impl Notifier {
                 None => targets.push(Recipient::start(notify, self.pace, sender.clone(), runtime)),
             }
         }
-        // Those left over end as they are dropped.
+        // The remaining ones end when they are dropped.
     }
 
     /// Puts a message into every receiver's queue; never waits.

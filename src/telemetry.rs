@@ -1,8 +1,7 @@
-//! What the gateway tells: metrics, the access log and its own messages.
+//! What the gateway reports: metrics, the access log and its own messages.
 //!
-//! `names` is the one table of metrics, `series` what routes,
-//! upstreams and servers count, `registry` keeps series alive across configurations and prints them, `access_log`
-//! writes a line a request without ever making one wait.
+//! `names` is the table of all metrics, `series` the counters of routes, upstreams and servers. `registry` keeps series
+//! alive across configurations and prints them. `access_log` writes one line for each request without making any wait.
 
 pub mod access_log;
 pub mod line;
@@ -13,7 +12,7 @@ pub mod series;
 pub use registry::Registry;
 
 /// Sends the gateway's own messages to stderr: `info` and worse, `TOLLGATE_LOG` (in `env_logger`'s syntax) for more.
-/// Pingora reports each failed request by itself; those are in the access log already and stay silent here.
+/// Pingora's own message for each failed request is suppressed, because the access log has it already.
 pub fn init_messages() {
     let filter =
         env_logger::Env::new().filter_or("TOLLGATE_LOG", "info,pingora=off,pingora_core=off,pingora_proxy=off");

@@ -1,4 +1,4 @@
-//! The calls themselves.
+//! Calls for state and configuration.
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -46,7 +46,7 @@ pub async fn metrics(With(state): With<State>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
-/// What `GET /api/v1/config` answers.
+/// The answer to `GET /api/v1/config`.
 #[derive(Serialize)]
 struct ConfigView {
     revision: Revision,
@@ -56,7 +56,7 @@ struct ConfigView {
     history: Vec<Summary>,
 }
 
-/// The configuration that is served, and those before it.
+/// The served configuration and its history.
 pub async fn config(With(state): With<State>) -> Response {
     let control = state.control.clone();
     let history = tokio::task::spawn_blocking(move || control.history()).await.unwrap_or_default();
@@ -99,7 +99,7 @@ pub async fn reload(
     }
 }
 
-/// Goes back to a revision.
+/// Rolls back to a revision.
 pub async fn rollback(
     With(state): With<State>,
     ConnectInfo(from): ConnectInfo<SocketAddr>,
@@ -112,7 +112,7 @@ pub async fn rollback(
     }
 }
 
-/// Makes a staged revision good.
+/// Confirms a staged revision.
 pub async fn confirm(
     With(state): With<State>,
     ConnectInfo(from): ConnectInfo<SocketAddr>,
@@ -121,7 +121,7 @@ pub async fn confirm(
     answer(state.control.confirm(by(from, &headers))).await
 }
 
-/// Who calls: the name the command line sends along, and the address.
+/// The caller: the name that the command line sends, and the address.
 pub(super) fn by(from: SocketAddr, headers: &HeaderMap) -> By {
     let named = headers.get("x-tollgate-user").and_then(|name| name.to_str().ok()).filter(|name| name.len() <= 64);
     let who = match named {

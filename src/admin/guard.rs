@@ -1,8 +1,8 @@
-//! Who may call: the token, and no web page.
+//! Access to the admin listener: the token, and no access for web pages.
 //!
 //! A browser lets any page send requests to a loopback address, and a page can make its own name resolve to it (DNS
-//! rebinding). So a `Host` must be an IP address, `localhost` or this machine's name, with our port, and an `Origin`,
-//! which browsers send and tools do not, must be that same host.
+//! rebinding). So a `Host` must be the listener's IP address (any address if it listens on all), `localhost` or this
+//! machine's name, with the listener's port. An `Origin`, which browsers send and tools do not, must be that same host.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,4 +1,4 @@
-//! Releases, reports and feedback.
+//! The API's calls for releases, reports and feedback.
 
 use std::net::SocketAddr;
 
@@ -69,7 +69,7 @@ pub async fn reports(With(state): With<State>) -> Response {
     Json(reports).into_response()
 }
 
-/// A report; as Markdown where that is asked for.
+/// A report; as Markdown on request.
 pub async fn report(With(state): With<State>, Path(id): Path<String>, headers: HeaderMap) -> Response {
     let releases = state.releases.clone();
     let found = tokio::task::spawn_blocking(move || releases.shelf.load(&id)).await.ok().flatten();
@@ -83,7 +83,7 @@ pub async fn report(With(state): With<State>, Path(id): Path<String>, headers: H
     }
 }
 
-/// What a user thinks.
+/// A user's opinion.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Feedback {
@@ -91,7 +91,7 @@ pub struct Feedback {
     user: String,
     /// From 0 to 1; below 0.5 is bad.
     score: f64,
-    /// About which release; without it, about all.
+    /// The release that it is about; without it, all of them.
     release: Option<String>,
 }
 

@@ -1,12 +1,13 @@
-//! When probes change a server's health: after so many failures, or successes, in a row.
+//! The rule by which probes change a server's health: after a number of failures, or successes, in a row.
 //!
-//! One probe that goes the other way starts the count again. It is pure; it knows neither why a probe failed nor when.
+//! One probe with the opposite result starts the count again. It is pure, and knows neither why a probe failed nor
+//! when.
 
 /// Counts probes of one server.
 #[derive(Clone, Debug)]
 pub struct Hysteresis {
     healthy: bool,
-    /// Probes in a row that spoke against the present state.
+    /// Probes in a row against the present state.
     against: u32,
     fall: u32,
     rise: u32,
@@ -18,12 +19,12 @@ impl Hysteresis {
         Hysteresis { healthy, against: 0, fall: fall.max(1), rise: rise.max(1) }
     }
 
-    /// Takes new thresholds; what was counted stays, and the next probe is judged by them.
+    /// Sets new thresholds; the counts stay, and the next probe is judged by the new ones.
     pub fn configure(&mut self, fall: u32, rise: u32) {
         (self.fall, self.rise) = (fall.max(1), rise.max(1));
     }
 
-    /// Takes one probe in; says the new state where it changed.
+    /// Takes in one probe; returns the new state if it changed.
     pub fn observe(&mut self, good: bool) -> Option<bool> {
         if good == self.healthy {
             self.against = 0;

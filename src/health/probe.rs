@@ -1,9 +1,9 @@
 //! One active probe of one server: a TCP connect, or an HTTP GET over the upstream's own protocol and TLS.
 //!
-//! Any 2xx or 3xx is good; the body is not waited for. A probe opens a connection of its own each time, since whether one
-//! can be opened is what is asked, and all of it together has one time limit. It follows the check of
-//! `pingora-load-balancing` (`HttpHealthCheck`), which is not used because each instance reads the system's certificates
-//! again, wants exactly 200, and has no limit on the whole. It does not count: `hysteresis` does.
+//! Any 2xx or 3xx is good, and the probe does not wait for the body. Each probe opens its own connection, because it
+//! asks whether one can be opened; one time limit covers all of it. It follows the check of `pingora-load-balancing`
+//! (`HttpHealthCheck`), which is not used because each instance reads the system's certificates again, requires exactly
+//! 200, and has no limit on the whole. It does not count: `hysteresis` does.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 
 use config::model::Health;
 
-/// Tells a backend's log who asks.
+/// Identifies the probe in a backend's log.
 const USER_AGENT: &str = concat!("tollgate-health/", env!("CARGO_PKG_VERSION"));
 
 /// What is probed, and how.
@@ -28,7 +28,7 @@ const USER_AGENT: &str = concat!("tollgate-health/", env!("CARGO_PKG_VERSION"));
 pub(super) struct Plan {
     pub(super) address: SocketAddr,
     pub(super) health: Health,
-    /// How to connect: as requests do.
+    /// How to connect: as for requests.
     pub(super) peer: Arc<HttpPeer>,
 }
 
@@ -95,14 +95,15 @@ async fn get(plan: &Plan, path: &str, connector: &Connector) -> Result<(), Failu
     if (200..400).contains(&status) { Ok(()) } else { Err(Failure::Status(status)) }
 }
 
-/// A target as HTTP/2 has it: with scheme and authority.
+/// A target in the form of HTTP/2: with scheme and authority.
 fn absolute(peer: &HttpPeer, host: &str, path: &str) -> pingora::Result<Uri> {
     let scheme = if peer.is_tls() { "https" } else { "http" };
     let uri = Uri::builder().scheme(scheme).authority(host).path_and_query(path).build();
     uri.or_err(pingora::InvalidHTTPHeader, "the target of a probe")
 }
 
-/// The status of the answer itself. Informational ones before it come on HTTP/1.1 only: over HTTP/2 they are skipped below.
+/// The final status of the answer. Informational ones come before it on HTTP/1.1 only: over HTTP/2 a lower layer skips
+/// them.
 async fn final_status(session: &mut HttpSession) -> Result<u16, Failure> {
     loop {
         session.read_response_header().await?;
@@ -114,7 +115,7 @@ async fn final_status(session: &mut HttpSession) -> Result<u16, Failure> {
     }
 }
 
-/// The peer of requests, without their time limits, and with a connection of its own for each probe.
+/// The peer of requests, without their time limits, and with a new connection for each probe.
 fn probe_peer(peer: &HttpPeer) -> HttpPeer {
     let mut peer = peer.clone();
     let options = &mut peer.options;

@@ -1,4 +1,4 @@
-//! Tests of the supervisor against servers of its own, on ports the kernel assigns.
+//! Tests of the supervisor against servers of their own, on ports that the kernel assigns.
 
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering::SeqCst};
 use std::time::Instant as Start;
@@ -11,7 +11,7 @@ use balance::settings::{Balance, Outlier};
 use balance::{Pool, Settings, Spec};
 use base::units::Share;
 
-/// A server that answers with a status that can be changed; 0: not at all.
+/// A server that answers with a variable status; 0: not at all.
 struct Backend {
     address: SocketAddr,
     status: Arc<AtomicU16>,
@@ -130,7 +130,7 @@ async fn tcp_probes_follow_the_port() {
     assert!(state.healthy());
     drop(listener);
     until("nobody listens", || !state.healthy()).await;
-    // Kept through a `sync` that changes nothing but the peer.
+    // Unchanged by a `sync` that changes nothing but the peer.
     supervisor.sync(vec![target(address, &state, None)]);
     assert!(!state.healthy());
     supervisor.sync(vec![]);

@@ -1,47 +1,48 @@
-//! What is sent, and its two forms.
+//! A message to a receiver, and its two forms.
 //!
-//! `webhook` is Standard Webhooks (standard-webhooks/standard-webhooks, `spec/standard-webhooks.md`): three headers and a
-//! body of `type`, `timestamp` and `data`. The signature covers id, time of the attempt and body; without a secret there is
-//! none. `alertmanager` is what Alertmanager's API, version 2, takes at `/api/v2/alerts`: an array of one alert.
+//! `webhook` is Standard Webhooks (standard-webhooks/standard-webhooks, `spec/standard-webhooks.md`): three headers and
+//! a body of `type`, `timestamp` and `data`. The signature covers id, time of the attempt and body; it is left out
+//! without a secret. `alertmanager` is the input of Alertmanager's API, version 2, at `/api/v2/alerts`: an array of one
+//! alert.
 //!
-//! An id is the same in every attempt, so a receiver can tell a repetition. It has no full stop in it: the signature's
-//! parts are joined with one.
+//! An id is the same in every attempt, so a receiver can recognise a repetition. It contains no full stop, because the
+//! signature's parts are joined with one.
 
 use serde_json::{Value, json};
 
 use config::model::NotifyFormat;
 use gray::report::{Action, Kind, Report};
 
-/// A message; what it is about has no form yet.
+/// A message, before it has a form.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
-    /// Names it, in every attempt.
+    /// Its id, the same in every attempt.
     pub id: String,
     /// Such as `release.rolled_back`.
     pub event: String,
     /// When it happened, RFC 3339.
     pub at: String,
-    /// All that is known.
+    /// The full content.
     pub data: Value,
     /// The same for Alertmanager.
     pub alert: Alert,
 }
 
-/// An alert of Alertmanager's.
+/// An alert in Alertmanager's API.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Alert {
-    /// What tells alerts apart; `alertname` first.
+    /// The labels that identify the alert; `alertname` first.
     pub labels: Vec<(&'static str, String)>,
     /// One line.
     pub summary: String,
     /// More lines.
     pub description: String,
-    /// Since when, RFC 3339.
+    /// When it began, RFC 3339.
     pub starts_at: String,
 }
 
 impl Message {
-    /// Tells of a release.
+    /// A message about a release.
     pub fn of_report(report: &Report) -> Message {
         let facts = &report.facts;
         let labels = vec![
@@ -62,13 +63,13 @@ impl Message {
             id: format!("msg_{}", report.id.replace('.', "_")),
             event: format!("release.{}", facts.action.label()),
             at: facts.at.clone(),
-            // A report is made of text and finite numbers: it always has a JSON form.
+            // A report consists of text and finite numbers, so it always has a JSON form.
             data: serde_json::to_value(report).unwrap_or_default(),
             alert,
         }
     }
 
-    /// Tells of a state of the ledger: `kind` in one word, `text` in words that are nothing personal; told at `at`, and
+    /// A message about a state of the ledger: `kind` in one word, `text` without personal data; reported at `at`, and
     /// true since `since`, both RFC 3339.
     pub fn of_alarm(kind: &str, severity: &str, text: &str, at: &str, since: &str) -> Message {
         let labels = vec![
@@ -91,7 +92,7 @@ impl Message {
         }
     }
 
-    /// The body that a receiver of this format gets.
+    /// The body for a receiver of this format.
     pub fn body(&self, format: NotifyFormat) -> String {
         let value = match format {
             NotifyFormat::Webhook => json!({"type": self.event, "timestamp": self.at, "data": self.data}),
@@ -109,7 +110,7 @@ impl Message {
     }
 }
 
-/// Nobody needs to get up for what went back by itself; somebody must where users are still harmed.
+/// A rollback that has succeeded can wait; while users are still harmed, a person must act.
 fn severity(kind: Kind, action: Action) -> &'static str {
     match (kind, action) {
         (Kind::NoEvidence, _) => "info",

@@ -1,8 +1,8 @@
-//! One receiver: a queue, and a task that works it off.
+//! One receiver: a queue, and a task that empties it.
 //!
 //! Messages go out one after the other, in order; the next waits until the one before is delivered or given up. A queue
-//! holds `QUEUE` of them; the newest is dropped where there is no room. Dropping a [`Recipient`] ends its task after the
-//! attempt that is under way.
+//! holds `QUEUE` of them; without room the newest is dropped. Dropping a [`Recipient`] ends its task after the attempt
+//! under way.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::retry::{DeliveryOutcome, Pace};
 use config::model::{Notify, NotifyFormat};
 use http_client::webhook;
 
-/// Messages that wait at most.
+/// Maximum number of waiting messages.
 const QUEUE: usize = 64;
 
 /// A receiver.
@@ -24,7 +24,7 @@ const QUEUE: usize = 64;
 pub struct Recipient {
     notify: Notify,
     queue: Sender<Arc<Message>>,
-    /// Its end is the task's.
+    /// Dropping it ends the task.
     _alive: oneshot::Receiver<()>,
 }
 
@@ -34,14 +34,14 @@ impl Recipient {
         let (queue, messages) = mpsc::channel(QUEUE);
         let (gone, alive) = oneshot::channel();
         let secret = notify.secret.as_ref().map(|secret| &*secret.0);
-        // The operator names the receiver, who may well be inside.
+        // The operator names the receiver, which may be in the internal network.
         let endpoint = webhook::Endpoint::new(&notify.url, secret, true, pace.timeout);
         let worker = Worker { name: Arc::clone(&notify.name), format: notify.format, pace, endpoint, sender };
         runtime.spawn(worker.run(messages, gone));
         Recipient { notify, queue, _alive: alive }
     }
 
-    /// Whether it is the receiver so defined; where its table stands does not matter.
+    /// Whether it has this definition; the place of its table does not matter.
     pub fn is(&self, notify: &Notify) -> bool {
         Notify { place: self.notify.place.clone(), ..notify.clone() } == self.notify
     }
@@ -54,7 +54,7 @@ impl Recipient {
     }
 }
 
-/// What the task has.
+/// The state of the task.
 struct Worker {
     name: Arc<str>,
     format: NotifyFormat,

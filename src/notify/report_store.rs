@@ -1,9 +1,9 @@
-//! Reports on disk: `state_dir/reports/ID.json` and, to be read, `ID.md`.
+//! Reports on disk: `state_dir/reports/ID.json` and, for reading, `ID.md`.
 //!
-//! A report can be read from the moment in which it is announced, whether the disk has it yet or refuses it.
-//! The newest [`KEPT`] stay. Files are replaced atomically and synced, the page first: a report that is listed has its
-//! page. Of two reports of one release in one millisecond the second gets `-2` behind its id. A file that cannot be read
-//! is passed over and said in the log. Ids come from outside, too: what is no id names no file.
+//! A report can be read from the moment in which it is announced, even if the disk has not written it yet or fails to.
+//! The newest [`KEPT`] stay. Files are replaced atomically and synced, the page first: a listed report has its page. Of
+//! two reports of one release in one millisecond the second gets `-2` after its id. A file that cannot be read is
+//! skipped and logged. Ids also come from outside: an invalid one names no file.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,23 +14,23 @@ use parking_lot::Mutex;
 
 use gray::report::Report;
 
-/// Reports kept.
+/// Maximum of reports.
 pub const KEPT: usize = 200;
-/// Bytes an id may have.
+/// Maximum length of an id in bytes.
 const ID_MAX: usize = 160;
 
 /// The reports of a `state_dir`.
 #[derive(Debug)]
 pub struct ReportStore {
     folder: PathBuf,
-    /// Held while a report is put up: ids are given one after the other.
+    /// Held while a report is stored: ids are assigned one after the other.
     writing: Mutex<()>,
-    /// What the disk has not taken yet. Never held while the disk is asked.
+    /// Reports that are not on the disk yet. Never locked during disk access.
     announced: Mutex<Vec<Report>>,
 }
 
 impl ReportStore {
-    /// Opens it, made if absent; what an earlier process left half written goes.
+    /// Opens it, and creates it if absent; removes half-written files of an earlier process.
     pub fn open(state_dir: &Path) -> io::Result<ReportStore> {
         let shelf =
             ReportStore { folder: state_dir.join("reports"), writing: Mutex::default(), announced: Mutex::default() };
@@ -41,7 +41,7 @@ impl ReportStore {
         Ok(shelf)
     }
 
-    /// Lets a report be read from now on; it waits for no disk. The oldest of those that no disk takes go.
+    /// Makes a report readable from now on, without waiting for a disk. If the disk takes none, the oldest are dropped.
     pub fn announce(&self, report: &Report) {
         let mut announced = self.announced.lock();
         if announced.len() >= KEPT {
@@ -50,7 +50,7 @@ impl ReportStore {
         announced.push(report.clone());
     }
 
-    /// Puts up a report, with another id where its own is taken, and lets the oldest go.
+    /// Stores a report, under another id if its own is taken, and removes the oldest.
     pub fn keep(&self, mut report: Report) -> io::Result<Report> {
         let _one = self.writing.lock();
         let own = report.id.clone();
@@ -71,14 +71,14 @@ impl ReportStore {
 
     /// All of them, newest first.
     pub fn list(&self) -> Vec<Report> {
-        // Looked at first: what leaves it meanwhile is on the disk.
+        // Read first: a report that leaves it meanwhile is on the disk.
         let announced = self.announced.lock().clone();
         let mut ids = self.ids();
         ids.extend(announced.into_iter().map(|report| report.id));
         ids.into_iter().rev().filter_map(|id| self.load(&id)).collect()
     }
 
-    /// One of them; none for what is no id.
+    /// One of them; `None` for an invalid id.
     pub fn load(&self, id: &str) -> Option<Report> {
         let announced = self.announced.lock().iter().find(|report| report.id == id).cloned();
         announced.or_else(|| self.read(id))
@@ -125,16 +125,16 @@ impl ReportStore {
         }
     }
 
-    /// The file of a report; none for what is no id, so nobody reads elsewhere.
+    /// The file of a report; `None` for an invalid id, so that no path leads elsewhere.
     fn path(&self, id: &str, ending: &str) -> Option<PathBuf> {
         let letters = id.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));
         let is_id = letters && !id.starts_with('.') && (1..=ID_MAX).contains(&id.len());
         is_id.then(|| self.folder.join(format!("{id}.{ending}")))
     }
 
-    /// Replaces a file: the old one or the new one, whatever happens.
+    /// Replaces a file: it is the old one or the new one, whatever happens.
     fn write(&self, id: &str, ending: &str, text: &str) -> io::Result<()> {
-        // Somebody may have tidied it away.
+        // The folder may have been removed.
         fs::create_dir_all(&self.folder)?;
         let temporary = self.folder.join(format!("{id}.{ending}.new"));
         let mut file = fs::File::create(&temporary)?;

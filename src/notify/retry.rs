@@ -1,27 +1,28 @@
-//! What the end of an attempt means, and how long to wait for the next one.
+//! The meaning of an attempt's end, and the wait before the next attempt.
 //!
-//! An answer below 300 is delivered. 408, 429 and everything from 500 up may go better later, as may whatever went wrong
-//! before an answer; all else is final: the receiver understood and refused. Redirects are final too: a message goes where
-//! the configuration says. Waits grow threefold (3, 9, 27, 81 s: five attempts in two minutes), each 20 % shorter or longer
-//! so that many gateways do not come back together. `Retry-After` makes a wait longer, up to a limit; never shorter.
+//! An answer below 300 means delivered. 408, 429 and everything from 500 up may succeed later, as may any failure
+//! before an answer. Everything else is final: the receiver understood and refused. Redirects are final too: a message
+//! goes where the configuration says. Waits grow threefold (3, 9, 27, 81 s: five attempts in two minutes), each 20 %
+//! shorter or longer so that many gateways do not return together. `Retry-After` makes a wait longer, up to a limit;
+//! never shorter.
 
 use std::time::Duration;
 
 use http_client::webhook::{Answer, jittered};
 
-/// What an attempt came to.
+/// The result of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeliveryOutcome {
     /// The receiver has it.
     Delivered,
-    /// It may go better later.
+    /// It may succeed later.
     Again {
         /// What went wrong.
         why: String,
-        /// When the receiver wants to be asked again.
+        /// The wait that the receiver asks for.
         after: Option<Duration>,
     },
-    /// It will not go better.
+    /// It will not succeed.
     Final(String),
 }
 
@@ -42,14 +43,14 @@ impl From<Answer> for DeliveryOutcome {
     }
 }
 
-/// How often and how fast.
+/// How often and how fast to try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
-    /// Attempts in all.
+    /// Maximum number of attempts.
     pub attempts: u32,
     /// The first wait; each further one is three times as long.
     pub first: Duration,
-    /// The longest wait that a receiver may ask for.
+    /// The longest wait that a receiver can ask for.
     pub longest: Duration,
     /// Time an attempt may take.
     pub timeout: Duration,
@@ -63,7 +64,7 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// How long to wait after that many attempts, from 1; none after the last one. `random` is from 0 to 1.
+    /// The wait after this many attempts, from 1; `None` after the last one. `random` is from 0 to 1.
     pub fn wait(&self, attempts: u32, after: Option<Duration>, random: f64) -> Option<Duration> {
         if attempts >= self.attempts {
             return None;

@@ -1,4 +1,4 @@
-//! Messages before real HTTP servers on loopback.
+//! Messages sent to real HTTP servers on loopback.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -20,7 +20,7 @@ const SECRET: [u8; 24] =
     [49, 242, 144, 246, 191, 6, 41, 138, 171, 79, 8, 212, 60, 63, 8, 44, 246, 72, 163, 98, 218, 45, 164, 176];
 const SOON: Duration = Duration::from_secs(10);
 
-/// Of a canary with one bad server.
+/// Facts about a canary with one bad server.
 pub(super) fn facts() -> IncidentFacts {
     IncidentFacts {
         release: "orders-v2".into(),
@@ -51,7 +51,7 @@ pub(super) fn facts() -> IncidentFacts {
     }
 }
 
-/// A request that a server got: head lines in lower case, and the body.
+/// A request that a server received: head lines in lower case, and the body.
 struct Got {
     head: Vec<String>,
     body: String,
@@ -63,7 +63,7 @@ impl Got {
     }
 }
 
-/// A server that gives these answers in turn, the last one for ever, each on a connection of its own.
+/// A server that gives these answers in turn, then always the last one, each on a connection of its own.
 fn server(answers: &'static [&'static str]) -> (String, Receiver<Got>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/alerts", listener.local_addr().unwrap());
@@ -220,7 +220,7 @@ fn tries_come_to_an_end_and_retry_after_is_waited_for() {
 
 #[test]
 fn a_silent_receiver_delays_neither_another_nor_the_caller() {
-    // It takes connections, as far as the backlog goes, and never answers.
+    // It accepts connections, up to the backlog, and never answers.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let (url, got) = server(&["200 OK"]);
     let silent_url = format!("http://{}/", silent.local_addr().unwrap());
@@ -229,7 +229,7 @@ fn a_silent_receiver_delays_neither_another_nor_the_caller() {
         target("ops", &url, NotifyFormat::Webhook, false),
     ]);
     let start = base::clock::now();
-    // More than a queue holds: what does not fit is dropped.
+    // More than a queue holds: the excess is dropped.
     (0..50).for_each(|n| notifier.send(message(n)));
     assert!(base::clock::now().since(start) < Duration::from_millis(500), "the caller waited");
     for n in 0..50 {

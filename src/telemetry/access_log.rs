@@ -1,10 +1,10 @@
-//! The access log's writer: lines leave through buffers of their threads, and no request ever waits.
+//! The access log's writer: lines leave through per-thread buffers, and no request ever waits.
 //!
-//! A thread appends to a buffer of its own. A full buffer goes to a bounded queue, and the writer takes over what is in
-//! the others every 100 ms, so a line costs a memory copy and nothing wakes anybody for it. When the writer cannot
-//! keep up (a stalled pipe, a full disk), whole buffers are dropped and their lines counted. Lines of one thread keep
-//! their order; lines of different threads may swap places within 100 ms. While two processes write (an upgrade), lines for
-//! stdout leave in pieces that a pipe takes whole (pipe(7)), so that no line is torn by another's.
+//! A thread appends to its own buffer. A full buffer goes to a bounded queue, and the writer collects the others every
+//! 100 ms, so a line costs a memory copy and wakes no thread. If the writer cannot keep up (a stalled pipe, a full
+//! disk), whole buffers are dropped and their lines counted. Lines of one thread keep their order; lines of different
+//! threads may swap places within 100 ms. While two processes write (an upgrade), lines for stdout leave in pieces that
+//! a pipe takes whole (pipe(7)), so that the other's lines tear none apart.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -24,14 +24,14 @@ use config::model::AccessLog as Target;
 
 /// Large enough that a busy core is seldom interrupted by the writer, and that a file system takes it in few pieces.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// A line is rarely longer.
+/// Lines are rarely longer.
 const LINE_BYTES: usize = 4096;
 const QUEUE_BUFFERS: usize = 256;
 const HAND_OVER: Duration = Duration::from_millis(100);
-/// Linux takes a write of so many bytes to a pipe in one piece.
+/// Linux writes this many bytes to a pipe in one piece.
 const PIPE_BYTES: usize = 4096;
 
-/// Lines, and how many they are.
+/// Lines, and their number.
 #[derive(Debug, Default)]
 struct Buffer {
     bytes: Vec<u8>,
@@ -45,13 +45,13 @@ struct Slot(Mutex<Buffer>);
 #[derive(Debug)]
 struct Queue {
     full: VecDeque<Buffer>,
-    /// Written out and empty: taken again, as fresh memory would cost a page fault each 4 KiB.
+    /// Written and empty: reused, because fresh memory would cost a page fault for each 4 KiB.
     spare: Vec<Vec<u8>>,
     target: Option<Target>,
     stop: bool,
 }
 
-/// Takes lines.
+/// The access log.
 #[derive(Debug)]
 pub struct AccessLog {
     slots: [Slot; SHARDS],
@@ -65,7 +65,7 @@ pub struct AccessLog {
 }
 
 impl AccessLog {
-    /// Starts the writer, which writes nowhere until [`AccessLog::point`] says where.
+    /// Starts the writer, which writes nothing until [`AccessLog::point`] sets the target.
     pub fn start(dropped: Arc<Counter>) -> io::Result<Arc<Self>> {
         let log = Arc::new(Self {
             slots: Default::default(),
@@ -84,25 +84,25 @@ impl AccessLog {
         Ok(log)
     }
 
-    /// Whether a line would be written at all.
+    /// Whether lines are written at all.
     pub fn is_on(&self) -> bool {
         self.on.load(Ordering::Relaxed)
     }
 
-    /// Says where lines go from now on.
+    /// Sets the target of lines from now on.
     pub fn point(&self, target: &Target) {
         self.queue.lock().target = Some(target.clone());
         self.on.store(*target != Target::Off, Ordering::Relaxed);
         self.wake.notify_one();
     }
 
-    /// Opens the file anew, after a rotation moved it away.
+    /// Opens the file again, after a rotation moved it away.
     pub fn reopen(&self) {
         self.reopen.store(true, Ordering::Relaxed);
         self.wake.notify_one();
     }
 
-    /// Says whether another process writes to the same place.
+    /// Notes whether another process writes to the same target.
     pub fn share(&self, shared: bool) {
         self.shared.store(shared, Ordering::Relaxed);
     }
@@ -131,7 +131,7 @@ impl AccessLog {
         }
     }
 
-    /// Writes what there is and ends the writer.
+    /// Writes all lines and ends the writer.
     pub fn stop(&self) {
         self.queue.lock().stop = true;
         self.wake.notify_one();
@@ -152,7 +152,7 @@ impl AccessLog {
                 }
                 (std::mem::take(&mut queue.full), queue.target.take(), queue.stop)
             };
-            // What is in the buffers belongs to the old target, unless that was none.
+            // Buffered lines belong to the old target, unless there was none.
             let mut target = target;
             if let (Out::Off, Some(first)) = (&out, &target) {
                 out = Out::open(first);
@@ -189,7 +189,7 @@ impl AccessLog {
     }
 }
 
-/// Where lines go.
+/// The target of lines.
 enum Out {
     Off,
     Stdout,
@@ -226,7 +226,7 @@ impl Out {
         match self {
             Out::Off => Ok(()),
             Out::Stdout => {
-                // Its own buffer would cut where it pleases.
+                // Stdout's own buffer would cut lines anywhere.
                 let mut stdout = io::stdout().lock();
                 pieces(bytes, piece).try_for_each(|lines| stdout.write_all(lines).and_then(|()| stdout.flush()))
             }
@@ -236,7 +236,7 @@ impl Out {
     }
 }
 
-/// Whole lines, as many as fit into `limit` bytes; a longer line alone.
+/// Complete lines, as many as fit into `limit` bytes; a longer line alone.
 fn pieces(mut bytes: &[u8], limit: usize) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let end = if bytes.len() <= limit {
@@ -252,7 +252,7 @@ fn pieces(mut bytes: &[u8], limit: usize) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Opens a log file for appending, made if absent.
+/// Opens a log file for appending, and creates it if absent.
 pub fn append_to(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }

@@ -1,9 +1,9 @@
 //! One access-log line, formatted by hand.
 //!
-//! A line is one JSON object with the fields of design section 7, empty ones left out. It is written straight into the
-//! thread's buffer: no allocation, no intermediate value. Bytes that are not UTF-8 (a client may send any) become
-//! U+FFFD; control characters are escaped, so that a line is always one line, and so is what moves text about on a
-//! terminal: those of C1, and the marks that turn the direction of writing.
+//! A line is one JSON object with the fields that docs/operations.md lists, without empty ones. It is written straight
+//! into the thread's buffer: no allocation, no intermediate value. Bytes that are not UTF-8 (a client may send any)
+//! become U+FFFD. Control characters are escaped, so that a line is always one line. So are characters that move text
+//! on a terminal: those of C1, and the marks that turn the direction of writing.
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use base::units::Revision;
 
-/// What a line says. Empty strings and zero options are left out.
+/// The content of a line. Empty strings and zero options are left out.
 #[derive(Clone, Copy, Debug)]
 pub struct Line<'a> {
     /// When the answer ended, in milliseconds since 1970.
@@ -22,7 +22,7 @@ pub struct Line<'a> {
     pub client: IpAddr,
     /// Request method.
     pub method: &'a str,
-    /// Host asked for.
+    /// Requested host.
     pub host: &'a [u8],
     /// Path as sent, without the query.
     pub path: &'a [u8],
@@ -30,13 +30,13 @@ pub struct Line<'a> {
     pub status: u16,
     /// Bytes of the answer's body.
     pub bytes: u64,
-    /// From head to end.
+    /// Time from head to end.
     pub duration: Duration,
-    /// From the last attempt's start to the answer's head.
+    /// Time from the last attempt's start to the head of its answer.
     pub upstream: Option<Duration>,
     /// Route.
     pub route: &'a str,
-    /// App that asked; empty where none was asked for.
+    /// Calling app; empty if the route asks for none.
     pub app: &'a str,
     /// Arm; empty without a release.
     pub arm: &'a str,
@@ -46,7 +46,7 @@ pub struct Line<'a> {
     pub release: &'a str,
     /// Whether stable answered for a failed canary.
     pub rescued: bool,
-    /// Tries at a server.
+    /// Attempts at servers.
     pub attempts: u32,
     /// Upstream.
     pub upstream_name: &'a str,
@@ -61,7 +61,7 @@ pub struct Line<'a> {
 }
 
 impl Line<'static> {
-    /// A line that says nothing but who asked.
+    /// A line with only the client's address.
     pub fn blank(client: IpAddr) -> Line<'static> {
         Line {
             wall_ms: 0,
@@ -131,7 +131,7 @@ impl Line<'_> {
     }
 }
 
-/// RFC 3339 with milliseconds; the part up to the second is formatted once a second and thread.
+/// RFC 3339 with milliseconds; each thread formats the part up to the second once a second.
 fn time(out: &mut Vec<u8>, wall_ms: u64) {
     thread_local! {
         static SECOND: RefCell<(u64, Vec<u8>)> = const { RefCell::new((u64::MAX, Vec::new())) };
@@ -188,7 +188,7 @@ fn millis(out: &mut Vec<u8>, key: &str, duration: Duration) {
     out.extend_from_slice(&[b'.', b'0' + (rest / 100) as u8, b'0' + (rest / 10 % 10) as u8, b'0' + (rest % 10) as u8]);
 }
 
-/// `key` is everything up to the value's first byte. Where it is known at compile time, its copy is a few stores.
+/// `key` is everything up to the value's first byte. If it is known at compile time, its copy is a few stores.
 #[inline(always)]
 fn text(out: &mut Vec<u8>, key: &str, value: &[u8]) {
     if value.is_empty() {
@@ -203,14 +203,14 @@ fn text(out: &mut Vec<u8>, key: &str, value: &[u8]) {
     out.push(b'"');
 }
 
-/// Whether no byte needs escaping. Every byte is looked at, without a way out on the first: that makes it a few vector
+/// Whether no byte needs escaping. It checks every byte without an early exit, which makes it a few vector
 /// instructions.
 fn is_plain(value: &[u8]) -> bool {
     let odd = |b: &u8| u8::from(*b < 0x20) | u8::from(*b >= 0x7f) | u8::from(*b == b'"') | u8::from(*b == b'\\');
     value.iter().fold(0, |any, b| any | odd(b)) == 0
 }
 
-/// Whether a character is not seen but acts: controls, ends of lines and paragraphs, and marks of direction.
+/// Whether a character is invisible but has an effect: controls, ends of lines and paragraphs, and marks of direction.
 fn is_unseen(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -1,6 +1,7 @@
-//! The gateway's metrics in one table: what is neither here nor in the ledger's table is not exposed.
+//! The gateway's metrics in one table: a metric is exposed only if it is here or in the ledger's table.
 //!
-//! Names are fixed: dashboards and alerts rest on them. Labels come from the configuration only, never from a request.
+//! Names are fixed, because dashboards and alerts depend on them. Labels come from the configuration only, never from a
+//! request.
 
 use base::metric::Name;
 

@@ -1,8 +1,8 @@
-//! Keeps series alive across configurations, and prints them.
+//! The registry of series, which keeps them alive across configurations and prints them.
 //!
-//! A series is found by its name again after a reload, so a counter never falls while its route stays. What left the
-//! configuration is still exposed, so that its last counts are scraped, until [`RETIRED_MAX`] newer ones have left:
-//! routes that come and go with every push cannot fill the memory.
+//! A series is found again by its name after a reload, so a counter never falls while its route stays. Series that left
+//! the configuration are still exposed, so that their last counts are scraped, until [`RETIRED_MAX`] newer ones have
+//! left: routes that come and go with every push cannot fill the memory.
 
 use std::collections::VecDeque;
 use std::hash::Hash;
@@ -26,10 +26,10 @@ use base::shard::{Counter, Gauge};
 use base::units::Revision;
 use gray::controller::view::Gauges;
 
-/// Series that are exposed after their name left the configuration.
+/// How many series are exposed after their name left the configuration.
 pub const RETIRED_MAX: usize = 1_000;
 
-/// Series by name; a name whose series nobody else holds has left.
+/// Series by name; a name has left if nothing else holds its series.
 #[derive(Debug)]
 struct Kept<K, V> {
     by_name: AHashMap<K, Arc<V>>,
@@ -67,12 +67,12 @@ impl<K: Hash + Eq + Clone, V: Default> Kept<K, V> {
     }
 }
 
-/// Whether an offered configuration was taken.
+/// The result of an offered configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reload {
-    /// It runs.
+    /// It is served.
     Applied,
-    /// It is what runs already.
+    /// It is served already.
     Unchanged,
     /// It has findings.
     Refused,
@@ -90,7 +90,7 @@ impl Reload {
     }
 }
 
-/// What is true now, for the gauges.
+/// Present values of the gauges.
 #[derive(Debug, Default)]
 pub struct Now {
     /// The revision that is served.
@@ -141,17 +141,17 @@ pub struct Registry {
     connections: Mutex<Vec<(SocketAddr, Arc<Gauge>)>>,
     rejected: [Counter; Reason::ALL.len()],
     reloads: [Counter; Reload::ALL.len()],
-    /// Access-log lines that were dropped.
+    /// Dropped access-log lines.
     pub log_dropped: Arc<Counter>,
     /// Requests that the last resort has ended.
     pub stuck: Arc<Counter>,
-    /// Where requests are logged, once the log is there.
+    /// The access log, once it exists.
     pub access_log: std::sync::OnceLock<Arc<AccessLog>>,
-    /// What requests hold, once there is a bound.
+    /// The account of memory, once there is a bound.
     pub memory: std::sync::OnceLock<Arc<Account>>,
-    /// The ledger's series, where it is embedded.
+    /// The ledger's series, if it is embedded.
     pub ledger: std::sync::OnceLock<prometheus::Registry>,
-    /// Requests whose route is not known (yet): none matched.
+    /// Requests without a route (so far): none matched.
     pub unrouted: RouteSeries,
 }
 
@@ -171,27 +171,27 @@ impl Registry {
         self.servers.lock().get((upstream.clone(), server))
     }
 
-    /// What a limit refused.
+    /// The requests that a limit refused.
     pub fn limit(&self, name: &Arc<str>) -> Arc<Counter> {
         self.limits.lock().get(name.clone())
     }
 
-    /// The number of a server of an upstream: the same as long as the process lives, never 0.
+    /// The number of a server of an upstream: constant as long as the process lives, never 0.
     pub fn server_number(&self, upstream: &Arc<str>, server: SocketAddr) -> u32 {
         self.numbers.lock().of((upstream.clone(), server))
     }
 
-    /// The number of an app: the same as long as the process lives, never 0.
+    /// The number of an app: constant as long as the process lives, never 0.
     pub fn app_number(&self, app: &Arc<str>) -> u32 {
         self.apps.lock().of(app.clone())
     }
 
-    /// The app behind a number.
+    /// The app with a number.
     pub fn app_of(&self, number: u32) -> Option<Arc<str>> {
         self.apps.lock().name(number)
     }
 
-    /// The server behind a number.
+    /// The server with a number.
     pub fn server_of(&self, number: u32) -> Option<(Arc<str>, SocketAddr)> {
         self.numbers.lock().name(number)
     }
@@ -213,7 +213,7 @@ impl Registry {
         self.reloads[result as usize].add(1);
     }
 
-    /// Lets go of series whose names left long ago. Call it after a swap.
+    /// Drops series whose names left long ago. Call it after a swap.
     pub fn sweep(&self) {
         self.routes.lock().sweep();
         self.upstreams.lock().sweep();

@@ -1,6 +1,6 @@
-//! What routes, upstreams and servers count.
+//! The counters of routes, upstreams and servers.
 //!
-//! A configuration holds these by reference, so that a request counts without a look-up. A route's series is made at
+//! A configuration holds these by reference, so that a request counts without a look-up. A route's series is created at
 //! its first use: ten thousand idle routes cost nothing. Nothing here is ever reset.
 
 use std::sync::OnceLock;
@@ -23,14 +23,14 @@ const BUCKETS_NANOS: [u64; BUCKETS.len()] = {
     nanos
 };
 
-/// Which version of a backend a request went to.
+/// The version of a backend that a request went to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arm {
     /// No release runs on the route.
     None,
-    /// What the route's own upstream serves.
+    /// The route's own upstream.
     Stable,
-    /// A release's upstream.
+    /// A release's canary upstream.
     Canary,
 }
 
@@ -56,7 +56,7 @@ pub struct RouteCells {
     nanos: AtomicU64,
 }
 
-/// What is counted for a route and an arm.
+/// The counters of a route and an arm.
 #[derive(Debug, Default)]
 pub struct ArmSeries(Sharded<RouteCells>);
 
@@ -67,7 +67,7 @@ pub struct ArmTotals {
     pub classes: [u64; 5],
     /// Answers up to each of [`BUCKETS`], not cumulative.
     pub buckets: [u64; BUCKETS.len()],
-    /// Answers in all.
+    /// All answers.
     pub count: u64,
     /// Sum of the durations, in seconds.
     pub seconds: f64,
@@ -86,7 +86,7 @@ impl ArmSeries {
         cells.nanos.fetch_add(nanos, Ordering::Relaxed);
     }
 
-    /// What was counted so far.
+    /// The counts so far.
     pub fn totals(&self) -> ArmTotals {
         let mut totals = ArmTotals::default();
         for cells in self.0.all() {
@@ -103,7 +103,7 @@ impl ArmSeries {
     }
 }
 
-/// A route's series, one an arm, each made at its first use.
+/// A route's series, one for each arm, each created at its first use.
 #[derive(Debug, Default)]
 pub struct RouteSeries([OnceLock<Box<ArmSeries>>; Arm::ALL.len()]);
 
@@ -113,7 +113,7 @@ impl RouteSeries {
         self.0[arm as usize].get_or_init(Box::default)
     }
 
-    /// The series that were used.
+    /// The series in use.
     pub fn used(&self) -> impl Iterator<Item = (Arm, &ArmSeries)> {
         Arm::ALL.into_iter().filter_map(|arm| Some((arm, &**self.0[arm as usize].get()?)))
     }
@@ -124,7 +124,7 @@ impl RouteSeries {
 pub enum Outcome {
     /// An answer below 500.
     Success,
-    /// It failed; `Status` is an answer from 500 up, or one that is tried elsewhere.
+    /// It failed; `Status` is an answer from 500 up, or one that is retried on another server.
     Failed(AttemptFailure),
     /// The client left.
     Canceled,
@@ -160,7 +160,7 @@ impl Outcome {
     }
 }
 
-/// What is counted for a server.
+/// The counters of a server.
 #[derive(Debug, Default)]
 pub struct ServerSeries(Sharded<[AtomicU64; Outcome::ALL.len()]>);
 
@@ -170,13 +170,13 @@ impl ServerSeries {
         self.0.mine()[outcome.place()].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Attempts by outcome.
+    /// Attempts with an outcome.
     pub fn total(&self, outcome: Outcome) -> u64 {
         self.0.all().map(|cells| cells[outcome.place()].load(Ordering::Relaxed)).sum()
     }
 }
 
-/// Why an attempt was made again.
+/// The reason for a retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryReason {
     /// A pooled connection was dead.
@@ -211,7 +211,7 @@ impl RetryReason {
     }
 }
 
-/// What is counted for an upstream.
+/// The counters of an upstream.
 #[derive(Debug, Default)]
 pub struct UpstreamSeries(Sharded<[AtomicU64; RetryReason::ALL.len()]>);
 
