@@ -1,4 +1,4 @@
-//! The allocator gives back what a flood has taken, within about a second.
+//! Returning memory to the system after a flood of requests, within about a second.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-/// `mi_option_purge_delay`, of mimalloc 3: milliseconds until memory that is free may go back to the system.
+/// `mi_option_purge_delay`, of mimalloc 3: milliseconds until free memory may go back to the system.
 const PURGE_DELAY: i32 = 15;
 const PURGE_AFTER_MS: std::ffi::c_long = 10;
-/// How often a thread gives back what it does not use.
+/// How often a thread returns unused memory.
 const GIVE_BACK: Duration = Duration::from_secs(1);
 
-/// Counts the times at which threads are to give back.
+/// The number of the current round of returning memory.
 static ROUND: AtomicU64 = AtomicU64::new(0);
 
-/// Sets how soon memory that is free may go back to the system; at the start of the process.
+/// Sets how soon free memory may go back to the system; call it at the start of the process.
 pub fn tune() {
     #[allow(unsafe_code)]
     // SAFETY: it sets a number, before there is a second thread.
@@ -24,7 +24,7 @@ pub fn tune() {
     }
 }
 
-/// Gives back what this thread has not used since it was last asked; whenever a worker has nothing to do.
+/// Returns this thread's unused memory, once in each round; called whenever a worker is idle.
 pub fn give_back() {
     thread_local!(static GIVEN: Cell<u64> = const { Cell::new(0) });
     let round = ROUND.load(Ordering::Relaxed);
@@ -37,8 +37,8 @@ pub fn give_back() {
     }
 }
 
-/// Has the workers give back once a second, also those that sleep, for ever. What a flood has taken is free then, but the
-/// allocator looks only when it is asked for more.
+/// Makes the workers return memory once a second, also those that sleep; never returns. After a flood the memory is
+/// free, but the allocator only acts when it is asked for more.
 pub async fn give_back_for_ever(workers: Handle, count: usize) {
     loop {
         tokio::time::sleep(GIVE_BACK).await;

@@ -1,8 +1,8 @@
-//! The system's certificates of authorities, as Pingora's connectors take them.
+//! The system's root certificates, for Pingora's connectors.
 //!
-//! Pingora panics where it cannot read them, such as where /etc/ssl has a link to a bundle that is not installed. So
-//! they are read once before, with its own function, and nothing stands in for them where that fails: then no server is
-//! trusted over HTTPS but by the `tls.ca` of its upstream.
+//! Pingora panics if it cannot read them, for example if /etc/ssl has a link to a bundle that is not installed. So they
+//! are read once before, with its own function. If that fails, connectors get no certificates: then only the `tls.ca`
+//! of an upstream makes its servers trusted over HTTPS.
 
 use std::sync::LazyLock;
 
@@ -23,12 +23,12 @@ static READABLE: LazyLock<bool> = LazyLock::new(|| {
     read.is_ok()
 });
 
-/// The file that a connector is to read instead of the system's certificates.
+/// The file that a connector should read instead of the system's certificates.
 pub fn ca_file() -> Option<String> {
     (!*READABLE).then(|| NOTHING.to_owned())
 }
 
-/// The options of a connector that keeps so many idle connections.
+/// The options of a connector that keeps `idle_max` idle connections.
 pub fn options(idle_max: usize) -> ConnectorOptions {
     ConnectorOptions { ca_file: ca_file(), ..ConnectorOptions::new(idle_max) }
 }

@@ -1,8 +1,8 @@
-//! Servers by DNS name: looks a name up again and again, and hands what changed to its upstream.
+//! Servers by DNS name: repeats the look-up of each name, and applies changes to its upstream.
 //!
-//! A look-up that fails, or finds nothing, changes nothing: the addresses known last go on serving, and the log says so
-//! once until it works again. Answers come from the system's resolver, so `/etc/hosts` and search domains hold. TTLs
-//! are not seen there; `refresh` decides.
+//! A look-up that fails, or finds nothing, changes nothing: the last known addresses stay in use, and one log message
+//! reports it until it works again. Answers come from the system's resolver, so `/etc/hosts` and search domains apply.
+//! It does not show TTLs; `refresh` decides.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
@@ -13,10 +13,10 @@ use tokio::runtime::Handle;
 use crate::runtime::snapshot::{Snapshot, Upstream};
 use base::clock;
 
-/// How long a new configuration waits for names it has no address of yet.
+/// How long a new configuration waits for names without a known address.
 const FIRST: Duration = Duration::from_secs(2);
 
-/// Looks up names that have no address yet, all at once; call it before a snapshot is served.
+/// Looks up all names without a known address concurrently; call it before a snapshot is served.
 pub fn first(snapshot: &Snapshot, runtime: &Handle) {
     let unknown = snapshot.resolved().filter(|(upstream, ..)| upstream.pool().members().is_empty());
     let look_ups: Vec<_> = unknown
@@ -36,7 +36,7 @@ pub fn first(snapshot: &Snapshot, runtime: &Handle) {
     }
 }
 
-/// Follows the names of a snapshot until it is dropped; `changed` is called after a pool changed.
+/// Follows the names of a snapshot until it is dropped; `changed` is called after a pool has changed.
 pub fn follow(snapshot: &Arc<Snapshot>, runtime: &Handle, changed: impl Fn() + Clone + Send + 'static) {
     for (upstream, name, port, refresh) in snapshot.resolved() {
         let (upstream, name, changed) = (Arc::downgrade(upstream), name.clone(), changed.clone());

@@ -1,27 +1,27 @@
-//! What strangers make this process hold, in one account with one bound.
+//! The memory that clients make this process hold, in one account with one bound.
 //!
 //! It counts what grows with what clients send or leave waiting: requests, their bodies, compression and header lists.
-//! Whoever holds more asks before; without room it refuses the request, or does without. What is held is given back by
-//! dropping. Connections, streams and their heads stop at three quarters of the bound, and so does what they carry, bodies
-//! and encoders: whoever fills one side leaves the other a quarter, so that uploads shut nobody out. Streams stop at half,
-//! so that they shut no connection out. Encoders are what a request can do without, so they stop where half is held, and
-//! one client has a part of that half: nobody is refused because others have their answers compressed. A request of
+//! A holder asks before it holds more; without room it refuses the request, or does without. Dropping gives back what
+//! is held. Connections, streams and their heads stop at three quarters of the bound, and so do the contents, bodies
+//! and encoders: whichever side fills up leaves the other a quarter, so that uploads exclude no client. Streams stop at
+//! half, so that they exclude no connection. Requests can do without encoders, so these stop when half is held, and one
+//! client has a share of that half: compression for some clients never causes a refusal for others. A request of
 //! HTTP/1.1 without a body touches none of this.
 //!
-//! The sums are exact: what was given is never more than the bound. They are relaxed, as nothing else hangs on them.
+//! The sums are exact: the total held is never above the bound. They are relaxed, because nothing else depends on them.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Places of clients; those who share one share its part.
+/// Places of clients; clients with the same place share its part.
 const CLIENTS: usize = 4_096;
-/// A client's part of the bound, and what it may have however small the bound is.
+/// A client's part of the bound, and its minimum for a small bound.
 const CLIENT_PART: u64 = 64;
 const CLIENT_MIN: u64 = 4 << 20;
 
-/// What is held.
+/// What the memory is held for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// State of requests.
@@ -48,7 +48,7 @@ impl Kind {
         }
     }
 
-    /// What is there to carry, or what is carried.
+    /// The side of the account: requests and heads, or contents.
     fn side(self) -> usize {
         match self {
             Kind::Requests | Kind::HeaderLists => 0,
@@ -64,14 +64,14 @@ pub struct Account {
     total: AtomicU64,
     sides: [AtomicU64; 2],
     kinds: [AtomicU64; Kind::ALL.len()],
-    /// What clients hold of what a request can do without.
+    /// Memory that clients hold for encoders.
     clients: Box<[AtomicU64]>,
-    /// Keyed, so that nobody can choose whose place is his.
+    /// Keyed, so that clients cannot choose their places.
     places: ahash::RandomState,
 }
 
 impl Account {
-    /// An account of so many bytes.
+    /// An account with a bound of `max` bytes.
     pub fn new(max: u64) -> Account {
         Account {
             max,
@@ -83,17 +83,17 @@ impl Account {
         }
     }
 
-    /// Takes so many bytes; `None` where there is no room.
+    /// Takes this many bytes; `None` without room.
     pub fn try_hold(self: &Arc<Self>, kind: Kind, bytes: u64) -> Option<Held> {
         self.take(kind, bytes, self.three_quarters(), self.max).then(|| self.held_of(kind, bytes))
     }
 
-    /// Takes so many bytes for a stream; `None` where connections and streams hold half.
+    /// Takes this many bytes for a stream; `None` if connections and streams hold half.
     pub fn try_hold_for_stream(self: &Arc<Self>, kind: Kind, bytes: u64) -> Option<Held> {
         self.take(kind, bytes, self.max / 2, self.max).then(|| self.held_of(kind, bytes))
     }
 
-    /// Takes so many bytes for an encoder of a client's answer; `None` where there is no room, or where he has his part.
+    /// Takes this many bytes for an encoder of a client's answer; `None` without room, or if the client has its part.
     pub fn try_hold_encoder(self: &Arc<Self>, client: IpAddr, bytes: u64) -> Option<Held> {
         let place = self.place(client);
         let part = (self.max / CLIENT_PART).max(CLIENT_MIN);
@@ -122,7 +122,7 @@ impl Account {
         Held { of: self.clone(), kind, bytes, place: None }
     }
 
-    /// Takes so many bytes where its side holds at most `side_max` then, and all together at most `total_max`.
+    /// Takes this many bytes if its side then holds at most `side_max`, and all together at most `total_max`.
     fn take(&self, kind: Kind, bytes: u64, side_max: u64, total_max: u64) -> bool {
         let side = &self.sides[kind.side()];
         if !add(side, bytes, side_max) {
@@ -142,7 +142,7 @@ impl Account {
         self.kinds[kind as usize].fetch_sub(bytes, Relaxed);
     }
 
-    /// One for an address of IPv4, or for the network that a client of IPv6 has.
+    /// One place for an IPv4 address, or for the network of an IPv6 client.
     fn place(&self, client: IpAddr) -> usize {
         let network = match client.to_canonical() {
             IpAddr::V4(v4) => u64::from(v4.to_bits()),
@@ -152,7 +152,7 @@ impl Account {
     }
 }
 
-/// Adds, unless the sum were more than `max`.
+/// Adds, unless the sum would be more than `max`.
 fn add(sum: &AtomicU64, bytes: u64, max: u64) -> bool {
     let more = |now: u64| now.checked_add(bytes).filter(|sum| *sum <= max);
     sum.fetch_update(Relaxed, Relaxed, more).is_ok()
@@ -164,12 +164,12 @@ pub struct Held {
     of: Arc<Account>,
     kind: Kind,
     bytes: u64,
-    /// The client's place, where it counts there as well.
+    /// The client's place, if it counts there as well.
     place: Option<usize>,
 }
 
 impl Held {
-    /// Holds at least so many bytes from now on; false, and nothing changed, where there is no room.
+    /// Holds at least this many bytes from now on; without room it returns false and changes nothing.
     pub fn cover(&mut self, bytes: u64) -> bool {
         let more = bytes.saturating_sub(self.bytes);
         debug_assert!(self.place.is_none(), "an encoder's room is its cost from the start");
@@ -180,7 +180,7 @@ impl Held {
         covered
     }
 
-    /// Holds at most so many bytes from now on.
+    /// Holds at most this many bytes from now on.
     pub fn shrink(&mut self, bytes: u64) {
         let less = self.bytes.saturating_sub(bytes);
         if less == 0 {
@@ -254,7 +254,7 @@ mod tests {
         drop((first, all, rest));
         assert!(account.clients.iter().all(|held| held.load(Relaxed) == 0));
         assert_eq!(account.held(Kind::Encoders), 0);
-        // A network of IPv6 is one client.
+        // An IPv6 network is one client.
         let six = |text: &str| account.place(text.parse().unwrap());
         assert_eq!(six("2001:db8::1"), six("2001:db8::ffff:2"));
     }

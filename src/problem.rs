@@ -1,30 +1,30 @@
-//! The problems that the gateway answers with by itself (RFC 9457), in one table.
+//! The problems that the gateway itself answers with (RFC 9457), in one table.
 //!
-//! A problem has a status, a stable last part of its `type`, and a sentence for the client. It never tells an upstream's
-//! address; what happened inside is in the access log.
+//! A problem has a status, a stable last part of its `type`, and a sentence for the client. It never contains an
+//! upstream's address; the access log says what happened inside.
 
-/// Why the gateway answered by itself.
+/// Why the gateway itself answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// The request breaks HTTP.
     BadRequest,
-    /// The caller did not prove who it is.
+    /// The caller did not prove its identity.
     Unauthorized,
     /// The app waits for the platform's approval.
     AppPending,
     /// The app was suspended.
     AppSuspended,
-    /// `allow` and `deny` keep this client out.
+    /// `allow` and `deny` refuse this client.
     Forbidden,
     /// No route matches.
     NoRoute,
-    /// The route leads to the ledger, and the path to no callback.
+    /// The route leads to the ledger, but the path to no callback.
     NotACallback,
     /// The method is never proxied.
     MethodNotAllowed,
-    /// The head did not come in time.
+    /// The head did not arrive in time.
     HeadTimeout,
-    /// The body came too slowly.
+    /// The body arrived too slowly.
     BodyTooSlow,
     /// The body is longer than `body_max`.
     BodyTooLarge,
@@ -34,29 +34,29 @@ pub enum Reason {
     UriTooLong,
     /// The request expects more than `100 Continue`.
     ExpectationFailed,
-    /// The TLS name does not cover the host that is asked for.
+    /// The certificate for the TLS name does not cover the requested host.
     Misdirected,
     /// The head is larger than `head_max`, or has more headers than `headers_max`.
     HeadTooLarge,
-    /// The address has as many connections as it may have. Closed without an answer.
+    /// The address has its maximum of connections. Closed without an answer.
     TooManyConnections,
-    /// The client opens no window for the answers to what it asks for. The stream is reset without an answer.
+    /// The client opens no window for the answers to its requests. The stream is reset without an answer.
     WindowShut,
-    /// All listeners together have as many connections as they may have. Closed without an answer.
+    /// All listeners together have their maximum of connections. Closed without an answer.
     Full,
-    /// The PROXY header is missing or from somebody untrusted. Closed without an answer.
+    /// The PROXY header is missing or its sender is not trusted. Closed without an answer.
     UntrustedProxy,
     /// A rate is used up.
     LimitedRate,
     /// Too many requests are in flight.
     LimitedConcurrency,
-    /// Nothing inside should lead here.
+    /// An internal error, which should not happen.
     Internal,
-    /// The protocol's version is none that is spoken here.
+    /// The protocol's version is not supported.
     VersionNotSupported,
-    /// The upstream takes no more requests at once than its adaptive limit.
+    /// The upstream has no room under its adaptive limit, or the process has no memory for the request.
     Overloaded,
-    /// No connection to a server, or it broke.
+    /// There was no connection to a server, or it broke.
     BadGateway,
     /// The upstream has no server that takes requests.
     NoServer,
@@ -113,7 +113,7 @@ impl Reason {
         self.row().0
     }
 
-    /// What a client may do about it.
+    /// What a client can do about it.
     pub fn detail(self) -> &'static str {
         self.row().2
     }
@@ -163,7 +163,7 @@ impl Reason {
         }
     }
 
-    /// Whether it may pass in a second.
+    /// Whether a retry in a second may succeed.
     pub fn passes(self) -> bool {
         matches!(self, Reason::NoServer | Reason::Saturated | Reason::Overloaded | Reason::LedgerUnavailable)
     }

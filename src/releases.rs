@@ -1,12 +1,12 @@
-//! The clock and the disk of the releases: a thread that ticks the [`Controller`], keeps its state, and tells.
+//! The clock and the disk of the releases: a thread that ticks the [`Controller`], keeps its state, and reports.
 //!
-//! What must survive a restart stands in `state_dir/releases.json`, replaced atomically: at once when a release changes
-//! its state, every half minute for its evidence. A disk that refuses is said in the log and keeps no order from being
+//! State that must survive a restart is in `state_dir/releases.json`, replaced atomically: at once when a release
+//! changes its state, every half minute for its evidence. A failing disk is logged and prevents no order from being
 //! obeyed. Orders come from the admin API and are kept before they are answered.
 //!
-//! An upgrade holds all of it: nothing is judged, stepped or written while another process may read the state. Orders
-//! wait meanwhile. Once the other process has taken over, this one only follows: what is taken back there is taken back
-//! for the requests that are still answered here.
+//! An upgrade holds all of it: nothing is judged, stepped or written while another process may read the state, and
+//! orders wait. Once the other process has taken over, this one only follows: a rollback there also takes effect for
+//! the requests that are still answered here.
 
 use std::os::unix::fs::MetadataExt;
 use std::panic::AssertUnwindSafe;
@@ -27,11 +27,11 @@ use gray::controller::{Controller, Moment, OrderError, PersistedRelease, Persist
 use gray::report::Report;
 use gray::shared_state::SharedState;
 
-/// Time between two looks at what was seen.
+/// Interval of ticks.
 const TICK: Duration = Duration::from_millis(100);
-/// Time after which evidence is kept again.
+/// Interval at which evidence is kept.
 const KEEP: Duration = Duration::from_secs(30);
-/// The same after a disk refused.
+/// The same after a failed write.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// All releases of the process.
@@ -42,35 +42,35 @@ pub struct Releases {
     writing: Mutex<()>,
     /// Held while releases are judged, moved and kept.
     hand: Mutex<Hand>,
-    /// Told when `hand` has changed.
+    /// Notified when `hand` has changed.
     changed: Condvar,
-    /// The reports of the process and of those before it.
+    /// The reports of this process and of earlier ones.
     pub shelf: ReportStore,
     /// Sends reports and alarms.
     pub notifier: Arc<Notifier>,
 }
 
-/// Who moves the releases.
+/// Which process moves the releases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Hand {
     /// This process.
     Ours,
-    /// Nobody, for the moment.
+    /// None, for the moment.
     Held,
     /// Another process.
     Theirs,
 }
 
-/// Why an order was not obeyed.
+/// Why an order was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommandError {
-    /// It cannot be.
+    /// Its state forbids it.
     Order(OrderError),
     /// Another process has the releases.
     HandedOver,
 }
 
-/// What a process before has left in `state_dir`: nothing where there is no such file, an error where it cannot be read.
+/// The state that an earlier process left in `state_dir`: empty without such a file, an error if it cannot be read.
 pub fn kept(state_dir: &Path) -> std::io::Result<PersistedReleases> {
     match std::fs::read(file(state_dir)) {
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(std::io::Error::other),
@@ -83,7 +83,7 @@ fn file(state_dir: &Path) -> PathBuf {
     state_dir.join("releases.json")
 }
 
-/// A controller that goes on with what was kept; the registry names servers and apps by number.
+/// A controller that continues from this state; the registry names servers and apps by number.
 pub fn controller(kept: PersistedReleases, registry: &Arc<Registry>) -> Controller {
     let (servers, apps) = (registry.clone(), registry.clone());
     let server = move |number| servers.server_of(number).map(|(_, address)| address.to_string());
@@ -91,13 +91,13 @@ pub fn controller(kept: PersistedReleases, registry: &Arc<Registry>) -> Controll
     Controller::new(kept, Surroundings { stamp: clock::rfc3339, server: Arc::new(server), app: Arc::new(app) })
 }
 
-/// Now, by both clocks.
+/// The present time, by both clocks.
 pub fn moment() -> Moment {
     Moment { now: clock::now(), wall_ms: clock::wall_ms() }
 }
 
 impl Releases {
-    /// Reads what was kept.
+    /// Reads the kept state.
     pub fn open(state_dir: &Path, registry: &Arc<Registry>, notifier: Arc<Notifier>) -> std::io::Result<Releases> {
         let file = file(state_dir);
         let controller = match kept(state_dir) {
@@ -124,18 +124,18 @@ impl Releases {
         })
     }
 
-    /// Takes over the releases of a configuration that is about to be served; their shared states, in its order.
+    /// Adopts the releases of a configuration that is about to be served; returns their shared states, in its order.
     pub fn adopt(&self, config: &Config) -> Vec<Arc<SharedState>> {
         self.notifier.targets(config.notify.clone());
         self.controller.lock().adopt(&config.releases, &config.names(), moment())
     }
 
-    /// The controller, to look at.
+    /// Read access to the controller.
     pub fn look(&self) -> MutexGuard<'_, Controller> {
         self.controller.lock()
     }
 
-    /// Obeys an operator, and keeps it. May wait for the disk, or for the end of an upgrade.
+    /// Obeys an operator's order, and keeps it. May wait for the disk, or for the end of an upgrade.
     pub fn order(&self, name: &str, order: Order, who: &str) -> Result<View, CommandError> {
         let mut hand = self.hand.lock();
         self.changed.wait_while(&mut hand, |hand| *hand == Hand::Held);
@@ -170,13 +170,13 @@ impl Releases {
                 }
             }
             let at = moment();
-            // A fault in a judge must not end what takes releases back.
+            // A panic in a judge must not end the thread that takes releases back.
             let looked = std::panic::catch_unwind(AssertUnwindSafe(|| self.tick(at)));
             let mut ticked = looked.unwrap_or_else(|_| {
                 log::error!("a release could not be judged: what was seen in this tenth of a second is lost");
                 Ticked::default()
             });
-            // Kept before it is told: who has heard of it finds it so after a crash, and its report beside it.
+            // Kept before it is reported, so that it holds after a crash, together with its report.
             ticked.reports = ticked.reports.into_iter().map(|report| self.put_up(report)).collect();
             if ticked.changed || at.now.since(kept_at) >= wait {
                 wait = if self.keep() { KEEP } else { RETRY };
@@ -187,7 +187,7 @@ impl Releases {
         }
     }
 
-    /// Who sees how a release stands now finds the report that says why.
+    /// Makes reports readable before the new state of their releases is.
     fn tick(&self, at: Moment) -> Ticked {
         let mut controller = self.controller.lock();
         let ticked = controller.tick(at);
@@ -195,7 +195,7 @@ impl Releases {
         ticked
     }
 
-    /// Puts a report on the disk. One that refuses must not keep anybody from hearing of it.
+    /// Writes a report to the disk. A failure must not prevent it from being sent.
     fn put_up(&self, report: Report) -> Report {
         self.shelf.keep(report.clone()).unwrap_or_else(|e| {
             log::error!("report {} could not be kept in state_dir: {e}", report.id);
@@ -203,7 +203,7 @@ impl Releases {
         })
     }
 
-    /// Stops all moving and writes the state a last time; false where the disk did not take it.
+    /// Stops all moves and writes the state a last time; false if the disk failed.
     pub fn hold(&self) -> bool {
         let mut hand = self.hand.lock();
         *hand = Hand::Held;
@@ -227,7 +227,7 @@ impl Releases {
 
     /// Takes back what the process that took over has taken back.
     fn follow(&self, seen: &mut Option<(u64, i64)>) {
-        // Its folder may be another one; then its releases are not ours to follow.
+        // It may use another folder; then its releases are not this process's to follow.
         let now = std::fs::metadata(&self.file).ok().map(|meta| (meta.ino(), meta.mtime_nsec()));
         if *seen == now {
             return;
@@ -253,14 +253,14 @@ impl Releases {
         }
     }
 
-    /// Writes down what a restart needs; whether the disk took it.
+    /// Writes the state that a restart needs; false if the disk failed.
     pub fn keep(&self) -> bool {
         let _writing = self.writing.lock();
         let kept = self.controller.lock().keep();
         if kept.is_empty() && !self.file.exists() {
             return true;
         }
-        // Somebody may have tidied the folder away.
+        // The folder may have been removed.
         let folder = self.file.parent().map_or(Ok(()), std::fs::create_dir_all);
         let written = folder.and_then(|()| files::replace(&self.file, &kept));
         if let Err(e) = &written {
