@@ -1,7 +1,7 @@
-//! The commands of `tollgate`, each a function that ends in an exit code: 0 done, 1 the answer is no, 2 wrong use.
+//! The commands of `tollgate`, each a function that returns an exit code: 0 done, 1 the answer is no, 2 wrong use.
 //!
-//! Answers go to stdout, errors to stderr; a reader that closes its end early is no error. `--json` prints JSON
-//! everywhere. Commands for a running gateway talk to its admin address.
+//! Answers go to stdout, errors to stderr; a reader that closes its end early is not an error. `--json` prints JSON
+//! everywhere. Commands for a running gateway use its admin address.
 
 pub mod check;
 pub mod config;
@@ -22,11 +22,11 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-/// A layer-7 gateway that balances, checks health, and swaps its configuration without dropping a request.
+/// A layer-7 gateway that balances load, checks health, and changes its configuration without dropping a request.
 #[derive(Parser)]
 #[command(name = "tollgate", version, arg_required_else_help = true)]
 struct Arguments {
-    /// Prints JSON.
+    /// Print JSON.
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -35,17 +35,17 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serves everything the configuration names, in one process.
+    /// Serve everything that the configuration names, in one process.
     Run(Conf),
-    /// Prints every finding of a configuration, and what is unwise in it, and runs nothing.
+    /// Check a configuration and print all findings and warnings, without running it.
     Check {
         #[command(flatten)]
         conf: Conf,
-        /// Ends with 1 where something is unwise, too.
+        /// Exit with 1 on warnings, too.
         #[arg(long)]
         strict: bool,
     },
-    /// Says which route takes a request, and why.
+    /// Show which route takes a request, and why.
     Explain {
         #[command(flatten)]
         conf: Conf,
@@ -53,60 +53,62 @@ enum Command {
         #[command(flatten)]
         request: explain::ExplainArgs,
     },
-    /// Says what a change of configuration moves.
+    /// Show what changes between two configurations.
     Diff {
-        /// File or folder.
+        /// Old file or folder.
         old: PathBuf,
-        /// File or folder.
+        /// New file or folder.
         new: PathBuf,
     },
-    /// Prints the JSON Schema of the configuration, for editors.
+    /// Print the JSON Schema of the configuration, for editors.
     Schema,
-    /// Shows and changes which revision a running gateway serves.
+    /// Show or change the revision that a running gateway serves.
     Config {
         #[command(subcommand)]
         command: config::ConfigCommand,
         #[command(flatten)]
         target: remote::GatewayTarget,
     },
-    /// Shows releases of a running gateway, and stops, promotes or takes them back.
+    /// Show, pause, promote or abort the releases of a running gateway.
     Release {
         #[command(subcommand)]
         command: release::ReleaseCommand,
         #[command(flatten)]
         target: remote::GatewayTarget,
     },
-    /// Serves the payment ledger alone, or verifies and prints its books.
+    /// Serve the payment ledger alone, or verify and print its books.
     #[cfg(feature = "ledger")]
     Ledger {
         #[command(subcommand)]
         command: ledger::LedgerCommand,
     },
-    /// Hands the sockets and the state of a running gateway to a new process: no connection is refused, no request lost.
+    /// Hand the sockets and state of a running gateway to a new process, without refusing a connection or losing a
+    /// request.
     ///
-    /// The new process checks the configuration on the disk and prepares everything first; the old one drains only after
-    /// that. If the new one fails before it serves, the old one goes on as before, and this ends with 1 and the reason.
+    /// The new process first checks the configuration on the disk and prepares everything; only then does the old one
+    /// drain. If the new one fails before it serves, the old one goes on as before, and this command exits with 1 and
+    /// the reason.
     Upgrade(upgrade::UpgradeArgs),
-    /// Starts backends, a gateway and a load, and tells what happens as backends die, configurations change and versions
-    /// are released.
+    /// Start backends, a gateway and a load, and report what happens while backends fail, configurations change and
+    /// versions are released.
     #[cfg(feature = "ledger")]
     Demo,
 }
 
-/// Which configuration.
+/// The configuration.
 #[derive(Args)]
 pub struct Conf {
-    /// A file, or a folder whose *.toml are merged.
+    /// Configuration: a file, or a folder whose *.toml are merged.
     #[arg(short = 'c', long = "conf", value_name = "PATH")]
     conf: PathBuf,
 }
 
-/// Parses the arguments and runs what they say.
+/// Parses the arguments and runs the command.
 pub fn main() -> ExitCode {
     let Arguments { json, command } = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(e) => {
-            // A reader that is gone needs no help text.
+            // A reader that has left needs no help text.
             let _ = e.print();
             return ExitCode::from(if e.use_stderr() { 2 } else { 0 });
         }
@@ -127,13 +129,13 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Prints to stdout; a reader that is gone is no error.
+/// Prints to stdout; a reader that has left is not an error.
 fn print(text: impl std::fmt::Display) {
     use std::io::Write;
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-/// Says on stderr what is wrong, and ends with 2 where the command was used wrongly, else with 1.
+/// Prints an error on stderr, and returns 2 for wrong use, otherwise 1.
 fn fail(wrong_use: bool, message: impl std::fmt::Display) -> ExitCode {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "tollgate: {message}");

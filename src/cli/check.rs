@@ -1,7 +1,7 @@
-//! `tollgate check`: every finding of a configuration, and nothing else happens.
+//! `tollgate check`: prints every finding of a configuration, without other effects.
 //!
-//! As text, findings go to stderr like any error; as JSON they are the answer, and an empty list means none. Warnings are
-//! told like findings and keep nothing from being served, unless `--strict` asks for it.
+//! As text, findings go to stderr like any error; as JSON they are the answer, and an empty list means none. Warnings
+//! are printed like findings, but do not make a configuration invalid, except with `--strict`.
 
 use std::io::Write;
 use std::path::Path;
@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use base::finding::{Finding, Severity};
 use config::{self, model::Config};
 
-/// Checks what `-c` names: 1 where something is wrong, or unwise and `strict`; else 0.
+/// Checks the configuration of `-c`: 1 with findings, or with warnings if `strict`; otherwise 0.
 pub fn check(path: &Path, strict: bool, json: bool) -> ExitCode {
     let loaded = match config::load(path) {
         Ok(loaded) => loaded,

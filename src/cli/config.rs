@@ -1,4 +1,4 @@
-//! `tollgate config`: which revision a running gateway serves, through its admin address.
+//! `tollgate config`: shows or changes the revision of a running gateway, through its admin address.
 
 use std::process::ExitCode;
 
@@ -8,17 +8,17 @@ use serde_json::Value;
 
 use super::remote::{self, GatewayTarget};
 
-/// What to do.
+/// The subcommands.
 #[derive(Subcommand)]
 pub enum ConfigCommand {
-    /// Lists the revisions kept: when, who, and what they changed.
+    /// List the revisions kept: when, who, and what they changed.
     History,
-    /// Goes back to a revision; without one, to the one before.
+    /// Roll back to a revision, or to the one before.
     Rollback {
-        /// Its number, from `config history`.
+        /// Number from `config history`.
         revision: Option<u64>,
     },
-    /// Makes a staged revision good.
+    /// Confirm a staged revision.
     Confirm,
 }
 

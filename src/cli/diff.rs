@@ -1,6 +1,7 @@
-//! `tollgate diff`: what a change moves.
+//! `tollgate diff`: shows what a change of configuration moves.
 //!
-//! Both configurations are checked first; findings of either are the whole answer then. A difference is no failure.
+//! Both configurations are checked first; if either has findings, these are the whole answer. A difference is not a
+//! failure.
 
 use std::io::Write;
 use std::path::Path;
@@ -9,7 +10,7 @@ use std::process::ExitCode;
 use super::check::report;
 use config::{self, diff::Diff};
 
-/// Compares two configurations: 0 where both could be read, else 1.
+/// Compares two configurations: 0 if both are valid, otherwise 1.
 pub fn diff(old: &Path, new: &Path, json: bool) -> ExitCode {
     match (config::load(old), config::load(new)) {
         (Ok(old), Ok(new)) => {

@@ -1,8 +1,8 @@
-//! `tollgate explain`: which route takes a request and where it goes, without sending it.
+//! `tollgate explain`: shows which route takes a request and where it goes, without sending it.
 //!
-//! It asks the very router and releases that serve, so what it says is what happens; releases stand where `state_dir`
-//! says, else at their first step. The client's address is unknown here unless `--client` says it: `allow` and `deny`
-//! are then judged too, else only named, and it can be a user key.
+//! It uses the same router and releases as the gateway, so the gateway would do what it says. Releases are in the state
+//! that `state_dir` has, or at their first step. The client's address is unknown without `--client`. With it, `allow`
+//! and `deny` are judged instead of only named, and the address can be a user key.
 
 mod arm;
 mod caller;
@@ -24,22 +24,22 @@ use config::model::{Action, Config, HostPattern, PathPattern, Route, Scheme};
 use config::router::{Request, Router, host_of, path_of};
 use http_guard::head;
 
-/// A request to explain.
+/// The request to explain.
 #[derive(Args)]
 pub struct ExplainArgs {
     /// Method, such as GET.
     method: String,
     /// URL, such as `http://api.example.com/orders?x=1`, or a path with -H 'host: …'.
     url: String,
-    /// A header, 'name: value'; may be given several times.
+    /// Header, as 'name: value'; repeatable.
     #[arg(short = 'H', long = "header", value_name = "HEADER")]
     headers: Vec<String>,
-    /// Address the client comes from.
+    /// Address of the client.
     #[arg(long, value_name = "ADDRESS")]
     client: Option<IpAddr>,
 }
 
-/// Explains a request; 1 where no route takes it.
+/// Explains a request; 1 if no route takes it.
 pub fn explain(path: &Path, asked: &ExplainArgs, json: bool) -> ExitCode {
     let loaded = match config::load(path) {
         Ok(loaded) => loaded,
@@ -95,7 +95,7 @@ pub fn explain(path: &Path, asked: &ExplainArgs, json: bool) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What becomes of a request that no route is looked for.
+/// The answer to a request for which no route is looked up.
 fn before_routes(method: &Method, path: &str) -> Option<(String, ExitCode)> {
     if path == "*" && method == Method::OPTIONS {
         return Some(("the gateway answers it itself with 204".to_owned(), ExitCode::SUCCESS));
@@ -126,7 +126,7 @@ fn parse(asked: &ExplainArgs) -> Result<(Method, Uri, HeaderMap), String> {
     Ok((method, uri, headers))
 }
 
-/// Which of the route's conditions hold, and how.
+/// The route's conditions that hold, and how.
 fn reasons(route: &Route, request: &Request<'_>) -> Vec<String> {
     let host = match host_of(route, request.host) {
         None => "any host".to_owned(),
@@ -150,7 +150,7 @@ fn reasons(route: &Route, request: &Request<'_>) -> Vec<String> {
     why
 }
 
-/// What the route does with it; nothing where it refuses it, but why.
+/// What the route does with the request; if it refuses it, only why.
 fn outcome(
     config: &Config,
     route: &Route,
@@ -193,7 +193,7 @@ fn outcome(
     why
 }
 
-/// What is known of the request; the order is that of the output.
+/// The facts about the request, in the order of the output.
 #[derive(Default, Serialize)]
 struct Explained {
     route: Option<String>,

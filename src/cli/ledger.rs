@@ -1,8 +1,8 @@
-//! `tollgate ledger`: serves a ledger alone, or reads its store, whether a ledger runs on it or not.
+//! `tollgate ledger`: serves a ledger alone, or reads its store, whether or not a ledger runs on it.
 //!
-//! What reads changes nothing and needs no lock; only `keys` changes what lies outside of the chain. `verify` and `keys`
-//! need the encryption keys, the others do not. A store that
-//! has a problem ends with 1, as does one that cannot be read.
+//! Commands that read change nothing and need no lock; only `keys` changes data, outside of the chain. `verify` and
+//! `keys` need the encryption keys, the others do not. A store with a problem gives exit code 1, as does one that
+//! cannot be read.
 
 mod keys;
 
@@ -24,27 +24,27 @@ use ledger::export::{self, ExportError, Format};
 use ledger::query::{self, views::Account};
 use ledger::store::{self, Reader, StoreError};
 
-/// What to do.
+/// The subcommands.
 #[derive(Subcommand)]
 pub enum LedgerCommand {
-    /// Serves the ledger of a configuration, without the gateway.
+    /// Serve the ledger of a configuration, without the gateway.
     Run(Conf),
-    /// Verifies the books: every row, the chain, the anchor, and what follows from the rows.
+    /// Verify the books: every row, the chain, the anchor, and what follows from the rows.
     Verify(Conf),
-    /// Prints what every account has.
+    /// Print the balance of every account.
     Balances(Conf),
-    /// Lists, rotates or erases the keys that evidence is encrypted with.
+    /// List, rotate or erase the keys that encrypt evidence.
     Keys {
-        /// What to do with them.
+        /// The subcommand.
         #[command(subcommand)]
         what: keys::KeysCommand,
     },
-    /// Prints all entries.
+    /// Print all entries.
     Export {
-        /// Which configuration.
+        /// The configuration.
         #[command(flatten)]
         conf: Conf,
-        /// How.
+        /// Format.
         #[arg(long, value_enum)]
         format: Format,
     },
@@ -94,7 +94,7 @@ fn unread(e: &StoreError) -> ExitCode {
 }
 
 fn verify(ledger: &Ledger, mut reader: Box<dyn Reader>, json: bool) -> Result<ExitCode, ExitCode> {
-    // The anchor first: what a ledger writes meanwhile is behind it.
+    // The anchor comes first: a running ledger writes after it.
     let place = anchor::path(&ledger.state_dir);
     let anchor = anchor::read(&place)
         .map_err(|e| super::fail(false, format!("the anchor {} cannot be read: {e}", place.display())))?;
@@ -113,7 +113,7 @@ fn verify(ledger: &Ledger, mut reader: Box<dyn Reader>, json: bool) -> Result<Ex
     Ok(told(&report, anchor.is_some(), json))
 }
 
-/// Prints what was found.
+/// Prints the result.
 fn told(report: &Report, anchored: bool, json: bool) -> ExitCode {
     if json {
         super::print(serde_json::to_string_pretty(report).unwrap_or_default());
@@ -171,10 +171,10 @@ fn printed(mut reader: Box<dyn Reader>, format: Format) -> Result<ExitCode, Exit
     let mut out = BufWriter::new(io::stdout().lock());
     match export::export(&mut *reader, format, &mut out) {
         Ok(()) => Ok(ExitCode::SUCCESS),
-        // A reader that is gone is no error.
+        // A reader that has left is not an error.
         Err(ExportError::Io(e)) if e.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
         Err(e) => {
-            // What came so far is shown before the reason.
+            // The output so far comes before the reason.
             let _ = out.flush();
             Err(super::fail(false, e))
         }

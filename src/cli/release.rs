@@ -1,4 +1,4 @@
-//! `tollgate release`: how releases stand, and orders for them, through the admin address of a running gateway.
+//! `tollgate release`: the state of releases, and orders for them, through the admin address of a running gateway.
 
 use std::process::ExitCode;
 
@@ -8,32 +8,32 @@ use serde_json::Value;
 
 use super::remote::{self, GatewayTarget};
 
-/// What to do.
+/// The subcommands.
 #[derive(Subcommand)]
 pub enum ReleaseCommand {
-    /// Lists all releases.
+    /// List all releases.
     List,
-    /// Shows a release: its step, both arms, the evidence, and what it waits for.
+    /// Show a release: its step, both arms, the evidence, and what it waits for.
     Show {
         /// Its name.
         name: String,
     },
-    /// Stops the steps, not the judge.
+    /// Pause the steps, but not the judge.
     Pause {
         /// Its name.
         name: String,
     },
-    /// Goes on; starts again at the first step what was taken back.
+    /// Resume the steps; a release that was taken back starts again at the first step.
     Resume {
         /// Its name.
         name: String,
     },
-    /// Goes to the next step at once; after the last one the release is done.
+    /// Promote to the next step at once; after the last one the release is done.
     Promote {
         /// Its name.
         name: String,
     },
-    /// Takes it back at once: no user stays on the canary.
+    /// Take the release back at once: no user stays on the canary.
     Abort {
         /// Its name.
         name: String,
@@ -71,7 +71,7 @@ pub fn run(command: &ReleaseCommand, target: &GatewayTarget, json: bool) -> Exit
     ExitCode::SUCCESS
 }
 
-/// A name as a segment of a path.
+/// A name as a path segment.
 fn encoded(name: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     name.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()

@@ -1,4 +1,4 @@
-//! A running gateway's admin listener, as commands reach it.
+//! Calls to a running gateway's admin listener.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -10,16 +10,16 @@ use http::{Method, StatusCode};
 use serde_json::Value;
 use tokio::runtime::Builder;
 
-/// Which gateway.
+/// The running gateway.
 #[derive(Args)]
 pub struct GatewayTarget {
-    /// The gateway's configuration; its admin address and token are taken from it.
+    /// The gateway's configuration, for its admin address and token.
     #[arg(short = 'c', long = "conf", value_name = "PATH", global = true)]
     conf: Option<PathBuf>,
-    /// The admin address, such as http://127.0.0.1:9900.
+    /// Admin address, such as http://127.0.0.1:9900.
     #[arg(long, value_name = "URL", global = true)]
     admin: Option<String>,
-    /// A file with the admin token, beside --admin.
+    /// File with the admin token, for --admin.
     #[arg(long, value_name = "FILE", global = true)]
     token_file: Option<PathBuf>,
 }
@@ -43,7 +43,7 @@ pub fn gateway(target: &GatewayTarget) -> Result<RemoteGateway, String> {
     let Some(path) = &target.conf else {
         return Err("say which gateway: -c CONF, or --admin http://ADDRESS".into());
     };
-    // A broken file is just when a rollback is wanted: its [admin] table will do.
+    // A rollback is wanted just when a file is broken: its [admin] table is enough.
     let (address, secret) = match config::load(path) {
         Ok(loaded) => {
             let admin = loaded.config.admin.ok_or_else(|| no_admin(path))?;
@@ -78,7 +78,7 @@ fn admin_of_broken(path: &Path) -> Option<(SocketAddr, Option<PathBuf>)> {
 }
 
 impl RemoteGateway {
-    /// Whether the gateway did it, and what it said.
+    /// Whether the gateway did it, and its answer.
     pub fn call(&self, method: Method, path: &str) -> Result<(bool, Value), String> {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
         let (status, text) = runtime.block_on(self.ask(method, path))?;
@@ -102,13 +102,13 @@ impl RemoteGateway {
     }
 }
 
-/// An error and what is behind it, without the URL.
+/// An error's innermost cause, without the URL.
 fn causes(error: &dyn Error) -> String {
     let causes = std::iter::successors(error.source(), |&cause| cause.source()).map(ToString::to_string);
     causes.last().unwrap_or_else(|| error.to_string())
 }
 
-/// Says why the gateway did not do it.
+/// Prints why the gateway refused.
 pub fn refused(body: &Value, json: bool) -> ExitCode {
     if json {
         super::print(format!("{body:#}"));

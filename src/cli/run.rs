@@ -1,4 +1,4 @@
-//! `tollgate run`: serves.
+//! `tollgate run`: serves a configuration.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -6,13 +6,13 @@ use std::process::ExitCode;
 use super::check::report;
 use crate::app::{self, StartError};
 
-/// Serves what `-c` names until a signal ends it.
+/// Serves the configuration of `-c` until a signal ends it.
 pub fn run(path: &Path, json: bool) -> ExitCode {
     crate::telemetry::init_messages();
     ended(app::run(path), json)
 }
 
-/// Says why a process that serves could not start, or ended.
+/// Prints why a serving process could not start, or ended.
 pub(super) fn ended(end: Result<(), StartError>, json: bool) -> ExitCode {
     match end {
         Ok(()) => ExitCode::SUCCESS,

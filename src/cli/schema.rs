@@ -1,4 +1,4 @@
-//! `tollgate schema`: the JSON Schema of the configuration, for editors.
+//! `tollgate schema`: prints the JSON Schema of the configuration, for editors.
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -1,8 +1,8 @@
-//! `tollgate upgrade`: asks the running gateway to hand over to a new process, and says what happens.
+//! `tollgate upgrade`: asks the running gateway to hand over to a new process, and prints the steps.
 //!
-//! The gateway is found by its `state_dir`: the one that `-c` names now, whatever else is wrong with the files, or
-//! `--state-dir` where the configuration names another one than the gateway was started with. What is started, and as
-//! whom, is the gateway's doing: this command only asks.
+//! The gateway is found by its `state_dir`: the present one of the configuration at `-c`, even if its files have
+//! findings, or that of `--state-dir` if the configuration no longer names the one with which the gateway was started.
+//! The gateway itself decides what is started, and as which user: this command only asks.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,18 +14,18 @@ use crate::app::startup_config;
 use crate::upgrade::UpgradeError;
 use crate::upgrade::control::{Question, Told, ask};
 
-/// What is asked.
+/// The arguments of an upgrade.
 #[derive(Args)]
 pub struct UpgradeArgs {
-    /// The new executable; without it the file from which the gateway was started, as it is now.
+    /// New executable; by default the file from which the gateway was started, as it is now.
     binary: Option<PathBuf>,
-    /// The gateway's configuration: its state_dir is where the gateway is asked.
+    /// The gateway's configuration, whose state_dir leads to the gateway.
     #[arg(short = 'c', long = "conf", value_name = "PATH", required_unless_present = "state_dir")]
     conf: Option<PathBuf>,
-    /// The state_dir the gateway was started with, where the configuration now names another.
+    /// The state_dir with which the gateway was started, if the configuration now names another.
     #[arg(long, value_name = "FOLDER")]
     state_dir: Option<PathBuf>,
-    /// Seconds that each step of the new process may take, before the old one goes on.
+    /// Seconds that each step of the new process may take before the old one goes on.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
 }
@@ -70,7 +70,7 @@ pub fn run(asked: &UpgradeArgs, json: bool) -> ExitCode {
     }
 }
 
-/// A name of a file, as the gateway needs it, whose working directory may be another.
+/// An absolute file name, because the gateway's working directory may differ.
 fn absolute(binary: &Path) -> Result<PathBuf, String> {
     std::path::absolute(binary).map_err(|e| format!("{}: {e}", binary.display()))
 }

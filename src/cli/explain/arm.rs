@@ -1,4 +1,4 @@
-//! Which version a user would be on, and why.
+//! The version that a user would be on, and why.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use gray::assignment::{Assignment, Decision, RequestView, Why, choose};
 use gray::cohort::{self, RequestFacts};
 use gray::sample::Arm;
 
-/// Says what the releases of a route decide; the upstream of the canary, where that is where it goes.
+/// Explains the decision of a route's releases; returns the canary's upstream if the request goes there.
 pub(super) fn explain(
     config: &Config,
     route: usize,

@@ -1,7 +1,8 @@
-//! Who would be calling: the app of a key, and the user of a token.
+//! The caller of a request: the app of a key, and the user of a token.
 //!
-//! Keys and tokens are judged as the gateway judges them, now. Of a signature everything is judged but what is not here:
-//! the body, and whether its nonce was used before. What does not hold is said, and nobody is assumed to call.
+//! Keys and tokens are judged as the gateway would judge them now. Of a signature everything is judged except what is
+//! not available here: the body, and whether its nonce was used before. A proof that does not hold is reported, and no
+//! caller is assumed.
 
 use http::{HeaderMap, Method, Uri};
 
@@ -15,7 +16,7 @@ use client_auth::keys::Keys;
 use client_auth::signature::{self, Request, Window};
 use config::model::{Auth, AuthKind, Config, Route, Scheme};
 
-/// A request as `explain` was given it.
+/// A request as `explain` received it.
 pub(super) struct Given<'a> {
     pub(super) method: &'a Method,
     pub(super) uri: &'a Uri,
@@ -23,14 +24,14 @@ pub(super) struct Given<'a> {
     pub(super) scheme: Scheme,
 }
 
-/// Who calls.
+/// The caller.
 #[derive(Default)]
 pub(super) struct Caller {
     pub(super) app: Option<String>,
     pub(super) claim: Option<String>,
 }
 
-/// Says what each proof of a route tells.
+/// Explains the result of each proof of a route.
 pub(super) fn explain(config: &Config, route: &Route, given: &Given<'_>, explained: &mut Explained) -> Caller {
     let (mut caller, mut holds) = (Caller::default(), true);
     if route.auths.is_empty() {
@@ -59,7 +60,7 @@ pub(super) fn explain(config: &Config, route: &Route, given: &Given<'_>, explain
     caller
 }
 
-/// The app that a proof names, and what is to be said of it; an error where it does not hold.
+/// The app that a proof names, and its description; an error if it does not hold.
 fn proof(
     config: &Config,
     keys: &Keys,

@@ -1,9 +1,9 @@
 //! `tollgate ledger keys`: the data keys of evidence, and the encryption keys that wrap them.
 //!
-//! `list` changes nothing. `rotate` deletes the wraps by older encryption keys once every key has one by the first of
-//! `encryption_key_files` that is durable: a ledger that was started with that key first has written them, and where none
-//! runs this does; it leaves a store of an older version to a ledger. `erase` deletes the wraps of a day. Each says what an
-//! older copy could still read.
+//! `list` changes nothing. `rotate` deletes the wraps by older encryption keys once every key has a durable one by the
+//! first of `encryption_key_files`. A ledger that was started with that key first has written them; if none runs, this
+//! command does, but it leaves a store of an older version to a ledger. `erase` deletes the wraps of a day. Each
+//! reports what an older copy could still read.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -22,19 +22,19 @@ use ledger::rows::Wrap;
 use ledger::store::erase::{Erased, Which, erase};
 use ledger::store::{self, Changes};
 
-/// What to do.
+/// The subcommands.
 #[derive(Subcommand)]
 pub enum KeysCommand {
-    /// Prints every key, and which encryption keys wrap it.
+    /// List all keys and the encryption keys that wrap them.
     List(Conf),
-    /// Deletes the wraps by older encryption keys; the first of `encryption_key_files` is the new one.
+    /// Delete the wraps by older encryption keys; the first of `encryption_key_files` is the new one.
     Rotate(Conf),
-    /// Erases what was received on a day, by deleting the wraps of its keys.
+    /// Erase what was received on a day, by deleting the wraps of its keys.
     Erase {
-        /// The day, in UTC, such as 2026-11-21.
+        /// Day in UTC, such as 2026-11-21.
         #[arg(value_name = "DAY")]
         day: String,
-        /// Which configuration.
+        /// The configuration.
         #[command(flatten)]
         conf: Conf,
     },
@@ -49,11 +49,11 @@ pub fn run(command: &KeysCommand, json: bool) -> Result<ExitCode, ExitCode> {
     }
 }
 
-/// What backups and logs keep, whatever is done here.
+/// What backups and logs keep, whatever these commands do.
 const COPIES: &str = "copies that were made before (backups, archived write-ahead logs, snapshots of the disk) still hold the \
                       wraps: destroy them, or the encryption keys that wrap them";
 
-/// A key, as it is listed.
+/// A key in the list.
 #[derive(Debug, PartialEq, Serialize)]
 struct Key {
     id: String,
@@ -105,12 +105,12 @@ fn list(conf: &Conf, json: bool) -> Result<ExitCode, ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Writes a wrap by the first encryption key for each key, and a new data key, where no ledger runs.
+/// Writes a wrap by the first encryption key for each key, and a new data key, if no ledger runs.
 fn rewrap(ledger: &Ledger) -> Result<(), ExitCode> {
     let told = |e: &dyn std::fmt::Display| fail(false, format!("the keys cannot be rotated: {e}"));
     let Some(mut store) = store::open(&ledger.store).map_err(|e| told(&e))? else { return Ok(()) };
     let now = clock::wall_ms();
-    // Whoever erases a day waits until all is written, or was first.
+    // A concurrent erasure of a day waits until all is written, or came first.
     store.begin().map_err(|e| told(&e))?;
     let stored = store.wraps().map_err(|e| told(&e))?;
     if stored.is_empty() {
@@ -127,7 +127,7 @@ fn rewrap(ledger: &Ledger) -> Result<(), ExitCode> {
 fn rotate(conf: &Conf, json: bool) -> Result<ExitCode, ExitCode> {
     let ledger = configured(&conf.conf, json)?;
     let first = first(&ledger)?;
-    // Whoever writes brings an older store up to date, for which nobody asked here: a reader refuses it.
+    // A writer migrates an older store, which was not requested here: a reader refuses it.
     store::reader(&ledger.store).map(drop).map_err(|e| unread(&e))?;
     rewrap(&ledger)?;
     let wraps =
@@ -135,7 +135,7 @@ fn rotate(conf: &Conf, json: bool) -> Result<ExitCode, ExitCode> {
     let found = keys(&wraps);
     let only = &ledger.encryption_keys[..1];
     let ours: Vec<Wrap> = wraps.iter().filter(|wrap| wrap.by == first).cloned().collect();
-    // Each must open by the new key alone before another wrap goes.
+    // Each must open with the new key alone before another wrap is deleted.
     let opens = found.is_empty() || audit::keys::open(only, &ours).is_ok_and(|(_, problems)| problems.is_empty());
     if !opens || found.iter().any(|key| !key.wrapped_by.contains(&first)) {
         let why = "not every key has a wrap by the first of `encryption_key_files`: a ledger runs with other keys; start it \
