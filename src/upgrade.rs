@@ -1,4 +1,4 @@
-//! **upgrade**: another executable takes over the sockets and the state of this one, and no connection is refused.
+//! Upgrades: another executable takes over the sockets and the state of this one, and no connection is refused.
 //!
 //! | module | is |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! Calls for state and configuration.
+//! Calls for readiness, metrics and configuration.
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;

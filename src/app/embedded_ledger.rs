@@ -85,7 +85,7 @@ impl Books {
         self.state.lock().running.as_ref().map_or(Standing::Standby, Ledger::standing)
     }
 
-    /// Whether a reader prevents this process from migrating the books of an older build.
+    /// Whether another program prevents this process from migrating the books of an older build.
     pub fn is_held(&self) -> bool {
         self.state.lock().running.as_ref().is_some_and(Ledger::is_held)
     }

@@ -1,4 +1,4 @@
-//! The ledger's place in a build without one. There, no configuration that embeds a ledger is valid. It has the
+//! The ledger's place in a build without one, in which a configuration that embeds a ledger is invalid. It has the
 //! interface of `embedded_ledger.rs`; none of its methods can be called.
 
 use std::sync::Arc;

@@ -13,7 +13,7 @@ use crate::proxy::connector::Http1Connector;
 
 /// Maximum idle connections to servers for each worker.
 const POOL_PER_WORKER: usize = 1024;
-/// Pingora counts attempts too; Tollgate's own limit is lower.
+/// Pingora counts attempts too; Tollgate's own count decides.
 const ATTEMPTS_MAX: usize = 1_000;
 
 /// Builds it, for this many workers.

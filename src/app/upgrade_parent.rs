@@ -208,7 +208,7 @@ impl Handover {
         }
     }
 
-    /// Stops all changes to `state_dir`, once everything is written.
+    /// Stops all changes to `state_dir`, in which everything is then written.
     fn hold(&self) -> Result<Hold, UpgradeError> {
         let Some(hold) = self.parts.control.hold(CHANGE) else {
             return Err(UpgradeError::new("a change of the configuration takes too long: ask again when it is done"));

@@ -74,12 +74,12 @@ pub fn peer(session: &mut Session, ctx: &Ctx, left: Option<Duration>) -> Result<
         false => peer.options.custom_l4 = Some(connector::tracked()),
     }
     if ctx.upstream().is_some_and(|upstream| upstream.is_plain()) || session.as_mut().is_body_empty() {
-        // Tollgate's own streams keep a shorter one, and to the end; a head alone fits any socket's buffer.
+        // Tollgate's own streams enforce it at a lower cost, and to the end; a head alone fits any socket's buffer.
         peer.options.write_timeout = None;
     }
     if ctx.attempts.free > 0 {
-        // Uses a connection that is not shared, so that other requests do not use up what the server allows (its pool
-        // identifies it by this number). If a stream ends before its body is sent again, Pingora does not report why.
+        // Uses a connection that is not shared, so that other requests do not use up what the server allows (Pingora's
+        // pool identifies it by this number). If a stream ends before its body is sent again, Pingora does not say why.
         peer.options.max_h2_streams = 1;
     }
     if let Some(left) = left {

@@ -1,4 +1,4 @@
-//! Stable answers where the canary failed, before a byte has reached the client.
+//! The rescue of requests: stable answers where the canary failed, before a byte has reached the client.
 //!
 //! A listed failure of the canary goes straight to stable, whose own retries and limits then apply as to a new request.
 //! A request can be rescued if it may be sent again: its method is listed (one that is not idempotent only with an

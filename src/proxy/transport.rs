@@ -1,7 +1,7 @@
 //! The byte stream of a client's connection: plain TCP, or TLS over it.
 //!
-//! The socket is shared, so that the sweeper can shut it down. A read that has emptied the socket says so, which spares
-//! the next read a system call.
+//! The socket is shared, so that the sweeper can shut it down, and so that plain bytes before TLS can be read first. A
+//! read that has emptied the socket says so, which spares the next read a system call.
 
 use std::io;
 use std::net::Shutdown;

@@ -202,7 +202,7 @@ fn options(peer: &Peer) -> H2Options {
 /// Serves one stream.
 async fn one(door: Arc<ListeningSocket>, session: HttpSession, watch: Arc<ClientWatch>, _held: (Active, StreamRoom)) {
     let mut session = ServerSession::new_http2(session);
-    // Nothing else would time out for a client that opens no window.
+    // A client that opens no window gets no more time than one that takes nothing.
     session.set_write_timeout(Some(door.patience().idle));
     tokio::select! {
         _ = door.proxy.process_new_http(session, &door.shutdown) => {}
