@@ -1,8 +1,8 @@
-//! What a verified message does to the books: the tables of meaning, pure.
+//! The rules by which a verified message changes the books: pure functions, without a store.
 //!
-//! [`asks`] says what must be known, [`decide`] writes rows into a [`PostingBuilder`] and keeps the [`Facts`] true for the next
-//! message of the same batch. Nothing here knows a store. Of two messages that contend the one that is decided first
-//! wins: the order of the writer's queue.
+//! [`asks`] names the rows that a decision needs. [`decide`] writes rows into a [`PostingBuilder`] and keeps the
+//! [`Facts`] true for the next message of the same batch. Of two messages that contend, the one earlier in the writer's
+//! queue wins.
 //!
 //! | module | is |
 //! |---|---|
@@ -31,30 +31,30 @@ use super::stored_enum::{AnomalyKind, OrderState, Source, TxState};
 use base::units::Currency;
 use config::model::ledger::Channel;
 
-/// The last millisecond of the year 9999: RFC 3339 knows none later.
+/// The last millisecond of the year 9999, which is the last that RFC 3339 can write.
 const LAST_MS: u64 = 253_402_300_799_999;
 
 /// A verified callback, as the books see it.
 #[derive(Debug)]
 pub struct Callback<'a> {
-    /// `stripe`, `alipay` …
+    /// The provider, such as `stripe` or `alipay`.
     pub provider: &'static str,
-    /// Where it came to.
+    /// The channel that received it.
     pub channel: &'a Arc<Channel>,
-    /// What it means.
+    /// The meaning of the message.
     pub event: &'a ProviderEvent,
-    /// What was received.
+    /// The message as received.
     pub evidence: &'a Evidence,
 }
 
 impl Callback<'_> {
-    /// Whether the provider's numbers are unique whatever the account: then what is ours is found wherever it was filed.
+    /// Whether the provider's numbers are unique among all accounts, so that our transactions are found in any of them.
     fn is_global(&self) -> bool {
         self.provider == stripe::LABEL
     }
 
-    /// A transaction of its provider, by meaning: its own account's, or one of ours that was filed under another one. What
-    /// another merchant filed elsewhere is nothing to this one.
+    /// The place of a transaction by meaning: of the message's account, or one of ours filed under another account.
+    /// What another merchant filed elsewhere does not count.
     fn find(&self, facts: &Facts, kind: Kind, key: &str) -> Option<usize> {
         let place = |key: String| facts.place(self.provider, &self.event.account, kind, &key);
         let own = self.keys(key).find_map(place);
@@ -62,20 +62,20 @@ impl Callback<'_> {
         own.into_iter().chain(elsewhere).find(|at| self.is_own(facts, *at)).or(own)
     }
 
-    /// The keys under which it may be: its own, and the one of what came while it was not this channel's.
+    /// The keys under which it may be filed: its own, and that of a message which came while it was not this channel's.
     fn keys(&self, key: &str) -> impl Iterator<Item = String> {
         let own = (!self.is_to_another()).then(|| key.to_owned());
         let may_be = self.is_to_another() || matches!(self.provider, "alipay" | "wechatpay");
         own.into_iter().chain(may_be.then(|| format!("foreign:{}/{key}", self.channel.name)))
     }
 
-    /// Whether it says that it is another's: the channel got what it should not. The other's own is not to be taken for a
-    /// repetition of it, so it is kept under a key of the channel's.
+    /// Whether the message says that it belongs to another app or seller. It gets a key of this channel, so that the
+    /// rightful owner's message is not taken for a duplicate of it.
     fn is_to_another(&self) -> bool {
         matches!(self.event.effect, Effect::Foreign(_))
     }
 
-    /// What is parked and waits for this, in the order it came.
+    /// The parked transactions that wait for this, in the order in which they came.
     fn parked(&self, facts: &Facts, of: &str) -> Vec<usize> {
         let account = (!self.is_global()).then_some(&*self.event.account);
         facts.parked(self.provider, account, of)
@@ -85,19 +85,19 @@ impl Callback<'_> {
         !self.is_foreign_to(facts.transaction(at))
     }
 
-    /// Whether this is of somebody else: it came to another channel, which is another merchant's.
+    /// Whether this transaction came by another channel, which belongs to another merchant.
     fn is_foreign_to(&self, known: &Transaction) -> bool {
         known.channel != *self.channel.name && known.merchant != *self.channel.merchant
     }
 
-    /// The merchant's number of the order; where there is none, the payment's own.
+    /// The merchant's number of the order, or the payment's own number without one.
     fn out_trade_no(&self) -> Option<&str> {
         let own = (self.event.kind == Kind::Payment).then_some(&self.event.number).and_then(Option::as_ref);
         self.event.out_trade_no.as_ref().or(own).map(String::as_str)
     }
 }
 
-/// What has to be known to decide this.
+/// Adds to `asked` what must be known to decide this callback.
 pub fn asks(callback: &Callback<'_>, asked: &mut Wanted) {
     let (event, provider) = (callback.event, callback.provider);
     let trade = |number: &str| (callback.channel.name.to_string(), number.to_owned());
@@ -128,7 +128,7 @@ pub fn asks(callback: &Callback<'_>, asked: &mut Wanted) {
     asked.waiting.extend(waiting.map(|of| (provider, account.cloned(), of)));
 }
 
-/// How what waits for this payment names it.
+/// The names by which parked transactions refer to this payment.
 fn waited_for(callback: &Callback<'_>) -> Vec<String> {
     if callback.event.kind != Kind::Payment {
         return vec![];
@@ -138,7 +138,7 @@ fn waited_for(callback: &Callback<'_>) -> Vec<String> {
     [number, trade].into_iter().flatten().map(|of| facts::of(&of)).collect()
 }
 
-/// Decides what becomes of a callback.
+/// Decides a callback.
 pub fn decide(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) -> Outcome {
     let event = callback.event;
     if let Some(known) = callback.find(facts, event.kind, &event.key).map(|at| facts.transaction(at).clone()) {
@@ -160,7 +160,7 @@ pub fn decide(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut PostingBu
     }
 }
 
-/// The same key again: the same fact, or another one under its name.
+/// Handles a known key: a duplicate, or other content under the same key.
 fn again(callback: &Callback<'_>, known: &Transaction, scribe: &mut PostingBuilder<'_>) -> Outcome {
     if callback.is_foreign_to(known) {
         scribe.evidence(callback.evidence);
@@ -190,7 +190,7 @@ fn again(callback: &Callback<'_>, known: &Transaction, scribe: &mut PostingBuild
     Outcome::Conflict
 }
 
-/// It names what is another merchant's: nothing is booked, whoever of them is right.
+/// The message names a payment or number of another merchant: nothing is booked, whichever of them is right.
 fn conflict(callback: &Callback<'_>, known: &Transaction, names: &str, scribe: &mut PostingBuilder<'_>) -> Outcome {
     let detail = format!(
         "the books have {names} for another merchant, by the channel {}: channels of one provider's account must be of one \
@@ -228,7 +228,7 @@ fn foreign(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut PostingBuild
 }
 
 fn unreadable(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut PostingBuilder<'_>, reason: &str) -> Outcome {
-    // It waits for nobody: no payment can make it readable.
+    // It waits for nothing: no payment can make it readable.
     let transaction = Transaction { of: None, payment_txn_no: None, ..draft(callback, scribe, TxState::Parked) };
     let place = (&*callback.channel.name, &*callback.channel.merchant);
     let id = transaction.id;
@@ -245,7 +245,7 @@ fn payment(
     known: Option<usize>,
 ) -> Outcome {
     let channel = callback.channel;
-    // One that is accepted later was paid when it came.
+    // A payment that is accepted later was paid when it came.
     let paid_at = known.map_or(scribe.now(), |at| facts.transaction(at).recorded_at);
     let number = callback.out_trade_no().unwrap_or(&callback.event.key).to_owned();
     let Some(order) = facts.order_of(&channel.name, &number) else {
@@ -279,7 +279,7 @@ fn payment(
     }
 }
 
-/// Why a payment is not this order's.
+/// Why a payment does not fit its order, if so.
 fn unlike(order: &Order, amount: i64, currency: Currency) -> Option<(AnomalyKind, String)> {
     if order.paid_minor > 0 {
         let detail = format!("a second payment, of {amount} {currency}, of an order that is paid");
@@ -349,7 +349,7 @@ fn suspend_payment(
     Outcome::Suspense
 }
 
-/// Writes a payment down, or, where it is known and was kept without an entry, what is true of it now; its place.
+/// Writes a payment, or updates a known one that was kept without an entry; returns its place.
 fn place_payment(
     callback: &Callback<'_>,
     facts: &mut Facts,
@@ -374,8 +374,8 @@ fn place_payment(
     at
 }
 
-/// Books what was kept without an entry, now that its message can be booked; why it cannot, in words. Then nothing is
-/// written.
+/// Books a transaction that was kept without an entry, now that its message can be booked. An error says why not, and
+/// then nothing is written.
 pub fn accept(
     callback: &Callback<'_>,
     anomaly: &Anomaly,
@@ -424,7 +424,7 @@ pub fn accept(
     Ok(payment(callback, facts, scribe, (amount, currency), Some(at)))
 }
 
-/// A payment, filed where what waits for it is.
+/// A payment, filed under the account of the transactions that wait for it.
 fn draft_payment(
     callback: &Callback<'_>,
     facts: &Facts,
@@ -435,8 +435,8 @@ fn draft_payment(
     Transaction { account, ..draft(callback, scribe, state) }
 }
 
-/// The account of what waits for one of these, and is ours; else the message's own. There another merchant may have its
-/// key: then it is the message's own, too.
+/// The account of our transactions that wait for one of these names, else the message's own. If that account already
+/// has the message's key, it is the message's own, too.
 fn account_of(callback: &Callback<'_>, facts: &Facts, names: &[String]) -> String {
     let event = callback.event;
     let waits = names.iter().flat_map(|of| callback.parked(facts, of)).find(|at| callback.is_own(facts, *at));
@@ -445,7 +445,7 @@ fn account_of(callback: &Callback<'_>, facts: &Facts, names: &[String]) -> Strin
     free.unwrap_or(&event.account).clone()
 }
 
-/// A transaction of this callback; its amount is the stated one.
+/// A transaction of this callback, with the amount that the message states.
 fn draft(callback: &Callback<'_>, scribe: &mut PostingBuilder<'_>, state: TxState) -> Transaction {
     let event = callback.event;
     let (seq, id) = scribe.name();
@@ -484,7 +484,7 @@ fn draft(callback: &Callback<'_>, scribe: &mut PostingBuilder<'_>, state: TxStat
     }
 }
 
-/// Writes a transaction down; its place in the facts.
+/// Writes a transaction; returns its place in the facts.
 fn keep(transaction: Transaction, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) -> usize {
     scribe.row(&transaction);
     if transaction.state == TxState::Parked {

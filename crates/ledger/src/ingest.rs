@@ -1,8 +1,8 @@
-//! The whole way of a callback at the ledger's own address: bounded bytes in, a provider's answer out.
+//! The way of a callback at the ledger's own address, from a bounded body to the provider's answer.
 //!
-//! It runs on the ledger's own threads. Bodies in flight are bounded together (`ROOM`), each one by
-//! [`BODY_MAX`] and `SLOW`; verification runs on the thread that read the body, so a flood of forged
-//! callbacks costs these threads and nobody else's. Nothing here bounds such a flood: that is for `limits` on the route.
+//! It runs on the ledger's own threads. `ROOM` bounds all bodies in flight together; [`BODY_MAX`] and `SLOW` bound each
+//! one. The thread that read a body also verifies it, so a flood of forged callbacks costs only these threads. Nothing
+//! here bounds such a flood: the route's `limits` do.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,9 +29,9 @@ use crate::metrics::LedgerSeries;
 use base::clock;
 use config::model::ledger::{Channel, Ledger};
 
-/// Kibibytes of bodies that may be in flight.
+/// Kibibytes of all bodies in flight.
 const ROOM: usize = 128 << 10;
-/// Time a body may take, and each part of it.
+/// Time that a whole body may take, and each part of it.
 const SLOW: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(2));
 
 /// A channel that takes callbacks.
@@ -42,12 +42,12 @@ struct Door {
     dialect: Dialect,
 }
 
-/// The channels of a configuration.
+/// The channels of a configuration, by name.
 #[derive(Debug, Default)]
 pub struct IngestChannels(HashMap<Arc<str>, Door>);
 
 impl IngestChannels {
-    /// Of this configuration: keys prepared, once.
+    /// Prepares the keys of this configuration's channels once.
     pub fn new(config: &Ledger) -> IngestChannels {
         let door = |channel: &Channel| {
             let channel = Arc::new(channel.clone());
@@ -59,22 +59,22 @@ impl IngestChannels {
     }
 }
 
-/// What the way needs.
+/// The state that the callback handlers share.
 #[derive(Clone)]
 pub struct Front {
-    /// The channels; swapped with the configuration.
+    /// The channels; replaced when the configuration changes.
     pub doors: Arc<ArcSwap<IngestChannels>>,
     /// The writer.
     pub journal: Journal,
-    /// What is counted.
+    /// The metrics.
     pub series: Arc<LedgerSeries>,
-    /// Times of genuine messages.
+    /// Clock differences of genuine messages.
     pub skew: Arc<Mutex<Skew>>,
     room: Arc<Semaphore>,
 }
 
 impl Front {
-    /// For these channels.
+    /// The state for these channels.
     pub fn new(config: &Ledger, journal: Journal, series: Arc<LedgerSeries>) -> Front {
         let doors = Arc::new(ArcSwap::from_pointee(IngestChannels::new(config)));
         Front { doors, journal, series, skew: Arc::default(), room: Arc::new(Semaphore::new(ROOM)) }
@@ -85,7 +85,7 @@ impl Front {
     }
 }
 
-/// `POST /callbacks/{channel}`
+/// Handles `POST /callbacks/{channel}`.
 pub async fn callback(
     State(front): State<Front>,
     channel: Result<Path<String>, PathRejection>,
@@ -102,7 +102,7 @@ pub async fn callback(
     answer
 }
 
-/// Any other method there.
+/// Answers any other method at that path.
 pub async fn other_method() -> Response {
     let mut answer = refuse(Dialect::Plain, Rejection::Method);
     answer.headers_mut().insert(http::header::ALLOW, http::HeaderValue::from_static("POST"));
@@ -146,8 +146,8 @@ fn refused(front: &Front, refusal: VerifyError) -> Rejected {
     }
 }
 
-/// Reads the body, bounded. Room is taken as bytes come, so that who only announces them takes none, and is kept until
-/// the callback is written or refused, even where its sender was told to come again before.
+/// Reads the body within its bounds. Room is taken as bytes arrive, so that a sender that only announces them takes
+/// none. It is kept until the callback is written or refused, even if its sender was already told to try again.
 async fn receive(front: &Front, request: Request) -> Result<(Received, Room), Rejected> {
     let (head, body) = request.into_parts();
     if http_body::Body::size_hint(&body).lower() > BODY_MAX as u64 {
@@ -158,7 +158,7 @@ async fn receive(front: &Front, request: Request) -> Result<(Received, Room), Re
     Ok((Received::new(head.headers, body, clock::wall_ms()), room))
 }
 
-/// Room for a body, given back when it is dropped.
+/// Room for a body, released on drop.
 type Room = Option<OwnedSemaphorePermit>;
 
 async fn read(all: &Arc<Semaphore>, mut body: Body) -> Result<(Bytes, Room), Rejected> {
@@ -167,7 +167,7 @@ async fn read(all: &Arc<Semaphore>, mut body: Body) -> Result<(Bytes, Room), Rej
         let part = tokio::time::timeout(SLOW.1, body.frame());
         let Some(part) = part.await.map_err(|_| ("malformed", Rejection::TooSlow))? else { break };
         let part = part.map_err(|_| ("malformed", Rejection::Malformed("The body ended early.")))?;
-        // Trailers are no part of what is signed.
+        // A signature does not cover trailers.
         let Ok(part) = part.into_data() else { continue };
         size += part.len();
         if size > BODY_MAX {
@@ -185,7 +185,7 @@ async fn read(all: &Arc<Semaphore>, mut body: Body) -> Result<(Bytes, Room), Rej
     Ok((body, room))
 }
 
-/// Encrypts the evidence, bound to its row.
+/// Encrypts the evidence and binds it to its row.
 fn seal(front: &Front, door: &Door, verified: VerifiedMessage, room: Room) -> Result<Sealed, CommitError> {
     let (received, event) = verified.into_parts();
     let ring = front.journal.ring().ok_or(CommitError::Standby)?;
@@ -204,7 +204,7 @@ fn seal(front: &Front, door: &Door, verified: VerifiedMessage, room: Room) -> Re
     Ok(Sealed { provider: channel.provider.label(), channel, event, evidence, key, room })
 }
 
-/// Headers as they came: a line each.
+/// The headers as they came, one a line.
 fn headers(received: &Received) -> Vec<u8> {
     let mut lines = Vec::with_capacity(512);
     for (name, value) in &received.headers {

@@ -1,8 +1,8 @@
-//! **journal**: the one writer. It alone makes a [`Durable`] receipt, and only after the commit.
+//! The **journal** stage, the one writer. It alone makes a [`Durable`] receipt, and only after the commit.
 //!
-//! What arrives while a batch is committed is the next batch. When nothing is being verified the writer waits for
-//! nobody; while something is, it waits for that, two milliseconds at most: a batch is as large as the senders make it.
-//! The queue is bounded; who finds it full is told to come again.
+//! Callbacks that arrive during a commit form the next batch. The writer waits only while callbacks are being verified,
+//! two milliseconds at most, so the senders determine how large a batch is. The queue is bounded; a sender that finds
+//! it full is asked to try again.
 
 mod batch;
 mod chain_tip;
@@ -31,78 +31,78 @@ use config::model::ledger::Channel;
 
 /// Callbacks that may wait for the writer.
 const QUEUE: usize = 4096;
-/// Time from a callback's arrival to its commit, after which its sender is told to come again.
+/// Time from a callback's arrival to its commit, after which its sender is asked to try again.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// Something that is on the disk. Nothing but the journal can make one.
+/// A value that is on the disk. Only the journal can make one.
 #[derive(Debug)]
 pub struct Durable<T>(T);
 
 impl<T> Durable<T> {
-    /// What it is.
+    /// The value.
     pub fn get(&self) -> &T {
         &self.0
     }
 }
 
-/// What became of a callback.
+/// The result of a callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Receipt {
-    /// In one word.
+    /// The result in one word.
     pub outcome: Outcome,
 }
 
-/// Why a callback is not kept, as far as anybody knows: the provider is to try again.
+/// Why a callback is not kept, as far as is known; the provider is asked to try again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommitError {
     /// The queue is full, or the commit did not come in time.
     Overloaded,
-    /// Another process has the books.
+    /// Another process writes the books.
     Standby,
     /// The commit failed.
     Failed,
-    /// The store refused this one alone.
+    /// The store refused this callback alone.
     Refused,
 }
 
 /// A verified callback, its evidence encrypted: ready to be written.
 #[derive(Debug)]
 pub struct Sealed {
-    /// `stripe`, `alipay` …
+    /// The provider, such as `stripe` or `alipay`.
     pub provider: &'static str,
-    /// The channel it came to.
+    /// The channel that received it.
     pub channel: Arc<Channel>,
-    /// What it means.
+    /// The meaning of the message.
     pub event: ProviderEvent,
-    /// What was received; `seq` is 0 until it is written.
+    /// The message as received; `seq` is 0 until it is written.
     pub evidence: Evidence,
-    /// What it is encrypted with.
+    /// The key that encrypts it.
     pub key: Arc<DataKey>,
-    /// Its room among bodies in flight, for as long as it waits to be written, whoever still waits for the answer.
+    /// Its room among the bodies in flight, held until it is written even if its sender waits no longer.
     pub room: Option<OwnedSemaphorePermit>,
 }
 
-/// What somebody has to look at, found outside of the books' own decisions.
+/// An anomaly that was found outside of the books' own decisions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Raised {
     /// What is wrong.
     pub kind: AnomalyKind,
-    /// Where; may be empty.
+    /// The channel; may be empty.
     pub channel: String,
-    /// Whose; may be empty.
+    /// The merchant; may be empty.
     pub merchant: String,
-    /// Which transaction.
+    /// The transaction, if any.
     pub transaction_id: Option<Uuid>,
-    /// In words; nothing personal.
+    /// A description without personal data.
     pub detail: String,
 }
 
 /// Whether this process writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// Another process has the books, or they cannot be reached.
+    /// Another process writes the books, or they cannot be reached.
     Standby,
-    /// It writes.
+    /// This process writes.
     Active,
     /// The store failed: this process writes nothing more.
     Failed,
@@ -110,19 +110,19 @@ pub enum Standing {
 
 type Reply<T> = oneshot::Sender<Result<T, CommitError>>;
 
-/// What the writer is told.
+/// A request to the writer.
 enum Task {
     Callback(Box<Sealed>, Reply<Durable<Receipt>>),
     Mark(Vec<Update>, Vec<Raised>, Reply<()>),
     Redeliver(Uuid, Reply<Option<Outgoing>>),
     Resolve(Box<Resolution>, Reply<Resolved>),
-    /// Nothing; whoever waits for work looks whether to go on.
+    /// Nothing; makes a waiting writer check whether to go on.
     Wake,
 }
 
 impl Task {
     fn refuse(self, why: CommitError) {
-        // Who asked may be gone; then nobody needs the answer.
+        // If the caller is gone, the answer is not needed.
         match self {
             Task::Callback(_, reply) => drop(reply.send(Err(why))),
             Task::Mark(_, _, reply) => drop(reply.send(Err(why))),
@@ -133,24 +133,24 @@ impl Task {
     }
 }
 
-/// What the writer shows.
+/// The writer's state, as other threads see it.
 #[derive(Default)]
 struct JournalState {
     standing: AtomicU8,
-    /// Whether somebody keeps an older store from being brought up to date.
+    /// Whether a reader keeps an older store from being brought up to date.
     held: AtomicBool,
     head: Mutex<Option<(i64, Vec<u8>)>>,
-    /// When the last row was recorded; 0 while another writes.
+    /// When the last row was recorded; 0 while another process writes.
     recorded_at: AtomicI64,
     ring: ArcSwapOption<Ring>,
-    /// Whether the writer is to end once its queue is empty.
+    /// Whether the writer must end once its queue is empty.
     stopping: AtomicBool,
     /// Callbacks that are being verified: on their way to the queue.
     coming: AtomicUsize,
     outbox: OutboxQueue,
 }
 
-/// The way to the writer.
+/// The handle of the writer.
 #[derive(Clone)]
 pub struct Journal {
     tasks: SyncSender<Task>,
@@ -163,7 +163,7 @@ impl std::fmt::Debug for Journal {
     }
 }
 
-/// Says that a callback is on its way to the queue, as long as it lives.
+/// Announces, while it lives, that a callback is on its way to the queue.
 pub struct Coming(Arc<JournalState>);
 
 impl Drop for Coming {
@@ -173,7 +173,7 @@ impl Drop for Coming {
 }
 
 impl Journal {
-    /// A journal and the writer that serves it once it is started.
+    /// A journal, and its writer, which is yet to be started.
     pub fn new(settings: Settings) -> (Journal, Writer) {
         let (tasks, queue) = sync_channel(QUEUE);
         let shared = Arc::new(JournalState::default());
@@ -186,7 +186,7 @@ impl Journal {
         Coming(self.shared.clone())
     }
 
-    /// Writes a callback; the answer comes after the commit, or after 4 s.
+    /// Writes a callback; the answer comes after the commit, or as an error after 4 s.
     pub async fn keep(&self, sealed: Sealed, coming: Coming) -> Result<Durable<Receipt>, CommitError> {
         let (reply, answer) = oneshot::channel();
         let queued = self.queue(Task::Callback(Box::new(sealed), reply));
@@ -195,28 +195,28 @@ impl Journal {
         wait(answer).await
     }
 
-    /// Writes new states of events, and what is raised; returns after the commit.
+    /// Writes new states of events and opens anomalies; returns after the commit.
     pub async fn mark(&self, marks: Vec<Update>, raised: Vec<Raised>) -> Result<(), CommitError> {
         let (reply, answer) = oneshot::channel();
         self.queue(Task::Mark(marks, raised, reply))?;
         answer.await.unwrap_or(Err(CommitError::Failed))
     }
 
-    /// Puts an event back into the outbox, to be sent at once; `None` if there is no such event.
+    /// Puts an event back into the outbox to be sent at once; `None` if there is no such event.
     pub async fn redeliver(&self, id: Uuid) -> Result<Option<Outgoing>, CommitError> {
         let (reply, answer) = oneshot::channel();
         self.queue(Task::Redeliver(id, reply))?;
         wait(answer).await
     }
 
-    /// Resolves an anomaly, and books what is accepted.
+    /// Resolves an anomaly, and books what the resolution accepts.
     pub async fn resolve(&self, resolution: Resolution) -> Result<Resolved, CommitError> {
         let (reply, answer) = oneshot::channel();
         self.queue(Task::Resolve(Box::new(resolution), reply))?;
         wait(answer).await
     }
 
-    /// Opens an anomaly, from a thread without a runtime; false if it could not be written.
+    /// Opens an anomaly from a thread without a runtime; false if it could not be written.
     pub fn raise_blocking(&self, raised: Raised) -> bool {
         let (reply, answer) = oneshot::channel();
         let queued = self.queue(Task::Mark(vec![], vec![raised], reply));
@@ -232,17 +232,18 @@ impl Journal {
         }
     }
 
-    /// Whether it stands by because somebody reads a store of an older version, which is to be brought up to date.
+    /// Whether this process stands by because a reader keeps an older store from being brought up to date.
     pub fn is_held(&self) -> bool {
         self.shared.held.load(Ordering::Acquire)
     }
 
-    /// The last row's `seq` and link that are on the disk; `None` before the first, and while another writes.
+    /// The `seq` and link of the last row on the disk; `None` before the first row, and while another process writes.
     pub fn head(&self) -> Option<(i64, Vec<u8>)> {
         self.shared.head.lock().clone()
     }
 
-    /// When the last row was recorded, in milliseconds since 1970: no later one is recorded before. 0 while another writes.
+    /// When the last row was recorded, in milliseconds since 1970: later rows are never recorded before it. 0 while
+    /// another process writes.
     pub fn recorded_at(&self) -> i64 {
         self.shared.recorded_at.load(Ordering::Acquire)
     }
@@ -252,15 +253,15 @@ impl Journal {
         self.shared.ring.load_full()
     }
 
-    /// Where events wait for delivery.
+    /// The events that wait for delivery.
     pub fn outbox(&self) -> &OutboxQueue {
         &self.shared.outbox
     }
 
-    /// Ends the writer once what is queued is written; never waits.
+    /// Ends the writer once its queue is written; never blocks.
     pub fn stop(&self) {
         self.shared.stopping.store(true, Ordering::Release);
-        // It only wakes a writer that waits: where the queue is full, none does.
+        // It only wakes a waiting writer; with a full queue the writer is not waiting.
         let _ = self.tasks.try_send(Task::Wake);
     }
 

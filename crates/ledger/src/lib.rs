@@ -1,19 +1,20 @@
-//! **The way of a callback**: receive → verify → normalise → journal → acknowledge → deliver.
+//! The payment ledger of Tollgate, whose parts follow **the way of a callback**: receive → verify → normalise → journal
+//! → acknowledge → deliver.
 //!
 //! | module | is |
 //! |---|---|
 //! | [`receive`] | raw bytes, headers, time of arrival |
-//! | [`verify`], [`provider`] | who sent it, and when: one file per payment provider |
-//! | [`normalise`], [`event`] | what a message means, in the words of no provider |
+//! | [`verify`], [`provider`] | proof of the sender and the time: one file per payment provider |
+//! | [`normalise`], [`event`] | the meaning of a message, in one form for all providers |
 //! | [`journal`] | the one writer: batches, commits, receipts; [`book`] decides, [`keys`] encrypt, [`chain`] links |
-//! | [`acknowledge`] | what the provider is answered |
-//! | [`resolve`] | what somebody decides of an anomaly |
-//! | [`deliver`] | what merchants are told, until they have it |
-//! | [`rows`], [`stored_enum`], [`store`] | the rows of the books, their words, and SQLite and PostgreSQL that keep them |
-//! | [`query`], [`api`] | what is read out of the books, as it is shown, and the calls |
-//! | [`audit`], [`anchor`], [`export`] | whether the books are whole; the chain's end, kept elsewhere; files for others |
-//! | [`monitor`], [`skew`] | what is watched: the anchor, the disk, the clock, what waits |
-//! | [`service`], [`ingest`], [`serve`] | the ledger as a whole, its way of a callback by HTTP, its listener |
+//! | [`acknowledge`] | the answer to the provider |
+//! | [`resolve`] | a person's decision about an anomaly |
+//! | [`deliver`] | sending events to merchants until they accept them |
+//! | [`rows`], [`stored_enum`], [`store`] | the rows of the books, their words, and their stores: SQLite, PostgreSQL |
+//! | [`query`], [`api`] | reads of the books, the form in which they are shown, and the API's calls |
+//! | [`audit`], [`anchor`], [`export`] | verification of the books; the chain's end, kept elsewhere; files to import |
+//! | [`monitor`], [`skew`] | the watch over the anchor, the disk, the clock and what waits |
+//! | [`service`], [`ingest`], [`serve`] | the ledger as a whole, the way of a callback over HTTP, the listener |
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::disallowed_methods))]

@@ -1,9 +1,9 @@
-//! **normalise**: from what a provider wrote to an [`ProviderEvent`]: amounts, times, names, and when money cannot be booked.
+//! The **normalise** stage, which turns a provider's message into a [`ProviderEvent`]: amounts, times, names, and why
+//! money cannot be booked.
 //!
-//! An amount is read exactly or not at all: nothing is rounded. A name is a number that somebody gave to a payment, a
-//! refund or an order: 1 to 256 bytes without control characters. Where two things are wrong, the name is told before
-//! the amount, and an amount of zero before both: no money moved, so there is nothing to look at. Which field says what
-//! is the providers'.
+//! An amount is read exactly or not at all; nothing is rounded. A name is the number of a payment, a refund or an
+//! order: 1 to 256 bytes without control characters. If both name and amount are wrong, the name is reported. An amount
+//! of zero comes before both: no money moved, so nothing needs a look. The providers' files say which field holds what.
 
 use std::borrow::Cow;
 use std::str::FromStr;
@@ -15,7 +15,7 @@ use rust_decimal::Decimal;
 use super::event::{AMOUNT_MAX, Amount, Effect, Kind, Of, ProviderEvent};
 use base::units::Currency;
 
-/// Bytes a name may have.
+/// The most bytes of a name.
 pub const NAME_MAX: usize = 256;
 
 const MISSING: &str = "the amount is missing";
@@ -23,10 +23,10 @@ const NOT_A_NUMBER: &str = "the amount is not a number";
 const NEGATIVE: &str = "the amount is negative";
 const FRACTION: &str = "the amount has a fraction of a minor unit";
 const TOO_LARGE: &str = "the amount is above 2^53 - 1";
-/// Digits a [`Decimal`] keeps without rounding.
+/// Digits that a [`Decimal`] keeps without rounding.
 const EXACT_DIGITS: usize = 28;
 
-/// Minor units of an amount that is written with up to `digits` decimals; 12.0 is 12. No text: it is missing.
+/// Minor units of an amount that is written with up to `digits` decimals; 12.0 is 12. `None` is a missing amount.
 pub fn minor(text: Option<&str>, digits: u32) -> Result<i64, &'static str> {
     let text = text.filter(|text| !text.is_empty()).ok_or(MISSING)?;
     if let (true, Ok(whole)) = (digits == 0 && is_digits(text), text.parse::<i64>()) {
@@ -78,23 +78,23 @@ fn is_plain(text: &str) -> bool {
     is_digits(whole) && is_digits(part)
 }
 
-/// A currency that must be there.
+/// A currency, which must be present and known.
 pub fn currency(text: Option<&str>) -> Result<Currency, &'static str> {
     let text = text.ok_or("the currency is missing")?;
     Currency::parse(text).ok_or("the currency is unknown")
 }
 
-/// Whether it may be a name.
+/// Whether the text may be a name.
 pub fn is_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= NAME_MAX && !text.chars().any(char::is_control)
 }
 
-/// A name that may be looked for; `None` if it is missing or is none.
+/// A name to look up; `None` if it is missing or not a valid name.
 pub fn name(text: Option<Cow<'_, str>>) -> Option<String> {
     text.filter(|text| is_name(text)).map(Cow::into_owned)
 }
 
-/// A text as a key: itself where it is a name, else its digest.
+/// A text as a key: itself if it is a name, else its digest.
 pub fn key(text: &str) -> String {
     if is_name(text) { text.to_owned() } else { digest(text.as_bytes()) }
 }
@@ -107,20 +107,20 @@ pub fn digest(bytes: &[u8]) -> String {
 
 const HEX: [char; 16] = ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
 
-/// Milliseconds since 1970 of a time as RFC 3339 writes it.
+/// Milliseconds since 1970 of an RFC 3339 time.
 pub fn rfc3339(text: Option<&str>) -> Option<u64> {
     let time = jiff::Timestamp::from_str(text?).ok()?;
     u64::try_from(time.as_millisecond()).ok()
 }
 
-/// Milliseconds since 1970 of `2026-11-21 11:38:00`, as a clock in China shows it.
+/// Milliseconds since 1970 of `2026-11-21 11:38:00` in China's time zone.
 pub fn china(text: Option<&str>) -> Option<u64> {
     let time = jiff::civil::DateTime::from_str(text?).ok()?;
     let time = time.to_zoned(TimeZone::fixed(tz::offset(8))).ok()?;
     u64::try_from(time.timestamp().as_millisecond()).ok()
 }
 
-/// A generic message's kind by its word; `None` for what is not needed.
+/// The kind of a generic message by its word; `None` for a kind that is not needed.
 pub fn kind(word: &str) -> Option<Kind> {
     match word {
         "payment" | "payment.succeeded" => Some(Kind::Payment),
@@ -130,31 +130,31 @@ pub fn kind(word: &str) -> Option<Kind> {
     }
 }
 
-/// Money that moved, as a provider wrote it.
+/// A movement of money as a provider wrote it.
 #[derive(Debug)]
 pub struct Money<'a> {
     /// What happened.
     pub kind: Kind,
-    /// Whose.
+    /// The account whose numbers these are.
     pub account: Cow<'a, str>,
-    /// The provider's number of it.
+    /// The provider's number of the transaction.
     pub number: Option<Cow<'a, str>>,
-    /// What the number is unique in, where it is not in the account.
+    /// The scope in which the number is unique, if that is not the account.
     pub within: Option<&'a str>,
     /// The merchant's number of the order.
     pub out_trade_no: Option<Cow<'a, str>>,
-    /// What it is of; needed but for a payment.
+    /// The payment that it belongs to; only a payment needs none.
     pub of: Option<Of>,
-    /// How much, or why it cannot be read.
+    /// The amount, or why it cannot be read.
     pub amount: Result<Amount, &'static str>,
-    /// `None` is the payment's.
+    /// `None` means the payment's currency.
     pub currency: Result<Option<Currency>, &'static str>,
-    /// The provider's time of it.
+    /// The provider's time, in milliseconds since 1970.
     pub occurred_ms: Option<u64>,
 }
 
 impl Money<'_> {
-    /// The event; `body` is its key where it has no number.
+    /// The event; without a number, the digest of `body` is its key.
     pub fn event(self, body: &[u8]) -> ProviderEvent {
         let unreadable = self.unreadable();
         let effect = match (self.amount, unreadable) {
@@ -195,18 +195,18 @@ impl Money<'_> {
     }
 }
 
-/// What is verified but not needed. The key must keep different messages apart, and re-deliveries together.
+/// A verified message that is not needed. Its key must keep different messages apart and repeated deliveries together.
 #[derive(Debug)]
 pub struct Note<'a> {
-    /// Whose.
+    /// The account whose numbers these are.
     pub account: Cow<'a, str>,
-    /// Of it and its state.
+    /// A key of the object and its state.
     pub key: String,
-    /// The provider's number of it.
+    /// The provider's number of the object.
     pub number: Option<Cow<'a, str>>,
     /// The merchant's number of the order.
     pub out_trade_no: Option<Cow<'a, str>>,
-    /// The provider's time of it.
+    /// The provider's time, in milliseconds since 1970.
     pub occurred_ms: Option<u64>,
 }
 
@@ -232,7 +232,7 @@ fn account(text: Cow<'_, str>) -> String {
     if text.is_empty() || is_name(&text) { text.into_owned() } else { digest(text.as_bytes()) }
 }
 
-/// A note's key: a number and what it is about, or, without a number, the digest of the whole.
+/// A note's key: the number and its subject, or, without a number, the digest of the body.
 pub fn note_key(number: Option<&str>, about: &str, body: &[u8]) -> String {
     match number {
         Some(number) if about.is_empty() => key(number),

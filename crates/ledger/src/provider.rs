@@ -1,4 +1,4 @@
-//! The payment providers, one file each, and the one way to all of them.
+//! The payment providers, one file each, and one type for all of them.
 //!
 //! | module | is |
 //! |---|---|
@@ -9,8 +9,9 @@
 //! | [`hmac`] | anything signed by HMAC, with fields by configuration |
 //! | [`keyed`], [`json`], [`form`] | what they share |
 //!
-//! Keys are prepared once per configuration, in [`Prepared`]. Signatures are checked before windows, windows before
-//! anything is parsed that a signature covers.
+//! Keys are prepared once per configuration, in [`Prepared`]. The signature is checked before the window, and the
+//! window before the signed content is parsed. Alipay is the exception: its signature is a field of the form that it
+//! signs.
 
 pub mod alipay;
 pub mod form;
@@ -27,7 +28,7 @@ use super::receive::Received;
 use super::verify::{self, VerifiedMessage, VerifyError};
 use config::model::ledger::{Channel, Provider};
 
-/// Any provider, its keys prepared.
+/// A provider with its keys prepared.
 #[derive(Debug)]
 pub enum AnyProvider {
     /// `alipay`
@@ -43,7 +44,7 @@ pub enum AnyProvider {
 }
 
 impl AnyProvider {
-    /// Prepares the keys.
+    /// Prepares the keys of a configured provider.
     pub fn new(provider: &Provider) -> AnyProvider {
         match provider {
             Provider::Alipay { app_id, seller_id, public_keys } => {
@@ -60,7 +61,7 @@ impl AnyProvider {
         }
     }
 
-    /// Verifies what came to `channel`, and says what it means.
+    /// Verifies a message that came to `channel` and gives its meaning.
     pub fn verify(&self, channel: &Channel, received: Received, now_ms: u64) -> Result<VerifiedMessage, VerifyError> {
         match self {
             AnyProvider::Alipay(provider) => verify::verify(provider, channel, received, now_ms),
@@ -72,7 +73,8 @@ impl AnyProvider {
     }
 }
 
-/// When a message was sent, as its signed headers say, in milliseconds since 1970; `None` where they do not.
+/// The time at which a message was sent by its signed headers, in milliseconds since 1970; `None` without such a
+/// header.
 fn sent_ms(provider: &AnyProvider, received: &Received) -> Option<i64> {
     let seconds = match provider {
         AnyProvider::WechatPay(_) => received.header("wechatpay-timestamp")?,
@@ -86,7 +88,7 @@ fn sent_ms(provider: &AnyProvider, received: &Received) -> Option<i64> {
     seconds.parse::<i64>().ok()?.checked_mul(1_000)
 }
 
-/// A channel ready to take callbacks.
+/// A channel that is ready to take callbacks.
 #[derive(Debug)]
 pub struct Prepared {
     channel: Arc<Channel>,
@@ -105,12 +107,13 @@ impl Prepared {
         &self.channel
     }
 
-    /// When a message was sent, as its signed headers say, in milliseconds since 1970; `None` where they do not.
+    /// The time at which a message was sent by its signed headers, in milliseconds since 1970; `None` without such a
+    /// header.
     pub fn sent_ms(&self, verified: &VerifiedMessage) -> Option<i64> {
         sent_ms(&self.provider, verified.received())
     }
 
-    /// Verifies what came, and says what it means.
+    /// Verifies a message and gives its meaning.
     pub fn verify(&self, received: Received, now_ms: u64) -> Result<VerifiedMessage, VerifyError> {
         self.provider.verify(&self.channel, received, now_ms)
     }

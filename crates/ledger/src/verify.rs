@@ -1,39 +1,41 @@
-//! **verify**: who sent it, and when. Only this stage makes a [`VerifiedMessage`] message, and no provider can leave it out.
+//! The **verify** stage, which proves the sender and the time of a callback.
+//!
+//! Only this stage makes a [`VerifiedMessage`], and no provider can leave it out.
 
 use super::event::ProviderEvent;
 use super::receive::Received;
 use config::model::ledger::Channel;
 
-/// Why a callback is refused. The reasons are ours: nothing of the message stands in them.
+/// Why a callback is refused. The reasons are our own words and quote nothing of the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VerifyError {
-    /// No signature, a wrong one, or one of a key that is not ours: 401.
+    /// The signature is missing, wrong, or by a key that is not ours: 401.
     Forged(&'static str),
-    /// Genuine, but outside of its time window: 401. The signature is checked first, so that a clock that is wrong can
-    /// be told from an attack.
+    /// The message is genuine but outside of its time window: 401. The signature is checked first, so that a wrong
+    /// clock can be told from an attack.
     Expired {
         /// The message's time less ours, in milliseconds.
         skew_ms: i64,
     },
     /// A probe that the provider sends to see whether signatures are checked (WeChat Pay's SIGNTEST): 401.
     Probe,
-    /// Cannot be parsed: 400.
+    /// The message cannot be parsed: 400.
     Malformed(&'static str),
 }
 
-/// A payment provider. There is no default: a provider without verification does not compile.
+/// A payment provider. The methods have no defaults, so a provider without verification does not compile.
 pub trait Provider: Send + Sync + std::fmt::Debug {
-    /// What it reads out of a message it has verified; it may point into what was received.
+    /// The fields that it reads from a verified message; they may borrow from the received bytes.
     type Message<'a>;
 
-    /// Checks signature and window at `now_ms` (milliseconds since 1970), and decrypts.
+    /// Checks the signature and the window at `now_ms` (milliseconds since 1970), and decrypts.
     fn verify<'a>(&self, received: &'a Received, now_ms: u64) -> Result<Self::Message<'a>, VerifyError>;
 
-    /// What the message means.
+    /// Gives the meaning of a message.
     fn normalise(&self, message: Self::Message<'_>, received: &Received, channel: &Channel) -> ProviderEvent;
 }
 
-/// A message whose sender is proved, and what it means.
+/// A message with a proved sender, and its meaning.
 #[derive(Clone, Debug)]
 pub struct VerifiedMessage {
     received: Received,
@@ -41,23 +43,23 @@ pub struct VerifiedMessage {
 }
 
 impl VerifiedMessage {
-    /// What came.
+    /// The message as received.
     pub fn received(&self) -> &Received {
         &self.received
     }
 
-    /// What it means.
+    /// The meaning of the message.
     pub fn event(&self) -> &ProviderEvent {
         &self.event
     }
 
-    /// Both.
+    /// The parts: what was received, and its meaning.
     pub fn into_parts(self) -> (Received, ProviderEvent) {
         (self.received, self.event)
     }
 }
 
-/// Verifies and normalises: the only way to a [`VerifiedMessage`].
+/// Verifies and normalises a message. No other function makes a [`VerifiedMessage`].
 pub fn verify<P: Provider>(
     provider: &P,
     channel: &Channel,

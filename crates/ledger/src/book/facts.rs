@@ -1,4 +1,4 @@
-//! What is known of the books while a batch is decided: what the store had, and what the batch has added.
+//! What is known of the books while a batch is decided: rows from the store, and what the batch has added.
 
 use std::collections::HashMap;
 
@@ -11,23 +11,23 @@ use crate::stored_enum::TxState;
 
 type KeyText = (String, String, Kind, String);
 
-/// Transactions and orders that matter to a batch.
+/// The transactions and orders that matter to a batch.
 #[derive(Debug, Default)]
 pub struct Facts {
     transactions: Vec<Transaction>,
     by_key: HashMap<KeyText, usize>,
     /// Payments by channel and out_trade_no.
     by_trade: HashMap<(String, String), Vec<usize>>,
-    /// By provider, kind and the provider's number.
+    /// Transactions by provider, kind and the provider's number.
     by_number: HashMap<(String, Kind, String), Vec<usize>>,
-    /// Parked ones by provider and `of`.
+    /// Parked transactions by provider and `of`.
     parked: HashMap<(String, String), Vec<usize>>,
     orders: Vec<Order>,
     order_by_trade: HashMap<(String, String), usize>,
     order_by_id: HashMap<Uuid, usize>,
 }
 
-/// How a transaction names what it is of: `n:` and the provider's number, or `o:` and the order's.
+/// The name by which a transaction refers to its payment: `n:` and the provider's number, or `o:` and the order's.
 pub fn of(of: &Of) -> String {
     match of {
         Of::Number(number) => format!("n:{number}"),
@@ -36,7 +36,7 @@ pub fn of(of: &Of) -> String {
 }
 
 impl Facts {
-    /// With what the store had.
+    /// The facts that the store has.
     pub fn new(loaded: Loaded) -> Facts {
         let mut facts = Facts::default();
         for order in loaded.orders {
@@ -51,7 +51,7 @@ impl Facts {
         facts
     }
 
-    /// Adds a transaction; its place.
+    /// Adds a transaction; returns its place.
     pub fn add(&mut self, transaction: Transaction) -> usize {
         let at = self.transactions.len();
         let Transaction { provider, account, kind, key, .. } = &transaction;
@@ -69,7 +69,7 @@ impl Facts {
         at
     }
 
-    /// Adds an order; one that is there already stays.
+    /// Adds an order, unless it is there already.
     pub fn add_order(&mut self, order: Order) {
         if self.order_by_id.contains_key(&order.id) {
             return;
@@ -90,12 +90,12 @@ impl Facts {
         &mut self.transactions[at]
     }
 
-    /// A transaction's place by meaning.
+    /// The place of a transaction by meaning.
     pub fn place(&self, provider: &str, account: &str, kind: Kind, key: &str) -> Option<usize> {
         self.by_key.get(&(provider.to_owned(), account.to_owned(), kind, key.to_owned())).copied()
     }
 
-    /// Those of a provider's number, whatever their account, in the order they came.
+    /// The places of all transactions with a provider's number, in any account, in the order in which they came.
     pub fn numbered(&self, provider: &str, kind: Kind, number: &str) -> Vec<usize> {
         let mut places =
             self.by_number.get(&(provider.to_owned(), kind, number.to_owned())).cloned().unwrap_or_default();
@@ -103,7 +103,7 @@ impl Facts {
         places
     }
 
-    /// The payment of an out_trade_no in a channel: a posted one before one in suspense before a parked one.
+    /// The payment of an out_trade_no in a channel: a posted one, else one in suspense, else a parked one.
     pub fn payment_of(&self, channel: &str, out_trade_no: &str) -> Option<usize> {
         let places = self.by_trade.get(&(channel.to_owned(), out_trade_no.to_owned()))?;
         let rank = |at: &usize| match self.transactions[*at].state {
@@ -115,7 +115,7 @@ impl Facts {
         places.iter().copied().min_by_key(|at| (rank(at), self.transactions[*at].seq))
     }
 
-    /// What is parked and waits for this, in an account or in any, in the order it came.
+    /// The parked transactions that wait for `of`, in one account or in any, in the order in which they came.
     pub fn parked(&self, provider: &str, account: Option<&str>, of: &str) -> Vec<usize> {
         let mut parked = self.parked.get(&(provider.to_owned(), of.to_owned())).cloned().unwrap_or_default();
         let is_there = |waits: &Transaction| account.is_none_or(|account| waits.account == account);

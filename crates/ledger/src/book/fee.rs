@@ -1,4 +1,6 @@
-//! The merchant's fee of a payment: by configuration, a journal of its own in the payment's commit, kept at a refund.
+//! The merchant's fee of a payment, set by configuration.
+//!
+//! It is a journal of its own in the payment's commit. A refund does not return it.
 
 use rust_decimal::{Decimal, RoundingStrategy};
 
@@ -8,7 +10,7 @@ use crate::rows::Transaction;
 use crate::stored_enum::TxState;
 use config::model::ledger::{Channel, Fee, Rounding};
 
-/// The channel's fee of a payment of `amount` minor units; `None` without one.
+/// The channel's fee of a payment of `amount` minor units; `None` if there is none.
 pub fn of(channel: &Channel, amount: i64) -> Option<i64> {
     let fee = amount_of(channel.fee.as_ref()?, amount);
     (fee > 0).then_some(fee)
@@ -28,7 +30,7 @@ fn amount_of(fee: &Fee, amount: i64) -> i64 {
     sum.max(fee.minimum_minor).min(AMOUNT_MAX)
 }
 
-/// Posts the fee of a payment that was posted.
+/// Posts the fee of a posted payment.
 pub fn post(payment: &Transaction, scribe: &mut PostingBuilder<'_>) {
     let Some(amount) = payment.fee_minor else { return };
     let (seq, id) = scribe.name();

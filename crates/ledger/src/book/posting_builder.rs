@@ -1,5 +1,5 @@
-//! Writes down what is decided: rows in the order of their `seq`, the postings of section 3 of the interface, and what
-//! a merchant is told of them.
+//! Builds the rows of a decision in the order of their `seq`: the postings of `docs/ledger.md`, and the merchant's
+//! events.
 
 use std::collections::BTreeMap;
 
@@ -12,31 +12,31 @@ use crate::rows::{Anomaly, Entry, Evidence, Journal, Outgoing, Row, Table, Trans
 use crate::stored_enum::{AnomalyKind, AnomalyState, EventState, Side, StoredEnum, TxState, What};
 use base::units::Currency;
 
-/// What one callback (or one order of the writer's own) writes.
+/// The rows that one callback (or one task of the writer's own) writes.
 #[derive(Debug, Default, PartialEq)]
 pub struct Postings {
-    /// New rows, by `seq`, without a gap.
+    /// New rows by `seq`, without gaps.
     pub rows: Vec<Row>,
-    /// New state of rows that were there before.
+    /// New state of existing rows.
     pub updates: BTreeMap<(Table, i64), Update>,
     /// What the entries add to balances: account, currency, debit, credit.
     pub moved: Vec<(String, Currency, i64, i64)>,
-    /// What its parked transactions wait for.
+    /// What the parked transactions of this plan wait for.
     pub waited: Vec<String>,
-    /// How many events it put into the outbox.
+    /// The number of events that it put into the outbox.
     pub events: usize,
 }
 
-/// When something is written, in milliseconds since 1970.
+/// The time of a write, in milliseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Time {
-    /// As rows have it: never before an earlier row's.
+    /// The recorded time, never before an earlier row's.
     pub recorded: i64,
-    /// By the clock, which may have been set back: what is to be done at once is due by it.
+    /// The time of the clock, which may have been set back; an event to be sent at once is due by it.
     pub wall: i64,
 }
 
-/// Writes one plan.
+/// Builds one plan.
 pub struct PostingBuilder<'a> {
     plan: Postings,
     seq: i64,
@@ -45,17 +45,17 @@ pub struct PostingBuilder<'a> {
 }
 
 impl PostingBuilder<'_> {
-    /// After the row `seq`.
+    /// A builder for the rows after `seq`.
     pub fn new<'a>(seq: i64, time: Time, ids: &'a mut dyn FnMut() -> Uuid) -> PostingBuilder<'a> {
         PostingBuilder { plan: Postings::default(), seq, time, ids }
     }
 
-    /// When it is recorded.
+    /// The recorded time.
     pub fn now(&self) -> i64 {
         self.time.recorded
     }
 
-    /// The next row's `seq` and id: to be written before another one is named.
+    /// The next row's `seq` and id. Write that row before you ask for another.
     pub fn name(&mut self) -> (i64, Uuid) {
         self.seq += 1;
         (self.seq, (self.ids)())
@@ -66,23 +66,23 @@ impl PostingBuilder<'_> {
         self.plan.rows.push(row.row());
     }
 
-    /// A parked transaction waits for this.
+    /// Notes that a parked transaction waits for this.
     pub fn waits(&mut self, of: Option<&str>) {
         self.plan.waited.extend(of.map(str::to_owned));
     }
 
-    /// Writes what was received; its id was drawn at receipt.
+    /// Writes the evidence, whose id was drawn at receipt.
     pub fn evidence(&mut self, evidence: &Evidence) {
         self.seq += 1;
         self.plan.rows.push(Row { seq: self.seq, ..evidence.row() });
     }
 
-    /// Writes new state of a row.
+    /// Writes the new state of a row.
     pub fn update<T: Typed>(&mut self, row: &T) {
         self.state(row.update());
     }
 
-    /// Writes it, as cells.
+    /// Writes the new state of a row, as cells.
     pub fn state(&mut self, update: Update) {
         match self.plan.rows.iter_mut().find(|new| new.table == update.table && new.seq == update.seq) {
             Some(new) => {
@@ -93,8 +93,8 @@ impl PostingBuilder<'_> {
         }
     }
 
-    /// Posts a transaction whose state says where it belongs, and tells its merchant. `payment` is the one it is of: its
-    /// accounts are moved.
+    /// Posts a transaction to the accounts that its state calls for, and writes its merchant's event. `payment` is the
+    /// payment it belongs to, whose accounts move.
     pub fn journal(&mut self, transaction: &Transaction, payment: Option<&Transaction>) {
         let (Some(amount), Some(currency)) = (transaction.amount_minor, transaction.currency) else { return };
         let what = if transaction.state == TxState::Suspense { What::Suspend } else { What::Post };
@@ -158,7 +158,7 @@ impl PostingBuilder<'_> {
         self.plan.events += 1;
     }
 
-    /// Opens an anomaly at a channel and merchant.
+    /// Opens an anomaly for a channel and merchant.
     pub fn anomaly(
         &mut self,
         kind: AnomalyKind,
@@ -182,13 +182,13 @@ impl PostingBuilder<'_> {
         });
     }
 
-    /// What was written.
+    /// The finished plan.
     pub fn done(self) -> Postings {
         self.plan
     }
 }
 
-/// What is sent of an event, byte for byte each time.
+/// The body of an event, the same bytes at each attempt.
 fn body(kind: &str, at: i64, transaction: &Transaction) -> String {
     #[derive(Serialize)]
     struct Body<'a> {
@@ -197,11 +197,11 @@ fn body(kind: &str, at: i64, transaction: &Transaction) -> String {
         data: views::Transaction,
     }
     let body = Body { r#type: kind, timestamp: views::time(at), data: View::of(transaction.clone()) };
-    // Text and whole numbers always have a JSON form.
+    // Strings and integers always have a JSON form.
     serde_json::to_string(&body).unwrap_or_default()
 }
 
-/// Debited and credited account.
+/// The debited and the credited account.
 fn accounts(kind: Kind, what: What, channel: &str, merchant: &str) -> (String, String) {
     let assets = format!("assets:channel:{channel}");
     let owed = match what {

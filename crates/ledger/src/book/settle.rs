@@ -1,8 +1,8 @@
-//! Where a refund, a chargeback or a reversal belongs once its payment is known; until then it is parked.
+//! Where a refund, a chargeback or a reversal is posted once its payment is known; until then it is parked.
 //!
-//! A refund of a payment in suspense is in suspense too: the money that came and went is not the merchant's. Chargebacks
-//! and their reversals have no bound: a bank asks nobody. A refund that failed before it was posted is only noted, and
-//! so is the refund's own message if that comes later.
+//! A refund of a payment in suspense is in suspense too: the money that came and went is not the merchant's.
+//! Chargebacks and their reversals have no bound, since a bank needs no permission. A refund that failed before it was
+//! posted is only noted, and so is the refund's own message if it comes later.
 
 use super::facts::{Facts, of};
 use super::posting_builder::PostingBuilder;
@@ -12,17 +12,17 @@ use crate::outcome::Outcome;
 use crate::rows::Transaction;
 use crate::stored_enum::{AnomalyKind, OrderState, StoredEnum, TxState};
 
-/// What becomes of a fact that is of a payment.
+/// What becomes of a transaction that belongs to a payment.
 enum Place {
     Parked,
     Noted,
-    /// With the payment's place.
+    /// Posted; with the payment's place.
     Posted(usize),
-    /// With the payment's place, and why, where somebody has to look.
+    /// In suspense; with the payment's place, and an anomaly if a person must look.
     Suspense(usize, Option<(AnomalyKind, String)>),
 }
 
-/// A refund, chargeback or reversal came.
+/// Decides a refund, chargeback or reversal that arrived.
 pub fn arrived(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) -> Outcome {
     debug_assert_eq!(callback.event.effect, Effect::Book);
     let payment = payment_of(callback, facts);
@@ -41,7 +41,7 @@ pub fn arrived(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut PostingB
         (transaction.channel, transaction.merchant) = (payment.channel.clone(), payment.merchant.clone());
         transaction.account = payment.account.clone();
     } else if let Some(named) = &transaction.of {
-        // All that waits for a payment waits in one account: the payment is filed there.
+        // All transactions that wait for a payment wait in one account, under which the payment is filed.
         transaction.account = account_of(callback, facts, std::slice::from_ref(named));
     }
     transaction.amount_minor = amount(callback, facts, payment);
@@ -82,7 +82,7 @@ pub fn arrived(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut PostingB
     outcome
 }
 
-/// A refund, chargeback or reversal that was kept without an entry is to be booked; why it cannot be, in words.
+/// Books a refund, chargeback or reversal that was kept without an entry; an error says why it cannot be booked.
 pub fn accept(
     callback: &Callback<'_>,
     at: usize,
@@ -114,7 +114,7 @@ pub fn accept(
     Ok(follow(at, place, facts, scribe))
 }
 
-/// A payment is in the books now: what waited for it follows, in the order it came.
+/// Books what waited for a payment that is now in the books, in the order in which it came.
 pub fn waiting(payment: usize, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) {
     let Transaction { provider, account, channel_txn_no, out_trade_no, .. } = facts.transaction(payment).clone();
     let number = channel_txn_no.map(|number| of(&Of::Number(number)));
@@ -140,7 +140,7 @@ pub fn waiting(payment: usize, facts: &mut Facts, scribe: &mut PostingBuilder<'_
     }
 }
 
-/// What was kept without an entry follows its payment.
+/// Books a transaction that was kept without an entry, after its payment.
 fn follow(at: usize, place: Place, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) -> Outcome {
     let (state, outcome, payment) = match &place {
         Place::Posted(payment) => (TxState::Posted, Outcome::Posted, *payment),
@@ -156,7 +156,7 @@ fn follow(at: usize, place: Place, facts: &mut Facts, scribe: &mut PostingBuilde
     outcome
 }
 
-/// A parked reversal follows its refund.
+/// Where a parked reversal belongs, by its refund.
 fn after_refund(reversal: &Transaction, payment: usize, facts: &Facts) -> Place {
     let refund = facts.place(&reversal.provider, &reversal.account, Kind::Refund, &reversal.key);
     match refund.map(|at| facts.transaction(at).state) {
@@ -180,7 +180,7 @@ fn payment_of(callback: &Callback<'_>, facts: &Facts) -> Option<usize> {
     }
 }
 
-/// How much this message adds: a cumulative amount less what is known already.
+/// The amount that this message adds: a cumulative amount less what is known already.
 fn amount(callback: &Callback<'_>, facts: &Facts, payment: Option<usize>) -> Option<i64> {
     let event = callback.event;
     match event.amount? {
@@ -198,9 +198,9 @@ fn amount(callback: &Callback<'_>, facts: &Facts, payment: Option<usize>) -> Opt
     }
 }
 
-/// For a refund's failure, and for the refund itself: what the other one says.
+/// For a refund's failure and for the refund itself: the effect of the other message.
 enum Reversed {
-    /// One of them makes the other needless.
+    /// One of them makes the other unnecessary.
     Nothing,
     /// The refund that failed.
     Of(usize),
@@ -208,7 +208,7 @@ enum Reversed {
 
 fn reversed(callback: &Callback<'_>, facts: &Facts) -> Option<Reversed> {
     let key = &callback.event.key;
-    // What another merchant's channel says of it counts for nothing.
+    // Messages of another merchant's channel do not count.
     let own = |kind| callback.find(facts, kind, key).filter(|at| callback.is_own(facts, *at));
     match callback.event.kind {
         Kind::Refund => own(Kind::RefundReversal).map(|_| Reversed::Nothing),
@@ -226,7 +226,7 @@ fn place(transaction: &Transaction, payment: Option<usize>, facts: &Facts) -> Pl
     let payment = facts.transaction(at);
     let amount = transaction.amount_minor.unwrap_or_default();
     match payment.state {
-        // One that was only noted may be accepted later: what is of it waits until then.
+        // A payment that was only noted may be accepted later; its refunds wait until then.
         TxState::Parked | TxState::Noted => Place::Parked,
         TxState::Suspense => Place::Suspense(at, None),
         TxState::Posted if transaction.currency.is_some() && transaction.currency != payment.currency => {
@@ -251,7 +251,7 @@ fn place(transaction: &Transaction, payment: Option<usize>, facts: &Facts) -> Pl
     }
 }
 
-/// Writes entries and event, and what follows for payment and order.
+/// Writes the entries and the event, and updates the payment and its order.
 fn write(at: usize, place: Place, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) {
     let (payment_at, anomaly) = match place {
         Place::Parked | Place::Noted => return,

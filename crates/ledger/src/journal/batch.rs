@@ -1,9 +1,9 @@
-//! One batch: decided, written and committed as one, or not at all.
+//! One batch of callbacks, decided, written and committed as one.
 //!
-//! A batch is written as a whole. If the store refuses it, it is written again so that a callback that is refused fails
-//! alone: on SQLite each within a savepoint, on PostgreSQL each in a transaction of its own. (Savepoints in each batch
-//! would cost about a sixth of the writer's time: SQLite copies every page they touch.) When the disk or the connection fails,
-//! everybody fails: nobody is answered before the commit.
+//! A batch is written as a whole. If the store refuses it, it is written again so that a refused callback fails alone:
+//! on SQLite each within a savepoint, on PostgreSQL each in a transaction of its own. (Savepoints in each batch would
+//! cost about a sixth of the writer's time: SQLite copies every page they touch.) If the disk or the connection fails,
+//! all callbacks fail; none is answered before the commit.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,19 +21,19 @@ use crate::rows::Outgoing;
 use crate::store::{Changes, Grouping, Store, StoreError, Wanted};
 use crate::stored_enum::{AnomalyState, EventState};
 
-/// What writes: the store, and where the books end in it.
+/// The store and the end of the books in it.
 pub struct BatchWriter {
     /// The store.
     pub store: Box<dyn Store>,
-    /// The books' end.
+    /// The end of the books.
     pub end: ChainTip,
     /// The keys.
     pub ring: Arc<Ring>,
-    /// Where answers are given.
+    /// The runtime on which answers are sent.
     pub runtime: tokio::runtime::Handle,
 }
 
-/// What a task is answered once the commit is there.
+/// The answer to a task once the commit is there.
 enum Decided {
     Receipt(Outcome),
     Marked,
@@ -41,20 +41,20 @@ enum Decided {
     Resolved(Resolved),
 }
 
-/// What a batch did.
+/// The result of a batch.
 #[derive(Debug, Default)]
 pub struct Done {
     /// Callbacks in it.
     pub callbacks: usize,
-    /// How many events it put into the outbox, new ones and others.
+    /// Events that it put into the outbox, new ones and others.
     pub events: usize,
-    /// The new ones, where they are at hand.
+    /// The new events, if they are all at hand.
     pub fresh: Option<Fresh>,
-    /// Whether there was something to commit.
+    /// Whether there was anything to commit.
     pub committed: bool,
 }
 
-/// A batch in work: what is decided, and the data keys whose wraps it holds.
+/// A batch in work: the decisions, and the data keys whose wraps it holds.
 #[derive(Default)]
 struct Work {
     done: Done,
@@ -63,7 +63,7 @@ struct Work {
 }
 
 impl BatchWriter {
-    /// Writes a batch and answers everybody in it; after an error nobody is kept, and the desk is to be set up anew.
+    /// Writes a batch and answers all its tasks. After an error no task is kept, and the books' end must be read anew.
     pub fn write(&mut self, tasks: Vec<Task>, wall_ms: u64) -> Result<Done, StoreError> {
         let wall = wall_ms as i64;
         let now = Time { recorded: self.end.recorded_at.max(wall), wall };
@@ -71,7 +71,7 @@ impl BatchWriter {
             Ok(work) => {
                 work.keys.values().for_each(|key| key.keep());
                 let answers = work.answers;
-                // One wake-up for all of them: those who wait are woken on their own runtime.
+                // One wake-up for all of them; the waiting tasks run on their own runtime.
                 self.runtime.spawn(async move {
                     tasks.into_iter().zip(answers).for_each(|(task, answer)| reply(task, answer));
                 });
@@ -98,14 +98,14 @@ impl BatchWriter {
         }
     }
 
-    /// Each task within a savepoint, so that one that is refused fails alone.
+    /// Writes each task within a savepoint, so that a refused one fails alone.
     fn each(&mut self, tasks: &[Task], now: Time) -> Result<Work, StoreError> {
         let mut work = Work::default();
         self.store.rollback();
         self.end = ChainTip::new(self.store.heads()?);
         self.store.begin()?;
         for task in tasks {
-            // A row that it needs may not read: that is its own failure, too.
+            // A row that the task needs may be unreadable; that too fails this task alone.
             let loaded = self.load(std::slice::from_ref(task));
             let (mut plan, answer) = match loaded.and_then(|all| self.decide(task, &mut Facts::new(all), now)) {
                 Ok(decided) => decided,
@@ -158,7 +158,7 @@ impl BatchWriter {
         Ok(work)
     }
 
-    /// Each task in a transaction of its own, so that one that is refused fails alone.
+    /// Writes each task in a transaction of its own, so that a refused one fails alone.
     fn singly(&mut self, tasks: &[Task], now: Time) -> Result<Work, StoreError> {
         let mut all = Work::default();
         for task in tasks {
@@ -181,7 +181,7 @@ impl BatchWriter {
         Ok(all)
     }
 
-    /// What is known of the books that matters to these tasks.
+    /// Loads the facts that these tasks need.
     fn load(&mut self, tasks: &[Task]) -> Result<crate::store::Loaded, StoreError> {
         let mut asked = Wanted::default();
         for task in tasks {
@@ -243,7 +243,7 @@ impl BatchWriter {
         }
     }
 
-    /// Writes a resolution beside what it books; nothing, where it books nothing that it should.
+    /// Writes a resolution beside its postings; writes nothing if a required posting cannot be made.
     fn resolve(
         &mut self,
         asked: &Resolution,
@@ -265,8 +265,8 @@ impl BatchWriter {
         Ok(Resolved::Done(Box::new(anomaly)))
     }
 
-    /// What is not written yet, with what is summed over the batch, and the commit. A batch that changes nothing needs none:
-    /// what its duplicates rest on is on the disk already.
+    /// Writes the rest with the sums over the batch, and commits. A batch that changes nothing needs no commit: the
+    /// rows behind its duplicates are on the disk already.
     fn finish(&mut self, work: &Work, rest: &mut Changes) -> Result<(), StoreError> {
         if !work.done.committed {
             self.store.rollback();
@@ -279,7 +279,7 @@ impl BatchWriter {
     }
 }
 
-/// One task alone is not kept.
+/// Refuses one task alone.
 fn refused(reason: &str) -> CommitError {
     log::error!("the ledger's store refused a callback or a mark: {reason}");
     CommitError::Refused
@@ -298,14 +298,14 @@ fn raise(scribe: &mut PostingBuilder<'_>, raised: &Raised) {
     scribe.anomaly(raised.kind, (&raised.channel, &raised.merchant), raised.transaction_id, None, &raised.detail);
 }
 
-/// An event that is to be sent again, with the whole backoff before it.
+/// An event to be sent again, with the whole backoff ahead of it.
 fn again(event: Outgoing, wall: i64) -> Outgoing {
     Outgoing { state: EventState::Pending, round: 0, next_attempt_at: Some(wall), delivered_at: None, ..event }
 }
 
 fn reply(task: Task, answer: Result<Decided, CommitError>) {
     fn send<T>(reply: Reply<T>, answer: Result<T, CommitError>) {
-        // Who asked may have gone: the provider will come again and find a duplicate.
+        // If the caller has gone, the provider sends again and finds a duplicate.
         drop(reply.send(answer));
     }
     match (task, answer) {

@@ -1,4 +1,4 @@
-//! Where the books end, in memory: the writer is the only one that moves it.
+//! The end of the books, in memory. Only the writer moves it.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -8,23 +8,23 @@ use crate::rows::BalanceRow;
 use crate::store::{Changes, Heads};
 use base::units::Currency;
 
-/// The books' end, with what a batch has added to it.
+/// The end of the books, with what a batch has added to it.
 #[derive(Debug, Default)]
 pub struct ChainTip {
     /// The last row.
     pub seq: i64,
-    /// Its link.
+    /// The link of the last row.
     pub link: Vec<u8>,
-    /// No row is recorded before.
+    /// No later row is recorded before this, in milliseconds since 1970.
     pub recorded_at: i64,
     balances: BTreeMap<(String, Currency), (i128, i128)>,
     touched: BTreeSet<(String, Currency)>,
-    /// What parked transactions wait for, or waited for; none where that is too much to know.
+    /// What parked transactions wait or waited for; `None` above [`Heads::WAITED_MAX`].
     waited: Option<HashSet<String>>,
 }
 
 impl ChainTip {
-    /// As the store has it.
+    /// The end as the store has it.
     pub fn new(heads: Heads) -> ChainTip {
         let balance = |balance: BalanceRow| ((balance.account, balance.currency), (balance.debit, balance.credit));
         ChainTip {
@@ -42,7 +42,7 @@ impl ChainTip {
         self.waited.as_ref().is_none_or(|waited| waited.contains(of))
     }
 
-    /// What a plan writes, and its link.
+    /// The rows and updates of a plan, with their link.
     pub fn changes(&self, plan: &mut Postings, chain: &ChainKey) -> Changes {
         let link = (!plan.rows.is_empty()).then(|| chain.link(&self.link, &plan.rows));
         Changes {
@@ -53,7 +53,7 @@ impl ChainTip {
         }
     }
 
-    /// A plan was written.
+    /// Moves the end past a plan that was written.
     pub fn advance(&mut self, changes: &Changes, plan: &Postings, now: i64) {
         if let Some(link) = changes.links.last() {
             (self.seq, self.link) = (link.seq, link.link.clone());

@@ -1,4 +1,4 @@
-//! What commits put into the outbox, on its way to delivery in memory: the store is asked only where delivery is behind.
+//! New events on their way from a commit to delivery, in memory. Delivery reads the store only when it is behind.
 
 use std::collections::HashSet;
 
@@ -7,22 +7,22 @@ use tokio::sync::Notify;
 
 use crate::rows::{Outgoing, Row, Table, Typed, Value};
 
-/// Events that wait here; above, delivery finds them in the store.
+/// The most events that wait here; delivery finds the others in the store.
 const MOST: usize = 2_048;
 
-/// The events of all rows after one up to another one.
+/// The events of a range of rows.
 #[derive(Debug, Default)]
 pub struct Fresh {
-    /// The last row before them.
+    /// The last row before the range.
     pub after: i64,
-    /// The last row.
+    /// The last row of the range.
     pub upto: i64,
-    /// Each with whether it is the first of its order, or of none: then it waits for no other.
+    /// Each event, with whether it is the first of its order or has no order: then it waits for no other event.
     pub events: Vec<(Outgoing, bool)>,
 }
 
 impl Fresh {
-    /// The events among rows that begin after this one.
+    /// The events among rows that begin after `after`.
     pub(super) fn of(after: i64, rows: Vec<Row>) -> Fresh {
         let mut fresh = Fresh { after, upto: rows.last().map_or(after, |row| row.seq), events: vec![] };
         // Orders that are new in these rows and have no event yet.
@@ -44,16 +44,16 @@ impl Fresh {
     }
 }
 
-/// What delivery is told.
+/// News for delivery.
 #[derive(Debug, Default)]
 pub struct OutboxNews {
-    /// What was committed since it was told last.
+    /// Events committed since the last look.
     pub fresh: Option<Fresh>,
-    /// There may be more in the store.
+    /// Whether there may be more in the store.
     pub look: bool,
 }
 
-/// Between the writer and delivery.
+/// The queue between the writer and delivery.
 #[derive(Debug, Default)]
 pub struct OutboxQueue {
     news: Mutex<OutboxNews>,
@@ -61,7 +61,8 @@ pub struct OutboxQueue {
 }
 
 impl OutboxQueue {
-    /// These are committed. Where too many wait, or rows between are not here, only the last are kept: the gap before them shows.
+    /// Adds committed events. If too many wait, or the rows between are missing here, only the last are kept: delivery
+    /// sees the gap before them.
     pub(super) fn put(&self, fresh: Fresh) {
         if fresh.upto == fresh.after {
             return;
@@ -81,18 +82,18 @@ impl OutboxQueue {
         }
     }
 
-    /// There may be something in the store that is due.
+    /// Says that events in the store may be due.
     pub(super) fn look(&self) {
         self.news.lock().look = true;
         self.notify.notify_one();
     }
 
-    /// What there is.
+    /// Takes the news.
     pub fn take(&self) -> OutboxNews {
         std::mem::take(&mut *self.news.lock())
     }
 
-    /// Returns when there may be something.
+    /// Returns when there may be news.
     pub async fn woken(&self) {
         self.notify.notified().await;
     }

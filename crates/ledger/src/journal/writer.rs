@@ -1,4 +1,4 @@
-//! The writer's thread: it gets the lock, or stands by; then it takes batches until the store is lost or fails.
+//! The writer's thread: it takes the lock or stands by, and then takes batches until the store is lost or fails.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,31 +16,31 @@ use base::clock;
 use base::secret::Secret;
 use config::model::ledger as model;
 
-/// Between two tries to get the lock.
+/// Time between two tries to take the lock.
 const STANDBY: Duration = Duration::from_millis(500);
-/// Without work the store is looked after this often.
+/// Time without work after which the store is checked.
 const IDLE: Duration = Duration::from_secs(1);
-/// A batch waits this long at most for what is being verified.
+/// The longest that a batch waits for callbacks that are being verified.
 const GATHER: Duration = Duration::from_millis(2);
 
-/// Called once when the store has failed for good, or could not be opened because of its keys.
+/// Called once, when the store has failed for good or could not be opened because of its keys.
 pub type AlarmHook = Box<dyn Fn(&str) + Send>;
 
-/// What the writer works with.
+/// The writer's settings.
 pub struct Settings {
     /// Where the books are.
     pub store: model::Store,
-    /// The first encrypts, all decrypt.
+    /// Encryption keys: the first encrypts, all decrypt.
     pub encryption_keys: Vec<Secret>,
-    /// Callbacks a commit may hold, read anew for each.
+    /// The most callbacks of a commit, read anew for each.
     pub batch_max: Box<dyn Fn() -> usize + Send>,
-    /// What is counted.
+    /// The metrics.
     pub series: Arc<LedgerSeries>,
-    /// Told of a failure for good.
+    /// Called on a failure for good.
     pub alarm: AlarmHook,
-    /// Whether it starts, and writes nothing, where the store cannot be opened.
+    /// Whether it starts, and writes nothing, if the store cannot be opened.
     pub stays: bool,
-    /// Where those wait who are answered.
+    /// The runtime on which callers wait for answers.
     pub runtime: tokio::runtime::Handle,
 }
 
@@ -63,8 +63,8 @@ impl Writer {
         Writer { settings, queue, shared }
     }
 
-    /// Opens the store, or finds that another process has it; an error is one that waiting does not mend: a wrong key,
-    /// a file that is no ledger. A disk that failed is told by the alarm: the rest of the process may go on.
+    /// Opens the store, or finds that another process has it. An error is one that waiting does not mend: a wrong key,
+    /// or a file that is not a ledger. The alarm reports a failed disk; the rest of the process may go on.
     pub fn start(self) -> Result<JoinHandle<()>, String> {
         let (desk, failed) = match self.open(store::open_soon) {
             Ok(None) => {
@@ -86,7 +86,7 @@ impl Writer {
                 Some(reason) => writer.fail(&reason),
                 None => writer.run(desk),
             });
-            // Whatever state a panic left: nothing more may be written on top of it.
+            // The state after a panic is unknown: nothing more may be written on top of it.
             if std::panic::catch_unwind(run).is_err() {
                 writer.fail("the writer panicked; the log says where");
             }
@@ -102,7 +102,7 @@ impl Writer {
                 None => Ended::Lost,
             };
             match ended {
-                // It stays what it was: the monitor still anchors the end.
+                // The standing stays as it was: the monitor still anchors the end.
                 Ended::Stopped => return self.empty(CommitError::Standby),
                 Ended::Failed(reason) => return self.fail(&reason),
                 Ended::Lost => {}
@@ -123,7 +123,7 @@ impl Writer {
         }
     }
 
-    /// Waits for the lock; `None` when it is told to stop.
+    /// Waits for the lock; `None` if the writer is stopped meanwhile.
     fn stand_by(&mut self) -> Result<Option<BatchWriter>, String> {
         let mut said = String::new();
         loop {
@@ -150,7 +150,7 @@ impl Writer {
         self.shared.held.store(matches!(opened, Err(StoreError::Held(_))), Ordering::Release);
         let Some(mut store) = opened? else { return Ok(None) };
         let heads = store.heads()?;
-        // Whoever erases a day waits until all is written, or was first.
+        // A process that erases a day waits until all is written, or came first.
         store.begin()?;
         let stored = store.wraps()?;
         if stored.is_empty() && heads.seq > 0 {
@@ -160,7 +160,7 @@ impl Writer {
         if wraps.is_empty() {
             store.rollback();
         } else {
-            // The chain's key must be there before its first link.
+            // The chain's key must be stored before its first link.
             store.write(&Changes { wraps, ..Changes::default() })?;
             store.commit()?;
         }
@@ -229,7 +229,7 @@ impl Writer {
         self.shared.stopping.load(Ordering::Acquire)
     }
 
-    /// What arrived, and what is about to.
+    /// The tasks that arrived, and those about to.
     fn gather(&self, first: Task) -> Vec<Task> {
         let max = (self.settings.batch_max)().max(1);
         let mut tasks = vec![];
@@ -254,7 +254,7 @@ impl Writer {
         }
     }
 
-    /// What follows a failure: nothing, where the books' end can be read anew.
+    /// How the writer goes on after a failure; `None` if the books' end can be read anew.
     fn after(&self, desk: &mut BatchWriter, failure: StoreError) -> Option<Ended> {
         match failure {
             StoreError::Poisoned(reason) => Some(Ended::Failed(reason)),
@@ -285,7 +285,7 @@ impl Writer {
     }
 }
 
-/// Opens a store that nobody else writes to.
+/// Opens a store that no other process writes to.
 type Opener = fn(&model::Store) -> Result<Option<Box<dyn store::Store>>, StoreError>;
 
 /// Why the store cannot be opened.
@@ -294,7 +294,7 @@ enum Opening {
     Wrong(String),
     /// The disk does not keep what is written.
     Failed(String),
-    /// It may be there later.
+    /// The store may be reachable later.
     Later(String),
 }
 

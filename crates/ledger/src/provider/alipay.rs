@@ -1,14 +1,14 @@
 //! Alipay's asynchronous notification: a form, signed by RSA2 (SHA-256 with RSA) over its decoded parameters.
 //!
-//! What is signed are bytes in the charset they came in; they are decoded once and never transcoded. `sign_type` is
-//! signed by some services and not by others: both forms are tried, the usual one first. RSA (SHA-1) is refused. There is
-//! no window: a replay is a duplicate. A refund is told to the payment's address, with all refunds so far as its amount,
-//! whatever the status. A notification without `app_id` is another's; without `seller_id` it may be ours.
+//! The signed bytes are in the charset in which they came; they are decoded once and never transcoded. Some services
+//! sign `sign_type` and others do not: both forms are tried, the usual one first. RSA (SHA-1) is refused. There is no
+//! window: a replay is a duplicate. A refund is reported at the payment's address, with all refunds so far as its
+//! amount, whatever the status. A notification without `app_id` is not ours; one without `seller_id` may be.
 //!
-//! The signed text joins decoded values by `&` without escaping them, so it can be cut in more than one way. Two parameters
-//! that were put into one, by a value or by a name, are refused. The reverse cannot be told by anybody: where a value that a payer chooses
-//! (`passback_params`, `subject`, `body`) holds `&refund_fee=…`, who has the signed notification can send it as a parameter
-//! of its own. So no such value may hold `&`.
+//! The signed text joins decoded values by `&` without escaping them, so it can be cut in more than one way. Two
+//! parameters that were merged into one, in a value or in a name, are refused. The reverse cannot be detected: where a
+//! value that a payer chooses (`passback_params`, `subject`, `body`) holds `&refund_fee=…`, anyone with the signed
+//! notification can send it as a separate parameter. So such a value must not hold `&`.
 
 use std::borrow::Cow;
 
@@ -25,7 +25,7 @@ use crate::verify::{Provider, VerifyError};
 use base::units::Currency;
 use config::model::ledger::{Channel, RsaKey};
 
-/// Alipay.
+/// The Alipay provider of one channel.
 #[derive(Debug)]
 pub struct Alipay {
     app_id: String,
@@ -34,7 +34,7 @@ pub struct Alipay {
 }
 
 impl Alipay {
-    /// For our app and seller, with Alipay's keys.
+    /// A provider for our app and seller, with Alipay's public keys.
     pub fn new(app_id: &str, seller_id: &str, public_keys: &[RsaKey]) -> Alipay {
         Alipay {
             app_id: app_id.to_owned(),
@@ -47,7 +47,7 @@ impl Alipay {
         self.keys.iter().any(|key| key.verify(text, signature).is_ok())
     }
 
-    /// Which field says that it is not ours.
+    /// The field by which the message is not ours, if any.
     fn foreign(&self, message: &AlipayMessage<'_>) -> Option<&'static str> {
         if message.get("app_id").as_deref() != Some(&*self.app_id) {
             return Some("app_id");
@@ -81,7 +81,7 @@ impl Provider for Alipay {
     }
 }
 
-/// Parameters that say what a notification means.
+/// Parameters that carry a notification's meaning.
 const SAID: [&str; 12] = [
     "app_id",
     "charset",
@@ -97,8 +97,8 @@ const SAID: [&str; 12] = [
     "trade_status",
 ];
 
-/// Whether a value, written into the signed text as it is, would be read there as a parameter of its own: then somebody
-/// may have put two parameters into one.
+/// Whether this value, written into the signed text as it is, would be read there as another parameter. Then two
+/// parameters may have been merged into one.
 fn holds_another(value: &[u8]) -> bool {
     let mut rest = value;
     while let Some(at) = rest.iter().position(|byte| *byte == b'&') {
@@ -119,7 +119,7 @@ pub struct AlipayMessage<'a> {
 }
 
 impl<'a> AlipayMessage<'a> {
-    /// Out of a form in which every name stands once.
+    /// Reads a form in which no name occurs twice.
     pub fn read(body: &'a [u8]) -> Result<AlipayMessage<'a>, VerifyError> {
         let mut parameters = form::parse(body).ok_or(VerifyError::Malformed("the form has too many parameters"))?;
         parameters.sort_unstable_by(|one, other| one.0.cmp(&other.0));
@@ -145,7 +145,7 @@ impl<'a> AlipayMessage<'a> {
         Some(&self.parameters[at].1)
     }
 
-    /// A value that is there, not empty, and text in the charset.
+    /// A value that is present, not empty, and text in the charset.
     fn get(&self, name: &str) -> Option<Cow<'_, str>> {
         let bytes = self.bytes(name).filter(|bytes| !bytes.is_empty())?;
         self.charset.decode_without_bom_handling_and_without_replacement(bytes)
@@ -168,7 +168,7 @@ impl<'a> AlipayMessage<'a> {
         text
     }
 
-    /// What it means, if it is ours.
+    /// The meaning, provided that the message is ours.
     fn event(&self, body: &[u8]) -> ProviderEvent {
         let status = self.get("trade_status").unwrap_or_default();
         let refunded = self.bytes("refund_fee").filter(|fee| !fee.is_empty());
@@ -203,7 +203,7 @@ impl<'a> AlipayMessage<'a> {
             kind: Kind::Refund,
             account: self.account(),
             number: self.get("out_biz_no").or_else(|| self.get("gmt_refund")),
-            // A refund's number is the merchant's: another payment may have the same.
+            // The merchant chooses a refund's number, so another payment may have the same.
             within: Some(trade_no.as_deref().unwrap_or_default()),
             out_trade_no: self.get("out_trade_no"),
             of: normalise::name(trade_no.clone()).map(Of::Number),
@@ -234,7 +234,7 @@ fn yuan(text: Option<&str>) -> Result<i64, &'static str> {
     normalise::minor(text, Currency::CNY.digits())
 }
 
-/// Reads a body that nobody signed, for what must not panic.
+/// Reads an unsigned body; for tests that it never panics.
 #[cfg(test)]
 pub fn mean(body: &[u8]) {
     let _ = AlipayMessage::read(body).map(|message| message.event(body));
@@ -265,7 +265,7 @@ mod tests {
         let read = |body: &str| AlipayMessage::read(body.as_bytes()).map(|message| message.signed_text(false));
         let genuine = "passback_params=x&refund_fee=5.00&trade_status=TRADE_SUCCESS";
         assert_eq!(read(genuine).unwrap(), genuine.as_bytes());
-        // Into a name: what sorts before it may be hidden with it.
+        // Merged into a name: a parameter that sorts before it may be hidden in it.
         for merged in ["passback_params=x&refund_fee%3D5.00%26t=1", "a%3D1%26refund_fee=5.00", "a%26b=1", "a%3D=1"] {
             assert!(matches!(read(merged), Err(VerifyError::Malformed(_))), "{merged}");
         }

@@ -1,18 +1,18 @@
-//! `application/x-www-form-urlencoded` as bytes: decoded once, in no charset, since what is signed are bytes.
+//! `application/x-www-form-urlencoded` as bytes: decoded once and in no charset, because a signature covers bytes.
 //!
-//! A `%` that no two hex digits follow stands for itself.
+//! A `%` without two hex digits after it stands for itself.
 
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode;
 
-/// Parameters a form may have.
+/// The most parameters that a form may have.
 pub const PARAMETERS_MAX: usize = 256;
 
 /// A parameter: its name and its value.
 pub type Parameter<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
 
-/// The parameters in the order written; `None` where there are too many.
+/// The parameters in the order of the form; `None` if there are more than [`PARAMETERS_MAX`].
 pub fn parse(body: &[u8]) -> Option<Vec<Parameter<'_>>> {
     let mut parameters = Vec::with_capacity(32);
     for part in body.split(|byte| *byte == b'&').filter(|part| !part.is_empty()) {

@@ -1,9 +1,9 @@
 //! Any sender that signs the raw body by HMAC-SHA256: header, encoding and fields are configured.
 //!
-//! What the body is says `format`; where it is absent, a body that begins with `{` is JSON, whatever `Content-Type` says:
-//! nobody signs that, and text within JSON that was sent again as a form would be read as fields of its own. Of the rest
-//! `Content-Type` says whether it is a form. There is no window: a signature says no time. A message without an id is
-//! known by the SHA-256 of its body.
+//! `format` says what the body is. Without it, a body that begins with `{` is JSON whatever `Content-Type` says: that
+//! header is not signed, and text within JSON that was replayed as a form would be read as fields. For any other body,
+//! `Content-Type` says whether it is a form. There is no window, because the signature covers no time. A message
+//! without an id is identified by the SHA-256 of its body.
 
 use std::borrow::Cow;
 
@@ -18,7 +18,7 @@ use crate::verify::{Provider, VerifyError};
 use base::units::Currency;
 use config::model::ledger::{Channel, Encoding, Format, Hmac as Config};
 
-/// A generic sender.
+/// A generic sender's channel.
 #[derive(Debug)]
 pub struct Hmac {
     keys: HmacKeys,
@@ -26,15 +26,15 @@ pub struct Hmac {
     encoding: Encoding,
     format: Option<Format>,
     prefix: String,
-    /// Names of id, order, amount, currency and kind, in a form.
+    /// Names of id, order, amount, currency and kind in a form.
     names: [String; 5],
-    /// The same, in JSON.
+    /// The same names as paths in JSON.
     paths: [Vec<String>; 5],
     major: bool,
 }
 
 impl Hmac {
-    /// As configured.
+    /// Prepares a channel as configured.
     pub fn new(config: &Config) -> Hmac {
         let fields = &config.fields;
         let names = [&fields.id, &fields.order, &fields.amount, &fields.currency, &fields.kind].map(String::clone);
@@ -72,7 +72,7 @@ fn text(bytes: Cow<'_, [u8]>) -> Option<Cow<'_, str>> {
     }
 }
 
-/// What the body is where it is not configured.
+/// The format of the body where none is configured.
 fn told(received: &Received) -> Format {
     if received.body.trim_ascii_start().starts_with(b"{") {
         return Format::Json;
@@ -107,7 +107,7 @@ impl Provider for Hmac {
     }
 }
 
-/// What a generic message says.
+/// The fields of a generic message.
 #[derive(Debug)]
 pub struct Generic<'a> {
     id: Option<Cow<'a, str>>,
@@ -115,12 +115,12 @@ pub struct Generic<'a> {
     amount: Result<i64, &'static str>,
     currency: Result<Currency, &'static str>,
     kind: Option<Cow<'a, str>>,
-    /// Its time.
+    /// The time of the message, in milliseconds since 1970.
     pub occurred_ms: Option<u64>,
 }
 
 impl<'a> Generic<'a> {
-    /// Out of id, order, amount, currency and kind.
+    /// Reads id, order, amount, currency and kind.
     pub fn of_json([id, order, amount, currency, kind]: [Option<&'a RawValue>; 5], major: bool) -> Generic<'a> {
         let text = |raw| json::scalar(raw).filter(|text| !text.is_empty());
         let currency = normalise::currency(json::text(currency).as_deref());
@@ -134,7 +134,7 @@ impl<'a> Generic<'a> {
         Generic { id, out_trade_no: order, amount, currency, kind, occurred_ms: None }
     }
 
-    /// What it means.
+    /// The meaning of the message.
     pub fn event(self, body: &[u8], channel: &Channel) -> ProviderEvent {
         let account = Cow::Borrowed(&*channel.name);
         let word = self.kind.as_deref().unwrap_or_default();
@@ -159,7 +159,7 @@ impl<'a> Generic<'a> {
     }
 }
 
-/// Decimals an amount may have: without a currency nobody knows what a major unit is.
+/// Decimals that an amount may have. Without a currency it is unknown what a major unit is.
 fn digits(currency: Result<Currency, &'static str>, major: bool) -> Result<u32, &'static str> {
     if major { currency.map(Currency::digits) } else { Ok(0) }
 }

@@ -1,7 +1,7 @@
-//! Reads a few fields out of a JSON object in one pass: no tree is built, and nothing is copied but what has escapes.
+//! Reads a few fields out of a JSON object in one pass. It builds no tree and copies only text with escapes.
 //!
-//! A field that is there twice makes the message unreadable: which one was meant nobody knows. Numbers are kept as they
-//! are written, so that no amount goes through a float. Arrays are not looked into.
+//! A field that occurs twice makes the message unreadable, because it is unknown which one was meant. Numbers are kept
+//! as written, so that no amount goes through a float. Arrays are not searched.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::normalise;
 
-/// What stands at `paths`; `None` if the text is no JSON object. At most 32 paths are looked for.
+/// The values at `paths`, of which there are at most 32; `None` if the text is not a JSON object.
 pub fn pick<'de, S: AsRef<str>, const N: usize>(
     text: &'de [u8],
     paths: &[&[S]; N],
@@ -24,25 +24,25 @@ pub fn pick<'de, S: AsRef<str>, const N: usize>(
     Some(found)
 }
 
-/// A text, where it is one.
+/// The value, if it is a string.
 pub fn text(raw: Option<&RawValue>) -> Option<Cow<'_, str>> {
     let raw = raw?.get();
     let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
     if inner.contains('\\') { serde_json::from_str(raw).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
 }
 
-/// A text or a number as it is written: some number their payments.
+/// A string, or a number as written: some senders use numbers as ids.
 pub fn scalar(raw: Option<&RawValue>) -> Option<Cow<'_, str>> {
     let written = raw?.get();
     if is_number(written) { Some(Cow::Borrowed(written)) } else { text(raw) }
 }
 
-/// An amount, as a number or as a text of digits.
+/// An amount in minor units, as a number or as a string of digits.
 pub fn minor(raw: Option<&RawValue>, digits: u32) -> Result<i64, &'static str> {
     match raw.map(RawValue::get) {
         None | Some("null") => normalise::minor(None, digits),
         Some(written) if is_number(written) => normalise::minor_of_number(written, digits),
-        // What is neither is no number: the empty pair of braces is none either.
+        // Anything else, even `{}`, is not a number.
         Some(written) => normalise::minor(Some(&text(raw).unwrap_or(Cow::Borrowed(written))), digits),
     }
 }
@@ -51,7 +51,7 @@ fn is_number(written: &str) -> bool {
     written.starts_with(|first: char| first == '-' || first.is_ascii_digit())
 }
 
-/// One object on the way; `active` are the paths that lead through it.
+/// One object on the way; `active` is the set of paths that lead through it.
 struct Level<'w, 'de, S, const N: usize> {
     paths: &'w [&'w [S]; N],
     found: &'w mut [Option<&'de RawValue>; N],
@@ -131,7 +131,7 @@ fn keep<'de, E: Error>(found: &mut [Option<&'de RawValue>], ends: u32, raw: &'de
     Ok(())
 }
 
-/// A name on the way: which paths end there, and which lead on.
+/// A field on the way: which paths end there, and which lead on.
 struct Key<'w, S, const N: usize> {
     paths: &'w [&'w [S]; N],
     active: u32,

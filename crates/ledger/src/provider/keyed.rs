@@ -10,29 +10,29 @@ use crate::verify::VerifyError;
 use base::secret::Secret;
 use config::model::ledger::RsaKey;
 
-/// Signatures of one message that are looked at; what comes after them is not.
+/// The number of signatures of one message that are checked; later ones are ignored.
 const SIGNATURES_MAX: usize = 16;
 
-/// Bytes of an HMAC-SHA256.
+/// An HMAC-SHA256, 32 bytes.
 pub type Tag = [u8; 32];
 
-/// HMAC-SHA256 under one of several keys, while they rotate.
+/// HMAC-SHA256 under any of several keys, while they rotate.
 #[derive(Debug)]
 pub struct HmacKeys(Vec<hmac::Key>);
 
 impl HmacKeys {
-    /// Of these secrets, each as it is.
+    /// Keys of these secrets; each secret's bytes are the key.
     pub fn new(secrets: &[Secret]) -> HmacKeys {
         HmacKeys(secrets.iter().map(|secret| hmac::Key::new(hmac::HMAC_SHA256, &secret.0)).collect())
     }
 
-    /// Whether one of the tags is that of `parts`, one after the other, under one of the keys.
+    /// Whether one of the tags is the HMAC of the concatenated `parts` under one of the keys.
     pub fn signed(&self, parts: &[&[u8]], tags: impl Iterator<Item = Tag> + Clone) -> bool {
         tags.clone().next().is_some() && self.0.iter().any(|key| is_signed(key, parts, tags.clone()))
     }
 }
 
-/// `ring` compares in constant time only what it computes itself: so both tags go through the key once more.
+/// `ring` compares in constant time only against a tag that it computes, so both tags go through the key once more.
 fn is_signed(key: &hmac::Key, parts: &[&[u8]], tags: impl Iterator<Item = Tag>) -> bool {
     let mut context = hmac::Context::with_key(key);
     parts.iter().for_each(|part| context.update(part));
@@ -43,19 +43,19 @@ fn is_signed(key: &hmac::Key, parts: &[&[u8]], tags: impl Iterator<Item = Tag>) 
 /// A key for SHA-256 with RSA, PKCS#1 v1.5, 2048 bits or more.
 pub type RsaVerifier = signature::UnparsedPublicKey<RsaKey>;
 
-/// Prepares it.
+/// Prepares an RSA key.
 pub fn rsa(key: &RsaKey) -> RsaVerifier {
     signature::UnparsedPublicKey::new(&signature::RSA_PKCS1_2048_8192_SHA256, key.clone())
 }
 
-/// A tag in base64.
+/// Decodes a tag from base64.
 pub fn tag_base64(text: &str) -> Option<Tag> {
     let mut bytes = [0; 33];
     let length = STANDARD.decode_slice(text, &mut bytes).ok()?;
     bytes[..length].try_into().ok()
 }
 
-/// A tag in hex, of any case.
+/// Decodes a tag from hex, in either case.
 pub fn tag_hex(text: &str) -> Option<Tag> {
     let digits: &[u8; 64] = text.as_bytes().try_into().ok()?;
     let mut tag = [0; 32];
@@ -69,13 +69,13 @@ fn digit(byte: u8) -> Option<u8> {
     char::from(byte).to_digit(16).map(|digit| digit as u8)
 }
 
-/// Seconds since 1970 in digits and nothing else, as milliseconds.
+/// Parses seconds since 1970, digits only, into milliseconds.
 pub fn seconds(text: &str) -> Option<i64> {
     let is_digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse::<i64>().ok().filter(|_| is_digits)?.checked_mul(1000)
 }
 
-/// A genuine message's time less ours. Refuses it where that is not in the window.
+/// Refuses a genuine message whose time less ours, in milliseconds, is not in the window.
 pub fn window(at_ms: i64, now_ms: u64, is_in: impl Fn(i64) -> bool) -> Result<(), VerifyError> {
     let skew_ms = at_ms.saturating_sub(i64::try_from(now_ms).unwrap_or(i64::MAX));
     if is_in(skew_ms) { Ok(()) } else { Err(VerifyError::Expired { skew_ms }) }

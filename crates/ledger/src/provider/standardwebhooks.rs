@@ -1,8 +1,8 @@
 //! Standard Webhooks 1.0.0: `v1` (HMAC-SHA256) and `v1a` (ed25519) over `id.timestamp.body`.
 //!
-//! Any signature of any key will do, of the first sixteen `v1` and the first two `v1a`: each of these hashes the body anew
-//! under each key, and nobody sends more while he exchanges a key. A message may be 300 s away on either side. What happened is `type`, the rest
-//! stands under `data`.
+//! Any signature by any key is enough, among the first sixteen `v1` and the first two `v1a`. Each of these hashes the
+//! body anew under each key, and a key rotation needs no more. A message may be 300 s away on either side. `type` says
+//! what happened, and `data` holds the rest.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -19,10 +19,10 @@ use base::secret::Secret;
 use config::model::ledger::Channel;
 
 const WINDOW_MS: i64 = 300_000;
-/// `v1a` signatures of one message that are looked at.
+/// The number of `v1a` signatures of one message that are checked.
 const PUBLIC_MAX: usize = 2;
 
-/// Standard Webhooks.
+/// A Standard Webhooks channel.
 #[derive(Debug)]
 pub struct StandardWebhooks {
     secrets: HmacKeys,
@@ -30,7 +30,7 @@ pub struct StandardWebhooks {
 }
 
 impl StandardWebhooks {
-    /// With these secrets and keys.
+    /// A channel with these secrets and public keys.
     pub fn new(secrets: &[Secret], public_keys: &[[u8; 32]]) -> StandardWebhooks {
         let public_keys = public_keys.iter().map(|key| UnparsedPublicKey::new(&ED25519, *key)).collect();
         StandardWebhooks { secrets: HmacKeys::new(secrets), public_keys }

@@ -1,8 +1,8 @@
 //! Stripe: `Stripe-Signature: t=…,v1=…`, an HMAC-SHA256 of `t.body` under the whole `whsec_…` text.
 //!
-//! Any `v1` of any secret will do; of several `t` the first counts. A message may be of the future, as Stripe's own
-//! libraries have it, but not older than 300 s. Amounts are taken as Stripe counts them; for the few currencies where
-//! it counts other units than ISO 4217 ([`digits`]) they are still Stripe's.
+//! Any `v1` by any secret is enough; of several `t` the first counts. A message may be from the future, as in Stripe's
+//! own libraries, but not older than 300 s. Amounts are in Stripe's units, which for a few currencies differ from the
+//! minor units of ISO 4217 ([`digits`]).
 
 use std::borrow::Cow;
 
@@ -18,19 +18,19 @@ use base::secret::Secret;
 use base::units::Currency;
 use config::model::ledger::{Channel, Provider as Config};
 
-/// As the configuration spells it.
+/// The provider's name in the configuration.
 pub const LABEL: &str = "stripe";
 
 const WINDOW_MS: i64 = 300_000;
 
-/// Stripe.
+/// A Stripe channel.
 #[derive(Debug)]
 pub struct Stripe {
     keys: HmacKeys,
 }
 
 impl Stripe {
-    /// With these secrets.
+    /// A channel with these secrets.
     pub fn new(secrets: &[Secret]) -> Stripe {
         Stripe { keys: HmacKeys::new(secrets) }
     }
@@ -55,16 +55,16 @@ impl Provider for Stripe {
     }
 }
 
-/// The time and all `v1`.
+/// The time and all `v1` tags.
 fn signatures(header: &str) -> Option<(&str, impl Iterator<Item = Tag> + Clone)> {
     let items = header.split(',').filter_map(|item| item.split_once('='));
     let (_, time) = items.clone().find(|(name, _)| *name == "t")?;
     Some((time, items.filter(|(name, _)| *name == "v1").filter_map(|(_, tag)| tag_hex(tag))))
 }
 
-/// Where a channel's transactions are filed: under the account that is named, else under the merchant. A colon stands in
-/// no account of Stripe. Both may change with the configuration: since Stripe's numbers are unique among all accounts, the
-/// books find what is ours by its number, wherever it was filed.
+/// The account under which a channel's transactions are filed: the configured account, else the merchant. No Stripe
+/// account has a colon. Both may change with the configuration. Stripe's numbers are unique among all accounts, so the
+/// books find our transactions by number, under whichever account they were filed.
 pub fn account(channel: &Channel) -> String {
     match &channel.provider {
         Config::Stripe { account: Some(account), .. } => account.clone(),
@@ -72,7 +72,7 @@ pub fn account(channel: &Channel) -> String {
     }
 }
 
-/// Decimals of the amounts that Stripe counts: as ISO 4217 has it, but for a few currencies. It counts whole ariary, and
+/// Decimals of Stripe's amounts: those of ISO 4217, but for a few currencies. Stripe counts whole ariary, and
 /// hundredths of ISK and UGX (<https://docs.stripe.com/currencies#special-cases>).
 pub fn digits(currency: Currency) -> u32 {
     match currency.code() {
@@ -82,7 +82,7 @@ pub fn digits(currency: Currency) -> u32 {
     }
 }
 
-/// What is needed of an event.
+/// The fields of an event that are needed.
 #[derive(Debug)]
 pub struct StripeMessage<'a> {
     id: Option<Cow<'a, str>>,
@@ -117,7 +117,7 @@ const PATHS: [&[&str]; 13] = [
 ];
 
 impl<'a> StripeMessage<'a> {
-    /// Out of an event's JSON.
+    /// Reads an event's JSON.
     pub fn read(body: &'a [u8]) -> Option<StripeMessage<'a>> {
         let found = pick(body, &PATHS)?;
         let text = |at: usize| json::text(found[at]).filter(|text| !text.is_empty());
@@ -138,7 +138,7 @@ impl<'a> StripeMessage<'a> {
         })
     }
 
-    /// What it means.
+    /// The meaning of the event.
     fn event(self, account: &str, body: &[u8]) -> ProviderEvent {
         let (received, amount, captured) = (self.received, self.amount, self.captured);
         match (self.kind.as_deref().unwrap_or_default(), self.status.as_deref()) {
@@ -146,7 +146,7 @@ impl<'a> StripeMessage<'a> {
             ("charge.succeeded", _) if self.payment_intent.is_none() && self.is_captured => {
                 self.payment(account, amount, body)
             }
-            // What `charge.succeeded` only authorised is paid now.
+            // A payment that `charge.succeeded` only authorised is paid now.
             ("charge.captured", _) if self.payment_intent.is_none() => self.payment(account, captured, body),
             ("refund.created" | "refund.updated" | "charge.refund.updated", Some("succeeded")) => {
                 self.later(Kind::Refund, account, body)
@@ -169,7 +169,7 @@ impl<'a> StripeMessage<'a> {
         self.money((Kind::Payment, account), out_trade_no, None, amount, body)
     }
 
-    /// A refund or a dispute: its order is its payment's, whatever its own metadata say.
+    /// A refund or a dispute. Its order is the order of its payment, whatever its own metadata say.
     fn later(self, kind: Kind, account: &str, body: &[u8]) -> ProviderEvent {
         let of = normalise::name(self.payment_intent.clone().or_else(|| self.charge.clone())).map(Of::Number);
         let amount = self.amount;
@@ -192,7 +192,7 @@ impl<'a> StripeMessage<'a> {
     }
 }
 
-/// Another object's id; an expanded object has it inside.
+/// The id of another object, which is a field of that object where it is expanded.
 fn reference(raw: Option<&RawValue>) -> Option<Cow<'_, str>> {
     let written = raw?.get();
     let raw = if written.starts_with('{') { pick(written.as_bytes(), &[&["id"]])?[0] } else { raw };

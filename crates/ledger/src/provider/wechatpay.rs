@@ -1,8 +1,9 @@
 //! WeChat Pay v3: JSON signed by SHA-256 with RSA over `time\nnonce\nbody\n`, with its resource under AES-256-GCM.
 //!
-//! The key is named by `Wechatpay-Serial`, of any case: a platform certificate's serial or a public key's id, both while
-//! they change. A message must be less than 300 s away on either side. Signatures that begin with
-//! `WECHATPAY/SIGNTEST/` are WeChat Pay's own probes. What says no mchid is ours, since our key decrypted it.
+//! `Wechatpay-Serial` names the key, in either case: the serial of a platform certificate or the id of a public key;
+//! both occur while an account changes over. A message must be less than 300 s away on either side. Signatures that
+//! begin with `WECHATPAY/SIGNTEST/` are WeChat Pay's own probes. A message without an mchid is ours, since our key
+//! decrypted it.
 
 use std::borrow::Cow;
 
@@ -24,17 +25,17 @@ const WINDOW_MS: i64 = 300_000;
 const PROBE: &str = "WECHATPAY/SIGNTEST/";
 const SIGNATURE_TYPE: &str = "WECHATPAY2-SHA256-RSA2048";
 
-/// WeChat Pay.
+/// A WeChat Pay channel.
 #[derive(Debug)]
 pub struct WechatPay {
     mchid: String,
-    /// `None` decrypts nothing: the configuration has seen to its length.
+    /// `None` decrypts nothing; the configuration has checked the key's length.
     key: Option<LessSafeKey>,
     platform_keys: Vec<(String, RsaVerifier)>,
 }
 
 impl WechatPay {
-    /// For our mchid.
+    /// A channel for our mchid.
     pub fn new(mchid: &str, api_v3_key: &Secret, platform_keys: &[(String, RsaKey)]) -> WechatPay {
         WechatPay {
             mchid: mchid.to_owned(),
@@ -43,7 +44,7 @@ impl WechatPay {
         }
     }
 
-    /// Who sent it; then its time, in milliseconds.
+    /// Checks the signature; returns the message's time in milliseconds.
     fn sender(&self, received: &Received) -> Result<i64, VerifyError> {
         let header = |name| received.header(name).ok_or(VerifyError::Forged("a Wechatpay header is missing"));
         let signature = header("wechatpay-signature")?;
@@ -121,7 +122,7 @@ pub struct WechatPayMessage<'a> {
     resource: Resource,
 }
 
-/// What is needed of a resource.
+/// The fields of a resource that are needed.
 #[derive(Debug)]
 struct Resource {
     mchid: Option<String>,
@@ -170,7 +171,7 @@ impl Resource {
 }
 
 impl WechatPayMessage<'_> {
-    /// What it means to the merchant `ours`.
+    /// The meaning of the message for the merchant number `ours`.
     fn event(self, body: &[u8], ours: &str) -> ProviderEvent {
         let account = self.resource.mchid.clone().unwrap_or_else(|| ours.to_owned());
         let is_foreign = account != ours;
