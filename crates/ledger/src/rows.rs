@@ -1,7 +1,8 @@
-//! The rows of the books, as stored. Each table has a `seq`, gapless over all tables together, an `id` (UUIDv7), columns
-//! that never change once written (**frozen**: the chain covers them), and columns of **state**, which are re-derived.
+//! The rows of the books, as stored.
 //!
-//! One table has its state stored beside it ([`Part`]). A store knows tables and cells only; what they mean is `book`'s.
+//! Each table has a `seq`, gapless over all tables together, an `id` (UUIDv7), columns that never change once written
+//! (**frozen**: the chain covers them), and columns of **state**, which are derived. One table has its state stored
+//! beside it ([`Part`]). A store knows tables and cells only; `book` gives them their meaning.
 
 mod parts;
 
@@ -12,10 +13,10 @@ use super::event::Kind;
 use super::stored_enum::{AnomalyKind, AnomalyState, EventState, OrderState, Side, Source, TxState, What};
 use base::units::Currency;
 
-/// A cell.
+/// A cell of a row.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// Nothing.
+    /// NULL.
     Null,
     /// A whole number.
     Int(i64),
@@ -36,26 +37,26 @@ pub enum Type {
     Blob,
 }
 
-/// A column.
+/// A column of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Column {
-    /// Its name.
+    /// The column's name.
     pub name: &'static str,
-    /// Its type.
+    /// The column's type.
     pub ty: Type,
-    /// Whether it may be null.
+    /// Whether the column may be null.
     pub optional: bool,
 }
 
-/// What fits into a cell.
+/// A Rust type that fits into a cell.
 pub trait Cell: Sized {
-    /// Its type.
+    /// The column type of the cell.
     const TYPE: Type;
-    /// Whether it may be null.
+    /// Whether the cell may be null.
     const OPTIONAL: bool = false;
-    /// Into a cell.
+    /// Converts into a cell.
     fn put(&self) -> Value;
-    /// Out of a cell; `None` where another thing stands there.
+    /// Converts from a cell; `None` if the cell holds another type or an unknown word.
     fn take(value: Value) -> Option<Self>;
 }
 
@@ -123,36 +124,36 @@ impl<T: Cell> Cell for Option<T> {
 /// A row of any table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    /// Where it stands.
+    /// The table.
     pub table: Table,
-    /// Its place among all rows, from 1.
+    /// The row's place among all rows, from 1.
     pub seq: i64,
-    /// Its name.
+    /// The row's id.
     pub id: Uuid,
     /// Frozen columns, then state, in the table's order.
     pub values: Vec<Value>,
 }
 
-/// New state of a row that is there.
+/// New state of an existing row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Update {
-    /// Where it stands.
+    /// The table.
     pub table: Table,
-    /// Which row.
+    /// The row's `seq`.
     pub seq: i64,
     /// Every state column, in the table's order.
     pub state: Vec<Value>,
 }
 
-/// A row with types.
+/// A row as a Rust type.
 pub trait Typed: Sized {
-    /// Its table.
+    /// The table of these rows.
     const TABLE: Table;
-    /// As a row.
+    /// The row as cells.
     fn row(&self) -> Row;
-    /// Its state.
+    /// The row's state as an update.
     fn update(&self) -> Update;
-    /// From `seq`, `id` and all columns in the table's order; `None` where a cell does not fit.
+    /// Reads `seq`, `id` and all columns in the table's order; `None` if a cell does not fit.
     fn from_cells(cells: Vec<Value>) -> Option<Self>;
 }
 
@@ -164,15 +165,15 @@ macro_rules! tables {
             ; $($(#[doc = $sdoc:literal])+ $sfield:ident: $sty:ty,)*
         }
     )*) => {
-        /// The tables of rows. Their codes stand in the chain: they never change.
+        /// The tables of rows. Their codes are part of the chain and never change.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Table { $($(#[doc = $doc])+ $id = $code,)* }
 
         impl Table {
-            /// Every table.
+            /// All tables.
             pub const ALL: &'static [Table] = &[$(Table::$id,)*];
 
-            /// Its name.
+            /// The table's name in the store.
             pub fn name(self) -> &'static str {
                 match self { $(Table::$id => $name,)* }
             }
@@ -196,9 +197,9 @@ macro_rules! tables {
             $(#[doc = $doc])+
             #[derive(Clone, Debug, PartialEq)]
             pub struct $id {
-                /// Its place among all rows, from 1.
+                /// The row's place among all rows, from 1.
                 pub seq: i64,
-                /// Its name.
+                /// The row's id.
                 pub id: Uuid,
                 $($(#[doc = $fdoc])+ pub $field: $ty,)*
                 $($(#[doc = $sdoc])+ pub $sfield: $sty,)*
@@ -232,11 +233,11 @@ macro_rules! tables {
 }
 
 tables! {
-    /// What was received, encrypted.
+    /// A message as received, encrypted.
     Evidence "evidence" 1 {
-        /// The channel it came to.
+        /// The channel that received it.
         channel: String,
-        /// The data key it is encrypted with.
+        /// The data key that encrypts it.
         key_id: Uuid,
         /// Milliseconds since 1970.
         received_at: i64,
@@ -246,91 +247,92 @@ tables! {
         body: Vec<u8>,
         ;
     }
-    /// What a merchant sells for.
+    /// An order: what a merchant asks to be paid for.
     Order "orders" 2 {
-        /// Whose.
+        /// The merchant.
         merchant: String,
-        /// Where it is paid.
+        /// The channel by which it is paid.
         channel: String,
         /// The merchant's number; unique in the channel.
         out_trade_no: String,
-        /// How much.
+        /// The amount in minor units.
         amount_minor: i64,
-        /// Of what.
+        /// The currency of the amounts.
         currency: Currency,
-        /// Who made it.
+        /// Where the order comes from.
         source: Source,
         /// Milliseconds since 1970.
         created_at: i64,
         ;
-        /// What is true of it.
+        /// The state of the order.
         state: OrderState,
-        /// Paid, by posted payments.
+        /// The amount paid by posted payments, in minor units.
         paid_minor: i64,
-        /// Refunded, by posted refunds less their reversals.
+        /// The amount of posted refunds less their reversals, in minor units.
         refunded_minor: i64,
-        /// Refunds that were asked for and are not decided.
+        /// Refunds that were requested and are not decided, in minor units.
         refund_pending_minor: i64,
         /// Milliseconds since 1970.
         paid_at: Option<i64>,
     }
-    /// A fact, and what became of it.
+    /// A transaction of the books, and its state.
     Transaction "transactions" 3 {
-        /// What was received; none for what the ledger itself made.
+        /// The evidence; none for a transaction that the ledger itself made.
         evidence_id: Option<Uuid>,
-        /// `stripe`, `alipay` …; empty for what the ledger itself made.
+        /// The provider, such as `stripe` or `alipay`; empty for a transaction that the ledger itself made.
         provider: String,
-        /// Whose: app_id, mchid …
+        /// The account at the provider: an app_id, an mchid …
         account: String,
-        /// What happened.
+        /// The kind of the transaction.
         kind: Kind,
-        /// Idempotence: unique within provider, account and kind.
+        /// The key for idempotence, unique within provider, account and kind.
         key: String,
-        /// Where it came to.
+        /// The channel that received it.
         channel: String,
-        /// Whose money.
+        /// The merchant whose money it is.
         merchant: String,
         /// The merchant's number of the order, as the message states it.
         stated_trade_no: Option<String>,
-        /// The provider's number of it.
+        /// The provider's number of the transaction.
         channel_txn_no: Option<String>,
-        /// The payment it is of, as the message names it: `n:` and the provider's number, or `o:` and the order's.
+        /// The payment that it belongs to, as the message names it: `n:` and the provider's number, or `o:` and the
+        /// order's.
         of: Option<String>,
-        /// How much it is to the books; none where that is not known.
+        /// The amount for the books, in minor units; none if it is unknown.
         amount_minor: Option<i64>,
-        /// How much the message states: for Alipay's refunds, all of them together.
+        /// The amount that the message states: for Alipay's refunds, the sum of all so far.
         stated_minor: Option<i64>,
-        /// Of what, as the message states it.
+        /// The currency that the message states.
         stated_currency: Option<Currency>,
         /// The provider's time, in milliseconds since 1970.
         occurred_at: i64,
         /// Milliseconds since 1970; never before an earlier row's.
         recorded_at: i64,
-        /// What became of it at once.
+        /// The state right after its callback.
         first_state: TxState,
         ;
-        /// What is true of it now.
+        /// The state now.
         state: TxState,
-        /// Its order; known once it is posted or in suspense.
+        /// The order; known once it is posted or in suspense.
         order_id: Option<Uuid>,
-        /// The provider's number of the payment it is of.
+        /// The provider's number of the payment that it belongs to.
         payment_txn_no: Option<String>,
         /// The merchant's number of the order: the stated one, else its payment's.
         out_trade_no: Option<String>,
-        /// Of what: the stated one, else its payment's.
+        /// The currency: the stated one, else its payment's.
         currency: Option<Currency>,
-        /// The merchant's fee of a payment.
+        /// The merchant's fee of a payment, in minor units.
         fee_minor: Option<i64>,
-        /// Of a payment: refunds posted, less their reversals.
+        /// Refunds of this payment posted, less their reversals.
         refunded_minor: i64,
-        /// Of a payment: refunds in suspense, less their reversals.
+        /// Refunds of this payment in suspense, less their reversals.
         held_minor: i64,
     }
     /// A set of entries that sums to zero.
     Journal "journals" 4 {
-        /// The transaction it is of.
+        /// The transaction that it posts.
         transaction_id: Uuid,
-        /// What it did to the transaction.
+        /// Its effect on the transaction.
         what: What,
         /// The transaction's order from here on.
         order_id: Option<Uuid>,
@@ -340,87 +342,87 @@ tables! {
         recorded_at: i64,
         ;
     }
-    /// Half of a posting.
+    /// One debit or credit of a journal.
     Entry "entries" 5 {
-        /// Its journal.
+        /// The journal.
         journal_id: Uuid,
-        /// Its transaction.
+        /// The transaction.
         transaction_id: Uuid,
-        /// `assets:channel:card`
+        /// The account, such as `assets:channel:card`.
         account: String,
         /// Debit or credit.
         side: Side,
-        /// Above 0.
+        /// The amount in minor units, above 0.
         amount_minor: i64,
-        /// Of what.
+        /// The currency of the amount.
         currency: Currency,
         /// Milliseconds since 1970.
         recorded_at: i64,
         ;
     }
-    /// What a merchant is told. Its state is the outbox.
+    /// An event for a merchant. Its state is the outbox.
     Outgoing "events" 6 {
-        /// `payment.posted`
+        /// The type of the event, such as `payment.posted`.
         kind: String,
-        /// What it tells of.
+        /// The transaction that it reports.
         transaction_id: Uuid,
-        /// In order within it.
+        /// The order, within which events are sent in order.
         order_id: Option<Uuid>,
-        /// Who is told.
+        /// The merchant that receives it.
         merchant: String,
-        /// What is sent, byte for byte, each time.
+        /// The body, the same bytes at each attempt.
         body: String,
         /// Milliseconds since 1970.
         created_at: i64,
         ;
-        /// Whether it arrived.
+        /// The state of its delivery.
         state: EventState,
-        /// Tries so far.
+        /// Attempts so far.
         attempts: i64,
-        /// Tries since it was last asked for by hand: its place in the backoff.
+        /// Attempts since it was last redelivered: its place in the backoff.
         round: i64,
-        /// Milliseconds since 1970; none when delivered or dead.
+        /// When the next attempt is due, in milliseconds since 1970; none once delivered or dead.
         next_attempt_at: Option<i64>,
-        /// HTTP status of the last try; none where no answer came.
+        /// HTTP status of the last attempt; none if no answer came.
         last_status: Option<i64>,
         /// Milliseconds since 1970.
         delivered_at: Option<i64>,
     }
-    /// What somebody has to look at.
+    /// A finding that a person must look at.
     Anomaly "anomalies" 7 {
-        /// What is wrong.
+        /// The kind of the anomaly.
         kind: AnomalyKind,
-        /// Where; empty where it is of no channel.
+        /// The channel; empty if it concerns none.
         channel: String,
-        /// Whose; empty where it is of no merchant.
+        /// The merchant; empty if it concerns none.
         merchant: String,
-        /// Which transaction.
+        /// The transaction, if any.
         transaction_id: Option<Uuid>,
-        /// What was received, where no transaction was made of it.
+        /// The evidence, if no transaction was made of it.
         evidence_id: Option<Uuid>,
-        /// In words: amounts, numbers and states only.
+        /// A description of amounts, numbers and states only.
         detail: String,
         /// Milliseconds since 1970.
         opened_at: i64,
         ;
-        /// Whether somebody has looked.
+        /// Whether it is resolved.
         state: AnomalyState,
     }
 }
 
 impl Table {
-    /// By its code in the chain.
+    /// The table with this code in the chain.
     pub fn from_code(code: u8) -> Option<Table> {
         Table::ALL.iter().copied().find(|table| *table as u8 == code)
     }
 }
 
-/// A data key (or the chain's key), wrapped by an encryption key. Outside of the chain; erasure deletes it.
+/// A data key (or the chain's key), wrapped by an encryption key. It is outside of the chain; erasure deletes it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Wrap {
-    /// The key.
+    /// The id of the key.
     pub id: Uuid,
-    /// The encryption key that wraps it, by its fingerprint.
+    /// The fingerprint of the encryption key that wraps it.
     pub by: String,
     /// `chain` or `data`.
     pub purpose: String,
@@ -435,7 +437,7 @@ pub struct Wrap {
 /// A link of the chain: the rows of one callback, the last of them `seq`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Link {
-    /// The last of its rows.
+    /// The `seq` of the last of its rows.
     pub seq: i64,
     /// For each row: table code (1 byte), id (16), SHA-256 of its frozen columns (32).
     pub rows: Vec<u8>,
@@ -443,15 +445,15 @@ pub struct Link {
     pub link: Vec<u8>,
 }
 
-/// What an account has of a currency. Derived: outside of the chain.
+/// The balance of an account in one currency. It is derived, and outside of the chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BalanceRow {
-    /// `assets:channel:card`
+    /// The account, such as `assets:channel:card`.
     pub account: String,
-    /// Of what.
+    /// The currency of the sums.
     pub currency: Currency,
-    /// Sum of debits; stored as decimal text, since sums may exceed 64 bits.
+    /// Sum of debits in minor units; stored as decimal text, since sums may exceed 64 bits.
     pub debit: i128,
-    /// Sum of credits.
+    /// Sum of credits in minor units.
     pub credit: i128,
 }

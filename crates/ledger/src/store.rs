@@ -1,9 +1,9 @@
-//! Where the books are kept: one writer's view of two engines, SQLite and PostgreSQL.
+//! Where the books are kept: one interface for a writer over two engines, SQLite and PostgreSQL.
 //!
-//! A store knows rows and cells; it decides nothing. The writer calls, for each batch: [`Store::begin`],
-//! [`Store::load`], [`Store::write`] for its rows and for what is summed over it, and [`Store::commit`]. A batch that was
-//! refused is written once more, each callback apart ([`Grouping`]). After any error the writer calls
-//! [`Store::rollback`] and reads [`Store::heads`] anew.
+//! A store knows rows and cells; it decides nothing. For each batch the writer calls [`Store::begin`], [`Store::load`],
+//! [`Store::write`] for the rows and for the sums over the batch, and [`Store::commit`]. A refused batch is written
+//! once more, each callback apart ([`Grouping`]). After any error the writer calls [`Store::rollback`] and reads
+//! [`Store::heads`] anew.
 //!
 //! Only the holder of the lock has a `Store`: [`open`] returns `None` while another process holds it.
 
@@ -22,91 +22,91 @@ use super::event::Kind;
 use super::rows::{Anomaly, BalanceRow, Link, Order, Outgoing, Row, Transaction, Type, Update, Value, Wrap};
 use config::model::ledger as model;
 
-/// Why a store did not do as it was told.
+/// Why a call to a store failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
-    /// This statement failed, the store is well: a constraint, a value it does not take.
+    /// This statement failed, and the store is well: a constraint, or a value that it does not take.
     #[error("{0}")]
     Row(String),
-    /// The disk is full, or the store is taken for a while: nothing of this batch is kept, the next one may be.
+    /// The disk is full, or the store is busy for a while: nothing of this batch is kept, but the next one may be.
     #[error("the store takes nothing now: {0}")]
     Full(String),
-    /// The store is of an older version, and is read by somebody who keeps it from being brought up to date.
+    /// The store is of an older version, and a reader keeps it from being brought up to date.
     #[error("{0}")]
     Held(String),
-    /// The connection, or the lock, is lost, perhaps within a commit: stand by, and open anew.
+    /// The connection or the lock is lost, perhaps during a commit: stand by, and open the store anew.
     #[error("the store is lost: {0}")]
     Lost(String),
-    /// A read took longer than it may ([`Reader::limit`]), or somebody ended it.
+    /// A read took longer than [`Reader::limit`] allows, or was cancelled.
     #[error("it was ended: {0}")]
     Slow(String),
-    /// It could not be made durable. Nothing may be written or acknowledged any more by this process.
+    /// A write could not be made durable. This process must not write or acknowledge anything more.
     #[error("the store failed: {0}")]
     Poisoned(String),
 }
 
-/// How callbacks of a batch that was refused are kept apart.
+/// How the callbacks of a refused batch are kept apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grouping {
     /// One by one, each within a savepoint.
     Each,
-    /// All at once; after a failure, one transaction for each.
+    /// All at once; after a failure, each in a transaction of its own.
     Whole,
 }
 
-/// Names a transaction by what it means.
+/// The key of a transaction by its meaning.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MeaningKey {
-    /// `stripe`, `alipay` …
+    /// The provider, such as `stripe` or `alipay`.
     pub provider: &'static str,
-    /// app_id, mchid …
+    /// The account at the provider: an app_id, an mchid …
     pub account: String,
-    /// What happened.
+    /// The kind of the transaction.
     pub kind: Kind,
-    /// Unique within the three others.
+    /// A key that is unique within the three others.
     pub key: String,
 }
 
-/// What `book` wants to know before it decides.
+/// The rows that `book` needs before it decides.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Wanted {
     /// Transactions by meaning.
     pub keys: Vec<MeaningKey>,
-    /// Channel and out_trade_no: the order.
+    /// Orders, by channel and out_trade_no.
     pub orders: Vec<(String, String)>,
-    /// Channel and out_trade_no: every `payment` transaction (any state) with that number.
+    /// Channel and out_trade_no: all `payment` transactions (in any state) with that number.
     pub trades: Vec<(String, String)>,
-    /// Provider, kind and the provider's number: every transaction with it, whatever its account.
+    /// Provider, kind and the provider's number: all transactions with it, in any account.
     pub numbers: Vec<(&'static str, Kind, String)>,
-    /// Provider, account (or any) and `of`: every parked transaction that waits for it.
+    /// Provider, account (or any) and `of`: all parked transactions that wait for it.
     pub waiting: Vec<(&'static str, Option<String>, String)>,
 }
 
-/// The answer; without order, each row once or more.
+/// The rows that were asked for, in no order; a row may occur more than once.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Loaded {
     /// All transactions that were asked for.
     pub transactions: Vec<Transaction>,
-    /// The orders asked for, and those of the transactions.
+    /// The orders that were asked for, and those of the transactions.
     pub orders: Vec<Order>,
 }
 
-/// What is to be written, in this order: rows by `seq`, then the rest.
+/// What a store is to write, in this order: rows by `seq`, then the rest.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Changes {
     /// New rows.
     pub rows: Vec<Row>,
     /// New links of the chain.
     pub links: Vec<Link>,
-    /// New state of rows that are there; of two for one row the later one counts.
+    /// New state of existing rows; of two updates of one row the later one counts.
     pub updates: Vec<Update>,
-    /// New balances of accounts, as they are from here on (not by how much they changed).
+    /// New balances of accounts: the sums themselves, not the changes.
     pub balances: Vec<BalanceRow>,
     /// New wraps of keys.
     pub wraps: Vec<Wrap>,
 }
 
-/// Where the books end.
+/// The end of the books.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Heads {
     /// The last row's `seq`; 0 in an empty store.
@@ -115,82 +115,82 @@ pub struct Heads {
     pub link: Vec<u8>,
     /// The largest `recorded_at` or `opened_at`; 0 in an empty store.
     pub recorded_at: i64,
-    /// Every balance.
+    /// All balances.
     pub balances: Vec<BalanceRow>,
-    /// What is waited for: `of` of parked transactions, each once or more; no more than [`Heads::WAITED_MAX`] and one.
+    /// What parked transactions wait for (`of`), each once or more; at most one more than [`Heads::WAITED_MAX`].
     pub waited: Vec<String>,
 }
 
 impl Heads {
-    /// So many names of what is waited for are known at most.
+    /// The most names to wait for that are kept in memory.
     pub const WAITED_MAX: usize = 4_096;
 }
 
-/// The writer's side. All calls block.
+/// The writer's side of a store. All calls block.
 pub trait Store: Send {
     /// How callbacks of one batch are kept apart.
     fn grouping(&self) -> Grouping;
-    /// Where the books end.
+    /// The end of the books.
     fn heads(&mut self) -> Result<Heads, StoreError>;
-    /// Every wrap of every key.
+    /// All wraps of all keys.
     fn wraps(&mut self) -> Result<Vec<Wrap>, StoreError>;
-    /// Begins a transaction. PostgreSQL: with the first call after it, and with the epoch's row locked, so that a writer that was
-    /// replaced stops there.
+    /// Begins a transaction. On PostgreSQL it begins with the next call and locks the epoch's row, so that a writer
+    /// that was replaced stops there.
     fn begin(&mut self) -> Result<(), StoreError>;
-    /// Begins a callback's part of it ([`Grouping::Each`]).
+    /// Begins a callback's part of the transaction ([`Grouping::Each`]).
     fn savepoint(&mut self) -> Result<(), StoreError>;
-    /// Ends a callback's part, kept or not. After an error of the disk there may be no transaction left to go back
-    /// in: then the error says so ([`StoreError::Full`] or [`StoreError::Poisoned`]).
+    /// Ends a callback's part, kept or not. After a disk error there may be no transaction left to roll back to; then
+    /// the error says so ([`StoreError::Full`] or [`StoreError::Poisoned`]).
     fn release(&mut self, keep: bool) -> Result<(), StoreError>;
     /// Reads what is asked for, as it is within this transaction.
     fn load(&mut self, asked: &Wanted) -> Result<Loaded, StoreError>;
-    /// Writes.
+    /// Writes these changes.
     fn write(&mut self, changes: &Changes) -> Result<(), StoreError>;
-    /// Makes all of it durable, or says that it may not be.
+    /// Makes the whole transaction durable; an error means that it may not be.
     fn commit(&mut self) -> Result<(), StoreError>;
-    /// Takes all of it back.
+    /// Rolls the transaction back.
     fn rollback(&mut self);
     /// Events of the outbox, by id.
     fn events(&mut self, ids: &[Uuid]) -> Result<Vec<Outgoing>, StoreError>;
     /// Anomalies, by id.
     fn anomalies(&mut self, ids: &[Uuid]) -> Result<Vec<Anomaly>, StoreError>;
-    /// Called about every second while there is nothing to write: keeps the connection (and the lock) alive, and
+    /// Called about once a second while there is nothing to write: keeps the connection (and the lock) alive, and
     /// checkpoints.
     fn idle(&mut self) -> Result<(), StoreError>;
 }
 
-/// A reader's side: `$1`, `$2` … in the order of their first use, in SQL that both engines take. PostgreSQL takes a
-/// parameter that may be null only where a column shows its type (`"of" IS NOT DISTINCT FROM $1`, not `$1 IS NULL`), and
-/// its sums of numbers are to be cast (`CAST(SUM(…) AS TEXT)`).
+/// A reader's side of a store. SQL must be valid in both engines, with `$1`, `$2` … in the order of their first use.
+/// PostgreSQL takes a parameter that may be null only where a column shows its type (`"of" IS NOT DISTINCT FROM $1`,
+/// not `$1 IS NULL`), and its sums of numbers must be cast (`CAST(SUM(…) AS TEXT)`).
 pub trait Reader: Send {
-    /// Rows of a SELECT, cells by `types`.
+    /// The rows of a SELECT, with cells of `types`.
     fn select(&mut self, sql: &str, values: &[Value], types: &[Type]) -> Result<Vec<Vec<Value>>, StoreError>;
-    /// From now on it is asked for few rows of large tables only: each is to be found by an index, whatever the engine
-    /// knows, or does not know yet, of their sizes.
+    /// From now on only a few rows of large tables are read: the engine must find each by an index, whatever it knows
+    /// of the tables' sizes.
     fn points(&mut self) -> Result<(), StoreError> {
         Ok(())
     }
-    /// From now on it may read for so long; then it is ended by [`StoreError::Slow`].
+    /// From now on a read that takes longer than this ends with [`StoreError::Slow`].
     fn limit(&mut self, _at_most: Duration) -> Result<(), StoreError> {
         Ok(())
     }
-    /// Whether it can be asked: a server may have gone since it was.
+    /// Whether the connection is alive: a server may have gone since the last read.
     fn lives(&mut self) -> bool {
         true
     }
     /// From now on every select sees the books as they are now, until [`Reader::end`].
     fn snapshot(&mut self) -> Result<(), StoreError>;
-    /// Ends what [`Reader::snapshot`] began.
+    /// Ends the view of [`Reader::snapshot`].
     fn end(&mut self);
-    /// Between two views of many: leaves the store to others for a moment.
+    /// Leaves the store to others for a moment, between two of many views.
     fn pause(&mut self) {}
 }
 
-/// What a reader says of a store that no ledger of this version has written to yet.
+/// The reader's error about a store to which no ledger of this version has written yet.
 const OLDER: &str = "of an older tollgate: until a `tollgate ledger run` or `tollgate run` of this one has brought it up to \
     date, the older one reads it";
 
-/// Why a large store of an older version is not brought up to date at once.
+/// The error for a large store of an older version, which is not brought up to date at once.
 fn later(rows: i64) -> StoreError {
     StoreError::Full(format!(
         "the store of an older tollgate has {rows} rows: it is brought up to date now, callbacks are answered 503 until that \
@@ -198,10 +198,10 @@ fn later(rows: i64) -> StoreError {
     ))
 }
 
-/// Opens the store for writing: takes the lock, makes it if it is not there, brings its schema up to date, and makes what
-/// was recovered durable. `None` while another process holds the lock. A large store of an older version takes a
-/// second or so for each million events. Indexes that a large store lacks take minutes: SQLite makes them here, PostgreSQL
-/// beside the writer.
+/// Opens the store for writing: takes the lock, creates a missing store, brings its schema up to date, and makes
+/// recovered data durable. `None` while another process holds the lock. A large store of an older version takes a
+/// second or so for each million events. Missing indexes of a large store take minutes: SQLite makes them here,
+/// PostgreSQL beside the writer.
 pub fn open(store: &model::Store) -> Result<Option<Box<dyn Store>>, StoreError> {
     match store {
         model::Store::Sqlite(path) => sqlite::Sqlite::open(path, true),
@@ -209,7 +209,7 @@ pub fn open(store: &model::Store) -> Result<Option<Box<dyn Store>>, StoreError> 
     }
 }
 
-/// As [`open`]; but where that would take long it says so ([`StoreError::Full`]), and does nothing.
+/// Like [`open`], but if that would take long it returns [`StoreError::Full`] and does nothing.
 pub fn open_soon(store: &model::Store) -> Result<Option<Box<dyn Store>>, StoreError> {
     match store {
         model::Store::Sqlite(path) => sqlite::Sqlite::open(path, false),
@@ -217,7 +217,7 @@ pub fn open_soon(store: &model::Store) -> Result<Option<Box<dyn Store>>, StoreEr
     }
 }
 
-/// Opens the store for reading; changes nothing, needs no lock. [`StoreError::Row`] where there is no such store yet.
+/// Opens the store for reading; changes nothing and needs no lock. [`StoreError::Row`] if there is no such store yet.
 pub fn reader(store: &model::Store) -> Result<Box<dyn Reader>, StoreError> {
     match store {
         model::Store::Sqlite(path) => sqlite::SqliteReader::open(path),
@@ -225,7 +225,7 @@ pub fn reader(store: &model::Store) -> Result<Box<dyn Reader>, StoreError> {
     }
 }
 
-/// Readers that are open, for the API: as many as ask at once.
+/// Open readers for the API, as many as there are concurrent reads.
 pub struct Readers {
     store: model::Store,
     points: bool,
@@ -234,29 +234,29 @@ pub struct Readers {
 }
 
 impl Readers {
-    /// Of this store.
+    /// Readers of this store.
     pub fn new(store: model::Store) -> Arc<Readers> {
         Arc::new(Readers { store, points: false, limit: None, idle: parking_lot::Mutex::default() })
     }
 
-    /// Of this store, each read of which may take so long at most.
+    /// Readers of this store with a limit of time for each read.
     pub fn limited(store: model::Store, limit: Duration) -> Arc<Readers> {
         Arc::new(Readers { store, points: true, limit: Some(limit), idle: parking_lot::Mutex::default() })
     }
 
-    /// Of this store, for few rows of large tables only.
+    /// Readers of this store, each read of which needs only a few rows of large tables.
     pub fn of_points(store: model::Store) -> Arc<Readers> {
         Arc::new(Readers { store, points: true, limit: None, idle: parking_lot::Mutex::default() })
     }
 
-    /// These connections and no other, in place of a store that is opened.
+    /// These connections only, without a store to open more from.
     #[cfg(test)]
     pub(crate) fn filled(readers: Vec<Box<dyn Reader>>) -> Arc<Readers> {
         let store = model::Store::Sqlite(std::path::PathBuf::new());
         Arc::new(Readers { store, points: false, limit: None, idle: parking_lot::Mutex::new(readers) })
     }
 
-    /// Reads; blocks.
+    /// Runs a read; blocks.
     pub fn with<T>(&self, read: impl FnOnce(&mut dyn Reader) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let taken = std::iter::from_fn(|| self.idle.lock().pop()).find_map(|mut idle| idle.lives().then_some(idle));
         let mut reader = match taken {
@@ -273,7 +273,7 @@ impl Readers {
             reader.limit(limit)?;
         }
         let answer = read(&mut *reader);
-        // One that failed may be broken: the next call opens another.
+        // A failed reader may be broken: the next call opens another.
         if answer.is_ok() {
             self.idle.lock().push(reader);
         }

@@ -1,49 +1,50 @@
-//! Where a table's columns are stored: all of them in one row, or those of state in a row beside it.
+//! The stored tables behind each table of rows: one for all columns, or a second one beside it for those of state.
 
 use super::{Column, Table, Type};
 
 /// State that is stored in a table of its own.
 struct Beside {
     table: &'static str,
-    /// Rows and their state together.
+    /// The view that joins rows and their state.
     view: &'static str,
-    /// Frozen columns that stand there, too, for its indexes.
+    /// Frozen columns that are stored there, too, for its indexes.
     with: &'static [&'static str],
 }
 
 /// A table as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// Its name.
+    /// The name of the stored table.
     pub name: &'static str,
-    /// Its columns, `seq` first; each with its place in a row: 0 is `seq`, 1 `id`, then come [`super::Row::values`].
+    /// The columns, `seq` first; each with its place in a row: 0 is `seq`, 1 is `id`, then come [`super::Row::values`].
     pub columns: Vec<(usize, Column)>,
 }
 
 impl Part {
-    /// Its columns alone.
+    /// The columns without their places.
     pub fn columns(&self) -> impl Iterator<Item = Column> {
         self.columns.iter().map(|(_, column)| *column)
     }
 }
 
 impl Table {
-    /// Each event is marked soon after it is written. So its mark writes a narrow row, not its body once more.
+    /// The state that is stored beside this table. Each event is marked soon after it is written; so the mark writes a
+    /// narrow row, and not the event's body once more.
     fn beside(self) -> Option<Beside> {
         (self == Table::Outgoing).then_some(Beside { table: "outbox", view: "outgoing", with: &["merchant"] })
     }
 
-    /// The stored table that its columns of state are updated in.
+    /// The stored table in which this table's state is updated.
     pub fn state_name(self) -> &'static str {
         self.beside().map_or(self.name(), |beside| beside.table)
     }
 
-    /// What its whole rows are selected from: its stored table, or a view.
+    /// The relation from which whole rows are selected: the stored table, or a view.
     pub fn source(self) -> &'static str {
         self.beside().map_or(self.name(), |beside| beside.view)
     }
 
-    /// What it is stored in: a row of it is a row of each, by `seq`.
+    /// The stored tables of this table: each of its rows is one row in each of them, by `seq`.
     pub fn parts(self) -> Vec<Part> {
         let columns = self.columns().enumerate();
         let Some(beside) = self.beside() else { return vec![Part { name: self.name(), columns: columns.collect() }] };

@@ -1,22 +1,23 @@
-//! Deletes wraps of keys, whether a ledger writes meanwhile or not, and leaves as little of them as the engine lets.
+//! Deletes wraps of keys, and leaves as little of them in the store as the engine allows.
 //!
-//! Wraps lie outside of the chain, and a ledger that runs reads them at its start only: so this needs no lock. What
-//! neither engine can reach is for the caller to say: backups, archived logs, what a disk keeps of blocks it let go.
+//! It runs beside a writing ledger or without one. Wraps are outside of the chain, and a running ledger reads them at
+//! its start only, so this needs no lock. The caller must name what neither engine can reach: backups, archived logs,
+//! and what a disk keeps of freed blocks.
 
 use super::{StoreError, postgres, sqlite};
 use config::model::ledger as model;
 
-/// Which wraps.
+/// The wraps to delete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which<'a> {
-    /// Those of a day's data keys.
+    /// The wraps of a day's data keys.
     Day(&'a str),
-    /// Those by other encryption keys, of keys that this one wraps.
+    /// The wraps by other encryption keys, of keys that this one wraps.
     NotBy(&'a str),
 }
 
 impl Which<'_> {
-    /// The condition, on `$1`, and its value.
+    /// The SQL condition, on `$1`, and its value.
     pub(super) fn sql(&self) -> (&'static str, &str) {
         match self {
             Which::Day(day) => ("purpose = 'data' AND day = $1", day),
@@ -25,16 +26,16 @@ impl Which<'_> {
     }
 }
 
-/// What was done.
+/// The result of an erasure.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Erased {
-    /// Wraps that were deleted.
+    /// The number of deleted wraps.
     pub wraps: u64,
-    /// What the store may still hold of them, and what to do; `None`: nothing that can be reached.
+    /// What the store may still hold of them, and what to do about it; `None` if nothing that can be reached.
     pub rest: Option<String>,
 }
 
-/// Deletes them.
+/// Deletes these wraps.
 pub fn erase(store: &model::Store, which: Which<'_>) -> Result<Erased, StoreError> {
     match store {
         model::Store::Sqlite(path) => sqlite::erase(path, which),

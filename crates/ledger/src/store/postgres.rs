@@ -1,11 +1,11 @@
-//! The books in PostgreSQL (15 or newer): one connection writes, by one statement for each table. A batch is three round trips:
-//! what begins it and asks, what it writes, and the commit, which waits until all of that has gone well.
+//! The books in PostgreSQL (15 or newer). One connection writes, by one statement for each table. A batch takes three
+//! round trips: begin and load, write, and the commit, which waits until the others have succeeded.
 //!
-//! Who writes holds an advisory lock (one ledger for each database) and the **epoch**: a number that each takeover
-//! raises and each transaction names. A process that froze is disconnected by the server after ten seconds, by which its
-//! lock is free; when it wakes, its next call says [`StoreError::Lost`]. Ties: of two updates, or balances, of one row in one
-//! call the later one counts, and only that one is sent. A statement that fails spoils its whole transaction: callbacks
-//! are kept apart by [`Grouping::Whole`]. A commit whose answer did not come, or came with a warning, is lost: its rows
+//! The writer holds an advisory lock (one ledger for each database) and the **epoch**: a number that each takeover
+//! raises and each transaction names. The server disconnects a frozen process after ten seconds, which frees its lock;
+//! when the process wakes, its next call fails with [`StoreError::Lost`]. Ties: of two updates, or balances, of one row
+//! in one call the later one counts, and only that one is sent. A failed statement spoils its whole transaction, so
+//! callbacks are kept apart by [`Grouping::Whole`]. A commit without an answer, or with a warning, is lost: its rows
 //! may be there or not.
 
 mod batch;
@@ -40,7 +40,7 @@ use statements::PgStatements;
 pub use erase::erase;
 pub use reader::PostgresReader;
 
-/// Time between two questions whether the server keeps what it commits.
+/// Time between two checks that the server keeps what it commits.
 const ASK: Duration = Duration::from_secs(1);
 
 /// A writer's connection.
@@ -51,17 +51,17 @@ pub struct Postgres {
     begin: String,
     ours: String,
     within: bool,
-    /// When the server is asked again whether it keeps what it commits.
+    /// When the next check is due that the server keeps what it commits.
     ask_at: Nanos,
 }
 
-/// A connection and what is prepared on it.
+/// A connection and its prepared statements.
 struct Session {
     client: Client,
     prepared: HashMap<String, Statement>,
-    /// A statement failed: the transaction can only be taken back. A COMMIT would do just that, without an error.
+    /// A statement failed, so the transaction can only be rolled back. A COMMIT would do just that, without an error.
     failed: bool,
-    /// What begins the transaction, until it is said.
+    /// The statement that begins the transaction, until it is sent.
     unbegun: Option<String>,
 }
 
@@ -81,7 +81,7 @@ impl Session {
         answer.map_err(|e| failure(&e))
     }
 
-    /// The transaction has begun, as its epoch's writer.
+    /// Checks that the transaction has begun under the writer's epoch.
     fn begun(&mut self, answers: &[SimpleQueryMessage]) -> Result<(), StoreError> {
         if connect::is_ours(answers) {
             return Ok(());
@@ -115,7 +115,7 @@ impl Session {
         self.heed(bound)
     }
 
-    /// Asks all at once, and begins the transaction before, where that was not done.
+    /// Runs all queries at once, after beginning the transaction if that is pending.
     fn query_all(&mut self, batch: &Batch<'_>) -> Result<Vec<Vec<Row>>, StoreError> {
         let bound = self.bound(batch)?;
         let begin = self.unbegun.take();
@@ -127,7 +127,7 @@ impl Session {
         self.heed(rows)
     }
 
-    /// Does all at once; how many rows each changed.
+    /// Runs all statements at once; returns the number of rows that each changed.
     fn execute_all(&mut self, batch: &Batch<'_>) -> Result<Vec<u64>, StoreError> {
         self.begin()?;
         let bound = self.bound(batch)?;
@@ -159,8 +159,8 @@ fn text(cell: Option<Value>) -> Option<String> {
 }
 
 impl Postgres {
-    /// Opens it; `None` while another process holds the lock. A large database of an older ledger is brought up to date only
-    /// where there is `time`.
+    /// Opens the database; `None` while another process holds the lock. A large database of an older ledger is brought
+    /// up to date only if there is `time`.
     pub fn open(url: &str, password: Option<&Secret>, time: bool) -> Result<Option<Box<dyn Store>>, StoreError> {
         let Some(opened) = connect::writer(url, password, time)? else { return Ok(None) };
         let connect::Opened { mut client, warnings, epoch } = opened;
@@ -176,7 +176,7 @@ impl Postgres {
         })))
     }
 
-    /// The server's settings follow a reload: they are asked for before each second's first batch.
+    /// Checks the server's settings, which follow a reload, before each second's first batch.
     fn is_durable(&mut self) -> Result<(), StoreError> {
         let now = clock::now();
         if now < self.ask_at {
@@ -186,7 +186,7 @@ impl Postgres {
         connect::durable(&self.session.simple(&connect::is_durable())?)
     }
 
-    /// There is a transaction, and it can be kept.
+    /// Checks that there is a transaction that can be committed.
     fn sound(&self) -> Result<(), StoreError> {
         match (self.within, self.session.failed) {
             (true, false) => Ok(()),
@@ -233,7 +233,7 @@ impl Store for Postgres {
         self.session.failed = false;
         self.is_durable()?;
         self.within = true;
-        // It goes with the first question, or before anything else.
+        // It is sent with the first query, or before anything else.
         self.session.unbegun = Some(self.begin.clone());
         Ok(())
     }
@@ -270,7 +270,7 @@ impl Store for Postgres {
     }
 
     fn write(&mut self, changes: &Changes) -> Result<(), StoreError> {
-        // Else each statement would commit by itself.
+        // Otherwise each statement would commit by itself.
         self.sound()?;
         let (written, updates) = batch::written(&self.statements, changes);
         let changed = self.session.execute_all(&written)?;
@@ -289,14 +289,14 @@ impl Store for Postgres {
         let lost = |why: String| StoreError::Lost(format!("in a commit: {why}"));
         match self.session.simple("COMMIT") {
             Ok(_) => self.within = false,
-            // Whether it is kept is known only where the server says that it is not.
+            // A failed commit is certain only if the server says so.
             Err(StoreError::Row(why)) => return Err(StoreError::Row(why)),
             Err(StoreError::Full(why) | StoreError::Slow(why) | StoreError::Held(why)) => {
                 return Err(StoreError::Full(why));
             }
             Err(StoreError::Lost(why) | StoreError::Poisoned(why)) => return Err(lost(why)),
         }
-        // Kept here, but not as durably as the server was told to: a standby does not have it.
+        // Committed here, but not as durably as the server was told to: a standby does not have it.
         self.warnings.lock().take().map_or(Ok(()), |warning| Err(lost(warning)))
     }
 

@@ -1,20 +1,20 @@
-//! The tables, once for both engines.
+//! The tables and indexes of the store, defined once for both engines.
 //!
-//! Every table of [`Table`] has `seq` as its primary key and a unique `id`; state that is stored beside one has its `seq`.
-//! Times are milliseconds since 1970, ids and words are text, sums are decimal text (they may exceed 64 bits). Unique
-//! indexes are the guarantee of idempotence.
+//! Every table of [`Table`] has `seq` as its primary key and a unique `id`; state that is stored beside one has its
+//! `seq`. Times are milliseconds since 1970, ids and words are text, sums are decimal text (they may exceed 64 bits).
+//! Unique indexes guarantee idempotence.
 
 use crate::rows::{Column, Part, Table, Type};
 
-/// The version of the schema. A store of a newer one is refused; one of an older one is brought up to date
-/// ([`SqlDialect::forward`]).
+/// The version of the schema. A newer store is refused; an older one is brought up to date ([`SqlDialect::forward`]).
 pub const VERSION: i64 = 2;
 
-/// Rows of all tables together up to which what an older store lacks is made within seconds.
+/// The total of rows up to which missing parts of an older store are made within seconds.
 pub(super) const FEW: i64 = 500_000;
 
-/// Indexes; `CREATE … IF NOT EXISTS`, in both dialects. They are no part of the version: each start makes those that are
-/// missing, and an older ledger writes to a store that has more of them. Those that end with `seq` give lists in their order.
+/// Indexes; `CREATE … IF NOT EXISTS`, in both dialects. They are not part of the version: each start makes missing
+/// ones, and an older ledger can write to a store that has more of them. Those that end with `seq` give lists in their
+/// order.
 pub const INDEXES: &[&str] = &[
     "CREATE UNIQUE INDEX IF NOT EXISTS transactions_meaning ON transactions (provider, account, kind, \"key\") \
      WHERE provider <> ''",
@@ -47,7 +47,7 @@ pub fn index_name(sql: &str) -> &str {
     sql.split_whitespace().skip_while(|word| *word != "EXISTS").nth(1).unwrap_or_default()
 }
 
-/// How an engine spells types.
+/// The SQL of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SqlDialect {
     /// SQLite
@@ -62,14 +62,15 @@ impl SqlDialect {
             (Type::Int, SqlDialect::Sqlite) => "INTEGER",
             (Type::Int, SqlDialect::Postgres) => "BIGINT",
             (Type::Text, SqlDialect::Sqlite) => "TEXT",
-            // By bytes, as SQLite compares: both engines then list in one order, whatever the database's own is.
+            // By bytes, as SQLite compares: both engines then list in one order, whatever the database's own collation
+            // is.
             (Type::Text, SqlDialect::Postgres) => "TEXT COLLATE \"C\"",
             (Type::Blob, SqlDialect::Sqlite) => "BLOB",
             (Type::Blob, SqlDialect::Postgres) => "BYTEA",
         }
     }
 
-    /// What a table's definition ends with: SQLite is told to hold to the types, as PostgreSQL does.
+    /// The end of a table's definition: it makes SQLite enforce types, as PostgreSQL does.
     fn end(self, by_key: bool) -> &'static str {
         match (self, by_key) {
             (SqlDialect::Postgres, _) => "",
@@ -78,7 +79,7 @@ impl SqlDialect {
         }
     }
 
-    /// Makes everything that both engines have, indexes aside.
+    /// Statements for everything that both engines have, except indexes.
     pub fn tables(self) -> Vec<String> {
         let [int, text, blob] = [Type::Int, Type::Text, Type::Blob].map(|ty| self.spell(ty));
         let (plain, by_key) = (self.end(false), self.end(true));
@@ -100,17 +101,18 @@ impl SqlDialect {
         tables
     }
 
-    /// What makes version 2 of version 1, in one transaction: the state of events moves out of their rows.
+    /// Statements that make version 2 of version 1, in one transaction: the state of events moves out of their rows.
     ///
-    /// It copies that state, some fifty bytes an event, and no body. PostgreSQL drops the old columns without writing a row
-    /// anew; SQLite would write each. So there they stay, under names that nobody reads, and new rows leave them empty.
+    /// They copy that state, some fifty bytes an event, and no body. PostgreSQL drops the old columns without rewriting
+    /// a row; SQLite would rewrite each. So on SQLite the columns stay, under names that are never read, and new rows
+    /// leave them empty.
     pub fn forward(self) -> Vec<String> {
         let [events, outbox] = Table::Outgoing.parts().try_into().expect("events and their outbox");
         let columns: Vec<String> = outbox.columns().map(|column| format!("\"{}\"", column.name)).collect();
         let columns = columns.join(", ");
         let copy =
             format!("INSERT INTO {} ({columns}) SELECT {columns} FROM {} ORDER BY seq", outbox.name, events.name);
-        // Unlike at the first start, one that is there is another's.
+        // Unlike at the first start, a table of this name is another program's.
         let table = self.table(&outbox).replacen("IF NOT EXISTS ", "", 1);
         let mut steps = vec![table, copy, "DROP INDEX IF EXISTS events_due".to_owned()];
         steps.extend(self.leave());
@@ -119,7 +121,7 @@ impl SqlDialect {
         steps
     }
 
-    /// What of that takes the state out of the rows of events. It reads no row.
+    /// The statements of [`SqlDialect::forward`] that take the state out of the rows of events. They read no row.
     pub(super) fn leave(self) -> Vec<String> {
         let alter = format!("ALTER TABLE {}", Table::Outgoing.name());
         let leave = |Column { name, optional, .. }: &Column| match self {
@@ -147,7 +149,7 @@ impl SqlDialect {
     }
 }
 
-/// The view of a table whose state is stored beside it, in the order of a row.
+/// The view of a table whose state is stored beside it, with columns in the order of a row.
 fn view(table: Table) -> Option<String> {
     let [own, beside] = <[Part; 2]>::try_from(table.parts()).ok()?;
     let stands = |column: Column| if own.columns().any(|known| known == column) { own.name } else { beside.name };

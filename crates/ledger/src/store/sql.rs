@@ -1,6 +1,6 @@
-//! What both engines say alike: lists of columns, where the books end, and typed rows out of cells.
+//! SQL that both engines share: lists of columns, the end of the books, and typed rows from cells.
 //!
-//! It knows no engine: an engine makes its statements of these parts, once for each connection.
+//! It knows no engine; each connection of an engine builds its statements of these parts once.
 
 use crate::rows::{BalanceRow, Column, Table, Transaction, Typed, Value, Wrap};
 use crate::store::{Heads, StoreError};
@@ -8,19 +8,19 @@ use base::units::Currency;
 
 use uuid::Uuid;
 
-/// Sums are exact: an account's sum may exceed 64 bits, so it is stored as decimal text.
+/// All balances. Sums are exact decimal text, since an account's sum may exceed 64 bits.
 pub(super) const BALANCES: &str = "SELECT account, currency, debit, credit FROM balances";
 
-/// Every wrap of every key.
+/// All wraps of all keys.
 pub(super) const WRAPS: &str = "SELECT id, wrapped_by, purpose, day, wrapped, created_at FROM keys";
 
 /// The last link.
 pub(super) const LAST_LINK: &str = "SELECT seq, link FROM chain ORDER BY seq DESC LIMIT 1";
 
-/// Rows of all tables together.
+/// The number of rows of all tables together.
 pub(super) const ROWS: &str = "SELECT COALESCE(MAX(seq), 0) FROM chain";
 
-/// What is waited for, by the index of it.
+/// What parked transactions wait for, read from an index.
 pub(super) fn waited() -> String {
     let limit = Heads::WAITED_MAX + 1;
     format!(
@@ -29,21 +29,21 @@ pub(super) fn waited() -> String {
     )
 }
 
-/// Columns that never go back, whose last values bound the time of the next row.
+/// Columns that never decrease, whose last values bound the time of the next row.
 const CLOCKS: [&str; 3] = ["recorded_at", "opened_at", "created_at"];
 
-/// Where a table stands in [`Table::ALL`]; statements are kept in that order.
+/// The place of a table in [`Table::ALL`]; statements are kept in that order.
 pub(super) fn place(table: Table) -> usize {
     Table::ALL.iter().position(|known| *known == table).unwrap_or_default()
 }
 
-/// `"seq", "id", …`, each after `before`.
+/// A list of columns, `"seq", "id", …`, each after `before`.
 pub(super) fn columns(columns: impl Iterator<Item = Column>, before: &str) -> String {
     let named: Vec<String> = columns.map(|column| format!("{before}\"{}\"", column.name)).collect();
     named.join(", ")
 }
 
-/// The largest time of the last row of each table: by `seq`, so that it needs no scan.
+/// The largest time of the last row of each table, found by `seq` without a scan.
 pub(super) fn last_time() -> String {
     let mut parts = vec![];
     for table in Table::ALL {
@@ -55,7 +55,7 @@ pub(super) fn last_time() -> String {
     format!("SELECT COALESCE(MAX(t), 0) FROM ({}) AS last", parts.join(" UNION ALL "))
 }
 
-/// A row with types, or why not: somebody changed the store by hand.
+/// A typed row; an error means that the store was changed by hand.
 pub(super) fn typed<T: Typed>(cells: Vec<Value>) -> Result<T, StoreError> {
     let seq = cells.first().cloned();
     T::from_cells(cells).ok_or_else(|| unreadable(T::TABLE.name(), seq))
@@ -66,7 +66,7 @@ fn unreadable(table: &str, seq: Option<Value>) -> StoreError {
     StoreError::Row(format!("row {seq} of {table} does not read; ask `tollgate ledger verify`"))
 }
 
-/// A balance out of the cells of [`BALANCES`].
+/// A balance from the cells of [`BALANCES`].
 pub(super) fn balance(cells: [Option<String>; 4]) -> Result<BalanceRow, StoreError> {
     let made = || {
         let [account, currency, debit, credit] = cells;
@@ -76,7 +76,7 @@ pub(super) fn balance(cells: [Option<String>; 4]) -> Result<BalanceRow, StoreErr
     made().ok_or_else(|| unreadable("balances", None))
 }
 
-/// A wrap out of the cells of [`WRAPS`].
+/// A wrap from the cells of [`WRAPS`].
 pub(super) fn wrap(
     id: &str,
     by: String,
@@ -88,7 +88,7 @@ pub(super) fn wrap(
     Ok(Wrap { id, by, purpose, day, wrapped: rest.0, created_at: rest.1 })
 }
 
-/// Orders of these transactions that are not among those that are known.
+/// The orders of these transactions that are not known yet.
 pub(super) fn unknown_orders(transactions: &[Transaction], known: impl Fn(Uuid) -> bool) -> Vec<Uuid> {
     let mut ids: Vec<Uuid> = transactions.iter().filter_map(|found| found.order_id).filter(|id| !known(*id)).collect();
     ids.sort_unstable();

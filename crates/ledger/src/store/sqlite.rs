@@ -1,10 +1,11 @@
 //! The books in an SQLite file: one connection writes, in WAL mode, with a sync at each commit.
 //!
-//! Ties: of two updates of one row the later one counts. After an error of the disk SQLite may have taken the whole
-//! transaction back by itself; then a savepoint's end says so instead of going back to what is no longer there. After an
-//! error that leaves open what is on the disk (see `cells`) the store is poisoned for ever: no call touches the file
-//! again, nor does closing it checkpoint. The log is copied into the file by a copier beside the writer, which takes
-//! only the rest, before a transaction: no acknowledgement waits for a log that a reader's view made long.
+//! Ties: of two updates of one row the later one counts. After a disk error SQLite may have rolled the whole
+//! transaction back by itself; then the end of a savepoint reports it, since there is nothing to roll back to. After an
+//! error that leaves open what is on the disk (see `cells`) the store is poisoned for good: no call touches the file
+//! again, and closing it does not checkpoint. A copier beside the writer copies the write-ahead log into the file. The
+//! writer copies only the rest, before a transaction, so no acknowledgement waits for a log that a reader's view made
+//! long.
 
 mod cells;
 mod copier;
@@ -37,25 +38,25 @@ use statements::{SqliteInsert, SqliteStatements};
 pub use erase::erase;
 pub use reader::SqliteReader;
 
-/// Pages of the log that are not yet copied, above which they are: 8 MiB.
+/// Pages of the log not yet copied, above which they are copied: 8 MiB.
 const COPY_ABOVE: i64 = 2_000;
 
-/// Pages in the log above which the writer waits until no reader's view keeps it from being used anew: 32 MiB. Views that
-/// follow one another, as a verification's do, would else keep it so: a batch seldom begins between two of them.
+/// Pages in the log above which the writer waits for readers so that the log can be reused: 32 MiB. Views that follow
+/// one another, as a verification's do, would otherwise prevent that: a batch seldom begins between two of them.
 const RESET_ABOVE: i64 = 8_000;
 
-/// How long it waits for that, once each time the log has doubled: a verification's view is shorter.
+/// The longest such wait, once each time the log has doubled; a verification's view is shorter.
 const RESET_WAIT: Duration = Duration::from_millis(50);
 
-/// Between two looks: shorter than the pause between two views ([`Reader::pause`](super::Reader::pause)).
+/// Time between two looks, shorter than the pause between two views ([`Reader::pause`](super::Reader::pause)).
 const RESET_LOOK: Duration = Duration::from_micros(500);
 
-/// The rest that the writer copies itself, of a log of so many pages: the longer it is, the more it matters that it ends.
+/// Pages that the writer copies itself, for a log of this many: the longer the log, the more it matters to finish.
 fn rest(log: i64) -> i64 {
     COPY_ABOVE.max(log / 4)
 }
 
-/// Pages in the log above which somebody is told: a reader that never ends keeps it from being used anew.
+/// Pages in the log above which a warning is logged: a reader that never ends keeps the log from being reused.
 const TELL_ABOVE: i64 = 64 * 1024;
 
 /// A writer's connection.
@@ -66,7 +67,7 @@ pub struct Sqlite {
     statements: SqliteStatements,
     /// Why nothing may be written any more.
     poisoned: Option<String>,
-    /// Size of the log at which it is tried again: a reader may keep a part of it from being copied.
+    /// Size of the log for the next try to copy: a reader may keep a part of it from being copied.
     copy_at: i64,
     /// Size of the log at which the writer waits for readers.
     reset_at: i64,
@@ -75,7 +76,7 @@ pub struct Sqlite {
     told: bool,
     /// The file and its lock, as they were opened.
     files: open::Files,
-    // Last, so that it is given back after the connection is closed.
+    // Last, so that the lock is released after the connection is closed.
     _lock: File,
 }
 
@@ -86,7 +87,7 @@ const BALANCE: &str = "INSERT INTO balances (account, currency, debit, credit) V
     ON CONFLICT (account, currency) DO UPDATE SET debit = excluded.debit, credit = excluded.credit";
 
 impl Sqlite {
-    /// Opens it; `None` while another process holds the lock. What takes long, of an older file, is done only where there is
+    /// Opens the file; `None` while another process holds the lock. Slow work on an older file is done only if there is
     /// `time`.
     pub fn open(path: &Path, time: bool) -> Result<Option<Box<dyn Store>>, StoreError> {
         let Some(lock) = open::lock(path)? else { return Ok(None) };
@@ -105,25 +106,26 @@ impl Sqlite {
         })))
     }
 
-    /// What is written to a file that nobody finds any more is lost: then nothing is written, nor acknowledged.
+    /// Checks that the file is in its place. Writes to a removed file are lost, so then nothing is written or
+    /// acknowledged.
     fn there(&mut self) -> Result<(), StoreError> {
         let there = self.files.are_there();
         self.heed(there)?;
         self.copied()
     }
 
-    /// What the copier failed by.
+    /// The copier's error, if any.
     fn copied(&mut self) -> Result<(), StoreError> {
         let failed = self.copier.failed().map_or(Ok(()), Err);
         self.heed(failed)
     }
 
-    /// Nothing is done any more once it is poisoned.
+    /// Refuses every call once the store is poisoned.
     fn well(&self) -> Result<(), StoreError> {
         self.poisoned.as_ref().map_or(Ok(()), |why| Err(StoreError::Poisoned(why.clone())))
     }
 
-    /// Passes a failure on; remembers one that poisons, and keeps the connection's end from touching the file.
+    /// Passes a failure on. One that poisons is remembered, and the connection's end must not touch the file.
     fn heed<T>(&mut self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
         if let Err(StoreError::Poisoned(why)) = &answer {
             let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
@@ -252,7 +254,7 @@ impl Sqlite {
         }
     }
 
-    /// Copies the log into the file as far as readers let it, if that many of its pages are not copied.
+    /// Copies the log into the file as far as readers let it, if more than `above` of its pages are not copied.
     fn copy(&mut self, above: i64) -> Result<(), StoreError> {
         self.well()?;
         let answer = self.copy_now(above);
@@ -269,7 +271,7 @@ impl Sqlite {
             self.copy_at = COPY_ABOVE;
             return Ok(());
         }
-        // A view that a reader has open keeps it from being copied: it is tried again when the log has grown.
+        // An open view keeps the log from being copied: the next try comes when the log has grown.
         if above > 0 && !self.draining && log < self.copy_at {
             return Ok(());
         }
@@ -291,7 +293,7 @@ impl Sqlite {
         let copied = if log > self.reset_at { self.copy_all() } else { self.checkpoint("PASSIVE") };
         match copied {
             Ok((log, copied)) => self.copy_at = if log == copied { COPY_ABOVE } else { log + COPY_ABOVE },
-            // What is committed is durable in the log: a full disk only keeps it from being copied.
+            // Commits are durable in the log: a full disk only keeps them from being copied.
             Err(StoreError::Full(why)) => {
                 self.copy_at += COPY_ABOVE;
                 log::warn!("ledger: the log cannot be copied into the database: {why}");
@@ -301,7 +303,7 @@ impl Sqlite {
         Ok(())
     }
 
-    /// Copies all of it and waits a while for readers to leave it: then the next batch begins it anew.
+    /// Copies all of the log and waits a while for readers to leave it, so that the next batch begins it anew.
     fn copy_all(&mut self) -> Result<(i64, i64), StoreError> {
         let until = clock::now().after(RESET_WAIT);
         self.connection.busy_timeout(Duration::ZERO).map_err(|e| failure(&e))?;
@@ -355,7 +357,7 @@ impl Store for Sqlite {
 
     fn release(&mut self, keep: bool) -> Result<(), StoreError> {
         self.well()?;
-        // A full disk makes SQLite take the whole transaction back: the savepoints before this one are gone with it.
+        // On a full disk SQLite rolls the whole transaction back, and the savepoints before this one with it.
         if self.connection.is_autocommit() {
             return Err(gone());
         }
@@ -373,7 +375,7 @@ impl Store for Sqlite {
 
     fn write(&mut self, changes: &Changes) -> Result<(), StoreError> {
         self.well()?;
-        // Else each statement would commit by itself.
+        // Otherwise each statement would commit by itself.
         if self.connection.is_autocommit() {
             return Err(gone());
         }
@@ -419,7 +421,7 @@ impl Store for Sqlite {
     }
 }
 
-/// SQLite took the transaction back by itself.
+/// The error after SQLite rolled the transaction back by itself.
 fn gone() -> StoreError {
     StoreError::Full("the transaction was taken back".into())
 }

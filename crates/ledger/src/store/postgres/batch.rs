@@ -1,4 +1,4 @@
-//! Statements that go to the server together: what is asked, and what is written, an array for each column.
+//! Statements that go to the server together: the queries and writes of a batch, with one array for each column.
 
 use std::collections::HashSet;
 
@@ -14,23 +14,23 @@ use crate::stored_enum::StoredEnum;
 /// One array for each column.
 pub(super) type Columns<'a> = Vec<Vec<PgCell<'a>>>;
 
-/// Statements in their order.
+/// Statements in their order, with their values.
 pub(super) type Batch<'a> = Vec<(&'a str, Columns<'a>)>;
 
-/// The same, prepared, with its values.
+/// A batch as prepared statements with bound values.
 pub(super) type BoundStatements<'a> = Vec<(Statement, Vec<&'a (dyn ToSql + Sync)>)>;
 
-/// A statement of a batch that updates rows, each of which must be there.
+/// A statement of a batch that updates rows, all of which must exist.
 pub(super) struct Updates {
-    /// Its place in the batch.
+    /// The statement's place in the batch.
     pub(super) at: usize,
-    /// Of which table.
+    /// The table whose rows it updates.
     pub(super) table: Table,
-    /// How many.
+    /// The number of rows.
     pub(super) rows: u64,
 }
 
-/// Adds a statement for these rows; none where there is no row.
+/// Adds a statement for these rows, unless there are none.
 pub(super) fn push<'a, const N: usize>(
     batch: &mut Batch<'a>,
     sql: &'a str,
@@ -45,7 +45,7 @@ pub(super) fn push<'a, const N: usize>(
     }
 }
 
-/// What is asked of transactions.
+/// The queries for the transactions that are asked for.
 pub(super) fn asks<'a>(statements: &'a PgStatements, asked: &'a Wanted) -> Batch<'a> {
     let mut batch = vec![];
     let keys = asked.keys.iter();
@@ -67,7 +67,7 @@ pub(super) fn asks<'a>(statements: &'a PgStatements, asked: &'a Wanted) -> Batch
     batch
 }
 
-/// What is written, rows before what is updated.
+/// The writes, with new rows before updates.
 pub(super) fn written<'a>(statements: &'a PgStatements, changes: &'a Changes) -> (Batch<'a>, Vec<Updates>) {
     let mut batch = inserts(statements, changes);
     let links = changes.links.iter().map(|it| [PgCell::Int(it.seq), PgCell::Blob(&it.rows), PgCell::Blob(&it.link)]);
@@ -118,7 +118,7 @@ fn update<'a>(batch: &mut Batch<'a>, statements: &'a PgStatements, changes: &'a 
     for (sql, table) in statements.update.iter().zip(Table::ALL) {
         let mut columns: Columns<'_> = vec![vec![]; table.state().len() + 1];
         let mut seen = HashSet::new();
-        // The later one of two counts.
+        // Of two updates of a row the later one counts.
         for update in changes.updates.iter().rev().filter(|update| update.table == *table) {
             if seen.insert(update.seq) {
                 columns[0].push(PgCell::Int(update.seq));

@@ -1,4 +1,4 @@
-//! Cells in and out of PostgreSQL, and what its errors mean.
+//! Conversion of cells to and from PostgreSQL, and the meaning of its errors.
 //!
 //! | PostgreSQL says | is |
 //! |---|---|
@@ -8,8 +8,8 @@
 //! | class 58 (system error), XX001, XX002 (corrupted) | [`StoreError::Poisoned`] |
 //! | anything else (22, 23, 42 …) | [`StoreError::Row`] |
 //!
-//! A server whose fsync fails panics and recovers from its log: that is a lost connection, and it is opened anew. Details
-//! of an error, which quote values, are left out.
+//! A server whose fsync fails panics and recovers from its log: the connection is lost and opened anew. The details of
+//! an error, which quote values, are left out.
 
 use std::error::Error as _;
 
@@ -22,7 +22,7 @@ use crate::store::StoreError;
 
 type Any = Box<dyn std::error::Error + Sync + Send>;
 
-/// A cell as it is sent: borrowed.
+/// A cell as it is sent, borrowed.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum PgCell<'a> {
     Null,
@@ -101,18 +101,18 @@ impl<'a> FromSql<'a> for Got {
     }
 }
 
-/// A row's cells.
+/// The cells of a row.
 pub(super) fn cells(row: &tokio_postgres::Row) -> Result<Vec<Value>, StoreError> {
     let cell = |at| row.try_get::<_, Got>(at).map(|got| got.0).map_err(|e| failure(&e));
     (0..row.len()).map(cell).collect()
 }
 
-/// What an error means.
+/// Converts an error of the server or the connection.
 pub(super) fn failure(error: &tokio_postgres::Error) -> StoreError {
     use tokio_postgres::error::Severity;
     let Some(said) = error.as_db_error() else {
         let why = error.source().map_or(String::new(), |source| format!(": {source}"));
-        // What cannot be sent or read as it is, is this cell's fault; all else is the connection's.
+        // A value that cannot be encoded or decoded is the fault of its cell; any other error is the connection's.
         let text = format!("{error}{why}");
         let cell = text.starts_with("error serializing") || text.starts_with("error deserializing");
         return if cell { StoreError::Row(text) } else { StoreError::Lost(text) };

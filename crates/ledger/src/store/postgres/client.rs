@@ -1,5 +1,6 @@
-//! A connection whose calls block, and which can ask several questions in one round trip: tokio-postgres, driven by the
-//! thread that asks. While nobody asks nothing moves; what the server said meanwhile is heard with the next question.
+//! A blocking connection that can send several queries in one round trip: tokio-postgres, driven by the calling thread.
+//!
+//! Between calls nothing moves; messages that the server sent meanwhile are read with the next query.
 
 use std::fmt::{Debug, Formatter};
 use std::future::poll_fn;
@@ -16,27 +17,27 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::batch::BoundStatements;
 
-/// Values of a statement.
+/// The values of a statement.
 pub(super) type SqlParams<'a> = [&'a (dyn ToSql + Sync)];
 
-/// Rows of several questions, or how the first of them failed that did.
+/// The rows of several queries, or the first error.
 type Answers = Result<Vec<Vec<Row>>, Error>;
 
-/// What the server says by itself, or how the connection ended.
+/// Messages that the server sends by itself, or the end of the connection.
 type Said = Box<dyn FnMut(&mut Context<'_>) -> Poll<Option<Result<AsyncMessage, Error>>> + Send>;
 
-/// A connection.
+/// A blocking connection.
 pub(super) struct Client {
     client: tokio_postgres::Client,
     connection: Said,
     notice: Box<dyn Fn(DbError) + Send>,
-    /// There until it is dropped.
+    /// Present until the drop.
     runtime: Option<Runtime>,
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
-        // Also where nothing may block, as at the end of a task: a runtime must not be dropped there.
+        // A runtime must not be dropped where nothing may block, such as at the end of a task.
         self.runtime.take().into_iter().for_each(Runtime::shutdown_background);
     }
 }
@@ -48,7 +49,7 @@ impl Debug for Client {
 }
 
 impl Client {
-    /// Connects; `notice` is told what the server has to say. Without a runtime there is no connection either.
+    /// Connects; `notice` receives the server's notices. An error of the runtime is the outer one.
     pub(super) fn connect(
         config: &Config,
         tls: MakeRustlsConnect,
@@ -117,8 +118,8 @@ impl Client {
         self.wait(|client| client.simple_query(sql))
     }
 
-    /// Runs statements in their order, in one round trip; how many rows each changed. What fails first is told: all after it
-    /// failed because of it.
+    /// Runs statements in their order, in one round trip; returns the number of rows that each changed. The first error
+    /// is returned, since all later ones follow from it.
     pub(super) fn execute_all(&mut self, all: &BoundStatements<'_>) -> Result<Vec<u64>, Error> {
         self.wait(|client| async move {
             let each = all.iter().map(|(statement, params)| client.execute(statement, params));
@@ -126,7 +127,7 @@ impl Client {
         })
     }
 
-    /// Says `first`, and asks for rows after it, in one round trip.
+    /// Sends `first`, and then the queries for rows, in one round trip.
     pub(super) fn query_all(
         &mut self,
         first: Option<&str>,

@@ -1,8 +1,9 @@
-//! Connecting: what the server must be, the session's settings, the lock, the schema, the epoch.
+//! Connecting to PostgreSQL: checks of the server, session settings, the lock, the schema, and the epoch.
 //!
-//! TLS by `sslmode` of the URL: `disable`; `prefer` (the default) encrypts where the server can, but, as libpq does,
-//! believes any certificate; `require` encrypts and, unlike libpq's, verifies the server's certificate and name against
-//! the system's roots (`SSL_CERT_FILE` names others). A password goes by SCRAM with channel binding where the server can.
+//! TLS follows `sslmode` of the URL: `disable`; `prefer` (the default) encrypts if the server can but, as in libpq,
+//! accepts any certificate; `require` encrypts and, unlike libpq's, verifies the server's certificate and name against
+//! the system's roots (`SSL_CERT_FILE` names others). A password is sent by SCRAM, with channel binding if the server
+//! supports it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,10 +23,10 @@ use crate::store::{OLDER, StoreError, later, sql};
 use base::clock;
 use base::secret::Secret;
 
-/// `tollgate`, as a number: the advisory lock's key.
+/// The advisory lock's key: `tollgate` as a number.
 pub(super) const LOCK: i64 = i64::from_be_bytes(*b"tollgate");
 
-/// `server_version_num` of the oldest server that is taken.
+/// `server_version_num` of the oldest supported server.
 const OLDEST: i32 = 150_000;
 
 /// The last warning of the server.
@@ -38,10 +39,11 @@ pub(super) struct Opened {
     pub(super) epoch: i64,
 }
 
-/// The session of a writer. A process that froze must not keep the books: the server ends its session, and so its lock.
-/// A commit that no standby confirmed is told by a warning, which a role's own setting may hide.
-/// The writer asks point questions only: a plan that was made while the books were small must not become a scan of
-/// large ones, nor be made anew for each batch.
+/// The session settings of a writer. A frozen process must not keep the books, so the server ends its session, and with
+/// it the lock. A commit that no standby confirmed shows only as a warning, which a role's own setting may hide.
+///
+/// The writer makes point queries only: a plan from when the books were small must not become a scan of large ones, nor
+/// be made anew for each batch.
 const WRITER: &str = "SET idle_session_timeout = '10s'; SET idle_in_transaction_session_timeout = '10s'; \
     SET lock_timeout = '5s'; SET statement_timeout = 0; SET plan_cache_mode = force_generic_plan; SET jit = off; \
     SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
@@ -51,7 +53,8 @@ const WRITER: &str = "SET idle_session_timeout = '10s'; SET idle_in_transaction_
 const READER: &str = "SET default_transaction_read_only = on; SET idle_session_timeout = 0; \
     SET idle_in_transaction_session_timeout = '10min'; SET statement_timeout = 0; SET jit = off";
 
-/// Few rows of large tables: without statistics, which a young store has none of, the server would read them whole.
+/// Settings for few rows of large tables: without statistics, which a young store lacks, the server would scan the
+/// tables.
 pub(super) const POINTS: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off";
 
 pub(super) fn said(error: &tokio_postgres::Error) -> StoreError {
@@ -65,7 +68,7 @@ pub(super) fn said(error: &tokio_postgres::Error) -> StoreError {
         | StoreError::Poisoned(text) => text,
     };
     match code.get(..2) {
-        // Who or what is wrongly named: trying again does not help.
+        // A wrong user or name, or a missing right: trying again does not help.
         Some("28" | "3D" | "42") => StoreError::Row(format!("PostgreSQL: {text}")),
         Some("53" | "57" | "08") | None => StoreError::Lost(format!("PostgreSQL: {text}")),
         Some(_) => failure(error),
@@ -114,7 +117,7 @@ fn show(client: &mut Client, setting: &str) -> Result<String, StoreError> {
     row.try_get(0).map_err(|e| said(&e))
 }
 
-/// The writer's connection; `None` while another has the lock. What takes long is done only where there is `time`.
+/// The writer's connection; `None` while another process holds the lock. Slow work is done only if there is `time`.
 pub(super) fn writer(url: &str, password: Option<&Secret>, time: bool) -> Result<Option<Opened>, StoreError> {
     let (mut client, warnings) = connect(url, password, WRITER_NAME)?;
     for setting in DURABLE {
@@ -123,7 +126,7 @@ pub(super) fn writer(url: &str, password: Option<&Secret>, time: bool) -> Result
         }
     }
     client.batch_execute(WRITER).map_err(|e| said(&e))?;
-    // Also where it is so already: what stands in the server's files may change under a session that did not set it.
+    // Set it even if it is so already: the server's files may change under a session that did not set it.
     let wait = if show(&mut client, "synchronous_commit")? == "remote_apply" { "remote_apply" } else { "on" };
     client.batch_execute(&format!("SET synchronous_commit = {wait}")).map_err(|e| said(&e))?;
     let locked = client.query_one("SELECT pg_try_advisory_lock($1)", &[&LOCK]).map_err(|e| said(&e))?;
@@ -131,11 +134,11 @@ pub(super) fn writer(url: &str, password: Option<&Secret>, time: bool) -> Result
         return Ok(None);
     }
     create(&mut client)?;
-    // Durable before anything is written, and with it all that was committed before it.
+    // This is durable before anything else is written, and with it all earlier commits.
     let raise = "UPDATE writer SET epoch = epoch + 1, at = now() RETURNING epoch";
     warnings.lock().take();
     let epoch = client.query_one(raise, &[]).and_then(|row| row.try_get(0)).map_err(|e| said(&e))?;
-    // No writer of an older epoch is left: what it began has ended, and it begins nothing any more.
+    // No writer of an older epoch is left: its transactions have ended, and it can begin no more.
     if version(&mut client)? != Some(VERSION) {
         forward(&mut client, epoch, time)?;
     }
@@ -145,14 +148,14 @@ pub(super) fn writer(url: &str, password: Option<&Secret>, time: bool) -> Result
     Ok(Some(Opened { client, warnings, epoch }))
 }
 
-/// Settings of the server without which what is committed may be lost or torn by a crash. They follow a reload.
+/// Settings of the server without which a crash may lose or tear commits. They follow a reload.
 const DURABLE: [&str; 2] = ["fsync", "full_page_writes"];
 
 fn not_durable(setting: &str) -> String {
     format!("PostgreSQL runs with {setting} = off: it would acknowledge what a crash loses; turn it on")
 }
 
-/// Asks whether they are still on.
+/// The query whether they are still on.
 pub(super) fn is_durable() -> String {
     DURABLE.map(|setting| format!("SELECT '{setting}' WHERE current_setting('{setting}') = 'off'")).join(" UNION ALL ")
 }
@@ -167,7 +170,7 @@ pub(super) fn durable(answers: &[SimpleQueryMessage]) -> Result<(), StoreError> 
     })
 }
 
-/// The version of the schema; `None` where there is none.
+/// The version of the schema; `None` without a schema.
 fn version(client: &mut Client) -> Result<Option<i64>, StoreError> {
     let there = client.query_one("SELECT to_regclass('tollgate_meta') IS NOT NULL", &[]).map_err(|e| said(&e))?;
     if !there.try_get(0).map_err(|e| said(&e))? {
@@ -182,7 +185,7 @@ fn version(client: &mut Client) -> Result<Option<i64>, StoreError> {
     Ok(Some(version))
 }
 
-/// Whether a database has none of these names: what is another's is left alone. `do_so` is what its owner may do.
+/// Checks that a database has none of these names: another program's tables are left alone. `do_so` advises the owner.
 fn free(client: &mut Client, names: impl IntoIterator<Item = &'static str>, do_so: &str) -> Result<(), StoreError> {
     let kind = "SELECT (SELECT CASE relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'S' THEN 'sequence' \
                 WHEN 'i' THEN 'index' ELSE 'table' END FROM pg_class WHERE oid = to_regclass($1))";
@@ -197,8 +200,8 @@ fn free(client: &mut Client, names: impl IntoIterator<Item = &'static str>, do_s
     Ok(())
 }
 
-/// Brings the schema up to date in one transaction: a kill leaves it as it was. What may keep it from that is found out
-/// first, where there is no `time` too: the old process of an upgrade can still go on then.
+/// Brings the schema up to date in one transaction, so that a kill leaves it as it was. Obstacles are looked for first,
+/// even if there is no `time`: the old process of an upgrade can still go on then.
 fn forward(client: &mut Client, epoch: i64, time: bool) -> Result<(), StoreError> {
     let rows = client.query_one(sql::ROWS, &[]).and_then(|row| row.try_get(0)).map_err(|e| said(&e))?;
     let ours = [Table::Outgoing.state_name(), Table::Outgoing.source()];
@@ -226,7 +229,7 @@ fn forward(client: &mut Client, epoch: i64, time: bool) -> Result<(), StoreError
     Ok(())
 }
 
-/// Why `events` could not be locked: whoever reads it was waited for within `lock_timeout`.
+/// The error if `events` could not be locked: its readers did not end within `lock_timeout`.
 fn held(error: &tokio_postgres::Error) -> StoreError {
     if error.code() != Some(&SqlState::LOCK_NOT_AVAILABLE) {
         return said(error);
@@ -238,7 +241,8 @@ fn held(error: &tokio_postgres::Error) -> StoreError {
     ))
 }
 
-/// Why the state of events could not leave them. The detail names what depends on it, and quotes no value.
+/// The error if the state columns of events could not be dropped. The detail names what depends on them and quotes no
+/// value.
 fn needed(error: &tokio_postgres::Error) -> StoreError {
     let detail = error.as_db_error().filter(|said| *said.code() == SqlState::DEPENDENT_OBJECTS_STILL_EXIST);
     let Some(detail) = detail.and_then(DbError::detail) else { return said(error) };
@@ -250,7 +254,7 @@ fn needed(error: &tokio_postgres::Error) -> StoreError {
     ))
 }
 
-/// Makes the schema in one transaction, unless there is one. Tables of the same names that are another's are left alone.
+/// Makes the schema in one transaction, unless there is one. Other programs' tables of the same names are left alone.
 fn create(client: &mut Client) -> Result<(), StoreError> {
     if version(client)?.is_some() {
         return Ok(());
@@ -272,22 +276,23 @@ fn create(client: &mut Client) -> Result<(), StoreError> {
     client.batch_execute(&sql).map_err(|e| said(&e))
 }
 
-/// Begins a transaction as this epoch's writer: two commands, the last of which finds one row or none. Whoever takes over
-/// raises the epoch, which waits for the row's lock, and who waits for him finds the row no more. The lock makes no new
-/// version of the row: while somebody has a view open none could go away, and each commit would read them all.
+/// Begins a transaction as this epoch's writer: two commands, the last of which finds one row or none. A takeover
+/// raises the epoch and waits for the row's lock; a writer that waits for a takeover no longer finds the row. The lock
+/// makes no new version of the row: while a view is open no version could be removed, and each commit would read them
+/// all.
 pub(super) fn begin(epoch: i64) -> String {
     format!("BEGIN; SELECT FROM writer WHERE epoch = {epoch} FOR UPDATE")
 }
 
-/// Why a writer of an older epoch stops.
+/// The reason for which a writer of an older epoch stops.
 pub(super) const TAKEN_OVER: &str = "another writer has taken over";
 
-/// Whether what [`begin`] says found its epoch: BEGIN, then how many rows have it.
+/// Whether [`begin`] found its epoch, by the answers to BEGIN and to the lock of its row.
 pub(super) fn is_ours(answers: &[SimpleQueryMessage]) -> bool {
     matches!(answers.last(), Some(SimpleQueryMessage::CommandComplete(1)))
 }
 
-/// One row while the lock and the epoch are ours.
+/// A query with one row while the lock and the epoch are ours.
 pub(super) fn ours(epoch: i64) -> String {
     let (high, low) = ((LOCK as u64) >> 32, LOCK as u64 & 0xffff_ffff);
     format!(
@@ -296,7 +301,7 @@ pub(super) fn ours(epoch: i64) -> String {
     )
 }
 
-/// A connection that changes what lies outside of the chain, beside a writer.
+/// A connection that changes data outside of the chain, beside a writer.
 pub(super) fn operator(url: &str, password: Option<&Secret>) -> Result<Client, StoreError> {
     let (mut client, _) = connect(url, password, "tollgate-ledger-keys")?;
     client.batch_execute("SET lock_timeout = '5s'; SET synchronous_commit = on").map_err(|e| said(&e))?;

@@ -1,19 +1,20 @@
-//! Deletes wraps of keys by a session of its own, and writes their table anew, so that its file holds none of them.
+//! Deletes wraps of keys in PostgreSQL in a session of its own, and rewrites their table so that its file holds none of
+//! them.
 //!
-//! `VACUUM FULL` would copy what was deleted, too, as long as anybody has an older view open. So those that stay are written
-//! into a file of their own (`TRUNCATE` begins one), and the commit empties the old one.
+//! `VACUUM FULL` would copy deleted rows, too, as long as an older view is open. So the remaining rows are written into
+//! a new file (`TRUNCATE` begins one), and the commit empties the old one.
 
 use super::connect;
 use crate::store::StoreError;
 use crate::store::erase::{Erased, Which};
 use base::secret::Secret;
 
-/// Deletes them.
+/// Deletes these wraps.
 pub fn erase(url: &str, password: Option<&Secret>, which: Which<'_>) -> Result<Erased, StoreError> {
     let mut client = connect::operator(url, password)?;
     let (condition, value) = which.sql();
     let mut run = || {
-        // What is not committed ends with the connection.
+        // An uncommitted transaction ends with the connection.
         client.batch_execute("BEGIN; LOCK TABLE keys IN ACCESS EXCLUSIVE MODE")?;
         let wraps = client.execute(&format!("DELETE FROM keys WHERE {condition}"), &[&value])?;
         client.batch_execute(

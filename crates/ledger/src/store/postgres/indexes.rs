@@ -1,8 +1,8 @@
-//! Indexes that a database of an older ledger lacks, or whose making was broken off.
+//! Makes indexes that a database of an older ledger lacks, or whose creation was interrupted.
 //!
-//! They are made beside the writer (`CREATE INDEX CONCURRENTLY`), on a connection and a thread of their own: callbacks are
-//! taken meanwhile, and reads that need one are slow until it is there. A second advisory lock keeps two processes from
-//! making the same one; the server ends what it has begun, whatever becomes of this process.
+//! They are made beside the writer (`CREATE INDEX CONCURRENTLY`), on a connection and a thread of their own: callbacks
+//! are taken meanwhile, and reads that need a missing index are slow until then. A second advisory lock keeps two
+//! processes from making the same one. The server finishes what it has begun, whatever becomes of this process.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::store::schema::{INDEXES, index_name};
 use base::clock;
 use base::secret::Secret;
 
-/// Between two tries to get the lock: one that waited for it would hold a view, for which the other would wait.
+/// Time between two tries for the lock. A session that waited for it would hold a view, for which the other would wait.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Makes what is missing, in a while.
+/// Starts making the missing indexes, in the background.
 pub(super) fn complete(client: &mut Client, url: &str, password: Option<&Secret>) -> Result<(), StoreError> {
     let missing = missing(client)?;
     if missing.is_empty() {
@@ -58,7 +58,7 @@ fn make(url: &str, password: Option<&Secret>) -> Result<(), StoreError> {
     for sql in missing(&mut client)? {
         let (name, began) = (index_name(sql), clock::now());
         log::warn!("ledger: making the index {name}");
-        // What was broken off is there, but of no use.
+        // An interrupted index exists, but cannot be used.
         client.batch_execute(&format!("DROP INDEX CONCURRENTLY IF EXISTS {name}")).map_err(|e| said(&e))?;
         let sql = sql.replace("INDEX IF NOT EXISTS", "INDEX CONCURRENTLY IF NOT EXISTS");
         client.batch_execute(&sql).map_err(|e| said(&e))?;

@@ -1,4 +1,4 @@
-//! Readers of the database: connections of their own, which the server keeps from writing.
+//! Readers of the PostgreSQL store: connections of their own, on which the server allows no writes.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use base::clock;
 use base::secret::Secret;
 use base::units::Nanos;
 
-/// Statements a connection keeps prepared: filters of lists make many.
+/// Prepared statements that a connection keeps: the filters of lists make many.
 const STATEMENTS: usize = 256;
 
-/// How long a server may take to say that it is there.
+/// The time that a server has to show that it is alive.
 const ASK: Duration = Duration::from_secs(1);
 
 /// A reader's connection.
@@ -33,7 +33,7 @@ pub struct PostgresReader {
 }
 
 impl PostgresReader {
-    /// Opens it.
+    /// Opens a connection.
     pub fn open(url: &str, password: Option<&Secret>) -> Result<Box<dyn Reader>, StoreError> {
         let client = connect::reader(url, password)?;
         let (began, took) = (Nanos(0), Duration::ZERO);
@@ -78,7 +78,8 @@ impl Reader for PostgresReader {
 
     fn limit(&mut self, at_most: Duration) -> Result<(), StoreError> {
         if self.limit != Some(at_most) {
-            // Planned for the values at hand: what is rare is to be found by its index, whatever is common.
+            // Planned for the values at hand, so that rare values are found by their index, however common the others
+            // are.
             let sql =
                 format!("SET statement_timeout = {}; SET plan_cache_mode = force_custom_plan", at_most.as_millis());
             self.client.batch_execute(&sql).map_err(|e| failure(&e))?;
@@ -100,7 +101,7 @@ impl Reader for PostgresReader {
         Ok(())
     }
 
-    /// The server's process cannot be told to be nice: it rests as long as it worked.
+    /// The server's process cannot lower its own priority, so the reader rests for as long as it worked.
     fn pause(&mut self) {
         std::thread::sleep(self.took);
     }

@@ -1,13 +1,13 @@
-//! The writer's statements: one for each table and each kind of question, whatever the number of rows.
+//! The writer's PostgreSQL statements: one for each table and each kind of query, whatever the number of rows.
 //!
-//! Conditions of a partial index are repeated to the letter, or the index is not used.
+//! They repeat the conditions of partial indexes to the letter, since otherwise PostgreSQL does not use those indexes.
 
 use crate::rows::{Column, Part, Table, Type};
 use crate::store::sql;
 
-/// Texts, in the order of [`Table::ALL`] where there is one for each.
+/// SQL texts, in the order of [`Table::ALL`] where there is one for each table.
 pub(super) struct PgStatements {
-    /// For each stored table, in order.
+    /// Inserts for each stored table, in order.
     pub(super) insert: Vec<Vec<PgInsert>>,
     pub(super) update: Vec<String>,
     pub(super) by_key: String,
@@ -42,10 +42,10 @@ fn unnest(types: impl Iterator<Item = Type>) -> String {
     format!("UNNEST({})", arrays.join(", "))
 }
 
-/// Inserts rows into a stored table.
+/// The insert of rows into a stored table.
 pub(super) struct PgInsert {
     pub(super) sql: String,
-    /// Which cells of a row: 0 is `seq`, 1 `id`.
+    /// The cells of a row that it takes: 0 is `seq`, 1 is `id`.
     pub(super) cells: Vec<usize>,
 }
 
@@ -67,8 +67,8 @@ fn update(table: &Table) -> String {
     format!("UPDATE {name} AS t SET {} FROM {from} AS n ({names}) WHERE t.seq = n.seq", set.join(", "))
 }
 
-/// Rows of a table for each of many questions. `OFFSET 0` keeps the planner from turning this into a join, for which it
-/// would read all rows of an index once for each batch: it is one search of the index for each question.
+/// Rows of a table for each of many questions. `OFFSET 0` keeps the planner from turning this into a join, which would
+/// read all rows of an index once for each batch; so it is one index search for each question.
 fn joined(table: Table, asked: usize, on: &str) -> String {
     let names = ["a", "b", "c", "d"][..asked].join(", ");
     let from = unnest(std::iter::repeat_n(Type::Text, asked));

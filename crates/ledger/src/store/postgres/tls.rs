@@ -1,4 +1,4 @@
-//! TLS to the server: verified, or only encrypted.
+//! TLS to the PostgreSQL server, with or without verification of its certificate.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use rustls_platform_verifier::BuilderVerifierExt;
 
 use crate::store::StoreError;
 
-/// With certificates that are verified, or not.
+/// The TLS settings, with certificates verified or not.
 pub(super) fn client(verified: bool) -> Result<ClientConfig, StoreError> {
     let provider = Arc::new(ring::default_provider());
     let make = || {
@@ -25,7 +25,7 @@ pub(super) fn client(verified: bool) -> Result<ClientConfig, StoreError> {
     make().map_err(|e: Error| StoreError::Row(format!("TLS to PostgreSQL: {e}")))
 }
 
-/// Believes any certificate: `sslmode=prefer` keeps listeners out, not those in the middle.
+/// Accepts any certificate: `sslmode=prefer` keeps out listeners, but not an active attacker in the middle.
 #[derive(Debug)]
 struct Unverified(Arc<CryptoProvider>);
 

@@ -1,4 +1,4 @@
-//! Cells in and out of SQLite, and what its errors mean.
+//! Conversion of cells to and from SQLite, and the meaning of its errors.
 //!
 //! | SQLite says | is |
 //! |---|---|
@@ -8,7 +8,8 @@
 //! | IOERR (any), CORRUPT, NOTADB, PROTOCOL | [`StoreError::Poisoned`] |
 //! | anything else (CONSTRAINT, TOOBIG, MISMATCH …) | [`StoreError::Row`] |
 //!
-//! A full disk that shows at an fsync comes as IOERR_FSYNC: nobody knows what is on it, so it poisons.
+//! A full disk that shows at an fsync comes as IOERR_FSYNC. What the disk then holds is unknown, so it poisons the
+//! store.
 
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Error, ffi};
@@ -17,7 +18,7 @@ use uuid::Uuid;
 use crate::rows::Value;
 use crate::store::StoreError;
 
-/// A cell as it is bound: borrowed, so that nothing is copied but by SQLite itself.
+/// A cell as it is bound: borrowed, so that only SQLite copies it.
 pub(super) struct BoundValue<'a>(pub(super) &'a Value);
 
 impl ToSql for BoundValue<'_> {
@@ -31,11 +32,11 @@ impl ToSql for BoundValue<'_> {
     }
 }
 
-/// An id as text, without a string of its own.
+/// An id as text, without an allocation.
 pub(super) struct Id([u8; uuid::fmt::Hyphenated::LENGTH]);
 
 impl Id {
-    /// Of this id.
+    /// The text of this id.
     pub(super) fn new(id: Uuid) -> Id {
         let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
         id.hyphenated().encode_lower(&mut text);
@@ -49,8 +50,8 @@ impl ToSql for Id {
     }
 }
 
-/// A cell as it stands in the file. What no column of ours can hold (somebody wrote it by hand) is told as something
-/// near, so that who verifies finds it changed instead of failing.
+/// A cell of the file. A value that none of our columns can hold (it was written by hand) becomes a similar one, so
+/// that a verification reports a change and does not fail.
 pub(super) fn cell(value: ValueRef<'_>) -> Value {
     match value {
         ValueRef::Null => Value::Null,
@@ -73,7 +74,7 @@ pub(super) fn cells(row: &rusqlite::Row<'_>, count: usize) -> rusqlite::Result<V
     Ok(cells)
 }
 
-/// What an error means.
+/// Converts an error of SQLite.
 pub(super) fn failure(error: &Error) -> StoreError {
     let text = error.to_string();
     match error.sqlite_extended_error_code().map_or(0, |code| code & 0xff) {

@@ -1,8 +1,8 @@
-//! Copies the log into the database beside the writer, on a connection and a thread of its own.
+//! Copies the write-ahead log into the database beside the writer, on a connection and a thread of its own.
 //!
-//! The log is used anew only when all of it is copied at the moment a batch begins, which nobody but the writer can see to.
-//! So the copier takes what there is, however much a reader's view has kept back, and the writer takes the little that
-//! came meanwhile. An error of the disk here is as good as one of a commit: the writer asks for it before each.
+//! The log is reused only if all of it is copied at the moment a batch begins, which only the writer can arrange. So
+//! the copier takes what there is, however much a reader's view has kept back, and the writer takes the little that
+//! came meanwhile. A disk error here is as serious as one of a commit: the writer asks for it before each.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::cells::failure;
 use super::open;
 use crate::store::StoreError;
 
-/// A copier.
+/// A thread that copies the log.
 pub(super) struct Copier {
     ask: Option<Sender<()>>,
     shared: Arc<CopierState>,
@@ -31,7 +31,7 @@ struct CopierState {
 }
 
 impl Copier {
-    /// Of a file that is open here, whose lock is ours.
+    /// Starts a copier for a file that is open here and whose lock is ours.
     pub(super) fn start(path: &Path) -> Result<Copier, StoreError> {
         let connection = open::copier(path)?;
         let shared = Arc::new(CopierState::default());
@@ -43,7 +43,7 @@ impl Copier {
         Ok(Copier { ask: Some(ask), shared, thread: Some(thread) })
     }
 
-    /// Copies what there is, as far as readers let it.
+    /// Asks for a copy of what there is, as far as readers let it.
     pub(super) fn copy(&self) {
         self.shared.busy.store(true, Ordering::Release);
         // A thread that has ended is no longer needed.
@@ -52,7 +52,7 @@ impl Copier {
         }
     }
 
-    /// Whether it is at it.
+    /// Whether a copy is under way.
     pub(super) fn is_busy(&self) -> bool {
         self.shared.busy.load(Ordering::Acquire)
     }
@@ -62,7 +62,7 @@ impl Copier {
         *self.shared.failed.lock() = Some(StoreError::Poisoned(why.into()));
     }
 
-    /// What it failed by.
+    /// The error by which a copy failed.
     pub(super) fn failed(&self) -> Option<StoreError> {
         self.shared.failed.lock().clone()
     }
@@ -72,7 +72,7 @@ fn work(connection: &Connection, asked: &Receiver<()>, shared: &CopierState) {
     while asked.recv().is_ok() {
         match open::checkpoint(connection, "PASSIVE").map_err(|e| failure(&e)) {
             Ok(_) => {}
-            // What is committed is durable in the log: a full disk only keeps it from being copied.
+            // Commits are durable in the log: a full disk only keeps them from being copied.
             Err(StoreError::Full(why)) => log::warn!("ledger: the log cannot be copied into the database: {why}"),
             Err(other) => *shared.failed.lock() = Some(other),
         }
@@ -81,7 +81,7 @@ fn work(connection: &Connection, asked: &Receiver<()>, shared: &CopierState) {
 }
 
 impl Drop for Copier {
-    /// The writer's connection is the last to close.
+    /// Ends the thread first, so that the writer's connection is the last to close.
     fn drop(&mut self) {
         drop(self.ask.take());
         if let Some(thread) = self.thread.take()

@@ -1,9 +1,9 @@
-//! Deletes wraps of keys by a connection of its own.
+//! Deletes wraps of keys in an SQLite file, by a connection of its own.
 //!
-//! What is deleted is overwritten (`secure_delete`), and the log, which holds the pages as they were, is emptied. But a page
-//! that was split keeps what was moved out of it, where no deletion reaches: so all wraps are deleted, which overwrites
-//! every page of the table, and those that stay are written anew. This is for a process that has the file open nowhere
-//! else: closing it would drop SQLite's locks.
+//! Deleted rows are overwritten (`secure_delete`), and the log, which holds the older pages, is emptied. But a page
+//! that was split keeps what was moved out of it, where no deletion reaches. So all wraps are deleted, which overwrites
+//! every page of the table, and those that stay are written anew. The file must be open nowhere else in this process:
+//! closing it would drop SQLite's locks.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,11 +16,11 @@ use crate::store::StoreError;
 use crate::store::erase::{Erased, Which};
 use base::clock;
 
-/// A try to empty the log, and the time between two: views of a verification are shorter. While it lasts a new view does
-/// not look into the log, if all of it is copied.
+/// The length of a try to empty the log, and the time between two; a verification's views are shorter. If all of the
+/// log is copied, a view that begins during a try does not use the log.
 const TRY: Duration = Duration::from_millis(200);
 
-/// Deletes them.
+/// Deletes these wraps.
 pub fn erase(path: &Path, which: Which<'_>) -> Result<Erased, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(|e| open::of(path, &e))?;
@@ -48,8 +48,9 @@ pub fn erase(path: &Path, which: Which<'_>) -> Result<Erased, StoreError> {
     Ok(Erased { wraps: wraps as u64, rest })
 }
 
-/// Empties the log; false where it cannot be. That is tried again and again: who waits for readers keeps the writer out
-/// meanwhile, and SQLite lets nobody wait for another who copies the log, as the ledger's copier may for long.
+/// Empties the log; false if that fails. It takes short tries, because a wait for readers keeps the writer out
+/// meanwhile, and SQLite does not let one wait for another that copies the log, which the ledger's copier may do for
+/// long.
 fn emptied(connection: &Connection) -> rusqlite::Result<bool> {
     connection.busy_timeout(TRY)?;
     let until = clock::now().after(open::BUSY);

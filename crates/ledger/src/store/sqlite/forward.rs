@@ -1,7 +1,7 @@
-//! A file of an older ledger is brought up to date, in one transaction: a kill leaves it as it was.
+//! Brings a file of an older ledger up to date, in one transaction: a kill leaves it as it was.
 //!
-//! The holder of the lock does it before it takes the books. It takes about a second for each million events. So a large
-//! file waits until there is time for it, as for [`indexes`](super::indexes).
+//! The holder of the lock does it before it opens the books. It takes about a second for each million events, so a
+//! large file waits until there is time for it, as for [`indexes`](super::indexes).
 
 use rusqlite::{Connection, OptionalExtension};
 
@@ -12,12 +12,12 @@ use crate::store::schema::{FEW, SqlDialect, VERSION};
 use crate::store::{StoreError, later};
 use base::clock;
 
-/// Whether this library has `ALTER COLUMN … DROP NOT NULL`.
+/// Whether this version of SQLite has `ALTER COLUMN … DROP NOT NULL`.
 fn alters(version: i32) -> bool {
     version >= 3_053_000
 }
 
-/// Brings it up to date; where that takes long and there is no `time`, only says so.
+/// Brings the file up to date. If that takes long and there is no `time`, it only returns an error.
 pub(super) fn bring(connection: &Connection, time: bool) -> Result<(), StoreError> {
     let rows = rows(connection)?;
     if !alters(rusqlite::version_number()) {
@@ -37,7 +37,7 @@ pub(super) fn bring(connection: &Connection, time: bool) -> Result<(), StoreErro
     Ok(())
 }
 
-/// Whether the file has none of the names that are needed now: what is another's is left alone.
+/// Checks that the file has none of the names that are needed now: another program's tables are left alone.
 fn free(connection: &Connection) -> Result<(), StoreError> {
     let kind = "SELECT type FROM sqlite_schema WHERE name = ?1 COLLATE NOCASE";
     for name in [Table::Outgoing.state_name(), Table::Outgoing.source()] {

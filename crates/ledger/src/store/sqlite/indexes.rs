@@ -1,9 +1,9 @@
-//! Indexes that a file of an older ledger lacks.
+//! Makes indexes that a file of an older ledger lacks.
 //!
-//! SQLite makes an index in one transaction, in which nobody else writes: a second or two for each million rows that it is
-//! over. So a large file gets them before its ledger takes the books, while callbacks are told to come again; each is in
-//! the log. What is sorted lies in temporary files where there is room for them (`SQLITE_TMPDIR`, `/var/tmp`), else in
-//! memory.
+//! SQLite makes an index in one transaction that excludes other writers: a second or two for each million rows that it
+//! covers. So a large file gets its indexes before the ledger opens the books, while senders of callbacks are asked to
+//! try again; each index is logged. Sorting uses temporary files where there is room for them (`SQLITE_TMPDIR`,
+//! `/var/tmp`), else memory.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::store::schema::{FEW, INDEXES, index_name};
 use crate::store::{StoreError, sql};
 use base::clock;
 
-/// Makes what is missing; where that takes long and there is no `time`, only says so.
+/// Makes the missing indexes. If that takes long and there is no `time`, it only returns an error.
 pub(super) fn complete(connection: &Connection, time: bool) -> Result<(), StoreError> {
     let missing = missing(connection).map_err(|e| failure(&e))?;
     if missing.is_empty() {
@@ -38,7 +38,7 @@ pub(super) fn complete(connection: &Connection, time: bool) -> Result<(), StoreE
     Ok(())
 }
 
-/// Rows of all tables together.
+/// The number of rows of all tables together.
 pub(super) fn rows(connection: &Connection) -> Result<i64, StoreError> {
     connection.query_row(sql::ROWS, [], |row| row.get(0)).map_err(|e| failure(&e))
 }
@@ -57,7 +57,7 @@ fn make(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
         log::warn!("ledger: not by temporary files: {e}");
         connection.execute_batch(sql)?;
     }
-    // Each index has been in the log as a whole: what is next begins with an empty one.
+    // Each index has been in the log as a whole: the next writes begin with an empty one.
     connection.busy_timeout(Duration::ZERO)?;
     open::checkpoint(connection, "TRUNCATE")?;
     connection.busy_timeout(open::BUSY)

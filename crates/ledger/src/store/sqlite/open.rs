@@ -1,6 +1,6 @@
-//! Opening the file: the lock first, then what it is, its mode, its schema, and what was recovered is made durable.
+//! Opening the SQLite file: the lock, the kind of the file, its mode, its schema, and a sync of recovered data.
 //!
-//! A file that is not a ledger is never changed: what it is is read before anything is set.
+//! A file that is not a ledger is never changed: its kind is read before anything is set.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
@@ -19,16 +19,16 @@ use crate::store::schema::{INDEXES, SqlDialect, VERSION};
 /// `toll`: marks the file as a ledger.
 const APPLICATION: i64 = 0x746f_6c6c;
 
-/// How long a statement waits for a lock that another connection holds.
+/// The longest wait of a statement for a lock that another connection holds.
 pub(super) const BUSY: Duration = Duration::from_secs(5);
 
-/// Bytes of the log's file that are kept for the next use.
+/// Bytes of the log's file that are kept for reuse.
 const LOG_KEPT: i64 = 64 << 20;
 
-/// Statements a connection keeps prepared: more than there are.
+/// Prepared statements that a connection keeps: more than there are.
 pub(super) const STATEMENTS: usize = 64;
 
-/// Takes the lock; `None` while another process has it. It is given back when the file is dropped, or by the kernel.
+/// Takes the lock; `None` while another process has it. Dropping the file releases it, as does the kernel.
 pub(super) fn lock(path: &Path) -> Result<Option<File>, StoreError> {
     let name = beside(path, ".lock");
     let said = |e: io::Error| StoreError::Row(format!("{}: {e}", name.display()));
@@ -41,11 +41,11 @@ pub(super) fn lock(path: &Path) -> Result<Option<File>, StoreError> {
     }
 }
 
-/// The database and its lock: which files they are.
+/// The identities of the database file and its lock file.
 pub(super) struct Files([(PathBuf, (u64, u64)); 2]);
 
 impl Files {
-    /// As they are.
+    /// The files as they are now.
     pub(super) fn now(path: &Path) -> Result<Files, StoreError> {
         let one = |path: PathBuf| {
             let which = which(&path).map_err(|e| StoreError::Row(format!("{}: {e}", path.display())))?;
@@ -54,7 +54,7 @@ impl Files {
         Ok(Files([one(path.to_owned())?, one(beside(path, ".lock"))?]))
     }
 
-    /// That both are still in their place. Who replaced one may have taken the lock, too.
+    /// Checks that both are still in their place. A process that replaced one may have taken the lock, too.
     pub(super) fn are_there(&self) -> Result<(), StoreError> {
         for (path, was) in &self.0 {
             if which(path).ok() != Some(*was) {
@@ -81,7 +81,7 @@ fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Makes the folder; only its owner may look into it.
+/// Makes the folder with access for its owner only.
 fn folder(path: &Path) -> Result<(), StoreError> {
     let folder = parent(path);
     if folder.is_dir() {
@@ -91,18 +91,18 @@ fn folder(path: &Path) -> Result<(), StoreError> {
     made.map_err(|e| StoreError::Row(format!("{}: {e}", folder.display())))
 }
 
-/// Makes names in a folder durable.
+/// Syncs a folder, which makes its names durable.
 fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Whether this library may corrupt a file: fixed in 3.51.3, and 3.52.0 was withdrawn
+/// Whether this version of SQLite may corrupt a file: fixed in 3.51.3, and 3.52.0 was withdrawn
 /// (<https://sqlite.org/wal.html#walresetbug>).
 fn resets_badly(version: i32) -> bool {
     version < 3_051_003 || version == 3_052_000
 }
 
-/// The writer's connection. What takes long, of an older file, is done only where there is `time`.
+/// The writer's connection. Slow work on an older file is done only if there is `time`.
 pub(super) fn writer(path: &Path, time: bool) -> Result<Connection, StoreError> {
     if resets_badly(rusqlite::version_number()) {
         let version = rusqlite::version();
@@ -119,7 +119,7 @@ pub(super) fn writer(path: &Path, time: bool) -> Result<Connection, StoreError> 
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(|e| of(path, &e))?;
-    // Until it is ours and well, closing it must not touch it.
+    // Until the file is known to be ours and intact, closing it must not touch it.
     let touch = |no: bool| connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, no);
     touch(true).map_err(|e| failure(&e))?;
     stable(&connection)?;
@@ -140,7 +140,7 @@ pub(super) fn writer(path: &Path, time: bool) -> Result<Connection, StoreError> 
     Ok(connection)
 }
 
-/// A connection that copies the log: it syncs as the writer's does, and leaves the end to that one.
+/// A connection that copies the log. It syncs as the writer's does, and leaves the final checkpoint to that one.
 pub(super) fn copier(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let open = || {
@@ -154,30 +154,30 @@ pub(super) fn copier(path: &Path) -> Result<Connection, StoreError> {
     open().map_err(|e| of(path, &e))
 }
 
-/// Keeps prepared statements prepared: else SQLite compiles one anew for each new value that is compared with a column of
-/// a partial index.
+/// Keeps prepared statements valid: otherwise SQLite compiles one anew for each new value that is compared with a
+/// column of a partial index.
 pub(super) fn stable(connection: &Connection) -> Result<(), StoreError> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop).map_err(|e| failure(&e))
 }
 
-/// In double quotes stands a name, and nothing else: SQLite would take that of a column that is gone for a string.
+/// Restricts double quotes to names: SQLite would take the name of a removed column for a string.
 pub(super) fn named(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, false).map(drop)
 }
 
-/// What a file is.
+/// The kind of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
-    /// Nothing yet.
+    /// An empty file.
     Empty,
     /// A ledger of an older schema.
     Older,
-    /// A ledger.
+    /// A ledger of this schema.
     Ledger,
 }
 
-/// What the file is; an error where it is none of ours.
+/// The kind of the file; an error if it is not one of ours.
 pub(super) fn what(connection: &Connection, path: &Path) -> Result<What, StoreError> {
     let read = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(|e| of(path, &e));
     let (application, version) = (read("PRAGMA application_id")?, read("PRAGMA user_version")?);
@@ -210,7 +210,7 @@ pub(super) fn of(path: &Path, error: &rusqlite::Error) -> StoreError {
     }
 }
 
-/// How it writes: a log that is synced at each commit, and copied into the file when we say so.
+/// Sets how the file is written: to a log that is synced at each commit and copied into the file on our request.
 fn settle(connection: &Connection) -> Result<(), StoreError> {
     let set = || {
         let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
@@ -219,10 +219,10 @@ fn settle(connection: &Connection) -> Result<(), StoreError> {
              PRAGMA foreign_keys = OFF;",
         )?;
         let _: i64 = connection.query_row("PRAGMA wal_autocheckpoint = 0", [], |row| row.get(0))?;
-        // What a reader's view has made of the log is given back once it is used anew.
+        // What a reader's view has made of the log is released once it is reused.
         let limit = format!("PRAGMA journal_size_limit = {LOG_KEPT}");
         let _: i64 = connection.query_row(&limit, [], |row| row.get(0))?;
-        // Wraps of keys that are deleted leave nothing behind.
+        // Deleted wraps of keys leave nothing behind.
         let _: i64 = connection.query_row("PRAGMA secure_delete = ON", [], |row| row.get(0))?;
         let synchronous: i64 = connection.query_row("PRAGMA synchronous", [], |row| row.get(0))?;
         Ok((mode, synchronous))
@@ -247,16 +247,16 @@ fn create(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch(&sql)
 }
 
-/// Makes what was recovered durable. A writer that failed to sync leaves rows in the log which may be in the page
-/// cache only: the kernel takes such pages for clean, so syncing the *log* again would prove nothing. A checkpoint reads
+/// Makes recovered data durable. A writer that failed to sync leaves rows in the log which may be in the page cache
+/// only: the kernel takes such pages for clean, so syncing the *log* again would prove nothing. A checkpoint reads
 /// them, writes them into the *database* and syncs that (`walCheckpoint`: `sqlite3OsSync(pWal->pDbFd)` once
 /// `mxSafeFrame` is the last frame), and only then counts them as copied (`nBackfill`).
 ///
-/// TRUNCATE waits for readers, FULL does not need the log to be free of them: either has synced the database when as
-/// many frames are copied as there are. A reader that holds an *older* view lets nothing be copied beyond it. Then the
-/// index in shared memory outlived the last writer, and it names only frames that were published after a sync of the
-/// log that did not fail (`sqlite3WalFrames` syncs before `walIndexWriteHdr`): they are durable in the log. It is synced
-/// once more all the same.
+/// TRUNCATE waits for readers; FULL does not need the log to be free of them. Either has synced the database when as
+/// many frames are copied as there are. A reader that holds an *older* view prevents copying beyond it. Then the index
+/// in shared memory outlived the last writer, and it names only frames that were published after a successful sync of
+/// the log (`sqlite3WalFrames` syncs before `walIndexWriteHdr`): they are durable in the log. It is synced once more
+/// all the same.
 fn durable(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     connection.busy_timeout(Duration::from_secs(3)).map_err(|e| failure(&e))?;
     let mut left = 0;
@@ -279,7 +279,7 @@ fn durable(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     connection.busy_timeout(BUSY).map_err(|e| failure(&e))
 }
 
-/// Copies the log into the database; how many pages the log has, and how many of them are copied.
+/// Copies the log into the database; returns the pages of the log and those that are copied.
 pub(super) fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<(i64, i64)> {
     let mut statement = connection.prepare_cached(match mode {
         "TRUNCATE" => "PRAGMA wal_checkpoint(TRUNCATE)",
@@ -290,12 +290,12 @@ pub(super) fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Resul
     statement.query_row([], |row| Ok((row.get(1)?, row.get(2)?)))
 }
 
-/// Copies all of the log and waits for readers to leave it; whether they did, and as [`checkpoint`].
+/// Copies all of the log and waits for readers to leave it; returns whether they did, and the counts of [`checkpoint`].
 pub(super) fn restart(connection: &Connection) -> rusqlite::Result<(bool, i64, i64)> {
     left(connection, "PRAGMA wal_checkpoint(RESTART)")
 }
 
-/// The same, and its file has nothing any more.
+/// Like [`restart`], and empties the log's file.
 pub(super) fn truncate(connection: &Connection) -> rusqlite::Result<bool> {
     left(connection, "PRAGMA wal_checkpoint(TRUNCATE)").map(|(left, ..)| left)
 }

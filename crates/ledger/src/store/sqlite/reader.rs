@@ -1,8 +1,8 @@
-//! Readers of the file: they need no lock and change nothing, whether a ledger runs on it or not.
+//! Readers of the SQLite file, which need no lock and change nothing, whether a ledger runs on it or not.
 //!
-//! A reader sees what is in the log too, after a crash as well. It never checkpoints, nor does it take the log away when
-//! it is the last to close. Beside a file that was closed cleanly it leaves an empty log and its index, as every reader
-//! of SQLite's does. In a folder where it may not write, and without a log, the file is read as one that does not change.
+//! A reader sees what is in the log too, even after a crash. It never checkpoints, nor does it remove the log when it
+//! is the last to close. Beside a cleanly closed file it leaves an empty log and its index, as every SQLite reader
+//! does. In a folder where it may not write, and without a log, it reads the file as immutable.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,13 +17,13 @@ use crate::rows::{Type, Value};
 use crate::store::{OLDER, Reader, StoreError};
 use base::clock;
 
-/// What SQLite reads as something else in a `file:` URI.
+/// Characters that have another meaning in SQLite's `file:` URIs.
 const NOT_IN_URI: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#').add(b' ');
 
-/// Instructions of SQLite's machine between two looks at the clock: well below a millisecond.
+/// Instructions of SQLite's virtual machine between two looks at the clock: well below a millisecond.
 const LOOK: i32 = 10_000;
 
-/// Between two views: the log can be used anew only while nobody has one, and its writer looks more often than this.
+/// Time between two views: the log can be reused only while none is open, and its writer looks more often than this.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// A reader's connection.
@@ -32,7 +32,7 @@ pub struct SqliteReader {
 }
 
 impl SqliteReader {
-    /// Opens it.
+    /// Opens the file.
     pub fn open(path: &Path) -> Result<Box<dyn Reader>, StoreError> {
         let none =
             || StoreError::Row(format!("there is no ledger at {} yet; `tollgate ledger run` makes it", path.display()));
@@ -72,7 +72,7 @@ fn connect(path: &Path, immutable: bool) -> rusqlite::Result<Connection> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     open::named(&connection)?;
     connection.execute_batch("PRAGMA query_only = ON; PRAGMA temp_store = MEMORY;")?;
-    // The first look at the file: it shows whether it can be read at all.
+    // The first read of the file shows whether it can be read at all.
     connection.query_row("SELECT COUNT(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))?;
     Ok(connection)
 }

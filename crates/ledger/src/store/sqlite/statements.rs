@@ -1,4 +1,4 @@
-//! The writer's statements.
+//! The writer's SQLite statements.
 
 use crate::rows::{Part, Table};
 use crate::store::sql;
@@ -19,10 +19,10 @@ pub(super) struct SqliteStatements {
     pub(super) waited: String,
 }
 
-/// Inserts a row into a stored table.
+/// The insert of a row into a stored table.
 pub(super) struct SqliteInsert {
     pub(super) sql: String,
-    /// Which cells of the row: 0 is `seq`, 1 `id`.
+    /// The cells of the row that it takes: 0 is `seq`, 1 is `id`.
     pub(super) cells: Vec<usize>,
 }
 
@@ -46,7 +46,7 @@ impl SqliteStatements {
         let select = |table: Table, rest: &str| {
             format!("SELECT {} FROM {} WHERE {rest}", sql::columns(table.columns(), ""), table.source())
         };
-        // Conditions of a partial index must be repeated to the letter, or the index is not used.
+        // The condition of a partial index must be repeated to the letter, or the index is not used.
         SqliteStatements {
             insert: Table::ALL.iter().map(insert).collect(),
             update: Table::ALL.iter().map(update).collect(),
