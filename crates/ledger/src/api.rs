@@ -1,8 +1,8 @@
-//! The ledger's calls: everything that reads the books, the redelivery of an event, and what is decided of an anomaly.
+//! The ledger's HTTP API: reads of the books, the redelivery of an event, and the resolution of an anomaly.
 //!
-//! Reads run on blocking threads, a few at once, on connections of their own: they never wait for the writer nor hold a
-//! callback up, and go on in standby and after a failure, as long as the store can be read. `/callbacks/{channel}` is
-//! another router, which is merged with this one; this one alone has a fallback.
+//! Reads run on blocking threads, a few at once, on connections of their own. They neither wait for the writer nor
+//! delay a callback, and go on in standby and after a failure, as long as the store can be read. `/callbacks/{channel}`
+//! is another router, which is merged with this one; only this one has a fallback.
 
 mod calls;
 mod cumulative;
@@ -37,12 +37,12 @@ use config::model::ledger::Ledger;
 
 pub use problem::Problem;
 
-/// Reads at once.
+/// The most reads at once.
 const READS: usize = 4;
-/// How long each may take: others wait for its turn.
+/// The longest time of a read, since others wait for its turn.
 pub const READ: Duration = Duration::from_secs(5);
 
-/// What the calls want of the writer.
+/// The writer as the calls need it.
 #[async_trait]
 pub trait ApiWriter: Send + Sync {
     /// Whether this process writes.
@@ -74,22 +74,22 @@ impl ApiWriter for Journal {
     }
 }
 
-/// What the calls work on.
+/// The state of the calls.
 #[derive(Clone)]
 pub struct ApiState {
     /// The configuration that is served.
     pub config: Arc<ArcSwap<Ledger>>,
-    /// The way to the writer.
+    /// The writer.
     pub journal: Arc<dyn ApiWriter>,
-    /// Connections that read.
+    /// Connections for reads.
     pub readers: Arc<Readers>,
-    /// What is counted.
+    /// The metrics.
     pub series: Arc<LedgerSeries>,
     /// The last verification.
     pub integrity: LastCheck,
 }
 
-/// The state, and how many reads may begin.
+/// The state, and the number of reads that may begin.
 #[derive(Clone)]
 struct Calls {
     state: ApiState,
@@ -97,7 +97,7 @@ struct Calls {
 }
 
 impl Calls {
-    /// Reads the books on a blocking thread, when it is its turn.
+    /// Runs a read on a blocking thread, when it is its turn.
     async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&mut dyn Reader) -> Result<T, StoreError> + Send + 'static,
@@ -124,7 +124,7 @@ impl Calls {
     }
 }
 
-/// Every call but the callbacks.
+/// The router of all calls except the callbacks.
 pub fn router(state: ApiState) -> Router {
     let calls = Calls { state, turns: Arc::new(Semaphore::new(READS)) };
     Router::new()

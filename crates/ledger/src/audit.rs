@@ -1,19 +1,18 @@
-//! Verifies the books: the chain over every row, the anchor, and everything that is derived from the rows.
+//! The verification of the books: the chain over every row, the anchor, and everything that is derived from the rows.
 //!
-//! It goes up to the end of the chain that it sees first, in pages of links, each in a view of its own: a view that stays
-//! open keeps a store from using its log or its rows anew. That is exact all the same. Rows and links never change; a
-//! transaction, its journals and its entries are compared within one view, and so are an order and its payments; entries
-//! are summed up to that end and compared with the balances in one last, short view, which adds what came since. What it
-//! holds in memory grows with accounts and currencies, not with rows. It tells what it finds and changes nothing.
+//! It goes up to the end of the chain that it sees first, in pages of links, each in a view of its own: an open view
+//! keeps a store from reusing its log or its rows. The result is exact all the same. Rows and links never change. A
+//! transaction, its journals and its entries are compared within one view, and so are an order and its payments.
+//! Entries are summed up to that end and compared with the balances in one last, short view, which adds later entries.
+//! Memory grows with accounts and currencies, not with rows. It reports findings and changes nothing.
 //!
-//! **Since a mark** ([`since`]) only what was written after it is read, and what that changed of older rows; all balances
-//! are compared, and the state of all anomalies. Another older row that somebody changes is found when everything is read
-//! again ([`rounds`]).
+//! **Since a mark** ([`since`]) it reads only later rows and the older rows that they changed; it compares all
+//! balances, and the state of all anomalies. A change to another older row is found when everything is read again
+//! ([`rounds`]).
 //!
-//! A row's own link names it, so a changed or removed row is named exactly; where a link is gone, the rows it covered
-//! are not named one by one. A cut tail younger than the last anchor is not found. Of delivery state it is
-//! verified only that each event has some, and that it is of an event and its merchant: nothing else tells what merchants
-//! answered.
+//! A link names its rows, so a changed or removed row is named exactly; if a link is gone, the rows that it covered are
+//! not named one by one. A cut tail younger than the last anchor is not found. Of delivery state it verifies only that
+//! each event has one, and that it belongs to an event and its merchant: nothing else proves what merchants answered.
 
 mod balances;
 mod derived;
@@ -39,41 +38,41 @@ use super::chain::ChainKey;
 use super::query;
 use super::store::{Reader, StoreError};
 
-/// Problems a report holds at most: a store under another key has one for every row.
+/// The most problems in a report: a store under another key has one for every row.
 const PROBLEMS_MAX: usize = 10_000;
 
-/// What a verification found.
+/// The result of a verification.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
     /// Whether nothing was found.
     pub ok: bool,
-    /// The last link's place.
+    /// The place of the last link.
     pub sequence: i64,
     /// The last link, in hex.
     pub head: String,
-    /// In the order of their finding: keys, then by `seq` chain, rows and what is derived; the end, the anchor, anomalies,
-    /// balances.
+    /// The problems in the order in which they were found: keys, then by `seq` chain, rows and what is derived; the
+    /// end, the anchor, anomalies, balances.
     pub problems: Vec<Discrepancy>,
 }
 
-/// Something that is not as it was written.
+/// A part of the books that is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Discrepancy {
-    /// What happened to it.
+    /// What is wrong.
     pub kind: DiscrepancyKind,
-    /// Where.
+    /// The table.
     pub table: &'static str,
-    /// Which row; the account of a balance; none for a link of the chain.
+    /// The row; the account of a balance; `None` for a link of the chain.
     pub id: Option<String>,
-    /// Its place; none for what has none.
+    /// Its place, if it has one.
     pub sequence: Option<i64>,
 }
 
-/// What happened.
+/// The kinds of discrepancies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DiscrepancyKind {
-    /// It is not what was written, or nobody of the ledger wrote it.
+    /// It is not as it was written, or the ledger did not write it.
     Changed,
     /// It is gone.
     Removed,
@@ -84,7 +83,7 @@ pub enum DiscrepancyKind {
 }
 
 impl DiscrepancyKind {
-    /// In a word.
+    /// The kind in one word.
     pub fn label(self) -> &'static str {
         match self {
             DiscrepancyKind::Changed => "changed",
@@ -98,19 +97,19 @@ impl DiscrepancyKind {
 /// The last verification of a running ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checked {
-    /// How far it went.
+    /// The last verified place.
     pub sequence: i64,
-    /// When, in milliseconds since 1970.
+    /// When it ended, in milliseconds since 1970.
     pub at_ms: u64,
     /// Whether nothing was found.
     pub ok: bool,
 }
 
-/// Where a running ledger keeps it.
+/// The last verification that a running ledger keeps.
 pub type LastCheck = Arc<ArcSwapOption<Checked>>;
 
-/// Where the books were found whole, and what their entries sum to up to there. It is as good as the memory it lives in:
-/// it is never stored, so whoever can write to the disk cannot move it.
+/// The place up to which the books were found whole, with the sums of the entries up to it. It is kept in memory and
+/// never stored, so that write access to the disk cannot move it.
 #[derive(Clone, Debug)]
 pub struct Mark {
     sequence: i64,
@@ -118,7 +117,7 @@ pub struct Mark {
     sums: Sums,
 }
 
-/// Problems, up to a number that fits into memory; what does not follow is told once for each row.
+/// Problems, up to a number that fits into memory; what does not follow is reported once for each row.
 #[derive(Debug, Default)]
 struct Collected {
     problems: Vec<Discrepancy>,
@@ -148,8 +147,8 @@ pub fn verify(
     since(reader, chain, keys, anchor, None).map(|(report, _)| report)
 }
 
-/// Verifies what was written since a mark, or everything where there is none or the chain does not go through it; where
-/// all is whole there is a new mark.
+/// Verifies the rows since a mark, or everything without one or if the chain does not go through it. If all is whole,
+/// returns a new mark.
 pub fn since(
     reader: &mut dyn Reader,
     chain: &ChainKey,
@@ -166,7 +165,7 @@ pub fn since(
     let mut found = Collected { problems: keys, ..Collected::default() };
     let mut sums = mark.map(|mark| mark.sums.clone()).unwrap_or_default();
     let mut walk = links::Walk::new(chain, mark.map(|mark| (mark.sequence, mark.link.clone())));
-    // Rows may stand before the first link too.
+    // Rows may stand before the first link, too.
     let mut after = mark.map_or(i64::MIN, |mark| mark.sequence);
     let old = mark.map(|mark| mark.sequence);
     loop {
@@ -194,7 +193,7 @@ pub fn since(
     Ok((report, mark))
 }
 
-/// Whether the chain goes through an anchor; where its link does not read it does not.
+/// Whether the chain goes through an anchor; an unreadable link means that it does not.
 fn holds(reader: &mut dyn Reader, anchor: &Anchor) -> Result<bool, StoreError> {
     match anchor.holds(reader) {
         Err(StoreError::Row(_)) => Ok(false),
@@ -202,7 +201,7 @@ fn holds(reader: &mut dyn Reader, anchor: &Anchor) -> Result<bool, StoreError> {
     }
 }
 
-/// What follows from these rows, and from older ones that they changed.
+/// Verifies what follows from these rows, and from older ones that they changed.
 fn state(reader: &mut dyn Reader, range: Range, old: Option<i64>, found: &mut Collected) -> Result<(), StoreError> {
     let touched = derived::verify(reader, range, old, found)?;
     sums::verify(reader, range, found)?;

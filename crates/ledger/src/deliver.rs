@@ -1,15 +1,15 @@
-//! **deliver**: merchants are told what happened, until they have it. At least once, and in order within an order.
+//! The **deliver** stage, which sends events to merchants: at least once, and in order within an order.
 //!
 //! | module | is |
 //! |---|---|
-//! | [`schedule`] | what becomes of an event after a try (pure) |
-//! | [`scheduler`] | which events are sent next, and what is asked of the store (pure) |
+//! | [`schedule`] | the state of an event after an attempt (pure) |
+//! | [`scheduler`] | the choice of events to send next, and of questions to the store (pure) |
 //! | [`due`] | what is due, in SQL |
 //! | [`run`] | the loop that joins them |
 //!
 //! It has a thread and a runtime of its own, so that a slow merchant slows nothing else, and works only while this
-//! process writes the books. What a process did not come to mark is sent again by the next one: a merchant tells
-//! repetitions by `webhook-id`. A merchant that is not configured any more gets nothing, and its events wait.
+//! process writes the books. Attempts that a process could not mark are repeated by the next one: a merchant detects
+//! repetitions by `webhook-id`. A merchant that is no longer configured gets nothing, and its events wait.
 
 pub mod due;
 pub mod run;
@@ -31,26 +31,26 @@ use super::store::{Readers, StoreError};
 use config::model::ledger::Ledger;
 use http_client::webhook::Sender;
 
-/// Where events come from and go back to.
+/// The source of events, to which their results go back.
 pub trait Outbox: Send + Sync + 'static {
     /// Whether this process writes the books.
     fn active(&self) -> bool;
-    /// What is due; blocks.
+    /// Reads what is due; blocks.
     fn ask(&self, question: &Question) -> Result<DueEvents, StoreError>;
     /// Writes new states of events; returns after the commit.
     fn mark(&self, marks: Vec<Update>, raised: Vec<Raised>) -> impl Future<Output = Result<(), CommitError>> + Send;
     /// Returns when there is news.
     fn woken(&self) -> impl Future<Output = ()> + Send;
-    /// What is new.
+    /// Takes the news.
     fn news(&self) -> OutboxNews;
 }
 
 /// The outbox of the books.
 #[derive(Debug)]
 pub struct OutboxBooks {
-    /// Reads.
+    /// Reads the outbox.
     pub readers: Arc<Readers>,
-    /// Writes.
+    /// Writes the marks.
     pub journal: Journal,
 }
 
@@ -76,7 +76,7 @@ impl Outbox for OutboxBooks {
     }
 }
 
-/// Delivers, until it is stopped or dropped.
+/// The delivery of events, until it is stopped or dropped.
 #[derive(Debug)]
 pub struct Delivery {
     stop: Option<oneshot::Sender<()>>,
@@ -84,7 +84,7 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Starts its thread. A new configuration counts from the next try on.
+    /// Starts the thread. A new configuration applies from the next attempt on.
     pub fn start(config: Arc<ArcSwap<Ledger>>, outbox: impl Outbox) -> Result<Delivery, String> {
         let client = Sender::new().map_err(|e| format!("no client for merchants: {e}"))?;
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -95,7 +95,7 @@ impl Delivery {
         let (stop, stopped) = oneshot::channel();
         let work = move || {
             runtime.block_on(Run::new(config, outbox, client).run(stopped));
-            // A name that is still being resolved is not waited for.
+            // Do not wait for a name that is still being resolved.
             runtime.shutdown_background();
         };
         let thread = std::thread::Builder::new().name("ledger-deliver".into()).spawn(work);
@@ -103,8 +103,8 @@ impl Delivery {
         Ok(Delivery { stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Begins no more tries, lets those under way end for a second, and marks what is known; blocks. The journal must
-    /// still write.
+    /// Begins no more attempts, gives those under way a second, and marks the results; blocks. The journal must still
+    /// write.
     pub fn stop(mut self) {
         self.end();
     }

@@ -1,13 +1,13 @@
-//! **monitor**: what is watched while the books are written: the anchor, the disk, the clock, and what waits.
+//! The **monitor**, which watches the anchor, the disk, the clock and what waits, while the books are written.
 //!
 //! | module | is |
 //! |---|---|
-//! | [`ticker`] | what is done each second |
+//! | [`ticker`] | the work of each second |
 //! | [`queries`] | what waits, in SQL |
-//! | [`alarms`] | when somebody is told (pure) |
+//! | [`alarms`] | when an alarm is sent (pure) |
 //!
-//! It has a thread of its own, which decides nothing in the books: anomalies go to the journal, alarms to
-//! `[notify.*]`. The books are verified on another thread, at start and hourly, at low priority.
+//! It has a thread of its own, which decides nothing in the books: anomalies go to the journal, alarms to `[notify.*]`.
+//! Another thread verifies the books, at start and hourly, at low priority.
 
 pub mod alarms;
 pub mod queries;
@@ -33,27 +33,27 @@ use config::model::ledger::{Ledger, Store};
 
 /// Time between two looks.
 const TICK: Duration = Duration::from_secs(1);
-/// Time the last anchor has, where nobody says another.
+/// Time for the last anchor, unless the caller gives another.
 const LAST: Duration = Duration::from_secs(5);
-/// Time the journal has to raise an anomaly.
+/// Time that the journal has to raise an anomaly.
 const RAISE: Duration = Duration::from_secs(5);
 
-/// The books, as they are watched. All calls may block.
+/// The books as the monitor sees them. All calls may block.
 pub trait Watched: Send + 'static {
     /// Whether this process writes.
     fn standing(&self) -> Standing;
-    /// Where the chain ends on the disk.
+    /// The chain's end on the disk.
     fn head(&self) -> Option<(i64, Vec<u8>)>;
-    /// When the last row was recorded; 0: not known.
+    /// When the last row was recorded; 0 if unknown.
     fn recorded_at(&self) -> i64;
-    /// Opens anomalies, in one commit; false if it is not known that they were written: they may be, later. Until what
-    /// was asked for before is answered, nothing is asked for. So what is to be raised is looked for anew.
+    /// Opens anomalies, in one commit; false if it is unknown whether they were written: they may be, later. While an
+    /// earlier request has no answer, none is sent. So look anew for what to raise.
     fn raise(&self, raised: Vec<Raised>) -> bool;
-    /// Reads.
+    /// Runs a read.
     fn read<T>(&self, read: impl FnOnce(&mut dyn Reader) -> Result<T, StoreError>) -> Result<T, StoreError>;
 }
 
-/// The books themselves.
+/// The real books.
 #[derive(Debug)]
 pub struct MonitoredBooks {
     readers: Arc<Readers>,
@@ -62,7 +62,7 @@ pub struct MonitoredBooks {
     pending: Pending,
 }
 
-/// What the journal was asked for, and has not answered.
+/// A request to the journal that has no answer yet.
 #[derive(Default)]
 struct Pending(Mutex<Option<Asking>>);
 
@@ -75,7 +75,7 @@ impl std::fmt::Debug for Pending {
 }
 
 impl Pending {
-    /// Asks, and waits for a while; where the question before is not answered yet, it looks for that answer only.
+    /// Sends a request and waits for a while. If an earlier one has no answer yet, it only checks for that answer.
     fn ask(&self, runtime: &Runtime, ask: impl FnOnce() -> Asking, patience: Duration) -> bool {
         let mut pending = self.0.lock();
         let (mut asked, is_new) = match pending.take() {
@@ -94,7 +94,7 @@ impl Pending {
 }
 
 impl MonitoredBooks {
-    /// Of these ways to them.
+    /// The books behind these readers and this journal.
     pub fn new(readers: Arc<Readers>, journal: Journal) -> std::io::Result<MonitoredBooks> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         Ok(MonitoredBooks { readers, journal, runtime, pending: Pending::default() })
@@ -125,7 +125,7 @@ impl Watched for MonitoredBooks {
     }
 }
 
-/// The folder whose disk the ledger fills: the store's, or of a database elsewhere `state_dir`.
+/// The folder whose disk the ledger fills: that of the store's file, or `state_dir` for a database elsewhere.
 pub fn folder(ledger: &Ledger) -> PathBuf {
     match &ledger.store {
         Store::Sqlite(path) => path.parent().unwrap_or(&ledger.state_dir).to_owned(),
@@ -133,7 +133,7 @@ pub fn folder(ledger: &Ledger) -> PathBuf {
     }
 }
 
-/// Watches, until it is stopped or dropped.
+/// The monitor's thread, until it is stopped or dropped.
 #[derive(Debug)]
 pub struct Monitor {
     shared: Arc<Mutex<MonitorState>>,
@@ -142,7 +142,7 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Starts its thread.
+    /// Starts the thread.
     pub fn start(books: impl Watched, parts: Parts) -> std::io::Result<Monitor> {
         let shared = Arc::new(Mutex::new(MonitorState::default()));
         let mut watch = Ticker::new(books, parts, Arc::clone(&shared));
@@ -167,13 +167,14 @@ impl Monitor {
         self.shared.lock().verified.clone()
     }
 
-    /// Writes the anchor once more, and ends; blocks, but not for longer: a disk that hangs is left alone. The journal
-    /// must have ended its last commit.
+    /// Writes the anchor once more, and ends; blocks for `at_most`, since a disk may hang. The journal must have ended
+    /// its last commit.
     pub fn stop(mut self, at_most: Duration) {
         self.end(at_most);
     }
 
-    /// Is not waited for: it may hang with the disk. What it was about to write is not missed but by its next look.
+    /// Ends without waiting, since the thread may hang with the disk. An unwritten anchor is missed only by its next
+    /// comparison.
     pub fn leave(mut self) {
         drop(self.stop.take());
         drop(self.thread.take());

@@ -1,8 +1,8 @@
-//! Reads the books: rows by id, lists, accounts, keys, the head of the chain.
+//! Reads of the books: rows by id, lists, accounts, keys, and the head of the chain.
 //!
 //! Every query is SQL that both engines take, through a [`Reader`]; nothing here changes anything. Of two rows the one
 //! written later comes first. A merchant's reads are bound to its name by a condition of the query itself (`scope`), so
-//! that what is foreign and what is not there give the same answer.
+//! that foreign and missing rows give the same answer.
 
 pub mod accounts;
 pub mod list;
@@ -23,13 +23,13 @@ fn types<T: Typed>() -> Vec<Type> {
     T::TABLE.columns().map(|column| column.ty).collect()
 }
 
-/// How a table's rows are asked for: `tail` is what follows its name.
+/// The SELECT of a table's rows; `tail` follows its name.
 pub fn select(table: rows::Table, tail: &str) -> String {
     let columns: Vec<_> = table.columns().map(|column| format!("\"{}\"", column.name)).collect();
     format!("SELECT {} FROM {}{tail}", columns.join(", "), table.source())
 }
 
-/// Rows: `tail` is what follows the table's name.
+/// The rows of a SELECT; `tail` follows the table's name.
 pub fn rows<T: Typed>(reader: &mut dyn Reader, tail: &str, values: &[Value]) -> Result<Vec<T>, StoreError> {
     let cells = reader.select(&select(T::TABLE, tail), values, &types::<T>())?;
     cells.into_iter().map(|cells| T::from_cells(cells).ok_or_else(|| unreadable(T::TABLE.name()))).collect()
@@ -68,8 +68,8 @@ pub fn list<V: View>(
     Ok(Page { data: rows.into_iter().map(V::of).collect(), next })
 }
 
-/// The place of the first row whose time is not before `at`, or one behind the last. Times never go back from one row to
-/// the next, so a few rows tell, where a condition of time alone would read all that came since.
+/// The place of the first row whose time is not before `at`, or one behind the last. Times never decrease from row to
+/// row, so a binary search reads a few rows; a condition on the time alone would read all later ones.
 fn first_at(reader: &mut dyn Reader, table: rows::Table, time: &str, at: i64) -> Result<i64, StoreError> {
     let row = |reader: &mut dyn Reader, rest: &str, seq: i64| {
         let sql = format!("SELECT seq, \"{time}\" FROM {} WHERE {rest} LIMIT 1", table.name());
@@ -89,7 +89,7 @@ fn first_at(reader: &mut dyn Reader, table: rows::Table, time: &str, at: i64) ->
     Ok(low)
 }
 
-/// Entries of an account, newest first; `None` where there is no such account.
+/// Entries of an account, newest first; `None` if there is no such account.
 pub fn entries(
     reader: &mut dyn Reader,
     account: &str,
@@ -115,7 +115,7 @@ pub fn transaction(
     Ok(Some(TransactionDetail { transaction: View::of(found), entries }))
 }
 
-/// The last link of the chain: its place, and itself; 0 and empty in empty books.
+/// The place and the link at the end of the chain; 0 and empty in empty books.
 pub fn head(reader: &mut dyn Reader) -> Result<(i64, Vec<u8>), StoreError> {
     let sql = "SELECT seq, link FROM chain ORDER BY seq DESC LIMIT 1";
     let Some(row) = reader.select(sql, &[], &[Type::Int, Type::Blob])?.pop() else { return Ok((0, vec![])) };
@@ -125,7 +125,7 @@ pub fn head(reader: &mut dyn Reader) -> Result<(i64, Vec<u8>), StoreError> {
     }
 }
 
-/// Every wrap of every key.
+/// All wraps of all keys.
 pub fn wraps(reader: &mut dyn Reader) -> Result<Vec<Wrap>, StoreError> {
     let sql = "SELECT id, wrapped_by, purpose, day, wrapped, created_at FROM keys ORDER BY created_at, id, wrapped_by";
     let types = [Type::Text, Type::Text, Type::Text, Type::Text, Type::Blob, Type::Int];
@@ -139,8 +139,8 @@ pub fn wraps(reader: &mut dyn Reader) -> Result<Vec<Wrap>, StoreError> {
     rows.into_iter().map(|cells| wrap(cells).ok_or_else(|| unreadable("keys"))).collect()
 }
 
-/// A condition: the column is one of these, of which there are at most `room`. Its text depends on `room` alone, so that
-/// an engine prepares it once.
+/// A condition that the column is one of these ids, of which there are at most `room`. Its text depends on `room`
+/// alone, so that an engine prepares it once.
 pub fn among(column: &str, ids: impl Iterator<Item = Uuid>, room: usize) -> (String, Vec<Value>) {
     let mut ids: Vec<Uuid> = ids.collect();
     ids.sort();
@@ -150,7 +150,7 @@ pub fn among(column: &str, ids: impl Iterator<Item = Uuid>, room: usize) -> (Str
     (format!(" WHERE {column} IN ({})", marks.join(", ")), ids.iter().map(rows::Cell::put).collect())
 }
 
-/// Reads within one snapshot.
+/// Runs a read within one snapshot.
 pub fn snapshot<T>(
     reader: &mut dyn Reader,
     read: impl FnOnce(&mut dyn Reader) -> Result<T, StoreError>,
@@ -161,7 +161,7 @@ pub fn snapshot<T>(
     answer
 }
 
-/// A row that holds what no ledger writes.
+/// The error for a row with cells that no ledger writes.
 pub(super) fn unreadable(table: &str) -> StoreError {
     StoreError::Row(format!("a row of {table} cannot be read; run `tollgate ledger verify`"))
 }

@@ -1,6 +1,6 @@
-//! The calls themselves.
+//! The calls that read the books, and the redelivery.
 //!
-//! What is foreign to a caller is unknown to it: 404. Integrity is the platform's alone: 403.
+//! Rows that are foreign to a caller are unknown to it: 404. Only the platform may read the integrity: 403.
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
@@ -39,7 +39,7 @@ impl<S: Sync> FromRequestParts<S> for QueryParams {
     }
 }
 
-/// A segment of the path; one that is no text names nothing.
+/// A segment of the path; one that is not text names nothing.
 pub(super) type Segment = Result<Path<String>, PathRejection>;
 
 fn text(segment: Segment, what: &str) -> Result<String, Problem> {
@@ -61,7 +61,7 @@ async fn listed<V: View + Send + 'static>(calls: &Calls, list: &List, pairs: &Pa
     Ok(Json(page).into_response())
 }
 
-/// Whether the process lives.
+/// Whether the process is alive.
 #[utoipa::path(get, path = "/healthz", responses((status = 200, description = "The process is alive.", body = String)))]
 pub async fn healthz() -> &'static str {
     "ok\n"
@@ -81,7 +81,7 @@ pub async fn readyz(With(calls): With<Calls>) -> ApiResult {
     }
 }
 
-/// What is counted, for Prometheus.
+/// Metrics for Prometheus.
 #[utoipa::path(get, path = "/metrics", responses((status = 200, description = "Prometheus text format 0.0.4", body = String)))]
 pub async fn metrics(With(calls): With<Calls>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], calls.state.series.expose()).into_response()
@@ -109,7 +109,7 @@ pub async fn order(
     json(found.map(views::Order::of), "order")
 }
 
-/// A refund that was asked for.
+/// A requested refund.
 #[utoipa::path(get, path = "/v1/refunds/{id}", params(("id" = String, Path)),
     responses((status = 404, description = "Not available yet.", content_type = "application/problem+json",
         body = Problem)))]
@@ -125,7 +125,7 @@ pub async fn transfer() -> Problem {
     Problem::unknown("transfer")
 }
 
-/// The one account a merchant sees.
+/// The one account that a merchant sees.
 fn own(scope: &Scope) -> Option<String> {
     scope.0.as_deref().map(accounts::of_merchant)
 }
@@ -238,7 +238,7 @@ pub async fn redeliver(
     }
 }
 
-/// Why the writer did not do it.
+/// The error for a write that did not happen.
 pub(super) fn not_written(why: CommitError) -> Problem {
     Problem::unavailable(match why {
         CommitError::Standby => "Another process has the books; ask that one.",
@@ -247,7 +247,7 @@ pub(super) fn not_written(why: CommitError) -> Problem {
     })
 }
 
-/// Lists what somebody has to look at.
+/// Lists anomalies, which a person must look at.
 #[utoipa::path(get, path = "/v1/anomalies", responses((status = 200, description = "A page of the list",
     body = views::Page<views::Anomaly>)))]
 pub async fn anomalies(

@@ -1,8 +1,7 @@
-//! Alipay's refunds state all refunds of their payment together: of several that were kept without an entry the last one
-//! holds the others.
+//! Alipay's cumulative refunds: each states all refunds of its payment so far, so the last one contains the others.
 //!
-//! What a refund adds is recorded when it comes, and what is recorded does not change. So of those that were only noted the
-//! one with the largest sum is accepted, and the others are contained in it.
+//! What a refund adds is recorded when it comes, and recorded amounts do not change. So of the refunds that were only
+//! noted the one with the largest sum is accepted, and the others are contained in it.
 
 use crate::event::Kind;
 use crate::query;
@@ -10,10 +9,10 @@ use crate::rows::{Anomaly, Cell, Transaction, Value};
 use crate::store::{Reader, StoreError};
 use crate::stored_enum::{AnomalyState, StoredEnum, TxState};
 
-/// Refunds of one payment that are looked at.
+/// The most refunds of one payment that are read.
 const MOST: usize = 200;
 
-/// Why a refund that was only noted is not to be accepted: another one of its payment holds it.
+/// Why a refund that was only noted cannot be accepted: another one of its payment contains it.
 pub fn contained(reader: &mut dyn Reader, refund: &Transaction) -> Result<Option<String>, StoreError> {
     let (true, Some(stated)) = (refund.provider == "alipay" && refund.state == TxState::Noted, refund.stated_minor)
     else {
@@ -26,7 +25,7 @@ pub fn contained(reader: &mut dyn Reader, refund: &Transaction) -> Result<Option
         let why = "It is contained in the refund {}, which is booked: Alipay states all refunds of a payment together. Dismiss it.";
         return Ok(Some(why.replace("{}", &number(other))));
     }
-    // Of two that state the same it is the first one.
+    // Of two that state the same amount, the first one counts.
     others.retain(|other| {
         other.state == TxState::Noted && (other.stated_minor > refund.stated_minor || other.seq < refund.seq)
     });
@@ -37,7 +36,8 @@ pub fn contained(reader: &mut dyn Reader, refund: &Transaction) -> Result<Option
     Ok(last.map(|other| why.replace("{}", &number(other))))
 }
 
-/// Refunds of its payment: their keys begin with the payment's number, and those that were not the channel's with its name.
+/// Refunds of its payment. Their keys begin with the payment's number; those that were not the channel's, with its
+/// name.
 fn beside(reader: &mut dyn Reader, refund: &Transaction) -> Result<Vec<Transaction>, StoreError> {
     let Some(payment) = refund.of.as_ref().and_then(|of| of.strip_prefix("n:")) else { return Ok(vec![]) };
     let tail = format!(
@@ -55,7 +55,7 @@ fn beside(reader: &mut dyn Reader, refund: &Transaction) -> Result<Vec<Transacti
     Ok(found)
 }
 
-/// Transactions among these with an open anomaly.
+/// Those of these transactions that have an open anomaly.
 fn open(reader: &mut dyn Reader, among: &[Transaction]) -> Result<Vec<Option<uuid::Uuid>>, StoreError> {
     if among.is_empty() {
         return Ok(vec![]);

@@ -1,7 +1,7 @@
-//! `/openapi.json`: made of the calls, the objects and the lists' own filters.
+//! `/openapi.json`, made of the calls, the objects and the lists' own filters.
 //!
-//! Words of states and kinds are those that are stored. The way of a callback is described by hand, since its body is
-//! each provider's own.
+//! The words of states and kinds are the stored ones. The callback is described by hand, since its body differs by
+//! provider.
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -66,7 +66,7 @@ pub async fn document() -> Response {
     Json(Api::openapi()).into_response()
 }
 
-/// What the attributes do not say.
+/// Adds what the attributes cannot say.
 struct Rest;
 
 impl Modify for Rest {
@@ -100,7 +100,7 @@ fn problem(description: &str) -> RefOr<utoipa::openapi::Response> {
     ResponseBuilder::new().description(description).content("application/problem+json", content).build().into()
 }
 
-/// Token and errors of a call.
+/// The token and the errors of a call.
 fn guarded(path: &str, operation: &mut Operation) {
     let mut add = |status: &str, description: &str| {
         operation.responses.responses.entry(status.to_owned()).or_insert_with(|| problem(description));
@@ -120,7 +120,7 @@ fn guarded(path: &str, operation: &mut Operation) {
     }
 }
 
-/// Parameters of a list.
+/// The parameters of a list.
 fn filters(document: &mut Document, path: &str, list: Option<&List>) {
     let Some(operation) = document.paths.paths.get_mut(path).and_then(|item| item.get.as_mut()) else { return };
     let text = || ObjectBuilder::new().schema_type(Type::String);
@@ -151,7 +151,7 @@ fn filters(document: &mut Document, path: &str, list: Option<&List>) {
     }
 }
 
-/// The words that fields take.
+/// The accepted words of fields.
 fn words(document: &mut Document) {
     fn of<W: StoredEnum>() -> Vec<&'static str> {
         W::WORDS.iter().map(|(word, _)| *word).collect()
@@ -176,7 +176,7 @@ fn words(document: &mut Document) {
     }
 }
 
-/// `POST /callbacks/{channel}`
+/// Describes `POST /callbacks/{channel}`.
 fn callbacks() -> PathItem {
     let channel = ParameterBuilder::new()
         .name("channel")

@@ -1,4 +1,4 @@
-//! Errors are problem documents (RFC 9457). What cannot be done now says when to try again.
+//! The API's errors, as problem documents (RFC 9457). One that is temporary says when to try again.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -9,22 +9,22 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::query::list::QueryError;
 use base::problem;
 
-/// Why a call was not done.
+/// The reason for which a call failed.
 #[derive(Clone, Debug)]
 pub struct Problem(problem::Problem, StatusCode);
 
 impl Problem {
-    /// Of this status; `label` is the end of its type.
+    /// A problem with this status; `label` is the end of its type.
     pub fn new(status: StatusCode, label: &str, detail: impl Into<String>) -> Problem {
         Problem(problem::Problem::new(status, label, detail), status)
     }
 
-    /// Not now.
+    /// 503: not now.
     pub fn unavailable(detail: &str) -> Problem {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
     }
 
-    /// It reads too much.
+    /// 422: the query reads too many rows.
     pub fn too_broad() -> Problem {
         let detail = "Too many rows would have to be read for this. Name an `out_trade_no` or a `channel_txn_no`, or bound it \
                       by `from` and `to`, or ask by `merchant` and leave the other filters away; for all of the books \
@@ -32,7 +32,7 @@ impl Problem {
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "too_broad", detail)
     }
 
-    /// There is none, or none of this caller's.
+    /// 404: there is none, or it is not this caller's.
     pub fn unknown(what: &str) -> Problem {
         Problem::new(StatusCode::NOT_FOUND, "not_found", format!("There is no such {what}."))
     }

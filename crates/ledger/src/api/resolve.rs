@@ -1,8 +1,8 @@
-//! `POST /v1/anomalies/{id}/resolve`.
+//! `POST /v1/anomalies/{id}/resolve`, which records a decision about an anomaly.
 //!
-//! The same decision again is answered like the first; another one is refused, since what is decided stays. A merchant's
-//! token resolves what is its own, as it reads it: nothing is booked that its message does not say. What is in conflict, in
-//! suspense or tampered with, only the platform's token resolves.
+//! The same decision again gets the same answer; a different one is refused, since a decision stays. A merchant's token
+//! resolves the anomalies that it can read; nothing is booked that the message does not say. Only the platform's token
+//! resolves conflicts, suspense and tampering.
 
 use axum::Json;
 use axum::body::Bytes;
@@ -22,14 +22,14 @@ use crate::store::{Reader, StoreError};
 use crate::stored_enum::{AnomalyKind, AnomalyState};
 use base::clock;
 
-/// What the books have of it.
+/// What the books know about an anomaly.
 struct Known {
     anomaly: Anomaly,
-    /// What its transaction was received as.
+    /// The evidence of its transaction.
     received: Option<Evidence>,
-    /// What was decided before.
+    /// The evidence of an earlier decision.
     proof: Option<Evidence>,
-    /// Why it is not to be accepted, by other refunds of its payment.
+    /// Why it must not be accepted, because of other refunds of its payment.
     contained: Option<String>,
 }
 
@@ -61,7 +61,7 @@ fn read(body: &Bytes) -> Result<Decision, Problem> {
     Ok(decision)
 }
 
-/// What more than one merchant may be concerned in, or where the money is held in suspense: only the platform decides.
+/// Anomalies that may concern more than one merchant, or hold money in suspense: only the platform decides.
 fn is_platforms(kind: AnomalyKind) -> bool {
     use AnomalyKind::{AmountMismatch, ContentConflict, CurrencyMismatch, DuplicatePayment, OverRefund, Tampered};
     matches!(kind, ContentConflict | Tampered | AmountMismatch | CurrencyMismatch | DuplicatePayment | OverRefund)
@@ -71,7 +71,7 @@ fn refused(why: impl Into<String>) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "not_acceptable", why)
 }
 
-/// Resolves an anomaly: `accept` books what was kept without an entry, once its cause is mended.
+/// Resolves an anomaly: `accept` books what was kept without an entry, once its cause is fixed.
 #[utoipa::path(post, path = "/v1/anomalies/{id}/resolve", params(("id" = String, Path)), request_body = Decision,
     responses(
         (status = 200, description = "The anomaly, resolved", body = views::Anomaly),
@@ -120,7 +120,7 @@ pub async fn resolve(
             log::info!("ledger: anomaly {id} is resolved by {by}: {:?}", decision.action);
             Ok(Json(views::Anomaly::of(*anomaly)).into_response())
         }
-        // Somebody was quicker: what he decided is in the books now.
+        // Another caller was quicker, and that decision is in the books now.
         Resolved::Before(anomaly) => {
             let merchant = scope.0.clone();
             let found = calls.read(move |reader| known(reader, id, merchant.as_deref())).await?;
@@ -132,7 +132,7 @@ pub async fn resolve(
     }
 }
 
-/// It is resolved already.
+/// The answer for an anomaly that is already resolved.
 fn again(anomaly: Anomaly, before: Option<Action>, decision: &Decision) -> Result<Response, Problem> {
     if before == Some(decision.action) {
         return Ok(Json(views::Anomaly::of(anomaly)).into_response());

@@ -1,7 +1,8 @@
-//! Who calls: the platform, or a merchant, by its token. Without any token in the configuration nobody may read.
+//! Authentication of callers by token: the platform, or a merchant. Without any token in the configuration nothing can
+//! be read.
 //!
-//! Every token is compared, in a time that does not tell how much was right; of a token that two have, the platform's
-//! meaning counts, then the merchant's that is written first.
+//! Every token is compared, in a time that does not reveal how much was right. If two share a token, the platform's
+//! counts first, then that of the merchant that is written first.
 
 use std::sync::Arc;
 
@@ -15,7 +16,7 @@ use super::Problem;
 use base::bearer;
 use config::model::ledger::Ledger;
 
-/// Whose rows a caller sees: a merchant's, or all.
+/// The rows that a caller sees: those of one merchant, or all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope(pub Option<Arc<str>>);
 
@@ -40,7 +41,7 @@ fn whose(ledger: &Ledger, sent: &[u8]) -> Option<Scope> {
         ledger.merchants.iter().filter_map(|merchant| Some((merchant.token.as_ref()?, Some(&merchant.name))));
     let mut found = None;
     for (token, merchant) in platform.chain(merchants) {
-        // An empty file is no token.
+        // An empty file is not a token.
         if bearer::equal(sent, &token.0) & !token.0.is_empty() && found.is_none() {
             found = Some(Scope(merchant.cloned()));
         }

@@ -1,7 +1,7 @@
-//! Every balance from the entries.
+//! Verifies every balance against the entries.
 //!
-//! Entries are summed while the chain is walked, up to its end. The stored balances are those of now: what was written
-//! since is summed in pages, until little is left, which is summed in the view that the balances are read in.
+//! Entries are summed while the chain is walked, up to its end. The stored balances are those of now: later entries are
+//! summed in pages until few are left, and those in the same view as the balances are read in.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use crate::store::{Reader, StoreError};
 use crate::stored_enum::Side;
 use base::units::Currency;
 
-/// Entries read at once, and left for the last view.
+/// Entries read at once, and the most that are left for the last view.
 const PAGE: i64 = 2_000;
 
 /// Debits and credits by account and currency.
@@ -20,7 +20,7 @@ const PAGE: i64 = 2_000;
 pub struct Sums(HashMap<(String, Currency), (i128, i128)>);
 
 impl Sums {
-    /// Adds an entry, by its cells after `seq`. One that does not read was told by the chain.
+    /// Adds an entry, by its cells after `seq`. The check of the chain reports an unreadable one.
     pub fn add(&mut self, seq: i64, cells: Option<Vec<Value>>) {
         let entry = cells.and_then(|cells| rows::Entry::from_cells([vec![Value::Int(seq)], cells].concat()));
         let Some(entry) = entry else { return };
@@ -32,7 +32,8 @@ impl Sums {
         }
     }
 
-    /// Adds a page of the entries after a place; the last one's place, `None` where there are none.
+    /// Adds a page of the entries after a place; returns the last one's place (`None` if there are none) and their
+    /// number.
     fn page(&mut self, reader: &mut dyn Reader, after: i64) -> Result<(Option<i64>, usize), StoreError> {
         let page = Source::of(Table::Entry, false).page(reader, (after, i64::MAX), PAGE)?;
         let (last, count) = (page.last().map(|(seq, _)| *seq), page.len());
@@ -41,7 +42,7 @@ impl Sums {
     }
 }
 
-/// Compares the stored balances with the sums of the entries up to `after`, and of those that came since.
+/// Compares the stored balances with the sums of the entries up to `after` and of later ones.
 pub fn verify(
     reader: &mut dyn Reader,
     mut sums: Sums,
@@ -88,7 +89,7 @@ fn compare(reader: &mut dyn Reader, Sums(mut sums): Sums, found: &mut Collected)
     Ok(())
 }
 
-/// The rows of balances; without cells where they cannot be read.
+/// The rows of balances, without cells where they cannot be read.
 fn stored(reader: &mut dyn Reader) -> Result<Vec<Vec<Value>>, StoreError> {
     let sql = "SELECT account, currency, debit, credit FROM balances ORDER BY account, currency";
     match reader.select(sql, &[], &[Type::Text; 4]) {

@@ -1,8 +1,9 @@
-//! What follows from a transaction's own rows: its state from its journals.
+//! Verifies what follows from a transaction's own rows: its state from its journals.
 //!
-//! Transactions are read in pages, with their journals and entries. A journal that does not sum to zero in a currency is
-//! named, as is an entry that belongs to no journal of its transaction. After a release, and until the next journal, a
-//! transaction stays in suspense. One that was kept without an entry may be booked much later: its journal names it.
+//! Transactions are read in pages, with their journals and entries. A journal that does not sum to zero in a currency
+//! is reported, as is an entry that belongs to no journal of its transaction. After a release, and until the next
+//! journal, a transaction stays in suspense. One that was kept without an entry may be booked much later: its journal
+//! names it.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -19,7 +20,7 @@ use crate::stored_enum::{Side, TxState, What};
 /// Transactions read at once.
 const PAGE: i64 = 500;
 
-/// What these rows may have changed of older ones.
+/// Older rows that these rows may have changed.
 #[derive(Debug, Default)]
 pub struct Touched {
     /// Orders.
@@ -30,7 +31,7 @@ pub struct Touched {
     pub booked: BTreeSet<Uuid>,
 }
 
-/// Verifies transactions and journals of a range, and those up to `old` that got a journal in it.
+/// Verifies transactions and journals of a range, and transactions up to `old` that got a journal in it.
 pub fn verify(
     reader: &mut dyn Reader,
     range: Range,
@@ -54,7 +55,7 @@ pub fn verify(
             &[Value::Int(range.0), Value::Int(range.1)],
             &[Type::Text],
         );
-        // One that does not read was told by the chain.
+        // The check of the chain reports an unreadable one.
         let ids = ids.or_else(|e| if let StoreError::Row(_) = e { Ok(vec![]) } else { Err(e) })?;
         let ids: Vec<Uuid> = ids.into_iter().flatten().filter_map(Uuid::take).collect();
         for ids in ids.chunks(PAGE as usize) {
@@ -79,7 +80,7 @@ impl Touched {
     }
 }
 
-/// Those that read; the others are told.
+/// The readable transactions; the others are reported.
 fn typed(page: Vec<(i64, Option<Vec<Value>>)>, found: &mut Collected) -> Vec<rows::Transaction> {
     let mut here = Vec::with_capacity(page.len());
     for (seq, cells) in page {
@@ -117,7 +118,7 @@ fn transactions(
     if transactions.is_empty() {
         return Ok(());
     }
-    // A row that cannot be read was told by the chain; what it takes with it cannot be summed.
+    // The check of the chain reports an unreadable row; its transaction cannot be summed.
     let read = rows_of::<rows::Journal>(reader, transactions, |journal| journal.transaction_id).and_then(|journals| {
         Ok((journals, rows_of::<rows::Entry>(reader, transactions, |entry| entry.transaction_id)?))
     });
@@ -147,7 +148,7 @@ fn transactions(
     Ok(())
 }
 
-/// Whether a transaction is what its journals made of it.
+/// Whether the transaction's state follows from its journals.
 fn follows(transaction: &rows::Transaction, journals: &[rows::Journal]) -> bool {
     let named = transaction.of.as_ref().and_then(|of| of.strip_prefix("n:"));
     let (mut state, mut order_id, mut payment_txn_no) = (transaction.first_state, None, named);
@@ -170,8 +171,8 @@ fn follows(transaction: &rows::Transaction, journals: &[rows::Journal]) -> bool 
         && only_payments
 }
 
-/// Whether its currency and its order's number are the stated ones; a currency that is not stated is the one it was
-/// posted in.
+/// Whether the currency and the order's number are the stated ones; without a stated currency it must be the posted
+/// one.
 fn counts(transaction: &rows::Transaction, entries: &[rows::Entry]) -> bool {
     let posted = entries.first().map(|entry| entry.currency);
     if transaction.stated_trade_no.is_some() && transaction.stated_trade_no != transaction.out_trade_no {
@@ -183,7 +184,7 @@ fn counts(transaction: &rows::Transaction, entries: &[rows::Entry]) -> bool {
     }
 }
 
-/// Names journals that do not sum to zero, and entries of none of them.
+/// Reports journals that do not sum to zero, and entries of none of them.
 fn balanced(journals: &[rows::Journal], entries: &[rows::Entry], found: &mut Collected) {
     let mut rest: HashMap<(Uuid, &str), i128> = HashMap::new();
     for entry in entries {
@@ -202,7 +203,7 @@ fn balanced(journals: &[rows::Journal], entries: &[rows::Entry], found: &mut Col
     }
 }
 
-/// Journals and entries of no transaction, and events without their state: nobody would be told of those.
+/// Reports journals and entries without a transaction, and events without their state, which would never be sent.
 fn orphans(reader: &mut dyn Reader, range: Range, found: &mut Collected) -> Result<(), StoreError> {
     let range = [Value::Int(range.0), Value::Int(range.1)];
     let none_of = |name: &str, other: &str, on: &str| {
@@ -221,8 +222,8 @@ fn orphans(reader: &mut dyn Reader, range: Range, found: &mut Collected) -> Resu
     stray(reader, &range, found)
 }
 
-/// Delivery state of no event, or of another merchant than the event's: what is due is found by the merchant, and a row
-/// that stands where an event will be keeps that from being written.
+/// Reports delivery state without an event, or of another merchant than the event's: due events are found by merchant,
+/// and a stray row keeps a later event with its `seq` from being written.
 pub fn stray(reader: &mut dyn Reader, range: &[Value; 2], found: &mut Collected) -> Result<(), StoreError> {
     let sql = "SELECT seq, (SELECT id FROM events WHERE events.seq = outbox.seq) FROM outbox WHERE seq > $1 AND seq <= $2 \
                AND NOT EXISTS (SELECT 1 FROM events WHERE events.seq = outbox.seq AND events.merchant = outbox.merchant) \

@@ -1,7 +1,7 @@
-//! The keys of a store that is to be verified: one wrap that opens is enough for a key, and a data key that none opens
-//! is named; only the chain's must open, since without it nothing can be told.
+//! The keys of a store that is to be verified.
 //!
-//! A day's key whose wraps are all gone was erased: that is no problem.
+//! One wrap that opens is enough for a key, and a data key that none opens is reported. Only the chain's key must open,
+//! since without it nothing can be verified. A day's key whose wraps are all gone was erased, which is not a problem.
 
 use std::collections::BTreeMap;
 

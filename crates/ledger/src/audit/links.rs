@@ -1,7 +1,7 @@
-//! The chain: every link made again, and every row against the link that names it.
+//! Verifies the chain: every link is recomputed, and every row compared with the link that names it.
 //!
-//! A changed link is told from its follower: that one is right if it was made over either what stands before it or what
-//! should. After a missing link the next one cannot be made again, and is taken as it stands.
+//! A changed link is told apart from its successor: the successor is right if it was made over either the stored link
+//! before it or the correct one. After a missing link the next one cannot be recomputed, and is taken as it stands.
 
 use std::collections::HashMap;
 
@@ -17,9 +17,9 @@ use crate::store::{Reader, StoreError};
 /// Links read at once, in one view: a hundredth of a second.
 const PAGE: i64 = 200;
 
-/// Where the chain ends.
+/// The end of the chain as walked.
 pub struct AuditedTip {
-    /// The last row's place.
+    /// The place of the last row.
     pub seq: i64,
     /// The last link.
     pub link: Vec<u8>,
@@ -28,13 +28,13 @@ pub struct AuditedTip {
 /// A walk along the chain.
 pub struct Walk<'a> {
     key: &'a ChainKey,
-    /// Where it is.
+    /// The place reached.
     pub end: AuditedTip,
-    /// What the next link may have been made over; empty where that is not known.
+    /// The links over which the next one may have been made; empty if unknown.
     before: Vec<Vec<u8>>,
 }
 
-/// A row as its link names it, and where.
+/// A row as its link names it, with its place.
 struct Named {
     seq: i64,
     code: u8,
@@ -42,13 +42,13 @@ struct Named {
     digest: [u8; 32],
 }
 
-/// The place of the last link; 0 where there is none.
+/// The place of the last link; 0 without one.
 pub fn last(reader: &mut dyn Reader) -> Result<i64, StoreError> {
     let rows = reader.select("SELECT seq FROM chain ORDER BY seq DESC LIMIT 1", &[], &[Type::Int])?;
     Ok(rows.into_iter().flatten().find_map(i64::take).unwrap_or_default())
 }
 
-/// What stands behind the last link, which no link names; `after` was the last one before.
+/// Reports rows behind the last link, which no link names; `after` was the last link before.
 pub fn behind(reader: &mut dyn Reader, after: i64, found: &mut Collected) -> Result<(), StoreError> {
     let after = last(reader)?.max(after);
     compare(reader, (after, i64::MAX), (vec![], &[]), &mut Sums::default(), found)?;
@@ -56,14 +56,14 @@ pub fn behind(reader: &mut dyn Reader, after: i64, found: &mut Collected) -> Res
 }
 
 impl Walk<'_> {
-    /// From the first link on, or from one that is known to be right.
+    /// Starts at the first link, or after one that is known to be right.
     pub fn new(key: &ChainKey, from: Option<(i64, Vec<u8>)>) -> Walk<'_> {
         let (seq, link) = from.unwrap_or_default();
         Walk { key, before: vec![link.clone()], end: AuditedTip { seq, link } }
     }
 
-    /// The next links within a range, and their rows, whose entries are summed; the last link's place, or `None` at the
-    /// end.
+    /// Verifies the next links within a range and their rows, whose entries are summed. Returns the last link's place,
+    /// or `None` at the end.
     pub fn page(
         &mut self,
         reader: &mut dyn Reader,
@@ -99,7 +99,7 @@ impl Walk<'_> {
             found.add(DiscrepancyKind::Removed, "chain", None, Some(first - 1));
             self.before.clear();
         }
-        // Over nothing known, only its place can be judged.
+        // If nothing is known before it, only the link's place can be judged.
         let due: Vec<_> = self.before.iter().map(|before| self.key.sign(before, seq, &rows)).collect();
         right &= due.is_empty() || due.contains(&link);
         if !right {
@@ -116,7 +116,7 @@ impl Walk<'_> {
         self.end = AuditedTip { seq, link };
     }
 
-    /// A link that cannot be read.
+    /// Reports a link that cannot be read.
     fn lost(&mut self, seq: i64, gaps: &mut Vec<(i64, i64)>, found: &mut Collected) {
         found.add(DiscrepancyKind::Changed, "chain", None, Some(seq));
         gaps.push((self.end.seq + 1, seq));
@@ -125,7 +125,7 @@ impl Walk<'_> {
     }
 }
 
-/// Rows above `after` and up to `last` against what links say of them.
+/// Compares rows above `after` and up to `last` with what the links say of them.
 fn compare(
     reader: &mut dyn Reader,
     (after, last): Range,

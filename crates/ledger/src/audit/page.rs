@@ -1,22 +1,23 @@
-//! Pages of rows by `seq`, also where somebody put into a cell what no ledger writes: a page that cannot be read is read
-//! row by row, and the rows that cannot be read are told from the others.
+//! Pages of rows by `seq`, even with cells that no ledger writes.
+//!
+//! A page that cannot be read is read row by row, and the unreadable rows are returned without cells.
 
 use super::Range;
 use crate::rows::{Table, Type, Value};
 use crate::store::{Reader, StoreError};
 
-/// A table, and what is read of it after `seq`.
+/// A table, and the columns that are read of it after `seq`.
 pub struct Source {
     sql: String,
     name: &'static str,
     types: Vec<Type>,
 }
 
-/// A row: its `seq`, and its cells after that; `None` where they cannot be read.
+/// The `seq` of a row, and its other cells; `None` if they cannot be read.
 pub type PageRow = (i64, Option<Vec<Value>>);
 
 impl Source {
-    /// A table's id and frozen columns; with `state`, those of state too.
+    /// A table's id and frozen columns; with `state`, also those of state.
     pub fn of(table: Table, state: bool) -> Source {
         let count = 2 + table.frozen().len() + if state { table.state().len() } else { 0 };
         let columns: Vec<_> = table.columns().take(count).collect();
@@ -29,7 +30,7 @@ impl Source {
         }
     }
 
-    /// The chain.
+    /// The links of the chain, with the rows that they name.
     pub fn chain() -> Source {
         let types = vec![Type::Int, Type::Blob, Type::Blob];
         Source { sql: "SELECT seq, rows, link FROM chain".to_owned(), name: "chain", types }
@@ -41,7 +42,7 @@ impl Source {
         self.rows(reader, " WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3", &bounds)
     }
 
-    /// Rows that `tail` names.
+    /// The rows that `tail` selects.
     pub fn rows(&self, reader: &mut dyn Reader, tail: &str, values: &[Value]) -> Result<Vec<PageRow>, StoreError> {
         match reader.select(&format!("{}{tail}", self.sql), values, &self.types) {
             Ok(rows) => Ok(rows.into_iter().filter_map(split).collect()),

@@ -1,7 +1,8 @@
-//! Anomalies: one is resolved where its resolution is there, and open where it is not.
+//! Verifies the state of anomalies: one is resolved if its resolution is in the books, and open if not.
 //!
-//! All of them are compared each time, as balances are: a resolution's id follows from its anomaly's and not the other
-//! way round, so what is new does not tell which of the old ones it resolved. There are few beside the transactions.
+//! All of them are compared each time, as balances are. A resolution's id follows from its anomaly's and not the other
+//! way round, so new rows do not tell which of the old anomalies they resolved. There are few compared with
+//! transactions.
 
 use std::collections::HashSet;
 
@@ -27,7 +28,7 @@ pub fn verify(reader: &mut dyn Reader, found: &mut Collected) -> Result<(), Stor
     Ok(())
 }
 
-/// Verifies the next ones; the last one's place, or `None` at the end.
+/// Verifies the next anomalies; returns the last one's place, or `None` at the end.
 fn page(reader: &mut dyn Reader, after: i64, found: &mut Collected) -> Result<Option<i64>, StoreError> {
     let page = Source::of(Table::Anomaly, true).page(reader, (after, i64::MAX), PAGE)?;
     let Some((last, _)) = page.last() else { return Ok(None) };
@@ -37,7 +38,7 @@ fn page(reader: &mut dyn Reader, after: i64, found: &mut Collected) -> Result<Op
     let there = reader.select(&format!("SELECT id FROM evidence{tail}"), &values, &[Type::Text])?;
     let there: HashSet<Uuid> = there.into_iter().flatten().filter_map(Uuid::take).collect();
     for (seq, cells) in page {
-        // Where the id does not read, the chain tells of that too.
+        // If the id is unreadable, the check of the chain reports that, too.
         let id = id(cells.as_deref());
         let resolved = id.is_some_and(|id| there.contains(&resolve::id_of(id)));
         let expected = Value::Text(if resolved { "resolved" } else { "open" }.to_owned());

@@ -1,7 +1,7 @@
-//! What a running ledger verifies when: everything at its start and once a day, in between what is new.
+//! The rounds of verification of a running ledger: everything at its start and once a day, and only new rows in
+//! between.
 //!
-//! Once something is found, everything is verified each time until all is whole again: what is new cannot acquit what
-//! is old.
+//! After a finding, everything is verified each time until all is whole again: new rows cannot acquit old ones.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use base::units::Nanos;
 /// Time between two verifications of everything, from start to start.
 const WHOLE: Duration = Duration::from_secs(24 * 3_600);
 
-/// What is known from the rounds before. After a restart nothing is.
+/// What is known from earlier rounds; nothing after a restart.
 #[derive(Debug, Default)]
 pub struct Rounds {
     mark: Option<Mark>,

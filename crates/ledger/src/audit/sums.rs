@@ -1,18 +1,18 @@
-//! What follows from several transactions: a payment's refunds and fee, and an order's state.
+//! Verifies what follows from several transactions: a payment's refunds and fee, and an order's state.
 //!
-//! The engine joins and sums, for a range of rows or for named ones, so that nothing of it is held here; only what does
-//! not fit comes back. A payment, its refunds and its fee have one order, by whose index they are found. The states it
-//! sums by are verified against the journals. Chargebacks leave an order as it is.
+//! The engine joins and sums, for a range of rows or for named ones, so that this process holds none of it; only
+//! mismatches come back. A payment, its refunds and its fee have one order, by whose index they are found. The states
+//! by which it sums are verified against the journals. Chargebacks leave an order as it is.
 
 use super::derived::Touched;
 use super::{Collected, DiscrepancyKind, Range};
 use crate::rows::{Cell, Type, Value};
 use crate::store::{Reader, StoreError};
 
-/// Names in one statement.
+/// The most ids in one statement.
 const NAMES: usize = 500;
 
-/// A payment, its refunds less their reversals (posted, and in suspense), and its fee.
+/// Payments whose refunds less their reversals (posted, and in suspense) or fee do not match.
 const PAYMENTS: &str = "
     SELECT p.seq, p.id FROM transactions p
     LEFT JOIN transactions r ON r.order_id = p.order_id AND r.payment_txn_no = p.channel_txn_no
@@ -31,7 +31,7 @@ const PAYMENTS: &str = "
             THEN r.amount_minor ELSE 0 END) AS BIGINT), 0)
     ORDER BY p.seq LIMIT 1000";
 
-/// What an order's payments make of it.
+/// Orders whose amounts or state do not follow from their payments.
 const ORDERS: &str = "
     SELECT o.seq, o.id FROM orders o LEFT JOIN transactions t ON t.order_id = o.id AND t.kind = 'payment'
     WHERE {}
@@ -84,7 +84,7 @@ fn among(
 ) -> Result<(), StoreError> {
     for names in names.chunks(NAMES) {
         let mut values = names.to_vec();
-        // One text for any number of them, so that an engine prepares it once.
+        // One text for any number of names, so that an engine prepares it once.
         values.resize(NAMES, names[0].clone());
         let marks: Vec<String> = (1..=NAMES).map(|at| format!("${at}")).collect();
         values.push(Value::Int(old));
@@ -94,7 +94,7 @@ fn among(
     Ok(())
 }
 
-/// Tells each row that a query names.
+/// Reports each row that a query returns.
 pub fn name(
     reader: &mut dyn Reader,
     (sql, values): (&str, &[Value]),
@@ -102,7 +102,7 @@ pub fn name(
     found: &mut Collected,
 ) -> Result<(), StoreError> {
     let rows = match reader.select(sql, values, &[Type::Int, Type::Text]) {
-        // An id that is no text: the chain told its own; here the place must do.
+        // An id that is not text: the check of the chain reports it; here the place must do.
         Err(StoreError::Row(_)) => reader.select(&format!("SELECT q.seq FROM ({sql}) q"), values, &[Type::Int])?,
         rows => rows?,
     };

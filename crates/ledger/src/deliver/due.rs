@@ -1,4 +1,4 @@
-//! What is due, asked of the store in SQL that both engines take.
+//! The events that are due, read from the store in SQL that both engines take.
 //!
 //! | question | finds | costs |
 //! |---|---|---|
@@ -9,54 +9,54 @@
 //! An event waits while an earlier one of its order is pending: then it is passed over, and `freed` finds it later.
 //! Ties of `next_attempt_at` are broken by `seq`.
 //!
-//! What was not tried since it was last asked for is due whatever its time says: the clock may have been ahead when it
-//! was written. A scan from the beginning finds it, up to the time that the last event was made at.
+//! An event without an attempt since it was last redelivered is due whatever its time says: the clock may have been
+//! ahead when it was written. A scan from the beginning finds it, up to the time at which the last event was made.
 
 use uuid::Uuid;
 
 use crate::rows::{Cell, Column, Outgoing, Table, Type, Typed, Value};
 use crate::store::{Reader, StoreError};
 
-/// New events read at once.
+/// The most new events read at once.
 pub const TAIL: usize = 512;
 
-/// What is asked, all at one time.
+/// The questions of one read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Question {
-    /// Milliseconds since 1970.
+    /// The time now, in milliseconds since 1970.
     pub now_ms: i64,
-    /// Events after this `seq`; `None`: where do they end?
+    /// The `seq` after which to read new events; `None` asks where they end.
     pub tail: Option<i64>,
-    /// Orders that may go on.
+    /// Orders whose next event may be sent.
     pub freed: Vec<Uuid>,
-    /// Merchants.
+    /// One scan for each merchant.
     pub scans: Vec<Scan>,
-    /// Whether merchants with pending events are to be named.
+    /// Whether to name the merchants with pending events.
     pub names: bool,
 }
 
-/// Before everything: a scan from here sees what a clock that was ahead has put off, too.
+/// The first place: a scan from here also sees what a clock that was ahead has put off.
 pub const BEGINNING: (i64, i64) = (i64::MIN, i64::MIN);
 
-/// What one merchant has due.
+/// A question for the due events of one merchant.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scan {
-    /// Its name.
+    /// The merchant's name.
     pub merchant: String,
-    /// Behind this `next_attempt_at` and `seq`.
+    /// The `next_attempt_at` and `seq` after which to read.
     pub behind: (i64, i64),
-    /// So many at most.
+    /// The most events to read.
     pub limit: usize,
 }
 
-/// What was found.
+/// The answers to a question.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DueEvents {
     /// The last `seq` seen; 0 while there is no event.
     pub tail: i64,
     /// New events, each with whether an earlier one of its order is pending.
     pub new: Vec<(Outgoing, bool)>,
-    /// Events of freed orders, none of which waits.
+    /// Due events of freed orders, none of which waits.
     pub freed: Vec<Outgoing>,
     /// Due events, for each scan, none of which waits.
     pub scans: Vec<Vec<Outgoing>>,
@@ -64,13 +64,13 @@ pub struct DueEvents {
     pub names: Vec<String>,
 }
 
-/// An earlier event of the same order is pending. It is asked for each event by itself, by its order: `OFFSET 0` keeps
-/// PostgreSQL from making a join of it, for which it would read every event there is, and the state is a question of its
-/// own, for which it would else read all that is pending.
+/// The condition that an earlier event of the same order is pending, asked for each event by its order. `OFFSET 0`
+/// keeps PostgreSQL from making a join of it, for which it would read all events. The state is a subquery, since
+/// PostgreSQL would otherwise read all pending rows.
 const WAITS: &str = "EXISTS (SELECT 1 FROM events AS b WHERE b.order_id = e.order_id AND b.seq < e.seq \
                      AND (SELECT state FROM outbox WHERE outbox.seq = b.seq) = 'pending' LIMIT 1 OFFSET 0)";
 
-/// Asks; blocks.
+/// Reads the answers to a question; blocks.
 pub fn ask(reader: &mut dyn Reader, question: &Question) -> Result<DueEvents, StoreError> {
     let mut found = DueEvents::default();
     (found.tail, found.new) = match question.tail {
@@ -97,19 +97,19 @@ fn end(reader: &mut dyn Reader) -> Result<i64, StoreError> {
     Ok(rows.into_iter().flatten().find_map(i64::take).unwrap_or_default())
 }
 
-/// When the last event was made.
+/// When the last event was made, in milliseconds since 1970.
 fn last_made(reader: &mut dyn Reader) -> Result<i64, StoreError> {
     let rows = reader.select("SELECT created_at FROM events ORDER BY seq DESC LIMIT 1", &[], &[Type::Int])?;
     Ok(rows.into_iter().flatten().find_map(i64::take).unwrap_or_default())
 }
 
-/// Whether an event may go out at `now_ms`, as far as its time goes.
+/// Whether the event's time allows it to go out at `now_ms`.
 pub fn is_due(event: &Outgoing, now_ms: i64) -> bool {
     event.next_attempt_at.is_some_and(|at| at <= now_ms || event.round == 0)
 }
 
 fn tail(reader: &mut dyn Reader, after: i64) -> Result<(i64, Vec<(Outgoing, bool)>), StoreError> {
-    // The state is no condition here: the primary key alone is to find them.
+    // Without a condition on the state, so that the primary key alone is used to find the rows.
     let sql = format!(
         "SELECT {}, CAST(CASE WHEN {WAITS} THEN 1 ELSE 0 END AS BIGINT) FROM outgoing AS e WHERE e.seq > $1 \
          ORDER BY e.seq LIMIT {TAIL}",
@@ -130,8 +130,8 @@ fn freed(reader: &mut dyn Reader, question: &Question) -> Result<Vec<Outgoing>, 
         return Ok(vec![]);
     }
     let places: Vec<String> = (1..=question.freed.len()).map(|number| format!("${number}")).collect();
-    // First the orders' events alone, by the index of orders, and in no order. PostgreSQL would else join before it looks for
-    // them, or for the sake of the order, and would read all that was ever told.
+    // The orders' events are found first, by the index of orders and unsorted. Otherwise PostgreSQL would join before
+    // it looks for them, or sort, and would read all events.
     let sql = format!(
         "SELECT {} FROM (SELECT * FROM events AS e WHERE e.order_id IN ({}) \
          AND (SELECT state FROM outbox WHERE outbox.seq = e.seq) = 'pending' AND NOT {WAITS} LIMIT {} OFFSET 0) AS e \
@@ -149,8 +149,8 @@ fn freed(reader: &mut dyn Reader, question: &Question) -> Result<Vec<Outgoing>, 
     Ok(found)
 }
 
-/// `until` is now, or later: up to there are those that were never tried. The narrow rows come first, by the index of what
-/// is pending: a cross join keeps SQLite from beginning with all events of a merchant.
+/// `until` is now, or later for events that were never tried. The narrow rows come first, by the index of pending
+/// events: a cross join keeps SQLite from beginning with all events of a merchant.
 fn scanned(reader: &mut dyn Reader, scan: &Scan, (now_ms, until): (i64, i64)) -> Result<Vec<Outgoing>, StoreError> {
     let sql = format!(
         "SELECT {} FROM outbox AS o CROSS JOIN events AS e WHERE e.seq = o.seq AND o.merchant = $1 \
@@ -167,7 +167,7 @@ fn scanned(reader: &mut dyn Reader, scan: &Scan, (now_ms, until): (i64, i64)) ->
     reader.select(&sql, &values, &types())?.into_iter().map(event).collect()
 }
 
-/// An event's columns: the frozen ones of `e`, those of its state by this name.
+/// An event's columns: the frozen ones of `e`, and those of its state from `state`.
 fn columns(state: &str) -> String {
     let frozen = 2 + Table::Outgoing.frozen().len();
     let named =

@@ -1,10 +1,11 @@
-//! The loop of deliveries: asks the store, sends, marks. One question and one mark are under way at a time.
+//! The loop of deliveries, which asks the store, sends events and marks results. One question and one mark are under
+//! way at a time.
 //!
-//! The store is asked no more than a third of the time, however long an answer takes. Results are collected for a few
-//! milliseconds, and while the mark before is under way. A mark that fails is tried again until it is kept, and nothing is
-//! sent meanwhile: what cannot be marked would be sent again and again. Only marks that the store refuses by themselves
-//! are let go after `MARKS` tries: their events are found, and sent, again. When the process loses the books
-//! all is forgotten, and a try that ends later marks nothing.
+//! Questions take at most a third of the time, however long an answer takes. Results are collected for a few
+//! milliseconds, and while the previous mark is under way. A failed mark is repeated until it is kept, and nothing is
+//! sent meanwhile: an event that cannot be marked would be sent again and again. Only marks that the store itself
+//! refuses are given up, after `MARKS` tries; their events are found, and sent, again. When the process loses the
+//! books, all state is dropped, and an attempt that ends later marks nothing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,29 +29,29 @@ use http_client::webhook::{Answer, Endpoint, Sender};
 
 /// Time for which results are collected.
 const COLLECT: Duration = Duration::from_millis(3);
-/// Results that are marked without further collecting, and at most at once.
+/// Results that are marked without further collecting, and the most of one mark.
 const BATCH: (usize, usize) = (256, 1_024);
-/// Time between two looks of every merchant.
+/// Time between two looks for each merchant.
 const TICK: Duration = Duration::from_secs(1);
-/// Time between two looks from the beginning, at least; and how many times what the last one took.
+/// Least time between two looks from the beginning, and the same as a multiple of the last one's duration.
 const SWEEP: (Duration, u32) = (Duration::from_secs(60), 100);
 /// Shortest time between two questions.
 const BREATH: Duration = Duration::from_millis(1);
-/// Time after a store that did not answer, and after a mark that failed.
+/// Time to rest after a failed question, and after a failed mark.
 const REST: Duration = Duration::from_secs(1);
-/// How often a mark is tried that is refused by itself.
+/// Tries of a mark that the store itself refuses.
 const MARKS: u32 = 10;
-/// Time that tries under way have at the end, and then the last mark.
+/// Time at the end for attempts under way, and then for the last mark.
 const GRACE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(2));
 
-/// What happened meanwhile.
+/// An event of the loop.
 enum RunEvent {
     Tried(u64, Box<Outgoing>, Answer),
     Found(u64, Question, Result<DueEvents, StoreError>, Duration),
     Marked(u64, Marks, Result<(), CommitError>),
 }
 
-/// What is to be marked.
+/// Results to be marked.
 #[derive(Clone, Default)]
 struct Marks {
     events: Vec<Outgoing>,
@@ -67,7 +68,7 @@ impl Marks {
 /// The state of the loop.
 pub struct Run<O> {
     config: Arc<ArcSwap<Ledger>>,
-    /// The configuration that `endpoints` are of.
+    /// The configuration from which `endpoints` were made.
     seen: Option<Arc<Ledger>>,
     endpoints: HashMap<Arc<str>, Arc<Endpoint>>,
     outbox: Arc<O>,
@@ -76,13 +77,13 @@ pub struct Run<O> {
     sender: mpsc::UnboundedSender<RunEvent>,
     news: mpsc::UnboundedReceiver<RunEvent>,
     active: bool,
-    /// Counts how often the books were lost: news of an earlier time do not count.
+    /// The number of changes of the writer; news from an earlier era are dropped.
     era: u64,
     results: Marks,
-    /// When the first of them came.
+    /// When the first of the results came.
     since: Option<Nanos>,
     marking: bool,
-    /// Whether the last mark was not kept.
+    /// Whether the last mark failed.
     unmarked: bool,
     ask_at: Nanos,
     mark_at: Nanos,
@@ -92,7 +93,7 @@ pub struct Run<O> {
 }
 
 impl<O: Outbox> Run<O> {
-    /// Not running yet.
+    /// A loop that does not run yet.
     pub fn new(config: Arc<ArcSwap<Ledger>>, outbox: O, client: Sender) -> Run<O> {
         let (sender, news) = mpsc::unbounded_channel();
         Run {
@@ -118,7 +119,7 @@ impl<O: Outbox> Run<O> {
         }
     }
 
-    /// Runs until `stop` is told or dropped.
+    /// Runs until `stop` is sent or dropped.
     pub async fn run(mut self, mut stop: oneshot::Receiver<()>) {
         loop {
             self.step();
@@ -148,7 +149,7 @@ impl<O: Outbox> Run<O> {
         }
     }
 
-    /// Begins all that is to be begun.
+    /// Starts everything that is due.
     fn step(&mut self) {
         self.configure();
         let active = self.outbox.active();
@@ -195,7 +196,7 @@ impl<O: Outbox> Run<O> {
         self.seen = Some(config);
     }
 
-    /// Another process may have had the books, or gets them.
+    /// Drops all state: another process may have had the books, or gets them.
     fn forget(&mut self) {
         self.era += 1;
         self.desk.reset();
@@ -206,7 +207,7 @@ impl<O: Outbox> Run<O> {
 
     fn send(&self, event: Outgoing) {
         let Some(endpoint) = self.endpoints.get(event.merchant.as_str()).cloned() else {
-            // The desk knows the same merchants; were it otherwise, the slot must not be lost.
+            // The scheduler knows the same merchants; if it did not, the slot must not be lost.
             let _ =
                 self.sender.send(RunEvent::Tried(self.era, Box::new(event), Answer::Silence("it is not configured")));
             return;
@@ -215,7 +216,7 @@ impl<O: Outbox> Run<O> {
         tokio::spawn(async move {
             let id = event.id.hyphenated().to_string();
             let answer = client.send(&endpoint, Some(&id), event.body.clone()).await;
-            // Nobody listens any more after the end.
+            // After the end there is no receiver.
             let _ = sender.send(RunEvent::Tried(era, Box::new(event), answer));
         });
     }
@@ -245,7 +246,7 @@ impl<O: Outbox> Run<O> {
         });
     }
 
-    /// The oldest results, with what is to be raised for them.
+    /// The oldest results, with the anomalies that they raise.
     fn next_marks(&mut self) -> Marks {
         let events: Vec<Outgoing> = self.results.events.drain(..self.results.events.len().min(BATCH.1)).collect();
         let raised = events.iter().filter(|event| event.state == EventState::Dead).map(undelivered).collect();
@@ -273,7 +274,7 @@ impl<O: Outbox> Run<O> {
         match (after.state, after.next_attempt_at) {
             (EventState::Delivered, _) => log::debug!("ledger: merchant {merchant}: event {id} is delivered"),
             (_, Some(at)) => {
-                // A merchant that is down for days is said once, not once for each of its events.
+                // A merchant that is down for days is logged once, not once for each of its events.
                 let level = if self.desk.fails(merchant) { log::Level::Debug } else { log::Level::Warn };
                 log::log!(
                     level,
@@ -317,7 +318,7 @@ impl<O: Outbox> Run<O> {
     }
 
     fn marked(&mut self, mut marks: Marks, kept: Result<(), CommitError>) {
-        // What was committed before is known by then, so that what is marked does not come anew.
+        // Earlier commits are known by then, so that marked events do not arrive as new ones.
         self.hear();
         self.marking = false;
         match kept {
@@ -326,10 +327,11 @@ impl<O: Outbox> Run<O> {
                 self.desk.settled(&marks.events, true);
             }
             Err(why) if why != CommitError::Refused || marks.tried + 1 < MARKS => {
-                // Where the queue is only full, those that came are sent on: what is known of each merchant is bounded.
+                // If the queue is only full, arrived events are still sent: the number known of each merchant is
+                // bounded.
                 self.unmarked |= why != CommitError::Overloaded;
                 log::warn!("ledger: {} deliveries cannot be marked yet: {why:?}", marks.events.len());
-                // The same again, those that came meanwhile behind them.
+                // The same marks again, before those that came meanwhile.
                 marks.events.append(&mut self.results.events);
                 self.results = Marks { tried: marks.tried + u32::from(why == CommitError::Refused), ..marks };
                 self.since.get_or_insert(clock::now());
@@ -347,7 +349,7 @@ impl<O: Outbox> Run<O> {
         }
     }
 
-    /// How long nothing happens by itself.
+    /// The time until the loop must act by itself.
     fn pause(&self) -> Duration {
         let now = clock::now();
         if !self.active {
@@ -363,14 +365,14 @@ impl<O: Outbox> Run<O> {
         {
             pause = pause.min(since.after(COLLECT).since(now).max(self.mark_at.since(now)));
         }
-        // There may be something to ask for that waits for its time only.
+        // A question may wait only for its time.
         if self.ask_at > now {
             pause = pause.min(self.ask_at.since(now));
         }
         pause.max(BREATH)
     }
 
-    /// Lets what is under way end, and marks what is known.
+    /// Lets attempts under way end, and marks the results.
     async fn finish(mut self) {
         let until = clock::now().after(GRACE.0);
         while self.active && self.outbox.active() && (self.desk.under_way() > 0 || self.marking) {
@@ -389,7 +391,7 @@ impl<O: Outbox> Run<O> {
     }
 }
 
-/// The anomaly of an event that died.
+/// The anomaly of a dead event.
 fn undelivered(event: &Outgoing) -> Raised {
     let last = event.last_status.map_or("no answer".to_owned(), |status| format!("status {status}"));
     Raised {
@@ -401,7 +403,7 @@ fn undelivered(event: &Outgoing) -> Raised {
     }
 }
 
-/// The channel of the transaction that an event tells of.
+/// The channel of the transaction that an event reports.
 fn channel_of(body: &str) -> Option<String> {
     let body: serde_json::Value = serde_json::from_str(body).ok()?;
     body["data"]["channel"].as_str().map(str::to_owned)

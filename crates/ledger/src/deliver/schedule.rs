@@ -1,9 +1,9 @@
-//! What becomes of an event after a try: delivered, tried again later, or dead. Pure.
+//! The state of an event after an attempt: delivered, due again later, or dead. Pure.
 //!
-//! 2xx delivers; all else fails, redirects too. After the n-th failure since the event was last asked for by hand, the
-//! n-th wait of the backoff follows, each 20 % shorter or longer so that events do not come back together; after the
-//! last wait and the try behind it, it is dead. `Retry-After` makes a wait longer, never shorter, up to a day (or the
-//! longest wait of the backoff, where that is longer).
+//! 2xx delivers; every other answer fails, redirects too. After the n-th failure since the event was last redelivered,
+//! the n-th wait of the backoff follows, each 20 % shorter or longer so that events do not come back together. A
+//! failure after the last wait makes the event dead. `Retry-After` makes a wait longer, never shorter, up to a day (or
+//! the longest wait of the backoff, if that is longer).
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use http_client::webhook::{Answer, jittered};
 /// The longest wait that a merchant may ask for.
 const ASKED_MAX: Duration = Duration::from_secs(86_400);
 
-/// The event after a try that ended at `now_ms`. `random` is from 0 to 1.
+/// The event after an attempt that ended at `now_ms`. `random` is from 0 to 1.
 pub fn after(event: &Outgoing, answer: Answer, backoff: &[Duration], now_ms: i64, random: f64) -> Outgoing {
     let mut after = event.clone();
     after.attempts += 1;

@@ -1,16 +1,16 @@
-//! Which events are sent next, and what is to be asked of the store. Pure: it reads no clock and no store.
+//! The choice of events to send next, and of questions to the store. Pure: it reads no clock and no store.
 //!
 //! Each merchant has a lane: a short queue of events that may go out now, and a place in the store up to which it has
-//! seen what is due. What does not fit into a queue stays in the store: the lane is then `behind` and asks again when
-//! there is room. A place never comes closer to now than `LAG_MS`, since what is written meanwhile may stand before
-//! it; once a second each lane looks again from its place, now and then from the beginning, and so where the clock was set
-//! back: what is written then stands before all places.
+//! seen what is due. Events that do not fit into a queue stay in the store: the lane is then `behind` and asks again
+//! when there is room. A place never comes closer to now than `LAG_MS`, since later writes may stand before it. Each
+//! lane looks again from its place once a second. Now and then, and after the clock was set back, it looks from the
+//! beginning, since rows written then stand before all places.
 //!
-//! An event is known from the moment it is queued until its mark is kept, and no known event is queued again. An answer
-//! of the store that was asked for before a mark was kept may still show the event as it was: then it stays known until
-//! that answer is in. Where all merchants together have too many events under way, each may still have one. Those that
-//! hang, or fail every time, do not count for the others, so however many they are, who answers stays fast. One that fails
-//! every time is asked slowly, one event after the other, until it takes one.
+//! An event is known from its queueing until its mark is kept, and no known event is queued again. An answer to a
+//! question asked before a mark was kept may still show the old event, which stays known until that answer is in. If
+//! all merchants together have too many events under way, each may still have one. Merchants that hang, or fail every
+//! time, do not count for the others, so merchants that answer stay fast. One that fails every time gets one event
+//! after the other, slowly, until it takes one.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
@@ -21,27 +21,27 @@ use crate::journal::Fresh;
 use crate::rows::Outgoing;
 use crate::stored_enum::EventState;
 
-/// Events under way to one merchant.
+/// The most events under way to one merchant.
 const LANE_MAX: usize = 16;
-/// Events under way to those that answer, all together, but for the first one of each.
+/// The most events under way to answering merchants together, except for the first of each.
 const ALL_MAX: usize = 256;
-/// Events under way at which those that hang get no more, but for the first one of each.
+/// Events under way at which hanging merchants get no more, except for the first of each.
 const HANG_MAX: usize = 1_024;
-/// A merchant hangs that has not answered for so long.
+/// Time without an answer after which a merchant counts as hanging.
 const HANGS_MS: i64 = 1_000;
-/// Events that wait in a lane.
+/// The most events that wait in a lane.
 const QUEUE_MAX: usize = 64;
-/// Events of a lane that are known: queued, under way, or not marked yet.
+/// The most known events of a lane: queued, under way, or not marked yet.
 const KNOWN_MAX: usize = 1_024;
-/// Orders asked for at once.
+/// The most orders of one question.
 const FREED_MAX: usize = 256;
-/// Orders that wait to be asked for; above, each merchant looks again from its place.
+/// The most orders that wait for a question; above, each merchant looks again from its place.
 const FREED_WAIT: usize = 4_096;
-/// How long a commit may take that writes an event with an earlier time.
+/// The longest that a commit may take which writes an event with an earlier time.
 const LAG_MS: i64 = 10_000;
-/// Failures in a row after which a merchant is asked slowly.
+/// Failures in a row after which a merchant is served slowly.
 const FAILURES: u32 = 8;
-/// Time between two events to such a merchant.
+/// Least time between two events to such a merchant.
 const SLOW_MS: i64 = 20;
 
 /// All lanes.
@@ -50,28 +50,28 @@ pub struct Scheduler {
     lanes: BTreeMap<String, MerchantQueue>,
     /// The last `seq` seen, of an event or of another row.
     tail: Option<i64>,
-    /// The last row that was heard of, now and when the store was asked.
+    /// The last row that was announced, now and at the time of the question.
     heard: i64,
     asked_upto: i64,
     /// Whether there may be events after it.
     fresh: bool,
-    /// Whether the merchants with pending events are to be named.
+    /// Whether to ask for the merchants with pending events.
     names: bool,
     freed: VecDeque<Uuid>,
-    /// Whether the store is asked.
+    /// Whether a question is under way.
     asking: bool,
-    /// The latest time that was asked for, by a clock that may be set back.
+    /// The latest time of a question, by a clock that may be set back.
     latest: i64,
-    /// Marked while the store was asked.
+    /// Events marked during a question.
     limbo: Vec<(String, i64)>,
     under_way: usize,
-    /// The lane that goes first, by turns.
+    /// The lane that goes first, in turns.
     turn: usize,
-    /// Merchants that were said to be unknown.
+    /// Merchants that were reported as unknown.
     told: BTreeSet<String>,
 }
 
-/// A merchant.
+/// The lane of a merchant.
 #[derive(Debug)]
 struct MerchantQueue {
     configured: bool,
@@ -80,11 +80,11 @@ struct MerchantQueue {
     under_way: usize,
     behind: bool,
     place: (i64, i64),
-    /// When the earliest event is due that failed here.
+    /// When the earliest event that failed here is due.
     next_at: Option<i64>,
     failures: u32,
     not_before: i64,
-    /// When it answered last, or was asked with nothing under way.
+    /// When it answered last, or was sent an event with none under way.
     moved_at: i64,
 }
 
@@ -110,7 +110,7 @@ impl MerchantQueue {
         (QUEUE_MAX - self.queue.len().min(QUEUE_MAX)).min(KNOWN_MAX - self.known.len().min(KNOWN_MAX))
     }
 
-    /// How long it must wait for a slow merchant's turn; 0: not at all. A clock that was set back delays nothing.
+    /// How long it must wait for a slow merchant's turn; 0 for not at all. A clock that was set back delays nothing.
     fn held(&self, now_ms: i64) -> i64 {
         let wait = self.not_before - now_ms;
         if self.is_failing() && (1..=SLOW_MS).contains(&wait) { wait } else { 0 }
@@ -120,12 +120,12 @@ impl MerchantQueue {
         self.failures >= FAILURES
     }
 
-    /// Whether it answers, as far as is known. After the clock was set it is known again with its next answer.
+    /// Whether it answers, as far as is known. After the clock was set, its next answer makes it known again.
     fn answers(&self, now_ms: i64) -> bool {
         !self.is_failing() && (self.under_way == 0 || (0..=HANGS_MS).contains(&(now_ms - self.moved_at)))
     }
 
-    /// Whether it may have one more: `answering` are under way to those that answer, `all` to everybody.
+    /// Whether it may have one more event: `answering` are under way to answering merchants, `all` to all of them.
     fn has_slot(&self, now_ms: i64, answering: usize, all: usize) -> bool {
         let room = if self.answers(now_ms) { answering < ALL_MAX } else { all < HANG_MAX };
         self.under_way == 0 || (!self.is_failing() && self.under_way < LANE_MAX && room)
@@ -133,7 +133,7 @@ impl MerchantQueue {
 }
 
 impl Scheduler {
-    /// These merchants are configured from now on.
+    /// Sets the configured merchants.
     pub fn merchants<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) {
         self.lanes.values_mut().for_each(|lane| lane.configured = false);
         for name in names {
@@ -149,7 +149,7 @@ impl Scheduler {
         self.names = true;
     }
 
-    /// Forgets all but which merchants there are: another process may have had the books.
+    /// Forgets all but the merchants: another process may have had the books.
     pub fn reset(&mut self) {
         let lanes = std::mem::take(&mut self.lanes);
         let names = lanes.iter().filter(|(_, lane)| lane.configured).map(|(name, _)| name.as_str());
@@ -157,12 +157,12 @@ impl Scheduler {
         self.merchants(names);
     }
 
-    /// There may be new events.
+    /// Says that there may be new events.
     pub fn wake(&mut self) {
         self.fresh = true;
     }
 
-    /// These were committed just now. What is not known to be all that is new is asked of the store.
+    /// Takes events that were just committed. If they may not be all new ones, the store is asked.
     pub fn fresh(&mut self, fresh: Fresh, now_ms: i64) {
         self.heard = self.heard.max(fresh.upto);
         let Some(tail) = self.tail.filter(|tail| *tail >= fresh.after) else {
@@ -171,7 +171,7 @@ impl Scheduler {
         };
         for (event, is_first) in fresh.events.into_iter().filter(|(event, _)| event.seq > tail) {
             match event.order_id.filter(|_| !is_first) {
-                // Where an earlier one is pending its end is asked for again.
+                // If an earlier one is pending, its end asks for this order again.
                 Some(order) if self.freed.len() < FREED_WAIT => self.freed.push_back(order),
                 Some(_) => self.look_again(false),
                 None => self.came(event, false, now_ms),
@@ -190,7 +190,7 @@ impl Scheduler {
         }
     }
 
-    /// Each merchant looks again from its place on, or from the beginning.
+    /// Makes each merchant look again from its place on, or from the beginning.
     pub fn look_again(&mut self, from_the_beginning: bool) {
         self.fresh = true;
         for lane in self.lanes.values_mut() {
@@ -201,7 +201,7 @@ impl Scheduler {
         }
     }
 
-    /// What is to be asked now; nothing while the answer before is not in.
+    /// The next question; `None` while another one is under way or if there is nothing to ask.
     pub fn question(&mut self, now_ms: i64) -> Option<Question> {
         if self.asking {
             return None;
@@ -232,10 +232,10 @@ impl Scheduler {
         Some(question)
     }
 
-    /// The answer; returns merchants with pending events that are not configured, each once.
+    /// Takes the answer; returns merchants with pending events that are not configured, each once.
     pub fn answer(&mut self, question: &Question, found: DueEvents) -> Vec<String> {
-        // All that had been heard of when the store was asked is in its answer, unless that is not all. What came in memory
-        // meanwhile may lie behind it.
+        // The answer holds all rows announced before the question, unless it is cut. What came in memory meanwhile may
+        // lie behind it.
         let seen = if found.new.len() < TAIL { self.asked_upto.max(found.tail) } else { found.tail };
         self.tail = self.tail.max(Some(seen));
         self.fresh |= found.new.len() == TAIL;
@@ -251,7 +251,7 @@ impl Scheduler {
                 let full = events.len() >= scan.limit;
                 lane.behind = full;
                 lane.place = match last {
-                    // From the beginning also what lies ahead is found: what of it did not fit is found from there only.
+                    // From the beginning, later times are found, too; those that did not fit are found only from there.
                     Some(last) if full && scan.behind == BEGINNING && last > edge => BEGINNING,
                     Some(last) if full => lane.place.max(last.min(edge)),
                     _ => lane.place.max(edge),
@@ -264,7 +264,7 @@ impl Scheduler {
         unknown.filter(|name| self.told.insert(name.clone())).collect()
     }
 
-    /// No answer came: the same is to be asked again.
+    /// Takes a failed question, to be asked again.
     pub fn no_answer(&mut self, question: Question) {
         self.freed.extend(question.freed);
         self.names |= question.names;
@@ -295,7 +295,7 @@ impl Scheduler {
         }
     }
 
-    /// Events to be sent now, one merchant after the other.
+    /// Events to be sent now, with merchants in turns.
     pub fn launch(&mut self, now_ms: i64) -> Vec<Outgoing> {
         let mut launched = vec![];
         self.turn = self.turn.wrapping_add(1);
@@ -331,12 +331,12 @@ impl Scheduler {
         }
     }
 
-    /// Whether a merchant's last try failed.
+    /// Whether a merchant's last attempt failed.
     pub fn fails(&self, merchant: &str) -> bool {
         self.lanes.get(merchant).is_some_and(|lane| lane.failures > 0)
     }
 
-    /// A try ended. One that failed may have been given up: it is no answer.
+    /// Takes the end of an attempt. A failed one may be a timeout, which is not an answer.
     pub fn tried(&mut self, merchant: &str, delivered: bool, now_ms: i64) {
         self.under_way = self.under_way.saturating_sub(1);
         if let Some(lane) = self.lanes.get_mut(merchant) {
@@ -348,7 +348,7 @@ impl Scheduler {
         }
     }
 
-    /// Marks are kept, or given up: then the events are looked for from the beginning.
+    /// Takes marks that are kept or given up; events of the latter are looked for from the beginning.
     pub fn settled(&mut self, marks: &[Outgoing], kept: bool) {
         for mark in marks {
             if self.asking {
@@ -366,17 +366,17 @@ impl Scheduler {
         }
     }
 
-    /// How many are under way.
+    /// The number of events under way.
     pub fn under_way(&self) -> usize {
         self.under_way
     }
 
-    /// Milliseconds until something is to be done by itself, as far as is known.
+    /// Milliseconds until there is something to do, as far as is known.
     pub fn wait(&self, now_ms: i64) -> Option<i64> {
         let lanes = self.lanes.values().filter(|lane| lane.configured);
         let waits = lanes.flat_map(|lane| {
             let held = (!lane.queue.is_empty()).then(|| lane.held(now_ms)).filter(|wait| *wait > 0);
-            // While the store is asked, its answer comes first.
+            // During a question, its answer comes first.
             let next_at = lane.next_at.filter(|_| !self.asking);
             [held, next_at.map(|at| (at - now_ms).max(0))]
         });

@@ -1,6 +1,6 @@
-//! When somebody is told: once as a state begins, and each day while it lasts. Pure.
+//! The times at which an alarm is sent: once as a state begins, and each day while it lasts. Pure.
 //!
-//! A state has ended when it was not seen for a minute, so one that comes and goes is told once.
+//! A state has ended when it was not seen for a minute, so one that comes and goes is reported once.
 
 use std::collections::BTreeMap;
 
@@ -9,16 +9,16 @@ const REMIND_MS: i64 = 24 * 3_600_000;
 /// Time after which a state that is not seen has ended.
 const ENDED_MS: i64 = 60_000;
 
-/// What somebody is told of.
+/// The kinds of alarms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AlarmKind {
-    /// A callback waits for long for what it is of.
+    /// A callback has waited long for its payment or order.
     ParkedOld,
     /// This clock is wrong.
     ClockSkew,
     /// The books' time is ahead of this clock.
     ClockAhead,
-    /// There is little room left.
+    /// There is little room on the disk.
     LowDisk,
     /// A merchant does not get its events.
     Undelivered,
@@ -26,12 +26,12 @@ pub enum AlarmKind {
     StoreFailed,
     /// There are books, and no anchor beside them.
     NoAnchor,
-    /// Somebody changed the books.
+    /// The books were changed by other means than the ledger.
     Tampered,
 }
 
 impl AlarmKind {
-    /// In one word.
+    /// The kind in one word.
     pub fn label(self) -> &'static str {
         match self {
             AlarmKind::ParkedOld => "parked_old",
@@ -45,7 +45,7 @@ impl AlarmKind {
         }
     }
 
-    /// Whether somebody must get up for it.
+    /// The severity: whether a person must get up for it.
     pub fn severity(self) -> &'static str {
         match self {
             AlarmKind::StoreFailed | AlarmKind::Tampered | AlarmKind::LowDisk => "critical",
@@ -58,16 +58,16 @@ impl AlarmKind {
     }
 }
 
-/// What is to be told.
+/// An alarm to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alarm {
-    /// What it is of.
+    /// The kind of the alarm.
     pub kind: AlarmKind,
-    /// In words; nothing personal.
+    /// A description without personal data.
     pub text: String,
-    /// Since when, in milliseconds since 1970.
+    /// When the state began, in milliseconds since 1970.
     pub since_ms: i64,
-    /// When it is told.
+    /// When the alarm is sent, in milliseconds since 1970.
     pub at_ms: i64,
 }
 
@@ -85,9 +85,9 @@ pub struct Book {
 }
 
 impl Book {
-    /// How it is at `now_ms`: `state` says what is wrong, `None` that nothing is. The answer is to be told.
+    /// Takes the `state` at `now_ms`: a description of what is wrong, or `None`. Returns the alarm to send, if any.
     pub fn look(&mut self, kind: AlarmKind, state: Option<String>, now_ms: i64) -> Option<Alarm> {
-        // It was seen by a clock that was ahead, and has been set back: it would be silent until that time has come.
+        // A clock that was ahead saw it and was set back: the state would be silent until that time has come.
         if self.episodes.get(&kind).is_some_and(|episode| episode.seen_ms - now_ms >= ENDED_MS) {
             self.episodes.remove(&kind);
         }

@@ -1,4 +1,4 @@
-//! What waits in the books, asked of the store in SQL that both engines take, on its partial indexes.
+//! What waits in the books, read in SQL that both engines take, on its partial indexes.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -7,28 +7,28 @@ use uuid::Uuid;
 use crate::rows::{Cell, Type, Value};
 use crate::store::{Reader, StoreError};
 
-/// Transactions found at once.
+/// The most transactions found at once.
 const MANY: usize = 100;
 
-/// What waits.
+/// What waits in the books.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Waiting {
-    /// When the oldest parked transaction was recorded.
+    /// When the oldest parked transaction was recorded, in milliseconds since 1970.
     pub parked_since: Option<i64>,
     /// Pending events.
     pub pending: i64,
-    /// When the oldest of them was made.
+    /// When the oldest of them was made, in milliseconds since 1970.
     pub pending_since: Option<i64>,
     /// Open anomalies, by kind.
     pub anomalies: BTreeMap<String, i64>,
 }
 
-/// Open anomalies; `ORDER BY` nothing: the order does not matter.
+/// Open anomalies by kind, without `ORDER BY`: the order does not matter.
 const ANOMALIES: &str = "SELECT kind, COUNT(*) FROM anomalies WHERE state = 'open' GROUP BY kind";
 const PARKED: &str = "SELECT recorded_at FROM transactions WHERE state = 'parked' ORDER BY recorded_at LIMIT 1";
 const PENDING: &str = "SELECT COUNT(*), MIN(seq) FROM outbox WHERE state = 'pending'";
 
-/// Looks; blocks.
+/// Reads what waits; blocks.
 pub fn look(reader: &mut dyn Reader) -> Result<Waiting, StoreError> {
     let mut look = Waiting {
         parked_since: reader.select(PARKED, &[], &[Type::Int])?.into_iter().flatten().find_map(i64::take),
@@ -50,20 +50,20 @@ pub fn look(reader: &mut dyn Reader) -> Result<Waiting, StoreError> {
     Ok(look)
 }
 
-/// A transaction that is parked.
+/// A parked transaction.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parked {
-    /// Its place.
+    /// Its place in the order of `recorded_at` and `seq`.
     pub place: (i64, i64),
-    /// Its name.
+    /// The id of the transaction.
     pub id: Uuid,
-    /// Where it came to.
+    /// The channel that received it.
     pub channel: String,
-    /// Whose.
+    /// The merchant.
     pub merchant: String,
 }
 
-/// Transactions parked before `before`, from `place` on, oldest first; not all of them at once.
+/// Transactions parked before `before`, from `place` on, oldest first; no more than a page of them.
 pub fn parked(reader: &mut dyn Reader, before: i64, place: (i64, i64)) -> Result<Vec<Parked>, StoreError> {
     let sql = format!(
         "SELECT recorded_at, seq, id, channel, merchant FROM transactions WHERE state = 'parked' AND recorded_at < $1 \
@@ -83,7 +83,7 @@ pub fn parked(reader: &mut dyn Reader, before: i64, place: (i64, i64)) -> Result
     Ok(reader.select(&sql, &values, &types)?.into_iter().filter_map(row).collect())
 }
 
-/// Transactions that an anomaly says are stuck, whether somebody has looked or not.
+/// Transactions that an anomaly reports as stuck, resolved or not.
 pub fn stuck(reader: &mut dyn Reader) -> Result<HashSet<Uuid>, StoreError> {
     let sql = "SELECT transaction_id FROM anomalies WHERE kind = 'stuck_pending' AND transaction_id IS NOT NULL";
     Ok(reader.select(sql, &[], &[Type::Text])?.into_iter().flatten().filter_map(Uuid::take).collect())

@@ -1,18 +1,18 @@
-//! What is done each second.
+//! The monitor's work of each second.
 //!
-//! **Anchor.** When this process gets the books, the anchor on the disk is compared with them before it is replaced. One
-//! that is ahead of the books, or of another chain, stays as it is: it is the proof. Then `tampered` is raised and told,
-//! and no anchor is written any more by this process; after the matter is cleared up, the file is deleted by hand. Where
-//! there are rows and no anchor, that is told once, and one is written: whoever cut the end may have taken it away.
+//! **Anchor.** When this process gets the books, it compares the anchor on the disk with them before it replaces it. An
+//! anchor that is ahead of the books, or of another chain, stays as it is: it is the proof. Then `tampered` is raised
+//! and reported, and this process writes no more anchors; once the matter is cleared up, a person deletes the file.
+//! Rows without an anchor are reported once, and an anchor is written: an attacker who cut the end may have removed it.
 //!
-//! **Disk.** Little room is less than 256 MiB, or less than 1 % of the file system where that is more, up to 4 GiB.
+//! **Disk.** Little room is less than 256 MiB, or less than 1 % of the file system if that is more, up to 4 GiB.
 //!
-//! **Waits.** An hour is long: for a parked transaction (each raises `stuck_pending` once) and for a pending event. An
-//! event that died is told by its open anomaly.
+//! **Waits.** An hour is long, for a parked transaction (each raises `stuck_pending` once) and for a pending event. The
+//! open anomaly of a dead event reports it.
 //!
-//! **Clock.** Rows are never recorded before an earlier one. After this clock, or another writer's, was ahead, they are
-//! recorded in the future until that is passed. Deliveries go by the clock, but ages that are counted from such rows are
-//! too small: who is told by `parked_old` or `undelivered` is told late, so the matter is told by itself.
+//! **Clock.** A row is never recorded before an earlier one. After this clock, or another writer's, was ahead, rows are
+//! recorded in the future until that time is passed. Deliveries go by the clock, but ages counted from such rows are
+//! too small, so `parked_old` and `undelivered` come late. Therefore the state has an alarm of its own.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -39,66 +39,66 @@ const LOOK: Duration = Duration::from_secs(1);
 const VERIFY: Duration = Duration::from_secs(3_600);
 /// Time between two log lines about a store that cannot be read.
 const COMPLAIN: Duration = Duration::from_secs(60);
-/// The books may be ahead of this clock by this.
+/// How far the books may be ahead of this clock.
 const AHEAD_MS: i64 = 60_000;
-/// What waits for longer is told.
+/// The age from which a wait counts as long.
 const LONG_MS: i64 = 3_600_000;
 const MIB: u64 = 1 << 20;
-/// How nice the verification is to others.
+/// The niceness of the verification's thread.
 const NICE: i32 = 10;
 
-/// What a verification of all books found.
+/// The result of a verification of all books.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verification {
-    /// How far the books went.
+    /// The last verified place.
     pub sequence: i64,
     /// When it ended, in milliseconds since 1970.
     pub at_ms: u64,
-    /// Whether all of it was as it was written.
+    /// Whether everything was as it was written.
     pub ok: bool,
 }
 
-/// Verifies all books; why it could not be done in words.
+/// Verifies all books; an error says why that was not possible.
 pub type Verify = Arc<dyn Fn() -> Result<Verification, String> + Send + Sync>;
 
-/// Sends an alarm to whoever must know; never waits.
+/// Sends an alarm; never waits.
 pub type Tell = Arc<dyn Fn(Alarm) + Send + Sync>;
 
-/// What the monitor is made of.
+/// The parts of a monitor.
 pub struct Parts {
     /// The anchor's file.
     pub anchor: PathBuf,
     /// A folder on the disk that the ledger fills.
     pub folder: PathBuf,
-    /// Where it shows what it sees.
+    /// The metrics that it sets.
     pub series: Arc<LedgerSeries>,
-    /// Times of genuine messages.
+    /// Clock differences of genuine messages.
     pub skew: Arc<Mutex<Skew>>,
     /// Verifies all books.
     pub verify: Verify,
-    /// Sends alarms.
+    /// Sends an alarm.
     pub tell: Tell,
 }
 
-/// What others ask for.
+/// What other threads read.
 #[derive(Debug, Default)]
 pub struct MonitorState {
     /// The anchor on the disk.
     pub anchored: Option<Anchor>,
     /// The last verification.
     pub verified: Option<Verification>,
-    /// Whether one is under way.
+    /// Whether a verification is under way.
     verifying: bool,
 }
 
 /// Whether the anchor may be replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trust {
-    /// Not compared yet.
+    /// The anchor is not compared yet.
     Unknown,
-    /// The books go through it.
+    /// The chain goes through the anchor.
     Holds,
-    /// They do not. Whether an anomaly says so.
+    /// The chain does not go through it; whether an anomaly reports that.
     Broken(bool),
 }
 
@@ -114,13 +114,13 @@ pub struct Ticker<W> {
     look_at: Nanos,
     verify_at: Nanos,
     complain_at: Nanos,
-    /// Transactions that were raised as stuck; none: not asked for yet.
+    /// Transactions that were raised as stuck; `None` before they are read.
     stuck: Option<HashSet<Uuid>>,
     stuck_place: (i64, i64),
 }
 
 impl<W: Watched> Ticker<W> {
-    /// Of these books.
+    /// The state for these books.
     pub fn new(books: W, parts: Parts, shared: Arc<Mutex<MonitorState>>) -> Ticker<W> {
         let zero = Nanos(0);
         Ticker {
@@ -139,7 +139,7 @@ impl<W: Watched> Ticker<W> {
         }
     }
 
-    /// Does all that is to be done now.
+    /// Does everything that is due.
     pub fn tick(&mut self, now: Nanos, wall: i64) {
         let standing = self.books.standing();
         let active = standing == Standing::Active;
@@ -156,7 +156,7 @@ impl<W: Watched> Ticker<W> {
         if now >= self.look_at {
             let began = clock::now();
             self.look(now);
-            // Cheap questions each second; where they cost more, a fiftieth of the time.
+            // Cheap reads run each second; expensive ones take a fiftieth of the time.
             self.look_at = now.after(LOOK.max(clock::now().since(began) * 50));
             if active && let Err(e) = self.stuck(wall) {
                 log::warn!("ledger: parked transactions cannot be read: {e}");
@@ -216,7 +216,7 @@ impl<W: Watched> Ticker<W> {
                 self.shared.lock().anchored = Some(anchor);
                 holds
             }
-            // Nobody but the ledger writes it, and never a part of it.
+            // Only the ledger writes the file, and never a part of it.
             Err(e) if e.kind() == std::io::ErrorKind::InvalidData => Ok(false),
             Err(e) => Err(e.to_string()),
         };
@@ -234,7 +234,7 @@ impl<W: Watched> Ticker<W> {
         }
     }
 
-    /// Rows without an anchor: whether some are missing at their end nobody can tell.
+    /// Reports rows without an anchor: it is then unknown whether some are missing at their end.
     fn no_anchor(&mut self, wall: i64) {
         let Some((rows, _)) = self.books.head() else { return };
         let text = format!(
@@ -244,7 +244,7 @@ impl<W: Watched> Ticker<W> {
         self.alarm(AlarmKind::NoAnchor, Some(text), wall);
     }
 
-    /// Raises `tampered`, unless one is open; whether there is one now.
+    /// Raises `tampered`, unless one is open; returns whether there is one now.
     fn tampered(&mut self, detail: &str) -> bool {
         let is_open = self.books.read(queries::look).map(|look| open(&look, AnomalyKind::Tampered) > 0);
         is_open.unwrap_or(false)
@@ -264,9 +264,9 @@ impl<W: Watched> Ticker<W> {
         self.verify_at = now.after(VERIFY);
         let (verify, shared) = (Arc::clone(&self.parts.verify), Arc::clone(&self.shared));
         let work = move || {
-            // On Linux this is the thread's own; where it is refused, it only takes its full share.
+            // On Linux this applies to the thread only; if it is refused, the thread takes its full share.
             let _ = rustix::process::nice(NICE);
-            // A panic must not keep the next one from being begun.
+            // A panic must not prevent the next verification.
             let verified = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| verify()))
                 .unwrap_or_else(|_| Err("it panicked".to_owned()));
             let mut shared = shared.lock();
@@ -302,7 +302,7 @@ impl<W: Watched> Ticker<W> {
         }
     }
 
-    /// Raises `stuck_pending` for each transaction that is parked for long, once.
+    /// Raises `stuck_pending` once for each transaction that has been parked for long.
     fn stuck(&mut self, wall: i64) -> Result<(), crate::store::StoreError> {
         if self.stuck.is_none() {
             self.stuck = Some(self.books.read(queries::stuck)?);
@@ -324,7 +324,7 @@ impl<W: Watched> Ticker<W> {
             known.extend(ids);
             self.stuck_place = last;
         } else {
-            // They may be written later: the books say so then.
+            // They may be written later; then the books say so.
             self.stuck = None;
         }
         Ok(())
@@ -367,7 +367,7 @@ impl<W: Watched> Ticker<W> {
         let (parked, pending) = (age(look.parked_since), age(look.pending_since));
         self.parts.series.parked_oldest.set(parked as f64 / 1_000.0);
         self.parts.series.outbox_oldest.set(pending as f64 / 1_000.0);
-        // Whoever writes the books tells of them.
+        // The process that writes the books reports them.
         if !active {
             return;
         }
@@ -400,12 +400,12 @@ impl<W: Watched> Ticker<W> {
     }
 }
 
-/// Open anomalies of a kind.
+/// The number of open anomalies of a kind.
 fn open(look: &Waiting, kind: AnomalyKind) -> i64 {
     look.anomalies.get(kind.word()).copied().unwrap_or_default()
 }
 
-/// Room below which somebody is told, of a file system of so many bytes.
+/// Free bytes below which the alarm is sent, for a file system of `whole` bytes.
 fn least(whole: u64) -> u64 {
     (whole / 100).clamp(256 * MIB, 4_096 * MIB)
 }

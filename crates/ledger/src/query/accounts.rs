@@ -1,7 +1,8 @@
-//! Accounts: what they have now, what they had, and all of them together.
+//! Balances of accounts: now, at a time in the past, and all together.
 //!
-//! Now is the stored balance; then is summed from the entries by `recorded_at`. A sum is taken in two parts, so that
-//! no engine's 64 bits overflow. An account is there once it has a balance; before its first entry it had zero.
+//! The stored balance is that of now; an earlier one is summed from the entries by `recorded_at`. A sum is taken in two
+//! parts, so that no engine's 64 bits overflow. An account exists once it has a balance; before its first entry it had
+//! zero.
 
 use super::list::{self, Pairs, QueryError, Where};
 use super::views::{Account, Balance, Page, Sum};
@@ -15,7 +16,7 @@ pub fn of_merchant(name: &str) -> String {
     format!("liabilities:merchant:{name}")
 }
 
-/// Which accounts are asked for.
+/// The accounts to list.
 #[derive(Clone, Debug)]
 pub struct AccountsQuery {
     after: Option<String>,
@@ -23,7 +24,7 @@ pub struct AccountsQuery {
 }
 
 impl AccountsQuery {
-    /// Reads the parameters.
+    /// Reads the query's parameters.
     pub fn read(pairs: &Pairs) -> Result<AccountsQuery, QueryError> {
         list::only(pairs, &["limit", "cursor"])?;
         let after = match list::get(pairs, "cursor") {
@@ -37,7 +38,7 @@ impl AccountsQuery {
     }
 }
 
-/// Accounts by id; with `only`, that one.
+/// Lists accounts by id; with `only`, just that one.
 pub fn list(reader: &mut dyn Reader, asked: &AccountsQuery, only: Option<&str>) -> Result<Page<Account>, StoreError> {
     let mut filter = Where::default();
     if let Some(after) = &asked.after {
@@ -61,7 +62,7 @@ pub fn list(reader: &mut dyn Reader, asked: &AccountsQuery, only: Option<&str>) 
     Ok(Page { data, next })
 }
 
-/// Every account.
+/// All accounts with their balances.
 pub fn all(reader: &mut dyn Reader) -> Result<Vec<Account>, StoreError> {
     grouped(reader, "SELECT account, currency, debit, credit FROM balances ORDER BY account, currency", &[])
 }

@@ -1,8 +1,8 @@
-//! What a list is asked for: which rows, from where on, how many.
+//! The parameters of a list: its filters, its cursor and its limit.
 //!
 //! Lists are newest first, by `seq`; a cursor holds the `seq` of the last row shown, so that rows written meanwhile
-//! neither repeat nor hide others. A parameter that a list does not know is refused by name, as is one that is given
-//! twice: an answer to half of a question would be wrong without a word.
+//! neither repeat nor hide others. An unknown parameter is refused by name, as is one that is given twice: an answer to
+//! half of a question would be silently wrong.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,9 +11,9 @@ use crate::event::Kind;
 use crate::rows::{Table, Value};
 use crate::stored_enum::{AnomalyKind, AnomalyState, EventState, OrderState, StoredEnum, TxState};
 
-/// Rows a list shows unless told.
+/// Rows that a list shows by default.
 const LIMIT: i64 = 100;
-/// Rows a list shows at most.
+/// The most rows that a list shows.
 const LIMIT_MAX: i64 = 1000;
 
 /// Parameters of a query, as written.
@@ -24,12 +24,12 @@ pub type Pairs = Vec<(String, String)>;
 #[error("{0}")]
 pub struct QueryError(pub String);
 
-/// A list.
+/// A list of the API.
 #[derive(Debug)]
 pub struct List {
-    /// Of which rows.
+    /// The table of its rows.
     pub table: Table,
-    /// The column that `from` and `to` are about.
+    /// The column that `from` and `to` bound.
     pub time: &'static str,
     /// The other filters.
     pub filters: &'static [Filter],
@@ -39,17 +39,17 @@ pub struct List {
 #[derive(Debug)]
 pub struct Filter {
     name: &'static str,
-    /// With `?` for the value.
+    /// The condition, with `?` for the value.
     sql: &'static str,
-    /// It leaves few rows, which its own index finds.
+    /// Whether it leaves few rows, which its own index finds.
     few: bool,
-    /// The words it takes; any text without.
+    /// The accepted words; without them, any text.
     words: Option<fn() -> Vec<&'static str>>,
 }
 
-/// Whose.
+/// The condition on the merchant.
 const MERCHANT: &str = "merchant = ?";
-/// The same, kept out of its index: what leaves few rows is to be found by an index of its own.
+/// The same without its index: few rows must be found by the index of their own filter.
 const MERCHANT_OF_FEW: &str = "merchant || '' = ?";
 
 fn words<W: StoredEnum>() -> Vec<&'static str> {
@@ -94,7 +94,7 @@ pub const TRANSACTIONS: List = List {
     ],
 };
 
-/// `GET /v1/events`; what an event has not itself, its transaction has, which has the same order.
+/// `GET /v1/events`; filters on columns that events lack use the transaction, which has the same order.
 pub const EVENTS: List = List {
     table: Table::Outgoing,
     time: "created_at",
@@ -102,7 +102,7 @@ pub const EVENTS: List = List {
         text("merchant", MERCHANT),
         text("channel", "EXISTS (SELECT 1 FROM transactions AS t WHERE t.id = transaction_id AND t.channel || '' = ?)"),
         word("state", "state = ?", words::<EventState>),
-        // `payment.posted`, or a transaction's kind.
+        // The event's type, such as `payment.posted`, or a transaction's kind.
         text("kind", "kind || '.' LIKE CAST(? AS TEXT) || '.%'"),
         number(
             "out_trade_no",
@@ -117,7 +117,7 @@ pub const EVENTS: List = List {
     ],
 };
 
-/// `GET /v1/anomalies`; what an anomaly has not itself, its transaction has.
+/// `GET /v1/anomalies`; filters on columns that anomalies lack use the transaction.
 pub const ANOMALIES: List = List {
     table: Table::Anomaly,
     time: "opened_at",
@@ -138,50 +138,50 @@ pub const ENTRIES: List = List { table: Table::Entry, time: "recorded_at", filte
 #[derive(Clone, Debug, Default)]
 pub struct Where {
     conditions: Vec<String>,
-    /// For `$1`, `$2` …
+    /// Values for `$1`, `$2` …
     pub values: Vec<Value>,
 }
 
 impl Where {
-    /// Adds a condition of one value, for each `?`.
+    /// Adds a condition; each `?` in it stands for `value`.
     pub fn and(&mut self, sql: &str, value: Value) {
         self.values.push(value);
         self.conditions.push(sql.replace('?', &format!("${}", self.values.len())));
     }
 
-    /// ` WHERE …`, or nothing.
+    /// The clause ` WHERE …`, or an empty string.
     pub fn sql(&self) -> String {
         if self.conditions.is_empty() { String::new() } else { format!(" WHERE {}", self.conditions.join(" AND ")) }
     }
 }
 
-/// What is asked of a list.
+/// A query of a list.
 #[derive(Clone, Debug)]
 pub struct ListQuery {
-    /// Which rows.
+    /// The conditions on its rows.
     pub filter: Where,
-    /// How many.
+    /// The most rows of the page.
     pub limit: i64,
     /// Whether a filter leaves few rows.
     few: bool,
-    /// The column that is bounded, from and to.
+    /// The column that `from` and `to` bound.
     time: &'static str,
     span: (Option<i64>, Option<i64>),
 }
 
 impl ListQuery {
-    /// A column's bounds, which rows of the table reach in the order of their `seq`: from and to.
+    /// The column that is bounded, with its bounds from and to. Its values do not decrease in the order of `seq`.
     pub fn span(&self) -> (&'static str, Option<i64>, Option<i64>) {
         if self.few { (self.time, None, None) } else { (self.time, self.span.0, self.span.1) }
     }
 
-    /// Only of this merchant.
+    /// Restricts the list to this merchant.
     pub fn of(&mut self, merchant: &str) {
         let sql = if self.few { MERCHANT_OF_FEW } else { MERCHANT };
         self.filter.and(sql, Value::Text(merchant.to_owned()));
     }
 
-    /// What follows a table's name, newest first, and one row more than is shown.
+    /// The SQL after a table's name, newest first, with one row more than is shown.
     pub fn sql(mut self) -> (String, Vec<Value>) {
         let tail = format!("{} ORDER BY seq DESC LIMIT ${}", self.filter.sql(), self.filter.values.len() + 1);
         self.filter.values.push(Value::Int(self.limit + 1));
@@ -190,14 +190,14 @@ impl ListQuery {
 }
 
 impl Filter {
-    /// Its name, and the words it takes, where not any text.
+    /// The filter's name, and the accepted words, if not any text.
     pub fn describe(&self) -> (&'static str, Option<Vec<&'static str>>) {
         (self.name, self.words.map(|words| words()))
     }
 }
 
 impl List {
-    /// Reads the parameters.
+    /// Reads the query's parameters.
     pub fn asked(&self, pairs: &Pairs) -> Result<ListQuery, QueryError> {
         let mut known = vec!["limit", "cursor", "from", "to"];
         known.extend(self.filters.iter().map(|filter| filter.name));
@@ -224,7 +224,7 @@ impl List {
     }
 }
 
-/// Refuses parameters that are not known, or given twice.
+/// Refuses unknown parameters, and those given twice.
 pub fn only(pairs: &Pairs, known: &[&str]) -> Result<(), QueryError> {
     for (at, (name, value)) in pairs.iter().enumerate() {
         if !known.contains(&name.as_str()) {
@@ -235,7 +235,7 @@ pub fn only(pairs: &Pairs, known: &[&str]) -> Result<(), QueryError> {
         if pairs[..at].iter().any(|(before, _)| before == name) {
             return Err(QueryError(format!("The parameter `{name}` is given twice.")));
         }
-        // PostgreSQL keeps no such text.
+        // PostgreSQL cannot store such text.
         if value.contains('\0') {
             return Err(QueryError(format!("The parameter `{name}` holds a zero byte.")));
         }
@@ -243,12 +243,12 @@ pub fn only(pairs: &Pairs, known: &[&str]) -> Result<(), QueryError> {
     Ok(())
 }
 
-/// A parameter's value.
+/// The value of a parameter.
 pub fn get<'p>(pairs: &'p Pairs, name: &str) -> Option<&'p str> {
     pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
 }
 
-/// `limit`
+/// Reads `limit`.
 pub fn limit(pairs: &Pairs) -> Result<i64, QueryError> {
     let Some(limit) = get(pairs, "limit") else { return Ok(LIMIT) };
     let number = limit.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
@@ -264,7 +264,7 @@ pub struct Moment {
     pub at_or_after: i64,
 }
 
-/// A parameter that is a time.
+/// Parses a parameter that is a time (RFC 3339).
 pub fn moment(name: &str, value: &str) -> Result<Moment, QueryError> {
     let bad =
         || QueryError(format!("`{name}` is a time of RFC 3339, as in 2026-11-21T03:38:00.123Z; write `+` as %2B."));
@@ -274,17 +274,17 @@ pub fn moment(name: &str, value: &str) -> Result<Moment, QueryError> {
     Ok(Moment { at_or_before, at_or_after: at_or_before + i64::from(between) })
 }
 
-/// A cursor of this text.
+/// Encodes a text as a cursor.
 pub fn sealed(text: &str) -> String {
     URL_SAFE_NO_PAD.encode(text)
 }
 
-/// The text of a cursor.
+/// Decodes the text of a cursor.
 pub fn opened(cursor: &str) -> Option<String> {
     String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()
 }
 
-/// For a cursor that no list gave out.
+/// The error for a cursor that no list gave out.
 pub fn bad_cursor() -> QueryError {
     QueryError("`cursor` is the `next` of a list, as it was given.".to_owned())
 }
