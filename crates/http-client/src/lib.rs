@@ -1,13 +1,13 @@
-//! The one HTTP client: for webhooks, and for commands that ask a running gateway.
+//! The HTTP client of Tollgate's own requests: webhooks, and commands that ask a running gateway.
 //!
 //! | module | is |
 //! |---|---|
-//! | [`webhook`] | a POST to a receiver, signed as Standard Webhooks wants it |
-//! | [`public`] | keeps away from private addresses |
+//! | [`webhook`] | a POST to a receiver, signed as in Standard Webhooks |
+//! | [`public`] | keeps requests away from private addresses |
 //!
-//! It speaks HTTP/1.1, follows no redirect, repeats nothing, and uses no proxy of the environment: a request goes where
-//! the configuration says. The system decides which certificates are good. Requests that are proxied are not its
-//! business: those go through Pingora.
+//! It speaks HTTP/1.1, follows no redirects, retries nothing, and uses no proxy from the environment: a request goes
+//! where the configuration says. The system decides which certificates are valid. It does not send proxied
+//! requests; those go through Pingora.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
@@ -22,8 +22,8 @@ use reqwest::redirect::Policy;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
 
-/// A builder with what all clients have in common. Reads the system's certificates; a machine without any still speaks
-/// plain HTTP.
+/// A builder with the settings that all clients share. It reads the system's certificates; a machine without any can
+/// still use plain HTTP.
 pub fn builder() -> Result<ClientBuilder, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = ClientConfig::builder_with_provider(Arc::clone(&provider));

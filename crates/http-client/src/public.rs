@@ -1,8 +1,8 @@
-//! Requests to public addresses only, so that whoever may name a URL cannot reach what is inside.
+//! Requests to public addresses only, so that a URL from outside cannot reach internal systems (SSRF).
 //!
-//! A name is refused when any of its addresses is private; the connection goes to the addresses that were judged, so a
-//! name that changes its mind in between gains nothing. An address in the URL itself is judged after the URL was parsed,
-//! so that odd spellings gain nothing either.
+//! A name is refused if any of its addresses is private. The connection goes to the addresses that were checked, so a
+//! name that changes its addresses in between gains nothing. An address in the URL itself is checked after the URL is
+//! parsed, so odd spellings gain nothing either.
 
 use std::error::Error;
 use std::net::{IpAddr, SocketAddr};
@@ -22,18 +22,18 @@ pub fn refused(error: &reqwest::Error) -> bool {
     causes.any(|cause| cause.is::<PrivateAddressError>())
 }
 
-/// The address that stands in the URL itself, in the one spelling that parsing leaves.
+/// The address in the URL itself, in the one spelling that parsing leaves.
 fn literal(url: &Url) -> Option<IpAddr> {
     let host = url.host_str()?;
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).parse().ok()
 }
 
-/// A name leads to a private address.
+/// A name resolves to a private address.
 #[derive(Debug, thiserror::Error)]
 #[error("a private address")]
 struct PrivateAddressError;
 
-/// Resolves names as the system does, and refuses those that lead to a private address.
+/// Resolves names as the system does, and refuses those with a private address.
 #[derive(Debug)]
 pub struct PublicResolver;
 

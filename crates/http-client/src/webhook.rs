@@ -1,9 +1,9 @@
-//! Webhooks, as Standard Webhooks 1.0.0 has them (standard-webhooks/standard-webhooks, `spec/standard-webhooks.md`): a
-//! signed POST, and what became of it.
+//! Webhooks of Standard Webhooks 1.0.0 (standard-webhooks/standard-webhooks, `spec/standard-webhooks.md`): a signed
+//! POST, and its result.
 //!
-//! When a message is sent again is the caller's to decide: an event of the ledger waits for days, a report for minutes.
-//! A connection is kept for less than the 5 s after which many servers close one, since a POST that meets the close is
-//! a failed attempt.
+//! The caller decides when a message is sent again: an event of the ledger waits for days, a report for minutes. A
+//! connection is kept for less than the 5 s after which many servers close one, since a POST that meets the close is a
+//! failed attempt.
 
 mod signature;
 
@@ -21,35 +21,35 @@ pub use self::signature::{signature, signing_key};
 
 /// Bytes of an answer's body that are read, so that its connection can be kept.
 const BODY_MAX: usize = 64 * 1024;
-/// How long a connection that is not used is kept.
+/// Time for which an idle connection is kept.
 const IDLE: Duration = Duration::from_secs(4);
 /// Idle connections kept for each host.
 const KEPT: usize = 32;
 const PRIVATE: &str = "its address is private, which allow_private = false forbids";
 const UNUSABLE: &str = "its url cannot be used";
 
-/// Sends messages. Endpoints share it; connections are kept for each host.
+/// Sends messages. Endpoints share it; connections are kept per host.
 #[derive(Clone, Debug)]
 pub struct Sender {
-    /// Connects anywhere.
+    /// A client that connects anywhere.
     open: reqwest::Client,
-    /// Connects to public addresses only.
+    /// A client that connects to public addresses only.
     guarded: reqwest::Client,
 }
 
-/// Where messages go: what is the same for all of a receiver's.
+/// The receiver of messages, with its settings.
 #[derive(Debug)]
 pub struct Endpoint {
-    /// Or why there is none.
+    /// The URL, or why it cannot be used.
     url: Result<Url, &'static str>,
-    /// Without one, messages are not signed.
+    /// The key that signs; without one, messages are not signed.
     key: Option<hmac::Key>,
     allow_private: bool,
     timeout: Duration,
 }
 
 impl Endpoint {
-    /// An attempt may take `timeout`; `secret` signs.
+    /// A receiver; an attempt may take `timeout`, and `secret` signs.
     pub fn new(url: &str, secret: Option<&[u8]>, allow_private: bool, timeout: Duration) -> Endpoint {
         let url = Url::parse(url).map_err(|_| UNUSABLE);
         let url = url.and_then(|url| match public::names_private(&url) && !allow_private {
@@ -60,27 +60,27 @@ impl Endpoint {
     }
 }
 
-/// How an attempt ended.
+/// The result of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The receiver answered.
     Status {
-        /// Its HTTP status.
+        /// The HTTP status of the answer.
         status: u16,
-        /// What its `Retry-After` asks for.
+        /// The wait that `Retry-After` asks for.
         retry_after: Option<Duration>,
     },
-    /// No answer came; why, in words without any address.
+    /// No answer came; the reason, in words without an address.
     Silence(&'static str),
 }
 
 impl Answer {
-    /// Whether the receiver has the message.
+    /// Whether the receiver accepted the message.
     pub fn delivers(self) -> bool {
         matches!(self, Answer::Status { status: 200..=299, .. })
     }
 
-    /// In words.
+    /// The result in words.
     pub fn text(self) -> String {
         match self {
             Answer::Status { status, .. } => format!("it answered {status}"),
@@ -89,14 +89,14 @@ impl Answer {
     }
 }
 
-/// A wait that is up to 20 % shorter or longer, so that what failed together does not come back together. `random` is
-/// from 0 to 1.
+/// A wait that is up to 20 % shorter or longer, so that messages that failed together do not come back together.
+/// `random` is from 0 to 1.
 pub fn jittered(wait: Duration, random: f64) -> Duration {
     wait.mul_f64(0.8 + 0.4 * random)
 }
 
 impl Sender {
-    /// Reads the system's certificates; says what is wrong with the machine.
+    /// Reads the system's certificates; an error says what is wrong with the machine.
     pub fn new() -> Result<Sender, String> {
         let build = |guarded: bool| {
             let builder = builder()?.pool_idle_timeout(IDLE).pool_max_idle_per_host(KEPT);
@@ -106,8 +106,8 @@ impl Sender {
         Ok(Sender { open: build(false)?, guarded: build(true)? })
     }
 
-    /// Sends a message once. One that has an `id`, which names it in every attempt and has no full stop, gets the headers
-    /// of Standard Webhooks.
+    /// Sends a message once. With an `id`, which names the message in every attempt and has no full stop, it gets the
+    /// headers of Standard Webhooks.
     pub async fn send(&self, to: &Endpoint, id: Option<&str>, body: String) -> Answer {
         let url = match &to.url {
             Ok(url) => url.clone(),
@@ -134,7 +134,7 @@ async fn heard(mut answer: reqwest::Response) -> Answer {
     let after = answer.headers().get("retry-after").and_then(|value| value.to_str().ok());
     let retry_after = after.and_then(|text| signature::retry_after(text, clock::wall_ms()));
     let mut read = 0;
-    // The status has decided: how the body ends only decides whether the connection is kept.
+    // The status decides the result; the end of the body decides only whether the connection is kept.
     while read <= BODY_MAX
         && let Ok(Some(chunk)) = answer.chunk().await
     {
@@ -143,7 +143,7 @@ async fn heard(mut answer: reqwest::Response) -> Answer {
     Answer::Status { status, retry_after }
 }
 
-/// Why no answer came. An error's own text may hold the URL.
+/// Why no answer came, in our words: an error's own text may hold the URL.
 fn why(error: &reqwest::Error) -> &'static str {
     if public::refused(error) {
         PRIVATE

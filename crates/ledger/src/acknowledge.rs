@@ -1,7 +1,8 @@
-//! **acknowledge**: what a provider is answered. A success takes a [`Durable`] receipt, which only the journal makes.
+//! The **acknowledge** stage, which answers the provider. A success takes a [`Durable`] receipt, which only the journal
+//! makes.
 //!
-//! Each provider reads its own words; a refusal never says why a signature did not verify, so that nobody can feel his
-//! way to one.
+//! Each provider reads its own words. A refusal never says why a signature did not verify, so that an attacker cannot
+//! probe for a valid one.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -11,7 +12,7 @@ use super::journal::{Durable, Receipt};
 use base::problem::Problem;
 use config::model::ledger::Provider;
 
-/// The words a provider reads.
+/// The form of answer that a provider reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
     /// `success` and `failure`.
@@ -23,7 +24,7 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// Of a channel's provider.
+    /// The form for a channel's provider.
     pub fn of(provider: &Provider) -> Dialect {
         match provider {
             Provider::Alipay { .. } => Dialect::Alipay,
@@ -33,7 +34,7 @@ impl Dialect {
     }
 }
 
-/// It is in the books: the provider need not come again.
+/// The answer for a callback in the books: the provider need not send again.
 pub fn acknowledge(dialect: Dialect, _receipt: &Durable<Receipt>) -> Response {
     match dialect {
         Dialect::Alipay => text("success"),
@@ -42,22 +43,22 @@ pub fn acknowledge(dialect: Dialect, _receipt: &Durable<Receipt>) -> Response {
     }
 }
 
-/// Why a callback is not taken.
+/// Why a callback is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejection {
     /// It fails verification, or its window: 401.
     Unverified,
-    /// It cannot be parsed: 400, and what is wrong.
+    /// It cannot be parsed: 400, with what is wrong.
     Malformed(&'static str),
     /// There is no such channel: 404.
     Unknown,
-    /// It is no POST: 405.
+    /// The method is not POST: 405.
     Method,
     /// Its body is too large: 413.
     TooLarge,
     /// Its body did not come in time: 408.
     TooSlow,
-    /// Not now: 503.
+    /// It cannot be recorded now: 503.
     Unavailable,
 }
 
@@ -81,7 +82,7 @@ impl Rejection {
     }
 }
 
-/// It is not in the books.
+/// The answer for a callback that is not in the books.
 pub fn refuse(dialect: Dialect, why: Rejection) -> Response {
     let (status, label, detail) = why.parts();
     let mut answer = match dialect {

@@ -1,8 +1,8 @@
-//! The anchor: where the chain ended, kept outside of the store, in `state_dir/ledger.anchor`.
+//! The anchor: the end of the chain, kept outside of the store, in `state_dir/ledger.anchor`.
 //!
 //! A chain proves that no row was changed or removed between others; only an anchor proves that no row is missing at
 //! the end. It is written each second and at shutdown, so a cut that is younger than the last anchor is not found. It
-//! is replaced atomically: the old one or the new one, whatever happens.
+//! is replaced atomically: a crash leaves the old one or the new one.
 
 use std::fs;
 use std::io;
@@ -16,7 +16,7 @@ use base::clock;
 use base::files;
 use base::hex;
 
-/// Where the chain ended.
+/// The end of the chain at a moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Anchor {
     /// The last row's `seq`.
@@ -28,13 +28,13 @@ pub struct Anchor {
 }
 
 impl Anchor {
-    /// Of an end of the chain, at `now_ms`.
+    /// The anchor of an end of the chain, at `now_ms` (milliseconds since 1970).
     pub fn new(sequence: i64, link: &[u8], now_ms: u64) -> Anchor {
         Anchor { sequence, head: hex::encode(link), at: clock::rfc3339(now_ms) }
     }
 
-    /// Whether the chain in the store goes through it: what is behind it came later. An anchor ahead of the store, or
-    /// of another chain, does not hold.
+    /// Whether the chain in the store goes through this anchor; rows behind it came later. An anchor ahead of the
+    /// store, or of another chain, does not hold.
     pub fn holds(&self, reader: &mut dyn Reader) -> Result<bool, StoreError> {
         let sql = "SELECT link FROM chain WHERE seq = $1";
         let rows = reader.select(sql, &[Value::Int(self.sequence)], &[Type::Blob])?;
@@ -43,12 +43,12 @@ impl Anchor {
     }
 }
 
-/// Where the anchor is.
+/// The path of the anchor's file.
 pub fn path(state_dir: &Path) -> PathBuf {
     state_dir.join("ledger.anchor")
 }
 
-/// The anchor that is there; [`io::ErrorKind::InvalidData`] where it is none.
+/// The stored anchor, if there is one; [`io::ErrorKind::InvalidData`] if the file is not an anchor.
 pub fn read(path: &Path) -> io::Result<Option<Anchor>> {
     match fs::read(path) {
         Ok(bytes) => {
@@ -59,7 +59,7 @@ pub fn read(path: &Path) -> io::Result<Option<Anchor>> {
     }
 }
 
-/// Replaces the anchor, durably.
+/// Replaces the anchor and makes it durable.
 pub fn write(path: &Path, anchor: &Anchor) -> io::Result<()> {
     files::replace(path, anchor)
 }

@@ -1,8 +1,8 @@
 //! The chain: an HMAC link over every immutable row as stored and the link before it.
 //!
 //! A link covers the rows of one callback. For each row it holds the table, the id and a digest of the frozen columns,
-//! so that a changed or removed row is named exactly; the link is keyed, so that who can write to the store but has no
-//! encryption key cannot make another one. A tail that was cut is found by the anchor, which is kept elsewhere.
+//! so that a changed or removed row is named exactly. The link is keyed, so that write access to the store without an
+//! encryption key is not enough to make another one. A cut tail is found by the anchor, which is kept elsewhere.
 //!
 //! Digest: SHA-256 over the table's code, `seq` (8 bytes, big endian), the id's 16 bytes, and for each frozen column a
 //! tag (0 null, 1 number, 2 text, 3 bytes), for text and bytes the length (4 bytes, big endian), and the content.
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::rows::{Link, Row, Table, Value};
 
-/// Bytes a row takes in a link: table code, id, digest.
+/// Bytes of a row in a link: table code, id, digest.
 pub const ROW_BYTES: usize = 1 + 16 + 32;
 
 /// The chain's key.
@@ -26,12 +26,13 @@ impl std::fmt::Debug for ChainKey {
 }
 
 impl ChainKey {
-    /// From its 32 bytes.
+    /// The key from its 32 bytes.
     pub fn new(bytes: &[u8]) -> ChainKey {
         ChainKey(hmac::Key::new(hmac::HMAC_SHA256, bytes))
     }
 
-    /// The link over `rows` (in the order of their `seq`, without a gap) and the link before; empty for the first.
+    /// The link over `rows` (in the order of their `seq`, without gaps) and the link `before`, which is empty for the
+    /// first.
     pub fn link(&self, before: &[u8], rows: &[Row]) -> Link {
         let seq = rows.last().map_or(0, |row| row.seq);
         let mut covered = Vec::with_capacity(rows.len() * ROW_BYTES);
@@ -44,7 +45,7 @@ impl ChainKey {
         Link { seq, rows: covered, link }
     }
 
-    /// What the link over these bytes must be.
+    /// The HMAC that the link over these bytes must have.
     pub fn sign(&self, before: &[u8], seq: i64, rows: &[u8]) -> Vec<u8> {
         let mut context = hmac::Context::with_key(&self.0);
         context.update(before);
@@ -54,7 +55,7 @@ impl ChainKey {
     }
 }
 
-/// SHA-256 of a row's frozen columns; `values` may go on with those of state.
+/// SHA-256 of a row's frozen columns; columns of state after them in `values` are ignored.
 pub fn row_digest(table: Table, seq: i64, id: Uuid, values: &[Value]) -> [u8; 32] {
     let mut bytes = Vec::with_capacity(512);
     bytes.push(table as u8);

@@ -1,8 +1,8 @@
-//! What a verified message means, in the words of no provider: the one form that `book` understands.
+//! The meaning of a verified message, in one form for all providers: the form that `book` understands.
 
 use base::units::Currency;
 
-/// What happened to money.
+/// The kinds of transactions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     /// A payer paid.
@@ -11,9 +11,9 @@ pub enum Kind {
     Refund,
     /// The payer's bank took money back.
     Chargeback,
-    /// And gave it again.
+    /// The payer's bank returned it.
     ChargebackReversal,
-    /// A refund that was posted did not reach the payer.
+    /// A posted refund did not reach the payer.
     RefundReversal,
     /// The merchant's fee (by configuration).
     Fee,
@@ -21,53 +21,54 @@ pub enum Kind {
     Settlement,
     /// We paid the merchant.
     Payout,
-    /// By API.
+    /// A transfer by API.
     Transfer,
-    /// Anything else a provider tells.
+    /// Any other message of a provider.
     Other,
 }
 
 /// A verified message.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProviderEvent {
-    /// What happened.
+    /// The kind of the transaction.
     pub kind: Kind,
-    /// What it is to the books.
+    /// What the books make of it.
     pub effect: Effect,
-    /// Whose: app_id, mchid, the channel's name (generic), empty (Stripe). Of the message, not of the configuration.
+    /// The account at the provider: app_id or mchid as the message says, the configured account or the merchant
+    /// (Stripe), or the channel's name.
     pub account: String,
-    /// Idempotence: unique within (provider, account, kind).
+    /// The key for idempotence, unique within (provider, account, kind).
     pub key: String,
-    /// The provider's number of it (`channel_txn_no`).
+    /// The provider's number of the transaction (`channel_txn_no`).
     pub number: Option<String>,
     /// The merchant's number of the order.
     pub out_trade_no: Option<String>,
-    /// The payment that a refund, chargeback or reversal is of; `None` for payments and notes.
+    /// The payment of a refund, chargeback or reversal; `None` for payments and notes.
     pub of: Option<Of>,
-    /// How much; `None` where it says none, or none that can be read.
+    /// The amount; `None` if the message has none, or none that can be read.
     pub amount: Option<Amount>,
-    /// `None` where it says none, or none that ISO 4217 knows.
+    /// The currency; `None` if the message has none, or none of ISO 4217.
     pub currency: Option<Currency>,
-    /// The provider's time of it, in milliseconds since 1970; `None`: the time of arrival.
+    /// The provider's time, in milliseconds since 1970; `None` means the time of arrival.
     pub occurred_ms: Option<u64>,
 }
 
-/// What a message is to the books.
+/// What the books make of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Money moved: the amount is there and above 0, and so is the currency, but where a refund is in its payment's.
+    /// Money moved. Amount (above 0) and currency are known; a refund without a currency is in its payment's.
     Book,
     /// Verified but not needed.
     Note,
     /// The order was closed unpaid.
     Close,
-    /// Another's app_id, seller_id or mchid; which field, for the anomaly (`app_id`).
+    /// It belongs to another app_id, seller_id or mchid; the field, for the anomaly (such as `app_id`).
     Foreign(&'static str),
-    /// Money moved, but how much cannot be read; why, without any content of the message.
+    /// Money moved, but the amount cannot be read; why, without any content of the message.
     Unreadable(&'static str),
 }
 
-/// How the payment is found that a later fact is of.
+/// How to find the payment that a later transaction belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Of {
     /// By the provider's number of the payment.
@@ -76,17 +77,17 @@ pub enum Of {
     OutTradeNo(String),
 }
 
-/// How much, in minor units, from 1 to 2^53 − 1 where it is booked.
+/// An amount in minor units; a booked one is from 1 to 2^53 − 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Amount {
-    /// This much.
+    /// The amount of this transaction.
     Exact(i64),
-    /// All refunds of the payment together, this one included (Alipay's `refund_fee`).
+    /// The sum of all refunds of the payment, this one included (Alipay's `refund_fee`).
     Cumulative(i64),
 }
 
 impl Amount {
-    /// As the message states it.
+    /// The amount that the message states.
     pub fn stated(self) -> i64 {
         match self {
             Amount::Exact(minor) | Amount::Cumulative(minor) => minor,
@@ -94,5 +95,5 @@ impl Amount {
     }
 }
 
-/// The largest amount: 2^53 − 1, what every JSON reader keeps exactly.
+/// The largest amount: 2^53 − 1, which every JSON reader keeps exactly.
 pub const AMOUNT_MAX: i64 = (1 << 53) - 1;

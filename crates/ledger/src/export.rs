@@ -1,8 +1,9 @@
-//! The books for others: CSV with one line for each entry, and a journal for hledger.
+//! Exports of the books: CSV with one line for each entry, and a journal for hledger.
 //!
-//! Both go in the order of the books up to the end that they see first, and are written as they are read: nothing is held
-//! but a page, and no view of the store stays open while somebody reads what is written. What has entries does not change
-//! any more but for its state, which is told as it was at that end. Numbers of orders and payments are written as stored; payers do not occur.
+//! Both follow the order of the books up to the end that they see first. They are written as they are read: only a page
+//! is in memory, and no view of the store stays open while the reader of the output works. A transaction with entries
+//! changes only its state, which is shown as it was at that end. Numbers of orders and payments are written as stored;
+//! payers do not occur.
 
 mod hledger;
 
@@ -22,7 +23,7 @@ use super::stored_enum::{Side, StoredEnum};
 /// Rows read at once.
 const PAGE: i64 = 1000;
 
-/// How the books are written.
+/// The format of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
     /// One line for each entry
@@ -31,18 +32,18 @@ pub enum Format {
     Hledger,
 }
 
-/// Why an export ended.
+/// Why an export failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// The books could not be read.
     #[error("{0}")]
     Store(#[from] StoreError),
-    /// It could not be written.
+    /// The output could not be written.
     #[error("the export cannot be written: {0}")]
     Io(#[from] io::Error),
 }
 
-/// Writes the books.
+/// Writes all books to `out`.
 pub fn export(reader: &mut dyn Reader, format: Format, out: &mut dyn Write) -> Result<(), ExportError> {
     let (end, _) = query::head(reader)?;
     match format {
@@ -100,7 +101,7 @@ fn csv(reader: &mut dyn Reader, end: i64, out: &mut dyn Write) -> Result<(), Exp
     Ok(lines.flush()?)
 }
 
-/// Hands over rows in the order of the books up to `end`, a page at a time.
+/// Reads rows in the order of the books up to `end`, a page at a time.
 fn pages<T: super::rows::Typed>(
     reader: &mut dyn Reader,
     end: i64,

@@ -1,13 +1,13 @@
-//! Keys: encryption keys from files wrap data keys, one a UTC day, which encrypt evidence; one more is the chain's.
+//! Keys: encryption keys from files wrap data keys, one for each UTC day, which encrypt evidence, and the chain's key.
 //!
-//! Wraps are rows outside of the chain. A new encryption key adds a wrap to each key it finds, and begins a new data key:
-//! who has the old one, and an older copy of the store, reads nothing that comes. `tollgate ledger keys rotate` deletes the
-//! wraps by older keys, so that a later copy is no use to him at all. Deleting the wraps of a day's keys (`keys erase DAY`)
-//! erases what was encrypted with them; the chain stays whole, since it covers ciphertext.
+//! Wraps are rows outside of the chain. A new encryption key adds a wrap to each existing key and begins a new data
+//! key, so the old one with an older copy of the store reads nothing that comes later. `tollgate ledger keys rotate`
+//! deletes the wraps by older keys, so that the old key cannot open a later copy at all. Deleting the wraps of a day's
+//! keys (`keys erase DAY`) erases what was encrypted with them; the chain stays whole, since it covers ciphertext.
 //!
-//! Everything is AES-256-GCM with a random nonce of 96 bits, so a data key is replaced, within its day, long before
-//! 2^32 messages (NIST SP 800-38D, section 8.3). What is encrypted is bound to its table, column and row by the
-//! additional data: a ciphertext moved elsewhere does not open.
+//! All encryption is AES-256-GCM with a random nonce of 96 bits, so a data key is replaced, within its day, long before
+//! 2^32 messages (NIST SP 800-38D, section 8.3). The additional data bind a ciphertext to its table, column and row:
+//! moved elsewhere, it does not open.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,12 +25,12 @@ use base::clock;
 use base::secret::Secret;
 
 const KEY_BYTES: usize = 32;
-/// Messages a data key encrypts at most.
+/// The most messages that a data key encrypts.
 const USES_MAX: u32 = 1 << 30;
 const CHAIN: &str = "chain";
 const DATA: &str = "data";
 
-/// Why keys and store do not fit.
+/// Why keys and store do not match.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum KeyError {
     /// No configured key opens a wrap.
@@ -58,7 +58,7 @@ impl std::fmt::Debug for EncryptionKey {
     }
 }
 
-/// The key of a day.
+/// A data key of one day.
 pub struct DataKey {
     id: Uuid,
     day: String,
@@ -75,31 +75,31 @@ impl std::fmt::Debug for DataKey {
 }
 
 impl DataKey {
-    /// Its name.
+    /// The id of the key.
     pub fn id(&self) -> Uuid {
         self.id
     }
 
-    /// Encrypts a cell of `table.column` in the row `row`: nonce, ciphertext, tag.
+    /// Encrypts a cell of `table.column` in the row `row`; returns nonce, ciphertext and tag.
     pub fn seal(&self, table: &str, column: &str, row: Uuid, content: &[u8]) -> Vec<u8> {
         self.uses.fetch_add(1, Ordering::Relaxed);
         seal(&self.key, &place(table, column, row), content)
     }
 
-    /// The wraps that no commit has yet.
+    /// The wraps that are not committed yet.
     pub fn unkept(&self) -> &[Wrap] {
         if self.kept.load(Ordering::Acquire) { &[] } else { &self.wraps }
     }
 
-    /// A commit has them.
+    /// Notes that the wraps are committed.
     pub fn keep(&self) {
         self.kept.store(true, Ordering::Release);
     }
 }
 
 impl Ring {
-    /// With the wraps a store holds. The second part are the wraps to be written: for a new store the chain's key, for a
-    /// new encryption key one of every key that is there, and that of a new data key.
+    /// Opens the keys with the wraps of a store. The second part of the answer are the wraps to write: for a new store
+    /// that of the chain's key, for a new encryption key one for every existing key, and that of a new data key.
     pub fn open(encryption_keys: &[Secret], wraps: &[Wrap], now_ms: u64) -> Result<(Ring, Vec<Wrap>), KeyError> {
         let encryption =
             encryption_keys.iter().map(|secret| encryption_key(&secret.0)).collect::<Result<Vec<_>, _>>()?;
@@ -130,7 +130,7 @@ impl Ring {
             }
         };
         let today = day(now_ms);
-        // Who has the old encryption key may have today's data key: it is not gone on with.
+        // The old encryption key may have opened today's data key elsewhere, so that one is used no more.
         let rotated = new.iter().any(|wrap| wrap.purpose == DATA);
         let of_today = data.values().filter(|key: &&Arc<DataKey>| key.day == today && !rotated);
         let latest = of_today.max_by_key(|key| key.id).cloned();
@@ -147,8 +147,8 @@ impl Ring {
         &self.chain
     }
 
-    /// The data key of the day that `now_ms` is in; made where there is none. Its wraps are [`DataKey::unkept`] until a
-    /// commit has them.
+    /// The data key of the day of `now_ms`, made if there is none. Its wraps are [`DataKey::unkept`] until they are
+    /// committed.
     pub fn today(&self, now_ms: u64) -> Result<Arc<DataKey>, KeyError> {
         let day = day(now_ms);
         let fits = |key: &&Arc<DataKey>| key.day == day && key.uses.load(Ordering::Relaxed) < USES_MAX;
@@ -167,7 +167,8 @@ impl Ring {
         Ok(key)
     }
 
-    /// Decrypts a cell of `table.column` in the row `id`; `None` where it is not what was encrypted, or its key is gone.
+    /// Decrypts a cell of `table.column` in the row `id`; `None` if it is not what was encrypted, or if its key is
+    /// gone.
     pub fn unseal(&self, key_id: Uuid, table: &str, column: &str, id: Uuid, sealed: &[u8]) -> Option<Vec<u8>> {
         let key = self.data.read().get(&key_id).cloned()?;
         unseal(&key.key, &place(table, column, id), sealed)
@@ -179,7 +180,7 @@ impl Ring {
     }
 }
 
-/// What `encryption_key_files` says of a key in messages: a fingerprint, not the key.
+/// The fingerprint of a key of `encryption_key_files`, which messages show instead of the key.
 pub fn fingerprint(key: &[u8]) -> String {
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), b"tollgate encryption key");
     base::hex::encode(&tag.as_ref()[..8])
@@ -199,7 +200,7 @@ fn data_key(id: Uuid, day: &str, bytes: &[u8], wraps: Vec<Wrap>) -> Result<DataK
     Ok(DataKey { id, day: day.to_owned(), key: aead(bytes)?, uses: AtomicU32::new(0), kept, wraps })
 }
 
-/// Wraps by the key they wrap, in the order of the keys.
+/// Wraps by the key that they wrap, in the order of the keys.
 fn by_key(wraps: &[Wrap]) -> std::collections::BTreeMap<Uuid, Vec<&Wrap>> {
     let mut by_key = std::collections::BTreeMap::<Uuid, Vec<&Wrap>>::new();
     wraps.iter().for_each(|wrap| by_key.entry(wrap.id).or_default().push(wrap));
@@ -244,7 +245,7 @@ fn wrap_place(id: Uuid, purpose: &str, day: &str) -> String {
 }
 
 fn seal(key: &LessSafeKey, place: &str, content: &[u8]) -> Vec<u8> {
-    // Without randomness nothing may be encrypted: a nonce that came twice would give the key away.
+    // Without randomness nothing may be encrypted: a repeated nonce would reveal the key.
     let nonce = random::<NONCE_LEN>().expect("the system's random numbers");
     let mut sealed = Vec::with_capacity(NONCE_LEN + content.len() + AES_256_GCM.tag_len());
     sealed.extend_from_slice(&nonce);
@@ -271,7 +272,7 @@ fn random<const N: usize>() -> Result<[u8; N], KeyError> {
     Ok(bytes)
 }
 
-/// `2026-11-21`, UTC.
+/// The UTC day, such as `2026-11-21`.
 fn day(now_ms: u64) -> String {
     let mut time = clock::rfc3339(now_ms);
     time.truncate(10);

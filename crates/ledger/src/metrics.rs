@@ -1,4 +1,4 @@
-//! What the ledger counts: a registry of its own, exposed on its own address and, where it is embedded, with the rest.
+//! The ledger's metrics, in a registry of their own, exposed at its address and, if it is embedded, with the gateway's.
 
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
@@ -7,27 +7,27 @@ use prometheus::{Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounterV
 use super::names;
 use base::metric::Name;
 
-/// Every series of the ledger.
+/// All series of the ledger.
 #[derive(Debug)]
 pub struct LedgerSeries {
     registry: Registry,
-    /// By channel and outcome.
+    /// Callbacks by channel and outcome.
     pub callbacks: IntCounterVec,
-    /// Seconds a batch took.
+    /// Seconds of a commit.
     pub commit: Histogram,
-    /// Callbacks a commit held.
+    /// Callbacks in a commit.
     pub batch: Histogram,
-    /// Events that merchants have not taken yet.
+    /// Events that wait for their merchants.
     pub outbox: Gauge,
     /// Age of the oldest of them, in seconds.
     pub outbox_oldest: Gauge,
-    /// Anomalies that are open.
+    /// Open anomalies.
     pub anomalies: Gauge,
     /// Age of the oldest parked callback, in seconds.
     pub parked_oldest: Gauge,
-    /// How far ahead of this clock genuine messages are, in seconds.
+    /// How far genuine messages are ahead of this clock, in seconds.
     pub skew: Gauge,
-    /// Room left, in bytes.
+    /// Free room on the disk, in bytes.
     pub disk: Gauge,
     state: GaugeVec,
 }
@@ -70,24 +70,24 @@ impl Default for LedgerSeries {
 }
 
 impl LedgerSeries {
-    /// Says which state it is in: `active`, `standby` or `failed`.
+    /// Shows the state of the writer: `active`, `standby` or `failed`.
     pub fn state(&self, now: &str) {
         for state in ["active", "standby", "failed"] {
             self.state.with_label_values(&[state]).set(f64::from(state == now));
         }
     }
 
-    /// Where they are registered, for whoever exposes them with others.
+    /// The registry, to be exposed together with others.
     pub fn registry(&self) -> Registry {
         self.registry.clone()
     }
 
-    /// All of them.
+    /// All metrics.
     pub fn families(&self) -> Vec<MetricFamily> {
         self.registry.gather()
     }
 
-    /// Prometheus text format 0.0.4.
+    /// The metrics in Prometheus text format 0.0.4.
     pub fn expose(&self) -> String {
         let mut text = Vec::new();
         // Encoding into memory cannot fail.

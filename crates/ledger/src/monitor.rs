@@ -173,7 +173,7 @@ impl Monitor {
         self.end(at_most);
     }
 
-    /// Ends without waiting, since the thread may hang with the disk. An unwritten anchor is missed only by its next
+    /// Ends without waiting, since the thread may hang with the disk. An unwritten anchor is missed only by the next
     /// comparison.
     pub fn leave(mut self) {
         drop(self.stop.take());

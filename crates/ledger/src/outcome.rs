@@ -1,24 +1,24 @@
-//! What became of a callback, in one word.
+//! The outcome of a callback, in one word.
 
-/// What became of a callback.
+/// The outcome of a callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// In the books.
     Posted,
-    /// It was there.
+    /// Already recorded.
     Duplicate,
-    /// It waits for what it is of.
+    /// Waits for its payment or order.
     Parked,
     /// In the books, on the suspense account.
     Suspense,
-    /// Kept, without an entry.
+    /// Kept without an entry.
     Noted,
-    /// Unlike what is there under the same key: kept, with an anomaly.
+    /// Other content than recorded under the same key: kept, with an anomaly.
     Conflict,
 }
 
 impl Outcome {
-    /// As metrics have it.
+    /// The word in metrics.
     pub fn label(self) -> &'static str {
         match self {
             Outcome::Posted => "posted",

@@ -1,32 +1,32 @@
-//! **receive**: raw bytes, headers and the time of arrival. It parses nothing.
+//! The **receive** stage, which takes raw bytes, headers and the time of arrival. It parses nothing.
 
 use bytes::Bytes;
 use http::HeaderMap;
 use uuid::Uuid;
 
-/// A callback's body may have this many bytes.
+/// The most bytes of a callback's body.
 pub const BODY_MAX: usize = 1 << 20;
 
 /// A callback as it came.
 #[derive(Clone, Debug)]
 pub struct Received {
-    /// Drawn at receipt (UUIDv7): the evidence's name, to which its ciphertext is bound.
+    /// The evidence's id (UUIDv7), drawn at receipt; its ciphertext is bound to it.
     pub id: Uuid,
-    /// As sent.
+    /// The headers as sent.
     pub headers: HeaderMap,
-    /// As sent.
+    /// The body as sent.
     pub body: Bytes,
-    /// Milliseconds since 1970.
+    /// The time of arrival, in milliseconds since 1970.
     pub at_ms: u64,
 }
 
 impl Received {
-    /// Takes what came in at `at_ms`.
+    /// A callback that arrived at `at_ms`.
     pub fn new(headers: HeaderMap, body: Bytes, at_ms: u64) -> Received {
         Received { id: Uuid::now_v7(), headers, body, at_ms }
     }
 
-    /// A header's value, where it is there once and is visible ASCII.
+    /// The value of a header that occurs once and is visible ASCII.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.get_all(name).iter();
         let value = values.next()?;

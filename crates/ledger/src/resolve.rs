@@ -1,11 +1,11 @@
-//! Resolving an anomaly: somebody has looked, and what was kept without an entry is booked if it can be now.
+//! The resolution of an anomaly: a person has looked, and what was kept without an entry is booked if it can be now.
 //!
-//! Nothing is edited. A resolution is a row of its own: evidence, encrypted as all evidence is, of who decided what and
-//! why, in the chain. Its id follows from the anomaly's, so there is one at most, and a verification finds it: an anomaly
-//! that is resolved without one was changed by hand.
+//! Nothing is edited. A resolution is a row of its own in the chain: encrypted evidence of who decided what and why.
+//! Its id follows from the anomaly's, so there is at most one, and a verification finds it: an anomaly that is resolved
+//! without one was changed by hand.
 //!
-//! What is accepted is read anew from what was received, by the channel as it is configured now: signature, window (at
-//! the time of receipt) and meaning. So nothing is booked that is not verified, and only once the cause is mended.
+//! Accepted messages are read anew from their evidence, by the channel as it is configured now: signature, window (at
+//! the time of receipt) and meaning. So only verified messages are booked, and only once the cause is fixed.
 
 use std::sync::Arc;
 
@@ -24,26 +24,26 @@ use super::verify::VerifyError;
 use base::clock;
 use config::model::ledger::{Channel, Ledger};
 
-/// Bytes a note may have.
+/// The most bytes of a note.
 pub const NOTE_MAX: usize = 4_096;
 
-/// What somebody decided.
+/// The decision about an anomaly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
-    /// To be booked.
+    /// Books what was kept without an entry.
     Accept,
-    /// Seen; nothing is booked.
+    /// Books nothing: a person has looked.
     Dismiss,
 }
 
-/// What is asked for.
+/// A decision about an anomaly, with its reason.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Decision {
     /// What to do.
     pub action: Action,
-    /// Why; kept encrypted.
+    /// The reason; stored encrypted.
     #[serde(default)]
     pub note: String,
 }
@@ -51,41 +51,41 @@ pub struct Decision {
 /// A decision, ready to be written.
 #[derive(Debug)]
 pub struct Resolution {
-    /// What it resolves.
+    /// The anomaly that it resolves.
     pub anomaly: Uuid,
     /// The decision, encrypted; `seq` is 0 until it is written.
     pub proof: Evidence,
-    /// What it is encrypted with.
+    /// The key that encrypts it.
     pub key: Arc<DataKey>,
-    /// What is to be booked, if that was decided.
+    /// The message to book, if it was accepted.
     pub accepted: Option<Reread>,
 }
 
 /// A message that was received earlier, as it is read now.
 #[derive(Debug)]
 pub struct Reread {
-    /// Where it came to, as it is configured now.
+    /// The channel that received it, as it is configured now.
     pub channel: Arc<Channel>,
-    /// What it means now.
+    /// The meaning of the message now.
     pub event: ProviderEvent,
-    /// Which one; without headers and body.
+    /// The evidence that was read, without headers and body.
     pub evidence: Evidence,
 }
 
-/// What became of a decision.
+/// The result of a decision.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Resolved {
-    /// It is resolved now.
+    /// The anomaly is resolved now.
     Done(Box<Anomaly>),
-    /// It was before.
+    /// The anomaly was resolved before.
     Before(Box<Anomaly>),
     /// There is no such anomaly.
     Unknown,
-    /// It cannot be accepted; why.
+    /// It cannot be accepted, for this reason.
     Refused(String),
 }
 
-/// The row of an anomaly's resolution.
+/// The id of the row with an anomaly's resolution.
 pub fn id_of(anomaly: Uuid) -> Uuid {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(b"tollgate resolution of ");
@@ -95,7 +95,7 @@ pub fn id_of(anomaly: Uuid) -> Uuid {
     uuid::Builder::from_random_bytes(bytes).into_uuid()
 }
 
-/// What is kept of a decision.
+/// The content of a resolution.
 #[derive(Debug, Serialize, Deserialize)]
 struct Kept {
     anomaly_id: String,
@@ -121,7 +121,7 @@ pub fn proof(
         by: by.to_owned(),
         at: clock::rfc3339(now_ms),
     };
-    // Text always has a JSON form.
+    // Strings always have a JSON form.
     let body = serde_json::to_vec(&kept).unwrap_or_default();
     let seal = |column: &str, content: &[u8]| key.seal("evidence", column, id, content);
     let (headers, body) = (seal("headers", b""), seal("body", &body));
@@ -131,13 +131,13 @@ pub fn proof(
     Ok((evidence, key))
 }
 
-/// What was decided; `None` where its key was erased.
+/// The decision; `None` if its key was erased.
 pub fn decided(ring: &Ring, proof: &Evidence) -> Option<Action> {
     let body = ring.unseal(proof.key_id, "evidence", "body", proof.id, &proof.body)?;
     serde_json::from_slice::<Kept>(&body).ok().map(|kept| kept.action)
 }
 
-/// Reads a message anew; why it cannot be accepted, in words.
+/// Reads a message anew; an error says why it cannot be accepted.
 pub fn reread(config: &Ledger, ring: &Ring, evidence: Evidence) -> Result<Reread, String> {
     let channel = config.channels.iter().find(|channel| *channel.name == evidence.channel);
     let Some(channel) = channel.cloned().map(Arc::new) else {
@@ -150,7 +150,7 @@ pub fn reread(config: &Ledger, ring: &Ring, evidence: Evidence) -> Result<Reread
     let at_ms = u64::try_from(evidence.received_at).unwrap_or_default();
     let received = Received { id: evidence.id, headers: parsed(&headers), body: body.into(), at_ms };
     match Prepared::new(channel.clone()).verify(received, at_ms) {
-        // What is queued to be written is small: it is in the books already.
+        // Headers and body are in the books already; without them the queue stays small.
         Ok(verified) => {
             let evidence = Evidence { headers: vec![], body: vec![], ..evidence };
             Ok(Reread { channel, event: verified.into_parts().1, evidence })
@@ -165,7 +165,7 @@ pub fn reread(config: &Ledger, ring: &Ring, evidence: Evidence) -> Result<Reread
     }
 }
 
-/// Headers as they were kept: a line each.
+/// Parses kept headers, one a line.
 fn parsed(lines: &[u8]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let mut rest = lines;

@@ -12,13 +12,13 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
-/// Connections at once; more wait in the socket's queue.
+/// The most connections at once; more wait in the socket's queue.
 const CONNECTIONS: usize = 8192;
 /// Time for a request's head.
 const HEAD: Duration = Duration::from_secs(10);
-/// A head may have this many bytes.
+/// The most bytes of a head.
 const HEAD_BYTES: usize = 64 << 10;
-/// How long connections may end by themselves.
+/// Time that connections have to end by themselves.
 const END: Duration = Duration::from_secs(5);
 
 /// Listens at an address, without blocking.
@@ -31,7 +31,7 @@ pub fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Serves until `stop` says so, and until what is in flight has been answered, `END` at most.
+/// Serves until `stop` is set, and then until requests in flight are answered, for at most `END`.
 pub async fn serve(listener: TcpListener, router: Router, mut stop: watch::Receiver<bool>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
@@ -43,7 +43,7 @@ pub async fn serve(listener: TcpListener, router: Router, mut stop: watch::Recei
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                // Without file descriptors the next try would fail at once.
+                // Without file descriptors, another accept would fail at once.
                 log::warn!("the ledger could not take a connection: {error}");
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
@@ -56,19 +56,19 @@ pub async fn serve(listener: TcpListener, router: Router, mut stop: watch::Recei
         });
     }
     drop(listener);
-    // Each connection holds a permit: all of them back means that none is left.
+    // Each connection holds a permit, so all permits together mean that no connection is left.
     let _ = tokio::time::timeout(END, room.acquire_many(CONNECTIONS as u32)).await;
 }
 
 async fn one(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool>) {
-    // Answers are small: none waits for another one.
+    // Answers are small and must not wait to be joined.
     let _ = stream.set_nodelay(true);
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(HEAD_BYTES);
     let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     tokio::pin!(connection);
     tokio::select! {
-        // A client that breaks off is no event.
+        // A broken connection is not worth a log line.
         _ = connection.as_mut() => return,
         _ = stop.wait_for(|stop| *stop) => connection.as_mut().graceful_shutdown(),
     }

@@ -1,9 +1,9 @@
-//! The ledger as a whole, in `tollgate run` or alone: its threads, in the order they start and end.
+//! The ledger as a whole, in `tollgate run` or alone: its threads, in the order in which they start and end.
 //!
-//! At start the store is opened and what it recovered is made durable before the first connection is taken; an upgrade
-//! takes connections later still, once nothing can be taken back. At the end
-//! connections close first, then deliveries, then the writer, so that what was taken is answered and what was answered
-//! is anchored. None of its threads is one that serves a proxied request.
+//! At start the store is opened and recovered data made durable before the first connection is taken; an upgrade takes
+//! connections later still, once it cannot be undone. At the end connections close first, then deliveries, then the
+//! writer, so that accepted requests are answered and acknowledged callbacks are anchored. None of its threads serves
+//! proxied requests.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,18 +32,18 @@ use crate::metrics::LedgerSeries;
 use base::clock;
 use config::model::ledger::Ledger as Config;
 
-/// Threads that read, verify and answer.
+/// Threads that read, verify and answer requests.
 const THREADS: usize = 2;
-/// How long the end waits for the writer: a disk that hangs must not keep the process.
+/// The longest wait for the writer at the end: a hanging disk must not keep the process.
 const LAST: Duration = Duration::from_secs(5);
 
-/// A ledger that runs.
+/// A running ledger.
 pub struct Ledger {
     config: Arc<ArcSwap<Config>>,
     front: Front,
     journal: Journal,
     runtime: Option<Runtime>,
-    /// What is to be served, until it is.
+    /// The socket and the router, until they are served.
     waiting: Mutex<Option<(std::net::TcpListener, Router)>>,
     stop: watch::Sender<bool>,
     server: Mutex<Option<tokio::task::JoinHandle<()>>>,
@@ -52,21 +52,21 @@ pub struct Ledger {
     monitor: Mutex<Option<Monitor>>,
 }
 
-/// What the ledger tells outside of its own address.
+/// The ledger's connections to the rest of the process.
 pub struct Outside {
-    /// Where alarms go.
+    /// Sends alarms.
     pub tell: Tell,
-    /// What is counted.
+    /// The metrics.
     pub series: Arc<LedgerSeries>,
     /// Called once if the store fails for good.
     pub failed: Box<dyn Fn(&str) + Send>,
-    /// Whether it is there where its store cannot be opened, too: it answers 503 then, as after a failure.
+    /// Whether it runs even if its store cannot be opened: it then answers 503, as after a failure.
     pub stays: bool,
 }
 
 impl Ledger {
-    /// Opens it, whether it writes or stands by then; it takes connections from [`Ledger::serve`] on. `listen` is asked
-    /// for its socket once what the store recovered is durable.
+    /// Opens the ledger, as the writer or standing by; it takes connections from [`Ledger::serve`] on. `listen` makes
+    /// the socket once the data that the store recovered are durable.
     pub fn open(
         config: &Config,
         outside: Outside,
@@ -91,7 +91,7 @@ impl Ledger {
             stays: outside.stays,
             runtime: runtime.handle().clone(),
         });
-        // What was recovered is durable before anybody can be answered.
+        // Recovered data are durable before the first answer.
         let writer = writer.start()?;
         let socket = listen(config.address).map_err(|e| format!("listening on {} (ledger): {e}", config.address))?;
         let readers = Readers::new(config.store.clone());
@@ -126,7 +126,7 @@ impl Ledger {
         })
     }
 
-    /// Takes connections.
+    /// Starts to take connections.
     pub fn serve(&self) -> Result<(), String> {
         let (Some((socket, router)), Some(runtime)) = (self.waiting.lock().take(), &self.runtime) else {
             return Ok(());
@@ -137,23 +137,23 @@ impl Ledger {
         Ok(())
     }
 
-    /// Whether it writes the books.
+    /// Whether this process writes the books.
     pub fn standing(&self) -> Standing {
         self.journal.standing()
     }
 
-    /// Whether it stands by because somebody reads a store of an older version, which is to be brought up to date.
+    /// Whether it stands by because a reader keeps an older store from being brought up to date.
     pub fn is_held(&self) -> bool {
         self.journal.is_held()
     }
 
-    /// Where it listens.
+    /// The address of the listener.
     pub fn address(&self) -> SocketAddr {
         self.config.load().address
     }
 
-    /// Takes over channels, merchants, tokens and bounds of a new configuration; what is chosen at start has been
-    /// refused before.
+    /// Takes over channels, merchants, tokens and bounds of a new configuration. Changes of what is fixed at start were
+    /// refused earlier.
     pub fn follow(&self, config: &Config) {
         if **self.config.load() == *config {
             return;
@@ -162,7 +162,7 @@ impl Ledger {
         self.config.store(Arc::new(config.clone()));
     }
 
-    /// Ends it: what is being answered is answered, what is known of deliveries is written, and the writer ends.
+    /// Ends the ledger: requests in flight are answered, results of deliveries are written, and the writer ends.
     pub fn stop(&self) {
         drop(self.waiting.lock().take());
         self.stop.send_replace(true);
@@ -196,7 +196,7 @@ impl Drop for Ledger {
     }
 }
 
-/// What watches the books.
+/// Starts the monitor of the books.
 fn monitor(
     config: &Config,
     (journal, readers, front): (&Journal, &Arc<Readers>, &Front),
@@ -227,7 +227,7 @@ fn monitor(
     Monitor::start(books, parts).map_err(failed)
 }
 
-/// Opens an anomaly once for books that are not whole.
+/// Opens one anomaly for books that are not whole.
 fn tampered(journal: &Journal, readers: &Readers) {
     let sql = "SELECT seq FROM anomalies WHERE kind = 'tampered' AND state = 'open' LIMIT 1";
     let open = readers.with(|reader| reader.select(sql, &[], &[Type::Int])).is_ok_and(|rows| !rows.is_empty());
@@ -242,7 +242,7 @@ fn tampered(journal: &Journal, readers: &Readers) {
     }
 }
 
-/// Verifies what is due of the books, on a connection of its own.
+/// Verifies what is due in the books, on a connection of its own.
 fn verify(config: &Config, rounds: &mut Rounds) -> Result<Verification, String> {
     let mut reader = store::reader(&config.store).map_err(|e| e.to_string())?;
     let wraps = query::wraps(&mut *reader).map_err(|e| e.to_string())?;

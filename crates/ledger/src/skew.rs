@@ -1,22 +1,22 @@
-//! Whether this clock is wrong, told by the times that genuine messages carry. Pure.
+//! Detects a wrong clock by the times in genuine messages. Pure.
 //!
-//! Only messages whose signature was right count, accepted ones and those outside of their window; the last 64, and none
+//! Only messages with a right signature count, accepted ones and those outside of their window: the last 64, and none
 //! older than a quarter of an hour. A message from the future proves that a clock is wrong: with five of them and a
 //! median of more than 60 s, this one is slow (or the provider's is fast). An old message proves nothing by itself: it
-//! may be one that somebody sends again. So this clock counts as fast when even the freshest is older than 60 s, of at
-//! least five that were accepted or of the last 32, whatever became of them.
+//! may be a replay. So this clock counts as fast when even the freshest is older than 60 s, of at least five accepted
+//! messages or of the last 32, whatever their result.
 
 use std::collections::VecDeque;
 
-/// Messages kept.
+/// Messages that are kept.
 const KEPT: usize = 64;
-/// Messages of which one would be fresh if the clock were right.
+/// The number of messages among which one would be fresh if the clock were right.
 const FRESH: usize = 32;
-/// Messages that prove anything.
+/// The least number of messages that proves anything.
 const ENOUGH: usize = 5;
-/// What is borne, in milliseconds.
+/// The tolerated difference, in milliseconds.
 const BORNE_MS: i64 = 60_000;
-/// How long a message counts.
+/// The time for which a message counts, in milliseconds.
 const AGE_MS: i64 = 15 * 60_000;
 
 #[derive(Clone, Copy, Debug)]
@@ -26,14 +26,15 @@ struct Sample {
     accepted: bool,
 }
 
-/// What was seen last.
+/// The last clock differences.
 #[derive(Clone, Debug, Default)]
 pub struct Skew {
     samples: VecDeque<Sample>,
 }
 
 impl Skew {
-    /// A genuine message came at `now_ms`, whose time is `skew_ms` after that; accepted, or outside of its window.
+    /// Takes a genuine message that came at `now_ms` and whose time is `skew_ms` later; accepted, or outside of its
+    /// window.
     pub fn genuine(&mut self, skew_ms: i64, accepted: bool, now_ms: i64) {
         if self.samples.len() == KEPT {
             self.samples.pop_front();
@@ -41,12 +42,12 @@ impl Skew {
         self.samples.push_back(Sample { at_ms: now_ms, skew_ms, accepted });
     }
 
-    /// How far ahead of this clock messages are, at the median, in milliseconds; `None` without any.
+    /// The median by which messages are ahead of this clock, in milliseconds; `None` without messages.
     pub fn median_ms(&self, now_ms: i64) -> Option<i64> {
         median(self.recent(now_ms).map(|sample| sample.skew_ms).collect())
     }
 
-    /// By how many milliseconds this clock is wrong; above 0: it is slow, below: fast. `None`: nothing proves it.
+    /// The error of this clock in milliseconds: above 0 it is slow, below 0 fast; `None` if nothing proves one.
     pub fn wrong_ms(&self, now_ms: i64) -> Option<i64> {
         let future: Vec<i64> = self.recent(now_ms).map(|sample| sample.skew_ms).filter(|skew| *skew > 0).collect();
         if future.len() >= ENOUGH

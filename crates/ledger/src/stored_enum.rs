@@ -1,17 +1,17 @@
-//! The words in which state is stored and shown.
+//! The words in which kinds and states are stored and shown.
 
 use super::event::Kind;
 use super::rows::{Cell, Type, Value};
 
-/// Something that is stored and shown as one word.
+/// A type that is stored and shown as one word.
 pub trait StoredEnum: Copy + Sized + 'static {
-    /// Every one, with its word.
+    /// All values, each with its word.
     const WORDS: &'static [(&'static str, Self)];
 
-    /// Its word.
+    /// The value's word.
     fn word(self) -> &'static str;
 
-    /// By its word.
+    /// The value of a word.
     fn from_word(word: &str) -> Option<Self> {
         Self::WORDS.iter().find(|(known, _)| *known == word).map(|(_, value)| *value)
     }
@@ -44,24 +44,24 @@ macro_rules! words {
 }
 
 words! {
-    /// Who made an order.
+    /// Where an order comes from.
     Source {
-        /// A merchant.
+        /// A merchant made it by API.
         Api = "api",
-        /// Its payment.
+        /// Its payment made it.
         Callback = "callback",
     }
     /// An order's state.
     OrderState {
-        /// Nobody paid yet.
+        /// Not paid yet.
         Pending = "pending",
         /// Paid.
         Paid = "paid",
-        /// A part went back.
+        /// Refunded in part.
         PartiallyRefunded = "partially_refunded",
-        /// All went back.
+        /// Refunded in full.
         Refunded = "refunded",
-        /// Nobody will pay.
+        /// Closed without a payment.
         Closed = "closed",
         /// Its payment is in suspense.
         Suspense = "suspense",
@@ -70,63 +70,63 @@ words! {
     TxState {
         /// In the books.
         Posted = "posted",
-        /// Waits for what it is of.
+        /// Waits for its payment or order.
         Parked = "parked",
         /// In the books, on the suspense account.
         Suspense = "suspense",
-        /// Kept, without an entry.
+        /// Kept without an entry.
         Noted = "noted",
     }
-    /// What a journal did to its transaction.
+    /// The effect of a journal on its transaction.
     What {
-        /// It became posted.
+        /// Posts it.
         Post = "post",
-        /// It became suspense.
+        /// Posts it to suspense.
         Suspend = "suspend",
-        /// Out of suspense: the reversal, before the ordinary one.
+        /// Takes it out of suspense: the reversing journal before the ordinary one.
         Release = "release",
     }
     /// A side of the books.
     Side {
-        /// Left.
+        /// The left side.
         Debit = "debit",
-        /// Right.
+        /// The right side.
         Credit = "credit",
     }
-    /// Whether an event arrived.
+    /// The state of an event's delivery.
     EventState {
-        /// Not yet.
+        /// Waits for delivery.
         Pending = "pending",
-        /// Yes.
+        /// A merchant accepted it.
         Delivered = "delivered",
-        /// It never will by itself.
+        /// Not sent any more until it is redelivered.
         Dead = "dead",
     }
-    /// What is wrong.
+    /// The kind of an anomaly.
     AnomalyKind {
-        /// Unlike the order's amount.
+        /// The amount differs from the order's.
         AmountMismatch = "amount_mismatch",
-        /// Unlike the order's currency.
+        /// The currency differs from the order's.
         CurrencyMismatch = "currency_mismatch",
         /// A second payment of a paid order.
         DuplicatePayment = "duplicate_payment",
-        /// A refund above what is left.
+        /// A refund above what is left of the payment.
         OverRefund = "over_refund",
-        /// Another's money.
+        /// Money of another recipient.
         ForeignRecipient = "foreign_recipient",
         /// The same key with other content.
         ContentConflict = "content_conflict",
-        /// Verified, but not to be read.
+        /// Verified, but the amount or a number cannot be read.
         Unreadable = "unreadable",
-        /// In the statement only.
+        /// Only in the provider's statement.
         MissingInLedger = "missing_in_ledger",
-        /// In the ledger only.
+        /// Only in the ledger.
         MissingInStatement = "missing_in_statement",
-        /// Unlike the statement's amount.
+        /// The amount differs from the statement's.
         AmountDiffers = "amount_differs",
-        /// Unlike the statement's fee.
+        /// The fee differs from the statement's.
         FeeDiffers = "fee_differs",
-        /// Unlike the statement's state.
+        /// The state differs from the statement's.
         StatusDiffers = "status_differs",
         /// Twice in the statement.
         DuplicateNumber = "duplicate_number",
@@ -134,18 +134,18 @@ words! {
         WrongDay = "wrong_day",
         /// Its payment never came.
         RefundWithoutPayment = "refund_without_payment",
-        /// Somebody changed the store.
+        /// The store was changed by hand.
         Tampered = "tampered",
-        /// Parked for long.
+        /// Parked for more than an hour.
         StuckPending = "stuck_pending",
-        /// A merchant never heard of it.
+        /// An event died before its merchant accepted it.
         Undelivered = "undelivered",
     }
-    /// Whether somebody has looked.
+    /// Whether an anomaly is resolved.
     AnomalyState {
-        /// Not yet.
+        /// Not resolved yet.
         Open = "open",
-        /// Yes.
+        /// Resolved by a decision.
         Resolved = "resolved",
     }
 }

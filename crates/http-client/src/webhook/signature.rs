@@ -1,5 +1,5 @@
-//! Standard Webhooks (standard-webhooks/standard-webhooks, `spec/standard-webhooks.md`): the signature of a message, and
-//! when its receiver wants to be asked again.
+//! The signature of a message, as in Standard Webhooks (standard-webhooks/standard-webhooks,
+//! `spec/standard-webhooks.md`), and the wait that its receiver asks for.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
 
-/// The key that signs.
+/// The key that signs, from the bytes of the secret.
 pub fn signing_key(secret: &[u8]) -> hmac::Key {
     hmac::Key::new(hmac::HMAC_SHA256, secret)
 }
 
-/// `webhook-signature`: base64 of HMAC-SHA256 over id, time and body. `timestamp` is in seconds since 1970. The id has no
-/// full stop, as one joins the parts.
+/// The `webhook-signature`: base64 of HMAC-SHA256 over id, time and body. `timestamp` is in seconds since 1970. The id
+/// must have no full stop, since full stops join the parts.
 pub fn signature(key: &hmac::Key, id: &str, timestamp: u64, body: &str) -> String {
     let mut context = hmac::Context::with_key(key);
     context.update(format!("{id}.{timestamp}.").as_bytes());

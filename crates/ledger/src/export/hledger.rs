@@ -1,8 +1,9 @@
-//! The books as a journal of hledger: one transaction for each journal, in the order of the books.
+//! The books as a journal for hledger: one transaction for each journal, in the order of the books.
 //!
-//! Accounts and commodities are declared, so that `hledger check -s` finds what is not. An amount has its currency's code
-//! before it and its digits; where Stripe counts other units, those of Stripe, so that it is the sum that was paid. The
-//! description is the kind; the ids are tags, which hold nothing a provider or merchant chose.
+//! Accounts and commodities are declared, so that `hledger check -s` finds undeclared ones. An amount has its
+//! currency's code before it and the currency's digits; for Stripe's other units it has Stripe's digits, so that it is
+//! the sum that was paid. The description is the kind; the ids are tags, which hold nothing that a provider or merchant
+//! chose.
 
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
@@ -17,10 +18,10 @@ use crate::store::{Reader, StoreError};
 use crate::stored_enum::{Side, StoredEnum, TxState, What};
 use base::units::Currency;
 
-/// Writes all of it.
+/// Writes the whole journal.
 pub fn write(reader: &mut dyn Reader, end: i64, out: &mut dyn Write) -> Result<(), ExportError> {
     declarations(reader, end, out)?;
-    // Channels whose last message was Stripe's.
+    // Channels whose last message was from Stripe.
     let mut stripe = HashSet::new();
     pages(reader, end, |reader, journals: Vec<Journal>| {
         let transactions = transactions(reader, journals.iter().map(|journal| journal.transaction_id))?;
@@ -44,7 +45,7 @@ pub fn write(reader: &mut dyn Reader, end: i64, out: &mut dyn Write) -> Result<(
                 states.get(&of.id).unwrap_or(&of.first_state).word(),
                 journal.what.word(),
             )?;
-            // A fee is the ledger's own, and counts as its payment does, whose journal is the channel's last one.
+            // A fee has no provider of its own and takes its payment's, whose journal is the channel's last one.
             match &*of.provider {
                 "" => {}
                 "stripe" => drop(stripe.insert(of.channel.clone())),
@@ -63,7 +64,7 @@ pub fn write(reader: &mut dyn Reader, end: i64, out: &mut dyn Write) -> Result<(
     })
 }
 
-/// What the journals up to `end` have made of transactions.
+/// The states of transactions by their journals up to `end`.
 fn states(
     reader: &mut dyn Reader,
     end: i64,
@@ -84,7 +85,8 @@ fn states(
     Ok(states)
 }
 
-/// Accounts are found one after the other by their index; every currency has a balance.
+/// Declares currencies and accounts. Accounts are found one after the other by their index; every currency has a
+/// balance.
 fn declarations(reader: &mut dyn Reader, end: i64, out: &mut dyn Write) -> Result<(), ExportError> {
     writeln!(out, "decimal-mark .\n")?;
     for row in reader.select("SELECT DISTINCT currency FROM balances ORDER BY currency", &[], &[Type::Text])? {
@@ -104,7 +106,7 @@ fn declarations(reader: &mut dyn Reader, end: i64, out: &mut dyn Write) -> Resul
     Ok(writeln!(out)?)
 }
 
-/// `CNY 12.34`, `CNY -12.34`, `JPY 1200`
+/// An amount such as `CNY 12.34`, `CNY -12.34` or `JPY 1200`.
 fn amount(side: Side, minor: i64, (currency, digits): (Currency, u32)) -> String {
     let minor = i128::from(minor);
     let minor = if side == Side::Debit { minor } else { -minor };
