@@ -1,4 +1,4 @@
-//! What the gateway says of itself, asked at its admin address.
+//! The gateway's admin API, as the demo reads it.
 
 use std::net::SocketAddr;
 
@@ -12,22 +12,22 @@ use crate::client;
 pub struct Admin(pub SocketAddr);
 
 impl Admin {
-    /// Whether it serves.
+    /// Whether the gateway serves.
     pub async fn is_ready(self) -> bool {
         client::once(self.0, "GET", "/readyz").await.is_ok_and(|answer| answer.status.is_success())
     }
 
-    /// `GET /api/v1/config`
+    /// Reads `GET /api/v1/config`.
     pub async fn config(self) -> Result<Value, String> {
         self.json("/api/v1/config").await
     }
 
-    /// The number of the revision that is served.
+    /// The number of the served revision.
     pub async fn revision(self) -> Result<u64, String> {
         self.config().await?["revision"].as_u64().ok_or_else(|| "/api/v1/config names no revision".to_owned())
     }
 
-    /// What `GET /api/v1/upstreams` says of a server of the one upstream.
+    /// A server of the one upstream, as `GET /api/v1/upstreams` shows it.
     pub async fn server(self, address: SocketAddr) -> Result<Value, String> {
         let upstreams = self.json("/api/v1/upstreams").await?;
         let servers = upstreams[0]["servers"].as_array().into_iter().flatten();
@@ -35,19 +35,19 @@ impl Admin {
         found.cloned().ok_or_else(|| format!("/api/v1/upstreams does not name {address}"))
     }
 
-    /// `GET /api/v1/releases/NAME`
+    /// Reads `GET /api/v1/releases/NAME`.
     pub async fn release(self, name: &str) -> Result<Value, String> {
         self.json(&format!("/api/v1/releases/{name}")).await
     }
 
-    /// `GET /api/v1/reports/ID`, as a page; `None` where there is no such report.
+    /// Reads `GET /api/v1/reports/ID` as a page; `None` if there is no such report.
     pub async fn report(self, id: &str) -> Option<String> {
         let page = Some((header::ACCEPT, "text/markdown"));
         let answer = client::once_with(self.0, "GET", &format!("/api/v1/reports/{id}"), page).await.ok()?;
         answer.status.is_success().then_some(answer.body)
     }
 
-    /// `GET /metrics`
+    /// Reads `GET /metrics`.
     pub async fn metrics(self) -> Result<Metrics, String> {
         let answer = client::once(self.0, "GET", "/metrics").await?;
         if !answer.status.is_success() {
@@ -63,16 +63,16 @@ impl Admin {
     }
 }
 
-/// Whether a server, as the API tells of it, gets requests.
+/// Whether a server of the API's answer gets requests.
 pub fn is_in(server: &Value) -> bool {
     server["healthy"] == true && server["ejected_until"].is_null()
 }
 
-/// Prometheus text.
+/// Metrics in Prometheus text format.
 pub struct Metrics(String);
 
 impl Metrics {
-    /// The lines of a metric whose labels hold all of these.
+    /// The lines of a metric whose labels contain all of these.
     pub fn lines<'a>(&'a self, name: &'a str, labels: &'a [&str]) -> impl Iterator<Item = &'a str> {
         self.0.lines().filter(move |line| {
             let rest = line.strip_prefix(name).filter(|rest| rest.starts_with(['{', ' ']));
@@ -80,7 +80,7 @@ impl Metrics {
         })
     }
 
-    /// Their sum.
+    /// The sum of these lines.
     pub fn sum(&self, name: &str, labels: &[&str]) -> u64 {
         let values = self.lines(name, labels).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
         values.sum::<f64>() as u64

@@ -1,9 +1,9 @@
 //! A small backend with knobs: an HTTP/1.1 server that keeps connections, names itself, and misbehaves on demand.
 //!
-//! `GET /health` is always well. Anything else is answered with `backend NAME METHOD PATH`, after `delay` and a random
-//! part of `spread`, and as 503 in `fail` percent of the cases. `POST /knobs?delay=50ms&fail=30` turns the knobs and
-//! tells how they stand and what was answered so far, `?die=1` ends the process at once. It is no model of a backend:
-//! nothing is read, nothing is stored.
+//! `GET /health` always succeeds. Any other request is answered with `backend NAME METHOD PATH`, after `delay` and a
+//! random part of `spread`, and with 503 in `fail` percent of the cases. `POST /knobs?delay=50ms&fail=30` turns the
+//! knobs and returns their settings and the counts so far; `?die=1` ends the process at once. It is not a model of a
+//! backend: it reads and stores nothing.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -22,7 +22,7 @@ use crate::stage;
 use base::socket;
 
 /// Power of the random part of `spread`: half of the answers take less than a sixteenth of it, one of twenty more than
-/// four fifths. It is the long tail that real backends have.
+/// four fifths. It gives the long tail of real backends.
 const SELDOM: i32 = 4;
 
 #[derive(Default)]
@@ -36,7 +36,7 @@ struct Backend {
     posted: AtomicU64,
 }
 
-/// `POST /knobs`
+/// The parameters of `POST /knobs`.
 #[derive(Deserialize)]
 struct Knobs {
     delay: Option<String>,
@@ -45,24 +45,24 @@ struct Knobs {
     die: Option<u32>,
 }
 
-/// How the knobs stand, and what came of it.
+/// The settings of the knobs, and the counts so far.
 #[derive(Serialize, Deserialize)]
 pub struct Account {
-    /// Time that every answer takes at least, in milliseconds.
+    /// The least time of each answer, in milliseconds.
     pub delay_ms: u64,
-    /// The most that chance adds to it.
+    /// The most random time on top, in milliseconds.
     pub spread_ms: u64,
     /// Percent of the answers that are 503.
     pub fail_percent: u32,
-    /// Requests that came, those of probes aside.
+    /// Requests received, except for probes.
     pub answered: u64,
-    /// Of these, answered 503.
+    /// Of these, requests answered 503.
     pub failed: u64,
-    /// Of those that came, all but GET, which is what the load sends.
+    /// Of the received ones, those that are not GET; the load sends only GET.
     pub posted: u64,
 }
 
-/// Serves until the process is ended.
+/// Serves until the process ends.
 pub fn serve(name: &str, address: SocketAddr) -> ExitCode {
     stage::end_with_parent();
     let backend = Arc::new(Backend { name: name.to_owned(), ..Backend::default() });

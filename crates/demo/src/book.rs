@@ -1,9 +1,9 @@
-//! What the load counts, a phase of the story at a time.
+//! The counts of the load, by phases of the story.
 //!
-//! A request belongs to the phase it was sent in, whenever its answer comes, so that a phase's numbers add up: sent is
-//! answered plus failed once nothing of it is in flight. `closed` counts connections that were closed without the
-//! gateway having said so in an answer. A backend can be followed: which users it answered, and whether another backend
-//! answered a request that one of them sent after that.
+//! A request belongs to the phase in which it was sent, whenever its answer comes. So once no request of a phase is in
+//! flight, sent is answered plus failed. `closed` counts connections that were closed before the gateway announced it
+//! in an answer. One backend can be followed: which users it answered, and whether another backend answered a later
+//! request of one of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-/// Examples of failures that are kept for each phase.
+/// Examples of failures that each phase keeps.
 const EXAMPLES: usize = 3;
 
 /// The counts of all phases.
@@ -21,13 +21,13 @@ pub struct Book {
     followed: Mutex<Followed>,
 }
 
-/// Whom a backend answered since it is followed.
+/// What is known of the followed backend since it is followed.
 #[derive(Clone, Debug, Default)]
 pub struct Followed {
     backend: &'static str,
-    /// Its users.
+    /// The users that it answered.
     pub users: BTreeSet<u32>,
-    /// Requests that they sent later and that another backend answered.
+    /// Later requests of these users that another backend answered.
     pub strays: u64,
 }
 
@@ -43,11 +43,11 @@ struct Phase {
     examples: Vec<String>,
 }
 
-/// A phase.
+/// The handle of a phase.
 #[derive(Clone, Copy)]
 pub struct Ticket(usize);
 
-/// A request that was sent: in which phase, by whom, and whether the followed backend had answered him by then.
+/// A sent request: its phase, its user, and whether the followed backend had answered that user by then.
 #[derive(Clone, Copy)]
 pub struct Sent {
     phase: usize,
@@ -62,42 +62,42 @@ pub struct Counts {
     pub phase: &'static str,
     /// Requests sent.
     pub sent: u64,
-    /// Answered rightly: 2xx, by a backend, to this very request.
+    /// Requests answered rightly: 2xx, by a backend, to this very request.
     pub answered: u64,
-    /// All others.
+    /// All other requests.
     pub failed: u64,
-    /// Connections closed without a word.
+    /// Connections closed without notice.
     pub closed: u64,
-    /// Half of the answers were quicker.
+    /// The median latency in milliseconds.
     pub p50_ms: f64,
-    /// 99 of 100 answers were quicker.
+    /// The 99th percentile of the latency in milliseconds.
     pub p99_ms: f64,
     /// Answers by backend.
     pub by_backend: BTreeMap<String, u64>,
-    /// What failures looked like.
+    /// Examples of failures.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub examples: Vec<String>,
 }
 
 impl Book {
-    /// Begins a phase; requests from now on are its own.
+    /// Begins a phase, to which requests belong from now on.
     pub fn begin(&self, name: &'static str) -> Ticket {
         let mut phases = self.phases.lock();
         phases.push(Phase { name, ..Phase::default() });
         Ticket(phases.len() - 1)
     }
 
-    /// Follows a backend from now on, and no other one.
+    /// Follows this backend from now on, and no other.
     pub fn follow(&self, backend: &'static str) {
         *self.followed.lock() = Followed { backend, ..Followed::default() };
     }
 
-    /// What became of it.
+    /// What is known of the followed backend.
     pub fn followed(&self) -> Followed {
         self.followed.lock().clone()
     }
 
-    /// A request of a user is about to be sent.
+    /// Counts a user's request that is about to be sent.
     pub fn sent(&self, user: u32) -> Sent {
         let is_bound = self.followed.lock().users.contains(&user);
         let mut phases = self.phases.lock();
@@ -109,7 +109,7 @@ impl Book {
         Sent { phase: last, user, is_bound }
     }
 
-    /// A backend answered it.
+    /// Counts an answer of a backend.
     pub fn answered(&self, sent: Sent, backend: &str, after: Duration) {
         self.followed.lock().answered(sent, backend);
         let phase = &mut self.phases.lock()[sent.phase];
@@ -121,7 +121,7 @@ impl Book {
         }
     }
 
-    /// It was not answered, or wrongly.
+    /// Counts a request without an answer, or with a wrong one.
     pub fn failed(&self, sent: Sent, why: String) {
         let phase = &mut self.phases.lock()[sent.phase];
         phase.failed += 1;
@@ -130,7 +130,7 @@ impl Book {
         }
     }
 
-    /// An idle connection was closed without a word.
+    /// Counts an idle connection that was closed without notice.
     pub fn closed(&self) {
         if let Some(phase) = self.phases.lock().last_mut() {
             phase.closed += 1;
@@ -142,7 +142,7 @@ impl Book {
         self.phases.lock().iter().map(Phase::in_flight).sum()
     }
 
-    /// Whether nothing of a phase is in flight.
+    /// Whether no request of a phase is in flight.
     pub fn is_settled(&self, Ticket(phase): Ticket) -> bool {
         self.phases.lock()[phase].in_flight() == 0
     }
@@ -191,13 +191,13 @@ impl Phase {
 }
 
 impl Counts {
-    /// A backend's part of the answers, in percent.
+    /// A backend's share of the answers, in percent.
     pub fn percent(&self, backend: &str) -> f64 {
         let count = self.by_backend.get(backend).copied().unwrap_or_default();
         100.0 * count as f64 / self.answered.max(1) as f64
     }
 
-    /// What was answered since an earlier look at the same phase.
+    /// The difference to an earlier count of the same phase.
     pub fn since(&self, before: &Counts) -> Counts {
         let earlier = |backend: &String| before.by_backend.get(backend).copied().unwrap_or_default();
         let by_backend = self.by_backend.iter().map(|(b, n)| (b.clone(), n - earlier(b))).collect();

@@ -1,6 +1,7 @@
-//! A client of all but the gateway: HTTP/1.1 without TLS, a connection for each request, no request without an end.
+//! A client for everything but the gateway: HTTP/1.1 without TLS, one connection per request, and a time limit for
+//! each.
 //!
-//! It repeats nothing. The gateway's own clients are in [`crate::door`].
+//! It retries nothing. The clients of the gateway are in [`crate::door`].
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// The longest a request may take before it counts as failed.
+/// The longest time of a request before it counts as failed.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An answer, read to its end.
@@ -26,12 +27,12 @@ pub struct Answer {
     pub body: String,
 }
 
-/// One request.
+/// Sends one request.
 pub async fn once(address: SocketAddr, method: &str, path: &str) -> Result<Answer, String> {
     once_with(address, method, path, None).await
 }
 
-/// The same with one more header.
+/// Sends one request with one more header.
 pub async fn once_with(
     address: SocketAddr,
     method: &str,

@@ -1,4 +1,4 @@
-//! The configuration that the demo serves and pushes, as an operator would write it.
+//! The configuration that the demo serves and pushes, written as an operator would write it.
 
 use std::net::SocketAddr;
 
@@ -6,19 +6,19 @@ use crate::payment::FEE_PERCENT;
 
 /// The names of the backends, in the order of their servers.
 pub const BACKENDS: [&str; 5] = ["b1", "b2", "b3", "c1", "c2"];
-/// How many of them, the first ones, serve the shop.
+/// The number of backends, from the first one, that serve the shop.
 pub const SHOP: usize = 3;
 /// The backend of the shop's second version.
 pub const C1: usize = 3;
-/// The backend of its third one.
+/// The backend of the shop's third version.
 pub const C2: usize = 4;
 
 /// Requests a second that an app may send under `/partners`.
 pub const PARTNER_RATE: u32 = 20;
-/// How many of them may come at once.
+/// Requests of these that may come at once.
 pub const PARTNER_BURST: u32 = 10;
 
-/// What is released.
+/// The release in the configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Releases {
     /// Nothing.
@@ -30,7 +30,7 @@ pub enum Releases {
     V3,
 }
 
-/// What a configuration of the demo may differ in.
+/// The variable parts of the demo's configuration.
 #[derive(Clone)]
 pub struct Conf {
     /// The gateway's listener.
@@ -39,17 +39,17 @@ pub struct Conf {
     pub admin: SocketAddr,
     /// The ledger's listener.
     pub ledger: SocketAddr,
-    /// The merchant who is told of payments.
+    /// The merchant that receives events of payments.
     pub merchant: SocketAddr,
     /// The backends.
     pub servers: [SocketAddr; BACKENDS.len()],
-    /// The weights of the shop's.
+    /// The weights of the shop's backends.
     pub weights: [u32; SHOP],
-    /// Routes beside those of the load, each a path of its own.
+    /// Routes besides those of the load, each with a path of its own.
     pub routes: Vec<String>,
     /// Whether a key is misspelt.
     pub typo: bool,
-    /// What is released.
+    /// The release, if any.
     pub releases: Releases,
 }
 
@@ -59,7 +59,7 @@ impl Conf {
         self.serving() + &self.front_door() + &self.books()
     }
 
-    /// The part of the file that says how the gateway serves.
+    /// The part of the file with listeners, upstreams and routes.
     pub fn serving(&self) -> String {
         format!(
             r#"[[listener]]
@@ -95,7 +95,7 @@ response_headers = {{ remove = ["server"] }}
         )
     }
 
-    /// The part of the file that says who may call, and how often.
+    /// The part of the file with callers and their limits.
     pub fn front_door(&self) -> String {
         format!(
             r#"
@@ -124,7 +124,7 @@ burst = {PARTNER_BURST}
         )
     }
 
-    /// The part of the file that says how the books are kept.
+    /// The part of the file with the ledger.
     pub fn books(&self) -> String {
         format!(
             r#"
@@ -201,7 +201,7 @@ allow_private = true
         self.routes.iter().map(route).collect()
     }
 
-    /// The part of the file that releases a version; empty where none is.
+    /// The part of the file with the release; empty if there is none.
     pub fn release(&self) -> String {
         let (name, steps) = match self.releases {
             Releases::None => return String::new(),
@@ -267,7 +267,7 @@ pub mod tests {
         }
     }
 
-    /// What the file means, with these secrets.
+    /// The file's meaning, with these secrets.
     pub fn loaded(secrets: &Secrets) -> model::Config {
         load(&conf(), secrets).unwrap()
     }

@@ -1,8 +1,8 @@
-//! Clients of the gateway: HTTP/2 over TLS, trusting its one certificate, no request without an end.
+//! The clients of the gateway: HTTP/2 over TLS, trusting only its certificate, with a time limit for each request.
 //!
-//! They repeat nothing: a request that broke is told as broken, so that no retry of a client can hide one that the
-//! gateway should have made. A request that a server says it never looked at, by GOAWAY (RFC 9113, section 6.8), has not
-//! left. Raw bytes over HTTP/1.1 are for what no honest client can be made to say.
+//! They retry nothing: a broken request is reported as broken, so that no retry of a client can hide one that the
+//! gateway should have made. A request that the server did not process, by its GOAWAY (RFC 9113, section 6.8), counts
+//! as not sent. Raw bytes over HTTP/1.1 are for requests that no honest client can send.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -24,52 +24,52 @@ use tokio_rustls::client::TlsStream;
 
 use crate::client::{Answer, PATIENCE};
 
-/// The name that the gateway's certificate is for.
+/// The name in the gateway's certificate.
 pub const NAME: &str = "localhost";
-/// HTTP/2, as ALPN calls it.
+/// HTTP/2 in ALPN.
 pub const H2: &str = "h2";
-/// HTTP/1.1 likewise.
+/// HTTP/1.1 in ALPN.
 pub const HTTP1: &str = "http/1.1";
 
-/// The way in.
+/// The gateway, as a client reaches it.
 #[derive(Clone)]
 pub struct Door {
-    /// Where the gateway listens.
+    /// The gateway's listener.
     pub address: SocketAddr,
     trusted: Arc<RootCertStore>,
     http2: TlsConnector,
 }
 
-/// A kept connection. Its copies are the same connection, so they may ask at once.
+/// A kept connection. Its copies share it, so they can send at once.
 #[derive(Clone)]
 pub struct Connection {
     sender: SendRequest<Bytes>,
     origin: Arc<str>,
-    /// The version of TLS that is spoken.
+    /// The version of TLS in use.
     pub tls: Arc<str>,
 }
 
-/// How a connection stands.
+/// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// It takes requests.
     Open,
-    /// The gateway said that it takes no more of them.
+    /// The gateway announced that it takes no more.
     Leaving,
-    /// It was closed without a word.
+    /// It was closed without notice.
     Closed,
 }
 
 /// Why there is no answer.
 pub enum Broken {
-    /// The request never left, for the connection stood so.
+    /// The request was not sent, because of this state of the connection.
     Unsent(Standing),
-    /// Anything else.
+    /// Any other reason.
     Lost(String),
 }
 
 impl Door {
-    /// To the gateway at an address that shows this certificate.
+    /// A way to the gateway at an address that shows this certificate.
     pub fn new(address: SocketAddr, certificate: CertificateDer<'static>) -> Result<Door, String> {
         let mut trusted = RootCertStore::empty();
         trusted.add(certificate).map_err(|e| format!("the gateway's certificate cannot be trusted: {e}"))?;
@@ -77,7 +77,7 @@ impl Door {
         Ok(Door { address, http2: connector(&trusted, &[H2])?, trusted })
     }
 
-    /// What its addresses begin with.
+    /// The scheme and authority of its URLs.
     pub fn origin(&self) -> String {
         format!("https://{NAME}:{}", self.address.port())
     }
@@ -93,21 +93,21 @@ impl Door {
             let tls = session.protocol_version().and_then(|version| version.as_str()).unwrap_or("unknown");
             let (sender, connection) =
                 h2::client::handshake(stream).await.map_err(|e| format!("connecting: HTTP/2: {e}"))?;
-            // How it ended is seen by the sender; it ends with the last of them, too.
+            // The sender sees how the connection ended; it ends with the last sender, too.
             tokio::spawn(async { drop(connection.await) });
             Ok(Connection { sender, origin: self.origin().into(), tls: tls.replace("v1_", " 1.").into() })
         };
         timeout(PATIENCE, opened).await.map_err(|_| "connecting took too long")?
     }
 
-    /// What the gateway picks of the protocols that a client offers.
+    /// The protocol that the gateway picks from those that a client offers.
     pub async fn picks(&self, offered: &[&str]) -> Result<String, String> {
         let stream = self.connect(&connector(&self.trusted, offered)?).await?;
         let picked = stream.get_ref().1.alpn_protocol().unwrap_or_default();
         Ok(String::from_utf8_lossy(picked).into_owned())
     }
 
-    /// Says these bytes over HTTP/1.1, and hears until the gateway closes.
+    /// Sends these bytes over HTTP/1.1, and reads until the gateway closes.
     pub async fn raw(&self, said: &str) -> Result<String, String> {
         let heard = async {
             let mut stream = self.connect(&connector(&self.trusted, &[HTTP1])?).await?;
@@ -136,7 +136,7 @@ fn connector(trusted: &Arc<RootCertStore>, offered: &[&str]) -> Result<TlsConnec
 }
 
 impl Connection {
-    /// How it stands.
+    /// The state of the connection.
     pub fn standing(&self) -> Standing {
         match self.sender.clone().poll_ready(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Err(e)) => ended(&e),
@@ -144,7 +144,7 @@ impl Connection {
         }
     }
 
-    /// Whether it takes requests.
+    /// Whether the connection takes requests.
     pub fn is_open(&self) -> bool {
         self.standing() == Standing::Open
     }
@@ -195,7 +195,7 @@ impl Connection {
     }
 }
 
-/// How a connection stands that gives this error.
+/// The state of a connection that fails with this error.
 fn ended(e: &h2::Error) -> Standing {
     let told = e.is_go_away() && e.is_remote() && e.reason() == Some(Reason::NO_ERROR);
     if told { Standing::Leaving } else { Standing::Closed }

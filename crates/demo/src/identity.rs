@@ -1,7 +1,7 @@
-//! Who is who at the front door, made for one run: the gateway's certificate and the keys of two apps.
+//! The identities at the front door, made for one run: the gateway's certificate and the keys of two apps.
 //!
-//! The certificate signs itself, so trusting it is trusting this gateway alone. The first app's key is on disk only as
-//! its hash.
+//! The certificate signs itself, so a client that trusts it trusts only this gateway. The first app's key is on disk
+//! only as a hash.
 
 use rcgen::generate_simple_self_signed;
 use ring::digest::{SHA256, digest};
@@ -11,21 +11,21 @@ use crate::door::NAME;
 use crate::payment::random;
 use base::hex;
 
-/// What the gateway and the apps know.
+/// The secrets of the gateway and the apps.
 #[derive(Clone)]
 pub struct Identity {
-    /// What clients trust.
+    /// The certificate that clients trust.
     pub certificate: CertificateDer<'static>,
     certificate_pem: String,
     key_pem: String,
     /// The key of the app that may call.
     pub acme: String,
-    /// The key of the one that is suspended.
+    /// The key of the suspended app.
     pub globex: String,
 }
 
 impl Identity {
-    /// A new one.
+    /// Draws new ones.
     pub fn draw() -> Result<Identity, String> {
         let made = generate_simple_self_signed([NAME.to_owned()]);
         let made = made.map_err(|e| format!("no certificate can be made: {e}"))?;
@@ -38,7 +38,7 @@ impl Identity {
         })
     }
 
-    /// Its files, by their names beside those of the other secrets.
+    /// The files, by their names beside those of the other secrets.
     pub fn files(&self) -> [(&'static str, String); 4] {
         let hash = hex::encode(digest(&SHA256, self.acme.as_bytes()).as_ref());
         [

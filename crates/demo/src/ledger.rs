@@ -1,4 +1,4 @@
-//! What the ledger says of its books, asked at its own address with the platform's token, and of its state at `/readyz`.
+//! The ledger's API, read with the platform's token, and its state at `/readyz`.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -8,17 +8,17 @@ use serde_json::Value;
 
 use crate::client;
 
-/// Rows of a page.
+/// Rows in a page.
 const PAGE: usize = 500;
 
-/// By account and currency, in minor units: debits less credits.
+/// Balances (debits less credits, in minor units) by account and currency.
 pub type Balances = BTreeMap<(String, String), i64>;
 
 /// A ledger's listener.
 pub struct Ledger {
-    /// Where it listens.
+    /// The address of the listener.
     pub address: SocketAddr,
-    /// What it knows the platform by.
+    /// The platform's token.
     pub token: String,
 }
 
@@ -28,7 +28,7 @@ impl Ledger {
         client::once(self.address, "GET", "/readyz").await.is_ok_and(|answer| answer.status.is_success())
     }
 
-    /// A document.
+    /// Reads a JSON document.
     pub async fn json(&self, path: &str) -> Result<Value, String> {
         let bearer = format!("Bearer {}", self.token);
         let answer = client::once_with(self.address, "GET", path, Some((header::AUTHORIZATION, &bearer))).await?;
@@ -48,7 +48,7 @@ impl Ledger {
     }
 }
 
-/// Of what `tollgate ledger balances --json` prints.
+/// The balances in the output of `tollgate ledger balances --json`.
 pub fn balances_of(document: &Value) -> Balances {
     let accounts = document["data"].as_array().into_iter().flatten();
     let of = |account: &Value| {
@@ -61,7 +61,7 @@ pub fn balances_of(document: &Value) -> Balances {
     accounts.flat_map(of).collect()
 }
 
-/// Of what `tollgate ledger export --format csv` prints: entry by entry.
+/// The balances in the output of `tollgate ledger export --format csv`, summed entry by entry.
 pub fn balances_of_entries(text: &str) -> Option<Balances> {
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let names = reader.headers().ok()?.clone();

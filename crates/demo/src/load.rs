@@ -1,9 +1,9 @@
-//! The load: kept HTTP/2 connections that ask at an even pace.
+//! The load: kept HTTP/2 connections that send requests at an even pace.
 //!
-//! A connection asks again only when it has its answer, so a slow gateway is not buried; a tick that was missed is
-//! skipped. An answer counts only if a backend gave it, to this very request. It sends GET alone: what may not be
-//! repeated (a POST that reached a server which then died) is a client's own decision. Every request names its user:
-//! each of them asks every few seconds, over different connections.
+//! A connection sends its next request only after an answer, so a slow gateway is not buried; a missed tick is skipped.
+//! An answer counts only if a backend gave it, to this very request. The load sends only GET: whether to repeat
+//! anything else (such as a POST that reached a server which then died) is a client's own decision. Every request names
+//! its user; each user sends a request every few seconds, over different connections.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -18,17 +18,17 @@ use crate::client::{Answer, PATIENCE};
 use crate::door::{Broken, Connection, Door, Standing};
 use base::clock;
 
-/// Connections.
+/// The number of connections.
 pub const CONNECTIONS: u32 = 32;
-/// Requests a second, all connections together.
+/// Requests a second, over all connections.
 pub const RATE: u32 = 2_000;
-/// Users who ask. A step of a release waits for some three hundred of them on its canary, and the first has 5 %.
+/// The number of users. A step of a release waits for some three hundred of them on its canary, and the first has 5 %.
 pub const USERS: u32 = 4 * RATE;
 /// The header that names the user.
 pub const USER: HeaderName = HeaderName::from_static("x-user-id");
 const PATHS: [&str; 3] = ["/orders", "/users", "/basket"];
 
-/// A running load; it ends when this is dropped.
+/// A running load; it ends on drop.
 pub struct Load {
     shared: Arc<Shared>,
     tasks: JoinSet<()>,
@@ -41,7 +41,7 @@ struct Shared {
 }
 
 impl Load {
-    /// Starts it.
+    /// Starts the load.
     pub fn start(door: Door, book: Arc<Book>) -> Load {
         let shared = Arc::new(Shared { door, book, leaving: AtomicBool::new(false) });
         let mut tasks = JoinSet::new();
@@ -51,12 +51,12 @@ impl Load {
         Load { shared, tasks }
     }
 
-    /// No new connections: those that are open go on until the gateway says that they close.
+    /// Opens no more connections; the open ones go on until the gateway announces that they close.
     pub fn leave(&self) {
         self.shared.leaving.store(true, Relaxed);
     }
 
-    /// Waits until every connection is closed; false where that takes too long.
+    /// Waits until every connection is closed; false after `within`.
     pub async fn left(mut self, within: Duration) -> bool {
         let all = async { while self.tasks.join_next().await.is_some() {} };
         tokio::time::timeout(within, all).await.is_ok()
@@ -83,7 +83,7 @@ async fn asks(number: u32, shared: Arc<Shared>) {
     }
 }
 
-/// One request; the connection, where it can be used again.
+/// Sends one request; returns the connection if it can be used again.
 async fn ask(connection: Option<Connection>, id: u64, shared: &Shared) -> Option<Connection> {
     let Shared { door, book, .. } = shared;
     let user = (id % u64::from(USERS)) as u32;
@@ -123,7 +123,7 @@ async fn ask(connection: Option<Connection>, id: u64, shared: &Shared) -> Option
     }
 }
 
-/// Notes a connection that takes no more requests; those that the gateway told of it are in order.
+/// Counts a connection that was closed without notice; those that the gateway announced are in order.
 fn note(standing: Standing, book: &Book) {
     if standing == Standing::Closed {
         book.closed();
@@ -135,7 +135,7 @@ pub fn user_key(user: u32) -> String {
     format!("user-{user}")
 }
 
-/// Which backend answered, if it was one and the answer belongs to the request.
+/// The backend that answered, if the answer is from one and belongs to the request.
 fn backend(answer: &Answer, id: u64) -> Option<&str> {
     let mut words = answer.body.split_whitespace();
     let (Some("backend"), Some(name), Some("GET"), Some(path)) =

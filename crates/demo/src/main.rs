@@ -1,12 +1,13 @@
-//! `tollgate-demo`, which `tollgate demo` runs: backends, load, a front door, a death, pushes, a way back, releases, payments and their books, told
-//! as they happen.
+//! `tollgate-demo`, which `tollgate demo` runs: a story of backends, load, a front door, a death, pushes, a way back,
+//! releases, payments and their books.
 //!
-//! It starts real processes: a gateway with `tollgate run`, a ledger with `tollgate ledger run`, and of this program the
-//! backends and the merchant. Its clients speak HTTP/2 over TLS to the gateway, whose certificate is made for
-//! this run. What it says is counted by them, never assumed, and every promise that did not hold is named at the end:
-//! exit code 0 stands for all of them. Latencies are shown and never judged, since a busy machine is no fault of the gateway.
-//! Nothing outlives it: processes and the temporary folder belong to guards, for Ctrl-C and failures too, and every
-//! wait has a deadline. Everything stays on the loopback address.
+//! It starts real processes: a gateway with `tollgate run`, a ledger with `tollgate ledger run`, and of this program
+//! the backends and the merchant. Its clients speak HTTP/2 over TLS to the gateway, with a certificate made for this
+//! run. They count what it reports, and nothing is assumed. Every broken promise is named at the end; exit code 0 means
+//! that all were kept. Latencies are shown and never judged, since a busy machine is not the gateway's fault.
+//!
+//! Nothing outlives the demo: guards own the processes and the temporary folder, for Ctrl-C and failures too, and every
+//! wait has a deadline. All traffic stays on the loopback address.
 
 mod admin;
 mod backend;
@@ -73,7 +74,7 @@ enum Part {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<OsString>,
     },
-    /// A merchant who is told of payments.
+    /// A merchant that receives the events of payments.
     #[command(hide = true)]
     Merchant {
         /// Where it listens.
@@ -83,7 +84,7 @@ enum Part {
     },
 }
 
-/// Runs the demo, or one of its parts; 0 where every promise held.
+/// Runs the demo, or one of its parts; 0 if every promise was kept.
 fn main() -> ExitCode {
     let Arguments { json, tollgate, part } = Arguments::parse();
     match part {
@@ -104,7 +105,7 @@ fn demo(tollgate: Option<PathBuf>, json: bool) -> ExitCode {
         Err(e) => return fail(format!("a runtime cannot be started: {e}")),
     };
     let tell = Tell::new(json);
-    // On this thread: processes that are started end with the thread that started them.
+    // On this thread: started processes end with the thread that started them.
     let told = runtime.block_on(async {
         let interrupted = interrupted();
         tokio::select! {
@@ -125,13 +126,13 @@ fn demo(tollgate: Option<PathBuf>, json: bool) -> ExitCode {
     }
 }
 
-/// Says on stderr what is wrong, and ends with 1.
+/// Prints an error on stderr; returns 1.
 fn fail(message: impl Display) -> ExitCode {
     eprintln!("tollgate-demo: {message}");
     ExitCode::FAILURE
 }
 
-/// Ends when somebody wants the demo to end, and says how.
+/// Returns at a signal that ends the demo, with its meaning.
 fn interrupted() -> impl Future<Output = &'static str> {
     // Listening starts now, not with the first poll: there is no moment in which a signal ends the process unguarded.
     let listen = |kind| signal(kind).ok();

@@ -1,7 +1,7 @@
-//! A merchant's receiver: it remembers the events that it was told of, and by whom they were signed.
+//! A merchant's receiver, which remembers its events and whether the ledger signed them.
 //!
-//! `POST /payments` takes an event signed by Standard Webhooks; one in [`LOST`] is taken and answered 503 the first
-//! time, as if the answer was lost, so that it comes again. `GET /heard` tells what was heard so far.
+//! `POST /payments` takes an event signed by Standard Webhooks. One in [`LOST`] is taken but answered 503 the first
+//! time, as if the answer was lost, so that it comes again. `GET /heard` returns the events so far.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ use crate::payment::Ear;
 use crate::stage;
 use base::socket;
 
-/// One of so many first answers is lost.
+/// One in this many first answers is lost.
 pub const LOST: usize = 20;
 
 struct Merchant {
@@ -30,28 +30,28 @@ struct Merchant {
     heard: Mutex<Heard>,
 }
 
-/// What was heard so far.
+/// The events so far.
 #[derive(Clone, Default, Serialize, Deserialize)]
 pub struct Heard {
-    /// By `webhook-id`.
+    /// Events by `webhook-id`.
     pub events: BTreeMap<String, Event>,
-    /// Requests that were not signed by the ledger.
+    /// Requests without a signature of the ledger.
     pub unsigned: u64,
     /// Events that came again with another body.
     pub changed: u64,
 }
 
-/// An event.
+/// A received event.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Event {
     /// The transaction's id.
     pub transaction: String,
-    /// How often it came.
+    /// The number of times that it came.
     pub times: u64,
     body: String,
 }
 
-/// Serves until the process is ended.
+/// Serves until the process ends.
 pub fn serve(address: SocketAddr, secret: &Path) -> ExitCode {
     stage::end_with_parent();
     let ear = match Ear::read(secret) {

@@ -1,8 +1,8 @@
-//! Payments and refunds as three kinds of providers tell of them, each signed its own way, with secrets of this run.
+//! Payments and refunds as callbacks of three kinds of providers, each with its own signature and secrets of this run.
 //!
-//! Secrets are drawn from the system and written into the demo's folder alone. A message means the same each time it is
-//! sent; its signature and the time in it are new. Providers that sign by RSA are not here: a key of theirs cannot be
-//! made without another program.
+//! Secrets come from the system's random numbers and are written only into the demo's folder. A message means the same
+//! each time it is sent; its signature and time are new. Providers that sign by RSA are missing: the demo cannot make
+//! an RSA key without another program.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::identity::Identity;
 use base::hex;
 
-/// Who sends callbacks.
+/// The channels that send callbacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Channel {
     /// `provider = "stripe"`
@@ -25,13 +25,13 @@ pub enum Channel {
     Wallet,
 }
 
-/// All of them.
+/// All channels.
 pub const CHANNELS: [Channel; 3] = [Channel::Card, Channel::Transfer, Channel::Wallet];
-/// Part of a card's payment that the platform keeps.
+/// The percentage of a card payment that the platform keeps.
 pub const FEE_PERCENT: i64 = 1;
 
 impl Channel {
-    /// Its name in the configuration.
+    /// The channel's name in the configuration.
     pub fn name(self) -> &'static str {
         match self {
             Channel::Card => "card",
@@ -40,7 +40,7 @@ impl Channel {
         }
     }
 
-    /// What its payers pay in.
+    /// The currency of its payments.
     pub fn currency(self) -> &'static str {
         match self {
             Channel::Card => "USD",
@@ -50,14 +50,14 @@ impl Channel {
     }
 }
 
-/// What senders, the ledger and the merchant know.
+/// The secrets of senders, ledger and merchant.
 #[derive(Clone)]
 pub struct Secrets {
     card: String,
     transfer: [u8; 32],
     wallet: String,
     merchant: [u8; 32],
-    /// The platform's own, for what the ledger tells.
+    /// The platform's token for the ledger's API.
     pub token: String,
     encryption: String,
     /// The gateway's certificate, and the keys of apps.
@@ -65,7 +65,7 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// New ones.
+    /// Draws new ones.
     pub fn draw() -> Result<Secrets, String> {
         Ok(Secrets {
             card: whsec(&random()?),
@@ -96,31 +96,31 @@ impl Secrets {
     }
 }
 
-/// A payment, or a refund of one.
+/// A callback about a payment or its refund.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Callback {
-    /// Who tells of it.
+    /// The channel that sends it.
     pub channel: Channel,
-    /// Which of the channel's payments it is, or is of.
+    /// The number of the payment within the channel.
     pub order: u32,
-    /// Whether it gives money back.
+    /// Whether it is a refund.
     pub is_refund: bool,
-    /// Cents.
+    /// The amount in cents.
     pub amount: i64,
 }
 
-/// A request that is signed.
+/// A signed request.
 pub struct Signed {
-    /// Where it goes, behind the gateway.
+    /// The path behind the gateway.
     pub path: String,
-    /// The signature and what belongs to it.
+    /// The headers of the signature.
     pub headers: Vec<(&'static str, String)>,
-    /// What is signed.
+    /// The signed body.
     pub body: Vec<u8>,
 }
 
 impl Callback {
-    /// `channel_txn_no`
+    /// The `channel_txn_no` of the callback.
     pub fn number(&self) -> String {
         let mark = if self.is_refund { "re" } else { "pi" };
         format!("{mark}_{}_{}", self.channel.name(), self.order)
@@ -130,17 +130,17 @@ impl Callback {
         Callback { is_refund: false, ..self.clone() }.number()
     }
 
-    /// What the order is called.
+    /// The number of the order.
     fn out_trade_no(&self) -> String {
         format!("order-{}-{}", self.channel.name(), self.order)
     }
 
-    /// As `kind` spells it.
+    /// The value of `kind`.
     pub fn kind(&self) -> &'static str {
         if self.is_refund { "refund" } else { "payment" }
     }
 
-    /// Signed at this time.
+    /// The request, signed at this time.
     pub fn signed(&self, secrets: &Secrets, now_ms: u64) -> Signed {
         let now = now_ms / 1_000;
         let (body, headers) = match self.channel {
@@ -167,7 +167,7 @@ impl Callback {
         Signed { path: format!("/pay/callbacks/{}", self.channel.name()), headers, body: body.into_bytes() }
     }
 
-    /// As Stripe says it.
+    /// The body in Stripe's form.
     fn card(&self, now: u64) -> Value {
         let currency = self.channel.currency().to_ascii_lowercase();
         let (kind, object) = if self.is_refund {
@@ -191,7 +191,7 @@ impl Callback {
 }
 
 impl Signed {
-    /// With one byte of the signed text flipped: the first digit of the amount, so that it still reads as a message.
+    /// The same with one byte of the signed text changed: the first digit of the amount, so that it still parses.
     pub fn forged(mut self) -> Signed {
         let place = |body: &[u8]| {
             let key = body.windows(7).rposition(|window| window == b"\"amount")?;
@@ -204,11 +204,11 @@ impl Signed {
     }
 }
 
-/// Checks what a merchant is told, by Standard Webhooks.
+/// Checks the signatures of Standard Webhooks for a merchant.
 pub struct Ear([u8; 32]);
 
 impl Ear {
-    /// With the secret that a file holds.
+    /// A checker with the secret in a file.
     pub fn read(file: &Path) -> Result<Ear, String> {
         let text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
         let decoded = text.trim().strip_prefix("whsec_").and_then(|text| BASE64_STANDARD.decode(text).ok());
@@ -232,7 +232,7 @@ fn mac(key: &[u8], text: &[u8]) -> Vec<u8> {
     hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text).as_ref().to_vec()
 }
 
-/// 32 bytes that nobody can guess.
+/// 32 random bytes from the system.
 pub fn random() -> Result<[u8; 32], String> {
     let mut bytes = [0; 32];
     let drawn = SystemRandom::new().fill(&mut bytes);

@@ -1,8 +1,8 @@
-//! Providers that send callbacks through the gateway, and send each one again until it is acknowledged.
+//! Providers that send callbacks through the gateway, and repeat each one until it is acknowledged.
 //!
-//! A provider has several connections, which take the next callback of its queue as soon as they are free, so that
-//! callbacks of one order may overtake each other. 503 and a broken connection are no acknowledgement; any other answer
-//! is a wrong one, is told, and ends it. Every answer is counted, for the gateway's access log has a line for each.
+//! A provider has several connections, which take the next callback from its queue as soon as they are free, so that
+//! callbacks of one order may overtake each other. 503 and a broken connection do not acknowledge; any other answer is
+//! wrong, is reported, and ends it. Every answer is counted, since the gateway's access log has a line for each.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,27 +19,27 @@ use base::clock;
 
 /// Connections of a provider.
 const CONNECTIONS: usize = 4;
-/// Until a callback comes again. Real providers wait longer.
+/// Time after which a callback is repeated. Real providers wait longer.
 const AGAIN: Duration = Duration::from_millis(100);
-/// Between two looks at whether the rest may be sent.
+/// Time between two looks at whether the rest may be sent.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// What became of the callbacks.
+/// The results of the callbacks.
 #[derive(Clone, Default)]
 pub struct Tally {
-    /// Acknowledged, in the order of that.
+    /// Acknowledged callbacks, in the order of their acknowledgement.
     pub acknowledged: Vec<Callback>,
-    /// Requests that are being answered.
+    /// Requests in flight.
     pub in_flight: u64,
-    /// Callbacks that were not acknowledged when they first came.
+    /// Callbacks that were not acknowledged at the first attempt.
     pub came_again: u64,
     /// Answers of the gateway.
     pub answers: u64,
-    /// Neither an acknowledgement nor a word to come again.
+    /// Answers that neither acknowledge nor ask for a repetition.
     pub wrong: Vec<String>,
 }
 
-/// Providers at work; they end when this is dropped.
+/// Running providers; they end on drop.
 pub struct Senders {
     shared: Arc<Shared>,
     tasks: JoinSet<()>,
@@ -49,13 +49,13 @@ struct Shared {
     door: Door,
     secrets: Secrets,
     queues: Vec<Mutex<VecDeque<Callback>>>,
-    /// The last so many of every queue stay there for now.
+    /// The number of callbacks that stay at the end of each queue for now.
     kept_back: AtomicUsize,
     tally: Mutex<Tally>,
 }
 
 impl Senders {
-    /// Starts all of them; each keeps its last `kept_back` callbacks until it is told to send all.
+    /// Starts all providers; each keeps its last `kept_back` callbacks until [`Senders::send_all`].
     pub fn start(door: Door, secrets: &Secrets, callbacks: &[Callback], kept_back: usize) -> Senders {
         let of = |channel| callbacks.iter().filter(|callback| callback.channel == channel).cloned().collect();
         let queues = CHANNELS.into_iter().map(|channel| Mutex::new(of(channel))).collect();
@@ -68,17 +68,17 @@ impl Senders {
         Senders { shared, tasks }
     }
 
-    /// Lets the senders send all they have.
+    /// Lets the providers send the rest.
     pub fn send_all(&self) {
         self.shared.kept_back.store(0, Relaxed);
     }
 
-    /// How it stands, by this look at it.
+    /// Reads the results so far.
     pub fn look<T>(&self, look: impl FnOnce(&Tally) -> T) -> T {
         look(&self.shared.tally.lock())
     }
 
-    /// Waits until nothing is left to be sent.
+    /// Waits until everything is sent.
     pub async fn done(mut self) -> Tally {
         while self.tasks.join_next().await.is_some() {}
         self.shared.tally.lock().clone()
@@ -111,7 +111,7 @@ async fn sends(queue: usize, shared: Arc<Shared>) {
     }
 }
 
-/// Sends it; whether it need not come again.
+/// Sends a callback; returns whether it is done.
 async fn try_once(callback: &Callback, connection: &mut Option<Connection>, shared: &Shared) -> bool {
     shared.tally.lock().in_flight += 1;
     let answered = send(&shared.door, connection, &callback.signed(&shared.secrets, clock::wall_ms())).await;
@@ -127,7 +127,7 @@ async fn try_once(callback: &Callback, connection: &mut Option<Connection>, shar
     true
 }
 
-/// Sends a request over a connection that is kept.
+/// Sends a request over a kept connection.
 pub async fn send(door: &Door, connection: &mut Option<Connection>, signed: &Signed) -> Result<Answer, String> {
     let kept = match connection.take().filter(Connection::is_open) {
         Some(kept) => kept,

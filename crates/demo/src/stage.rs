@@ -1,7 +1,7 @@
-//! What the demo starts and has to take away again: processes, ports, a temporary folder.
+//! The resources that the demo must release: processes, ports, a temporary folder.
 //!
-//! Each belongs to a guard: whatever ends the demo, processes are killed by their own id and waited for, then the
-//! folder goes. A demo that is killed outright can do nothing any more; on Linux its processes end with it even so, the
+//! Each has a guard: whatever ends the demo, processes are killed by their own id and waited for, then the folder is
+//! removed. A demo that is killed outright can do nothing more; on Linux its processes still end with it, but the
 //! folder stays. Ports come from the kernel and stay reserved by a socket that does not listen, so a backend that died
 //! finds its port free when it comes back.
 
@@ -19,14 +19,14 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::TcpSocket;
 
-/// Between two looks at something that is waited for.
+/// Time between two looks in a wait.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// A folder that is removed with all it holds.
+/// A folder that is removed on drop, with its contents.
 pub struct Folder(PathBuf);
 
 impl Folder {
-    /// Makes a new one that nobody else can read.
+    /// Makes a new folder that only its owner can read.
     pub fn new() -> Result<Folder, String> {
         let path = std::env::temp_dir().join(format!("tollgate-demo-{}-{:08x}", std::process::id(), fastrand::u32(..)));
         let made = fs::DirBuilder::new().mode(0o700).create(&path);
@@ -36,12 +36,12 @@ impl Folder {
         Ok(Folder(path))
     }
 
-    /// Where it is.
+    /// The folder's path.
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// A path in it.
+    /// The path of a name in the folder.
     pub fn at(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
@@ -49,16 +49,16 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // Nobody is left to be told.
+        // There is no caller left for an error.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// A child process that is killed and waited for.
+/// A child process that is killed and waited for on drop.
 pub struct Process(Child);
 
 impl Process {
-    /// Starts a part of this very program; what it says goes where `out` and `err` are.
+    /// Starts a part of this very program; its output goes to `out` and `err`.
     pub fn part(arguments: &[impl AsRef<OsStr>], out: Stdio, err: Stdio) -> Result<Process, String> {
         Process::start(&own_path()?, arguments, out, err)
     }
@@ -72,23 +72,23 @@ impl Process {
         Ok(Process(child))
     }
 
-    /// Its id.
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.0.id()
     }
 
-    /// `kill -9`, at once.
+    /// Kills at once, as `kill -9` does.
     pub fn kill(&mut self) -> Result<(), String> {
         self.0.kill().and_then(|()| self.0.wait()).map(drop).map_err(|e| format!("process {}: {e}", self.id()))
     }
 
-    /// SIGTERM: asks it to end.
+    /// Sends SIGTERM.
     pub fn terminate(&self) -> Result<(), String> {
         let signalled = kill_process(Pid::from_child(&self.0), Signal::TERM);
         signalled.map_err(|e| format!("process {}: {e}", self.id()))
     }
 
-    /// How it ended, if it did.
+    /// The exit status, if the process has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.0.try_wait().ok().flatten()
     }
@@ -96,19 +96,19 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // One that has ended already is no error.
+        // A process that has ended already is not an error.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Ports of the loopback address that are the demo's own until this is dropped.
+/// Ports of the loopback address that stay reserved until the drop.
 pub struct Ports {
     _held: Vec<TcpSocket>,
 }
 
 impl Ports {
-    /// Takes as many.
+    /// Reserves `N` ports.
     pub fn reserve<const N: usize>() -> Result<(Ports, [SocketAddr; N]), String> {
         let failed = |e: io::Error| format!("no port on 127.0.0.1: {e}");
         let mut addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); N];
@@ -124,7 +124,7 @@ impl Ports {
     }
 }
 
-/// Waits until `look` finds what is waited for, at most so long.
+/// Waits until `look` returns a value, for at most `limit`.
 pub async fn until<T>(what: &str, limit: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> Result<T, String> {
     let found = async {
         loop {
@@ -137,7 +137,7 @@ pub async fn until<T>(what: &str, limit: Duration, mut look: impl AsyncFnMut() -
     within(what, limit, found).await
 }
 
-/// Waits for `found`, at most so long.
+/// Waits for `found`, for at most `limit`.
 pub async fn within<T>(what: &str, limit: Duration, found: impl Future<Output = T>) -> Result<T, String> {
     let waited = tokio::time::timeout(limit, found).await;
     waited.map_err(|_| format!("waited {} s for {what}, in vain", limit.as_secs()))
@@ -147,7 +147,7 @@ pub async fn within<T>(what: &str, limit: Duration, found: impl Future<Output = 
 pub struct Tollgate(PathBuf);
 
 impl Tollgate {
-    /// The one that was named, else the one beside this program.
+    /// The named program, else the one beside this program.
     pub fn find(named: Option<PathBuf>) -> Result<Tollgate, String> {
         let path = match named {
             Some(path) => path,
@@ -160,7 +160,7 @@ impl Tollgate {
         Err(format!("{} {why}", path.display()))
     }
 
-    /// Starts a command that serves until it is ended, or the demo ends; what it says goes to `err`.
+    /// Starts a command that serves until it is ended, or the demo ends; its output goes to `err`.
     pub fn serve(&self, command: &[&str], conf: &Path, err: Stdio) -> Result<Process, String> {
         let mut arguments: Vec<&OsStr> = vec!["tollgate".as_ref(), self.0.as_ref()];
         arguments.extend(command.iter().map(OsStr::new));
@@ -168,7 +168,7 @@ impl Tollgate {
         Process::part(&arguments, Stdio::null(), err)
     }
 
-    /// Runs a command to its end; what it printed, and whether it ended well.
+    /// Runs a command to its end; returns whether it succeeded, and its output.
     pub async fn tool(&self, folder: &Folder, arguments: &[&str]) -> Result<(bool, String), String> {
         let path = folder.at("answer.txt");
         let failed = |e: io::Error| format!("{}: {e}", path.display());
@@ -181,7 +181,7 @@ impl Tollgate {
     }
 }
 
-/// Turns this process into another one, which ends when the demo does.
+/// Replaces this process by another program, which ends when the demo does.
 pub fn turn_into(program: &Path, arguments: &[OsString]) -> ExitCode {
     end_with_parent();
     let replaced = Command::new(program).args(arguments).exec();
@@ -192,7 +192,7 @@ fn own_path() -> Result<PathBuf, String> {
     std::env::current_exe().map_err(|e| format!("the program's own path is not known: {e}"))
 }
 
-/// Asks the kernel to end this process when its parent ends, where the kernel can.
+/// Asks the kernel, if it supports that, to end this process when its parent ends.
 pub fn end_with_parent() {
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));

@@ -1,7 +1,7 @@
-//! The story: its acts in their order, the promises made in them, and how it ends.
+//! The story: its acts in order, the promises made in them, and its end.
 //!
-//! A promise is something the load or the gateway's own API can show. One that breaks does not end the story, so that
-//! one run shows all that is wrong; only what leaves nothing to go on with (a wait that was in vain) does.
+//! A promise is a fact that the load or the gateway's own API can show. A broken promise does not end the story, so
+//! that one run shows all that is wrong. Only a failed wait ends it, since then there is nothing to go on with.
 
 mod books;
 mod death;
@@ -34,19 +34,19 @@ use crate::tell::Tell;
 use base::clock;
 use base::units::Nanos;
 
-/// The longest that anything but a request is waited for.
+/// The longest wait for anything but a request.
 const LIMIT: Duration = Duration::from_secs(15);
-/// Lines of a log that are shown where a promise broke.
+/// Lines of a log that are shown after a broken promise.
 const LOG_TAIL: usize = 15;
 
-/// Something that was promised.
+/// A promise, and whether it was kept.
 #[derive(Serialize)]
 struct Promise {
     promise: String,
     kept: bool,
 }
 
-/// What stands on the stage. Fields are dropped in this order: the load first, the folder last.
+/// The state of the story. Fields are dropped in this order: the load first, the folder last.
 struct Story<'a> {
     tell: &'a Tell,
     tollgate: Tollgate,
@@ -64,7 +64,7 @@ struct Story<'a> {
     _ports: Ports,
 }
 
-/// How the story ended.
+/// The result of the story.
 pub struct Outcome {
     phases: Vec<Counts>,
     promises: Vec<Promise>,
@@ -73,7 +73,7 @@ pub struct Outcome {
     took: Duration,
 }
 
-/// Tells the story; an error where it could not begin.
+/// Tells the story; an error means that it could not begin.
 pub async fn tell(tell: &Tell, tollgate: Tollgate) -> Result<Outcome, String> {
     let begun = clock::now();
     tell.line("tollgate demo: three backends, a gateway before them, and a load that counts every answer.");
@@ -102,20 +102,20 @@ impl Story<'_> {
         self.graceful_stop().await
     }
 
-    /// Notes a promise, and says whether it held.
+    /// Notes a promise, and prints whether it was kept.
     fn promise(&mut self, kept: bool, text: impl Into<String>) {
         let promise = text.into();
         self.tell.promise(kept, &promise);
         self.promises.push(Promise { promise, kept });
     }
 
-    /// Ends the phase that runs, once nothing of it is in flight, and begins the next one.
+    /// Ends the current phase once no request of it is in flight, and begins the next one.
     async fn turn(&mut self, next: &'static str) -> Result<Counts, String> {
         let ended = std::mem::replace(&mut self.phase, self.book.begin(next));
         self.settle(ended).await
     }
 
-    /// Why the story could not go on, and what the phase that ran had come to.
+    /// Why the story could not go on, with the counts of the current phase.
     fn cut_short(&mut self, why: String) -> String {
         let counts = self.book.counts(self.phase);
         if counts.failed > 0 {
@@ -128,7 +128,7 @@ impl Story<'_> {
         }
     }
 
-    /// Waits for a phase's last answers, tells its counts, and holds it to the promise that nothing failed.
+    /// Waits for a phase's last answers, prints its counts, and checks the promise that nothing failed.
     async fn settle(&mut self, phase: Ticket) -> Result<Counts, String> {
         let book = self.book.clone();
         let settled = async || book.is_settled(phase).then_some(());
@@ -142,7 +142,7 @@ impl Story<'_> {
         Ok(counts)
     }
 
-    /// Puts the configuration in its place: written beside it, then renamed over it. When that began.
+    /// Writes the configuration beside its place and renames it over the old one; returns when that began.
     fn push(&self) -> Result<Nanos, String> {
         let begun = clock::now();
         let (beside, file) = (self.folder.at("gateway.toml.new"), self.folder.at("gateway.toml"));
@@ -151,7 +151,7 @@ impl Story<'_> {
         Ok(begun)
     }
 
-    /// Waits until a backend answers under a path; how long that took.
+    /// Waits until a backend answers under a path; returns how long that took.
     async fn served(&mut self, path: &str, since: Nanos) -> Result<Duration, String> {
         let visitor = &mut self.visitor;
         let look = async || match visitor.status(path).await {
@@ -163,7 +163,7 @@ impl Story<'_> {
         until(&format!("{path} to be answered"), LIMIT, look).await?
     }
 
-    /// Turns the knobs of a backend; how they stand then, and what it has answered so far.
+    /// Turns the knobs of a backend; returns their settings and the counts so far.
     async fn knob(&self, backend: usize, knobs: &str) -> Result<Account, String> {
         let answer = client::once(self.conf.servers[backend], "POST", &format!("/knobs?{knobs}")).await?;
         let account = serde_json::from_str(&answer.body).ok().filter(|_| answer.status.is_success());
@@ -177,7 +177,7 @@ impl Story<'_> {
     }
 }
 
-/// Somebody besides the load who asks the gateway, over a kept connection.
+/// A client besides the load that sends requests to the gateway, over a kept connection.
 struct Visitor {
     door: Door,
     connection: Option<Connection>,
@@ -185,12 +185,12 @@ struct Visitor {
 }
 
 impl Visitor {
-    /// Asks, and says the status of the answer.
+    /// Sends a request; returns the status of the answer.
     async fn status(&mut self, path: &str) -> Result<u16, String> {
         self.ask("GET", path, &[]).await.map(|answer| answer.status.as_u16())
     }
 
-    /// Asks with more headers.
+    /// Sends a request with more headers.
     async fn ask(&mut self, method: &str, path: &str, more: &[(HeaderName, &str)]) -> Result<Answer, String> {
         loop {
             let connection = self.connection().await?;
@@ -205,7 +205,7 @@ impl Visitor {
         }
     }
 
-    /// The connection, a new one where the last takes no more requests.
+    /// The connection, or a new one if the last takes no more requests.
     async fn connection(&mut self) -> Result<Connection, String> {
         if !self.connection.as_ref().is_some_and(Connection::is_open) {
             self.connection = None;
@@ -217,7 +217,7 @@ impl Visitor {
     }
 }
 
-/// The end of what a process said.
+/// The last lines of a process's output.
 fn log_tail(folder: &Folder, name: &str) -> String {
     let Ok(log) = std::fs::read_to_string(folder.at(name)) else { return String::new() };
     let tail: Vec<&str> = log.lines().rev().take(LOG_TAIL).collect();
@@ -229,14 +229,14 @@ fn ms(time: Duration) -> String {
     format!("{:.0} ms", time.as_secs_f64() * 1e3)
 }
 
-/// The share of the answers of each backend of the shop.
+/// The shop's backends with their shares of the answers.
 fn shares(counts: &Counts) -> String {
     let share = |name: &&str| format!("{name} {:.1} %", counts.percent(name));
     BACKENDS[..SHOP].iter().map(share).collect::<Vec<_>>().join("   ")
 }
 
 impl Outcome {
-    /// Says how it ended; 0 where every promise held.
+    /// Prints the result; 0 if every promise was kept.
     pub fn conclude(self, tell: &Tell) -> ExitCode {
         let Outcome { phases, promises, stopped, logs, took } = self;
         let broken: Vec<&str> = promises.iter().filter(|p| !p.kept).map(|p| &*p.promise).collect();

@@ -1,6 +1,6 @@
-//! How the story is told: plain text in numbered acts, or nothing, where JSON is wanted at the end.
+//! The output of the story: plain text in numbered acts, or nothing if JSON is wanted at the end.
 //!
-//! Colour is for terminals alone, and only where `NO_COLOR` is unset or empty.
+//! Colour is for terminals only, and only if `NO_COLOR` is unset or empty.
 
 use std::cell::Cell;
 use std::fmt::Display;
@@ -15,14 +15,14 @@ const GREEN: &str = "32";
 
 /// The narrator.
 pub struct Tell {
-    /// Whether JSON is wanted instead.
+    /// Whether the output is JSON instead.
     pub json: bool,
     colour: bool,
     acts: Cell<u32>,
 }
 
 impl Tell {
-    /// One that looks at where stdout goes.
+    /// A narrator for the current stdout.
     pub fn new(json: bool) -> Tell {
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Tell { json, colour: std::io::stdout().is_terminal() && !plain, acts: Cell::new(0) }
@@ -34,37 +34,37 @@ impl Tell {
         self.line(format_args!("\n{}", self.paint(BOLD, format_args!("{}. {title}", self.acts.get()))));
     }
 
-    /// A heading without a number.
+    /// Prints a heading without a number.
     pub fn heading(&self, title: &str) {
         self.line(format_args!("\n{}", self.paint(BOLD, title)));
     }
 
-    /// A line as it is.
+    /// Prints a line as it is.
     pub fn line(&self, text: impl Display) {
         if !self.json {
             print(text);
         }
     }
 
-    /// A line of an act.
+    /// Prints a line of an act.
     pub fn say(&self, text: impl Display) {
         self.line(format_args!("   {text}"));
     }
 
-    /// What somebody else said, word for word.
+    /// Prints another program's output word for word.
     pub fn quote(&self, text: &str) {
         for line in text.lines() {
             self.say(self.paint(DIM, format_args!("| {line}")));
         }
     }
 
-    /// Whether a promise held.
+    /// Prints a promise, and whether it was kept.
     pub fn promise(&self, kept: bool, text: &str) {
         let mark = if kept { self.paint(GREEN, "ok    ") } else { self.paint(RED, "BROKEN") };
         self.say(format_args!("{mark} {text}"));
     }
 
-    /// What a phase counted.
+    /// Prints the counts of a phase.
     pub fn counts(&self, counts: &Counts) {
         let failed = self.failed(counts.failed, 0);
         let [sent, answered] = [counts.sent, counts.answered].map(thousands);
@@ -75,7 +75,7 @@ impl Tell {
         counts.examples.iter().for_each(|example| self.quote(example));
     }
 
-    /// All phases, and their sum.
+    /// Prints all phases, and their sum.
     pub fn table(&self, phases: &[Counts]) {
         let width = phases.iter().map(|phase| phase.phase.chars().count()).max().unwrap_or_default().max(5);
         let row = |name: &str, sent: u64, answered: u64, failed: u64| {
@@ -100,13 +100,13 @@ impl Tell {
     }
 }
 
-/// Prints to stdout; a reader that is gone is no error.
+/// Prints to stdout; a closed reader is not an error.
 pub fn print(text: impl Display) {
     use std::io::Write;
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-/// `12,345`
+/// A number such as `12,345`.
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();

@@ -1,6 +1,6 @@
-//! After the payments: the books are held against what was sent, what the merchant heard, and themselves.
+//! After the payments: the books are compared with what was sent, with the merchant's events, and with themselves.
 //!
-//! Balances are known three ways: from what the providers sent, from the ledger, and summed up from its entries.
+//! Balances are known in three ways: from the providers' callbacks, from the ledger, and summed from its entries.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,7 +33,7 @@ impl Story<'_> {
         Ok(())
     }
 
-    /// What was acknowledged is there once, and nothing else is.
+    /// Everything acknowledged is in the books once, and nothing else is.
     fn once_each(&mut self, paid: &Paid, transactions: &[Value]) {
         let mut booked: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
         for transaction in transactions {
@@ -160,7 +160,7 @@ fn is_told(transaction: &Value, callback: &Callback) -> bool {
         && transaction["currency"] == callback.channel.currency()
 }
 
-/// What every account must have, by what was sent.
+/// The balance of each account by what was sent.
 fn meant<'a>(callbacks: impl Iterator<Item = &'a Callback>) -> Balances {
     let mut balances = Balances::new();
     let mut move_money = |from: String, to: String, callback: &Callback, amount: i64| {
@@ -183,7 +183,7 @@ fn meant<'a>(callbacks: impl Iterator<Item = &'a Callback>) -> Balances {
     balances
 }
 
-/// `-1,234.50`
+/// An amount such as `-1,234.50`.
 fn money(minor: i64) -> String {
     let sign = if minor < 0 { "-" } else { "" };
     format!("{sign}{}.{:02}", thousands(minor.unsigned_abs() / 100), minor.unsigned_abs() % 100)

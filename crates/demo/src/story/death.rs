@@ -1,4 +1,4 @@
-//! Backends misbehave: one is killed and comes back, one turns slow and fails.
+//! Backends misbehave: one is killed and comes back, and one becomes slow and fails.
 
 use std::time::Duration;
 

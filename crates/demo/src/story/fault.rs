@@ -1,6 +1,6 @@
-//! A release that goes wrong: the new version fails, nobody sees it, and it is taken back.
+//! A release that goes wrong: the new version fails, no user sees it, and it is taken back.
 //!
-//! How soon is counted by the backend itself, which knows when its last request came.
+//! The backend itself counts how soon that is, since it knows when its last request came.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use crate::tell::thousands;
 use base::clock;
 use base::units::Nanos;
 
-/// The longest that a failing version may serve: what is over within two seconds is a hiccup of its server, and stable
-/// answers meanwhile.
+/// The longest that a failing version may serve: a failure of less than two seconds is a hiccup of its server, and
+/// stable answers meanwhile.
 const SOON: Duration = Duration::from_millis(3500);
-/// How long nothing may come to it after that.
+/// The time after that in which no request may reach it.
 const QUIET: Duration = Duration::from_secs(2);
 
 impl Story<'_> {
@@ -61,7 +61,8 @@ impl Story<'_> {
         self.show_report(release["report"].as_str().unwrap_or_default()).await
     }
 
-    /// Waits until nothing comes to v3 any more; the latest that its last request can have come, and what it answered.
+    /// Waits until v3 gets no more requests; returns the latest time at which its last one can have come, and its
+    /// counts.
     async fn last_request(&self, since: Nanos) -> Result<(Duration, Account), String> {
         let (mut seen, mut last) = (0, since);
         let mut look = async || loop {

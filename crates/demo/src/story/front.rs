@@ -1,8 +1,8 @@
-//! The front door: HTTP/2 over TLS, a smuggler who is sent away, apps that prove who they are, and a limit that holds.
+//! The front door: HTTP/2 over TLS, a smuggler that is sent away, apps that prove who they are, and a limit that holds.
 //!
-//! Only a backend can say that nothing reached it: each counts what is no GET, and the load sends nothing else. A limit
-//! is judged by the time that its app has asked for: the gateway took all of its decisions between the first request
-//! and the last answer.
+//! Only a backend can show that nothing reached it: each counts requests that are not GET, and the load sends only GET.
+//! A limit is judged by the time in which its app sent requests: the gateway took all of its decisions between the
+//! first request and the last answer.
 
 use std::time::Duration;
 
@@ -19,25 +19,25 @@ use base::hex;
 
 /// The header with the key of an app.
 const KEY: HeaderName = HeaderName::from_static("x-api-key");
-/// What needs one.
+/// A path that needs one.
 const PARTNERS: &str = "/partners/1";
-/// Requests that come at once.
+/// Requests that are sent at once.
 const AT_ONCE: u32 = 3 * PARTNER_BURST;
-/// How long something smuggled may take to come out.
+/// The time that a smuggled request has to come out.
 const MOMENT: Duration = Duration::from_millis(100);
-/// How long an app asks twice as often as it may.
+/// The time in which an app sends twice as many requests as it may.
 const TWICE: Duration = Duration::from_secs(2);
-/// Part of what a limit allows that must be admitted at least. The rest is for a machine too busy to ask in time.
+/// The least share of what a limit allows that must be admitted. The rest is for a machine too busy to send in time.
 const ADMITTED: f64 = 0.9;
 
-/// How one app was answered.
+/// The answers to one app.
 #[derive(Default)]
 struct Answers {
-    /// 200
+    /// Answered 200.
     admitted: u32,
-    /// 429 with a Retry-After of whole seconds, at least one.
+    /// Answered 429 with a Retry-After of whole seconds, at least one.
     refused: u32,
-    /// Anything else.
+    /// Any other answer.
     wrong: Vec<String>,
 }
 
@@ -96,7 +96,7 @@ impl Story<'_> {
         Ok(())
     }
 
-    /// Requests of the backends that were no GET.
+    /// The backends' requests that were not GET.
     async fn posted(&self) -> Result<u64, String> {
         let mut posted = 0;
         for backend in 0..SHOP {
@@ -122,7 +122,7 @@ impl Story<'_> {
         Ok(())
     }
 
-    /// Uses up the limit of acme, which has asked once since it began, and goes on asking twice as often as it may.
+    /// Uses up the limit of acme, which has sent one request since it began, and goes on at twice the allowed rate.
     async fn limit(&mut self, begun: Instant) -> Result<(), String> {
         let (connection, key) = (self.visitor.connection().await?, self.secrets.identity.acme.clone());
         let mut asked = JoinSet::new();
@@ -144,7 +144,7 @@ impl Story<'_> {
         }
         let paced = self.answers(asked).await?;
         burst.wrong.iter().chain(&paced.wrong).take(3).for_each(|wrong| self.tell.quote(wrong));
-        // The one that its key opened the route with is one of them.
+        // One of them is the request with which its key opened the route.
         let admitted = 1 + burst.admitted + paced.admitted;
         let took = begun.elapsed().as_secs_f64();
         let may = f64::from(PARTNER_BURST) + f64::from(PARTNER_RATE) * took;

@@ -1,7 +1,7 @@
 //! Payments: three providers send signed callbacks, some twice, some out of order, some forged, and the ledger dies.
 //!
-//! What is sent is chosen so that every provider is still sending when the ledger is killed, with callbacks unanswered.
-//! A provider sends a callback again until it is acknowledged, as the real ones do, only sooner.
+//! The number of callbacks is chosen so that every provider is still sending when the ledger is killed, with callbacks
+//! unanswered. A provider repeats a callback until it is acknowledged, as real ones do, only sooner.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,31 +19,31 @@ use base::clock;
 
 /// Payments of each provider.
 const ORDERS: u32 = 150;
-/// One of so many is refunded before its payment is told of.
+/// One in this many is refunded before its payment is reported.
 const EARLY: u32 = 15;
-/// One of so many is refunded, and told of at any time.
+/// One in this many is refunded, and reported at any time.
 const REFUNDED: u32 = 5;
-/// One of so many callbacks comes twice.
+/// One in this many callbacks comes twice.
 const TWICE: usize = 5;
 /// Callbacks that each provider sends only after the kill, however late that comes.
 const KEPT_BACK: usize = 50;
-/// How long the ledger is down.
+/// The time for which the ledger is down.
 const DOWN: Duration = Duration::from_millis(400);
-/// The longest that all callbacks may take.
+/// The longest time of all callbacks together.
 const PATIENCE: Duration = Duration::from_secs(45);
 
-/// What was sent, and who has to have it in the books.
+/// What was sent, and what must be in the books.
 pub(super) struct Paid {
     pub(super) process: Process,
     pub(super) merchant: Process,
     pub(super) ledger: Ledger,
-    /// What must be there once, by number.
+    /// Callbacks that must be in the books once, by number.
     pub(super) genuine: BTreeMap<String, Callback>,
     /// Numbers that were acknowledged before the kill.
     pub(super) before: Vec<String>,
     /// Acknowledgements of what had been acknowledged before.
     pub(super) twice: usize,
-    /// Numbers that must not be there.
+    /// Numbers that must not be in the books.
     pub(super) forged: Vec<String>,
 }
 
@@ -111,7 +111,7 @@ impl Story<'_> {
         Ok(())
     }
 
-    /// Sends payments, each with a byte flipped.
+    /// Sends payments, each with one byte changed.
     async fn forge(&mut self, paid: &mut Paid) -> Result<(), String> {
         let mut refused = 0;
         for channel in CHANNELS {
@@ -127,7 +127,7 @@ impl Story<'_> {
         Ok(())
     }
 
-    /// Sends the crowd, and kills the ledger once a third of it is acknowledged.
+    /// Sends all callbacks, and kills the ledger once a third of them is acknowledged.
     async fn kill_among(&mut self, crowd: &[Callback], paid: &mut Paid) -> Result<(), String> {
         let senders = Senders::start(self.visitor.door.clone(), &self.secrets, crowd, KEPT_BACK);
         let payments = ORDERS as usize * CHANNELS.len();
@@ -149,7 +149,7 @@ impl Story<'_> {
         let before = senders.look(|tally| tally.acknowledged.len());
         self.tell.say(format_args!("kill -9 {id} with {before} of them acknowledged and {in_flight} unanswered"));
         senders.send_all();
-        // Not before somebody was sent away by a ledger that is not there.
+        // Wait until a callback fails because there is no ledger.
         let away = async || senders.look(|tally| (tally.came_again > 0).then_some(()));
         until("a callback that nobody acknowledges", LIMIT, away).await?;
         tokio::time::sleep(DOWN).await;
@@ -171,7 +171,7 @@ impl Story<'_> {
     }
 }
 
-/// Refunds of payments that nobody has told of.
+/// Refunds of payments that are not reported yet.
 fn early() -> Vec<Callback> {
     let orders = (0..ORDERS).filter(|order| order % EARLY == 0);
     orders.flat_map(|order| CHANNELS.map(|channel| refund(channel, order))).collect()

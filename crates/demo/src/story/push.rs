@@ -8,7 +8,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::{LIMIT, Story, ms, shares};
 use crate::stage::until;
 
-/// How long old and new may overlap before shares are looked at.
+/// The time for which old and new may overlap before shares are counted.
 const MOMENT: Duration = Duration::from_millis(200);
 const PUSHES: u64 = 10;
 /// Lines of the history that are shown.

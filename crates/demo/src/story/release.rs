@@ -1,7 +1,7 @@
 //! A release that goes well: a new version takes over step by step, by itself, and no user goes back and forth.
 //!
-//! Shares are those of the answers while a step lasts. They lie near the step's percent and not on it: users are put on
-//! an arm by a hash of their keys, and these users are always the same ones.
+//! Shares are those of the answers during a step. They lie near the step's percent and not on it: users are put on an
+//! arm by a hash of their keys, and these users are always the same ones.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -17,16 +17,16 @@ use crate::tell::thousands;
 use base::clock;
 use base::units::Nanos;
 
-/// The steps: their percent, and what the share of the answers may be.
+/// The steps: their percent, and the allowed share of the answers.
 const STEPS: [(u32, RangeInclusive<f64>); 3] = [(5, 3.0..=7.0), (25, 20.0..=30.0), (100, 98.0..=100.0)];
-/// How long the backends take: a tail so long that the fraction of a millisecond, by which a new process or a busy
-/// machine makes one of them slower, is nothing to judge a release by.
+/// The latency of the backends: a tail so long that the fraction of a millisecond by which a new process or a busy
+/// machine slows one of them cannot decide a release.
 const SPREAD: &str = "spread=24ms";
-/// The longest that a step is waited for: it takes longer where a busy machine slows the load down.
+/// The longest wait for a step, which takes longer if a busy machine slows the load down.
 const STEP_LIMIT: Duration = Duration::from_secs(30);
-/// How long requests of the step before may take to be answered.
+/// The time that requests of the step before have to be answered.
 const MOMENT: Duration = Duration::from_millis(100);
-/// How long shares are counted; with the moment before it, less than a step lasts.
+/// The time for which shares are counted; with the moment before it, less than a step lasts.
 const LOOK: Duration = Duration::from_millis(600);
 
 impl Story<'_> {
@@ -67,7 +67,7 @@ impl Story<'_> {
         Ok(())
     }
 
-    /// Pushes the release that the configuration names; when it began.
+    /// Pushes the release that the configuration names; returns when that began.
     pub(super) async fn release(&mut self) -> Result<Nanos, String> {
         let saved = self.push()?;
         self.tell.say("pushed:");
@@ -101,7 +101,7 @@ impl Story<'_> {
         waited.map(drop)
     }
 
-    /// Says why one of the users whom the new version has answered is on it.
+    /// Prints why one of the users that the new version has answered is on it.
     async fn explain_a_user(&mut self) -> Result<(), String> {
         let followed = self.book.followed();
         let user = user_key(*followed.users.first().ok_or("no user is on v2")?);
@@ -120,7 +120,7 @@ impl Story<'_> {
         Ok(())
     }
 
-    /// Shows how the releases stand.
+    /// Prints the state of the releases.
     pub(super) async fn list_releases(&mut self) -> Result<(), String> {
         let url = format!("http://{}", self.admin.0);
         let (listed, said) = self.tollgate.tool(&self.folder, &["release", "list", "--admin", &url]).await?;

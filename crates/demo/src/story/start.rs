@@ -1,4 +1,4 @@
-//! The beginning: backends, a configuration, a gateway, a load; then all is well for a while.
+//! The beginning: backends, a configuration, a gateway and a load, which then run well for a while.
 
 use std::fs::File;
 use std::process::Stdio;

@@ -1,4 +1,4 @@
-//! The end: the gateway is told to stop, finishes what is in flight, and has written down every answer.
+//! The end: the gateway is told to stop, answers the requests in flight, and has logged every answer.
 
 use std::time::Duration;
 

@@ -63,7 +63,7 @@ impl Writer {
         Writer { settings, queue, shared }
     }
 
-    /// Opens the store, or finds that another process has it. An error is one that waiting does not mend: a wrong key,
+    /// Opens the store, or finds that another process has it. An error is one that waiting does not cure: a wrong key,
     /// or a file that is not a ledger. The alarm reports a failed disk; the rest of the process may go on.
     pub fn start(self) -> Result<JoinHandle<()>, String> {
         let (desk, failed) = match self.open(store::open_soon) {
@@ -290,7 +290,7 @@ type Opener = fn(&model::Store) -> Result<Option<Box<dyn store::Store>>, StoreEr
 
 /// Why the store cannot be opened.
 enum Opening {
-    /// Waiting does not mend it.
+    /// Waiting does not help.
     Wrong(String),
     /// The disk does not keep what is written.
     Failed(String),

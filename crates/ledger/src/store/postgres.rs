@@ -296,7 +296,7 @@ impl Store for Postgres {
             }
             Err(StoreError::Lost(why) | StoreError::Poisoned(why)) => return Err(lost(why)),
         }
-        // Committed here, but not as durably as the server was told to: a standby does not have it.
+        // Committed here, but not as durably as the server is configured: a standby does not have it.
         self.warnings.lock().take().map_or(Ok(()), |warning| Err(lost(warning)))
     }
 
