@@ -1,5 +1,4 @@
-//! A client for everything but the gateway: HTTP/1.1 without TLS, one connection per request, and a time limit for
-//! each.
+//! A client for everything but the gateway: HTTP/1.1 without TLS, each request with its own connection and time limit.
 //!
 //! It retries nothing. The clients of the gateway are in [`crate::door`].
 

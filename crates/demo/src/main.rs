@@ -1,10 +1,10 @@
-//! `tollgate-demo`, which `tollgate demo` runs: a story of backends, load, a front door, a death, pushes, a way back,
-//! releases, payments and their books.
+//! `tollgate-demo`, which `tollgate demo` runs: a story in acts that shows Tollgate at work.
 //!
-//! It starts real processes: a gateway with `tollgate run`, a ledger with `tollgate ledger run`, and of this program
-//! the backends and the merchant. Its clients speak HTTP/2 over TLS to the gateway, with a certificate made for this
-//! run. They count what it reports, and nothing is assumed. Every broken promise is named at the end; exit code 0 means
-//! that all were kept. Latencies are shown and never judged, since a busy machine is not the gateway's fault.
+//! The acts are backends, load, a front door, a death, pushes, a way back, releases, payments and their books. The demo
+//! starts real processes: a gateway with `tollgate run`, a ledger with `tollgate ledger run`, and of this program the
+//! backends and the merchant. Its clients speak HTTP/2 over TLS to the gateway, with a certificate made for this run.
+//! They count what it reports, and nothing is assumed. Every broken promise is named at the end; exit code 0 means that
+//! all were kept. Latencies are shown and never judged, since a busy machine is not the gateway's fault.
 //!
 //! Nothing outlives the demo: guards own the processes and the temporary folder, for Ctrl-C and failures too, and every
 //! wait has a deadline. All traffic stays on the loopback address.

@@ -1,9 +1,8 @@
-//! Webhooks of Standard Webhooks 1.0.0 (standard-webhooks/standard-webhooks, `spec/standard-webhooks.md`): a signed
-//! POST, and its result.
+//! Webhooks of Standard Webhooks 1.0.0: a signed POST, and its result.
 //!
-//! The caller decides when a message is sent again: an event of the ledger waits for days, a report for minutes. A
-//! connection is kept for less than the 5 s after which many servers close one, since a POST that meets the close is a
-//! failed attempt.
+//! The source is `spec/standard-webhooks.md` of standard-webhooks/standard-webhooks. The caller decides when a message
+//! is sent again: an event of the ledger waits for days, a report for minutes. A connection is kept for less than the 5
+//! s after which many servers close one, since a POST that meets the close is a failed attempt.
 
 mod signature;
 

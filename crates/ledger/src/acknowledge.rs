@@ -1,8 +1,7 @@
-//! The **acknowledge** stage, which answers the provider. A success takes a [`Durable`] receipt, which only the journal
-//! makes.
+//! The **acknowledge** stage, which answers the provider.
 //!
-//! Each provider reads its own words. A refusal never says why a signature did not verify, so that an attacker cannot
-//! probe for a valid one.
+//! A success takes a [`Durable`] receipt, which only the journal makes. Each provider reads its own words. A refusal
+//! never says why a signature did not verify, so that an attacker cannot probe for a valid one.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};

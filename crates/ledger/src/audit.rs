@@ -74,9 +74,9 @@ pub struct Discrepancy {
 pub enum DiscrepancyKind {
     /// It is not as it was written, or the ledger did not write it.
     Changed,
-    /// It is gone.
+    /// The row or link is missing.
     Removed,
-    /// The tail is gone.
+    /// The tail of the chain is missing.
     Cut,
     /// It does not follow from the rows.
     Balance,

@@ -17,9 +17,9 @@ pub enum Kind {
     RefundReversal,
     /// The merchant's fee (by configuration).
     Fee,
-    /// The channel paid us.
+    /// The channel paid the platform.
     Settlement,
-    /// We paid the merchant.
+    /// The platform paid the merchant.
     Payout,
     /// A transfer by API.
     Transfer,

@@ -1,5 +1,6 @@
-//! The payment ledger of Tollgate, whose parts follow **the way of a callback**: receive → verify → normalise → journal
-//! → acknowledge → deliver.
+//! The payment ledger of Tollgate, from a provider's callback to the merchant's event.
+//!
+//! **The way of a callback**: receive → verify → normalise → journal → acknowledge → deliver.
 //!
 //! | module | is |
 //! |---|---|

@@ -1,9 +1,9 @@
-//! The **normalise** stage, which turns a provider's message into a [`ProviderEvent`]: amounts, times, names, and why
-//! money cannot be booked.
+//! The **normalise** stage, which turns a provider's message into a [`ProviderEvent`].
 //!
-//! An amount is read exactly or not at all; nothing is rounded. A name is the number of a payment, a refund or an
-//! order: 1 to 256 bytes without control characters. If both name and amount are wrong, the name is reported. An amount
-//! of zero comes before both: no money moved, so nothing needs a look. The providers' files say which field holds what.
+//! It reads amounts, times and names, and says when money cannot be booked. An amount is read exactly or not at all;
+//! nothing is rounded. A name is the number of a payment, a refund or an order: 1 to 256 bytes without control
+//! characters. If both name and amount are wrong, the name is reported. An amount of zero comes before both: no money
+//! moved, so nothing needs a look. The providers' files say which field holds what.
 
 use std::borrow::Cow;
 use std::str::FromStr;
@@ -133,7 +133,7 @@ pub fn kind(word: &str) -> Option<Kind> {
 /// A movement of money as a provider wrote it.
 #[derive(Debug)]
 pub struct Money<'a> {
-    /// What happened.
+    /// The kind of the transaction.
     pub kind: Kind,
     /// The account whose numbers these are.
     pub account: Cow<'a, str>,

@@ -18,9 +18,9 @@ use base::units::Currency;
 pub enum Value {
     /// NULL.
     Null,
-    /// A whole number.
+    /// A signed integer of 64 bits.
     Int(i64),
-    /// Text.
+    /// A string.
     Text(String),
     /// Bytes.
     Blob(Vec<u8>),
@@ -29,11 +29,11 @@ pub enum Value {
 /// A column's type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
-    /// INTEGER, BIGINT
+    /// INTEGER in SQLite, BIGINT in PostgreSQL.
     Int,
-    /// TEXT
+    /// TEXT in both.
     Text,
-    /// BLOB, BYTEA
+    /// BLOB in SQLite, BYTEA in PostgreSQL.
     Blob,
 }
 
@@ -141,7 +141,7 @@ pub struct Update {
     pub table: Table,
     /// The row's `seq`.
     pub seq: i64,
-    /// Every state column, in the table's order.
+    /// All state columns, in the table's order.
     pub state: Vec<Value>,
 }
 
@@ -239,7 +239,7 @@ tables! {
         channel: String,
         /// The data key that encrypts it.
         key_id: Uuid,
-        /// Milliseconds since 1970.
+        /// Time of arrival, in milliseconds since 1970.
         received_at: i64,
         /// Nonce, ciphertext and tag.
         headers: Vec<u8>,
@@ -261,7 +261,7 @@ tables! {
         currency: Currency,
         /// Where the order comes from.
         source: Source,
-        /// Milliseconds since 1970.
+        /// Time of creation, in milliseconds since 1970.
         created_at: i64,
         ;
         /// The state of the order.
@@ -272,7 +272,7 @@ tables! {
         refunded_minor: i64,
         /// Refunds that were requested and are not decided, in minor units.
         refund_pending_minor: i64,
-        /// Milliseconds since 1970.
+        /// Time of the payment, in milliseconds since 1970.
         paid_at: Option<i64>,
     }
     /// A transaction of the books, and its state.
@@ -306,7 +306,7 @@ tables! {
         stated_currency: Option<Currency>,
         /// The provider's time, in milliseconds since 1970.
         occurred_at: i64,
-        /// Milliseconds since 1970; never before an earlier row's.
+        /// Time of recording, in milliseconds since 1970; never before an earlier row's.
         recorded_at: i64,
         /// The state right after its callback.
         first_state: TxState,
@@ -338,7 +338,7 @@ tables! {
         order_id: Option<Uuid>,
         /// The transaction's payment from here on.
         payment_txn_no: Option<String>,
-        /// Milliseconds since 1970.
+        /// Time of recording, in milliseconds since 1970.
         recorded_at: i64,
         ;
     }
@@ -356,7 +356,7 @@ tables! {
         amount_minor: i64,
         /// The currency of the amount.
         currency: Currency,
-        /// Milliseconds since 1970.
+        /// Time of recording, in milliseconds since 1970.
         recorded_at: i64,
         ;
     }
@@ -372,7 +372,7 @@ tables! {
         merchant: String,
         /// The body, the same bytes at each attempt.
         body: String,
-        /// Milliseconds since 1970.
+        /// Time of creation, in milliseconds since 1970.
         created_at: i64,
         ;
         /// The state of its delivery.
@@ -385,7 +385,7 @@ tables! {
         next_attempt_at: Option<i64>,
         /// HTTP status of the last attempt; none if no answer came.
         last_status: Option<i64>,
-        /// Milliseconds since 1970.
+        /// Time of delivery, in milliseconds since 1970.
         delivered_at: Option<i64>,
     }
     /// A finding that a person must look at.
@@ -402,7 +402,7 @@ tables! {
         evidence_id: Option<Uuid>,
         /// A description of amounts, numbers and states only.
         detail: String,
-        /// Milliseconds since 1970.
+        /// Time of opening, in milliseconds since 1970.
         opened_at: i64,
         ;
         /// Whether it is resolved.
@@ -430,7 +430,7 @@ pub struct Wrap {
     pub day: String,
     /// Nonce, ciphertext and tag.
     pub wrapped: Vec<u8>,
-    /// Milliseconds since 1970.
+    /// Time of creation, in milliseconds since 1970.
     pub created_at: i64,
 }
 

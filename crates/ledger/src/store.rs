@@ -113,7 +113,7 @@ pub struct Heads {
     pub seq: i64,
     /// The last link; empty in an empty store.
     pub link: Vec<u8>,
-    /// The largest `recorded_at` or `opened_at`; 0 in an empty store.
+    /// The largest `recorded_at`, `opened_at` or `created_at`; 0 in an empty store.
     pub recorded_at: i64,
     /// All balances.
     pub balances: Vec<BalanceRow>,

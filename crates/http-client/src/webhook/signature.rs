@@ -1,5 +1,6 @@
-//! The signature of a message, as in Standard Webhooks (standard-webhooks/standard-webhooks,
-//! `spec/standard-webhooks.md`), and the wait that its receiver asks for.
+//! The signature of a webhook, and the wait that its receiver asks for.
+//!
+//! The signature follows Standard Webhooks (standard-webhooks/standard-webhooks, `spec/standard-webhooks.md`).
 
 use std::time::Duration;
 

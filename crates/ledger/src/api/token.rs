@@ -1,8 +1,8 @@
-//! Authentication of callers by token: the platform, or a merchant. Without any token in the configuration nothing can
-//! be read.
+//! Authentication of callers by token: the platform, or a merchant.
 //!
-//! Every token is compared, in a time that does not reveal how much was right. If two share a token, the platform's
-//! counts first, then that of the merchant that is written first.
+//! Without any token in the configuration nothing can be read. Every token is compared, in a time that does not reveal
+//! how much was right. If two share a token, the platform's counts first, then that of the merchant that is written
+//! first.
 
 use std::sync::Arc;
 

@@ -18,7 +18,7 @@ use crate::store::{Reader, StoreError};
 /// Anomalies read at once, in one view.
 const PAGE: i64 = 500;
 
-/// Verifies the state of every anomaly.
+/// Verifies the state of all anomalies.
 pub fn verify(reader: &mut dyn Reader, found: &mut Collected) -> Result<(), StoreError> {
     let mut after = i64::MIN;
     while let Some(last) = query::snapshot(reader, |reader| page(reader, after, found))? {

@@ -1,7 +1,7 @@
-//! The rounds of verification of a running ledger: everything at its start and once a day, and only new rows in
-//! between.
+//! The rounds of verification of a running ledger.
 //!
-//! After a finding, everything is verified each time until all is whole again: new rows cannot acquit old ones.
+//! Everything is verified at its start and once a day, and only new rows in between. After a finding, everything is
+//! verified each time until all is whole again: new rows cannot acquit old ones.
 
 use std::time::Duration;
 

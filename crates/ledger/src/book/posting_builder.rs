@@ -1,4 +1,4 @@
-//! Builds the rows of a decision in the order of their `seq`: the postings of `docs/ledger.md`, and the merchant's
+//! Builds the rows of a decision in the order of their `seq`: postings (see `docs/ledger.md`) and the merchant's
 //! events.
 
 use std::collections::BTreeMap;

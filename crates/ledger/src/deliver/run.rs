@@ -1,11 +1,10 @@
-//! The loop of deliveries, which asks the store, sends events and marks results. One question and one mark are under
-//! way at a time.
+//! The loop of deliveries, which asks the store, sends events and marks results.
 //!
-//! Questions take at most a third of the time, however long an answer takes. Results are collected for a few
-//! milliseconds, and while the previous mark is under way. A failed mark is repeated until it is kept, and nothing is
-//! sent meanwhile: an event that cannot be marked would be sent again and again. Only marks that the store itself
-//! refuses are given up, after `MARKS` tries; their events are found, and sent, again. When the process loses the
-//! books, all state is dropped, and an attempt that ends later marks nothing.
+//! One question and one mark are under way at a time. Questions take at most a third of the time, however long an
+//! answer takes. Results are collected for a few milliseconds, and while the previous mark is under way. A failed mark
+//! is repeated until it is kept, and nothing is sent meanwhile: an event that cannot be marked would be sent again and
+//! again. Only marks that the store itself refuses are given up, after `MARKS` tries; their events are found, and sent,
+//! again. When the process loses the books, all state is dropped, and an attempt that ends later marks nothing.
 
 use std::collections::HashMap;
 use std::sync::Arc;

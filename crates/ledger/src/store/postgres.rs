@@ -1,5 +1,7 @@
-//! The books in PostgreSQL (15 or newer). One connection writes, by one statement for each table. A batch takes three
-//! round trips: begin and load, write, and the commit, which waits until the others have succeeded.
+//! The books in PostgreSQL (15 or newer).
+//!
+//! One connection writes, by one statement for each table. A batch takes three round trips: begin and load, write, and
+//! the commit, which waits until the others have succeeded.
 //!
 //! The writer holds an advisory lock (one ledger for each database) and the **epoch**: a number that each takeover
 //! raises and each transaction names. The server disconnects a frozen process after ten seconds, which frees its lock;

@@ -1,8 +1,7 @@
-//! Deletes wraps of keys in PostgreSQL in a session of its own, and rewrites their table so that its file holds none of
-//! them.
+//! Deletes wraps of keys in PostgreSQL, and rewrites their table so that its file holds none of them.
 //!
-//! `VACUUM FULL` would copy deleted rows, too, as long as an older view is open. So the remaining rows are written into
-//! a new file (`TRUNCATE` begins one), and the commit empties the old one.
+//! It works in a session of its own. `VACUUM FULL` would copy deleted rows, too, as long as an older view is open. So
+//! the remaining rows are written into a new file (`TRUNCATE` begins one), and the commit empties the old one.
 
 use super::connect;
 use crate::store::StoreError;
