@@ -1,36 +1,36 @@
-//! The judge of a release: whether the canary is worse than stable, whether it is safe, or whether that cannot be told.
+//! The judge of a release: whether the canary is worse than stable, whether it is safe, or that neither can be told.
 //!
-//! Users, not requests, are put on an arm by chance. So what counts is a user's *first* bad event in the release: a
-//! client that always fails would otherwise count a thousand times for the arm that it fell on. Each such event is a bet
-//! on the arm that chance gave to the user, by the share that the step was designed with. One judge belongs to one thread
-//! and to one set of routes; times are whole ticks, so an end of a window is as exact as the ticks are.
+//! Chance assigns users, not requests, to an arm. So the judge counts a user's *first* bad event in the release: a
+//! client that always fails would otherwise count a thousand times for its arm. Each such event is a bet on the arm
+//! that chance gave to the user, by the step's design share. One judge belongs to one thread and to one set of routes.
+//! Time advances in ticks, so a window ends as exactly as the ticks allow.
 //!
-//! For thresholds below p99 a user's first answer is the one that counts. A fault that only appears later, to users who
-//! had an answer before, is left to the episodes, to p99 and above, to the objective and to errors.
+//! For thresholds below p99 a user's first answer is the one that counts. A fault that appears later, to users who
+//! already had an answer, is left to the episodes, to p99 and above, to the objective and to errors.
 //!
-//! A window ends early, after 250 ms, once five users of the canary failed for the first time in the episode: for a test
+//! A window ends early, after 250 ms, once five users of the canary failed for the first time in the episode. To a test
 //! of first events that is a look like any other.
 //!
-//! When the evidence is enough, the judge waits for another 250 ms before it answers: a fault behind both arms may show
-//! on one of them first. A cause outside acquits the canary of what was seen so far. Ties: a broken model comes before
-//! blame, and findings of one tick come out one a tick, oldest first.
+//! When the evidence is enough, the judge waits for another 250 ms before it decides: a fault behind both arms may show
+//! on one of them first. A common cause acquits the canary of what was seen so far. Ties: a broken model comes before
+//! blame, and the findings of one tick are returned one per tick, oldest first.
 //!
 //! | module | is |
 //! |---|---|
-//! | `restarted_test` | the same test anew every half minute, for users who have been heard |
+//! | `restarted_test` | the same test anew every half minute, for users who have already counted |
 //! | `evidence` | the e-process of one signal |
-//! | `common_cause` | what is not the canary's fault, and what cannot be trusted |
-//! | `signals` | which signals there are, their weights, the guard |
-//! | `users` | whom the judge has met |
-//! | `exposure` | what a request is counted as |
+//! | `common_cause` | faults that are not the canary's, and comparisons that cannot be trusted |
+//! | `signals` | the signals, their weights, the guard |
+//! | `users` | the users that the judge follows |
+//! | `exposure` | what a request counts as |
 //! | `refusals` | which refusals are usual |
 //! | `servers` | what hits a server and not its users |
-//! | `window` | what a window counts |
-//! | `quantiles` | frozen thresholds, and what is shown |
-//! | `sample_ratio` | whether the split works |
+//! | `window` | the counts of one window |
+//! | `quantiles` | frozen thresholds, and the quantiles that are shown |
+//! | `sample_ratio` | the test of the split (sample ratio mismatch) |
 //! | `safety` | evidence for a promotion |
 //! | `change_detection` | stable during a release, the canary after it |
-//! | `verdict` | what the evidence comes to, and when that is enough |
+//! | `verdict` | the combined evidence, and when it is enough |
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -78,41 +78,41 @@ use users::{At, FirstEvent, LEARNT, Users};
 use verdict::Crossing;
 use window::{EvidenceCell, EvidenceCounts, UserCounts, Window};
 
-/// How long a window is.
+/// The length of a window.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// How long answers are not timed after the share has changed: new connections and cold caches make a canary that gets
-/// its first users, or many more, slow for a moment. Errors count at once.
+/// How long answers are not timed after the share has changed. New connections and cold caches slow a canary for a
+/// moment when it gets its first users, or many more. Errors count at once.
 const SETTLE: Duration = Duration::from_secs(3);
 
-/// The part of an arm's users whose servers must be warm: where more of one arm than of the other are not timed, their slow
-/// answers would stand alone.
+/// The share of an arm's users whose servers must be warm. Where fewer of one arm than of the other are timed, the slow
+/// answers of the other would stand alone.
 const WARM: f64 = 0.9;
 
-/// How long one is at least that ends early, and how long the judge waits with its answer.
+/// The least length of a window that ends early, and how long the judge waits before it decides.
 const SHORT: Duration = Duration::from_millis(250);
 
 /// First failures on the canary that end a window early.
 const BURST: u32 = 5;
 
-/// Stable's failing users without whom no cause is outside: fewer are chance.
+/// Failing users of stable without which no cause is outside: fewer are chance.
 const OUTSIDE_USERS: u64 = 5;
 
-/// A canary that fails this much more of its users than stable does more than suffer from a cause outside.
+/// A canary whose share of failing users is more than this many times stable's suffers from more than an outside cause.
 const ALIKE: f64 = 2.0;
 
-/// What the judge is asked for.
+/// What the judge is asked to hold.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
-    /// The chance, over the release's whole life, that a harmless canary is found worse.
+    /// The probability, over the whole life of the release, that a harmless canary is found worse.
     pub false_alarm: f64,
-    /// The objective for answers, in microseconds.
+    /// The objective (SLO) for answers, in microseconds.
     pub slo_micros: Option<u32>,
-    /// How many routes the release has.
+    /// The number of routes of the release.
     pub routes: usize,
 }
 
-/// What cannot be trusted.
+/// A reason not to trust the comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doubt {
     /// Two random halves of stable differ: the model is wrong.
@@ -121,52 +121,52 @@ pub enum Doubt {
     Ratio,
 }
 
-/// What a tick found, told once.
+/// What a tick found; each finding is returned once.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Finding {
     /// The canary is worse.
     Worse {
         /// The strongest group of signals: `errors`, `refusals`, `latency` or `feedback`.
         signal: &'static str,
-        /// The combined e-value when it was enough.
+        /// The combined e-value at the moment of the decision.
         e: f64,
-        /// At how many of its servers.
+        /// On how many of its servers.
         hit: Hit,
     },
     /// Both arms fail: the cause is outside of the release.
     Outside {
         /// How most of stable's users failed.
         cause: Cause,
-        /// Share of stable's recently active users who failed.
+        /// The share of stable's recently active users who failed.
         stable: f64,
-        /// The same of the canary.
+        /// The same share of the canary.
         canary: f64,
     },
     /// Nothing that the judge says about the canary can be trusted; with the e-value of the doubt.
     Untrusted(Doubt, f64),
-    /// Both arms fail since the canary got more users: it may be what it does to something that both use.
+    /// Both arms fail since the canary got more users: the canary may harm something that both use.
     Shared {
         /// How most of stable's users failed.
         cause: Cause,
-        /// Share of stable's recently active users who failed.
+        /// The share of stable's recently active users who failed.
         stable: f64,
-        /// The same of the canary.
+        /// The same share of the canary.
         canary: f64,
-        /// How long after the share became larger.
+        /// The time since the share became larger.
         after: Duration,
     },
     /// All users are on the canary, and more of them fail, or wait, than did on stable.
     Watch {
         /// What they meet.
         of: Watched,
-        /// Share of recently active users who do.
+        /// The share of recently active users who meet it.
         canary: f64,
-        /// Stable's, as long as there was one.
+        /// Stable's share, from the time when there was a stable.
         baseline: f64,
     },
 }
 
-/// What is watched where all users are on the canary.
+/// What the judge watches where all users are on the canary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Watched {
     /// Failures.
@@ -175,7 +175,7 @@ pub enum Watched {
     Slowness,
 }
 
-/// What outlives the process, so that a restart is no fresh chance of a false alarm.
+/// What survives a restart, so that restarting does not give a false alarm another chance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PersistedJudge {
     evidence: Comparison,
@@ -183,7 +183,7 @@ pub struct PersistedJudge {
     baseline: Option<f64>,
     #[serde(default)]
     episodes: u32,
-    /// Stable's part of users whose answers are slow, and above what, by route; older builds kept none.
+    /// The share of stable's users whose answers are slow, and the thresholds, by route; older builds kept neither.
     #[serde(default)]
     slow: Option<f64>,
     #[serde(default)]
@@ -205,7 +205,7 @@ pub struct Judge {
     settled: Nanos,
     /// When it last became larger.
     grew: Option<Nanos>,
-    /// Whether the open window began after that, and both arms' servers were warm then: its answers are timed.
+    /// Whether the open window's answers are timed: it began after that, and both arms' servers were warm then.
     timed: bool,
     users: Users,
     met: [u64; 2],
@@ -240,10 +240,10 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// How many users it follows at most.
+    /// How many users a judge follows at most.
     pub const USERS: usize = users::MOST;
 
-    /// Of a release that nothing is known of yet; the canary's share is 0.
+    /// For a release without history; the canary's share is 0.
     pub fn new(settings: Settings, now: Nanos) -> Judge {
         Judge {
             settings,
@@ -283,14 +283,14 @@ impl Judge {
         }
     }
 
-    /// Takes changed settings; evidence and users stay, and so does the number of routes. A changed objective holds from
-    /// the next window on.
+    /// Takes changed settings. Evidence and users stay, and so does the number of routes. A changed objective takes
+    /// effect with the next window.
     pub fn set(&mut self, settings: Settings) {
         self.settings = Settings { routes: self.settings.routes, ..settings };
     }
 
-    /// From now on `canary` of the judged users, 0 to 1, are put on the canary: the open window ends, and a step of this
-    /// number begins, with a ratio test and a safety of its own.
+    /// From now on the share `canary` of the judged users, 0 to 1, is on the canary. The open window ends, and a step
+    /// of this number begins with its own ratio test and safety.
     pub fn share_changed(&mut self, canary: f64, step: u16, now: Nanos) {
         self.now = now;
         self.close(now);
@@ -304,7 +304,7 @@ impl Judge {
         self.in_step = UserCounts::default();
         self.ratio = SampleRatio::new(self.share);
         self.evidence.change();
-        // Without a control nothing tells that an outage of both ended; with one the canary is not watched alone.
+        // Without a control nothing shows when an outage of both arms ends; with one the canary is not watched alone.
         if self.share < 1.0 {
             (self.canary, self.canary_slow) = (Detector::default(), Detector::default());
         } else {
@@ -316,7 +316,7 @@ impl Judge {
         At { window: self.number, step: self.step, episode: self.episodes.number() as u16 }
     }
 
-    /// A request ended; what its user told by it.
+    /// Counts a request that ended; returns what it was its user's first of.
     pub fn observe(&mut self, seen: &Sample) -> Told {
         if usize::from(seen.route) >= self.settings.routes.max(1) {
             return Told::default();
@@ -329,7 +329,7 @@ impl Judge {
         let (at, took) = (self.at(), Took::of(seen));
         let user = self.users.at(seen.user, at);
         if let (Arm::Stable, Some(Took::Exactly(micros)), true) = (seen.arm, took, user.may_tell(LEARNT)) {
-            // One answer of a user: a client that polls is not what people get.
+            // One answer per user: the answers to a client that polls are not what people get.
             user.tell(LEARNT);
             self.thresholds.learn(seen.route, micros, seen.warm);
         }
@@ -353,14 +353,14 @@ impl Judge {
             hearing.hear(seen, took);
         }
         let told = hearing.told;
-        // Who was forgotten is new again, and would be counted twice on the same arm.
+        // A forgotten user is new again, and would count twice on the same arm.
         if self.in_step.active[seen.arm as usize] > known && self.users.forgotten == 0 {
             self.ratio.count(seen.arm);
         }
         told
     }
 
-    /// A judged user said how it was, on the arm that he is on now.
+    /// Counts the feedback of a judged user about the arm that they are on now.
     pub fn feedback(&mut self, user: u64, arm: Arm, bad: bool) {
         let at = self.at();
         let known = self.users.at(user, at);
@@ -370,8 +370,8 @@ impl Judge {
         }
     }
 
-    /// Ends the window if it is due and tells what was found new. `in_flight` is how many requests of judged users are on
-    /// their way, by arm.
+    /// Ends the window if it is due and returns one new finding, if any. `in_flight` is the number of requests of
+    /// judged users in flight, by arm.
     pub fn tick(&mut self, now: Nanos, in_flight: [u64; 2]) -> Option<Finding> {
         self.now = now;
         let open = now.since(self.opened);
@@ -417,7 +417,7 @@ impl Judge {
         self.cross(now);
     }
 
-    /// Whether this step is safe; `None` where its share leaves one arm without judged users.
+    /// Evidence of safety of this step; `None` where its share leaves one arm without judged users.
     pub fn safe(&self) -> Option<Safety> {
         (self.share > 0.0 && self.share < 1.0).then(|| Safety::of(&self.in_step))
     }
@@ -427,7 +427,7 @@ impl Judge {
         self.stable.lasts()
     }
 
-    /// Distinct judged users by arm since the judge began; one who moved counts for both.
+    /// Distinct judged users by arm since the judge began; a user who moved counts on both.
     pub fn users(&self) -> [u64; 2] {
         self.met
     }
@@ -437,12 +437,12 @@ impl Judge {
         self.in_step.active[Arm::Canary as usize]
     }
 
-    /// Users who failed for the first time on the canary.
+    /// Users whose first failure was on the canary.
     pub fn harmed(&self) -> u64 {
         self.harmed + u64::from(self.failures.of_life)
     }
 
-    /// Users who were forgotten, since there is place for so many.
+    /// Users who were forgotten because the judge's memory is bounded.
     pub fn forgotten(&self) -> u64 {
         self.users.forgotten
     }
@@ -452,7 +452,7 @@ impl Judge {
         Arm::ALL.map(|arm| self.shown[arm as usize].view(self.met[arm as usize]))
     }
 
-    /// The step was there before this process: what fails now did not begin with it.
+    /// The step began before this process did, so what fails now did not begin with the step.
     pub fn goes_on(&mut self) {
         self.grew = None;
     }
@@ -469,7 +469,7 @@ impl Judge {
         }
     }
 
-    /// Takes over what an earlier process kept. Evidence against the canary is dropped, since the same users will speak
+    /// Takes over what an earlier process kept. Evidence against the canary is dropped, since the same users will count
     /// again; evidence for it stays.
     pub fn restore(&mut self, kept: &PersistedJudge) {
         self.evidence = kept.evidence.clone();

@@ -1,7 +1,7 @@
-//! Gray release: who is on the canary, whether it is worse, and what follows.
+//! Gray release: which users are on the canary, whether it is worse than stable, and what follows from that.
 //!
-//! Everything here is pure: time comes as an argument, nothing opens a socket or a file. `proxy/assign` and
-//! `proxy/rescue` are its hands on the request way, the gateway's `releases` is its clock and its disk.
+//! The crate is pure: time comes as an argument, and nothing opens a socket or a file. `proxy/assign` and
+//! `proxy/rescue` apply it to requests; the gateway's `releases` drives it by the clock and keeps its state on disk.
 //!
 //! | module | is |
 //! |---|---|
@@ -9,12 +9,12 @@
 //! | [`bucket`] | a user's position by one of the published hashes, and the interval that the canary owns |
 //! | [`cohort`] | named sets of users |
 //! | [`assignment`] | a release as a request meets it |
-//! | [`shared_state`] | what requests share of a release: its stage, its counters, what was seen |
-//! | [`sample`] | what the judge is told of a request |
+//! | [`shared_state`] | what requests share of a release: its stage, its counters, its observations |
+//! | [`sample`] | what the judge learns of one request |
 //! | [`judge`] | whether the canary is worse |
 //! | [`breakdown`] | counts of failures by route, server, outcome, cohort and app |
 //! | [`localise`] | where a fault is |
-//! | [`report`] | what is told about it |
+//! | [`report`] | what is reported of a verdict |
 //! | [`controller`] | steps, states, and what the judge's findings lead to |
 
 #![forbid(unsafe_code)]

@@ -1,25 +1,25 @@
-//! Watching one arm without a control: whether more of its users fail than stable's did so far.
+//! Change detection on one arm, without a control: whether a larger share of its users fails than of stable's so far.
 //!
-//! An e-detector (Shin, Ramdas, Rinaldo, arXiv 2203.03532) of Shiryaev-Roberts form: each odds ratio's `M = (M+1)*e` over
-//! windows, averaged. Were user-windows independent, the mean time between false alarms would be 10,000 windows at least;
-//! they are not quite, so an alarm also needs a practical size, and nothing is taken back because of it. Baselines outside
-//! of 0.1 % to 5 % count as those, and of slow answers outside of 1 % to 30 %.
+//! An e-detector (Shin, Ramdas, Rinaldo, arXiv 2203.03532) of Shiryaev-Roberts form: each odds ratio's `M = (M+1)*e`
+//! over windows, averaged. If user-windows were independent, the mean time between false alarms would be at least
+//! 10,000 windows. They are not quite independent, so an alarm also needs a practical size, and no release is taken
+//! back because of it. A baseline is clamped to 0.1 % to 5 %, and one of slow answers to 1 % to 30 %.
 
 use super::evidence::{CAP, GRID, POINTS};
 
 /// User-windows of stable that make a baseline.
 const ENOUGH: u64 = 500;
 
-/// What a baseline of failures may be, and one of slow answers.
+/// The range of a baseline of failures, and of one of slow answers.
 const FAILURES: (f64, f64) = (0.001, 0.05);
-/// See there.
+/// See [`FAILURES`].
 const SLOWNESS: (f64, f64) = (0.01, 0.3);
 
-/// Where the detector alarms.
+/// The value at which the detector alarms.
 const ALARM: f64 = 1e4;
 
-/// Stable's share of failing users, or of those whose answers are slow. It is learned for as long as there is no outage: what the first seconds alone tell is
-/// wrong by a half too often where a few clients always fail.
+/// Stable's share of failing users, or of users whose answers are slow. It is learnt for as long as there is no outage:
+/// an estimate from the first seconds alone is off by a half too often where a few clients always fail.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Baseline {
     active: u64,
@@ -45,7 +45,7 @@ impl Baseline {
         self.failing += failing;
     }
 
-    /// What is known.
+    /// The share, if known.
     pub(super) fn share(&self) -> Option<f64> {
         if self.active < ENOUGH {
             return self.kept;
@@ -58,7 +58,7 @@ impl Baseline {
         self.kept = kept.map(|share| share.clamp(self.range.0, self.range.1));
     }
 
-    /// What is known, or the least.
+    /// The share if known, else the least of the range.
     pub(super) fn or_least(&self) -> f64 {
         self.share().unwrap_or(self.range.0)
     }
@@ -69,16 +69,16 @@ pub(super) fn is_bad(share: f64, baseline: f64) -> bool {
     share >= baseline + 0.01 && share >= 3.0 * baseline
 }
 
-/// Whether it is about there again.
+/// Whether a share is close to the baseline again.
 fn is_back(share: f64, baseline: f64) -> bool {
     share <= (baseline + 0.005).min(2.0 * baseline)
 }
 
-/// A detector over one arm.
+/// A detector on one arm.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Detector {
     masses: [f64; POINTS],
-    /// Whether there is an outage that was told of.
+    /// Whether there is an outage that was reported.
     told: bool,
 }
 
@@ -101,12 +101,12 @@ impl Detector {
         self.told
     }
 
-    /// An outage begins; whether it is a new one.
+    /// Begins an outage; returns whether it is a new one.
     pub(super) fn begin(&mut self) -> bool {
         !std::mem::replace(&mut self.told, true)
     }
 
-    /// An outage ends when the recent share is back; whether it ended. Unknown shares change nothing.
+    /// Ends an outage when the recent share is back; returns whether it ended. An unknown share changes nothing.
     pub(super) fn end_if_back(&mut self, recent: Option<f64>, baseline: f64) -> bool {
         let ended = self.told && recent.is_some_and(|share| is_back(share, baseline));
         if ended {

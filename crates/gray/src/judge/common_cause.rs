@@ -1,4 +1,5 @@
-//! What is not the canary's fault, and what cannot be told: causes outside, and all that each arm says alone.
+//! Faults that are not the canary's: causes outside of the release, doubts of the comparison,
+//! and each arm watched alone.
 
 use std::time::Duration;
 
@@ -8,28 +9,28 @@ use super::window::{UserCounts, Window};
 use super::{ALIKE, BURST, Doubt, Finding, Judge, OUTSIDE_USERS, Watched, sample_ratio};
 use crate::sample::Arm;
 
-/// An outage that begins so soon after the canary's share became larger is taken for its doing.
+/// An outage that begins this soon after the canary's share grew is attributed to the step.
 const OF_THE_STEP: Duration = Duration::from_secs(60);
-/// How long it is waited for whether it is more than a hiccup.
+/// How long the judge waits to see whether a fault is more than a hiccup.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// The part of the canary's users that fails, and of stable's that does not, where no doubt of the model matters.
+/// The share of the canary's users that must fail for no doubt of the model to matter.
 const MOST: f64 = 0.5;
-/// See there.
+/// The share of stable's users that may fail then.
 const FEW: f64 = 0.05;
 
-/// Whose fault an outage of both arms is.
+/// What an outage of both arms is attributed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Whose {
-    /// Nobody's here: the cause is outside.
+    /// Nothing in this release: the cause is outside.
     Nobodys,
-    /// That of the step that it followed.
+    /// The step that it followed.
     TheSteps,
     /// That cannot be told yet.
     Unknown,
 }
 
 impl Judge {
-    /// Looks at each arm alone, with what the window saw that ends.
+    /// Looks at each arm alone, with the counts of the window that ends.
     pub(super) fn watch(&mut self, tally: &UserCounts) {
         let Some(baseline) = self.baseline.share() else { return };
         let mut recent = self.recent[0].tally;
@@ -64,7 +65,7 @@ impl Judge {
         }
     }
 
-    /// The same of answers above stable's p95, which is what they are measured by for as long as the release lasts.
+    /// The same for answers above stable's p95, the threshold for as long as the release lasts.
     fn watch_slowness(&mut self, tally: &UserCounts, recent: &UserCounts) {
         let Some(baseline) = self.usually_slow.share() else { return };
         let [_, measured] = recent.timed.measured;
@@ -78,9 +79,9 @@ impl Judge {
         }
     }
 
-    /// After an outage nearly everybody has had his first bad event, and nothing more could be learnt of him: so what was
-    /// told is forgotten, on both arms alike, and with it the evidence against the canary. Those who always fail will tell
-    /// again what they told before; on top of that evidence it would count twice.
+    /// After an outage nearly every user has had their first bad event, and would teach nothing more. So those events
+    /// are forgotten on both arms alike, and the evidence against the canary with them: users who always fail will
+    /// count again, and on top of that evidence they would count twice.
     pub(super) fn begin_anew(&mut self) {
         let first_bad_events = [ERRORS].into_iter().chain(P99..=SLO);
         self.users.forget(first_bad_events.fold(0, |signals, signal| signals | 1 << signal));
@@ -89,9 +90,10 @@ impl Judge {
         self.guard.acquit();
     }
 
-    /// Both arms fail. Where that began soon after the canary got more users it is blamed on that: it may have exhausted
-    /// what both use, and to take it back costs nothing if it was chance. It must be more than a hiccup of one of stable's
-    /// servers beside the failures that the canary always has; for a few seconds that is waited for.
+    /// Attributes an outage of both arms. One that began soon after the canary got more users is attributed to the
+    /// step: the canary may have exhausted what both use, and taking it back costs nothing if that was chance. It
+    /// must be more than a hiccup of one of stable's servers beside the usual failures of the canary; the judge waits
+    /// a few seconds to see that.
     pub(super) fn tell_outside(&mut self, window: &Window, stable: f64, canary: f64) -> Whose {
         let Some(cause) = window.main_cause() else { return Whose::Nobodys };
         let after = self.grew.map(|grew| self.now.since(grew)).filter(|after| *after <= OF_THE_STEP);
@@ -130,8 +132,8 @@ impl Judge {
         }
     }
 
-    /// Whether a worse canary may be blamed by its evidence alone. A broken model or a split that gives the canary too many users forbids it; a
-    /// canary that lacks users may be losing them.
+    /// Whether the evidence alone may blame a worse canary. A broken model forbids it, and so does a split that gives
+    /// the canary too many users. A canary that lacks users may be losing them.
     pub(super) fn may_blame(&self) -> bool {
         let [guard, ratio] = self.doubts;
         !(guard || ratio && self.ratio.canary_has_too_many())

@@ -1,49 +1,50 @@
-//! The evidence of one signal that the canary is worse: an e-process, a bet that only pays if it is.
+//! The evidence of one signal that the canary is worse: an e-process, a bet that pays only if it is.
 //!
-//! A user's arm is drawn once, by a hash. If the canary does no harm, whoever has a first bad event would have had it on
-//! either arm; so, given all that happened before, he is on the canary with the **design share** of his step, `p`, whatever
-//! the base rate is, and however unequally often users come, in whatever clusters. Then `r / (1-p+p*r)` for each event on
-//! the canary, and `1 / (1-p+p*r)` for each on stable, is an e-value for odds ratios `r >= 1`, and events multiply (Ville:
-//! the chance that the product ever reaches `x` is at most `1/x`, however often one looks). Sixteen odds ratios share the
-//! stake. The share that is *seen* in a window must not stand for `p`: users who come every second show their arm again
-//! and again.
+//! A hash draws a user's arm once. Under the null hypothesis that the canary does no harm, a user with a first bad
+//! event would have had it on either arm. So, given all that happened before, that user is on the canary with the
+//! **design share** of their step, `p`, whatever the base rate is, and however unequally often users come, in whatever
+//! clusters. Then `r / (1-p+p*r)` for each event on the canary, and `1 / (1-p+p*r)` for each on stable, is an e-value
+//! for odds ratios `r >= 1`, and events multiply (Ville: the chance that the product ever reaches `x` is at most `1/x`,
+//! however often one looks). Sixteen odds ratios share the stake. The share that is *seen* in a window must not stand
+//! for `p`: users who come every second show their arm again and again.
 //!
-//! A good start would bury a fault that comes late under its evidence for the canary. So only a part of the stake is bet
-//! at the start; the rest is bet in small parts, window by window, on a schedule that has no end, and a larger part when
-//! the share changes, which is when faults come. What is not bet yet counts as it is: the sum stays an e-process.
+//! A good start would bury a fault that comes late under its evidence for the canary. So only a part of the stake
+//! is bet at the start. The rest is bet in small parts, window by window, on a schedule without an end, and in a
+//! larger part when the share changes, which is when faults come. The part not bet yet counts at its face value, so
+//! the sum stays an e-process.
 //!
-//! A stake that is bet in a window sees both arms from that window on. What is counted late, since it was not clear what it
-//! was, is played for those stakes only that were bet before it happened ([`Said`]).
+//! A stake that is bet in a window sees both arms from that window on. An event that is counted late, since its nature
+//! was not clear, is played only for the stakes that were bet before it happened ([`Said`]).
 //!
-//! Masses are plain numbers: one below 1e-308 becomes 0 (evidence for the canary), one above [`CAP`] stays there. Both
-//! only lower the sum.
+//! Masses are plain numbers: one below 1e-308 becomes 0 (evidence for the canary), one above [`CAP`] stays
+//! there. Both only lower the sum.
 
 use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
-/// Odds ratios that are bet on.
+/// The odds ratios that are bet on.
 pub(super) const GRID: [f64; POINTS] =
     [1.15, 1.3, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 5.0, 7.0, 10.0, 15.0, 25.0, 50.0, 100.0, 400.0];
 
-/// How many.
+/// The number of odds ratios.
 pub(super) const POINTS: usize = 16;
 
 /// The part of the stake that is bet at the start.
 const START: f64 = 0.5;
 
-/// Windows over which about half of the rest is bet.
+/// The number of windows over which about half of the rest is bet.
 const HORIZON: f64 = 1_000.0;
 
 /// The part of the rest that is bet when the share changes.
 const AT_CHANGE: f64 = 0.1;
 
-/// No mass grows beyond it.
+/// The bound of every mass.
 pub(super) const CAP: f64 = 1e15;
 
 pub(super) static LN_GRID: LazyLock<[f64; POINTS]> = LazyLock::new(|| GRID.map(f64::ln));
 
-/// What events say about each odds ratio: logarithms.
+/// The log e-value of some events, for each odds ratio.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bet([f64; POINTS]);
 
@@ -51,7 +52,7 @@ impl Bet {
     /// No event.
     pub(super) const NOTHING: Bet = Bet([0.0; POINTS]);
 
-    /// Of events on both sides; `events[1]` are of the side that may be worse, whose design share is `part`.
+    /// For events on both sides; `events[1]` are of the side that may be worse, whose design share is `part`.
     pub fn of(part: f64, events: [u32; 2]) -> Bet {
         let [k0, k1] = events.map(f64::from);
         let mut logs = [0.0; POINTS];
@@ -63,15 +64,15 @@ impl Bet {
         Bet(logs)
     }
 
-    /// Both.
+    /// The product of both.
     pub(super) fn and(mut self, other: &Bet) -> Bet {
         self.0.iter_mut().zip(other.0).for_each(|(log, other)| *log += other);
         self
     }
 
-    /// Pays out.
+    /// Multiplies the masses by what the bet paid.
     pub(super) fn multiply(&self, masses: &mut [f64; POINTS]) {
-        // What is lost is lost, whatever it would be multiplied by.
+        // A lost stake stays lost, whatever it would be multiplied by.
         for (mass, log) in masses.iter_mut().zip(self.0).filter(|(mass, _)| **mass > 0.0) {
             *mass = (*mass * log.exp()).min(CAP);
         }
@@ -85,28 +86,28 @@ pub(super) struct Said {
     pub(super) before: Bet,
     /// Of the window itself.
     pub(super) now: Bet,
-    /// Of what waited until now.
+    /// Of events that waited until now.
     pub(super) late: Bet,
-    /// Whether something waits on.
+    /// Whether events still wait.
     pub(super) waits: bool,
 }
 
 impl Said {
-    /// Nothing.
+    /// No events.
     pub(super) const NOTHING: Said = Said { before: Bet::NOTHING, now: Bet::NOTHING, late: Bet::NOTHING, waits: false };
 }
 
-/// One signal's e-process.
+/// The e-process of one signal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Process {
-    /// What each odds ratio's bet is worth.
+    /// The worth of each odds ratio's bet.
     masses: [f64; POINTS],
-    /// The same of what was bet since something waits.
+    /// The same for stakes that were bet since the first waiting event.
     #[serde(default)]
     young: [f64; POINTS],
-    /// What is not bet yet.
+    /// The stake that is not bet yet.
     rest: f64,
-    /// Windows that were played.
+    /// The number of windows played.
     windows: u64,
 }
 
@@ -118,12 +119,12 @@ impl Default for Process {
 }
 
 impl Process {
-    /// What the whole stake, 1 at the start, is worth.
+    /// The worth of the whole stake, which was 1 at the start.
     pub fn e(&self) -> f64 {
         (self.masses.iter().chain(&self.young).sum::<f64>() + self.rest).min(CAP)
     }
 
-    /// Plays a window of which all is known.
+    /// Plays a window without events that wait or come late.
     pub fn play(&mut self, bet: &Bet) {
         self.hear(&Said { now: *bet, ..Said::NOTHING });
     }
@@ -142,27 +143,28 @@ impl Process {
         }
     }
 
-    /// The share changed, so nothing waits any more: bets more of the rest, for faults come now.
+    /// The share changed, so no event waits any more: bets more of the rest, since faults come now.
     pub(super) fn change(&mut self) {
         let stake = self.take(AT_CHANGE);
         self.masses.iter_mut().for_each(|mass| *mass += stake);
         self.grow_up();
     }
 
-    /// Takes a part of the rest; what each odds ratio has of it.
+    /// Takes a part of the rest; returns the stake of each odds ratio.
     fn take(&mut self, part: f64) -> f64 {
         let stake = self.rest * part;
         self.rest -= stake;
         stake / POINTS as f64
     }
 
-    /// Nothing waits: from now on it is one.
+    /// No event waits: from now on both are one.
     fn grow_up(&mut self) {
         self.masses.iter_mut().zip(&mut self.young).for_each(|(mass, young)| *mass += std::mem::take(young));
     }
 
-    /// Drops evidence against the canary and keeps evidence for it: no mass is above what was bet on it so far. The result
-    /// lies below the process that would have gone on, so it keeps that one's guarantee, and is worth 1 at most.
+    /// Drops evidence against the canary and keeps evidence for it: no mass exceeds what was bet on it so
+    /// far. The result lies below the process that would have gone on, so it keeps the guarantee of that
+    /// one, and is worth at most 1.
     pub(super) fn acquit(&mut self) {
         self.rest = self.rest.clamp(0.0, 1.0 - START);
         let paid = (1.0 - self.rest) / POINTS as f64;

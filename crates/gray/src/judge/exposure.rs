@@ -1,7 +1,8 @@
-//! What a judged request is counted as: a first event, a user of the window, a user of the step.
+//! What a judged request counts as: a first event, a user of the window, a user of the step (exposure).
 //!
-//! Only requests whose user was put on his arm in this step speak: within a step a user is on one arm, and that by the
-//! step's share. What began before, and ends later, is shown and counted as a user of the window, no more.
+//! Only requests whose user was assigned to their arm in this step are evidence: within a step a user is on
+//! one arm, by the step's share. A request that began before the step and ends in it is shown and counted as a
+//! user of the window, no more.
 
 use crate::sample::{Arm, Ending, Sample};
 
@@ -14,15 +15,15 @@ use super::signals::{
 use super::users::{FirstEvent, Now, THERE, User};
 use super::window::{Cause, UserCounts, Window};
 
-/// Signals that hear a user's first answer, and whose thresholds they have.
+/// Signals of a user's first answer, each with the signal whose threshold it uses.
 const FIRST_ANSWER: [(usize, usize); 5] =
     [(P50, P50), (P50 + 1, P50 + 1), (P50 + 2, P50 + 2), (P95, P95), (EPISODE_P95, P95)];
 
-/// Signals that hear his first answer above, and whose thresholds they have.
+/// Signals of a user's first answer above the threshold, each with the signal whose threshold it uses.
 const FIRST_ABOVE: [(usize, usize); 5] =
     [(P99, P99), (P99 + 1, P99 + 1), (SLO, SLO), (EPISODE_P99, P99), (EPISODE_SLO, SLO)];
 
-/// A user's request, and what it is counted in.
+/// A user's request, and the counters that it goes into.
 pub(super) struct Exposure<'a> {
     pub(super) user: &'a mut User,
     pub(super) thresholds: &'a Thresholds,
@@ -31,28 +32,28 @@ pub(super) struct Exposure<'a> {
     pub(super) failures: &'a mut Failures,
     pub(super) window: &'a mut Window,
     pub(super) in_step: &'a mut UserCounts,
-    /// Whether the answer is timed.
+    /// Whether answers are timed.
     pub(super) timed: bool,
     pub(super) told: Told,
 }
 
-/// What a request was the first of, for its user, in the episode.
+/// What a request was its user's first of in the episode.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Told {
-    /// He met a failure.
+    /// A failure.
     pub failure: bool,
-    /// He was refused, or for the first time as stable's users seldom are.
+    /// A refusal: the first of the episode, or the first at all of a kind that stable's users seldom get.
     pub refusal: bool,
-    /// An answer was slow: his first one, or the first above p99 or the objective.
+    /// A slow answer: the user's first answer, or the first above p99 or the objective.
     pub slow: bool,
 }
 
 /// First failures on the canary, in the open window.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Failures {
-    /// Of the episode: five end a window early.
+    /// First of the episode: five end a window early.
     pub(super) of_episode: u32,
-    /// Of them, those that were their users' first at all.
+    /// First of their users' whole life in the release.
     pub(super) of_life: u32,
 }
 
@@ -77,13 +78,13 @@ impl Exposure<'_> {
                 self.window.blame(Cause { route: seen.route, failure, status: seen.status });
             }
         }
-        // A burst of what is rare must not hide below what is usual.
+        // A burst of rare refusals must not hide below the usual ones.
         if seen.is_refusal() && self.refusals.is_rare(seen) && self.user.now.first(Now::REFUSED) {
             self.servers.met(seen, REFUSALS);
         }
     }
 
-    /// Counts a request of this step and what is known of its latency.
+    /// Counts a request of this step, and its latency as far as it is known.
     pub(super) fn hear(&mut self, seen: &Sample, took: Option<Took>) {
         if self.user.first(FirstEvent::InStep) {
             self.in_step.active[seen.arm as usize] += 1;
@@ -105,7 +106,7 @@ impl Exposure<'_> {
         }
     }
 
-    /// Whether it is his first event of a signal.
+    /// Counts a user's first event of a signal; returns whether it is one.
     fn tells(&mut self, signal: usize, seen: &Sample) -> bool {
         let first = self.user.may_tell(signal);
         if first {

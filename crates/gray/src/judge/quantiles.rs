@@ -1,19 +1,19 @@
-//! Latency: the thresholds that users' answers are compared with, and the quantiles that are shown.
+//! Latency: the thresholds that answers are compared with, and the quantiles that are shown.
 //!
-//! A route's thresholds are quantiles of stable's answers, one of a user in half a minute, frozen once there are enough of
-//! them, at the end of a window:
-//! so a user is exposed to the same ones for the whole of it. The objective needs no answers. A threshold of answers
-//! that were seen is, for the answers to come, as good as a draw from them: the number above it on the canary is a
-//! negative hypergeometric one, next to the hypergeometric one that the evidence is made for.
+//! A route's thresholds are quantiles of stable's answers, one answer per user in half a minute. They are frozen once
+//! there are enough answers, at the end of a window, so a user is exposed to the same ones for the whole of it. The
+//! objective needs no answers. To answers that come later, a threshold from observed answers is as good as a draw from
+//! the same distribution: the number above it on the canary is negative hypergeometric, close to the hypergeometric
+//! that the evidence assumes.
 //!
-//! A threshold lies a little above its quantile. Two versions are never quite equally fast: fewer users mean
-//! fewer kept connections, and a server that is asked less is woken more slowly and has colder caches. A difference that nobody
-//! notices must take nothing back.
+//! A threshold lies a little above its quantile, because two versions are never quite equally fast. Fewer users mean
+//! fewer kept connections, and a server with fewer requests wakes more slowly and has colder caches. A difference that
+//! no user notices must not take a release back.
 //!
-//! Answers of servers that may be cold count as long as there are no others: a gateway that was just started has not seen
-//! its servers before. What is known of them alone is replaced once the others' are enough.
+//! Answers of servers that may be cold count as long as there are no others: a gateway that has just started does not
+//! know its servers yet. Thresholds from them are replaced once there are enough answers of warm servers.
 //!
-//! Quantiles come from `hdrhistogram`, with two significant digits: a threshold is the upper end of its bucket, so
+//! Quantiles come from `hdrhistogram`, with two significant digits. A threshold is the upper end of its bucket, so
 //! answers that all take the same time are not above it. Longer than an hour counts as an hour.
 
 use crate::report::ArmView;
@@ -27,17 +27,17 @@ use super::signals::{P50, SLO};
 /// How many thresholds there are: p50, p75, p90, p95, p99, p99.9 and the objective.
 const THRESHOLDS: usize = SLO - P50 + 1;
 
-/// Quantiles and how many answers freeze them.
+/// Quantiles, each with the number of answers that freezes it.
 const FREEZE: [(f64, u64); THRESHOLDS - 1] =
     [(0.5, 200), (0.75, 200), (0.9, 200), (0.95, 200), (0.99, 2_000), (0.999, 20_000)];
 
-/// Quantiles that few answers freeze.
+/// The number of quantiles that few answers freeze.
 const FEW: usize = 4;
 
-/// An hour of microseconds.
+/// An hour in microseconds.
 const LONGEST: u64 = 3_600_000_000;
 
-/// No answer is above it.
+/// A threshold that no answer is above.
 const UNKNOWN: u32 = u32::MAX;
 
 fn histogram() -> Histogram<u32> {
@@ -49,7 +49,7 @@ fn histogram() -> Histogram<u32> {
 pub(super) struct Limits([u32; THRESHOLDS]);
 
 impl Limits {
-    /// A signal's threshold; `None` where it is not known yet.
+    /// The threshold of a signal; `None` where it is not known yet.
     pub(super) fn of(&self, signal: usize) -> Option<u32> {
         Some(self.0[signal - P50]).filter(|limit| *limit != UNKNOWN)
     }
@@ -61,20 +61,20 @@ pub(super) struct Thresholds {
     learning: Vec<Learning>,
 }
 
-/// What a route's thresholds are learnt from.
+/// The answers from which a route's thresholds are learnt.
 enum Learning {
-    /// There was no answer yet.
+    /// No answer so far.
     Nothing,
     /// Answers of servers that may be cold, and of no others.
     Cold(Box<Histogram<u32>>),
-    /// Answers of warm ones, until all quantiles are frozen, and how many of those are.
+    /// Answers of warm servers, until all quantiles are frozen, and how many are.
     Warm(Box<Histogram<u32>>, usize),
     /// All are known.
     Done,
 }
 
 impl Thresholds {
-    /// For so many routes.
+    /// For this many routes.
     pub(super) fn new(routes: usize, slo: Option<u32>) -> Thresholds {
         let mut limits = Limits([UNKNOWN; THRESHOLDS]);
         limits.0[THRESHOLDS - 1] = slo.unwrap_or(UNKNOWN);
@@ -91,14 +91,14 @@ impl Thresholds {
         self.limits.clone()
     }
 
-    /// Takes what an earlier process kept of these routes, until warm servers have told anew.
+    /// Takes what an earlier process kept of these routes, until warm servers have given new ones.
     pub(super) fn restore(&mut self, kept: &[Limits]) {
         if kept.len() == self.limits.len() {
             self.limits.copy_from_slice(kept);
         }
     }
 
-    /// Stable answered; `warm`: its server is not cold any more.
+    /// Counts an answer of stable; `warm`: its server is not cold any more.
     pub(super) fn learn(&mut self, route: u16, micros: u32, warm: bool) {
         let learning = &mut self.learning[usize::from(route)];
         match (&*learning, warm) {
@@ -114,7 +114,7 @@ impl Thresholds {
         }
     }
 
-    /// Freezes what has enough answers, and takes the objective that holds from now on.
+    /// Freezes the quantiles that have enough answers, and takes the objective that holds from now on.
     pub(super) fn freeze(&mut self, slo: Option<u32>) {
         for (limits, learning) in self.limits.iter_mut().zip(&mut self.learning) {
             limits.0[THRESHOLDS - 1] = slo.unwrap_or(UNKNOWN);
@@ -130,7 +130,7 @@ impl Thresholds {
                 }
                 Learning::Warm(answers, frozen) => {
                     let before = std::mem::replace(frozen, known(answers));
-                    // Ten times as many answers tell the first four better, and they are told once more.
+                    // Ten times as many answers estimate the first four better, so these are frozen once more.
                     let from = if before <= FEW && *frozen > FEW { 0 } else { before };
                     for (limit, (quantile, _)) in limits.0.iter_mut().zip(FREEZE).take(*frozen).skip(from) {
                         *limit = threshold(answers, quantile);
@@ -145,26 +145,27 @@ impl Thresholds {
     }
 }
 
-/// A threshold above a quantile of stable's answers: a tenth longer, and at least ten milliseconds, since nobody notices
-/// less; for the rare slow ones fifty, since a stall of the machine makes many users' answers slow at once.
+/// A threshold above a quantile of stable's answers: a tenth longer, and at least ten milliseconds, since no
+/// user notices less. For the rare slow answers it is at least fifty, since a stall of the machine slows
+/// many users' answers at once.
 fn threshold(answers: &Histogram<u32>, quantile: f64) -> u32 {
     let micros = answers.value_at_quantile(quantile);
     let least = if quantile < 0.99 { 10_000 } else { 50_000 };
     u32::try_from(micros + (micros / 10).max(least)).unwrap_or(UNKNOWN)
 }
 
-/// What is known of how long a request took.
+/// What is known of a request's latency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Took {
-    /// So long.
+    /// Exactly this long.
     Exactly(u32),
-    /// So long at least: nobody waited for its end.
+    /// At least this long: the wait ended before the answer.
     AtLeast(u32),
 }
 
 impl Took {
-    /// A request's. Failures are the business of another signal: one that fails at once is not fast. A time limit or a
-    /// client that leaves tells how long it took at least.
+    /// The latency of a request. Failures belong to another signal: one that fails at once is not fast. A time limit,
+    /// or a client that leaves, gives a lower bound.
     pub(super) fn of(seen: &Sample) -> Option<Took> {
         match seen.ending {
             Ending::Good => Some(Took::Exactly(seen.micros)),
@@ -173,8 +174,8 @@ impl Took {
         }
     }
 
-    /// Whether it was longer than `limit`; `None` where that is not known. What ended unseen below the limit says
-    /// nothing, on either arm, and the user's next answer is his first.
+    /// Whether it was longer than `limit`; `None` where that is not known. A request that ended unseen below the limit
+    /// says nothing, on either arm, and the user's next answer is their first.
     pub(super) fn is_above(self, limit: u32) -> Option<bool> {
         match self {
             Took::Exactly(micros) => Some(micros > limit),
@@ -204,7 +205,7 @@ impl Shown {
         }
     }
 
-    /// As it is shown.
+    /// The view that is shown.
     pub(super) fn view(&self, users: u64) -> ArmView {
         let quantile = |quantile: f64| {
             (!self.answers.is_empty()).then(|| self.answers.value_at_quantile(quantile) as f64 / 1_000.0)

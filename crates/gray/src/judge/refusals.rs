@@ -1,22 +1,23 @@
 //! Which refusals are usual: answers from 400 to 499 that stable's users often get.
 //!
-//! A refusal is as much the client's doing as the server's. What stable's users get as well, a wrong password or a page
-//! that is gone, would only hide what a canary refuses beside it. So a kind, a status on a route, is usual once one in a
-//! hundred of stable's users has met it first in an episode, and five at least. The rest is rare; until stable has told, all
-//! is. Each user counts once an episode: one that polls a dead address makes nothing usual.
+//! A refusal is as much the client's doing as the server's. A wrong password or a missing page, which stable's
+//! users get as well, would only hide what a canary refuses beside it. So a kind, a status on a route, is usual
+//! once one in a hundred of stable's users, and at least five, met it as their first in an episode. Every other
+//! kind is rare; until stable has data, all are. Each user counts once an episode, so a client that polls a dead
+//! address makes nothing usual.
 
 use ahash::AHashMap;
 
 use crate::sample::{Arm, Sample};
 
-/// Kinds that are told apart; later ones are usual.
+/// Kinds that are told apart; later ones count as usual.
 const KINDS: usize = 4_096;
-/// Stable's users who make a kind usual.
+/// The least number of stable's users who make a kind usual.
 const USERS: u64 = 5;
-/// The part of stable's users that they must be.
+/// The least share of stable's users who do.
 const PART: f64 = 0.01;
 
-/// What stable refuses.
+/// Stable's refusals.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     /// By route and status: users of an episode who met it first, and whether it is usual.
@@ -26,12 +27,12 @@ pub(super) struct Refusals {
 }
 
 impl Refusals {
-    /// A user of stable was there in an episode.
+    /// Counts a user of stable in an episode.
     pub(super) fn there(&mut self) {
         self.users += 1;
     }
 
-    /// A user met one, as his first in an episode.
+    /// Counts a user's first refusal in an episode.
     pub(super) fn count(&mut self, seen: &Sample) {
         if seen.arm == Arm::Stable && (self.kinds.len() < KINDS || self.kinds.contains_key(&(seen.route, seen.status)))
         {
@@ -39,13 +40,13 @@ impl Refusals {
         }
     }
 
-    /// Ends a window: what is usual changes between windows only.
+    /// Ends a window: kinds become usual between windows only.
     pub(super) fn close(&mut self) {
         let least = (self.users as f64 * PART).max(USERS as f64);
         self.kinds.values_mut().for_each(|(met, usual)| *usual = *met as f64 >= least);
     }
 
-    /// Whether stable's users seldom meet it.
+    /// Whether stable's users seldom get this refusal.
     pub(super) fn is_rare(&self, seen: &Sample) -> bool {
         match self.kinds.get(&(seen.route, seen.status)) {
             Some((_, usual)) => !usual,

@@ -1,14 +1,14 @@
-//! A judge that never goes deaf: the same test again and again, over users who start anew every half minute.
+//! The restarted test: the same test again and again, over users who start anew every half minute.
 //!
-//! A user's first bad event of his life is heard once. Where the same users stay and now and then meet an error, the life-long
-//! evidence runs out of users, and a canary that then fails for everybody would not be heard. So a small part of the chance
-//! of a false alarm is spent on episodes: in each, a user's first bad event of the episode counts, and the evidence starts
-//! at 1. Episodes are not multiplied with each other, since those who often fail do so in all of them; each is an e-process
-//! by itself, and the n-th needs n(n+1) times more than the first would, so that all together stay below their part (the
-//! sum of 1/n(n+1) is 1). A fault of some size has that within a few users.
+//! The release-long test counts a user's first bad event once. Where the same users stay and now and then meet an
+//! error, that evidence runs out of users, and a canary that then fails for all of them would go unnoticed. So a small
+//! part of the false-alarm probability is spent on episodes: in each, a user's first bad event of the episode counts,
+//! and the evidence starts at 1. Episodes are not multiplied with each other, since users who often fail do so in all
+//! of them. Each is an e-process by itself, and the n-th needs n(n+1) times more than the first would, so that all
+//! together stay below their part (the sum of 1/n(n+1) is 1). A fault of some size reaches that within a few users.
 //!
-//! It hears failures, refusals of any kind, answers above p99 and the objective, and a user's first answer where that is
-//! above p95: so a canary that turns slow for users who stay is heard as well.
+//! The test covers failures, refusals of any kind, answers above p99 and the objective, and a user's first answer where
+//! that is above p95. So it also finds a canary that turns slow for users who stay.
 
 use super::evidence::{CAP, POINTS};
 use super::servers::Heard;
@@ -17,20 +17,20 @@ use super::signals::{EPISODE_ERRORS, EPISODE_P95, EPISODE_P99, EPISODE_REFUSALS,
 /// Windows of an episode.
 const LENGTH: u32 = 30;
 
-/// The part of the chance of a false alarm that all episodes together may spend.
+/// The part of the false-alarm probability that all episodes together may spend.
 pub(super) const PART: f64 = 0.1;
 
-/// Signals and what each counts for; the sum is 1.
+/// Signals and their weights; the sum is 1.
 const HEARD: [(usize, f64); 5] =
     [(EPISODE_ERRORS, 0.5), (EPISODE_REFUSALS, 0.1), (EPISODE_P95, 0.15), (EPISODE_P99, 0.1), (EPISODE_SLO, 0.15)];
 
 /// The episodes of a release.
 #[derive(Clone, Debug)]
 pub(super) struct RestartedTest {
-    /// Number of the running one, from 1.
+    /// The number of the running episode, from 1.
     number: u32,
     windows: u32,
-    /// What each odds ratio's bet on each signal is worth.
+    /// The worth of each odds ratio's bet on each signal.
     masses: [[f64; POINTS]; HEARD.len()],
 }
 
@@ -43,20 +43,20 @@ impl Default for RestartedTest {
 const FRESH: [[f64; POINTS]; HEARD.len()] = [[1.0 / POINTS as f64; POINTS]; HEARD.len()];
 
 impl RestartedTest {
-    /// A new one, after as many as an earlier process has had.
+    /// A new episode, after as many as an earlier process has had.
     pub(super) fn after(&self, number: u32) -> RestartedTest {
         RestartedTest { number: number.max(self.number).saturating_add(1), windows: 0, masses: FRESH }
     }
 
-    /// Number of the running one, from 1.
+    /// The number of the running episode, from 1.
     pub(super) fn number(&self) -> u32 {
         self.number
     }
 
-    /// Plays a window, with `part` of the users on the canary; whether the episode ended with it.
+    /// Plays a window, with the share `part` of the users on the canary; returns whether the episode ended with it.
     pub(super) fn play(&mut self, window: &Heard, part: f64) -> bool {
         for ((signal, _), masses) in HEARD.iter().zip(&mut self.masses) {
-            // What is of an earlier episode is let go of when it ends, so all is of this one.
+            // Events of an earlier episode are dropped when it ends, so all are of this one.
             let said = window.said(*signal, part);
             said.before.and(&said.now).and(&said.late).multiply(masses);
         }
@@ -64,7 +64,7 @@ impl RestartedTest {
         self.windows >= LENGTH
     }
 
-    /// E-values of errors, refusals and latency, in parts of what this episode needs: 1 is enough.
+    /// E-values of errors, refusals and latency, as parts of what this episode needs: 1 is enough.
     pub(super) fn parts(&self, false_alarm: f64) -> [f64; 3] {
         let n = f64::from(self.number);
         let enough = n * (n + 1.0) / (PART * false_alarm);

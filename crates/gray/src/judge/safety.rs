@@ -1,43 +1,43 @@
 //! Evidence that the canary is safe: what a promotion needs besides the absence of an alarm.
 //!
-//! An e-process against "the canary is worse than stable by delta or more", over the users of the step: one point of users
-//! who failed in it at all, two points of users who were refused as stable's seldom are, five points of users whose first
-//! answer in it is above stable's p95. Twenty is enough: 1 canary
-//! of 20 that is worse by just delta is promoted. Stable's own rate in the step stands for the rate that the canary should
-//! have.
+//! An e-process against the hypothesis "the canary is worse than stable by delta or more", over the users of the step:
+//! one point of users who failed in it at all, two points of users who got a refusal that stable's seldom get, five
+//! points of users whose first answer in it is above stable's p95. Twenty is enough: 1 canary of 20 that is worse by
+//! exactly delta is promoted. Stable's own rate in the step stands for the rate that the canary should have.
 //!
-//! Each user counts once, however often he comes: a client that polls says no more than one who visits, and one who tries
-//! again after a failure no more than one who was rescued. It says nothing where the step has one arm only.
+//! Each user counts once, however often they come: a client that polls says no more than one that visits,
+//! and a user who tries again after a failure no more than one who was rescued. There is no evidence where
+//! the step has only one arm.
 //!
-//! A canary that is fast while it is cold is fast; one that is slow then is not yet slow. So there are two e-values of
-//! latency, over users' first answers and over their first that were timed, and their mean is one.
+//! A canary that is fast while cold is fast; one that is slow while cold may become fast. So there are two e-values of
+//! latency, over users' first answers and over their first timed answers, and their mean is an e-value too.
 
 use super::window::{Speed, UserCounts};
 
 /// The e-value that is enough.
 const ENOUGH: f64 = 20.0;
 
-/// How much worse would be too much: errors, refusals, latency.
+/// Delta, the difference that would be too much: errors, refusals, latency.
 const TOO_MUCH: [f64; 3] = [0.01, 0.02, 0.05];
 
-/// Stable never fails less, for a rate of zero would be believed too much.
+/// The least failure rate assumed of stable: an observed rate of zero would be believed too much.
 const LEAST: f64 = 1e-4;
 
-/// What a step says about safety.
+/// The evidence of safety in a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Safety {
     /// The e-value that the canary fails no more users; 20 is enough.
     pub errors: f64,
-    /// The same of refusals.
+    /// The same for refusals.
     pub refusals: f64,
     /// The same for latency; `None` while no route's p95 is known or no answer was compared with one.
     pub latency: Option<f64>,
-    /// Users of the canary so far and needed in all: errors, refusals and latency.
+    /// Users of the canary so far, and needed in all: errors, refusals and latency.
     progress: [(u64, u64); 3],
 }
 
 impl Safety {
-    /// Of the users of a step.
+    /// From the users of a step.
     pub(super) fn of(step: &UserCounts) -> Safety {
         let errors = Test::of(step.active, step.failing, TOO_MUCH[0], ENOUGH);
         let refusals = Test::of(step.active, step.refused, TOO_MUCH[1], ENOUGH);
@@ -58,7 +58,7 @@ impl Safety {
         self.errors >= ENOUGH && self.refusals >= ENOUGH && self.latency.is_some_and(|latency| latency >= ENOUGH)
     }
 
-    /// What it waits for, as a sentence; empty when it is safe.
+    /// What the step waits for, as a phrase; empty when it is safe.
     pub fn wants(&self) -> String {
         let line = |name: &str, (seen, needed): (u64, u64)| format!("{name}: {seen} of about {needed} users");
         let errors = (self.errors < ENOUGH).then(|| line("errors", self.progress[0]));
@@ -83,7 +83,7 @@ impl Test {
         let as_stable = stable.clamp(LEAST, 0.999 - too_much);
         let worse = as_stable + too_much;
         let (of_bad, of_good) = ((as_stable / worse).ln(), ((1.0 - as_stable) / (1.0 - worse)).ln());
-        // Without control nobody knows what the canary's rate should be.
+        // Without a control the canary's expected rate is unknown.
         let ln_e = if n[0] == 0 { 0.0 } else { bad[1] as f64 * of_bad + n[1].saturating_sub(bad[1]) as f64 * of_good };
         let each = as_stable * of_bad + (1.0 - as_stable) * of_good;
         let missing = ((enough.ln() - ln_e) / each).max(0.0).ceil();

@@ -1,14 +1,14 @@
-//! The sample ratio test: whether as many users come to the canary as its share says.
+//! The sample ratio test: whether as many users come to the canary as its share says (sample ratio mismatch).
 //!
-//! Lindon and Malek, NeurIPS 2022 (arXiv 2011.03567): a Dirichlet mixture against the shares that were meant, anytime
-//! valid. If it wins, the split is broken, or users get lost before they are seen, and no comparison can be trusted.
+//! Lindon and Malek, NeurIPS 2022 (arXiv 2011.03567): a Dirichlet mixture against the design shares, anytime-valid. If
+//! it rejects them, the split is broken, or users get lost before they are seen, and no comparison can be trusted.
 //!
-//! A request is seen at its end. A canary that answers late is not one that loses users: those whose requests are still
-//! on their way are counted where that explains the difference.
+//! A request is seen at its end. A canary that answers late does not lose users: those whose requests are still in
+//! flight are counted where that explains the difference.
 
 use crate::sample::Arm;
 
-/// How strongly the mixture expects the shares that were meant.
+/// How strongly the mixture expects the design shares.
 const CONCENTRATION: f64 = 100.0;
 
 /// The e-value at which the split counts as broken.
@@ -22,12 +22,12 @@ pub(super) struct SampleRatio {
 }
 
 impl SampleRatio {
-    /// With the canary's expected share.
+    /// For the canary's expected share.
     pub(super) fn new(canary: f64) -> SampleRatio {
         SampleRatio { shares: [1.0 - canary, canary], users: [0; 2], ln_e: 0.0 }
     }
 
-    /// A user's first request of this step.
+    /// Counts a user at their first request of this step.
     pub(super) fn count(&mut self, arm: Arm) {
         if self.is_split() {
             self.ln_e += self.step(self.users, arm as usize);
@@ -46,14 +46,14 @@ impl SampleRatio {
         (on_arm / (all * self.shares[arm])).ln()
     }
 
-    /// The arm with fewer users than its share says, and how many it lacks.
+    /// The arm with fewer users than its share says, and the number that it lacks.
     fn lacking(&self) -> (usize, u64) {
         let arm = usize::from((self.users[1] as f64) * self.shares[0] < (self.users[0] as f64) * self.shares[1]);
         let expected = self.users[1 - arm] as f64 * self.shares[arm] / self.shares[1 - arm];
         (arm, (expected - self.users[arm] as f64).round().max(0.0) as u64)
     }
 
-    /// The e-value, with as many users on their way counted as brings it nearest to what was meant.
+    /// The e-value, with as many users in flight counted as bring it nearest to the design shares.
     pub(super) fn e(&self, in_flight: [u64; 2]) -> f64 {
         let mut ln_e = self.ln_e;
         if ln_e >= BROKEN.ln() {

@@ -1,22 +1,24 @@
-//! What hits a server is not what hits users: chance puts users on an arm, and not servers.
+//! Hiccups of servers: how the judge tells what hits one server from what hits users. Chance assigns users
+//! to an arm, and not servers.
 //!
-//! A canary of one server takes every hiccup of that server on all of its users at once, and stable's hiccups touch a
-//! few of its own. Ten users who fail in one second on one server are one event, not ten. A server has a *burst* of a
+//! A canary of one server suffers every hiccup of that server on all of its users at once, while stable's hiccups touch
+//! a few of its own. Ten users who fail in one second on one server are one event, not ten. A server has a *burst* of a
 //! kind (failures, answers above a threshold) in a window where more of its users meet it than chance would give, at
-//! the rate that stable's users do. What users first meet in a burst waits. What they meet in a window without one
-//! waits for the next window, since it may be the first or the last moment of a burst.
+//! the rate of stable's users. First events in a burst wait. First events in a window without one wait for the next
+//! window, since it may be the first or the last moment of a burst.
 //!
-//! A burst that is over within two seconds was a hiccup: one event, on the canary by the part of the servers that are
-//! the canary's, or of the users where that is more. Beside it as many users count as would have met it without, as
-//! stable's of the same window tell. One that lasts is none, and all of it counts by users. Meanwhile the canary's
-//! users lose nothing, as stable answers for it; whoever got no answer counts at once. So does everybody at a server
-//! that gave no good answer in this step: it is dead, and was never anything else. Chance before or after a hiccup must
-//! not make it longer: the two seconds begin when chance is out of the question, and what comes later must be so, too.
+//! A burst that is over within two seconds was a hiccup. It is one event, on the canary with the canary's share of the
+//! servers, or of the users where that is more. Beside it count as many users as would have met the kind without the
+//! hiccup, by stable's rate in the same window. A burst that lasts longer is not a hiccup, and all of it counts by
+//! users. Meanwhile the canary's users lose nothing, as stable answers for it; a user who got no answer counts at
+//! once. So does every user of a server that gave no good answer in this step: it is dead, and always was. Chance
+//! before or after a hiccup must not prolong it: the two seconds begin when chance is excluded, and what comes later
+//! must exclude chance, too.
 //!
-//! To leave out a server of the canary speaks for the canary, and one of stable against it. So a burst of stable must
-//! be out of all chance, what comes just before and after it counts by users, and the canary's part of a window is one
-//! of the users who are left. Where all of stable's servers have one, for they are larger than the canary's, the window
-//! says nothing.
+//! Leaving out a server of the canary favours the canary, and leaving out one of stable harms it. So a burst of stable
+//! must be beyond all chance, the events just before and after it count by users, and the canary's share of a window is
+//! one of the users who are left. Where all of stable's servers have a burst, the window says nothing, since those
+//! bursts are larger than the canary's.
 
 use std::time::Duration;
 
@@ -34,45 +36,45 @@ mod closing;
 use burst::{Burst, Flow, OfWindow, Own, ServerState, Sought, look};
 use closing::{Closing, OfStable, Rates};
 
-/// What comes so soon after another is a part of it.
+/// An event that follows another this soon is a part of its burst.
 const SOON: Duration = Duration::from_millis(800);
-/// A server that was asked so long ago is not among those that could have a burst, and what waits there is over.
+/// A server not asked for this long is not among those that could have a burst, and what waits there is over.
 const RECENT: Duration = Duration::from_secs(10);
-/// One that was asked so long ago is forgotten.
+/// A server not asked for this long is forgotten.
 const GONE: Duration = Duration::from_secs(600);
-/// What happened so long ago did not happen of late.
+/// Failures of stable's servers older than this are not recent.
 const LATELY: Duration = Duration::from_secs(3);
 
-/// The part of a flow of users that a window tells.
+/// The weight of one window in the moving average of users.
 const LEARN: f64 = 0.1;
 
-/// Kinds of what users meet: a failure, an answer above each threshold, a refusal, by the number of the signal.
+/// Kinds of what users meet, by the number of the signal: a failure, an answer above each threshold, a refusal.
 pub(super) const KINDS: usize = REFUSALS + 1;
-/// What is believed of users before stable has told: so many, of whom this part met it in a window, by kind.
+/// The prior before stable has data: this many users, of whom this share met each kind in a window.
 const PRIOR: (f64, [f64; KINDS]) = (200.0, [0.001, 0.5, 0.25, 0.1, 0.05, 0.01, 0.001, 0.001, 0.01]);
 
 /// A server of an arm.
 #[derive(Debug)]
 struct Server {
     asked: Nanos,
-    /// When a user had an event there last, and when he met a failure.
+    /// When a user last had an event there, and when one last met a failure.
     hit: Option<Nanos>,
     failed: Option<Nanos>,
-    /// The step in which it gave an answer last that was none of the kind: a failure, a refusal.
+    /// The step in which it last gave an answer that is not a failure, and one that is not a refusal either.
     good_in: Option<u16>,
     willing_in: Option<u16>,
     window: OfWindow,
     bursts: [Option<Burst>; KINDS],
-    /// What its users meet at any time, where it is the canary's.
+    /// What its users meet at any time, where it is a server of the canary.
     own: [Own; KINDS],
-    /// What users first met in them beyond what they meet at any time, until they are known for what they are.
+    /// First events in its bursts beyond those of any time, until the burst is known for a hiccup or not.
     waiting: EvidenceCounts,
-    /// What they first met in a window without one; when the last of them did, by kind; and how many do so at any time,
-    /// by signal.
+    /// First events in a window without a burst; by kind, the time of the last; by signal, the
+    /// number of those of any time.
     single: EvidenceCounts,
     met: [Option<Nanos>; KINDS],
     usual: [u32; COUNTED],
-    /// What counts with the next window.
+    /// Events that count with the next window.
     next: EvidenceCounts,
 }
 
@@ -80,44 +82,44 @@ struct Server {
 #[derive(Debug)]
 pub(super) struct Servers {
     known: AHashMap<(Arm, u32), Server>,
-    /// Stable's users in a window, and those who met it, by kind.
+    /// Stable's users in a window, and those who met the kind, by kind.
     exposed: [f64; KINDS],
     bad: [f64; KINDS],
-    /// Of the window before: the part of stable's users, by kind, who were there and at servers without a burst; by arm,
-    /// the part of the users of whom an answer was timed.
+    /// Of the window before: by kind, the share of stable's users who were there and at servers without a burst; by
+    /// arm, the share of the users with a timed answer.
     steady: [f64; KINDS],
     timed: [f64; 2],
-    /// Users a second of each arm; and since when those of the open window are counted.
+    /// Users per second of each arm; and since when those of the open window are counted.
     flow: [f64; 2],
     opened: Nanos,
 }
 
-/// Where the canary is worse.
+/// On how many servers the canary is worse.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hit {
-    /// Servers at which users had an event.
+    /// Servers on which users had an event.
     pub servers: u32,
-    /// Servers in all.
+    /// All servers.
     pub of: u32,
 }
 
-/// What a window came to: events of users, and hiccups of servers, by signal. Of one window the canary's come with
-/// stable's or after them: what is seen of one arm alone meanwhile speaks for the canary.
+/// What a window yields: events of users, and hiccups of servers, by signal. The canary's events of one window come
+/// with stable's or after them: events seen on stable alone meanwhile favour the canary.
 #[derive(Debug)]
 pub(super) struct Heard {
     /// Events of the window before.
     pub(super) before: EvidenceCounts,
     /// Events of the window itself.
     pub(super) now: EvidenceCounts,
-    /// Events that waited: what they are of was no hiccup.
+    /// Events that waited, of bursts that were not hiccups.
     pub(super) late: EvidenceCounts,
-    /// By signal, whether some wait on.
+    /// By signal, whether events still wait.
     pub(super) waits: [bool; COUNTED],
     pub(super) hiccups: EvidenceCounts,
-    /// The canary's part of the servers.
+    /// The canary's share of the servers.
     pub(super) servers: f64,
-    /// Of the window before and of the window itself: by arm, the part of the users of whom an answer was timed; by
-    /// signal, the part of stable's who are there and not left out.
+    /// Of the window before and of the window itself: by arm, the share of the users with a timed answer; by signal,
+    /// the share of stable's users who are there and not left out.
     pub(super) timed: [[f64; 2]; 2],
     pub(super) steady: [[f64; COUNTED]; 2],
 }
@@ -138,7 +140,7 @@ impl Default for Heard {
 }
 
 impl Heard {
-    /// Drops what it says of latency, of the window before or of the window itself.
+    /// Drops the events of latency, of the window before or of the window itself.
     pub(super) fn forget_times(&mut self, now: bool) {
         for signal in (0..COUNTED).filter(|signal| is_timed(*signal)) {
             let counts = if now { &mut self.now } else { &mut self.before };
@@ -148,10 +150,10 @@ impl Heard {
         }
     }
 
-    /// What it says of the canary in a signal, where `part` of the users were put on it.
+    /// What the window says of the canary in a signal, where the share `part` of the users was put on it.
     pub(super) fn said(&self, signal: usize, part: f64) -> Said {
         let bet = |it: &EvidenceCounts, part| it.bet(signal, [EvidenceCell::Stable, EvidenceCell::Canary], part);
-        // The canary's part of those users who are counted; never less than it was designed with.
+        // The canary's share of the users who are counted; never less than its design share.
         let of = |at: usize, steady: f64| {
             let [stable, canary] = if is_timed(signal) { self.timed[at] } else { [1.0; 2] };
             let [stable, canary] = [(1.0 - part) * stable * steady, part * canary];
@@ -183,7 +185,7 @@ impl Default for Servers {
 }
 
 impl Servers {
-    /// A server was asked, in a release that is at this step.
+    /// Notes that a server was asked, in a release at this step.
     pub(super) fn asked(&mut self, seen: &Sample, step: u16, now: Nanos) {
         let server = self.known.entry((seen.arm, seen.server)).or_insert_with(|| Server {
             asked: now,
@@ -201,22 +203,22 @@ impl Servers {
             next: EvidenceCounts::default(),
         });
         server.asked = now;
-        // What began before the step may have been good then.
+        // An answer to a request that began before the step may have been good by then.
         if seen.ending == Ending::Good && seen.step == step {
             server.good_in = Some(step);
             server.willing_in = if seen.is_refusal() { server.willing_in } else { Some(step) };
         }
     }
 
-    /// The part of stable's users who meet it in a window.
+    /// The share of stable's users who meet the kind in a window.
     fn rate(&self, kind: usize) -> f64 {
         self.bad[kind] / self.exposed[kind]
     }
 
-    /// The same as a server of an arm is asked by it, with this window: that more meet it there, and that they do so
-    /// for longer. Of latency the canary's are likely to have a burst above what stable told alone: what is believed of
-    /// stable is too much where it is fast. None lasts that stable's users meet as often in this window; and none is
-    /// likely that they meet as often at servers without a burst of their own.
+    /// The rates by which a server of an arm is tested, with this window: above one a burst is likely, above the other
+    /// it lasts. For latency of the canary, the first is stable's observed rate without the prior, which is too high
+    /// where stable is fast. A burst does not last where stable's users meet the kind as often in this window; and it
+    /// is not likely where they do at servers without a burst of their own.
     fn rates(&self, arm: Arm, kind: usize) -> Rates {
         let rate = self.rate(kind);
         if arm == Arm::Stable {
@@ -247,17 +249,17 @@ impl Servers {
         self.known.get_mut(&(seen.arm, seen.server))
     }
 
-    /// A user asks it in this window; later, that an answer is timed.
+    /// Counts a user who asks it in this window; `timed` counts one with a timed answer.
     pub(super) fn active(&mut self, seen: &Sample) {
         self.of(seen).into_iter().for_each(|server| server.window.active += 1);
     }
 
-    /// See there.
+    /// See [`Servers::active`].
     pub(super) fn timed(&mut self, seen: &Sample) {
         self.of(seen).into_iter().for_each(|server| server.window.timed += 1);
     }
 
-    /// A user meets something there for the first time in this window.
+    /// Counts a user who meets something there for the first time in this window.
     pub(super) fn met(&mut self, seen: &Sample, kind: usize) {
         let rate = self.rate(kind);
         if let Some(server) = self.of(seen) {
@@ -269,7 +271,7 @@ impl Servers {
         }
     }
 
-    /// A user has his first event of a signal there.
+    /// Counts a user's first event of a signal there.
     pub(super) fn event(&mut self, seen: &Sample, signal: usize) {
         if let Some(server) = self.of(seen) {
             let harms = seen.ending.is_failure() && !seen.saved && !is_timed(signal);
@@ -279,7 +281,7 @@ impl Servers {
         }
     }
 
-    /// Whether users failed of late at most of the servers of stable.
+    /// Whether users failed recently at most of stable's servers.
     pub(super) fn most_of_stable_fail(&self, now: Nanos) -> bool {
         let recent =
             self.known.iter().filter(|((arm, _), server)| *arm == Arm::Stable && now.since(server.asked) < RECENT);
@@ -289,7 +291,7 @@ impl Servers {
         2 * failed > all
     }
 
-    /// Servers of the canary that were asked of late, and how many of them users had an event at.
+    /// The canary's servers that were asked recently, and at how many of them users had an event.
     pub(super) fn of_canary(&self, now: Nanos) -> Hit {
         let recent =
             self.known.iter().filter(|((arm, _), server)| *arm == Arm::Canary && now.since(server.asked) < RECENT);
@@ -299,7 +301,7 @@ impl Servers {
         })
     }
 
-    /// A step ends: what waits is of another share, and is let go of.
+    /// Ends a step: waiting events are of another share, and are dropped.
     pub(super) fn end_step(&mut self) {
         for server in self.known.values_mut() {
             (server.bursts, server.waiting, server.single) =
@@ -309,7 +311,7 @@ impl Servers {
         (self.steady, self.timed, self.flow) = ([1.0; KINDS], [1.0; 2], [0.0; 2]);
     }
 
-    /// An episode ends: whom it heard will tell again in the next one.
+    /// Ends an episode: its users will count again in the next one.
     pub(super) fn end_episode(&mut self) {
         for server in self.known.values_mut() {
             for signal in EPISODE_ERRORS..COUNTED {
@@ -321,9 +323,9 @@ impl Servers {
         }
     }
 
-    /// The part of stable's users who are heard of, beside those of the canary, in a window with so many of each arm.
-    /// Whoever waits for a server that stands still is heard of when it answers: until then the other arm's would stand
-    /// alone, and then its own.
+    /// The share of stable's users who are seen, relative to the canary's, in a window with these numbers of each.
+    /// Users who wait for a stalled server are seen when it answers: until then the other arm's users would stand
+    /// alone, and then their own.
     fn present(&mut self, users: [u32; 2], now: Nanos) -> f64 {
         let seconds = now.since(self.opened).as_secs_f64().max(0.001);
         let users = users.map(f64::from);
@@ -334,17 +336,17 @@ impl Servers {
         if canary.users == 0.0 {
             return 1.0;
         }
-        // Of an arm of whom nobody was ever heard of it is not known whether he is missing.
+        // Of an arm without users so far it is not known whether any are missing.
         if stable.users + stable.usual == 0.0 {
             return 0.0;
         }
-        // Where they are seldom, or the first, they are no more than usual.
+        // Where the canary's users are rare, or the first, they are not more than usual.
         let usual = if canary.usual == 0.0 { canary.users } else { canary.usual.max(1.0) };
         let canary = Flow { usual, ..canary };
         if stable.is_less() || canary.is_more() { (stable.part() / canary.part()).min(1.0) } else { 1.0 }
     }
 
-    /// Ends a window of a step: tells bursts from what users met.
+    /// Ends a window of a step: separates bursts from what users met.
     pub(super) fn close(&mut self, step: u16, now: Nanos) -> Heard {
         let rates = Arm::ALL.map(|arm| std::array::from_fn(|kind| self.rates(arm, kind)));
         let mut closing = Closing::of(&mut self.known);
@@ -352,7 +354,7 @@ impl Servers {
         let of_stable = closing.of_stable();
         for (kind, stable) in rates[Arm::Stable as usize].iter().enumerate() {
             let [exposed, bad] = closing.taught(kind, stable.lasting);
-            // Of a threshold that is not known yet nobody can be above.
+            // No user can be above a threshold that is not known yet.
             if self.bad[kind] > PRIOR.0 * PRIOR.1[kind] || bad > 0.0 || !is_timed(kind) {
                 self.exposed[kind] += exposed;
                 self.bad[kind] += bad;
@@ -376,8 +378,8 @@ impl Servers {
     }
 }
 
-/// A burst of answers above a threshold is one of answers above all that more of stable's users exceed: whoever waits
-/// for a server that stands still exceeds them all.
+/// A burst of answers above a threshold is one above every threshold that more of stable's users exceed: a user who
+/// waits for a stalled server exceeds them all.
 fn spread(states: &mut [ServerState; KINDS], rates: &[Rates; KINDS]) {
     let own = *states;
     for kind in P50..=SLO {
@@ -387,7 +389,7 @@ fn spread(states: &mut [ServerState; KINDS], rates: &[Rates; KINDS]) {
 }
 
 impl Server {
-    /// How it stands, by kind.
+    /// The state of the server, by kind.
     fn look(
         &mut self,
         arm: Arm,
@@ -417,9 +419,8 @@ impl Server {
         states
     }
 
-    /// Counts what users first met there: a window later, when it is clear what it is, and what is not clear then still
-    /// later. Failures and refusals of stable count at once: those of the canary may, too. `beside` says how the canary
-    /// stands.
+    /// Counts the first events there: a window later, when it is clear what they are, or later still. Failures and
+    /// refusals of stable count at once: those of the canary may, too. `beside` is the state of the canary.
     fn settle(
         &mut self,
         (arm, kind): (Arm, usize),
@@ -464,7 +465,7 @@ impl Server {
         self.met[kind] = met.map(|met| met.last).filter(|_| on_canary && state == ServerState::Usual);
     }
 
-    /// What waits was a hiccup: one event. Or it was none, and counts by users.
+    /// Ends a wait: a hiccup is one event; anything else counts by users.
     fn end_wait(&mut self, arm: Arm, signal: usize, was_hiccup: bool, heard: &mut Heard) {
         if was_hiccup && self.waiting.all(signal) > 0 {
             heard.hiccups.event(signal, EvidenceCell::of(arm, 0));

@@ -1,10 +1,11 @@
-//! The signals that a canary is judged by, and what each of their e-values counts for.
+//! The signals that a canary is judged by, and the weight of each of their e-values.
 //!
-//! The mean of e-values is an e-value: weights that sum to 1 replace every correction for many tests. Errors have half,
-//! since most faults are errors; a signal of weight w needs ln(1/w) more evidence than it would alone.
+//! A mean of e-values is an e-value, so weights that sum to 1 replace every correction for multiple testing. Errors
+//! have half, since most faults are errors; a signal of weight w needs ln(1/w) more evidence than it would alone.
 //!
-//! A guard plays the same signals between two random halves of stable, both ways. Nothing is different there, so if it
-//! wins, the model is broken, not a canary. Feedback is left out: there is too little of it to break anything.
+//! A guard plays the same signals between two random halves of stable, both ways. The halves do not differ,
+//! so if it finds a difference, the model is broken and not a canary. Feedback is left out: there is too
+//! little of it to break anything.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,31 +26,31 @@ pub(super) const SLO: usize = 7;
 pub(super) const REFUSALS: usize = 8;
 /// First bad feedback of a user.
 pub(super) const FEEDBACK: usize = 9;
-/// How many there are.
+/// The number of signals.
 pub(super) const SIGNALS: usize = 10;
 
-/// First failure of a user in an episode, his first answer in it where that is above p95, his first answers above p99
-/// and the objective in it, and his first refusal of any kind.
+/// Of a user in an episode: the first failure, the first answer where that is above p95, the first answers above p99
+/// and above the objective, and the first refusal of any kind.
 pub(super) const EPISODE_ERRORS: usize = 10;
-/// See there.
+/// See [`EPISODE_ERRORS`].
 pub(super) const EPISODE_P95: usize = 11;
-/// See there.
+/// See [`EPISODE_ERRORS`].
 pub(super) const EPISODE_P99: usize = 12;
-/// See there.
+/// See [`EPISODE_ERRORS`].
 pub(super) const EPISODE_SLO: usize = 13;
-/// See there.
+/// See [`EPISODE_ERRORS`].
 pub(super) const EPISODE_REFUSALS: usize = 14;
-/// How many are counted, those of the episodes included.
+/// The number of signals including those of the episodes.
 pub(super) const COUNTED: usize = 15;
 
-/// What each signal counts for; their sum is 1.
+/// The weight of each signal; their sum is 1.
 const WEIGHTS: [f64; SIGNALS] = [0.5, 0.02, 0.03, 0.04, 0.13, 0.06, 0.035, 0.035, 0.1, 0.05];
 
-/// Groups of signals: how they are called, and what each counts for.
+/// The names of the groups of signals.
 const GROUPS: [&str; 4] = ["errors", "refusals", "latency", "feedback"];
 
 /// E-values of the groups of signals, at most 1e15. The canary is worse where nine tenths of
-/// [`SignalEvidence::combined`], or the running episode, come to 1/`false_alarm`.
+/// [`SignalEvidence::combined`], or the running episode, reach 1/`false_alarm`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct SignalEvidence {
     /// Users who failed.
@@ -58,7 +59,7 @@ pub struct SignalEvidence {
     pub refusals: f64,
     /// Users whose answers were slow, or who left.
     pub latency: f64,
-    /// Users who said so.
+    /// Users who gave bad feedback.
     pub feedback: f64,
 }
 
@@ -69,19 +70,19 @@ impl SignalEvidence {
         std::array::from_fn(|group| SignalEvidence::weights()[group] * values[group])
     }
 
-    /// The mean that decides.
+    /// The weighted mean, which decides.
     pub fn combined(&self) -> f64 {
         self.parts().iter().sum()
     }
 
-    /// The group that the mean owes the most to; where several are even errors, then refusals, latency, feedback.
+    /// The group that adds most to the mean; ties go to errors, then refusals, latency, feedback.
     pub fn strongest(&self) -> &'static str {
         let parts = self.parts();
         let most = (0..GROUPS.len()).fold(0, |best, group| if parts[group] > parts[best] { group } else { best });
         GROUPS[most]
     }
 
-    /// Of what errors, refusals and latency add to the mean.
+    /// From what errors, refusals and latency add to the mean.
     pub(super) fn of_parts([errors, refusals, latency]: [f64; 3]) -> SignalEvidence {
         let [of_errors, of_refusals, of_latency, _] = SignalEvidence::weights();
         let (errors, refusals, latency) = (errors / of_errors, refusals / of_refusals, latency / of_latency);
@@ -99,7 +100,7 @@ impl SignalEvidence {
 pub(super) struct Comparison([Process; SIGNALS]);
 
 impl From<Vec<Process>> for Comparison {
-    /// What was kept; a process that was written before there were refusals has none of them.
+    /// What was kept; a list written before refusals existed gets a fresh process for them.
     fn from(mut kept: Vec<Process>) -> Comparison {
         if kept.len() == SIGNALS - 1 {
             kept.insert(REFUSALS, Process::default());
@@ -109,14 +110,14 @@ impl From<Vec<Process>> for Comparison {
 }
 
 impl Comparison {
-    /// Plays a window, of which `said` tells what it says of a signal.
+    /// Plays a window; `said` returns what it says of a signal.
     pub(super) fn play(&mut self, said: impl Fn(usize) -> Said) {
         for (signal, process) in self.0.iter_mut().enumerate() {
             process.hear(&said(signal));
         }
     }
 
-    /// The share changed: faults come now.
+    /// The share changed, which is when faults come.
     pub(super) fn change(&mut self) {
         self.0.iter_mut().for_each(Process::change);
     }
@@ -135,12 +136,12 @@ impl Comparison {
     }
 }
 
-/// Nothing against nothing: stable's halves, both ways.
+/// Stable's halves against each other, both ways: the null hypothesis holds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Guard([Comparison; 2]);
 
 impl Guard {
-    /// Plays a window. What hit a server hit users of both halves: that is left out.
+    /// Plays a window. Bursts of servers are left out, since they hit users of both halves.
     pub(super) fn play(&mut self, [before, now]: [&EvidenceCounts; 2]) {
         for (half, sides) in
             [[EvidenceCell::StableEven, EvidenceCell::StableOdd], [EvidenceCell::StableOdd, EvidenceCell::StableEven]]
@@ -167,7 +168,7 @@ impl Guard {
     }
 }
 
-/// The signals of a kind: of life, and of the episode.
+/// The signals of a kind: that of the whole life, and that of the episode.
 pub(super) fn of_kind(kind: usize) -> impl Iterator<Item = usize> {
     let of_episode = match kind {
         ERRORS => Some(EPISODE_ERRORS),

@@ -1,52 +1,52 @@
-//! Which users the judge has met, and what each may still tell it.
+//! The users that the judge follows, and the first events that each may still count for.
 //!
-//! A user has one state, whatever his arm. A larger share moves users from stable to the canary; one who failed on
-//! stable is not at risk any more there either. Were the state the arm's, a client that always fails would fail "for the
-//! first time" again right after every step, on the canary only.
+//! A user has one state, whatever their arm. A larger share moves users from stable to the canary; one who failed on
+//! stable is not at risk there any more either. If the state belonged to the arm, a client that always fails would fail
+//! "for the first time" again right after every step, on the canary only.
 //!
-//! Keys are hashes already, but hashes that a stranger may choose: the table hashes them again, with a key of the process,
-//! so that nobody can fill one place of it. It holds as many users as fit into four million slots. Then those who were not
-//! seen for longest are forgotten, of whom nothing bad is known before the others: should they come again, they are new,
-//! and who told something would tell it twice. Two users of one key are one: at four million the chance that there is such a
-//! pair at all is one in two million.
+//! Keys are hashes already, but hashes that a stranger may choose. So the table hashes them again, with a key of the
+//! process, and no client can fill one place of it. It holds as many users as fit into four million slots. Then the
+//! users who were not seen for longest are forgotten, those without a bad event before the others. A forgotten user who
+//! comes again is new, and an event counts twice. Two users of one key are one: at four million the chance that there
+//! is such a pair at all is one in two million.
 
 use ahash::AHashMap;
 
 use super::signals::{COUNTED, ERRORS, FEEDBACK, P50, P99, SIGNALS};
 use crate::sample::Arm;
 
-/// Users that are followed at most: what a table of 2^22 slots of 25 bytes holds, about 105 MB.
+/// The bound of users: what a table of 2^22 slots of 25 bytes holds, about 105 MB.
 pub(super) const MOST: usize = (1 << 22) / 8 * 7;
 
-/// Users who are looked at to tell who was not seen for long.
+/// Users sampled to estimate which were not seen for longest.
 const SAMPLE: usize = 4_096;
 
-/// Bits of the signals that are told once for all.
+/// Bits of the signals that count once in the release.
 const FOR_LIFE: u32 = (1 << SIGNALS) - 1;
 
-/// Bits of the signals that tell of something bad. The others may only say that his first answer was heard.
+/// Bits of the signals of bad events. The others may only say that the user's first answer was counted.
 const BAD: u32 = 1 << ERRORS | ((1 << (FEEDBACK + 1)) - (1 << P99));
 
-/// Beside the signals: thresholds were learnt from an answer of his in this episode.
+/// Beside the signals: thresholds were learnt from an answer of the user in this episode.
 pub(super) const LEARNT: usize = COUNTED;
 
-/// The same of a user who was there in it.
+/// The same for a user who was there in it.
 pub(super) const THERE: usize = COUNTED + 1;
 
-/// What is known of a user.
+/// The state of a user.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct User {
-    /// Number of the window that `now` is of.
+    /// The number of the window that `now` belongs to.
     window: u32,
-    /// Signals that he told already, a bit each.
+    /// The signals that the user has counted for, a bit each.
     pub(super) told: u32,
-    /// Number of the episode that the bits of its signals are of.
+    /// The number of the episode that the bits of its signals belong to.
     episode: u16,
-    /// Number of the step that the upper bits of `sample` are of.
+    /// The number of the step that the bits of `seen` outside of `EVER` belong to.
     step: u16,
-    /// [`FirstEvent`].
+    /// The bits of [`FirstEvent`].
     seen: u8,
-    /// What he did in that window.
+    /// What the user did in that window.
     pub(super) now: Now,
 }
 
@@ -55,7 +55,7 @@ pub(super) struct User {
 pub(super) struct Now(u16);
 
 impl Now {
-    /// He had a request.
+    /// The user had a request.
     pub(super) const ACTIVE: u16 = 1;
     /// A request failed.
     pub(super) const FAILED: u16 = 2;
@@ -70,7 +70,7 @@ impl Now {
         8 << (signal - P50)
     }
 
-    /// Sets a bit; whether it was not set.
+    /// Sets a bit; returns whether it was not set before.
     pub(super) fn first(&mut self, bit: u16) -> bool {
         let first = self.0 & bit == 0;
         self.0 |= bit;
@@ -78,7 +78,7 @@ impl Now {
     }
 }
 
-/// What a user was counted as: of an arm, since the judge began, or in this step.
+/// What a user was counted as: on an arm, since the judge began, or in this step.
 #[derive(Clone, Copy, Debug)]
 #[repr(u8)]
 pub(super) enum FirstEvent {
@@ -86,19 +86,19 @@ pub(super) enum FirstEvent {
     OfStable = 1,
     /// As a user of the canary.
     OfCanary = 2,
-    /// In this step; within a step he is on one arm.
+    /// In this step; within a step a user is on one arm.
     InStep = 4,
-    /// As one who failed in it.
+    /// As one who failed in the step.
     FailedInStep = 8,
-    /// As one whose first answer in it was compared with p95.
+    /// As one whose first answer in the step was compared with p95.
     MeasuredInStep = 16,
-    /// As one whose first answer in it that was timed was compared with p95.
+    /// As one whose first timed answer in the step was compared with p95.
     TimedInStep = 32,
-    /// As one who was refused in it, as stable's users seldom are.
+    /// As one who got a refusal in the step that stable's users seldom get.
     RefusedInStep = 64,
 }
 
-/// Bits that outlive a step.
+/// Bits that outlast a step.
 const EVER: u8 = FirstEvent::OfStable as u8 | FirstEvent::OfCanary as u8;
 
 impl FirstEvent {
@@ -112,17 +112,17 @@ impl FirstEvent {
 }
 
 impl User {
-    /// Whether a signal can still hear of him.
+    /// Whether the user can still count for a signal.
     pub(super) fn may_tell(&self, signal: usize) -> bool {
         self.told & (1 << signal) == 0
     }
 
-    /// He told.
+    /// Counts the user for a signal.
     pub(super) fn tell(&mut self, signal: usize) {
         self.told |= 1 << signal;
     }
 
-    /// Whether he is met as that for the first time.
+    /// Marks the user as counted; returns whether this is the first time.
     pub(super) fn first(&mut self, met: FirstEvent) -> bool {
         let first = self.seen & met as u8 == 0;
         self.seen |= met as u8;
@@ -174,7 +174,7 @@ impl Users {
         user
     }
 
-    /// Forgets a quarter of them.
+    /// Forgets a quarter of the users.
     fn make_room(&mut self) {
         let mut sample: Vec<u32> = self.table.values().take(SAMPLE).map(|user| user.window).collect();
         sample.sort_unstable();
@@ -191,13 +191,13 @@ impl Users {
                 break;
             }
         }
-        // What was taken out leaves marks, for which the table would grow.
+        // Removed entries leave tombstones, which would make the table grow.
         let kept: Vec<(u64, User)> = self.table.drain().collect();
         self.table.extend(kept);
         self.forgotten += (before - self.table.len()) as u64;
     }
 
-    /// Nobody has told these signals, a bit each.
+    /// Lets all users count again for these signals, a bit each.
     pub(super) fn forget(&mut self, signals: u32) {
         self.table.values_mut().for_each(|user| user.told &= !signals);
     }

@@ -1,11 +1,11 @@
-//! What the evidence comes to, and when it is a verdict.
+//! The verdict: the combined evidence, and when it is enough to find the canary worse.
 
 use super::common_cause::Whose;
 use super::signals::SignalEvidence;
 use super::{Finding, Judge, SHORT, restarted_test};
 use base::units::Nanos;
 
-/// The evidence was enough; the answer waits.
+/// The evidence was enough; the decision waits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Crossing {
     at: Nanos,
@@ -22,7 +22,7 @@ impl Judge {
         }
     }
 
-    /// Answers once the wait after a crossing is over.
+    /// Decides once the wait after a crossing is over.
     pub(super) fn decide(&mut self, now: Nanos) {
         let Some(crossing) = self.crossing.filter(|crossing| now.since(crossing.at) >= SHORT) else { return };
         self.crossing = None;
@@ -35,7 +35,7 @@ impl Judge {
             }
             return;
         }
-        // Where it may not be blamed yet, it is asked again with each window.
+        // Where blame is not allowed yet, the question comes again with each window.
         if self.may_blame() || self.overwhelming() {
             self.decided = true;
             self.found.push_back(Finding::Worse {
@@ -46,8 +46,8 @@ impl Judge {
         }
     }
 
-    /// Drops the evidence against the canary and every doubt, so that it can be found worse again: someone looked into it
-    /// and lets it go on.
+    /// Drops the evidence against the canary and every doubt, so that it can be found worse again: an operator looked
+    /// into it and lets it go on.
     pub fn acquit(&mut self) {
         self.evidence.acquit();
         self.guard.acquit();
@@ -55,18 +55,18 @@ impl Judge {
         (self.crossing, self.decided, self.doubts) = (None, false, [false; 2]);
     }
 
-    /// Everybody may tell anew what an episode hears.
+    /// Begins an episode: every user may count again for its signals.
     pub(super) fn begin_episode(&mut self) {
         self.episodes = self.episodes.after(0);
         self.servers.end_episode();
     }
 
-    /// What the evidence must come to.
+    /// The e-value at which the evidence is enough.
     pub fn enough(&self) -> f64 {
         1.0 / self.settings.false_alarm
     }
 
-    /// What the evidence comes to: that of the release's whole life, which has most of the chance of a false alarm, or
+    /// The combined evidence: that of the release's whole life, which has most of the false-alarm probability, or
     /// that of the running episode.
     fn combined(&self) -> f64 {
         let life = (1.0 - restarted_test::PART) * self.evidence.evidence().combined();
@@ -74,8 +74,8 @@ impl Judge {
         life.max(episode * self.enough())
     }
 
-    /// The e-values by group of signals: of the release's whole life or of the running episode, whichever says more; what
-    /// an episode needs beyond that is taken off.
+    /// The e-values by group of signals: of the release's whole life or of the running episode, whichever is larger,
+    /// with what an episode needs beyond the former divided out.
     pub fn evidence(&self) -> SignalEvidence {
         let life = self.evidence.evidence();
         let parts = self.episodes.parts(self.settings.false_alarm).map(|part| part * self.enough());

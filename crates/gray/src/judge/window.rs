@@ -1,7 +1,7 @@
-//! What one window counts: users' first events for the evidence, users active and failing for the rest.
+//! The counts of one window: users' first events for the evidence, active and failing users for the rest.
 //!
-//! The causes outside and the watch look at user-windows: a user counts once a window as active, and once as failing if
-//! he was so at all. Safety counts each user once a step.
+//! Common causes and change detection look at user-windows: a user counts once a window as active, and once as failing
+//! if they failed at all. Safety counts each user once a step.
 
 use crate::sample::Arm;
 use balance::attempt::AttemptFailure;
@@ -12,13 +12,13 @@ use super::signals::COUNTED;
 /// Causes that are told apart in a window; later ones are not named.
 const CAUSES: usize = 64;
 
-/// Whom an event is of: the canary, or one of the halves of stable that the guard compares.
+/// The side of an event: the canary, or one of the halves of stable that the guard compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum EvidenceCell {
     /// Stable's users with an even bit.
     StableEven = 0,
-    /// Stable's users with an odd one.
+    /// Stable's users with an odd bit.
     StableOdd = 1,
     /// The canary's users.
     Canary = 2,
@@ -27,7 +27,7 @@ pub(super) enum EvidenceCell {
 }
 
 impl EvidenceCell {
-    /// A user's cell. The arm comes from a salted hash; any bit of the bare one splits stable by chance.
+    /// A user's cell. The arm comes from a salted hash; any bit of the unsalted one splits stable at random.
     pub(super) fn of(arm: Arm, key: u64) -> EvidenceCell {
         match arm {
             Arm::Canary => EvidenceCell::Canary,
@@ -64,12 +64,12 @@ impl EvidenceCounts {
         self.events[signal].iter().sum()
     }
 
-    /// Forgets a signal's events.
+    /// Clears the events of a signal.
     pub(super) fn clear(&mut self, signal: usize) {
         self.events[signal] = [0; 3];
     }
 
-    /// Takes what is beyond so many of the canary's events of a signal.
+    /// Takes the canary's events of a signal beyond `most`.
     pub(super) fn take_beyond(&mut self, signal: usize, most: u32) -> EvidenceCounts {
         let mut beyond = EvidenceCounts::default();
         let kept = &mut self.events[signal][EvidenceCell::Canary as usize];
@@ -78,12 +78,12 @@ impl EvidenceCounts {
         beyond
     }
 
-    /// Adds another one's events of a signal.
+    /// Adds another window's events of a signal.
     pub(super) fn add(&mut self, signal: usize, other: &EvidenceCounts) {
         self.events[signal].iter_mut().zip(other.events[signal]).for_each(|(sum, events)| *sum += events);
     }
 
-    /// What the window says of a signal, where `part` of the users were put on the second side.
+    /// What the window says of a signal, where the share `part` of the users was put on the second side.
     pub(super) fn bet(&self, signal: usize, sides: [EvidenceCell; 2], part: f64) -> Bet {
         Bet::of(part, sides.map(|side| self.of(signal, side)))
     }
@@ -100,7 +100,7 @@ pub(super) struct UserCounts {
     pub(super) refused: [u64; 2],
     /// Users by their first answer; in a step.
     pub(super) first: Speed,
-    /// Users by their first answer that was timed.
+    /// Users by their first timed answer.
     pub(super) timed: Speed,
 }
 
@@ -131,7 +131,7 @@ impl UserCounts {
         }
     }
 
-    /// The part of an arm's users who failed; `None` where there was none.
+    /// The share of an arm's users who failed; `None` where it had no users.
     pub(super) fn share_failing(&self, arm: Arm) -> Option<f64> {
         let active = self.active[arm as usize];
         (active > 0).then(|| self.failing[arm as usize] as f64 / active as f64)
@@ -141,11 +141,11 @@ impl UserCounts {
 /// How users failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cause {
-    /// Which of the release's routes: an index into its list.
+    /// The route, as an index into the release's list.
     pub route: u16,
     /// How the first attempt failed.
     pub failure: AttemptFailure,
-    /// The answer's status; 0 where there was none.
+    /// The status of the answer; 0 where there was none.
     pub status: u16,
 }
 
@@ -153,23 +153,23 @@ pub struct Cause {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Window {
     pub(super) tally: UserCounts,
-    /// Users whose first server in it may have been cold.
+    /// Users whose first server in the window may have been cold.
     pub(super) cold: [u64; 2],
     causes: Vec<(Cause, u64)>,
 }
 
 impl Window {
-    /// A user of stable failed.
+    /// Counts a user of stable who failed.
     pub(super) fn blame(&mut self, cause: Cause) {
         self.count(cause, 1);
     }
 
-    /// By arm, the part of the users whose servers were warm; all where there was nobody.
+    /// By arm, the share of the users whose servers were warm; 1 where there were no users.
     pub(super) fn warm(&self) -> [f64; 2] {
         std::array::from_fn(|arm| 1.0 - self.cold[arm] as f64 / self.tally.active[arm].max(1) as f64)
     }
 
-    /// Adds what a later window saw.
+    /// Adds the counts of a later window.
     pub(super) fn add(&mut self, other: &Window) {
         self.tally.add(&other.tally);
         other.causes.iter().for_each(|(cause, users)| self.count(*cause, *users));
@@ -183,7 +183,7 @@ impl Window {
         }
     }
 
-    /// How most of stable's failing users failed; the first that was seen where two are even.
+    /// How most of stable's failing users failed; ties go to the first that was seen.
     pub(super) fn main_cause(&self) -> Option<Cause> {
         let most = self.causes.iter().map(|(_, users)| *users).max()?;
         self.causes.iter().find(|(_, users)| *users == most).map(|(cause, _)| *cause)

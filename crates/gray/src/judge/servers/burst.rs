@@ -1,4 +1,4 @@
-//! When a server has a burst, and whether it is a hiccup.
+//! Bursts: when a server has one, and whether it is a hiccup.
 
 use std::time::Duration;
 
@@ -8,24 +8,23 @@ use crate::judge::window::EvidenceCounts;
 use crate::sample::Arm;
 use base::units::Nanos;
 
-/// How long a hiccup lasts at most.
+/// The longest hiccup.
 const HICCUP: Duration = Duration::from_secs(2);
-/// The chance that as many users of the canary, or more, are no burst. One is himself. What is wrongly taken for one
-/// speaks for the canary.
+/// The probability below which that many users of the canary are a burst. One user alone never is. A false
+/// burst favours the canary.
 const NO_BURST: f64 = 0.0005;
-/// The same of stable's, of whom to take chance for a burst speaks against the canary: it never is.
+/// The same for stable, where a false burst would count against the canary: there must be none.
 const NO_BURST_OF_STABLE: f64 = 1e-9;
-/// The chance that its beginning is none, or that it goes on after two seconds by chance alone: there are many hiccups,
-/// and one that is wrongly taken to last is much evidence.
+/// The probability below which a burst has surely begun, or goes on after two seconds. There are many hiccups, and one
+/// that is wrongly taken to last is much evidence.
 const NO_LONGER: f64 = 1e-6;
-/// The chance that so few users, or so many, are as many as ever. To take chance for something else speaks for the
-/// canary.
+/// The probability below which there are fewer users than usual, or more. A false finding favours the canary.
 const AS_MANY: f64 = 0.05;
 
-/// So many users are few.
+/// Up to this many users the probability is summed term by term.
 const FEW: u32 = 100;
 
-/// Users who met something, and how many do by chance.
+/// Users who met something, and the number expected by chance.
 #[derive(Clone, Copy, Debug, Default)]
 struct Many {
     users: u32,
@@ -41,8 +40,8 @@ impl Many {
         (self.users, self.expected) = (self.users.saturating_add(other.users), self.expected + other.expected);
     }
 
-    /// Whether they are more than chance gives but once in 1/`chance`, which is a thousandth or less. Of many an upper
-    /// bound (Chernoff's) is asked: a sum of terms would have none above zero.
+    /// Whether they are more than chance gives with probability `chance`, which is a thousandth or less. For many users
+    /// Chernoff's upper bound decides: the terms of the sum would all be zero.
     fn are_more(self, chance: f64) -> bool {
         let (users, expected) = (f64::from(self.users), self.expected);
         if self.users <= 1 || users <= expected + 3.0 * expected.sqrt() {
@@ -55,17 +54,17 @@ impl Many {
     }
 }
 
-/// A burst of a server, in what is of one kind.
+/// A burst of a server, of one kind.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Burst {
-    /// Since when it surely is one; whoever met it before may be chance.
+    /// Since when it surely is one; users who met it before may be chance.
     sure: Option<Nanos>,
-    /// When a user last met it in a window of which that is likely.
+    /// When a user last met it in a window of a likely burst.
     last: Nanos,
-    /// All of its users, and those since it is no hiccup any more.
+    /// All of its users, and those since it is too long for a hiccup.
     all: Many,
     late: Many,
-    /// It is no hiccup.
+    /// It lasts: it is not a hiccup.
     lasts: bool,
 }
 
@@ -74,22 +73,22 @@ impl Burst {
         if self.lasts { ServerState::Lasts } else { ServerState::Waits }
     }
 
-    /// Whether it is no hiccup if it goes on.
+    /// Whether it is too long for a hiccup if it goes on.
     fn is_late(&self, now: Nanos) -> bool {
         self.sure.is_some_and(|sure| now.since(sure) > HICCUP)
     }
 }
 
-/// How a server stands, in what is of one kind.
+/// The state of a server, for one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ServerState {
-    /// Its users meet no more than others.
+    /// Its users do not meet the kind more often than others.
     Usual,
     /// It has a burst that may be a hiccup.
     Waits,
-    /// It has one that is none.
+    /// It has a burst that is not a hiccup.
     Lasts,
-    /// It has one that is none, and needs no time for that.
+    /// It has one that is not a hiccup, without waiting for that.
     AtOnce,
 }
 
@@ -101,7 +100,7 @@ pub(super) struct UsersMet {
     pub(super) last: Nanos,
     /// When they became more than chance gives.
     sure: Option<Nanos>,
-    /// Those who met it when it was no hiccup any more.
+    /// Users who met it when it was too long for a hiccup.
     late: u32,
 }
 
@@ -112,30 +111,30 @@ pub(super) struct OfWindow {
     pub(super) active: u32,
     pub(super) timed: u32,
     pub(super) met: [Option<UsersMet>; KINDS],
-    /// First events; those of users for whom nobody answered are apart.
+    /// First events; those of users who got no answer from stable either are apart.
     pub(super) counts: EvidenceCounts,
     pub(super) harm: EvidenceCounts,
 }
 
 impl OfWindow {
-    /// Users who could have met it.
+    /// Users who could have met the kind.
     pub(super) fn exposed(&self, kind: usize) -> u32 {
         if (P50..=SLO).contains(&kind) { self.timed } else { self.active }
     }
 
-    /// Users who met it.
+    /// Users who met the kind.
     pub(super) fn bad(&self, kind: usize) -> u32 {
         self.met[kind].map_or(0, |met| met.users)
     }
 
-    /// Whether more of a server's users meet it than any chance gives, where `rate` of stable's do: it is left out then,
-    /// and excuses nobody.
+    /// Whether more of the server's users meet the kind than any chance gives, at the rate `rate` of stable's users: it
+    /// is left out then, and excuses no other.
     pub(super) fn is_apart(&self, kind: usize, rate: f64, burst: Option<&Burst>) -> bool {
         let many = Many::of(self.bad(kind), rate * f64::from(self.exposed(kind)));
         burst.is_some() || many.are_more(NO_BURST_OF_STABLE)
     }
 
-    /// Another user meets it, which happens to `rate` of stable's.
+    /// Counts another user who meets the kind, as the share `rate` of stable's users do.
     pub(super) fn met(&mut self, kind: usize, rate: f64, burst: Option<&Burst>, now: Nanos) {
         let expected = rate * f64::from(self.exposed(kind));
         let none = UsersMet { users: 0, first: now, last: now, sure: None, late: 0 };
@@ -151,11 +150,11 @@ impl OfWindow {
     }
 }
 
-/// So many users are told of, before the older half is forgotten.
+/// Users counted before the older half is forgotten.
 const TOLD: f64 = 10_000.0;
 
-/// What a server's users meet at any time, of one kind. A few clients who always fail are not as many on each arm: a
-/// hiccup must not last because they go on to fail when it is over.
+/// The rate at which a server's users meet a kind at any time. A few clients who always fail are unevenly split between
+/// the arms: a hiccup must not seem to last because they go on failing after it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Own {
     exposed: f64,
@@ -171,7 +170,7 @@ impl Own {
         }
     }
 
-    /// The part of its users who meet it in a window, where that is more than is believed of all.
+    /// The share of its users who meet the kind in a window, where that is more than the general `rate`.
     pub(super) fn or_more(&self, rate: f64) -> f64 {
         rate.max((self.bad + PRIOR.0 * rate) / (self.exposed + PRIOR.0))
     }
@@ -182,14 +181,14 @@ impl Own {
 pub(super) struct Sought {
     pub(super) arm: Arm,
     pub(super) kind: usize,
-    /// The part of users who meet it in a window: more are likely a burst; and that it lasts is asked by the other one.
+    /// Users above the rate `likely` are likely a burst; whether it lasts is tested by `rate`.
     pub(super) likely: f64,
     pub(super) rate: f64,
-    /// Whether it needs no time to be no hiccup.
+    /// Whether a burst lasts from its first moment.
     pub(super) at_once: bool,
 }
 
-/// Looks at a window of a server that was asked last then.
+/// Looks at a window of a server that was last asked at `asked`.
 pub(super) fn look(
     burst: &mut Option<Burst>,
     sought: Sought,
@@ -198,24 +197,24 @@ pub(super) fn look(
 ) -> ServerState {
     let Sought { arm, kind, likely, rate, at_once } = sought;
     let Some(met) = window.met[kind] else {
-        // One that nobody asks is over for now; it goes on where all fail who ask it again.
+        // A burst without requests is over for now; it goes on where all fail who ask the server again.
         *burst = burst.filter(|_| window.active == 0);
         let asked_of_late = now.since(asked) < RECENT;
         return burst.filter(|_| asked_of_late).map_or(ServerState::Usual, |burst| burst.state());
     };
     let on_canary = arm == Arm::Canary;
     let everybody = on_canary && met.users == window.exposed(kind);
-    // A server that nobody asked meanwhile has the same burst only if it is dead.
+    // A server that had no requests meanwhile has the same burst only if it is dead.
     *burst = burst.filter(|burst| met.first.since(burst.last) < RECENT || everybody && !is_timed(kind));
     let expected = rate * f64::from(window.exposed(kind));
     let no_burst = if on_canary { NO_BURST } else { NO_BURST_OF_STABLE };
     let many = Many::of(met.users, expected);
     let more = Many { expected: likely * f64::from(window.exposed(kind)), ..many }.are_more(no_burst);
-    // Where it is asked seldom, as one that is ejected is, all of its users are few.
+    // A server that is seldom asked, such as an ejected one, has few users, so all of them are enough.
     let all = burst.is_some() && everybody;
     match burst {
         Some(burst) if on_canary && !more && !all && met.first.since(burst.last) < SOON => {
-            // Its last moment, in a window that is mostly quiet.
+            // The last moment of the burst, in a window that is mostly quiet.
             burst.state()
         }
         _ if more || all => {
@@ -239,7 +238,7 @@ pub(super) fn look(
     }
 }
 
-/// Users of an arm in a window, and how many there usually are.
+/// Users of an arm in a window, and their usual number.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Flow {
     pub(super) users: f64,
@@ -247,7 +246,7 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    /// How many of the usual ones; infinitely many where there were none.
+    /// Users as a multiple of their usual number; infinite where that is zero.
     pub(super) fn part(self) -> f64 {
         self.users / self.usual
     }
@@ -257,19 +256,19 @@ impl Flow {
         self.users < self.usual && self.is_no_chance()
     }
 
-    /// Whether they are more.
+    /// Whether they are more than chance gives.
     pub(super) fn is_more(self) -> bool {
         self.usual > 0.0 && self.users > self.usual && self.is_no_chance()
     }
 
-    /// Chernoff's bound of either side.
+    /// Chernoff's bound for either side.
     fn is_no_chance(self) -> bool {
         let ln = if self.users > 0.0 { self.users * self.part().ln() } else { 0.0 };
         self.users - self.usual - ln < AS_MANY.ln()
     }
 }
 
-/// The chance of so many events or more where `expected` come in the mean (Poisson).
+/// The probability of at least this many events where `expected` come in the mean (Poisson).
 fn chance_of(events: u32, expected: f64) -> f64 {
     let mut term = (-expected).exp();
     let mut below = 0.0;

@@ -1,4 +1,4 @@
-//! The end of a window: what the users of each server met, beside those of the others.
+//! The end of a window: what the users of each server met, compared with the other servers.
 
 use ahash::AHashMap;
 
@@ -19,21 +19,20 @@ struct One<'a> {
 }
 
 impl One<'_> {
-    /// Whether a hiccup may be on there, in what is of a kind.
+    /// Whether a hiccup of this kind may be going on there.
     fn waits(&self, kind: usize) -> bool {
         self.states[kind] == ServerState::Waits
     }
 
-    /// Whether what its users met there tells what users meet at any time. Whoever waits for a server that stands still
-    /// is above all thresholds, though not everywhere out of all chance.
+    /// Whether its window shows what users meet at any time. A user who waits for a stalled server is above all
+    /// thresholds, though not for every one beyond all chance.
     fn teaches(&self, kind: usize) -> bool {
         let is_slow = || (P50..=SLO).any(|kind| self.waits(kind));
         !(self.waits(kind) || is_timed(kind) && is_slow())
     }
 }
 
-/// The parts of users who meet something in a window: where more do it is likely a burst, and where more do for longer
-/// it lasts.
+/// The shares of users who meet a kind in a window above which a burst is likely, and above which it lasts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rates {
     pub(super) likely: f64,
@@ -46,18 +45,18 @@ pub(super) struct OfStable {
     asked: [u32; KINDS],
     /// Of them, those who are not left out.
     steady: [u32; KINDS],
-    /// Users at servers without a hiccup, and how many of them met it for the first time, by signal.
+    /// Users at servers without a hiccup, and by signal how many of them met it for the first time.
     quiet: [u32; KINDS],
     first: [u32; COUNTED],
 }
 
 impl OfStable {
-    /// The part who are not left out. What nobody asked left nobody out.
+    /// The share of users who are not left out; 1 where stable had no users.
     pub(super) fn steady(&self, kind: usize) -> f64 {
         if self.asked[kind] == 0 { 1.0 } else { f64::from(self.steady[kind]) / f64::from(self.asked[kind]) }
     }
 
-    /// How many of a server's users would have met it first without its hiccup, beside those who count at once.
+    /// How many of a server's users would have met it first without its hiccup, besides those who count at once.
     pub(super) fn usual(&self, kind: usize, signal: usize, window: &OfWindow) -> u32 {
         let all = f64::from(self.first[signal]) * f64::from(window.exposed(kind)) / f64::from(self.quiet[kind].max(1));
         (all as u32).saturating_sub(window.harm.all(signal))
@@ -79,7 +78,7 @@ impl OfStable {
     }
 }
 
-/// All servers at the end of a window, the canary's first: its bursts decide what one of stable is.
+/// All servers at the end of a window, the canary's first: its bursts decide how stable's count.
 pub(super) struct Closing<'a>(Vec<One<'a>>);
 
 impl<'a> Closing<'a> {
@@ -103,8 +102,8 @@ impl<'a> Closing<'a> {
         Arm::ALL.map(|arm| self.on(arm).map(|one| one.window.active).sum())
     }
 
-    /// By arm, the part of the users of whom an answer was timed: whoever fails tells nothing of latency. All where
-    /// nobody asked.
+    /// By arm, the share of the users with a timed answer: a user who fails says nothing of latency. 1
+    /// where the arm had no users.
     pub(super) fn timed(&self) -> [f64; 2] {
         Arm::ALL.map(|arm| {
             let users = |of: fn(&OfWindow) -> u32| f64::from(self.on(arm).map(|one| of(&one.window)).sum::<u32>());
@@ -113,25 +112,25 @@ impl<'a> Closing<'a> {
         })
     }
 
-    /// The canary's part of the servers that were asked of late.
+    /// The canary's share of the servers that were asked recently.
     pub(super) fn part_of_canary(&self, now: Nanos) -> f64 {
         let [stable, canary] =
             Arm::ALL.map(|arm| self.on(arm).filter(|one| now.since(one.server.asked) < RECENT).count() as f64);
         if stable + canary == 0.0 { 0.0 } else { canary / (stable + canary) }
     }
 
-    /// Looks for bursts, at rates of stable's and of the canary's. How the canary stands, by kind.
+    /// Looks for bursts, at the rates of stable and of the canary; returns the canary's worst state, by kind.
     pub(super) fn look(&mut self, step: u16, rates: &[[Rates; KINDS]; 2], now: Nanos) -> [ServerState; KINDS] {
         let good = Arm::ALL.map(|arm| self.on(arm).any(|one| one.number != 0 && one.server.good_in == Some(step)));
         let mut canary = [ServerState::Usual; KINDS];
         for one in &mut self.0 {
-            // Where there is no place at any server, there is one again soon.
+            // Server 0 stands for a full upstream, which has a place again soon.
             let is_good = one.server.good_in == Some(step) || one.number == 0 && good[one.arm as usize];
             one.states = one.server.look(one.arm, is_good, step, &one.window, &rates[one.arm as usize], now);
             for (state, beside) in one.states.iter_mut().zip(&mut canary) {
                 match one.arm {
                     Arm::Canary => *beside = (*beside).max(*state),
-                    // What the canary's users meet for longer is not excused on stable either.
+                    // A fault that lasts on the canary is not excused on stable either.
                     Arm::Stable if *state == ServerState::Waits && *beside >= ServerState::Lasts => {
                         *state = ServerState::Lasts
                     }
@@ -149,8 +148,8 @@ impl<'a> Closing<'a> {
         all
     }
 
-    /// Stable's users of a kind who tell what users meet at any time, and those of them who met it: at a server twice
-    /// as many as ever, and a few, at most.
+    /// Stable's users who show how often a kind is met at any time, and those of them who met it: at each server at
+    /// most twice the expected number, plus three.
     pub(super) fn taught(&self, kind: usize, rate: f64) -> [f64; 2] {
         self.on(Arm::Stable).filter(|one| one.teaches(kind)).fold([0.0; 2], |[exposed, bad], one| {
             let (users, met) = (f64::from(one.window.exposed(kind)), f64::from(one.window.bad(kind)));
