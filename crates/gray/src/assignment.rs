@@ -1,9 +1,9 @@
-//! A release as a request meets it: whose key counts, who is in, who is out, and who is on the canary.
+//! Assignment of requests to arms: the user key, the cohorts, and whether the user is on the canary.
 //!
 //! Exclude beats include beats percent. Releases of one route have disjoint ranges of one layer, so at most one of them
-//! concerns a user; a cohort that several include goes to the first. A user's arm never depends on the request's
-//! method, body or path: the same user is on the same version. Without a key there is no position: stable, until the
-//! last step gives the canary to everybody.
+//! applies to a user; a cohort that several include goes to the first. A user's arm never depends on the request's
+//! method, body or path: the same user is on the same version. Without a key there is no position: such a request is on
+//! stable, until the last step gives the canary to all.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -19,36 +19,36 @@ use crate::settings::{Cohort, Release, Rescue, UserSource};
 use base::said::first_cookie;
 use base::units::BasisPoints;
 
-/// Cohorts that the judge is told of.
+/// Cohorts that the judge learns of.
 const TOLD: usize = 16;
 
-/// What of a request decides.
+/// The parts of a request that decide.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestView<'a> {
     /// The request's headers.
     pub headers: &'a HeaderMap,
     /// The client's address, where it is known.
     pub client: Option<IpAddr>,
-    /// Name of the app that calls.
+    /// The name of the calling app.
     pub app: Option<&'a str>,
     /// The token's user claim.
     pub claim: Option<&'a str>,
 }
 
-/// What was decided.
+/// The result of an assignment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// The version.
     pub arm: Arm,
-    /// Why.
+    /// The reason.
     pub why: Why,
-    /// Number of the user's bucket of 10,000; `None` without a key.
+    /// The user's bucket, one of 10,000; `None` without a key.
     pub bucket: Option<u16>,
     /// [`user_hash`] of the key; 0 without one.
     pub user: u64,
     /// The first sixteen cohorts that hold the request, a bit each.
     pub cohorts: u16,
-    /// Number of the step that decided.
+    /// The number of the step that decided.
     pub step: u16,
 }
 
@@ -68,13 +68,13 @@ pub enum Why {
 }
 
 impl Decision {
-    /// Whether chance alone decided, so that arms may be compared.
+    /// Whether chance alone decided, so that the arms may be compared.
     pub fn is_judged(&self) -> bool {
         self.why == Why::Position
     }
 }
 
-/// A cohort that a release asks for, and what for.
+/// A cohort that a release checks, and its role.
 #[derive(Clone, Debug)]
 struct Role {
     cohort: usize,
@@ -85,15 +85,15 @@ struct Role {
 /// The run form of a release in one snapshot.
 #[derive(Debug)]
 pub struct Assignment {
-    /// Its name.
+    /// The name of the release.
     pub name: Arc<str>,
-    /// Number of the canary's upstream.
+    /// The number of the canary's upstream.
     pub canary: usize,
-    /// When stable answers for it.
+    /// When stable answers for the canary.
     pub rescue: Rescue,
-    /// A server's answers are not timed for so long after its first request.
+    /// How long after its first request a server's answers are not timed.
     pub settle: Duration,
-    /// What outlives the snapshot.
+    /// The state that outlives the snapshot.
     pub live: Arc<SharedState>,
     sources: Vec<UserSource>,
     hash: Hash,
@@ -102,7 +102,7 @@ pub struct Assignment {
     roles: Vec<Role>,
 }
 
-/// A part of a layer's users.
+/// A range of a layer's users.
 #[derive(Debug)]
 struct Range {
     layer: Box<[u8]>,
@@ -111,11 +111,11 @@ struct Range {
 }
 
 impl Range {
-    /// The range of a release, where it is in a layer.
+    /// The range of a release, where it has a layer.
     fn of(release: &Release) -> Option<Range> {
         let layer = release.layer.as_ref()?;
         let border = |share| Hash::Xxh3.border(share, BasisPoints::ALL).unwrap_or(Border::NONE);
-        // With a prefix of its own: a layer of the same name as a release's salt would be one draw with it.
+        // A prefix of its own: a layer named like a release's salt would otherwise draw the same positions.
         let name = [b"layer\0", layer.name.as_bytes()].concat();
         Some(Range { layer: name.into(), from: border(layer.from), to: border(layer.to) })
     }
@@ -126,7 +126,7 @@ impl Range {
     }
 }
 
-/// The cohorts that a release asks for, beside those that the judge is told of.
+/// The cohorts that a release checks, with those that the judge learns of.
 fn roles(release: &Release, told: Vec<usize>) -> Vec<Role> {
     let mut asked: Vec<usize> =
         told.into_iter().chain(release.include.iter().chain(&release.exclude).copied()).collect();
@@ -140,7 +140,7 @@ fn roles(release: &Release, told: Vec<usize>) -> Vec<Role> {
     asked.into_iter().map(role).collect()
 }
 
-/// A user key: of the request, or the text of an address.
+/// A user key: bytes of the request, or the text of an address.
 enum UserKey<'a> {
     Sent(&'a [u8]),
     Address([u8; 48], usize),
@@ -156,7 +156,7 @@ impl UserKey<'_> {
 }
 
 impl Assignment {
-    /// The run form of a release, in a configuration of so many cohorts.
+    /// The run form of a release, in a configuration with `cohorts` cohorts.
     pub fn new(release: &Release, cohorts: usize, live: Arc<SharedState>) -> Assignment {
         let told = 0..cohorts.min(TOLD);
         Assignment {
@@ -173,7 +173,7 @@ impl Assignment {
         }
     }
 
-    /// Decides about a request; counts one without a key.
+    /// Decides for a request, and counts one without a key.
     pub fn decide(&self, cohorts: &[Cohort], asked: &RequestView<'_>) -> Decision {
         let key = self.sources.iter().find_map(|source| key(source, asked));
         if key.is_none() {
@@ -182,7 +182,7 @@ impl Assignment {
         self.decide_for(cohorts, key.as_ref().map(UserKey::bytes), asked)
     }
 
-    /// The user key of a request, and where it was found.
+    /// The user key of a request, and its source.
     pub fn user(&self, asked: &RequestView<'_>) -> Option<(String, &UserSource)> {
         self.sources.iter().find_map(|source| {
             let key = key(source, asked)?;
@@ -190,7 +190,7 @@ impl Assignment {
         })
     }
 
-    /// Decides about a user.
+    /// Decides for a user.
     pub fn decide_for(&self, cohorts: &[Cohort], user: Option<&[u8]>, asked: &RequestView<'_>) -> Decision {
         let hash = user.map_or(0, user_hash);
         let facts = RequestFacts { user, hash, headers: asked.headers, app: asked.app };
@@ -228,9 +228,10 @@ impl Assignment {
     }
 }
 
-/// Of the releases of a route the one that concerns a request, by its place among them, and what it decides: the first
-/// that includes it, else the one whose range holds the user, else the first that gives it to its canary, else the first.
-/// An inclusion comes before every position: else those whom one release includes would be missing on one arm of another.
+/// Chooses the release of a route that applies to a request; returns its index and its decision. It is the first
+/// that includes the user, else the one whose range holds them, else the first that assigns them to its canary,
+/// else the first. An inclusion comes before every position: otherwise users whom one release includes would be
+/// missing on one arm of another.
 pub fn choose<'p>(
     plans: impl Iterator<Item = &'p Assignment>,
     cohorts: &[Cohort],
@@ -252,7 +253,7 @@ pub fn choose<'p>(
     chosen
 }
 
-/// The user key of a source; an empty one is none.
+/// The user key of a source; an empty one counts as missing.
 fn key<'a>(source: &UserSource, asked: &RequestView<'a>) -> Option<UserKey<'a>> {
     let sent = |text: Option<&'a [u8]>| text.filter(|text| !text.is_empty()).map(UserKey::Sent);
     match source {
@@ -264,12 +265,12 @@ fn key<'a>(source: &UserSource, asked: &RequestView<'a>) -> Option<UserKey<'a>> 
     }
 }
 
-/// The text of an address; of IPv6 that of its /64, which one client has to himself.
+/// The text of an address; for IPv6 the text of its /64, which belongs to one client.
 fn address<'a>(client: IpAddr) -> UserKey<'a> {
     use std::io::Write;
     let mut text = [0; 48];
     let mut rest = &mut text[..];
-    // The longest has 23 characters.
+    // The longest text has 23 characters.
     let _ = match client.to_canonical() {
         IpAddr::V4(address) => write!(rest, "{address}"),
         IpAddr::V6(address) => write!(rest, "{}/64", Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
@@ -278,12 +279,12 @@ fn address<'a>(client: IpAddr) -> UserKey<'a> {
     UserKey::Address(text, length)
 }
 
-/// The border of the positions that a step gives to the canary.
+/// The border of the positions that are on the canary at a step.
 pub fn border_at(release: &Release, step: usize) -> Border {
     release.hash.border(release.share(step), release.range()).unwrap_or(Border::NONE)
 }
 
-/// As the configuration writes it.
+/// As in the configuration.
 impl std::fmt::Display for UserSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -1,18 +1,18 @@
-//! How often each kind of request failed: counts per cell, from which a report says where a fault is.
+//! Counts of failures per cell, from which a report says where a fault is.
 //!
-//! A cell is what may be told apart of a request: arm, route, server, outcome, cohorts, app, and whether its user may be
-//! compared. Few are expected; a table has at most [`CELLS`] of them. Beyond that a new key is folded: its app and
-//! cohorts are left out, and once there are twice as many also its route and server. What is folded counts for the
-//! whole, never as a place.
+//! A cell is what can be told apart of a request: arm, route, server, outcome, cohorts, app, and whether its user may
+//! be compared. Few cells are expected; a table has at most [`CELLS`] of them. Beyond that a new key is folded: its app
+//! and cohorts are left out, and once there are twice as many cells also its route and server. A folded cell counts for
+//! the whole, never as a place.
 //!
-//! Counts are kept over two spans. `Recent` is the last two minutes: slices of twenty seconds, so it covers 100 to 120 s,
-//! and a fault that begins after hours of clean traffic stands out in it. `Total` is all since [`Breakdown::clear`]: a rare
-//! fault gathers in it. Which of them tells more is for `super::localise` to say. A request adds to one slice only;
-//! slices are summed where somebody asks, and go into the total when they leave the ring. The caller says when time has
-//! passed ([`Breakdown::advance`]); within a slice nothing is told apart.
+//! Counts are kept over two spans. `Recent` is the last two minutes in slices of twenty seconds, so it covers 100 to
+//! 120 s, and a fault that begins after hours of clean traffic stands out in it. `Total` is everything since
+//! [`Breakdown::clear`]: a rare fault gathers in it. `super::localise` decides which of them tells more. A request adds
+//! to one slice only. Slices are summed on demand, and go into the total when they leave the ring. The caller advances
+//! time ([`Breakdown::advance`]); within a slice times are not told apart.
 //!
-//! One thread owns a `Breakdown`. What users may be compared by is counted once a user and episode, as the judge hears it: one
-//! user's hundred failures are one, and those of stable, which its clients repeat, are as many as the rescued ones.
+//! One thread owns a `Breakdown`. Events that compare users count once per user and episode, as in the judge: a user's
+//! hundred failures are one event, and stable's failures, which its clients retry, count like the rescued ones.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -24,31 +24,31 @@ use super::sample::{Arm, Ending, Sample};
 use balance::attempt::AttemptFailure;
 use base::units::Nanos;
 
-/// Cells a table has before keys are folded; at most twice as many, and one per outcome.
+/// Cells of a table before keys are folded; at most twice as many, and one per outcome.
 pub const CELLS: usize = 20_000;
-/// Length of a slice.
+/// The length of a slice.
 const SLICE: Duration = Duration::from_secs(20);
-/// Slices of the recent span, the running one included.
+/// Slices of the recent span, including the running one.
 const SLICES: usize = 6;
 
 /// The route, server or app of a folded cell.
 const FOLDED: u32 = u32::MAX;
 
-/// How a request ended, as far as a place is concerned: what did not fail is alike.
+/// How a request ended, as far as a place is concerned: all that did not fail is alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CellOutcome {
     /// It did not fail.
     Fine,
     /// An answer that counts as a failure.
     Status(u16),
-    /// An answer from 400 to 499 that does not.
+    /// An answer from 400 to 499 that does not count as a failure.
     Refused(u16),
     /// Connect, reset or timeout.
     Broken(AttemptFailure),
 }
 
 impl CellOutcome {
-    /// Of a request.
+    /// The outcome of a request.
     fn of(seen: &Sample) -> CellOutcome {
         match seen.ending {
             _ if seen.is_refusal() => CellOutcome::Refused(seen.status),
@@ -64,32 +64,32 @@ impl CellOutcome {
 pub struct Cell {
     /// The arm.
     pub arm: Arm,
-    /// Whether the users may be compared. The others, such as those of `include`, are counted apart.
+    /// Whether the users may be compared. Others, such as those of `include`, are counted apart.
     pub judged: bool,
     /// How its requests ended.
     pub outcome: CellOutcome,
-    /// Index into the release's routes; none where it was folded.
+    /// Index into the release's routes; `None` where it was folded.
     pub route: Option<u16>,
-    /// Number of the server; none without one, and where it was folded.
+    /// Number of the server; `None` without one, and where it was folded.
     pub server: Option<u32>,
     /// A bit for each cohort.
     pub cohorts: u16,
-    /// Number of the app; none without one, and where it was folded.
+    /// Number of the app; `None` without one, and where it was folded.
     pub app: Option<u32>,
-    /// What was counted.
+    /// The counts.
     pub counts: Counts,
 }
 
-/// What is counted in a cell.
+/// The counts of a cell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Requests.
     pub requests: u64,
-    /// Failed ones: the first of their users, where these may be compared.
+    /// Failed requests; only the first of each user, where users may be compared.
     pub bad: u64,
-    /// The same of refused ones.
+    /// The same for refused requests.
     pub refused: u64,
-    /// Those by which their users told that they are slow.
+    /// Requests that were their users' first slow ones.
     pub slow: u64,
 }
 
@@ -102,7 +102,7 @@ impl Counts {
     }
 }
 
-/// Since when counts are wanted.
+/// The span of the counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Span {
     /// The last two minutes.
@@ -120,7 +120,7 @@ type Table = AHashMap<CellKey, Counts>;
 /// Counts per cell of one release.
 #[derive(Debug)]
 pub struct Breakdown {
-    /// What has left the ring.
+    /// Slices that have left the ring.
     older: Table,
     /// Finished slices, oldest first; at most `SLICES - 1`.
     ring: VecDeque<Table>,
@@ -141,7 +141,7 @@ impl Breakdown {
         }
     }
 
-    /// Counts a request, and what its user told by it.
+    /// Counts a request, and what it was its user's first of.
     pub fn observe(&mut self, seen: &Sample, told: Told) {
         let outcome = CellOutcome::of(seen);
         let failed = matches!(outcome, CellOutcome::Status(_) | CellOutcome::Broken(_));
@@ -154,7 +154,7 @@ impl Breakdown {
         bump(&mut self.running, CellKey::new(seen, outcome), counts);
     }
 
-    /// Says that time has passed; to be called about once a second.
+    /// Advances time; to be called about once a second.
     pub fn advance(&mut self, now: Nanos) {
         // After a long pause every slice has left the ring, and turning it once round is enough.
         for _ in 0..SLICES {
@@ -173,7 +173,7 @@ impl Breakdown {
         }
     }
 
-    /// Forgets everything, as where a release starts again or goes a step further.
+    /// Clears everything, when a release starts again or goes to the next step.
     pub fn clear(&mut self, now: Nanos) {
         *self = Breakdown::new(now);
     }
@@ -190,7 +190,7 @@ impl Breakdown {
         cells.into_iter().map(|(key, counts)| key.cell(counts)).collect()
     }
 
-    /// What an arm did since the table was cleared, with users who may be compared or with the others.
+    /// The counts of an arm since the table was cleared, of users who may be compared or of the others.
     pub fn sum(&self, arm: Arm, judged: bool) -> Counts {
         let mut sum = Counts::default();
         for table in [&self.older, &self.running].into_iter().chain(&self.ring) {
@@ -214,9 +214,9 @@ fn bump(table: &mut Table, key: CellKey, counts: Counts) {
 }
 
 impl CellKey {
-    /// A bit of the outcome.
+    /// The bit of the outcome that marks a refusal.
     const REFUSED: u16 = 1 << 15;
-    /// The bits of app; cohorts become none.
+    /// The bits of the app; cohorts become none.
     const USER: u128 = 0xffff_ffff << 16;
     /// The bits of route and server.
     const PLACE: u128 = 0xffff_ffff_ffff << 64;
@@ -235,7 +235,7 @@ impl CellKey {
         CellKey(head << 112 | place << 64 | user << 16 | u128::from(outcome))
     }
 
-    /// Without what is in `parts`.
+    /// The key without `parts` and without cohorts.
     fn folded(self, parts: u128) -> CellKey {
         const COHORTS: u128 = 0xffff << 48;
         CellKey((self.0 & !COHORTS) | parts)

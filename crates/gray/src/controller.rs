@@ -1,10 +1,10 @@
-//! Runs the releases: takes what was seen to their judges, and what the judges find to their stages.
+//! The controller of the releases: it feeds their judges with samples, and their stages with what the judges find.
 //!
-//! It is asked ten times a second ([`Controller::tick`]) and by operators ([`Controller::order`]); it stores the stage,
-//! which the next request obeys, and says what must be told and kept. A rollback needs nothing but that store. What is
-//! kept lets a restart go on at the same step; a release that left the configuration is remembered too, so that what
-//! was taken back does not start again by being pushed again. Of releases with one name the definition decides whether
-//! they are the same ([`spec`]).
+//! It runs ten times a second ([`Controller::tick`]) and on an operator's order ([`Controller::order`]). It stores the
+//! stage, which the next request follows, and returns what must be reported and kept. A rollback needs nothing but that
+//! store. With the state that is kept, a restart goes on at the same step. A release that left the configuration is
+//! remembered too, so that one that was taken back does not start again when it is pushed again. The definition decides
+//! whether two releases of one name are the same ([`spec`]).
 
 pub mod incident;
 pub mod running_release;
@@ -30,23 +30,23 @@ use super::shared_state::SharedState;
 use crate::settings::{Names, Release};
 use base::units::Nanos;
 
-/// When something happens, by both clocks.
+/// A moment, by both clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moment {
     /// For measuring.
     pub now: Nanos,
-    /// For telling: milliseconds since 1970.
+    /// For showing: milliseconds since 1970.
     pub wall_ms: u64,
 }
 
 /// What the controller cannot know by itself.
 #[derive(Clone)]
 pub struct Surroundings {
-    /// RFC 3339 of milliseconds since 1970.
+    /// Formats milliseconds since 1970 by RFC 3339.
     pub stamp: fn(u64) -> String,
-    /// Name of the server with a number.
+    /// The name of a server, by its number.
     pub server: Arc<dyn Fn(u32) -> Option<String> + Send + Sync>,
-    /// Name of the app with a number.
+    /// The name of an app, by its number.
     pub app: Arc<dyn Fn(u32) -> Option<String> + Send + Sync>,
 }
 
@@ -55,15 +55,15 @@ pub struct Surroundings {
 pub struct PersistedRelease {
     /// Its name.
     pub name: String,
-    /// Which definition it is.
+    /// The hash of its definition.
     pub definition: String,
-    /// Where it stands.
+    /// Its state.
     pub state: ReleaseState,
     /// The step, from 0.
     pub step: usize,
     /// How many steps there were.
     pub steps: usize,
-    /// Share of users at that step, in hundredths of a percent.
+    /// The share of users at that step, in hundredths of a percent.
     pub share: u16,
     /// How long it has lasted, in milliseconds.
     pub step_ms: u64,
@@ -75,29 +75,29 @@ pub struct PersistedRelease {
     pub judge: judge::PersistedJudge,
 }
 
-/// Everything that is kept: releases that left the configuration first, the one that left last behind them.
+/// All releases that are kept: first those that left the configuration, the last to leave at their end.
 pub type PersistedReleases = Vec<PersistedRelease>;
 
-/// Definitions that are remembered after they left the configuration.
+/// Releases that are remembered after they left the configuration.
 const GONE: usize = 1_000;
 
-/// What a tick leads to.
+/// The results of a tick.
 #[derive(Debug, Default)]
 pub struct Ticked {
-    /// To be told.
+    /// Reports to send.
     pub reports: Vec<Report>,
-    /// To be said in the log.
+    /// Lines for the log.
     pub said: Vec<String>,
     /// Whether something changed that must survive a restart.
     pub changed: bool,
 }
 
-/// Why an order was not obeyed.
+/// Why an order was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OrderError {
-    /// There is no such release.
+    /// There is no release of this name.
     Unknown,
-    /// It is not for this state.
+    /// The order does not apply in this state.
     State(ReleaseState),
 }
 
@@ -105,23 +105,24 @@ pub enum OrderError {
 pub struct Controller {
     entries: Vec<RunningRelease>,
     gone: PersistedReleases,
-    /// What was kept is lost: releases that are adopted first may have been taken back.
+    /// The kept state is lost: releases that are adopted first may have been taken back.
     distrusts: bool,
     around: Surroundings,
 }
 
 impl Controller {
-    /// None yet; `kept` is what a process before has left.
+    /// A controller without releases; `kept` is what an earlier process left.
     pub fn new(kept: PersistedReleases, around: Surroundings) -> Controller {
         Controller { entries: vec![], gone: kept, distrusts: false, around }
     }
 
-    /// What was kept could not be read: the releases of the first configuration count as aborted.
+    /// Notes that the kept state could not be read: the releases of the first configuration count as aborted.
     pub fn distrust(&mut self) {
         self.distrusts = true;
     }
 
-    /// Takes over the releases of a configuration that is about to be served; their shared states, in its order.
+    /// Takes over the releases of a configuration that is about to be served; returns their
+    /// shared states, in its order.
     pub fn adopt(&mut self, releases: &[Release], names: &Names, at: Moment) -> Vec<Arc<SharedState>> {
         let mut before = std::mem::take(&mut self.entries);
         for release in releases {
@@ -146,7 +147,7 @@ impl Controller {
         }
         for left in before {
             let replaced = self.entries.iter().any(|entry| entry.spec.release.name == left.spec.release.name);
-            // Another definition starts anew, and so does the old one after it, unless it was taken back.
+            // Another definition starts anew, and so does the old one after it, unless that was taken back.
             if !replaced || left.stands().0.is_back() {
                 self.gone.push(left.keep());
             }
@@ -155,14 +156,14 @@ impl Controller {
         self.entries.iter().map(|entry| entry.live.clone()).collect()
     }
 
-    /// Looks at what was seen, and acts on it.
+    /// Feeds the judges with the samples since the last tick, and acts on what they find.
     pub fn tick(&mut self, at: Moment) -> Ticked {
         let mut ticked = Ticked::default();
         self.entries.iter_mut().for_each(|entry| entry.tick(at, &self.around, &mut ticked));
         ticked
     }
 
-    /// Obeys an operator.
+    /// Executes an operator's order.
     pub fn order(&mut self, name: &str, order: Order, at: Moment) -> Result<View, OrderError> {
         let entry =
             self.entries.iter_mut().find(|entry| &*entry.spec.release.name == name).ok_or(OrderError::Unknown)?;
@@ -170,19 +171,19 @@ impl Controller {
         Ok(entry.view(&self.around))
     }
 
-    /// Counts feedback of a user on the arm he is on.
+    /// Counts feedback of a user on their arm.
     pub fn feedback(&mut self, name: &str, user: u64, arm: Arm, bad: bool) {
         if let Some(entry) = self.entries.iter_mut().find(|entry| &*entry.spec.release.name == name) {
             entry.feedback(user, arm, bad);
         }
     }
 
-    /// How a release stands.
+    /// The view of a release.
     pub fn view(&self, name: &str) -> Option<View> {
         self.entries.iter().find(|entry| &*entry.spec.release.name == name).map(|entry| entry.view(&self.around))
     }
 
-    /// How all stand, in the order of the configuration.
+    /// The views of all releases, in the order of the configuration.
     pub fn views(&self) -> Vec<View> {
         self.entries.iter().map(|entry| entry.view(&self.around)).collect()
     }
@@ -192,7 +193,7 @@ impl Controller {
         self.entries.iter().map(|entry| (&entry.spec.release.name, &entry.live))
     }
 
-    /// What the metrics say.
+    /// The values for the metrics.
     pub fn gauges(&self) -> Vec<Gauges> {
         self.entries.iter().map(RunningRelease::gauges).collect()
     }

@@ -1,19 +1,21 @@
-//! Where a canary's fault is: which route, server, cohort or app, and how it fails.
+//! Localisation of a canary's fault: in which route, server, cohort or app it lies, and how requests fail.
 //!
-//! A Kulldorff scan (M. Kulldorff, "A spatial scan statistic", 1997) over the cells of `super::breakdown`. For a place x with
-//! c of the canary's C failures, of which e were expected there:
-//! `llr(x) = c ln(c/e) + (C-c) ln((C-c)/(C-e))`, 0 where c <= e. It is compared with the canary as a whole, so e is what
-//! would be there if the fault were the same everywhere: what stable has there (`baseline`), and of the rest the share that
-//! x has of the canary's requests. So a canary that fails everywhere alike has no place, however much noisier than others
-//! one of its routes is. A way to fail has no requests of its own; each gets a fixed share of that rest (`failure_modes`).
+//! A Kulldorff scan (M. Kulldorff, "A spatial scan statistic", 1997) over the cells of `super::breakdown`. For a place
+//! x with c of the canary's C failures, of which e were expected there: `llr(x) = c ln(c/e) + (C-c) ln((C-c)/(C-e))`, 0
+//! where c <= e. The place is compared with the canary as a whole, so e is what would be there if the fault were the
+//! same everywhere: stable's failures there (`baseline`), and of the rest the share that x has of the canary's
+//! requests. So a canary that fails everywhere alike has no place, however much noisier one of its routes is than the
+//! others. A failure mode has no requests of its own; each gets a fixed share of that rest (`failure_modes`).
 //!
-//! Places are made longer a condition at a time, of the best `BEAM`; a condition is worth it only where the llr grows by
-//! more than ln(number of values) + 2. The best is picked, what it explains is taken out, and the rest is scanned again,
-//! until two thirds of the excess are explained; a place that explains less than a tenth is not one. Where the best is only
-//! a way to fail, it is scanned by itself: several places may share it, such as two bad servers of five. If the rest that
-//! no place explains is larger than what they explain together, the whole canary comes first.
+//! The `BEAM` best places are extended by one condition at a time. A condition is worth it only where the llr grows
+//! by more than ln(number of values) + 2. The best place is picked, the failures that it explains are taken out, and
+//! the rest is scanned again, until two thirds of the excess are explained; a place that explains less than a tenth
+//! does not count. Where the best is only a failure mode, it is scanned by itself: several places may share it, such
+//! as two bad servers of five. If the rest that no place explains is larger than what the places explain together,
+//! the whole canary comes first.
 //!
-//! Ties go to the place that compares lower. Events are counted by user, requests as they are. A place of the canary without traffic is not seen, nor is "everywhere but here".
+//! Ties go to the place that compares lower. Events are counted by user, requests as they are. The scan does not see a
+//! place of the canary without traffic, nor "everywhere but here".
 
 mod baseline;
 mod failure_modes;
@@ -25,19 +27,19 @@ use super::breakdown::{Breakdown, Cell, Span};
 use super::sample::Arm;
 use balance::attempt::AttemptFailure;
 
-/// Places that are made longer.
+/// Places that are extended in each round.
 const BEAM: usize = 5;
 /// Conditions a place may have.
 const PARTS: usize = 4;
-/// Places that are told.
+/// Places that are returned.
 const PLACES: usize = 5;
-/// Share of the excess that is enough.
+/// The share of the excess that is enough.
 const ENOUGH: f64 = 0.67;
-/// Share of the excess that a place must explain.
+/// The share of the excess that a place must explain.
 const WORTH: f64 = 0.1;
-/// Events of the canary in the recent span that are enough to look there alone, if they are also ...
+/// Events of the canary that are enough to scan the recent span alone, if they are also ...
 const EVENTS: u64 = 30;
-/// ... so surely more than stable's, in nats: a judge would fire.
+/// ... this surely more than stable's, in nats: enough for a verdict of the judge.
 const SURE: f64 = 8.4;
 
 /// A condition of a place.
@@ -60,7 +62,7 @@ pub enum Part {
 }
 
 impl Part {
-    /// Name of what it is a value of.
+    /// The name of its dimension.
     pub fn dimension(self) -> &'static str {
         match self {
             Part::Route(_) => "route",
@@ -72,7 +74,7 @@ impl Part {
         }
     }
 
-    /// Whether it says where; the others say how.
+    /// Whether it is a location; the others are failure modes.
     pub fn is_location(self) -> bool {
         matches!(self, Part::Route(_) | Part::Server(_) | Part::Cohort(_) | Part::App(_))
     }
@@ -89,33 +91,33 @@ impl Part {
 /// A place, and how much of the fault is there.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Place {
-    /// Its conditions, at most one of a dimension; empty: the whole canary.
+    /// Its conditions, at most one of a dimension; empty for the whole canary.
     pub parts: Vec<Part>,
     /// Log likelihood ratio against "everywhere alike", in nats.
     pub llr: f64,
-    /// Share of the excess over stable that is there, 0 to 1.
+    /// The share of the excess over stable that is there, 0 to 1.
     pub explains: f64,
     /// Events there.
     pub bad: u64,
-    /// Events of the canary in all.
+    /// All events of the canary.
     pub of: u64,
     /// Requests there.
     pub requests: u64,
 }
 
-/// Which events are looked for.
+/// The events to localise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
     /// Users who met a failure.
     Failures,
     /// Users who were refused.
     Refusals,
-    /// Answers by which users told that it is slow.
+    /// Answers that were their users' first slow ones.
     Slow,
 }
 
-/// Ranked places, found in the recent span where that is enough, else in the one that tells more about the canary; empty
-/// without an event.
+/// Ranked places, from the recent span where that is enough, else from the span that tells more about the
+/// canary; empty without an event.
 pub fn find(cells: &Breakdown, measure: Measure) -> (Span, Vec<Place>) {
     let [recent, total] = [Span::Recent, Span::Total].map(|span| cells.cells(span));
     let (recent_excess, total_excess) = (excess(&recent, measure), excess(&total, measure));
@@ -127,8 +129,8 @@ pub fn find(cells: &Breakdown, measure: Measure) -> (Span, Vec<Place>) {
     }
 }
 
-/// How surely the canary has more events than stable: a log likelihood ratio. Without a control it is how many events
-/// there are, up to [`EVENTS`].
+/// How surely the canary has more events than stable: a log likelihood ratio. Without a control it is the number of
+/// events, up to [`EVENTS`].
 fn excess(cells: &[Cell], measure: Measure) -> f64 {
     let sum = |arm: Arm| {
         let of_arm = cells.iter().filter(|cell| cell.judged && cell.arm == arm);
@@ -155,7 +157,7 @@ pub fn scan(cells: &[Cell], measure: Measure) -> Vec<Place> {
     places
 }
 
-/// Places picked one after the other, of `of` events in all, and the share of the excess they explain together.
+/// Places picked one after the other, of `of` events in all, and the share of the excess that they explain together.
 fn places(mut spots: Spots, of: u64) -> (Vec<Place>, f64) {
     let excess = spots.events() - spots.expected();
     let mut places: Vec<Place> = vec![];
@@ -184,7 +186,7 @@ fn places(mut spots: Spots, of: u64) -> (Vec<Place>, f64) {
     (places, explained)
 }
 
-/// The places that together make up a way to fail, where there are such: each alone explains less than the way does.
+/// The places that together make up a failure mode, if any: each alone explains less than the mode does.
 fn within(spots: &Spots, place: &Place) -> Option<Vec<Place>> {
     if place.parts.iter().any(|part| part.is_location()) {
         return None;
@@ -197,7 +199,7 @@ fn within(spots: &Spots, place: &Place) -> Option<Vec<Place>> {
     (explained >= ENOUGH).then_some(inside)
 }
 
-/// A place while it is looked for.
+/// A place during the search.
 #[derive(Clone, Debug)]
 struct Candidate {
     parts: Vec<Part>,
@@ -205,7 +207,7 @@ struct Candidate {
     llr: f64,
 }
 
-/// What is in a place.
+/// The counts of a place.
 #[derive(Clone, Copy, Debug, Default)]
 struct PlaceCounts {
     requests: f64,
@@ -213,14 +215,14 @@ struct PlaceCounts {
     expected: f64,
 }
 
-/// The place that explains best for its length; none where the canary as a whole does.
+/// The place that explains best for its length; `None` where the canary as a whole does.
 fn best(spots: &Spots) -> Option<Candidate> {
     let mut beam = longer(spots, &Candidate { parts: vec![], tally: PlaceCounts::default(), llr: 0.0 });
     let price = (beam.len().max(1) as f64).ln() + 2.0;
     let worth = |candidate: &Candidate| candidate.llr - price * candidate.parts.len() as f64;
     let mut best: Option<Candidate> = None;
     for _ in 1..=PARTS {
-        // The same place is reached over each of its conditions.
+        // The same place is reached through each of its conditions.
         beam.sort_by(|a, b| a.parts.cmp(&b.parts));
         beam.dedup_by(|a, b| a.parts == b.parts);
         beam.sort_by(|a, b| b.llr.total_cmp(&a.llr).then_with(|| a.parts.cmp(&b.parts)));
@@ -234,7 +236,7 @@ fn best(spots: &Spots) -> Option<Candidate> {
     best
 }
 
-/// All places that have one condition more.
+/// All places with one more condition.
 fn longer(spots: &Spots, shorter: &Candidate) -> Vec<Candidate> {
     let mut tallies: BTreeMap<Part, PlaceCounts> = BTreeMap::new();
     for spot in spots.all().iter().filter(|spot| spot.is_in(&shorter.parts)) {
@@ -258,7 +260,7 @@ fn longer(spots: &Spots, shorter: &Candidate) -> Vec<Candidate> {
     .collect()
 }
 
-/// Every condition that a spot meets, with what of the spot meets both it and `parts`.
+/// Calls `each` with every condition that a spot meets, and with the part of the spot that meets both it and `parts`.
 fn each_part(spots: &Spots, spot: &Spot, parts: &[Part], mut each: impl FnMut(Part, PlaceCounts)) {
     let tally = spots.tally(spot, parts);
     let locations = [spot.route.map(Part::Route), spot.server.map(Part::Server), spot.app.map(Part::App)];
@@ -270,7 +272,7 @@ fn each_part(spots: &Spots, spot: &Spot, parts: &[Part], mut each: impl FnMut(Pa
     }
 }
 
-/// `c` of `all` events where `e` were expected.
+/// The log likelihood ratio of `c` of `all` events where `e` were expected.
 fn llr(c: f64, e: f64, all: f64) -> f64 {
     let part = |c: f64, e: f64| if c > 0.0 { c * (c / e.max(1e-9)).ln() } else { 0.0 };
     if c > e { part(c, e) + part(all - c, all - e) } else { 0.0 }

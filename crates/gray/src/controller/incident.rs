@@ -1,7 +1,7 @@
-//! From a finding to a report: what led to it, where it is, and what it is called.
+//! Incidents: from a finding to a report, with its history, its places and their names.
 //!
-//! The evidence over time is kept in at most 240 points, evenly: when they are full every other one goes and the
-//! distance doubles. A fault began at the canary's first failure after half a minute without one.
+//! The evidence over time is kept in at most 240 points at even distances: when they are full, every other one goes and
+//! the distance doubles. A fault began at the canary's first failure after half a minute without one.
 
 use std::time::Duration;
 
@@ -18,14 +18,14 @@ use base::units::{BasisPoints, Nanos};
 
 /// Points that are kept.
 const POINTS: usize = 240;
-/// Distance of the first ones.
+/// The first distance between points.
 const FIRST: Duration = Duration::from_secs(1);
-/// A canary that did not fail for so long was well.
+/// The time without a failure after which a canary counts as healthy.
 const WELL: Duration = Duration::from_secs(30);
 /// Places that a report names.
 const PLACES: usize = 8;
 
-/// What led to where a release stands.
+/// The history of a release's evidence and failures.
 #[derive(Debug)]
 pub struct EvidenceHistory {
     points: Vec<(u64, Evidence, BasisPoints)>,
@@ -42,7 +42,7 @@ impl Default for EvidenceHistory {
 }
 
 impl EvidenceHistory {
-    /// Notes the evidence, where the last point is old enough.
+    /// Notes the evidence, if the last point is old enough.
     pub fn note(&mut self, at: Moment, evidence: Evidence, percent: BasisPoints) {
         if self.noted.is_some_and(|noted| at.now.since(noted) < self.every) {
             return;
@@ -76,7 +76,7 @@ impl EvidenceHistory {
     }
 }
 
-/// A finding as a sentence.
+/// A finding as a clause.
 pub fn reason(finding: &Finding) -> String {
     match finding {
         Finding::Worse { signal, e, hit } => {
@@ -120,12 +120,12 @@ fn servers(hit: Hit) -> String {
     format!("{} server{} of {}", number(hit.servers), if hit.servers == 1 { "" } else { "s" }, number(hit.of))
 }
 
-/// An e-value for people: beyond a million only its size tells anything.
+/// An e-value for people: beyond a million only its order of magnitude matters.
 fn large(e: f64) -> String {
     if e < 1e6 { format!("{e:.0}") } else { format!("{e:.0e}") }
 }
 
-/// Everything that is known, as a report.
+/// A report of everything that is known.
 pub fn report(
     entry: &RunningRelease,
     (kind, action, reason): (Kind, Action, String),

@@ -1,8 +1,8 @@
-//! One release: its judge, its step, its state.
+//! One configured release: its judge, its step, its state.
 //!
-//! A step is left when it has lasted its `hold`, the canary has had its users, and there is evidence that it is safe.
-//! Where everybody is on the canary there is nothing to compare it with, and `hold` alone counts. Evidence that does
-//! not come in `max_wait` ends on hold. The judge goes on in every state but those in which nobody is on the canary.
+//! A release leaves a step when the step has lasted its `hold`, the canary has had its users, and there is evidence of
+//! safety. Where all users are on the canary there is no control, and `hold` alone counts. A step whose evidence does
+//! not come in `max_wait` ends on hold. The judge goes on in every state but those without users on the canary.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,23 +22,23 @@ use base::units::{BasisPoints, Nanos};
 
 /// A release that is configured.
 pub struct RunningRelease {
-    /// What is written.
+    /// The release as configured.
     pub spec: Spec,
-    /// What requests share.
+    /// The state shared with requests.
     pub live: Arc<SharedState>,
     pub(super) judge: Judge,
     pub(super) cells: Breakdown,
     pub(super) trail: EvidenceHistory,
     state: ReleaseState,
     step: usize,
-    /// Number of the stage: of each step that was gone to.
+    /// The number of the stage; each change of the step or share raises it.
     stages: u16,
     /// How long the step has lasted.
     lasted: Duration,
     ticked: Nanos,
     began_ms: u64,
     report: Option<String>,
-    /// It was said that users are forgotten.
+    /// Whether the log says already that users are forgotten.
     forgets: bool,
     seen: Vec<Sample>,
 }
@@ -50,7 +50,7 @@ fn settings(spec: &Spec) -> Settings {
 }
 
 impl RunningRelease {
-    /// A release that was not there before; goes on where `kept` says.
+    /// A release that was not configured before; it goes on from `kept`.
     pub fn new(spec: Spec, kept: Option<PersistedRelease>, at: Moment) -> RunningRelease {
         let mut entry = RunningRelease {
             judge: Judge::new(settings(&spec), at.now),
@@ -87,7 +87,7 @@ impl RunningRelease {
         entry
     }
 
-    /// The same release as it is written now.
+    /// The same release as it is configured now.
     pub fn becomes(mut self, spec: Spec, at: Moment) -> RunningRelease {
         self.look(at);
         let (before, steps) = (self.spec.share(self.step), self.spec.release.steps.len());
@@ -97,7 +97,7 @@ impl RunningRelease {
         }
         self.judge.set(settings(&spec));
         if spec.cohorts != self.spec.cohorts {
-            // A bit means another cohort now.
+            // The bit stands for another cohort now.
             self.cells.clear(at.now);
         }
         self.spec = spec;
@@ -131,7 +131,7 @@ impl RunningRelease {
         }
     }
 
-    /// Who is on the canary.
+    /// The stage: which users are on the canary.
     fn stage(&self) -> Stage {
         match self.state.is_back() {
             true => Stage::CLOSED,
@@ -144,7 +144,7 @@ impl RunningRelease {
         }
     }
 
-    /// Lets the next request obey, and the judge know.
+    /// Publishes the stage to the next request and to the judge.
     fn set_stage(&mut self, now: Nanos) {
         self.stages = self.stages.wrapping_add(1);
         self.live.set_stage(self.stage());
@@ -159,12 +159,12 @@ impl RunningRelease {
         self.set_stage(now);
     }
 
-    /// Share of all users on the canary now.
+    /// The share of all users on the canary now.
     pub fn percent(&self) -> BasisPoints {
         if self.state.is_back() { BasisPoints::NONE } else { self.spec.share(self.step) }
     }
 
-    /// Where it stands, and at which step, from 1.
+    /// Its state and its step, from 1.
     pub fn stands(&self) -> (ReleaseState, usize) {
         (self.state, self.step + 1)
     }
@@ -195,8 +195,8 @@ impl RunningRelease {
         }
     }
 
-    /// Takes what was seen so far to the judge. What changes the share comes after it: answers of a time when it was
-    /// another one must not be compared with those that follow.
+    /// Feeds the judge with the samples so far. A change of the share comes after that: answers under the old share
+    /// must not be compared with those that follow.
     fn look(&mut self, at: Moment) {
         let mut seen = std::mem::take(&mut self.seen);
         self.live.take(&mut seen);
@@ -252,7 +252,7 @@ impl RunningRelease {
         ticked.changed = true;
     }
 
-    /// Goes to the next step where all is well, or on hold where nothing comes.
+    /// Goes to the next step where nothing is missing, or on hold after `max_wait`.
     fn go_on(&mut self, at: Moment, around: &Surroundings, ticked: &mut Ticked) {
         if self.state != ReleaseState::Running {
             return;
@@ -290,7 +290,7 @@ impl RunningRelease {
         self.spec.release.steps.get(self.step).map_or(Duration::ZERO, |step| step.hold)
     }
 
-    /// What the next step waits for; empty where for nothing.
+    /// What the next step waits for; empty where it waits for nothing.
     fn waits_for(&self) -> String {
         let mut waits = vec![];
         if let Some(left) = self.hold().checked_sub(self.lasted).filter(|left| !left.is_zero()) {
@@ -318,7 +318,8 @@ impl RunningRelease {
             Next::Stay => {}
             Next::Become(ReleaseState::Running) if self.state == ReleaseState::Held => {
                 self.state = ReleaseState::Running;
-                // Someone has looked into it: what held it is measured anew, after the window that is open still.
+                // An operator has looked into it: the cause of the hold is measured anew, after the
+                // window that is still open.
                 self.go_to(self.step, at.now);
                 self.judge.acquit();
             }
@@ -361,9 +362,9 @@ impl RunningRelease {
         }
     }
 
-    /// Failed canary requests: answered by stable, and by nobody.
+    /// Failed requests of the canary: those that stable answered, and those without an answer.
     pub fn rescues(&self) -> (u64, u64) {
-        // Each is read once: they grow meanwhile.
+        // Each is read once, since they grow meanwhile.
         let of = |outcome| self.live.rescues(outcome);
         (
             of(RescueOutcome::Rescued),

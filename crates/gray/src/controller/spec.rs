@@ -1,7 +1,7 @@
-//! A release by its names: what of it is shown, and what makes it another release.
+//! The specification of a release: what of it is shown by name, and what makes it another release.
 //!
-//! The definition (canary, routes, user, hash, salt and layer) is hashed: while it stays the same, step and evidence go
-//! on, across reloads and restarts. Everything else may change on the way.
+//! The definition (canary, routes, user, hash, salt and layer) is hashed. While it stays the same, step and evidence go
+//! on across reloads and restarts. Everything else may change meanwhile.
 
 use std::sync::Arc;
 
@@ -10,25 +10,25 @@ use crate::bucket::{Border, Hash};
 use crate::settings::{Names, Release};
 use base::units::BasisPoints;
 
-/// What the controller knows of a release's table.
+/// A release's table, with the names that its numbers stand for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
     /// The table.
     pub release: Release,
-    /// Name of the canary's upstream.
+    /// The name of the canary's upstream.
     pub canary: Arc<str>,
-    /// Names of the routes, in the order of their numbers.
+    /// The names of the routes, in the order of their numbers.
     pub routes: Vec<Arc<str>>,
-    /// Names of the routes' own upstreams, each once.
+    /// The names of the routes' own upstreams, each once.
     pub stable: Vec<Arc<str>>,
-    /// The same by route.
+    /// The same names by route.
     by_route: Vec<Arc<str>>,
-    /// Names of the configuration's cohorts, in the order of their numbers.
+    /// The names of the configuration's cohorts, in the order of their numbers.
     pub cohorts: Vec<Arc<str>>,
 }
 
 impl Spec {
-    /// A release, and the names that its numbers stand for.
+    /// A release, with the names of its configuration.
     pub fn new(release: &Release, names: &Names) -> Spec {
         let (mut routes, mut stable, mut by_route) = (vec![], vec![], vec![]);
         for route in &release.routes {
@@ -51,48 +51,48 @@ impl Spec {
         self.release.name == other.release.name && self.release.definition == other.release.definition
     }
 
-    /// Name of a route's own upstream.
+    /// The name of a route's own upstream.
     pub fn stable_of(&self, route: usize) -> &str {
         self.by_route.get(route).map_or("", |name| name)
     }
 
-    /// Number of the last step, from 0.
+    /// The number of the last step, from 0.
     pub fn last(&self) -> usize {
         self.release.steps.len().saturating_sub(1)
     }
 
-    /// Share of all users on the canary at a step.
+    /// The share of all users on the canary at a step.
     pub fn share(&self, step: usize) -> BasisPoints {
         self.release.share(step)
     }
 
-    /// Share of the release's own users on the canary at a step: 1 is all of them.
+    /// The share of the release's own users on the canary at a step: 1 is all of them.
     pub fn share_of_range(&self, step: usize) -> f64 {
         (self.share(step).fraction() / self.release.range().fraction()).min(1.0)
     }
 
-    /// The step to go on at where the steps are others than before: the last one that is for no more users than `share`,
-    /// else the first.
+    /// The step to go on at after a change of the steps: the last one with no larger share
+    /// than `share`, else the first.
     pub fn step_of(&self, share: BasisPoints) -> usize {
         (0..=self.last()).rev().find(|step| self.share(*step) <= share).unwrap_or(0)
     }
 
-    /// Positions that are on the canary at a step.
+    /// The positions on the canary at a step.
     pub fn border(&self, step: usize) -> Border {
         border_at(&self.release, step)
     }
 
-    /// Whether a step is for everybody, users without a key included.
+    /// Whether a step is for all users, those without a key included.
     pub fn is_for_everybody(&self, step: usize) -> bool {
         step >= self.last() && self.release.steps.last().is_some_and(|last| last.percent == BasisPoints::ALL)
     }
 
-    /// The sources of the user key, as written.
+    /// The sources of the user key, as in the configuration.
     pub fn user(&self) -> Vec<String> {
         self.release.user.iter().map(ToString::to_string).collect()
     }
 
-    /// The hash, as written.
+    /// The hash, as in the configuration.
     pub fn hash(&self) -> &'static str {
         match self.release.hash {
             Hash::Xxh3 => "xxh3",

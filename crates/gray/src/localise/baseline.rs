@@ -1,9 +1,9 @@
-//! What stable would have failed, had it served the canary's requests.
+//! The baseline: what stable would have failed, had it served the canary's requests.
 //!
-//! No forecast: stable serves other users of the same kinds at the same time. Its rate of failures is taken by route,
-//! cohorts and app; servers have no counterpart there. A rate from few requests is drawn towards the next wider one
-//! (route, then all of stable), which counts as much as two failures do, so an empty group has the wider rate. How stable
-//! fails is taken by route, drawn the same way.
+//! It is not a forecast: stable serves other users of the same kinds at the same time. Its failure rate is taken by
+//! route, cohorts and app; servers have no counterpart there. A rate from few requests is shrunk towards the next wider
+//! one (route, then all of stable), which weighs as much as two failures, so an empty group has the wider rate.
+//! Stable's failure modes are taken by route, shrunk the same way.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,12 @@ use super::super::breakdown::{Cell, CellOutcome};
 use super::super::sample::Arm;
 use super::{Measure, Part, PlaceCounts, failure_modes};
 
-/// Failures that a wider rate counts for.
+/// The weight of the wider rate, in failures.
 const DRAWN: f64 = 2.0;
-/// Ways to fail that are told apart; the rarest are counted together, as a way that is never named.
+/// Failure modes that are told apart; the rarest are counted together, as one that is never named.
 const WAYS: usize = 16;
 
-/// The canary's requests that no condition but a way tells apart.
+/// Requests of the canary that differ in their failure mode only.
 #[derive(Clone, Debug)]
 pub(super) struct Spot {
     pub(super) route: Option<u16>,
@@ -24,31 +24,31 @@ pub(super) struct Spot {
     pub(super) cohorts: u16,
     pub(super) app: Option<u32>,
     pub(super) requests: f64,
-    /// Events by way.
+    /// Events by failure mode.
     pub(super) events: Vec<f64>,
-    /// What stable would have had, by way.
+    /// Events that stable would have had, by failure mode.
     pub(super) expected: Vec<f64>,
 }
 
-/// All of them.
+/// All spots.
 #[derive(Clone, Debug)]
 pub(super) struct Spots {
     spots: Vec<Spot>,
     ways: Vec<CellOutcome>,
 }
 
-/// Requests and events by way.
+/// Requests, and events by failure mode.
 #[derive(Clone, Debug)]
 struct Observed {
     requests: f64,
     events: Vec<f64>,
 }
 
-/// Route, cohorts and app: what tells stable's requests apart as it does the canary's.
+/// Route, cohorts and app: the dimensions that stable's requests share with the canary's.
 type Group = (Option<u16>, u16, Option<u32>);
 
 impl Spots {
-    /// The canary's of `breakdown`, with what is expected by stable's.
+    /// The canary's spots, with the events expected from stable's.
     pub(super) fn new(cells: &[Cell], measure: Measure) -> Spots {
         let ways = all_ways(cells, measure);
         let way = |cell: &Cell| {
@@ -104,7 +104,7 @@ impl Spots {
         self.spots.iter().flat_map(|spot| &spot.expected).sum()
     }
 
-    /// What of a spot fails as `parts` say.
+    /// The part of a spot that fails in the modes of `parts`.
     pub(super) fn tally(&self, spot: &Spot, parts: &[Part]) -> PlaceCounts {
         let mut tally = PlaceCounts { requests: spot.requests, ..PlaceCounts::default() };
         for (way, _) in self.ways.iter().enumerate().filter(|(_, way)| failure_modes::is_in(**way, parts)) {
@@ -114,7 +114,7 @@ impl Spots {
         tally
     }
 
-    /// Nothing but the events that came about as `parts` say, which are then all alike.
+    /// The spots with only the events of the failure modes of `parts`, which are then all alike.
     pub(super) fn only(&self, parts: &[Part]) -> Spots {
         let only = |spot: &Spot| {
             let tally = self.tally(spot, parts);
@@ -123,7 +123,7 @@ impl Spots {
         Spots { spots: self.spots.iter().map(only).collect(), ways: vec![CellOutcome::Fine] }
     }
 
-    /// Forgets a place: its requests, or only its events where it is a way to fail.
+    /// Takes out a place: its requests, or only its events where it has a failure mode.
     pub(super) fn take_out(&mut self, parts: &[Part]) {
         if parts.iter().all(|part| part.is_location()) {
             return self.spots.retain(|spot| !spot.is_in(parts));
@@ -138,7 +138,7 @@ impl Spots {
 }
 
 impl Spot {
-    /// Whether it lies where `parts` say; how it fails is not looked at.
+    /// Whether the spot lies in the locations of `parts`; failure modes are ignored.
     pub(super) fn is_in(&self, parts: &[Part]) -> bool {
         parts.iter().all(|part| match *part {
             Part::Route(route) => self.route == Some(route),
@@ -150,7 +150,7 @@ impl Spot {
     }
 }
 
-/// The ways of all events, the commonest first; the last one stands for the rest.
+/// The failure modes of all events, the commonest first; the last one stands for the rest.
 fn all_ways(cells: &[Cell], measure: Measure) -> Vec<CellOutcome> {
     let mut counts: BTreeMap<CellOutcome, u64> = BTreeMap::new();
     for cell in cells.iter().filter(|cell| cell.judged && measure.events(cell) > 0) {
@@ -165,7 +165,7 @@ fn all_ways(cells: &[Cell], measure: Measure) -> Vec<CellOutcome> {
     ways
 }
 
-/// What stable did.
+/// Stable's counts.
 struct Stable {
     all: Observed,
     routes: BTreeMap<Option<u16>, Observed>,
@@ -173,7 +173,7 @@ struct Stable {
 }
 
 impl Stable {
-    /// Its share of failures in a group.
+    /// Stable's failure rate in a group.
     fn rate(&self, group: Group) -> f64 {
         if self.all.requests == 0.0 {
             return 0.0;
@@ -186,7 +186,7 @@ impl Stable {
         drawn(self.groups.get(&group), drawn(self.routes.get(&group.0), all))
     }
 
-    /// How its failures on a route are spread over the ways; they sum to 1.
+    /// The distribution of its failures on a route over the modes; it sums to 1.
     fn ways(&self, route: Option<u16>) -> Vec<f64> {
         let count = self.all.events.len() as f64;
         let all = self.all.events.iter().map(|events| (events + 1.0 / count) / (self.all.failed() + 1.0));

@@ -1,19 +1,19 @@
-//! The ways a request fails, as conditions of a place.
+//! Failure modes: the ways in which a request fails, as conditions of a place.
 //!
-//! A way has no requests of its own, so there is no count that says how much of an unknown fault is to be expected in it.
+//! A failure mode has no requests of its own, so no count says how much of an unknown fault is to be expected in it.
 //! Five classes get a fifth each: 4xx, 5xx, connect, reset, timeout. An exact status gets half of its class, so that
-//! it is named where nearly all failures have it, and the class where several share it.
+//! the status is named where nearly all failures have it, and the class where several share it.
 
 use super::super::breakdown::{Cell, CellOutcome};
 use super::{Measure, Part};
 
-/// Share of a class.
+/// The share of a class.
 const CLASS: f64 = 0.2;
-/// Share of one status.
+/// The share of one status.
 const STATUS: f64 = CLASS / 2.0;
 
 impl Measure {
-    /// How many events a cell has.
+    /// The number of events in a cell.
     pub(super) fn events(self, cell: &Cell) -> u64 {
         match self {
             Measure::Failures => cell.counts.bad,
@@ -22,7 +22,7 @@ impl Measure {
         }
     }
 
-    /// How a cell's events came about. Slow answers are all alike.
+    /// The failure mode of a cell's events. Slow answers are all alike.
     pub(super) fn way(self, cell: &Cell) -> CellOutcome {
         match self {
             Measure::Failures | Measure::Refusals => cell.outcome,
@@ -31,7 +31,7 @@ impl Measure {
     }
 }
 
-/// The conditions that a way meets.
+/// The conditions that a failure mode meets.
 pub(super) fn parts(way: CellOutcome) -> [Option<Part>; 2] {
     match way {
         CellOutcome::Fine => [None, None],
@@ -42,12 +42,12 @@ pub(super) fn parts(way: CellOutcome) -> [Option<Part>; 2] {
     }
 }
 
-/// Whether a way meets the conditions.
+/// Whether a failure mode meets the conditions.
 pub(super) fn is_in(way: CellOutcome, wanted: &[Part]) -> bool {
     wanted.iter().filter(|part| !part.is_location()).all(|part| parts(way).contains(&Some(*part)))
 }
 
-/// Share of a fault of unknown kind that is expected to fail as the conditions say.
+/// The share of a fault of unknown kind that is expected in the failure modes of the conditions.
 pub(super) fn share(parts: &[Part]) -> f64 {
     let share = |part: &Part| match part {
         Part::Status(_) => STATUS,
