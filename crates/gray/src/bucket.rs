@@ -1,8 +1,8 @@
-//! A user's position by a hash, and the interval of positions that a share owns.
+//! Positions of users by a hash, and the interval of positions that a share owns.
 //!
-//! The interval begins at a fixed origin: a larger share only adds users, a smaller one only takes the newest away. So a
-//! user stays on one version. Positions and borders are whole numbers of the hash's own unit, so that the published
-//! hashes give exactly the arms that their owners give; LaunchDarkly's is a 32-bit float, as there.
+//! The interval begins at a fixed origin: a larger share only adds users, and a smaller one removes only the newest. So
+//! a user stays on one version. Positions and borders are whole numbers of the hash's own unit, so that the published
+//! hashes give exactly the arms that their owners' implementations give; LaunchDarkly's is a 32-bit float, as there.
 //!
 //! | hash | source of its definition |
 //! |---|---|
@@ -17,10 +17,10 @@ use twox_hash::XxHash3_64;
 
 use base::units::BasisPoints;
 
-/// Positions a bucket number tells apart.
+/// The number of buckets.
 const BUCKETS: u64 = 10_000;
 
-/// How a user becomes a position.
+/// The hash from a user to a position.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Hash {
@@ -39,7 +39,7 @@ pub enum Hash {
     Nginx,
 }
 
-/// Where a user lies, in the unit of the hash.
+/// A user's position, in the unit of the hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position(u32);
 
@@ -53,24 +53,24 @@ impl Border {
     /// Every position is below it.
     pub const ALL: Border = Border(1 << 32);
 
-    /// As a number that an atomic may hold: at most 2^32.
+    /// The border as a number for an atomic: at most 2^32.
     pub fn bits(self) -> u64 {
         self.0
     }
 
-    /// The other way.
+    /// The border of [`Border::bits`].
     pub fn from_bits(bits: u64) -> Border {
         Border(bits)
     }
 
-    /// Whether a position is in.
+    /// Whether a position lies below the border.
     pub fn holds(self, position: Position) -> bool {
         u64::from(position.0) < self.0
     }
 }
 
 impl Hash {
-    /// Where a user lies.
+    /// The position of a user.
     pub fn position(self, salt: &[u8], user: &[u8]) -> Position {
         Position(match self {
             Hash::Xxh3 => joined([salt, &[0], user], |bytes| (XxHash3_64::oneshot(bytes) >> 32) as u32),
@@ -82,8 +82,8 @@ impl Hash {
         })
     }
 
-    /// The border below which `share` of `range` lies; everything where it is the whole range. `None` where the hash
-    /// cannot tell: Unleash knows whole percents only.
+    /// The border below which `share` of `range` lies; [`Border::ALL`] where `share` is the whole range. `None` where
+    /// the hash cannot split so finely: Unleash knows whole percents only.
     pub fn border(self, share: BasisPoints, range: BasisPoints) -> Option<Border> {
         let (part, whole) = (u64::from(share.hundredths()), u64::from(range.hundredths()));
         if part >= whole {
@@ -100,7 +100,7 @@ impl Hash {
         }))
     }
 
-    /// The number of the bucket of 10,000 that a position lies in.
+    /// The number of a position's bucket, of 10,000.
     pub fn bucket(self, position: Position) -> u16 {
         let bucket = match self {
             Hash::Xxh3 | Hash::Flagd2 | Hash::Nginx => (u64::from(position.0) * BUCKETS) >> 32,
@@ -112,7 +112,7 @@ impl Hash {
     }
 }
 
-/// Calls `hash` with the parts as one; the usual lengths need no allocation.
+/// Calls `hash` with the concatenated parts; the usual lengths need no allocation.
 fn joined<T>(parts: [&[u8]; 3], hash: impl FnOnce(&[u8]) -> T) -> T {
     let mut buffer = [0; 192];
     let length: usize = parts.iter().map(|part| part.len()).sum();
@@ -125,7 +125,7 @@ fn joined<T>(parts: [&[u8]; 3], hash: impl FnOnce(&[u8]) -> T) -> T {
     hash(buffer)
 }
 
-/// GrowthBook hashes UTF-16 code units; what is no UTF-8 becomes U+FFFD.
+/// GrowthBook hashes UTF-16 code units; bytes that are not UTF-8 become U+FFFD.
 fn growthbook2(seed: &[u8], value: &[u8]) -> u32 {
     let (seed, value) = (String::from_utf8_lossy(seed), String::from_utf8_lossy(value));
     let first = fnv1a(seed.encode_utf16().chain(value.encode_utf16()).map(u32::from));

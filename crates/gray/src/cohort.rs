@@ -1,9 +1,9 @@
-//! Named sets of users.
+//! Cohorts: named sets of users.
 //!
-//! A file's users are kept as their 64-bit hashes in an open table at most half full: a million users take 16 MiB, and
-//! asking costs about one miss of the cache. Of a million strangers one is taken for a member with a probability below
-//! 1 in 10 million. Two sets are equal where they hold the same users, whatever the order they came in. A request is in
-//! a cohort when its user is in the file, or any rule fits; what is asked of a request comes as [`RequestFacts`].
+//! A file's users are kept as their 64-bit hashes in an open-addressing table at most half full: a million users take
+//! 16 MiB, and a lookup costs about one cache miss. Of a million strangers one is taken for a member with a probability
+//! below 1 in 10 million. Two sets are equal where they hold the same users, in whatever order they came. A request is
+//! in a cohort when its user is in the file, or any rule matches; the request comes as [`RequestFacts`].
 
 use http::HeaderMap;
 use twox_hash::XxHash3_64;
@@ -13,16 +13,16 @@ use crate::settings::{Cohort, Rule};
 use base::said::{every_line_is, first_cookie};
 use base::units::BasisPoints;
 
-/// What cohorts look at.
+/// The parts of a request that cohorts look at.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestFacts<'a> {
-    /// The user key; none: no file and no percent holds it.
+    /// The user key; without one, no file and no percent rule matches.
     pub user: Option<&'a [u8]>,
     /// [`user_hash`] of the key; 0 without one.
     pub hash: u64,
     /// The request's headers.
     pub headers: &'a HeaderMap,
-    /// Name of the app that calls.
+    /// The name of the calling app.
     pub app: Option<&'a str>,
 }
 
@@ -47,12 +47,12 @@ fn fits(rule: &Rule, facts: &RequestFacts<'_>) -> bool {
 /// The users of a file.
 #[derive(Debug)]
 pub struct UserSet {
-    /// A power of two of slots; 0 is free.
+    /// Slots, a power of two; 0 is free.
     slots: Box<[u64]>,
     count: usize,
 }
 
-/// The hash of a user key that sets and the judge know it by; never 0.
+/// The hash by which sets and the judge know a user key; never 0.
 pub fn user_hash(user: &[u8]) -> u64 {
     XxHash3_64::oneshot(user).max(1)
 }
@@ -69,7 +69,7 @@ impl UserSet {
         UserSet { slots: vec![0; slots].into(), count: 0 }
     }
 
-    /// Puts a user in, by [`user_hash`]; one who is in it already counts once.
+    /// Inserts a user, by [`user_hash`]; a user who is in the set already counts once.
     pub fn insert(&mut self, hash: u64) {
         if (self.count + 1) * 2 > self.slots.len() {
             self.grow();
@@ -99,7 +99,7 @@ impl UserSet {
         hash as usize & (self.slots.len() - 1)
     }
 
-    /// Whether a user, by [`user_hash`], is in it.
+    /// Whether a user, by [`user_hash`], is in the set.
     pub fn holds(&self, hash: u64) -> bool {
         let mut at = self.home(hash);
         loop {
@@ -111,19 +111,19 @@ impl UserSet {
         }
     }
 
-    /// How many users there are.
+    /// The number of users.
     pub fn len(&self) -> usize {
         self.count
     }
 
-    /// Whether there is none.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 }
 
 impl Default for UserSet {
-    /// Nobody.
+    /// The empty set.
     fn default() -> UserSet {
         UserSet::of_slots(1)
     }

@@ -1,8 +1,8 @@
-//! What a release tells of itself when something happened to it: a page for an engineer and the same as JSON.
+//! Reports of a release: a verdict as a page for an engineer, and the same as JSON.
 //!
-//! A report holds names, never numbers of the run form: it is read days later, by people and by other programs, when the
-//! configuration has moved on. Times are RFC 3339 text that the caller gives. It decides nothing: what was found and what
-//! was done come as [`IncidentFacts`], and only sentences are made here. Keeping and sending it is the business of the gateway's `notify`.
+//! A report holds names, never numbers of the run form: people and programs read it days later, when the configuration
+//! has changed. Times are RFC 3339 text from the caller. A report decides nothing: findings and actions come as
+//! [`IncidentFacts`], and only sentences are made here. The gateway's `notify` keeps and sends it.
 
 mod markdown;
 mod sentence;
@@ -27,19 +27,19 @@ pub enum Kind {
     Outside,
     /// Both arms are worse since the canary got more users.
     Shared,
-    /// Stable differs from itself, or the users are not split as planned: the comparison means nothing.
+    /// Stable differs from itself, or users are not split as planned: the comparison means nothing.
     Untrusted,
-    /// Without a control, worse than the frozen baseline.
+    /// Worse than the frozen baseline, where there is no control.
     Watch,
-    /// A step's time passed without evidence.
+    /// The time of a step passed without evidence.
     NoEvidence,
 }
 
-/// What followed.
+/// The action that followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// Everybody went back to stable.
+    /// All users went back to stable.
     RolledBack,
     /// No further step.
     Held,
@@ -48,7 +48,7 @@ pub enum Action {
 }
 
 impl Kind {
-    /// As it is written.
+    /// The name in JSON.
     pub fn label(self) -> &'static str {
         match self {
             Kind::Worse => "worse",
@@ -62,7 +62,7 @@ impl Kind {
 }
 
 impl Action {
-    /// As it is written.
+    /// The name in JSON.
     pub fn label(self) -> &'static str {
         match self {
             Action::RolledBack => "rolled_back",
@@ -72,33 +72,33 @@ impl Action {
     }
 }
 
-/// The definition that was released, and how far it had come.
+/// The definition that was released, and its progress.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Change {
-    /// Name of the canary's upstream.
+    /// The name of the canary's upstream.
     pub canary: String,
-    /// Names of the upstreams of the routes, each once.
+    /// The names of the upstreams of the routes, each once.
     pub stable: Vec<String>,
-    /// Names of the routes.
+    /// The names of the routes.
     pub routes: Vec<String>,
-    /// Where the user key comes from, as the configuration writes it.
+    /// The sources of the user key, as in the configuration.
     pub user: Vec<String>,
-    /// Name of the hash.
+    /// The name of the hash.
     pub hash: String,
     /// The salt.
     pub salt: String,
-    /// The step it was at, from 1.
+    /// The step at that time, from 1.
     pub step: usize,
-    /// Steps in all.
+    /// The number of steps.
     pub steps: usize,
-    /// Share of users that the step gives it, in percent.
+    /// The share of users that the step gives to the canary, in percent.
     pub percent: f64,
     /// When the release began, RFC 3339.
     pub started_at: String,
 }
 
-/// E-values against the canary: 1 says nothing, a verdict needs `threshold`. A report holds the largest number for
-/// infinity, and 1 for what is no number.
+/// E-values against the canary: 1 says nothing, a verdict needs `threshold`. A report holds the largest number in place
+/// of infinity, and 1 in place of NaN.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
     /// Of failures.
@@ -117,14 +117,14 @@ pub struct Evidence {
 pub struct Point {
     /// RFC 3339.
     pub at: String,
-    /// What it was.
+    /// Its value.
     #[serde(flatten)]
     pub evidence: Evidence,
-    /// Share of users on the canary then, in percent.
+    /// The share of users on the canary then, in percent.
     pub percent: f64,
 }
 
-/// What an arm did.
+/// The counts of an arm.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ArmView {
     /// Requests, whether their users may be compared or not.
@@ -133,7 +133,7 @@ pub struct ArmView {
     pub users: u64,
     /// Failed requests.
     pub errors: u64,
-    /// Median time to answer, in milliseconds; none without an answer.
+    /// Median time to answer, in milliseconds; `None` without an answer.
     pub p50_ms: Option<f64>,
     /// 99th percentile, in milliseconds.
     pub p99_ms: Option<f64>,
@@ -142,9 +142,9 @@ pub struct ArmView {
 /// Both arms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Arms {
-    /// Of the routes' own upstreams.
+    /// The routes' own upstreams.
     pub stable: ArmView,
-    /// Of the release's.
+    /// The release's upstream.
     pub canary: ArmView,
 }
 
@@ -153,24 +153,24 @@ pub struct Arms {
 pub struct Apart {
     /// Their requests.
     pub requests: u64,
-    /// Failed ones.
+    /// Those that failed.
     pub errors: u64,
 }
 
-/// A place with names.
+/// A place by its names.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlaceView {
-    /// In one line, such as `server 127.0.0.1:9002, status 5xx: 412 of 420 users who met a failure`.
+    /// As one line, such as `server 127.0.0.1:9002, status 5xx: 412 of 420 users who met a failure`.
     pub text: String,
-    /// What it is made of; empty for the whole canary.
+    /// Its conditions; empty for the whole canary.
     pub parts: Vec<PartView>,
     /// Log likelihood ratio of the scan, in nats.
     pub llr: f64,
-    /// Its share of the failures that stable would not have had, 0 to 1.
+    /// Its share of the canary's excess failures over stable, 0 to 1.
     pub explains: f64,
     /// Failures there.
     pub bad: u64,
-    /// Failures of the canary in all.
+    /// All failures of the canary.
     pub of: u64,
     /// Requests there.
     pub requests: u64,
@@ -181,45 +181,45 @@ pub struct PlaceView {
 pub struct PartView {
     /// `route`, `server`, `cohort`, `app`, `status` or `ending`.
     pub dimension: String,
-    /// Its value by name.
+    /// Its value, by name.
     pub value: String,
 }
 
-/// What both arms suffer from.
+/// The common cause from which both arms suffer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Outside {
-    /// The upstream that looks guilty; empty where none stands out.
+    /// The likely upstream; empty where none stands out.
     pub upstream: String,
-    /// The route; empty where it is all of them.
+    /// The route; empty for all routes.
     pub route: String,
     /// How it fails, such as `5xx` or `timeout`.
     pub status: String,
-    /// Share of stable's requests that fail, 0 to 1.
+    /// The share of stable's requests that fail, 0 to 1.
     pub stable_share: f64,
-    /// The canary's.
+    /// The same share of the canary.
     pub canary_share: f64,
 }
 
-/// What is known when a report is written; every name resolved.
+/// The facts of a report, with every name resolved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct IncidentFacts {
-    /// Name of the release.
+    /// The name of the release.
     pub release: String,
-    /// When, RFC 3339 UTC.
+    /// The time, RFC 3339 UTC.
     pub at: String,
     /// What the judge found.
     pub kind: Kind,
-    /// What followed.
+    /// The action that followed.
     pub action: Action,
-    /// More about the finding, as a sentence; empty where there is no more.
+    /// More about the finding, as a clause; empty where there is no more.
     pub reason: String,
     /// What was released.
     pub change: Change,
-    /// First bad time, RFC 3339.
+    /// The time since when the canary fails, RFC 3339.
     pub since: Option<String>,
     /// The evidence now.
     pub evidence: Evidence,
-    /// What the mean of the evidence had to reach.
+    /// The threshold for the mean of the evidence.
     pub threshold: f64,
     /// Evidence over time, oldest first; thinned to [`POINTS`].
     pub trajectory: Vec<Point>,
@@ -227,34 +227,34 @@ pub struct IncidentFacts {
     pub users_harmed: u64,
     /// Failed canary requests that stable answered.
     pub rescued: u64,
-    /// Failed ones that reached the client.
+    /// Those whose failure reached the client.
     pub not_rescued: u64,
     /// Both arms side by side.
     pub arms: Arms,
     /// Users of `include` cohorts.
     pub include: Apart,
-    /// Where it is, the likeliest place first.
+    /// Where the fault is, the likeliest place first.
     pub places: Vec<PlaceView>,
-    /// Where `kind` is outside or shared.
+    /// The common cause, where `kind` is outside or shared.
     pub outside: Option<Outside>,
 }
 
 /// A fault report.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Report {
-    /// Names it; ids sort by time. Letters, digits and `._-` only.
+    /// The id; ids sort by time. Letters, digits and `._-` only.
     pub id: String,
     /// The finding in a sentence.
     pub verdict: String,
     /// What to do next, in a sentence or two.
     pub next: String,
-    /// All that is known.
+    /// The facts.
     #[serde(flatten)]
     pub facts: IncidentFacts,
 }
 
 impl Report {
-    /// Writes the sentences and gives it the id that its time and its release make.
+    /// Writes the sentences, and makes the id from the time and the release.
     pub fn new(mut facts: IncidentFacts) -> Report {
         facts.trajectory = thinned(facts.trajectory);
         facts.trajectory.iter_mut().for_each(|point| point.evidence = point.evidence.finite());
@@ -267,26 +267,26 @@ impl Report {
         }
     }
 
-    /// A page to read at night.
+    /// The report as a Markdown page.
     pub fn markdown(&self) -> String {
         markdown::page(self)
     }
 }
 
-/// Names behind the numbers of a place. A number without a name is shown as a number.
+/// The names for the numbers of a place. A number without a name is shown as a number.
 pub struct PlaceNames<'a> {
-    /// Of a route's index in the release.
+    /// The name of a route, by its index in the release.
     pub route: &'a dyn Fn(u16) -> Option<String>,
-    /// Of a server's number.
+    /// The name of a server, by its number.
     pub server: &'a dyn Fn(u32) -> Option<String>,
-    /// Of a cohort's bit.
+    /// The name of a cohort, by its bit.
     pub cohort: &'a dyn Fn(u8) -> Option<String>,
-    /// Of an app's number.
+    /// The name of an app, by its number.
     pub app: &'a dyn Fn(u32) -> Option<String>,
 }
 
 impl PlaceView {
-    /// Puts names to a place; `what` counts: `users who met a failure`.
+    /// A place with its names; `what` says what it counts: `users who met a failure`.
     pub fn new(place: &Place, what: &str, names: &PlaceNames<'_>) -> PlaceView {
         let parts: Vec<PartView> = place.parts.iter().map(|part| PartView::new(*part, names)).collect();
         let mut said: Vec<String> = parts.iter().map(|part| format!("{} {}", part.dimension, part.value)).collect();
@@ -323,8 +323,8 @@ impl PartView {
     }
 }
 
-/// `20261121T153012.123Z-orders-v2` of `2026-11-21T15:30:12.123Z` and `orders-v2`; what is no letter, digit, `_` or `-`
-/// becomes `_`.
+/// `20261121T153012.123Z-orders-v2` for `2026-11-21T15:30:12.123Z` and `orders-v2`. Every character of the name other
+/// than a letter, digit, `_` or `-` becomes `_`.
 pub fn id(at: &str, release: &str) -> String {
     let time: String = at.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '.').take(ID_NAME).collect();
     let safe = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') { c } else { '_' };
@@ -342,13 +342,13 @@ fn thinned(points: Vec<Point>) -> Vec<Point> {
     points.into_iter().enumerate().filter(|(at, _)| kept.next_if_eq(at).is_some()).map(|(_, point)| point).collect()
 }
 
-/// The e-value of a signal that there was not.
+/// The e-value of a signal that a report lacks.
 fn nothing_said() -> f64 {
     1.0
 }
 
 impl Evidence {
-    /// JSON knows no infinity, and a number that is none says nothing.
+    /// Replaces infinity, which JSON lacks, and NaN, which says nothing.
     fn finite(self) -> Evidence {
         let finite = |value: f64| if value.is_nan() { 1.0 } else { value.clamp(0.0, f64::MAX) };
         Evidence {

@@ -1,6 +1,6 @@
-//! What the judge is told of a request: one small value, made at its end, put into a buffer of the thread.
+//! Samples: what the judge learns of one request, as a small value made at its end and put into a buffer of the thread.
 //!
-//! It names nothing by string: routes, servers and cohorts are numbers, resolved where a report is written. A user is a
+//! A sample holds no strings: routes, servers and cohorts are numbers, resolved where a report is written. A user is a
 //! hash of the user key; two users share one with a probability that does not matter to a count.
 
 use balance::attempt::AttemptFailure;
@@ -9,7 +9,7 @@ use balance::attempt::AttemptFailure;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Arm {
-    /// What the route's own upstream serves.
+    /// The route's own upstream.
     Stable = 0,
     /// The release's upstream.
     Canary = 1,
@@ -19,7 +19,7 @@ impl Arm {
     /// Both, in the order of their numbers.
     pub const ALL: [Arm; 2] = [Arm::Stable, Arm::Canary];
 
-    /// As it is written.
+    /// The name: `stable` or `canary`.
     pub fn label(self) -> &'static str {
         match self {
             Arm::Stable => "stable",
@@ -28,16 +28,16 @@ impl Arm {
     }
 }
 
-/// How the first attempt at the arm's upstream ended. Retries and rescues are not looked at: both arms must be measured
+/// How the first attempt at the arm's upstream ended. Retries and rescues do not count: both arms must be measured
 /// alike, and only the canary has a rescue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// An answer below 500 that `rescue.on` does not list.
     Good,
-    /// It failed. `Status` is an answer from 500 up, one that `rescue.on` lists, or one whose gRPC status says that the
-    /// server failed.
+    /// A failure. `Status` is an answer from 500 up, one that `rescue.on` lists, or one whose gRPC status
+    /// says that the server failed.
     Failed(AttemptFailure),
-    /// The client left before its answer: nobody knows how it would have ended, only that it took so long.
+    /// The client left before its answer: how it would have ended is unknown, only that it took this long.
     Left,
 }
 
@@ -53,47 +53,49 @@ impl Ending {
 pub struct Sample {
     /// Hash of the user key; 0 without one.
     pub user: u64,
-    /// From its head to that of the first attempt's answer, to where that failed, or until the client left, in microseconds.
+    /// The time from the request's head to the head of the first attempt's answer, or to its failure, or until the
+    /// client left, in microseconds.
     pub micros: u32,
-    /// Number of the server of the first attempt; 0 where there was none.
+    /// The number of the server of the first attempt; 0 where there was none.
     pub server: u32,
-    /// Status of the first attempt's answer; 0 where there was none, [`GRPC`] and more where gRPC's says that it failed.
+    /// The status of the first attempt's answer; 0 without an answer, [`GRPC`] and more where its
+    /// gRPC status is a failure.
     pub status: u16,
-    /// Which of the release's routes: an index into its list.
+    /// The route, as an index into the release's list.
     pub route: u16,
-    /// The first sixteen cohorts of the configuration, a bit each, that the user is in.
+    /// The first sixteen cohorts of the configuration that hold the user, a bit each.
     pub cohorts: u16,
-    /// Number of the app; 0 without one.
+    /// The number of the app; 0 without one.
     pub app: u32,
-    /// Number of the release's step in which the user was put on his arm.
+    /// The number of the release's step in which the user was put on their arm.
     pub step: u16,
-    /// Which version the user is on.
+    /// The user's version.
     pub arm: Arm,
     /// How it ended.
     pub ending: Ending,
-    /// Whether another attempt answered for one that failed.
+    /// Whether another attempt answered after a failure.
     pub saved: bool,
-    /// Whether its server had its first request at least `judge.settle` before.
+    /// Whether the server had its first request at least `judge.settle` before.
     pub warm: bool,
-    /// Whether the user was put on this arm by chance alone, and so may be compared: he has a key, lies in the layer's
-    /// range and in no cohort that is included or excluded.
+    /// Whether chance alone put the user on this arm, so that they may be compared: they have a key, lie in the layer's
+    /// range and are in no cohort that is included or excluded.
     pub judged: bool,
 }
 
-/// What is added to a status of gRPC, so that it is none of HTTP.
+/// The offset of a gRPC status, which keeps it apart from those of HTTP.
 pub const GRPC: u16 = 1_000;
 
-/// Statuses of gRPC that blame the server: UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE and
-/// DATA_LOSS.
+/// gRPC statuses that blame the server: UNKNOWN, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL,
+/// UNAVAILABLE and DATA_LOSS.
 const GRPC_FAILURES: [u16; 6] = [2, 4, 8, 13, 14, 15];
 
-/// A failure by a `grpc-status` as it was sent; `None` where it is none, or no number.
+/// The failure that a `grpc-status` value says; `None` where it is not a failure, or not a number.
 pub fn grpc_failure(sent: &[u8]) -> Option<u16> {
     let status: u16 = std::str::from_utf8(sent).ok()?.parse().ok()?;
     GRPC_FAILURES.contains(&status).then_some(GRPC + status)
 }
 
-/// A status as it is written: `503`, `gRPC 14`.
+/// A status for display: `503`, `gRPC 14`.
 pub fn status_text(status: u16) -> String {
     match status.checked_sub(GRPC) {
         Some(status) => format!("gRPC {status}"),

@@ -1,7 +1,7 @@
 //! The settings of `[cohort.*]` and `[release.*]`, valid by construction.
 //!
-//! Which share a step gives is computed here, once for all who ask: the last step keeps what `holdback` asks for, also
-//! where it is the only one. How far a release has come is not known here.
+//! The share of a step is computed here, once for all callers: the last step keeps what `holdback` asks for, also where
+//! it is the only one. How far a release has come is not known here.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -17,7 +17,7 @@ use base::finding::Place;
 use base::hex;
 use base::units::{BasisPoints, Share};
 
-/// `[cohort.NAME]`: who is in `users` or fits a rule.
+/// `[cohort.NAME]`: the users who are in `users` or match a rule.
 #[derive(Clone, Debug)]
 pub struct Cohort {
     /// The table's name.
@@ -30,7 +30,7 @@ pub struct Cohort {
     pub place: Place,
 }
 
-/// One of a cohort's `any`.
+/// A rule of a cohort's `any`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Rule {
     /// A header has this value.
@@ -41,7 +41,7 @@ pub enum Rule {
     App(String),
     /// The user's position by this salt (xxh3) is below the share.
     Percent {
-        /// How many.
+        /// The share.
         share: BasisPoints,
         /// Default: the cohort's name.
         salt: String,
@@ -57,37 +57,37 @@ pub struct Release {
     pub routes: Vec<usize>,
     /// Index into `Config::upstreams`; not the upstream of any of `routes`.
     pub canary: usize,
-    /// Where the user key comes from, the first that is present. Default: the client's address. Never empty.
+    /// The sources of the user key, of which the first present one counts. Default: the client's address. Never empty.
     pub user: Vec<UserSource>,
-    /// How a user becomes a position.
+    /// The hash from a user to a position.
     pub hash: Hash,
-    /// As it is written; see [`Release::salt`].
+    /// As configured; see [`Release::salt`].
     pub salt: Option<String>,
-    /// SHA-256 of canary, routes, user, hash, salt and layer, hexadecimal: what makes it this release and no other.
+    /// SHA-256 of canary, routes, user, hash, salt and layer, hexadecimal: the identity of the release.
     pub definition: String,
-    /// The same, as older builds worked it out.
+    /// The same, as older builds computed it.
     pub former_definition: String,
     /// Indices into `Config::cohorts`: always on the canary.
     pub include: Vec<usize>,
     /// Indices into `Config::cohorts`: never on the canary; wins over `include`.
     pub exclude: Vec<usize>,
-    /// The part of a layer's users that may be on the canary by percent.
+    /// The range of a layer's users that may be on the canary by percent.
     pub layer: Option<Layer>,
     /// Never empty; shares grow; none is beyond the layer's range.
     pub steps: Vec<Step>,
-    /// Users of the range kept on stable at the last step; smaller than the last step leaves room for.
+    /// The share of users of the range kept on stable at the last step; smaller than the last step leaves room for.
     pub holdback: BasisPoints,
     /// When stable answers for the canary.
     pub rescue: Rescue,
-    /// When it goes on and when it is taken back.
+    /// When the release goes on, and when it is taken back.
     pub judge: JudgeRules,
     /// Where the table stands.
     pub place: Place,
 }
 
 impl Release {
-    /// The salt: as written, else the name, a zero byte and the first 16 digits of the definition. So the users whom a bad
-    /// version met first are others when it is mended under a new definition.
+    /// The salt: as configured, else the name, a zero byte and the first 16 digits of the definition. So after a bad
+    /// version, the mended one meets other users first, under its new definition.
     pub fn salt(&self) -> Cow<'_, str> {
         match &self.salt {
             Some(salt) => Cow::Borrowed(salt),
@@ -95,7 +95,7 @@ impl Release {
         }
     }
 
-    /// Works out the definition, of the names behind the indices. Each part is told apart by its length.
+    /// Computes the definition, from the names behind the indices. The length of each part precedes it.
     pub fn define(mut self, canary: &str, routes: &[&str]) -> Release {
         self.former_definition = self.hashed(canary, routes, &[]);
         self.definition = match self.salt.as_deref() == Some(&self.name) {
@@ -105,8 +105,8 @@ impl Release {
         self
     }
 
-    /// Whether what was kept under a definition is this release's. Older builds told a salt that is written as the name
-    /// from none at all by nothing.
+    /// Whether what was kept under a definition belongs to this release. Older builds did not tell a salt that equals
+    /// the name from a missing one.
     pub fn is_defined_by(&self, kept: &str) -> bool {
         kept == self.definition || kept == self.former_definition
     }
@@ -131,7 +131,7 @@ impl Release {
         hex::encode(digest.as_ref())
     }
 
-    /// The share of all users that may be on the canary by percent: the layer's range, or everybody.
+    /// The share of all users that may be on the canary by percent: the layer's range, or all.
     pub fn range(&self) -> BasisPoints {
         self.layer.as_ref().map_or(BasisPoints::ALL, Layer::range)
     }
@@ -147,22 +147,22 @@ impl Release {
 /// The names that the numbers of a release stand for.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
-    /// Of upstreams.
+    /// The names of upstreams.
     pub upstreams: Vec<Arc<str>>,
-    /// Of routes, each with the number of its own upstream where it forwards to one.
+    /// The names of routes, each with the number of its own upstream where it forwards to one.
     pub routes: Vec<(Arc<str>, Option<usize>)>,
-    /// Of cohorts.
+    /// The names of cohorts.
     pub cohorts: Vec<Arc<str>>,
 }
 
-/// Where a user key comes from.
+/// A source of the user key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UserSource {
     /// `header:NAME`
     Header(HeaderName),
     /// `cookie:NAME`, as sent
     Cookie(String),
-    /// `app`: the name of the app that calls
+    /// `app`: the name of the calling app
     App,
     /// `claim`: the token's `user_claim`
     Claim,
@@ -182,18 +182,18 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// How wide it is.
+    /// The width of the range.
     pub fn range(&self) -> BasisPoints {
         self.to.without(self.from)
     }
 }
 
-/// One of `steps`.
+/// A step of `steps`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// Share of all users.
+    /// The share of all users.
     pub percent: BasisPoints,
-    /// Time it lasts at least.
+    /// The least time of the step.
     pub hold: Duration,
 }
 
@@ -211,24 +211,24 @@ pub struct Rescue {
 /// `.judge`
 #[derive(Clone, Debug, PartialEq)]
 pub struct JudgeRules {
-    /// Chance that a harmless release is taken back, over its whole life; above 0, at most 0.5.
+    /// The probability that a harmless release is taken back, over its whole life; above 0, at most 0.5.
     pub false_alarm: f64,
-    /// A slower answer is a bad one.
+    /// The SLO: a slower answer is a bad one.
     pub slo: Option<Duration>,
-    /// A server's answers are not timed for so long after its first request.
+    /// How long after its first request a server's answers are not timed.
     pub settle: Duration,
-    /// Users on the canary, in a step, before it may be promoted.
+    /// Users on the canary in a step before it may be promoted.
     pub min_users: u64,
-    /// A step without evidence ends on hold after this time.
+    /// The time after which a step without evidence ends on hold.
     pub max_wait: Duration,
-    /// What follows a verdict against the canary.
+    /// The action after a verdict against the canary.
     pub on_fail: OnFail,
 }
 
 /// `on_fail`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFail {
-    /// Everybody back to stable.
+    /// All users go back to stable.
     Rollback,
     /// No further step.
     Hold,

@@ -1,8 +1,8 @@
-//! The part of a release that outlives snapshots and that requests share: its stage, its counters, what it has seen.
+//! The state of a release that requests share and that outlives snapshots: its stage, its counters, its samples.
 //!
-//! The stage is one number: whoever stores it decides for the next request. Counters and buffers are per thread, so
-//! that cores do not fight; a buffer's lock is wanted by one thread and, ten times a second, by the one that empties it.
-//! A buffer that nobody empties takes no more, of either arm alike, rather than grow.
+//! The stage is one number: storing it decides for the next request. Counters and buffers are per thread, so that cores
+//! do not contend. Two threads want a buffer's lock: its own and, ten times a second, the one that empties it. A buffer
+//! that is not emptied drops samples, of either arm alike, rather than grow.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -14,10 +14,10 @@ use balance::budget::Budget;
 use base::shard::{Counter, Sharded};
 use base::units::{Nanos, Share};
 
-/// Requests a buffer holds at most.
+/// The most samples in a buffer.
 const SEEN_MAX: usize = 1 << 18;
 
-/// How a rescue ended.
+/// The outcome of a rescue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RescueOutcome {
     /// Stable answered.
@@ -46,21 +46,21 @@ impl RescueOutcome {
     }
 }
 
-/// Who is on the canary now.
+/// Which users are on the canary now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stage {
-    /// Users below it are.
+    /// Users below it are on the canary.
     pub border: Border,
-    /// Included cohorts are; false after a rollback.
+    /// Included cohorts are on it; false after a rollback.
     pub open: bool,
-    /// Requests without a user key are.
+    /// Requests without a user key are on it.
     pub unkeyed: bool,
-    /// Number of the step: what was seen of one says nothing about another.
+    /// The number of the step: samples of one step say nothing about another.
     pub step: u16,
 }
 
 impl Stage {
-    /// Nobody.
+    /// No user is on the canary.
     pub const CLOSED: Stage = Stage { border: Border::NONE, open: false, unkeyed: false, step: 0 };
     const OPEN: u64 = 1 << 40;
     const UNKEYED: u64 = 1 << 41;
@@ -84,7 +84,7 @@ impl Stage {
     }
 }
 
-/// State of a release that requests share.
+/// The state of a release that requests share.
 #[derive(Debug)]
 pub struct SharedState {
     stage: AtomicU64,
@@ -115,12 +115,12 @@ impl Default for SharedState {
 }
 
 impl SharedState {
-    /// Who is on the canary now.
+    /// The current stage.
     pub fn stage(&self) -> Stage {
         Stage::unpack(self.stage.load(Relaxed))
     }
 
-    /// Decides for the next request.
+    /// Sets the stage, from the next request on.
     pub fn set_stage(&self, stage: Stage) {
         self.stage.store(stage.pack(), Relaxed);
     }
@@ -130,7 +130,7 @@ impl SharedState {
         self.began.mine()[arm as usize].fetch_add(1, Relaxed);
     }
 
-    /// Tells of a request that ended.
+    /// Takes the sample of a request that ended.
     pub fn ended(&self, seen: Sample) {
         if seen.judged {
             self.ended.mine()[seen.arm as usize].fetch_add(1, Relaxed);
@@ -141,14 +141,14 @@ impl SharedState {
         }
     }
 
-    /// Counts a request that ended without telling anything, where it was a judged one.
+    /// Counts a request that ended without a sample, if it was judged.
     pub fn went_untold(&self, judged: Option<Arm>) {
         if let Some(arm) = judged {
             self.ended.mine()[arm as usize].fetch_add(1, Relaxed);
         }
     }
 
-    /// Empties the buffers into `out`, thread by thread.
+    /// Moves all samples to `out`, thread by thread.
     pub fn take(&self, out: &mut Vec<Sample>) {
         self.seen.all().for_each(|buffer| out.append(&mut buffer.lock()));
     }
@@ -158,28 +158,29 @@ impl SharedState {
         let sum = |cells: &Sharded<[AtomicU64; 2]>, arm: Arm| -> u64 {
             cells.all().map(|cells| cells[arm as usize].load(Relaxed)).sum()
         };
-        // Ends are read first: a request that ends meanwhile is in flight rather than negative.
+        // Ends are read first, so that a request that ends meanwhile counts as in flight, and the
+        // difference is not negative.
         let ended = Arm::ALL.map(|arm| sum(&self.ended, arm));
         let began = Arm::ALL.map(|arm| sum(&self.began, arm));
         std::array::from_fn(|arm| began[arm].saturating_sub(ended[arm]))
     }
 
-    /// Counts a request of the canary, of which rescues are a share.
+    /// Counts a request of the canary; rescues are a share of these.
     pub fn may_need_rescue(&self, now: Nanos) {
         self.budget.request(now);
     }
 
-    /// Whether one more rescue fits `share` of the canary's requests; counts it where it does.
+    /// Whether one more rescue fits into `share` of the canary's requests; counts it if so.
     pub fn try_rescue(&self, share: Share, now: Nanos) -> bool {
         share >= Share::ALL || self.budget.try_share(share, now)
     }
 
-    /// Counts how a rescue ended.
+    /// Counts the outcome of a rescue.
     pub fn rescue_ended(&self, outcome: RescueOutcome) {
         self.outcomes[outcome as usize].add(1);
     }
 
-    /// How many rescues ended so.
+    /// The number of rescues with this outcome.
     pub fn rescues(&self, outcome: RescueOutcome) -> u64 {
         self.outcomes[outcome as usize].sum()
     }

@@ -362,7 +362,7 @@ impl RunningRelease {
         }
     }
 
-    /// Failed requests of the canary: those that stable answered, and those without an answer.
+    /// Failed requests of the canary: rescued by stable, and not rescued.
     pub fn rescues(&self) -> (u64, u64) {
         // Each is read once, since they grow meanwhile.
         let of = |outcome| self.live.rescues(outcome);

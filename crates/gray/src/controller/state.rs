@@ -1,11 +1,11 @@
-//! The states of a release, and what an operator may do in each.
+//! The states of a release, and an operator's orders in each of them.
 //!
-//! An abort always works. What was taken back starts again only by `resume`, from its first step and with fresh
-//! evidence, or as a new definition.
+//! An abort always works. A release that was taken back starts again only by `resume`, from its first step and with
+//! fresh evidence, or as a new definition.
 
 use serde::{Deserialize, Serialize};
 
-/// Where a release stands.
+/// The state of a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReleaseState {
@@ -34,7 +34,7 @@ impl ReleaseState {
         ReleaseState::Aborted,
     ];
 
-    /// As it is written.
+    /// The name, as in the API and in metrics.
     pub fn label(self) -> &'static str {
         match self {
             ReleaseState::Running => "running",
@@ -46,13 +46,13 @@ impl ReleaseState {
         }
     }
 
-    /// Whether nobody is on the canary any more.
+    /// Whether the release was taken back: no user is on the canary any more.
     pub fn is_back(self) -> bool {
         matches!(self, ReleaseState::RolledBack | ReleaseState::Aborted)
     }
 }
 
-/// What an operator asks for.
+/// An operator's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Stop the steps.
@@ -61,12 +61,12 @@ pub enum Order {
     Resume,
     /// Go to the next step at once.
     Promote,
-    /// Take it back at once.
+    /// Take the release back at once.
     Abort,
 }
 
 impl Order {
-    /// As it is written.
+    /// The name, as in the API.
     pub fn label(self) -> &'static str {
         match self {
             Order::Pause => "pause",
@@ -77,7 +77,7 @@ impl Order {
     }
 }
 
-/// What an order leads to.
+/// The effect of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Another state, the same step.
@@ -88,11 +88,11 @@ pub enum Next {
     NextStep,
     /// Nothing: it is so already.
     Stay,
-    /// It cannot be.
+    /// An error: the order does not apply.
     Refuse,
 }
 
-/// What follows an order in a state.
+/// The effect of an order in a state.
 pub fn next(state: ReleaseState, order: Order) -> Next {
     match (order, state) {
         (Order::Abort, ReleaseState::Aborted | ReleaseState::RolledBack) | (Order::Pause, ReleaseState::Paused) => {

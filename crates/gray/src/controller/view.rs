@@ -1,4 +1,4 @@
-//! What the admin API and the metrics show of a release.
+//! Views of a release for the admin API and the metrics.
 
 use std::sync::Arc;
 
@@ -7,36 +7,36 @@ use serde::Serialize;
 use super::state::ReleaseState;
 use crate::report::{Arms, Evidence};
 
-/// A release, as it stands.
+/// A release as the admin API shows it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct View {
     /// Its name.
     pub name: String,
-    /// Where it stands.
+    /// Its state.
     pub state: ReleaseState,
     /// The step, from 1.
     pub step: usize,
-    /// How many steps there are.
+    /// The number of steps.
     pub steps: usize,
-    /// Share of all users that is on the canary now, in percent.
+    /// The share of all users on the canary now, in percent.
     pub percent: f64,
-    /// What was seen of both arms since the release began, or since the start of the process.
+    /// The counts of both arms since the release began, or since the start of the process.
     pub arms: Arms,
-    /// The e-values of the signals: the higher, the more speaks against the canary.
+    /// The e-values of the signals: the higher, the more evidence against the canary.
     pub evidence: Evidence,
     /// Failed canary requests that stable answered.
     pub rescued: u64,
-    /// Failed canary requests that nobody could answer.
+    /// Failed canary requests that were not rescued.
     pub not_rescued: u64,
     /// Requests without a user key.
     pub unkeyed: u64,
-    /// Users whom the judge had to forget, since there is place for so many only.
+    /// Users whom the judge had to forget because its memory is bounded.
     pub forgotten_users: u64,
     /// What the next step waits for; empty where none follows.
     pub waits_for: String,
     /// When the release began, RFC 3339.
     pub began_at: String,
-    /// Seconds that the step has lasted.
+    /// How long the step has lasted, in seconds.
     pub step_seconds: u64,
     /// Its routes.
     pub routes: Vec<String>,
@@ -46,18 +46,18 @@ pub struct View {
     pub report: Option<String>,
 }
 
-/// What the metrics say of a release.
+/// The values of a release for the metrics.
 #[derive(Debug, Default)]
 pub struct Gauges {
     /// Its name.
     pub name: Arc<str>,
-    /// Percent of all users on the canary.
+    /// The share of all users on the canary, in percent.
     pub percent: f64,
     /// Each signal and its e-value.
     pub evidence: Vec<(&'static str, f64)>,
-    /// Each state, and whether it is the release's.
+    /// Each state, and whether the release is in it.
     pub states: Vec<(&'static str, bool)>,
-    /// Each outcome of a rescue, and how often it was.
+    /// Each outcome of a rescue, with its count.
     pub rescues: Vec<(&'static str, u64)>,
     /// Requests without a user key.
     pub unkeyed: u64,

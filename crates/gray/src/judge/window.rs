@@ -96,7 +96,7 @@ pub(super) struct UserCounts {
     pub(super) active: [u64; 2],
     /// Users with a failure.
     pub(super) failing: [u64; 2],
-    /// Users who were refused as stable's seldom are; in a step.
+    /// Users who got a refusal that stable's seldom get; in a step.
     pub(super) refused: [u64; 2],
     /// Users by their first answer; in a step.
     pub(super) first: Speed,

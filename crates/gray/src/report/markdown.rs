@@ -1,6 +1,6 @@
-//! A report as a page: the headline says what happened and what was done, the rest why.
+//! The report as a Markdown page: the headline says what happened and what was done, the rest why.
 //!
-//! Names come from the configuration and are shown as they are, but for what would break a table or a line.
+//! Names come from the configuration and are shown as they are, without characters that would break a table or a line.
 
 use super::sentence::{count, failing, millis, percent, plural};
 use super::{Action, ArmView, Evidence, IncidentFacts, Kind, Point, Report};
@@ -37,7 +37,7 @@ fn headline(facts: &IncidentFacts) -> String {
     }
 }
 
-/// What was done, and to how many users it happened.
+/// The action, and the number of users who were harmed.
 fn done(facts: &IncidentFacts) -> String {
     let change = &facts.change;
     let step = format!("step {} of {}, {} % of users", change.step, change.steps, change.percent);
@@ -137,13 +137,13 @@ fn changed(facts: &IncidentFacts) -> String {
     out
 }
 
-/// How high the evidence stands between 1 and the threshold, by its logarithm.
+/// The height of the evidence between 1 and the threshold, by its logarithm.
 fn bar(value: f64, threshold: f64) -> char {
     let height = value.max(1.0).ln() / threshold.max(2.0).ln();
     BARS[((height * (BARS.len() - 1) as f64) as usize).min(BARS.len() - 1)]
 }
 
-/// An e-value as it is shown.
+/// An e-value for display.
 fn number(value: f64) -> String {
     match value {
         v if v >= 1e6 => format!("{v:.1e}"),
@@ -152,12 +152,12 @@ fn number(value: f64) -> String {
     }
 }
 
-/// A sentence with names in it.
+/// A sentence that may contain names.
 fn sentence(text: &str) -> String {
     text.replace(char::is_control, " ")
 }
 
-/// Text that may stand in a line of a table or a list.
+/// Text that is safe in a line of a table or a list.
 fn line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() || matches!(c, '|' | '`') { ' ' } else { c }).collect()
 }

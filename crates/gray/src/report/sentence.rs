@@ -1,8 +1,8 @@
-//! The sentences of a report: what was found, and what to do next.
+//! The sentences of a report: the verdict, and what to do next.
 
 use super::{Action, ArmView, IncidentFacts, Kind};
 
-/// The finding in a sentence, with what the caller had to add.
+/// The finding as a sentence, followed by the caller's reason.
 pub(super) fn verdict(facts: &IncidentFacts) -> String {
     let canary = &facts.change.canary;
     let finding = match facts.kind {
@@ -124,7 +124,7 @@ fn share_of(arm: &ArmView) -> f64 {
     arm.errors as f64 / arm.requests.max(1) as f64
 }
 
-/// Share of an arm's requests that failed, as it is shown.
+/// The share of an arm's requests that failed, for display.
 pub(super) fn failing(arm: &ArmView) -> String {
     percent(share_of(arm))
 }
@@ -158,7 +158,7 @@ pub(super) fn percent(fraction: f64) -> String {
     }
 }
 
-/// `12.3 ms`; a dash where nothing was measured.
+/// `12.3 ms`; a dash without a measurement.
 pub(super) fn millis(ms: Option<f64>) -> String {
     match ms {
         None => "–".to_owned(),
