@@ -1,9 +1,9 @@
-//! Several limits at once: all count a request, or none does.
+//! Decisions over several limits at once: all count a request, or none does.
 //!
-//! First all are looked at, so that what is refused usually writes nothing. Then the request is counted as in flight,
-//! then a token is taken of each rate. What one of these steps refuses, because another request was faster, the others
-//! get back. Of several rates that refuse at the first look the one with the longest wait is named, of equal ones the first;
-//! requests in flight are looked at after rates. It does not know what a limit is called.
+//! First all limits are looked at, so that a refusal usually writes nothing. Then the request is counted as in flight,
+//! and then a token is taken of each rate. If one of these steps refuses, because another request was faster, the
+//! others get back what was taken. Of several rates that refuse at the first look, the one with the longest wait is
+//! named, and of equal ones the first; requests in flight are checked after rates. Names of limits are not known here.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::gcra::{Answer, Left, Rate, Ticks};
 use super::table::{Key, Kind, Table};
 use base::units::Nanos;
 
-/// How long a key that has all its tokens keeps its place: a thread that read its clock so long ago still finds it.
+/// How long a key with all its tokens keeps its place: a thread that read its clock this long ago still finds it.
 const GRACE: Ticks = Ticks::seconds(1);
 
 /// A rule and the key that it is asked for; after the decision, what the key has left.
@@ -21,32 +21,32 @@ const GRACE: Ticks = Ticks::seconds(1);
 pub struct Ask<'a> {
     rule: &'a Rule,
     key: Key,
-    /// The key's time when last seen, and when that was.
+    /// The key's time when last seen, and the moment of that look.
     seen: (Option<Ticks>, Ticks),
     free: Option<u32>,
-    /// The key's time once a token was taken, to give it back.
+    /// The key's time once a token was taken, in order to give it back.
     taken: Option<Ticks>,
 }
 
-/// A request that one of its limits does not let pass.
+/// A request that one of its limits refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Which of the asks.
+    /// The index of the ask that refused.
     pub by: usize,
-    /// What it has too many of.
+    /// Which limit the key exceeds.
     pub over: Over,
 }
 
-/// What there is too much of.
+/// The kind of limit that is exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Over {
-    /// Requests in a time; the next one conforms after this.
+    /// The rate; the next request conforms after this time.
     Rate(Duration),
-    /// Requests in flight. When one ends is anybody's guess.
+    /// Requests in flight. When one of them ends is unknown.
     Concurrency,
 }
 
-/// Words that are times.
+/// The kind of table whose words are times.
 struct Times {
     now: Ticks,
 }
@@ -61,8 +61,8 @@ impl Kind for Times {
     }
 }
 
-/// Whether all let the request pass; counts it then in all of them, and in none otherwise. The holds are to be kept until
-/// the request ends. What is left stands in the asks, also where it was refused.
+/// Counts the request in all limits if all let it pass, and in none otherwise. The holds are to be kept until the
+/// request ends. The asks say what is left, also after a refusal.
 pub fn decide(asks: &mut [Ask<'_>], now: Nanos) -> Result<Vec<Hold>, Refused> {
     let now = Ticks::at(now);
     if asks.len() > 1 {
@@ -72,7 +72,7 @@ pub fn decide(asks: &mut [Ask<'_>], now: Nanos) -> Result<Vec<Hold>, Refused> {
     enter(asks).and_then(|holds| take(asks, now).map(|()| holds)).inspect_err(|refused| recount(asks, *refused))
 }
 
-/// Whether all rates let the request pass, as of now; takes nothing.
+/// Whether all rates let the request pass now; takes nothing.
 fn look(asks: &mut [Ask<'_>], now: Ticks) -> Result<(), Refused> {
     let mut longest: Option<(Duration, usize)> = None;
     for (by, ask) in asks.iter_mut().enumerate() {
@@ -85,7 +85,7 @@ fn look(asks: &mut [Ask<'_>], now: Ticks) -> Result<(), Refused> {
     longest.map_or(Ok(()), |(wait, by)| Err(Refused { by, over: Over::Rate(wait) }))
 }
 
-/// Counts the request as in flight wherever that is limited. What was counted before a refusal is dropped with it.
+/// Counts the request as in flight wherever that is limited. A refusal drops what was counted before it.
 fn enter(asks: &mut [Ask<'_>]) -> Result<Vec<Hold>, Refused> {
     let mut holds = vec![];
     for (by, ask) in asks.iter_mut().enumerate() {
@@ -101,7 +101,7 @@ fn enter(asks: &mut [Ask<'_>]) -> Result<Vec<Hold>, Refused> {
     Ok(holds)
 }
 
-/// Takes a token of every rate; what was taken before a refusal is given back.
+/// Takes a token of every rate; gives back what was taken before a refusal.
 #[inline]
 fn take(asks: &mut [Ask<'_>], now: Ticks) -> Result<(), Refused> {
     for by in 0..asks.len() {
@@ -113,7 +113,7 @@ fn take(asks: &mut [Ask<'_>], now: Ticks) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Says what is in flight without the request that was refused.
+/// Updates the asks to what is in flight without the refused request.
 #[cold]
 fn recount(asks: &mut [Ask<'_>], refused: Refused) {
     asks.iter_mut().for_each(Ask::count);
@@ -133,7 +133,7 @@ impl<'a> Ask<'a> {
         self.rule.rate().map(|rate| rate.left(self.seen.0, self.seen.1))
     }
 
-    /// Requests that may still begin while those in flight are, if the rule says how many.
+    /// Requests that may still begin beside those in flight, if the rule limits them.
     pub fn free(&self) -> Option<u32> {
         self.free
     }
@@ -166,7 +166,7 @@ impl<'a> Ask<'a> {
         Some(rate.left(time, now).next)
     }
 
-    /// Takes a token, or says how long there will be none.
+    /// Takes a token, or returns how long there will be none.
     #[inline]
     fn take(&mut self, now: Ticks) -> Result<(), Duration> {
         let Some((rate, rates)) = &self.rule.rate else { return Ok(()) };
@@ -177,11 +177,11 @@ impl<'a> Ask<'a> {
         }
     }
 
-    /// The key's time after the token was taken.
+    /// Takes a token; returns the key's time after it, or `None` where there is none.
     #[inline]
     fn swap(&mut self, rate: &Rate, rates: &Table, now: Ticks) -> Option<Ticks> {
         let mut taken = None;
-        // It is never full: some place can always be given away.
+        // The table is never full: some place can always be given away.
         let _ = rates.change(self.key, &Times { now }, |word| {
             let time = word.map(Ticks);
             match rate.ask(time, now) {

@@ -1,22 +1,22 @@
-//! What a client is told of its limits: `RateLimit-Policy` and `RateLimit`.
+//! The rate limit headers for the client: `RateLimit-Policy` and `RateLimit`.
 //!
-//! Source: draft-ietf-httpapi-ratelimit-headers-11 (May 2026), sections 3 and 4; strings as RFC 9651, section 3.3.3. Both
-//! fields are lists, and a list may be spread over several fields of the same name, so each limit writes its own.
+//! Source: draft-ietf-httpapi-ratelimit-headers-11 (May 2026), sections 3 and 4; strings as RFC 9651, section 3.3.3.
+//! Both fields are lists, and a list may be spread over several fields of the same name, so each limit writes its own.
 //!
-//! A rate is `"NAME";q=200;w=2`: `w` is the time in which a spent burst comes back in whole seconds, rounded up, and `q`
-//! what the rate allows in that time. Where the burst's time is whole seconds `q` is the burst. Of it `"NAME";r=150;t=1`
-//! is left: `r` requests at once, and within `t` seconds (rounded up, so never 0) no more than these. Where `r` is 0 that
-//! is the moment to try again, and what `Retry-After` says. Requests in flight are a quota without a time,
-//! `"NAME";q=50;qu="concurrent-requests"`. A limit that has both states them as two policies, the second of which is
-//! called `NAME.concurrency`: a client could not tell them apart otherwise. There is no `pk`: it would tell who
-//! else shares a limit, and nobody needs it to wait.
+//! A rate is `"NAME";q=200;w=2`: `w` is the time in which a spent burst comes back in whole seconds, rounded up, and
+//! `q` is what the rate allows in that time. Where the burst's time is whole seconds, `q` is the burst. Of it
+//! `"NAME";r=150;t=1` is left: `r` requests at once, and within `t` seconds (rounded up, so never 0) no more than
+//! these. Where `r` is 0 that is the moment to try again, and the value of `Retry-After`. Requests in flight are a
+//! quota without a time, `"NAME";q=50;qu="concurrent-requests"`. A limit that has both states them as two policies, the
+//! second of which is called `NAME.concurrency`: a client could not tell them apart otherwise. There is no `pk`: it
+//! would disclose who else shares a limit, and no client needs it to wait.
 
 use std::fmt::Write;
 use std::time::Duration;
 
 use super::{Left, Over, Rule};
 
-/// What a client waits that meets too many requests in flight, as nobody knows when one of them ends.
+/// How long a client waits after too many requests in flight: it is unknown when one of them ends.
 const GUESS: Duration = Duration::from_secs(1);
 
 /// The value of `RateLimit-Policy` for a limit.
@@ -71,7 +71,8 @@ fn separate(text: &mut String) {
     }
 }
 
-/// A string of structured fields: printable ASCII, quotes and backslashes escaped. What else a name may hold is a `_`.
+/// A string of structured fields: printable ASCII, quotes and backslashes escaped. Any other
+/// character of a name becomes `_`.
 fn quote(text: &mut String, name: &str, suffix: &str) {
     text.push('"');
     for c in name.chars() {

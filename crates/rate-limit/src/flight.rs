@@ -1,9 +1,10 @@
-//! Requests in flight, counted for each key.
+//! Counts of requests in flight, by key.
 //!
-//! A word holds the count in its lower half, and in the upper how often the place was given away, so that a count of 0 of
-//! one key is never taken for that of the next. An entry is given away only at 0, so a count is exact: it is raised by
-//! a swap that the limit allows and lowered when its [`Hold`] is dropped, whatever ended the request. A hold knows its
-//! place, not its key: a place with a count above 0 stays its key's. It does not know how many are allowed.
+//! The lower half of a word holds the count, and the upper half the number of times that the place was given away,
+//! so that a count of 0 of one key is never taken for that of the next. An entry is given away only at 0, so a count
+//! is exact: a swap that the limit allows raises it, and dropping the [`Hold`] lowers it, whatever ended the
+//! request. A hold knows its place, not its key: a place with a count above 0 stays with its key. How many are
+//! allowed is not known here.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,18 +13,18 @@ use super::table::{Full, Key, Kind, Table};
 
 const COUNT: u64 = 0xffff_ffff;
 
-/// The counts.
+/// The counts of all keys.
 #[derive(Debug)]
 pub(super) struct Flights(Table);
 
-/// A request that is counted, until this is dropped.
+/// A request that is counted until this is dropped.
 #[derive(Debug)]
 pub struct Hold {
     flights: Arc<Flights>,
     place: usize,
 }
 
-/// As many requests of the key are in flight as may be; or those of so many keys that there is no room to count.
+/// The key has as many requests in flight as it may, or so many keys have some that no place is left to count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NoRoom;
 
@@ -58,7 +59,7 @@ impl Flights {
         self.0.look(key).map_or(0, |word| (word & COUNT) as u32)
     }
 
-    /// Counts a request in, unless `limit` are. Says how many there are then.
+    /// Counts a request in, unless `limit` are in flight; returns the count with it.
     pub(super) fn enter(self: &Arc<Flights>, key: Key, limit: u32) -> Result<(Hold, u32), NoRoom> {
         let mut count = 0;
         let place = self.0.change(key, &Counts, |word| {

@@ -1,13 +1,13 @@
 //! The rule of a rate: the Generic Cell Rate Algorithm, in its form of virtual scheduling.
 //!
-//! Source: ITU-T I.371 (03/2004), annex A, figure A.1. A key's only state is its theoretical arrival time (TAT): when it
-//! would have all its tokens back. A request at `now` conforms where TAT ≤ now + tolerance; TAT then becomes
+//! Source: ITU-T I.371 (03/2004), annex A, figure A.1. A key's only state is its theoretical arrival time (TAT): when
+//! it would have all its tokens back. A request at `now` conforms where TAT ≤ now + tolerance; TAT then becomes
 //! max(TAT, now) + interval. With interval = per / count and tolerance = (burst − 1) × interval this is a bucket of
 //! `burst` tokens that `count` drop into each `per`: any span of time t admits at most burst + t / interval requests.
 //!
-//! Times are whole [`Ticks`], sixteenths of a nanosecond, so a request's interval is off by at most a thirty-second of a
-//! nanosecond: a limit of a million a second is kept to 32 millionths, one of a thousand to 32 billionths. Ties: a request
-//! that comes exactly when its token does conforms. It keeps nothing: `super::table` does.
+//! Times are whole [`Ticks`], sixteenths of a nanosecond, so a request's interval is off by at most a thirty-second of
+//! a nanosecond: a limit of a million a second is kept to 32 millionths, one of a thousand to 32 billionths. Ties: a
+//! request that comes exactly when its token does conforms. The rule has no state; `super::table` keeps it.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use base::units::Nanos;
 pub(super) struct Ticks(pub(super) u64);
 
 const PER_NANO: u64 = 16;
-/// What a key's time may run ahead of the clock at most, so that sums stay in range: about nine years.
+/// How far a key's time may run ahead of the clock, so that sums stay in range: about nine years.
 const SPAN_MAX: u128 = 1 << 62;
 
 impl Ticks {
@@ -39,8 +39,8 @@ impl Ticks {
     }
 }
 
-/// A key's time may lie this far beyond what its rate allows before it is taken for one of an older, slower rate. It may
-/// also have been set by a thread that read its clock later; no thread waits for so long between its clock and its answer.
+/// How far a key's time may lie beyond what its rate allows before it counts as one of an older, slower rate. A thread
+/// that read its clock later may also have set it; no thread waits this long between its clock and its answer.
 const STRANGE: Ticks = Ticks::seconds(5);
 
 /// A rate that cannot be kept.
@@ -67,14 +67,14 @@ pub struct Rate {
     tolerance: u64,
 }
 
-/// What a rate says to a request.
+/// The answer of a rate to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     /// It conforms; the key's time becomes this.
     Conforms(Ticks),
     /// It must wait.
     TooEarly {
-        /// What the key's time is to be set to first, where it is of an older rate.
+        /// The time to set the key to first, where its time is of an older rate.
         mend: Option<Ticks>,
     },
 }
@@ -84,7 +84,7 @@ pub(super) enum Answer {
 pub struct Left {
     /// Requests that conform at once.
     pub tokens: u32,
-    /// Until one more does than now; for a key with all its tokens, until a spent one comes back.
+    /// The time until one more conforms than now; for a key with all its tokens, until a spent one comes back.
     pub next: Duration,
 }
 
@@ -112,8 +112,8 @@ impl Rate {
         self.burst
     }
 
-    /// The time in which a spent burst comes back, in whole seconds, rounded up; and the requests that the rate allows in
-    /// that time. They are the burst and its time wherever that is whole seconds.
+    /// The time in which a spent burst comes back, in whole seconds, rounded up; and the requests that the rate allows
+    /// in that time. They are the burst and its time where that is whole seconds.
     pub fn window(&self) -> (u64, u64) {
         let (per, count) = (self.per.as_nanos(), u128::from(self.count));
         let second = 1_000_000_000 * count;
@@ -131,8 +131,8 @@ impl Rate {
         Answer::TooEarly { mend: (time > empty.after(STRANGE.0)).then_some(empty) }
     }
 
-    /// The time of a key that gets one token back, `taken` being its time when that was taken. `None` where the token has
-    /// come back by itself: then others' tokens do not follow on it without a gap.
+    /// The time of a key that gets one token back; `taken` is its time when that was taken. `None` where the token has
+    /// come back by itself: then the tokens of others do not follow on it without a gap.
     pub(super) fn give_back(&self, time: Ticks, taken: Ticks) -> Option<Ticks> {
         let since = time.0.checked_sub(taken.0)?;
         since.is_multiple_of(self.interval).then(|| Ticks(time.before(self.interval)))
@@ -146,7 +146,7 @@ impl Rate {
         Left { tokens: (credit / self.interval) as u32, next: Duration::from_nanos(next.div_ceil(PER_NANO)) }
     }
 
-    /// From no token to all.
+    /// The time from no token to all.
     fn span(&self) -> u64 {
         self.tolerance + self.interval
     }

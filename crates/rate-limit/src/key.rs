@@ -1,8 +1,8 @@
-//! A request's parts as one key of 64 bits.
+//! Keys of limits: the parts of a request as 64 bits.
 //!
-//! The hash is aHash under keys that are random and known to the process alone: nobody sees a hash, so nobody can find
-//! parts that meet. Every part goes in with its length, so `ab`, `c` is another key than `a`, `bc`; a part that a request
-//! does not have is an empty one. It does not know where parts come from.
+//! The hash is aHash under random keys that only the process knows: no client sees a hash, so none can find parts that
+//! collide. Every part goes in with its length, so `ab`, `c` is another key than `a`, `bc`; a part that a request lacks
+//! counts as empty. Where parts come from is not known here.
 
 use std::hash::{BuildHasher, Hasher as _};
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use ahash::{AHasher, RandomState};
 
 use super::table::Key;
 
-/// A key in the making.
+/// The hasher of a key.
 #[derive(Clone, Debug)]
 pub struct Hasher(AHasher);
 
@@ -20,13 +20,13 @@ impl Hasher {
         Hasher(hash.build_hasher())
     }
 
-    /// The next part; empty for one that is missing.
+    /// Adds the next part; empty for one that is missing.
     pub fn part(&mut self, part: &[u8]) {
         self.0.write_usize(part.len());
         self.0.write(part);
     }
 
-    /// A client's address as the next part: of IPv6 the first 64 bits, which one client has to himself. An IPv4 address
+    /// Adds a client's address as the next part: of IPv6 the first 64 bits, which belong to one client. An IPv4 address
     /// within IPv6 is the IPv4 address.
     pub fn address(&mut self, address: IpAddr) {
         match address.to_canonical() {
@@ -35,7 +35,7 @@ impl Hasher {
         }
     }
 
-    /// A number as the next part.
+    /// Adds a number as the next part.
     pub fn number(&mut self, number: u64) {
         self.part(&number.to_le_bytes());
     }

@@ -1,21 +1,21 @@
-//! A table of fixed size: a word for each of its keys.
+//! A hash table of fixed size, with one word for each key.
 //!
-//! Keys are 64-bit keyed hashes, so no client can choose where he lands, and of a million keys two are taken for each
-//! other with a probability of 1 in 30 million. A key belongs to one set of thirty-two places in eight lines of the
-//! cache, and begins at one of the lines; the other places follow in a ring. An entry lies in the first place that was
-//! free when it came, so in a table that is half full nineteen of twenty keys are found with one miss of the cache.
+//! Keys are 64-bit keyed hashes, so no client can choose where it lands, and of a million keys two are taken for each
+//! other with a probability of 1 in 30 million. A key belongs to one set of thirty-two places in eight cache lines, and
+//! begins at one of the lines; the other places follow in a ring. An entry lies in the first place that was free when
+//! it came, so in a table that is half full nineteen of twenty keys are found with one cache miss.
 //!
-//! What is known is changed by compare-and-swap: nobody waits for anybody. A key that is new is brought in under its
-//! set's flag, so that it never has two places; only two cores that bring in keys of one set in the same instant wait for
-//! each other, for a dozen instructions. What a word means, when it may be given away and who goes first is the
-//! [`Kind`]'s.
+//! A known key is changed by compare-and-swap: no thread waits for another. A new key is brought in under its
+//! set's flag, so that it never has two places. Only two cores that bring in keys of one set in the same instant
+//! wait for each other, for a dozen instructions. The [`Kind`] decides what a word means, when it may be given
+//! away and which goes first.
 //!
-//! A place is given to another key in three steps (word `GIVING`, key, word), so whoever read the key before finds his
-//! swap refused, and whoever reads the word in between looks again under the flag. Who reads key, word and key again has
-//! a word of that key. One thing is left: a thread that stops between look and swap while its key's place is given away,
-//! and the next key's word becomes the very one that it saw, changes that. Times of a place only grow where they are
-//! given away as free, and counts carry a number of their owner; so it takes a set that overflows, and the same sixteenth
-//! of a nanosecond.
+//! A place is given to another key in three steps (word `GIVING`, key, word). So a thread that read the key before
+//! finds its swap refused, and a thread that reads the word in between looks again under the flag. A thread that reads
+//! key, word and key again has a word of that key. One race is left: a thread stops between look and swap while its
+//! key's place is given away, and the next key's word becomes the very one that it saw; its swap then changes that
+//! word. Times of a place only grow where they are given away as free, and counts carry a number of their owner; so the
+//! race takes a set that overflows, and the same sixteenth of a nanosecond.
 
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,16 +23,16 @@ use std::thread::yield_now;
 
 /// Places of a set.
 const PLACES: usize = 32;
-/// Places of a line of the cache.
+/// Places of a cache line.
 const LINE: usize = 4;
-/// Never a key.
+/// Marks a place that no key ever had.
 const NOBODY: u64 = 0;
 /// The word of a place that is being given to another key; no kind has it.
 const GIVING: u64 = u64::MAX;
-/// Looks at a flag before the core is offered to whoever may hold it.
+/// Looks at a flag before the core is yielded to the thread that may hold it.
 const SPINS: u32 = 100;
 
-/// A key, as a table knows it: never 0.
+/// A key of a table; never 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key(u64);
 
@@ -41,13 +41,14 @@ impl Key {
         Key(hash.max(1))
     }
 
-    /// The place of its set at which it begins, the first one of a line; by other bits than those that choose the set.
+    /// The place of the set at which the key begins, the first one of a line; by other bits than
+    /// those that choose the set.
     fn home(self) -> usize {
         self.0 as usize % PLACES / LINE * LINE
     }
 }
 
-/// What the words of a table mean.
+/// The meaning of a table's words.
 pub(super) trait Kind {
     /// How near a word is to being free: 0 is free, `None` is never given away. Of several that are not free, the
     /// lowest goes; of equal ones the first.
@@ -78,9 +79,9 @@ struct Set {
 #[derive(Debug)]
 pub(super) struct Table {
     sets: Box<[Set]>,
-    /// Of each set, whether a key is being brought in.
+    /// For each set, whether a key is being brought in.
     flags: Box<[AtomicBool]>,
-    /// What is left of a key when this much is shifted out is its set's number.
+    /// The number of bits to shift out of a key for the number of its set.
     shift: u32,
 }
 
@@ -95,23 +96,23 @@ impl Table {
         }
     }
 
-    /// Bytes it takes, always.
+    /// The size of the table in bytes, which is constant.
     pub(super) fn memory(&self) -> usize {
         size_of_val(&*self.sets) + size_of_val(&*self.flags)
     }
 
-    /// Has the key's set brought into the cache, so that several misses are one.
+    /// Prefetches the key's set into the cache, so that several misses overlap.
     pub(super) fn touch(&self, key: Key) {
         std::hint::black_box(self.set(key).1.places[key.home()].key.load(Ordering::Relaxed));
     }
 
-    /// The word of a key, as of now.
+    /// The current word of a key.
     pub(super) fn look(&self, key: Key) -> Option<u64> {
         self.set(key).1.find(key).map(|(_, word)| word)
     }
 
-    /// Changes the word of a key: `step` is told the present one, `None` for a key that is not there, and says the next,
-    /// or `None` to leave it. It is called again as often as somebody else was faster. Says at which place.
+    /// Changes the word of a key: `step` gets the present word, `None` for a key that is not there, and returns the
+    /// next one, or `None` to leave it. It is called again whenever another thread was faster. Returns the place.
     pub(super) fn change(
         &self,
         key: Key,
@@ -134,7 +135,7 @@ impl Table {
         }
     }
 
-    /// The word at a place that `change` told.
+    /// The word at a place that `change` returned.
     pub(super) fn word(&self, place: usize) -> &AtomicU64 {
         &self.sets[place / PLACES].places[place % PLACES].word
     }
@@ -146,7 +147,7 @@ impl Table {
 }
 
 impl Set {
-    /// Where a key is, and its word. It ends at a place that nobody ever had: a key is never beyond one.
+    /// The place of a key, and its word. The search ends at a place that no key ever had: a key is never beyond one.
     #[inline]
     fn find(&self, key: Key) -> Option<(usize, u64)> {
         for at in ring(key) {
@@ -164,7 +165,7 @@ impl Set {
         None
     }
 
-    /// Gives a key a place; `None` where somebody else just did.
+    /// Gives a key a place; `None` where another thread just did.
     #[cold]
     fn bring_in(&self, flag: &AtomicBool, key: Key, kind: &impl Kind, wanted: u64) -> Result<Option<usize>, Full> {
         let _flag = Flag::raise(flag);
@@ -182,7 +183,7 @@ impl Set {
         }
     }
 
-    /// The first free place, or the one that is nearest to it.
+    /// The first free place, or the one nearest to being free.
     fn choose(&self, key: Key, kind: &impl Kind) -> Option<(usize, u64)> {
         let mut best: Option<(u64, usize, u64)> = None;
         for at in ring(key) {
@@ -213,7 +214,7 @@ fn ring(key: Key) -> impl Iterator<Item = usize> {
     (home..PLACES).chain(0..home)
 }
 
-/// Down again when dropped.
+/// A raised flag, lowered when dropped.
 struct Flag<'a>(&'a AtomicBool);
 
 impl Flag<'_> {
