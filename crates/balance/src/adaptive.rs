@@ -1,25 +1,25 @@
-//! A limit of requests in flight that finds itself: what an upstream cannot serve in time is refused at once, so that
-//! what is admitted is still served.
+//! Adaptive concurrency: a limit of requests in flight that finds itself. What an upstream cannot serve in time is
+//! refused at once, so that what is admitted is still served.
 //!
 //! The idea is that of Netflix's `concurrency-limits` (`Gradient2Limit`, `VegasLimit`) and of Envoy's adaptive
-//! concurrency filter: latency that rises above what the servers need by themselves is a queue, and a queue makes the
-//! limit too high. Three things are different, each because of what the others do wrong:
+//! concurrency filter: latency that rises above what the servers need by themselves is a queue, and a queue shows that
+//! the limit is too high. Three things are different, each because of a fault of the others:
 //!
-//! - **What is compared is a mean with its error**, not a minimum or a percentile. By Little's law the mean is what ties
-//!   latency to the requests in flight; it stands still when a few answers are slow by nature; and a window goes on until
+//! - **The measure is a mean with its error**, not a minimum or a percentile. By Little's law the mean is what ties
+//!   latency to the requests in flight; it is stable when a few answers are slow by nature; and a window goes on until
 //!   the mean is known well enough to judge by.
-//! - **A verdict is an experiment.** When the limit was lowered because of a queue, the latency must fall with it. Where
-//!   it does not, there was no queue: the servers are slower than they were (a deploy), the new latency is theirs, and
-//!   the old limit comes back.
-//! - **The latency without a queue is measured again without a hole in the service.** Gradient2 lets it drift, so that a
+//! - **A verdict is an experiment.** When the limit was lowered because of a queue, the latency must fall with it.
+//!   Where it does not, there was no queue: the servers are slower than they were (a deploy), the new latency is
+//!   theirs, and the old limit comes back.
+//! - **The latency without a queue is measured again without a gap in the service.** Gradient2 lets it drift, so that a
 //!   long overload raises the limit by and by; Envoy admits three requests at a time to measure it. Here a measurement
 //!   lowers the limit to nine tenths of what the servers work on at once, some tens of percent, and only under an
 //!   overload; without one every window measures it.
 //!
-//! `control` decides; this file counts. On a request's way there are a few relaxed atomics on one upstream's cache
-//! lines; the limit is worked out once a window by whoever crosses its end, and nobody waits for that. Requests count
+//! `control` decides; this file counts. A request costs a few relaxed atomics on the cache lines of one upstream. The
+//! limit is computed once a window by the request that crosses its end, and no other waits for that. Requests count
 //! until the head of their answer, so streams and WebSockets do not pin the limit. Not covered: queues of our own, and
-//! who of several clients should be refused.
+//! which of several clients should be refused.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -38,7 +38,7 @@ mod tests;
 /// The longest latency that is told apart, in microseconds: a minute. It keeps the sums below their overflow.
 const LONGEST: u64 = 60_000_000;
 
-/// The limit of an upstream, and what it is found from.
+/// The limit of an upstream, and the counts from which it is found.
 #[derive(Debug)]
 pub struct Adaptive {
     gate: Gate,
@@ -46,7 +46,7 @@ pub struct Adaptive {
     control: Mutex<Control>,
 }
 
-/// Read and written by each request.
+/// The fields that each request reads and writes.
 #[derive(Debug)]
 #[repr(align(128))]
 struct Gate {
@@ -56,11 +56,11 @@ struct Gate {
     usual: AtomicU64,
 }
 
-/// What happened in the window that runs.
+/// The counts of the running window.
 #[derive(Debug)]
 #[repr(align(128))]
 struct Counts {
-    /// When it begins to count: what is answered before was admitted under another limit.
+    /// When it begins to count: earlier answers were admitted under another limit.
     from: AtomicU64,
     /// When it may end.
     end: AtomicU64,
@@ -78,7 +78,7 @@ struct Counts {
     peak: AtomicU32,
 }
 
-/// A request's place under the limit. It is given back by dropping; that alone says nothing about the servers.
+/// A request's place under the limit. Dropping gives it back; that alone says nothing about the servers.
 #[derive(Debug)]
 pub struct Permit {
     of: Arc<Adaptive>,
@@ -88,7 +88,7 @@ pub struct Permit {
 }
 
 impl Adaptive {
-    /// A limit that nothing is known of yet.
+    /// A limit without measurements yet.
     pub fn new(now: Nanos) -> Adaptive {
         let (control, first) = Control::new();
         let adaptive = Adaptive {
@@ -124,7 +124,7 @@ impl Adaptive {
         Some(self.entered(before, now))
     }
 
-    /// Whether a request may begin that is counted in once it is whole; where not, that is a refusal like others.
+    /// Whether a request may begin that is counted in once it is whole; if not, that is a refusal like others.
     pub fn admits(&self, now: Nanos) -> bool {
         let room = self.has_room();
         if !room {
@@ -133,7 +133,7 @@ impl Adaptive {
         room
     }
 
-    /// Counts in what was admitted before and is whole now; it cannot be refused any more.
+    /// Counts in a request that was admitted before and is whole now; it cannot be refused any more.
     pub fn enter(self: &Arc<Self>, now: Nanos) -> Permit {
         let before = self.gate.in_flight.fetch_add(1, Relaxed);
         self.entered(before, now)
@@ -156,7 +156,7 @@ impl Adaptive {
         self.turn(now);
     }
 
-    /// Whether one more would be admitted now.
+    /// Whether one more request would be admitted now.
     pub fn has_room(&self) -> bool {
         self.in_flight() < self.limit()
     }
@@ -166,7 +166,7 @@ impl Adaptive {
         self.gate.limit.load(Relaxed)
     }
 
-    /// Requests that are in flight and have no answer yet.
+    /// Requests in flight without an answer yet.
     pub fn in_flight(&self) -> u32 {
         self.gate.in_flight.load(Relaxed)
     }
@@ -193,7 +193,7 @@ impl Adaptive {
         }
     }
 
-    /// Ends the window where it is over and tells enough; whoever comes while another does goes on.
+    /// Ends the window where it is over and has enough answers; a thread that comes while another does so goes on.
     fn turn(&self, now: Nanos) {
         let counts = &self.counts;
         if now.0 < counts.end.load(Relaxed) && counts.answered.load(Relaxed) < MOST_ANSWERS {
@@ -203,7 +203,7 @@ impl Adaptive {
         let elapsed = now.since(Nanos(counts.from.load(Relaxed)));
         let window = self.window(elapsed);
         if elapsed.is_zero() || !control.is_told_enough(&window) {
-            // Looked at again a little later.
+            // To be looked at again a little later.
             counts.end.store(now.after(elapsed / 4 + Duration::from_millis(1)).0, Relaxed);
             return;
         }
@@ -255,24 +255,25 @@ impl Adaptive {
 }
 
 impl Permit {
-    /// The server has the whole request only now: what the client took to send it is not the server's.
+    /// Says that the server has the whole request only now: the time that the client took to
+    /// send it is not the server's.
     pub fn sent(&mut self, now: Nanos) {
         self.since = self.since.max(now);
     }
 
-    /// The head of an answer came.
+    /// Counts an answer, at its head.
     pub fn answered(self, now: Nanos) {
         self.of.observe(self.load, now.since(self.since), now);
     }
 
-    /// A time limit passed: what was asked was more than could be done.
+    /// Counts a request whose time limit passed: the load was more than could be served.
     pub fn timed_out(self, now: Nanos) {
         self.of.lose(now);
         self.of.turn(now);
     }
 
-    /// The client did not wait. Where it waited for long, the answer would have taken at least that long;
-    /// otherwise nothing is known. Without this, an overload whose clients all lose patience would not be seen.
+    /// Counts a request whose client left. If it had waited for long, the answer would have taken at least that long;
+    /// otherwise nothing is known. Without this, an overload whose clients all lose patience would go unseen.
     pub fn left(self, now: Nanos) {
         let waited = now.since(self.since);
         if nanoseconds(waited) > self.of.gate.usual.load(Relaxed) / 2 {

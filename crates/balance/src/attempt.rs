@@ -1,7 +1,7 @@
-//! How an attempt at a server failed: the one word for it in retries, rescues, metrics and the judge's evidence.
+//! Failures of attempts: the one vocabulary for them in retries, rescues, metrics and the judge's evidence.
 //!
-//! What is no failure has no place here: a client that left, a pause, a connection that was closed while it waited in
-//! the pool.
+//! Events that are not failures have no place here: a client that left, a pause, a connection that was closed
+//! while it waited in the pool.
 
 /// How an attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,7 +22,7 @@ impl AttemptFailure {
     pub const ALL: [AttemptFailure; 4] =
         [AttemptFailure::Status, AttemptFailure::Connect, AttemptFailure::Reset, AttemptFailure::Timeout];
 
-    /// As it is written: in configurations, metrics and reports.
+    /// The name in configurations, metrics and reports.
     pub fn label(self) -> &'static str {
         match self {
             AttemptFailure::Status => "status",
@@ -36,18 +36,18 @@ impl AttemptFailure {
 /// The failures that `retry.on` or `rescue.on` lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FailureSet {
-    /// `"connect"` is in it.
+    /// Whether `"connect"` is listed.
     pub connect: bool,
-    /// `"reset"` is in it.
+    /// Whether `"reset"` is listed.
     pub reset: bool,
-    /// `"timeout"` is in it.
+    /// Whether `"timeout"` is listed.
     pub timeout: bool,
-    /// The statuses in it, 400 to 599.
+    /// The statuses listed, 400 to 599.
     pub statuses: Vec<u16>,
 }
 
 impl FailureSet {
-    /// Whether it lists a failure; `status` is the answer's, where there was one.
+    /// Whether a failure is listed; `status` is that of the answer, if there was one.
     pub fn lists(&self, failure: AttemptFailure, status: u16) -> bool {
         match failure {
             AttemptFailure::Status => self.statuses.contains(&status),
@@ -58,7 +58,7 @@ impl FailureSet {
     }
 }
 
-/// Of failures, each with the status of its answer where it has one.
+/// From failures, each with the status of its answer where it has one.
 impl FromIterator<(AttemptFailure, u16)> for FailureSet {
     fn from_iter<I: IntoIterator<Item = (AttemptFailure, u16)>>(listed: I) -> FailureSet {
         let mut set = FailureSet::default();

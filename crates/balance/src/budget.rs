@@ -1,12 +1,12 @@
-//! The retry budget: how many retries an upstream may add to its own load, so that a failing fleet is not also
-//! multiplied by its clients' patience.
+//! The retry budget: how many retries an upstream may add to its own load, so that clients' patience does not also
+//! multiply the load of a failing fleet.
 //!
 //! After Finagle's `RetryBudget`: retries of the last 10 s may be a share of the requests of the last 10 s, and never
-//! less than 10 a second (100 in the window). The window is made of ten buckets of one second, the running one included,
-//! so it covers nine to ten seconds. Requests are counted in one of several shards, so that cores do not fight for a
-//! cache line; retries are few and counted in one place, first counted and then judged, so that of two that reach the
-//! limit together at most one goes ahead (and, at worst, neither). It does not know why a retry is wanted, nor does it
-//! cover retries that are free, such as of a dead pooled connection: those do not ask.
+//! less than 10 a second (100 in the window). The window is made of ten buckets of one second, the running one
+//! included, so it covers nine to ten seconds. Requests are counted in one of several shards, so that cores do not
+//! contend for a cache line. Retries are few and counted in one place, first counted and then judged, so that of two
+//! that reach the limit together at most one goes ahead (and, at worst, neither). Why a retry is wanted is not known
+//! here. Free retries, such as of a dead pooled connection, are not covered: those do not ask.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -16,12 +16,12 @@ use base::units::{Nanos, Share};
 
 /// Seconds of the window.
 const WINDOW: u64 = 10;
-/// Retries a second that are always allowed.
+/// Retries per second that are always allowed.
 const FLOOR: u64 = 10;
 /// Counters of requests; threads are spread over them.
 const SHARDS: usize = 8;
 
-/// How many retries an upstream may make.
+/// The retry budget of an upstream.
 #[derive(Clone, Debug)]
 pub struct Budget {
     share: Share,
@@ -30,7 +30,7 @@ pub struct Budget {
     tally: Arc<Tally>,
 }
 
-/// What was counted; outlives snapshots.
+/// The counts; they outlive snapshots.
 #[derive(Debug, Default)]
 struct Tally {
     requests: [Counter; SHARDS],
@@ -46,7 +46,7 @@ struct Counter {
 }
 
 impl Budget {
-    /// A budget of `share` of the requests; goes on with what `previous` has counted.
+    /// A budget of `share` of the requests; goes on with the counts of `previous`.
     pub fn new(share: Share, previous: Option<&Budget>) -> Budget {
         let tally = previous.map(|p| Arc::clone(&p.tally)).unwrap_or_default();
         Budget { share, floor: FLOOR * WINDOW, tally }
@@ -62,7 +62,7 @@ impl Budget {
         self.tally.requests[shard()].add(now);
     }
 
-    /// Whether one more retry fits; counts it where it does.
+    /// Whether one more retry fits; counts it if so.
     pub fn try_retry(&self, now: Nanos) -> bool {
         self.try_share(self.share, now)
     }
@@ -90,7 +90,7 @@ impl Budget {
 }
 
 impl Counter {
-    /// Counts one event; says in which second.
+    /// Counts one event; returns the second of its bucket.
     fn add(&self, now: Nanos) -> u64 {
         let second = second(now);
         let bucket = &self.buckets[(second % WINDOW) as usize];

@@ -1,17 +1,17 @@
-//! Chooses a member: the five algorithms, and what stands in where their choice cannot be used.
+//! The choice of a member: the five algorithms, and the fallbacks where their choice cannot be used.
 //!
 //! Sources: nginx's smooth round robin (`sequence`), Mitzenmacher's "The Power of Two Choices in Randomized Load
 //! Balancing" (2001) for least_request, Finagle's Peak EWMA (`ewma`), Ketama (`ring`).
 //!
 //! Of two choices the first one drawn wins ties, so that weights hold while there is no load. A choice that cannot be
-//! used (down, full, already tried, or turned away by its ramp) is replaced by a draw among all that can, by weight times
-//! ramp, so that a dead server's share spreads over the others as their weights say instead of onto its neighbour; only
-//! the ring goes on to its next point, and it knows no ramp, because a key must stay where it is.
+//! used (down, full, already tried, or rejected by its ramp) is replaced by a draw among all usable members, by weight
+//! times ramp. So a dead server's share spreads over the others by their weights instead of onto its neighbour. Only
+//! the ring goes on to its next point, and it ignores ramps, because a key must stay where it is.
 //!
-//! Who can be used, in this order: servers not yet tried that are up; where none of those is up, not even a full one,
-//! those that are down (panic); servers tried before that are up; and where nobody at all is up, anyone. The limit of
-//! requests in flight always holds, and weight 0 is never chosen. It does not queue: a full fleet is the caller's to
-//! refuse.
+//! Usable are, in this order: servers not yet tried that are up; where none of those is up, not even a full one,
+//! those that are down (panic); servers tried before that are up; and where no server at all is up, any. The
+//! limit of requests in flight always holds, and weight 0 is never chosen. There is no queue: the caller has to
+//! refuse when the fleet is full.
 
 use std::mem::Discriminant;
 use std::net::SocketAddr;
@@ -30,18 +30,18 @@ use super::{Pick, Settings};
 use crate::settings::Balance;
 use base::units::{Nanos, nanoseconds};
 
-/// A walk on the ring asks after so many misses whether there is anyone to find.
+/// The number of misses after which a walk on the ring checks whether any member fits.
 const RING_PATIENCE: usize = 64;
 
-/// A pool without what its owner attached.
+/// A pool without its owner's data.
 pub(super) struct Fleet {
     pub(super) settings: Settings,
     /// In the order of the members.
     pub(super) states: Box<[Arc<State>]>,
     pub(super) plan: Arc<Plan>,
-    /// Turns taken so far; one for all snapshots, so that a new one goes on where the old one was.
+    /// Turns taken so far; shared by all snapshots, so that a new one goes on where the old one was.
     pub(super) turns: Arc<Turns>,
-    /// Held while somebody is ejected.
+    /// Held while a server is ejected.
     pub(super) ejecting: Arc<Mutex<()>>,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct Fleet {
 #[repr(align(128))]
 pub(super) struct Turns(AtomicU64);
 
-/// What is worked out from balance, addresses and weights alone, and shared by snapshots that agree in them.
+/// The tables that depend on balance, addresses and weights alone; snapshots that agree in these share them.
 pub(super) struct Plan {
     balance: Discriminant<Balance>,
     shape: Box<[(SocketAddr, u16)]>,
@@ -67,7 +67,7 @@ enum Algorithm {
 }
 
 impl Plan {
-    /// The one for these members: `previous` where nothing changed.
+    /// The plan for these members: `previous` where nothing changed.
     pub(super) fn new(balance: &Balance, shape: Box<[(SocketAddr, u16)]>, previous: Option<&Arc<Plan>>) -> Arc<Plan> {
         let kind = std::mem::discriminant(balance);
         if let Some(same) = previous.filter(|p| p.balance == kind && p.shape == shape) {
@@ -94,7 +94,7 @@ impl Fleet {
         self.plan.weights.total()
     }
 
-    /// Those with a weight.
+    /// The states of the members with a weight.
     pub(super) fn carrying(&self) -> impl Iterator<Item = &State> {
         self.states.iter().enumerate().filter(|(i, _)| self.weight(*i) > 0).map(|(_, state)| &**state)
     }
@@ -105,12 +105,12 @@ impl Fleet {
     }
 }
 
-/// Who may be chosen.
+/// The members that may be chosen.
 #[derive(Clone, Copy)]
 struct Tier {
-    /// Also those that were tried.
+    /// Includes members that were tried.
     again: bool,
-    /// Also those that are down.
+    /// Includes members that are down.
     down: bool,
 }
 
@@ -121,16 +121,16 @@ pub(super) struct Search<'a> {
     tried: &'a Tried,
     now: Nanos,
     draws: Draws,
-    /// Whose turn it is, for round robin.
+    /// The member whose turn it is, for round robin.
     turn: Option<usize>,
     /// The length of a ramp, in nanoseconds.
     slow_start: Option<u64>,
-    /// Requests in flight from which on a member is full for this one.
+    /// The number of requests in flight from which a member is full for this request.
     places: Option<u32>,
 }
 
 impl<'a> Search<'a> {
-    /// There must be a member with a weight.
+    /// Begins a search. At least one member must have a weight.
     pub(super) fn new(fleet: &'a Fleet, request: &Pick<'a>, places: Option<u32>) -> Search<'a> {
         debug_assert!(fleet.total_weight() > 0);
         let turn = match &fleet.plan.algorithm {
@@ -144,7 +144,7 @@ impl<'a> Search<'a> {
         Search { fleet, key: request.key, tried: request.tried, now: request.now, draws, turn, slow_start, places }
     }
 
-    /// The member to use, and whether it may be one that is down.
+    /// The member to use, and whether a member that is down was allowed.
     pub(super) fn find(&mut self) -> Option<(usize, bool)> {
         match self.choose(Tier { again: false, down: false }) {
             Some(found) => Some((found, false)),
@@ -203,7 +203,7 @@ impl<'a> Search<'a> {
         let second = if self.admits(drawn, tier) {
             Some(drawn)
         } else {
-            // Whom its ramp turned away does not come back for being the only other one, and idle.
+            // A member that its ramp rejected does not come back for being the only other one, and idle.
             self.draw_among(tier, Some(first)).filter(|second| *second != drawn)
         };
         Some(second.filter(|second| second_wins(first, *second)).unwrap_or(first))
@@ -223,7 +223,8 @@ impl<'a> Search<'a> {
         None
     }
 
-    /// A draw among all that fit, by weight times ramp. Where they change under it, the last one that fits.
+    /// Draws among all members that fit, by weight times ramp. Where they change during the
+    /// draw, the last one that fits.
     fn draw_among(&mut self, tier: Tier, except: Option<usize>) -> Option<usize> {
         let fleet = self.fleet;
         let share = |search: &Self, i: usize| {
@@ -245,7 +246,7 @@ impl<'a> Search<'a> {
         last
     }
 
-    /// Whether it fits and its ramp lets this request through.
+    /// Whether the member fits and its ramp admits this request.
     fn admits(&mut self, index: usize, tier: Tier) -> bool {
         if !self.fits(index, tier) {
             return false;

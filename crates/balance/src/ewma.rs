@@ -1,31 +1,32 @@
-//! Peak EWMA of a member's latency: a slower answer is believed at once, a faster one little by little.
+//! Peak EWMA of a member's latency: it follows a slower answer at once, and a faster one slowly.
 //!
-//! After Finagle's `PeakEwma` (com.twitter.finagle.loadbalancer) and linkerd's `tower::load`. Two differences: reading
-//! does not write, so that choosing between two members never takes their cache lines; and what is read decays with the
-//! time since the last answer, so that a member which was slow once, and is avoided for it, is tried again. Value and
-//! time are two atomics: of two answers in the same instant one may weigh a little more or less than it should.
+//! After Finagle's `PeakEwma` (com.twitter.finagle.loadbalancer) and linkerd's `tower::load`. There are two
+//! differences. Reading does not write, so that choosing between two members never takes their cache lines. And the
+//! value that is read decays with the time since the last answer, so that a member which was slow once, and is avoided
+//! for it, is tried again. Value and time are two atomics: of two answers in the same instant one may weigh a little
+//! more or less than it should.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use base::units::{Nanos, nanoseconds};
 
-/// The time after which an old answer weighs 1/e.
+/// The time after which an old answer weighs 1/e, in nanoseconds.
 const DECAY: f64 = 10e9;
-/// What an unmeasured member with requests in flight costs: more than any measured one.
+/// The cost of an unmeasured member with requests in flight: more than that of any measured one.
 const UNMEASURED: f64 = 1e18;
 
-/// A latency, averaged.
+/// A latency as a moving average.
 #[derive(Debug, Default)]
 pub(super) struct PeakEwma {
-    /// Nanoseconds, as the bits of an `f64`; 0.0: never measured.
+    /// Nanoseconds, as the bits of an `f64`; 0.0 means never measured.
     value: AtomicU64,
     /// When it was last measured.
     at: AtomicU64,
 }
 
 impl PeakEwma {
-    /// Takes one more answer in.
+    /// Adds one answer.
     pub(super) fn observe(&self, latency: Duration, now: Nanos) {
         let latency = nanoseconds(latency).max(1) as f64;
         let keep = self.keep(now);
@@ -47,7 +48,7 @@ impl PeakEwma {
         (value >= 1.0).then(|| Duration::from_nanos(value as u64))
     }
 
-    /// What one more request would cost a member with this many in flight, before its weight.
+    /// The cost of one more request at a member with this many in flight, before its weight.
     pub(super) fn cost(&self, in_flight: u32, now: Nanos) -> f64 {
         let value = f64::from_bits(self.value.load(Relaxed)) * self.keep(now);
         let load = f64::from(in_flight);

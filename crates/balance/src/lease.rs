@@ -1,8 +1,8 @@
-//! A member of a pool, and the lease that a request holds on it for one attempt.
+//! Leases: a member of a pool, and the place that a request holds at it for one attempt.
 //!
-//! The lease counts the request in and, when dropped, out: also where a hook panics or a client goes away. Its outcome is
-//! reported at most once, by whoever forwards; a lease dropped without one says nothing about the server. It does not
-//! hold the connection.
+//! The lease counts the request in and, when dropped, out: also where a hook panics or a client goes away. The
+//! forwarding code reports its outcome at most once; a lease dropped without an outcome says nothing about the server.
+//! It does not hold the connection.
 
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -16,35 +16,36 @@ use super::state::State;
 use super::tried::Tried;
 use base::units::Nanos;
 
-/// What a failure counts as where latency decides: a server that refuses at once must not look like the fastest one.
+/// The latency that a failure counts as where latency decides: a server that refuses at once must
+/// not look like the fastest.
 const FAILURE: Duration = Duration::from_secs(1);
 
 /// One server of a pool.
 pub struct Member<T> {
-    /// Where it listens.
+    /// Its address.
     pub address: SocketAddr,
     /// Its share relative to the others; 0 drains it.
     pub weight: u16,
-    /// What is known of it; goes over to the next pool that has its address.
+    /// What is known of it; passes to the next pool that has its address.
     pub state: Arc<State>,
-    /// What the pool's owner keeps with it.
+    /// The pool owner's data of the member.
     pub attached: T,
     pub(super) fleet: Arc<Fleet>,
     pub(super) index: usize,
 }
 
-/// A request's hold on a member.
+/// The place of a request at a member.
 pub struct Lease<T> {
     member: Arc<Member<T>>,
     since: Nanos,
-    /// The ejections of the member when the lease began.
+    /// The member's number of ejections when the lease began.
     generation: u32,
-    /// It is the one request of a probation.
+    /// Whether it is the one request of a probation.
     probing: bool,
 }
 
 impl<T> Lease<T> {
-    /// Counts a request in; `None` where the member was filled up to its `places`, or its probation taken, in the meantime.
+    /// Counts a request in; `None` where the member was meanwhile filled up to its `places`, or its probation taken.
     pub(super) fn take(member: &Arc<Member<T>>, down: bool, now: Nanos, places: Option<u32>) -> Option<Lease<T>> {
         let state = &member.state;
         if !state.enter(places) {
@@ -62,14 +63,14 @@ impl<T> Lease<T> {
         tried.add(self.member.state.id);
     }
 
-    /// Reports that the server answered well, its head after `latency`.
+    /// Reports that the server answered well, with its head after `latency`.
     pub fn succeeded(&self, latency: Duration, now: Nanos) {
         let state = &self.member.state;
         state.hot.latency.observe(latency, now);
         state.note_success(self.generation, now);
     }
 
-    /// Reports that the server failed; says so where that ejected it.
+    /// Reports that the server failed; returns the ejection if that ejected it.
     pub fn failed(&self, now: Nanos) -> Option<Ejection> {
         let fleet = &self.member.fleet;
         if fleet.by_latency() {

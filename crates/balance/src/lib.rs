@@ -1,16 +1,17 @@
-//! Upstream sets: which server takes a request, and which ones are left out for a while.
+//! Load balancing in an upstream: which server takes a request, and which ones are left out for a while.
 //!
-//! A [`Pool`] is an immutable set of members with one algorithm; what is learnt about a server lives in its [`State`],
-//! which goes over to the next pool that has the same address, so that a reload resets nothing. The engine is pure: time
-//! and randomness are arguments, and picking takes no lock, allocates nothing and looks nothing up by name.
+//! A [`Pool`] is an immutable set of members with one algorithm. What is learnt about a server lives in its [`State`],
+//! which passes to the next pool that has the same address, so that a reload resets nothing. The engine is pure: time
+//! and randomness are arguments. A pick takes no lock, allocates nothing and looks nothing up by name.
 //!
-//! - [`settings`]: what the configuration says of it. `choose`: the algorithms, ties and stand-ins; `sequence`, `weights`, `ring` are their tables.
-//! - `state`, `ewma`: what is known of a server. `lease`: a request's hold on one. `tried`: where it was already.
-//! - `outlier`: passive ejection. [`attempt`]: how an attempt at a server failed. [`budget`]: how many retries an upstream may add to its load. [`adaptive`]: how many
-//!   requests it can have at once.
+//! - [`settings`]: the configuration. `choose`: the algorithms, ties and fallbacks; `sequence`, `weights`,
+//!   `ring` are their tables.
+//! - `state`, `ewma`: what is known of a server. `lease`: a request's hold on one. `tried`: the servers that it was at.
+//! - `outlier`: passive ejection. [`attempt`]: how an attempt at a server failed. [`budget`]: how many retries an
+//!   upstream may add to its load. [`adaptive`]: how many requests it can have at once.
 //!
-//! Members keep the order they were given in, and that order breaks ties. Not covered: probing (the gateway's `health`), names
-//! (addresses come resolved), connections, queues.
+//! Members keep the order in which they were given, and that order breaks ties. Not covered: probing (the gateway's
+//! `health`), names (addresses come resolved), connections, queues.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
@@ -46,63 +47,63 @@ pub use outlier::Ejection;
 pub use state::State;
 pub use tried::Tried;
 
-/// Lost races after which a pick looks at everyone in turn.
+/// Lost races after which a pick tries all members in turn.
 const RACES: usize = 8;
 
-/// How a pool behaves.
+/// The settings of a pool.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// How a member is picked.
     pub balance: Balance,
-    /// How long a member that comes (back) takes to its full share; not with `Balance::Hash`.
+    /// How long a member that comes (back) takes to grow to its full share; not with `Balance::Hash`.
     pub slow_start: Option<Duration>,
-    /// Requests in flight a member takes at most.
+    /// The most requests in flight of a member.
     pub max_in_flight: Option<u32>,
     /// Passive ejection.
     pub outlier: Outlier,
 }
 
 impl Settings {
-    /// The places of a member for a request. Uploads leave the last quarter to what comes whole, so that nobody holds
-    /// all of them by sending slowly; where there is one place, it is for both.
+    /// The places of a member for a request. Uploads leave the last quarter to whole requests, so that no client holds
+    /// all places by sending slowly; where there is one place, it is for both.
     fn places(&self, uploading: bool) -> Option<u32> {
         self.max_in_flight.map(|max| if uploading { (max - max.div_ceil(4)).max(1) } else { max })
     }
 }
 
-/// A member to be.
+/// The specification of a member.
 #[derive(Clone, Debug)]
 pub struct Spec<T> {
-    /// Where it listens.
+    /// Its address.
     pub address: SocketAddr,
     /// Its share relative to the others; 0 drains it.
     pub weight: u16,
-    /// What the owner keeps with it.
+    /// The owner's data of the member.
     pub attached: T,
 }
 
 /// What a pick needs to know of its request.
 #[derive(Clone, Copy, Debug)]
 pub struct Pick<'a> {
-    /// What is hashed, with `Balance::Hash`.
+    /// The key to hash, with `Balance::Hash`.
     pub key: &'a [u8],
-    /// The members this request was sent to before.
+    /// The members that this request was sent to before.
     pub tried: &'a Tried,
     /// The time.
     pub now: Nanos,
     /// 64 fresh random bits.
     pub random: u64,
-    /// The request comes at its client's pace; a quarter of a member's places is not for such.
+    /// Whether the body comes at its client's pace; a quarter of a member's places is closed to such requests.
     pub uploading: bool,
 }
 
-/// Nobody can take the request.
+/// No server can take the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PickError {
     /// There are no servers, or all are drained.
     #[error("the upstream has no servers")]
     Empty,
-    /// Every server that could be used has as many requests in flight as it may.
+    /// Every usable server has as many requests in flight as it may.
     #[error("every server of the upstream is at its limit of requests in flight")]
     Saturated,
 }
@@ -115,7 +116,7 @@ pub struct Pool<T> {
 
 impl<T> Pool<T> {
     /// A pool of these servers. Those that `previous` has too keep their state, whatever their weight was; the others
-    /// start slowly, unless there was nobody before them.
+    /// start slowly, unless `previous` had no servers.
     pub fn new(settings: Settings, specs: Vec<Spec<T>>, previous: Option<&Pool<T>>, now: Nanos) -> Pool<T> {
         let before: HashMap<SocketAddr, &Arc<Member<T>>> =
             previous.into_iter().flat_map(|p| &p.members).map(|m| (m.address, m)).collect();
@@ -158,18 +159,18 @@ impl<T> Pool<T> {
         carrying.filter_map(|m| Lease::take(m, false, request.now, places)).next().ok_or(PickError::Saturated)
     }
 
-    /// Everyone, drained ones too, in the order given.
+    /// All members, drained ones too, in the order given.
     pub fn members(&self) -> &[Arc<Member<T>>] {
         &self.members
     }
 
     /// Whether every server that has a weight is unhealthy or ejected, so that requests go to them nevertheless. It is
-    /// worked out when asked, from times, so it cannot be out of date.
+    /// computed from times on each call, so it cannot be out of date.
     pub fn is_panicking(&self, now: Nanos) -> bool {
         self.fleet.total_weight() > 0 && !self.fleet.carrying().any(|state| state.is_up(now))
     }
 
-    /// How it behaves.
+    /// The settings of the pool.
     pub fn settings(&self) -> &Settings {
         &self.fleet.settings
     }

@@ -1,15 +1,16 @@
-//! Passive ejection: a server that fails several times in a row is left out for a while, longer each time.
+//! Passive ejection (outlier detection): a server that fails several times in a row is left out for
+//! a while, longer each time.
 //!
 //! After Envoy's outlier detection (`source/common/upstream/outlier_detection_impl.cc`): the n-th ejection in a row
 //! lasts n times `eject_for`, at most 300 s (or `eject_for`, where that is longer), and n falls by one for each
-//! `eject_for` without a failure. Added to it: probation. When an ejection is over, the server gets one request at a
-//! time until one succeeds; one that fails ejects it again at once.
+//! `eject_for` without a failure. Probation is added to that. When an ejection is over, the server gets one request at
+//! a time until one succeeds; one that fails ejects it again at once.
 //!
-//! Who is out is told by a time, not a flag, so nothing can forget to let a server back in. An outcome speaks only for
-//! the time since the last ejection: requests that were sent before it are ignored when they end, else a burst of slow
-//! failures would eject a server that has recovered. Two servers that fail in the same instant pass one lock in turn,
-//! taken only to eject, so never more than `max_ejected` are out. Drained servers are neither ejected nor counted. It
-//! does not know success rates or latencies: a server that fails every other request stays.
+//! An ejection is a time, not a flag, so no code can forget to let a server back in. An outcome counts only for the
+//! time since the last ejection: requests sent before it are ignored when they end, since a burst of slow failures
+//! would otherwise eject a server that has recovered. Two servers that fail in the same instant pass one lock in turn,
+//! taken only to eject, so never more than `max_ejected` are out. Drained servers are neither ejected nor counted.
+//! Success rates and latencies do not count: a server that fails every other request stays.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -21,14 +22,14 @@ use base::units::{Nanos, nanoseconds};
 /// The longest ejection, unless `eject_for` is longer.
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// A server was just ejected.
+/// The ejection of a server, just now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ejection {
     /// When it is over.
     pub until: Nanos,
     /// How long it lasts.
     pub length: Duration,
-    /// Which one in a row it is, from 1.
+    /// Its number in a row, from 1.
     pub in_a_row: u32,
 }
 
@@ -55,7 +56,7 @@ impl State {
         }
     }
 
-    /// Takes off the streak what it has lost by a time without failures.
+    /// Shortens the streak by the time without failures.
     fn forgive(&self, eject_for: u64, now: Nanos) {
         let failed_at = self.cold.failed_at.swap(now.0, Relaxed);
         let quiet_from = failed_at.max(self.cold.ejected_until.load(Relaxed));
@@ -80,7 +81,7 @@ impl State {
 }
 
 impl Fleet {
-    /// Notes that a request of `generation` failed at the server in that place, and ejects it where it is time to.
+    /// Notes that a request of `generation` failed at the server with this index, and ejects the server when that is due.
     pub(super) fn note_failure(&self, index: usize, generation: u32, now: Nanos) -> Option<Ejection> {
         let state = &self.states[index];
         let threshold = self.settings.outlier.consecutive_failures;

@@ -1,4 +1,4 @@
-//! Many small draws out of one fresh random number, so that a pick needs a single one from its caller.
+//! Several small draws from one fresh random number, so that a pick needs only one from its caller.
 //!
 //! The step is SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014). There are no
 //! ties to break. It is not for secrets, and `below` is biased by at most n / 2^64, which no count can show.
@@ -8,7 +8,7 @@
 pub(super) struct Draws(u64);
 
 impl Draws {
-    /// Seeded with fresh random bits.
+    /// A stream seeded with fresh random bits.
     pub(super) fn new(seed: u64) -> Draws {
         Draws(seed)
     }

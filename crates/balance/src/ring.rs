@@ -1,13 +1,13 @@
-//! The consistent-hash ring: Ketama with 160 points per unit of weight, point for point the ring of
-//! `pingora-load-balancing`'s `KetamaHashing` (and of nginx's `hash … consistent`); a test holds them together.
+//! The ring of the consistent hash: Ketama with 160 points per unit of weight, point for point the ring of
+//! `pingora-load-balancing`'s `KetamaHashing` (and of nginx's `hash … consistent`); a test compares them.
 //!
 //! It is built on `pingora-ketama`, which `KetamaHashing` wraps, because the wrapper's walk clones an `Arc` and looks
-//! each address up in a map: this one reads a table. It is the only file of the pool that imports Pingora.
+//! each address up in a map; this one reads a table. It is the only file of the pool that imports Pingora.
 //!
-//! Points that collide go to one of their owners, always the same for the same servers. Weights are used as written, not
-//! reduced, since reducing would move keys when an unrelated server leaves; only where they sum to more than 4,096 are
-//! all halved until they do not (each stays at least 1), which keeps a ring below 5 MiB for a fleet of any weights; a
-//! change that crosses such a border moves more keys than its share. It does not know which members are usable.
+//! Points that collide go to one of their owners, always the same for the same servers. Weights are used as written,
+//! not reduced, since reducing would move keys when an unrelated server leaves. Only where they sum to more than 4,096
+//! are all halved until they do not (each stays at least 1), which keeps a ring below 5 MiB for a fleet of any weights;
+//! a change that crosses such a border moves more keys than its share. Which members are usable is not known here.
 
 use std::net::SocketAddr;
 
@@ -19,12 +19,12 @@ const UNITS_MAX: u64 = 4_096;
 /// Points on a circle, each owned by a member.
 pub(super) struct Ring {
     continuum: Continuum,
-    /// The owner of each point, as its place in the pool.
+    /// The owner of each point, as its index in the pool.
     owners: Box<[u32]>,
 }
 
 impl Ring {
-    /// Of the members in their order; those of weight 0 own no point.
+    /// The ring of the members in their order; those of weight 0 own no point.
     pub(super) fn new(members: &[(SocketAddr, u16)]) -> Ring {
         let mut placed: Vec<(SocketAddr, u16, u32)> =
             (0u32..).zip(members).filter(|(_, m)| m.1 > 0).map(|(i, m)| (m.0, m.1, i)).collect();
@@ -48,7 +48,7 @@ impl Ring {
         Ring { continuum, owners: owners.into_boxed_slice() }
     }
 
-    /// The owners of the points from `key` on, once around; a member comes as often as it has points.
+    /// The owners of the points from `key` on, once around; a member appears as often as it has points.
     pub(super) fn walk(&self, key: &[u8]) -> impl Iterator<Item = usize> + '_ {
         let start = if self.owners.is_empty() { 0 } else { self.continuum.node_idx(key) };
         let (before, after) = self.owners.split_at(start);

@@ -1,28 +1,28 @@
-//! Smooth weighted round robin: nginx's sequence (`ngx_http_upstream_round_robin.c`), worked out once per pool, so that
-//! a turn costs one atomic increment and one look into a table.
+//! Smooth weighted round robin: nginx's sequence (`ngx_http_upstream_round_robin.c`), computed once per pool, so that a
+//! turn costs one atomic increment and one table lookup.
 //!
-//! At each step every member gains its weight and the one that has most gives back the sum of all; of equal ones the
+//! At each step every member gains its weight, and the one that has most gives back the sum of all; of equal ones the
 //! first as written is taken. Any `cycle` turns in a row serve each member exactly as often as its reduced weight says.
-//! A cycle too long to be tabled (over 65,536 turns, or too dear to work out) is served by a Weyl sequence instead (turn
-//! times the golden ratio, mapped onto the weights): also deterministic, smooth and proportional, but exact only in the
-//! long run. It does not know which members are usable: `choose` does.
+//! A cycle too long for a table (over 65,536 turns, or too expensive to compute) is served by a Weyl sequence instead
+//! (turn times the golden ratio, mapped onto the weights): also deterministic, smooth and proportional, but exact only
+//! in the long run. Which members are usable is not known here; `choose` decides that.
 
 use super::random::scale;
 use super::weights::Weights;
 
 /// The longest cycle kept as a table.
 const CYCLE_MAX: u64 = 65_536;
-/// The most steps (turns times members) spent on working one out.
+/// The most steps (turns times members) for computing a cycle.
 const WORK_MAX: u64 = 1 << 24;
 /// 2^64 divided by the golden ratio.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Whose turn it is.
+/// The order of turns.
 #[derive(Debug)]
 pub(super) enum Sequence {
     /// Each turn of a cycle.
     Cycle(Box<[u32]>),
-    /// Worked out at each turn.
+    /// Computed at each turn.
     Spread,
 }
 
@@ -40,7 +40,7 @@ impl Sequence {
         Sequence::Cycle(smooth(&reduced, cycle))
     }
 
-    /// Who has the `turn`th turn; there must be a member with a weight.
+    /// The member with the `turn`th turn; at least one must have a weight.
     pub(super) fn at(&self, turn: u64, weights: &Weights) -> usize {
         match self {
             Sequence::Cycle(cycle) => cycle[(turn % cycle.len() as u64) as usize] as usize,

@@ -1,4 +1,4 @@
-//! The settings of an upstream that the pool follows, valid by construction.
+//! The settings of an upstream for its pool, valid by construction.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub enum Balance {
     Hash(HashKey),
 }
 
-/// `hash_key`: what of a request is hashed; a request without it is hashed by client address.
+/// `hash_key`: the part of a request that is hashed; a request without it is hashed by client address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HashKey {
     /// `header:NAME`
@@ -41,8 +41,8 @@ pub enum HashKey {
 pub struct Outlier {
     /// Failures in a row that eject a server; 0 switches ejection off.
     pub consecutive_failures: u32,
-    /// First ejection's length; each further one is longer.
+    /// The length of the first ejection; each further one is longer.
     pub eject_for: Duration,
-    /// Share of an upstream's servers that may be out at once.
+    /// The share of an upstream's servers that may be ejected at once.
     pub max_ejected: Share,
 }

@@ -1,8 +1,8 @@
-//! What is known of one server, whatever snapshot it is in: health, load, latency, failures, ejection, ramp.
+//! The state of one server, in whatever snapshot it is: health, load, latency, failures, ejection, ramp.
 //!
-//! All of it is atomics on two groups of cache lines that no other server shares: what each request writes, and what
-//! only events write. Orderings are relaxed: each number stands for itself, and a pick that reads one an instant late
-//! only decides as it would have an instant earlier. It does not decide who is ejected: `outlier` does.
+//! The state is atomics on two groups of cache lines that no other server shares: those that each request writes, and
+//! those that only events write. Orderings are relaxed: each number stands for itself, and a pick that reads one an
+//! instant late only decides as it would have an instant earlier. Ejections are decided in `outlier`, not here.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
@@ -18,22 +18,22 @@ pub(super) const FULL: u64 = 1_024;
 /// No ramp.
 const NEVER: u64 = u64::MAX;
 
-/// Tells servers apart for as long as the process lives.
+/// The identity of a server for as long as the process lives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Id(u64);
 
 impl Id {
-    /// Nobody.
+    /// No server.
     pub(super) const NONE: Id = Id(0);
 
-    /// One that nobody has.
+    /// A new identity.
     pub(super) fn fresh() -> Id {
         static LAST: AtomicU64 = AtomicU64::new(0);
         Id(LAST.fetch_add(1, Relaxed) + 1)
     }
 }
 
-/// What is known of one server.
+/// The state of one server.
 #[derive(Debug)]
 pub struct State {
     pub(super) id: Id,
@@ -41,7 +41,7 @@ pub struct State {
     pub(super) cold: Cold,
 }
 
-/// Written by each request.
+/// The fields that each request writes.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(super) struct Hot {
@@ -51,31 +51,31 @@ pub(super) struct Hot {
     pub(super) latency: PeakEwma,
 }
 
-/// Written by events only.
+/// The fields that only events write.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(super) struct Cold {
     healthy: AtomicBool,
-    /// Ejected and not yet proven good again.
+    /// Ejected, without a success since.
     pub(super) probation: AtomicBool,
-    /// The one request of a probation is under way.
+    /// The one request of a probation is in flight.
     pub(super) probing: AtomicBool,
     /// The end of the latest ejection.
     pub(super) ejected_until: AtomicU64,
-    /// Ejections so far: also the generation that outcomes belong to.
+    /// The number of ejections: also the generation that outcomes belong to.
     pub(super) ejections: AtomicU32,
-    /// Ejections in a row, as they set the next one's length.
+    /// Ejections in a row, which set the length of the next one.
     pub(super) streak: AtomicU32,
     /// The latest failure.
     pub(super) failed_at: AtomicU64,
-    /// Where the ramp of a slow start began.
+    /// The start of the ramp of a slow start.
     ramp_from: AtomicU64,
-    /// When it was sent its first request.
+    /// The time of its first request.
     first_asked: AtomicU64,
 }
 
 impl State {
-    /// A server nobody has used yet: healthy, so that it is tried at once.
+    /// A server without requests so far: healthy, so that it is tried at once.
     pub(super) fn new() -> State {
         let cold = Cold {
             healthy: AtomicBool::new(true),
@@ -96,12 +96,12 @@ impl State {
         self.hot.in_flight.load(Relaxed)
     }
 
-    /// What the active probes last decided; true where there are none.
+    /// The result of the last active probes; true where there are none.
     pub fn healthy(&self) -> bool {
         self.cold.healthy.load(Relaxed)
     }
 
-    /// Sets what the active probes decided. A server that comes back starts its ramp.
+    /// Sets the result of the active probes. A server that comes back starts its ramp.
     pub fn set_healthy(&self, healthy: bool, now: Nanos) {
         let before = self.cold.healthy.swap(healthy, Relaxed);
         if healthy && !before {
@@ -115,7 +115,7 @@ impl State {
         (now < until).then_some(until)
     }
 
-    /// Whether it is healthy and not ejected; what `upstream_healthy` tells.
+    /// Whether the server is healthy and not ejected; the value of `upstream_healthy`.
     pub fn is_up(&self, now: Nanos) -> bool {
         self.healthy() && self.ejected_until(now).is_none()
     }
@@ -130,21 +130,21 @@ impl State {
         self.hot.latency.last()
     }
 
-    /// Whether it was sent its first request at least `settle` before `now`: until then it may be cold.
+    /// Whether it got its first request at least `settle` before `now`: until then it may be cold.
     pub fn is_warm(&self, settle: Duration, now: Nanos) -> bool {
         let first = self.cold.first_asked.load(Relaxed);
         first != NEVER && now.since(Nanos(first)) >= settle
     }
 
-    /// A request is sent to it.
+    /// Notes that a request is sent to it.
     pub(super) fn asked(&self, now: Nanos) {
-        // Read first: it is written once, and its cache line belongs to all.
+        // Read first: it is written once, and all cores share its cache line.
         if self.cold.first_asked.load(Relaxed) == NEVER {
             self.cold.first_asked.store(now.0, Relaxed);
         }
     }
 
-    /// How often it was ejected.
+    /// The number of its ejections.
     pub fn ejections(&self) -> u32 {
         self.cold.ejections.load(Relaxed)
     }
@@ -154,7 +154,7 @@ impl State {
         self.hot.failures.load(Relaxed)
     }
 
-    /// Whether it may be sent a request, but for the limit of requests in flight.
+    /// Whether it may get a request, apart from the limit of requests in flight.
     pub(super) fn usable(&self, now: Nanos) -> bool {
         self.is_up(now) && !(self.cold.probation.load(Relaxed) && self.cold.probing.load(Relaxed))
     }
@@ -163,7 +163,7 @@ impl State {
         limit.is_none_or(|limit| self.in_flight() < limit)
     }
 
-    /// Counts a request in, unless `limit` are.
+    /// Counts a request in, unless `limit` are in flight.
     pub(super) fn enter(&self, limit: Option<u32>) -> bool {
         let Some(limit) = limit else {
             self.hot.in_flight.fetch_add(1, Relaxed);
@@ -183,7 +183,7 @@ impl State {
         self.cold.ramp_from.store(now.0, Relaxed);
     }
 
-    /// Its part of its weight while it ramps up over `slow_start` nanoseconds, in 1,024ths.
+    /// The share of its weight while it ramps up over `slow_start` nanoseconds, in 1,024ths.
     pub(super) fn ramp(&self, slow_start: u64, now: Nanos) -> u64 {
         let from = self.cold.ramp_from.load(Relaxed);
         if from == NEVER {

@@ -1,7 +1,7 @@
-//! Which members a request has already been sent to, so that a retry goes elsewhere.
+//! The members that a request was already sent to, so that a retry goes elsewhere.
 //!
-//! It remembers members by identity rather than by place, so it stays right where the pool is replaced between two
-//! attempts. Sixteen fit without an allocation. It does not say why an attempt failed.
+//! The set holds members by identity rather than by index, so it stays right where the pool is replaced between two
+//! attempts. Four fit without an allocation. It does not know why an attempt failed.
 
 use super::state::Id;
 
@@ -16,12 +16,12 @@ pub struct Tried {
 }
 
 impl Tried {
-    /// Nobody yet.
+    /// The empty set.
     pub const fn new() -> Tried {
         Tried { first: [Id::NONE; INLINE], len: 0, more: Vec::new() }
     }
 
-    /// Adds one; `Member::mark` calls it.
+    /// Adds a member; `Lease::mark` calls it.
     pub(super) fn add(&mut self, id: Id) {
         if self.holds(id) {
             return;
@@ -37,12 +37,12 @@ impl Tried {
         self.first[..self.len.min(INLINE)].contains(&id) || self.more.contains(&id)
     }
 
-    /// How many different members there are in it.
+    /// The number of different members in the set.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether nothing was tried.
+    /// Whether no member was tried.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

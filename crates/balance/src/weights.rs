@@ -1,14 +1,14 @@
-//! Draws members by weight: the running sums of the weights, and a binary search in them.
+//! Draws of members by weight: the running sums of the weights, and a binary search in them.
 //!
 //! A point that lies on a border belongs to the member that starts there, so each member owns exactly as many points as
-//! it weighs and one of weight 0 owns none. It does not know which members are usable: `choose` does.
+//! its weight, and one of weight 0 owns none. Which members are usable is not known here; `choose` decides that.
 
 use super::random::Draws;
 
 /// The weights of a pool's members, in their order.
 #[derive(Debug)]
 pub(super) struct Weights {
-    /// Where each member's points end; the last one is the sum of all.
+    /// The end of each member's points; the last one is the sum of all weights.
     ends: Box<[u64]>,
 }
 
@@ -24,12 +24,12 @@ impl Weights {
         Weights { ends }
     }
 
-    /// The sum of all.
+    /// The sum of all weights.
     pub(super) fn total(&self) -> u64 {
         self.ends.last().copied().unwrap_or(0)
     }
 
-    /// One member's.
+    /// The weight of one member.
     pub(super) fn of(&self, index: usize) -> u64 {
         self.ends[index] - self.start(index)
     }
@@ -40,12 +40,12 @@ impl Weights {
         self.ends.partition_point(|end| *end <= point)
     }
 
-    /// A member by weight; there must be one.
+    /// Draws a member by weight; at least one must have a weight.
     pub(super) fn draw(&self, draws: &mut Draws) -> usize {
         self.owner(draws.below(self.total()))
     }
 
-    /// A member other than `index` by weight, where there is one.
+    /// Draws a member other than `index` by weight; `None` where there is none.
     pub(super) fn draw_other(&self, index: usize, draws: &mut Draws) -> Option<usize> {
         let others = self.total() - self.of(index);
         if others == 0 {

@@ -1,14 +1,14 @@
-//! What a window of answers says about the limit.
+//! The control rule: what a window of answers says about the limit.
 //!
-//! All latencies are means in microseconds. `base` is the latency without a queue, as far as it is known. With the limit
-//! reached, latency ÷ `base` says how many times more requests are in flight than the servers work on: [`FULL`] to
-//! [`LONG`] is where it should be, enough to keep the servers busy and not more than a client would notice. Above, the
-//! limit is lowered to [`AIM`] of it; below, it is raised. With the limit not reached there is nothing to decide, and
-//! the latency is `base` as it is now.
+//! All latencies are means in microseconds. `base` is the latency without a queue, as far as it is known. With the
+//! limit reached, latency ÷ `base` is the ratio of the requests in flight to those that the servers work on. [`FULL`]
+//! to [`LONG`] is where it should be, enough to keep the servers busy and not more than a client would notice. Above,
+//! the limit is lowered to [`AIM`] times that work; below, it is raised. With the limit not reached there is nothing to
+//! decide, and the latency is the current `base`.
 //!
 //! A limit that is lowered by more than a trifle, and a measurement of `base`, are experiments: the next window is
-//! compared with this one. Rounding is upwards, so small limits do not stick. Time runs in windows: a window begins when
-//! what was admitted under the limit before has been answered.
+//! compared with this one. Rounding is upwards, so small limits do not stick. Time runs in windows: a window begins
+//! when the requests admitted under the limit before have been answered.
 
 use std::time::Duration;
 
@@ -17,46 +17,46 @@ const FIRST: u32 = 256;
 /// A limit that is not reached falls to this, or to `ROOM` times what was in flight, whichever is more.
 const REST: f64 = 64.0;
 const ROOM: f64 = 4.0;
-/// Never fewer: one at work and one that waits.
+/// The least limit: one request at work and one that waits.
 const LEAST: f64 = 2.0;
 const MOST: f64 = 65_536.0;
 
-/// Below this part of `base` a limit that is reached is raised.
+/// A limit that is reached is raised where latency is below this multiple of `base`.
 const FULL: f64 = 1.4;
-/// What it is lowered to.
+/// The multiple that it is lowered to.
 const AIM: f64 = 1.8;
-/// Above this it is lowered.
+/// Above this multiple it is lowered.
 const LONG: f64 = 2.3;
-/// At most to this part at once; to the other where the window itself shows the queue.
+/// The deepest cut at once, as a share of the limit; the second where the window itself shows the queue.
 const DEEPEST: f64 = 0.5;
 const DEEPEST_SEEN: f64 = 0.1;
-/// How a limit is raised.
+/// The factor by which a limit is raised.
 const RAISE: f64 = 1.5;
 /// A change that an experiment can tell from chance.
 const NOTABLE: f64 = 0.85;
 
-/// Where latency rises by less than this part of what the requests in flight do, it is not for a queue.
+/// Where latency rises by less than this share of the rise of requests in flight, there is no queue.
 const QUEUED: f64 = 0.4;
 
-/// Part of the requests that is refused in what counts as an overload.
+/// The share of refused requests that counts as an overload.
 const OVERLOAD: f64 = 0.1;
-/// Part of the requests that may be given up before that counts as one.
+/// The share of requests given up that counts as an overload.
 const LOST: f64 = 0.1;
-/// What the limit is lowered to where there is nothing else to judge by.
+/// The factor by which the limit is lowered where there is nothing else to judge by.
 const ON_LOSS: f64 = 0.8;
 
 /// Seconds of overload after which `base` is measured.
 const STALE: f64 = 10.0;
-/// The same before it ever was: the first answers may have met a queue already.
+/// The same before it ever was measured: the first answers may have met a queue already.
 const UNMEASURED: f64 = 2.0;
-/// Or how much more is answered than when it was: the servers have become quicker, or more.
+/// Or the growth of the answer rate since then: the servers have become quicker, or more.
 const QUICKER: f64 = 1.2;
-/// What of the servers' work is admitted then.
+/// The share of the servers' work that is admitted during a measurement.
 const BELOW: f64 = 0.9;
-/// A measurement that cost less of the throughput than this was above the knee still.
+/// A measurement that kept more than this share of the throughput was still above the knee.
 const UNHURT: f64 = 0.97;
 
-/// How much lower it goes then, and how often.
+/// The factor by which it then goes deeper, and how often at most.
 const DEEP: f64 = 0.75;
 const DEEPER: u32 = 16;
 
@@ -66,7 +66,7 @@ const FALL: f64 = 1.0;
 /// Seconds, or latencies, that are looked back on for a queue that comes and goes.
 const RECENT: f64 = 4.0;
 const RECENT_LATENCIES: f64 = 20.0;
-/// How much the requests in flight must have varied, as a part of them, before latency is held against them.
+/// How much the requests in flight must have varied, as a share of them, before latency is regressed on them.
 const VARIED: f64 = 0.1;
 /// Seconds in which an unused limit falls, and a low one is forgotten.
 const FORGET: f64 = 15.0;
@@ -76,17 +76,17 @@ const ANSWERS: u32 = 16;
 const POOR: u32 = 4;
 /// Answers after which a window ends whatever its error is; the sums have room for no more.
 pub(super) const MOST_ANSWERS: u32 = 4_096;
-/// Error of the mean, as a part of it, that is small enough.
+/// The error of the mean, as a share of it, that is small enough.
 const ERROR: f64 = 0.04;
 
-/// What happened in a window.
+/// The measurements of a window.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Window {
-    /// Seconds.
+    /// Its length in seconds.
     pub elapsed: f64,
     /// Answers that came in time.
     pub answered: u32,
-    /// Mean of their latencies in microseconds.
+    /// The mean of their latencies, in microseconds.
     pub mean: f64,
     /// Their latencies, and the requests in flight with each when it was admitted.
     pub moments: Moments,
@@ -96,7 +96,7 @@ pub(super) struct Window {
     pub refused: u32,
     /// Requests under the limit.
     pub admitted: u32,
-    /// Most in flight.
+    /// The most in flight.
     pub peak: u32,
 }
 
@@ -111,49 +111,49 @@ pub(super) struct Moments {
     pub xy: f64,
 }
 
-/// What holds from now on.
+/// The settings of the next window.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Next {
     pub limit: u32,
-    /// Until the answers to what was admitted before have come.
+    /// The time until the answers to the requests admitted before have come.
     pub settle: Duration,
-    /// The least time to look.
+    /// The least time to measure.
     pub measure: Duration,
 }
 
-/// What is tried, and what it is compared with.
+/// An experiment, with what it is compared with.
 #[derive(Clone, Copy, Debug)]
 enum Trial {
-    /// The limit was lowered because of a queue; what it was, and what was seen then.
+    /// The limit was lowered because of a queue; with the limit and the point before.
     Lowered { limit: f64, before: Point },
-    /// `base` is being measured; the limit to go back to, what was seen before, and how often it went deeper.
+    /// `base` is being measured; with the limit to go back to, the point before, and how often it went deeper.
     Measuring { back: f64, before: Point, deeper: u32 },
 }
 
-/// Mean latency with so many requests in flight.
+/// A mean latency and the requests in flight with it.
 #[derive(Clone, Copy, Debug)]
 struct Point {
     load: f64,
     mean: f64,
 }
 
-/// Finds the limit.
+/// The control of a limit.
 #[derive(Debug)]
 pub(super) struct Control {
     limit: f64,
-    /// Latency without a queue; none before the first window.
+    /// The latency without a queue; `None` before the first window.
     base: Option<f64>,
     trial: Option<Trial>,
     /// Seconds of overload since `base` was measured.
     stale: f64,
-    /// Answers a second then.
+    /// Answers per second at that time.
     rate: f64,
-    /// The last seconds.
+    /// The moments of the last seconds.
     recent: Moments,
 }
 
 impl Window {
-    /// Error of the mean.
+    /// The standard error of the mean.
     fn error(&self) -> f64 {
         self.moments.spread() / f64::from(self.answered.max(1)).sqrt()
     }
@@ -162,7 +162,7 @@ impl Window {
         f64::from(self.lost) > LOST * f64::from(self.answered.max(self.admitted))
     }
 
-    /// Answers a second, for certain.
+    /// A lower bound of the answers per second.
     fn rate(&self) -> f64 {
         let n = f64::from(self.answered);
         (n - 2.0 * n.sqrt()).max(0.0) / self.elapsed
@@ -174,7 +174,7 @@ impl Window {
 }
 
 impl Moments {
-    /// Keeps a part of what was, and adds to it.
+    /// Keeps a share of the old sums and adds the new ones.
     fn add(&mut self, other: &Moments, keep: f64) {
         self.n = self.n * keep + other.n;
         self.y = self.y * keep + other.y;
@@ -184,19 +184,19 @@ impl Moments {
         self.xy = self.xy * keep + other.xy;
     }
 
-    /// Mean of the requests in flight.
+    /// The mean of the requests in flight.
     fn load(&self) -> f64 {
         self.x / self.n.max(1.0)
     }
 
-    /// Standard deviation of the latencies.
+    /// The standard deviation of the latencies.
     fn spread(&self) -> f64 {
         let n = self.n.max(1.0);
         (self.yy / n - (self.y / n).powi(2)).max(0.0).sqrt()
     }
 
-    /// By how many percent latency rose where one percent more were in flight, and the error of that; `None` where
-    /// they were always as many. Least squares.
+    /// The rise of latency in percent for one percent more in flight, and its error; `None` where the number in flight
+    /// hardly varied. Least squares.
     fn rise(&self) -> Option<(f64, f64)> {
         let n = self.n.max(1.0);
         let (x, y) = (self.x / n, self.y / n);
@@ -223,12 +223,12 @@ impl Control {
         (control, first)
     }
 
-    /// Whether the window can be judged by.
+    /// Whether the window has enough answers to judge by.
     pub fn is_told_enough(&self, window: &Window) -> bool {
         let long = window.elapsed >= (4e-6 * window.mean).max(1.0);
         match window.answered {
             MOST_ANSWERS.. => true,
-            // The first answers of all meet the shortest queue.
+            // The very first answers meet the shortest queue.
             ANSWERS.. if self.base.is_none() => true,
             ANSWERS.. => long || window.error() <= ERROR * window.mean,
             POOR.. => long,
@@ -254,8 +254,8 @@ impl Control {
         next(before, self.limit, window)
     }
 
-    /// So many requests were given up, by clients or by time limits, that the limit is too high whether it was reached
-    /// or not.
+    /// So many requests were given up, by clients or by time limits, that the limit is too high
+    /// whether it was reached or not.
     fn lost(&mut self, window: &Window) {
         self.limit = self.limit.min(f64::from(window.peak));
         match window.answered {
@@ -264,7 +264,7 @@ impl Control {
         }
     }
 
-    /// Nobody was refused: there is nothing to decide.
+    /// No request was refused, so there is nothing to decide.
     fn not_reached(&mut self, window: &Window) {
         self.stale = 0.0;
         if window.answered < POOR {
@@ -283,7 +283,7 @@ impl Control {
         }
     }
 
-    /// Requests were refused: is there a queue that they would have waited in?
+    /// Requests were refused: decides whether they would have waited in a queue.
     fn reached(&mut self, window: &Window) {
         let Window { mean, .. } = *window;
         let base = *self.base.get_or_insert(mean);
@@ -306,14 +306,14 @@ impl Control {
         }
     }
 
-    /// Whether `base` is to be measured. It can only be where requests are refused anyway.
+    /// Whether `base` is to be measured. That is possible only where requests are refused anyway.
     fn is_stale(&self, window: &Window) -> bool {
         let was_measured = self.rate > 0.0;
         let quicker = was_measured && window.rate() > QUICKER * self.rate;
         self.stale > if was_measured { STALE } else { UNMEASURED } || self.stale > 0.0 && quicker
     }
 
-    /// Lowers the limit for a queue.
+    /// Lowers the limit because of a queue.
     fn lower(&mut self, window: &Window) {
         let load = window.moments.load();
         let queue = window.mean / self.base.unwrap_or(window.mean);
@@ -325,15 +325,15 @@ impl Control {
         self.limit = lowered;
     }
 
-    /// Judges an experiment. What is compared are the requests that each answer was really in flight with: some of them
-    /// were still admitted under the limit before.
+    /// Judges an experiment. It compares the requests that each answer was really in flight with: some of them were
+    /// still admitted under the limit before.
     fn judge(&mut self, trial: Trial, window: &Window) {
         let Window { mean, .. } = *window;
         let load = window.moments.load();
         match trial {
             Trial::Lowered { limit, before } => {
                 let (less, faster) = ((load / before.load).ln(), (mean / before.mean).ln());
-                // All of it is seen in the latency where there is a queue, and nothing where there is none.
+                // With a queue all of the change shows in the latency, and without one nothing of it.
                 if less.abs() < -NOTABLE.ln() || faster / less >= 0.5 {
                     return self.reached(window);
                 }
@@ -370,12 +370,12 @@ fn is_queue((rise, error): (f64, f64)) -> bool {
     rise - error > QUEUED
 }
 
-/// Whether it is seen not to.
+/// Whether it is seen not to rise.
 fn is_none((rise, error): (f64, f64)) -> bool {
     error < QUEUED / 2.0 && rise + error < QUEUED
 }
 
-/// The part of the way that is gone in `seconds`, where `time` seconds leave 1/e of it.
+/// The share of a way that is gone in `seconds`, where `time` seconds leave 1/e of it.
 fn part(seconds: f64, time: f64) -> f64 {
     1.0 - (-seconds / time).exp()
 }
