@@ -81,7 +81,7 @@ impl State {
 }
 
 impl Fleet {
-    /// Notes that a request of `generation` failed at the server with this index, and ejects the server when that is due.
+    /// Notes that a request of `generation` failed at the server with this index; ejects the server when that is due.
     pub(super) fn note_failure(&self, index: usize, generation: u32, now: Nanos) -> Option<Ejection> {
         let state = &self.states[index];
         let threshold = self.settings.outlier.consecutive_failures;

@@ -1,4 +1,4 @@
-//! The apps that may call, and their keys, as `[app.*]` gives them; valid by construction.
+//! The apps that may call, and their keys, as in `[app.*]`; valid by construction.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use base::secret::Secret;
 pub struct App {
     /// The table's name.
     pub name: Arc<str>,
-    /// Whether its requests are served.
+    /// Whether the app's requests are served.
     pub status: AppStatus,
     /// Its keys; their ids are distinct.
     pub keys: Vec<AppKey>,
-    /// Limits of every request of it, by the numbers of `Config::limits`.
+    /// Limits of every request of the app, by the numbers of `Config::limits`.
     pub limits: Vec<usize>,
     /// Where the table stands.
     pub place: Place,
@@ -25,7 +25,7 @@ pub struct App {
 /// `status` of an app
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AppStatus {
-    /// Waits for the platform's word: 403.
+    /// Waits for the platform's approval: 403.
     Pending,
     /// Is served.
     Approved,
@@ -33,21 +33,21 @@ pub enum AppStatus {
     Suspended,
 }
 
-/// One of an app's keys.
+/// A key of an app.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AppKey {
     /// Its name, for signatures and logs.
     pub id: Arc<str>,
-    /// What its owner proves to have.
+    /// The secret that its owner proves to have.
     pub secret: KeySecret,
 }
 
-/// What a key's file holds.
+/// The content of a key's file.
 #[derive(Clone, Debug, PartialEq)]
 pub enum KeySecret {
     /// The key itself.
     Plain(Secret),
-    /// Its SHA-256 only, so it cannot sign.
+    /// Only its SHA-256, so it cannot sign.
     Sha256([u8; 32]),
 }
 

@@ -1,7 +1,7 @@
 //! `Content-Digest` (RFC 9530): sha-256 and sha-512 over the body as it was sent.
 //!
-//! Every digest of a known algorithm must fit, and there must be one; others are left alone, as the RFC asks. An
-//! algorithm that is named twice makes the field unreadable. `Repr-Digest` is not covered.
+//! Every digest of a known algorithm must match, and there must be at least one; unknown ones are ignored, as the RFC
+//! asks. An algorithm that is named twice makes the field invalid. `Repr-Digest` is not covered.
 
 use http::HeaderMap;
 use ring::digest::{Algorithm, Context, SHA256, SHA512};
@@ -10,15 +10,15 @@ use sfv::{BareItemFromInput, KeyRef, Parser};
 
 use super::signature::field;
 
-/// Name of the field.
+/// The name of the field.
 pub const CONTENT_DIGEST: &str = "content-digest";
 
-/// Digests that a message claims for its body, and those of what was seen of it so far.
+/// The digests that a message claims for its body, and those of the body so far.
 pub struct Digests {
     claims: Vec<(Vec<u8>, Context)>,
 }
 
-/// Digests as they are written.
+/// The digests in the field.
 #[derive(Debug, Default)]
 struct WrittenDigest {
     sha256: Option<Vec<u8>>,
@@ -26,7 +26,7 @@ struct WrittenDigest {
 }
 
 impl Digests {
-    /// Of a message; `None` where there is no digest of a known algorithm, or the field is not one.
+    /// The digests of a message; `None` where there is none of a known algorithm, or the field is invalid.
     pub fn of(headers: &HeaderMap) -> Option<Digests> {
         let text = field(headers, CONTENT_DIGEST)?;
         let written = Parser::new(&*text).parse_dictionary_with_visitor(WrittenDigest::default()).ok()?;
@@ -42,18 +42,18 @@ impl Digests {
         (!claims.is_empty()).then_some(Digests { claims })
     }
 
-    /// Sees the next part of the body.
+    /// Adds the next part of the body.
     pub fn update(&mut self, part: &[u8]) {
         self.claims.iter_mut().for_each(|(_, seen)| seen.update(part));
     }
 
-    /// Whether they are those of the body that was seen.
+    /// Whether all claimed digests match the body.
     pub fn fit(self) -> bool {
         self.claims.into_iter().all(|(claimed, seen)| seen.finish().as_ref() == claimed.as_slice())
     }
 }
 
-/// The field says a known algorithm twice, or gives it no bytes.
+/// The field names a known algorithm twice, or gives it a value that is not bytes.
 #[derive(Debug, thiserror::Error)]
 #[error("not a digest")]
 pub struct DigestError;

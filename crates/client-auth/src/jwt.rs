@@ -1,14 +1,14 @@
 //! Bearer tokens: JSON Web Tokens (RFC 7519) in the compact form of a signature (RFC 7515), by RS256, ES256 or EdDSA.
 //!
-//! The token's `alg` only picks among the keys of that kind, so no key is ever used by another algorithm than its own;
-//! `none` and the HMAC algorithms are nobody's. With a `kid` only keys of that name count; without one all keys of the
-//! kind are tried, where they are few. `exp` must be there. Nothing is believed before the signature holds, and `crit`
-//! is refused, as no extension is known here. Encrypted tokens are not covered.
+//! The token's `alg` only picks among the keys of that kind, so no key is ever used with another algorithm than its
+//! own; `none` and the HMAC algorithms have no keys. With a `kid` only keys of that name count; without one all keys of
+//! the kind are tried, if they are few. `exp` is required. Nothing is trusted before the signature is verified, and
+//! `crit` is refused, as no extension is known here. Encrypted tokens are not covered.
 //!
-//! An issuer signs more than access tokens with its keys. `typ` may be absent, `JWT` or `at+jwt` (RFC 9068); another one
-//! is another kind of token (RFC 8725, section 3.11). An ID token says `JWT` as well, but is for the application that
-//! asked for it: `audience` tells it apart. Where no audience is set, a token with an ID token's own claims is refused,
-//! unless it calls itself `at+jwt`.
+//! An issuer signs more than access tokens with its keys. `typ` may be absent, `JWT` or `at+jwt` (RFC 9068); any other
+//! value is another kind of token (RFC 8725, section 3.11). An ID token says `JWT` as well, but is for the application
+//! that asked for it: `audience` tells it apart. Where no audience is set, a token with the claims of an ID token is
+//! refused, unless its `typ` is `at+jwt`.
 
 mod judged;
 mod jwk;
@@ -21,14 +21,14 @@ use serde_json::{Map, Value};
 pub use self::judged::Judged;
 pub use self::jwk::{Jwk, KeySet, Verify};
 
-/// The longest token that is looked at, in bytes.
+/// The longest token that is accepted, in bytes.
 pub const TOKEN_MAX: usize = 16 << 10;
 /// How far the issuer's clock may be off, in seconds.
 const LEEWAY_S: f64 = 60.0;
-/// How many keys are tried for a token that names none.
+/// The most keys that are tried for a token without a `kid`.
 const UNNAMED_MAX: usize = 4;
 
-/// What a token must say beside its signature.
+/// The requirements on a token beside its signature.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rules<'a> {
     /// `iss`, exactly.
@@ -39,17 +39,17 @@ pub struct Rules<'a> {
     pub user_claim: Option<&'a str>,
 }
 
-/// What a valid token tells.
+/// The result of a valid token.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Token {
-    /// The user claim; none where it is absent, empty, or neither text nor number.
+    /// The user claim; `None` where it is absent, empty, or neither text nor number.
     pub user: Option<Box<str>>,
-    /// From when on and until when it holds, in seconds since 1970, with what is allowed for clocks.
+    /// The start and the end of its validity, in seconds since 1970, with the leeway for clocks.
     holds: (f64, f64),
 }
 
 impl Token {
-    /// Whether it still holds at a time, in seconds since 1970.
+    /// Whether the token is still valid at a time, in seconds since 1970.
     fn holds(&self, now_s: u64) -> bool {
         let (from, until) = self.holds;
         (from..until).contains(&(now_s as f64))
@@ -59,10 +59,10 @@ impl Token {
 /// Why a token is refused, in words for its sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// It is no JWS in compact form.
+    /// The token is not a JWS in compact form.
     #[error("The token is not a signed JWT: three parts in base64url without padding, joined by dots.")]
     Malformed,
-    /// It is longer than [`TOKEN_MAX`].
+    /// The token is longer than [`TOKEN_MAX`].
     #[error("The token is longer than 16 KiB.")]
     TooLong,
     /// Another algorithm.
@@ -71,22 +71,22 @@ pub enum TokenError {
     /// `crit`
     #[error("The token has a `crit` header, and no extension is understood here.")]
     Critical,
-    /// `typ` is that of another kind.
+    /// `typ` names another kind of token.
     #[error("The token's `typ` says that it is no access token: `JWT`, `at+jwt` or none at all is taken.")]
     Kind,
-    /// An ID token, and no audience says that it is meant.
+    /// An ID token, where no audience says that it is meant.
     #[error("This is an ID token. Send an access token.")]
     IdToken,
-    /// No key of the set fits.
+    /// No key of the set matches.
     #[error("No key of the issuer fits the token's `kid` and `alg`.")]
     NoKey,
-    /// Too many keys could fit.
+    /// Too many keys could match.
     #[error("The token names no `kid`, and the issuer has several keys.")]
     Unnamed,
-    /// The signature does not hold.
+    /// The signature is not valid.
     #[error("The token's signature does not hold.")]
     Signature,
-    /// The claims are no JSON object, or a date among them is none.
+    /// The claims are not a JSON object, or a date among them is not a number.
     #[error("The token's claims are not a JSON object with dates in seconds.")]
     Claims,
     /// `exp` is absent.
@@ -95,13 +95,13 @@ pub enum TokenError {
     /// `exp` has passed.
     #[error("The token has expired.")]
     Expired,
-    /// `nbf` or `iat` is yet to come.
+    /// `nbf` or `iat` is in the future.
     #[error("The token is not valid yet.")]
     Early,
-    /// `iss` is another.
+    /// `iss` differs.
     #[error("The token is not of the issuer that this route takes.")]
     Issuer,
-    /// `aud` is another.
+    /// `aud` differs.
     #[error("The token is not for the audience of this route.")]
     Audience,
 }
@@ -117,17 +117,17 @@ struct Header<'a> {
     crit: Option<Value>,
 }
 
-/// What a token calls itself.
+/// The kind that `typ` names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// `at+jwt`
     Access,
-    /// `JWT`, or nothing.
+    /// `JWT`, or no `typ`.
     Any,
 }
 
 impl Kind {
-    /// By `typ`, a media type of which `application/` may be left away (RFC 7515, section 4.1.9).
+    /// The kind by `typ`, a media type of which `application/` may be omitted (RFC 7515, section 4.1.9).
     fn of(typ: Option<&str>) -> Result<Kind, TokenError> {
         let Some(typ) = typ else { return Ok(Kind::Any) };
         let short = match typ.split_at_checked(12) {
@@ -143,7 +143,7 @@ impl Kind {
 }
 
 impl KeySet {
-    /// Judges a token at a time, in seconds since 1970.
+    /// Verifies a token at a time, in seconds since 1970.
     pub fn verify(&self, token: &[u8], rules: &Rules<'_>, now_s: u64) -> Result<Token, TokenError> {
         if token.len() > TOKEN_MAX {
             return Err(TokenError::TooLong);
@@ -170,7 +170,7 @@ impl KeySet {
         Ok(Token { user: rules.user_claim.and_then(|name| user(&claims, name)), holds })
     }
 
-    /// Whether a key that fits has signed.
+    /// Whether a matching key has signed the message.
     fn signed(&self, by: Verify, kid: Option<&str>, message: &[u8], signature: &[u8]) -> Result<(), TokenError> {
         let mut fitting =
             self.keys().iter().filter(|key| key.verify() == by && kid.is_none_or(|kid| key.kid() == Some(kid)));
@@ -184,7 +184,7 @@ impl KeySet {
     }
 }
 
-/// The registered claims (RFC 7519, section 4.1); from when on and until when they hold.
+/// Checks the registered claims (RFC 7519, section 4.1); returns the start and the end of their validity.
 fn judge(claims: &Map<String, Value>, rules: &Rules<'_>, now_s: f64) -> Result<(f64, f64), TokenError> {
     let date = |name| match claims.get(name) {
         None => Ok(None),
@@ -213,14 +213,14 @@ fn judge(claims: &Map<String, Value>, rules: &Rules<'_>, now_s: f64) -> Result<(
     Ok((from, until))
 }
 
-/// Whether these are an ID token's claims (OpenID Connect Core, sections 2 and 3.3.2.11): a hash of what came with it, or
-/// a nonce. Some issuers repeat the nonce in access tokens, which say what may be done with them (RFC 9068).
+/// Whether these are the claims of an ID token (OpenID Connect Core, sections 2 and 3.3.2.11): a hash of what came with
+/// it, or a nonce. Some issuers repeat the nonce in access tokens, which have a scope (RFC 9068).
 fn is_id_token(claims: &Map<String, Value>) -> bool {
     let has = |name| claims.contains_key(name);
     has("at_hash") || has("c_hash") || (has("nonce") && !has("scope") && !has("scp"))
 }
 
-/// The user claim: the claim of that very name, else what the path leads to.
+/// The user claim: the claim of exactly that name, else the one at the end of the path.
 fn user(claims: &Map<String, Value>, name: &str) -> Option<Box<str>> {
     let mut steps = name.split('.');
     let first = steps.next().and_then(|step| claims.get(step));

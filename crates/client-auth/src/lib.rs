@@ -1,16 +1,16 @@
-//! Who is calling: API keys, signed requests and tokens, judged without a socket, a clock or a file.
+//! Client authentication: API keys, signed requests and tokens, verified without a socket, a clock or a file.
 //!
-//! Everything here is pure: time comes as seconds since 1970, requests as borrowed text. `proxy/authenticate` is its
-//! hand on the request way, `config/check` reads its keys. All cryptography is `ring`'s. What is refused is told as a
-//! sentence for the honest developer who has to mend it; it never says whether a key exists.
+//! The crate is pure: time comes as seconds since 1970, requests as borrowed text. `proxy/authenticate` applies it to
+//! requests, and `config/check` reads its keys. All cryptography is `ring`'s. A refusal is a sentence for the honest
+//! developer who has to mend it; it never says whether a key exists.
 //!
 //! | module | is |
 //! |---|---|
-//! | [`apps`] | the apps and what they prove, as the configuration gives them |
-//! | [`keys`] | the apps' keys: whose an API key is, and the secret of a `keyid` |
+//! | [`apps`] | the apps and their keys, as the configuration gives them |
+//! | [`keys`] | lookups: the app of an API key, and the secret of a `keyid` |
 //! | [`signature`] | HTTP Message Signatures (RFC 9421), hmac-sha256 |
 //! | [`digest`] | `Content-Digest` (RFC 9530) |
-//! | [`nonce`] | what was signed once is not taken twice |
+//! | [`nonce`] | replay protection: a signature is accepted only once |
 //! | [`jwt`] | bearer tokens: JWS with RS256, ES256, EdDSA |
 
 #![forbid(unsafe_code)]

@@ -1,21 +1,21 @@
 //! Classes of bytes, and the search for the end of a line.
 //!
-//! Every byte of a head is looked at here and nowhere else. The search takes eight bytes at a time in one word, without
-//! `unsafe`: the usual tricks with borrows are wrong only above the lowest hit, and the lowest hit is what is asked for.
+//! This is the only place that looks at every byte of a head. The search takes eight bytes at a time in one word,
+//! without `unsafe`: the usual borrow tricks are wrong only above the lowest hit, and only the lowest hit is wanted.
 
 use super::violation::Violation;
 
 /// A letter, digit or other byte of a token (RFC 9110, section 5.6.2).
 pub const TOKEN: u8 = 1;
-/// A byte of a token that is no letter, digit or hyphen: the name that has one deserves a second look.
+/// A byte of a token other than a letter, digit or hyphen: a name with one gets a second look.
 pub const ODD: u8 = 2;
 /// A byte of a path: those of RFC 3986, `%` even where no escape follows, and the few that browsers send bare.
 pub const PATH: u8 = 4;
-/// A byte of a query, likewise; browsers leave more of them bare there.
+/// A byte of a query, likewise; browsers leave more bytes bare there.
 pub const QUERY: u8 = 8;
-/// A byte of a host's name: unreserved characters of RFC 3986.
+/// A byte of a host name: unreserved characters of RFC 3986.
 pub const HOST: u8 = 16;
-/// A byte that makes a path worth a second look: it escapes, or some servers end a segment there.
+/// A byte that gives a path a second look: it escapes, or some servers end a segment there.
 pub const SUBTLE: u8 = 32;
 
 const CLASSES: [u8; 256] = {
@@ -48,7 +48,7 @@ const fn class_of(byte: u8) -> u8 {
         | (if matches!(byte, b'%' | b';') { SUBTLE } else { 0 })
 }
 
-/// The classes that a byte is in.
+/// The classes of a byte.
 #[inline]
 pub fn class(byte: u8) -> u8 {
     CLASSES[usize::from(byte)]
@@ -60,23 +60,23 @@ pub fn all(bytes: &[u8], of: u8) -> bool {
     bytes.iter().all(|byte| class(*byte) & of != 0)
 }
 
-/// Whether it is a token: not empty, and of its bytes.
+/// Whether the bytes are a token: not empty, and of token bytes only.
 pub fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && all(bytes, TOKEN)
 }
 
-/// What the search for the end of a line found.
+/// The result of the search for the end of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Line {
-    /// CR stands here, LF behind it, and no other control character but HTAB before.
+    /// CR is at this index, LF follows it, and no control character but HTAB comes before.
     Ends(usize),
-    /// Neither an end nor anything wrong; a CR at the very end is left to be looked at again, from here.
+    /// Neither an end nor an error; a CR at the very end is to be looked at again, from this index.
     Open(usize),
     /// A byte that no line may have.
     Broken(Violation),
 }
 
-/// Looks for the end of the line from `at` on.
+/// Searches the end of the line from `at` on.
 #[inline]
 pub fn line(bytes: &[u8], mut at: usize) -> Line {
     loop {

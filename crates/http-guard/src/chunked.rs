@@ -1,12 +1,13 @@
-//! The frame around a chunked body, checked byte by byte while the bytes pass on unchanged.
+//! Validation of the framing of a chunked body, byte by byte while the bytes pass on unchanged.
 //!
-//! RFC 9112, section 7.1, without what the known attacks live on: a size is one to fifteen hexadecimal digits, with
-//! nothing before or between; CRLF ends its line and stands where a chunk's size says. An extension is well-formed and
-//! short, without blanks around its signs and without control bytes, so that nobody who skips it ends the line elsewhere;
-//! it goes no further than here, as Pingora frames the body anew. Trailers are judged like headers, and those that frame,
-//! route or authenticate are refused (RFC 9110, section 6.5.1). The lines between chunks may not outweigh the chunks,
-//! so that a body of padded one-byte chunks comes to an end. It is resumable at every byte and keeps no bytes but the
-//! start of a trailer's name. What the body means, and how long it may be, is not its part.
+//! RFC 9112, section 7.1, without what the known attacks need. A size is one to fifteen hexadecimal digits, with
+//! nothing before or between; CRLF ends its line and follows where a chunk's size says. An extension is well-formed
+//! and short, without blanks around its signs and without control bytes, so that no server which skips it ends the
+//! line elsewhere. It goes no further than here, as Pingora frames the body anew. Trailers are validated like
+//! headers, and those that frame, route or authenticate are refused (RFC 9110, section 6.5.1). The lines between
+//! chunks may not outweigh the chunks, so that a body of padded one-byte chunks comes to an end. The validator is
+//! resumable at every byte and keeps no bytes but the start of a trailer's name. The meaning of the body, and its
+//! length limit, are not checked here.
 
 use self::extension::Extension;
 use super::bytes::{ODD, TOKEN, class};
@@ -16,31 +17,31 @@ use super::voice;
 
 mod extension;
 
-/// Digits of a size: more would not fit sixty bits.
+/// The most digits of a size: more would not fit sixty bits.
 const DIGITS_MAX: u8 = 15;
-/// Bytes of a chunk's extension, from its first `;` on.
+/// The most bytes of a chunk's extension, from its first `;` on.
 const EXTENSION_MAX: u16 = 256;
 /// Bytes of lines that are free, and how many more come with each byte of the body. A one-byte chunk costs five.
 const OVERHEAD_FREE: u64 = 16 << 10;
 const OVERHEAD_PER_BYTE: u64 = 8;
-/// How many trailers, and how many bytes of them.
+/// The most trailers, and the most bytes of them.
 const TRAILERS_MAX: u32 = 32;
 const TRAILER_BYTES_MAX: u32 = 8 << 10;
-/// Bytes of a trailer's name that are kept: more than the longest name that is looked for.
+/// Bytes of a trailer's name that are kept: more than the longest name that is searched for.
 const NAME_KEPT: usize = 32;
 
-/// What the bytes given were.
+/// The result for the bytes given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// All of them belong to the body, and it goes on.
     More,
-    /// The body ends with so many of them; the rest is the next request's.
+    /// The body ends with this many of them; the rest is the next request's.
     Done(usize),
     /// Some server could read them differently: none of them may pass.
     Refused(Violation),
 }
 
-/// What comes next.
+/// What is expected next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum At {
     #[default]
@@ -64,9 +65,9 @@ enum At {
 pub struct Chunked {
     at: At,
     digits: u8,
-    /// Bytes of this chunk's extension.
+    /// Bytes of this chunk's extension so far.
     extension: u16,
-    /// Size read so far, then what is left of the chunk.
+    /// The size read so far, then what is left of the chunk.
     left: u64,
     length: u64,
     overhead: u64,
@@ -78,7 +79,7 @@ pub struct Chunked {
 }
 
 impl Chunked {
-    /// Looks at the next bytes of the connection.
+    /// Validates the next bytes of the connection.
     pub fn feed(&mut self, bytes: &[u8]) -> Step {
         match self.taken(bytes) {
             Ok(None) => Step::More,
@@ -87,7 +88,7 @@ impl Chunked {
         }
     }
 
-    /// Bytes of the body so far, without its frame.
+    /// Bytes of the body so far, without its framing.
     pub fn length(&self) -> u64 {
         self.length
     }
@@ -168,7 +169,7 @@ impl Chunked {
         Ok(At::Data)
     }
 
-    /// A byte of the trailers, but for the empty line's.
+    /// A byte of the trailers, except for the empty line.
     fn trailer(&mut self, byte: u8) -> Result<At, Violation> {
         self.trailer_bytes += 1;
         if self.trailer_bytes > TRAILER_BYTES_MAX {
@@ -191,7 +192,7 @@ impl Chunked {
             (At::Value, b'\n') => Err(Violation::BareLf),
             (At::Value, _) if byte.is_ascii_control() && byte != b'\t' => Err(Violation::ControlByte),
             (At::Value, _) => Ok(At::Value),
-            // What is left is the LF behind a value.
+            // Only the LF behind a value is left.
             _ => Ok(At::Line),
         }
     }
@@ -215,7 +216,7 @@ impl Chunked {
     }
 }
 
-/// Names that are no trailers, beside those of [`Name`].
+/// Names that may not be trailers, beside those of [`Name`].
 const FORBIDDEN: [&[u8]; 18] = [
     b"authorization",
     b"cache-control",
@@ -237,7 +238,7 @@ const FORBIDDEN: [&[u8]; 18] = [
     b"x-request-id",
 ];
 
-/// How names begin that are no trailers.
+/// Prefixes of names that may not be trailers.
 const FORBIDDEN_STARTS: [&[u8]; 5] = [b"if-", b"proxy-", b"x-forwarded-", b"x-http-method", b"x-tollgate-"];
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
-//! Headers that frame, route or tell of the connection: which name is one, and what their values may say.
+//! Headers that frame, route or describe the connection: their names, and what their values may say.
 //!
-//! A name is also compared by its letters and digits alone: servers that hand headers on as variables (CGI, WSGI) make
-//! `Content_Length` and `Content-Length` one, and then it frames or forges. Such names are refused, not dropped: what is
-//! dropped silently is looked for long.
+//! A name is also compared by its letters and digits alone. Servers that pass headers on as variables (CGI, WSGI) make
+//! `Content_Length` and `Content-Length` one, and then it frames or forges. Such names are refused, not dropped: a
+//! header that is dropped silently takes long to find.
 
 use super::bytes::is_token;
 use super::violation::Violation;
 use super::voice;
 
-/// The headers that admission reads.
+/// The headers that validation reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Name {
     /// `Host`
@@ -28,7 +28,7 @@ pub enum Name {
 }
 
 impl Name {
-    /// Knows a name, whatever its case.
+    /// Recognises a name, in any case.
     #[inline]
     pub fn of(name: &[u8]) -> Name {
         let (known, text): (Name, &[u8]) = match (name.len(), name.first().map(|first| first | 0x20)) {
@@ -44,8 +44,8 @@ impl Name {
     }
 }
 
-/// Whether a name that is [`Name::Other`] could be taken for a header of framing, or for one that only the gateway may
-/// say. `odd`: it has a byte that is neither letter, digit nor hyphen.
+/// Whether a name that is [`Name::Other`] could be taken for a framing header, or for one that only the gateway may
+/// send. `odd`: it has a byte that is neither letter, digit nor hyphen.
 #[inline]
 pub fn is_lookalike(name: &[u8], odd: bool) -> bool {
     // Without an odd byte only hyphens can differ, and the shortest name in question has fourteen bytes.
@@ -70,12 +70,12 @@ fn looks_alike(name: &[u8], odd: bool) -> bool {
         count += 1;
     }
     let letters = &letters[..count];
-    // Also with one letter where the hyphen would be.
+    // Also with one more letter in place of the hyphen.
     let spells = |first: &[u8], second: &[u8]| {
         let between = letters.strip_prefix(first).and_then(|rest| rest.strip_suffix(second));
         !cut && between.is_some_and(|between| between.len() <= 1)
     };
-    // Also cut short and filled up with punctuation, where a comparison may skip it.
+    // Also cut short and padded with punctuation, where a comparison may skip it.
     let filled = !letters.is_empty() && name.last().is_some_and(|last| !last.is_ascii_alphanumeric());
     let padded = |text: &[u8], length: usize| filled && name.len() >= length && text.starts_with(letters);
     let ours = [&b"xforwarded"[..], b"xtollgate", b"xrequestid"].iter().any(|ours| letters.starts_with(ours));
@@ -87,14 +87,14 @@ fn looks_alike(name: &[u8], odd: bool) -> bool {
         || odd && (ours || whole || voice::of_lookalike(name).is_some())
 }
 
-/// Whether a name is another spelling of `like` to a server that takes all signs for one. Both are in lower case.
+/// Whether a server that takes all signs for one reads the name as `like`, although it differs. Both are in lower case.
 pub fn is_spelling_of(name: &[u8], like: &[u8]) -> bool {
     let sign = |byte: u8| !byte.is_ascii_alphanumeric();
     name.len() == like.len() && name != like && name.iter().zip(like).all(|(a, b)| a == b || sign(*a) && sign(*b))
 }
 
-/// Cuts spaces off both ends. Tabs stay, and make a value of framing invalid: no client sends them, and not every server
-/// cuts them.
+/// Removes spaces at both ends. Tabs stay, and make a framing value invalid: no client sends them, and not
+/// every server removes them.
 #[inline]
 pub fn trim(mut value: &[u8]) -> &[u8] {
     while let [b' ', rest @ ..] = value {
@@ -117,23 +117,23 @@ pub fn content_length(value: &[u8]) -> Result<u64, Violation> {
     })
 }
 
-/// Whether a method's requests have no body that anybody agrees on (RFC 9110, sections 9.3.1, 9.3.2 and 9.3.8). A server
-/// that does not read it takes it for the next request. Methods have a case, but not every server minds it.
+/// Whether servers disagree on a body of the method's requests (RFC 9110, sections 9.3.1, 9.3.2 and 9.3.8). A server
+/// that does not read it takes it for the next request. Methods are case-sensitive, but not every server follows that.
 pub fn has_no_body(method: &[u8]) -> bool {
     [&b"GET"[..], b"HEAD", b"TRACE"].into_iter().any(|without| method.eq_ignore_ascii_case(without))
 }
 
-/// How many options `Connection` may list; Pingora stops there too.
+/// The most options in `Connection`; Pingora stops there too.
 const OPTIONS_MAX: u8 = 9;
 
-/// What all `Connection` headers of a request say.
+/// The options of all `Connection` headers of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Connection {
-    /// Options so far.
+    /// The number of options so far.
     pub options: u8,
-    /// It lists `upgrade`.
+    /// `upgrade` is listed.
     pub upgrade: bool,
-    /// It lists `close`.
+    /// `close` is listed.
     pub close: bool,
 }
 
@@ -142,9 +142,10 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// The list is malformed or too long, or names a header that is not of the connection by definition. What is named
-    /// here is removed on the way (RFC 9110, section 7.6.1): credentials that were judged, cookies that a release was
-    /// chosen by, what the gateway itself has put in. So it is no list of what is dangerous, which would never be whole.
+    /// The list is malformed or too long, or names a header that does not belong to the connection by definition. A
+    /// header named here is removed on the way (RFC 9110, section 7.6.1): credentials that were verified, cookies by
+    /// which a release was chosen, headers that the gateway itself added. So this is a list of what is allowed; a list
+    /// of what is dangerous would never be complete.
     pub fn add(&mut self, value: &[u8]) -> Result<(), Violation> {
         for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|option| !option.is_empty()) {
             self.options += 1;
@@ -165,7 +166,7 @@ impl Connection {
     }
 }
 
-/// What `Connection` may name beside `close` and `upgrade`.
+/// The headers that `Connection` may name beside `close` and `upgrade`.
 const HOP_BY_HOP: [&[u8]; 6] = [b"keep-alive", b"te", b"trailer", b"trailers", b"http2-settings", b"proxy-connection"];
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! The head of an HTTP/2 request, judged before it becomes one of HTTP/1.1 towards a server.
+//! Validation of the head of an HTTP/2 request, before it becomes one of HTTP/1.1 towards a server.
 //!
-//! The codec has parsed it and refused what breaks the frames, so there are no lines to forge. What is left is what the
-//! codec lets through and a server of HTTP/1.1 would read differently: headers of connections (RFC 9113, section 8.2.2),
-//! two authorities, names that HTTP/2 may have and a token may not, and the body of a `GET`. The rules are those of
-//! [`super::head`] wherever both protocols have a word for the thing. Joining cookies is not its part.
+//! The codec has parsed it and refused what breaks the frames, so there are no lines to forge. What remains is what the
+//! codec accepts and an HTTP/1.1 server would read differently: connection headers (RFC 9113, section 8.2.2), two
+//! authorities, names that HTTP/2 may have and a token may not, and the body of a `GET`. The rules are those of
+//! [`super::head`] wherever both protocols have the same concept. Joining cookies is not done here.
 
 use http::header::COOKIE;
 use http::{HeaderMap, Method, Uri};
@@ -14,14 +14,14 @@ use super::head::{self, Limits};
 use super::host;
 use super::violation::Violation;
 
-/// Heads up to this size may repeat what they like. In a larger one so many bytes may stand again: a codec's table makes
-/// one byte of a line that is repeated, so 29 bytes could become 64 KiB at a server.
+/// Heads up to this size may repeat anything. In a larger one this many bytes may be repeated: a codec's table encodes
+/// a repeated line in one byte, so 29 bytes could become 64 KiB at a server.
 const SMALL: usize = 8 << 10;
 const REPEATED_MAX: usize = 4 << 10;
-/// Lines that are shorter gain too little to be counted.
+/// Shorter lines gain too little to count.
 const REPEATED_FROM: usize = 32;
 
-/// What a header counts for beside its name and value (RFC 9113, section 6.5.2).
+/// The size that a header counts for beside its name and value (RFC 9113, section 6.5.2).
 const PER_HEADER: usize = 32;
 
 /// A head as the codec has read it.
@@ -33,22 +33,22 @@ pub struct Request<'a> {
     pub uri: &'a Uri,
     /// Headers.
     pub headers: &'a HeaderMap,
-    /// The stream ended with the head: there is no body.
+    /// Whether the stream ended with the head, so that there is no body.
     pub ends: bool,
 }
 
-/// What an accepted head says.
+/// The facts of an accepted head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Accepted<'a> {
-    /// The authority asked for, of `:authority` or `Host`.
+    /// The authority of the request, from `:authority` or `Host`.
     pub host: &'a [u8],
-    /// Bytes of the body, where it says so. The codec holds the frames against it.
+    /// Bytes of the body, where the head says so. The codec checks the frames against it.
     pub content_length: Option<u64>,
-    /// It waits for `100 Continue`.
+    /// Whether the client waits for `100 Continue`.
     pub expects_continue: bool,
 }
 
-/// Judges a head.
+/// Validates a head.
 ///
 /// # Errors
 ///
@@ -97,7 +97,7 @@ pub fn judge<'a>(request: &Request<'a>, limits: &Limits) -> Result<Accepted<'a>,
     Ok(Accepted { host, content_length, expects_continue: expects_continue && !request.ends })
 }
 
-/// Bytes of lines, and of the parts of a cookie, that stand in the head already.
+/// Bytes of lines, and of the parts of a cookie, that repeat an earlier one.
 fn repeated(headers: &HeaderMap) -> usize {
     let mut lines: Vec<(&str, &[u8])> = vec![];
     for (name, value) in headers {
@@ -126,7 +126,7 @@ fn target(request: &Request<'_>, limits: &Limits) -> Result<(), Violation> {
     }
 }
 
-/// RFC 9113, section 8.3.1: `:authority` or `Host`, and where both are there, one thing.
+/// RFC 9113, section 8.3.1: `:authority` or `Host`, which must agree where both are there.
 fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<&'a [u8], Violation> {
     let mut hosts = headers.get_all(http::header::HOST).iter().map(|host| host.as_bytes());
     let written = hosts.next();
@@ -149,7 +149,7 @@ fn header(name: &[u8], value: &[u8]) -> Result<(), Violation> {
         class if class & TOKEN == 0 => Err(Violation::HeaderName),
         class => Ok(seen | class),
     })?;
-    // As in a line of HTTP/1.1, a value has no control character but HTAB, and so no end of a line either.
+    // As in a line of HTTP/1.1, a value has no control character but HTAB, and so no line end either.
     match bytes::line(value, 0) {
         Line::Open(end) if end == value.len() => {}
         Line::Broken(fault) => return Err(fault),

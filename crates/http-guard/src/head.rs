@@ -1,14 +1,14 @@
-//! The head of an HTTP/1.x request, judged on its raw bytes before any parser makes something else of them.
+//! Validation of the head of an HTTP/1.x request, on its raw bytes before any parser changes them.
 //!
-//! RFC 9112 lets a server be lenient in many places; two servers that are lenient in different ways read one stream as
-//! different requests. So only what every server reads alike gets through: CRLF ends lines and nothing else does, one
-//! space stands between the parts of the request line, names are tokens up to their colon, there is one valid `Host`, and
-//! at most one header frames the body, in its plainest form. Nothing is mended.
+//! RFC 9112 lets a server be lenient in many places, and two servers that are lenient in different ways read one stream
+//! as different requests. So only what every server reads alike is accepted: only CRLF ends lines, one space stands
+//! between the parts of the request line, names are tokens up to their colon, there is one valid `Host`, and at most
+//! one header frames the body, in its plainest form. Nothing is repaired.
 //!
-//! A line is judged once its CRLF is there, so the verdict does not depend on how the bytes were cut into reads, and
-//! each byte is looked at once or twice, however slowly they come. Of several faults the first line's is told; those
-//! that only the whole head shows (no `Host`, two framings) come last. It does not know the routes: whether the host or
-//! method is served is said later.
+//! A line is validated once its CRLF is there, so the verdict does not depend on how the bytes were split into reads,
+//! and each byte is looked at once or twice, however slowly they come. Of several faults the one in the first line is
+//! reported; those that only the whole head shows (no `Host`, two framings) come last. Routes are not known here:
+//! whether the host or method is served is decided later.
 
 use super::Verdict;
 use super::bytes::{self, Line, ODD, PATH, QUERY, SUBTLE, TOKEN, class};
@@ -19,15 +19,15 @@ use base::path::is_ambiguous;
 
 /// The longest method.
 pub(super) const METHOD_MAX: usize = 32;
-/// A request line without its target: the method, two spaces, the version and CRLF.
+/// The length of a request line without its target: the method, two spaces, the version and CRLF.
 const LINE_MAX: usize = METHOD_MAX + 12;
 
-/// How large a head may be.
+/// The size limits of a head.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Bytes of the whole head, the empty line included.
     pub head_max: usize,
-    /// Headers.
+    /// The number of headers.
     pub headers_max: usize,
     /// Bytes of the target.
     pub uri_max: usize,
@@ -45,42 +45,42 @@ pub enum Version {
 /// How the body is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// There is none.
+    /// There is no body.
     None,
-    /// So many bytes.
+    /// A body of this many bytes.
     Length(u64),
     /// Chunks; see [`super::chunked`].
     Chunked,
 }
 
-/// A head that may be handed on as it is.
+/// A head that may be forwarded as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head<'b> {
-    /// Its bytes, from the first to the empty line's last.
+    /// The number of its bytes, with the empty line.
     pub length: usize,
-    /// Version.
+    /// The version.
     pub version: Version,
-    /// Method.
+    /// The method.
     pub method: &'b [u8],
-    /// Target, as sent.
+    /// The target, as sent.
     pub target: &'b [u8],
-    /// `Host`.
+    /// The value of `Host`.
     pub host: &'b [u8],
     /// How the body is delimited.
     pub framing: Framing,
-    /// It asks for a WebSocket. What comes behind it is no request before the answer has said so, and none at all after
-    /// a 101.
+    /// Whether it asks for a WebSocket. Bytes behind it are not a request until the answer has said so,
+    /// and never are after a 101.
     pub upgrade: bool,
-    /// It has an `Upgrade`, and asks for no WebSocket.
+    /// Whether it has an `Upgrade` that does not ask for a WebSocket.
     pub other_upgrade: bool,
-    /// It waits for `100 Continue`; HTTP/1.0 never does, whatever it says (RFC 9110, section 10.1.1).
+    /// Whether the client waits for `100 Continue`; HTTP/1.0 never does, whatever it says (RFC 9110, section 10.1.1).
     pub expects_continue: bool,
-    /// `Connection: close` is there: the client wants the connection to end with the answer.
+    /// Whether `Connection: close` is there: the client wants the connection to end with the answer.
     pub close: bool,
 }
 
 impl Head<'_> {
-    /// What the stages behind it ask.
+    /// The verdict for later stages.
     pub fn verdict(&self) -> Verdict {
         Verdict {
             upgrade: self.upgrade,
@@ -92,38 +92,38 @@ impl Head<'_> {
     }
 }
 
-/// A head that must not be handed on, and what could be read of it. Nothing behind it on the connection can be trusted.
+/// A head that must not be forwarded, with its readable parts. Nothing behind it on the connection can be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal<'b> {
-    /// The rule that it broke.
+    /// The rule that the head broke.
     pub fault: Violation,
-    /// Method.
+    /// The method.
     pub method: Option<&'b [u8]>,
-    /// Target as sent, valid or not; without control characters.
+    /// The target as sent, valid or not; without control characters.
     pub target: Option<&'b [u8]>,
-    /// `Host`, if it is valid.
+    /// The value of `Host`, if it is valid.
     pub host: Option<&'b [u8]>,
 }
 
-/// What can be said of the bytes so far.
+/// The verdict on the bytes so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judged<'b> {
-    /// More is needed, and nothing is wrong yet.
+    /// More bytes are needed, and none is wrong yet.
     Partial,
     /// The head is whole and valid.
     Accepted(Head<'b>),
-    /// It cannot become valid.
+    /// The head cannot become valid.
     Refused(Refusal<'b>),
 }
 
-/// The judge of one head. It remembers where it was, so each call costs what is new.
+/// The validator of one head. It remembers its position, so each call costs only the new bytes.
 #[derive(Clone, Debug, Default)]
 pub struct Judge {
-    /// Where the line begins that is not judged yet.
+    /// The start of the first line that is not validated yet.
     line: usize,
     /// How far that line has been searched for its end.
     looked: usize,
-    /// The empty line before the request line has been there.
+    /// Whether the empty line before the request line has been there.
     empty_line: bool,
     http10: bool,
     websocket: bool,
@@ -140,7 +140,7 @@ pub struct Judge {
     host: Option<Span>,
 }
 
-/// A part of the head, by the places of its first byte and of the one behind its last.
+/// A part of the head, from its first byte to the one behind its last.
 #[derive(Clone, Copy, Debug)]
 struct Span(usize, usize);
 
@@ -151,8 +151,8 @@ impl Span {
 }
 
 impl Judge {
-    /// Judges all bytes received so far. They begin with the head and only ever grow from call to call of one judge;
-    /// what follows the head is not looked at.
+    /// Validates all bytes received so far. They begin with the head and only grow from call to call of one judge;
+    /// bytes behind the head are ignored.
     pub fn judge<'b>(&mut self, bytes: &'b [u8], limits: &Limits) -> Judged<'b> {
         match self.lines(bytes, limits) {
             Ok(None) => Judged::Partial,
@@ -168,7 +168,7 @@ impl Judge {
     fn lines<'b>(&mut self, bytes: &'b [u8], limits: &Limits) -> Result<Option<Head<'b>>, Violation> {
         loop {
             let begun = self.target.is_some();
-            // Nobody waits for the end of a line that begins with no method.
+            // A line that does not begin with a method is refused before its end.
             if !begun && bytes.get(self.line..=self.line + METHOD_MAX).is_some_and(bytes::is_token) {
                 return Err(Violation::Method);
             }
@@ -312,7 +312,7 @@ impl Judge {
         Ok(())
     }
 
-    /// What only the whole head can tell.
+    /// The checks that need the whole head.
     fn whole<'b>(&self, bytes: &'b [u8]) -> Result<Head<'b>, Violation> {
         let part = |span: Option<Span>| span.map_or(&[][..], |span| span.of(bytes));
         let (method, target, host) = (part(self.method), part(self.target), part(self.host));
@@ -352,7 +352,7 @@ impl Judge {
     }
 }
 
-/// RFC 9112, section 3.2: the form of a target, and the place of the authority if it names one.
+/// RFC 9112, section 3.2: the form of a target, and the span of its authority if there is one.
 fn authority(method: &[u8], target: &[u8]) -> Result<Option<Span>, Violation> {
     match target {
         [] | [b' ', ..] | [.., b' '] => Err(Violation::RequestLine),
@@ -372,7 +372,7 @@ fn authority(method: &[u8], target: &[u8]) -> Result<Option<Span>, Violation> {
     }
 }
 
-/// Whether path and query are made of bytes that they may have, and the path has one reading.
+/// Whether path and query consist of bytes that they may have, and the path has one reading.
 ///
 /// # Errors
 ///

@@ -1,14 +1,15 @@
-//! Names of hosts, as `Host`, `:authority` and absolute targets write them.
+//! Authorities, as `Host`, `:authority` and absolute targets write them.
 //!
-//! An authority is a name, an IPv4 or a bracketed IPv6 address, and a port or none. It is stricter than RFC 3986: no
-//! user, no escapes, no `sub-delims` (a comma or a quote in a name is data for somebody's log or page, never a host that
-//! exists), no empty label but the root's, no IPv6 zone, no empty port. What some server cuts differently does not pass.
+//! An authority is a name, an IPv4 or a bracketed IPv6 address, with or without a port. The rules are stricter
+//! than RFC 3986: no user, no escapes, no `sub-delims` (a comma or a quote in a name is data for a log or page,
+//! never a host that exists), no empty label but the root's, no IPv6 zone, no empty port. What some server
+//! splits differently is refused.
 
 use std::net::Ipv6Addr;
 
 use super::bytes::{HOST, class};
 
-/// The longest name of the DNS, with the root's dot.
+/// The longest DNS name, with the root's dot.
 const NAME_MAX: usize = 254;
 
 /// A valid authority.
@@ -16,12 +17,12 @@ const NAME_MAX: usize = 254;
 pub struct Authority<'a> {
     /// The host as written; an IPv6 address in its brackets.
     pub host: &'a [u8],
-    /// The port, where one is written.
+    /// The port, if there is one.
     pub port: Option<u16>,
 }
 
 impl<'a> Authority<'a> {
-    /// Takes an authority apart; none where it is not valid.
+    /// Splits an authority; `None` where it is not valid.
     pub fn parse(text: &'a [u8]) -> Option<Authority<'a>> {
         let (host, rest) = text.split_at(if text.first() == Some(&b'[') { v6_end(text)? } else { name_end(text)? });
         let port = match rest {
@@ -33,7 +34,7 @@ impl<'a> Authority<'a> {
     }
 }
 
-/// Whether it is a valid authority.
+/// Whether the text is a valid authority.
 pub fn is_valid(text: &[u8]) -> bool {
     Authority::parse(text).is_some()
 }

@@ -1,12 +1,12 @@
-//! What admission found out about a request, for the stages behind it. They do not read it out of the headers again: a
-//! second reading is a second opinion.
+//! The verdict of validation on a request, for later stages. They do not read it from the headers again: a second
+//! reading is a second opinion.
 
-/// What a head that got in says of its connection.
+/// What a valid head says of its connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
-    /// It asks for a WebSocket.
+    /// Whether it asks for a WebSocket.
     pub upgrade: bool,
-    /// It has an `Upgrade` that is not obeyed, as RFC 9110, section 7.8, allows.
+    /// Whether it has an `Upgrade` that is ignored, as RFC 9110, section 7.8, allows.
     pub other_upgrade: bool,
     /// The client wants the connection to end with the answer.
     pub close: bool,
@@ -17,7 +17,7 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// In one byte.
+    /// The verdict in one byte.
     pub fn bits(self) -> u8 {
         u8::from(self.upgrade)
             | u8::from(self.close) << 1
@@ -26,7 +26,7 @@ impl Verdict {
             | u8::from(self.other_upgrade) << 4
     }
 
-    /// What [`Verdict::bits`] was.
+    /// The verdict of [`Verdict::bits`].
     pub fn of_bits(bits: u8) -> Verdict {
         let is = |bit: u8| bits & 1 << bit != 0;
         Verdict { upgrade: is(0), close: is(1), expects_continue: is(2), http10: is(3), other_upgrade: is(4) }

@@ -1,13 +1,13 @@
-//! Why a request is not let in, in one table: the status of the answer and a word for the log. Metrics count by the
-//! reason of the answer, of which there are fewer.
+//! Violations: the rules that a refused request can break, each with the status of the answer and a word for the access
+//! log. Metrics count by the reason of the answer, of which there are fewer.
 //!
-//! A word is stable and names the rule that was broken, so that an operator who sees a refusal can look it up. Where a
-//! head breaks several rules, the first one that its reader comes to is told.
+//! A word is stable and names the rule, so that an operator who sees a refusal can look it up. Where a head breaks
+//! several rules, the first one that validation comes to is reported.
 
 /// The rule that a request broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Violation {
-    /// A line ends in LF alone.
+    /// A line that ends in LF alone.
     BareLf,
     /// A CR that no LF follows.
     BareCr,
@@ -17,9 +17,9 @@ pub enum Violation {
     EmptyLines,
     /// The request line is not three parts with one space between them.
     RequestLine,
-    /// The method is no token, or too long.
+    /// The method is not a token, or too long.
     Method,
-    /// `CONNECT`: this is no tunnel.
+    /// `CONNECT`: the gateway is not a forward proxy.
     Connect,
     /// The version is neither `HTTP/1.0` nor `HTTP/1.1`.
     Version,
@@ -33,11 +33,11 @@ pub enum Violation {
     HeadTooLarge,
     /// There are more headers than `headers_max`.
     TooManyHeaders,
-    /// A header goes on in a line that begins with a blank.
+    /// A header that continues in a line that begins with a blank.
     ObsFold,
     /// A header without a colon.
     ColonMissing,
-    /// A header's name is empty or no token; a blank before the colon is that too.
+    /// A header's name that is empty or not a token, such as with a blank before the colon.
     HeaderName,
     /// A name that some servers take for a framing or forwarding header: `Content_Length`.
     LookalikeName,
@@ -45,9 +45,9 @@ pub enum Violation {
     HostMissing,
     /// Several `Host`s.
     HostTwice,
-    /// `Host` names no host.
+    /// `Host` is not a valid authority.
     HostInvalid,
-    /// `Host` is not what the target says.
+    /// `Host` differs from the target.
     HostMismatch,
     /// Several `Content-Length`s.
     ContentLengthTwice,
@@ -61,26 +61,26 @@ pub enum Violation {
     TransferEncodingInvalid,
     /// `Transfer-Encoding` in HTTP/1.0.
     TransferEncodingVersion,
-    /// A body where none has a meaning: `GET`, `HEAD`, `TRACE`.
+    /// A body where it has no meaning: `GET`, `HEAD`, `TRACE`.
     UnexpectedBody,
-    /// `Connection` is no list of tokens.
+    /// `Connection` is not a list of tokens.
     ConnectionInvalid,
     /// `Connection` lists more than nine options.
     ConnectionTooLong,
-    /// `Connection` names more than what is of a connection by definition.
+    /// `Connection` names more than what belongs to a connection by definition.
     ConnectionNominates,
     /// Several `Upgrade`s.
     UpgradeTwice,
-    /// `Upgrade: websocket` with a body, another method than `GET`, or nothing of it in `Connection`.
+    /// `Upgrade: websocket` with a body, with another method than `GET`, or without `upgrade` in `Connection`.
     UpgradeInvalid,
     /// `Expect` is not `100-continue`, or there are several: 417.
     Expect,
-    /// HTTP/2: a header of HTTP/1.1's connections.
+    /// HTTP/2: a connection header of HTTP/1.1.
     ConnectionHeader,
     /// HTTP/2: `TE` is not `trailers`.
     Te,
-    /// `%2F`, `%5C` or `;` make a dot segment to some servers, or `%00` an end. HTTP/2: the path is neither absolute nor
-    /// `*` of `OPTIONS`.
+    /// `%2F`, `%5C` or `;` make a dot segment to some servers, or `%00` an end. HTTP/2: the path is neither
+    /// absolute nor `*` of `OPTIONS`.
     Path,
     /// A chunk's size is not one to fifteen hexadecimal digits and CRLF.
     ChunkSize,
@@ -99,7 +99,7 @@ pub enum Violation {
 }
 
 impl Violation {
-    /// All faults, in the order of their numbers.
+    /// All violations, in the order of their numbers.
     pub const ALL: [Violation; 44] = {
         use Violation::*;
         [
@@ -150,7 +150,7 @@ impl Violation {
         ]
     };
 
-    /// Status of the answer.
+    /// The status of the answer.
     pub fn status(self) -> u16 {
         match self {
             Violation::Connect => 405,
@@ -162,7 +162,7 @@ impl Violation {
         }
     }
 
-    /// What the log calls it.
+    /// The word in the access log.
     pub fn word(self) -> &'static str {
         match self {
             Violation::BareLf => "bare_lf",

@@ -1,16 +1,17 @@
-//! Headers that speak in the gateway's place: of who the client is, or of another request than the one that was judged.
+//! Headers that speak in the gateway's place: about the client, or about another request than
+//! the one that was validated.
 //!
-//! Servers believe the first kind because some proxy once set it: an address (`X-Real-IP` and its kin) or a certificate
-//! (RFC 9440, section 2.2). Nobody but a trusted proxy may say them. The second kind asks a server for another path or
-//! method than routes, limits and credentials were judged by, or (`Proxy`, as CGI hands it on) for another way out; nobody
-//! may say them. `X-Forwarded-*` and `Forwarded` are not here: the gateway writes them itself.
+//! Servers believe the first kind because some proxy once set it: an address (`X-Real-IP` and similar ones) or a
+//! certificate (RFC 9440, section 2.2). Only a trusted proxy may send them. The second kind asks a server for another
+//! path or method than routes, limits and credentials were checked with, or (`Proxy`, as CGI passes it on) for another
+//! way out. No client may send these. `X-Forwarded-*` and `Forwarded` are not here: the gateway writes them itself.
 
-/// What a header speaks of.
+/// The subject of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Voice {
-    /// Who the client is.
+    /// The client's identity.
     OfClient,
-    /// Another request, or the server's own surroundings.
+    /// Another request, or the server's own environment.
     OfRequest,
 }
 
@@ -48,7 +49,7 @@ const VOICES: [(&[u8], Voice); 28] = {
     ]
 };
 
-/// Bits of the lengths that names have, and of the low five bits of their first bytes.
+/// Bit sets of the lengths of the names, and of the low five bits of their first bytes.
 const SHAPES: (u32, u32) = {
     let (mut lengths, mut firsts, mut i) = (0, 0, 0);
     while i < VOICES.len() {
@@ -60,16 +61,16 @@ const SHAPES: (u32, u32) = {
     (lengths, firsts)
 };
 
-/// What a header speaks of, by its name in lower case.
+/// The subject of a header, by its name in lower case.
 #[inline]
 pub fn of(name: &[u8]) -> Option<Voice> {
-    // Most names have another length or beginning than any of these.
+    // Most names have another length or first byte than any of these.
     let first = name.first()? & 31;
     let looks = name.len() < 32 && SHAPES.0 >> name.len() & 1 != 0 && SHAPES.1 >> first & 1 != 0;
     if looks { VOICES.iter().find(|(voice, _)| *voice == name).map(|(_, of)| *of) } else { None }
 }
 
-/// The same of a name that has other signs where a hyphen would be, in any case.
+/// The same for a name with other signs in place of hyphens, in any case.
 pub fn of_lookalike(name: &[u8]) -> Option<Voice> {
     let mut folded = [0; 32];
     for (place, byte) in folded.get_mut(..name.len())?.iter_mut().zip(name) {

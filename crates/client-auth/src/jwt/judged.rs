@@ -1,8 +1,8 @@
-//! Tokens that held lately, so that a user's next request costs a hash instead of a signature.
+//! A cache of valid tokens, so that a user's next request costs a hash instead of a signature.
 //!
-//! A thread has one of these, so nobody waits for it. A token is known by its SHA-256, and only beside the very key set
-//! that it was judged by: every configuration has key sets of its own, so after a reload all are judged anew. What was
-//! refused is not kept. A full table is emptied: whoever comes again is judged once more.
+//! Each thread has its own, so no thread waits for another. A token is known by its SHA-256, and only together with the
+//! very key set that verified it: every configuration has key sets of its own, so after a reload all tokens are
+//! verified anew. Refused tokens are not kept. A full table is emptied: a token that comes again is verified once more.
 
 use std::sync::Arc;
 
@@ -11,17 +11,17 @@ use ring::digest::{SHA256, digest};
 
 use super::{KeySet, Rules, TOKEN_MAX, Token, TokenError};
 
-/// Tokens that are kept.
+/// The most tokens that are kept.
 const KEPT_MAX: usize = 4_096;
 
-/// The tokens of a thread, at most 4,096: about 1 MiB.
+/// The valid tokens of a thread, at most 4,096: about 1 MiB.
 #[derive(Debug, Default)]
 pub struct Judged {
     tokens: AHashMap<[u8; 32], (Arc<KeySet>, Token)>,
 }
 
 impl Judged {
-    /// As [`KeySet::verify`]. The rules must be the same whenever the key set is.
+    /// Verifies as [`KeySet::verify`] does. The rules must be the same whenever the key set is.
     pub fn verify(
         &mut self,
         keys: &Arc<KeySet>,

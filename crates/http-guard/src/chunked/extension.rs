@@ -1,8 +1,8 @@
-//! Extensions of chunks, byte by byte: `;` and a token, or a token, `=`, and a token or a quoted string (RFC 9112, section
-//! 7.1.1).
+//! Chunk extensions, byte by byte: `;` and a token, or a token, `=`, and a token or a quoted string
+//! (RFC 9112, section 7.1.1).
 //!
-//! The blanks that the grammar bears with around its signs are refused: senders must not write them, and servers skip
-//! them differently. In a quoted string stands what may stand in a header's value, but for the tab.
+//! The blanks that the grammar tolerates around its signs are refused: senders must not write them, and servers skip
+//! them differently. A quoted string may hold what a header's value may, except for the tab.
 
 use super::super::bytes::{TOKEN, class};
 use super::super::violation::Violation;
@@ -10,11 +10,11 @@ use super::super::violation::Violation;
 /// What was read last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extension {
-    /// All of an extension, or the chunk's size: another one may begin.
+    /// A whole extension, or the chunk's size: another extension may begin.
     Whole,
-    /// The sign that begins one.
+    /// The sign that begins an extension.
     Begun,
-    /// A byte of its name.
+    /// A byte of the extension's name.
     Name,
     /// The sign behind the name.
     Equals,
@@ -32,11 +32,11 @@ impl Extension {
         matches!(self, Extension::Whole | Extension::Name | Extension::Token)
     }
 
-    /// Goes on by one byte.
+    /// The state after one more byte.
     ///
     /// # Errors
     ///
-    /// It is none that may follow.
+    /// The byte may not follow.
     pub fn next(self, byte: u8) -> Result<Extension, Violation> {
         use Extension::{Begun, Equals, Escape, Name, Quoted, Token, Whole};
         let token = class(byte) & TOKEN != 0;
