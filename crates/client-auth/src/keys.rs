@@ -1,11 +1,11 @@
-//! The apps' keys: whose an API key is, and the secret of a `keyid`.
+//! The keys of apps: the app of an API key, and the secret of a `keyid`.
 //!
-//! An API key is looked up by its SHA-256, and only that is kept here, so neither the table nor the time it takes tells
-//! anything of a key: the place in the table follows from what the caller sent, and the digests there are compared in
-//! constant time. No two keys are the same; if they were, the first one's app would count.
+//! An API key is looked up by its SHA-256, and only that is kept here. So neither the table nor the time of a lookup
+//! reveals anything of a key: the place in the table follows from what the caller sent, and the digests there are
+//! compared in constant time. No two keys are the same; if they were, the first one's app would count.
 //!
-//! A `keyid` is a key's id where one app alone has it, else `app/id`; where both readings fit, the latter counts. Three
-//! open tables of numbers hold all that, so a million keys take 64 MiB beside the configuration itself.
+//! A `keyid` is a key's id where only one app has it, else `app/id`; where both readings fit, the latter counts. Three
+//! open-addressing tables of numbers hold this, so a million keys take 64 MiB beside the configuration itself.
 
 use ring::digest::{SHA256, digest};
 use twox_hash::XxHash3_64;
@@ -13,7 +13,7 @@ use twox_hash::XxHash3_64;
 use super::signature::Signer;
 use crate::apps::{App, AppKey, KeySecret};
 
-/// A key: which app's, and which of its keys.
+/// A key, by the numbers of its app and in its app.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
     /// Number of the app.
@@ -23,14 +23,14 @@ pub struct Found {
 }
 
 impl Found {
-    /// The app and the key, out of the apps that the index was made of.
+    /// The app and the key, from the apps of the index.
     pub fn of(self, apps: &[App]) -> Option<(&App, &AppKey)> {
         let app = apps.get(self.app as usize)?;
         Some((app, app.keys.get(self.key as usize)?))
     }
 }
 
-/// All keys of all apps. It is asked beside the apps it was made of.
+/// An index of all keys of all apps. Lookups need the apps that it was made from.
 #[derive(Debug, Default)]
 pub struct Keys {
     known: Box<[Known]>,
@@ -39,10 +39,10 @@ pub struct Keys {
     by_id: Slots,
 }
 
-/// What is kept of a key.
+/// The entry of a key.
 #[derive(Clone, Copy, Debug)]
 struct Known {
-    /// SHA-256 of it.
+    /// The SHA-256 of the key.
     digest: [u8; 32],
     found: Found,
 }
@@ -51,7 +51,7 @@ struct Known {
 const SEVERAL: u32 = 1 << 31;
 
 impl Keys {
-    /// Of these apps.
+    /// The index of these apps.
     pub fn new(apps: &[App]) -> Keys {
         let count = apps.iter().map(|app| app.keys.len()).sum();
         let mut known = Vec::<Known>::with_capacity(count);
@@ -73,7 +73,7 @@ impl Keys {
         Keys { known: known.into(), by_digest, by_app, by_id }
     }
 
-    /// Whose this API key is.
+    /// Finds the app and key of an API key.
     pub fn find(&self, sent: &[u8]) -> Option<Found> {
         if sent.is_empty() {
             return None;
@@ -84,7 +84,7 @@ impl Keys {
         Some(self.known[at as usize].found)
     }
 
-    /// Whose key signs with this `keyid`, and its secret.
+    /// Finds the key that signs with this `keyid`, and its secret.
     pub fn signer<'a>(&self, apps: &'a [App], keyid: &str) -> Signer<'a> {
         let of_app = keyid.split_once('/').and_then(|(name, id)| self.of_app(apps, name, id));
         let of_id = || self.by_id.find(text_hash(keyid), |other| id(apps, &self.known, other) == Some(keyid));
@@ -96,7 +96,7 @@ impl Keys {
         };
         match found.of(apps).map(|(_, key)| &key.secret) {
             Some(KeySecret::Plain(secret)) => Signer::One(found, &secret.0),
-            // A secret that is only known by its hash signs nothing.
+            // A secret that is known only by its hash cannot sign.
             _ => Signer::Nobody,
         }
     }
@@ -107,28 +107,28 @@ impl Keys {
         Some(Found { app, key: key as u32 })
     }
 
-    /// Number of the app of this name.
+    /// The number of the app of this name.
     pub fn app(&self, apps: &[App], name: &str) -> Option<u32> {
         self.by_app.find(text_hash(name), |other| apps.get(other as usize).is_some_and(|app| *app.name == *name))
     }
 
-    /// How many keys there are.
+    /// The number of keys.
     pub fn len(&self) -> usize {
         self.known.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are no keys.
     pub fn is_empty(&self) -> bool {
         self.known.is_empty()
     }
 }
 
-/// The id of a key; whether several have it does not matter.
+/// The id of a key; whether several apps have it does not matter.
 fn id<'a>(apps: &'a [App], known: &[Known], at: u32) -> Option<&'a str> {
     known.get((at & !SEVERAL) as usize)?.found.of(apps).map(|(_, key)| &*key.id)
 }
 
-/// Compares in a time that does not tell how much was alike.
+/// Compares in constant time.
 fn equal(a: &[u8; 32], b: &[u8; 32]) -> bool {
     std::hint::black_box(a.iter().zip(b).fold(0, |differs, (a, b)| differs | (a ^ b))) == 0
 }
@@ -142,7 +142,7 @@ fn text_hash(text: &str) -> u64 {
     XxHash3_64::oneshot(text.as_bytes())
 }
 
-/// Numbers by hash: an open table at most half full.
+/// Numbers by hash: an open-addressing table at most half full.
 #[derive(Debug, Default)]
 struct Slots {
     slots: Box<[u32]>,
@@ -151,12 +151,12 @@ struct Slots {
 impl Slots {
     const FREE: u32 = u32::MAX;
 
-    /// For so many numbers.
+    /// A table for `count` numbers.
     fn of(count: usize) -> Slots {
         Slots { slots: vec![Slots::FREE; (count.max(1) * 2).next_power_of_two()].into() }
     }
 
-    /// The number of this hash that is `same`; it is `new` where there was none.
+    /// The number of this hash that is `same`, or `new`, inserted, where there was none.
     fn entry(&mut self, hash: u64, same: impl Fn(u32) -> bool, new: u32) -> &mut u32 {
         let mut at = self.home(hash);
         while self.slots[at] != Slots::FREE && !same(self.slots[at]) {

@@ -1,16 +1,17 @@
-//! What was signed once is not taken twice: the nonces of every signature taken, for as long as it could come again.
+//! Replay protection: the nonces of every accepted signature, for as long as the signature could come again.
 //!
-//! A nonce belongs to a key; it is kept by 128 bits of SHA-256, so no two are ever taken for one. Nothing is forgotten
-//! before its time: a full table refuses new ones, and a single key can fill a quarter of it at most, so that one app
-//! cannot shut out the others. A quarter is 917,504 signatures within `clock_skew`, 3,058 a second at five minutes: what
-//! a key signs beyond that gets 503, and a shorter `clock_skew` takes more. What was forgotten is known by a mark: a signature made at or before the mark is refused,
-//! whoever made it. At the start the mark is the moment of the start, since what was taken before it is not known; it
-//! rises with everything that is let go, so a longer `clock_skew` brings back no old signature.
+//! A nonce belongs to a key. It is kept by 128 bits of SHA-256, so no two are ever taken for one. Nothing is forgotten
+//! before its time: a full table refuses new nonces, and a single key can fill at most a quarter of it, so that one
+//! app cannot shut out the others. A quarter is 917,504 signatures within `clock_skew`, 3,058 a second at five
+//! minutes. What a key signs beyond that gets 503; a shorter `clock_skew` allows more. A mark stands for what was
+//! forgotten: a signature made at or before the mark is refused, whatever its key. At the start the mark is the moment
+//! of the start, since earlier nonces are not known. It rises with every nonce that is dropped, so a longer
+//! `clock_skew` brings back no old signature.
 //!
 //! The table is split by hash, each part behind a lock of its own that is held for one lookup. Once in a quarter of the
-//! time that nonces are kept for, a part lets go of the old ones, under its lock. Nonces are not kept across restarts.
-//! Where one process takes over from another, the second of the hand-over parts what each of them takes; a signature that
-//! is dated ahead may then still be taken by both.
+//! time that nonces are kept for, a part drops the old ones, under its lock. Nonces are not kept across restarts. Where
+//! one process takes over from another, the second of the hand-over divides the signatures that each of them accepts; a
+//! signature that is dated ahead may then still be accepted by both.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,17 +19,17 @@ use ahash::AHashMap;
 use parking_lot::Mutex;
 use ring::digest::{Context, SHA256};
 
-/// Parts of the table.
+/// The number of parts of the table.
 const PARTS: usize = 64;
-/// Nonces that a part takes: seven eighths of a power of two, which is what a table of that size holds.
+/// The most nonces in a part: seven eighths of a power of two, which is what a table of that size holds.
 const PART_MAX: usize = 7 << 13;
-/// Nonces that one key may have in a part.
+/// The most nonces of one key in a part.
 const KEY_MAX: u32 = PART_MAX as u32 / 4;
 
-/// Why a nonce is not taken.
+/// Why a nonce is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NonceError {
-    /// It was taken before.
+    /// The nonce was used before.
     Replayed,
     /// The signature is older than what is known here.
     Forgotten,
@@ -36,11 +37,11 @@ pub enum NonceError {
     Full,
 }
 
-/// The nonces of all keys. About 3.6 million fit, in at most 140 MiB; an empty one takes nothing.
+/// The nonces of all keys. About 3.6 million fit, in at most 140 MiB; an empty table takes nothing.
 #[derive(Debug)]
 pub struct Nonces {
     parts: Box<[Mutex<Part>]>,
-    /// What was signed after this second is another process's to take.
+    /// Signatures made after this second belong to another process.
     until: AtomicU64,
 }
 
@@ -48,59 +49,59 @@ pub struct Nonces {
 struct Part {
     taken: AHashMap<[u32; 4], Taken>,
     by_key: AHashMap<u32, u32>,
-    /// Nothing made at this second or before is known.
+    /// No signature made at this second or before is known.
     mark: u64,
-    /// When old ones were let go.
+    /// When old nonces were last dropped.
     swept: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Taken {
-    /// When its signature was made.
+    /// When the signature was made.
     created: u64,
-    /// Hash of the key.
+    /// The hash of the key.
     key: u32,
 }
 
 impl Nonces {
-    /// None yet, at a time in seconds since 1970.
+    /// An empty table, at a time in seconds since 1970.
     pub fn new(now_s: u64) -> Nonces {
         let part = || Part { taken: AHashMap::new(), by_key: AHashMap::new(), mark: now_s, swept: now_s };
         Nonces { parts: (0..PARTS).map(|_| Mutex::new(part())).collect(), until: AtomicU64::new(u64::MAX) }
     }
 
-    /// Takes over from another process at this second: what was signed until then is the other one's. A second more, as
-    /// the two do not read the clock in the same moment.
+    /// Takes over from another process at this second: signatures made until then belong to that one. One second is
+    /// added, as the two do not read the clock at the same moment.
     pub fn take_over(&self, now_s: u64) {
         for part in &self.parts {
             part.lock().mark = now_s + 1;
         }
     }
 
-    /// Leaves what is signed from now on to another process.
+    /// Leaves the signatures made from now on to another process.
     pub fn hand_over(&self, now_s: u64) {
         self.until.store(now_s, Ordering::Relaxed);
     }
 
-    /// Takes the nonce of a signature that holds. `key` names the key among all of all times; times are in seconds since
-    /// 1970, `keep_s` is the longest `clock_skew` there is.
+    /// Accepts the nonce of a valid signature, once. `key` identifies the key among all of all times; times are in
+    /// seconds since 1970, and `keep_s` is the longest `clock_skew`.
     pub fn take(&self, key: &[&[u8]], nonce: &[u8], created: u64, now_s: u64, keep_s: u64) -> Result<(), NonceError> {
         if created > self.until.load(Ordering::Relaxed) {
             return Err(NonceError::Forgotten);
         }
         let digest = digest(key, nonce);
         let word = |at: usize| u32::from_le_bytes([digest[at], digest[at + 1], digest[at + 2], digest[at + 3]]);
-        // The part and the place in it are told by different bits.
+        // Different bits choose the part and the place in it.
         let mut part = self.parts[digest[31] as usize % PARTS].lock();
         part.take([word(0), word(4), word(8), word(12)], key_hash(key), created, (now_s, keep_s))
     }
 
-    /// How many are kept.
+    /// The number of nonces kept.
     pub fn len(&self) -> usize {
         self.parts.iter().map(|part| part.lock().taken.len()).sum()
     }
 
-    /// Whether there is none.
+    /// Whether there are no nonces.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -128,7 +129,7 @@ impl Part {
         Ok(())
     }
 
-    /// Lets go of what is too old to be taken again anyway.
+    /// Drops nonces whose signatures are too old to be accepted again anyway.
     fn sweep(&mut self, now_s: u64, keep_s: u64) {
         let Part { taken, by_key, mark, swept } = self;
         taken.retain(|_, one| {
@@ -146,7 +147,7 @@ impl Part {
     }
 }
 
-/// SHA-256 over the parts, each with its length before it.
+/// SHA-256 over the parts, each preceded by its length.
 fn digest(key: &[&[u8]], nonce: &[u8]) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
     for part in key.iter().copied().chain([nonce]) {
@@ -158,7 +159,7 @@ fn digest(key: &[&[u8]], nonce: &[u8]) -> [u8; 32] {
     digest
 }
 
-/// Two keys of one hash share their quarter, no more.
+/// Keys of one hash share a quarter of the table, no more.
 fn key_hash(key: &[&[u8]]) -> u32 {
     let digest = digest(key, b"");
     u32::from_le_bytes([digest[0], digest[1], digest[2], digest[3]])

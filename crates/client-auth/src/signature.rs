@@ -1,16 +1,17 @@
 //! Signed requests: HTTP Message Signatures (RFC 9421) with hmac-sha256.
 //!
-//! A signature must cover `@method`, `@target-uri` and, where the request has a body, `content-digest`; it must say
-//! `keyid`, `created` and `nonce`. It may cover more. Of several signatures the first one counts whose `keyid` names a
-//! key of ours; the others are not looked at, so a request costs one HMAC. It is made for strangers too, so what it takes is
-//! bounded: by `FIELD_MAX`, the numbers in `input`, and 256 parameters of a query of which one is covered. Whether a `keyid` exists is not told: an
-//! unknown one is refused in the same words and about the same time as a wrong signature. Only the bare id of a key that
-//! several apps have is told apart, since nobody else could mend it.
+//! A signature must cover `@method`, `@target-uri` and, where the request has a body, `content-digest`; it must
+//! have `keyid`, `created` and `nonce`. It may cover more. Of several signatures the first one counts whose `keyid`
+//! names a known key; the others are ignored, so a request costs one HMAC. That HMAC is computed for strangers too,
+//! so its cost is bounded: by `FIELD_MAX`, by the numbers in `input`, and by 256 parameters of a query of which one
+//! is covered. The answer does not tell whether a `keyid` exists: an unknown one is refused in the same words and
+//! about the same time as a wrong signature. Only the bare id of a key that several apps have is told apart, since
+//! only the sender can mend it.
 //!
-//! Three things are left to the caller, in this order, as they need the body or outlive the request: whether the body
-//! fits its digest ([`super::digest`]), whether the nonce is new ([`super::nonce`]), and whether the app may call.
-//! Signatures in trailers, of answers, and the parameters `sf`, `key`, `bs`, `req` and `tr` of a component are not
-//! covered.
+//! Three checks are left to the caller, in this order, as they need the body or outlive the request: whether the
+//! body matches its digest ([`super::digest`]), whether the nonce is new ([`super::nonce`]), and whether the app
+//! may call. Signatures in trailers, of answers, and the parameters `sf`, `key`, `bs`, `req` and `tr` of a
+//! component are not covered.
 
 mod base;
 mod input;
@@ -29,12 +30,12 @@ use super::keys::Found;
 /// The fields of a signature.
 const SIGNATURE_INPUT: &str = "signature-input";
 const SIGNATURE: &str = "signature";
-/// The longest field that is looked at, in bytes.
+/// The longest field that is accepted, in bytes.
 const FIELD_MAX: usize = 16 << 10;
 /// The longest nonce and keyid, in bytes.
 const WORD_MAX: usize = 256;
 
-/// A signature that holds: of whom, and what must still be judged.
+/// A valid signature, and what is still to be checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signed {
     /// The key that made it.
@@ -43,22 +44,22 @@ pub struct Signed {
     pub nonce: Box<[u8]>,
     /// When it was made, in seconds since 1970.
     pub created: u64,
-    /// Whether the body must fit `content-digest`.
+    /// Whether the body must match `content-digest`.
     pub covers_body: bool,
 }
 
-/// What is known of a `keyid`.
+/// The result of looking up a `keyid`.
 #[derive(Clone, Copy, Debug)]
 pub enum Signer<'k> {
     /// One key has it, and this is its secret.
     One(Found, &'k [u8]),
     /// Several apps have a key of this id.
     Several,
-    /// Nobody has it, or none who can sign.
+    /// No key has it, or none that can sign.
     Nobody,
 }
 
-/// When a signature may have been made: now, and how much clocks may differ, in seconds.
+/// The window of `created`: the current time, and how far clocks may differ, in seconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
     /// Seconds since 1970.
@@ -70,24 +71,24 @@ pub struct Window {
 /// Why a signature is refused, in words for its sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureError {
-    /// There is none.
+    /// The request has no signature.
     #[error("Sign the request: Signature-Input and Signature, as RFC 9421 has them.")]
     Missing,
-    /// A field is no structured field of the right shape.
+    /// A field is not a structured field of the right shape.
     #[error("Signature-Input or Signature is not what RFC 9421, section 4, has.")]
     Malformed,
-    /// Something is named twice.
+    /// A label, component or parameter is named twice.
     #[error("Signature-Input or Signature names a label, a component or a parameter twice.")]
     Twice,
     /// A field is too long.
     #[error("Signature-Input or Signature is too long.")]
     TooLong,
-    /// There is more than is looked at.
+    /// There is more than is accepted.
     #[error(
         "Signature-Input or Signature has more than 4 signatures, or one of them more than 32 components or 16 parameters."
     )]
     TooMany,
-    /// `keyid` is absent or no text.
+    /// `keyid` is absent or not a text.
     #[error("Signature-Input has no `keyid`.")]
     NoKeyid,
     /// Several apps have this id.
@@ -96,7 +97,7 @@ pub enum SignatureError {
     /// Another algorithm.
     #[error("`alg` is not \"hmac-sha256\".")]
     Algorithm,
-    /// `created` is absent or no time.
+    /// `created` is absent or not a time.
     #[error("Signature-Input has no `created`, in whole seconds since 1970.")]
     NoCreated,
     /// `nonce` is absent, empty or too long.
@@ -108,20 +109,20 @@ pub enum SignatureError {
     /// `expires` has passed.
     #[error("The signature has expired.")]
     Expired,
-    /// What must be covered is not.
+    /// A required component is not covered.
     #[error("The signature must cover \"@method\", \"@target-uri\" and, with a body, \"content-digest\".")]
     Uncovered,
     /// A component that is not known here, or not in this request.
     #[error("The signature covers a component that this request does not have, or that is not known here.")]
     Component,
-    /// It does not hold.
+    /// The signature is not valid.
     #[error(
         "The signature is not that of the `keyid`'s secret over this method, this target URI and what else it covers."
     )]
     Wrong,
 }
 
-/// Judges the signature of a request, but for its body and its nonce. `has_body`: whether a body comes with it.
+/// Verifies the signature of a request, except for its body and its nonce. `has_body`: whether the request has a body.
 pub fn verify<'k>(
     request: &Request<'_>,
     has_body: bool,
@@ -156,7 +157,7 @@ pub fn verify<'k>(
     Ok(Signed { by, nonce: nonce.into(), created, covers_body: has_body || input.covers(CONTENT_DIGEST) })
 }
 
-/// The first signature of a key of ours; else the first one, of nobody.
+/// The first signature of a known key; else the first one, with an unknown key.
 fn pick<'i, 'a, 'k>(
     inputs: &'i [Input<'a>],
     signer: impl Fn(&str) -> Signer<'k>,
@@ -173,7 +174,7 @@ fn pick<'i, 'a, 'k>(
 }
 
 impl Input<'_> {
-    /// Judges what it covers and when it was made; when, and its nonce.
+    /// Checks what the signature covers and when it was made; returns that time and the nonce.
     fn judge(&self, has_body: bool, window: Window) -> Result<(u64, &[u8]), SignatureError> {
         if self.has("alg") && self.text("alg") != Some("hmac-sha256") {
             return Err(SignatureError::Algorithm);

@@ -1,8 +1,8 @@
-//! A set of public keys (RFC 7517), as issuers publish it.
+//! A set of public keys (JWKS, RFC 7517), as issuers publish it.
 //!
-//! A key that cannot verify a token here (another type, curve, use or algorithm) is skipped, as the RFC asks; a key that
-//! is of a kind we know but broken, short or private is an error, since its author thought that it counts. Whether a
-//! point lies on its curve is found when a signature is verified.
+//! A key that cannot verify a token here (another type, curve, use or algorithm) is skipped, as the RFC asks. A key of
+//! a known kind that is broken, short or private is an error, since its author thought that it counts. Whether a point
+//! lies on its curve is found when a signature is verified.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL;
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 /// Bits of an RSA key that `ring` verifies with.
 const BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
-/// Bytes of a coordinate of P-256, and of an Ed25519 key.
+/// Bytes of a P-256 coordinate, and of an Ed25519 key.
 const POINT: usize = 32;
 
 /// An issuer's public keys, at least one.
@@ -23,14 +23,14 @@ pub struct KeySet {
     keys: Box<[Jwk]>,
 }
 
-/// One key that can verify tokens.
+/// A key that can verify tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Jwk {
     kid: Option<Box<str>>,
     key: Key,
 }
 
-/// What a key verifies.
+/// The algorithm that a key verifies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verify {
     /// RSASSA-PKCS1-v1_5 with SHA-256.
@@ -42,7 +42,7 @@ pub enum Verify {
 }
 
 impl Verify {
-    /// By the name in a token's `alg`. Ed25519 has two (RFC 8037, RFC 9864).
+    /// The algorithm by the name in a token's `alg`. Ed25519 has two (RFC 8037, RFC 9864).
     pub fn of(alg: &str) -> Option<Verify> {
         match alg {
             "RS256" => Some(Verify::Rs256),
@@ -62,7 +62,7 @@ enum Key {
     Ed25519(Box<[u8]>),
 }
 
-/// A set as it is written.
+/// The JSON form of a set.
 #[derive(Deserialize)]
 struct WrittenSet {
     keys: Vec<WrittenKey>,
@@ -107,14 +107,14 @@ impl KeySet {
         Ok(KeySet { keys: keys.into() })
     }
 
-    /// Its keys, in the order written.
+    /// The keys, in the order written.
     pub fn keys(&self) -> &[Jwk] {
         &self.keys
     }
 }
 
 impl WrittenKey {
-    /// The key, or none where it is not meant for what we do.
+    /// The key, or `None` where it is not meant for verifying tokens.
     fn read(&self) -> Result<Option<Key>, String> {
         let meant = self.used.as_deref().is_none_or(|used| used == "sig")
             && self.key_ops.as_ref().is_none_or(|ops| ops.iter().any(|op| op == "verify" || op == "sign"));
@@ -187,12 +187,12 @@ fn shown(text: &str) -> String {
 }
 
 impl Jwk {
-    /// Its name in the set.
+    /// The key's name in the set.
     pub fn kid(&self) -> Option<&str> {
         self.kid.as_deref()
     }
 
-    /// What it verifies: nothing else, whatever a token asks for.
+    /// The only algorithm that it verifies, whatever a token asks for.
     pub fn verify(&self) -> Verify {
         match &self.key {
             Key::Rsa(..) => Verify::Rs256,
@@ -201,7 +201,7 @@ impl Jwk {
         }
     }
 
-    /// Whether it made the signature over the message.
+    /// Whether this key made the signature over the message.
     pub fn signed(&self, message: &[u8], signature: &[u8]) -> bool {
         match &self.key {
             Key::Rsa(n, e) => {

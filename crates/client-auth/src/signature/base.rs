@@ -1,9 +1,10 @@
-//! The text that is signed (RFC 9421, section 2.5), made from the request as it came and in the order the client chose.
+//! The signature base: the text that is signed (RFC 9421, section 2.5), from the request as received
+//! and in the client's order.
 //!
-//! The target is used as it was sent, before any normalising: it is what the client knows. Its authority is that of the
-//! `Host`, in lower case and without the scheme's own port (section 2.2.3); a client that signs it as it stands in the
-//! `Host` is understood too, since both name the same place. The scheme is how the client came, which a trusted proxy
-//! may say. Whatever would need a line break or a byte beyond ASCII cannot be covered.
+//! The target is used as it was sent, before any normalising, since that is what the client knows. Its authority is
+//! that of the `Host`, in lower case and without the scheme's own port (section 2.2.3). The authority as written in the
+//! `Host` is accepted too, since both name the same place. The scheme is the client's, which a trusted proxy may tell.
+//! A component whose value has a line break or a byte beyond ASCII cannot be covered.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -17,21 +18,21 @@ use super::input::{Component, Input, QUERY_PARAM};
 
 /// The percent-encode set of `application/x-www-form-urlencoded`, with a space as `%20` (section 2.2.8).
 const CODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'*').remove(b'-').remove(b'.').remove(b'_');
-/// Parameters of a query of which one may be covered; the whole target is covered anyway.
+/// The most parameters of a query of which one may be covered; the whole target is covered anyway.
 const QUERY_PARAMS_MAX: usize = 256;
 
-/// What of a request can be signed.
+/// The parts of a request that can be signed.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     /// Method.
     pub method: &'a str,
-    /// How the client came: `http` or `https`.
+    /// The client's scheme: `http` or `https`.
     pub scheme: &'a str,
     /// The authority, as sent.
     pub authority: &'a str,
     /// The target as sent: a path with its query, or a whole URI.
     pub target: &'a str,
-    /// Fields of the head.
+    /// The fields of the head.
     pub headers: &'a HeaderMap,
 }
 
@@ -47,7 +48,7 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// The authority as sent, where that is another text.
+    /// The authority as sent, where that differs.
     pub(super) fn other_authority(&self) -> Option<Cow<'a, str>> {
         (self.normal_authority() != self.authority).then_some(Cow::Borrowed(self.authority))
     }
@@ -64,7 +65,7 @@ impl<'a> Request<'a> {
     }
 }
 
-/// The base of a signature, for one spelling of the authority; `None` where a component is not known or not there.
+/// The base of a signature, for one spelling of the authority; `None` where a component is unknown or absent.
 pub(super) fn base(request: &Request<'_>, authority: &str, input: &Input<'_>) -> Option<String> {
     let mut base = String::with_capacity(512);
     let mut line = String::new();
@@ -114,7 +115,7 @@ fn parameters(line: &mut String, input: &Input<'_>) -> Option<()> {
     Some(())
 }
 
-/// Name and parameter of a component, as they are signed.
+/// The name and the parameter of a component, as they are signed.
 fn written<'c>(component: &'c Component<'_>) -> Option<(&'c StringRef, Option<(&'static KeyRef, &'c StringRef)>)> {
     match component {
         Component::Plain(name) => Some((name, None)),
@@ -143,15 +144,15 @@ fn value<'r>(request: &Request<'r>, authority: &str, name: &str) -> Option<Cow<'
     })
 }
 
-/// The values of a query's parameters that are covered, read in one pass over the query: a pass for each would let a
-/// stranger make us read it 32 times.
+/// The values of the covered query parameters, read in one pass over the query: a pass for each would let a stranger
+/// make us read it 32 times.
 struct QueryParams<'a> {
-    /// Name and value, sorted by name.
+    /// Names and values, sorted by name.
     found: Vec<(&'a str, Option<&'a str>)>,
 }
 
 impl<'a> QueryParams<'a> {
-    /// Of a request; `None` where one of them stands there twice, or there are too many.
+    /// The covered parameters of a request; `None` where one of them occurs twice, or there are too many.
     fn of(request: &Request<'a>, input: &'a Input<'_>) -> Option<QueryParams<'a>> {
         let wanted = input.components.iter().filter_map(|component| match component {
             Component::QueryParam(name) => Some((name.as_str(), None)),
@@ -177,7 +178,7 @@ impl<'a> QueryParams<'a> {
         Some(QueryParams { found })
     }
 
-    /// The value of one of them, encoded anew (section 2.2.8).
+    /// The value of a covered parameter, encoded anew (section 2.2.8).
     fn value(&self, name: &str) -> Option<Cow<'a, str>> {
         let at = self.found.binary_search_by(|(wanted, _)| (*wanted).cmp(name)).ok()?;
         self.found[at].1.map(coded)

@@ -1,10 +1,10 @@
-//! Reads `Signature-Input` and `Signature`, which are dictionaries (RFC 9421, section 4; RFC 8941).
+//! The parser of `Signature-Input` and `Signature`, which are dictionaries (RFC 9421, section 4; RFC 8941).
 //!
-//! A structured field lets a later member replace an earlier one of the same name; here a name that stands twice is
-//! refused, as two readers might disagree about it. Labels are compared while they are read; what a signature covers and
-//! says is compared for the one that counts.
+//! In a structured field a later member replaces an earlier one of the same name; here a name that occurs twice is
+//! refused, as two readers might disagree about it. Labels are compared while they are read; components and parameters
+//! only for the signature that counts.
 //!
-//! Everybody can make us read, so the bounds are narrow, and of a component's parameters only the `name` of a
+//! Any client can make us read these fields, so the bounds are narrow. Of a component's parameters only the `name` of a
 //! `@query-param` is kept: no other one is known here.
 
 use std::borrow::Cow;
@@ -15,11 +15,11 @@ use sfv::{BareItemFromInput, KeyRef, Parser, StringRef};
 use super::SignatureError;
 use crate::digest::Bytes;
 
-/// Signatures of one request.
+/// The most signatures of one request.
 pub(super) const LABELS_MAX: usize = 4;
-/// Components that one covers.
+/// The most components of a signature.
 pub(super) const COMPONENTS_MAX: usize = 32;
-/// Parameters of a signature.
+/// The most parameters of a signature.
 const PARAMETERS_MAX: usize = 16;
 
 /// The component that has a parameter.
@@ -28,7 +28,7 @@ pub(super) const QUERY_PARAM: &str = "@query-param";
 /// Parameters, in the order written.
 pub(super) type Parameters<'a> = Vec<(&'a KeyRef, BareItemFromInput<'a>)>;
 
-/// What one signature covers, and its parameters.
+/// The components that a signature covers, and its parameters.
 #[derive(Debug)]
 pub(super) struct Input<'a> {
     pub(super) label: &'a str,
@@ -36,14 +36,14 @@ pub(super) struct Input<'a> {
     pub(super) parameters: Parameters<'a>,
 }
 
-/// One covered component.
+/// A covered component.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Component<'a> {
-    /// A field, or what follows from the request, by its name.
+    /// A field, or a component derived from the request, by its name.
     Plain(Cow<'a, StringRef>),
     /// `@query-param`, by the parameter's name.
     QueryParam(Cow<'a, StringRef>),
-    /// With parameters that are not known here.
+    /// A component with parameters that are not known here.
     Unknown,
 }
 
@@ -76,7 +76,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// Whether it covers a component as it is.
+    /// Whether the signature covers a component without parameters.
     pub(super) fn covers(&self, name: &str) -> bool {
         let is = |covered: &Component<'_>| matches!(covered, Component::Plain(plain) if plain.as_str() == name);
         self.components.iter().any(is)
@@ -86,20 +86,20 @@ impl<'a> Input<'a> {
         self.parameters.iter().find(|(key, _)| key.as_str() == name).map(|(_, value)| value)
     }
 
-    /// Whether a component stands twice, or a parameter does. Two that are not known are not compared: one is enough to
-    /// refuse them.
+    /// Whether a component or a parameter occurs twice. Unknown components are not compared: one is
+    /// enough to refuse the signature.
     pub(super) fn repeats(&self) -> bool {
         twice(&self.parameters, |(one, _), (other, _)| one == other)
             || twice(&self.components, |one, other| one == other && *one != Component::Unknown)
     }
 }
 
-/// Whether two of them are the same: a comparison a pair, so of few.
+/// Whether two elements are the same. It compares each pair, so it is for short lists.
 pub(super) fn twice<T>(all: &[T], mut same: impl FnMut(&T, &T) -> bool) -> bool {
     all.iter().enumerate().any(|(at, one)| all[..at].iter().any(|other| same(one, other)))
 }
 
-/// The signature of a label, out of a `Signature`; `None` where it has none.
+/// The signature with a label, from a `Signature`; `None` where that label is missing.
 pub(super) fn tag_of(text: &str, label: &str) -> Result<Option<Vec<u8>>, SignatureError> {
     let mut why = SignatureError::Malformed;
     let tags = Tags { label, seen: vec![], tag: None, why: &mut why };
@@ -107,7 +107,7 @@ pub(super) fn tag_of(text: &str, label: &str) -> Result<Option<Vec<u8>>, Signatu
     tag.map_err(|_| why)
 }
 
-/// Ends the reading of a field; sfv keeps no error of ours, so its reason is written elsewhere.
+/// Ends the parsing of a field; sfv keeps no error of its visitor, so the reason is written to `why`.
 #[derive(Debug, thiserror::Error)]
 #[error("not a signature")]
 pub(super) struct FieldError;
@@ -172,7 +172,7 @@ impl<'de> DictionaryVisitor<'de> for Inputs<'_, 'de> {
     }
 }
 
-/// One signature.
+/// The visitor of one signature.
 struct One<'i, 'a> {
     input: &'i mut Input<'a>,
     why: &'i mut SignatureError,
@@ -205,7 +205,7 @@ impl<'de> InnerListVisitor<'de> for One<'_, 'de> {
     }
 }
 
-/// Takes a component.
+/// The visitor of a component.
 struct Covered<'i, 'a>(&'i mut Vec<Component<'a>>);
 
 impl<'de> ItemVisitor<'de> for Covered<'_, 'de> {
@@ -219,7 +219,7 @@ impl<'de> ItemVisitor<'de> for Covered<'_, 'de> {
     }
 }
 
-/// Takes the parameters of a component: another one may be signed so, by others, but it is not known here.
+/// The visitor of a component's parameters: others may sign with further ones, but these are not known here.
 struct Narrowed<'i, 'a>(&'i mut Component<'a>);
 
 impl<'de> ParameterVisitor<'de> for Narrowed<'_, 'de> {
@@ -240,7 +240,7 @@ impl<'de> ParameterVisitor<'de> for Narrowed<'_, 'de> {
     }
 }
 
-/// Takes the parameters of a signature.
+/// The visitor of a signature's parameters.
 struct Said<'i, 'a> {
     parameters: &'i mut Parameters<'a>,
     why: &'i mut SignatureError,
