@@ -1,8 +1,8 @@
-//! Whether a route may serve a request that it takes: the decision that the proxy obeys and `tollgate explain` prints.
+//! Access to a route: whether it may serve a request, as the proxy decides and `tollgate explain` prints.
 //!
-//! `deny` wins over `allow`. A header whose name a server could take for one that the route sets, removes or reads the
-//! caller's key from is refused: no other name may become one of these on the way. A route to the ledger serves callbacks
-//! and nothing else.
+//! `deny` wins over `allow`. A header is refused if a server could take its name for one that the route sets, removes
+//! or reads the caller's key from: no other name may become one of these on the way. A route to the ledger serves
+//! callbacks and nothing else.
 
 use std::net::IpAddr;
 
@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use super::model::{Action, AuthKind, Config, Route};
 use http_guard::field::is_spelling_of;
 
-/// The path of a callback, as the ledger has it.
+/// The prefix of a callback's path at the ledger.
 const CALLBACKS: &str = "/callbacks/";
 
 /// Why a route may not serve a request.
@@ -26,18 +26,18 @@ pub enum Refusal {
     NotACallback,
 }
 
-/// What a request shows of itself once its route is known.
+/// The facts of a request that decide, once its route is known.
 #[derive(Clone, Copy, Debug)]
 pub struct Shown<'a> {
     /// Its headers.
     pub headers: &'a HeaderMap,
     /// Its normalised path.
     pub path: &'a str,
-    /// Where it comes from; not known to `explain` unless it is told.
+    /// The client's address; unknown to `explain` unless it is given.
     pub client: Option<IpAddr>,
 }
 
-/// Why this route may not serve the request. `guarded` are the route's [`guarded`] names.
+/// Why this route may not serve the request, if so. `guarded` are the route's [`guarded`] names.
 pub fn refusal(route: &Route, guarded: &[HeaderName], shown: &Shown<'_>) -> Option<Refusal> {
     if !guarded.is_empty() && has_lookalike(shown.headers, guarded) {
         return Some(Refusal::LookalikeName);
@@ -49,7 +49,7 @@ pub fn refusal(route: &Route, guarded: &[HeaderName], shown: &Shown<'_>) -> Opti
         .then_some(Refusal::NotACallback)
 }
 
-/// Names that a route sets, removes or authenticates by.
+/// Names of headers that a route sets, removes or authenticates by.
 pub fn guarded(config: &Config, route: &Route) -> Vec<HeaderName> {
     let auths = route.auths.iter().filter_map(|auth| match &config.auths.get(*auth)?.kind {
         AuthKind::ApiKey { header } => Some(header),
@@ -59,7 +59,7 @@ pub fn guarded(config: &Config, route: &Route) -> Vec<HeaderName> {
     names.filter(|name| name.as_str().bytes().any(|byte| !byte.is_ascii_alphanumeric())).cloned().collect()
 }
 
-/// Whether a header is one of these names to a server that takes all signs for one.
+/// Whether a server that takes all signs for one reads a header as one of these names.
 fn has_lookalike(headers: &HeaderMap, guarded: &[HeaderName]) -> bool {
     let is_one = |name: &HeaderName| {
         guarded.iter().any(|guarded| is_spelling_of(name.as_str().as_bytes(), guarded.as_str().as_bytes()))
@@ -72,8 +72,8 @@ pub fn holds(networks: &[IpNet], address: IpAddr) -> bool {
     !networks.is_empty() && networks.iter().any(|network| network.contains(&address.to_canonical()))
 }
 
-/// Whether a path is that of a callback: `/callbacks/` and the name of a channel, which has no other spelling.
-/// Everything else that the ledger serves must not be reached through the gateway.
+/// Whether a path is that of a callback: `/callbacks/` and the name of a channel, which has no other spelling. Nothing
+/// else that the ledger serves may be reachable through the gateway.
 fn is_callback(path: &str) -> bool {
     let letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-');
     path.strip_prefix(CALLBACKS).is_some_and(|channel| !channel.is_empty() && channel.bytes().all(letter))

@@ -1,9 +1,9 @@
-//! From what was written to what it means: names resolve, files are read, values that depend on each other agree.
+//! The checks from the file form to the model: names resolve, files are read, values that depend on each other agree.
 //!
-//! Everything is checked, whatever was found before; but a table that could not be read whole is never said to lack
-//! something, since the misspelt key is the finding. Defaults stand in the form already (`file::defaults`): what has one is
-//! absent only where it could not be read, and then nothing is served. Of two things that collide the later one gets the
-//! finding, which names the earlier one.
+//! Everything is checked, whatever was found before. But a table that could not be read whole is never said to lack
+//! something, since the misspelt key is the finding. Defaults are in the form already (`file::defaults`): a key with a
+//! default is absent only where it could not be read, and then nothing is served. Of two things that collide the later
+//! one gets the finding, which names the earlier one.
 
 pub mod caller;
 pub mod cohort;
@@ -36,10 +36,10 @@ use super::source_map::{SourceMap, Span};
 use base::machine;
 use base::units::Share;
 
-/// The least that `memory_max` may be.
+/// The least value of `memory_max`.
 const MEMORY_LEAST: u64 = 16 << 20;
 
-/// What the checks of all tables share.
+/// The state that the checks of all tables share.
 pub struct Check<'c, 'p> {
     source: &'c Source,
     places: &'c SourceMap,
@@ -48,7 +48,7 @@ pub struct Check<'c, 'p> {
     files: BTreeSet<PathBuf>,
 }
 
-/// Checks the whole form. What it returns may be served only if nothing was found, now or before.
+/// Checks the whole form. The result may be served only if there are no findings, now or before.
 pub fn check(form: &ConfigForm, source: &Source, places: &SourceMap, findings: &mut Findings<'_>) -> Option<Config> {
     let mut check = Check { source, places, findings, files: BTreeSet::new() };
     let server = check.server(form.server.as_ref());
@@ -151,20 +151,20 @@ impl Check<'_, '_> {
         Log { access, sample: share(&form.sample_percent) }
     }
 
-    /// Says that a key is missing in a table that could be read whole.
+    /// Adds a finding for a missing key, in a table that could be read whole.
     fn missing(&mut self, whole: bool, table: &Span, key: &str, example: &str) {
         if whole {
             self.findings.at(table, format!("`{key}` is missing"), format!("add it: {example}"));
         }
     }
 
-    /// Says that two things collide; `first` is the one that may stay.
+    /// Adds a finding for two things that collide; `first` is the one that may stay.
     pub(crate) fn collision(&mut self, at: &Span, message: &str, first: &Span) {
         let place = self.places.place(first);
         self.findings.at(at, message, format!("the other one is at {}:{}; keep one", place.file, place.line));
     }
 
-    /// A duration that must be longer than nothing.
+    /// A duration that must be longer than zero.
     fn positive(&mut self, written: &Option<Word<Duration>>) -> Duration {
         if let Some(at) = written.as_ref().filter(|at| at.value.0.is_zero()) {
             self.findings.at(&at.span, "this must be longer than nothing", "such as \"1s\"");
@@ -206,28 +206,28 @@ fn size(written: &Option<Word<Size>>) -> u64 {
     written.as_ref().map_or(0, |at| at.value.0.0)
 }
 
-/// A table in a table, or what stands in for it.
+/// A table in a table, or its substitute.
 fn table<'t, T>(written: &'t Sub<T>, none: &'t T) -> &'t T {
     written.as_ref().map_or(none, |at| &at.value.0)
 }
 
-/// A word out of a list of them.
+/// A word from a list of words.
 fn word<T: OneOf>(written: &Option<Word<T>>) -> T {
     written.as_ref().map_or_else(|| T::WORDS[0].1.clone(), |at| at.value.0.clone())
 }
 
-/// The address of a table, and where it stands: a default stands where its table does.
+/// The address of a table, with its place: a default has the place of its table.
 fn address_of<'i, T>(item: &'i Item<T>, address: Option<&'i Word<SocketAddr>>) -> Option<(SocketAddr, &'i Span)> {
     let at = address?;
     Some((at.value.0, if at.is_written() { &at.span } else { &item.span }))
 }
 
-/// What was spelt, without its place.
+/// The values without their places.
 pub(crate) fn spelt<T: Clone>(words: &[Word<T>]) -> Vec<T> {
     words.iter().map(|Located { value: Text(value), .. }| value.clone()).collect()
 }
 
-/// Finds the values that occur twice: each with the span of the one before.
+/// Finds the values that occur twice, each with the span of the one before.
 pub(crate) fn twice<'a, T: Eq + std::hash::Hash + 'a>(
     values: impl Iterator<Item = (T, &'a Span)>,
 ) -> Vec<(&'a Span, &'a Span)> {

@@ -1,9 +1,10 @@
-//! What a change moves: routes, upstreams, servers, releases and their users, the ledger, and the gateway's own addresses.
+//! The diff of two configurations: routes, upstreams, servers, releases and their users, the ledger, and
+//! the gateway's own addresses.
 //!
-//! Tables are the same where their names are: a renamed route is one removed and one added. Changes are told by key, as
-//! it is written in the file, and defaults count like what is written: a default made explicit changes nothing. A
-//! secret is compared, never shown. How many users a release moves is told for its first step; how far it has come is
-//! known to a running gateway only.
+//! Tables are the same where their names are: a renamed route is one removed and one added. Changes are reported by
+//! key, as in the file, and defaults count like written values: a default made explicit changes nothing. A secret
+//! is compared, never shown. How many users a release moves is reported for its first step; its progress is known
+//! only to a running gateway.
 
 mod caller;
 mod ledger;
@@ -27,13 +28,13 @@ pub struct Diff {
     pub settings: Vec<&'static str>,
     /// `[[listener]]`, by address.
     pub listeners: Changes,
-    /// `[upstream.*]`, by name; its servers stand in `servers`.
+    /// `[upstream.*]`, by name; its servers are in `servers`.
     pub upstreams: Changes,
     /// Servers of upstreams that are fixed or become so.
     pub servers: Vec<ServerChange>,
     /// `[route.*]`, by name.
     pub routes: Changes,
-    /// Whether routes with regexes stand in another order, which decides between them.
+    /// Whether the order of routes with regexes changed, which decides between them.
     pub regexes_reordered: bool,
     /// `[auth.*]`, by name.
     pub auths: Changes,
@@ -55,12 +56,12 @@ pub struct Diff {
     pub merchants: Changes,
 }
 
-/// What happened to the tables of one kind.
+/// The changes of the tables of one kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Changes {
-    /// Names that are new.
+    /// New names.
     pub added: Vec<String>,
-    /// Names that are gone.
+    /// Removed names.
     pub removed: Vec<String>,
     /// Names that stay, with the keys that changed.
     pub changed: Vec<Changed>,
@@ -75,16 +76,16 @@ pub struct Changed {
     pub keys: Vec<&'static str>,
 }
 
-/// A server that came, went or has another weight.
+/// A server that was added or removed, or whose weight changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ServerChange {
     /// The upstream's name.
     pub upstream: String,
     /// The server.
     pub address: SocketAddr,
-    /// Its weight before; absent: it is new.
+    /// Its weight before; absent for a new server.
     pub old_weight: Option<u16>,
-    /// Its weight now; absent: it is gone.
+    /// Its weight now; absent for a removed server.
     pub new_weight: Option<u16>,
 }
 
@@ -123,8 +124,8 @@ impl Diff {
     }
 }
 
-/// The names of the pairs that are true. Whoever calls it takes the new value apart, every field by its name, so that a
-/// field that is added does not compile before it is told here.
+/// The names of the pairs that are true. A caller destructures the new value with every field by its name, so that an
+/// added field does not compile until it is compared here.
 pub(crate) fn differing<const N: usize>(keys: [(&'static str, bool); N]) -> Vec<&'static str> {
     keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
 }
@@ -241,7 +242,7 @@ fn servers(old: &[(String, Upstream)], new: &[(String, Upstream)]) -> Vec<Server
     moved.map(change).collect()
 }
 
-/// Routes are compared with what their upstream is called: its index moves when another one comes or goes.
+/// Routes are compared by the name of their upstream: its index moves when another one comes or goes.
 fn route_keys((before, old): (&Config, &Route), (after, new): (&Config, &Route)) -> Vec<&'static str> {
     let upstream = |config: &Config, route: &Route| match route.action {
         Action::Upstream(index) => config.upstreams.get(index).map(|upstream| upstream.name.clone()),

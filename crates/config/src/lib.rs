@@ -1,8 +1,9 @@
-//! From the files to the checked form: `source` reads, `file` parses, `check` validates into `model`. `unwise` warns of what
-//! is legal and hardly meant; a warning keeps nothing from being served. `router` finds the route of a request.
+//! The configuration, from the files to the checked model: `source` reads, `file` parses, `check` validates into
+//! `model`. `unwise` warns of what is legal and hardly meant; a warning does not stop a configuration. `router`
+//! finds the route of a request.
 //!
-//! Every step either hands on a whole value or says everything that is wrong; nothing is applied in part. Two findings
-//! at one place keep the order of their messages. What only a running gateway can judge is the business of `runtime`.
+//! Every step either returns a whole value or all findings; nothing is applied in part. Two findings at one place keep
+//! the order of their messages. Checks that need a running gateway are in `runtime`.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
@@ -28,18 +29,18 @@ use findings::Findings;
 use source::Source;
 use source_map::SourceMap;
 
-/// A configuration that may be served, and the text it came from.
+/// A configuration that may be served, with its source.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     /// The checked form.
     pub config: model::Config,
     /// The files as they were read.
     pub source: Source,
-    /// What is legal in it, but unwise, in the order of the places.
+    /// Warnings of what is legal but unwise, in the order of their places.
     pub warnings: Vec<Finding>,
 }
 
-/// Reads and checks what `-c` names; every finding at once, in the order of their places.
+/// Reads and checks the path of `-c`; returns all findings at once, in the order of their places.
 pub fn load(path: &Path) -> Result<Loaded, Vec<Finding>> {
     load_source(Source::read(path)?)
 }

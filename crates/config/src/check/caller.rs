@@ -1,7 +1,7 @@
-//! What `[auth.*]`, `[app.*]` and `[limit.*]` mean.
+//! The checks of `[auth.*]`, `[app.*]` and `[limit.*]`.
 //!
-//! A key that belongs to another kind of proof is a finding, since it would protect nothing. No two keys of all apps are
-//! the same: a request must tell one app. Of two that are, the later one gets the finding.
+//! A key that belongs to another kind of proof is a finding, since it would protect nothing. No two keys of all apps
+//! may be the same, since a request must identify one app. Of two equal keys, the later one gets the finding.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use base::secret::Secret;
 use client_auth::apps::{App, AppKey, KeySecret};
 use client_auth::jwt::KeySet;
 
-/// Bytes a key set may have.
+/// The most bytes of a key set.
 const JWKS_MAX: u64 = 1 << 20;
 
 impl Check<'_, '_> {
@@ -121,7 +121,7 @@ impl Check<'_, '_> {
         }
     }
 
-    /// A key of an app: one line of visible ASCII, or its hash.
+    /// The key of an app: one line of visible ASCII, or its hash.
     fn key_secret(&mut self, file: &Word<FilePath>) -> Option<KeySecret> {
         let bytes = self.file(file, TOKEN_MAX)?;
         let line = line(&bytes);
@@ -172,7 +172,7 @@ impl Check<'_, '_> {
         }
     }
 
-    /// The indices of all that is named, each once.
+    /// The indices of all names listed, each once.
     pub(super) fn all_named(&mut self, what: &str, written: &[Word<Name>], names: &Names<'_>) -> Vec<usize> {
         for (again, first) in twice(written.iter().map(|at| (&at.value.0.0, &at.span))) {
             self.collision(again, &format!("this {what} is listed twice"), first);

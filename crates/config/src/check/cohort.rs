@@ -1,7 +1,7 @@
-//! What `[cohort.NAME]` means.
+//! The checks of `[cohort.NAME]`.
 //!
-//! A rule asks for one thing; a key that says nothing beside it is refused, since its author thought it would. The file
-//! of users is read by `users`.
+//! A rule has one condition. A key that has no effect beside it is refused, since its author thought it would.
+//! `users` reads the file of users.
 
 use std::sync::Arc;
 
@@ -75,7 +75,7 @@ impl Check<'_, '_> {
         }
     }
 
-    /// Refuses a key that stands beside none of those it belongs to.
+    /// Refuses a key beside which there is none of the keys that it belongs to.
     fn beside(&mut self, key: Option<&Word<String>>, name: &str, of: &str, asked: &[(&str, &Span)], with: &[&str]) {
         let alone = !asked.is_empty() && !asked.iter().any(|(asked, _)| with.contains(asked));
         if let Some(at) = key.filter(|_| alone) {

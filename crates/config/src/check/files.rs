@@ -1,7 +1,7 @@
-//! Reads the files a configuration names: tokens, secrets and certificates, each with a bound.
+//! The reader of files that a configuration names: tokens, secrets and certificates, each with a size limit.
 //!
-//! Every file read is noted, so that a change of it reloads too; also one that could not be read, which may appear.
-//! Whether a certificate is still valid in time is the handshake's business.
+//! Every file read is recorded, so that a change of it reloads the configuration; also one that could not be read,
+//! since it may appear later. Whether a certificate is still valid is left to the handshake.
 
 use std::fs;
 use std::io::{self, Read};
@@ -22,7 +22,7 @@ use base::secret::Secret;
 pub(super) const TOKEN_MAX: u64 = 4 << 10;
 pub(super) const CA_MAX: u64 = 16 << 20;
 
-/// The base64 of Standard Webhooks; some tools leave its padding away.
+/// The base64 of Standard Webhooks; some tools omit its padding.
 pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -66,7 +66,7 @@ impl Check<'_, '_> {
         let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
         match read {
             Ok(read) if read.is_empty() => self.findings.at(&file.span, "the file holds no certificate", hint),
-            // A handshake expects what it is given to parse, so what does not must not get that far.
+            // A handshake expects its certificates to parse, so an invalid one must not get that far.
             Ok(read) => match read.iter().position(|der| X509Certificate::from_der(der).is_err()) {
                 None => return Some(read.iter().map(|der| der.to_vec()).collect()),
                 Some(at) => {
@@ -92,7 +92,7 @@ impl Check<'_, '_> {
         })
     }
 
-    /// Reads a file in its own way; it is noted, and what goes wrong is a finding.
+    /// Reads a file with the function given; records it, and adds a finding for an error.
     pub(super) fn read_with<T>(
         &mut self,
         file: &Word<FilePath>,
@@ -110,7 +110,7 @@ impl Check<'_, '_> {
     }
 }
 
-/// What a file of one line says: one newline at its end is cut.
+/// The content of a file of one line: one newline at its end is removed.
 pub(super) fn line(bytes: &[u8]) -> &[u8] {
     let line = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     line.strip_suffix(b"\r").unwrap_or(line)
@@ -118,6 +118,6 @@ pub(super) fn line(bytes: &[u8]) -> &[u8] {
 
 /// Opens a regular file.
 pub(super) fn open(path: &Path) -> io::Result<fs::File> {
-    // Opening a pipe would block, so what is no regular file is not opened.
+    // Opening a pipe would block, so only regular files are opened.
     if fs::metadata(path)?.is_file() { fs::File::open(path) } else { Err(io::Error::other("it is not a regular file")) }
 }

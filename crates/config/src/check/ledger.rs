@@ -1,8 +1,8 @@
-//! What `[ledger]` and its merchants mean.
+//! The checks of `[ledger]` and its merchants.
 //!
-//! A key of the store that is too short, a token that two hold or a merchant that leads into one's own network would
-//! show when money moves; so all of it is judged here. A merchant's host is judged where it is an address: names are
-//! resolved, and judged, by each delivery. A password in the store's URL is a finding, which must not show it.
+//! A store's key that is too short, a token that two share, or a merchant that leads into one's own network would show
+//! only when money moves; so all of it is checked here. A merchant's host is checked where it is an address: names are
+//! resolved, and checked, by each delivery. A password in the store's URL is a finding, which must not show it.
 
 mod channel;
 mod keys;
@@ -25,10 +25,10 @@ use base::finding::Place;
 use base::net::is_private;
 use base::secret::Secret;
 
-/// How to write a store.
+/// The ways to write a store.
 const STORES: &str = "\"sqlite:ledger.db\" (a file in state_dir), or \"postgres://user@host/db\"";
 
-/// A secret, and where its file is named.
+/// A secret, and the place that names its file.
 type Held<'f> = (Secret, &'f Span);
 
 impl Check<'_, '_> {
@@ -118,7 +118,7 @@ impl Check<'_, '_> {
         }
     }
 
-    /// At least one key, each of them once.
+    /// The encryption keys: at least one, each of them once.
     fn encryption_keys(&mut self, item: &Item<form::LedgerForm>) -> Vec<Secret> {
         let Some(files) = &item.form.encryption_key_files else {
             let example = "encryption_key_files = [\"secrets/ledger.key\"], made by `openssl rand -hex 32`";
@@ -183,7 +183,7 @@ impl Check<'_, '_> {
         Some(token)
     }
 
-    /// A token says who asks, so no two may have the same.
+    /// A token identifies its caller, so no two may have the same.
     fn shared_tokens(&mut self, tokens: &[Held<'_>]) {
         for (again, first) in twice(tokens.iter().map(|(token, span)| (token.0.clone(), *span))) {
             let place = self.places.place(first);
@@ -192,7 +192,7 @@ impl Check<'_, '_> {
         }
     }
 
-    /// Names of channels and merchants stand in URLs and in account ids.
+    /// Names of channels and merchants appear in URLs and in account ids.
     fn ledger_name<T>(&mut self, kind: &str, item: &Item<T>) {
         let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-');
         if !item.name.is_empty() && !item.name.bytes().all(fits) {
@@ -202,7 +202,7 @@ impl Check<'_, '_> {
     }
 }
 
-/// The file that is named, if one is.
+/// The file, if one is named.
 fn named_file(at: &Word<FileOrNone>) -> Option<Word<FilePath>> {
     let path = at.value.0.0.clone()?;
     Some(Located { span: at.span.clone(), value: Text(path) })
@@ -222,20 +222,20 @@ fn unfit(url: &str) -> Option<(String, &'static str)> {
     }
 }
 
-/// Only a build that opens stores can say.
+/// Only a build that opens stores can check it.
 #[cfg(not(feature = "ledger"))]
 fn unfit(_: &str) -> Option<(String, &'static str)> {
     None
 }
 
-/// The address that a URL names, however it is spelt: what delivers it reads `127.1` and `0x7f000001` as addresses too.
+/// The address that a URL names, in any spelling: the delivery reads `127.1` and `0x7f000001` as addresses too.
 fn literal(url: &str) -> Option<IpAddr> {
     let url = url::Url::parse(url).ok()?;
     let host = url.host_str()?;
     host.trim_matches(['[', ']']).parse().ok()
 }
 
-/// A URL fit to be shown: what may be a password is left out.
+/// A URL that is safe to show: what may be a password is left out.
 fn without_password(text: &str) -> String {
     let mut shown = text.to_owned();
     if let (Some(scheme), Some(at)) = (text.find("://"), text.rfind('@'))

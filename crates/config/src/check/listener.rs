@@ -1,7 +1,7 @@
-//! What `[[listener]]` means.
+//! The checks of `[[listener]]`.
 //!
-//! Every certificate is parsed and held against its key here, so that no handshake meets one that cannot serve. Whether
-//! it is still valid in time is the client's to judge.
+//! Every certificate is parsed and compared with its key here, so that no handshake meets one that cannot serve.
+//! Whether it is still valid is for the client to check.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::source_map::Span;
 /// Bounds of `head_max` and `uri_max`.
 const HEAD_BYTES: (u64, u64) = (1 << 10, 512 << 10);
 const URI_BYTES: (u64, u64) = (64, 60 << 10);
-/// Bytes a private key's file may have.
+/// The most bytes of a private key's file.
 const KEY_FILE_MAX: u64 = 16 * TOKEN_MAX;
 
 impl Check<'_, '_> {
@@ -154,7 +154,7 @@ impl Check<'_, '_> {
         let chain = chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
         let certified = CertifiedKey::new(chain, signer);
         match certified.keys_match() {
-            // A signer that cannot tell its public key is none of ours.
+            // A signer that cannot give its public key is not one of ours.
             Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
             Err(rustls::Error::InconsistentKeys(_)) => {
                 let hint = "name the key that was made with the first certificate of `cert`";
@@ -192,7 +192,7 @@ impl Check<'_, '_> {
     }
 }
 
-/// DNS names that a certificate covers, lower case; its common name where it says none otherwise.
+/// DNS names that a certificate covers, in lower case; its common name where it has no alternative names.
 fn names(der: &[u8]) -> Vec<String> {
     let Ok((_, certificate)) = X509Certificate::from_der(der) else { return Vec::new() };
     let alternative = certificate.subject_alternative_name().ok().flatten();

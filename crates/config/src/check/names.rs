@@ -1,7 +1,7 @@
-//! Finds what a table names: an upstream, a route, a limit.
+//! The resolution of names in tables: an upstream, a route, a limit.
 //!
-//! An unknown name is a finding with the nearest known one; of two equally near ones the first by name wins. Indices are
-//! those of the form, which are those of the checked form where nothing was found.
+//! An unknown name is a finding with the nearest known one; of two equally near ones the first by name wins. Indices
+//! are those of the form, which are those of the model where there are no findings.
 
 use std::collections::HashMap;
 
@@ -10,13 +10,13 @@ use crate::file::scalar::{Name, Word};
 use crate::file::{ConfigForm, Item};
 use crate::findings::suggest;
 
-/// Findings after which names are no longer compared with each other, which takes a while where there are thousands.
+/// Findings after which names are no longer compared with each other, which is slow where there are thousands.
 const SUGGESTIONS: usize = 100;
 
 /// The names of all tables of a kind.
 pub(super) struct Names<'f> {
     kind: &'static str,
-    /// What a table of it needs at least.
+    /// What a table of this kind needs at least.
     example: &'static str,
     indices: HashMap<&'f str, usize>,
 }
@@ -53,7 +53,7 @@ impl<'f> Names<'f> {
 }
 
 impl Check<'_, '_> {
-    /// The index of what is named.
+    /// The index of the table with this name.
     pub(super) fn named(&mut self, name: &Word<Name>, names: &Names<'_>) -> Option<usize> {
         if let Some(index) = names.index(&name.value.0) {
             return Some(index);

@@ -1,6 +1,7 @@
-//! What `[notify.NAME]` means.
+//! The checks of `[notify.NAME]`.
 //!
-//! Only webhooks are signed: a secret beside another format would protect nothing, so it is refused rather than ignored.
+//! Only webhooks are signed: a secret beside another format would protect nothing, so it is
+//! refused rather than ignored.
 
 use std::sync::Arc;
 

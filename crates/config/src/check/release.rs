@@ -1,8 +1,8 @@
-//! What `[release.NAME]` means.
+//! The checks of `[release.NAME]`.
 //!
-//! Names resolve, the canary is another upstream than stable, shares grow within the layer's range and the hash can
-//! tell them. That two releases never want the same user of a route is checked by `release_conflicts`. Whether a larger share is
-//! wise is the judge's business, at run time.
+//! Names resolve, the canary is another upstream than stable, shares grow within the layer's range, and the hash can
+//! split by them. `release_conflicts` checks that two releases never want the same user of a route. Whether a larger
+//! share is wise is decided by the judge, at run time.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use base::units::BasisPoints;
 use gray::bucket::Hash;
 use gray::settings::{JudgeRules, Layer, Release, Rescue, Step, UserSource};
 
-/// What releases need to know about the rest.
+/// The other tables that releases refer to.
 struct ReleaseContext<'f> {
     form: &'f ConfigForm,
     routes: Names<'f>,
@@ -28,10 +28,10 @@ struct ReleaseContext<'f> {
     cohorts: Names<'f>,
 }
 
-/// What the shares of one release must agree with.
+/// The bounds of the shares of one release.
 struct Bounds {
     hash: Hash,
-    /// The layer's width, or everybody; absent where the layer could not be understood.
+    /// The layer's width, or all users; absent where the layer could not be understood.
     range: Option<BasisPoints>,
 }
 
@@ -151,7 +151,7 @@ impl Check<'_, '_> {
         names.iter().filter_map(|name| self.named(name, &context.cohorts)).collect()
     }
 
-    /// A cohort that is both always and never on the canary would never be, which its author did not mean.
+    /// A cohort that is both included and excluded would never be on the canary, which its author did not mean.
     fn both(&mut self, include: &[Word<Name>], exclude: &[Word<Name>]) {
         let included: HashMap<&Name, &Span> = include.iter().map(|at| (&at.value.0, &at.span)).collect();
         for never in exclude {
@@ -211,7 +211,7 @@ impl Check<'_, '_> {
         steps
     }
 
-    /// Notes a step whose share is not above the largest one before it.
+    /// Adds a finding for a step whose share is not above the largest one before it.
     fn not_larger(
         &mut self,
         number: usize,
@@ -225,7 +225,7 @@ impl Check<'_, '_> {
         self.findings.at(&percent.span, message, hint);
     }
 
-    /// Notes a share that the layer has no room for, or that the hash cannot tell.
+    /// Adds a finding for a share that exceeds the layer, or that the hash cannot split by.
     fn fitting(&mut self, percent: &Located<Points<1>>, bounds: &Bounds) {
         let (share, Some(range)) = (percent.value.0, bounds.range) else { return };
         if share > range {
@@ -238,7 +238,7 @@ impl Check<'_, '_> {
         }
     }
 
-    /// Notes a holdback that takes the last step's sense away. The shares themselves are in order.
+    /// Adds a finding for a holdback that makes the last step pointless. The shares themselves are in order.
     fn holdback(&mut self, written: Option<&Located<Points<0>>>, steps: &[Step], bounds: &Bounds) {
         let (Some(written), Some(range), Some(last)) = (written, bounds.range, steps.last()) else { return };
         let left = last.percent.min(range.without(written.value.0));
@@ -276,7 +276,7 @@ impl Check<'_, '_> {
     }
 }
 
-/// What two sources must share to be the same.
+/// What two equal sources have in common.
 fn spelling(source: &UserSource) -> (u8, &str) {
     match source {
         UserSource::Header(name) => (0, name.as_str()),

@@ -1,9 +1,9 @@
-//! Finds releases that want the same users.
+//! The check for releases that want the same users.
 //!
-//! A route has one release at a time, unless all of its releases stand in one layer, in ranges that do not meet: then
-//! every user belongs to at most one of them. Ranges of a layer may not meet on different routes either, since a layer
-//! is there to keep users out of two releases. A release whose layer could not be understood is left out. Of two that
-//! collide the later one gets the finding, once.
+//! A route has one release at a time, unless all of its releases are in one layer, in ranges that do not overlap: then
+//! every user belongs to at most one of them. Ranges of a layer may not overlap on different routes either, since a
+//! layer exists to keep users out of two releases. A release whose layer could not be understood is left out. Of two
+//! that collide the later one gets the finding, once.
 
 use std::collections::{HashMap, HashSet};
 
@@ -20,7 +20,7 @@ struct Claim<'f> {
     layer: Option<Part<'f>>,
 }
 
-/// A part of a layer.
+/// A range of a layer.
 struct Part<'f> {
     layer: &'f str,
     from: BasisPoints,
@@ -35,7 +35,7 @@ impl Part<'_> {
 }
 
 impl Check<'_, '_> {
-    /// Notes every release that collides with an earlier one.
+    /// Adds a finding for every release that collides with an earlier one.
     pub(super) fn overlapping(&mut self, releases: &[Item<ReleaseForm>]) {
         let claims: Vec<Claim<'_>> = releases.iter().filter_map(claim).collect();
         let (mut of_route, mut of_layer) = (HashMap::<&str, Vec<usize>>::new(), HashMap::<&str, Vec<usize>>::new());
@@ -98,7 +98,7 @@ impl Check<'_, '_> {
     }
 }
 
-/// What a release takes; `None` where its layer could not be understood.
+/// The users that a release takes; `None` where its layer could not be understood.
 fn claim(item: &Item<ReleaseForm>) -> Option<Claim<'_>> {
     let layer = match &item.form.layer {
         None if !item.whole => return None,
@@ -116,7 +116,7 @@ fn same_layer(one: &Claim<'_>, other: &Claim<'_>) -> bool {
     matches!((&one.layer, &other.layer), (Some(one), Some(other)) if one.layer == other.layer)
 }
 
-/// Whether two releases of one route never want the same user, as far as their ranges do not meet.
+/// Whether two releases of one route never want the same user, provided that their ranges do not overlap.
 fn apart(one: &Claim<'_>, other: &Claim<'_>) -> bool {
     same_layer(one, other) && user(one.item) == user(other.item)
 }

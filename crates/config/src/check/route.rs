@@ -1,8 +1,8 @@
-//! What `[route.NAME]` means.
+//! The checks of `[route.NAME]`.
 //!
 //! A route has exactly one action. Regexes are compiled here, at most [`MAX_REGEXES`] in all, since each of them is
-//! tried for every request that could match it. Which of two routes wins is not decided here; that there is always a
-//! winner is checked by `route_conflicts`, that each can win by `unreachable`.
+//! tried for every request that could match it. Which of two routes wins is not decided here; `route_conflicts` checks
+//! that there is always a winner, and `unreachable` that each route can win.
 
 use std::sync::Arc;
 
@@ -19,15 +19,15 @@ use crate::filter::{Filters, headers};
 use crate::model::{Action, HostPattern, PathPattern, Route};
 use crate::source_map::Span;
 
-/// Regexes that all routes together may have.
+/// The most regexes of all routes together.
 pub const MAX_REGEXES: usize = 100;
 
-/// What routes need to know about the rest.
+/// The other tables that routes refer to.
 struct RouteContext<'f> {
     upstreams: Names<'f>,
     auths: Names<'f>,
     limits: Names<'f>,
-    /// Whether `[ledger]` is there, or could be: where a table was not understood it may be that one.
+    /// Whether `[ledger]` exists, or could: a table that was not understood may be that one.
     ledger: bool,
     regexes: usize,
 }

@@ -1,9 +1,9 @@
-//! Finds routes that one request could match equally well.
+//! The check for routes that one request could match equally well.
 //!
 //! Two routes tie where they share a host pattern and a path pattern, have the same number of conditions, and the
-//! conditions can hold together. Every other difference is settled by rank: exact before wildcard, longer before
-//! shorter, more conditions before fewer, and regexes in the order written. `allow` and `deny` are no conditions: they
-//! refuse a request that was already routed. Of two routes that tie the later one gets the finding, once.
+//! conditions can hold together. Rank settles every other difference: exact before wildcard, longer before shorter,
+//! more conditions before fewer, and regexes in the order written. `allow` and `deny` are not conditions: they refuse a
+//! request that was already routed. Of two routes that tie the later one gets the finding, once.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,7 +14,7 @@ use crate::findings::LIMIT;
 use crate::model::{HostPattern, PathPattern, Route};
 use crate::source_map::Span;
 
-/// What two patterns must share for one request to match both with the same rank.
+/// What two routes must have in common for one request to match both with the same rank.
 #[derive(PartialEq, Eq, Hash)]
 struct Patterns<'r> {
     host: Option<&'r HostPattern>,
@@ -31,7 +31,7 @@ enum Path<'r> {
 }
 
 impl Check<'_, '_> {
-    /// Notes every route that ties with an earlier one; `spans` are those of the routes.
+    /// Adds a finding for every route that ties with an earlier one; `spans` are those of the routes.
     pub(super) fn ambiguous(&mut self, routes: &[Route], spans: &[&Span]) {
         let mut groups: HashMap<Patterns<'_>, Vec<usize>> = HashMap::new();
         for (index, route) in routes.iter().enumerate() {
@@ -70,7 +70,7 @@ impl Check<'_, '_> {
     }
 }
 
-/// Every pair of host and path that a route answers to.
+/// Every pair of host and path that a route matches.
 fn patterns(route: &Route) -> impl Iterator<Item = Patterns<'_>> {
     let hosts: Vec<_> = if route.hosts.is_empty() { vec![None] } else { route.hosts.iter().map(Some).collect() };
     let conditions = usize::from(!route.methods.is_empty()) + route.headers.len() + usize::from(route.scheme.is_some());
@@ -89,8 +89,8 @@ fn path(pattern: &PathPattern) -> Path<'_> {
     }
 }
 
-/// Parts a group by the headers that all of its routes ask for: those with different values exclude each other. Without
-/// it, thousands of tenants on one path would be compared in pairs.
+/// Splits a group by the headers that all of its routes require: those with different values exclude each other.
+/// Without it, thousands of tenants on one path would be compared in pairs.
 fn split(routes: &[Route], group: Vec<usize>) -> Vec<Vec<usize>> {
     let names = |route: &Route| route.headers.iter().map(|(name, _)| name.clone()).collect::<HashSet<HeaderName>>();
     let mut common = names(&routes[group[0]]);
@@ -106,7 +106,7 @@ fn split(routes: &[Route], group: Vec<usize>) -> Vec<Vec<usize>> {
     parts.into_values().collect()
 }
 
-/// Whether one request can fulfil the conditions of both.
+/// Whether one request can meet the conditions of both.
 fn together(one: &Route, other: &Route) -> bool {
     let schemes = one.scheme.is_none() || other.scheme.is_none() || one.scheme == other.scheme;
     let clash =

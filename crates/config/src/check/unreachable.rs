@@ -1,9 +1,9 @@
-//! Finds routes that no request can reach, because others take all of theirs.
+//! The check for routes that no request can reach, because other routes take all of theirs.
 //!
-//! Among routes of one host pattern a prefix outranks every regex, and a route with a path one without. So a regex, or no
-//! path at all, under `/*` is never asked where the conditions of the other route hold whenever its own do. Nothing is
-//! said where that cannot be told for sure: what a regex matches is only read off a beginning of plain letters, and a
-//! route with several hosts, paths or both schemes is unreachable where each of them is.
+//! Among routes of one host pattern a prefix outranks every regex, and a route with a path outranks one without. So a
+//! regex, or no path at all, under `/*` never gets a request where the conditions of the other route hold whenever its
+//! own do. There is no finding where that is not certain: of a regex only a start of plain letters is evaluated, and a
+//! route with several hosts, paths or both schemes is unreachable only where each of them is.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -17,18 +17,18 @@ type HostSet<'r> = Option<&'r HostPattern>;
 type Header<'r> = Option<&'r (HeaderName, HeaderValue)>;
 type Near<'r> = (HostSet<'r>, bool, Header<'r>);
 
-/// The patterns that can take all requests of another one.
+/// The patterns that can take all requests of another pattern.
 struct Takers<'r> {
     routes: &'r [Route],
     /// Prefixes and regexes by host, whether they match every path, and the first header asked for: without these,
     /// thousands of routes would be compared in pairs.
     by: HashMap<Near<'r>, Vec<(usize, &'r PathPattern)>>,
-    /// The order in which a host's regexes are asked.
+    /// The order in which a host's regexes are tried.
     order: HashMap<(HostSet<'r>, &'r str), usize>,
 }
 
 impl Check<'_, '_> {
-    /// Notes every route that is never asked; `spans` are those of the routes.
+    /// Adds a finding for every route that never gets a request; `spans` are those of the routes.
     pub(super) fn unreachable(&mut self, routes: &[Route], spans: &[&Span]) {
         let takers = Takers::new(routes);
         for (index, route) in routes.iter().enumerate() {
@@ -69,7 +69,7 @@ impl<'r> Takers<'r> {
         takers
     }
 
-    /// The routes that take every request of this one; none where one is left.
+    /// The routes that take every request of this one; `None` where a request is left.
     fn all_of(&self, route: &Route) -> Option<BTreeSet<usize>> {
         let mut all = BTreeSet::new();
         for host in route.host_patterns() {
@@ -99,7 +99,7 @@ impl<'r> Takers<'r> {
         near.filter(takes).map(|(taker, _)| *taker).min()
     }
 
-    /// Whether of one host `taker` is asked before `path`, and matches all that it matches.
+    /// Whether `taker` is tried before `path` on one host, and matches all that `path` matches.
     fn outranks(&self, host: HostSet<'_>, taker: &PathPattern, path: Option<&PathPattern>) -> bool {
         let asked = path.map(|path| path.spelling().1);
         // Every path begins with a slash.
@@ -117,7 +117,7 @@ impl<'r> Takers<'r> {
     }
 }
 
-/// Whether the conditions of one route hold for all requests of the other one that came by this scheme.
+/// Whether the conditions of one route hold for all requests of the other one with this scheme.
 fn holds_whenever(one: &Route, other: &Route, scheme: Scheme) -> bool {
     let takes =
         |method: &Method| one.methods.contains(method) || *method == Method::HEAD && one.methods.contains(&Method::GET);
@@ -136,7 +136,7 @@ fn takes_all(path: &PathPattern) -> bool {
     }
 }
 
-/// The plain letters with which everything begins that a regex matches, and whether it matches everything that does.
+/// The plain letters with which every match of a regex begins, and whether the regex matches every such path.
 fn beginning(regex: &str) -> (&str, bool) {
     let (anchored, rest) = regex.strip_prefix('^').map_or((false, regex), |rest| (true, rest));
     let all = |rest: &str| matches!(rest, "" | ".*" | ".*$");
@@ -150,7 +150,7 @@ fn beginning(regex: &str) -> (&str, bool) {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '/' | '-' | '_' | '~');
     let end = rest.find(|letter| !plain(letter)).unwrap_or(rest.len());
     let (letters, tail) = rest.split_at(end);
-    // What follows a letter may say how often it stands there.
+    // A sign after a letter may say how often the letter occurs.
     let repeated = tail.starts_with(['?', '*', '+', '{']);
     (if repeated { &letters[..letters.len().saturating_sub(1)] } else { letters }, !repeated && all(tail))
 }

@@ -1,7 +1,7 @@
-//! What `[upstream.NAME]` means.
+//! The checks of `[upstream.NAME]`.
 //!
-//! Servers come from exactly one place and are distinct. The name that TLS verifies must be one name: servers at several
-//! addresses need `sni` unless nothing is verified.
+//! Servers come from exactly one source and are distinct. TLS must verify one name: servers at several addresses need
+//! `sni` unless nothing is verified.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,7 +76,7 @@ impl Check<'_, '_> {
                 Some(address) if address.port() == 0 => {
                     self.findings.at(&entry.span, "a server cannot have port 0", "such as \"127.0.0.1:9001\"");
                 }
-                // The range of the form is that of the type, so the default never stands in for a larger number.
+                // The range of the form is that of the type, so the default never replaces a larger number.
                 Some(address) => members.push(Member { address, weight: weight(entry.value.weight) }),
                 None => self.missing(whole, &entry.span, "address", "{ address = \"127.0.0.1:9001\", weight = 2 }"),
             }

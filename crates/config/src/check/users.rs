@@ -1,9 +1,10 @@
-//! Reads a cohort's file of users: a key a line, a million of them in a fraction of a second.
+//! The reader of a cohort's file of users: one key a line, a million of them in a fraction of a second.
 //!
-//! The file is read once, line by line into one buffer; only the hashes are kept. What is no user key is a finding whose
-//! place is in the file itself. A set is shared for as long as somebody holds it: a file that has not changed since is
-//! not read again. It is known by path, device, inode, size and both times of change, taken before and after reading; a
-//! file that changed meanwhile, or so lately that another change could bear the same time, is read anew the next time.
+//! The file is read once, line by line into one buffer; only the hashes are kept. A line that is not a user key is a
+//! finding whose place is in the file itself. A set is shared for as long as it is in use: a file that has not
+//! changed since is not read again. The file is identified by path, device, inode, size and both times of change,
+//! taken before and after reading. A file that changed meanwhile, or so recently that another change could have the
+//! same time, is read anew the next time.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -21,25 +22,25 @@ use base::clock;
 use base::finding::Place;
 use gray::cohort::{UserSet, user_hash};
 
-/// Bytes a file may have.
+/// The most bytes of a file.
 const FILE_MAX: u64 = 512 << 20;
-/// Bytes a user key may have.
+/// The most bytes of a user key.
 const KEY_MAX: usize = 1024;
-/// Lines of a file that are shown; the rest is counted.
+/// Faulty lines of a file that are shown; the rest is counted.
 const SHOWN: usize = 20;
-/// Characters of a line that a finding quotes at most.
+/// The most characters of a line that a finding quotes.
 const QUOTED: usize = 120;
-/// The kernel's file times move in steps of up to 10 ms: two changes within one bear the same time.
+/// The kernel's file times move in steps of up to 10 ms: two changes within one step have the same time.
 const TICK_MS: i64 = 20;
-/// What is read at once.
+/// The size of one read, in bytes.
 const BUFFER: usize = 256 << 10;
-/// Users that are put into the set at once: on their own, their misses of the cache overlap (a third of the time).
+/// Users that are inserted into the set together: then their cache misses overlap (a third of the time).
 const BATCH: usize = 64 << 10;
 
-/// Sets that are in use, and the state of the file that each was read from.
+/// Sets in use, with the state of the file that each was read from.
 static SETS: Mutex<BTreeMap<PathBuf, (Stamp, Weak<UserSet>)>> = Mutex::new(BTreeMap::new());
 
-/// A state of a file that can be told from another.
+/// The observable state of a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     device: u64,
@@ -61,7 +62,7 @@ impl Stamp {
         })
     }
 
-    /// Whether a change that came after this stamp would have changed it.
+    /// Whether a change after this stamp would have changed it.
     fn is_settled(&self, wall_ms: u64) -> bool {
         let (seconds, nanoseconds) = self.changed.max(self.modified);
         i64::try_from(wall_ms).is_ok_and(|now| now - (seconds * 1000 + nanoseconds / 1_000_000) > TICK_MS)
@@ -90,15 +91,15 @@ impl Check<'_, '_> {
     }
 }
 
-/// What is known of a file.
+/// The result for a file.
 enum Found {
-    /// It has not changed since it was read.
+    /// The file has not changed since it was read.
     Known(Arc<UserSet>),
-    /// It was read now.
+    /// The file was read now.
     Lines(Lines),
 }
 
-/// What a file holds.
+/// The content of a file.
 struct Lines {
     users: Arc<UserSet>,
     faults: Vec<Fault>,
@@ -107,7 +108,7 @@ struct Lines {
     first_hidden: Option<usize>,
 }
 
-/// What is wrong with a line.
+/// A faulty line.
 #[derive(Debug)]
 struct Fault {
     line: usize,
@@ -127,7 +128,7 @@ fn known_or_read(path: &Path) -> io::Result<Found> {
         return Err(too_large());
     }
     let lines = read(BufReader::with_capacity(BUFFER, (&file).take(FILE_MAX + 1)))?;
-    // The clock is asked first: what changes after the stamp has a later time than this.
+    // The clock is read first: a change after the stamp has a later time than this.
     let now = clock::wall_ms();
     let after = Stamp::of(&file)?;
     if before == after && after.is_settled(now) && lines.faults.is_empty() {
@@ -164,7 +165,7 @@ fn read(mut from: impl BufRead) -> io::Result<Lines> {
             return Err(too_large());
         }
         number += 1;
-        // What some editors put before the first line belongs to no key.
+        // The byte order mark that some editors write belongs to no key.
         let text = if number == 1 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&line) } else { &line[..] };
         let Some(key) = key_of(text) else { continue };
         if batch.len() == BATCH {
@@ -187,7 +188,7 @@ fn read(mut from: impl BufRead) -> io::Result<Lines> {
     Ok(Lines { users: Arc::new(users), faults, hidden, first_hidden })
 }
 
-/// The key of a line, if it holds one.
+/// The key of a line, if there is one.
 fn key_of(line: &[u8]) -> Option<&[u8]> {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -198,13 +199,13 @@ fn key_of(line: &[u8]) -> Option<&[u8]> {
     (key[0] != b'#').then_some(key)
 }
 
-/// What is wrong with a key: the byte where it is, a message and a hint.
+/// The fault of a key: its byte, a message and a hint.
 fn fault(key: &[u8]) -> Option<(usize, String, &'static str)> {
     if key.len() > KEY_MAX {
         let message = format!("the user key is longer than {KEY_MAX} bytes");
         return Some((0, message, "the file holds one user key a line"));
     }
-    // Nearly all keys are plain ASCII, which needs no second look.
+    // Nearly all keys are plain ASCII, which needs no further check.
     if key.iter().all(u8::is_ascii_graphic) {
         return None;
     }
@@ -223,7 +224,7 @@ fn fault(key: &[u8]) -> Option<(usize, String, &'static str)> {
     Some((at, message, "remove it: no user key has one"))
 }
 
-/// A line fit for a message.
+/// A line in a form that is safe to quote.
 fn quoted(key: &[u8]) -> String {
     // Four bytes are the longest character.
     let text = String::from_utf8_lossy(&key[..key.len().min(4 * QUOTED)]);

@@ -1,7 +1,7 @@
-//! What changed of proofs, apps and limits.
+//! The diff of proofs, apps and limits.
 //!
-//! Proofs and limits are compared by name where an app or a route lists them, since their indices move when another one
-//! comes or goes.
+//! Proofs and limits that an app or a route lists are compared by name, since their indices move when
+//! another one comes or goes.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
-//! What a change does to the ledger: its own keys, its channels and its merchants.
+//! The diff of the ledger: its own keys, its channels and its merchants.
 //!
-//! A ledger that comes or goes is told as the one setting `ledger`, beside the channels and merchants that come or go
-//! with it. Secrets are compared by what their files hold, and never shown; which of a provider's keys changed is told
-//! by the key's name.
+//! A ledger that is added or removed appears as the one setting `ledger`, beside the channels and merchants that
+//! come or go with it. Secrets are compared by the content of their files, and never shown; the name of a provider's
+//! key says which one changed.
 
 use super::{Changes, changes, differing};
 use crate::model::Config;

@@ -1,4 +1,4 @@
-//! What changed of a listener, by key. Certificates are compared by what they are, not by the names of their files.
+//! The diff of a listener, by key. Certificates are compared by their content, not by the names of their files.
 
 use super::differing;
 use crate::model::Listener;

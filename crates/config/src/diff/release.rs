@@ -1,9 +1,9 @@
-//! What a change does to cohorts, releases and notify: their keys, and the share of users who change arm.
+//! The diff of cohorts, releases and notify: their keys, and the share of users who change arm.
 //!
 //! Routes, upstreams and cohorts are compared by name, since their indices move when another one comes or goes; where
-//! their order means nothing, it is not compared. The share is that of users placed by percent, at the first step of
-//! both: the same hash, salt, user key and layer put the larger share around the smaller one, anything else makes the
-//! two independent. Members of included and excluded cohorts are not counted.
+//! their order has no meaning, it is not compared. The share is that of users placed by percent, at the first step of
+//! both: with the same hash, salt, user key and layer the larger share contains the smaller one; any difference makes
+//! the two independent. Members of included and excluded cohorts are not counted.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use gray::settings::{Cohort, Release};
 pub struct Moved {
     /// The release's name.
     pub release: String,
-    /// Users who change arm, in percent of all, at step one.
+    /// Users who change arm, in percent of all, at the first step.
     pub moved_percent: f64,
 }
 
@@ -111,13 +111,14 @@ pub(super) fn arms(old: &Config, new: &Config) -> Vec<Moved> {
     let all = stay.chain(gone.map(|was| (&was.name, Some(was), None)));
     let moved = all.map(|(name, was, now)| Moved {
         release: name.to_string(),
-        // Shares are multiples of 0.0001, products of two of 0.00000001: rounding there cuts only what floats add.
+        // Shares are multiples of 0.0001, products of two of 0.00000001: rounding there removes
+        // only the error of floats.
         moved_percent: (moved(was, now) * 1e8).round() / 1e6,
     });
     moved.filter(|it| it.moved_percent > 0.0).collect()
 }
 
-/// The share of users whose arm is another one, at step one of both; without a release all are on stable.
+/// The share of users who change arm, at the first step of both; without a release all are on stable.
 fn moved(old: Option<&Release>, new: Option<&Release>) -> f64 {
     let canary = |release: Option<&Release>| release.map_or(0.0, |release| release.share(0).fraction());
     let (before, after) = (canary(old), canary(new));
@@ -132,7 +133,7 @@ fn nested(old: &Release, new: &Release) -> bool {
     old.hash == new.hash && old.salt() == new.salt() && old.user == new.user && old.layer == new.layer
 }
 
-/// The lines of releases, each with the users it moves.
+/// The lines of releases, each with the share of users that it moves.
 pub(super) fn lines(releases: &Changes, arms: &[Moved], lines: &mut Vec<String>) {
     let first = lines.len();
     releases.lines("release", lines);

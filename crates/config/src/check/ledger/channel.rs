@@ -1,7 +1,7 @@
-//! What `[ledger.channel.NAME]` means: a provider with all of its own keys, and none of another's.
+//! The checks of `[ledger.channel.NAME]`: a provider with all of its own keys, and none of another's.
 //!
-//! A key that belongs to another provider is refused even where it would do no harm: who wrote it expects something of
-//! it. Of platform keys with one serial the later one gets the finding; cases of serials do not differ.
+//! A key that belongs to another provider is refused even where it would do no harm: its author expects an effect. Of
+//! platform keys with one serial the later one gets the finding; serials are compared without case.
 
 use std::sync::Arc;
 
@@ -69,7 +69,7 @@ impl Check<'_, '_> {
         self.findings.at(&at.span, format!("there is no merchant `{wanted}`"), hint);
     }
 
-    /// Every key that is not one of this provider's.
+    /// Refuses every key that is not one of this provider's.
     fn foreign_keys(&mut self, form: &Written, provider: Named) {
         for (key, owners, span) in keys(form) {
             let Some(span) = span.filter(|_| !owners.contains(&provider)) else { continue };
@@ -79,7 +79,7 @@ impl Check<'_, '_> {
         }
     }
 
-    /// What each of the files holds; `key` must name at least one.
+    /// The content of each of the files; `key` must name at least one.
     fn each<T>(
         &mut self,
         (item, key, files): (&Item<Written>, &str, Option<&Files>),
@@ -215,7 +215,7 @@ fn fields(form: &Written) -> Option<Fields> {
     })
 }
 
-/// A fee of nothing is none.
+/// A fee of zero is no fee at all.
 fn charged(form: &fee::FeeForm) -> Option<Fee> {
     let fee = Fee {
         percent: form.percent.as_ref().map_or(rust_decimal::Decimal::ZERO, |at| at.value.0),
@@ -226,7 +226,7 @@ fn charged(form: &fee::FeeForm) -> Option<Fee> {
     (!fee.percent.is_zero() || fee.fixed_minor > 0 || fee.minimum_minor > 0).then_some(fee)
 }
 
-/// A key that some providers have: its name, whose it is, and where it was written.
+/// A key of some providers: its name, its providers, and where it was written.
 type ChannelKey<'f> = (&'static str, &'static [Named], Option<&'f Span>);
 
 fn keys(form: &Written) -> [ChannelKey<'_>; 19] {

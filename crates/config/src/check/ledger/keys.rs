@@ -1,7 +1,7 @@
-//! Reads the secrets of the ledger: each kind has its own shape, and is refused in words that do not show it.
+//! The reader of the ledger's secrets: each kind has its own shape, and findings do not show the secret.
 //!
-//! A secret that has the wrong shape would make every callback look forged, so shapes are checked even where a provider
-//! promises none. One newline at the end of a file is cut.
+//! A secret of the wrong shape would make every callback look forged, so shapes are checked even where a provider
+//! promises none. One newline at the end of a file is removed.
 
 use base64::Engine;
 
@@ -12,11 +12,11 @@ use crate::file::scalar::{FilePath, Word};
 use crate::model::ledger::RsaKey;
 use base::secret::Secret;
 
-/// Hex digits of an encryption key.
+/// The number of hex digits of an encryption key.
 const KEY_DIGITS: usize = 64;
 
 impl Check<'_, '_> {
-    /// 32 bytes, as 64 hex digits.
+    /// An encryption key: 32 bytes, as 64 hex digits.
     pub(super) fn encryption_key(&mut self, file: &Word<FilePath>) -> Option<Secret> {
         let bytes = self.file(file, TOKEN_MAX)?;
         let digits = line(&bytes);
@@ -46,7 +46,7 @@ impl Check<'_, '_> {
         Some(Secret(password.into()))
     }
 
-    /// The secret of an endpoint at Stripe, as the dashboard shows it.
+    /// The signing secret of a Stripe endpoint, as the dashboard shows it.
     pub(super) fn stripe_secret(&mut self, file: &Word<FilePath>) -> Option<Secret> {
         let bytes = self.file(file, TOKEN_MAX)?;
         let secret = line(&bytes);
@@ -62,7 +62,7 @@ impl Check<'_, '_> {
         None
     }
 
-    /// A secret that is taken as it is.
+    /// A secret that is used as it is.
     pub(super) fn raw_secret(&mut self, file: &Word<FilePath>) -> Option<Secret> {
         let bytes = self.file(file, TOKEN_MAX)?;
         let secret = line(&bytes);

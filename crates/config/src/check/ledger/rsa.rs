@@ -1,8 +1,8 @@
-//! Reads an RSA public key in any of the shapes that providers hand out.
+//! The reader of RSA public keys, in any of the shapes that providers hand out.
 //!
-//! PEM with a public key, with a key of PKCS#1 or with a certificate, or the bare base64 of the former two. Of several
+//! PEM with a public key, with a PKCS#1 key or with a certificate, or the bare base64 of the former two. Of several
 //! sections the first one counts: a chain begins with its own certificate. Whether a certificate is still valid is not
-//! asked: a provider's key is trusted because it was put here.
+//! checked: a provider's key is trusted because it was put here.
 
 use base64::Engine;
 use x509_parser::pem::Pem;
@@ -13,10 +13,10 @@ use x509_parser::x509::SubjectPublicKeyInfo;
 use super::super::files::BASE64;
 use crate::model::ledger::RsaKey;
 
-/// What `ring` verifies with.
+/// The bits of a key that `ring` verifies with.
 const BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
-/// The key in the file, or what is wrong with it.
+/// The key in the file, or the error as text.
 pub(super) fn public_key(bytes: &[u8]) -> Result<RsaKey, String> {
     let Some(pem) = Pem::iter_from_buffer(bytes).next() else {
         return bare(bytes);
@@ -36,7 +36,7 @@ pub(super) fn public_key(bytes: &[u8]) -> Result<RsaKey, String> {
     }
 }
 
-/// The base64 of a key, without the lines around it.
+/// A key as base64, without the PEM lines around it.
 fn bare(bytes: &[u8]) -> Result<RsaKey, String> {
     let text: Vec<u8> = bytes.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
     let der = BASE64.decode(&text).ok().filter(|der| !der.is_empty());
@@ -44,7 +44,7 @@ fn bare(bytes: &[u8]) -> Result<RsaKey, String> {
     of_info(&der).unwrap_or_else(|| of_pkcs1(&der))
 }
 
-/// A `SubjectPublicKeyInfo`; none where it is not one.
+/// A key as `SubjectPublicKeyInfo`; `None` where it is not one.
 fn of_info(der: &[u8]) -> Option<Result<RsaKey, String>> {
     let (rest, info) = SubjectPublicKeyInfo::from_der(der).ok()?;
     rest.is_empty().then(|| of_parsed(&info))
