@@ -1,8 +1,9 @@
-//! The form in which a configuration is written: every table and key of it, with the place of each value.
+//! The file form of a configuration: every table and key of it, with the place of each value.
 //!
-//! `merge` reads the files into one tree, `decode` turns each table of it into one of the forms here, finding by
-//! finding. What one value alone tells is judged here, by its type; what several tell together is `check`'s. A key that
-//! a later version owns is [`Reserved`]: it parses and is refused. The descriptions double as those of the JSON Schema.
+//! `merge` reads the files into one tree, and `decode` turns each table of it into one of the forms here, finding
+//! by finding. A value's type checks what one value alone can show; `check` checks what several values show
+//! together. A key that a later version owns is [`Reserved`]: it parses and is refused. The descriptions double as
+//! those of the JSON Schema.
 
 pub mod caller;
 pub mod cohort;
@@ -45,7 +46,7 @@ use super::findings::Findings;
 use super::source::Source;
 use super::source_map::{SourceMap, Span};
 
-/// Everything that was written.
+/// The whole file form.
 #[derive(Debug, Default)]
 pub struct ConfigForm {
     /// `[server]`
@@ -82,24 +83,24 @@ pub struct ConfigForm {
     pub channels: Vec<Item<ChannelForm>>,
     /// `[ledger.merchant.*]`, in the order written
     pub merchants: Vec<Item<MerchantForm>>,
-    /// Whether every file could be parsed and every section was a table: only then may something be called missing.
+    /// Whether every file could be parsed and every section was a table: only then can a key be reported as missing.
     pub whole: bool,
 }
 
-/// One table that was written.
+/// One written table.
 #[derive(Debug)]
 pub struct Item<T> {
     /// Its last key: `orders` of `[upstream.orders]`.
     pub name: String,
-    /// Where it stands.
+    /// The place of the table.
     pub span: Span,
-    /// What could be read of it.
+    /// The part of it that could be read.
     pub form: T,
-    /// Whether all of it could be read: only then may something be called missing in it.
+    /// Whether all of it could be read: only then can a key be reported as missing in it.
     pub whole: bool,
 }
 
-/// Stack for reading: the parser allows some thousand levels of nesting, and each costs a frame.
+/// Stack for reading: the parser allows some thousand levels of nesting, and each needs a frame.
 const STACK: usize = 64 << 20;
 
 /// Reads every file of `source` into the form.
@@ -124,7 +125,7 @@ pub fn read(source: &Source, places: &SourceMap, findings: &mut Findings<'_>) ->
 #[allow(dead_code, reason = "it is only looked at: the schema and the list of tables come from it")]
 pub struct Document {
     server: Option<ServerForm>,
-    // One file of a folder may do without, so it is not required here.
+    // One file of a folder may lack it, so it is not required here.
     listener: Option<Vec<ListenerForm>>,
     admin: Option<AdminForm>,
     trusted: Option<TrustedForm>,
@@ -210,7 +211,7 @@ pub struct LogForm {
     pub sample_percent: Option<Located<Percent<100>>>,
 }
 
-/// `log.access` as written.
+/// `log.access`, as written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AccessLogTarget {
     /// `stdout`

@@ -1,4 +1,4 @@
-//! What a route does to a request and its response, beside where it sends them: a filter each.
+//! Filters: what a route does to a request and its response, beside where it sends them.
 //!
 //! A filter has all of itself in its file: the form of its keys, what they mean and what is wrong with them, what of them
 //! differs from another revision, what `tollgate explain` says of it, and the stage's own function, which takes plain
@@ -49,7 +49,7 @@ impl Filters {
         }
     }
 
-    /// The keys that differ.
+    /// The keys whose values differ.
     pub fn changed(&self, old: &Filters) -> Vec<&'static str> {
         let Filters { access, prefix, request_headers, response_headers, body_limit, compression } = self;
         let mut keys = access.changed(&old.access);
@@ -61,7 +61,7 @@ impl Filters {
         keys
     }
 
-    /// What they do to a request that is forwarded, a line each; access and prefix are part of the decision itself.
+    /// The effects on a forwarded request, a line each; access and prefix are part of the decision itself.
     pub fn explain(&self) -> Vec<String> {
         let Filters { access: _, prefix: _, request_headers, response_headers, body_limit, compression } = self;
         let lines = [

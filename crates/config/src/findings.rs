@@ -1,15 +1,15 @@
-//! Collects findings, bounded: a file of junk must not fill the memory or the screen.
+//! The collection of findings, bounded: a file of junk must not fill the memory or the screen.
 //!
-//! The first [`LIMIT`] are kept, the rest is counted; they come out in the order of their places, each once. Words that
-//! were misspelt get the nearest allowed one as a hint; of two equally near ones the first wins.
+//! The first [`LIMIT`] are kept, the rest is counted. They are returned in the order of their places, each once. A
+//! misspelt word gets the nearest allowed one as a hint; of two equally near ones the first wins.
 
 use super::source_map::{SourceMap, Span};
 use base::finding::{Finding, Place};
 
-/// Findings that are kept.
+/// The most findings that are kept.
 pub const LIMIT: usize = 1000;
 
-/// Findings so far.
+/// The findings so far.
 #[derive(Debug)]
 pub struct Findings<'p> {
     places: &'p SourceMap,
@@ -18,14 +18,14 @@ pub struct Findings<'p> {
 }
 
 impl<'p> Findings<'p> {
-    /// None yet.
+    /// An empty collection.
     pub fn new(places: &'p SourceMap) -> Self {
         Self { places, kept: Vec::new(), dropped: 0 }
     }
 
-    /// Notes a finding at a span.
+    /// Adds a finding at a span.
     pub fn at(&mut self, span: &Span, message: impl Into<String>, hint: impl Into<String>) {
-        // Making the place may cost more than keeping it, so a finding too many is only counted.
+        // Building the place may cost more than keeping it, so a finding beyond the limit is only counted.
         if self.kept.len() < LIMIT {
             self.kept.push(self.places.place(span).finding(message, hint));
         } else {
@@ -33,7 +33,7 @@ impl<'p> Findings<'p> {
         }
     }
 
-    /// Notes a finding in a file that the configuration names.
+    /// Adds a finding in a file that the configuration names.
     pub fn elsewhere(&mut self, place: &Place, message: impl Into<String>, hint: impl Into<String>) {
         if self.kept.len() < LIMIT {
             self.kept.push(place.finding(message, hint));
@@ -42,28 +42,28 @@ impl<'p> Findings<'p> {
         }
     }
 
-    /// Notes a finding about the configuration as a whole.
+    /// Adds a finding about the configuration as a whole.
     pub fn nowhere(&mut self, message: impl Into<String>, hint: impl Into<String>) {
         self.kept.push(self.places.nowhere().finding(message, hint));
     }
 
-    /// How many there are so far.
+    /// The number of findings so far.
     pub fn count(&self) -> usize {
         self.kept.len() + self.dropped
     }
 
-    /// Whether more are only counted: then their words need not be made.
+    /// Whether further findings are only counted: then their words need not be built.
     pub fn full(&self) -> bool {
         self.kept.len() >= LIMIT
     }
 
-    /// Whether something was found on the line of `span`.
+    /// Whether there is a finding on the line of `span`.
     pub fn on_line_of(&self, span: &Span) -> bool {
         let Place { file, line, .. } = self.places.place(span);
         self.kept.iter().any(|found| found.line == line && *found.file == *file)
     }
 
-    /// All of them, sorted by place, each once.
+    /// All findings, sorted by place, each once.
     pub fn finish(self) -> Vec<Finding> {
         let Self { places, mut kept, dropped } = self;
         kept.sort();
@@ -76,9 +76,9 @@ impl<'p> Findings<'p> {
     }
 }
 
-/// The allowed word that `scalar` was probably meant to be.
+/// The allowed word that `word` was probably meant to be.
 pub fn near_miss<'a>(word: &str, allowed: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // Comparing is quadratic in length; no name anybody misspelt is this long.
+    // Comparing is quadratic in length; no misspelt name is this long.
     if word.len() > 100 {
         return None;
     }
@@ -92,7 +92,7 @@ pub fn near_miss<'a>(word: &str, allowed: impl IntoIterator<Item = &'a str>) -> 
     (distance <= most && distance < word.chars().count()).then_some(best)
 }
 
-/// A hint that names the near miss, then what is allowed.
+/// A hint with the near miss, then the allowed words.
 pub fn suggest(word: &str, allowed: &[&str], lead: &str) -> String {
     const SHOWN: usize = 30;
     let mut listed = allowed.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");

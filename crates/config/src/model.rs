@@ -1,8 +1,8 @@
-//! The checked form of a configuration: what `file` spelt and `check` understood, as plain typed data.
+//! The model of a configuration: what `file` read and `check` understood, as plain typed data.
 //!
 //! It holds no handle, socket or counter; `snapshot` makes the run form from it. Everything in it is valid by
-//! construction: names resolve, patterns parse, numbers are in range. It does not cover what only a running gateway
-//! can judge (a changed listener, a removal above `removal_max_percent`): `swap` does.
+//! construction: names resolve, patterns parse, numbers are in range. Conditions that only a running gateway can check
+//! (a changed listener, a removal above `removal_max_percent`) are in `swap`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -41,7 +41,7 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// `[admin]`
     pub admin: Option<Admin>,
-    /// `[trusted].proxies`: whose `X-Forwarded-*` is believed.
+    /// `[trusted].proxies`: the networks whose `X-Forwarded-*` headers are believed.
     pub trusted: Vec<IpNet>,
     /// `[log]`
     pub log: Log,
@@ -94,37 +94,37 @@ impl Config {
 /// `[server]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Server {
-    /// Worker threads; 0: one per core.
+    /// Worker threads; 0 for one per core.
     pub threads: usize,
-    /// Where revisions and release state are kept; absolute, or relative to the working directory.
+    /// The folder of revisions and release state; absolute, or relative to the working directory.
     pub state_dir: PathBuf,
-    /// How long a shutdown waits for what is in flight.
+    /// How long a shutdown waits for requests in flight.
     pub shutdown_grace: Duration,
-    /// Connections of clients that all listeners together take; at least 1.
+    /// The most client connections of all listeners together; at least 1.
     pub max_connections: usize,
-    /// Bytes that requests, bodies, encoders and header lists together may hold; at least 1.
+    /// The most bytes of requests, bodies, encoders and header lists together; at least 1.
     pub memory_max: u64,
-    /// Where the table stands; the first config file when it is absent.
+    /// The place of the table; the first config file when it is absent.
     pub place: Place,
 }
 
 /// `[admin]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Admin {
-    /// Where to listen.
+    /// The address to listen on.
     pub address: SocketAddr,
-    /// The bearer token, from `token_file`, one trailing newline cut.
+    /// The bearer token, from `token_file`, without one trailing newline.
     pub token: Option<Secret>,
-    /// Where `address` stands.
+    /// The place of `address`.
     pub place: Place,
 }
 
 /// `[log]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Log {
-    /// Where access-log lines go.
+    /// Where access log lines go.
     pub access: AccessLog,
-    /// Share of answers below 500 that are logged.
+    /// The share of answers below 500 that are logged.
     pub sample: Share,
 }
 
@@ -155,13 +155,13 @@ pub struct Reload {
 pub struct Upstream {
     /// The table's name.
     pub name: Arc<str>,
-    /// Where the servers come from.
+    /// The source of the servers.
     pub servers: Servers,
-    /// How one of them is picked.
+    /// How a server is picked.
     pub balance: Balance,
-    /// How long a server that comes (back) takes to its full share.
+    /// How long a server that comes (back) takes to grow to its full share.
     pub slow_start: Option<Duration>,
-    /// Requests in flight a server takes at most.
+    /// The most requests in flight of a server.
     pub max_requests_per_server: Option<u32>,
     /// HTTPS to the servers.
     pub tls: Option<UpstreamTls>,
@@ -177,30 +177,30 @@ pub struct Upstream {
     pub timeout: Timeouts,
     /// Retries.
     pub retry: Retry,
-    /// Where the table stands.
+    /// The place of the table.
     pub place: Place,
 }
 
-/// Where an upstream's servers come from.
+/// The source of an upstream's servers.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Servers {
     /// `servers`, as written; addresses are distinct.
     Static(Vec<Member>),
-    /// `dns`: every address the name resolves to, asked again every `refresh`.
+    /// `dns`: every address that the name resolves to, looked up every `refresh`.
     Dns {
         /// Host name.
         name: Arc<str>,
         /// Port of every server.
         port: u16,
-        /// Time between two look-ups.
+        /// The time between two lookups.
         refresh: Duration,
     },
 }
 
-/// One entry of `servers`.
+/// An entry of `servers`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Where it listens.
+    /// Its address.
     pub address: SocketAddr,
     /// Its share relative to the others; 0 drains it. At most 65,535.
     pub weight: u16,
@@ -209,7 +209,7 @@ pub struct Member {
 /// `tls` of an upstream
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamTls {
-    /// Name asked for and verified; default: the DNS name, else the server's address.
+    /// The name requested and verified; default: the DNS name, else the server's address.
     pub sni: String,
     /// Certificates trusted instead of the system's, DER, at least one.
     pub ca: Option<Arc<[Vec<u8>]>>,
@@ -220,11 +220,11 @@ pub struct UpstreamTls {
 /// `.health`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
-    /// HTTP path asked for; absent: a TCP connect.
+    /// The HTTP path of a probe; absent for a TCP connect.
     pub path: Option<String>,
-    /// Time between two probes of a server, before jitter.
+    /// The time between two probes of a server, before jitter.
     pub interval: Duration,
-    /// Time a probe may take.
+    /// The time limit of a probe.
     pub timeout: Duration,
     /// Failures in a row that make a server unhealthy; at least 1.
     pub unhealthy_after: u32,
@@ -235,7 +235,7 @@ pub struct Health {
 /// `.timeout`; `None` is "0s": no limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// TCP and TLS set-up.
+    /// TCP and TLS setup.
     pub connect: Option<Duration>,
     /// Per attempt, to the answer's head.
     pub first_byte: Option<Duration>,
@@ -248,7 +248,7 @@ pub struct Timeouts {
 }
 
 impl Timeouts {
-    /// How long a request may take without a byte moving, whatever it waits for; `None`: for ever.
+    /// How long a request may take without a byte moving, whatever it waits for; `None` for no limit.
     pub fn together(&self) -> Option<Duration> {
         let waits = [self.connect, self.first_byte.or(self.read), self.read, self.write];
         waits.into_iter().sum::<Option<Duration>>().or(self.total)
@@ -258,7 +258,7 @@ impl Timeouts {
 /// `.retry`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Retry {
-    /// Tries in all; at least 1.
+    /// Attempts in all; at least 1.
     pub attempts: u32,
     /// The failures after which another server is tried.
     pub on: FailureSet,
@@ -271,43 +271,43 @@ pub struct Retry {
 pub struct Route {
     /// The table's name.
     pub name: Arc<str>,
-    /// Hosts; empty: any.
+    /// Hosts; empty for any.
     pub hosts: Vec<HostPattern>,
-    /// Paths; empty: any.
+    /// Paths; empty for any.
     pub paths: Vec<PathPattern>,
-    /// Methods; empty: any. GET also takes HEAD.
+    /// Methods; empty for any. GET also takes HEAD.
     pub methods: Vec<Method>,
     /// Headers that must have exactly this value.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// How the client must have come.
+    /// The client's scheme that is required.
     pub scheme: Option<Scheme>,
-    /// What happens to the request.
+    /// The action on the request.
     pub action: Action,
-    /// What is done to request and response on the way.
+    /// The filters of request and response.
     pub filters: Filters,
     /// What callers must prove, all of it, by the numbers of `Config::auths`.
     pub auths: Vec<usize>,
-    /// Limits of its requests, all of them, by the numbers of `Config::limits`.
+    /// All limits of its requests, by the numbers of `Config::limits`.
     pub limits: Vec<usize>,
-    /// Where the table stands.
+    /// The place of the table.
     pub place: Place,
 }
 
 impl Route {
-    /// Its hosts; none for any.
+    /// The hosts; one `None` for any.
     pub fn host_patterns(&self) -> impl Iterator<Item = Option<&HostPattern>> {
         let any = self.hosts.is_empty().then_some(None);
         any.into_iter().chain(self.hosts.iter().map(Some))
     }
 
-    /// Its paths; none for any.
+    /// The paths; one `None` for any.
     pub fn path_patterns(&self) -> impl Iterator<Item = Option<&PathPattern>> {
         let any = self.paths.is_empty().then_some(None);
         any.into_iter().chain(self.paths.iter().map(Some))
     }
 }
 
-/// One of `hosts`, lower case, without a port.
+/// An entry of `hosts`, lower case, without a port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum HostPattern {
     /// `api.example.com`
@@ -316,7 +316,7 @@ pub enum HostPattern {
     Suffix(String),
 }
 
-/// One of `paths`, normalised (see `base::path`) but for regexes.
+/// An entry of `paths`, normalised (see `base::path`) except for regexes.
 #[derive(Clone, Debug)]
 pub enum PathPattern {
     /// `/orders`
@@ -338,7 +338,7 @@ impl PathPattern {
     }
 }
 
-/// How the client came.
+/// The client's scheme.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scheme {
     /// Without TLS.
@@ -347,25 +347,25 @@ pub enum Scheme {
     Https,
 }
 
-/// What a route does.
+/// The action of a route.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// Forwards to `Config::upstreams[i]`.
     Upstream(usize),
-    /// Hands it to the ledger's callback way.
+    /// Hands the request to the ledger's callbacks.
     Ledger,
     /// Answers with a redirect.
     Redirect {
-        /// Where to: literal text and the variables between.
+        /// The target: literal text and the variables between.
         to: Vec<Piece>,
         /// 301, 302, 303, 307 or 308.
         status: StatusCode,
     },
-    /// Answers with this.
+    /// Answers with a canned answer.
     Respond {
-        /// Final status: 200 to 599.
+        /// The final status: 200 to 599.
         status: StatusCode,
-        /// Body; empty for a status without one.
+        /// The body; empty for a status without one.
         body: Bytes,
         /// Headers of the answer; hop-by-hop ones and content-length are refused.
         headers: Vec<(HeaderName, HeaderValue)>,

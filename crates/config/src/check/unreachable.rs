@@ -20,8 +20,8 @@ type Near<'r> = (HostSet<'r>, bool, Header<'r>);
 /// The patterns that can take all requests of another pattern.
 struct Takers<'r> {
     routes: &'r [Route],
-    /// Prefixes and regexes by host, whether they match every path, and the first header asked for: without these,
-    /// thousands of routes would be compared in pairs.
+    /// Prefixes and regexes by host, by whether they match every path, and by the first header required: without these
+    /// keys, thousands of routes would be compared in pairs.
     by: HashMap<Near<'r>, Vec<(usize, &'r PathPattern)>>,
     /// The order in which a host's regexes are tried.
     order: HashMap<(HostSet<'r>, &'r str), usize>,

@@ -103,7 +103,7 @@ enum Found {
 struct Lines {
     users: Arc<UserSet>,
     faults: Vec<Fault>,
-    /// Lines that are no user keys either, and the first of them.
+    /// The number of further faulty lines, and the first of them.
     hidden: usize,
     first_hidden: Option<usize>,
 }

@@ -1,6 +1,6 @@
 //! The forms of `[auth.*]`, `[app.*]` and `[limit.*]`.
 //!
-//! Which keys go together, what files hold and what names lead to is `check`'s.
+//! `check` decides which keys go together, and reads files and names.
 
 use std::time::Duration;
 
@@ -113,10 +113,10 @@ pub struct LimitForm {
     pub concurrency: Option<Located<Number<1, { u32::MAX as u64 }>>>,
 }
 
-/// `rate`: a count, and the time it is for.
+/// `rate`: a count and its period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateText {
-    /// Requests.
+    /// The number of requests.
     pub count: u32,
     /// A second, a minute or an hour.
     pub per: Duration,

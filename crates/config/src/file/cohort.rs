@@ -1,7 +1,7 @@
 //! The form of `[cohort.NAME]`.
 //!
-//! A rule is one table of whatever its author wrote: that it asks for exactly one thing, and that `equals` and `salt`
-//! stand only where they mean something, is `check`'s, which can name both keys that do not go together.
+//! A rule is a table of any keys. `check` requires exactly one condition, and `equals` and `salt` only where they have
+//! a meaning: it can name both keys that do not go together.
 
 use http::HeaderName;
 use schemars::JsonSchema;

@@ -1,7 +1,7 @@
-//! Turns the tables of the tree into forms, and serde's errors into findings.
+//! The decoder of the tree: it turns tables into forms, and serde's errors into findings.
 //!
-//! Serde stops at the first error. So the offending node is noted, cut out of the tree, and the table read again: what
-//! is left at the end is the form of everything that could be understood. At most `ROUNDS` errors of one table are
+//! Serde stops at the first error. So the offending node is reported, cut out of the tree, and the table read again:
+//! what is left at the end is the form of everything that could be understood. At most `ROUNDS` errors of one table are
 //! told apart. Of two nodes at the same place the inner one is cut out.
 
 use serde::Deserialize;
@@ -16,10 +16,10 @@ use super::{ConfigForm, Item, defaults};
 use crate::findings::{Findings, suggest};
 use crate::source_map::Span;
 
-/// Errors found in one table before it is given up.
+/// The most errors of one table before it is given up.
 const ROUNDS: usize = 32;
 
-/// Every table of this version, as it stands at the top.
+/// Every table of this version, by its name at the top level.
 pub const TABLES: [&str; 15] = [
     "server", "listener", "admin", "trusted", "log", "reload", "upstream", "route", "auth", "app", "limit", "cohort",
     "release", "notify", "ledger",
@@ -69,12 +69,12 @@ pub fn document(tree: Tree<'_>, findings: &mut Findings<'_>) -> ConfigForm {
 
 struct Decoder<'f, 'p> {
     findings: &'f mut Findings<'p>,
-    /// Whether the files were TOML; if not, what was recovered of a line may be anything.
+    /// Whether the files were valid TOML; if not, what was recovered of a line may be anything.
     parsed: bool,
 }
 
 impl Decoder<'_, '_> {
-    /// One table.
+    /// Decodes one table.
     fn item<T: Default + for<'de> Deserialize<'de>>(&mut self, key: &NodeKey<'_>, mut node: Node<'_>) -> Item<T> {
         let (name, span) = (key.get_ref().to_string(), node.span());
         if !node.get_ref().is_table() {
@@ -93,7 +93,7 @@ impl Decoder<'_, '_> {
             let at = error.span().unwrap_or_else(|| span.clone());
             let cut = cut_out(&mut node, &at);
             self.explain(error.message(), &at, cut.as_ref());
-            // What has no node of its own cannot be cut out, and would be found again.
+            // An error without a node of its own cannot be cut out, and would be found again.
             if cut.is_none() || self.findings.full() {
                 break;
             }
@@ -101,7 +101,7 @@ impl Decoder<'_, '_> {
         Item { name, span, form: T::default(), whole: false }
     }
 
-    /// `[ledger]`, and the named tables in it, each on its own.
+    /// Decodes `[ledger]`, and each of the named tables in it by itself.
     fn ledger(&mut self, key: &NodeKey<'_>, mut node: Node<'_>, form: &mut ConfigForm) {
         let DeValue::Table(table) = node.get_mut() else {
             form.ledger = Some(self.item(key, node));
@@ -115,7 +115,7 @@ impl Decoder<'_, '_> {
         form.merchants = merchants.map_or_else(Vec::new, |(key, node)| self.named_in("ledger.", &key, node));
     }
 
-    /// `[[listener]]`: every table of it.
+    /// Decodes every table of `[[listener]]`.
     fn list<T: Default + for<'de> Deserialize<'de>>(&mut self, key: &NodeKey<'_>, node: Node<'_>) -> Vec<Item<T>> {
         let span = node.span();
         let DeValue::Array(array) = node.into_inner() else {
@@ -130,12 +130,12 @@ impl Decoder<'_, '_> {
         array.into_iter().map(|node| self.item(key, node)).collect()
     }
 
-    /// `[upstream.NAME]`, `[route.NAME]` and their like: every table of it, in the order written.
+    /// Decodes every table of `[upstream.NAME]`, `[route.NAME]` and their like, in the order written.
     fn named<T: Default + for<'de> Deserialize<'de>>(&mut self, key: &NodeKey<'_>, node: Node<'_>) -> Vec<Item<T>> {
         self.named_in("", key, node)
     }
 
-    /// The same of a table in a table, whose name with a dot is `outer`.
+    /// The same for a table in a table; `outer` is its name with a dot.
     fn named_in<T: Default + for<'de> Deserialize<'de>>(
         &mut self,
         outer: &str,
@@ -162,7 +162,7 @@ impl Decoder<'_, '_> {
         entries.into_iter().map(|(name, node)| self.item(&name, node)).collect()
     }
 
-    /// Says what serde said, in this program's words.
+    /// Adds a finding for an error of serde, in this program's words.
     fn explain(&mut self, error: &str, at: &Span, cut: Option<&Cut>) {
         if self.findings.full() {
             return self.note(at, "", "");
@@ -174,7 +174,7 @@ impl Decoder<'_, '_> {
         if let Some((key, allowed)) =
             error.strip_prefix("unknown field `").and_then(|rest| rest.rsplit_once("`, expected "))
         {
-            // Serde lists what is allowed in backticks: every other piece between them is a name.
+            // Serde lists the allowed names in backticks: every other piece between them is a name.
             let allowed: Vec<&str> = allowed.split('`').skip(1).step_by(2).collect();
             return self.unknown(at, key, &allowed);
         }
@@ -213,7 +213,7 @@ impl Decoder<'_, '_> {
         self.note(&key.span(), &format!("`{}` is {NOT_YET}", key.get_ref()), "remove the table for now");
     }
 
-    /// Notes a finding, but for what is only the echo of a syntax error on the same line.
+    /// Adds a finding, unless it only repeats a syntax error on the same line.
     fn note(&mut self, at: &Span, message: &str, hint: &str) {
         if self.parsed || !self.findings.on_line_of(at) {
             self.findings.at(at, message, hint);
@@ -226,13 +226,13 @@ fn with_article(noun: &str) -> String {
     format!("{article} {noun}")
 }
 
-/// What was cut out: the key it stood under.
+/// A node that was cut out, by its key.
 struct Cut {
     key: String,
     span: Span,
 }
 
-/// Cuts out the entry or element whose key or value stands at `located`; inner ones first.
+/// Cuts out the entry or element whose key or value is at `at`; inner ones first.
 fn cut_out(node: &mut Node<'_>, at: &Span) -> Option<Cut> {
     match node.get_mut() {
         DeValue::Table(table) => cut_from_table(table, at),

@@ -1,8 +1,8 @@
-//! Defaults, each of which stands once: at its key's place in the form, as the `default` of its schema.
+//! Defaults, each defined once: as the `default` in the schema of its key in the form.
 //!
-//! They are written into the tables before those are read, so what was left out reads as if it had been written, by the
-//! same types. Where they come from they have no length: `Located::is_written` tells them apart. A key that goes with one value
-//! of another key only (`x-with`) gets its default there alone, so that it is not found beside others.
+//! They are written into the tables before those are read, so an absent key reads as if it had been written, by the
+//! same types. Their spans have no length: `Located::is_written` tells them apart. A key that goes with only one value
+//! of another key (`x-with`) gets its default only there, so that it does not appear beside others.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -16,18 +16,18 @@ use toml::de::{DeString, DeTable, DeValue};
 use crate::schema;
 use crate::source_map::Span;
 
-/// What is known of a table's keys, of every table of a map or list, or of nothing.
+/// The known keys of a table, of every table of a map or list, or of nothing.
 #[derive(Debug, Default)]
 struct Shape {
     keys: BTreeMap<String, KeyDefault>,
-    /// Of tables that have names, or stand in a list.
+    /// The shape of tables with names, or in a list.
     each: Option<Box<Shape>>,
 }
 
 #[derive(Debug)]
 struct KeyDefault {
     default: Option<DeValue<'static>>,
-    /// Another key of the table, and the value it must have.
+    /// Another key of the table, and the value that it must have.
     with: Option<(String, String)>,
     inner: Shape,
 }
@@ -65,7 +65,8 @@ impl KeyDefault {
             [key, value] => Some((key.as_str()?.to_owned(), value.as_str()?.to_owned())),
             _ => None,
         });
-        // JSON of scalars, lists and empty tables is TOML as well. It is read once, and kept as long as the process.
+        // JSON of scalars, lists and empty tables is TOML as well. It is read once, and kept
+        // for the life of the process.
         let default = schema.get("default").and_then(|default| {
             let text: &'static str = Box::leak(default.to_string().into_boxed_str());
             DeValue::parse(text).ok().map(Spanned::into_inner)
@@ -79,7 +80,7 @@ pub fn fill(root: &mut DeTable<'_>) {
     fill_table(root, &(0..0), &DOCUMENT);
 }
 
-/// The form of a table at the top that was left out.
+/// The form of a top-level table that is absent.
 pub fn left_out<T: Default + for<'de> Deserialize<'de>>(name: &str) -> T {
     let mut table = DeTable::new();
     if let Some(key) = DOCUMENT.keys.get(name) {
@@ -124,7 +125,7 @@ impl KeyDefault {
     }
 }
 
-/// A value at another place.
+/// A value with another place.
 fn placed(value: &DeValue<'static>, span: &Span) -> Spanned<DeValue<'static>> {
     let value = match value {
         DeValue::Array(items) => DeValue::Array(items.iter().map(|item| placed(item.get_ref(), span)).collect()),

@@ -1,7 +1,7 @@
 //! Words of HTTP: paths, methods, headers, redirect targets.
 //!
-//! Paths are normalised where they are read, exactly as those of requests will be. Regexes stay text here: `check`
-//! compiles them once it knows that they are not too many. Which headers a rule may touch is also its business.
+//! Paths are normalised where they are read, exactly as those of requests are. Regexes stay text here: `check` compiles
+//! them once it knows that there are not too many. It also checks which headers a rule may change.
 
 use http::{HeaderName, HeaderValue, Method};
 use schemars::{Schema, json_schema};
@@ -12,7 +12,7 @@ use crate::model::Piece;
 use balance::settings::HashKey;
 use base::path::{is_ambiguous, normalise_path};
 
-/// What `paths` lists.
+/// An entry of `paths`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum RoutePath {
     /// `/orders`
@@ -86,7 +86,7 @@ fn check_path<T: FromText>(path: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// What a probe asks for: a path, and a query if any.
+/// The target of a probe: a path, with or without a query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbePath(pub String);
 
@@ -126,14 +126,14 @@ impl FromText for HeaderValue {
     const WHAT: &'static str = "a header value";
     const EXAMPLE: &'static str = "\"acme\"; no control characters";
     fn from_text(text: &str) -> Result<Self, String> {
-        // Blanks around a value do not survive the wire, so a rule that has them could never hold.
+        // Blanks around a value do not survive the wire, so a rule with them could never match.
         let trimmed = text.trim_matches([' ', '\t']) == text;
         let value = HeaderValue::from_bytes(text.as_bytes()).ok().filter(|_| trimmed);
         value.ok_or_else(|| not_a::<Self>(text))
     }
 }
 
-/// The name of a cookie; cases differ.
+/// The name of a cookie, case-sensitive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CookieName(pub String);
 
@@ -144,7 +144,7 @@ impl FromText for CookieName {
         json_schema!({ "minLength": 1 })
     }
     fn from_text(text: &str) -> Result<Self, String> {
-        // Both are tokens of HTTP.
+        // Names of cookies and of headers are both tokens of HTTP.
         let name = HeaderName::from_bytes(text.as_bytes());
         name.map(|_| CookieName(text.to_owned())).map_err(|_| not_a::<Self>(text))
     }

@@ -1,8 +1,8 @@
-//! The form of `[ledger]`, `[ledger.channel.NAME]` and `[ledger.merchant.NAME]`.
+//! The forms of `[ledger]`, `[ledger.channel.NAME]` and `[ledger.merchant.NAME]`.
 //!
-//! Channels and merchants are decoded one by one, so that a misspelt key of one says nothing about the others. A store
-//! stays text here: where it carries a password, the finding must not show it, and only `check` can see to that. Which
-//! keys of a channel go with its provider is `check`'s too.
+//! Channels and merchants are decoded one by one, so that a misspelt key of one does not affect the others. A store
+//! stays text here: where it has a password, the finding must not show it, and only `check` can ensure that. `check`
+//! also decides which keys of a channel go with its provider.
 
 pub mod channel;
 pub mod fee;
@@ -79,7 +79,7 @@ pub struct MerchantForm {
     pub allow_private: Option<bool>,
 }
 
-/// A path of a file; an empty one is none.
+/// The path of a file; an empty one means no file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileOrNone(pub Option<FilePath>);
 

@@ -1,6 +1,6 @@
 //! The form of `[[listener]]`.
 //!
-//! Sizes of heads end where the parser below ends, so that no limit promises more than is kept.
+//! Size limits of heads end at the limits of the parser below, so that no setting promises more than is kept.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,7 +1,7 @@
-//! The shapes every form is made of: a value with its span, a table that is nothing but a table, a key of later.
+//! The building blocks of every form: a value with its span, a table that is only a table, a reserved key.
 //!
-//! Serde's own structs also take lists, and lose the place of a value; these wrappers close both gaps. They know no
-//! key by name. A message may carry its hint behind a line break; `decode` parts the two.
+//! Serde's own structs also accept lists, and lose the place of a value; these wrappers fix both. They know no key by
+//! name. A message may carry its hint after a line break; `decode` splits the two.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,17 +13,17 @@ use serde_spanned::Spanned;
 
 use crate::source_map::Span;
 
-/// A value and where it stands.
+/// A value and its place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Located<T> {
-    /// Where.
+    /// The place.
     pub span: Span,
-    /// What.
+    /// The value.
     pub value: T,
 }
 
 impl<T> Located<T> {
-    /// Whether it stands in a file; a default does not.
+    /// Whether it was written in a file; a default was not.
     pub fn is_written(&self) -> bool {
         !self.span.is_empty()
     }
@@ -56,7 +56,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Table<T> {
     }
 }
 
-/// What a table of pairs holds, in the order written; `K` and `V` say how both are spelt.
+/// The pairs of a table, in the order written; `K` and `V` define their spelling.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pairs<K, V>(pub Vec<(Located<K>, Located<V>)>);
 
@@ -83,16 +83,16 @@ impl<'de, K: Deserialize<'de>, V: Deserialize<'de>> Deserialize<'de> for Pairs<K
             }
         }
         let mut pairs = deserializer.deserialize_map(Entries(PhantomData))?;
-        // Tables may be kept sorted by key; the order written is the one that counts.
+        // Tables may be sorted by key; only the order written counts.
         pairs.sort_by_key(|(key, _): &(Located<K>, Located<V>)| key.span.start);
         Ok(Pairs(pairs))
     }
 }
 
-/// The mark in a message that says "not yet"; `decode` puts the key's name in.
+/// The mark in a message for "not yet"; `decode` adds the key's name.
 pub const NOT_YET: &str = "not yet in this version";
 
-/// A key that a later version will understand: it parses, whatever its value, and is refused by name.
+/// A key that a later version will understand: it parses, with any value, and is refused by name.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Reserved {}
 

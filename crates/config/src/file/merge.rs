@@ -1,8 +1,8 @@
-//! Parses the files and merges them into one tree, whose spans are global offsets.
+//! The merge of the files: it parses them into one tree, whose spans are global offsets.
 //!
 //! Tables merge key by key, arrays of tables append, and a key set twice is a finding that names both places; the first
-//! value stays. Parsing goes on after a syntax error, so that all of them are found at once. White space at the
-//! end of a file is not parsed: ten megabytes of it must cost nothing.
+//! value stays. Parsing continues after a syntax error, so that all errors are found at once. White space at the end of
+//! a file is not parsed: ten megabytes of it must cost nothing.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -15,7 +15,7 @@ use crate::findings::Findings;
 use crate::source::Source;
 use crate::source_map::{SourceMap, Span};
 
-/// Syntax errors of one file that are shown: after a while each is only the echo of the ones before.
+/// Syntax errors of one file that are shown: after a while each only follows from those before.
 const SYNTAX_SHOWN: usize = 20;
 
 /// Files above this size are not parsed again after a syntax error.
@@ -23,7 +23,7 @@ const MENDED: usize = 1 << 20;
 
 const SYNTAX_HINT: &str = "keys are `key = value`, strings stand in \"quotes\", tables begin with `[name]`";
 
-/// One file, parsed; or without the lines that are not TOML, to be parsed.
+/// One file, parsed; or its text without the lines that are not TOML, to be parsed.
 pub struct Sheet<'s> {
     base: usize,
     text: Cow<'s, str>,
@@ -38,10 +38,10 @@ pub struct Tree<'s> {
     pub whole: bool,
 }
 
-/// Notes the syntax errors of every file. The parser gives up at some of them, so the lines they stand on are blanked,
-/// which moves nothing, until it comes through.
+/// Parses every file and reports its syntax errors. The parser gives up at some of them, so their lines are blanked,
+/// which moves nothing, until it reaches the end.
 pub fn sheets<'s>(source: &'s Source, places: &SourceMap, findings: &mut Findings<'_>) -> Vec<Sheet<'s>> {
-    // What ends in blanks ends before them: ten megabytes of them would else be as many tokens.
+    // A text that ends in blanks is cut before them: ten megabytes of them would otherwise be as many tokens.
     let texts = source.files.iter().map(|file| file.text.trim_ascii_end()).enumerate();
     let written = texts.filter(|(_, text)| !text.is_empty());
     written.map(|(index, text)| sheet(places.base(index), text, findings)).collect()
@@ -88,7 +88,7 @@ fn blank_lines(text: &mut String, lines: Vec<usize>) -> bool {
     for start in lines {
         let end = text[start..].find('\n').map_or(text.len(), |length| start + length);
         if !text[start..end].trim_ascii().is_empty() {
-            // Every byte becomes a blank, so that what follows keeps its offset.
+            // Every byte becomes a blank, so that the rest keeps its offset.
             text.replace_range(start..end, &" ".repeat(end - start));
             blanked = true;
         }
@@ -128,7 +128,7 @@ impl Shift<'_> {
         let mut span = self.span(&written);
         let value = match value.into_inner() {
             DeValue::Table(table) => {
-                // A table that only dotted keys imply has no place of its own: its key's is the best one.
+                // A table that only dotted keys imply has no place of its own: its key's place is the best one.
                 if !self.text.get(written).is_some_and(|text| text.starts_with(['[', '{'])) {
                     span = key.clone();
                 }
@@ -173,7 +173,7 @@ fn merge<'s>(into: &mut DeTable<'s>, from: DeTable<'s>, places: &SourceMap, find
     }
 }
 
-/// Whether an array was written as `[[name]]`: then each of its tables has a header of its own.
+/// Whether an array was written as `[[name]]`: then each of its tables has its own header.
 fn of_tables(array: &DeArray<'_>, span: &Span, places: &SourceMap) -> bool {
     !array.is_empty() && array.iter().all(|item| item.get_ref().is_table()) && places.place(span).text.starts_with("[[")
 }

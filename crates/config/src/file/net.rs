@@ -1,7 +1,7 @@
 //! Words of the network: addresses, networks, host names.
 //!
-//! Names are lower-cased where they are read, so nothing later compares cases. Names are never resolved here, and a
-//! non-ASCII name must be given in its `xn--` form, as it travels.
+//! Names are lower-cased where they are read, so later code need not compare cases. Names are never resolved here, and
+//! a non-ASCII name must be given in its `xn--` form, as on the wire.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -46,7 +46,7 @@ impl FromText for HostName {
     }
 }
 
-/// What `hosts` lists: a pattern, or `*` for every host.
+/// An entry of `hosts`: a pattern, or `*` for every host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host(pub Option<HostPattern>);
 
@@ -85,7 +85,7 @@ fn wildcard(text: &str) -> String {
     )
 }
 
-/// The usual mistakes with host names.
+/// The message for a usual mistake with host names.
 fn refused(text: &str) -> Option<String> {
     let text = shown(text);
     if text.contains('*') {

@@ -1,7 +1,7 @@
 //! The form of `[notify.NAME]`.
 //!
-//! A URL is judged by its words only: whether anybody listens there is found out by the first report. One that carries
-//! a password is refused, since secrets come from files and a URL is shown in findings and logs.
+//! Only the text of a URL is checked: the first report shows whether a server listens there. A URL with a password is
+//! refused, since secrets come from files and a URL appears in findings and logs.
 
 use http::Uri;
 use schemars::{JsonSchema, Schema, json_schema};

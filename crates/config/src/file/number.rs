@@ -1,7 +1,7 @@
 //! Numbers with their range in the type, so that a number out of range is found where it is read. Nothing is clamped.
 //!
 //! A percentage may be written as an integer or as a float; a whole number may not be written as a float. A share of
-//! users is a percentage that must be met exactly: what is finer than 0.01 is refused, not rounded.
+//! users is a percentage that must be met exactly: one finer than 0.01 is refused, not rounded.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -59,7 +59,7 @@ impl<const MIN: u64, const MAX: u64> JsonSchema for Number<MIN, MAX> {
     }
 }
 
-/// A number as its author may have written it: no three hundred digits.
+/// A number as its author may have written it, without three hundred digits.
 fn written(number: f64) -> String {
     let usual = number == 0.0 || (1e-9..1e15).contains(&number.abs()) || !number.is_finite();
     if usual { number.to_string() } else { format!("{number:e}") }
@@ -124,7 +124,7 @@ impl<'de, const MIN: u16> Deserialize<'de> for Points<MIN> {
                     let hint = format!("a number of percent from {least} to 100");
                     return Err(E::custom(format!("`{}` is out of range\n{hint}", written(percent))));
                 }
-                // Both numbers are the nearest to what was written, so they are the same where nothing finer was.
+                // Both numbers are the nearest to the written one, so they are equal where nothing finer was written.
                 BasisPoints::percent(percent).filter(|points| points.as_percent() == percent).ok_or_else(|| {
                     let near = ((percent * 100.0).round() / 100.0).max(least);
                     let hint = format!("users are counted in steps of 0.01 percent: such as {near}");
@@ -154,7 +154,7 @@ impl<const MIN: u16> JsonSchema for Points<MIN> {
     }
 }
 
-/// The chance of a false alarm: above 0, at most one half.
+/// The probability of a false alarm: above 0, at most one half.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Chance(pub f64);
 

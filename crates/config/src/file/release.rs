@@ -1,7 +1,7 @@
 //! The form of `[release.NAME]`.
 //!
-//! Names of routes, upstreams and cohorts stay names here, and shares are judged one by one: whether they grow, fit
-//! their layer and leave room for the holdback is `check`'s.
+//! Names of routes, upstreams and cohorts stay names here, and shares are checked one by one. `check` decides whether
+//! they grow, fit their layer and leave room for the holdback.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! The form of `[route.NAME]`.
 //!
-//! It takes `hosts`, `paths` and the rest value by value; that they can be told from those of other routes, and that
-//! there is exactly one action, is `check`'s.
+//! It takes `hosts`, `paths` and the rest value by value. `check` requires that they differ from those of other routes,
+//! and that there is exactly one action.
 
 use http::Method;
 use ipnet::IpNet;

@@ -1,7 +1,7 @@
-//! Strings that mean something: [`FromText`] says what a type is called, shows an example, and reads it.
+//! Strings with a meaning: [`FromText`] names a type, shows an example, and reads it.
 //!
-//! A word is read when its table is, so that a bad one is found even where others in the table are bad too. Whether a
-//! name exists or two values agree is not known here; `check` asks that.
+//! A word is read with its table, so that a bad one is found even where others in the table are bad too. Whether a name
+//! exists or two values agree is not known here; `check` decides that.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,36 +14,36 @@ use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use super::located::Located;
 use crate::findings::suggest;
 
-/// How a type is spelt in a string.
+/// A type that is written as a string.
 pub trait FromText: Sized {
-    /// What it is: "a duration".
+    /// The name of the type: "a duration".
     const WHAT: &'static str;
-    /// What it looks like, quotes included.
+    /// An example, quotes included.
     const EXAMPLE: &'static str;
     /// The JSON Schema keywords beside `"type": "string"`.
     fn schema() -> Schema {
         json_schema!({})
     }
-    /// Reads it; an error is a message, or a message, a line break and a hint.
+    /// Reads a value; an error is a message, or a message, a line break and a hint.
     fn from_text(text: &str) -> Result<Self, String>;
 }
 
-/// The usual refusal: what it is not, and what it would look like.
+/// The usual message: the type that the text does not match, and an example.
 pub fn not_a<T: FromText>(text: &str) -> String {
     format!("`{}` is not {}\nsuch as {}", shown(text), T::WHAT, T::EXAMPLE)
 }
 
-/// Text fit for a message: short, and without control characters.
+/// Text that is safe in a message: short, and without control characters.
 pub fn shown(text: &str) -> String {
     let short: String = text.chars().take(60).flat_map(char::escape_debug).collect();
     if text.chars().nth(60).is_some() { short + "..." } else { short }
 }
 
-/// A string that is spelt like `T`.
+/// A string in the spelling of `T`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text<T>(pub T);
 
-/// A spelt string and where it stands.
+/// A string of `T` and its place.
 pub type Word<T> = Located<Text<T>>;
 
 impl<'de, T: FromText> Deserialize<'de> for Text<T> {
@@ -76,7 +76,7 @@ impl<T: FromText> JsonSchema for Text<T> {
     }
 }
 
-/// Any string that is not empty: a name of something.
+/// Any string that is not empty: a name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Name(pub String);
 
@@ -100,7 +100,7 @@ impl FromText for String {
     }
 }
 
-/// A path of a file.
+/// The path of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FilePath(pub String);
 
@@ -115,7 +115,7 @@ impl FromText for FilePath {
     }
 }
 
-/// Longer than anything that is meant, and short enough that a clock can still add it.
+/// Longer than any sensible duration, and short enough that a clock can still add it.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
 impl FromText for Duration {
@@ -140,7 +140,7 @@ impl FromText for Duration {
     }
 }
 
-/// A number of bytes.
+/// A size in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size(pub u64);
 
@@ -166,18 +166,18 @@ impl FromText for Size {
 
 fn number_and_unit(text: &str) -> Option<(u64, &str)> {
     let unit = text.find(|letter: char| !letter.is_ascii_digit())?;
-    // More digits than any sensible number has are left to the range check, which needs a number.
+    // A number with more digits than any sensible one goes to the range check as the largest number.
     let number = if unit == 0 { return None } else { text[..unit].parse().unwrap_or(u64::MAX) };
     Some((number, &text[unit..]))
 }
 
-/// A value out of a list of words.
+/// A value from a list of words.
 pub trait OneOf: Sized + Clone + 'static {
-    /// What it is: "a scheme".
+    /// The name of the type: "a scheme".
     const WHAT: &'static str;
-    /// Shown where a string is expected.
+    /// The example where a string is expected.
     const EXAMPLE: &'static str;
-    /// The words, and what they mean.
+    /// The words, with their values.
     const WORDS: &'static [(&'static str, Self)];
 }
 

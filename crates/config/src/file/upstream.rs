@@ -1,7 +1,7 @@
 //! The form of `[upstream.NAME]`.
 //!
-//! An entry of `servers` is a string or a table, and one of `retry.on` a word or a status: both are read by hand, since
-//! serde's untagged enums could only say that nothing fits.
+//! An entry of `servers` is a string or a table, and one of `retry.on` a word or a status. Both are read by hand, since
+//! serde's untagged enums could only report that nothing matches.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -184,7 +184,7 @@ impl OneOf for Balance {
     ];
 }
 
-/// Of an entry that says none.
+/// The weight of an entry without one.
 const WEIGHT: u64 = 1;
 
 /// The table form of an entry of `servers`.
@@ -202,7 +202,7 @@ struct EntryTable {
 /// An entry of `servers`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Where it listens.
+    /// Its address.
     pub address: Option<SocketAddr>,
     /// Its share relative to the others.
     pub weight: Option<u64>,
@@ -245,11 +245,11 @@ impl JsonSchema for Entry {
     }
 }
 
-/// A failure, and its status where that is what is listed: an entry of `retry.on`, and of `rescue.on`.
+/// A failure, with its status where a status is listed: an entry of `retry.on` and of `rescue.on`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Failure(pub AttemptFailure, pub u16);
 
-/// Those that have a word; statuses are numbers.
+/// The failures with a word; statuses are numbers.
 const WORDS: [AttemptFailure; 3] = [AttemptFailure::Connect, AttemptFailure::Reset, AttemptFailure::Timeout];
 
 impl<'de> Deserialize<'de> for Failure {

@@ -9,17 +9,17 @@ use crate::check::{Check, spelt};
 use crate::diff::differing;
 use crate::file::route::RouteForm;
 
-/// Networks of clients.
+/// The client networks of a route.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Access {
-    /// Those that may use the route; empty: all.
+    /// Networks that may use the route; empty for all.
     pub allow: Vec<IpNet>,
-    /// Those that may not.
+    /// Networks that may not.
     pub deny: Vec<IpNet>,
 }
 
 impl Access {
-    /// An empty `allow` would let everyone in, which is hardly what its author meant.
+    /// Checks both lists. An empty `allow` would let all clients in, which is hardly what its author meant.
     pub(super) fn check(check: &mut Check<'_, '_>, form: &RouteForm, whole: bool) -> Access {
         if let Some(allow) = form.allow.as_ref().filter(|allow| allow.value.is_empty() && whole) {
             let hint = "name the networks that may use the route, or remove `allow` to let all in";
@@ -34,12 +34,12 @@ impl Access {
         differing([("allow", old.allow != *allow), ("deny", old.deny != *deny)])
     }
 
-    /// Whether everybody may use the route.
+    /// Whether all clients may use the route.
     pub fn is_open(&self) -> bool {
         self.allow.is_empty() && self.deny.is_empty()
     }
 
-    /// Whether a client is kept out. One whose address is not known could be any that is denied.
+    /// Whether a client is kept out. A client with an unknown address could be one that is denied.
     pub fn keeps_out(&self, client: IpAddr) -> bool {
         let unknown = !self.deny.is_empty() && client.is_unspecified();
         unknown || holds(&self.deny, client) || (!self.allow.is_empty() && !holds(&self.allow, client))

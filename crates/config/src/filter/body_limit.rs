@@ -1,10 +1,10 @@
-//! `body_max`: how long a request's body may be. A longer one gets 413: at once where its length is announced, else when
-//! it turns out.
+//! `body_max`: the longest request body. A longer one gets 413: at once where its length is announced, else
+//! when the limit is passed.
 
 use crate::diff::differing;
 use crate::file::route::RouteForm;
 
-/// Bytes that a body may have; without a number as many as come.
+/// The most bytes of a body; `None` for no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BodyLimit(pub Option<u64>);
 
@@ -21,7 +21,7 @@ impl BodyLimit {
         Some(format!("a request body of more than {} bytes would be answered 413", self.0?))
     }
 
-    /// Whether so many bytes are too many.
+    /// Whether this many bytes are too many.
     pub fn is_exceeded_by(self, bytes: u64) -> bool {
         self.0.is_some_and(|max| bytes > max)
     }

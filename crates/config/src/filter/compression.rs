@@ -1,4 +1,4 @@
-//! `compress`: whether responses are compressed. Which of them, and how, is the proxy's `compress`.
+//! `compress`: whether responses are compressed. The proxy's `compress` decides which, and how.
 
 use crate::diff::differing;
 use crate::file::route::RouteForm;

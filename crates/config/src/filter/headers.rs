@@ -1,7 +1,7 @@
-//! `request_headers` and `response_headers`: first what is removed, then what is set.
+//! `request_headers` and `response_headers`: first headers are removed, then set.
 //!
-//! What frames a message or belongs to one connection is the gateway's own: a rule that set or removed it could part
-//! client and server over where a message ends. `host` may be set for the request, but never removed.
+//! Headers that frame a message or belong to one connection are the gateway's own: with a rule that set or removed one,
+//! client and server could disagree on where a message ends. `host` may be set for the request, but never removed.
 
 use std::convert::Infallible;
 
@@ -30,22 +30,22 @@ pub struct HeaderRulesForm {
     pub remove: Vec<Word<HeaderName>>,
 }
 
-/// What is done to the headers of a message.
+/// The rules for the headers of a message.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HeaderRules {
-    /// Headers put in, replacing what is there.
+    /// Headers to set, replacing what is there.
     pub set: Vec<(HeaderName, HeaderValue)>,
-    /// Headers taken out.
+    /// Headers to remove.
     pub remove: Vec<HeaderName>,
 }
 
-/// The headers of a message, which rules are applied to.
+/// The headers of a message that rules apply to.
 pub trait HeaderFields {
-    /// Why a header cannot be put in.
+    /// Why a header cannot be set.
     type Error;
-    /// Takes out every line of a header.
+    /// Removes every line of a header.
     fn remove(&mut self, name: &HeaderName);
-    /// Puts in a header in place of what is there.
+    /// Sets a header in place of what is there.
     fn set(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), Self::Error>;
 }
 
@@ -90,7 +90,7 @@ impl HeaderRules {
         (!done.is_empty()).then(|| format!("headers of {message}: {}", done.join("; ")))
     }
 
-    /// Whether there is nothing to do.
+    /// Whether there are no rules.
     pub fn is_empty(&self) -> bool {
         self.set.is_empty() && self.remove.is_empty()
     }
@@ -107,7 +107,7 @@ impl HeaderRules {
     }
 }
 
-/// Headers of one connection, and those that say how long a body is.
+/// Headers of one connection, and those that give the length of a body.
 const OURS: [&str; 9] = [
     "connection",
     "content-length",
@@ -120,7 +120,7 @@ const OURS: [&str; 9] = [
     "http2-settings",
 ];
 
-/// Headers that are put into a message.
+/// The headers to set in a message.
 pub(crate) fn to_set(check: &mut Check<'_, '_>, headers: &Headers) -> Vec<(HeaderName, HeaderValue)> {
     for (name, _) in &headers.0 {
         if OURS.contains(&name.value.0.as_str()) {

@@ -1,16 +1,16 @@
-//! `strip_prefix` and `add_prefix`: the path towards the server. What is added comes after what is stripped.
+//! `strip_prefix` and `add_prefix`: the path towards the server. The prefix is added after the other one is stripped.
 
 use base::path::prefixed;
 
 use crate::diff::differing;
 use crate::file::route::RouteForm;
 
-/// What is cut from the start of a path, and what is put before the rest.
+/// The prefix removed from the start of a path, and the one put before the rest.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Prefix {
-    /// Cut first.
+    /// Removed first.
     pub strip: Option<String>,
-    /// Put before what is left.
+    /// Put before the rest.
     pub add: Option<String>,
 }
 
@@ -25,12 +25,12 @@ impl Prefix {
         differing([("strip_prefix", old.strip != *strip), ("add_prefix", old.add != *add)])
     }
 
-    /// Whether paths stay as they are.
+    /// Whether paths stay unchanged.
     pub fn is_empty(&self) -> bool {
         self.strip.is_none() && self.add.is_none()
     }
 
-    /// The path towards the server, of a normalised one.
+    /// The path towards the server, from a normalised path.
     pub fn forwarded(&self, path: &str) -> String {
         prefixed(path, self.strip.as_deref(), self.add.as_deref())
     }

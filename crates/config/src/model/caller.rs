@@ -1,4 +1,4 @@
-//! What callers must prove, and how often they may call, in checked form.
+//! The model of proofs and limits: what callers must prove, and how often they may call.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ pub struct Auth {
     pub name: Arc<str>,
     /// How callers prove who they are.
     pub kind: AuthKind,
-    /// Where the table stands.
+    /// The place of the table.
     pub place: Place,
 }
 
@@ -50,13 +50,13 @@ pub enum AuthKind {
 pub struct Limit {
     /// The table's name.
     pub name: Arc<str>,
-    /// What is counted apart; empty: all requests together.
+    /// The parts of the key that are counted apart; empty for all requests together.
     pub key: Vec<KeyPart>,
-    /// Requests in a time.
+    /// Requests in a period.
     pub rate: Option<Rate>,
     /// Requests in flight; at least 1.
     pub concurrency: Option<u32>,
-    /// Where the table stands.
+    /// The place of the table.
     pub place: Place,
 }
 
@@ -78,7 +78,7 @@ impl Rate {
     }
 }
 
-/// One of a limit's `key`.
+/// A part of a limit's `key`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum KeyPart {
     /// `app`

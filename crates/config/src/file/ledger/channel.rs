@@ -1,7 +1,7 @@
-//! The form of `[ledger.channel.NAME]`: the keys of every provider, side by side.
+//! The form of `[ledger.channel.NAME]`: the keys of all providers, side by side.
 //!
-//! Each key stands once, whichever providers have it. That a channel has the keys of its own provider, and none of
-//! another's, is `check`'s, which can name both.
+//! Each key occurs once, whichever providers have it. `check` requires the keys of the channel's own provider and
+//! refuses those of another, since it can name both.
 
 use http::HeaderName;
 use schemars::{JsonSchema, Schema, json_schema};
@@ -162,7 +162,7 @@ impl OneOf for Unit {
     const WORDS: &'static [(&'static str, Self)] = &[("minor", Unit::Minor), ("major", Unit::Major)];
 }
 
-/// What a provider calls us, or its key: one word.
+/// The id of an account or key at a provider: one word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account(pub String);
 
@@ -178,7 +178,7 @@ impl FromText for Account {
     }
 }
 
-/// Where a message keeps something: names joined by dots.
+/// The path of a value in a message: names joined by dots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Field(pub String);
 
@@ -194,7 +194,7 @@ impl FromText for Field {
     }
 }
 
-/// What stands before the signature in a header.
+/// The text before the signature in a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignaturePrefix(pub String);
 

@@ -1,7 +1,7 @@
-//! The form of `fee`: a percentage that is kept exactly as it was written, and amounts of minor units.
+//! The form of `fee`: a percentage that is kept exactly as written, and amounts in minor units.
 //!
-//! A percentage may be an integer, a float or a string. A float of up to fifteen digits is told exactly by its shortest
-//! spelling; one with more may have lost some, so it is refused rather than rounded, and asked for in quotes.
+//! A percentage may be an integer, a float or a string. The shortest spelling of a float of up to fifteen digits is
+//! exact. A float with more digits may have lost some, so it is refused rather than rounded, and asked for in quotes.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,10 +16,10 @@ use super::super::number::Number;
 use super::super::scalar::{OneOf, Word, shown};
 use crate::model::ledger::Rounding;
 
-/// The largest amount that JSON tells exactly: 2^53 - 1.
+/// The largest amount that JSON keeps exactly: 2^53 - 1.
 pub const AMOUNT_MAX: u64 = 9_007_199_254_740_991;
 
-/// Digits that every float tells exactly.
+/// The digits that every float keeps exactly.
 const DIGITS: usize = 15;
 
 /// What the merchant is charged: percent of the amount and fixed_minor, at least minimum_minor.
@@ -51,7 +51,7 @@ impl OneOf for Rounding {
     ];
 }
 
-/// Percent from 0 to 100, exactly as written.
+/// A percentage from 0 to 100, exactly as written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exact(pub Decimal);
 
