@@ -1,7 +1,7 @@
-//! The only place that reads the time.
+//! The clocks: the only place that reads the time.
 //!
 //! Monotonic time is a [`Nanos`] since the process started, wall-clock time a count of milliseconds since 1970. The
-//! pure engines take both as arguments and never come here. Time zones are not covered: everything is UTC.
+//! pure engines take both as arguments and never read a clock. Time zones are not covered: everything is UTC.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,18 +31,19 @@ pub fn wall_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
 }
 
-/// Wall-clock time at a monotonic one, in milliseconds since 1970. It costs no system call: the distance between the
-/// two clocks is read by [`follow_wall`], so after the wall clock was set it may be wrong until the next call of that.
+/// The wall-clock time at a monotonic one, in milliseconds since 1970. It costs no system call:
+/// [`follow_wall`] measures the distance between the two clocks, so after the wall clock was set the result
+/// may be wrong until the next call of that.
 pub fn wall_ms_at(now: Nanos) -> u64 {
     WALL_AT_START.load(Ordering::Relaxed).saturating_add(now.0) / 1_000_000
 }
 
-/// Reads the distance between the clocks anew.
+/// Measures the distance between the clocks anew.
 pub fn follow_wall() {
     WALL_AT_START.store((wall_ms() * 1_000_000).saturating_sub(now().0), Ordering::Relaxed);
 }
 
-/// RFC 3339, UTC, with milliseconds: `2026-11-21T03:38:00.123Z`.
+/// Formats a time by RFC 3339, UTC, with milliseconds: `2026-11-21T03:38:00.123Z`.
 pub fn rfc3339(wall_ms: u64) -> String {
     jiff::Timestamp::from_millisecond(wall_ms as i64)
         .map(|t| format!("{t:.3}"))

@@ -1,4 +1,4 @@
-//! Files that are replaced whole.
+//! Files that are replaced as a whole.
 //!
 //! A crash leaves the old file or the new one, never a part of it.
 

@@ -1,39 +1,39 @@
-//! What is wrong with a configuration, or unwise, said so that its author can mend it without a second question.
+//! Findings: what is wrong with a configuration, or unwise, so that its author can mend it without a second question.
 //!
-//! A finding names the place (file, line, column), quotes the offending text, says what is wrong and what is allowed.
-//! Findings are collected, never thrown: a check returns all of them at once, in the order of their places.
-//! This file knows how a finding looks, not how one is found.
+//! A finding names the place (file, line, column), quotes the offending text, and says what is wrong and what is
+//! allowed. Findings are collected, never thrown: a check returns all of them at once, in the order of their places.
+//! This file defines their form, not how they are found.
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// Where something stands in the configuration: `line` and `column` count from 1, in characters.
+/// A place in the configuration: `line` and `column` count from 1, in characters.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// Path of the file, as it was given or found.
     pub file: Arc<str>,
-    /// Line, from 1; 0 where no line can be named (a file that is missing).
+    /// Line, from 1; 0 where there is none (a file that is missing).
     pub line: usize,
-    /// Column, from 1, in characters; 0 where no column can be named.
+    /// Column, from 1, in characters; 0 where there is none.
     pub column: usize,
-    /// The text that stands there, cut to one line.
+    /// The text at the place, cut to one line.
     pub text: Arc<str>,
 }
 
 impl Place {
-    /// A place that is a whole file, for what has no line.
+    /// A whole file as a place, for findings without a line.
     pub fn file(path: impl Into<Arc<str>>) -> Self {
         Self { file: path.into(), ..Self::default() }
     }
 
-    /// Something wrong at this place.
+    /// An error at this place.
     pub fn finding(&self, message: impl Into<String>, hint: impl Into<String>) -> Finding {
         self.found(Severity::Error, message, hint)
     }
 
-    /// Something unwise at this place.
+    /// A warning at this place.
     pub fn warning(&self, message: impl Into<String>, hint: impl Into<String>) -> Finding {
         self.found(Severity::Warning, message, hint)
     }
@@ -51,18 +51,18 @@ impl Place {
     }
 }
 
-/// Whether a configuration with a finding may be served.
+/// Whether a configuration with the finding may be served.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// It may not.
+    /// It may not be served.
     #[default]
     Error,
-    /// It may: it is legal, but hardly what its author wants.
+    /// It may be served: it is legal, but hardly what its author wants.
     Warning,
 }
 
-/// One thing wrong with a configuration, or unwise.
+/// An error or a warning about a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Finding {
     /// Path of the file.
@@ -77,7 +77,7 @@ pub struct Finding {
     pub message: String,
     /// What is allowed, or what to do next.
     pub hint: String,
-    /// Whether it keeps the configuration from being served. A process before, which knew no warnings, says nothing.
+    /// Whether it stops the configuration. Findings of an earlier process, which had no warnings, lack it.
     #[serde(default)]
     pub severity: Severity,
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-/// Two digits for each byte.
+/// Encodes bytes with two digits each.
 pub fn encode(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         // Writing to a string cannot fail.

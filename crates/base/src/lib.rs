@@ -1,18 +1,18 @@
-//! What the rest of Tollgate stands on. No module of it knows a route, a release or a ledger.
+//! The base of all other crates: time, units, text and sockets. No module of it knows a route, a release or a ledger.
 //!
 //! | module | is |
 //! |---|---|
 //! | [`clock`], [`units`] | time, and numbers with their unit |
-//! | [`finding`] | what is wrong with a configuration, where, and the way out |
-//! | [`path`] | one spelling for every path of a request |
-//! | [`said`] | what a request says under a name, where it may say it twice |
-//! | [`problem`] | what an error answer says |
+//! | [`finding`] | an error or warning of a configuration, with its place and a remedy |
+//! | [`path`] | the normal form of a request's path |
+//! | [`said`] | the value of a name in a request that may repeat it |
+//! | [`problem`] | the body of an error answer |
 //! | [`net`], [`socket`] | address ranges; listening sockets |
 //! | [`bearer`], [`secret`], [`hex`] | tokens, secrets, digits |
-//! | [`files`] | files that are replaced whole |
-//! | [`machine`] | how much memory and how many files there are |
-//! | [`metric`] | what a metric is called |
-//! | [`shard`] | counters that no two cores fight over |
+//! | [`files`] | files that are replaced as a whole |
+//! | [`machine`] | the memory and open files that the machine allows |
+//! | [`metric`] | names of metrics |
+//! | [`shard`] | counters without contention between cores |
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::disallowed_methods))]

@@ -1,6 +1,6 @@
-//! What the process may have of the machine it runs on.
+//! The resources of the machine that the process may use.
 //!
-//! Asked once: what was derived from it at start must not differ at the next reload of an unchanged file.
+//! They are read once: values derived from them at start must not differ at the next reload of an unchanged file.
 
 use std::fs;
 use std::path::Path;
@@ -8,10 +8,10 @@ use std::sync::OnceLock;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// Taken where the kernel tells nothing.
+/// The memory assumed where the kernel reports none.
 const MEMORY_UNKNOWN: u64 = 1 << 30;
 
-/// Files and sockets that may be open at once; asked once the limit was raised.
+/// Files and sockets that may be open at once; to be called after the limit was raised.
 pub fn open_files() -> usize {
     static FILES: OnceLock<usize> = OnceLock::new();
     *FILES.get_or_init(|| {
@@ -20,7 +20,7 @@ pub fn open_files() -> usize {
     })
 }
 
-/// A gateway needs two sockets a request: takes as many as the machine allows.
+/// Raises the limit of open files to the machine's maximum: a gateway needs two sockets a request.
 pub fn raise_file_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
@@ -29,7 +29,7 @@ pub fn raise_file_limit() {
     }
 }
 
-/// Bytes of memory: the machine's, or what its control group may have.
+/// Bytes of memory: the machine's, or the limit of its control group.
 pub fn memory() -> u64 {
     static MEMORY: OnceLock<u64> = OnceLock::new();
     *MEMORY.get_or_init(|| {
@@ -46,7 +46,7 @@ fn total(meminfo: &str) -> Option<u64> {
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
 }
 
-/// The least that the process's control groups, from its own up to the root, may have.
+/// The least memory limit of the process's control groups, from its own up to the root.
 fn of_group(groups: &str, read: impl Fn(&str) -> Option<String>) -> Option<u64> {
     let (mut own, mut file) = (groups.lines().find_map(|line| line.strip_prefix("0::/")), "memory.max");
     let mut root = String::new();
@@ -55,7 +55,7 @@ fn of_group(groups: &str, read: impl Fn(&str) -> Option<String>) -> Option<u64> 
     }
     let own = own?;
     let ends = own.match_indices('/').map(|(at, _)| at).chain([0, own.len()]);
-    // Within a container the path may be that of the machine: the root is the container's own then.
+    // Within a container the path may be that of the machine; then the root is the container's own.
     let limit = |end: usize| {
         let folder = if end == 0 { root.clone() } else { format!("{root}{}/", &own[..end]) };
         read(&format!("{folder}{file}"))?.trim().parse::<u64>().ok()

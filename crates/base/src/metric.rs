@@ -1,31 +1,31 @@
-//! What a metric is called, and a table of them.
+//! Names of metrics, and a table of them.
 
-/// A metric's name, labels and help.
+/// The name, labels and help of a metric.
 #[derive(Debug)]
 pub struct Name {
-    /// Full name.
+    /// The full name.
     pub name: &'static str,
-    /// Its type.
+    /// The type.
     pub kind: Kind,
-    /// Label names, in the order of the values.
+    /// The names of the labels, in the order of their values.
     pub labels: &'static [&'static str],
-    /// What it says.
+    /// The help text.
     pub help: &'static str,
 }
 
-/// A metric's type.
+/// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// It only grows.
+    /// Only grows.
     Counter,
-    /// It goes up and down.
+    /// Goes up and down.
     Gauge,
     /// Counts in buckets, and their sum.
     Histogram,
 }
 
-/// A constant for each metric, and `ALL` of them in their order: `ID KIND "name" ["label", …] "help";`. Names are written
-/// without `tollgate_`.
+/// Defines a constant for each metric, and `ALL` of them in their order: `ID KIND "name" ["label", …] "help";`. Names
+/// are written without `tollgate_`.
 #[macro_export]
 macro_rules! metric_names {
     ($($id:ident $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {

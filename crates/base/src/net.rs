@@ -1,9 +1,9 @@
 //! Special-purpose addresses: loopback, private and other ranges that no public host has.
 //!
-//! The ranges are those of the IANA special-purpose registries that the public internet does not route. A range that mixes
-//! both, such as Teredo, counts as private. An IPv6 address that carries an IPv4 one (mapped, compatible, translated,
-//! NAT64, 6to4) is judged by the one it carries. Names are not judged here: the caller resolves them and asks for each
-//! address.
+//! The ranges are those of the IANA special-purpose registries that the public internet does not route. A range
+//! that mixes both, such as Teredo, counts as private. An IPv6 address that carries an IPv4 one (mapped,
+//! compatible, translated, NAT64, 6to4) is judged by the one it carries. Names are not covered: the caller resolves
+//! them and asks for each address.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -36,9 +36,9 @@ const V4: [([u8; 4], u32); 15] = [
 
 /// Networks of IPv6: the first 48 bits, and the length of the prefix.
 const V6: [([u16; 3], u32); 10] = [
-    // NAT64 of one's own.
+    // Local-use NAT64.
     ([0x64, 0xff9b, 1], 48),
-    // Discarded.
+    // Discard-only.
     ([0x100, 0, 0], 48),
     // Teredo.
     ([0x2001, 0, 0], 32),
@@ -47,16 +47,16 @@ const V6: [([u16; 3], u32); 10] = [
     ([0x3fff, 0, 0], 20),
     // Segment routing.
     ([0x5f00, 0, 0], 16),
-    // One's own.
+    // Unique local.
     ([0xfc00, 0, 0], 7),
-    // Link-local, and site-local as it once was.
+    // Link-local, and the former site-local.
     ([0xfe80, 0, 0], 10),
     ([0xfec0, 0, 0], 10),
     // Multicast.
     ([0xff00, 0, 0], 8),
 ];
 
-/// Whether `ip` is loopback, private, link-local, multicast, reserved, for documentation, or no address of a host.
+/// Whether `ip` is loopback, private, link-local, multicast, reserved, for documentation, or not an address of a host.
 pub fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => v4_is_private(v4),
@@ -78,7 +78,7 @@ fn v6_is_private(ip: Ipv6Addr) -> bool {
     V6.iter().any(|(network, length)| (bits ^ first(network)) >> (48 - length) == 0)
 }
 
-/// The IPv4 address that an IPv6 one stands for. The unspecified and the loopback address carry 0.0.0.0 and 0.0.0.1.
+/// The IPv4 address that an IPv6 one carries. The unspecified and the loopback address carry 0.0.0.0 and 0.0.0.1.
 fn carried(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     let [a, b, c, d, e, f, g, h] = ip.segments();
     let v4 = |high: u16, low: u16| Some(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));

@@ -1,16 +1,16 @@
-//! One spelling for every path, so that what a route says and what a request asks for can be compared byte by byte.
+//! The normal form of paths, in which routes and requests can be compared byte by byte.
 //!
-//! Unreserved characters are decoded, other escapes get upper-case hex, runs of slashes become one, and dot segments go
-//! (also where the dots were escaped). `%2F` stays: decoding it would make a separator of data. A stray percent sign
-//! becomes `%25`: left as it is, it could make an escape of what follows, and the next reader another path. Climbing
-//! above the root stays at the root. Neither case nor a trailing slash is touched.
+//! Unreserved characters are decoded, other escapes get upper-case hex, runs of slashes become one, and dot segments
+//! are removed (also where the dots were escaped). `%2F` stays: decoding it would turn data into a separator. A stray
+//! percent sign becomes `%25`: left as it is, it could form an escape with what follows, and the next reader another
+//! path. Climbing above the root stays at the root. Case and a trailing slash are kept.
 //!
-//! What a server might read otherwise has no normal form: where `%2F`, `%5C`, `\` or `;` would make a dot segment, the
-//! path [is ambiguous](is_ambiguous) and admission refuses it.
+//! A path that a server might read otherwise has no normal form: where `%2F`, `%5C`, `\` or `;` would make a dot
+//! segment, the path [is ambiguous](is_ambiguous) and validation refuses it.
 
 use std::borrow::Cow;
 
-/// The normal form of a path without its query. It allocates only where it has to change something.
+/// The normal form of a path without its query. It allocates only where something changes.
 pub fn normalise_path(path: &str) -> Cow<'_, str> {
     if is_normal(path.as_bytes()) {
         return Cow::Borrowed(path);
@@ -18,7 +18,7 @@ pub fn normalise_path(path: &str) -> Cow<'_, str> {
     Cow::Owned(without_dots(&decoded(path)))
 }
 
-/// One look that settles nearly every path: no escape, no empty segment, and no segment that begins with a dot.
+/// A fast test that settles nearly every path: no escape, no empty segment, and no segment that begins with a dot.
 fn is_normal(path: &[u8]) -> bool {
     let mut after_slash = false;
     for &byte in path {
@@ -33,10 +33,10 @@ fn is_normal(path: &[u8]) -> bool {
 
 /// Whether some server would find a dot segment here where another finds none, or an end where another goes on.
 ///
-/// Servers that decode before they split take `%2F` for a slash, those of Windows take `\` and `%5C` for one, and those
-/// of Java cut a segment at `;`. Where a segment is `.` or `..` to one of them but not by plain slashes alone, they serve
-/// what the routes did not judge. `%00` ends the path where strings end in NUL. One layer of escapes counts: `%252F` is
-/// data to whoever decodes once, and so the path is forwarded.
+/// Servers that decode before they split take `%2F` for a slash, Windows servers take `\` and `%5C` for one, and Java
+/// servers cut a segment at `;`. Where a segment is `.` or `..` to one of them but not by plain slashes alone, they
+/// serve a path that the routes did not check. `%00` ends the path where strings end in NUL. One layer of escapes
+/// counts: `%252F` is data to a server that decodes once, and so the path is forwarded.
 pub fn is_ambiguous(path: &[u8]) -> bool {
     let mut segment = Segment { plain: true, dots: 0, more: false };
     let mut rest = path;
@@ -62,10 +62,10 @@ pub fn is_ambiguous(path: &[u8]) -> bool {
 
 /// A segment so far.
 struct Segment {
-    /// It begins behind a plain slash.
+    /// Whether it begins after a plain slash.
     plain: bool,
     dots: usize,
-    /// It has more than dots.
+    /// Whether it has other characters than dots.
     more: bool,
 }
 
@@ -113,7 +113,7 @@ fn is_unreserved(byte: u8) -> bool {
 
 /// Merges slashes and removes `.` and `..` segments; a path that ends in one ends in a slash.
 fn without_dots(path: &str) -> String {
-    // What does not begin with a slash (`*` of OPTIONS) has no segments.
+    // A path without a leading slash (`*` of OPTIONS) has no segments.
     let Some(segments) = path.strip_prefix('/') else {
         return path.to_owned();
     };
@@ -136,7 +136,7 @@ fn without_dots(path: &str) -> String {
     out
 }
 
-/// `path` without the one prefix (where it has it, at a segment border) and with the other.
+/// `path` without the prefix `strip` (where it has it, at a segment boundary) and with the prefix `add`.
 pub fn prefixed(path: &str, strip: Option<&str>, add: Option<&str>) -> String {
     let strip = strip.map(|s| s.trim_end_matches('/')).unwrap_or_default();
     let rest = path.strip_prefix(strip).filter(|rest| rest.is_empty() || rest.starts_with('/')).unwrap_or(path);

@@ -1,10 +1,10 @@
-//! Problem documents (RFC 9457): what every error answer of an HTTP interface says.
+//! Problem documents (RFC 9457): the bodies of all error answers of an HTTP interface.
 
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::{Map, Value};
 
-/// Their media type.
+/// The media type of problem documents.
 pub const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 /// A problem document.
@@ -15,7 +15,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// Of this status; `label` is the end of its type. `detail` says what is wrong, and what to do.
+    /// A problem of this status; `label` is the end of its type. `detail` says what is wrong, and what to do.
     pub fn new(status: StatusCode, label: &str, detail: impl Into<String>) -> Problem {
         let problem = Problem { status, members: Map::new() };
         problem
@@ -25,18 +25,18 @@ impl Problem {
             .with("detail", detail.into())
     }
 
-    /// With one more member.
+    /// Adds a member.
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Problem {
         self.members.insert(name.to_owned(), value.into());
         self
     }
 
-    /// As JSON.
+    /// The document as JSON.
     pub fn into_json(self) -> String {
         Value::Object(self.members).to_string()
     }
 
-    /// As an answer. What cannot be done now says when to ask again.
+    /// The document as an answer. A 503 says when to try again.
     pub fn into_response(self) -> Response<String> {
         let status = self.status;
         let mut answer = Response::new(self.into_json());

@@ -1,9 +1,9 @@
-//! What a request says under a name, where a wrong reading would open something.
+//! Values of a request by name, where a wrong reading would let a client through.
 //!
-//! A header, a cookie or a query parameter may come several times, and servers differ in which one they read: the first,
-//! the last, all. So what is judged here never rests on one of several. A condition holds if every line agrees; and of
-//! several values none is the key of a limit: they count as none, so that a made-up one beside the real one is no fresh
-//! key. Names and values are compared as servers read them, since each spelling would be a key of its own, too.
+//! A header, a cookie or a query parameter may occur several times, and servers differ in which one they read: the
+//! first, the last, all. So no decision here rests on one of several. A condition holds if every line agrees. Of
+//! several values none is the key of a limit: they count as none, so that a made-up one beside the real one is not a
+//! fresh key. Names and values are compared as servers read them, since each spelling would be a key of its own, too.
 
 use std::borrow::Cow;
 
@@ -11,18 +11,18 @@ use http::header::{COOKIE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use percent_encoding::percent_decode;
 
-/// Whether a header is there and all of its lines are this value.
+/// Whether a header is there and all of its lines have this value.
 pub fn every_line_is(headers: &HeaderMap, name: &HeaderName, value: &HeaderValue) -> bool {
     let mut lines = headers.get_all(name).iter();
     lines.next().is_some_and(|line| line == value) && lines.all(|line| line == value)
 }
 
-/// The value of a header that has one line.
+/// The value of a header with exactly one line.
 pub fn only_header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
     only(headers.get_all(name).iter().map(|line| line.as_bytes())).map(Cow::Borrowed)
 }
 
-/// The value of a cookie that comes once, decoded and without quotes.
+/// The value of a cookie that occurs once, decoded and without quotes.
 pub fn only_cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<Cow<'a, [u8]>> {
     let pairs = headers.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
     let value = only(pairs.filter_map(|pair| of(pair, name.as_bytes())))?;
@@ -30,7 +30,7 @@ pub fn only_cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<Cow<'a, [u8
     Some(decoded(quoted.unwrap_or(value)))
 }
 
-/// The value of a parameter of a query that comes once, decoded. Some servers part a query at semicolons as well.
+/// The value of a query parameter that occurs once, decoded. Some servers split a query at semicolons as well.
 pub fn only_query<'a>(query: &'a str, name: &str) -> Option<Cow<'a, [u8]>> {
     let pairs = query.as_bytes().split(|byte| matches!(byte, b'&' | b';'));
     only(pairs.filter_map(|pair| of(pair, name.as_bytes()))).map(decoded)
@@ -42,17 +42,18 @@ pub fn first_cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> 
     pairs.filter_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"=")).next()
 }
 
-/// The value of a query parameter, as sent; of several the first. For what a client may choose freely, such as its server.
+/// The value of a query parameter, as sent; of several the first. For choices that are free to the
+/// client, such as its server.
 pub fn first_query<'a>(query: &'a str, name: &str) -> Option<&'a [u8]> {
     query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name).map(|(_, v)| v.as_bytes())
 }
 
-/// The authority asked for: that of an absolute target, else the `Host` header; empty where that is no text.
+/// The authority of a request: that of an absolute target, else the `Host` header; empty where that is not text.
 pub fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> &'a str {
     std::str::from_utf8(authority_as_sent(uri, headers)).unwrap_or_default()
 }
 
-/// The same, whatever its bytes are.
+/// The same as bytes.
 pub fn authority_as_sent<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> &'a [u8] {
     let header = || headers.get(HOST).map(HeaderValue::as_bytes);
     uri.authority().map(|a| a.as_str().as_bytes()).or_else(header).unwrap_or_default()
@@ -60,7 +61,7 @@ pub fn authority_as_sent<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> &'a [u8] {
 
 /// The host of an authority: lower case, without port and user.
 pub fn host(authority: &str) -> Cow<'_, str> {
-    // Most authorities are nothing but such a host; looking at each byte without a way out is a few vector instructions.
+    // Most authorities are only such a host; testing every byte without an early exit takes a few vector instructions.
     let special = |b: u8| matches!(b, b'@' | b'[' | b':' | b'A'..=b'Z');
     if !authority.bytes().fold(false, |any, b| any | special(b)) {
         return Cow::Borrowed(authority.strip_suffix('.').unwrap_or(authority));
@@ -78,7 +79,7 @@ pub fn host(authority: &str) -> Cow<'_, str> {
     }
 }
 
-/// The value of a pair of this name; one without `=` is empty.
+/// The value of a pair with this name; one without `=` is empty.
 fn of<'a>(pair: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let (key, value) = match pair.iter().position(|byte| *byte == b'=') {
         Some(at) => (&pair[..at], &pair[at + 1..]),
@@ -87,13 +88,13 @@ fn of<'a>(pair: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     (key == name || decoded(key).trim_ascii() == name).then(|| value.trim_ascii())
 }
 
-/// What there is one of.
+/// The only element, or `None` where there are none or several.
 fn only<T>(mut all: impl Iterator<Item = T>) -> Option<T> {
     let first = all.next()?;
     all.next().is_none().then_some(first)
 }
 
-/// With `+` as a space and escapes as their bytes.
+/// Decodes `+` as a space and escapes as their bytes.
 fn decoded(text: &[u8]) -> Cow<'_, [u8]> {
     if !text.iter().any(|byte| matches!(byte, b'+' | b'%')) {
         return Cow::Borrowed(text);

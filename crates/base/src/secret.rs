@@ -1,4 +1,4 @@
-//! Bytes that are never printed.
+//! Secrets: bytes that are never printed.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,15 +1,16 @@
-//! Counters that no two cores fight over.
+//! Sharded counters, without contention between cores.
 //!
-//! Each worker thread adds to a cell of its own, a reader sums the cells. A sum read while others add may miss the
-//! latest additions, never count one twice. Threads beyond the number of cells share; they stay exact, only slower.
+//! Each worker thread adds to a cell of its own, and a reader sums the cells. A sum read while others add
+//! may miss the latest additions, but never counts one twice. Threads beyond the number of cells share;
+//! they stay exact, only slower.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// Cells a counter has. More threads than this share cells.
+/// The number of cells of a counter. More threads than this share cells.
 pub const SHARDS: usize = 8;
 
-/// This thread's cell.
+/// The index of this thread's cell.
 pub fn index() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
@@ -23,7 +24,7 @@ pub fn index() -> usize {
     })
 }
 
-/// One value a shard, each on cache lines of its own.
+/// A value for each shard, on cache lines of its own.
 #[derive(Debug, Default)]
 pub struct Sharded<T>([Line<T>; SHARDS]);
 
@@ -49,33 +50,33 @@ impl<T> Sharded<T> {
 pub struct Counter(Sharded<AtomicU64>);
 
 impl Counter {
-    /// Adds to it.
+    /// Adds `n`.
     pub fn add(&self, n: u64) {
         self.0.mine().fetch_add(n, Ordering::Relaxed);
     }
 
-    /// What was added in all.
+    /// The sum of all additions.
     pub fn sum(&self) -> u64 {
         self.0.all().map(|cell| cell.load(Ordering::Relaxed)).sum()
     }
 }
 
-/// How many of something there are now; each thread may add and take away.
+/// The current number of something; each thread may add and subtract.
 #[derive(Debug, Default)]
 pub struct Gauge(Sharded<AtomicU64>);
 
 impl Gauge {
-    /// One more.
+    /// Adds one.
     pub fn up(&self) {
         self.0.mine().fetch_add(1, Ordering::Relaxed);
     }
 
-    /// One less, by any thread.
+    /// Subtracts one, from any thread.
     pub fn down(&self) {
         self.0.mine().fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// How many there are.
+    /// The current number.
     pub fn value(&self) -> u64 {
         self.0.all().fold(0, |sum, cell| sum.wrapping_add(cell.load(Ordering::Relaxed)))
     }

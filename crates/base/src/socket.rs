@@ -1,4 +1,4 @@
-//! Listening sockets, opened alike by everything that listens.
+//! Listening sockets, opened in the same way for all listeners.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,8 +1,7 @@
 //! Numbers with their unit: no bare number crosses a module.
 //!
-//! A [`Share`] is a part of a whole, [`BasisPoints`] a part of all users, a [`Revision`] counts configurations, [`Nanos`] is a moment, a
-//! [`Currency`] is what an amount of minor units counts. Ties and rounding are
-//! the caller's.
+//! A [`Share`] is a part of a whole, [`BasisPoints`] a share of all users, a [`Revision`] counts configurations,
+//! [`Nanos`] is a moment, and a [`Currency`] is the unit of an amount. Ties and rounding are left to the caller.
 
 mod currency;
 
@@ -22,7 +21,7 @@ impl Share {
     /// The whole.
     pub const ALL: Share = Share(1.0);
 
-    /// From percent, as the configuration says it; `None` for a negative or non-finite number.
+    /// From percent, as in the configuration; `None` for a negative or non-finite number.
     pub fn percent(percent: f64) -> Option<Share> {
         (percent.is_finite() && percent >= 0.0).then_some(Share(percent / 100.0))
     }
@@ -32,7 +31,7 @@ impl Share {
         self.0
     }
 
-    /// How many of `whole` it is, rounded down.
+    /// This share of `whole`, rounded down.
     pub fn of(self, whole: usize) -> usize {
         (self.0 * whole as f64 + 1e-9) as usize
     }
@@ -44,7 +43,8 @@ impl fmt::Display for Share {
     }
 }
 
-/// A share of users in hundredths of a percent, from 0 to 10,000: whole numbers, so that every hash meets it exactly.
+/// A share of users in hundredths of a percent, from 0 to 10,000: whole numbers, so that every
+/// hash can meet it exactly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub struct BasisPoints(u16);
@@ -60,7 +60,7 @@ impl BasisPoints {
         (hundredths <= 10_000).then_some(BasisPoints(hundredths))
     }
 
-    /// From percent, as the configuration says it; `None` outside of 0 to 100, and for what is finer than 0.01.
+    /// From percent, as in the configuration; `None` outside of 0 to 100, and for steps finer than 0.01.
     pub fn percent(percent: f64) -> Option<BasisPoints> {
         let hundredths = (percent * 100.0).round();
         let exact = (percent * 100.0 - hundredths).abs() < 1e-6;
@@ -82,7 +82,7 @@ impl BasisPoints {
         f64::from(self.0) / 10_000.0
     }
 
-    /// What is left of it without `other`; none rather than less.
+    /// The difference to `other`; zero rather than less.
     pub fn without(self, other: BasisPoints) -> BasisPoints {
         BasisPoints(self.0.saturating_sub(other.0))
     }
@@ -94,7 +94,7 @@ impl fmt::Display for BasisPoints {
     }
 }
 
-/// Counts configurations of one `state_dir`, from 1.
+/// The number of a configuration in one `state_dir`, from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, serde::Deserialize)]
 #[serde(transparent)]
 pub struct Revision(pub u64);
@@ -105,23 +105,23 @@ impl fmt::Display for Revision {
     }
 }
 
-/// A moment, in nanoseconds since the process started. Engines are given it; they never ask a clock.
+/// A moment, in nanoseconds since the process started. Engines take it as an argument; they never read a clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Nanos(pub u64);
 
 impl Nanos {
-    /// The moment `time` later; the end of time rather than an overflow.
+    /// The moment `time` later; the last one rather than an overflow.
     pub fn after(self, time: Duration) -> Nanos {
         Nanos(self.0.saturating_add(nanoseconds(time)))
     }
 
-    /// How long ago `earlier` was; zero where it is not earlier, as two cores may disagree.
+    /// The time since `earlier`; zero where that is not earlier, as two cores may disagree.
     pub fn since(self, earlier: Nanos) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 }
 
-/// A length of time in nanoseconds; 584 years at most.
+/// A duration in nanoseconds; at most 584 years.
 pub fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

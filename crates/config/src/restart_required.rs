@@ -1,8 +1,8 @@
-//! What a running gateway does not take over from a new configuration, although the configuration is valid.
+//! Changes that need a restart: what a running gateway cannot take over from a new configuration, although it is valid.
 //!
-//! Sockets, threads, bounds of the process, the state folder and the ledger's books are chosen at start: a change of them
-//! is a finding, never half applied. A push that drops more routes or servers than `reload.removal_max_percent` allows is
-//! refused unless it is forced.
+//! Sockets, threads, bounds of the process, the state folder and the ledger's books are chosen at start: a change of
+//! them is a finding, and never applied by half. A revision that drops more routes or servers than
+//! `reload.removal_max_percent` allows is refused unless it is forced.
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -15,7 +15,7 @@ use base::units::Share;
 const HINT: &str = "run `tollgate upgrade -c CONF`: a new process takes this configuration and the sockets, and no request is \
                     dropped; or take this change out of it: the rest then applies at once";
 
-/// What stands against taking `new` over from `running`.
+/// The findings against replacing `running` by `new`.
 pub fn findings(running: &Config, new: &Config, force: bool) -> Vec<Finding> {
     let mut findings = fixed(running, new);
     if !force {
@@ -80,7 +80,7 @@ fn fixed(running: &Config, new: &Config) -> Vec<Finding> {
     findings
 }
 
-/// What changed of the ledger that only a start can change: its books and its address. The rest swaps.
+/// Changes of the ledger that need a restart: its books and its address. The rest is swapped.
 fn ledger(old: Option<&Ledger>, new: Option<&Ledger>) -> Vec<String> {
     let (old, new) = match (old, new) {
         (None, None) => return vec![],

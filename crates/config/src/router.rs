@@ -1,14 +1,14 @@
-//! Which route takes a request.
+//! The router: which route takes a request.
 //!
 //! Of all routes whose every condition holds the best one wins. Hosts rank first (exact, then the wildcard with the
-//! longest suffix, then any), then paths (exact, then the longest prefix, then regexes in the order written, then none
-//! given), then the number of conditions. A better host never shuts out a worse one: where nothing below it fits, the
-//! next is asked. Ties cannot come here: the check refuses them. A header's condition holds if every line of it has the
-//! value: of lines that differ the server may read another one.
+//! longest suffix, then any), then paths (exact, then the longest prefix, then regexes in the order written, then no
+//! path), then the number of conditions. A better host never shuts out a worse one: where no route below it matches,
+//! the next host is tried. Ties cannot occur here: the check refuses them. A header's condition holds if every line of
+//! the header has the value: of lines that differ the server may read another one.
 //!
-//! A look-up costs a hash of the host, one a suffix of it, and for each host asked a hash of the path and one a
-//! segment that some prefix has. It does not depend on how many routes there are; regexes are tried one by one.
-//! `allow` and `deny` are no conditions: they are judged after the match and answer 403.
+//! A lookup costs a hash of the host, one for each suffix of it, and for each host tried a hash of the path and one for
+//! each segment that some prefix has. It does not depend on the number of routes; regexes are tried one by one. `allow`
+//! and `deny` are not conditions: they are checked after the match and answer 403.
 
 use ahash::AHashMap;
 use http::{HeaderMap, Method};
@@ -17,18 +17,18 @@ use regex::Regex;
 use crate::model::{HostPattern, PathPattern, Route, Scheme};
 use base::said::every_line_is;
 
-/// What of a request routes look at.
+/// The parts of a request that routes look at.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
-    /// Host, lower case, without a port.
+    /// The host, lower case, without a port.
     pub host: &'a str,
-    /// Path, normalised, without the query.
+    /// The path, normalised, without the query.
     pub path: &'a str,
-    /// Method.
+    /// The method.
     pub method: &'a Method,
-    /// Headers.
+    /// The headers.
     pub headers: &'a HeaderMap,
-    /// How the client came.
+    /// The client's scheme.
     pub scheme: Scheme,
 }
 
@@ -175,8 +175,8 @@ impl Prefixes {
         self.below.values_mut().for_each(|node| node.each(act));
     }
 
-    /// The deepest node that `rest` lies in and whose routes take the request. Recursion is as deep as the longest
-    /// configured prefix, whatever the request says.
+    /// The deepest node that contains `rest` and whose routes take the request. Recursion is as deep as the longest
+    /// configured prefix, whatever the request is.
     fn find(&self, rest: &str, first: &impl Fn(&[u32]) -> Option<u32>) -> Option<u32> {
         let deeper = || {
             let (segment, rest) = rest.split_once('/')?;
@@ -186,8 +186,8 @@ impl Prefixes {
     }
 }
 
-/// Of a route's hosts the one by which it takes a request for this host: exact before the longest suffix; none where it
-/// takes any.
+/// The host of a route by which it takes a request for this host: exact before the longest suffix;
+/// `None` where it takes any.
 pub fn host_of<'a>(route: &'a Route, host: &str) -> Option<&'a HostPattern> {
     let exact = route.hosts.iter().find(|pattern| matches!(pattern, HostPattern::Exact(name) if name == host));
     exact.or_else(|| {
@@ -198,8 +198,8 @@ pub fn host_of<'a>(route: &'a Route, host: &str) -> Option<&'a HostPattern> {
     })
 }
 
-/// Of a route's paths the one by which it takes a request for this path: exact, then the longest prefix, then a regex; none
-/// where it takes any.
+/// The path of a route by which it takes a request for this path: exact, then the longest prefix, then a regex;
+/// `None` where it takes any.
 pub fn path_of<'a>(route: &'a Route, path: &str) -> Option<&'a PathPattern> {
     let rank = |pattern: &PathPattern| match pattern {
         PathPattern::Exact(exact) if exact == path => Some((2, 0)),

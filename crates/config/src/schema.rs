@@ -1,7 +1,7 @@
-//! The JSON Schema of the file form, for editors: completion, descriptions and ranges as they are typed.
+//! The JSON Schema of the file form, for editors: completion, descriptions and ranges while typing.
 //!
-//! It is made from the same types that read the file, so it cannot disagree with them about keys and ranges. What
-//! several values tell together is not in it; `tollgate check` knows.
+//! It is made from the same types that read the file, so it cannot disagree with them about keys and ranges. Conditions
+//! on several values are not in it; `tollgate check` checks those.
 
 use schemars::transform::{RestrictFormats, Transform};
 use schemars::{Schema, generate::SchemaSettings};
@@ -15,7 +15,7 @@ pub fn schema() -> Value {
     settings.into_generator().into_root_schema_for::<Document>().to_value()
 }
 
-/// TOML has no null: what may be absent is just not required.
+/// TOML has no null: an optional key is just not required.
 #[derive(Clone, Debug)]
 struct NoNull;
 

@@ -1,8 +1,8 @@
-//! Reads the text of a configuration: one file, or every `*.toml` directly in a folder, in name order.
+//! The source of a configuration, as text: one file, or every `*.toml` directly in a folder, in name order.
 //!
-//! What cannot be read is a finding about that file, and all files are tried before giving up. Only regular files are
-//! read (symbolic links are followed, so mounted config maps work): a pipe or a device could block or never end.
-//! Files that the configuration names (tokens, certificates) are not read here; `check` does that.
+//! An unreadable file is a finding, and all files are tried before giving up. Only regular files are read (symbolic
+//! links are followed, so mounted config maps work): a pipe or a device could block or never end. Files that the
+//! configuration names (tokens, certificates) are read by `check`, not here.
 
 use std::fs;
 use std::io::Read;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use base::finding::{Finding, Place};
 
-/// All files together may have this many bytes; offsets into them then always fit 32 bits.
+/// The most bytes of all files together; offsets into them then always fit 32 bits.
 pub const MAX_BYTES: u64 = 64 << 20;
 
 /// The text of a configuration.
@@ -23,7 +23,7 @@ pub struct Source {
     pub files: Vec<SourceFile>,
 }
 
-/// One file of a [`Source`].
+/// A file of a [`Source`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceFile {
     /// Its path, as findings name it.
@@ -33,7 +33,7 @@ pub struct SourceFile {
 }
 
 impl Source {
-    /// Reads what `-c` names.
+    /// Reads the file or folder of `-c`.
     pub fn read(path: &Path) -> Result<Source, Vec<Finding>> {
         let metadata = fs::metadata(path).map_err(|error| vec![unreadable(path, &error)])?;
         if metadata.is_dir() {
@@ -43,7 +43,7 @@ impl Source {
         Self::read_files(root.to_owned(), vec![path.to_owned()])
     }
 
-    /// Files that are already in memory: a root for relative paths, then path and text of each file in merge order.
+    /// A source from memory: the root for relative paths, then path and text of each file in merge order.
     pub fn from_parts(root: PathBuf, files: Vec<(String, String)>) -> Source {
         let files = files.into_iter().map(|(path, text)| SourceFile { path: path.into(), text: text.into() });
         Source { root, files: files.collect() }
@@ -90,7 +90,7 @@ fn read_file(path: &Path, left: u64) -> Result<SourceFile, Finding> {
     }
     let mut bytes = Vec::new();
     let file = fs::File::open(path).map_err(|error| unreadable(path, &error))?;
-    // The length in the metadata may be wrong by now, so the bound is put on the reading itself.
+    // The length in the metadata may have changed, so the read itself is limited.
     file.take(left + 1).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error))?;
     if bytes.len() as u64 > left {
         let message = format!("the configuration is larger than {} MiB", MAX_BYTES >> 20);

@@ -1,8 +1,8 @@
-//! Turns a span into file, line, column and text.
+//! The map from a span to file, line, column and text.
 //!
-//! All files are counted as one long text: each has a base, so that one global offset names a place wherever tables
-//! of several files were merged. An offset at the end of a file belongs to that file, not to the next one. Columns
-//! count characters, not bytes and not what a terminal makes of them.
+//! All files count as one long text: each has a base, so that one global offset names a place wherever tables of
+//! several files were merged. An offset at the end of a file belongs to that file, not to the next one. Columns count
+//! characters, not bytes and not what a terminal makes of them.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use std::sync::Arc;
 use super::source::Source;
 use base::finding::Place;
 
-/// A part of the whole text, in global offsets.
+/// A range of the whole text, in global offsets.
 pub type Span = Range<usize>;
 
-/// Characters of offending text that a finding quotes at most.
+/// The most characters of offending text that a finding quotes.
 const QUOTED: usize = 120;
 
-/// Where every file and every line starts.
+/// The start of every file and every line.
 #[derive(Debug)]
 pub struct SourceMap {
     files: Vec<FileLines>,
@@ -32,7 +32,7 @@ struct FileLines {
 }
 
 impl SourceMap {
-    /// Notes where the lines of `source` start.
+    /// Finds the starts of the lines of `source`.
     pub fn new(source: &Source) -> SourceMap {
         let mut base = 0;
         let mut files = Vec::with_capacity(source.files.len());
@@ -50,7 +50,7 @@ impl SourceMap {
         self.files[file].base
     }
 
-    /// The first file as a whole, for what stands nowhere.
+    /// The first file as a whole, for findings without a place.
     pub fn nowhere(&self) -> Place {
         Place::file(self.files.first().map_or_else(|| "".into(), |file| file.path.clone()))
     }
@@ -79,7 +79,7 @@ impl SourceMap {
     }
 }
 
-/// The nearest character border at or below `located`.
+/// The nearest character boundary at or below `at`.
 fn floor(text: &str, at: usize) -> usize {
     text.floor_char_boundary(at.min(text.len()))
 }

@@ -1,8 +1,8 @@
-//! What is legal in a configuration, and hardly what its author wants.
+//! Warnings: what is legal in a configuration and hardly what its author wants.
 //!
-//! It is asked of a configuration without findings, and keeps none from being served. A warning names a way by which
-//! something gets through that was to be kept out, and the way out. Defaults are never warned about, nor what can only be
-//! meant: who is warned of everything reads nothing.
+//! They are made for a configuration without findings, and do not stop it. A warning names a way by which a request
+//! gets through that was to be kept out, and a remedy. Defaults get no warning, nor settings that can only be intended:
+//! a reader who is warned of everything reads nothing.
 
 mod around;
 
@@ -11,7 +11,7 @@ use super::model::ledger::{Channel, Provider};
 use super::model::{Action, AuthKind, Config};
 use base::finding::Finding;
 
-/// Warnings that are said in the log when a configuration is taken over.
+/// The most warnings logged when a configuration is taken over.
 const SAID: usize = 20;
 
 /// All warnings, in the order of their places.
@@ -30,7 +30,7 @@ pub fn warnings(config: &Config) -> Vec<Finding> {
     found
 }
 
-/// Says in the log what is unwise in a configuration that is served from now on.
+/// Logs the warnings of a configuration that is served from now on.
 pub fn say(warnings: &[Finding]) {
     for warning in warnings.iter().take(SAID) {
         log::warn!("configuration: {}", warning.to_string().replace('\n', " "));
@@ -53,7 +53,7 @@ fn audiences(config: &Config) -> impl Iterator<Item = Finding> {
     })
 }
 
-/// Channels of a merchant that are of one account should say so alike, and so should those that are of two.
+/// Channels of a merchant with one account should all name it, and so should those with two.
 fn accounts(config: &Config) -> impl Iterator<Item = Finding> {
     let ledger = config.ledger.iter();
     ledger.flat_map(|ledger| {
@@ -72,7 +72,7 @@ fn accounts(config: &Config) -> impl Iterator<Item = Finding> {
     })
 }
 
-/// BREACH: how long a compressed answer is tells whether what its client sent is like what it holds.
+/// BREACH: the length of a compressed answer tells whether the client's input resembles its content.
 fn secrets_compressed(config: &Config) -> impl Iterator<Item = Finding> {
     let forwards = |action: &Action| matches!(action, Action::Upstream(_));
     let routes = config.routes.iter();

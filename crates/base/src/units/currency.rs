@@ -13,7 +13,7 @@ impl Currency {
     /// The yuan.
     pub const CNY: Currency = Currency { code: *b"CNY", digits: 2 };
 
-    /// By its code in any case; `None` where ISO 4217 knows no such currency.
+    /// The currency of a code in any case; `None` where ISO 4217 has no such currency.
     pub fn parse(code: &str) -> Option<Currency> {
         let bytes: [u8; 3] = code.as_bytes().try_into().ok()?;
         let code = bytes.map(|byte| byte.to_ascii_uppercase());
@@ -21,7 +21,7 @@ impl Currency {
         Some(Currency { code, digits: known.exponent().unwrap_or(0).min(8) as u8 })
     }
 
-    /// Its code, upper case.
+    /// The code, upper case.
     pub fn code(&self) -> &str {
         std::str::from_utf8(&self.code).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! What `[ledger]` means: plain data, valid by construction; every secret is read, every key is parsed.
+//! The model of `[ledger]`: plain data, valid by construction; every secret is read, every key is parsed.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,35 +8,35 @@ use std::time::Duration;
 use base::finding::Place;
 use base::secret::Secret;
 
-/// Name, in metrics and logs, of the upstream that routes with `ledger = true` forward to; no other may have it.
+/// The name, in metrics and logs, of the upstream that routes with `ledger = true` forward to; no other may have it.
 pub const UPSTREAM: &str = "ledger";
 
 /// `[ledger]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ledger {
-    /// Where it listens, or, when not embedded, where it is.
+    /// The address that it listens on, or, when not embedded, the address where it is.
     pub address: SocketAddr,
     /// Whether `tollgate run` starts it.
     pub embedded: bool,
-    /// Where the books are.
+    /// The store of the books.
     pub store: Store,
     /// 32 bytes each, at least one; the first encrypts, all decrypt.
     pub encryption_keys: Vec<Secret>,
     /// The platform's token.
     pub token: Option<Secret>,
-    /// Callbacks a commit may hold; at least 1.
+    /// The most callbacks of a commit; at least 1.
     pub batch_max: usize,
-    /// Waits between two tries of a delivery; after the last one it is dead.
+    /// Waits between two attempts of a delivery; after the last one the event is dead.
     pub delivery_backoff: Vec<Duration>,
-    /// Time one try may take; never zero.
+    /// The time limit of an attempt; never zero.
     pub delivery_timeout: Duration,
-    /// `[ledger.channel.*]`, in the order written; at least one.
+    /// `[ledger.channel.*]`, in the order written.
     pub channels: Vec<Channel>,
     /// `[ledger.merchant.*]`, in the order written.
     pub merchants: Vec<Merchant>,
-    /// Where `state_dir` is: the anchor is kept there.
+    /// The path of `state_dir`, where the anchor is kept.
     pub state_dir: PathBuf,
-    /// Where `address` stands, or the table.
+    /// The place of `address`, or of the table.
     pub place: Place,
 }
 
@@ -45,7 +45,7 @@ pub struct Ledger {
 pub enum Store {
     /// `sqlite:PATH`, joined to `state_dir`.
     Sqlite(PathBuf),
-    /// `postgres://user@host/db`; the URL carries no password.
+    /// `postgres://user@host/db`; the URL has no password.
     Postgres {
         /// As written.
         url: String,
@@ -65,20 +65,20 @@ pub struct Channel {
     pub merchant: Arc<str>,
     /// Whether a payment that no order names is parked.
     pub require_order: bool,
-    /// Charged to the merchant.
+    /// The fee charged to the merchant.
     pub fee: Option<Fee>,
 }
 
 /// `fee`: `percent` of the amount and `fixed_minor`, at least `minimum_minor`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fee {
-    /// Exact, as written.
+    /// Exactly as written.
     pub percent: rust_decimal::Decimal,
     /// In minor units of the payment's currency.
     pub fixed_minor: i64,
     /// In minor units of the payment's currency.
     pub minimum_minor: i64,
-    /// How a part of a minor unit is rounded.
+    /// How a fraction of a minor unit is rounded.
     pub rounding: Rounding,
 }
 
@@ -102,25 +102,25 @@ pub enum Provider {
     Stripe {
         /// Whole `whsec_…` texts as bytes; at least one.
         secrets: Vec<Secret>,
-        /// `acct_…`: whose numbers they are. Absent: the merchant's own.
+        /// `acct_…`: the account that the numbers belong to. Absent: the merchant's own.
         account: Option<String>,
     },
     /// `alipay`
     Alipay {
-        /// Ours.
+        /// Our app_id at Alipay.
         app_id: String,
-        /// Ours.
+        /// Our seller_id at Alipay.
         seller_id: String,
         /// Alipay's keys; at least one.
         public_keys: Vec<RsaKey>,
     },
     /// `wechatpay`
     WechatPay {
-        /// Ours.
+        /// Our mchid at WeChat Pay.
         mchid: String,
         /// 32 bytes.
         api_v3_key: Secret,
-        /// Platform certificates' or public keys' serials (as written) with their keys; at least one.
+        /// Serials (as written) of platform certificates or public keys, with their keys; at least one.
         platform_keys: Vec<(String, RsaKey)>,
     },
     /// `standardwebhooks`; at least one secret or key.
@@ -135,7 +135,7 @@ pub enum Provider {
 }
 
 impl Provider {
-    /// As the configuration spells it.
+    /// The name, as in the configuration.
     pub fn label(&self) -> &'static str {
         match self {
             Provider::Stripe { .. } => "stripe",
@@ -166,9 +166,9 @@ pub struct Hmac {
     pub header: http::HeaderName,
     /// `encoding`
     pub encoding: Encoding,
-    /// `format`; absent: told by the body.
+    /// `format`; absent: detected from the body.
     pub format: Option<Format>,
-    /// What stands before the signature in the header; may be empty.
+    /// The text before the signature in the header; may be empty.
     pub prefix: String,
     /// Names or dotted paths of the fields.
     pub fields: Fields,
@@ -192,7 +192,7 @@ pub enum Format {
     Form,
 }
 
-/// Where a generic message keeps what: dotted JSON paths, or form names.
+/// The places of the values in a generic message: dotted JSON paths, or form names.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fields {
     /// `id_field`
@@ -214,9 +214,9 @@ pub struct Fields {
 pub struct Merchant {
     /// The table's name: `[a-z0-9_-]+`.
     pub name: Arc<str>,
-    /// Where its events are posted.
+    /// The URL that its events are posted to.
     pub url: String,
-    /// Signs its events (Standard Webhooks), decoded.
+    /// The secret that signs its events (Standard Webhooks), decoded.
     pub secret: Secret,
     /// Its own token.
     pub token: Option<Secret>,

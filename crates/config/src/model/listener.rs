@@ -1,5 +1,5 @@
-//! A listener in checked form. Certificates and keys are parsed and fit each other. Of two certificates that cover one name the
-//! first one wins.
+//! The model of a listener. Certificates and keys are parsed and match. Of two certificates that cover
+//! one name the first one wins.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,36 +14,36 @@ use base::finding::Place;
 /// `[[listener]]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listener {
-    /// Where to listen.
+    /// The address to listen on.
     pub address: SocketAddr,
     /// HTTP/2 without TLS, beside HTTP/1.1; never with `tls`.
     pub h2c: bool,
     /// Whether every connection begins with a PROXY header.
     pub proxy_protocol: bool,
-    /// Time for a whole head; never zero.
+    /// The time limit of a whole head; never zero.
     pub header_timeout: Duration,
     /// How long a kept connection may be without a request; never zero.
     pub idle_timeout: Duration,
-    /// Bytes a second, over any 10 s of a request body; 0: no limit.
+    /// Bytes per second, over any 10 s of a request body; 0 for no limit.
     pub body_min_rate: u64,
-    /// Bytes of a head.
+    /// The most bytes of a head.
     pub head_max: usize,
-    /// Headers of a head.
+    /// The most headers of a head.
     pub headers_max: usize,
-    /// Bytes of a request target.
+    /// The most bytes of a request target.
     pub uri_max: usize,
-    /// Connections of one client address; 0: no limit.
+    /// Connections of one client address; 0 for no limit.
     pub max_connections_per_ip: u32,
-    /// TLS; absent: plain.
+    /// TLS; absent for plain connections.
     pub tls: Option<ListenerTls>,
-    /// Where `address` stands.
+    /// The place of `address`.
     pub place: Place,
 }
 
 /// `[listener.tls]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct ListenerTls {
-    /// At least one, in the order written; the first one serves clients whose name none covers.
+    /// At least one, in the order written; the first serves clients whose name no certificate covers.
     pub certificates: Vec<Certificate>,
     /// A client certificate of this authority is required.
     pub client_ca: Option<ClientCa>,
@@ -52,14 +52,14 @@ pub struct ListenerTls {
 /// A certificate and its key.
 #[derive(Clone)]
 pub struct Certificate {
-    /// Chain and key, which fit each other.
+    /// The chain and its key.
     pub key: Arc<CertifiedKey>,
-    /// DNS names it covers, lower case; `*.` stands for one label.
+    /// DNS names that it covers, lower case; `*.` stands for one label.
     pub names: Vec<String>,
 }
 
 impl PartialEq for Certificate {
-    /// By the chain: a key that fits it can only be the same one.
+    /// Compares the chains: a key that matches one can only be the same key.
     fn eq(&self, other: &Certificate) -> bool {
         self.key.cert == other.key.cert
     }
@@ -71,12 +71,12 @@ impl fmt::Debug for Certificate {
     }
 }
 
-/// Who signs client certificates.
+/// The authorities that sign client certificates.
 #[derive(Clone)]
 pub struct ClientCa {
     /// The authorities, DER.
     pub authorities: Arc<[Vec<u8>]>,
-    /// Judges what clients present.
+    /// Verifies the certificates of clients.
     pub verifier: Arc<dyn ClientCertVerifier>,
 }
 

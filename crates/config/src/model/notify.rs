@@ -1,4 +1,4 @@
-//! The checked form of `[notify.*]`: who is told when something is wrong.
+//! The model of `[notify.*]`: where reports and alarms go.
 
 use std::sync::Arc;
 
@@ -10,13 +10,13 @@ use base::secret::Secret;
 pub struct Notify {
     /// The table's name.
     pub name: Arc<str>,
-    /// Where reports are posted.
+    /// The URL that reports are posted to.
     pub url: String,
-    /// In which form.
+    /// The format of the messages.
     pub format: NotifyFormat,
     /// Signs webhooks: the decoded bytes of `whsec_…`.
     pub secret: Option<Secret>,
-    /// Where the table stands.
+    /// The place of the table.
     pub place: Place,
 }
 

@@ -1,9 +1,9 @@
-//! Finds requests that get around what a route asks for, by another route to the same upstream.
+//! The search for requests that get around what a route requires, by another route to the same upstream.
 //!
-//! A route protects the requests that it takes, and no others; servers often read more requests alike. So for each route
-//! that asks for more than others to its upstream, requests are made that lie just beside it, and the router itself says
-//! who takes them: a warning names one that really gets through. What its author can only have meant is none: a route
-//! for that very path, or with conditions of its own.
+//! A route protects only the requests that it takes; servers often treat more requests alike. So for each route that
+//! requires more than others to its upstream, requests just beside it are made, and the router itself finds the routes
+//! that take them: a warning names one that really gets through. There is no warning where the author's intention is
+//! clear: a route for that very path, or with its own conditions.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,7 +15,8 @@ use crate::model::{Action, Config, HostPattern, PathPattern, Route, Scheme};
 use crate::router::{Request, Router};
 use base::finding::Finding;
 
-/// Requests that are tried for all routes together, and routes that they may be held against: some tenths of a second.
+/// The most requests tried for all routes together, and the most routes that they may be compared
+/// with: some tenths of a second.
 const TRIED: usize = 300_000;
 const HELD_AGAINST: usize = 30_000_000;
 /// A host that no route names (RFC 2606).
@@ -25,11 +26,11 @@ const PATHS: [&str; 3] = ["/", "/~", "/0/~"];
 
 /// A request that gets around a route.
 struct Way {
-    /// Index of the route that takes it.
+    /// The index of the route that takes it.
     by: usize,
     /// The request, in words.
     what: String,
-    /// What would close it, beside asking for the same there.
+    /// A remedy, beside the same requirements on that route.
     fix: String,
     /// Whether it is another request, or one that a server may or may not read like those that the route takes.
     sure: Sure,
@@ -40,13 +41,13 @@ struct Around<'c> {
     router: Router,
     /// Routes that name hosts, by upstream.
     named: Vec<Vec<usize>>,
-    /// The schemes of requests: one where no route cares.
+    /// The schemes of requests: one where no route has a scheme.
     schemes: &'static [Scheme],
     /// Requests that may still be tried.
     left: usize,
 }
 
-/// A warning for each route that can be got around.
+/// A warning for each route that a request can get around.
 pub(super) fn ways(config: &Config) -> Vec<Finding> {
     let mixed = mixed(config);
     let strict = |route: &Route| upstream(route).is_some_and(|index| mixed[index]) && asks(route);
@@ -63,7 +64,7 @@ pub(super) fn ways(config: &Config) -> Vec<Finding> {
     let left = TRIED.min(HELD_AGAINST / crowd(config));
     let mut around = Around { config, router: Router::new(&config.routes), named, schemes, left };
     let mut found = vec![];
-    // One that takes everything that others do not is told of once, where it is only a guess.
+    // A route that takes all other requests gets one warning only, where it is only a guess.
     let mut guessed: BTreeMap<usize, (Finding, usize)> = BTreeMap::new();
     for strict in suspects {
         match around.way(strict) {
@@ -86,7 +87,7 @@ pub(super) fn ways(config: &Config) -> Vec<Finding> {
     found
 }
 
-/// The most routes that one request may be held against: those of one host and path.
+/// The most routes that one request may be compared with: those of one host and path.
 fn crowd(config: &Config) -> usize {
     let mut crowds: HashMap<_, usize> = HashMap::new();
     for route in &config.routes {
@@ -99,7 +100,7 @@ fn crowd(config: &Config) -> usize {
     crowds.into_values().max().unwrap_or(1)
 }
 
-/// Whether routes to an upstream ask for different things.
+/// Whether routes to an upstream have different requirements.
 fn mixed(config: &Config) -> Vec<bool> {
     let mut first: Vec<Option<&Route>> = vec![None; config.upstreams.len()];
     let mut mixed = vec![false; config.upstreams.len()];
@@ -142,7 +143,7 @@ impl Around<'_> {
         None
     }
 
-    /// Tries what lies beside one pair of host and path, the surest first.
+    /// Tries requests beside one pair of host and path, the surest first.
     fn beside(
         &mut self,
         strict: usize,
@@ -174,7 +175,7 @@ impl Around<'_> {
             .or_else(|| self.respelt(strict, &usual))
     }
 
-    /// `/a`, which `/a/*` does not take.
+    /// Tries `/a`, which `/a/*` does not take.
     fn bare(&mut self, strict: usize, path: Option<&PathPattern>, usual: &Request<'_>) -> Option<Way> {
         let Some(PathPattern::Prefix(prefix)) = path else { return None };
         let bare = prefix.strip_suffix('/').filter(|bare| !bare.is_empty())?;
@@ -191,7 +192,7 @@ impl Around<'_> {
         })
     }
 
-    /// Another method, another scheme, or without a header.
+    /// Tries another method, another scheme, or a request without a header.
     fn other_conditions(&mut self, strict: usize, usual: &Request<'_>) -> Option<Way> {
         let config = self.config;
         let route = &config.routes[strict];
@@ -228,7 +229,7 @@ impl Around<'_> {
         Some(Way { by, what: format!("a request by {word}"), fix: drop("scheme"), sure: Sure::Yes })
     }
 
-    /// A host that the route does not name, or one that another route names and takes this very path of.
+    /// Tries a host that the route does not name, or one of another route that takes this very path.
     fn other_hosts(
         &mut self,
         strict: usize,
@@ -251,7 +252,7 @@ impl Around<'_> {
         let to = upstream(&config.routes[strict])?;
         for index in 0..self.named[to].len() {
             let other = self.named[to][index];
-            // A route for this very path of its host is an exception that was meant.
+            // A route for this very path of its host is an intended exception.
             if config.routes[other].path_patterns().any(|own| own.map(PathPattern::spelling) == path) {
                 continue;
             }
@@ -273,7 +274,7 @@ impl Around<'_> {
         None
     }
 
-    /// `/ADMIN/`, which many servers take for `/admin/`.
+    /// Tries `/ADMIN/`, which many servers take for `/admin/`.
     fn respelt(&mut self, strict: usize, usual: &Request<'_>) -> Option<Way> {
         let end = usual.path.trim_end_matches('/').len();
         let start = usual.path[..end].rfind('/')? + 1;
@@ -291,7 +292,7 @@ impl Around<'_> {
         Some(Way { by, what, fix, sure: Sure::Guess })
     }
 
-    /// The route that takes a request to the same upstream without what `strict` asks for.
+    /// The route that takes a request to the same upstream without the requirements of `strict`.
     fn taken(&mut self, strict: usize, request: &Request<'_>, sure: Sure) -> Option<usize> {
         self.left = self.left.checked_sub(1)?;
         let by = self.router.find(request).filter(|by| *by != strict)?;
@@ -327,21 +328,21 @@ impl Around<'_> {
     }
 }
 
-/// Whether a request is another one, or one that a server may or may not read like it. Of the latter, limits are not
-/// worth a warning.
+/// Whether a request is certainly another one, or one that a server may read like the original. For the latter, missing
+/// limits are not worth a warning.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sure {
     Yes,
     Guess,
 }
 
-/// What a route asks for and another one does not.
+/// Requirements of a route that another one lacks.
 struct Lacks {
     /// Proofs, by the numbers of `Config::auths`.
     auths: Vec<usize>,
-    /// `allow` or `deny` keep somebody out whom the other one lets in.
+    /// Whether `allow` or `deny` keep a client out that the other route lets in.
     keeps_out: bool,
-    /// Limits; a route with others is limited, too.
+    /// Whether limits are missing; a route with others is limited, too.
     limits: bool,
 }
 
@@ -362,7 +363,7 @@ impl Lacks {
     }
 }
 
-/// A host that the pattern takes.
+/// A host that matches the pattern.
 fn sample(host: &HostPattern) -> String {
     match host {
         HostPattern::Exact(host) => host.clone(),
