@@ -124,7 +124,7 @@ impl<'a> Closing<'a> {
         let good = Arm::ALL.map(|arm| self.on(arm).any(|one| one.number != 0 && one.server.good_in == Some(step)));
         let mut canary = [ServerState::Usual; KINDS];
         for one in &mut self.0 {
-            // Server 0 stands for a full upstream, which has a place again soon.
+            // Number 0 stands for no server: where every server is full, one has a place again soon.
             let is_good = one.server.good_in == Some(step) || one.number == 0 && good[one.arm as usize];
             one.states = one.server.look(one.arm, is_good, step, &one.window, &rates[one.arm as usize], now);
             for (state, beside) in one.states.iter_mut().zip(&mut canary) {
