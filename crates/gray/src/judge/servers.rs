@@ -7,13 +7,13 @@
 //! the rate of stable's users. First events in a burst wait. First events in a window without one wait for the next
 //! window, since it may be the first or the last moment of a burst.
 //!
-//! A burst that is over within two seconds was a hiccup. It is one event, for which the canary's share is that of
-//! the servers, or of the users where that is more. Beside it count as many users as would have met the kind without the
+//! A burst that is over within two seconds was a hiccup. It is one event, for which the canary's share is that of the
+//! servers, or of the users where that is more. Beside it count as many users as would have met the kind without the
 //! hiccup, by stable's rate in the same window. A burst that lasts longer is not a hiccup, and all of it counts by
-//! users. Meanwhile the canary's users lose nothing, as stable answers for it; a user who got no answer counts at
-//! once. So does every user of a server that gave no good answer in this step: it is dead, and always was. Chance
-//! before or after a hiccup must not prolong it: the two seconds begin when chance is excluded, and what comes later
-//! must exclude chance, too.
+//! users. Meanwhile the canary's users lose nothing, as stable answers for it; a user who got no answer counts at once.
+//! So does every user of a server that gave no good answer in this step: it is dead, and always was. Chance before or
+//! after a hiccup must not prolong it: the two seconds begin when chance is excluded, and what comes later must exclude
+//! chance, too.
 //!
 //! Leaving out a server of the canary favours the canary, and leaving out one of stable harms it. So a burst of stable
 //! must be beyond all chance, the events just before and after it count by users, and the canary's share of a window is
