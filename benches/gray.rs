@@ -1,6 +1,6 @@
 //! What a running release costs: the bucket, a cohort, the whole decision, and the judge's look at a request.
 //!
-//! A decision may take 150 ns at most (design, section 10). Users are asked in no order. The headers that a decision looks
+//! A decision may take 150 ns at most. Users are asked in no order. The headers that a decision looks
 //! at have just been read from the network, so there are only as many requests as stay in the cache.
 
 use std::hint::black_box;

@@ -1,6 +1,6 @@
 //! What a limit costs: one decision among a million keys, three limits at once, two threads, a key that is hot.
 //!
-//! A decision may take 150 ns at most (design, section 10). Keys are asked in no order, so a decision meets at least one
+//! A decision may take 150 ns at most. Keys are asked in no order, so a decision meets at least one
 //! miss of the cache; a bare load from a table of the same size stands beside it. What a key is made of has just been read
 //! from the network, so it is made up in a register. The memory of the table is printed first; it never grows.
 

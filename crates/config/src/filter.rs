@@ -1,8 +1,8 @@
 //! Filters: what a route does to a request and its response, beside where it sends them.
 //!
-//! A filter has all of itself in its file: the form of its keys, what they mean and what is wrong with them, what of them
-//! differs from another revision, what `tollgate explain` says of it, and the stage's own function, which takes plain
-//! values and knows no proxy. The form of a route (`file::route`) names its keys; the proxy calls its function.
+//! Each filter has one file with all of it: the form of its keys, their check, what differs from another revision, what
+//! `tollgate explain` prints, and the function of its stage, which takes plain values and knows no proxy. The form of a
+//! route (`file::route`) names the keys; the proxy calls the function.
 
 pub mod access;
 pub mod body_limit;
