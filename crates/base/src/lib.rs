@@ -7,6 +7,7 @@
 //! | [`path`] | the normal form of a request's path |
 //! | [`said`] | the value of a name in a request that may repeat it |
 //! | [`problem`] | the body of an error answer |
+//! | [`mod@refusals`] | a table of refusals as an enum |
 //! | [`net`], [`socket`] | address ranges; listening sockets |
 //! | [`bearer`], [`secret`], [`hex`] | tokens, secrets, digits |
 //! | [`files`] | files that are replaced as a whole |
@@ -27,6 +28,7 @@ pub mod metric;
 pub mod net;
 pub mod path;
 pub mod problem;
+pub mod refusals;
 pub mod said;
 pub mod secret;
 pub mod shard;

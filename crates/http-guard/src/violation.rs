@@ -4,212 +4,114 @@
 //! A word is stable and names the rule, so that an operator who sees a refusal can look it up. Where a head breaks
 //! several rules, the first one that validation comes to is reported.
 
-/// The rule that a request broke.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Violation {
-    /// A line that ends in LF alone.
-    BareLf,
-    /// A CR that no LF follows.
-    BareCr,
-    /// NUL or another control character.
-    ControlByte,
-    /// More than one empty line before the request line.
-    EmptyLines,
-    /// The request line is not three parts with one space between them.
-    RequestLine,
-    /// The method is not a token, or too long.
-    Method,
-    /// `CONNECT`: the gateway is not a forward proxy.
-    Connect,
-    /// The version is neither `HTTP/1.0` nor `HTTP/1.1`.
-    Version,
-    /// A byte that no target may have: a space, a quote, a fragment, or one beyond ASCII.
-    TargetByte,
-    /// The target is neither a path nor `http://` or `https://` with a valid authority, nor `*` of `OPTIONS`.
-    TargetForm,
-    /// The target is longer than `uri_max`.
-    TargetTooLong,
-    /// The head is longer than `head_max`.
-    HeadTooLarge,
-    /// There are more headers than `headers_max`.
-    TooManyHeaders,
-    /// A header that continues in a line that begins with a blank.
-    ObsFold,
-    /// A header without a colon.
-    ColonMissing,
-    /// A header's name that is empty or not a token, such as with a blank before the colon.
-    HeaderName,
-    /// A name that some servers take for a framing or forwarding header: `Content_Length`.
-    LookalikeName,
-    /// No `Host`.
-    HostMissing,
-    /// Several `Host`s.
-    HostTwice,
-    /// `Host` is not a valid authority.
-    HostInvalid,
-    /// `Host` differs from the target.
-    HostMismatch,
-    /// Several `Content-Length`s.
-    ContentLengthTwice,
-    /// `Content-Length` is not one to eighteen digits.
-    ContentLengthInvalid,
-    /// Both `Content-Length` and `Transfer-Encoding`.
-    TwoFramings,
-    /// Several `Transfer-Encoding`s.
-    TransferEncodingTwice,
-    /// `Transfer-Encoding` is not `chunked`.
-    TransferEncodingInvalid,
-    /// `Transfer-Encoding` in HTTP/1.0.
-    TransferEncodingVersion,
-    /// A body where it has no meaning: `GET`, `HEAD`, `TRACE`.
-    UnexpectedBody,
-    /// `Connection` is not a list of tokens.
-    ConnectionInvalid,
-    /// `Connection` lists more than nine options.
-    ConnectionTooLong,
-    /// `Connection` names more than what belongs to a connection by definition.
-    ConnectionNominates,
-    /// Several `Upgrade`s.
-    UpgradeTwice,
-    /// `Upgrade: websocket` with a body, with another method than `GET`, or without `upgrade` in `Connection`.
-    UpgradeInvalid,
-    /// `Expect` is not `100-continue`, or there are several: 417.
-    Expect,
-    /// HTTP/2: a connection header of HTTP/1.1.
-    ConnectionHeader,
-    /// HTTP/2: `TE` is not `trailers`.
-    Te,
-    /// `%2F`, `%5C` or `;` make a dot segment to some servers, or `%00` an end. HTTP/2: the path is neither
-    /// absolute nor `*` of `OPTIONS`.
-    Path,
-    /// A chunk's size is not one to fifteen hexadecimal digits and CRLF.
-    ChunkSize,
-    /// A chunk's extension is malformed, or longer than 256 bytes.
-    ChunkExtension,
-    /// A chunk does not end in CRLF where its size says.
-    ChunkEnd,
-    /// The lines between chunks outweigh the chunks.
-    ChunkOverhead,
-    /// A line of the trailers is malformed.
-    Trailer,
-    /// A trailer that frames, routes or authenticates.
-    ForbiddenTrailer,
-    /// The trailers are too many or too long.
-    TrailersTooLarge,
+base::refusals! {
+    /// The rule that a request broke.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub enum Violation {
+        /// A line that ends in LF alone.
+        BareLf = (400, "bare_lf"),
+        /// A CR that no LF follows.
+        BareCr = (400, "bare_cr"),
+        /// NUL or another control character.
+        ControlByte = (400, "control_byte"),
+        /// More than one empty line before the request line.
+        EmptyLines = (400, "empty_lines"),
+        /// The request line is not three parts with one space between them.
+        RequestLine = (400, "request_line"),
+        /// The method is not a token, or is longer than 32 bytes.
+        Method = (400, "method"),
+        /// `CONNECT`: the gateway is not a forward proxy.
+        Connect = (405, "connect"),
+        /// The version is neither `HTTP/1.0` nor `HTTP/1.1`.
+        Version = (505, "version"),
+        /// A byte that no target may have: a space, a quote, a fragment, or one beyond ASCII.
+        TargetByte = (400, "target_byte"),
+        /// The target is neither a path nor `http://` or `https://` with a valid authority, nor `*` of `OPTIONS`.
+        TargetForm = (400, "target_form"),
+        /// The target is longer than `uri_max`.
+        TargetTooLong = (414, "target_too_long"),
+        /// The head is longer than `head_max`.
+        HeadTooLarge = (431, "head_too_large"),
+        /// There are more headers than `headers_max`.
+        TooManyHeaders = (431, "too_many_headers"),
+        /// A header that continues in a line that begins with a blank.
+        ObsFold = (400, "obs_fold"),
+        /// A header without a colon.
+        ColonMissing = (400, "colon_missing"),
+        /// A header's name that is empty or not a token, such as with a blank before the colon.
+        HeaderName = (400, "header_name"),
+        /// A name that some servers take for one that frames or forwards (`Content_Length`, `X_Forwarded_For`), or
+        /// another spelling of a name that the route sets, removes or takes its API key from.
+        LookalikeName = (400, "lookalike_name"),
+        /// No `Host`, in HTTP/1.0 too.
+        HostMissing = (400, "host_missing"),
+        /// Several `Host`s.
+        HostTwice = (400, "host_twice"),
+        /// `Host` is not a valid authority.
+        HostInvalid = (400, "host_invalid"),
+        /// `Host` differs from the target, or from `:authority`.
+        HostMismatch = (400, "host_mismatch"),
+        /// Several `Content-Length`s.
+        ContentLengthTwice = (400, "content_length_twice"),
+        /// `Content-Length` is not one to eighteen digits.
+        ContentLengthInvalid = (400, "content_length_invalid"),
+        /// Both `Content-Length` and `Transfer-Encoding`.
+        TwoFramings = (400, "content_length_and_transfer_encoding"),
+        /// Several `Transfer-Encoding`s.
+        TransferEncodingTwice = (400, "transfer_encoding_twice"),
+        /// `Transfer-Encoding` is not `chunked`.
+        TransferEncodingInvalid = (400, "transfer_encoding_invalid"),
+        /// `Transfer-Encoding` in HTTP/1.0.
+        TransferEncodingVersion = (400, "transfer_encoding_version"),
+        /// A body where it has no meaning: `GET`, `HEAD`, `TRACE`.
+        UnexpectedBody = (400, "unexpected_body"),
+        /// `Connection` is not a list of tokens.
+        ConnectionInvalid = (400, "connection_invalid"),
+        /// `Connection` lists more than nine options.
+        ConnectionTooLong = (400, "connection_too_long"),
+        /// `Connection` names more than `close`, `keep-alive`, `te`, `trailer`, `upgrade`, `http2-settings` and
+        /// `proxy-connection`.
+        ConnectionNominates = (400, "connection_nominates"),
+        /// Several `Upgrade`s.
+        UpgradeTwice = (400, "upgrade_twice"),
+        /// `Upgrade: websocket` with a body, with another method than `GET`, or without `upgrade` in `Connection`.
+        UpgradeInvalid = (400, "upgrade_invalid"),
+        /// `Expect` is not `100-continue`, or there are several.
+        Expect = (417, "expect"),
+        /// HTTP/2: a connection header of HTTP/1.1.
+        ConnectionHeader = (400, "connection_header"),
+        /// HTTP/2: `TE` is not `trailers`.
+        Te = (400, "te"),
+        /// `%2F`, `%5C` or `;` make a dot segment to some servers, or `%00` an end. HTTP/2: the path is neither
+        /// absolute nor `*` of `OPTIONS`.
+        Path = (400, "path"),
+        /// A chunk's size is not one to fifteen hexadecimal digits and CRLF.
+        ChunkSize = (400, "chunk_size"),
+        /// A chunk's extension is malformed, or longer than 256 bytes. A well-formed one is accepted and not
+        /// forwarded.
+        ChunkExtension = (400, "chunk_extension"),
+        /// A chunk does not end in CRLF where its size says.
+        ChunkEnd = (400, "chunk_end"),
+        /// The lines between chunks outweigh the chunks.
+        ChunkOverhead = (400, "chunk_overhead"),
+        /// A line of the trailers is malformed.
+        Trailer = (400, "trailer"),
+        /// A trailer that frames, routes or authenticates.
+        ForbiddenTrailer = (400, "forbidden_trailer"),
+        /// The trailers are too many or too long.
+        TrailersTooLarge = (431, "trailers_too_large"),
+    }
 }
 
 impl Violation {
-    /// All violations, in the order of their numbers.
-    pub const ALL: [Violation; 44] = {
-        use Violation::*;
-        [
-            BareLf,
-            BareCr,
-            ControlByte,
-            EmptyLines,
-            RequestLine,
-            Method,
-            Connect,
-            Version,
-            TargetByte,
-            TargetForm,
-            TargetTooLong,
-            HeadTooLarge,
-            TooManyHeaders,
-            ObsFold,
-            ColonMissing,
-            HeaderName,
-            LookalikeName,
-            HostMissing,
-            HostTwice,
-            HostInvalid,
-            HostMismatch,
-            ContentLengthTwice,
-            ContentLengthInvalid,
-            TwoFramings,
-            TransferEncodingTwice,
-            TransferEncodingInvalid,
-            TransferEncodingVersion,
-            UnexpectedBody,
-            ConnectionInvalid,
-            ConnectionTooLong,
-            ConnectionNominates,
-            UpgradeTwice,
-            UpgradeInvalid,
-            Expect,
-            ConnectionHeader,
-            Te,
-            Path,
-            ChunkSize,
-            ChunkExtension,
-            ChunkEnd,
-            ChunkOverhead,
-            Trailer,
-            ForbiddenTrailer,
-            TrailersTooLarge,
-        ]
-    };
-
     /// The status of the answer.
     pub fn status(self) -> u16 {
-        match self {
-            Violation::Connect => 405,
-            Violation::TargetTooLong => 414,
-            Violation::Expect => 417,
-            Violation::HeadTooLarge | Violation::TooManyHeaders | Violation::TrailersTooLarge => 431,
-            Violation::Version => 505,
-            _ => 400,
-        }
+        self.row().status
     }
 
     /// The word in the access log.
     pub fn word(self) -> &'static str {
-        match self {
-            Violation::BareLf => "bare_lf",
-            Violation::BareCr => "bare_cr",
-            Violation::ControlByte => "control_byte",
-            Violation::EmptyLines => "empty_lines",
-            Violation::RequestLine => "request_line",
-            Violation::Method => "method",
-            Violation::Connect => "connect",
-            Violation::Version => "version",
-            Violation::TargetByte => "target_byte",
-            Violation::TargetForm => "target_form",
-            Violation::TargetTooLong => "target_too_long",
-            Violation::HeadTooLarge => "head_too_large",
-            Violation::TooManyHeaders => "too_many_headers",
-            Violation::ObsFold => "obs_fold",
-            Violation::ColonMissing => "colon_missing",
-            Violation::HeaderName => "header_name",
-            Violation::LookalikeName => "lookalike_name",
-            Violation::HostMissing => "host_missing",
-            Violation::HostTwice => "host_twice",
-            Violation::HostInvalid => "host_invalid",
-            Violation::HostMismatch => "host_mismatch",
-            Violation::ContentLengthTwice => "content_length_twice",
-            Violation::ContentLengthInvalid => "content_length_invalid",
-            Violation::TwoFramings => "content_length_and_transfer_encoding",
-            Violation::TransferEncodingTwice => "transfer_encoding_twice",
-            Violation::TransferEncodingInvalid => "transfer_encoding_invalid",
-            Violation::TransferEncodingVersion => "transfer_encoding_version",
-            Violation::UnexpectedBody => "unexpected_body",
-            Violation::ConnectionInvalid => "connection_invalid",
-            Violation::ConnectionTooLong => "connection_too_long",
-            Violation::ConnectionNominates => "connection_nominates",
-            Violation::UpgradeTwice => "upgrade_twice",
-            Violation::UpgradeInvalid => "upgrade_invalid",
-            Violation::Expect => "expect",
-            Violation::ConnectionHeader => "connection_header",
-            Violation::Te => "te",
-            Violation::Path => "path",
-            Violation::ChunkSize => "chunk_size",
-            Violation::ChunkExtension => "chunk_extension",
-            Violation::ChunkEnd => "chunk_end",
-            Violation::ChunkOverhead => "chunk_overhead",
-            Violation::Trailer => "trailer",
-            Violation::ForbiddenTrailer => "forbidden_trailer",
-            Violation::TrailersTooLarge => "trailers_too_large",
-        }
+        self.row().word
     }
 }
 

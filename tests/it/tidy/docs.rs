@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use base::metric::Name;
+use base::refusals::Row;
 use http_guard::violation::Violation;
 use tollgate::problem::Reason;
 
@@ -16,11 +17,6 @@ const FIRST_PAGES: [&str; 3] = ["README.md", "README.zh-CN.md", "ARCHITECTURE.md
 
 fn read(file: &str) -> String {
     fs::read_to_string(root().join(file)).unwrap_or_else(|e| panic!("{file}: {e}"))
-}
-
-/// Rows of the tables of a document.
-fn rows(text: &str) -> Vec<&str> {
-    text.lines().filter(|line| line.starts_with('|')).collect()
 }
 
 /// Every document of the root and of `docs`, by its path from the root.
@@ -138,16 +134,6 @@ fn broken(file: &str, link: &str) -> Option<String> {
     (!known).then(|| format!("{file}: {link} leads to no heading"))
 }
 
-#[test]
-fn every_refusal_stands_in_the_table_of_errors() {
-    let text = read("docs/errors.md");
-    let rows = rows(&text);
-    let reasons = Reason::ALL.into_iter().map(Reason::label);
-    for word in reasons.chain(Violation::ALL.into_iter().map(Violation::word)) {
-        assert!(rows.iter().any(|row| row.contains(&format!("`{word}`"))), "docs/errors.md has no row for {word}");
-    }
-}
-
 /// Rows of metrics, as their tables say it.
 fn metric_rows(names: &[&Name]) -> String {
     let row = |name: &&Name| {
@@ -158,21 +144,50 @@ fn metric_rows(names: &[&Name]) -> String {
     names.iter().map(row).collect()
 }
 
-#[test]
-fn the_page_of_metrics_says_what_the_tables_of_names_say() {
+/// Rows of refusals, by status.
+fn refusal_rows(refusals: &[&Row], columns: fn(&Row) -> String) -> String {
+    let mut sorted = refusals.to_vec();
+    sorted.sort_by_key(|row| row.status);
+    sorted.into_iter().map(columns).collect()
+}
+
+/// Compares the marked tables of a page with what the code says, or with `UPDATE=1` writes them.
+fn assert_tables(file: &str, tables: &[String]) {
     const MARK: &str = "<!-- Written by a test: UPDATE=1 cargo test --test it tidy::docs -->";
-    let there = read("docs/metrics.md");
+    let there = read(file);
     let mut parts = there.split(MARK);
     let mut wanted = parts.next().unwrap().to_owned();
-    for (part, names) in parts.zip([tollgate::telemetry::names::ALL, ledger::names::ALL]) {
+    let parts: Vec<&str> = parts.collect();
+    assert_eq!(parts.len(), tables.len(), "{file}: the number of marked tables");
+    for (part, table) in parts.into_iter().zip(tables) {
         let (_, after) = part.split_once("<!-- End -->").expect("the end of a table");
-        let rows = metric_rows(names);
-        wanted += &format!("{MARK}\n\n| metric | type | says |\n|---|---|---|\n{rows}\n<!-- End -->{after}");
+        wanted += &format!("{MARK}\n\n{table}\n<!-- End -->{after}");
     }
     if std::env::var_os("UPDATE").is_some_and(|value| !value.is_empty()) {
-        fs::write(root().join("docs/metrics.md"), &wanted).unwrap();
+        fs::write(root().join(file), &wanted).unwrap();
     }
-    assert!(read("docs/metrics.md") == wanted, "docs/metrics.md: UPDATE=1 cargo test --test it tidy::docs");
+    assert!(read(file) == wanted, "{file}: UPDATE=1 cargo test --test it tidy::docs");
+}
+
+#[test]
+fn the_page_of_metrics_says_what_the_tables_of_names_say() {
+    let table = |names| format!("| metric | type | says |\n|---|---|---|\n{}", metric_rows(names));
+    assert_tables("docs/metrics.md", &[tollgate::telemetry::names::ALL, ledger::names::ALL].map(table));
+}
+
+#[test]
+fn the_page_of_errors_says_what_the_tables_of_refusals_say() {
+    let reasons = refusal_rows(&Reason::ALL.map(Reason::row), |row| {
+        format!("| {} | `{}` | {} | {} |\n", row.status, row.word, row.when.trim(), row.detail)
+    });
+    let violations = refusal_rows(&Violation::ALL.map(Violation::row), |row| {
+        format!("| {} | `{}` | {} |\n", row.status, row.word, row.when.trim())
+    });
+    let tables = [
+        format!("| status | type | when | `detail` |\n|---|---|---|---|\n{reasons}"),
+        format!("| status | `error` in the log | what the request has |\n|---|---|---|\n{violations}"),
+    ];
+    assert_tables("docs/errors.md", &tables);
 }
 
 #[test]
