@@ -3,11 +3,11 @@
 //!
 //! # The map
 //!
-//! The way of a request is one file, [`proxy`], whose hooks call one stage each: listen → admit → identify → route →
+//! The way of a request is one file, [`proxy`], whose hooks call one stage each: listen → identify → admit → route →
 //! authenticate → limit → assign → balance → forward → observe. Stages are verbs; the engines that they ask are nouns.
 //!
-//! Engines are separate crates under `crates/`. None of them names Pingora's proxy, and only `ledger` and `http_client`
-//! open sockets.
+//! Engines are separate crates under `crates/`. None of them names Pingora's proxy, and only `base::socket`,
+//! `ledger` and `http_client` open sockets.
 //!
 //! | crate | is |
 //! |---|---|

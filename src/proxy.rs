@@ -1,4 +1,4 @@
-//! The way of a request: listen → admit → identify → route → authenticate → limit → assign → balance → forward →
+//! The way of a request: listen → identify → admit → route → authenticate → limit → assign → balance → forward →
 //! observe.
 //!
 //! Each of Pingora's hooks calls one stage. This file is the table of contents; all decisions are in the stages.

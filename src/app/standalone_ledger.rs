@@ -35,9 +35,11 @@ pub fn run(path: &Path) -> Result<(), StartError> {
     let (mut term, mut int) = {
         let _entered = background.enter();
         let hear = |kind| signal(kind).map_err(StartError::io("listening to signals"));
-        // Changes of files are followed anyway: a SIGHUP must not end it.
-        let mut hup = hear(SignalKind::hangup())?;
-        background.spawn(async move { while hup.recv().await.is_some() {} });
+        // It follows changes of its files anyway, and has no access log: what the gateway acts on must not end it.
+        for kind in [SignalKind::hangup(), SignalKind::user_defined1()] {
+            let mut ignored = hear(kind)?;
+            background.spawn(async move { while ignored.recv().await.is_some() {} });
+        }
         (hear(SignalKind::terminate())?, hear(SignalKind::interrupt())?)
     };
     let notifier = Arc::new(Notifier::new(loaded.config.notify.clone()));

@@ -1,5 +1,7 @@
 //! The ledger's own listener: what is no callback is refused in words, and nobody keeps the others out.
 
+use rustix::process::Signal;
+
 use super::crash::two_payments;
 use crate::support::ledger::Ledger;
 use crate::support::{Connection, get, post};
@@ -16,6 +18,15 @@ fn what_is_no_callback_is_refused_with_a_problem_document() {
     let large = vec![b'x'; (1 << 20) + 1];
     process.ask(&post("/callbacks/card", large)).unwrap().is_problem(413, "too_large");
     process.ask(&get("/v1/orders")).unwrap().is_problem(401, "no_token");
+}
+
+#[test]
+fn what_the_gateway_does_on_a_signal_does_not_end_the_ledger() {
+    let (_ledger, process) = Ledger::start();
+    for signal in [Signal::HUP, Signal::USR1] {
+        process.signal(signal);
+        assert_eq!(process.ready(), Some(200), "after {signal:?}: {}", process.messages());
+    }
 }
 
 #[test]

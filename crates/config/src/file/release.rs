@@ -114,7 +114,8 @@ pub struct JudgeForm {
     /// How long after a server's first request its responses are not timed.
     #[schemars(extend("default" = "30s"))]
     pub settle: Option<Word<Duration>>,
-    /// Users on the canary, within a step, before the step may be promoted. A rollback does not wait for them.
+    /// Users on the canary, within a step, before the step may be promoted. The evidence of safety, which it needs too,
+    /// takes about 300. A rollback does not wait for them.
     #[schemars(extend("default" = 20))]
     pub min_users: Option<Located<Number<0, 1_000_000_000>>>,
     /// A step without evidence is put on hold after this time, with a report.
