@@ -2,8 +2,8 @@
 //!
 //! Towards the server, in this order: the client's forwarding headers are replaced (untrusted peer) or continued
 //! (trusted one), other headers that speak for the gateway ([`voice`]) are removed, and the request id is set, once.
-//! Then, at each attempt, the app's name is set, and the route's `remove` and `set` apply, so an operator has the last
-//! word. Header names that a server might fold into the app's name (CGI does not distinguish `-` and `_`) are removed.
+//! Then, at each attempt, the app's name is set, and the route's `remove`, `set` and `add` apply, so an operator has the
+//! last word. Header names that a server might fold into the app's name (CGI does not distinguish `-` and `_`) are removed.
 //! Towards the client: an answer without a body has no framing headers, and an HTTP/1.0 client gets neither chunks nor
 //! informational answers, which it would take for the answer. The path is forwarded as it was routed (normalised), with
 //! the route's prefixes; the query is never touched.
@@ -97,6 +97,10 @@ impl HeaderFields for RequestFields<'_> {
 
     fn set(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<()> {
         self.0.insert_header(name.clone(), value.clone())
+    }
+
+    fn add(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<()> {
+        self.0.append_header(name.clone(), value.clone()).map(drop)
     }
 }
 

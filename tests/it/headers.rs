@@ -73,6 +73,34 @@ fn the_routes_rules_have_the_last_word() {
 }
 
 #[test]
+fn what_a_route_adds_comes_after_what_is_there_once_whatever_is_tried_again() {
+    let (broken, origin) = (Origin::start("broken"), Origin::start("a"));
+    broken.does(Act::reset());
+    let cookies = vec![("set-cookie".into(), "session=1".into()), ("set-cookie".into(), "theme=dark".into())];
+    origin.does(Act::Answer(200, cookies, "b".into()));
+    let world = World::start(&format!(
+        r#"
+        {}[route.all]
+        upstream = "app"
+        request_headers = {{ set = {{ x-zone = "1" }}, add = {{ x-tag = "edge", x-zone = "2" }} }}
+        response_headers = {{ add = {{ set-cookie = "region=eu; Secure", vary = "accept" }} }}
+        "#,
+        fleet("app", &[&broken, &origin])
+    ));
+    for _ in 0..2 {
+        let answer = world.ask(get("/").header("x-tag", "client"));
+        let lines =
+            |name: &str| answer.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).collect::<Vec<_>>();
+        let cookies: Vec<&str> = lines("set-cookie").iter().map(|(_, value)| value.as_str()).collect();
+        assert_eq!(cookies, ["session=1", "theme=dark", "region=eu; Secure"]);
+        assert_eq!(lines("vary").len(), 1);
+        let seen = origin.last();
+        assert_eq!((seen.header("x-tag"), seen.header("x-zone")), (Some("client|edge"), Some("1|2")));
+    }
+    assert!(broken.hits() > 0, "an attempt came before");
+}
+
+#[test]
 fn the_host_passes_unchanged() {
     let origin = Origin::start("a");
     let world = world("", &origin);

@@ -176,7 +176,7 @@ impl Check<'_, '_> {
                 "remove `body`, or use 200",
             );
         }
-        let headers = headers::to_set(self, &form.headers);
+        let headers = headers::to_write(self, &form.headers, "set");
         Some(Action::Respond { status: status(code)?, body: Bytes::copy_from_slice(body.as_bytes()), headers })
     }
 }

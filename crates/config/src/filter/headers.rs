@@ -1,7 +1,8 @@
-//! `request_headers` and `response_headers`: first headers are removed, then set.
+//! `request_headers` and `response_headers`: first headers are removed, then set, then added.
 //!
 //! Headers that frame a message or belong to one connection are the gateway's own: with a rule that set or removed one,
-//! client and server could disagree on where a message ends. `host` may be set for the request, but never removed.
+//! client and server could disagree on where a message ends. `host` may be set for the request, but neither removed nor
+//! added: a request has one.
 
 use std::convert::Infallible;
 
@@ -18,13 +19,16 @@ use crate::file::scalar::{Text, Word};
 /// A table of header names and values.
 pub type Headers = Pairs<Text<HeaderName>, Text<HeaderValue>>;
 
-/// Header rules: first remove, then set.
+/// Header rules: first remove, then set, then add.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HeaderRulesForm {
     /// Headers that are set, replacing what is there.
     #[serde(default)]
     pub set: Headers,
+    /// Headers that are added to what is there, each as a line of its own.
+    #[serde(default)]
+    pub add: Headers,
     /// Headers that are removed.
     #[serde(default)]
     pub remove: Vec<Word<HeaderName>>,
@@ -35,18 +39,22 @@ pub struct HeaderRulesForm {
 pub struct HeaderRules {
     /// Headers to set, replacing what is there.
     pub set: Vec<(HeaderName, HeaderValue)>,
+    /// Headers to add to what is there.
+    pub add: Vec<(HeaderName, HeaderValue)>,
     /// Headers to remove.
     pub remove: Vec<HeaderName>,
 }
 
 /// The headers of a message that rules apply to.
 pub trait HeaderFields {
-    /// Why a header cannot be set.
+    /// Why a header cannot be set or added.
     type Error;
     /// Removes every line of a header.
     fn remove(&mut self, name: &HeaderName);
     /// Sets a header in place of what is there.
     fn set(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), Self::Error>;
+    /// Adds a line of a header after those that are there.
+    fn add(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), Self::Error>;
 }
 
 impl HeaderFields for HeaderMap {
@@ -58,6 +66,11 @@ impl HeaderFields for HeaderMap {
 
     fn set(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), Infallible> {
         self.insert(name, value.clone());
+        Ok(())
+    }
+
+    fn add(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), Infallible> {
+        self.append(name, value.clone());
         Ok(())
     }
 }
@@ -74,7 +87,10 @@ impl HeaderRules {
             }
         }
         let remove = rules.remove.iter().map(|name| name.value.0.clone()).collect();
-        HeaderRules { set: to_set(check, &rules.set), remove }
+        if let Some((name, _)) = rules.add.0.iter().find(|(name, _)| name.value.0 == "host") {
+            check.findings.at(&name.span, "`host` may not be added", "a request has one: use `set`");
+        }
+        HeaderRules { set: to_write(check, &rules.set, "set"), add: to_write(check, &rules.add, "added"), remove }
     }
 
     pub(super) fn changed(&self, key: &'static str, old: &HeaderRules) -> Vec<&'static str> {
@@ -82,28 +98,31 @@ impl HeaderRules {
     }
 
     pub(super) fn explain(&self, message: &str) -> Option<String> {
-        let HeaderRules { set, remove } = self;
-        let named = |verb: &str, names: Vec<&str>| (!names.is_empty()).then(|| format!("{verb} {}", names.join(", ")));
-        let removed = named("removed", remove.iter().map(HeaderName::as_str).collect());
-        let set = named("set", set.iter().map(|(name, _)| name.as_str()).collect());
-        let done: Vec<String> = [removed, set].into_iter().flatten().collect();
+        let HeaderRules { set, add, remove } = self;
+        let written = |headers: &[(HeaderName, HeaderValue)]| headers.iter().map(|(name, _)| name.clone()).collect();
+        let done: Vec<String> = [("removed", remove.clone()), ("set", written(set)), ("added", written(add))]
+            .iter()
+            .filter(|(_, names)| !names.is_empty())
+            .map(|(verb, names)| {
+                format!("{verb} {}", names.iter().map(HeaderName::as_str).collect::<Vec<_>>().join(", "))
+            })
+            .collect();
         (!done.is_empty()).then(|| format!("headers of {message}: {}", done.join("; ")))
     }
 
-    /// Whether there are no rules.
-    pub fn is_empty(&self) -> bool {
-        self.set.is_empty() && self.remove.is_empty()
-    }
-
-    /// Names that a server must not find in another spelling.
+    /// Names that a server must not find in another spelling. Of what is added the client may send lines of its own, so
+    /// another spelling gains it nothing.
     pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
-        self.set.iter().map(|(name, _)| name).chain(&self.remove)
+        let HeaderRules { set, add: _, remove } = self;
+        set.iter().map(|(name, _)| name).chain(remove)
     }
 
     /// Applies the rules to a message.
     pub fn apply<F: HeaderFields>(&self, fields: &mut F) -> Result<(), F::Error> {
-        self.remove.iter().for_each(|name| fields.remove(name));
-        self.set.iter().try_for_each(|(name, value)| fields.set(name, value))
+        let HeaderRules { set, add, remove } = self;
+        remove.iter().for_each(|name| fields.remove(name));
+        set.iter().try_for_each(|(name, value)| fields.set(name, value))?;
+        add.iter().try_for_each(|(name, value)| fields.add(name, value))
     }
 }
 
@@ -120,11 +139,11 @@ const OURS: [&str; 9] = [
     "http2-settings",
 ];
 
-/// The headers to set in a message.
-pub(crate) fn to_set(check: &mut Check<'_, '_>, headers: &Headers) -> Vec<(HeaderName, HeaderValue)> {
+/// The headers to write into a message; `done` is what the rules call it, such as `set`.
+pub(crate) fn to_write(check: &mut Check<'_, '_>, headers: &Headers, done: &str) -> Vec<(HeaderName, HeaderValue)> {
     for (name, _) in &headers.0 {
         if OURS.contains(&name.value.0.as_str()) {
-            let message = format!("`{}` may not be set", name.value.0);
+            let message = format!("`{}` may not be {done}", name.value.0);
             check.findings.at(&name.span, message, "the gateway itself says how a message is framed");
         }
     }
@@ -144,17 +163,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_removed_may_be_set_anew() {
+    fn headers_are_removed_then_set_then_added() {
         let (name, other) = (HeaderName::from_static("x-a"), HeaderName::from_static("x-b"));
         let mut fields = HeaderMap::new();
         fields.append(&name, HeaderValue::from_static("1"));
         fields.append(&name, HeaderValue::from_static("2"));
         fields.append(&other, HeaderValue::from_static("3"));
         let set = vec![(name.clone(), HeaderValue::from_static("new"))];
-        let rules = HeaderRules { set, remove: vec![name.clone(), other] };
+        let add = vec![(name.clone(), HeaderValue::from_static("more"))];
+        let rules = HeaderRules { set, add, remove: vec![name.clone(), other] };
         rules.apply(&mut fields).unwrap();
-        assert_eq!((fields.len(), &fields[&name]), (1, &HeaderValue::from_static("new")));
-        assert_eq!(rules.explain("the request").as_deref(), Some("headers of the request: removed x-a, x-b; set x-a"));
+        assert_eq!(fields.keys().collect::<Vec<_>>(), [&name]);
+        assert_eq!(fields.get_all(&name).iter().collect::<Vec<_>>(), ["new", "more"]);
+        let explained = "headers of the request: removed x-a, x-b; set x-a; added x-a";
+        assert_eq!(rules.explain("the request").as_deref(), Some(explained));
         assert_eq!(HeaderRules::default().explain("the request"), None);
     }
 }
