@@ -110,6 +110,10 @@ pub fn response(head: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
     let odd = head.get_reason_phrase().filter(|reason| Some(*reason) != canonical).map(str::to_owned);
     let none = ResponseHeader::from(http::Response::new(()).into_parts().0);
     let mut parts: http::response::Parts = std::mem::replace(head, none).into();
+    if parts.version == Version::HTTP_10 {
+        // The gateway sends its own version, not the server's (RFC 9112, section 2.3).
+        parts.version = Version::HTTP_11;
+    }
     if parts.status != StatusCode::SWITCHING_PROTOCOLS {
         drop_hop_by_hop(&mut parts.headers);
     }

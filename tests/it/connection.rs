@@ -149,6 +149,18 @@ fn a_client_of_http10_gets_neither_chunks_nor_answers_before_the_answer() {
     assert_eq!(answer.status, 103, "HTTP/1.1 is told");
 }
 
+#[test]
+fn the_answer_of_an_http10_server_has_the_gateways_version() {
+    let origin = Origin::start("a");
+    origin.does(Act::Raw(b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok".to_vec(), End::Close));
+    let world = World::start(&format!("{}{ROUTE}", fleet("app", &[&origin])));
+    for client in ["HTTP/1.1", "HTTP/1.0"] {
+        let mut connection = world.connect();
+        connection.send(format!("GET / {client}\r\nhost: localhost\r\n\r\n").as_bytes()).unwrap();
+        assert_eq!(connection.exactly(17).unwrap(), b"HTTP/1.1 200 OK\r\n", "for {client}");
+    }
+}
+
 /// The port of a server that answers `abc` over HTTP/2, without a length.
 fn http2_server() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
