@@ -5,11 +5,14 @@ declare -A package=(
   [setpriv]=util-linux [taskset]=util-linux [venv]=python3-venv
 )
 
-# Debian keeps nginx and PostgreSQL's programs off the PATH of most users, the latter in a folder for each version.
+# Debian keeps nginx and HAProxy off the PATH of most users ...
+PATH=$PATH:/usr/sbin
+
+# ... and PostgreSQL's programs off everybody's, in a folder for each version.
 has() {
   case $1 in
   venv) python3 -c 'import ensurepip, venv' 2>/dev/null ;;
-  *) command -v "$1" >/dev/null || [ -x "/usr/sbin/$1" ] || compgen -G "/usr/lib/postgresql/*/bin/$1" >/dev/null ;;
+  *) command -v "$1" >/dev/null || compgen -G "/usr/lib/postgresql/*/bin/$1" >/dev/null ;;
   esac
 }
 

@@ -25,7 +25,7 @@ init = function(args)
 end
 "#;
 
-/// Where `violation` exists, nginx answers 500, and where `half` does, to every other request.
+/// Where `fault` exists, nginx answers 500, and where `half` does, to every other request.
 fn breakable(name: &str) -> Nginx {
     let location = format!(
         "root .; set $bad \"\"; if (-f $document_root/half) {{ set $bad \"half$coin\"; }} \

@@ -37,9 +37,10 @@ pub struct World {
 /// Messages that a failing test shows.
 const LINES_SHOWN: usize = 30;
 
-/// The executable under test.
+/// The executable under test. It is started in other folders, so its path is absolute.
 pub fn executable() -> PathBuf {
-    std::env::var_os("TOLLGATE_BIN").map_or_else(|| env!("CARGO_BIN_EXE_tollgate").into(), PathBuf::from)
+    let named = std::env::var_os("TOLLGATE_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_tollgate").into());
+    std::path::absolute(named).unwrap()
 }
 
 /// A port that was free a moment ago. It lies below those that the kernel gives to outgoing connections (from 32768
