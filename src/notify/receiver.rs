@@ -23,7 +23,7 @@ const QUEUE: usize = 64;
 #[derive(Debug)]
 pub struct Recipient {
     notify: Notify,
-    queue: Sender<Arc<Message>>,
+    pub(super) queue: Sender<Arc<Message>>,
     /// Dropping it ends the task.
     _alive: oneshot::Receiver<()>,
 }

@@ -28,6 +28,7 @@ mod tell;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::future::Future;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -128,7 +129,8 @@ fn demo(tollgate: Option<PathBuf>, json: bool) -> ExitCode {
 
 /// Prints an error on stderr; returns 1.
 fn fail(message: impl Display) -> ExitCode {
-    eprintln!("tollgate-demo: {message}");
+    // Its terminal may be gone.
+    let _ = writeln!(std::io::stderr(), "tollgate-demo: {message}");
     ExitCode::FAILURE
 }
 

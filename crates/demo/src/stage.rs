@@ -150,7 +150,8 @@ impl Tollgate {
     /// The named program, else the one beside this program.
     pub fn find(named: Option<PathBuf>) -> Result<Tollgate, String> {
         let path = match named {
-            Some(path) => path,
+            // A bare name would be looked for on the PATH when it is started.
+            Some(path) => std::path::absolute(&path).map_err(|e| format!("{}: {e}", path.display()))?,
             None => own_path()?.with_file_name("tollgate"),
         };
         if path.is_file() {

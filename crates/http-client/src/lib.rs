@@ -25,6 +25,11 @@ use rustls_platform_verifier::Verifier;
 /// A builder with the settings that all clients share. It reads the system's certificates; a machine without any can
 /// still use plain HTTP.
 pub fn builder() -> Result<ClientBuilder, String> {
+    Ok(builder_with(tls()?))
+}
+
+/// Reads the system's certificates.
+fn tls() -> Result<ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = ClientConfig::builder_with_provider(Arc::clone(&provider));
     let tls = tls.with_safe_default_protocol_versions().map_err(|e| e.to_string())?;
@@ -37,12 +42,16 @@ pub fn builder() -> Result<ClientBuilder, String> {
     };
     let mut tls = tls.with_no_client_auth();
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(ClientBuilder::new()
+    Ok(tls)
+}
+
+fn builder_with(tls: ClientConfig) -> ClientBuilder {
+    ClientBuilder::new()
         .tls_backend_preconfigured(tls)
         .no_proxy()
         .redirect(Policy::none())
         .retry(reqwest::retry::never())
         .http1_only()
         .tcp_nodelay(true)
-        .user_agent(concat!("Tollgate/", env!("CARGO_PKG_VERSION"))))
+        .user_agent(concat!("Tollgate/", env!("CARGO_PKG_VERSION")))
 }

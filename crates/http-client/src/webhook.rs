@@ -12,8 +12,8 @@ use std::time::Duration;
 use reqwest::Url;
 use ring::hmac;
 
-use crate::builder;
 use crate::public::{self, PublicResolver};
+use crate::{builder_with, tls};
 use base::clock;
 
 pub use self::signature::{signature, signing_key};
@@ -97,8 +97,9 @@ pub fn jittered(wait: Duration, random: f64) -> Duration {
 impl Sender {
     /// Reads the system's certificates; an error says what is wrong with the machine.
     pub fn new() -> Result<Sender, String> {
+        let tls = tls()?;
         let build = |guarded: bool| {
-            let builder = builder()?.pool_idle_timeout(IDLE).pool_max_idle_per_host(KEPT);
+            let builder = builder_with(tls.clone()).pool_idle_timeout(IDLE).pool_max_idle_per_host(KEPT);
             let builder = if guarded { builder.dns_resolver(Arc::new(PublicResolver)) } else { builder };
             builder.build().map_err(|e| e.to_string())
         };

@@ -13,6 +13,7 @@ use pingora::protocols::{ALPN, TcpKeepalive};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::utils::tls::{WrappedX509, parse_x509};
 
+use crate::authorities;
 use config::model::{Upstream, UpstreamTls};
 
 /// TCP keep-alive of connections to servers: a server that vanished silently is noticed after about a minute and a
@@ -49,7 +50,7 @@ pub fn template(upstream: &Upstream) -> HttpPeer {
     if let Some(tls) = &upstream.tls {
         options.verify_cert = tls.verify;
         options.verify_hostname = tls.verify;
-        options.ca = authorities(tls);
+        options.ca = trusted(tls);
     }
     peer
 }
@@ -61,9 +62,13 @@ pub fn at(template: &HttpPeer, address: SocketAddr) -> HttpPeer {
     peer
 }
 
-fn authorities(tls: &UpstreamTls) -> Option<Arc<CaType>> {
-    let certificates = tls.ca.as_ref()?;
-    Some(certificates.iter().map(|der| WrappedX509::new(der.clone(), parse_x509)).collect())
+fn trusted(tls: &UpstreamTls) -> Option<Arc<CaType>> {
+    let certificate = |der: &[u8]| WrappedX509::new(der.to_vec(), parse_x509);
+    match &tls.ca {
+        Some(certificates) => Some(certificates.iter().map(|der| certificate(der)).collect()),
+        None if !tls.verify => authorities::nobody().map(|der| [certificate(der)].into_iter().collect()),
+        None => None,
+    }
 }
 
 /// Equal for peers whose connections may be shared, across snapshots and upstreams of one process.

@@ -43,6 +43,8 @@ impl FromText for Url {
     }
     fn from_text(text: &str) -> Result<Self, String> {
         let uri: Uri = text.parse().map_err(|_| not_a::<Self>(text))?;
+        // The sender reads it so; it refuses hosts such as 10.0.0.256.
+        url::Url::parse(text).map_err(|_| not_a::<Self>(text))?;
         let authority = uri.authority().filter(|_| matches!(uri.scheme_str(), Some("http" | "https")));
         let authority = authority.ok_or_else(|| not_a::<Self>(text))?;
         if authority.as_str().contains('@') {

@@ -395,9 +395,18 @@ fn notify_needs_a_url_that_can_be_posted_to() {
     for good in ["http://a", "https://a.b:8443/x?y=z", "HTTP://[::1]:80/", "http://127.0.0.1:9300/alerts"] {
         assert_eq!(url(good), [""; 0], "{good}");
     }
-    for bad in
-        ["", "/alerts", "ftp://a/", "http://", "http://:80/", "a.b:80", "http://a:0/", "http://a:70000/", "http://a b/"]
-    {
+    for bad in [
+        "",
+        "/alerts",
+        "ftp://a/",
+        "http://",
+        "http://:80/",
+        "a.b:80",
+        "http://a:0/",
+        "http://a:70000/",
+        "http://a b/",
+        "http://10.0.0.256/",
+    ] {
         let told = url(bad);
         assert!(
             told.len() == 1 && told[0].starts_with(&format!("2:7 `{bad}` is not a URL -> such as")),
