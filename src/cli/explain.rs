@@ -187,9 +187,7 @@ fn outcome(
         Action::Redirect { status, .. } => format!("answered by the gateway with a redirect, {}", status.as_u16()),
         Action::Respond { status, .. } => format!("answered by the gateway with {}", status.as_u16()),
     });
-    if matches!(route.action, Action::Upstream(_) | Action::Ledger) {
-        why.extend(route.filters.explain());
-    }
+    why.extend(route.filters.explain(matches!(route.action, Action::Upstream(_) | Action::Ledger)));
     why
 }
 

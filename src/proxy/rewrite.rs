@@ -127,7 +127,12 @@ pub fn response(head: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
         limited.tell(&mut parts.headers);
     }
     if let Some(route) = ctx.route.map(|route| ctx.snapshot.route(route).0) {
-        let Ok(()) = route.filters.response_headers.apply(&mut parts.headers);
+        let rules = &route.filters.response_headers;
+        if informational(parts.status) {
+            rules.apply_removals(&mut parts.headers);
+        } else {
+            let Ok(()) = rules.apply(&mut parts.headers);
+        }
     }
     *head = ResponseHeader::from(parts);
     odd.map_or(Ok(()), |reason| head.set_reason_phrase(Some(&reason)))

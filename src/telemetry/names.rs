@@ -19,7 +19,7 @@ base::metric_names! {
     RETRIES Counter "retries_total" ["upstream", "reason"]
         "Retries, by reason: connect, reset, timeout, status, or pooled (a dead pooled connection).";
     REJECTED Counter "rejected_total" ["reason"]
-        "Answers that the gateway made up, by reason: a type of docs/errors.md.";
+        "Requests and connections that the gateway itself answered or ended, by reason: a type of docs/errors.md.";
     LIMITED Counter "limited_total" ["limit"]
         "Requests that a limit refused, by limit.";
     RESCUES Counter "rescues_total" ["release", "outcome"]

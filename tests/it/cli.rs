@@ -6,12 +6,14 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
+use crate::support::nginx::Nginx;
 use crate::support::*;
 
 const GOOD: &str = "[upstream.app]\nservers = [\"127.0.0.1:9\"]\n\
     [route.orders]\nhosts = [\"api.example.com\"]\npaths = [\"/orders/*\"]\nmethods = [\"GET\"]\nupstream = \"app\"\n\
     strip_prefix = \"/orders\"\nallow = [\"10.0.0.0/8\"]\nrequest_headers = { remove = [\"x-debug\"] }\n\
-    [route.old]\npaths = [\"/old\"]\nredirect = { to = \"/new\" }\n";
+    [route.old]\npaths = [\"/old\"]\nredirect = { to = \"/new\" }\n\
+    response_headers = { add = { vary = \"accept\" } }\nrequest_headers = { remove = [\"x-debug\"] }\n";
 
 fn prepared(config: &str) -> World {
     let world = World::prepare();
@@ -75,8 +77,6 @@ fn what_is_unwise_is_said_and_keeps_nothing_from_being_served() {
     let line = eventually("the warning", || lines(&world).pop());
     assert!(lines(&world).len() == 1 && line.contains("WARN"), "{}", world.messages());
     assert_eq!(world.admin(post("/api/v1/config/reload", "")).status, 200);
-    assert_eq!(lines(&world).len(), 1, "what is served already is not warned about again");
-
     let output = world.cli(&["check", "-c", "tollgate.toml"]);
     assert_eq!(done(&output, 0), "ok: 1 listener, 1 upstream, 3 routes\n");
     let told = stderr(&output);
@@ -88,6 +88,7 @@ fn what_is_unwise_is_said_and_keeps_nothing_from_being_served() {
     assert_eq!((strict.status.code(), stderr(&strict)), (Some(1), told));
     assert_eq!(json(&world.cli(&["check", "--strict", "--json", "-c", "tollgate.toml"]), 1), findings);
     world.stop();
+    assert_eq!(lines(&world).len(), 1, "what is served already is not warned about again");
     assert!(world.run(), "it starts");
     eventually("the warning", || lines(&world).pop());
     assert_eq!(lines(&world).len(), 1, "{}", world.messages());
@@ -140,6 +141,8 @@ fn explain_names_route_upstream_and_reasons() {
     assert!(spelt["why"].to_string().contains("400") && !spelt["why"].to_string().contains("forwarded"), "{spelt}");
     let redirect = json(&world.cli(&["explain", "--json", "-c", "tollgate.toml", "HEAD", "/old", "-H", "host: x"]), 0);
     assert_eq!((&redirect["route"], &redirect["upstream"]), (&"old".into(), &Value::Null));
+    let why = redirect["why"].to_string();
+    assert!(why.contains("headers of the response: added vary") && !why.contains("headers of the request"), "{why}");
     let none = json(&world.cli(&["explain", "--json", "-c", "tollgate.toml", "POST", "http://b/x"]), 1);
     assert!(none["route"].is_null() && none["why"].to_string().contains("404"), "{none}");
     let url = "http://api.example.com/orders/..%2Fx";
@@ -240,16 +243,42 @@ fn the_demo_is_a_program_of_its_own() {
 
 #[test]
 fn a_machine_without_certificates_of_authorities_still_speaks_http() {
-    let mut world = World::prepare();
-    let none = ["SSL_CERT_FILE", "SSL_CERT_DIR"].map(|name| (name.into(), world.path("none").into()));
-    world.layer = none.to_vec();
-    world.boot(&GOOD.replace("[route.orders]", "health = { path = \"/\" }\n[route.orders]"));
-    assert!(world.messages().contains("no server is trusted over https"), "{}", world.messages());
-    let ask = |scheme: &str| {
-        let admin = format!("{scheme}://127.0.0.1:{}", world.admin_port);
-        let mut command = Command::new(world::executable());
-        command.args(["config", "history", "--admin", &admin]).envs(world.layer.iter().cloned()).output().unwrap()
-    };
-    assert!(done(&ask("http"), 0).contains("* 1 "));
-    done(&ask("https"), 1);
+    let made = secure::made(&["inside.example"]);
+    let files = [("a.crt", made.cert.as_str()), ("a.key", made.key.as_str())];
+    let listen = "listen 127.0.0.1:$PORT ssl; ssl_certificate a.crt; ssl_certificate_key a.key;";
+    let secure = Nginx::with(listen, "return 200 seen;", &files);
+    // One that cannot be read, and one with nothing in it, as where the package ca-certificates is missing.
+    for bundle in ["none", "empty"] {
+        let mut world = World::prepare();
+        fs::create_dir(world.path("folder")).unwrap();
+        fs::write(world.path("empty"), "").unwrap();
+        let folder = if bundle == "none" { bundle } else { "folder" };
+        let named = [("SSL_CERT_FILE", bundle), ("SSL_CERT_DIR", folder)];
+        world.layer = named.map(|(name, path)| (name.into(), world.path(path).into())).to_vec();
+        world.boot(&format!(
+            r#"
+            [upstream.seen]
+            servers = [{:?}]
+            tls = {{ verify = false }}
+            health = {{ path = "/" }}
+            [route.seen]
+            upstream = "seen"
+            "#,
+            secure.address()
+        ));
+        assert!(world.messages().contains("no server is trusted over https"), "{bundle}: {}", world.messages());
+        let answer = world.ask(get("/"));
+        assert_eq!(
+            (answer.status, answer.text().as_str()),
+            (200, "seen"),
+            "{bundle}: what verifies nothing needs none"
+        );
+        let ask = |scheme: &str| {
+            let admin = format!("{scheme}://127.0.0.1:{}", world.admin_port);
+            let mut command = Command::new(world::executable());
+            command.args(["config", "history", "--admin", &admin]).envs(world.layer.iter().cloned()).output().unwrap()
+        };
+        assert!(done(&ask("http"), 0).contains("* 1 "));
+        done(&ask("https"), 1);
+    }
 }

@@ -83,7 +83,7 @@ fn what_a_route_adds_comes_after_what_is_there_once_whatever_is_tried_again() {
         {}[route.all]
         upstream = "app"
         request_headers = {{ set = {{ x-zone = "1" }}, add = {{ x-tag = "edge", x-zone = "2" }} }}
-        response_headers = {{ add = {{ set-cookie = "region=eu; Secure", vary = "accept" }} }}
+        response_headers = {{ add = {{ set-cookie = "region=eu; Secure", vary = "accept" }}, remove = ["server"] }}
         "#,
         fleet("app", &[&broken, &origin])
     ));
@@ -98,6 +98,16 @@ fn what_a_route_adds_comes_after_what_is_there_once_whatever_is_tried_again() {
         assert_eq!((seen.header("x-tag"), seen.header("x-zone")), (Some("client|edge"), Some("1|2")));
     }
     assert!(broken.hits() > 0, "an attempt came before");
+    // What comes before the final answer has less, not more.
+    let early = "HTTP/1.1 103 Early Hints\r\nserver: s\r\nlink: </a>\r\n\r\n";
+    origin.does(Act::Raw(format!("{early}HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").into(), End::Close));
+    let mut connection = world.connect();
+    let early = connection.ask(&get("/")).unwrap();
+    assert_eq!((early.status, early.header("set-cookie"), early.header("server")), (103, None, None));
+    assert_eq!(
+        (early.header("link"), connection.answer(false).unwrap().header("vary")),
+        (Some("</a>"), Some("accept"))
+    );
 }
 
 #[test]

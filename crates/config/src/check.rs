@@ -119,6 +119,7 @@ impl Check<'_, '_> {
         listeners: &[Item<file::listener::ListenerForm>],
     ) -> Option<Admin> {
         let form = &item.form;
+        let token = form.token_file.as_ref().map(|at| self.token(at));
         let (address, span) = address_of(item, form.address.as_ref())?;
         let others = listeners.iter().filter_map(|item| item.form.address.as_ref());
         if let Some(other) = others.into_iter().find(|other| collide(other.value.0, address)) {
@@ -128,7 +129,6 @@ impl Check<'_, '_> {
             let hint = "add `token_file = \"secrets/admin.token\"`, or listen on 127.0.0.1";
             self.findings.at(span, "the admin address is not a loopback one and needs a `token_file`", hint);
         }
-        let token = form.token_file.as_ref().map(|at| self.token(at));
         Some(Admin { address, token: token.flatten(), place: self.places.place(span) })
     }
 
@@ -166,10 +166,14 @@ impl Check<'_, '_> {
 
     /// A duration that must be longer than zero.
     fn positive(&mut self, written: &Option<Word<Duration>>) -> Duration {
-        if let Some(at) = written.as_ref().filter(|at| at.value.0.is_zero()) {
+        written.as_ref().map_or(Duration::ZERO, |at| self.longer_than_nothing(at))
+    }
+
+    fn longer_than_nothing(&mut self, at: &Word<Duration>) -> Duration {
+        if at.value.0.is_zero() {
             self.findings.at(&at.span, "this must be longer than nothing", "such as \"1s\"");
         }
-        duration(written)
+        at.value.0
     }
 }
 

@@ -61,14 +61,15 @@ impl Filters {
         keys
     }
 
-    /// The effects on a forwarded request, a line each; access and prefix are part of the decision itself.
-    pub fn explain(&self) -> Vec<String> {
+    /// The effects on a request, a line each; access and prefix are part of the decision itself. `forwards` says whether
+    /// the request goes to a server, else the gateway answers it.
+    pub fn explain(&self, forwards: bool) -> Vec<String> {
         let Filters { access: _, prefix: _, request_headers, response_headers, body_limit, compression } = self;
         let lines = [
-            request_headers.explain("the request"),
+            request_headers.explain("the request").filter(|_| forwards),
             body_limit.explain(),
             response_headers.explain("the response"),
-            compression.explain(),
+            compression.explain().filter(|_| forwards),
         ];
         lines.into_iter().flatten().collect()
     }

@@ -34,14 +34,16 @@ type Held<'f> = (Secret, &'f Span);
 impl Check<'_, '_> {
     pub(super) fn ledger(&mut self, form: &ConfigForm, state_dir: &Path) -> Option<Ledger> {
         let item = form.ledger.as_ref()?;
-        let (address, span) = address_of(item, item.form.address.as_ref())?;
+        let address = address_of(item, item.form.address.as_ref());
         let embedded = item.form.embedded.unwrap_or_default();
         if embedded && !cfg!(feature = "ledger") {
             let hint = "take `[ledger]` out, or set `embedded = false` where another process keeps the books, or use a \
                         build with the feature `ledger`";
             self.findings.at(&item.span, "this build has no ledger", hint);
         }
-        self.ledger_address(form, address, span);
+        if let Some((address, span)) = address {
+            self.ledger_address(form, address, span);
+        }
         for upstream in form.upstreams.iter().filter(|upstream| upstream.name == UPSTREAM) {
             let message = "an upstream cannot be called `ledger` beside `[ledger]`: metrics could not tell them apart";
             self.findings.at(&upstream.span, message, "give it another name");
@@ -54,6 +56,7 @@ impl Check<'_, '_> {
         let channels = self.channels(form);
         let merchants = form.merchants.iter().filter_map(|item| self.merchant(item, &mut tokens)).collect();
         self.shared_tokens(&tokens);
+        let (address, span) = address?;
         Some(Ledger {
             address,
             embedded,
@@ -144,7 +147,7 @@ impl Check<'_, '_> {
             let hint = "name the wait before each further try, such as [\"5s\", \"5m\", \"30m\"]";
             self.findings.at(&written.span, "`delivery_backoff` is empty", hint);
         }
-        let waits = written.value.iter().map(|at| self.positive(&Some(at.clone()))).collect();
+        let waits = written.value.iter().map(|at| self.longer_than_nothing(at)).collect();
         (waits, timeout)
     }
 

@@ -1,8 +1,8 @@
 //! `request_headers` and `response_headers`: first headers are removed, then set, then added.
 //!
 //! Headers that frame a message or belong to one connection are the gateway's own: with a rule that set or removed one,
-//! client and server could disagree on where a message ends. `host` may be set for the request, but neither removed nor
-//! added: a request has one.
+//! client and server could disagree on where a message ends. `host` may be set, but not removed. What a message has once
+//! may be set, but not added.
 
 use std::convert::Infallible;
 
@@ -26,7 +26,7 @@ pub struct HeaderRulesForm {
     /// Headers that are set, replacing what is there.
     #[serde(default)]
     pub set: Headers,
-    /// Headers that are added to what is there, each as a line of its own.
+    /// Headers that are added to what is there, each as a line of its own; one line for a name.
     #[serde(default)]
     pub add: Headers,
     /// Headers that are removed.
@@ -87,8 +87,9 @@ impl HeaderRules {
             }
         }
         let remove = rules.remove.iter().map(|name| name.value.0.clone()).collect();
-        if let Some((name, _)) = rules.add.0.iter().find(|(name, _)| name.value.0 == "host") {
-            check.findings.at(&name.span, "`host` may not be added", "a request has one: use `set`");
+        for (name, _) in rules.add.0.iter().filter(|(name, _)| SINGLE.contains(&name.value.0.as_str())) {
+            let message = format!("`{}` may not be added", name.value.0);
+            check.findings.at(&name.span, message, "a message has one such line: use `set`");
         }
         HeaderRules { set: to_write(check, &rules.set, "set"), add: to_write(check, &rules.add, "added"), remove }
     }
@@ -99,14 +100,11 @@ impl HeaderRules {
 
     pub(super) fn explain(&self, message: &str) -> Option<String> {
         let HeaderRules { set, add, remove } = self;
-        let written = |headers: &[(HeaderName, HeaderValue)]| headers.iter().map(|(name, _)| name.clone()).collect();
-        let done: Vec<String> = [("removed", remove.clone()), ("set", written(set)), ("added", written(add))]
-            .iter()
-            .filter(|(_, names)| !names.is_empty())
-            .map(|(verb, names)| {
-                format!("{verb} {}", names.iter().map(HeaderName::as_str).collect::<Vec<_>>().join(", "))
-            })
-            .collect();
+        let line = |verb: &str, names: Vec<&str>| (!names.is_empty()).then(|| format!("{verb} {}", names.join(", ")));
+        let removed = line("removed", remove.iter().map(HeaderName::as_str).collect());
+        let set = line("set", set.iter().map(|(name, _)| name.as_str()).collect());
+        let added = line("added", add.iter().map(|(name, _)| name.as_str()).collect());
+        let done: Vec<String> = [removed, set, added].into_iter().flatten().collect();
         (!done.is_empty()).then(|| format!("headers of {message}: {}", done.join("; ")))
     }
 
@@ -119,12 +117,37 @@ impl HeaderRules {
 
     /// Applies the rules to a message.
     pub fn apply<F: HeaderFields>(&self, fields: &mut F) -> Result<(), F::Error> {
-        let HeaderRules { set, add, remove } = self;
-        remove.iter().for_each(|name| fields.remove(name));
+        let HeaderRules { set, add, remove: _ } = self;
+        self.apply_removals(fields);
         set.iter().try_for_each(|(name, value)| fields.set(name, value))?;
         add.iter().try_for_each(|(name, value)| fields.add(name, value))
     }
+
+    /// Applies to an informational response what applies to it: it may name less, but what the rules write is of the
+    /// final response.
+    pub fn apply_removals<F: HeaderFields>(&self, fields: &mut F) {
+        self.remove.iter().for_each(|name| fields.remove(name));
+    }
 }
+
+/// Headers of which a message has one line (RFC 9110, section 5.3; for `cookie` RFC 9113, section 8.2.3; the last two
+/// are the gateway's).
+const SINGLE: [&str; 14] = [
+    "authorization",
+    "content-location",
+    "content-range",
+    "content-type",
+    "cookie",
+    "date",
+    "etag",
+    "host",
+    "last-modified",
+    "location",
+    "retry-after",
+    "user-agent",
+    "x-request-id",
+    "x-tollgate-app",
+];
 
 /// Headers of one connection, and those that give the length of a body.
 const OURS: [&str; 9] = [

@@ -138,7 +138,7 @@ fn values_that_disagree() {
                 "2:25 `content-length` may not be set -> the gateway itself says how a message is framed",
                 "3:10 the regex is not valid: unclosed group -> the syntax is that of docs.rs/regex",
                 "4:31 `host` may not be removed -> the gateway keeps what frames and addresses a message",
-                "4:48 `host` may not be added -> a request has one: use `set`",
+                "4:48 `host` may not be added -> a message has one such line: use `set`",
                 "4:60 `te` may not be added -> the gateway itself says how a message is framed",
             ],
         ),

@@ -176,6 +176,17 @@ fn the_ledger_has_an_address_of_its_own() {
 }
 
 #[test]
+fn an_address_that_does_not_read_hides_nothing_else() {
+    let told = found(&format!("{LEAST}address = \"x\"\nstore = \"mysql:\"\n"));
+    assert!(
+        told.len() == 2 && told[0].starts_with("3:11 `x` is not") && told[1].starts_with("4:9 `mysql:`"),
+        "{told:?}"
+    );
+    let told = found("[admin]\naddress = \"x\"\ntoken_file = \"none\"\n");
+    assert!(told.len() == 2 && told[0].starts_with("2:11 `x` is not") && told[1].starts_with("3:14 "), "{told:?}");
+}
+
+#[test]
 fn a_store_is_a_file_or_a_database_and_its_url_has_no_password() {
     let hint = "\"sqlite:ledger.db\" (a file in state_dir), or \"postgres://user@host/db\"";
     let only = "only a path follows `sqlite:`, such as \"sqlite:ledger.db\"";
