@@ -243,7 +243,7 @@ impl Connection {
 
     fn fill(&mut self) -> io::Result<()> {
         let mut part = [0; 16 * 1024];
-        match self.stream.read(&mut part)? {
+        match read(&mut self.stream, &mut part)? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             n => {
                 self.buffer.extend_from_slice(&part[..n]);
@@ -256,7 +256,7 @@ impl Connection {
     #[track_caller]
     pub fn closed_after(&mut self) -> Duration {
         let begun = Instant::now();
-        match self.stream.read(&mut [0]) {
+        match read(&mut self.stream, &mut [0]) {
             Ok(0) => {}
             Ok(_) => panic!("bytes came where the connection should have been closed"),
             Err(e) if e.kind() == io::ErrorKind::ConnectionReset => {}
@@ -268,6 +268,16 @@ impl Connection {
     /// Closes the sending side.
     pub fn finish(&mut self) {
         let _ = self.stream.shutdown(Shutdown::Write);
+    }
+}
+
+/// Reads once, also where a signal interrupts: a socket with a timeout is not resumed by the kernel (signal(7)).
+pub fn read(stream: &mut impl Read, into: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match stream.read(into) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            read => return read,
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! HTTP/2 as its bytes: frames that a client makes by hand, as no library would send them.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -152,7 +152,7 @@ impl Frames {
     fn peek(&mut self, count: usize) -> io::Result<&[u8]> {
         let mut part = [0; 16 << 10];
         while self.read.len() < count {
-            match self.stream.read(&mut part)? {
+            match super::client::read(&mut self.stream, &mut part)? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
                 n => self.read.extend_from_slice(&part[..n]),
             }
