@@ -25,6 +25,12 @@
 //! | `response_filter` | [`rewrite`] | headers for the client; whether the body is compressed ([`compress`]) |
 //! | `fail_to_proxy` | [`reject`] | which of 502, 503 and 504 |
 //! | `logging` | [`observe`] | outcome, metrics and log line, once |
+//!
+//! [`connection`]: downstream::connection
+//! [`framing`]: downstream::framing
+//! [`listen`]: downstream::listen
+//! [`watch`]: downstream::watch
+//! [`deadline`]: upstream::deadline
 
 pub mod ahead;
 pub mod answer;
@@ -33,26 +39,19 @@ pub mod authenticate;
 pub mod balance;
 pub mod body;
 pub mod compress;
-pub mod connection;
-pub mod connector;
 pub mod ctx;
-pub mod deadline;
+pub mod downstream;
 pub mod forward;
-pub mod frames;
-pub mod framing;
 pub mod gate;
 pub mod identify;
-pub mod idle_pool;
 pub mod limit;
-pub mod listen;
 pub mod observe;
 pub mod reject;
 pub mod rescue;
 pub mod rewrite;
 pub mod route;
 pub mod transport;
-pub mod unprocessed;
-pub mod watch;
+pub mod upstream;
 
 use std::os::fd::RawFd;
 use std::sync::Arc;

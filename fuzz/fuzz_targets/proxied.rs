@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use libfuzzer_sys::fuzz_target;
-use tollgate::proxy::listen::proxy_protocol::{address, read};
+use tollgate::proxy::downstream::listen::proxy_protocol::{address, read};
 
 /// The longest of version 1 and of version 2.
 const LONGEST: [usize; 2] = [107, 16 + 2048];

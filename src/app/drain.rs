@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use super::startup_config;
 use super::upgrade_parent::Handover;
 use crate::proxy::Gateway;
-use crate::proxy::connector::Http1Connector;
+use crate::proxy::upstream::connector::Http1Connector;
 use crate::runtime::reload::{By, ReloadControl};
 use crate::telemetry::access_log::AccessLog;
 use crate::upgrade::manager;

@@ -9,7 +9,7 @@ use pingora::services::listening::Service;
 
 use crate::authorities;
 use crate::proxy::Gateway;
-use crate::proxy::connector::Http1Connector;
+use crate::proxy::upstream::connector::Http1Connector;
 
 /// Maximum idle connections to servers for each worker.
 const POOL_PER_WORKER: usize = 1024;

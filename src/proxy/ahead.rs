@@ -19,8 +19,8 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use pingora::Result;
 use pingora::proxy::Session;
 
-use super::connection::Peer;
 use super::ctx::Ctx;
+use super::downstream::connection::Peer;
 use crate::memory::{Account, Held, Kind};
 use crate::problem::Reason;
 use base::clock;

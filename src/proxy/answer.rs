@@ -8,8 +8,8 @@ use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
-use super::connection::Peer;
 use super::ctx::Ctx;
+use super::downstream::connection::Peer;
 use super::{Gateway, compress, reject, rewrite};
 use base::said;
 use config::model::{Action, Piece, Scheme};

@@ -18,8 +18,8 @@ use pingora::proxy::Session;
 
 use super::ahead;
 use super::ahead::Read;
-use super::connection::Peer;
 use super::ctx::Ctx;
+use super::downstream::connection::Peer;
 use super::reject;
 use crate::memory::Account;
 use crate::problem::Reason;

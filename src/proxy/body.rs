@@ -1,15 +1,15 @@
 //! The stage `body`: parts of bodies as they pass in both directions.
 //!
 //! A request's body may have `body_max` bytes (413) and needs room (503). Parts of an answer are compressed if
-//! [`compress`](super::compress) has begun to. The connection's [watch](super::watch) learns what moves.
+//! [`compress`](super::compress) has begun to. The connection's [watch](super::downstream::watch) learns what moves.
 
 use bytes::Bytes;
 use http::HeaderMap;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
-use super::connection::Peer;
 use super::ctx::Ctx;
+use super::downstream::connection::Peer;
 use super::{ahead, forward, rescue};
 use crate::problem::Reason;
 use base::clock;

@@ -12,8 +12,8 @@ use http::header::{HeaderMap, HeaderName, UPGRADE};
 use pingora::proxy::Session;
 
 use super::ahead;
-use super::connection::Peer;
 use super::ctx::{Ctx, LoggedRequest};
+use super::downstream::connection::Peer;
 use crate::runtime::snapshot::Snapshot;
 use config::model::Scheme;
 

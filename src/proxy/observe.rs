@@ -11,11 +11,11 @@ use http::header::USER_AGENT;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorSource, ErrorType};
 
-use super::connection::Peer;
 use super::ctx::{AttemptEnd, Ctx};
+use super::downstream::connection::Peer;
+use super::downstream::watch::Cut;
 use super::reject::GRPC_STATUS;
 use super::rescue::{self, Rescue};
-use super::watch::Cut;
 use super::{Gateway, assign};
 use crate::problem::Reason;
 use crate::runtime::snapshot::Server;

@@ -12,8 +12,8 @@ use pingora::protocols::http::ServerSession;
 use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, ErrorType, Result};
 
-use super::connection::Peer;
 use super::ctx::Ctx;
+use super::downstream::connection::Peer;
 use super::limit::Over;
 use super::{forward, observe, rewrite};
 use crate::problem::Reason;

@@ -15,8 +15,8 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorSource};
 
 use super::assign::First;
-use super::connection::Peer;
 use super::ctx::Ctx;
+use super::downstream::connection::Peer;
 use super::reject::GRPC_STATUS;
 use balance::Tried;
 use balance::attempt::{AttemptFailure, FailureSet};

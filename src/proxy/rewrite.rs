@@ -19,8 +19,8 @@ use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 use pingora::{Error, InvalidHTTPHeader, OrErr, Result};
 
-use super::connection::Peer;
 use super::ctx::Ctx;
+use super::downstream::connection::Peer;
 use super::identify::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use super::reject::X_REQUEST_ID;
 use config::filter::headers::HeaderFields;

@@ -7,7 +7,7 @@ use pingora::proxy::Session;
 
 use super::ahead;
 use super::ctx::Ctx;
-use super::watch::{Cause, RefusedRequest};
+use super::downstream::watch::{Cause, RefusedRequest};
 use crate::problem::Reason;
 use base::path::normalise_path;
 use base::said;

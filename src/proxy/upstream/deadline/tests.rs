@@ -4,8 +4,8 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 
-use super::super::watch::ClientWatch;
 use super::*;
+use crate::proxy::downstream::watch::ClientWatch;
 
 /// Limits in nanoseconds that count from 1,000.
 fn limits(silence: u64, total: Option<u64>) -> AttemptLimits {

@@ -11,8 +11,8 @@ use pingora::protocols::http::ServerSession;
 
 use super::ListeningSocket;
 use crate::problem::Reason;
-use crate::proxy::connection::Connection;
-use crate::proxy::watch::ClientWatch;
+use crate::proxy::downstream::connection::Connection;
+use crate::proxy::downstream::watch::ClientWatch;
 
 /// Pingora's value for a connection that it does not close by itself; the watch does.
 const FOR_EVER: u64 = 0;

@@ -28,14 +28,14 @@ use tokio_rustls::TlsAcceptor;
 
 use self::address::{Place, Places};
 use self::room::{ConnectionRoom, Inside};
-use super::Gateway;
 use super::connection::{Connection, Peer};
-use super::connector::Http1Connector;
-use super::observe;
-use super::transport::{Tcp, Transport};
 use super::watch::ClientWatch;
 use super::watch::sweeper::{Sweeper, TimeoutConfig};
 use crate::problem::Reason;
+use crate::proxy::Gateway;
+use crate::proxy::observe;
+use crate::proxy::transport::{Tcp, Transport};
+use crate::proxy::upstream::connector::Http1Connector;
 use crate::runtime::snapshot::Snapshot;
 use crate::runtime::snapshot::listener::Shown;
 use crate::telemetry::Registry;

@@ -13,7 +13,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use super::{ClientWatch, NOT};
-use crate::proxy::frames::{Flow, Upload};
+use crate::proxy::downstream::frames::{Flow, Upload};
 use base::units::Nanos;
 
 /// The body is awaited, as long as its client may send.
@@ -147,7 +147,7 @@ impl ClientWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proxy::frames::Frames;
+    use crate::proxy::downstream::frames::Frames;
     use http_guard::Verdict;
 
     fn waited(watch: &ClientWatch) -> (u64, u64) {

@@ -37,7 +37,7 @@ use tokio::net::TcpStream;
 
 use super::deadline::link::Link;
 use super::idle_pool;
-use super::transport::{poll_read, poll_write};
+use crate::proxy::transport::{poll_read, poll_write};
 use base::clock;
 
 /// Bytes of an answer per read. Up to a dozen such parts wait for a client that reads slowly, so this bounds its cost.

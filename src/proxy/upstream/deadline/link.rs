@@ -15,8 +15,8 @@ use pingora::protocols::Digest;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{Shutdown, shutdown};
 
-use super::super::watch::{ClientWatch, Cut};
 use super::{AttemptLimits, FIRED, LINKS, NEVER, nanos, notice};
+use crate::proxy::downstream::watch::{ClientWatch, Cut};
 use base::shard::index;
 use base::units::{Nanos, nanoseconds};
 

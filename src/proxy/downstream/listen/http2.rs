@@ -3,8 +3,8 @@
 //! The bounds are Pingora's safe ones: 100 streams at once, windows of 64 KiB for a whole connection. In the codec,
 //! which refuses without an answer, a header list may have twice `head_max`, so that mostly the gateway itself refuses
 //! one that is too large. Beyond them, the connection ends if its client repeatedly resets its requests, lets many
-//! answers starve, or sends heads with far too many fields ([`crate::proxy::frames`]). An idle client is sent a GOAWAY
-//! before its connection closes. So are all clients when the process drains, and a client whose certificate would not
+//! answers starve, or sends heads with far too many fields ([`crate::proxy::downstream::frames`]). An idle client is
+//! sent a GOAWAY before its connection closes. So are all clients when the process drains, and a client whose certificate would not
 //! be admitted any more; open streams are finished.
 
 use std::future::poll_fn;
@@ -22,9 +22,9 @@ use pingora::protocols::{Digest, SocketDigest, Stream};
 use super::ListeningSocket;
 use super::room::StreamRoom;
 use crate::problem::Reason;
-use crate::proxy::connection::{Connection, Peer};
-use crate::proxy::frames::Wrong;
-use crate::proxy::watch::ClientWatch;
+use crate::proxy::downstream::connection::{Connection, Peer};
+use crate::proxy::downstream::frames::Wrong;
+use crate::proxy::downstream::watch::ClientWatch;
 use base::clock;
 
 /// Concurrent streams.

@@ -29,9 +29,9 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::frames::Frames;
 use super::framing::{Framing, Phase};
-use super::transport::Transport;
 use super::watch::sweeper::Sweeper;
 use super::watch::{Cause, ClientWatch, RefusedRequest};
+use crate::proxy::transport::Transport;
 use crate::runtime::snapshot::listener::Bounds;
 use crate::runtime::snapshot::listener::Shown;
 use base::clock;
