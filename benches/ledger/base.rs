@@ -11,9 +11,9 @@ use base::clock;
 use base::secret::Secret;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ledger::keys::Ring;
-use ledger::provider::Prepared;
-use ledger::receive::Received;
-use ledger::verify::VerifiedMessage;
+use providers::Prepared;
+use providers::receive::Received;
+use providers::verify::VerifiedMessage;
 use serde_json::json;
 
 use super::corpus::{Keys, Message, REPEATS};

@@ -15,11 +15,11 @@ use base::secret::Secret;
 use base::units::Currency;
 use config::model::ledger::{Channel, Fee, Provider, Rounding, Store as Place};
 use ledger::book::{self, Callback, Facts, PostingBuilder, Postings, Time};
-use ledger::event::{Amount, Effect, Kind, Of, ProviderEvent};
 use ledger::keys::Ring;
 use ledger::rows::{BalanceRow, Cell, Evidence, Link, Row, Table, Value, Wrap};
 use ledger::store;
 use ledger::stored_enum::{EventState, StoredEnum};
+use providers::event::{Amount, Effect, Kind, Of, ProviderEvent};
 use uuid::Uuid;
 
 use super::into::{Sink, postgres, sqlite};

@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ledger::normalise;
-use ledger::provider::{alipay, form, json, stripe};
+use providers::normalise;
+use providers::{alipay, form, json, stripe};
 
 const PATHS: [&[&str]; 4] = [&["id"], &["a", "b"], &["a", "c"], &["amount", "total"]];
 

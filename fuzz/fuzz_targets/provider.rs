@@ -11,9 +11,9 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use config::model::ledger::{Channel, Encoding, Fields, Hmac, Provider};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use ledger::provider::Prepared;
-use ledger::receive::Received;
-use ledger::verify::VerifyError;
+use providers::Prepared;
+use providers::receive::Received;
+use providers::verify::VerifyError;
 use libfuzzer_sys::fuzz_target;
 use ring::hmac;
 

@@ -37,7 +37,7 @@ const PURE: &[&str] = &[
     "crates/ledger/src/book.rs",
     "crates/ledger/src/book",
     "crates/ledger/src/chain.rs",
-    "crates/ledger/src/event.rs",
+    "crates/providers/src/event.rs",
     "crates/ledger/src/rows.rs",
     "crates/ledger/src/rows",
     "crates/ledger/src/stored_enum.rs",

@@ -249,9 +249,9 @@ mod tests {
 
     use super::*;
     use crate::conf::tests::loaded;
-    use ledger::provider::Prepared;
-    use ledger::receive::Received;
-    use ledger::verify::VerifyError;
+    use providers::Prepared;
+    use providers::receive::Received;
+    use providers::verify::VerifyError;
 
     const NOW_MS: u64 = 1_795_232_280_000;
 

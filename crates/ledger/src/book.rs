@@ -22,14 +22,14 @@ use uuid::Uuid;
 
 pub use self::facts::Facts;
 pub use self::posting_builder::{PostingBuilder, Postings, Time};
-use super::event::{Amount, Effect, Kind, Of, ProviderEvent};
 use super::outcome::Outcome;
-use super::provider::stripe;
 use super::rows::{Anomaly, Evidence, Order, Transaction};
 use super::store::{MeaningKey, Wanted};
 use super::stored_enum::{AnomalyKind, OrderState, Source, TxState};
 use base::units::Currency;
 use config::model::ledger::Channel;
+use providers::event::{Amount, Effect, Kind, Of, ProviderEvent};
+use providers::stripe;
 
 /// The last millisecond of the year 9999, which is the last that RFC 3339 can write.
 const LAST_MS: u64 = 253_402_300_799_999;

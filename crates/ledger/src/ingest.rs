@@ -20,14 +20,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::acknowledge::{Dialect, Rejection, acknowledge, refuse};
 use super::journal::{CommitError, Journal, Sealed, Standing};
-use super::provider::Prepared;
-use super::receive::{BODY_MAX, Received};
 use super::rows::Evidence;
 use super::skew::Skew;
-use super::verify::{VerifiedMessage, VerifyError};
 use crate::metrics::LedgerSeries;
 use base::clock;
 use config::model::ledger::{Channel, Ledger};
+use providers::Prepared;
+use providers::receive::{BODY_MAX, Received};
+use providers::verify::{VerifiedMessage, VerifyError};
 
 /// Kibibytes of all bodies in flight.
 const ROOM: usize = 128 << 10;

@@ -21,13 +21,13 @@ use uuid::Uuid;
 
 pub use self::outbox::{Fresh, OutboxNews, OutboxQueue};
 pub use self::writer::{AlarmHook, Settings, Writer};
-use super::event::ProviderEvent;
 use super::keys::{DataKey, Ring};
 use super::outcome::Outcome;
 use super::resolve::{Resolution, Resolved};
 use super::rows::{Evidence, Outgoing, Update};
 use super::stored_enum::AnomalyKind;
 use config::model::ledger::Channel;
+use providers::event::ProviderEvent;
 
 /// Callbacks that may wait for the writer.
 const QUEUE: usize = 4096;

@@ -4,9 +4,7 @@
 //!
 //! | module | is |
 //! |---|---|
-//! | [`receive`] | raw bytes, headers, time of arrival |
-//! | [`verify`], [`provider`] | proof of the sender and the time: one file per payment provider |
-//! | [`normalise`], [`event`] | the meaning of a message, in one form for all providers |
+//! | [`providers`] | receive, verify, normalise: from raw bytes to a meaning; one file per payment provider |
 //! | [`journal`] | the one writer: batches, commits, receipts; [`book`] decides, [`keys`] encrypt, [`chain`] links |
 //! | [`acknowledge`] | the answer to the provider |
 //! | [`resolve`] | a person's decision about an anomaly |
@@ -27,7 +25,6 @@ pub mod audit;
 pub mod book;
 pub mod chain;
 pub mod deliver;
-pub mod event;
 pub mod export;
 pub mod ingest;
 pub mod journal;
@@ -35,11 +32,8 @@ pub mod keys;
 pub mod metrics;
 pub mod monitor;
 pub mod names;
-pub mod normalise;
 pub mod outcome;
-pub mod provider;
 pub mod query;
-pub mod receive;
 pub mod resolve;
 pub mod rows;
 pub mod serve;
@@ -47,4 +41,3 @@ pub mod service;
 pub mod skew;
 pub mod store;
 pub mod stored_enum;
-pub mod verify;

@@ -15,14 +15,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::event::ProviderEvent;
 use super::keys::{DataKey, KeyError, Ring};
-use super::provider::Prepared;
-use super::receive::Received;
 use super::rows::{Anomaly, Evidence};
-use super::verify::VerifyError;
 use base::clock;
 use config::model::ledger::{Channel, Ledger};
+use providers::Prepared;
+use providers::event::ProviderEvent;
+use providers::receive::Received;
+use providers::verify::VerifyError;
 
 /// The most bytes of a note.
 pub const NOTE_MAX: usize = 4_096;

@@ -9,9 +9,9 @@ mod parts;
 use uuid::Uuid;
 
 pub use self::parts::Part;
-use super::event::Kind;
 use super::stored_enum::{AnomalyKind, AnomalyState, EventState, OrderState, Side, Source, TxState, What};
 use base::units::Currency;
+use providers::event::Kind;
 
 /// A cell of a row.
 #[derive(Clone, Debug, PartialEq)]

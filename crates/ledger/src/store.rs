@@ -18,9 +18,9 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::event::Kind;
 use super::rows::{Anomaly, BalanceRow, Link, Order, Outgoing, Row, Transaction, Type, Update, Value, Wrap};
 use config::model::ledger as model;
+use providers::event::Kind;
 
 /// Why a call to a store failed.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -1,7 +1,7 @@
 //! The words in which kinds and states are stored and shown.
 
-use super::event::Kind;
 use super::rows::{Cell, Type, Value};
+use providers::event::Kind;
 
 /// A type that is stored and shown as one word.
 pub trait StoredEnum: Copy + Sized + 'static {

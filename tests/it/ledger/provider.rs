@@ -9,10 +9,10 @@ use std::sync::Arc;
 use base::secret::Secret;
 use config::model::ledger::{Channel, Encoding, Fields, Hmac, Provider};
 use http::HeaderName;
-use ledger::event::{Amount, Effect, Kind, Of, ProviderEvent};
-use ledger::provider::Prepared;
-use ledger::receive::Received;
-use ledger::verify::VerifyError;
+use providers::Prepared;
+use providers::event::{Amount, Effect, Kind, Of, ProviderEvent};
+use providers::receive::Received;
+use providers::verify::VerifyError;
 use serde_json::json;
 
 use crate::support::signer::{self, Alipay, Callback, WechatPay};
@@ -311,7 +311,7 @@ fn alipay(charset: &'static str, signs_type: bool) -> Alipay<'static> {
 
 /// The bytes a form means, in the order of their names.
 fn meaning(body: &[u8]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
-    let parsed = ledger::provider::form::parse(body)?;
+    let parsed = providers::form::parse(body)?;
     let mut parsed: Vec<_> = parsed.into_iter().map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
     parsed.sort();
     Some(parsed)

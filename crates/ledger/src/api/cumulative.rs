@@ -3,11 +3,11 @@
 //! What a refund adds is recorded when it comes, and recorded amounts do not change. So of the refunds that were only
 //! noted the one with the largest sum is accepted, and the others are contained in it.
 
-use crate::event::Kind;
 use crate::query;
 use crate::rows::{Anomaly, Cell, Transaction, Value};
 use crate::store::{Reader, StoreError};
 use crate::stored_enum::{AnomalyState, StoredEnum, TxState};
+use providers::event::Kind;
 
 /// The most refunds of one payment that are read.
 const MOST: usize = 200;

@@ -13,10 +13,10 @@ use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, Required,
 use utoipa::{Modify, OpenApi};
 
 use super::{Problem, calls, resolve};
-use crate::event::Kind;
 use crate::query::list::{self, List};
 use crate::query::views;
 use crate::stored_enum::{AnomalyKind, AnomalyState, EventState, OrderState, Side, Source, StoredEnum, TxState};
+use providers::event::Kind;
 
 #[derive(OpenApi)]
 #[openapi(

@@ -12,7 +12,6 @@ use axum::response::{IntoResponse, Response};
 
 use super::calls::{ApiResult, Caller, QueryParams, Segment, not_written, uuid};
 use super::{Calls, Problem, cumulative};
-use crate::event::Kind;
 use crate::query;
 use crate::query::list;
 use crate::query::views::{self, View};
@@ -21,6 +20,7 @@ use crate::rows::{Anomaly, Evidence, Transaction};
 use crate::store::{Reader, StoreError};
 use crate::stored_enum::{AnomalyKind, AnomalyState};
 use base::clock;
+use providers::event::Kind;
 
 /// What the books know about an anomaly.
 struct Known {

@@ -11,11 +11,11 @@ use uuid::Uuid;
 
 use super::page::Source;
 use super::{Collected, DiscrepancyKind, Range};
-use crate::event::Kind;
 use crate::query;
 use crate::rows::{self, Cell, Table, Type, Typed, Value};
 use crate::store::{Reader, StoreError};
 use crate::stored_enum::{Side, TxState, What};
+use providers::event::Kind;
 
 /// Transactions read at once.
 const PAGE: i64 = 500;

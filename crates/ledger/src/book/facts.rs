@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use crate::event::{Kind, Of};
 use crate::rows::{Order, Transaction};
 use crate::store::Loaded;
 use crate::stored_enum::TxState;
+use providers::event::{Kind, Of};
 
 type KeyText = (String, String, Kind, String);
 

@@ -5,10 +5,10 @@
 use rust_decimal::{Decimal, RoundingStrategy};
 
 use super::posting_builder::PostingBuilder;
-use crate::event::{AMOUNT_MAX, Kind};
 use crate::rows::Transaction;
 use crate::stored_enum::TxState;
 use config::model::ledger::{Channel, Fee, Rounding};
+use providers::event::{AMOUNT_MAX, Kind};
 
 /// The channel's fee of a payment of `amount` minor units; `None` if there is none.
 pub fn of(channel: &Channel, amount: i64) -> Option<i64> {

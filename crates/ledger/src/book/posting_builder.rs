@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::event::Kind;
 use crate::query::views::{self, View};
 use crate::rows::{Anomaly, Entry, Evidence, Journal, Outgoing, Row, Table, Transaction, Typed, Update};
 use crate::stored_enum::{AnomalyKind, AnomalyState, EventState, Side, StoredEnum, TxState, What};
 use base::units::Currency;
+use providers::event::Kind;
 
 /// The rows that one callback (or one task of the writer's own) writes.
 #[derive(Debug, Default, PartialEq)]

@@ -7,10 +7,10 @@
 use super::facts::{Facts, of};
 use super::posting_builder::PostingBuilder;
 use super::{Callback, account_of, conflict, draft, keep};
-use crate::event::{Amount, Effect, Kind, Of};
 use crate::outcome::Outcome;
 use crate::rows::Transaction;
 use crate::stored_enum::{AnomalyKind, OrderState, StoredEnum, TxState};
+use providers::event::{Amount, Effect, Kind, Of};
 
 /// What becomes of a transaction that belongs to a payment.
 enum Place {

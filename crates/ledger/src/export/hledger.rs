@@ -11,12 +11,12 @@ use std::io::Write;
 use uuid::Uuid;
 
 use super::{ExportError, PAGE, pages, transactions};
-use crate::provider::stripe;
 use crate::query::{self, views};
 use crate::rows::{Cell, Entry, Journal, Transaction, Type, Value};
 use crate::store::{Reader, StoreError};
 use crate::stored_enum::{Side, StoredEnum, TxState, What};
 use base::units::Currency;
+use providers::stripe;
 
 /// Writes the whole journal.
 pub fn write(reader: &mut dyn Reader, end: i64, out: &mut dyn Write) -> Result<(), ExportError> {

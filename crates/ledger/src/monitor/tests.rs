@@ -12,7 +12,6 @@ use super::ticker::{MonitorState, Parts, Ticker, Verification};
 use super::{Monitor, Watched};
 use crate::anchor::{self, Anchor};
 use crate::deliver::tests::outbox::Memory;
-use crate::event::Kind;
 use crate::journal::{Raised, Standing};
 use crate::metrics::LedgerSeries;
 use crate::rows::{Anomaly, Outgoing, Transaction, Typed};
@@ -20,6 +19,7 @@ use crate::skew::Skew;
 use crate::store::{Reader, StoreError};
 use crate::stored_enum::{AnomalyKind, AnomalyState, EventState, TxState};
 use base::units::Nanos;
+use providers::event::Kind;
 
 const NOW: i64 = 1_795_232_280_000;
 const HOUR: i64 = 3_600_000;

@@ -7,9 +7,9 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::event::Kind;
 use crate::rows::{Table, Value};
 use crate::stored_enum::{AnomalyKind, AnomalyState, EventState, OrderState, StoredEnum, TxState};
+use providers::event::Kind;
 
 /// Rows that a list shows by default.
 const LIMIT: i64 = 100;

@@ -154,7 +154,7 @@ fn as_of_sums_what_was_recorded_until_then() {
 #[test]
 fn sums_beyond_64_bits_are_exact_and_shown_as_numbers() {
     let mut book = Book::empty();
-    let most = crate::event::AMOUNT_MAX;
+    let most = providers::event::AMOUNT_MAX;
     let fact = book.fact(|transaction| transaction.amount_minor = Some(most));
     for _ in 0..1_100 {
         book.journal(&fact, crate::stored_enum::What::Post, "assets:channel:card", "liabilities:merchant:shop");

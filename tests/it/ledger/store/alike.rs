@@ -1,10 +1,10 @@
 //! What both stores do alike. Each check gets a store that is not there yet.
 
 use config::model::ledger::Store as Place;
-use ledger::event::Kind;
 use ledger::rows::{Anomaly, Entry, Evidence, Journal, Order, Outgoing, Transaction, Type, Typed, Value};
 use ledger::store::{self, Changes, Grouping, Heads, Loaded, MeaningKey, Reader, Store, StoreError, Wanted};
 use ledger::stored_enum::{EventState, OrderState, TxState};
+use providers::event::Kind;
 
 use super::rows::{Callback, balance, callback, id, wrap};
 use crate::support::eventually;

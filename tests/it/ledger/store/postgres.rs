@@ -4,9 +4,9 @@ use std::thread;
 use std::time::Duration;
 
 use config::model::ledger::Store as Place;
-use ledger::event::Kind;
 use ledger::rows::{Evidence, Transaction, Typed};
 use ledger::store::{self, Changes, MeaningKey, Store, StoreError, Wanted};
+use providers::event::Kind;
 use rustix::process::Signal;
 
 use super::alike::{CHECKS, keep_callback, open, rows};

@@ -1,11 +1,11 @@
 //! Rows to write: a callback's, as `book` would make them.
 
 use base::units::Currency;
-use ledger::event::Kind;
 use ledger::rows::{Anomaly, BalanceRow, Entry, Evidence, Journal, Link, Order, Outgoing, Transaction, Wrap};
 use ledger::rows::{Row, Typed};
 use ledger::store::Changes;
 use ledger::stored_enum::{AnomalyKind, AnomalyState, EventState, OrderState, Side, Source, TxState, What};
+use providers::event::Kind;
 use uuid::Uuid;
 
 /// One callback's rows, from `seq` on: one of each table, two entries.

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::*;
 use crate::audit::rounds::Rounds;
-use crate::event::Kind;
 use crate::query::tests::book::TestReader;
 use crate::rows::{Transaction, Value};
 use crate::stored_enum::{EventState, OrderState, What};
 use base::units::Nanos;
+use providers::event::Kind;
 
 const CARD: &str = "assets:channel:card";
 const SHOP: &str = "liabilities:merchant:shop";

@@ -7,13 +7,13 @@ use rusqlite::{Connection, params};
 use uuid::Uuid;
 
 use crate::chain::ChainKey;
-use crate::event::Kind;
 use crate::resolve;
 use crate::rows::*;
 use crate::store::schema::{INDEXES, SqlDialect};
 use crate::store::{Reader, StoreError};
 use crate::stored_enum::*;
 use base::units::Currency;
+use providers::event::Kind;
 
 /// When the first row was written: 2026-11-21T03:38:00.120Z; each callback is a second later.
 pub const START: i64 = 1_795_232_280_120;

@@ -8,24 +8,29 @@
 //! | [`standardwebhooks`] | JSON signed by HMAC or ed25519 |
 //! | [`hmac`] | anything signed by HMAC, with fields by configuration |
 //! | [`keyed`], [`json`], [`form`] | what they share |
+//! | [`receive`], [`verify`], [`normalise`], [`event`] | a message on its way from raw bytes to its meaning |
 //!
 //! Keys are prepared once per configuration, in [`Prepared`]. The signature is checked before the window, and the
 //! window before the signed content is parsed. Alipay is the exception: its signature is a field of the form that it
 //! signs.
 
 pub mod alipay;
+pub mod event;
 pub mod form;
 pub mod hmac;
 pub mod json;
 pub mod keyed;
+pub mod normalise;
+pub mod receive;
 pub mod standardwebhooks;
 pub mod stripe;
+pub mod verify;
 pub mod wechatpay;
 
 use std::sync::Arc;
 
-use super::receive::Received;
-use super::verify::{self, VerifiedMessage, VerifyError};
+use self::receive::Received;
+use self::verify::{VerifiedMessage, VerifyError};
 use config::model::ledger::{Channel, Provider};
 
 /// A provider with its keys prepared.
