@@ -18,7 +18,7 @@
 //! | [`balance`] | upstream sets: members, algorithms, ejection, retry budget, adaptive limit |
 //! | [`gray`] | gray release: buckets, cohorts, the judge, the steps, reports |
 //! | [`http_client`] | the gateway's own requests: webhooks, commands to a running gateway |
-//! | `providers` | the payment providers: signatures, meaning of messages |
+//! | `providers` | the payment providers: keys, signatures, meaning of messages |
 //! | [`config`] | files → findings or a checked configuration; which route takes a request |
 //! | [`ledger`] | **the way of a callback**: receive → verify → normalise → journal → acknowledge → deliver |
 //!

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use base::clock;
 use base::secret::Secret;
 use base64::prelude::{BASE64_STANDARD, Engine};
-use config::model::ledger::{Channel, Provider, RsaKey};
+use config::model::ledger::Channel;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use providers::configured::{Configured, KeyValue};
+use providers::{alipay, stripe, wechatpay};
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::{aead, hmac, signature};
 use serde_json::json;
@@ -82,22 +84,23 @@ impl Keys {
 
     /// The channels as a ledger would have them, in the order of [`PROVIDERS`].
     pub fn channels(&self) -> Vec<Arc<Channel>> {
-        let public = |pair: &signature::RsaKeyPair| RsaKey(Arc::from(pair.public().as_ref()));
-        let secret = |text: &str| Secret(Arc::from(text.as_bytes()));
-        let providers = [
-            Provider::Alipay {
-                app_id: APP_ID.into(),
-                seller_id: SELLER_ID.into(),
-                public_keys: vec![public(&self.alipay)],
-            },
-            Provider::WechatPay {
-                mchid: MCHID.into(),
-                api_v3_key: secret(&self.api_v3),
-                platform_keys: vec![(SERIAL.into(), public(&self.wechat))],
-            },
-            Provider::Stripe { secrets: vec![secret(&self.stripe)], account: None },
+        let public = |pair: &signature::RsaKeyPair| Secret(Arc::from(pair.public().as_ref()));
+        let alipay_keys = [
+            (&alipay::APP_ID, APP_ID.into()),
+            (&alipay::SELLER_ID, SELLER_ID.into()),
+            (&alipay::PUBLIC_KEYS, KeyValue::Files(vec![public(&self.alipay)])),
         ];
-        let channel = |(provider, (name, _)): (Provider, (&str, _))| {
+        let wechat_keys = [
+            (&wechatpay::MCHID, MCHID.into()),
+            (&wechatpay::API_V3_KEY, [self.api_v3.as_bytes()].into()),
+            (&wechatpay::PLATFORM_KEYS, KeyValue::Serials(vec![(SERIAL.into(), public(&self.wechat))])),
+        ];
+        let providers = [
+            Configured::new(&alipay::PROVIDER, alipay_keys),
+            Configured::new(&wechatpay::PROVIDER, wechat_keys),
+            Configured::new(&stripe::PROVIDER, [(&stripe::SECRETS, [self.stripe.as_bytes()].into())]),
+        ];
+        let channel = |(provider, (name, _)): (Configured, (&str, _))| {
             let (name, merchant) = (Arc::from(name), Arc::from("shop"));
             Arc::new(Channel { name, provider, merchant, require_order: false, fee: None })
         };

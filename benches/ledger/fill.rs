@@ -13,13 +13,15 @@ use std::sync::mpsc::sync_channel;
 use base::clock;
 use base::secret::Secret;
 use base::units::Currency;
-use config::model::ledger::{Channel, Fee, Provider, Rounding, Store as Place};
+use config::model::ledger::{Channel, Fee, Rounding, Store as Place};
 use ledger::book::{self, Callback, Facts, PostingBuilder, Postings, Time};
 use ledger::keys::Ring;
 use ledger::rows::{BalanceRow, Cell, Evidence, Link, Row, Table, Value, Wrap};
 use ledger::store;
 use ledger::stored_enum::{EventState, StoredEnum};
+use providers::configured::Configured;
 use providers::event::{Amount, Effect, Kind, Of, ProviderEvent};
+use providers::{Provider, wechatpay};
 use uuid::Uuid;
 
 use super::into::{Sink, postgres, sqlite};
@@ -140,11 +142,7 @@ fn channel(number: usize) -> Arc<Channel> {
     Arc::new(Channel {
         name: Arc::from(name),
         // Who signs does not matter any more.
-        provider: Provider::WechatPay {
-            mchid: String::new(),
-            api_v3_key: Secret(Arc::from([0; 32])),
-            platform_keys: vec![],
-        },
+        provider: Configured::new(&wechatpay::PROVIDER, []),
         merchant: Arc::from(merchant(number)),
         require_order: false,
         fee: (name == "card").then_some(fee),
@@ -231,7 +229,8 @@ impl Books {
         };
         let mut scribe = PostingBuilder::new(seq, Time { recorded: now, wall: now }, &mut ids);
         let channel = channel(number);
-        let callback = Callback { provider: CHANNELS[number % 3].0, channel: &channel, event, evidence: &evidence };
+        let provider = Provider::named(CHANNELS[number % 3].0).expect("a provider");
+        let callback = Callback { provider, channel: &channel, event, evidence: &evidence };
         book::decide(&callback, facts, &mut scribe);
         let plan = scribe.done();
         self.ids += drawn;

@@ -11,7 +11,10 @@ use super::file::Document;
 
 /// The schema as a JSON document.
 pub fn schema() -> Value {
-    let settings = SchemaSettings::draft2020_12().with_transform(RestrictFormats::default()).with_transform(NoNull);
+    let settings = SchemaSettings::draft2020_12()
+        .with_transform(RestrictFormats::default())
+        .with_transform(NoNull)
+        .with_transform(OnlyWith);
     settings.into_generator().into_root_schema_for::<Document>().to_value()
 }
 
@@ -33,6 +36,22 @@ impl Transform for NoNull {
                 choices.retain(|choice| !choice.is_null() && choice["type"] != "null");
                 unwrap_reference(schema, keyword);
             }
+        }
+        schemars::transform::transform_subschemas(self, schema);
+    }
+}
+
+/// A key that goes with one value of another key says so in its description, which editors show.
+#[derive(Clone, Debug)]
+struct OnlyWith;
+
+impl Transform for OnlyWith {
+    fn transform(&mut self, schema: &mut Schema) {
+        if let (Some([Value::String(key), value]), Some(about)) =
+            (schema.get("x-with").and_then(Value::as_array).map(Vec::as_slice), schema.get("description"))
+        {
+            let about = format!("Only with `{key} = {value}`. {}", about.as_str().unwrap_or_default());
+            schema.insert("description".into(), about.into());
         }
         schemars::transform::transform_subschemas(self, schema);
     }

@@ -7,9 +7,11 @@
 mod around;
 
 use super::findings::LIMIT;
-use super::model::ledger::{Channel, Provider};
+use super::model::ledger::Channel;
 use super::model::{Action, AuthKind, Config};
 use base::finding::Finding;
+use providers::Numbers;
+use providers::configured::{Shape, TextKind};
 
 /// The most warnings logged when a configuration is taken over.
 const SAID: usize = 20;
@@ -58,15 +60,24 @@ fn accounts(config: &Config) -> impl Iterator<Item = Finding> {
     let ledger = config.ledger.iter();
     ledger.flat_map(|ledger| {
         let channels = || ledger.channels.iter();
-        let names = |channel: &Channel, one: bool| matches!(&channel.provider, Provider::Stripe { account, .. } if account.is_some() == one);
-        let silent = channels().filter(move |channel| names(channel, false));
-        silent.filter_map(move |channel| {
-            let other = channels().find(|other| other.merchant == channel.merchant && names(other, true))?;
-            let message = format!(
-                "ledger.channel.{} names no `account`, and {} of the same merchant does",
-                channel.name, other.name
-            );
-            let hint = format!("add what Stripe's dashboard shows, such as account = \"acct_…\", to {}", channel.name);
+        channels().filter_map(move |channel| {
+            let Numbers::OfAllAccounts { account } = channel.provider.provider.numbers else { return None };
+            let names_one = |channel: &Channel| channel.provider.values.text(account).is_some();
+            if names_one(channel) {
+                return None;
+            }
+            let is_sibling = |other: &&Channel| {
+                other.merchant == channel.merchant && other.provider.provider == channel.provider.provider
+            };
+            let other = channels().filter(is_sibling).find(|other| names_one(other))?;
+            let (name, key) = (&channel.name, account.name);
+            let message =
+                format!("ledger.channel.{name} names no `{key}`, and {} of the same merchant does", other.name);
+            let example = match account.shape {
+                Shape::Text(TextKind::Any { example, .. }) => format!(", such as {key} = {example}"),
+                _ => String::new(),
+            };
+            let hint = format!("add to {name} what the provider's dashboard shows{example}");
             Some(ledger.place.warning(message, hint))
         })
     })

@@ -249,7 +249,7 @@ mod tests {
 
     use super::*;
     use crate::conf::tests::loaded;
-    use providers::Prepared;
+    use ledger::channel::Prepared;
     use providers::receive::Received;
     use providers::verify::VerifyError;
 

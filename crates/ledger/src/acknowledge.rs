@@ -9,89 +9,78 @@ use serde_json::json;
 
 use super::journal::{Durable, Receipt};
 use base::problem::Problem;
-use config::model::ledger::Provider;
+use providers::Dialect;
 
-/// The form of answer that a provider reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
-    /// `success` and `failure`.
-    Alipay,
-    /// `{"code", "message"}`.
-    WechatPay,
-    /// `{"received":true}` and problem documents.
-    Plain,
+base::refusals! {
+    /// Why a callback is refused.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Rejection {
+        /// The message cannot be parsed; the detail says what is wrong.
+        Malformed = (400, "malformed", "The message cannot be parsed."),
+        /// The signature does not verify, or the message is outside of its time window.
+        Unverified = (
+            401,
+            "unverified",
+            "The signature does not verify, or the message is outside of its time window."
+        ),
+        /// There is no such channel.
+        Unknown = (404, "unknown_channel", "There is no such channel."),
+        /// The request is not a POST.
+        Method = (405, "method_not_allowed", "A callback is a POST."),
+        /// The body did not come in time.
+        TooSlow = (408, "too_slow", "The body did not come in time."),
+        /// The body is longer than 1 MiB.
+        TooLarge = (413, "too_large", "A callback may have a body of 1 MiB."),
+        /// Nothing was recorded; `Retry-After` says when to send it again.
+        Unavailable = (503, "unavailable", "Nothing was kept. Come again in a moment."),
+    }
 }
 
-impl Dialect {
-    /// The form for a channel's provider.
-    pub fn of(provider: &Provider) -> Dialect {
-        match provider {
-            Provider::Alipay { .. } => Dialect::Alipay,
-            Provider::WechatPay { .. } => Dialect::WechatPay,
-            Provider::Stripe { .. } | Provider::StandardWebhooks { .. } | Provider::Hmac(_) => Dialect::Plain,
-        }
+/// A refusal and its sentence for the sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    why: Rejection,
+    detail: &'static str,
+}
+
+impl From<Rejection> for Refused {
+    fn from(why: Rejection) -> Refused {
+        Refused { why, detail: why.row().detail }
+    }
+}
+
+impl Refused {
+    /// A message that cannot be parsed, and why.
+    pub fn malformed(detail: &'static str) -> Refused {
+        Refused { why: Rejection::Malformed, detail }
     }
 }
 
 /// The answer for a callback in the books: the provider need not send again.
 pub fn acknowledge(dialect: Dialect, _receipt: &Durable<Receipt>) -> Response {
     match dialect {
-        Dialect::Alipay => text("success"),
-        Dialect::WechatPay => json_answer(StatusCode::OK, r#"{"code":"SUCCESS","message":"OK"}"#.to_owned()),
+        Dialect::Words(success, _) => text(success),
+        Dialect::CodeAndMessage(success, _) => {
+            json_answer(StatusCode::OK, json!({"code": success, "message": "OK"}).to_string())
+        }
         Dialect::Plain => json_answer(StatusCode::OK, r#"{"received":true}"#.to_owned()),
     }
 }
 
-/// Why a callback is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rejection {
-    /// It fails verification, or its window: 401.
-    Unverified,
-    /// It cannot be parsed: 400, with what is wrong.
-    Malformed(&'static str),
-    /// There is no such channel: 404.
-    Unknown,
-    /// The method is not POST: 405.
-    Method,
-    /// Its body is too large: 413.
-    TooLarge,
-    /// Its body did not come in time: 408.
-    TooSlow,
-    /// It cannot be recorded now: 503.
-    Unavailable,
-}
-
-impl Rejection {
-    fn parts(self) -> (StatusCode, &'static str, &'static str) {
-        match self {
-            Rejection::Unverified => (
-                StatusCode::UNAUTHORIZED,
-                "unverified",
-                "The signature does not verify, or the message is outside of its time window.",
-            ),
-            Rejection::Malformed(what) => (StatusCode::BAD_REQUEST, "malformed", what),
-            Rejection::Unknown => (StatusCode::NOT_FOUND, "unknown_channel", "There is no such channel."),
-            Rejection::Method => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "A callback is a POST."),
-            Rejection::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "too_large", "A callback may have a body of 1 MiB."),
-            Rejection::TooSlow => (StatusCode::REQUEST_TIMEOUT, "too_slow", "The body did not come in time."),
-            Rejection::Unavailable => {
-                (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Nothing was kept. Come again in a moment.")
-            }
-        }
-    }
-}
-
 /// The answer for a callback that is not in the books.
-pub fn refuse(dialect: Dialect, why: Rejection) -> Response {
-    let (status, label, detail) = why.parts();
+pub fn refuse(dialect: Dialect, refused: impl Into<Refused>) -> Response {
+    let Refused { why, detail } = refused.into();
+    let status = StatusCode::from_u16(why.row().status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut answer = match dialect {
-        Dialect::Alipay => {
-            let mut answer = text("failure");
+        Dialect::Words(_, failure) => {
+            let mut answer = text(failure);
             *answer.status_mut() = status;
             answer
         }
-        Dialect::WechatPay => json_answer(status, json!({"code": "FAIL", "message": detail}).to_string()),
-        Dialect::Plain => Problem::new(status, label, detail).into_response().into_response(),
+        Dialect::CodeAndMessage(_, failure) => {
+            json_answer(status, json!({"code": failure, "message": detail}).to_string())
+        }
+        Dialect::Plain => Problem::new(status, why.row().word, detail).into_response().into_response(),
     };
     if status == StatusCode::SERVICE_UNAVAILABLE {
         answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

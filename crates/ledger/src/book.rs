@@ -29,7 +29,7 @@ use super::stored_enum::{AnomalyKind, OrderState, Source, TxState};
 use base::units::Currency;
 use config::model::ledger::Channel;
 use providers::event::{Amount, Effect, Kind, Of, ProviderEvent};
-use providers::stripe;
+use providers::{Numbers, Provider};
 
 /// The last millisecond of the year 9999, which is the last that RFC 3339 can write.
 const LAST_MS: u64 = 253_402_300_799_999;
@@ -37,8 +37,8 @@ const LAST_MS: u64 = 253_402_300_799_999;
 /// A verified callback, as the books see it.
 #[derive(Debug)]
 pub struct Callback<'a> {
-    /// The provider, such as `stripe` or `alipay`.
-    pub provider: &'static str,
+    /// The provider.
+    pub provider: &'static Provider,
     /// The channel that received it.
     pub channel: &'a Arc<Channel>,
     /// The meaning of the message.
@@ -50,22 +50,22 @@ pub struct Callback<'a> {
 impl Callback<'_> {
     /// Whether the provider's numbers are unique among all accounts, so that our transactions are found in any of them.
     fn is_global(&self) -> bool {
-        self.provider == stripe::LABEL
+        matches!(self.provider.numbers, Numbers::OfAllAccounts { .. })
     }
 
     /// The place of a transaction by meaning: of the message's account, or one of ours filed under another account.
     /// What another merchant filed elsewhere does not count.
     fn find(&self, facts: &Facts, kind: Kind, key: &str) -> Option<usize> {
-        let place = |key: String| facts.place(self.provider, &self.event.account, kind, &key);
+        let place = |key: String| facts.place(self.provider.name, &self.event.account, kind, &key);
         let own = self.keys(key).find_map(place);
-        let elsewhere = if self.is_global() { facts.numbered(self.provider, kind, key) } else { vec![] };
+        let elsewhere = if self.is_global() { facts.numbered(self.provider.name, kind, key) } else { vec![] };
         own.into_iter().chain(elsewhere).find(|at| self.is_own(facts, *at)).or(own)
     }
 
     /// The keys under which it may be filed: its own, and that of a message which came while it was not this channel's.
     fn keys(&self, key: &str) -> impl Iterator<Item = String> {
         let own = (!self.is_to_another()).then(|| key.to_owned());
-        let may_be = self.is_to_another() || matches!(self.provider, "alipay" | "wechatpay");
+        let may_be = self.is_to_another() || self.provider.names_owner;
         own.into_iter().chain(may_be.then(|| format!("foreign:{}/{key}", self.channel.name)))
     }
 
@@ -78,7 +78,7 @@ impl Callback<'_> {
     /// The parked transactions that wait for this, in the order in which they came.
     fn parked(&self, facts: &Facts, of: &str) -> Vec<usize> {
         let account = (!self.is_global()).then_some(&*self.event.account);
-        facts.parked(self.provider, account, of)
+        facts.parked(self.provider.name, account, of)
     }
 
     fn is_own(&self, facts: &Facts, at: usize) -> bool {
@@ -99,7 +99,7 @@ impl Callback<'_> {
 
 /// Adds to `asked` what must be known to decide this callback.
 pub fn asks(callback: &Callback<'_>, asked: &mut Wanted) {
-    let (event, provider) = (callback.event, callback.provider);
+    let (event, provider) = (callback.event, callback.provider.name);
     let trade = |number: &str| (callback.channel.name.to_string(), number.to_owned());
     if matches!(event.kind, Kind::Payment) || event.effect == Effect::Close {
         asked.orders.extend(callback.out_trade_no().map(trade));
@@ -441,7 +441,7 @@ fn account_of(callback: &Callback<'_>, facts: &Facts, names: &[String]) -> Strin
     let event = callback.event;
     let waits = names.iter().flat_map(|of| callback.parked(facts, of)).find(|at| callback.is_own(facts, *at));
     let account = waits.map(|at| &facts.transaction(at).account);
-    let free = account.filter(|account| facts.place(callback.provider, account, event.kind, &event.key).is_none());
+    let free = account.filter(|account| facts.place(callback.provider.name, account, event.kind, &event.key).is_none());
     free.unwrap_or(&event.account).clone()
 }
 
@@ -455,7 +455,7 @@ fn draft(callback: &Callback<'_>, scribe: &mut PostingBuilder<'_>, state: TxStat
         seq,
         id,
         evidence_id: Some(callback.evidence.id),
-        provider: callback.provider.to_owned(),
+        provider: callback.provider.name.to_owned(),
         account: event.account.clone(),
         kind: event.kind,
         key: callback.keys(&event.key).next().unwrap_or_default(),

@@ -18,14 +18,15 @@ use http_body_util::BodyExt;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::acknowledge::{Dialect, Rejection, acknowledge, refuse};
+use super::acknowledge::{Refused, Rejection, acknowledge, refuse};
 use super::journal::{CommitError, Journal, Sealed, Standing};
 use super::rows::Evidence;
 use super::skew::Skew;
+use crate::channel::Prepared;
 use crate::metrics::LedgerSeries;
 use base::clock;
 use config::model::ledger::{Channel, Ledger};
-use providers::Prepared;
+use providers::Dialect;
 use providers::receive::{BODY_MAX, Received};
 use providers::verify::{VerifiedMessage, VerifyError};
 
@@ -52,7 +53,7 @@ impl IngestChannels {
         let door = |channel: &Channel| {
             let channel = Arc::new(channel.clone());
             let provider = Prepared::new(channel.clone());
-            let dialect = Dialect::of(&channel.provider);
+            let dialect = channel.provider.provider.dialect;
             (channel.name.clone(), Door { channel, provider, dialect })
         };
         IngestChannels(config.channels.iter().map(door).collect())
@@ -109,7 +110,7 @@ pub async fn other_method() -> Response {
     answer
 }
 
-type Rejected = (&'static str, Rejection);
+type Rejected = (&'static str, Refused);
 
 async fn way(front: &Front, door: &Door, request: Request) -> Result<(&'static str, Response), Rejected> {
     if front.journal.standing() != Standing::Active {
@@ -129,20 +130,20 @@ async fn way(front: &Front, door: &Door, request: Request) -> Result<(&'static s
 
 fn not_kept(why: CommitError) -> Rejected {
     match why {
-        CommitError::Overloaded => ("overloaded", Rejection::Unavailable),
-        CommitError::Standby | CommitError::Failed | CommitError::Refused => ("failed", Rejection::Unavailable),
+        CommitError::Overloaded => ("overloaded", Rejection::Unavailable.into()),
+        CommitError::Standby | CommitError::Failed | CommitError::Refused => ("failed", Rejection::Unavailable.into()),
     }
 }
 
 fn refused(front: &Front, refusal: VerifyError) -> Rejected {
     match refusal {
-        VerifyError::Forged(_) => ("forged", Rejection::Unverified),
+        VerifyError::Forged(_) => ("forged", Rejection::Unverified.into()),
         VerifyError::Expired { skew_ms } => {
             front.skew.lock().genuine(skew_ms, false, clock::wall_ms() as i64);
-            ("expired", Rejection::Unverified)
+            ("expired", Rejection::Unverified.into())
         }
-        VerifyError::Probe => ("probe", Rejection::Unverified),
-        VerifyError::Malformed(what) => ("malformed", Rejection::Malformed(what)),
+        VerifyError::Probe => ("probe", Rejection::Unverified.into()),
+        VerifyError::Malformed(what) => ("malformed", Refused::malformed(what)),
     }
 }
 
@@ -151,10 +152,10 @@ fn refused(front: &Front, refusal: VerifyError) -> Rejected {
 async fn receive(front: &Front, request: Request) -> Result<(Received, Room), Rejected> {
     let (head, body) = request.into_parts();
     if http_body::Body::size_hint(&body).lower() > BODY_MAX as u64 {
-        return Err(("malformed", Rejection::TooLarge));
+        return Err(("malformed", Rejection::TooLarge.into()));
     }
     let read = tokio::time::timeout(SLOW.0, read(&front.room, body));
-    let (body, room) = read.await.map_err(|_| ("malformed", Rejection::TooSlow))??;
+    let (body, room) = read.await.map_err(|_| ("malformed", Rejection::TooSlow.into()))??;
     Ok((Received::new(head.headers, body, clock::wall_ms()), room))
 }
 
@@ -165,13 +166,13 @@ async fn read(all: &Arc<Semaphore>, mut body: Body) -> Result<(Bytes, Room), Rej
     let (mut parts, mut size, mut room): (Vec<Bytes>, usize, Room) = (vec![], 0, None);
     loop {
         let part = tokio::time::timeout(SLOW.1, body.frame());
-        let Some(part) = part.await.map_err(|_| ("malformed", Rejection::TooSlow))? else { break };
-        let part = part.map_err(|_| ("malformed", Rejection::Malformed("The body ended early.")))?;
+        let Some(part) = part.await.map_err(|_| ("malformed", Rejection::TooSlow.into()))? else { break };
+        let part = part.map_err(|_| ("malformed", Refused::malformed("The body ended early.")))?;
         // A signature does not cover trailers.
         let Ok(part) = part.into_data() else { continue };
         size += part.len();
         if size > BODY_MAX {
-            return Err(("malformed", Rejection::TooLarge));
+            return Err(("malformed", Rejection::TooLarge.into()));
         }
         let kib = part.len().div_ceil(1 << 10) as u32;
         let more = all.clone().try_acquire_many_owned(kib).map_err(|_| not_kept(CommitError::Overloaded))?;
@@ -201,7 +202,7 @@ fn seal(front: &Front, door: &Door, verified: VerifiedMessage, room: Room) -> Re
         body: seal("body", &received.body),
     };
     let channel = door.channel.clone();
-    Ok(Sealed { provider: channel.provider.label(), channel, event, evidence, key, room })
+    Ok(Sealed { channel, event, evidence, key, room })
 }
 
 /// The headers as they came, one a line.

@@ -68,8 +68,6 @@ pub enum CommitError {
 /// A verified callback, its evidence encrypted: ready to be written.
 #[derive(Debug)]
 pub struct Sealed {
-    /// The provider, such as `stripe` or `alipay`.
-    pub provider: &'static str,
     /// The channel that received it.
     pub channel: Arc<Channel>,
     /// The meaning of the message.

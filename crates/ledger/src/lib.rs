@@ -5,6 +5,7 @@
 //! | module | is |
 //! |---|---|
 //! | [`providers`] | receive, verify, normalise: from raw bytes to a meaning; one file per payment provider |
+//! | [`channel`] | a provider's keys, prepared for one channel |
 //! | [`journal`] | the one writer: batches, commits, receipts; [`book`] decides, [`keys`] encrypt, [`chain`] links |
 //! | [`acknowledge`] | the answer to the provider |
 //! | [`resolve`] | a person's decision about an anomaly |
@@ -24,6 +25,7 @@ pub mod api;
 pub mod audit;
 pub mod book;
 pub mod chain;
+pub mod channel;
 pub mod deliver;
 pub mod export;
 pub mod ingest;

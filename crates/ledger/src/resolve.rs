@@ -17,9 +17,9 @@ use uuid::Uuid;
 
 use super::keys::{DataKey, KeyError, Ring};
 use super::rows::{Anomaly, Evidence};
+use crate::channel::Prepared;
 use base::clock;
 use config::model::ledger::{Channel, Ledger};
-use providers::Prepared;
 use providers::event::ProviderEvent;
 use providers::receive::Received;
 use providers::verify::VerifyError;

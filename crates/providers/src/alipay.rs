@@ -18,12 +18,51 @@ use encoding_rs::{Encoding, UTF_8};
 
 use super::form::{self, Parameter};
 use super::keyed::{RsaVerifier, rsa};
+use super::rsa::FILE;
+use crate::configured::{ACCOUNT, ConfigKey, Need, Shape, Values};
 use crate::event::{Amount, Effect, Kind, Of, ProviderEvent};
 use crate::normalise::{self, Money, Note};
 use crate::receive::Received;
-use crate::verify::{Provider, VerifyError};
+use crate::verify::{Verifier, VerifyError};
+use crate::{Dialect, Numbers, Provider};
 use base::units::Currency;
-use config::model::ledger::{Channel, RsaKey};
+
+/// Its row.
+pub const PROVIDER: Provider = Provider {
+    name: "alipay",
+    keys: &[APP_ID, SELLER_ID, PUBLIC_KEYS],
+    either: None,
+    prepare: |values, _| crate::verifier(Alipay::new(values)),
+    dialect: Dialect::Words("success", "failure"),
+    numbers: Numbers::OfAnAccount,
+    names_owner: true,
+    cumulative_refunds: true,
+    digits: Currency::digits,
+};
+
+/// Our app.
+pub const APP_ID: ConfigKey = ConfigKey {
+    name: "app_id",
+    about: "Our app_id. A payment of another app is never booked.",
+    shape: Shape::Text(ACCOUNT),
+    need: Need::Required("app_id = \"2021000000000000\""),
+};
+
+/// Our seller.
+pub const SELLER_ID: ConfigKey = ConfigKey {
+    name: "seller_id",
+    about: "Our seller_id.",
+    shape: Shape::Text(ACCOUNT),
+    need: Need::Required("seller_id = \"2088000000000000\""),
+};
+
+/// Alipay's keys.
+pub const PUBLIC_KEYS: ConfigKey = ConfigKey {
+    name: "public_key_files",
+    about: "Files with its public keys (PEM, a certificate or bare base64).",
+    shape: Shape::Files(FILE),
+    need: Need::Required("public_key_files = [\"secrets/{}\"]"),
+};
 
 /// The Alipay provider of one channel.
 #[derive(Debug)]
@@ -34,12 +73,11 @@ pub struct Alipay {
 }
 
 impl Alipay {
-    /// A provider for our app and seller, with Alipay's public keys.
-    pub fn new(app_id: &str, seller_id: &str, public_keys: &[RsaKey]) -> Alipay {
+    fn new(values: &Values) -> Alipay {
         Alipay {
-            app_id: app_id.to_owned(),
-            seller_id: seller_id.to_owned(),
-            keys: public_keys.iter().map(rsa).collect(),
+            app_id: values.text(&APP_ID).unwrap_or_default().to_owned(),
+            seller_id: values.text(&SELLER_ID).unwrap_or_default().to_owned(),
+            keys: values.files(&PUBLIC_KEYS).iter().map(rsa).collect(),
         }
     }
 
@@ -56,7 +94,7 @@ impl Alipay {
     }
 }
 
-impl Provider for Alipay {
+impl Verifier for Alipay {
     type Message<'a> = AlipayMessage<'a>;
 
     fn verify<'a>(&self, received: &'a Received, _: u64) -> Result<AlipayMessage<'a>, VerifyError> {
@@ -72,12 +110,16 @@ impl Provider for Alipay {
         if is_signed { Ok(message) } else { Err(VerifyError::Forged("no signature of Alipay's keys")) }
     }
 
-    fn normalise(&self, message: AlipayMessage<'_>, received: &Received, _: &Channel) -> ProviderEvent {
+    fn normalise(&self, message: AlipayMessage<'_>, received: &Received) -> ProviderEvent {
         let event = message.event(&received.body);
         match self.foreign(&message) {
             Some(field) => ProviderEvent { effect: Effect::Foreign(field), ..event },
             None => event,
         }
+    }
+
+    fn sent<'a>(&self, _: &'a Received) -> Option<&'a str> {
+        None
     }
 }
 

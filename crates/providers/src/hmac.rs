@@ -11,20 +11,143 @@ use serde_json::value::RawValue;
 
 use super::keyed::{HmacKeys, tag_base64, tag_hex};
 use super::{form, json};
+use crate::configured::{ConfigKey, FileError, FileKind, Names, Need, Shape, TextError, TextKind, Values};
 use crate::event::{Amount, Kind, Of, ProviderEvent};
 use crate::normalise::{self, Money, Note};
 use crate::receive::Received;
-use crate::verify::{Provider, VerifyError};
+use crate::verify::{Verifier, VerifyError};
+use crate::{Dialect, Numbers, Provider};
+use base::secret;
 use base::units::Currency;
-use config::model::ledger::{Channel, Encoding, Format, Hmac as Config};
+
+/// Its row.
+pub const PROVIDER: Provider = Provider {
+    name: "hmac",
+    keys: &[SECRETS, HEADER, ALGORITHM, ENCODING, FORMAT, PREFIX, ID, ORDER, AMOUNT, AMOUNT_UNIT, CURRENCY, KIND],
+    either: None,
+    prepare: |values, names| crate::verifier(Hmac::new(values, names)),
+    dialect: Dialect::Plain,
+    numbers: Numbers::OfAnAccount,
+    names_owner: false,
+    cumulative_refunds: false,
+    digits: Currency::digits,
+};
+
+/// The secrets, as the sender has them.
+pub const SECRETS: ConfigKey = ConfigKey {
+    name: "secret_files",
+    about: "Files with the secrets that sign callbacks, as the sender has them.",
+    shape: Shape::Files(FileKind::line(raw_secret)),
+    need: Need::Required("secret_files = [\"secrets/{}\"]"),
+};
+
+/// The header with the signature.
+pub const HEADER: ConfigKey = ConfigKey {
+    name: "header",
+    about: "The header with the signature.",
+    shape: Shape::Text(TextKind::Any {
+        what: "a header name",
+        example: "\"x-tenant\"",
+        read: |text| match http::HeaderName::from_bytes(text.as_bytes()) {
+            Ok(name) => Ok(name.as_str().to_owned()),
+            Err(_) => Err(TextError::Other),
+        },
+    }),
+    need: Need::Required("header = \"x-signature\""),
+};
+
+/// The HMAC's hash.
+pub const ALGORITHM: ConfigKey =
+    one_of("algorithm", "The HMAC's hash.", "an algorithm", &["sha256"], Need::Default("sha256"));
+
+/// How the signature is written.
+pub const ENCODING: ConfigKey =
+    one_of("encoding", "How the signature is written.", "an encoding", &["hex", "base64"], Need::Default("hex"));
+
+/// What bodies are.
+pub const FORMAT: ConfigKey = one_of(
+    "format",
+    "What bodies are: \"json\" or \"form\". Absent: JSON where the first byte that is not white space is \"{\", else what \
+     the Content-Type says, which is not signed.",
+    "a format",
+    &["json", "form"],
+    Need::Optional,
+);
+
+/// What stands before the signature.
+pub const PREFIX: ConfigKey = ConfigKey {
+    name: "prefix",
+    about: "What stands before the signature in the header, such as \"sha256=\".",
+    shape: Shape::Text(TextKind::Any {
+        what: "a prefix of a signature",
+        example: "\"sha256=\"",
+        read: |text| match text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
+            true => Ok(text.to_owned()),
+            false => Err(TextError::Own("`{}` holds a character that no header has", "such as \"sha256=\"")),
+        },
+    }),
+    need: Need::Default(""),
+};
+
+/// Where the number is.
+pub const ID: ConfigKey =
+    field("id_field", "Where the number is: dotted paths in JSON (\"data.id\"), names in forms.", "id");
+/// Where the order's number is.
+pub const ORDER: ConfigKey = field("order_field", "Where the order's number is.", "out_trade_no");
+/// Where the amount is.
+pub const AMOUNT: ConfigKey = field("amount_field", "Where the amount is.", "amount_minor");
+/// What the amount counts.
+pub const AMOUNT_UNIT: ConfigKey = one_of(
+    "amount_unit",
+    "What the amount counts: minor units (cents) or major units.",
+    "a unit of amounts",
+    &["minor", "major"],
+    Need::Default("minor"),
+);
+/// Where the currency is.
+pub const CURRENCY: ConfigKey = field("currency_field", "Where the currency is.", "currency");
+/// Where the kind is.
+pub const KIND: ConfigKey = field("kind_field", "Where the kind is: payment, refund or chargeback.", "kind");
+
+const fn one_of(
+    name: &'static str,
+    about: &'static str,
+    what: &'static str,
+    words: &'static [&'static str],
+    need: Need,
+) -> ConfigKey {
+    ConfigKey { name, about, shape: Shape::Text(TextKind::OneOf { what, words }), need }
+}
+
+/// A key that names a value in a message: names joined by dots.
+const fn field(name: &'static str, about: &'static str, default: &'static str) -> ConfigKey {
+    let kind = TextKind::Any {
+        what: "a field",
+        example: "\"amount_minor\", or \"data.object.id\" for one inside of others",
+        read: |text| match text.split('.').all(|name| !name.is_empty()) {
+            true => Ok(text.to_owned()),
+            false => Err(TextError::Other),
+        },
+    };
+    ConfigKey { name, about, shape: Shape::Text(kind), need: Need::Default(default) }
+}
+
+fn raw_secret(bytes: &[u8]) -> Result<Vec<u8>, FileError> {
+    match secret::line(bytes) {
+        [] => Err(FileError::new("the secret is empty", "put the secret into the file, as the sender has it")),
+        secret => Ok(secret.to_vec()),
+    }
+}
 
 /// A generic sender's channel.
 #[derive(Debug)]
 pub struct Hmac {
+    channel: String,
     keys: HmacKeys,
-    header: http::HeaderName,
-    encoding: Encoding,
-    format: Option<Format>,
+    header: String,
+    is_base64: bool,
+    /// Whether bodies are forms; `None`: detected from the body.
+    is_form: Option<bool>,
     prefix: String,
     /// Names of id, order, amount, currency and kind in a form.
     names: [String; 5],
@@ -34,19 +157,19 @@ pub struct Hmac {
 }
 
 impl Hmac {
-    /// Prepares a channel as configured.
-    pub fn new(config: &Config) -> Hmac {
-        let fields = &config.fields;
-        let names = [&fields.id, &fields.order, &fields.amount, &fields.currency, &fields.kind].map(String::clone);
+    fn new(values: &Values, of: &Names<'_>) -> Hmac {
+        let text = |key: &ConfigKey| values.text(key).unwrap_or_default().to_owned();
+        let names = [&ID, &ORDER, &AMOUNT, &CURRENCY, &KIND].map(text);
         Hmac {
-            keys: HmacKeys::new(&config.secrets),
-            header: config.header.clone(),
-            encoding: config.encoding,
-            format: config.format,
-            prefix: config.prefix.clone(),
+            channel: of.channel.to_owned(),
+            keys: HmacKeys::new(values.files(&SECRETS)),
+            header: text(&HEADER),
+            is_base64: values.text(&ENCODING) == Some("base64"),
+            is_form: values.text(&FORMAT).map(|format| format == "form"),
+            prefix: text(&PREFIX),
             paths: names.each_ref().map(|name| name.split('.').map(str::to_owned).collect()),
             names,
-            major: fields.major,
+            major: values.text(&AMOUNT_UNIT) == Some("major"),
         }
     }
 
@@ -72,29 +195,26 @@ fn text(bytes: Cow<'_, [u8]>) -> Option<Cow<'_, str>> {
     }
 }
 
-/// The format of the body where none is configured.
-fn told(received: &Received) -> Format {
+/// Whether the body is a form, where no format is configured.
+fn is_form(received: &Received) -> bool {
     if received.body.trim_ascii_start().starts_with(b"{") {
-        return Format::Json;
+        return false;
     }
     let media = received.header("content-type").and_then(|value| value.split(';').next()).unwrap_or_default();
-    let form = media.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded");
-    if form { Format::Form } else { Format::Json }
+    media.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }
 
-impl Provider for Hmac {
+impl Verifier for Hmac {
     type Message<'a> = Generic<'a>;
 
     fn verify<'a>(&self, received: &'a Received, _: u64) -> Result<Generic<'a>, VerifyError> {
-        let header = received.header(self.header.as_str()).ok_or(VerifyError::Forged("no signature header"))?;
-        let tag = header.strip_prefix(&self.prefix).and_then(|signature| match self.encoding {
-            Encoding::Hex => tag_hex(signature),
-            Encoding::Base64 => tag_base64(signature),
-        });
+        let header = received.header(&self.header).ok_or(VerifyError::Forged("no signature header"))?;
+        let decode = if self.is_base64 { tag_base64 } else { tag_hex };
+        let tag = header.strip_prefix(&self.prefix).and_then(decode);
         if !self.keys.signed(&[&received.body], tag.into_iter()) {
             return Err(VerifyError::Forged("no signature of the channel's secrets"));
         }
-        if self.format.unwrap_or_else(|| told(received)) == Format::Form {
+        if self.is_form.unwrap_or_else(|| is_form(received)) {
             return self.of_form(&received.body);
         }
         let found = json::pick(&received.body, &self.paths.each_ref().map(Vec::as_slice));
@@ -102,8 +222,12 @@ impl Provider for Hmac {
         Ok(Generic::of_json(found, self.major))
     }
 
-    fn normalise(&self, message: Generic<'_>, received: &Received, channel: &Channel) -> ProviderEvent {
-        message.event(&received.body, channel)
+    fn normalise(&self, message: Generic<'_>, received: &Received) -> ProviderEvent {
+        message.event(&received.body, &self.channel)
+    }
+
+    fn sent<'a>(&self, _: &'a Received) -> Option<&'a str> {
+        None
     }
 }
 
@@ -135,8 +259,8 @@ impl<'a> Generic<'a> {
     }
 
     /// The meaning of the message.
-    pub fn event(self, body: &[u8], channel: &Channel) -> ProviderEvent {
-        let account = Cow::Borrowed(&*channel.name);
+    pub fn event(self, body: &[u8], channel: &str) -> ProviderEvent {
+        let account = Cow::Borrowed(channel);
         let word = self.kind.as_deref().unwrap_or_default();
         let Some(kind) = normalise::kind(word) else {
             let key = normalise::note_key(self.id.as_deref(), word, body);

@@ -2,13 +2,14 @@
 //!
 //! Secrets are compared in constant time. A message is hashed once per key, however many signatures it carries.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::{hmac, signature};
 
 use crate::verify::VerifyError;
 use base::secret::Secret;
-use config::model::ledger::RsaKey;
 
 /// The number of signatures of one message that are checked; later ones are ignored.
 const SIGNATURES_MAX: usize = 16;
@@ -41,11 +42,11 @@ fn is_signed(key: &hmac::Key, parts: &[&[u8]], tags: impl Iterator<Item = Tag>) 
 }
 
 /// A key for SHA-256 with RSA, PKCS#1 v1.5, 2048 bits or more.
-pub type RsaVerifier = signature::UnparsedPublicKey<RsaKey>;
+pub type RsaVerifier = signature::UnparsedPublicKey<Arc<[u8]>>;
 
-/// Prepares an RSA key.
-pub fn rsa(key: &RsaKey) -> RsaVerifier {
-    signature::UnparsedPublicKey::new(&signature::RSA_PKCS1_2048_8192_SHA256, key.clone())
+/// Prepares an RSA key, as [`super::rsa::FILE`] reads it.
+pub fn rsa(key: &Secret) -> RsaVerifier {
+    signature::UnparsedPublicKey::new(&signature::RSA_PKCS1_2048_8192_SHA256, key.0.clone())
 }
 
 /// Decodes a tag from base64.

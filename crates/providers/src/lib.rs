@@ -1,4 +1,13 @@
-//! The payment providers, one file each, and one type for all of them.
+//! The payment providers, one file each. A provider's file holds all that Tollgate knows of it.
+//!
+//! | in a provider's file | is |
+//! |---|---|
+//! | `PROVIDER` | the row of this table: its name, its keys, what is special about its numbers |
+//! | [`ConfigKey`]s | the keys of its channels in the configuration: schema, documents and checks come from them |
+//! | a type with [`Verifier`] | who signed a message, whether it is in time, and what it means |
+//!
+//! `config` reads, checks and compares channels by these rows, and `ledger` verifies by them; neither decides by a
+//! provider's name. To add one, write its file and add it to [`ALL`].
 //!
 //! | module | is |
 //! |---|---|
@@ -7,14 +16,16 @@
 //! | [`stripe`] | JSON signed by HMAC |
 //! | [`standardwebhooks`] | JSON signed by HMAC or ed25519 |
 //! | [`hmac`] | anything signed by HMAC, with fields by configuration |
-//! | [`keyed`], [`json`], [`form`] | what they share |
 //! | [`receive`], [`verify`], [`normalise`], [`event`] | a message on its way from raw bytes to its meaning |
+//! | [`configured`] | the keys of a channel, and their values |
+//! | [`rsa`] | the shapes of RSA public keys in files |
+//! | [`keyed`], [`json`], [`form`] | signatures and formats that providers share |
 //!
-//! Keys are prepared once per configuration, in [`Prepared`]. The signature is checked before the window, and the
-//! window before the signed content is parsed. Alipay is the exception: its signature is a field of the form that it
-//! signs.
+//! The signature is checked before the window, and the window before the signed content is parsed. Alipay is the
+//! exception: its signature is a field of the form that it signs.
 
 pub mod alipay;
+pub mod configured;
 pub mod event;
 pub mod form;
 pub mod hmac;
@@ -22,106 +33,107 @@ pub mod json;
 pub mod keyed;
 pub mod normalise;
 pub mod receive;
+pub mod rsa;
 pub mod standardwebhooks;
 pub mod stripe;
 pub mod verify;
 pub mod wechatpay;
 
-use std::sync::Arc;
+use std::fmt;
 
-use self::receive::Received;
-use self::verify::{VerifiedMessage, VerifyError};
-use config::model::ledger::{Channel, Provider};
+use self::configured::{ConfigKey, Names, Values};
+use self::verify::{Verifier, Verify};
+use base::units::Currency;
 
-/// A provider with its keys prepared.
+/// All providers, in the order in which they are listed.
+pub const ALL: [&Provider; 5] =
+    [&stripe::PROVIDER, &alipay::PROVIDER, &wechatpay::PROVIDER, &standardwebhooks::PROVIDER, &hmac::PROVIDER];
+
+/// A payment provider.
+pub struct Provider {
+    /// `provider` in the configuration; also a column of the books, so it never changes.
+    pub name: &'static str,
+    /// The keys of its channels.
+    pub keys: &'static [ConfigKey],
+    /// Keys of which a channel needs at least one file.
+    pub either: Option<Either>,
+    /// Prepares a channel's keys, once per configuration.
+    pub prepare: fn(&Values, &Names<'_>) -> Box<dyn Verify>,
+    /// The words that it takes as an answer.
+    pub dialect: Dialect,
+    /// The accounts among which its numbers are unique.
+    pub numbers: Numbers,
+    /// Whether its messages name their owner (an app_id, an mchid). A message may then have come while it was not the
+    /// channel's.
+    pub names_owner: bool,
+    /// Whether a refund states all refunds of its payment so far, itself included.
+    pub cumulative_refunds: bool,
+    /// The decimals of its amounts in a currency.
+    pub digits: fn(Currency) -> u32,
+}
+
+impl Provider {
+    /// The provider of this name.
+    pub fn named(name: &str) -> Option<&'static Provider> {
+        ALL.into_iter().find(|provider| provider.name == name)
+    }
+
+    /// Its key of this name.
+    pub fn key(&self, name: &str) -> Option<&'static ConfigKey> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+}
+
+/// Its name: the rest is code.
+impl fmt::Debug for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl PartialEq for Provider {
+    fn eq(&self, other: &Provider) -> bool {
+        self.name == other.name
+    }
+}
+
+/// Keys of which a channel needs at least one file.
 #[derive(Debug)]
-pub enum AnyProvider {
-    /// `alipay`
-    Alipay(alipay::Alipay),
-    /// `wechatpay`
-    WechatPay(Box<wechatpay::WechatPay>),
-    /// `stripe`
-    Stripe(stripe::Stripe),
-    /// `standardwebhooks`
-    StandardWebhooks(standardwebhooks::StandardWebhooks),
-    /// `hmac`
-    Hmac(Box<hmac::Hmac>),
+pub struct Either {
+    /// Their names.
+    pub keys: &'static [&'static str],
+    /// The finding for a channel without any.
+    pub message: &'static str,
+    /// The way out.
+    pub hint: &'static str,
 }
 
-impl AnyProvider {
-    /// Prepares the keys of a configured provider.
-    pub fn new(provider: &Provider) -> AnyProvider {
-        match provider {
-            Provider::Alipay { app_id, seller_id, public_keys } => {
-                AnyProvider::Alipay(alipay::Alipay::new(app_id, seller_id, public_keys))
-            }
-            Provider::WechatPay { mchid, api_v3_key, platform_keys } => {
-                AnyProvider::WechatPay(Box::new(wechatpay::WechatPay::new(mchid, api_v3_key, platform_keys)))
-            }
-            Provider::Stripe { secrets, .. } => AnyProvider::Stripe(stripe::Stripe::new(secrets)),
-            Provider::StandardWebhooks { secrets, public_keys } => {
-                AnyProvider::StandardWebhooks(standardwebhooks::StandardWebhooks::new(secrets, public_keys))
-            }
-            Provider::Hmac(provider) => AnyProvider::Hmac(Box::new(hmac::Hmac::new(provider))),
-        }
-    }
-
-    /// Verifies a message that came to `channel` and gives its meaning.
-    pub fn verify(&self, channel: &Channel, received: Received, now_ms: u64) -> Result<VerifiedMessage, VerifyError> {
-        match self {
-            AnyProvider::Alipay(provider) => verify::verify(provider, channel, received, now_ms),
-            AnyProvider::WechatPay(provider) => verify::verify(&**provider, channel, received, now_ms),
-            AnyProvider::Stripe(provider) => verify::verify(provider, channel, received, now_ms),
-            AnyProvider::StandardWebhooks(provider) => verify::verify(provider, channel, received, now_ms),
-            AnyProvider::Hmac(provider) => verify::verify(&**provider, channel, received, now_ms),
-        }
-    }
+/// The form of answer that a provider reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// Plain text: a word for success and one for failure.
+    Words(&'static str, &'static str),
+    /// `{"code", "message"}`, with the code for success and the one for failure.
+    CodeAndMessage(&'static str, &'static str),
+    /// `{"received":true}` and problem documents.
+    Plain,
 }
 
-/// The time at which a message was sent by its signed headers, in milliseconds since 1970; `None` without such a
-/// header.
-fn sent_ms(provider: &AnyProvider, received: &Received) -> Option<i64> {
-    let seconds = match provider {
-        AnyProvider::WechatPay(_) => received.header("wechatpay-timestamp")?,
-        AnyProvider::StandardWebhooks(_) => received.header("webhook-timestamp")?,
-        AnyProvider::Stripe(_) => {
-            let parts = received.header("stripe-signature")?.split(',');
-            parts.into_iter().find_map(|part| part.trim().strip_prefix("t="))?
-        }
-        AnyProvider::Alipay(_) | AnyProvider::Hmac(_) => return None,
-    };
-    seconds.parse::<i64>().ok()?.checked_mul(1_000)
+/// The accounts among which a provider's numbers are unique.
+#[derive(Clone, Copy, Debug)]
+pub enum Numbers {
+    /// All accounts, so that a transaction is found under whichever it was filed.
+    OfAllAccounts {
+        /// The key that names a channel's account; absent, the account is the merchant's own.
+        account: &'static ConfigKey,
+    },
+    /// One account.
+    OfAnAccount,
 }
 
-/// A channel that is ready to take callbacks.
-#[derive(Debug)]
-pub struct Prepared {
-    channel: Arc<Channel>,
-    provider: AnyProvider,
-}
-
-impl Prepared {
-    /// Prepares a channel's keys.
-    pub fn new(channel: Arc<Channel>) -> Prepared {
-        let provider = AnyProvider::new(&channel.provider);
-        Prepared { channel, provider }
-    }
-
-    /// The channel.
-    pub fn channel(&self) -> &Arc<Channel> {
-        &self.channel
-    }
-
-    /// The time at which a message was sent by its signed headers, in milliseconds since 1970; `None` without such a
-    /// header.
-    pub fn sent_ms(&self, verified: &VerifiedMessage) -> Option<i64> {
-        sent_ms(&self.provider, verified.received())
-    }
-
-    /// Verifies a message and gives its meaning.
-    pub fn verify(&self, received: Received, now_ms: u64) -> Result<VerifiedMessage, VerifyError> {
-        self.provider.verify(&self.channel, received, now_ms)
-    }
+/// Boxes a verifier.
+fn verifier(verifier: impl Verifier + 'static) -> Box<dyn Verify> {
+    Box::new(verifier)
 }
 
 #[cfg(test)]

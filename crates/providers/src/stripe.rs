@@ -10,16 +10,70 @@ use serde_json::value::RawValue;
 
 use super::json::{self, pick};
 use super::keyed::{HmacKeys, Tag, seconds, tag_hex, window};
+use crate::configured::{self, ConfigKey, FileError, FileKind, Names, Need, Shape, TextError, TextKind, Values};
 use crate::event::{Amount, Kind, Of, ProviderEvent};
 use crate::normalise::{self, Money, Note};
 use crate::receive::Received;
-use crate::verify::{Provider, VerifyError};
-use base::secret::Secret;
+use crate::verify::{Verifier, VerifyError};
+use crate::{Dialect, Numbers, Provider};
+use base::secret;
 use base::units::Currency;
-use config::model::ledger::{Channel, Provider as Config};
 
-/// The provider's name in the configuration.
-pub const LABEL: &str = "stripe";
+/// Its row.
+pub const PROVIDER: Provider = Provider {
+    name: "stripe",
+    keys: &[SECRETS, ACCOUNT],
+    either: None,
+    prepare: |values, names| crate::verifier(Stripe::new(values, names)),
+    dialect: Dialect::Plain,
+    numbers: Numbers::OfAllAccounts { account: &ACCOUNT },
+    names_owner: false,
+    cumulative_refunds: false,
+    digits,
+};
+
+/// The secrets of the endpoint.
+pub const SECRETS: ConfigKey = ConfigKey {
+    name: "secret_files",
+    about: "Files with the secrets that sign callbacks, several while they rotate. An endpoint must get \
+            payment_intent.succeeded, charge.succeeded, charge.captured, refund.created, refund.updated, refund.failed \
+            and charge.dispute.*; charge.refunded books no refund.",
+    shape: Shape::Files(FileKind::line(signing_secret)),
+    need: Need::Required("secret_files = [\"secrets/{}\"]"),
+};
+
+/// The account at Stripe.
+pub const ACCOUNT: ConfigKey = ConfigKey {
+    name: "account",
+    about: "The account that its events belong to. What another merchant's channel has told of the same account is a \
+            conflict. Absent: the account is the merchant's own. It may be named later: a payment is found by its number \
+            wherever it was filed.",
+    shape: Shape::Text(TextKind::Any {
+        what: "an account",
+        example: "\"acct_1032D82eZvKYlo2C\"",
+        read: |text| match configured::word(text) {
+            Ok(word) if !word.starts_with("acct_") => Err(TextError::Own(
+                "`{}` is no account of Stripe",
+                "such as \"acct_1032D82eZvKYlo2C\", as its dashboard shows it",
+            )),
+            read => read,
+        },
+    }),
+    need: Need::Optional,
+};
+
+/// The signing secret of an endpoint, as the dashboard shows it: the whole `whsec_…` text is the key.
+fn signing_secret(bytes: &[u8]) -> Result<Vec<u8>, FileError> {
+    let secret = secret::line(bytes);
+    let hint = "the endpoint's signing secret, which begins with `whsec_`";
+    if [&b"sk_"[..], b"rk_", b"pk_"].iter().any(|start| secret.starts_with(start)) {
+        return Err(FileError::new("this is an API key of Stripe, which signs nothing", hint));
+    }
+    if secret.is_empty() || !secret.iter().all(u8::is_ascii_graphic) {
+        return Err(FileError::new("the secret is not one word", hint));
+    }
+    Ok(secret.to_vec())
+}
 
 const WINDOW_MS: i64 = 300_000;
 
@@ -27,16 +81,16 @@ const WINDOW_MS: i64 = 300_000;
 #[derive(Debug)]
 pub struct Stripe {
     keys: HmacKeys,
+    account: String,
 }
 
 impl Stripe {
-    /// A channel with these secrets.
-    pub fn new(secrets: &[Secret]) -> Stripe {
-        Stripe { keys: HmacKeys::new(secrets) }
+    fn new(values: &Values, names: &Names<'_>) -> Stripe {
+        Stripe { keys: HmacKeys::new(values.files(&SECRETS)), account: account(values, names.merchant) }
     }
 }
 
-impl Provider for Stripe {
+impl Verifier for Stripe {
     type Message<'a> = StripeMessage<'a>;
 
     fn verify<'a>(&self, received: &'a Received, now_ms: u64) -> Result<StripeMessage<'a>, VerifyError> {
@@ -50,8 +104,13 @@ impl Provider for Stripe {
         StripeMessage::read(&received.body).ok_or(VerifyError::Malformed("the event is no JSON object"))
     }
 
-    fn normalise(&self, message: StripeMessage<'_>, received: &Received, channel: &Channel) -> ProviderEvent {
-        message.event(&account(channel), &received.body)
+    fn normalise(&self, message: StripeMessage<'_>, received: &Received) -> ProviderEvent {
+        message.event(&self.account, &received.body)
+    }
+
+    fn sent<'a>(&self, received: &'a Received) -> Option<&'a str> {
+        let mut parts = received.header("stripe-signature")?.split(',');
+        parts.find_map(|part| part.trim().strip_prefix("t="))
     }
 }
 
@@ -65,11 +124,8 @@ fn signatures(header: &str) -> Option<(&str, impl Iterator<Item = Tag> + Clone)>
 /// The account under which a channel's transactions are filed: the configured account, else the merchant. No Stripe
 /// account has a colon. Both may change with the configuration. Stripe's numbers are unique among all accounts, so the
 /// books find our transactions by number, under whichever account they were filed.
-pub fn account(channel: &Channel) -> String {
-    match &channel.provider {
-        Config::Stripe { account: Some(account), .. } => account.clone(),
-        _ => format!("merchant:{}", channel.merchant),
-    }
+pub fn account(values: &Values, merchant: &str) -> String {
+    values.text(&ACCOUNT).map_or_else(|| format!("merchant:{merchant}"), str::to_owned)
 }
 
 /// Decimals of Stripe's amounts: those of ISO 4217, but for a few currencies. Stripe counts whole ariary, and

@@ -10,16 +10,25 @@ use ring::hmac as mac;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
 use super::*;
+use crate::configured::{Configured, KeyValue, Need, Shape, TextKind};
 use crate::event::{Amount, Effect, Kind, Of, ProviderEvent};
+use crate::receive::Received;
+use crate::verify::VerifyError;
 use base::secret::Secret;
 use base::units::Currency;
-use config::model::ledger::{Encoding, Fields, Format, Hmac};
 
 const NOW_S: i64 = 1_700_000_000;
 
-fn prepared(provider: Provider) -> Prepared {
-    let (name, merchant) = (Arc::from("shop-1"), Arc::from("shop"));
-    Prepared::new(Arc::new(Channel { name, provider, merchant, require_order: false, fee: None }))
+fn prepared(provider: &'static Provider, values: Values) -> Box<dyn Verify> {
+    Configured { provider, values }.prepare(&Names { channel: "shop-1", merchant: "shop" })
+}
+
+fn files(files: &[&[u8]]) -> KeyValue {
+    KeyValue::Files(files.iter().map(|file| secret(file)).collect())
+}
+
+fn text(text: &str) -> KeyValue {
+    KeyValue::Text(text.to_owned())
 }
 
 fn secret(text: &[u8]) -> Secret {
@@ -49,8 +58,9 @@ fn stripe_at(seconds: i64, body: &[u8]) -> Received {
     received(&[("Stripe-Signature", format!("t={time},v1={},v1={v1},v0=x", "0".repeat(64)))], body)
 }
 
-fn stripe() -> Prepared {
-    prepared(Provider::Stripe { secrets: vec![secret(b"whsec_old"), secret(b"whsec_test")], account: None })
+fn stripe() -> Box<dyn Verify> {
+    let secrets = files(&[b"whsec_old", b"whsec_test"]);
+    prepared(&stripe::PROVIDER, Values::default().with(&stripe::SECRETS, secrets))
 }
 
 fn webhook_at(seconds: i64, body: &[u8]) -> Received {
@@ -61,27 +71,21 @@ fn webhook_at(seconds: i64, body: &[u8]) -> Received {
     received(&[("webhook-id", id), ("webhook-timestamp", time), ("webhook-signature", signature)], body)
 }
 
-fn webhooks() -> Prepared {
-    let secrets = vec![secret(b"another-of-24-bytes-or-so"), secret(b"0123456789abcdef01234567")];
-    prepared(Provider::StandardWebhooks { secrets, public_keys: vec![] })
+fn webhooks_with(key: &ConfigKey, keys: &[&[u8]]) -> Box<dyn Verify> {
+    prepared(&standardwebhooks::PROVIDER, Values::default().with(key, files(keys)))
 }
 
-fn usual_fields() -> Fields {
-    let text = str::to_owned;
-    Fields {
-        id: text("id"),
-        order: text("out_trade_no"),
-        amount: text("amount_minor"),
-        major: false,
-        currency: text("currency"),
-        kind: text("kind"),
-    }
+fn webhooks() -> Box<dyn Verify> {
+    webhooks_with(&standardwebhooks::SECRETS, &[b"another-of-24-bytes-or-so", b"0123456789abcdef01234567"])
 }
 
-fn generic(encoding: Encoding, fields: Fields) -> Prepared {
-    let header = HeaderName::from_static("x-signature");
-    let secrets = vec![secret(b"old"), secret(b"key")];
-    prepared(Provider::Hmac(Hmac { secrets, header, encoding, format: None, prefix: "sha256=".to_owned(), fields }))
+/// A generic sender's channel, with the usual fields but for these.
+fn generic(others: &[(&ConfigKey, &str)]) -> Box<dyn Verify> {
+    let values = Values::default()
+        .with(&hmac::SECRETS, files(&[b"old", b"key"]))
+        .with(&hmac::HEADER, text("x-signature"))
+        .with(&hmac::PREFIX, text("sha256="));
+    prepared(&hmac::PROVIDER, others.iter().fold(values, |values, (key, other)| values.with(key, text(other))))
 }
 
 fn signed(media: &str, body: &[u8]) -> Received {
@@ -90,14 +94,14 @@ fn signed(media: &str, body: &[u8]) -> Received {
 }
 
 /// What a message means that came on time.
-fn event(provider: &Prepared, received: Received) -> ProviderEvent {
+fn event(provider: &dyn Verify, received: Received) -> ProviderEvent {
     provider.verify(received, NOW_S as u64 * 1000).unwrap().event().clone()
 }
 
 #[test]
 fn the_example_of_standard_webhooks_is_genuine() {
     let key = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
-    let provider = prepared(Provider::StandardWebhooks { secrets: vec![secret(&key.unwrap())], public_keys: vec![] });
+    let provider = webhooks_with(&standardwebhooks::SECRETS, &[&key.unwrap()]);
     let headers = [
         ("webhook-id", "msg_p5jXN8AQM9LWM0D4loKWxJek".to_owned()),
         ("webhook-timestamp", "1614265330".to_owned()),
@@ -112,7 +116,7 @@ fn the_example_of_standard_webhooks_is_genuine() {
 
 #[test]
 fn windows_are_exact_and_come_after_the_signature() {
-    let at = |provider: &Prepared, message: Received, skew_ms: i64| {
+    let at = |provider: &dyn Verify, message: Received, skew_ms: i64| {
         provider.verify(message, (NOW_S * 1000 - skew_ms) as u64).map(|_| ())
     };
     let (stripe, webhooks) = (stripe(), webhooks());
@@ -125,24 +129,30 @@ fn windows_are_exact_and_come_after_the_signature() {
         (86_400_000, true, false),
     ] {
         let expected = |is_ok: bool| if is_ok { Ok(()) } else { Err(VerifyError::Expired { skew_ms }) };
-        assert_eq!(at(&stripe, stripe_at(NOW_S, b"{}"), skew_ms), expected(stripe_ok), "{skew_ms}");
-        assert_eq!(at(&webhooks, webhook_at(NOW_S, b"{}"), skew_ms), expected(webhook_ok), "{skew_ms}");
+        assert_eq!(at(&*stripe, stripe_at(NOW_S, b"{}"), skew_ms), expected(stripe_ok), "{skew_ms}");
+        assert_eq!(at(&*webhooks, webhook_at(NOW_S, b"{}"), skew_ms), expected(webhook_ok), "{skew_ms}");
     }
     let forged = Received { body: Bytes::from_static(b"{ }"), ..stripe_at(NOW_S, b"{}") };
-    assert!(matches!(at(&stripe, forged, -1_000_000), Err(VerifyError::Forged(_))));
-    let malformed = at(&stripe, stripe_at(NOW_S, b"[]"), 0);
+    assert!(matches!(at(&*stripe, forged, -1_000_000), Err(VerifyError::Forged(_))));
+    let malformed = at(&*stripe, stripe_at(NOW_S, b"[]"), 0);
     assert!(matches!(malformed, Err(VerifyError::Malformed(_))), "{malformed:?}");
 }
 
 #[test]
 fn a_message_without_its_signature_is_forged() {
     let bare = || received(&[("content-type", "application/json".to_owned())], b"{}");
-    let rsa = config::model::ledger::RsaKey(Arc::from([0; 8]));
-    let alipay = Provider::Alipay { app_id: "1".into(), seller_id: "2".into(), public_keys: vec![rsa.clone()] };
-    let wechatpay =
-        Provider::WechatPay { mchid: "1".into(), api_v3_key: secret(&[0; 32]), platform_keys: vec![("A".into(), rsa)] };
-    let generic = generic(Encoding::Hex, usual_fields());
-    for provider in [stripe(), webhooks(), generic, prepared(alipay), prepared(wechatpay)] {
+    let rsa = files(&[&[0; 8]]);
+    let alipay = Values::default()
+        .with(&alipay::APP_ID, text("1"))
+        .with(&alipay::SELLER_ID, text("2"))
+        .with(&alipay::PUBLIC_KEYS, rsa);
+    let serials = KeyValue::Serials(vec![("A".to_owned(), secret(&[0; 8]))]);
+    let wechatpay = Values::default()
+        .with(&wechatpay::MCHID, text("1"))
+        .with(&wechatpay::API_V3_KEY, files(&[&[0; 32]]))
+        .with(&wechatpay::PLATFORM_KEYS, serials);
+    let (alipay, wechatpay) = (prepared(&alipay::PROVIDER, alipay), prepared(&wechatpay::PROVIDER, wechatpay));
+    for provider in [stripe(), webhooks(), generic(&[]), alipay, wechatpay] {
         let refused = provider.verify(bare(), 0).map(|_| ());
         assert!(matches!(refused, Err(VerifyError::Forged(_))), "{provider:?}: {refused:?}");
     }
@@ -153,8 +163,7 @@ fn a_message_without_its_signature_is_forged() {
 #[test]
 fn an_ed25519_signature_is_genuine_and_another_is_not() {
     let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
-    let public: [u8; 32] = pair.public_key().as_ref().try_into().unwrap();
-    let provider = prepared(Provider::StandardWebhooks { secrets: vec![], public_keys: vec![[0; 32], public] });
+    let provider = webhooks_with(&standardwebhooks::PUBLIC_KEYS, &[&[0; 32], pair.public_key().as_ref()]);
     let message = |signature: &[u8]| {
         let headers = [
             ("webhook-id", "m".to_owned()),
@@ -172,7 +181,7 @@ fn an_ed25519_signature_is_genuine_and_another_is_not() {
 
 fn stripe_event(kind: &str, object: &str) -> ProviderEvent {
     let body = format!(r#"{{"id":"evt_1","type":"{kind}","created":1600000000,"data":{{"object":{object}}}}}"#);
-    event(&stripe(), stripe_at(NOW_S, body.as_bytes()))
+    event(&*stripe(), stripe_at(NOW_S, body.as_bytes()))
 }
 
 #[test]
@@ -245,20 +254,19 @@ fn stripe_refunds_and_disputes_name_their_payment() {
 
 #[test]
 fn generic_fields_are_read_where_the_configuration_says() {
-    let fields = Fields {
-        id: "payment.id".into(),
-        order: "payment.order".into(),
-        amount: "payment.money.value".into(),
-        major: true,
-        currency: "payment.money.code".into(),
-        kind: "event".into(),
-    };
-    let provider = generic(Encoding::Hex, fields);
+    let provider = generic(&[
+        (&hmac::ID, "payment.id"),
+        (&hmac::ORDER, "payment.order"),
+        (&hmac::AMOUNT, "payment.money.value"),
+        (&hmac::AMOUNT_UNIT, "major"),
+        (&hmac::CURRENCY, "payment.money.code"),
+        (&hmac::KIND, "event"),
+    ]);
     let json = |amount: &str, code: &str| {
         let body = format!(
             r#"{{"event":"payment","payment":{{"id":77,"order":"O1","money":{{"value":{amount},"code":"{code}"}}}}}}"#
         );
-        event(&provider, signed("application/json", body.as_bytes()))
+        event(&*provider, signed("application/json", body.as_bytes()))
     };
     for (amount, code, minor) in [
         ("12.34", "CNY", Some(1234)),
@@ -287,8 +295,7 @@ fn generic_fields_are_read_where_the_configuration_says() {
 
 #[test]
 fn a_generic_form_is_read_by_names() {
-    let fields = Fields { id: "data.id".into(), ..usual_fields() };
-    let provider = generic(Encoding::Hex, fields);
+    let provider = generic(&[(&hmac::ID, "data.id")]);
     let form =
         |body: &str| provider.verify(signed("application/x-www-form-urlencoded; charset=utf-8", body.as_bytes()), 0);
     let fine =
@@ -305,38 +312,33 @@ fn a_generic_form_is_read_by_names() {
 #[test]
 fn a_header_that_nobody_signs_makes_no_form_of_json() {
     let body = br#" {"id":"n1","kind":"note","memo":"x&id=evil&kind=payment&amount_minor=99999900&currency=USD&out_trade_no=O9&z="}"#;
-    let provider = generic(Encoding::Hex, usual_fields());
+    let provider = generic(&[]);
     for media in ["application/json", "application/x-www-form-urlencoded"] {
-        let told = event(&provider, signed(media, body));
+        let told = event(&*provider, signed(media, body));
         assert_eq!((told.effect, &*told.key, told.kind), (Effect::Note, "n1:note", Kind::Other), "{media}");
     }
-    let configured = |format| {
-        let Provider::Hmac(config) = generic(Encoding::Hex, usual_fields()).channel().provider.clone() else {
-            panic!("no hmac");
-        };
-        prepared(Provider::Hmac(Hmac { format: Some(format), ..config }))
-    };
+    let configured = |format| generic(&[(&hmac::FORMAT, format)]);
     let form = b"{=1&kind=refund&id=R1&out_trade_no=A&amount_minor=1&currency=CNY";
-    assert_eq!(event(&configured(Format::Form), signed("application/json", form)).kind, Kind::Refund);
-    let json = configured(Format::Json).verify(signed("application/x-www-form-urlencoded", b"kind=refund"), 0);
+    assert_eq!(event(&*configured("form"), signed("application/json", form)).kind, Kind::Refund);
+    let json = configured("json").verify(signed("application/x-www-form-urlencoded", b"kind=refund"), 0);
     assert!(matches!(json, Err(VerifyError::Malformed(_))));
 }
 
 #[test]
 fn a_generic_message_without_an_id_is_known_by_its_body() {
-    let provider = generic(Encoding::Hex, usual_fields());
+    let provider = generic(&[]);
     let body = br#"{"kind":"payment","amount_minor":1,"currency":"CNY"}"#;
-    let paid = event(&provider, signed("application/json", body));
+    let paid = event(&*provider, signed("application/json", body));
     let digest = base::hex::encode(ring::digest::digest(&ring::digest::SHA256, body).as_ref());
     assert_eq!((&paid.key, &paid.number, paid.effect), (&digest, &Some(digest.clone()), Effect::Book));
     let refund = br#"{"kind":"chargeback","id":"1","amount_minor":1,"currency":"CNY"}"#;
-    let refund = event(&provider, signed("application/json", refund));
+    let refund = event(&*provider, signed("application/json", refund));
     assert!(matches!(refund.effect, Effect::Unreadable(_)), "nothing says of which payment it is");
     let long = format!(r#"{{"kind":"payment","id":"{}","amount_minor":1,"currency":"CNY"}}"#, "x".repeat(300));
-    let long = event(&provider, signed("application/json", long.as_bytes()));
+    let long = event(&*provider, signed("application/json", long.as_bytes()));
     assert!(matches!(long.effect, Effect::Unreadable(_)));
     assert_eq!((long.number, long.key.len()), (None, 64));
-    let note = event(&provider, signed("application/json", br#"{"kind":"payment.created","id":"1"}"#));
+    let note = event(&*provider, signed("application/json", br#"{"kind":"payment.created","id":"1"}"#));
     assert_eq!((note.effect, &*note.key, note.kind), (Effect::Note, "1:payment.created", Kind::Other));
 }
 
@@ -363,7 +365,7 @@ fn mutated_messages_never_panic_and_verify_only_when_signed() {
     let webhook = br#"{"type":"payment","timestamp":"2018-06-08T10:34:56Z","data":{"id":"a","out_trade_no":"b","amount_minor":12.0e1,"currency":"CNY"}}"#;
     let form = "id=a&out_trade_no=%E8%AE%A2+1&amount_minor=12&currency=cny&kind=refund&charset=gbk&trade_no=1&refund_fee=1.5&trade_status=TRADE_SUCCESS&gmt_refund=2018-06-09+10:34:56.320&sign=AAAA&sign_type=RSA2";
     let (stripe, webhooks) = (stripe(), webhooks());
-    let generic = generic(Encoding::Hex, usual_fields());
+    let generic = generic(&[]);
     let now_ms = NOW_S as u64 * 1000;
     let mut random = fastrand::Rng::with_seed(4);
     for _ in 0..20_000 {
@@ -388,4 +390,58 @@ fn mutated_messages_never_panic_and_verify_only_when_signed() {
         changed.headers.insert("stripe-signature", header);
         let _ = stripe.verify(changed, now_ms);
     }
+}
+
+#[test]
+fn a_key_that_several_providers_have_is_written_alike() {
+    for key in ALL.into_iter().flat_map(|provider| provider.keys) {
+        let [first, ..] = &ConfigKey::owners(key.name).filter_map(|owner| owner.key(key.name)).collect::<Vec<_>>()[..]
+        else {
+            panic!("nobody has {}", key.name)
+        };
+        let shape = |key: &ConfigKey| std::mem::discriminant(&key.shape);
+        assert_eq!(shape(first), shape(key), "{}", key.name);
+        let is_default = matches!(key.need, Need::Default(_));
+        assert!(
+            ConfigKey::owners(key.name).count() == 1 || !is_default,
+            "{}: its default would be everybody's",
+            key.name
+        );
+        assert!(key.about.ends_with('.') && key.name.bytes().all(|b| b.is_ascii_lowercase() || b"_3".contains(&b)));
+    }
+}
+
+#[test]
+fn what_differs_between_two_channels_is_told_by_the_names_of_keys() {
+    let of = |provider, values| Configured { provider, values };
+    let one = Values::default().with(&stripe::SECRETS, files(&[b"a"]));
+    let other = Values::default().with(&stripe::SECRETS, files(&[b"b"])).with(&stripe::ACCOUNT, text("acct_1"));
+    let one = of(&stripe::PROVIDER, one);
+    assert_eq!(one.changed(&of(&stripe::PROVIDER, other)), ["secret_files", "account"]);
+    assert_eq!(one.changed(&one.clone()), [""; 0]);
+    assert_eq!(one.changed(&of(&hmac::PROVIDER, Values::default())), ["provider"]);
+    assert_eq!(
+        format!("{one:?}"),
+        r#"Configured { provider: stripe, values: Values({"secret_files": Files([Secret(..)])}) }"#
+    );
+    let header = |name: &str| of(&hmac::PROVIDER, Values::default().with(&hmac::HEADER, text(name)));
+    assert_eq!(header("x-a").changed(&header("x-b")), ["header"]);
+    let none = Values::default().with(&hmac::SECRETS, files(&[]));
+    assert_eq!(none, Values::default(), "an empty list is an absent one");
+}
+
+#[test]
+fn every_provider_is_found_by_its_name_and_has_keys_of_a_shape_that_can_be_read() {
+    for provider in ALL {
+        assert_eq!(Provider::named(provider.name).map(|found| found.name), Some(provider.name));
+        for key in provider.keys {
+            if let (Shape::Text(TextKind::OneOf { words, .. }), Need::Default(default)) = (&key.shape, key.need) {
+                assert!(words.contains(&default), "{}", key.name);
+            }
+        }
+        for name in provider.either.iter().flat_map(|either| either.keys) {
+            assert!(provider.key(name).is_some(), "{name}");
+        }
+    }
+    assert!(Provider::named("paypal").is_none());
 }

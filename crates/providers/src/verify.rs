@@ -4,7 +4,6 @@
 
 use super::event::ProviderEvent;
 use super::receive::Received;
-use config::model::ledger::Channel;
 
 /// Why a callback is refused. The reasons are our own words and quote nothing of the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +22,9 @@ pub enum VerifyError {
     Malformed(&'static str),
 }
 
-/// A payment provider. The methods have no defaults, so a provider without verification does not compile.
-pub trait Provider: Send + Sync + std::fmt::Debug {
+/// A channel of a provider, with its keys prepared. The methods that verify have no defaults, so a provider without
+/// verification does not compile.
+pub trait Verifier: Send + Sync + std::fmt::Debug {
     /// The fields that it reads from a verified message; they may borrow from the received bytes.
     type Message<'a>;
 
@@ -32,7 +32,33 @@ pub trait Provider: Send + Sync + std::fmt::Debug {
     fn verify<'a>(&self, received: &'a Received, now_ms: u64) -> Result<Self::Message<'a>, VerifyError>;
 
     /// Gives the meaning of a message.
-    fn normalise(&self, message: Self::Message<'_>, received: &Received, channel: &Channel) -> ProviderEvent;
+    fn normalise(&self, message: Self::Message<'_>, received: &Received) -> ProviderEvent;
+
+    /// The time at which a message was sent by its signed headers, in seconds since 1970; `None` where a provider has
+    /// no such header. The ledger learns from it whether its own clock is right.
+    fn sent<'a>(&self, received: &'a Received) -> Option<&'a str>;
+}
+
+/// A [`Verifier`] of any provider.
+pub trait Verify: Send + Sync + std::fmt::Debug {
+    /// Verifies and normalises a message. No other function makes a [`VerifiedMessage`].
+    fn verify(&self, received: Received, now_ms: u64) -> Result<VerifiedMessage, VerifyError>;
+
+    /// The time at which a message was sent by its signed headers, in milliseconds since 1970; `None` without such a
+    /// header.
+    fn sent_ms(&self, verified: &VerifiedMessage) -> Option<i64>;
+}
+
+impl<V: Verifier> Verify for V {
+    fn verify(&self, received: Received, now_ms: u64) -> Result<VerifiedMessage, VerifyError> {
+        let message = Verifier::verify(self, &received, now_ms)?;
+        let event = self.normalise(message, &received);
+        Ok(VerifiedMessage { received, event })
+    }
+
+    fn sent_ms(&self, verified: &VerifiedMessage) -> Option<i64> {
+        self.sent(&verified.received)?.parse::<i64>().ok()?.checked_mul(1_000)
+    }
 }
 
 /// A message with a proved sender, and its meaning.
@@ -57,16 +83,4 @@ impl VerifiedMessage {
     pub fn into_parts(self) -> (Received, ProviderEvent) {
         (self.received, self.event)
     }
-}
-
-/// Verifies and normalises a message. No other function makes a [`VerifiedMessage`].
-pub fn verify<P: Provider>(
-    provider: &P,
-    channel: &Channel,
-    received: Received,
-    now_ms: u64,
-) -> Result<VerifiedMessage, VerifyError> {
-    let message = provider.verify(&received, now_ms)?;
-    let event = provider.normalise(message, &received, channel);
-    Ok(VerifiedMessage { received, event })
 }

@@ -13,17 +13,68 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
 use super::json::{self, pick};
 use super::keyed::{RsaVerifier, rsa, seconds, window};
+use super::rsa::FILE;
+use crate::configured::{ACCOUNT, ConfigKey, FileError, FileKind, Need, Shape, Values};
 use crate::event::{Amount, Effect, Kind, Of, ProviderEvent};
 use crate::normalise::{self, Money, Note};
 use crate::receive::Received;
-use crate::verify::{Provider, VerifyError};
-use base::secret::Secret;
+use crate::verify::{Verifier, VerifyError};
+use crate::{Dialect, Numbers, Provider};
+use base::secret;
 use base::units::Currency;
-use config::model::ledger::{Channel, RsaKey};
 
 const WINDOW_MS: i64 = 300_000;
 const PROBE: &str = "WECHATPAY/SIGNTEST/";
 const SIGNATURE_TYPE: &str = "WECHATPAY2-SHA256-RSA2048";
+
+/// Its row.
+pub const PROVIDER: Provider = Provider {
+    name: "wechatpay",
+    keys: &[MCHID, API_V3_KEY, PLATFORM_KEYS],
+    either: None,
+    prepare: |values, _| crate::verifier(WechatPay::new(values)),
+    dialect: Dialect::CodeAndMessage("SUCCESS", "FAIL"),
+    numbers: Numbers::OfAnAccount,
+    names_owner: true,
+    cumulative_refunds: false,
+    digits: Currency::digits,
+};
+
+/// Our merchant number.
+pub const MCHID: ConfigKey = ConfigKey {
+    name: "mchid",
+    about: "Our mchid.",
+    shape: Shape::Text(ACCOUNT),
+    need: Need::Required("mchid = \"1900000000\""),
+};
+
+/// The key that encrypts resources.
+pub const API_V3_KEY: ConfigKey = ConfigKey {
+    name: "api_v3_key_file",
+    about: "File with the APIv3 key, 32 bytes.",
+    shape: Shape::File(FileKind::line(api_v3_key)),
+    need: Need::Required("api_v3_key_file = \"secrets/wechatpay.apiv3\""),
+};
+
+/// The keys that sign callbacks.
+pub const PLATFORM_KEYS: ConfigKey = ConfigKey {
+    name: "platform_keys",
+    about: "The platform's certificates by serial, or its public keys by id.",
+    shape: Shape::Serials(FILE),
+    need: Need::Required(
+        "platform_keys = [{ serial = \"5157F09EFDC096DE15EBE81A47057A72\", file = \"secrets/wechatpay.pem\" }]",
+    ),
+};
+
+fn api_v3_key(bytes: &[u8]) -> Result<Vec<u8>, FileError> {
+    match secret::line(bytes) {
+        key if key.len() == 32 => Ok(key.to_vec()),
+        key => {
+            let message = format!("the APIv3 key has {} bytes, not 32", key.len());
+            Err(FileError::new(message, "the 32 characters that were set in the merchant platform"))
+        }
+    }
+}
 
 /// A WeChat Pay channel.
 #[derive(Debug)]
@@ -35,12 +86,13 @@ pub struct WechatPay {
 }
 
 impl WechatPay {
-    /// A channel for our mchid.
-    pub fn new(mchid: &str, api_v3_key: &Secret, platform_keys: &[(String, RsaKey)]) -> WechatPay {
+    fn new(values: &Values) -> WechatPay {
+        let key = values.files(&API_V3_KEY).first().and_then(|key| UnboundKey::new(&AES_256_GCM, &key.0).ok());
+        let platform_keys = values.serials(&PLATFORM_KEYS).iter();
         WechatPay {
-            mchid: mchid.to_owned(),
-            key: UnboundKey::new(&AES_256_GCM, &api_v3_key.0).ok().map(LessSafeKey::new),
-            platform_keys: platform_keys.iter().map(|(serial, key)| (serial.clone(), rsa(key))).collect(),
+            mchid: values.text(&MCHID).unwrap_or_default().to_owned(),
+            key: key.map(LessSafeKey::new),
+            platform_keys: platform_keys.map(|(serial, key)| (serial.clone(), rsa(key))).collect(),
         }
     }
 
@@ -71,7 +123,7 @@ impl WechatPay {
     }
 }
 
-impl Provider for WechatPay {
+impl Verifier for WechatPay {
     type Message<'a> = WechatPayMessage<'a>;
 
     fn verify<'a>(&self, received: &'a Received, now_ms: u64) -> Result<WechatPayMessage<'a>, VerifyError> {
@@ -90,8 +142,12 @@ impl Provider for WechatPay {
         Ok(WechatPayMessage { id: text(0), event_type: text(1), create_time: text(2), resource })
     }
 
-    fn normalise(&self, message: WechatPayMessage<'_>, received: &Received, _: &Channel) -> ProviderEvent {
+    fn normalise(&self, message: WechatPayMessage<'_>, received: &Received) -> ProviderEvent {
         message.event(&received.body, &self.mchid)
+    }
+
+    fn sent<'a>(&self, received: &'a Received) -> Option<&'a str> {
+        received.header("wechatpay-timestamp")
     }
 }
 

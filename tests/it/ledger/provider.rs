@@ -6,13 +6,13 @@
 
 use std::sync::Arc;
 
-use base::secret::Secret;
-use config::model::ledger::{Channel, Encoding, Fields, Hmac, Provider};
-use http::HeaderName;
-use providers::Prepared;
+use config::model::ledger::Channel;
+use ledger::channel::Prepared;
+use providers::configured::{Configured, KeyValue};
 use providers::event::{Amount, Effect, Kind, Of, ProviderEvent};
 use providers::receive::Received;
 use providers::verify::VerifyError;
+use providers::{alipay, hmac, standardwebhooks, stripe, wechatpay};
 use serde_json::json;
 
 use crate::support::signer::{self, Alipay, Callback, WechatPay};
@@ -27,13 +27,9 @@ fn now_s() -> u64 {
     base::clock::wall_ms() / 1000
 }
 
-fn prepared(provider: Provider) -> Prepared {
+fn prepared(provider: Configured) -> Prepared {
     let (name, merchant) = (Arc::from("channel"), Arc::from("shop"));
     Prepared::new(Arc::new(Channel { name, provider, merchant, require_order: false, fee: None }))
-}
-
-fn secret(bytes: &[u8]) -> Secret {
-    Secret(Arc::from(bytes))
 }
 
 fn verify_at(provider: &Prepared, callback: &Callback, seconds: u64) -> Result<ProviderEvent, VerifyError> {
@@ -110,8 +106,8 @@ fn survives_mutations(provider: &Prepared, callback: &Callback, is_same: impl Fn
 
 #[test]
 fn stripe_takes_what_stripes_library_signs_and_refuses_every_change() {
-    let provider =
-        prepared(Provider::Stripe { account: None, secrets: vec![secret(b"whsec_new"), secret(STRIPE.as_bytes())] });
+    let secrets = [b"whsec_new", STRIPE.as_bytes()].into();
+    let provider = prepared(Configured::new(&stripe::PROVIDER, [(&stripe::SECRETS, secrets)]));
     let body = json!({"id": "evt_1", "object": "event", "type": "payment_intent.succeeded", "created": 1_600_000_000,
         "data": {"object": {"id": "pi_1", "amount_received": 1099, "currency": "usd",
             "metadata": {"out_trade_no": "订单-1"}}}})
@@ -139,8 +135,9 @@ fn stripe_takes_what_stripes_library_signs_and_refuses_every_change() {
 
 fn webhook_provider() -> Prepared {
     let key = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, &WEBHOOK["whsec_".len()..]).unwrap();
-    let secrets = vec![secret(&[1; 24]), secret(&key)];
-    prepared(Provider::StandardWebhooks { secrets, public_keys: vec![[9; 32], signer::ed25519()] })
+    let secrets = (&standardwebhooks::SECRETS, [&[1; 24], &*key].into());
+    let public = (&standardwebhooks::PUBLIC_KEYS, [&[9; 32][..], &signer::ed25519()].into());
+    prepared(Configured::new(&standardwebhooks::PROVIDER, [secrets, public]))
 }
 
 #[test]
@@ -182,14 +179,16 @@ fn standard_webhooks_takes_an_ed25519_signature_and_refuses_every_change() {
 }
 
 fn wechatpay_provider() -> Prepared {
-    prepared(Provider::WechatPay {
-        mchid: MCHID.into(),
-        api_v3_key: secret(API_V3_KEY.as_bytes()),
-        platform_keys: vec![
-            ("5157F09EFDC096DE15EBE81A47057A7232F1B8E1".into(), signer::public("second").rsa),
-            (SERIAL.into(), signer::public("first").rsa),
-        ],
-    })
+    let platform_keys = KeyValue::Serials(vec![
+        ("5157F09EFDC096DE15EBE81A47057A7232F1B8E1".into(), signer::public("second").rsa),
+        (SERIAL.into(), signer::public("first").rsa),
+    ]);
+    let values = [
+        (&wechatpay::MCHID, MCHID.into()),
+        (&wechatpay::API_V3_KEY, [API_V3_KEY.as_bytes()].into()),
+        (&wechatpay::PLATFORM_KEYS, platform_keys),
+    ];
+    prepared(Configured::new(&wechatpay::PROVIDER, values))
 }
 
 fn wechatpay_payment() -> WechatPay<'static> {
@@ -298,11 +297,16 @@ const TRADE: &[(&str, &str)] = &[
 ];
 
 fn alipay_provider() -> Prepared {
-    prepared(Provider::Alipay {
-        app_id: "2014072300007148".into(),
-        seller_id: "2088101106499364".into(),
-        public_keys: vec![signer::public("second").rsa, signer::public("first").rsa],
-    })
+    alipay_with_keys(&["second", "first"])
+}
+
+fn alipay_with_keys(keys: &[&str]) -> Prepared {
+    let values = [
+        (&alipay::APP_ID, "2014072300007148".into()),
+        (&alipay::SELLER_ID, "2088101106499364".into()),
+        (&alipay::PUBLIC_KEYS, KeyValue::Files(keys.iter().map(|key| signer::public(key).rsa).collect())),
+    ];
+    prepared(Configured::new(&alipay::PROVIDER, values))
 }
 
 fn alipay(charset: &'static str, signs_type: bool) -> Alipay<'static> {
@@ -365,10 +369,7 @@ fn alipay_refuses_sha1_another_key_and_a_name_that_is_there_twice() {
     let callback = signer::alipay(&alipay("utf-8", false));
     let twice = Callback { body: [&callback.body[..], b"&total_amount=88.88"].concat().into(), ..callback.clone() };
     assert!(matches!(verify(&provider, &twice), Err(VerifyError::Malformed(_))));
-    let Provider::Alipay { app_id, seller_id, .. } = provider.channel().provider.clone() else { panic!() };
-    let public_keys = vec![signer::public("second").rsa];
-    let other = prepared(Provider::Alipay { app_id, seller_id, public_keys });
-    assert!(matches!(verify(&other, &callback), Err(VerifyError::Forged(_))));
+    assert!(matches!(verify(&alipay_with_keys(&["second"]), &callback), Err(VerifyError::Forged(_))));
 }
 
 /// A notification with some fields changed, or left out where the text is empty.
@@ -398,27 +399,19 @@ fn alipay_tells_refunds_closed_orders_and_what_is_anothers() {
 
 #[test]
 fn a_generic_sender_is_verified_in_hex_and_in_base64() {
-    let header = HeaderName::from_static("x-signature");
     let body = br#"{"kind":"payment","id":"1","out_trade_no":"O1","amount_minor":7,"currency":"CNY"}"#;
-    for (encoding, prefix) in [(Encoding::Hex, "sha256="), (Encoding::Base64, "")] {
-        let secrets = vec![secret(b"other"), secret(b"whsec_any")];
-        let fields = Fields {
-            id: "id".into(),
-            order: "out_trade_no".into(),
-            amount: "amount_minor".into(),
-            major: false,
-            currency: "currency".into(),
-            kind: "kind".into(),
-        };
-        let config = Hmac { secrets, header: header.clone(), encoding, format: None, prefix: prefix.into(), fields };
+    for (encoding, prefix) in [("hex", "sha256="), ("base64", "")] {
+        let values = [
+            (&hmac::SECRETS, [&b"other"[..], b"whsec_any"].into()),
+            (&hmac::HEADER, "x-signature".into()),
+            (&hmac::ENCODING, encoding.into()),
+            (&hmac::PREFIX, prefix.into()),
+        ];
         // Stripe's library signs `t.body` in hex: with a body that begins so, it signs ours.
         let (text, hex) = stripe_hex("whsec_any", std::str::from_utf8(body).unwrap());
-        let signature = match encoding {
-            Encoding::Hex => format!("{prefix}{hex}"),
-            Encoding::Base64 => recoded(&hex),
-        };
+        let signature = if encoding == "hex" { format!("{prefix}{hex}") } else { recoded(&hex) };
         let callback = Callback { headers: Default::default(), body: text.into() }.with("x-signature", &signature);
-        let verdict = verify(&prepared(Provider::Hmac(config)), &callback);
+        let verdict = verify(&prepared(Configured::new(&hmac::PROVIDER, values)), &callback);
         // Genuine, but `1.{…}` is no JSON: so the signature was right.
         assert!(matches!(verdict, Err(VerifyError::Malformed(_))), "{verdict:?}");
     }

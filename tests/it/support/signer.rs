@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, LazyLock};
 
+use base::secret::Secret;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use config::model::ledger::RsaKey;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -49,7 +49,7 @@ pub struct Public {
     /// As a provider hands it out.
     pub pem: String,
     /// As the configuration keeps it.
-    pub rsa: RsaKey,
+    pub rsa: Secret,
 }
 
 /// A notification of Alipay.
@@ -101,7 +101,7 @@ static SIGNER: LazyLock<Arc<Mutex<Signer>>> = LazyLock::new(|| Arc::new(Mutex::n
 pub fn public(name: &str) -> Public {
     let signer = SIGNER.lock();
     let key = &signer.hello["rsa"][name];
-    let rsa = RsaKey(Arc::from(STANDARD.decode(key["pkcs1"].as_str().unwrap()).unwrap()));
+    let rsa = Secret(Arc::from(STANDARD.decode(key["pkcs1"].as_str().unwrap()).unwrap()));
     Public { pem: key["pem"].as_str().unwrap().to_owned(), rsa }
 }
 

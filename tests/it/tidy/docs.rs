@@ -7,6 +7,7 @@ use std::path::Path;
 use base::metric::Name;
 use base::refusals::Row;
 use http_guard::violation::Violation;
+use ledger::acknowledge::Rejection;
 use tollgate::problem::Reason;
 
 use super::root;
@@ -183,9 +184,13 @@ fn the_page_of_errors_says_what_the_tables_of_refusals_say() {
     let violations = refusal_rows(&Violation::ALL.map(Violation::row), |row| {
         format!("| {} | `{}` | {} |\n", row.status, row.word, row.when.trim())
     });
+    let rejections = refusal_rows(&Rejection::ALL.map(Rejection::row), |row| {
+        format!("| {} | `{}` | {} |\n", row.status, row.word, row.when.trim())
+    });
     let tables = [
         format!("| status | type | when | `detail` |\n|---|---|---|---|\n{reasons}"),
         format!("| status | `error` in the log | what the request has |\n|---|---|---|\n{violations}"),
+        format!("| status | type | when |\n|---|---|---|\n{rejections}"),
     ];
     assert_tables("docs/errors.md", &tables);
 }

@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::files::{TOKEN_MAX, line};
 use super::names::Names;
 use super::{Check, duration, spelt, twice, word};
 use crate::file::caller as form;
@@ -15,7 +14,7 @@ use crate::file::scalar::{FilePath, Name, Word};
 use crate::file::{ConfigForm, Item};
 use crate::model::{Auth, AuthKind, Limit, Rate};
 use crate::source_map::Span;
-use base::secret::Secret;
+use base::secret::{FILE_MAX, Secret, line};
 use client_auth::apps::{App, AppKey, KeySecret};
 use client_auth::jwt::KeySet;
 
@@ -123,7 +122,7 @@ impl Check<'_, '_> {
 
     /// The key of an app: one line of visible ASCII, or its hash.
     fn key_secret(&mut self, file: &Word<FilePath>) -> Option<KeySecret> {
-        let bytes = self.file(file, TOKEN_MAX)?;
+        let bytes = self.file(file, FILE_MAX)?;
         let line = line(&bytes);
         if let Some(digits) = line.strip_prefix(b"sha256:") {
             let hash = std::str::from_utf8(digits).ok().and_then(from_hex);

@@ -9,29 +9,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use base64::Engine;
-use base64::alphabet::STANDARD;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::Check;
 use crate::file::scalar::{FilePath, Word};
-use base::secret::Secret;
+use base::secret::{BASE64, FILE_MAX, Secret, line};
 
-pub(super) const TOKEN_MAX: u64 = 4 << 10;
 pub(super) const CA_MAX: u64 = 16 << 20;
-
-/// The base64 of Standard Webhooks; some tools omit its padding.
-pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
 
 impl Check<'_, '_> {
     /// A bearer token: one line of visible ASCII.
     pub(super) fn token(&mut self, file: &Word<FilePath>) -> Option<Secret> {
-        let bytes = self.file(file, TOKEN_MAX)?;
+        let bytes = self.file(file, FILE_MAX)?;
         let line = line(&bytes);
         if line.is_empty() {
             self.findings.at(&file.span, "the token file is empty", "put a token of at least 16 characters into it");
@@ -46,7 +37,7 @@ impl Check<'_, '_> {
 
     /// The secret of a webhook (Standard Webhooks 1.0.0): `whsec_` and 24 to 64 bytes in base64. It is never shown.
     pub(super) fn webhook_secret(&mut self, file: &Word<FilePath>) -> Option<Secret> {
-        let bytes = self.file(file, TOKEN_MAX)?;
+        let bytes = self.file(file, FILE_MAX)?;
         let line = line(&bytes);
         let message = match line.strip_prefix(b"whsec_").map(|text| BASE64.decode(text)) {
             Some(Ok(secret)) if (24..=64).contains(&secret.len()) => return Some(Secret(Arc::from(secret))),
@@ -108,12 +99,6 @@ impl Check<'_, '_> {
         self.files.insert(path);
         read.ok()
     }
-}
-
-/// The content of a file of one line: one newline at its end is removed.
-pub(super) fn line(bytes: &[u8]) -> &[u8] {
-    let line = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-    line.strip_suffix(b"\r").unwrap_or(line)
 }
 
 /// Opens a regular file.

@@ -6,7 +6,6 @@
 
 mod channel;
 mod keys;
-mod rsa;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -14,6 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Check, address_of, collide, number, twice};
+use providers::standardwebhooks;
+
 use crate::file::ledger::{self as form, FileOrNone};
 use crate::file::located::Located;
 use crate::file::scalar::{FilePath, Text, Word, shown};
@@ -165,7 +166,7 @@ impl Check<'_, '_> {
                 }
             }
         }
-        let secret = form.secret_file.as_ref().map(|file| self.signing_secret(file));
+        let secret = form.secret_file.as_ref().map(|file| self.key_file(&standardwebhooks::SECRET, file));
         if form.secret_file.is_none() {
             self.missing(item.whole, &item.span, "secret_file", "secret_file = \"secrets/shop.whsec\"");
         }

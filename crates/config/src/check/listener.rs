@@ -16,19 +16,20 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::files::{CA_MAX, TOKEN_MAX};
+use super::files::CA_MAX;
 use super::{Check, collide, duration, number, size};
 use crate::file::listener as form;
 use crate::file::scalar::{FilePath, Size, Word};
 use crate::file::{ConfigForm, Item};
 use crate::model::{Certificate, ClientCa, Listener, ListenerTls};
 use crate::source_map::Span;
+use base::secret::FILE_MAX;
 
 /// Bounds of `head_max` and `uri_max`.
 const HEAD_BYTES: (u64, u64) = (1 << 10, 512 << 10);
 const URI_BYTES: (u64, u64) = (64, 60 << 10);
 /// The most bytes of a private key's file.
-const KEY_FILE_MAX: u64 = 16 * TOKEN_MAX;
+const KEY_FILE_MAX: u64 = 16 * FILE_MAX;
 
 impl Check<'_, '_> {
     pub(super) fn listeners(&mut self, form: &ConfigForm) -> Vec<Listener> {

@@ -6,7 +6,7 @@
 
 use super::{Changes, changes, differing};
 use crate::model::Config;
-use crate::model::ledger::{Channel, Fields, Hmac, Ledger, Merchant, Provider, Store};
+use crate::model::ledger::{Channel, Ledger, Merchant, Store};
 use base::secret::Secret;
 
 /// The keys of `[ledger]` itself that changed.
@@ -59,7 +59,7 @@ pub(super) fn channels(old: &Config, new: &Config) -> Changes {
     };
     changes(&named(old), &named(new), |old, new| {
         let Channel { name: _, provider, merchant, require_order, fee } = new;
-        let mut keys = provider_keys(&old.provider, provider);
+        let mut keys = provider.changed(&old.provider);
         keys.extend(differing([
             ("merchant", old.merchant != *merchant),
             ("require_order", old.require_order != *require_order),
@@ -83,52 +83,4 @@ pub(super) fn merchants(old: &Config, new: &Config) -> Changes {
             ("allow_private", old.allow_private != *allow_private),
         ])
     })
-}
-
-fn provider_keys(old: &Provider, new: &Provider) -> Vec<&'static str> {
-    match (old, new) {
-        (Provider::Stripe { secrets: secret, account: old }, Provider::Stripe { secrets, account }) => {
-            differing([("secret_files", secret != secrets), ("account", old != account)])
-        }
-        (
-            Provider::Alipay { app_id: app, seller_id: seller, public_keys: keys },
-            Provider::Alipay { app_id, seller_id, public_keys },
-        ) => differing([
-            ("app_id", app != app_id),
-            ("seller_id", seller != seller_id),
-            ("public_key_files", keys != public_keys),
-        ]),
-        (
-            Provider::WechatPay { mchid: account, api_v3_key: key, platform_keys: keys },
-            Provider::WechatPay { mchid, api_v3_key, platform_keys },
-        ) => differing([
-            ("mchid", account != mchid),
-            ("api_v3_key_file", key != api_v3_key),
-            ("platform_keys", keys != platform_keys),
-        ]),
-        (
-            Provider::StandardWebhooks { secrets: secret, public_keys: public },
-            Provider::StandardWebhooks { secrets, public_keys },
-        ) => differing([("secret_files", secret != secrets), ("public_key_files", public != public_keys)]),
-        (Provider::Hmac(old), Provider::Hmac(new)) => hmac_keys(old, new),
-        _ => vec!["provider"],
-    }
-}
-
-fn hmac_keys(old: &Hmac, new: &Hmac) -> Vec<&'static str> {
-    let Hmac { secrets, header, encoding, format, prefix, fields } = new;
-    let (was, Fields { id, order, amount, major, currency, kind }) = (&old.fields, fields);
-    differing([
-        ("secret_files", old.secrets != *secrets),
-        ("header", old.header != *header),
-        ("encoding", old.encoding != *encoding),
-        ("format", old.format != *format),
-        ("prefix", old.prefix != *prefix),
-        ("id_field", was.id != *id),
-        ("order_field", was.order != *order),
-        ("amount_field", was.amount != *amount),
-        ("amount_unit", was.major != *major),
-        ("currency_field", was.currency != *currency),
-        ("kind_field", was.kind != *kind),
-    ])
 }

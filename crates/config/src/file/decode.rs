@@ -4,14 +4,17 @@
 //! what is left at the end is the form of everything that could be understood. At most `ROUNDS` errors of one table are
 //! told apart. Of two nodes at the same place the inner one is cut out.
 
+use providers::Provider;
+use providers::configured::{ConfigKey, Shape};
 use serde::Deserialize;
-use serde::de::IntoDeserializer;
+use serde::de::{DeserializeSeed, IntoDeserializer};
 use serde_spanned::Spanned;
-use toml::de::{DeArray, DeString, DeTable, DeValue};
+use toml::de::{DeArray, DeString, DeTable, DeValue, ValueDeserializer};
 
+use super::ledger::channel::{ChannelForm, ProviderKey, TextOf, Written};
 use super::located::NOT_YET;
 use super::merge::Tree;
-use super::scalar::shown;
+use super::scalar::{Word, shown};
 use super::{ConfigForm, Item, defaults};
 use crate::findings::{Findings, suggest};
 use crate::source_map::Span;
@@ -75,7 +78,17 @@ struct Decoder<'f, 'p> {
 
 impl Decoder<'_, '_> {
     /// Decodes one table.
-    fn item<T: Default + for<'de> Deserialize<'de>>(&mut self, key: &NodeKey<'_>, mut node: Node<'_>) -> Item<T> {
+    fn item<T: Default + for<'de> Deserialize<'de>>(&mut self, key: &NodeKey<'_>, node: Node<'_>) -> Item<T> {
+        self.item_beside(key, node, &[])
+    }
+
+    /// The same for a table in which keys are allowed that were taken out: findings offer them too.
+    fn item_beside<T: Default + for<'de> Deserialize<'de>>(
+        &mut self,
+        key: &NodeKey<'_>,
+        node: Node<'_>,
+        also: &[&str],
+    ) -> Item<T> {
         let (name, span) = (key.get_ref().to_string(), node.span());
         if !node.get_ref().is_table() {
             let message =
@@ -83,22 +96,77 @@ impl Decoder<'_, '_> {
             self.note(&span, &message, "put its keys below a `[header]`");
             return Item { name, span: key.span(), form: T::default(), whole: false };
         }
-        let mut whole = self.parsed;
-        for _ in 0..ROUNDS {
-            let error = match T::deserialize(node.clone().into_deserializer()) {
-                Ok(form) => return Item { name, span, form, whole },
+        let (form, whole) = self.rounds(node, also, T::deserialize);
+        Item { name, span, whole: whole && self.parsed, form: form.unwrap_or_default() }
+    }
+
+    /// Reads a node, and again without what serde refuses; also whether nothing was refused.
+    fn rounds<'s, T>(
+        &mut self,
+        mut node: Node<'s>,
+        also: &[&str],
+        read: impl Fn(ValueDeserializer<'s>) -> Result<T, toml::de::Error>,
+    ) -> (Option<T>, bool) {
+        let span = node.span();
+        for round in 0..ROUNDS {
+            let error = match read(node.clone().into_deserializer()) {
+                Ok(form) => return (Some(form), round == 0),
                 Err(error) => error,
             };
-            whole = false;
             let at = error.span().unwrap_or_else(|| span.clone());
+            let is_own = |table: &DeTable<'_>| table.iter().any(|(key, _)| key.span() == at);
+            let also = if node.get_ref().as_table().is_some_and(is_own) { also } else { &[] };
             let cut = cut_out(&mut node, &at);
-            self.explain(error.message(), &at, cut.as_ref());
+            self.explain(error.message(), &at, cut.as_ref(), also);
             // An error without a node of its own cannot be cut out, and would be found again.
             if cut.is_none() || self.findings.full() {
                 break;
             }
         }
-        Item { name, span, form: T::default(), whole: false }
+        (None, false)
+    }
+
+    /// Decodes a channel: its provider's keys by what the providers declare, the others as any table.
+    fn channel(&mut self, key: &NodeKey<'_>, mut node: Node<'_>) -> Item<ChannelForm> {
+        let (mut keys, mut whole) = (vec![], true);
+        let all = ConfigKey::all();
+        if let DeValue::Table(table) = node.get_mut() {
+            let provider = table.get("provider").and_then(|node| Provider::named(node.get_ref().as_str()?));
+            for key in &all {
+                let Some(value) = table.remove(key.name) else { continue };
+                let span = value.span();
+                let own = provider.and_then(|provider| provider.key(key.name)).unwrap_or(key);
+                let (value, read) = self.provider_key(own, value);
+                whole &= read;
+                keys.extend(value.map(|value| ProviderKey { name: key.name, span, value }));
+            }
+        }
+        let also: Vec<&str> = all.iter().map(|key| key.name).collect();
+        let mut item: Item<ChannelForm> = self.item_beside(key, node, &also);
+        item.form.keys = keys;
+        item.whole &= whole;
+        item
+    }
+
+    fn provider_key(&mut self, key: &ConfigKey, node: Node<'_>) -> (Option<Written>, bool) {
+        match &key.shape {
+            Shape::Text(kind) => {
+                let (text, read) = self.rounds(node, &[], |value| TextOf(kind).deserialize(value));
+                (text.map(Written::Text), read)
+            }
+            Shape::File(_) => {
+                let (file, read) = self.rounds(node, &[], Word::deserialize);
+                (file.map(|file| Written::Files(vec![file])), read)
+            }
+            Shape::Files(_) => {
+                let (files, read) = self.rounds(node, &[], Vec::deserialize);
+                (files.map(Written::Files), read)
+            }
+            Shape::Serials(_) => {
+                let (serials, read) = self.rounds(node, &[], Vec::deserialize);
+                (serials.map(Written::Serials), read)
+            }
+        }
     }
 
     /// Decodes `[ledger]`, and each of the named tables in it by itself.
@@ -111,8 +179,10 @@ impl Decoder<'_, '_> {
         let merchants = table.remove_entry("merchant");
         form.ledger = Some(self.item(key, node));
         form.whole &= [&channels, &merchants].into_iter().flatten().all(|(_, node)| node.get_ref().is_table());
-        form.channels = channels.map_or_else(Vec::new, |(key, node)| self.named_in("ledger.", &key, node));
-        form.merchants = merchants.map_or_else(Vec::new, |(key, node)| self.named_in("ledger.", &key, node));
+        form.channels =
+            channels.map_or_else(Vec::new, |(key, node)| self.named_in("ledger.", &key, node, Self::channel));
+        form.merchants =
+            merchants.map_or_else(Vec::new, |(key, node)| self.named_in("ledger.", &key, node, Self::item));
     }
 
     /// Decodes every table of `[[listener]]`.
@@ -132,15 +202,16 @@ impl Decoder<'_, '_> {
 
     /// Decodes every table of `[upstream.NAME]`, `[route.NAME]` and their like, in the order written.
     fn named<T: Default + for<'de> Deserialize<'de>>(&mut self, key: &NodeKey<'_>, node: Node<'_>) -> Vec<Item<T>> {
-        self.named_in("", key, node)
+        self.named_in("", key, node, Self::item)
     }
 
     /// The same for a table in a table; `outer` is its name with a dot.
-    fn named_in<T: Default + for<'de> Deserialize<'de>>(
+    fn named_in<'s, T>(
         &mut self,
         outer: &str,
         key: &NodeKey<'_>,
-        node: Node<'_>,
+        node: Node<'s>,
+        read: impl Fn(&mut Self, &NodeKey<'s>, Node<'s>) -> Item<T>,
     ) -> Vec<Item<T>> {
         let (kind, span) = (key.get_ref(), node.span());
         let DeValue::Table(table) = node.into_inner() else {
@@ -159,11 +230,11 @@ impl Decoder<'_, '_> {
                 self.note(&name.span(), &message, "a name is not empty and has no control characters");
             }
         }
-        entries.into_iter().map(|(name, node)| self.item(&name, node)).collect()
+        entries.into_iter().map(|(name, node)| read(self, &name, node)).collect()
     }
 
     /// Adds a finding for an error of serde, in this program's words.
-    fn explain(&mut self, error: &str, at: &Span, cut: Option<&Cut>) {
+    fn explain(&mut self, error: &str, at: &Span, cut: Option<&Cut>, also: &[&str]) {
         if self.findings.full() {
             return self.note(at, "", "");
         }
@@ -175,7 +246,7 @@ impl Decoder<'_, '_> {
             error.strip_prefix("unknown field `").and_then(|rest| rest.rsplit_once("`, expected "))
         {
             // Serde lists the allowed names in backticks: every other piece between them is a name.
-            let allowed: Vec<&str> = allowed.split('`').skip(1).step_by(2).collect();
+            let allowed: Vec<&str> = allowed.split('`').skip(1).step_by(2).chain(also.iter().copied()).collect();
             return self.unknown(at, key, &allowed);
         }
         if let Some((found, expected)) =

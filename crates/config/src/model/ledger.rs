@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use base::finding::Place;
 use base::secret::Secret;
+use providers::configured::{Configured, Names};
+use providers::verify::Verify;
 
 /// The name, in metrics and logs, of the upstream that routes with `ledger = true` forward to; no other may have it.
 pub const UPSTREAM: &str = "ledger";
@@ -60,7 +62,7 @@ pub struct Channel {
     /// The table's name: `[a-z0-9_-]+`.
     pub name: Arc<str>,
     /// How its callbacks are verified and read.
-    pub provider: Provider,
+    pub provider: Configured,
     /// A merchant of this ledger.
     pub merchant: Arc<str>,
     /// Whether a payment that no order names is parked.
@@ -95,118 +97,11 @@ pub enum Rounding {
     Down,
 }
 
-/// `provider`, with the keys of that provider.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Provider {
-    /// `stripe`
-    Stripe {
-        /// Whole `whsec_…` texts as bytes; at least one.
-        secrets: Vec<Secret>,
-        /// `acct_…`: the account that the numbers belong to. Absent: the merchant's own.
-        account: Option<String>,
-    },
-    /// `alipay`
-    Alipay {
-        /// Our app_id at Alipay.
-        app_id: String,
-        /// Our seller_id at Alipay.
-        seller_id: String,
-        /// Alipay's keys; at least one.
-        public_keys: Vec<RsaKey>,
-    },
-    /// `wechatpay`
-    WechatPay {
-        /// Our mchid at WeChat Pay.
-        mchid: String,
-        /// 32 bytes.
-        api_v3_key: Secret,
-        /// Serials (as written) of platform certificates or public keys, with their keys; at least one.
-        platform_keys: Vec<(String, RsaKey)>,
-    },
-    /// `standardwebhooks`; at least one secret or key.
-    StandardWebhooks {
-        /// Decoded, 24 to 64 bytes (v1).
-        secrets: Vec<Secret>,
-        /// ed25519 public keys (v1a).
-        public_keys: Vec<[u8; 32]>,
-    },
-    /// `hmac`
-    Hmac(Hmac),
-}
-
-impl Provider {
-    /// The name, as in the configuration.
-    pub fn label(&self) -> &'static str {
-        match self {
-            Provider::Stripe { .. } => "stripe",
-            Provider::Alipay { .. } => "alipay",
-            Provider::WechatPay { .. } => "wechatpay",
-            Provider::StandardWebhooks { .. } => "standardwebhooks",
-            Provider::Hmac(_) => "hmac",
-        }
+impl Channel {
+    /// Prepares the keys of its provider.
+    pub fn prepare(&self) -> Box<dyn Verify> {
+        self.provider.prepare(&Names { channel: &self.name, merchant: &self.merchant })
     }
-}
-
-/// An RSA public key of 2048 to 8192 bits: the DER of PKCS#1's `RSAPublicKey`, as `ring` takes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RsaKey(pub Arc<[u8]>);
-
-impl AsRef<[u8]> for RsaKey {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-/// `provider = "hmac"`
-#[derive(Clone, Debug, PartialEq)]
-pub struct Hmac {
-    /// Raw bytes; at least one.
-    pub secrets: Vec<Secret>,
-    /// The header with the signature.
-    pub header: http::HeaderName,
-    /// `encoding`
-    pub encoding: Encoding,
-    /// `format`; absent: detected from the body.
-    pub format: Option<Format>,
-    /// The text before the signature in the header; may be empty.
-    pub prefix: String,
-    /// Names or dotted paths of the fields.
-    pub fields: Fields,
-}
-
-/// `encoding`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encoding {
-    /// `hex`
-    Hex,
-    /// `base64`
-    Base64,
-}
-
-/// `format`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// `json`
-    Json,
-    /// `form`
-    Form,
-}
-
-/// The places of the values in a generic message: dotted JSON paths, or form names.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Fields {
-    /// `id_field`
-    pub id: String,
-    /// `order_field`
-    pub order: String,
-    /// `amount_field`
-    pub amount: String,
-    /// `amount_unit` is `major`.
-    pub major: bool,
-    /// `currency_field`
-    pub currency: String,
-    /// `kind_field`
-    pub kind: String,
 }
 
 /// `[ledger.merchant.NAME]`

@@ -59,12 +59,6 @@ impl Key<'_> {
         self.schema.get("default").filter(|default| !default.is_object())
     }
 
-    /// With which value of which other key it goes, and no other.
-    fn with(&self) -> Option<String> {
-        let [key, value] = self.schema["x-with"].as_array()?.as_slice() else { return None };
-        Some(format!("{} = {value}", key.as_str()?))
-    }
-
     fn kind(&self, root: &Value) -> String {
         let schema = self.resolved;
         let number = |key: &str| schema[key].as_f64().map(|number| number.to_string());
@@ -122,9 +116,8 @@ fn section(page: &mut String, root: &Value, title: &str, path: &str, (table, at)
             None if key.required => "required".to_owned(),
             None => "–".to_owned(),
         };
-        let with = key.with().map(|with| format!("Only with `{with}`. ")).unwrap_or_default();
         let text = key.description().replace('|', "\\|").replace('<', "&lt;");
-        let _ = writeln!(page, "| `{}` | {} | {default} | {with}{text} |", key.name, key.kind(root));
+        let _ = writeln!(page, "| `{}` | {} | {default} | {text} |", key.name, key.kind(root));
         inner.push(key);
     }
     for key in inner {

@@ -1,4 +1,4 @@
-//! Alipay's cumulative refunds: each states all refunds of its payment so far, so the last one contains the others.
+//! Cumulative refunds (Alipay's): each states all refunds of its payment so far, so the last one contains the others.
 //!
 //! What a refund adds is recorded when it comes, and recorded amounts do not change. So of the refunds that were only
 //! noted the one with the largest sum is accepted, and the others are contained in it.
@@ -7,6 +7,7 @@ use crate::query;
 use crate::rows::{Anomaly, Cell, Transaction, Value};
 use crate::store::{Reader, StoreError};
 use crate::stored_enum::{AnomalyState, StoredEnum, TxState};
+use providers::Provider;
 use providers::event::Kind;
 
 /// The most refunds of one payment that are read.
@@ -14,16 +15,19 @@ const MOST: usize = 200;
 
 /// Why a refund that was only noted cannot be accepted: another one of its payment contains it.
 pub fn contained(reader: &mut dyn Reader, refund: &Transaction) -> Result<Option<String>, StoreError> {
-    let (true, Some(stated)) = (refund.provider == "alipay" && refund.state == TxState::Noted, refund.stated_minor)
-    else {
+    let is_cumulative = Provider::named(&refund.provider).is_some_and(|provider| provider.cumulative_refunds);
+    let (true, Some(stated)) = (is_cumulative && refund.state == TxState::Noted, refund.stated_minor) else {
         return Ok(None);
     };
     let mut others = beside(reader, refund)?;
     others.retain(|other| other.id != refund.id && other.stated_minor.is_some_and(|theirs| theirs >= stated));
     let number = |other: &Transaction| other.channel_txn_no.clone().unwrap_or_default();
     if let Some(other) = others.iter().find(|other| matches!(other.state, TxState::Posted | TxState::Suspense)) {
-        let why = "It is contained in the refund {}, which is booked: Alipay states all refunds of a payment together. Dismiss it.";
-        return Ok(Some(why.replace("{}", &number(other))));
+        let (number, provider) = (number(other), &refund.provider);
+        return Ok(Some(format!(
+            "It is contained in the refund {number}, which is booked: {provider} states all refunds of a payment together. \
+             Dismiss it."
+        )));
     }
     // Of two that state the same amount, the first one counts.
     others.retain(|other| {
@@ -31,9 +35,13 @@ pub fn contained(reader: &mut dyn Reader, refund: &Transaction) -> Result<Option
     });
     let open = open(reader, &others)?;
     let last = others.iter().filter(|other| open.contains(&Some(other.id))).max_by_key(|other| other.stated_minor);
-    let why =
-        "It is contained in the refund {}, since Alipay states all refunds of a payment together: accept that one.";
-    Ok(last.map(|other| why.replace("{}", &number(other))))
+    Ok(last.map(|other| {
+        let (number, provider) = (number(other), &refund.provider);
+        format!(
+            "It is contained in the refund {number}, since {provider} states all refunds of a payment together: accept \
+             that one."
+        )
+    }))
 }
 
 /// Refunds of its payment. Their keys begin with the payment's number; those that were not the channel's, with its

@@ -29,7 +29,7 @@ pub fn arrived(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut PostingB
     if let Some(payment) = payment.map(|at| facts.transaction(at)).filter(|payment| callback.is_foreign_to(payment)) {
         return conflict(callback, payment, "its payment", scribe);
     }
-    let taken = |account: &str| facts.place(callback.provider, account, callback.event.kind, &callback.event.key);
+    let taken = |account: &str| facts.place(callback.provider.name, account, callback.event.kind, &callback.event.key);
     if let Some(other) = payment.and_then(|at| taken(&facts.transaction(at).account)) {
         return conflict(callback, facts.transaction(other), "its number", scribe);
     }

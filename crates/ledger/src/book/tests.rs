@@ -11,14 +11,16 @@ use super::*;
 use crate::rows::{Anomaly, Entry, Outgoing, Row, Table, Typed, Value};
 use crate::store::Loaded;
 use crate::stored_enum::{EventState, Side, StoredEnum};
-use config::model::ledger::{Fee, Provider, Rounding};
+use config::model::ledger::{Fee, Rounding};
+use providers::configured::{Configured, KeyValue, Values};
+use providers::{alipay, stripe};
 
 /// Books in memory.
 struct Books {
     rows: BTreeMap<i64, Row>,
     channel: Arc<Channel>,
     clock: i64,
-    provider: &'static str,
+    provider: &'static Provider,
 }
 
 /// By a clock that is right.
@@ -29,7 +31,7 @@ fn at(now: i64) -> Time {
 fn channel() -> Channel {
     Channel {
         name: "card".into(),
-        provider: Provider::Stripe { secrets: vec![], account: None },
+        provider: Configured { provider: &stripe::PROVIDER, values: Values::default() },
         merchant: "shop".into(),
         require_order: false,
         fee: None,
@@ -42,7 +44,7 @@ impl Books {
     }
 
     fn with(channel: Channel) -> Books {
-        Books { rows: BTreeMap::new(), channel: Arc::new(channel), clock: 1_000, provider: "stripe" }
+        Books { rows: BTreeMap::new(), channel: Arc::new(channel), clock: 1_000, provider: &stripe::PROVIDER }
     }
 
     fn all<T: Typed>(&self) -> Vec<T> {
@@ -454,7 +456,7 @@ fn a_batch_that_is_decided_together_is_the_same_as_one_by_one() {
             headers: vec![],
             body: vec![],
         };
-        let callback = Callback { provider: "stripe", channel: &channel, event, evidence: &evidence };
+        let callback = Callback { provider: &stripe::PROVIDER, channel: &channel, event, evidence: &evidence };
         let mut ids = Uuid::now_v7;
         let mut scribe = PostingBuilder::new(seq, at(1_001 + n as i64), &mut ids);
         together.push(decide(&callback, &mut facts, &mut scribe));

@@ -1,11 +1,11 @@
 //! The books as a journal for hledger: one transaction for each journal, in the order of the books.
 //!
 //! Accounts and commodities are declared, so that `hledger check -s` finds undeclared ones. An amount has its
-//! currency's code before it and the currency's digits; for Stripe's other units it has Stripe's digits, so that it is
-//! the sum that was paid. The description is the kind; the ids are tags, which hold nothing that a provider or merchant
+//! currency's code before it and the currency's digits; where a provider counts in other units, as Stripe does, it has
+//! the provider's digits, so that it is the sum that was paid. The description is the kind; the ids are tags, which hold nothing that a provider or merchant
 //! chose.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io::Write;
 
 use uuid::Uuid;
@@ -16,13 +16,13 @@ use crate::rows::{Cell, Entry, Journal, Transaction, Type, Value};
 use crate::store::{Reader, StoreError};
 use crate::stored_enum::{Side, StoredEnum, TxState, What};
 use base::units::Currency;
-use providers::stripe;
+use providers::Provider;
 
 /// Writes the whole journal.
 pub fn write(reader: &mut dyn Reader, end: i64, out: &mut dyn Write) -> Result<(), ExportError> {
     declarations(reader, end, out)?;
-    // Channels whose last message was from Stripe.
-    let mut stripe = HashSet::new();
+    // The providers of the channels' last messages.
+    let mut providers = HashMap::new();
     pages(reader, end, |reader, journals: Vec<Journal>| {
         let transactions = transactions(reader, journals.iter().map(|journal| journal.transaction_id))?;
         let ids = journals.iter().map(|journal| journal.transaction_id);
@@ -46,16 +46,15 @@ pub fn write(reader: &mut dyn Reader, end: i64, out: &mut dyn Write) -> Result<(
                 journal.what.word(),
             )?;
             // A fee has no provider of its own and takes its payment's, whose journal is the channel's last one.
-            match &*of.provider {
-                "" => {}
-                "stripe" => drop(stripe.insert(of.channel.clone())),
-                _ => drop(stripe.remove(&of.channel)),
+            if !of.provider.is_empty() {
+                providers.insert(of.channel.clone(), Provider::named(&of.provider));
             }
-            let is_stripe = stripe.contains(&of.channel);
+            let provider = providers.get(&of.channel).copied().flatten();
+            let digits = provider.map_or(Currency::digits as fn(_) -> _, |provider| provider.digits);
             for entry in entries.remove(&journal.id).unwrap_or_default() {
                 let currency = entry.currency;
-                let digits = if is_stripe { stripe::digits(currency) } else { currency.digits() };
-                let (account, amount) = (&entry.account, amount(entry.side, entry.amount_minor, (currency, digits)));
+                let (account, amount) =
+                    (&entry.account, amount(entry.side, entry.amount_minor, (currency, digits(currency))));
                 writeln!(out, "    {account:<40}  {amount}")?;
             }
             writeln!(out)?;

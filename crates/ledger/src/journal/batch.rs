@@ -286,12 +286,13 @@ fn refused(reason: &str) -> CommitError {
 }
 
 fn callback(sealed: &Sealed) -> Callback<'_> {
-    Callback { provider: sealed.provider, channel: &sealed.channel, event: &sealed.event, evidence: &sealed.evidence }
+    let Sealed { channel, event, evidence, .. } = sealed;
+    Callback { provider: channel.provider.provider, channel, event, evidence }
 }
 
 fn reread(again: &Reread) -> Callback<'_> {
     let Reread { channel, event, evidence } = again;
-    Callback { provider: channel.provider.label(), channel, event, evidence }
+    Callback { provider: channel.provider.provider, channel, event, evidence }
 }
 
 fn raise(scribe: &mut PostingBuilder<'_>, raised: &Raised) {

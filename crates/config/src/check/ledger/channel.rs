@@ -1,24 +1,23 @@
 //! The checks of `[ledger.channel.NAME]`: a provider with all of its own keys, and none of another's.
 //!
-//! A key that belongs to another provider is refused even where it would do no harm: its author expects an effect. Of
-//! platform keys with one serial the later one gets the finding; serials are compared without case.
+//! What a provider's keys are, and what their values may be, it declares itself ([`providers`]). A key that belongs to
+//! another provider is refused even where it would do no harm: its author expects an effect. Of files with one serial
+//! the later one gets the finding; serials are compared without case.
 
 use std::sync::Arc;
 
+use providers::Provider;
+use providers::configured::{ConfigKey, Configured, FileKind, KeyValue, Need, Shape, Values};
+
 use super::super::{Check, number, twice, word};
-use crate::file::ledger::channel::{
-    self as form, ChannelForm as Written, Field, PlatformKeyForm, ProviderName as Named,
-};
+use crate::file::ledger::channel::{ChannelForm, ProviderKey, SerialForm, Written};
 use crate::file::ledger::fee;
-use crate::file::located::Located;
-use crate::file::scalar::{FilePath, Name, OneOf, Word, shown};
+use crate::file::located::{Located, Table};
+use crate::file::scalar::{FilePath, Name, Word};
 use crate::file::{ConfigForm, Item};
 use crate::findings::suggest;
-use crate::model::ledger::{Channel, Fee, Fields, Hmac, Provider, RsaKey};
-use crate::source_map::Span;
-
-/// A list of files.
-type Files = Located<Vec<Word<FilePath>>>;
+use crate::model::ledger::{Channel, Fee};
+use base::secret::Secret;
 
 impl Check<'_, '_> {
     pub(super) fn channels(&mut self, form: &ConfigForm) -> Vec<Channel> {
@@ -27,7 +26,7 @@ impl Check<'_, '_> {
         form.channels.iter().filter_map(|item| self.channel(item, &merchants, form.whole)).collect()
     }
 
-    fn channel(&mut self, item: &Item<Written>, merchants: &[&str], all: bool) -> Option<Channel> {
+    fn channel(&mut self, item: &Item<ChannelForm>, merchants: &[&str], all: bool) -> Option<Channel> {
         self.ledger_name("channel", item);
         let form = &item.form;
         match &form.merchant {
@@ -35,7 +34,7 @@ impl Check<'_, '_> {
             Some(at) if all && merchants.binary_search(&&*at.value.0.0).is_err() => self.no_merchant(at, merchants),
             Some(_) => {}
         }
-        let Some(provider) = form.provider.as_ref().map(|at| at.value.0) else {
+        let Some(provider) = form.provider.as_ref().map(|at| at.value.0.0) else {
             self.missing(item.whole, &item.span, "provider", "provider = \"stripe\"");
             return None;
         };
@@ -44,16 +43,10 @@ impl Check<'_, '_> {
             let hint = "remove it: no call makes orders yet, so every payment would be parked for ever";
             self.findings.at(&item.span, "`require_order` cannot be true yet", hint);
         }
-        let provider = match provider {
-            Named::Stripe => self.stripe(item),
-            Named::Alipay => self.alipay(item),
-            Named::WechatPay => self.wechat_pay(item),
-            Named::StandardWebhooks => self.standard_webhooks(item),
-            Named::Hmac => self.hmac(item),
-        };
+        let values = self.key_values(item, provider);
         Some(Channel {
             name: Arc::from(&*item.name),
-            provider: provider?,
+            provider: Configured { provider, values: values? },
             merchant: Arc::from(&*form.merchant.as_ref()?.value.0.0),
             require_order: form.require_order.unwrap_or_default(),
             fee: form.fee.as_ref().and_then(|at| charged(&at.value.0)),
@@ -70,149 +63,117 @@ impl Check<'_, '_> {
     }
 
     /// Refuses every key that is not one of this provider's.
-    fn foreign_keys(&mut self, form: &Written, provider: Named) {
-        for (key, owners, span) in keys(form) {
-            let Some(span) = span.filter(|_| !owners.contains(&provider)) else { continue };
-            let owners: Vec<String> = owners.iter().map(|owner| format!("{}'s", label(*owner))).collect();
-            let message = format!("`{key}` is {}", owners.join(" and "));
-            self.findings.at(span, message, format!("remove it: {} has {}", label(provider), own_keys(provider)));
+    fn foreign_keys(&mut self, form: &ChannelForm, provider: &Provider) {
+        for key in form.keys.iter().filter(|key| provider.key(key.name).is_none()) {
+            let owners: Vec<String> = ConfigKey::owners(key.name).map(|owner| format!("{}'s", owner.name)).collect();
+            let message = format!("`{}` is {}", key.name, owners.join(" and "));
+            let hint = format!("remove it: {} has {}", provider.name, own_keys(provider));
+            self.findings.at(&key.span, message, hint);
         }
     }
 
-    /// The content of each of the files; `key` must name at least one.
-    fn each<T>(
-        &mut self,
-        (item, key, files): (&Item<Written>, &str, Option<&Files>),
-        mut read: impl FnMut(&mut Self, &Word<FilePath>) -> Option<T>,
-    ) -> Vec<T> {
-        let Some(files) = files else {
-            self.missing(item.whole, &item.span, key, &format!("{key} = [\"secrets/{}\"]", item.name));
-            return Vec::new();
-        };
-        if files.value.is_empty() && item.whole {
-            self.findings.at(&files.span, format!("`{key}` is empty"), "name at least one file");
+    /// The values of the provider's keys; `None` where it lacks one, or one could not be read.
+    fn key_values(&mut self, item: &Item<ChannelForm>, provider: &'static Provider) -> Option<Values> {
+        let mut values = Some(Values::default());
+        for key in provider.keys {
+            let value = match (item.form.key(key.name), key.need) {
+                (Some(written), _) => self.key_value(item, key, written),
+                (None, Need::Required(example)) => {
+                    self.missing(item.whole, &item.span, key.name, &example.replace("{}", &item.name));
+                    None
+                }
+                (None, Need::Optional | Need::Default(_)) => continue,
+            };
+            values = values.zip(value).map(|(values, value)| values.with(key, value));
         }
-        files.value.iter().filter_map(|file| read(self, file)).collect()
+        let Some(either) = &provider.either else { return values };
+        let has_file = |key: &ProviderKey| matches!(&key.value, Written::Files(files) if !files.is_empty());
+        if either.keys.iter().any(|name| item.form.key(name).is_some_and(has_file)) {
+            return values;
+        }
+        if item.whole {
+            self.findings.at(&item.span, either.message, either.hint);
+        }
+        None
     }
 
-    fn stripe(&mut self, item: &Item<Written>) -> Option<Provider> {
-        let files = item.form.secret_files.as_ref();
-        let secrets = self.each((item, "secret_files", files), |check, file| check.stripe_secret(file));
-        if let Some(at) = item.form.account.as_ref().filter(|at| !at.value.0.0.starts_with("acct_")) {
-            let message = format!("`{}` is no account of Stripe", shown(&at.value.0.0));
-            self.findings.at(&at.span, message, "such as \"acct_1032D82eZvKYlo2C\", as its dashboard shows it");
-        }
-        let account = item.form.account.as_ref().map(|at| at.value.0.0.clone());
-        Some(Provider::Stripe { secrets, account })
-    }
-
-    fn alipay(&mut self, item: &Item<Written>) -> Option<Provider> {
-        let form = &item.form;
-        if form.app_id.is_none() {
-            self.missing(item.whole, &item.span, "app_id", "app_id = \"2021000000000000\"");
-        }
-        if form.seller_id.is_none() {
-            self.missing(item.whole, &item.span, "seller_id", "seller_id = \"2088000000000000\"");
-        }
-        let files = form.public_key_files.as_ref();
-        let public_keys = self.each((item, "public_key_files", files), |check, file| check.rsa_key(file));
-        Some(Provider::Alipay {
-            app_id: form.app_id.as_ref()?.value.0.0.clone(),
-            seller_id: form.seller_id.as_ref()?.value.0.0.clone(),
-            public_keys,
-        })
-    }
-
-    fn wechat_pay(&mut self, item: &Item<Written>) -> Option<Provider> {
-        let form = &item.form;
-        if form.mchid.is_none() {
-            self.missing(item.whole, &item.span, "mchid", "mchid = \"1900000000\"");
-        }
-        let api_v3_key = match &form.api_v3_key_file {
-            Some(file) => self.api_v3_key(file),
-            None => {
-                let example = "api_v3_key_file = \"secrets/wechatpay.apiv3\"";
-                self.missing(item.whole, &item.span, "api_v3_key_file", example);
+    fn key_value(&mut self, item: &Item<ChannelForm>, key: &ConfigKey, written: &ProviderKey) -> Option<KeyValue> {
+        match (&key.shape, &written.value) {
+            (Shape::Text(_), Written::Text(text)) => Some(KeyValue::Text(text.clone())),
+            (Shape::File(kind) | Shape::Files(kind), Written::Files(files)) => {
+                if let (true, true, Need::Required(_)) = (files.is_empty(), item.whole, key.need) {
+                    self.findings.at(&written.span, format!("`{}` is empty", key.name), "name at least one file");
+                }
+                // Every file is read, so that every finding is made.
+                let read: Vec<_> = files.iter().map(|file| self.key_file(kind, file)).collect();
+                read.into_iter().collect::<Option<_>>().map(KeyValue::Files)
+            }
+            (Shape::Serials(kind), Written::Serials(serials)) => self.serials(item, (key, kind), written, serials),
+            // `decode` reads it by the same declaration, so this is never seen.
+            _ => {
+                self.findings.at(
+                    &written.span,
+                    format!("`{}` is of another shape", key.name),
+                    "see conf/reference.toml",
+                );
                 None
             }
-        };
-        let platform_keys = self.platform_keys(item);
-        let mchid = form.mchid.as_ref()?.value.0.0.clone();
-        Some(Provider::WechatPay { mchid, api_v3_key: api_v3_key?, platform_keys })
+        }
     }
 
-    fn platform_keys(&mut self, item: &Item<Written>) -> Vec<(String, RsaKey)> {
-        let example = "{ serial = \"5157F09EFDC096DE15EBE81A47057A72\", file = \"secrets/wechatpay.pem\" }";
-        let Some(keys) = &item.form.platform_keys else {
-            self.missing(item.whole, &item.span, "platform_keys", &format!("platform_keys = [{example}]"));
-            return Vec::new();
-        };
-        if keys.value.is_empty() && item.whole {
-            self.findings.at(&keys.span, "`platform_keys` is empty", format!("name at least one: {example}"));
+    /// What is in a file with a key.
+    pub(super) fn key_file(&mut self, kind: &FileKind, file: &Word<FilePath>) -> Option<Secret> {
+        let bytes = self.file(file, kind.max)?;
+        match (kind.read)(&bytes) {
+            Ok(key) => Some(Secret(key.into())),
+            Err(error) => {
+                self.findings.at(&file.span, error.message, error.hint);
+                None
+            }
         }
-        let serials = keys.value.iter().filter_map(|key| key.value.0.serial.as_ref());
-        for (again, first) in twice(serials.map(|at| (at.value.0.0.to_ascii_lowercase(), &at.span))) {
+    }
+
+    fn serials(
+        &mut self,
+        item: &Item<ChannelForm>,
+        (key, kind): (&ConfigKey, &FileKind),
+        written: &ProviderKey,
+        serials: &[Located<Table<SerialForm>>],
+    ) -> Option<KeyValue> {
+        if serials.is_empty() && item.whole {
+            let example = if let Need::Required(example) = key.need { example } else { key.name };
+            let hint = format!("name at least one: {}", example.replace("{}", &item.name));
+            self.findings.at(&written.span, format!("`{}` is empty", key.name), hint);
+        }
+        let names = serials.iter().filter_map(|entry| entry.value.0.serial.as_ref());
+        for (again, first) in twice(names.map(|at| (at.value.0.0.to_ascii_lowercase(), &at.span))) {
             self.collision(again, "this serial is there twice", first);
         }
-        keys.value.iter().filter_map(|key| self.platform_key(&key.span, &key.value.0, item.whole)).collect()
+        let read: Vec<_> = serials.iter().map(|entry| self.serial(kind, entry, item.whole)).collect();
+        read.into_iter().collect::<Option<_>>().map(KeyValue::Serials)
     }
 
-    fn platform_key(&mut self, span: &Span, form: &PlatformKeyForm, whole: bool) -> Option<(String, RsaKey)> {
+    fn serial(&mut self, kind: &FileKind, entry: &Located<Table<SerialForm>>, whole: bool) -> Option<(String, Secret)> {
+        let form = &entry.value.0;
         if form.serial.is_none() {
-            self.missing(whole, span, "serial", "serial = \"5157F09EFDC096DE15EBE81A47057A72\"");
+            self.missing(whole, &entry.span, "serial", "serial = \"5157F09EFDC096DE15EBE81A47057A72\"");
         }
         if form.file.is_none() {
-            self.missing(whole, span, "file", "file = \"secrets/wechatpay.pem\"");
+            self.missing(whole, &entry.span, "file", "file = \"secrets/platform.pem\"");
         }
-        let key = form.file.as_ref().and_then(|file| self.rsa_key(file));
+        let key = form.file.as_ref().and_then(|file| self.key_file(kind, file));
         Some((form.serial.as_ref()?.value.0.0.clone(), key?))
-    }
-
-    fn standard_webhooks(&mut self, item: &Item<Written>) -> Option<Provider> {
-        let form = &item.form;
-        let files = |written: &Option<Files>| written.as_ref().map_or(0, |at| at.value.len());
-        if files(&form.secret_files) + files(&form.public_key_files) == 0 {
-            if item.whole {
-                let hint = "add secret_files = [\"secrets/name.whsec\"], or public_key_files = [\"secrets/name.whpk\"]";
-                self.findings.at(&item.span, "the channel has no key: every callback would be refused", hint);
-            }
-            return None;
-        }
-        let secrets = form.secret_files.iter().flat_map(|at| &at.value);
-        let secrets = secrets.filter_map(|file| self.signing_secret(file)).collect();
-        let keys = form.public_key_files.iter().flat_map(|at| &at.value);
-        let public_keys = keys.filter_map(|file| self.webhook_public_key(file)).collect();
-        Some(Provider::StandardWebhooks { secrets, public_keys })
-    }
-
-    fn hmac(&mut self, item: &Item<Written>) -> Option<Provider> {
-        let form = &item.form;
-        let files = form.secret_files.as_ref();
-        let secrets = self.each((item, "secret_files", files), |check, file| check.raw_secret(file));
-        if form.header.is_none() {
-            self.missing(item.whole, &item.span, "header", "header = \"x-signature\"");
-        }
-        Some(Provider::Hmac(Hmac {
-            secrets,
-            header: form.header.as_ref()?.value.0.clone(),
-            encoding: word(&form.encoding),
-            format: form.format.as_ref().map(|at| at.value.0),
-            prefix: form.prefix.as_ref()?.value.0.0.clone(),
-            fields: fields(form)?,
-        }))
     }
 }
 
-fn fields(form: &Written) -> Option<Fields> {
-    let of = |written: &Option<Word<Field>>| written.as_ref().map(|at| at.value.0.0.clone());
-    Some(Fields {
-        id: of(&form.id_field)?,
-        order: of(&form.order_field)?,
-        amount: of(&form.amount_field)?,
-        major: word(&form.amount_unit) == form::Unit::Major,
-        currency: of(&form.currency_field)?,
-        kind: of(&form.kind_field)?,
-    })
+/// The names of its keys, as a list in a sentence.
+fn own_keys(provider: &Provider) -> String {
+    let names: Vec<&str> = provider.keys.iter().map(|key| key.name).collect();
+    match &names[..] {
+        [] => "no keys of its own".to_owned(),
+        [only] => (*only).to_owned(),
+        [others @ .., last] => format!("{} and {last}", others.join(", ")),
+    }
 }
 
 /// A fee of zero is no fee at all.
@@ -224,49 +185,4 @@ fn charged(form: &fee::FeeForm) -> Option<Fee> {
         rounding: word(&form.rounding),
     };
     (!fee.percent.is_zero() || fee.fixed_minor > 0 || fee.minimum_minor > 0).then_some(fee)
-}
-
-/// A key of some providers: its name, its providers, and where it was written.
-type ChannelKey<'f> = (&'static str, &'static [Named], Option<&'f Span>);
-
-fn keys(form: &Written) -> [ChannelKey<'_>; 19] {
-    fn at<T>(written: &Option<Located<T>>) -> Option<&Span> {
-        written.as_ref().map(|at| &at.span)
-    }
-    use Named::{Alipay, Hmac, StandardWebhooks, Stripe, WechatPay};
-    [
-        ("secret_files", &[Stripe, StandardWebhooks, Hmac], at(&form.secret_files)),
-        ("public_key_files", &[Alipay, StandardWebhooks], at(&form.public_key_files)),
-        ("account", &[Stripe], at(&form.account)),
-        ("app_id", &[Alipay], at(&form.app_id)),
-        ("seller_id", &[Alipay], at(&form.seller_id)),
-        ("mchid", &[WechatPay], at(&form.mchid)),
-        ("api_v3_key_file", &[WechatPay], at(&form.api_v3_key_file)),
-        ("platform_keys", &[WechatPay], at(&form.platform_keys)),
-        ("header", &[Hmac], at(&form.header)),
-        ("algorithm", &[Hmac], at(&form.algorithm)),
-        ("encoding", &[Hmac], at(&form.encoding)),
-        ("format", &[Hmac], at(&form.format)),
-        ("prefix", &[Hmac], at(&form.prefix)),
-        ("id_field", &[Hmac], at(&form.id_field)),
-        ("order_field", &[Hmac], at(&form.order_field)),
-        ("amount_field", &[Hmac], at(&form.amount_field)),
-        ("amount_unit", &[Hmac], at(&form.amount_unit)),
-        ("currency_field", &[Hmac], at(&form.currency_field)),
-        ("kind_field", &[Hmac], at(&form.kind_field)),
-    ]
-}
-
-fn own_keys(provider: Named) -> &'static str {
-    match provider {
-        Named::Stripe => "secret_files and account",
-        Named::Alipay => "app_id, seller_id and public_key_files",
-        Named::WechatPay => "mchid, api_v3_key_file and platform_keys",
-        Named::StandardWebhooks => "secret_files and public_key_files",
-        Named::Hmac => "secret_files, header, algorithm, encoding, format, prefix and the names of fields",
-    }
-}
-
-fn label(provider: Named) -> &'static str {
-    Named::WORDS.iter().find(|(_, named)| *named == provider).map_or("", |(word, _)| word)
 }

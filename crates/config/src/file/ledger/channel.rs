@@ -1,23 +1,30 @@
-//! The form of `[ledger.channel.NAME]`: the keys of all providers, side by side.
+//! The form of `[ledger.channel.NAME]`: the keys of every channel, and beside them those of the providers.
 //!
-//! Each key occurs once, whichever providers have it. `check` requires the keys of the channel's own provider and
-//! refuses those of another, since it can name both.
+//! The providers declare their keys ([`providers`]); the schema has each once, whichever providers have it. `check`
+//! requires the keys of the channel's own provider and refuses those of another, since it can name both.
 
-use http::HeaderName;
+use std::fmt;
+
+use providers::configured::{ConfigKey, Need, Shape, TextError, TextKind, word};
+use providers::{ALL, Provider};
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error, Visitor};
+use serde_json::{Map, Value, json};
 
 use super::super::Sub;
 use super::super::located::{Located, Table};
-use super::super::scalar::{FilePath, FromText, Name, OneOf, Word, not_a, shown};
+use super::super::scalar::{FilePath, FromText, Name, Word, not_a, shown};
 use super::fee::FeeForm;
-use crate::model::ledger::{Encoding, Format};
+use crate::findings::suggest;
+use crate::source_map::Span;
 
 /// Where callbacks come from: one account at a payment provider.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(transform = with_provider_keys)]
 pub struct ChannelForm {
-    /// "stripe", "alipay", "wechatpay", "standardwebhooks" or "hmac" (HMAC over the raw body).
+    /// The payment provider, or "hmac" for any sender that signs the raw body.
     #[schemars(required)]
     pub provider: Option<Word<ProviderName>>,
     /// Name of the merchant to whom the money is owed.
@@ -28,65 +35,44 @@ pub struct ChannelForm {
     pub require_order: Option<bool>,
     /// What the merchant is charged. Absent: nothing.
     pub fee: Sub<FeeForm>,
-    /// stripe, standardwebhooks, hmac: files with the secrets that sign callbacks, several while they rotate. A Stripe
-    /// endpoint must get payment_intent.succeeded, charge.succeeded, charge.captured, refund.created, refund.updated,
-    /// refund.failed and charge.dispute.*; charge.refunded books no refund.
-    pub secret_files: Option<Located<Vec<Word<FilePath>>>>,
-    /// alipay: files with its public keys (PEM, a certificate or bare base64). standardwebhooks: "whpk_" and an ed25519
-    /// key in base64 (v1a).
-    pub public_key_files: Option<Located<Vec<Word<FilePath>>>>,
-    /// stripe: the account that its events belong to. What another merchant's channel has told of the same account is a
-    /// conflict. Absent: the account is the merchant's own. It may be named later: a payment is found by its number
-    /// wherever it was filed.
-    pub account: Option<Word<Account>>,
-    /// alipay: our app_id. A payment of another app is never booked.
-    pub app_id: Option<Word<Account>>,
-    /// alipay: our seller_id.
-    pub seller_id: Option<Word<Account>>,
-    /// wechatpay: our mchid.
-    pub mchid: Option<Word<Account>>,
-    /// wechatpay: file with the APIv3 key, 32 bytes.
-    pub api_v3_key_file: Option<Word<FilePath>>,
-    /// wechatpay: the platform's certificates by serial, or its public keys by id.
-    pub platform_keys: Option<Located<Vec<Located<Table<PlatformKeyForm>>>>>,
-    /// hmac: the header with the signature.
-    pub header: Option<Word<HeaderName>>,
-    /// The HMAC's hash.
-    #[schemars(extend("default" = "sha256", "x-with" = ["provider", "hmac"]))]
-    pub algorithm: Option<Word<Algorithm>>,
-    /// How the signature is written.
-    #[schemars(extend("default" = "hex", "x-with" = ["provider", "hmac"]))]
-    pub encoding: Option<Word<Encoding>>,
-    /// hmac: what bodies are: "json" or "form". Absent: JSON where the first byte that is not white space is "{", else
-    /// what the Content-Type says, which is not signed.
-    pub format: Option<Word<Format>>,
-    /// What stands before the signature in the header, such as "sha256=".
-    #[schemars(extend("default" = "", "x-with" = ["provider", "hmac"]))]
-    pub prefix: Option<Word<SignaturePrefix>>,
-    /// Where the number is: dotted paths in JSON ("data.id"), names in forms.
-    #[schemars(extend("default" = "id", "x-with" = ["provider", "hmac"]))]
-    pub id_field: Option<Word<Field>>,
-    /// Where the order's number is.
-    #[schemars(extend("default" = "out_trade_no", "x-with" = ["provider", "hmac"]))]
-    pub order_field: Option<Word<Field>>,
-    /// Where the amount is.
-    #[schemars(extend("default" = "amount_minor", "x-with" = ["provider", "hmac"]))]
-    pub amount_field: Option<Word<Field>>,
-    /// What the amount counts: minor units (cents) or major units.
-    #[schemars(extend("default" = "minor", "x-with" = ["provider", "hmac"]))]
-    pub amount_unit: Option<Word<Unit>>,
-    /// Where the currency is.
-    #[schemars(extend("default" = "currency", "x-with" = ["provider", "hmac"]))]
-    pub currency_field: Option<Word<Field>>,
-    /// Where the kind is: payment, refund or chargeback.
-    #[schemars(extend("default" = "kind", "x-with" = ["provider", "hmac"]))]
-    pub kind_field: Option<Word<Field>>,
+    /// The keys of providers, in the order of their declarations; `decode` reads them.
+    #[serde(skip)]
+    pub keys: Vec<ProviderKey>,
 }
 
-/// A key of WeChat Pay, and the serial that its callbacks name it by.
+impl ChannelForm {
+    /// What was written for a key.
+    pub fn key(&self, name: &str) -> Option<&ProviderKey> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+}
+
+/// A key of a provider, as written.
+#[derive(Debug)]
+pub struct ProviderKey {
+    /// Its name.
+    pub name: &'static str,
+    /// The place of its value.
+    pub span: Span,
+    /// The value.
+    pub value: Written,
+}
+
+/// The value of a provider's key, by its [`Shape`].
+#[derive(Debug)]
+pub enum Written {
+    /// A text.
+    Text(String),
+    /// A file, or several.
+    Files(Vec<Word<FilePath>>),
+    /// Files by serial.
+    Serials(Vec<Located<Table<SerialForm>>>),
+}
+
+/// A key of the provider, and the serial that its callbacks name it by.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct PlatformKeyForm {
+pub struct SerialForm {
     /// Serial of the certificate, or id of the public key.
     #[schemars(required)]
     pub serial: Option<Word<Account>>,
@@ -96,73 +82,27 @@ pub struct PlatformKeyForm {
 }
 
 /// `provider`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProviderName {
-    /// `stripe`
-    Stripe,
-    /// `alipay`
-    Alipay,
-    /// `wechatpay`
-    WechatPay,
-    /// `standardwebhooks`
-    StandardWebhooks,
-    /// `hmac`
-    Hmac,
-}
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ProviderName(pub &'static Provider);
 
-impl OneOf for ProviderName {
+impl FromText for ProviderName {
     const WHAT: &'static str = "a provider";
     const EXAMPLE: &'static str = "\"stripe\"";
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("stripe", ProviderName::Stripe),
-        ("alipay", ProviderName::Alipay),
-        ("wechatpay", ProviderName::WechatPay),
-        ("standardwebhooks", ProviderName::StandardWebhooks),
-        ("hmac", ProviderName::Hmac),
-    ];
+    fn schema() -> Schema {
+        json_schema!({ "enum": names() })
+    }
+    fn from_text(text: &str) -> Result<Self, String> {
+        Provider::named(text)
+            .map(ProviderName)
+            .ok_or_else(|| format!("`{}` is not {}\n{}", shown(text), Self::WHAT, suggest(text, &names(), "allowed")))
+    }
 }
 
-/// `algorithm`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Algorithm {
-    /// `sha256`
-    Sha256,
+fn names() -> Vec<&'static str> {
+    ALL.iter().map(|provider| provider.name).collect()
 }
 
-impl OneOf for Algorithm {
-    const WHAT: &'static str = "an algorithm";
-    const EXAMPLE: &'static str = "\"sha256\"";
-    const WORDS: &'static [(&'static str, Self)] = &[("sha256", Algorithm::Sha256)];
-}
-
-impl OneOf for Encoding {
-    const WHAT: &'static str = "an encoding";
-    const EXAMPLE: &'static str = "\"hex\"";
-    const WORDS: &'static [(&'static str, Self)] = &[("hex", Encoding::Hex), ("base64", Encoding::Base64)];
-}
-
-impl OneOf for Format {
-    const WHAT: &'static str = "a format";
-    const EXAMPLE: &'static str = "\"json\"";
-    const WORDS: &'static [(&'static str, Self)] = &[("json", Format::Json), ("form", Format::Form)];
-}
-
-/// `amount_unit`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
-    /// `minor`
-    Minor,
-    /// `major`
-    Major,
-}
-
-impl OneOf for Unit {
-    const WHAT: &'static str = "a unit of amounts";
-    const EXAMPLE: &'static str = "\"minor\"";
-    const WORDS: &'static [(&'static str, Self)] = &[("minor", Unit::Minor), ("major", Unit::Major)];
-}
-
-/// The id of an account or key at a provider: one word.
+/// The id of a key at a provider: one word.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account(pub String);
 
@@ -173,38 +113,80 @@ impl FromText for Account {
         json_schema!({ "minLength": 1 })
     }
     fn from_text(text: &str) -> Result<Self, String> {
-        let word = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
-        if word { Ok(Account(text.to_owned())) } else { Err(not_a::<Self>(text)) }
+        word(text).map(Account).map_err(|_| not_a::<Self>(text))
     }
 }
 
-/// The path of a value in a message: names joined by dots.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Field(pub String);
-
-impl FromText for Field {
-    const WHAT: &'static str = "a field";
-    const EXAMPLE: &'static str = "\"amount_minor\", or \"data.object.id\" for one inside of others";
-    fn schema() -> Schema {
-        json_schema!({ "minLength": 1 })
-    }
-    fn from_text(text: &str) -> Result<Self, String> {
-        let named = !text.is_empty() && text.split('.').all(|name| !name.is_empty());
-        if named { Ok(Field(text.to_owned())) } else { Err(not_a::<Self>(text)) }
+/// Adds the providers' keys to the schema of a channel.
+fn with_provider_keys(schema: &mut Schema) {
+    let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else { return };
+    for key in ConfigKey::all() {
+        properties.insert(key.name.to_owned(), Value::Object(key_schema(key)));
     }
 }
 
-/// The text before the signature in a header.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SignaturePrefix(pub String);
-
-impl FromText for SignaturePrefix {
-    const WHAT: &'static str = "a prefix of a signature";
-    const EXAMPLE: &'static str = "\"sha256=\"";
-    fn from_text(text: &str) -> Result<Self, String> {
-        if text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
-            return Ok(SignaturePrefix(text.to_owned()));
+fn key_schema(key: &ConfigKey) -> Map<String, Value> {
+    let mut schema = match &key.shape {
+        Shape::Text(TextKind::OneOf { words, .. }) => json!({ "type": "string", "enum": words }),
+        Shape::Text(TextKind::Any { read, .. }) => {
+            json!({ "type": "string", "minLength": usize::from(read("").is_err()) })
         }
-        Err(format!("`{}` holds a character that no header has\nsuch as {}", shown(text), Self::EXAMPLE))
+        Shape::File(_) => json!({ "type": "string", "minLength": 1 }),
+        Shape::Files(_) => json!({ "type": "array", "items": { "type": "string", "minLength": 1 } }),
+        Shape::Serials(_) => {
+            let entry = schemars::generate::SchemaSettings::draft2020_12().with(|it| it.inline_subschemas = true);
+            let mut entry = entry.into_generator().into_root_schema_for::<SerialForm>();
+            for word in ["$schema", "title"] {
+                entry.remove(word);
+            }
+            json!({ "type": "array", "items": entry })
+        }
+    };
+    let owners: Vec<_> = ConfigKey::owners(key.name).collect();
+    if let [only] = &owners[..] {
+        schema["x-with"] = json!(["provider", only.name]);
+        schema["description"] = json!(key.about);
+        if let Need::Default(default) = key.need {
+            schema["default"] = json!(default);
+        }
+    } else {
+        let each = owners.iter().filter_map(|owner| Some((owner.name, owner.key(key.name)?.about)));
+        let each: Vec<String> = each.map(|(name, about)| format!("With `provider = \"{name}\"`: {about}")).collect();
+        schema["description"] = json!(each.join(" "));
+    }
+    if let Value::Object(schema) = schema { schema } else { Map::new() }
+}
+
+/// Reads a text of a kind that is known only while reading.
+pub struct TextOf<'k>(pub &'k TextKind);
+
+impl<'de> DeserializeSeed<'de> for TextOf<'_> {
+    type Value = String;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl Visitor<'_> for TextOf<'_> {
+    type Value = String;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            TextKind::OneOf { what, words } => write!(f, "{what}, such as \"{}\"", words.first().unwrap_or(&"")),
+            TextKind::Any { what, example, .. } => write!(f, "{what}, such as {example}"),
+        }
+    }
+    fn visit_str<E: Error>(self, text: &str) -> Result<String, E> {
+        let (what, hint) = match self.0 {
+            TextKind::OneOf { words, .. } if words.contains(&text) => return Ok(text.to_owned()),
+            TextKind::OneOf { what, words } => (what, suggest(text, words, "allowed")),
+            TextKind::Any { what, example, read } => match read(text) {
+                Ok(text) => return Ok(text),
+                Err(TextError::Other) => (what, format!("such as {example}")),
+                Err(TextError::Own(message, hint)) => {
+                    return Err(E::custom(format!("{}\n{hint}", message.replace("{}", &shown(text)))));
+                }
+            },
+        };
+        Err(E::custom(format!("`{}` is not {what}\n{hint}", shown(text))))
     }
 }

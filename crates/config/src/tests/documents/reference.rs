@@ -115,7 +115,6 @@ fn told_of(root: &Value, key: &Key<'_>, line: &str) -> String {
         (None, true) => "Required. ".to_owned(),
         (None, false) => "Example. ".to_owned(),
     };
-    let with = key.with().map(|with| format!("Only with {with}. ")).unwrap_or_default();
     let words = key.resolved["enum"].as_array().map_or_else(String::new, |words| {
         let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
         let untold = words.len() > 1 && words.iter().any(|word| !key.description().contains(word));
@@ -124,7 +123,7 @@ fn told_of(root: &Value, key: &Key<'_>, line: &str) -> String {
     let inner = Some(key.resolved).filter(|table| table["properties"].is_object());
     let inner = inner.or_else(|| entries(root, key.resolved)).into_iter().flat_map(|table| keys(root, table));
     let inner: String = inner.map(|key| format!(" {}: {}{}", key.name, note(&key), key.description())).collect();
-    format!("{kind}{with}{}{words}{inner}", key.description())
+    format!("{kind}{}{words}{inner}", key.description())
 }
 
 /// Of a key within a value.

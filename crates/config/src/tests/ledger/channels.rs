@@ -1,5 +1,7 @@
 //! `[ledger.channel.*]`: each provider's own keys, in their own shape.
 
+use providers::ALL;
+use providers::configured::ConfigKey;
 use rust_decimal::Decimal;
 
 use super::*;
@@ -24,14 +26,14 @@ fn channels_of_a_merchant_of_which_only_some_name_an_account_are_warned_of() {
 
 #[test]
 fn a_channel_names_a_provider_and_a_merchant() {
+    let names: Vec<&str> = ALL.iter().map(|provider| provider.name).collect();
     tells(
         &format!("{LEAST}{SHOP}[ledger.channel.\"a.b\"]\n[ledger.channel.b]\nprovider = \"strip\"\nmerchant = \"shp\""),
         &[
             "6:1 `a.b` is no name for a channel -> small letters, digits, `_` and `-`: it stands in URLs and accounts",
             "6:1 `merchant` is missing -> add it: merchant = \"name\"",
             "6:1 `provider` is missing -> add it: provider = \"stripe\"",
-            "8:12 `strip` is not a provider -> did you mean `stripe`? allowed: stripe, alipay, wechatpay, \
-             standardwebhooks, hmac",
+            &format!("8:12 `strip` is not a provider -> did you mean `stripe`? allowed: {}", names.join(", ")),
             "9:12 there is no merchant `shp` -> did you mean `shop`? merchants: shop",
         ],
     );
@@ -59,15 +61,54 @@ fn keys_of_another_provider_are_refused_by_name() {
         &channel("provider = \"stripe\"\nsecret_files = [\"secrets-example/stripe.whsec\"]\naccount = \"shop\""),
         &["10:11 `shop` is no account of Stripe -> such as \"acct_1032D82eZvKYlo2C\", as its dashboard shows it"],
     );
+    let owners: Vec<String> = ConfigKey::owners("secret_files").map(|owner| format!("{}'s", owner.name)).collect();
+    assert!(owners.len() > 2);
     tells(
         &channel("provider = \"alipay\"\nsecret_files = []"),
         &[
             "6:1 `app_id` is missing -> add it: app_id = \"2021000000000000\"",
             "6:1 `public_key_files` is missing -> add it: public_key_files = [\"secrets/card\"]",
             "6:1 `seller_id` is missing -> add it: seller_id = \"2088000000000000\"",
-            "9:16 `secret_files` is stripe's and standardwebhooks's and hmac's -> remove it: alipay has app_id, \
-             seller_id and public_key_files",
+            &format!(
+                "9:16 `secret_files` is {} -> remove it: alipay has app_id, seller_id and public_key_files",
+                owners.join(" and ")
+            ),
         ],
+    );
+}
+
+#[test]
+fn texts_of_keys_are_read_whatever_the_provider_is() {
+    tells(
+        &channel(
+            "provider = \"strip\"\naccount = \"a b\"\nheader = \"a b\"\nencoding = \"hexx\"\nprefix = 1\nmchid = \"\"",
+        ),
+        &[
+            &format!(
+                "8:12 `strip` is not a provider -> did you mean `stripe`? allowed: {}",
+                ALL.map(|provider| provider.name).join(", ")
+            ),
+            "9:11 `a b` is not an account -> such as \"acct_1032D82eZvKYlo2C\"",
+            "10:10 `a b` is not a header name -> such as \"x-tenant\"",
+            "11:12 `hexx` is not an encoding -> did you mean `hex`? allowed: hex, base64",
+            "12:10 expected a prefix of a signature, found integer `1` -> such as \"sha256=\"",
+            "13:9 `` is not an account -> such as \"2021000000000000\": one word, as the provider gave it",
+        ],
+    );
+}
+
+#[test]
+fn a_misspelt_key_is_offered_the_keys_of_its_own_table() {
+    let stripe = "provider = \"stripe\"\nsecret_files = [\"secrets-example/stripe.whsec\"]\n";
+    let keys: Vec<&str> = ConfigKey::all().into_iter().map(|key| key.name).collect();
+    let allowed = format!("allowed here: provider, merchant, require_order, fee, {}", keys.join(", "));
+    tells(
+        &channel(&format!("{stripe}acount = \"acct_1\"")),
+        &[&format!("10:1 unknown key `acount` -> did you mean `account`? {allowed}")],
+    );
+    tells(
+        &channel(&format!("{stripe}fee = {{ acount = 1 }}")),
+        &["10:9 unknown key `acount` -> allowed here: percent, fixed_minor, minimum_minor, rounding"],
     );
 }
 

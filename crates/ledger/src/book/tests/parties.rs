@@ -7,8 +7,11 @@ fn of_merchant(channel: &str, merchant: &str) -> Channel {
 }
 
 fn channel_of(account: Option<&str>) -> Channel {
-    let account = account.map(str::to_owned);
-    Channel { provider: Provider::Stripe { secrets: vec![], account }, ..channel() }
+    let mut values = Values::default();
+    if let Some(account) = account {
+        values.set(&stripe::ACCOUNT, KeyValue::Text(account.to_owned()));
+    }
+    Channel { provider: Configured { provider: &stripe::PROVIDER, values }, ..channel() }
 }
 
 fn under(account: &str, event: ProviderEvent) -> ProviderEvent {
@@ -66,7 +69,7 @@ fn a_refund_of_another_merchant_that_waits_stays_parked_when_the_payment_comes()
 
 /// As Stripe's messages come to the channel.
 fn to(channel: &Channel, event: ProviderEvent) -> ProviderEvent {
-    under(&stripe::account(channel), event)
+    under(&stripe::account(&channel.provider.values, &channel.merchant), event)
 }
 
 /// The configuration changed from one channel to the other, or the other is a second endpoint of one account.
@@ -119,7 +122,7 @@ fn what_reached_the_wrong_channel_takes_nothing_from_its_owner() {
     let (a, b) = (of_merchant("a", "alpha"), Channel { name: "b".into(), ..of_merchant("a", "alpha") });
     for refund in [None, Some(cumulative("p1/r1", "p1", 400))] {
         let mut books = Books::new();
-        books.provider = "alipay";
+        books.provider = &alipay::PROVIDER;
         for event in std::iter::once(paid("p1", "A", 1000)).chain(refund) {
             let foreign = ProviderEvent { effect: Effect::Foreign("app_id"), ..event.clone() };
             assert_eq!(books.takes(&a, &foreign), Outcome::Noted);
@@ -131,7 +134,7 @@ fn what_reached_the_wrong_channel_takes_nothing_from_its_owner() {
     }
     // Where the configuration was wrong, it is the same once that is mended.
     let mut books = Books::new();
-    books.provider = "alipay";
+    books.provider = &alipay::PROVIDER;
     let foreign = ProviderEvent { effect: Effect::Foreign("app_id"), ..paid("p1", "A", 1000) };
     assert_eq!(books.takes(&a, &foreign), Outcome::Noted);
     assert_eq!(books.takes(&a, &paid("p1", "A", 1000)), Outcome::Duplicate);

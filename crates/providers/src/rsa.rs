@@ -10,14 +10,24 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::{PublicKey, RSAPublicKey};
 use x509_parser::x509::SubjectPublicKeyInfo;
 
-use super::super::files::BASE64;
-use crate::model::ledger::RsaKey;
+use super::configured::{FileError, FileKind};
+use base::secret::BASE64;
 
 /// The bits of a key that `ring` verifies with.
 const BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
+/// A file with an RSA public key of 2048 to 8192 bits. It is read as the DER of PKCS#1's `RSAPublicKey`, which `ring`
+/// takes.
+pub const FILE: FileKind = FileKind { max: 16 << 20, read };
+
+fn read(bytes: &[u8]) -> Result<Vec<u8>, FileError> {
+    let hint = "the provider's RSA public key, 2048 bits or more: PEM (`PUBLIC KEY`, `RSA PUBLIC KEY` or `CERTIFICATE`), \
+                or its base64 alone";
+    public_key(bytes).map_err(|message| FileError { message, hint })
+}
+
 /// The key in the file, or the error as text.
-pub(super) fn public_key(bytes: &[u8]) -> Result<RsaKey, String> {
+fn public_key(bytes: &[u8]) -> Result<Vec<u8>, String> {
     let Some(pem) = Pem::iter_from_buffer(bytes).next() else {
         return bare(bytes);
     };
@@ -37,7 +47,7 @@ pub(super) fn public_key(bytes: &[u8]) -> Result<RsaKey, String> {
 }
 
 /// A key as base64, without the PEM lines around it.
-fn bare(bytes: &[u8]) -> Result<RsaKey, String> {
+fn bare(bytes: &[u8]) -> Result<Vec<u8>, String> {
     let text: Vec<u8> = bytes.iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
     let der = BASE64.decode(&text).ok().filter(|der| !der.is_empty());
     let der = der.ok_or("the file holds neither PEM nor a key in base64")?;
@@ -45,12 +55,12 @@ fn bare(bytes: &[u8]) -> Result<RsaKey, String> {
 }
 
 /// A key as `SubjectPublicKeyInfo`; `None` where it is not one.
-fn of_info(der: &[u8]) -> Option<Result<RsaKey, String>> {
+fn of_info(der: &[u8]) -> Option<Result<Vec<u8>, String>> {
     let (rest, info) = SubjectPublicKeyInfo::from_der(der).ok()?;
     rest.is_empty().then(|| of_parsed(&info))
 }
 
-fn of_parsed(info: &SubjectPublicKeyInfo<'_>) -> Result<RsaKey, String> {
+fn of_parsed(info: &SubjectPublicKeyInfo<'_>) -> Result<Vec<u8>, String> {
     match info.parsed() {
         Ok(PublicKey::RSA(_)) => of_pkcs1(&info.subject_public_key.data),
         Ok(_) => Err("the key is not an RSA key".to_owned()),
@@ -58,7 +68,7 @@ fn of_parsed(info: &SubjectPublicKeyInfo<'_>) -> Result<RsaKey, String> {
     }
 }
 
-fn of_pkcs1(der: &[u8]) -> Result<RsaKey, String> {
+fn of_pkcs1(der: &[u8]) -> Result<Vec<u8>, String> {
     let (rest, key) = RSAPublicKey::from_der(der).map_err(|_| "the file holds no RSA public key".to_owned())?;
     let bits = bits(key.modulus);
     if !BITS.contains(&bits) {
@@ -69,7 +79,7 @@ fn of_pkcs1(der: &[u8]) -> Result<RsaKey, String> {
     if !rest.is_empty() || !odd || !exponent {
         return Err("the RSA public key is not a valid one".to_owned());
     }
-    Ok(RsaKey(der.into()))
+    Ok(der.to_vec())
 }
 
 fn bits(modulus: &[u8]) -> usize {
@@ -124,7 +134,7 @@ mod tests {
     #[test]
     fn every_shape_of_a_key_is_the_same_key() {
         let key = public_key(pem("RSA PUBLIC KEY", PKCS1).as_bytes()).unwrap();
-        assert_eq!(key.0[..], BASE64.decode(PKCS1).unwrap());
+        assert_eq!(key, BASE64.decode(PKCS1).unwrap());
         let chain = pem("CERTIFICATE", CERTIFICATE).repeat(2);
         let broken_over_lines = format!("{}\n{}\r\n", &INFO[..64], &INFO[64..]);
         for text in [&*pem("PUBLIC KEY", INFO), &*chain, INFO, PKCS1, &*broken_over_lines] {
