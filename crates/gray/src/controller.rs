@@ -3,10 +3,19 @@
 //! It runs ten times a second ([`Controller::tick`]) and on an operator's order ([`Controller::order`]). It stores the
 //! stage, which the next request follows, and returns what must be reported and kept. A rollback needs nothing but that
 //! store. With the state that is kept, a restart goes on at the same step. A release that left the configuration is
-//! remembered too, so that one that was taken back does not start again when it is pushed again. The definition decides
-//! whether two releases of one name are the same ([`spec`]).
+//! remembered too, so that one that was taken back does not start again when it is pushed again.
+//!
+//! | module | is |
+//! |---|---|
+//! | [`promotion`] | the rule by which a release leaves its step |
+//! | [`running_release`] | one configured release: its judge, its step, its state |
+//! | [`state`] | the states, and an operator's orders in each of them |
+//! | [`spec`] | what makes two releases of one name the same: the definition |
+//! | [`incident`] | a finding as a report |
+//! | [`view`] | what the API and the metrics show |
 
 pub mod incident;
+pub mod promotion;
 pub mod running_release;
 pub mod spec;
 pub mod state;

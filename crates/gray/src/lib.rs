@@ -15,7 +15,7 @@
 //! | [`breakdown`] | counts of failures by route, server, outcome, cohort and app |
 //! | [`localise`] | where a fault is |
 //! | [`report`] | what is reported of a verdict |
-//! | [`controller`] | steps, states, and what the judge's findings lead to |
+//! | [`controller`] | steps, when each is left ([`controller::promotion`]), states, what the judge's findings lead to |
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::disallowed_methods))]

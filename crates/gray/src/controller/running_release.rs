@@ -1,13 +1,14 @@
 //! One configured release: its judge, its step, its state.
 //!
-//! A release leaves a step when the step has lasted its `hold`, the canary has had its users, and there is evidence of
-//! safety. Where all users are on the canary there is no control, and `hold` alone counts. A step whose evidence does
-//! not come in `max_wait` ends on hold. The judge goes on in every state but those without users on the canary.
+//! It feeds the judge with what is measured, and does what follows: a finding of the judge may take the release back or
+//! stop it, and [`promotion`] says when it leaves its step. The judge goes on in every state but those without users on
+//! the canary.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::incident::{self, EvidenceHistory};
+use super::promotion::{self, Judged, Promotion};
 use super::spec::Spec;
 use super::state::{Next, Order, ReleaseState, next};
 use super::view::{Gauges, View};
@@ -16,7 +17,7 @@ use crate::breakdown::Breakdown;
 use crate::judge::{Finding, Judge, Settings};
 use crate::report::{Action, Arms, Evidence, Kind};
 use crate::sample::{Arm, Sample};
-use crate::settings::OnFail;
+use crate::settings::{OnFail, Release};
 use crate::shared_state::{RescueOutcome, SharedState, Stage};
 use base::units::{BasisPoints, Nanos};
 
@@ -252,31 +253,48 @@ impl RunningRelease {
         ticked.changed = true;
     }
 
-    /// Goes to the next step where nothing is missing, or on hold after `max_wait`.
+    /// Goes to the next step or on hold, where the rule of promotion says so.
     fn go_on(&mut self, at: Moment, around: &Surroundings, ticked: &mut Ticked) {
         if self.state != ReleaseState::Running {
             return;
         }
-        if self.waits_for().is_empty() {
-            self.next_step(at.now);
-            let (name, percent, steps) = (&self.spec.release.name, self.percent(), self.spec.release.steps.len());
-            ticked.said.push(match self.state {
-                ReleaseState::Promoted => {
-                    format!("release {name} is promoted: {percent} of users on {}", self.spec.canary)
-                }
-                _ => format!("release {name} goes to step {} of {steps}: {percent} of users", self.step + 1),
-            });
-            ticked.changed = true;
-            return;
+        match self.promotion() {
+            Promotion::Wait(_) => {}
+            Promotion::Go => {
+                self.next_step(at.now);
+                let (name, percent, steps) = (&self.spec.release.name, self.percent(), self.spec.release.steps.len());
+                ticked.said.push(match self.state {
+                    ReleaseState::Promoted => {
+                        format!("release {name} is promoted: {percent} of users on {}", self.spec.canary)
+                    }
+                    _ => format!("release {name} goes to step {} of {steps}: {percent} of users", self.step + 1),
+                });
+                ticked.changed = true;
+            }
+            Promotion::GiveUp(missing) => {
+                self.state = ReleaseState::Held;
+                let waited = self.lasted.as_secs();
+                let reason = format!("after {waited} s step {} still waits: {missing}", self.step + 1);
+                self.tell((Kind::NoEvidence, Action::Held, reason), None, at, around, ticked);
+            }
         }
-        let judge = &self.spec.release.judge;
-        let (max_wait, hold) = (judge.max_wait, self.hold());
-        if self.lasted >= max_wait.max(hold) {
-            self.state = ReleaseState::Held;
-            let waited = self.lasted.as_secs();
-            let reason = format!("after {waited} s step {} still waits: {}", self.step + 1, self.waits_for());
-            self.tell((Kind::NoEvidence, Action::Held, reason), None, at, around, ticked);
-        }
+    }
+
+    /// What the rule says of the step now.
+    fn promotion(&self) -> Promotion {
+        let Release { steps, judge: rules, .. } = &self.spec.release;
+        let step = promotion::Step {
+            hold: steps.get(self.step).map_or(Duration::ZERO, |step| step.hold),
+            lasted: self.lasted,
+            min_users: rules.min_users,
+            max_wait: rules.max_wait,
+        };
+        let judged = self.judge.safe().map(|safety| Judged {
+            users: self.judge.users_of_step(),
+            lacks: (!safety.is_safe()).then(|| safety.wants()),
+            outside: self.judge.outside(),
+        });
+        Promotion::of(step, judged)
     }
 
     fn next_step(&mut self, now: Nanos) {
@@ -284,31 +302,6 @@ impl RunningRelease {
             true => self.go_to(self.step + 1, now),
             false => self.state = ReleaseState::Promoted,
         }
-    }
-
-    fn hold(&self) -> Duration {
-        self.spec.release.steps.get(self.step).map_or(Duration::ZERO, |step| step.hold)
-    }
-
-    /// What the next step waits for; empty where it waits for nothing.
-    fn waits_for(&self) -> String {
-        let mut waits = vec![];
-        if let Some(left) = self.hold().checked_sub(self.lasted).filter(|left| !left.is_zero()) {
-            waits.push(format!("hold: {} s", left.as_secs() + 1));
-        }
-        if let Some(evidence) = self.judge.safe() {
-            let (users, min) = (self.judge.users_of_step(), self.spec.release.judge.min_users);
-            if users < min {
-                waits.push(format!("users: {users} of {min} on the canary"));
-            }
-            if !evidence.is_safe() {
-                waits.push(evidence.wants());
-            }
-            if self.judge.outside() {
-                waits.push("stable fails as well: the cause is outside".to_owned());
-            }
-        }
-        waits.join("; ")
     }
 
     pub(super) fn order(&mut self, order: Order, at: Moment) -> Result<(), OrderError> {
@@ -403,7 +396,7 @@ impl RunningRelease {
             not_rescued,
             unkeyed: self.live.unkeyed.sum(),
             forgotten_users: self.judge.forgotten(),
-            waits_for: if self.state == ReleaseState::Running { self.waits_for() } else { String::new() },
+            waits_for: if self.state == ReleaseState::Running { self.promotion().missing() } else { String::new() },
             began_at: (around.stamp)(self.began_ms),
             step_seconds: self.lasted.as_secs(),
             routes: self.spec.routes.iter().map(ToString::to_string).collect(),

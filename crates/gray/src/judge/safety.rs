@@ -1,4 +1,5 @@
-//! Evidence that the canary is safe: what a promotion needs besides the absence of an alarm.
+//! Evidence that the canary is safe: what a promotion needs besides the absence of an alarm. The rule of promotion, of
+//! which it is one condition, is [`crate::controller::promotion`].
 //!
 //! An e-process against the hypothesis "the canary is worse than stable by delta or more", over the users of the step:
 //! one point of users who failed in it at all, two points of users who got a refusal that stable's seldom get, five
