@@ -1,11 +1,12 @@
-//! Assignment of requests to arms: the user key, the cohorts, and whether the user is on the canary.
+//! Assignment of requests to arms: the user key, the cohorts, and whether the user is on the canary. Where the key comes
+//! from is [`user_source`](crate::user_source).
 //!
 //! Exclude beats include beats percent. Releases of one route have disjoint ranges of one layer, so at most one of them
 //! applies to a user; a cohort that several include goes to the first. A user's arm never depends on the request's
 //! method, body or path: the same user is on the same version. Without a key there is no position: such a request is on
 //! stable, until the last step gives the canary to all.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ use super::bucket::{Border, Hash, Position};
 use super::cohort::{self, RequestFacts, user_hash};
 use super::sample::Arm;
 use super::shared_state::SharedState;
-use crate::settings::{Cohort, Release, Rescue, UserSource};
-use base::said::first_cookie;
+use crate::settings::{Cohort, Release, Rescue};
+use crate::user_source::{UserKey, UserSource};
 use base::units::BasisPoints;
 
 /// Cohorts that the judge learns of.
@@ -140,21 +141,6 @@ fn roles(release: &Release, told: Vec<usize>) -> Vec<Role> {
     asked.into_iter().map(role).collect()
 }
 
-/// A user key: bytes of the request, or the text of an address.
-enum UserKey<'a> {
-    Sent(&'a [u8]),
-    Address([u8; 48], usize),
-}
-
-impl UserKey<'_> {
-    fn bytes(&self) -> &[u8] {
-        match self {
-            UserKey::Sent(bytes) => bytes,
-            UserKey::Address(text, length) => &text[..*length],
-        }
-    }
-}
-
 impl Assignment {
     /// The run form of a release, in a configuration with `cohorts` cohorts.
     pub fn new(release: &Release, cohorts: usize, live: Arc<SharedState>) -> Assignment {
@@ -175,7 +161,7 @@ impl Assignment {
 
     /// Decides for a request, and counts one without a key.
     pub fn decide(&self, cohorts: &[Cohort], asked: &RequestView<'_>) -> Decision {
-        let key = self.sources.iter().find_map(|source| key(source, asked));
+        let key = self.sources.iter().find_map(|source| source.key(asked));
         if key.is_none() {
             self.live.unkeyed.add(1);
         }
@@ -185,7 +171,7 @@ impl Assignment {
     /// The user key of a request, and its source.
     pub fn user(&self, asked: &RequestView<'_>) -> Option<(String, &UserSource)> {
         self.sources.iter().find_map(|source| {
-            let key = key(source, asked)?;
+            let key = source.key(asked)?;
             Some((String::from_utf8_lossy(key.bytes()).into_owned(), source))
         })
     }
@@ -253,48 +239,9 @@ pub fn choose<'p>(
     chosen
 }
 
-/// The user key of a source; an empty one counts as missing.
-fn key<'a>(source: &UserSource, asked: &RequestView<'a>) -> Option<UserKey<'a>> {
-    let sent = |text: Option<&'a [u8]>| text.filter(|text| !text.is_empty()).map(UserKey::Sent);
-    match source {
-        UserSource::Header(name) => sent(asked.headers.get(name).map(|value| value.as_bytes())),
-        UserSource::Cookie(name) => sent(first_cookie(asked.headers, name)),
-        UserSource::App => sent(asked.app.map(str::as_bytes)),
-        UserSource::Claim => sent(asked.claim.map(str::as_bytes)),
-        UserSource::Ip => asked.client.map(address),
-    }
-}
-
-/// The text of an address; for IPv6 the text of its /64, which belongs to one client.
-fn address<'a>(client: IpAddr) -> UserKey<'a> {
-    use std::io::Write;
-    let mut text = [0; 48];
-    let mut rest = &mut text[..];
-    // The longest text has 23 characters.
-    let _ = match client.to_canonical() {
-        IpAddr::V4(address) => write!(rest, "{address}"),
-        IpAddr::V6(address) => write!(rest, "{}/64", Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
-    };
-    let length = 48 - rest.len();
-    UserKey::Address(text, length)
-}
-
 /// The border of the positions that are on the canary at a step.
 pub fn border_at(release: &Release, step: usize) -> Border {
     release.hash.border(release.share(step), release.range()).unwrap_or(Border::NONE)
-}
-
-/// As in the configuration.
-impl std::fmt::Display for UserSource {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            UserSource::Header(name) => write!(f, "header:{name}"),
-            UserSource::Cookie(name) => write!(f, "cookie:{name}"),
-            UserSource::App => f.write_str("app"),
-            UserSource::Claim => f.write_str("claim"),
-            UserSource::Ip => f.write_str("ip"),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! | module | is |
 //! |---|---|
 //! | [`settings`] | `[release.*]` and `[cohort.*]` |
+//! | [`user_source`] | where a release's user key comes from: how a source is written, and its value in a request |
 //! | [`bucket`] | a user's position by one of the published hashes, and the interval that the canary owns |
 //! | [`cohort`] | named sets of users |
 //! | [`assignment`] | a release as a request meets it |
@@ -31,3 +32,4 @@ pub mod report;
 pub mod sample;
 pub mod settings;
 pub mod shared_state;
+pub mod user_source;

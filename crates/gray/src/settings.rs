@@ -12,6 +12,7 @@ use http::{HeaderName, HeaderValue, Method};
 
 use super::bucket::Hash;
 use super::cohort::UserSet;
+use super::user_source::UserSource;
 use balance::attempt::FailureSet;
 use base::finding::Place;
 use base::hex;
@@ -153,21 +154,6 @@ pub struct Names {
     pub routes: Vec<(Arc<str>, Option<usize>)>,
     /// The names of cohorts.
     pub cohorts: Vec<Arc<str>>,
-}
-
-/// A source of the user key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum UserSource {
-    /// `header:NAME`
-    Header(HeaderName),
-    /// `cookie:NAME`, as sent
-    Cookie(String),
-    /// `app`: the name of the calling app
-    App,
-    /// `claim`: the token's `user_claim`
-    Claim,
-    /// `ip`: the client's address, as text
-    Ip,
 }
 
 /// `layer`

@@ -18,7 +18,8 @@ use crate::file::{ConfigForm, Item};
 use crate::source_map::Span;
 use base::units::BasisPoints;
 use gray::bucket::Hash;
-use gray::settings::{JudgeRules, Layer, Release, Rescue, Step, UserSource};
+use gray::settings::{JudgeRules, Layer, Release, Rescue, Step};
+use gray::user_source::UserSource;
 
 /// The other tables that releases refer to.
 struct ReleaseContext<'f> {
@@ -138,7 +139,7 @@ impl Check<'_, '_> {
             let hint = "name where the user key comes from, or remove `user`: the default is [\"ip\"]";
             self.findings.at(&user.span, "`user` is empty", hint);
         }
-        for (again, first) in twice(user.value.iter().map(|at| (spelling(&at.value.0), &at.span))) {
+        for (again, first) in twice(user.value.iter().map(|at| (&at.value.0, &at.span))) {
             self.collision(again, "this source is listed twice", first);
         }
         spelt(&user.value)
@@ -273,17 +274,6 @@ impl Check<'_, '_> {
             max_wait: self.positive(&form.max_wait),
             on_fail: word(&form.on_fail),
         }
-    }
-}
-
-/// What two equal sources have in common.
-fn spelling(source: &UserSource) -> (u8, &str) {
-    match source {
-        UserSource::Header(name) => (0, name.as_str()),
-        UserSource::Cookie(name) => (1, name),
-        UserSource::App => (2, ""),
-        UserSource::Claim => (3, ""),
-        UserSource::Ip => (4, ""),
     }
 }
 

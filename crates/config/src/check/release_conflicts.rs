@@ -12,7 +12,7 @@ use crate::file::Item;
 use crate::file::release::ReleaseForm;
 use crate::source_map::Span;
 use base::units::BasisPoints;
-use gray::settings::UserSource;
+use gray::user_source::UserSource;
 
 /// The users that a release may take.
 struct Claim<'f> {

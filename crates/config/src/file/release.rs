@@ -16,7 +16,8 @@ use super::number::{Chance, Number, Percent, Points};
 use super::scalar::{FromText, Name, OneOf, Word, not_a};
 use super::upstream::Failure;
 use gray::bucket::Hash;
-use gray::settings::{OnFail, UserSource};
+use gray::settings::OnFail;
+use gray::user_source::{EXAMPLES, PATTERN, UserSource, UserSourceError};
 
 /// A new version for a share of the users that grows step by step, judged, and taken back where it is worse.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -128,19 +129,16 @@ pub struct JudgeForm {
 
 impl FromText for UserSource {
     const WHAT: &'static str = "a source of the user key";
-    const EXAMPLE: &'static str = "\"header:x-user-id\", \"cookie:uid\", \"app\", \"claim\" or \"ip\"";
+    const EXAMPLE: &'static str = EXAMPLES;
     fn schema() -> Schema {
-        json_schema!({ "pattern": "^(app|claim|ip|(header|cookie):.+)$" })
+        json_schema!({ "pattern": PATTERN })
     }
     fn from_text(text: &str) -> Result<Self, String> {
-        match (text, text.split_once(':')) {
-            ("app", _) => Ok(UserSource::App),
-            ("claim", _) => Ok(UserSource::Claim),
-            ("ip", _) => Ok(UserSource::Ip),
-            (_, Some(("header", name))) => HeaderName::from_text(name).map(UserSource::Header),
-            (_, Some(("cookie", name))) => CookieName::from_text(name).map(|name| UserSource::Cookie(name.0)),
-            _ => Err(not_a::<Self>(text)),
-        }
+        UserSource::parse(text).map_err(|no_source| match no_source {
+            UserSourceError::Kind => not_a::<Self>(text),
+            UserSourceError::HeaderName(name) => not_a::<HeaderName>(name),
+            UserSourceError::CookieName(name) => not_a::<CookieName>(name),
+        })
     }
 }
 

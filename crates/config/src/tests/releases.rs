@@ -9,7 +9,8 @@ use crate::diff::Diff;
 use crate::model::NotifyFormat;
 use base::units::{BasisPoints, Share};
 use gray::bucket::Hash;
-use gray::settings::{Layer, OnFail, Release, Rule, UserSource};
+use gray::settings::{Layer, OnFail, Release, Rule};
+use gray::user_source::UserSource;
 
 /// Two upstreams, a route to the first one, one to neither: eight lines, so that what follows begins at line 9.
 pub(super) const BASE: &str = "[upstream.a]\nservers = [\"127.0.0.1:1\"]\n[upstream.b]\nservers = [\"127.0.0.1:2\"]\n\

@@ -1,10 +1,11 @@
 //! The schema accepts what loads, and knows every key of the reference.
 
 use regex::Regex;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::schema::schema;
+use gray::user_source::EXAMPLES;
 
 /// As much of JSON Schema as the schema uses: says where a value does not fit.
 pub(super) fn misfit(root: &Value, schema: &Value, value: &Value, at: &str) -> Option<String> {
@@ -57,6 +58,15 @@ fn the_schema_accepts_every_file_in_conf() {
     }
     let bad: Value = toml::from_str("[upstream.a]\ntimeout.read = \"1x\"").expect("it is TOML");
     assert!(misfit(&schema, &schema, &bad, "$").is_some());
+}
+
+#[test]
+fn the_schema_accepts_each_source_of_a_user() {
+    let schema = schema();
+    let misfit = |user: &[&str]| misfit(&schema, &schema, &json!({ "release": { "x": { "user": user } } }), "$");
+    let examples: Vec<&str> = EXAMPLES.split('"').skip(1).step_by(2).collect();
+    assert_eq!(misfit(&examples), None);
+    assert!(misfit(&["other:x"]).is_some());
 }
 
 #[test]

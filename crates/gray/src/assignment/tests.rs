@@ -232,15 +232,6 @@ fn exclude_beats_include_beats_percent() {
 }
 
 #[test]
-fn an_ipv6_client_is_its_network() {
-    let key = |client: &str| String::from_utf8(address(client.parse().unwrap()).bytes().to_vec()).unwrap();
-    assert_eq!(key("2001:db8:1:2::1"), "2001:db8:1:2::/64");
-    assert_eq!(key("2001:db8:1:2:ffff:ffff:ffff:ffff"), "2001:db8:1:2::/64");
-    assert_eq!(key("2001:db8:aaaa:bbbb::"), "2001:db8:aaaa:bbbb::/64");
-    assert_eq!((key("192.0.2.7"), key("::ffff:192.0.2.7")), ("192.0.2.7".into(), "192.0.2.7".into()));
-}
-
-#[test]
 fn a_layer_and_a_salt_of_one_name_are_two_draws() {
     let half = Release {
         layer: Some(Layer { name: "checkout".into(), from: points(50.0), to: points(100.0) }),
