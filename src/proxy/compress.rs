@@ -203,7 +203,7 @@ fn is_text(kind: &[u8]) -> bool {
 }
 
 /// The supported coding that the client prefers; `None` if it accepts none of them or prefers no coding.
-fn best(headers: &HeaderMap) -> Option<Coding> {
+pub fn best(headers: &HeaderMap) -> Option<Coding> {
     let mut weights = [None; Coding::ALL.len()];
     let (mut others, mut identity) = (None, None);
     let lines = headers.get_all(ACCEPT_ENCODING).iter();
