@@ -1,7 +1,7 @@
 //! The commands of `tollgate`, each a function that returns an exit code: 0 done, 1 the answer is no, 2 wrong use.
 //!
-//! Answers go to stdout, errors to stderr; a reader that closes its end early is not an error. `--json` prints JSON
-//! everywhere. Commands for a running gateway use its admin address.
+//! Answers go to stdout, errors to stderr; a reader that closes its end early is not an error. `--json` prints answers as
+//! JSON. Commands for a running gateway use its admin address.
 
 pub mod check;
 pub mod config;

@@ -36,7 +36,7 @@
 //! | [`notify`] | fault reports on disk, and messages to `[notify.*]` |
 //! | [`admin`] | the operator's listener |
 //! | [`upgrade`] | the hand-over to another executable: channel, sockets, service manager |
-//! | [`telemetry`] | the table of all metric names, counters, the access log |
+//! | [`telemetry`] | the table of metric names, counters, the access log |
 //! | [`authorities`] | the system's certificates, for connections to servers |
 //! | [`allocator`] | returning memory to the system after a flood of requests |
 //! | [`memory`] | the memory that clients make the process hold, in one account with one bound |

@@ -53,9 +53,13 @@ base::refusals! {
         /// and only counts it.
         UntrustedProxy = (400, "untrusted_proxy", "The PROXY header is missing or not trusted."),
         /// A limit's rate is used up.
-        LimitedRate = (429, "rate_limited", "Too many requests. Try again later."),
+        LimitedRate = (429, "rate_limited", "The limit `NAME` is used up. Try again in N s."),
         /// A limit has too many requests in flight.
-        LimitedConcurrency = (429, "concurrency_limited", "Too many requests at once. Try again soon."),
+        LimitedConcurrency = (
+            429,
+            "concurrency_limited",
+            "The limit `NAME` has as many requests in flight as it may. Try again in N s."
+        ),
         /// The gateway failed, which should not happen.
         Internal = (500, "internal", "The gateway failed."),
         /// The version is neither HTTP/1.0, 1.1 nor 2.

@@ -1,6 +1,6 @@
 //! What the gateway reports: metrics, the access log and its own messages.
 //!
-//! `names` is the table of all metrics, `series` the counters of routes, upstreams and servers. `registry` keeps series
+//! `names` is the table of the gateway's metrics (the ledger has its own), `series` the counters of routes, upstreams and servers. `registry` keeps series
 //! alive across configurations and prints them. `access_log` writes one line for each request without making any wait.
 
 pub mod access_log;

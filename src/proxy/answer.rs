@@ -1,4 +1,5 @@
-//! Answers without a server: a route's redirects and canned responses, and the gateway's own answer to `OPTIONS *`.
+//! Answers: a route's redirects and canned responses and the gateway's own to `OPTIONS *`, which ask no server, and what
+//! is done to the head of every server's answer.
 
 use std::sync::atomic::Ordering;
 

@@ -7,7 +7,8 @@
 //! and query parameters are decoded, because one value has many spellings. A count in flight is given back when the
 //! request's state is dropped, whatever ended it.
 //!
-//! Every answer says what the limits have left, including the gateway's own. This stage does not establish the caller:
+//! Every answer after this stage says what the limits have left, including the gateway's own. The text of a 429 is
+//! [`Over::detail`]; `reject` writes its headers. This stage does not establish the caller:
 //! `authenticate` does.
 
 use std::borrow::Cow;
@@ -71,15 +72,18 @@ impl Limited {
 }
 
 impl Over {
-    /// The text for the client.
-    pub fn detail(&self) -> String {
-        let (name, seconds) = (&self.limit, self.retry_after);
+    /// The reason by which the request is refused.
+    pub fn reason(&self) -> Reason {
         match self.what {
-            rate_limit::Over::Rate(_) => format!("The limit `{name}` is used up. Try again in {seconds} s."),
-            rate_limit::Over::Concurrency => {
-                format!("The limit `{name}` has as many requests in flight as it may. Try again in {seconds} s.")
-            }
+            rate_limit::Over::Rate(_) => Reason::LimitedRate,
+            rate_limit::Over::Concurrency => Reason::LimitedConcurrency,
         }
+    }
+
+    /// The text for the client: that of the reason, with the limit's name and the seconds to wait.
+    pub fn detail(&self) -> String {
+        let text = self.reason().row().detail.replace(" N s", &format!(" {} s", self.retry_after));
+        text.replace("NAME", &self.limit)
     }
 }
 
@@ -88,10 +92,7 @@ pub fn limit(session: &Session, ctx: &mut Ctx, route: usize) -> Option<Reason> {
     let mut numbers = ctx.snapshot.config.limits_of(route, ctx.app.map(|app| app as usize)).peekable();
     numbers.peek()?;
     let limited = ask(session, ctx, route, numbers.collect());
-    let reason = limited.over.as_ref().map(|over| match over.what {
-        rate_limit::Over::Rate(_) => Reason::LimitedRate,
-        rate_limit::Over::Concurrency => Reason::LimitedConcurrency,
-    });
+    let reason = limited.over.as_ref().map(Over::reason);
     ctx.limited = Some(Box::new(limited));
     reason
 }

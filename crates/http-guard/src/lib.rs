@@ -32,8 +32,7 @@
 //! | path confusion | no `%00`, and no dot segment by `%2F`, `%5C`, `\` or `;` |
 //! | Host confusion | one valid `Host`, which an absolute target repeats byte by byte |
 //!
-//! The crate is pure: no socket, clock or allocation. The connection's code reads the bytes, and
-//! limits how long that takes.
+//! The crate is pure: no socket, no clock. The connection's code reads the bytes, and limits how long that takes.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::disallowed_methods))]

@@ -2,7 +2,7 @@
 //!
 //! | module | is |
 //! |---|---|
-//! | [`schedule`] | the state of an event after an attempt (pure) |
+//! | [`backoff`] | the state of an event after an attempt (pure) |
 //! | [`scheduler`] | the choice of events to send next, and of questions to the store (pure) |
 //! | [`due`] | what is due, in SQL |
 //! | [`run`] | the loop that joins them |
@@ -11,9 +11,9 @@
 //! process writes the books. Attempts that a process could not mark are repeated by the next one: a merchant detects
 //! repetitions by `webhook-id`. A merchant that is no longer configured gets nothing, and its events wait.
 
+pub mod backoff;
 pub mod due;
 pub mod run;
-pub mod schedule;
 pub mod scheduler;
 
 use std::future::Future;

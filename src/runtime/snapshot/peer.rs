@@ -18,7 +18,8 @@ use config::model::{Upstream, UpstreamTls};
 
 /// TCP keep-alive of connections to servers: a server that vanished silently is noticed after about a minute and a
 /// half, and a firewall in between does not forget the connection. A server that closes an idle connection is noticed
-/// at once. An idle timeout of the gateway would cost a timer for each request and detect nothing more.
+/// at once. In Pingora's pool, which holds the connections of TLS and of HTTP/2, an idle timeout would cost a timer for
+/// each request and detect nothing more.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: usize = 3;

@@ -14,8 +14,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Outbox;
+use super::backoff;
 use super::due::{DueEvents, Question};
-use super::schedule;
 use super::scheduler::Scheduler;
 use crate::journal::{CommitError, Raised};
 use crate::rows::{Outgoing, Typed, Update};
@@ -266,9 +266,9 @@ impl<O: Outbox> Run<O> {
     }
 
     fn tried(&mut self, event: &Outgoing, answer: Answer) {
-        let backoff = self.seen.as_ref().map(|config| config.delivery_backoff.as_slice()).unwrap_or_default();
+        let waits = self.seen.as_ref().map(|config| config.delivery_backoff.as_slice()).unwrap_or_default();
         let now = wall_ms();
-        let after = schedule::after(event, answer, backoff, now, fastrand::f64());
+        let after = backoff::after(event, answer, waits, now, fastrand::f64());
         let (merchant, id, tries) = (&after.merchant, after.id, after.attempts);
         match (after.state, after.next_attempt_at) {
             (EventState::Delivered, _) => log::debug!("ledger: merchant {merchant}: event {id} is delivered"),

@@ -4,6 +4,8 @@
 //! the n-th wait of the backoff follows, each 20 % shorter or longer so that events do not come back together. A
 //! failure after the last wait makes the event dead. `Retry-After` makes a wait longer, never shorter, up to a day (or
 //! the longest wait of the backoff, if that is longer).
+//!
+//! The waits are the key `delivery_backoff`; its default is at the key, in `crates/config/src/file/ledger.rs`.
 
 use std::time::Duration;
 
