@@ -191,7 +191,7 @@ pub fn attempts_at_canary(world: &World) -> f64 {
 
 /// Waits until the release is taken back; how long that took since the fault began.
 #[track_caller]
-pub fn taken_back(world: &World, crowd: &Crowd, began: impl Fn() -> Option<Instant>) -> Duration {
+pub fn taken_back(world: &World, crowd: &Users, began: impl Fn() -> Option<Instant>) -> Duration {
     let view = becomes(world, "rolled_back");
     let took = began().expect("the canary has failed").elapsed();
     assert_eq!(view["percent"], 0.0);

@@ -3,7 +3,6 @@
 pub mod caller;
 pub mod client;
 pub mod clock;
-pub mod crowd;
 pub mod disk;
 pub mod frames;
 pub mod ledger;
@@ -16,11 +15,12 @@ pub mod providers;
 pub mod python;
 pub mod secure;
 pub mod signer;
+pub mod users;
 pub mod wait;
 pub mod world;
 
 pub use client::{Connection, Request, delete, get, post};
-pub use crowd::{Crowd, by};
 pub use origin::{Act, Dead, Gate, Gone, Origin, fleet};
+pub use users::{Users, by};
 pub use wait::eventually;
 pub use world::World;

@@ -35,7 +35,7 @@ fn refuses(status: u16) {
     let (stable, canary) = healthy();
     canary.does(Act::status(status));
     let world = between(&stable, &canary).start();
-    let crowd = Crowd::new(500, 800);
+    let crowd = Users::new(500, 800);
     let since = Instant::now();
     let said = crowd.while_(&world, || taken_back_for(&world, &format!("{status} to all"), since));
     assert!(said.contains("refuses more of its users") && said.contains("Decided by refusals"), "{said}");
@@ -69,8 +69,8 @@ fn a_canary_that_lost_a_route_is_taken_back_and_the_route_named() {
     upstream = "stable""#;
     let text = between(&stable, &canary).steps(&[(20.0, "1h")]).table(cart).text();
     let world = World::start(&text.replace("routes = [\"shop\"]", "routes = [\"shop\", \"cart\"]"));
-    let (shop, gone) = (Crowd::new(300, 300), Crowd::named("g", 300, 100).at("/gone"));
-    let cart = Crowd::new(300, 300).at("/cart");
+    let (shop, gone) = (Users::new(300, 300), Users::named("g", 300, 100).at("/gone"));
+    let cart = Users::new(300, 300).at("/cart");
     let since = Instant::now();
     let said = shop.while_(&world, || {
         gone.while_(&world, || cart.while_(&world, || taken_back_for(&world, "404 on one route", since)))
@@ -136,7 +136,7 @@ fn a_canary_that_is_slow_for_users_who_come_back_is_taken_back() {
     });
     let release = between(&stable, &canary).steps(&[(20.0, "1h")]);
     let world = release.table("[release.v2.judge]\nsettle = \"0s\"").start();
-    let crowd = Crowd::new(400, 200);
+    let crowd = Users::new(400, 200);
     let since = Instant::now() + Duration::from_secs(8);
     let said = crowd.while_(&world, || taken_back_for(&world, "slow for those who come back", since));
     crowd.noticed_nothing();
@@ -153,7 +153,7 @@ fn a_canary_that_exhausts_what_stable_needs_is_taken_back() {
     let empty = taken.clone();
     stable.script(move |_| if empty.load(SeqCst) < 40 { Act::ok() } else { Act::status(503) });
     let world = between(&stable, &canary).start();
-    let crowd = Crowd::new(500, 800);
+    let crowd = Users::new(500, 800);
     let since = Instant::now();
     let said = crowd.while_(&world, || {
         let said = taken_back_for(&world, "exhausts what both use", since);

@@ -15,7 +15,7 @@ fn on_fail_hold_stops_the_steps_and_leaves_users_where_they_are() {
     let (stable, canary) = healthy();
     canary.does(Act::status(500));
     let world = between(&stable, &canary).table("[release.v2.judge]\non_fail = \"hold\"").start();
-    let crowd = Crowd::new(500, 800);
+    let crowd = Users::new(500, 800);
     crowd.while_(&world, || {
         let held = becomes(&world, "held");
         assert_eq!((&held["percent"], held["report"].is_string()), (&10.0.into(), true), "{held:#}");
@@ -33,7 +33,7 @@ fn on_fail_report_only_tells() {
     let (stable, canary) = healthy();
     canary.does(Act::status(500));
     let world = between(&stable, &canary).table("[release.v2.judge]\non_fail = \"report\"").start();
-    let crowd = Crowd::new(500, 800);
+    let crowd = Users::new(500, 800);
     crowd.while_(&world, || {
         eventually("a report", || view(&world)["report"].is_string().then_some(()));
         assert!(wait::stays(Duration::from_secs(2), || stands(&world) == ("running".into(), 1, 10.0)));
@@ -60,7 +60,7 @@ fn a_slow_canary_is_taken_back() {
         settle = "0s""#,
         )
         .start();
-    let crowd = Crowd::new(400, 600);
+    let crowd = Users::new(400, 600);
     crowd.while_(&world, || becomes(&world, "rolled_back"));
     crowd.noticed_nothing();
     assert_eq!(view(&world)["rescued"], 0);
@@ -76,7 +76,7 @@ fn a_holdback_keeps_a_control_that_finds_a_late_fault() {
     let release = between(&stable, &canary).steps(&[(50.0, "1h"), (100.0, "1h")]).key("holdback = 5");
     let world = release.start();
     assert_eq!(order(&world, "promote"), ("running".into(), 2, 95.0));
-    let crowd = Crowd::new(600, 1000);
+    let crowd = Users::new(600, 1000);
     crowd.while_(&world, || {
         let hits = stable.hits();
         crowd.goes_round();
@@ -92,7 +92,7 @@ fn a_holdback_keeps_a_control_that_finds_a_late_fault() {
 fn with_everybody_on_the_canary_a_fault_is_told_and_nothing_taken_back() {
     let (stable, canary) = healthy();
     let world = between(&stable, &canary).steps(&[(50.0, "1h"), (100.0, "1h")]).start();
-    let crowd = Crowd::new(400, 1000);
+    let crowd = Users::new(400, 1000);
     crowd.while_(&world, || {
         // Five hundred user-seconds of stable are what the canary is held against later.
         (0..12).for_each(|_| crowd.goes_round());
@@ -118,7 +118,7 @@ fn an_identical_canary_is_left_alone() {
     // Warm from the start, else nobody's answers would be timed within the seven seconds.
     let warm = "[release.v2.judge]\nsettle = \"0s\"";
     let world = gray(&[stable.address()], &[canary.address()]).table(warm).start();
-    let crowd = Crowd::new(20_000, 8_000);
+    let crowd = Users::new(20_000, 8_000);
     crowd.while_(&world, || {
         assert!(
             wait::stays(Duration::from_secs(7), || stands(&world) == ("running".into(), 1, 10.0)),

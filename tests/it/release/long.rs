@@ -49,7 +49,7 @@ fn row(fault: &str, late: Duration, break_it: impl FnOnce(&Nginx)) {
         .start();
     world.write_as("users.lua", WRK.as_bytes());
     let (script, url) = (world.path("users.lua"), format!("http://127.0.0.1:{}/", world.port));
-    let crowd = Crowd::new(2000, 1000);
+    let crowd = Users::new(2000, 1000);
     let (took, said) = crowd.while_(&world, || {
         thread::scope(|scope| {
             let wrk = scope.spawn(|| run("wrk", "wrk", &["-t1", "-c16", "-d8s", "-s", script.to_str().unwrap(), &url]));

@@ -53,7 +53,7 @@ fn stable() -> Origin {
 
 /// Every request was answered, the canary's by stable, and soon there were none any more.
 #[track_caller]
-fn saved_everybody(world: &World, crowd: &Crowd, took: Duration, within: Duration) {
+fn saved_everybody(world: &World, crowd: &Users, took: Duration, within: Duration) {
     crowd.noticed_nothing();
     let view = view(world);
     assert!(view["rescued"].as_u64() > Some(0), "{view:#}");
@@ -72,7 +72,7 @@ fn from_the_start(act: Act) {
     let fault = Violation::now();
     fault.scripts(&canary, move || act.clone());
     let world = between(&stable, &canary).table(FIRST_BYTE).start();
-    let crowd = Crowd::new(500, 800);
+    let crowd = Users::new(500, 800);
     let took = crowd.while_(&world, || taken_back(&world, &crowd, || fault.began()));
     saved_everybody(&world, &crowd, took, SOON);
 }
@@ -96,7 +96,7 @@ fn a_canary_that_hangs_hurts_nobody() {
 fn a_canary_that_refuses_connections_hurts_nobody() {
     let (stable, dead) = (stable(), Dead::new());
     let world = gray(&[stable.address()], &[dead.address()]).start();
-    let crowd = Crowd::new(500, 800);
+    let crowd = Users::new(500, 800);
     let began = Instant::now();
     let took = crowd.while_(&world, || taken_back(&world, &crowd, || Some(began)));
     saved_everybody(&world, &crowd, took, SOON);
@@ -107,7 +107,7 @@ fn a_canary_that_dies_during_the_release_hurts_nobody() {
     let (stable, canary) = (stable(), Origin::start_on("canary", free_port()));
     canary.forget();
     let world = between(&stable, &canary).start();
-    let crowd = Crowd::new(500, 800);
+    let crowd = Users::new(500, 800);
     let took = crowd.while_(&world, || {
         crowd.goes_round();
         assert_eq!(stands(&world), ("running".into(), 1, 10.0));
@@ -125,7 +125,7 @@ fn a_canary_that_is_well_at_first_and_then_fails_every_other_time_hurts_nobody()
     let (fault, turn) = (Violation::default(), AtomicUsize::new(0));
     fault.scripts(&canary, move || if turn.fetch_add(1, SeqCst) % 2 == 0 { Act::status(500) } else { Act::ok() });
     let world = between(&stable, &canary).start();
-    let crowd = Crowd::new(500, 800);
+    let crowd = Users::new(500, 800);
     let took = crowd.while_(&world, || {
         crowd.goes_round();
         crowd.goes_round();
@@ -146,7 +146,7 @@ fn a_release_of_one_route_leaves_the_others_alone() {
     paths = ["/other"]
     upstream = "canary""#;
     let world = between(&stable, &canary).table(other).start();
-    let crowd = Crowd::new(500, 800);
+    let crowd = Users::new(500, 800);
     crowd.while_(&world, || becomes(&world, "rolled_back"));
     crowd.noticed_nothing();
     assert_eq!(world.ask(by("u1", "/other")).status, 500, "a route without a release is forwarded as ever");

@@ -28,7 +28,7 @@ fn bring(state: &str) -> (Origin, Origin, World) {
         "promoted" => (0..3).for_each(|_| drop(order(&world, "promote"))),
         "rolled_back" => {
             canary.does(Act::status(500));
-            Crowd::new(500, 800).while_(&world, || becomes(&world, state));
+            Users::new(500, 800).while_(&world, || becomes(&world, state));
             canary.does(Act::ok());
         }
         _ => {}
@@ -98,7 +98,7 @@ fn what_was_rolled_back_starts_again_by_resume_alone() {
     assert!(evidence > 100.0 && fresh <= 1.5, "the evidence is not fresh: {evidence}, then {fresh}");
     // It is judged anew, of the same users.
     canary.does(Act::status(500));
-    let crowd = Crowd::new(500, 800);
+    let crowd = Users::new(500, 800);
     crowd.while_(&world, || becomes(&world, "rolled_back"));
     crowd.noticed_nothing();
 }

@@ -24,7 +24,7 @@ fn outage(percent: u64) {
     fails(&stable, &shared);
     fails(&canary, &shared);
     let world = long_after_its_step(&between(&stable, &canary).steps(&[(20.0, "1h")]));
-    let crowd = Crowd::new(400, 800);
+    let crowd = Users::new(400, 800);
     crowd.while_(&world, || {
         (0..3).for_each(|_| crowd.goes_round());
         crowd.noticed_nothing();
@@ -48,7 +48,7 @@ fn outage(percent: u64) {
     // The judge goes on: users who come now meet a bad canary.
     fails(&canary, &own);
     own.store(100, SeqCst);
-    let later = Crowd::named("later", 400, 800);
+    let later = Users::named("later", 400, 800);
     later.while_(&world, || becomes(&world, "rolled_back"));
     later.noticed_nothing();
 }
@@ -70,7 +70,7 @@ fn users_who_met_the_outage_still_find_a_bad_canary() {
     fails(&stable, &shared);
     fails(&canary, &shared);
     let world = long_after_its_step(&between(&stable, &canary).steps(&[(20.0, "1h")]));
-    let crowd = Crowd::new(400, 800);
+    let crowd = Users::new(400, 800);
     crowd.while_(&world, || {
         (0..3).for_each(|_| crowd.goes_round());
         shared.store(100, SeqCst);

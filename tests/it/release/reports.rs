@@ -26,7 +26,7 @@ fn report(world: &World) -> Value {
 /// Has a crowd meet the canary as it is until it is taken back.
 #[track_caller]
 fn until_taken_back(world: &World) {
-    let crowd = Crowd::new(500, 800);
+    let crowd = Users::new(500, 800);
     crowd.while_(world, || becomes(world, "rolled_back"));
     crowd.noticed_nothing();
 }
@@ -64,7 +64,7 @@ fn a_report_is_there_as_soon_as_its_release_says_so() {
     world.layered(&disk);
     world.boot(&between(&stable, &canary).steps(&[(20.0, "1h")]).text());
     disk.set(Switch::Slow, 500);
-    let crowd = Crowd::new(500, 800);
+    let crowd = Users::new(500, 800);
     let view = crowd.while_(&world, || becomes(&world, "rolled_back"));
     let named = view["report"].as_str().expect("it names a report");
     let listed = world.admin(get("/api/v1/reports")).json();
@@ -83,7 +83,7 @@ fn the_report_names_the_one_route_that_is_bad() {
     upstream = "stable""#;
     let text = between(&stable, &canary).steps(&[(20.0, "1h")]).table(cart).text();
     let world = World::start(&text.replace("routes = [\"shop\"]", "routes = [\"shop\", \"cart\"]"));
-    let (shop, cart) = (Crowd::new(300, 400), Crowd::new(300, 400).at("/cart"));
+    let (shop, cart) = (Users::new(300, 400), Users::new(300, 400).at("/cart"));
     shop.while_(&world, || cart.while_(&world, || becomes(&world, "rolled_back")));
     shop.noticed_nothing();
     cart.noticed_nothing();
@@ -151,7 +151,7 @@ fn a_report_says_what_happened_and_what_was_done() {
 fn an_outside_cause_is_named_in_its_report() {
     let (stable, canary) = healthy();
     let world = long_after_its_step(&between(&stable, &canary).steps(&[(20.0, "1h")]));
-    let crowd = Crowd::new(400, 800);
+    let crowd = Users::new(400, 800);
     crowd.while_(&world, || {
         (0..3).for_each(|_| crowd.goes_round());
         stable.does(Act::status(503));

@@ -16,7 +16,7 @@ fn quiet() -> (Origin, Origin, Gray) {
 #[track_caller]
 fn spoil(world: &World, canary: &Origin) {
     canary.does(Act::status(500));
-    let crowd = Crowd::new(500, 800);
+    let crowd = Users::new(500, 800);
     crowd.while_(world, || becomes(world, "rolled_back"));
     crowd.noticed_nothing();
     canary.does(Act::ok());

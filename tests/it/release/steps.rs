@@ -20,7 +20,7 @@ fn a_healthy_canary_goes_to_everybody_and_nobody_notices() {
     let (stable, canary) = healthy();
     let steps = [(40.0, "300ms"), (60.0, "300ms"), (100.0, "300ms")];
     let world = between(&stable, &canary).steps(&steps).table(FEW).start();
-    let crowd = Crowd::new(1000, 1000);
+    let crowd = Users::new(1000, 1000);
     let mut seen = vec![];
     crowd.while_(&world, || {
         let promoted = within(LONG, || {
@@ -54,7 +54,7 @@ fn hold_is_a_minimum() {
     let (stable, canary) = healthy();
     let world = between(&stable, &canary).steps(&[(50.0, "6s"), (60.0, "1h")]).table(FEW).start();
     let begun = Instant::now();
-    let crowd = Crowd::new(1000, 1000);
+    let crowd = Users::new(1000, 1000);
     crowd.while_(&world, || {
         let waits = || view(&world)["waits_for"].as_str().unwrap_or_default().to_owned();
         let ready = within(Duration::from_secs(6), || Some(waits()).filter(|text| !text.contains(';')));
@@ -73,7 +73,7 @@ fn a_paused_release_takes_no_step_until_it_is_resumed() {
     let (stable, canary) = healthy();
     let world = between(&stable, &canary).steps(&[(50.0, "0s"), (60.0, "1h")]).table(FEW).start();
     assert_eq!(order(&world, "pause"), ("paused".into(), 1, 50.0));
-    let crowd = Crowd::new(1000, 1000);
+    let crowd = Users::new(1000, 1000);
     crowd.while_(&world, || {
         assert!(wait::stays(Duration::from_secs(5), || stands(&world) == ("paused".into(), 1, 50.0)));
         assert_eq!(order(&world, "resume"), ("running".into(), 1, 50.0));
@@ -88,7 +88,7 @@ fn a_paused_release_is_still_judged() {
     let world = between(&stable, &canary).start();
     order(&world, "pause");
     canary.does(Act::status(500));
-    let crowd = Crowd::new(500, 800);
+    let crowd = Users::new(500, 800);
     crowd.while_(&world, || becomes(&world, "rolled_back"));
     crowd.noticed_nothing();
 }

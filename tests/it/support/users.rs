@@ -17,7 +17,7 @@ use super::world::World;
 const CONNECTIONS: usize = 8;
 
 /// Users, and what they met so far.
-pub struct Crowd {
+pub struct Users {
     name: &'static str,
     users: usize,
     /// Requests a second, of all together.
@@ -31,15 +31,15 @@ pub struct Crowd {
     first_failure: Mutex<Option<String>>,
 }
 
-impl Crowd {
+impl Users {
     /// So many users, `u0` and on, who ask so often a second together.
-    pub fn new(users: usize, rate: u32) -> Crowd {
-        Crowd::named("u", users, rate)
+    pub fn new(users: usize, rate: u32) -> Users {
+        Users::named("u", users, rate)
     }
 
     /// Users of another name.
-    pub fn named(name: &'static str, users: usize, rate: u32) -> Crowd {
-        Crowd {
+    pub fn named(name: &'static str, users: usize, rate: u32) -> Users {
+        Users {
             name,
             users,
             rate,
@@ -53,8 +53,8 @@ impl Crowd {
     }
 
     /// They ask for another path than `/`.
-    pub fn at(self, path: &'static str) -> Crowd {
-        Crowd { path, ..self }
+    pub fn at(self, path: &'static str) -> Users {
+        Users { path, ..self }
     }
 
     /// They ask while `act` runs.
