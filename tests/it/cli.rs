@@ -1,12 +1,12 @@
 //! The command line: answers on stdout, errors on stderr, 0 done, 1 the answer is no, 2 wrong use.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::process::{Command, Output};
 
 use serde_json::Value;
 
 use crate::support::nginx::Nginx;
+use crate::support::processes::{copy_program, write_program};
 use crate::support::*;
 
 const GOOD: &str = "[upstream.app]\nservers = [\"127.0.0.1:9\"]\n\
@@ -228,13 +228,12 @@ fn run_says_why_it_cannot_serve() {
 fn the_demo_is_a_program_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let [own, demo] = ["tollgate", "tollgate-demo"].map(|name| folder.path().join(name));
-    fs::copy(world::executable(), &own).unwrap();
+    copy_program(&world::executable(), &own);
     let run = || Command::new(&own).args(["demo", "--json"]).env("PATH", folder.path().join("none")).output().unwrap();
     let missing = run();
     done(&missing, 1);
     assert!(stderr(&missing).contains("cargo build --release --package tollgate-demo"), "{}", stderr(&missing));
-    fs::write(&demo, "#!/bin/sh\necho \"$@\"\nexit 3\n").unwrap();
-    fs::set_permissions(&demo, Permissions::from_mode(0o755)).unwrap();
+    write_program(&demo, b"#!/bin/sh\necho \"$@\"\nexit 3\n");
     let own = own.canonicalize().unwrap();
     let expected = (Some(3), format!("--tollgate {} --json\n", own.display()));
     let ran = run();

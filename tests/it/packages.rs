@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
+
+use crate::support::processes::write_program;
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -66,8 +67,7 @@ fn what_is_fuzzed_is_what_is_built() {
 fn need_rust(folder: &Path, says: &str) -> Output {
     for name in ["cargo", "rustc"] {
         let path = folder.join(name);
-        fs::write(&path, format!("#!/bin/sh\necho \"{says}\"\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&path, format!("#!/bin/sh\necho \"{says}\"\n").as_bytes());
     }
     let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
     let mut command = Command::new("bash");

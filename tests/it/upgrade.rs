@@ -1,7 +1,6 @@
 //! `tollgate upgrade`: a new process takes over, and no client notices; one that fails leaves the old one as it was.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -11,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::release::{between, on_canary, order, stands, try_order};
+use crate::support::processes::{copy_program, write_program};
 use crate::support::wait::{Finally, within};
 use crate::support::*;
 
@@ -65,8 +65,7 @@ fn only(world: &mut World, pid: Pid) {
 /// A program in the world's folder.
 fn script(world: &World, text: &str) -> String {
     let path = world.path("program");
-    fs::write(&path, text).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&path, text.as_bytes());
     path.to_str().unwrap().to_owned()
 }
 
@@ -349,7 +348,7 @@ fn what_was_installed_over_the_executable_is_started() {
     let origin = Origin::start("a");
     let mut world = World::prepare();
     let (installed, new) = (world.path("bin-tollgate"), world.path("bin-new"));
-    let copy = |to: &PathBuf| fs::copy(world::executable(), to).unwrap();
+    let copy = |to: &PathBuf| copy_program(&world::executable(), to);
     copy(&installed);
     world.executable = installed.clone();
     world.boot(&config("500ms", &origin));

@@ -1,7 +1,9 @@
 //! Processes that work in a test's folder, whoever started them: an upgrade leaves one that is no child of the test.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -19,4 +21,21 @@ pub fn kill_in_folder(folder: &Path) {
     for pid in in_folder(folder) {
         let _ = kill_process(pid, Signal::KILL);
     }
+}
+
+/// Writes a program that a test starts.
+///
+/// Another process writes it. A file that this one writes could not be executed while a child that another test forks
+/// at that moment still has it open (ETXTBSY).
+pub fn write_program(path: &Path, bytes: &[u8]) {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "cat > \"$0\" && chmod 755 \"$0\""]).arg(path).stdin(Stdio::piped());
+    let mut shell = shell.spawn().unwrap();
+    shell.stdin.take().unwrap().write_all(bytes).unwrap();
+    assert!(shell.wait().unwrap().success(), "{path:?} cannot be written");
+}
+
+/// Copies a program that a test starts, likewise.
+pub fn copy_program(from: &Path, to: &Path) {
+    assert!(Command::new("cp").args([from, to]).status().unwrap().success(), "{from:?} cannot be copied to {to:?}");
 }

@@ -22,8 +22,7 @@ fn a_program_that_does_not_take_over_leaves_the_old_process_serving() {
     let mut world = World::start(&config("10s", &origin));
     let (mut kept, pid) = (world.connect(), world.pid());
     fs::write(world.path("text"), "no program").unwrap();
-    fs::write(world.path("bytes"), [0x7f, b'E', b'L', b'F', 9, 9]).unwrap();
-    fs::set_permissions(world.path("bytes"), fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&world.path("bytes"), &[0x7f, b'E', b'L', b'F', 9, 9]);
     let path = |name: &str| world.path(name).to_str().unwrap().to_owned();
     let garbage = "#!/bin/sh\necho hello >&0\nexec sleep 30\n";
     let cases: Vec<(String, &str)> = vec![
