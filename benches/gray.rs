@@ -134,7 +134,7 @@ fn decision(c: &mut Criterion) {
     c.bench_function("decision", |b| {
         b.iter(|| {
             next = (next + 1) % REQUESTS;
-            let asked = RequestView { headers: &requests[next], client: None, app: None, claim: None };
+            let asked = RequestView::of(&requests[next]);
             plan.decide(&config.cohorts, black_box(&asked))
         });
     });

@@ -111,7 +111,8 @@ pub async fn feedback(
     if let Some(name) = release.as_ref().filter(|name| !snapshot.plans.iter().any(|plan| *plan.name == ***name)) {
         return unknown(&state, name);
     }
-    let asked = RequestView { headers: &HeaderMap::new(), client: None, app: None, claim: None };
+    let none = HeaderMap::new();
+    let asked = RequestView::of(&none);
     let mut counted = vec![];
     for plan in snapshot.plans.iter().filter(|plan| release.as_ref().is_none_or(|name| *plan.name == **name)) {
         let decision = plan.decide_for(&snapshot.config.cohorts, Some(user.as_bytes()), &asked);

@@ -1,11 +1,11 @@
 //! The stage `admit`: the answer to a request by the verdict on its head.
 //!
 //! The bytes of an HTTP/1.x head were judged before Pingora read them ([`super::downstream::connection`]), and the
-//! stand-in for a refused one carries the verdict. An HTTP/2 head is judged here. Where clients must show a certificate, the server's
-//! certificate on the connection must cover the requested host, so that a client cannot connect by one name and ask for
-//! another's routes (421, RFC 9110, section 15.5.20). The answer is the same on a connection whose client would not be
-//! admitted any more: its authority was removed, or its certificate has expired. On a new connection it may show
-//! another one.
+//! stand-in for a refused one carries the verdict. An HTTP/2 head is judged here. Where clients must show a
+//! certificate, the server's certificate on the connection must cover the requested host, so that a client cannot
+//! connect by one name and ask for another's routes (421, RFC 9110, section 15.5.20). The answer is the same on a
+//! connection whose client would not be admitted any more: its authority was removed, or its certificate has expired.
+//! On a new connection it may show another one.
 
 use pingora::proxy::Session;
 

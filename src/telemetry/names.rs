@@ -11,7 +11,7 @@ base::metric_names! {
     DURATION Histogram "request_duration_seconds" ["route", "arm"]
         "Seconds from a request's head to the end of its answer.";
     UPSTREAM_REQUESTS Counter "upstream_requests_total" ["upstream", "server", "outcome"]
-        "Attempts at a server, by outcome: success, failure (a 5xx answer), connect, reset, timeout, canceled.";
+        "Attempts at a server, by outcome: success, failure (a 5xx answer, or one that is tried again), connect, reset, timeout, canceled.";
     UPSTREAM_HEALTHY Gauge "upstream_healthy" ["upstream", "server"]
         "1 while a server is healthy and not ejected, else 0.";
     UPSTREAM_PANIC Gauge "upstream_panic" ["upstream"]

@@ -36,6 +36,13 @@ pub struct RequestView<'a> {
     pub claim: Option<&'a str>,
 }
 
+impl<'a> RequestView<'a> {
+    /// A request of which only the headers are known.
+    pub fn of(headers: &'a HeaderMap) -> RequestView<'a> {
+        RequestView { headers, client: None, app: None, claim: None }
+    }
+}
+
 /// The result of an assignment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {

@@ -82,6 +82,9 @@ pub struct Sample {
     pub judged: bool,
 }
 
+/// Every request of a release writes one.
+const _: () = assert!(size_of::<Sample>() == 40);
+
 /// The offset of a gRPC status, which keeps it apart from those of HTTP.
 pub const GRPC: u16 = 1_000;
 

@@ -1,6 +1,6 @@
 //! Idle connections of HTTP/1.1 without TLS to servers, kept for the next request. Connections of TLS and of HTTP/2
-//! wait in Pingora's pool, which [`peer`](crate::runtime::snapshot::peer) and `app/one_proxy` configure. Whether one
-//! may be kept is decided by [`connector`](super::connector).
+//! wait in Pingora's pool, which `runtime/snapshot/peer` and `app/one_proxy` configure. Whether one may be kept is
+//! decided by [`connector`](super::connector).
 //!
 //! Each thread keeps its own and takes the most recent one; only a thread without any looks at the others'. If a server
 //! closed an idle connection, or sent something on it, that is noticed when it is taken or within a second. The runtime

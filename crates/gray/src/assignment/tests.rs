@@ -69,14 +69,10 @@ fn at_step(plan: &Assignment, release: &Release, step: usize) {
     plan.live.set_stage(Stage { border: border_at(release, step), open: true, unkeyed: false, step: 1 });
 }
 
-fn asked(headers: &HeaderMap) -> RequestView<'_> {
-    RequestView { headers, client: None, app: None, claim: None }
-}
-
 /// Users on the canary.
 fn on_canary(plan: &Assignment) -> HashSet<usize> {
     let none = HeaderMap::new();
-    let decide = |user: &String| plan.decide_for(&[], Some(user.as_bytes()), &asked(&none)).arm;
+    let decide = |user: &String| plan.decide_for(&[], Some(user.as_bytes()), &RequestView::of(&none)).arm;
     (0..USERS).filter(|n| decide(&format!("user-{n}")) == Arm::Canary).collect()
 }
 
@@ -129,10 +125,11 @@ fn releases_of_a_layer_share_no_user() {
     let none = HeaderMap::new();
     for n in 0..200 {
         let user = HeaderMap::from_iter([("x-user-id".parse().unwrap(), format!("user-{n}").parse().unwrap())]);
-        let (index, decision) = choose(plans.iter(), &[], &asked(&user)).unwrap();
+        let (index, decision) = choose(plans.iter(), &[], &RequestView::of(&user)).unwrap();
         assert_eq!(decision.why, Why::Position);
-        let held =
-            |plan: &Assignment| plan.decide_for(&[], Some(format!("user-{n}").as_bytes()), &asked(&none)).is_judged();
+        let held = |plan: &Assignment| {
+            plan.decide_for(&[], Some(format!("user-{n}").as_bytes()), &RequestView::of(&none)).is_judged()
+        };
         assert!(held(&plans[index]) && !held(&plans[1 - index]));
     }
 }
@@ -153,7 +150,7 @@ fn who_is_included_by_one_release_is_on_no_arm_of_another() {
     let mut judged = [0, 0];
     for n in 0..2_000 {
         let user = HeaderMap::from_iter([("x-user-id".parse().unwrap(), format!("user-{n}").parse().unwrap())]);
-        let (index, decision) = choose(plans.iter(), &half, &asked(&user)).unwrap();
+        let (index, decision) = choose(plans.iter(), &half, &RequestView::of(&user)).unwrap();
         if decision.cohorts == 1 {
             assert_eq!((index, decision.why), (1, Why::Included(0)));
         } else if index == 0 {
@@ -178,7 +175,7 @@ fn the_first_source_that_is_there_is_the_key() {
     let plan = plan_with(&release("r"), 0);
     let mut headers = HeaderMap::new();
     let key = |headers: &HeaderMap, client: Option<[u8; 4]>| {
-        let asked = RequestView { client: client.map(IpAddr::from), ..asked(headers) };
+        let asked = RequestView { client: client.map(IpAddr::from), ..RequestView::of(headers) };
         plan.user(&asked).map(|(key, _)| key)
     };
     assert_eq!(key(&headers, None), None);
@@ -190,7 +187,7 @@ fn the_first_source_that_is_there_is_the_key() {
     headers.insert("x-user-id", "h-1".parse().unwrap());
     assert_eq!(key(&headers, None).as_deref(), Some("h-1"));
     let none = HeaderMap::new();
-    let mapped = RequestView { client: Some("::ffff:10.0.0.1".parse().unwrap()), ..asked(&none) };
+    let mapped = RequestView { client: Some("::ffff:10.0.0.1".parse().unwrap()), ..RequestView::of(&none) };
     assert_eq!(plan.user(&mapped).unwrap().0, "10.0.0.1");
 }
 
@@ -211,7 +208,7 @@ fn exclude_beats_include_beats_percent() {
     let plan = plan_with(&release, cohorts.len());
     let none = HeaderMap::new();
     let decide = |user: Option<&str>, headers: &HeaderMap| {
-        let decision = plan.decide_for(&cohorts, user.map(str::as_bytes), &asked(headers));
+        let decision = plan.decide_for(&cohorts, user.map(str::as_bytes), &RequestView::of(headers));
         (decision.arm, decision.why)
     };
     plan.live.set_stage(Stage { border: Border::NONE, open: true, unkeyed: false, step: 1 });
@@ -226,8 +223,9 @@ fn exclude_beats_include_beats_percent() {
     assert_eq!(decide(None, &none), (Arm::Canary, Why::Unkeyed), "the last step is for everybody");
     plan.live.set_stage(Stage::CLOSED);
     assert_eq!(decide(Some("ada"), &none), (Arm::Stable, Why::Included(0)), "taken back, for staff too");
-    let masks: HashSet<u16> =
-        (0..100).map(|n| plan.decide_for(&cohorts, Some(format!("u{n}").as_bytes()), &asked(&none)).cohorts).collect();
+    let masks: HashSet<u16> = (0..100)
+        .map(|n| plan.decide_for(&cohorts, Some(format!("u{n}").as_bytes()), &RequestView::of(&none)).cohorts)
+        .collect();
     assert_eq!(masks, HashSet::from([0, 0b100]), "the judge is told of cohorts that decide nothing");
 }
 

@@ -113,7 +113,7 @@ impl World {
     /// A second in which each of 1,000 users asks once, others than in the nine seconds before; `ending` says how it ends.
     fn second(&mut self, ending: impl Fn(u64, Arm) -> Ending) {
         let none = HeaderMap::new();
-        let asked = RequestView { headers: &none, client: None, app: None, claim: None };
+        let asked = RequestView::of(&none);
         let first = self.ms / 1_000 % 10 * 1_000;
         for n in first..first + 1_000 {
             let user = format!("u{n}");
