@@ -116,7 +116,7 @@ impl ProxyHttp for Gateway {
             return Ok(true);
         }
         if answer::is_asked_of_us(session) {
-            answer::of_us(session, ctx).await?;
+            Box::pin(answer::of_us(session, ctx)).await?;
             return Ok(true);
         }
         let Some(route) = route::find(session, ctx) else {

@@ -30,9 +30,15 @@ pub async fn of_us(session: &mut Session, ctx: &Ctx) -> Result<()> {
 
 /// Sends the route's own answer if it has one; says whether it did.
 pub async fn from_route(session: &mut Session, ctx: &Ctx, route: usize) -> Result<bool> {
-    let snapshot = ctx.snapshot.clone();
-    let (head, body) = match &snapshot.route(route).0.action {
-        Action::Upstream(_) | Action::Ledger => return Ok(false),
+    match &ctx.snapshot.route(route).0.action {
+        Action::Upstream(_) | Action::Ledger => Ok(false),
+        own => Box::pin(own_answer(session, ctx, own)).await.map(|()| true),
+    }
+}
+
+async fn own_answer(session: &mut Session, ctx: &Ctx, action: &Action) -> Result<()> {
+    let (head, body) = match action {
+        Action::Upstream(_) | Action::Ledger => return Ok(()),
         Action::Redirect { to, status } => (redirect(session, ctx, to, *status)?, Bytes::new()),
         Action::Respond { status, body, headers } => {
             let mut head = ResponseHeader::build(*status, Some(headers.len() + 2))?;
@@ -44,8 +50,7 @@ pub async fn from_route(session: &mut Session, ctx: &Ctx, route: usize) -> Resul
     };
     let mut head = head;
     rewrite::response(&mut head, ctx)?;
-    reject::respond(session, ctx, head, body, false).await?;
-    Ok(true)
+    reject::respond(session, ctx, head, body, false).await
 }
 
 fn redirect(session: &Session, ctx: &Ctx, to: &[Piece], status: StatusCode) -> Result<ResponseHeader> {

@@ -92,7 +92,7 @@ pub async fn authenticate(
     }
     match judge(session, ctx, route, (nonces, memory)).await? {
         Ok(()) => Ok(false),
-        Err(refusal) => refuse(session, ctx, refusal).await.map(|()| true),
+        Err(refusal) => Box::pin(refuse(session, ctx, refusal)).await.map(|()| true),
     }
 }
 
@@ -115,7 +115,7 @@ async fn judge(
         Some(AppStatus::Approved) | None => {}
     }
     if proven.signed.iter().any(|signed| signed.covers_body)
-        && let Err(refusal) = body(session, ctx, has_body, memory).await?
+        && let Err(refusal) = Box::pin(body(session, ctx, has_body, memory)).await?
     {
         return Ok(Err(refusal));
     }

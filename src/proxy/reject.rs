@@ -4,6 +4,7 @@
 //! address. `detail` says what a client can do about it; the access log says what happened inside. A gRPC client gets
 //! it as a gRPC status (`grpc`).
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
@@ -40,9 +41,14 @@ fn document(reason: Reason, request_id: &[u8], detail: Option<&str>, over: Optio
 pub const PROXIED: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE");
 
 /// Answers with a problem. With `close` the connection ends after it.
-pub async fn answer(session: &mut Session, ctx: &mut Ctx, reason: Reason, close: bool) -> Result<()> {
-    answer_with(session, ctx, reason, None, vec![], close).await
+///
+/// Boxed: a request that is not refused would carry the future's room through every hook.
+pub fn answer<'a>(session: &'a mut Session, ctx: &'a mut Ctx, reason: Reason, close: bool) -> Answered<'a> {
+    Box::pin(answer_with(session, ctx, reason, None, vec![], close))
 }
+
+/// An answer on its way.
+pub type Answered<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
 
 /// The same, with other text than the reason's own, and more fields.
 pub async fn answer_with(

@@ -3,13 +3,14 @@
 //! The socket is shared, so that the sweeper can shut it down, and so that plain bytes before TLS can be read first. A
 //! read that has emptied the socket says so, which spares the next read a system call.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::BufMut;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
@@ -75,13 +76,26 @@ pub struct Tcp(pub Arc<TcpStream>);
 
 impl AsyncRead for Tcp {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        poll_read(&self.0, cx, buf)
+        poll_read(&self.0, cx, buf, usize::MAX)
     }
 }
 
 impl AsyncWrite for Tcp {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         poll_write(&self.0, cx, buf)
+    }
+
+    /// TLS has several records to write.
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        poll_write_vectored(&self.0, cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -93,13 +107,13 @@ impl AsyncWrite for Tcp {
     }
 }
 
-/// Reads what is available.
-pub fn poll_read(stream: &TcpStream, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+/// Reads what is available, at most `max` bytes.
+pub fn poll_read(stream: &TcpStream, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>, max: usize) -> Poll<io::Result<()>> {
     loop {
         ready!(stream.poll_read_ready(cx))?;
-        let (room, mut read) = (buf.remaining(), 0);
+        let (room, mut read) = (buf.remaining().min(max), 0);
         let tried = stream.try_io(Interest::READABLE, || {
-            read = stream.try_read_buf(buf)?;
+            read = stream.try_read_buf(&mut (&mut *buf).limit(room))?;
             // A read that leaves room has emptied the socket: saying so now spares the next read a system call.
             if (1..room).contains(&read) { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
         });
@@ -107,6 +121,17 @@ pub fn poll_read(stream: &TcpStream, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>
             _ if read > 0 => return Poll::Ready(Ok(())),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             tried => return Poll::Ready(tried),
+        }
+    }
+}
+
+/// Writes what fits of several parts.
+fn poll_write_vectored(stream: &TcpStream, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(stream.poll_write_ready(cx))?;
+        match stream.try_write_vectored(parts) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            written => return Poll::Ready(written),
         }
     }
 }

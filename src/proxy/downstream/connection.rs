@@ -11,6 +11,7 @@
 
 use std::fmt;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
@@ -288,8 +289,8 @@ impl Connection {
 
     /// Reads bytes that must wait here.
     fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut bytes = [0; READ_BYTES];
-        let mut buf = ReadBuf::new(&mut bytes);
+        let mut bytes = [const { MaybeUninit::uninit() }; READ_BYTES];
+        let mut buf = ReadBuf::uninit(&mut bytes);
         ready!(self.poll_transport(cx, &mut buf))?;
         self.ahead.extend_from_slice(buf.filled());
         Poll::Ready(Ok(buf.filled().len()))

@@ -134,9 +134,9 @@ impl ListeningSocket {
         let plain = !it.proxy_protocol && it.tls.is_none() && !it.h2c;
         let limit = it.header_timeout;
         let arrived = match plain {
-            true => self.greet(stream, from, snapshot).await,
+            true => Box::pin(self.greet(stream, from, snapshot)).await,
             // One timer for each connection with more steps before its first request.
-            false => match timeout(limit, self.greet(stream, from, snapshot)).await {
+            false => match timeout(limit, Box::pin(self.greet(stream, from, snapshot))).await {
                 Ok(arrived) => arrived,
                 Err(_) => Err(io::ErrorKind::TimedOut.into()),
             },
@@ -237,7 +237,7 @@ impl ListeningSocket {
         let stream = http2.then(|| peer.for_stream());
         let Ok(connection) = Connection::new(transport, ahead, peer, http2) else { return };
         match stream {
-            Some(peer) => http2::serve(self, connection, peer, &watch).await,
+            Some(peer) => Box::pin(http2::serve(self, connection, peer, &watch)).await,
             None => http1::serve(self, connection, from, &watch).await,
         }
         if watch.refused().is_some() {

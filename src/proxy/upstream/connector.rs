@@ -157,16 +157,7 @@ impl AsyncRead for ServerStream {
         }
         let before = buf.filled().len();
         let max = if open.link.is_ahead() { READ_AHEAD } else { READ_MAX };
-        let read = match buf.remaining() > max {
-            false => poll_read(&open.stream, cx, buf),
-            true => {
-                let mut part = ReadBuf::new(buf.initialize_unfilled_to(max));
-                let read = poll_read(&open.stream, cx, &mut part);
-                let filled = part.filled().len();
-                buf.advance(filled);
-                read
-            }
-        };
+        let read = poll_read(&open.stream, cx, buf, max);
         open.link.reads(read.is_pending(), clock::now);
         if read.is_ready() {
             open.link.moved(buf.filled().len() - before);
