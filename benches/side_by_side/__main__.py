@@ -20,9 +20,11 @@ import tempfile
 from pathlib import Path
 
 import contenders
+import instructions
 import ledger
 import ledger_scale
 import table
+import works
 from load import CONNECTIONS, Origins
 from machine import Invalid, describe, split_cores, version_of
 from measure import measure
@@ -44,6 +46,8 @@ def arguments():
                       help="latency at half of the peak rate, quiet and under pushes (needs h2load)")
     mode.add_argument("--peak", dest="mode", action="store_const", const="peak",
                       help="failures at the peak rate, quiet and under pushes")
+    mode.add_argument("--instructions", dest="mode", action="store_const", const="instructions",
+                      help="instructions of user space a request, by callgrind (needs valgrind)")
     mode.add_argument("--ledger", action="store_true", help="the payment ledger; its options: --ledger --help")
     mode.add_argument("--ledger-scale", action="store_true", help="the ledger on a store of many transactions")
     parser.add_argument("--rounds", type=int, help="rounds, interleaved (default: 5; --half: 3; --peak: 1)")
@@ -52,6 +56,7 @@ def arguments():
     parser.add_argument("--routes", type=int, default=1000, help="routes of each configuration (default: 1000)")
     parser.add_argument("--threads", type=int, default=1, help="worker threads of each proxy (default: 1)")
     parser.add_argument("--core", help="core of the proxies, or cores, as 0,1 (default: the first one)")
+    parser.add_argument("--work", default="get", help=f"what is asked of them, one of {','.join(works.ALL)} (default: get)")
     parser.add_argument("--rows", help=f"which proxies, of {','.join(keys)} (default: all that are installed)")
     parser.add_argument("--push", type=float, default=10, help="configurations pushed a second (default: 10)")
     parser.add_argument("--share", type=float, default=50, help="percent of the peak rate for --half (default: 50)")
@@ -59,21 +64,32 @@ def arguments():
                         help="a proxy that uses less of its core was not the bottleneck (default: 0.6)")
     parser.add_argument("--limit", type=float, metavar="RATIO", help="exit 1 when Tollgate's median ratio is above")
     parser.add_argument("--json", metavar="FILE", help="write every figure of every round there")
+    parser.add_argument("--record", action="store_true",
+                        help="append the medians to benches/record.jsonl, so that a change that makes a request dearer is seen")
     parser.add_argument("--tollgate", metavar="PATH", help="a gateway that is built already (default: build it)")
     parser.add_argument("--bare", metavar="PATH", help="a bare proxy that is built already (default: build it)")
     options = parser.parse_args()
-    defaults = {"table": (5, 4), "half": (3, 20), "peak": (1, 60)}[options.mode]
+    defaults = {"table": (5, 4), "half": (3, 20), "peak": (1, 60), "instructions": (1, 1)}[options.mode]
     options.rounds, options.seconds = options.rounds or defaults[0], options.seconds or defaults[1]
     if min(options.rounds, options.seconds, options.warm_up, options.routes, options.threads) < 1 or options.push <= 0:
         parser.error("rounds, seconds, warm-up, routes, threads and push must be above zero")
+    if options.work not in works.ALL:
+        parser.error(f"--work knows {', '.join(works.ALL)}")
+    options.work = works.ALL[options.work]
+    if options.mode in ("half", "peak") and options.work.key != "get":
+        parser.error("--half and --peak measure the work `get`")
     chosen = options.rows.split(",") if options.rows else None
     if chosen and not set(chosen) <= set(keys):
         parser.error(f"--rows knows {', '.join(keys)}")
     options.chosen = [one for one in contenders.ALL if chosen is None or one.key in chosen]
-    if options.mode != "table":
+    if options.work.tls:
+        options.chosen = [one for one in options.chosen if one.speaks_tls]
+    if options.mode in ("half", "peak"):
         options.chosen = [contenders.Tollgate]
+    if options.mode == "instructions" and options.work.http2:
+        parser.error("--instructions speaks HTTP/1.1 to the proxies")
     if shutil.which("haproxy") is None and any(one.key.startswith("haproxy") for one in options.chosen):
-        if chosen and options.mode == "table":
+        if chosen and options.mode in ("table", "instructions"):
             parser.error("haproxy is not installed")
         say("bench: haproxy is not installed: no row for it")
         options.chosen = [one for one in options.chosen if not one.key.startswith("haproxy")]
@@ -139,20 +155,41 @@ def over_limit(options, results):
 
 def record_of(options):
     versions = {"nginx": version_of(["nginx", "-v"]), "wrk": version_of(["wrk", "-v"])}
-    if options.mode == "half":
+    if options.mode == "half" or options.work.http2:
         versions["h2load"] = version_of(["h2load", "--version"])
     if any(one.key.startswith("haproxy") for one in options.chosen):
         versions["HAProxy"] = version_of(["haproxy", "-v"])
     threads = "one worker thread" if options.threads == 1 else f"{options.threads} worker threads"
-    setup = (f"The proxy has {threads} and core {list_of(options.mine)} to itself; four nginx origins (128 bytes) and "
-             f"the load ({CONNECTIONS} kept connections, HTTP/1.1 GET) have core {list_of(options.others)}; "
+    setup = (f"The proxy has {threads} and core {list_of(options.mine)} to itself; four nginx origins and the "
+             f"load ({work_of(options.work)}) have core {list_of(options.others)}; "
              f"{options.routes:,} routes; rounds: {options.rounds}, of {options.seconds} s each.")
-    if options.mode != "table":
+    if options.mode in ("half", "peak"):
         setup += f" Pushed: servers and routes changed {options.push:g} times a second."
     git = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True)
     shown = " ".join(["scripts/bench", *map(shlex.quote, sys.argv[1:])])
     return {"mode": options.mode, "command": shown, "revision": git.stdout.strip() or "no revision",
             "versions": versions, "setup": setup, "date": datetime.date.today().isoformat(), "machine": describe()}
+
+
+def work_of(work):
+    kept = "eight streams on each of 16 connections" if work.http2 else f"{CONNECTIONS} kept connections"
+    return f"{work.what}; {kept}"
+
+
+def keep(options, record):
+    """Appends a line with what was measured."""
+    line = {key: record[key] for key in ("date", "revision", "mode")} | {"work": options.work.key}
+    if record["mode"] == "table":
+        floor, name = table.floor_of(record["results"], options.work)
+        line[f"ratio to {name}"] = {label: round(statistics.median(table.ratios(rounds, floor)), 3)
+                                    for label, rounds in record["results"].items() if floor}
+        line["cpu_us"] = {label: round(table.middle(rounds, "cpu_us"), 1) for label, rounds in record["results"].items()}
+    elif record["mode"] == "instructions":
+        line["instructions"] = {label: round(count) for label, count in record["instructions"].items()}
+    else:
+        return
+    with open(ROOT / "benches" / "record.jsonl", "a") as file:
+        file.write(json.dumps(line) + "\n")
 
 
 def list_of(cores):
@@ -165,11 +202,19 @@ def run(options):
     with tempfile.TemporaryDirectory(prefix="tollgate-bench-") as temporary:
         folder = Path(temporary)
         (folder / "origin").mkdir()
+        options.certificate = works.write_certificate(folder) if options.work.tls else None
         with Origins(folder / "origin", options.others) as origins:
             if options.mode == "table":
                 results, problems, warnings = side_by_side(options, origins, folder)
                 record |= {"results": results}
-                shown, missed = table.side_by_side(results), over_limit(options, results)
+                shown, missed = table.side_by_side(results, options.work), over_limit(options, results)
+            elif options.mode == "instructions":
+                found = {}
+                for row in (contender(options) for contender in options.chosen):
+                    found[row.label] = instructions.per_request(row, options, origins, folder, say)
+                problems, warnings, missed = [], [], []
+                record |= {"instructions": found}
+                shown = instructions.table(found)
             else:
                 found = pushes(options, origins, folder / "tollgate")
                 warnings, problems, missed = [], found["problems"], found["missed"]
@@ -178,6 +223,8 @@ def run(options):
     record |= {"valid": not problems, "problems": problems, "missed": missed, "warnings": warnings}
     if options.json:
         Path(options.json).write_text(json.dumps(record, indent=1) + "\n")
+    if options.record and not problems:
+        keep(options, record)
     for warning in warnings:
         say(f"bench: noise: {warning}")
     for problem in problems:

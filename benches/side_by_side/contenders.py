@@ -38,9 +38,11 @@ class Contender:
     key = label = note = ""
     logs = False
     routed = True
+    speaks_tls = True
 
     def __init__(self, options):
         self.options = options
+        self.work = options.work
 
     def command(self, folder, port, origins):
         raise NotImplementedError
@@ -61,13 +63,13 @@ class Contender:
         return process
 
     def ready(self, process):
-        return fetch(process.port, self.path(), self.host())[0] == 200
+        return fetch(process.port, self.path(), self.host(), tls=self.work.tls)[0] == 200
 
     def host(self):
         return hit_of(self.options.routes)[1]
 
     def path(self):
-        return hit_of(self.options.routes)[2] + "/small"
+        return f"{hit_of(self.options.routes)[2]}/{self.work.path}"
 
     def counted(self):
         """What the contender counted itself: {what: number}; `requests` must equal the lines logged."""
@@ -75,7 +77,7 @@ class Contender:
 
 
 class Bare(Contender):
-    key, label = "bare", "bare Pingora"
+    key, label, speaks_tls = "bare", "bare Pingora", False
 
     def command(self, folder, port, origins):
         servers = [f"127.0.0.1:{origin}" for origin in origins]
@@ -96,7 +98,7 @@ class Tollgate(Contender):
         servers = ", ".join(f'"127.0.0.1:{origin}"' for origin in origins)
         lines = [
             "[server]", f"threads = {self.options.threads}", 'state_dir = "state"',
-            "[[listener]]", f'address = "127.0.0.1:{port}"',
+            "[[listener]]", f'address = "127.0.0.1:{port}"', *self.tls(),
             "[admin]", f'address = "127.0.0.1:{self.extra}"',
             "[log]", f'access = "{folder}/access.log"',
             "[upstream.origins]", f"servers = [{servers}]", 'balance = "round_robin"',
@@ -107,6 +109,12 @@ class Tollgate(Contender):
             lines += [f"[route.{name}]", f'hosts = ["{host}"]', f'paths = ["{prefix}/*"]', 'upstream = "origins"']
             lines += self.guards
         return "\n".join(lines) + "\n"
+
+    def tls(self):
+        if not self.work.tls:
+            return []
+        cert, key, _ = self.options.certificate
+        return ["[listener.tls]", f'certificates = [{{ cert = "{cert}", key = "{key}" }}]']
 
     def release(self, folder, servers):
         return []
@@ -213,13 +221,17 @@ http {{
     }}
     map $http_x_request_id $id {{ default $http_x_request_id; "" $request_id; }}
     proxy_http_version 1.1;
+    proxy_max_temp_file_size 0;
+    proxy_request_buffering off;
+    client_max_body_size 0;
+    {tls}
     proxy_set_header Connection "";
     proxy_set_header Host $http_host;
     proxy_set_header X-Request-ID $id;
     proxy_set_header X-Forwarded-For $remote_addr;
     proxy_set_header X-Forwarded-Proto $scheme;
     proxy_set_header X-Forwarded-Host $http_host;
-    server {{ listen 127.0.0.1:{port} default_server; return 404; }}
+    server {{ listen 127.0.0.1:{port}{listen} default_server; return 404; }}
     {hosts}
 }}
 """
@@ -243,14 +255,23 @@ class Nginx(Contender):
             hosts.setdefault(host, []).append(f"location {prefix}/ {{ {note}proxy_pass http://origins; }}")
         log = NGINX_LOG.format(folder=folder, buffer=self.buffer) if self.logs else "access_log off;"
         variable = 'set $route ""; ' if self.logs else ""
-        servers = [f"server {{ listen 127.0.0.1:{port}; server_name {host}; {variable}{' '.join(all_of_it)} }}"
+        listen, tls = self.tls()
+        servers = [f"server {{ listen 127.0.0.1:{port}{listen}; server_name {host}; {variable}{' '.join(all_of_it)} }}"
                    for host, all_of_it in hosts.items()]
         config = folder / "nginx.conf"
         config.write_text(NGINX.format(
             threads=self.options.threads, folder=folder, log=log, temporary=nginx_temporary(folder), port=port,
-            pool=POOL, servers=" ".join(f"server 127.0.0.1:{origin};" for origin in origins),
+            pool=POOL, listen=listen, tls=tls, servers=" ".join(f"server 127.0.0.1:{origin};" for origin in origins),
             hosts="\n    ".join(servers)))
         return ["nginx", "-p", folder, "-c", config]
+
+    def tls(self):
+        """What stands behind the address that it listens on, and its certificate."""
+        if not self.work.tls:
+            return "", ""
+        cert, key, _ = self.options.certificate
+        listen = " ssl http2" if self.work.http2 else " ssl"
+        return listen, f"ssl_certificate {cert}; ssl_certificate_key {key}; ssl_protocols TLSv1.2 TLSv1.3;"
 
 
 class NginxUnbuffered(Nginx):
@@ -273,7 +294,7 @@ defaults
     timeout server 60s
     timeout http-request 10s
 frontend front
-    bind 127.0.0.1:{port}
+    bind 127.0.0.1:{port}{tls}
     {log}
     option dontlognull
     option forwardfor
@@ -305,10 +326,15 @@ class Haproxy(Contender):
         (folder / "routes.map").write_text("\n".join(entries) + "\n")
         config = folder / "haproxy.cfg"
         config.write_text(HAPROXY.format(
-            threads=self.options.threads, folder=folder, port=port, pool=POOL,
+            threads=self.options.threads, folder=folder, port=port, pool=POOL, tls=self.tls(),
             sink="log stdout format raw local0" if self.logs else "", log=HAPROXY_LOG if self.logs else "",
             servers="\n    ".join(f"server s{origin} 127.0.0.1:{origin}" for origin in origins)))
         return ["haproxy", "-db", "-f", config]
+
+    def tls(self):
+        if not self.work.tls:
+            return ""
+        return f" ssl crt {self.options.certificate[2]} alpn {'h2,' if self.work.http2 else ''}http/1.1"
 
 
 class HaproxyPlain(Haproxy):
@@ -324,7 +350,8 @@ are shown. bare Pingora: a prebuilt peer per request, no routes, no timeouts, no
 and pool of Tollgate. Tollgate: routing, balancing, active and passive health, retries, metrics per route and server,
 JSON access log. "release running": beside that a release on the route, judged, a tenth of the users on its canary, and two
 cohorts, one of them a file of 100,000 users; "everything on": beside that an API key and a limit. nginx and HAProxy: the same routes, servers, request id, X-Forwarded-For and a JSON access log of like
-fields; nginx has no active health probes, and neither of the two counts per route. nginx writes its log through
+fields; nginx has no active health probes, and neither of the two counts per route.
+It passes bodies on as they come (`proxy_request_buffering off`) and writes none to a file (`proxy_max_temp_file_size 0`). nginx writes its log through
 `buffer=64k flush=100ms`, which its manual offers and its default does not do: the default is the row "log unbuffered".
 HAProxy writes a line at a time to its standard output, which is the file."""
 

@@ -7,12 +7,15 @@ corrects for coordinated omission: h2load's rate is checked against what was ask
 
 import http.client
 import json
+import os
 import re
+import ssl
 import subprocess
 import threading
 import time
 from pathlib import Path
 
+import works
 from machine import Invalid, Process, free_ports
 
 BODY = "tollgate bench ".ljust(127, ".") + "\n"
@@ -21,10 +24,11 @@ API_KEY = "bench-key-of-everybody"
 
 # Every request names a user and an app, for every proxy alike: one of a thousand, made before the run.
 WRK_SCRIPT = """
+local METHOD, BODY = "%METHOD%", string.rep("x", %UPLOAD%)
 local requests, at = {}, 0
 init = function()
   for n = 1, 1000 do
-    requests[n] = wrk.format(nil, nil, {["x-user-id"] = string.format("user-%06d", n * 7919), ["x-api-key"] = "bench-key-of-everybody"})
+    requests[n] = wrk.format(METHOD, nil, {["x-user-id"] = string.format("user-%06d", n * 7919), ["x-api-key"] = "bench-key-of-everybody"}, BODY)
   end
 end
 request = function()
@@ -43,6 +47,7 @@ end
 
 ORIGIN = """
 daemon off;
+{user}
 worker_processes 1;
 pid {folder}/nginx.pid;
 error_log {folder}/error.log warn;
@@ -57,7 +62,20 @@ http {{
     log_format probe '$uri';
     server {{
         {listens}
+        client_max_body_size 0;
         location / {{ return 200 "{body}"; }}
+        location ~ /64k$ {{ root {folder}; try_files /64k =404; }}
+        location ~ /1m$ {{ root {folder}; try_files /1m =404; }}
+        # `mirror` reads the whole body first; `return` would answer before it has come.
+        location ~ /upload$ {{
+            client_body_buffer_size 2m;
+            mirror /sink;
+            error_page 405 =200 @taken;
+            root {folder};
+            try_files /small =404;
+        }}
+        location = /sink {{ internal; return 204; }}
+        location @taken {{ return 200 "{body}"; }}
         location = /health {{ access_log {folder}/probes.log probe; return 200 "ok\\n"; }}
     }}
     server {{
@@ -74,9 +92,13 @@ def nginx_temporary(folder):
     return "\n    ".join(f"{kind}_temp_path {folder}/temporary-{kind};" for kind in kinds)
 
 
-def fetch(port, path, host=None, method="GET"):
-    """(status, headers, body text) of one request over a connection of its own."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+def fetch(port, path, host=None, method="GET", tls=False):
+    """(status, headers, body text) of one request over a connection of its own; a certificate is not checked."""
+    if tls:
+        anyone = ssl._create_unverified_context()
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=5, context=anyone)
+    else:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request(method, path, headers={"Host": host, "x-api-key": API_KEY} if host else {})
         answer = connection.getresponse()
@@ -94,8 +116,11 @@ class Origins(Process):
         *self.ports, self.status = free_ports(5)
         self.probes = folder / "probes.log"
         self.asked = 0
+        works.write_bodies(folder)
+        (folder / "small").write_text(BODY)
         config = folder / "nginx.conf"
         config.write_text(ORIGIN.format(
+            user="user root;" if os.geteuid() == 0 else "",  # else its worker could not read the bodies
             folder=folder, status=self.status, body=BODY.replace("\n", "\\n"), temporary=nginx_temporary(folder),
             listens="\n        ".join(f"listen 127.0.0.1:{port};" for port in self.ports)))
         super().__init__("the origin nginx", ["nginx", "-p", folder, "-c", config], cores, folder)
@@ -147,19 +172,47 @@ def settled_size(path, seconds=5.0):
     return max(size, 0)
 
 
-def wrk(port, host, path, seconds, cores, folder):
+def wrk(port, host, path, seconds, cores, folder, work=works.ALL["get"]):
     """Closed-loop load on 64 kept connections; what it saw, as a dict."""
     script = folder / "report.lua"
-    script.write_text(WRK_SCRIPT)
+    said = WRK_SCRIPT.replace("%METHOD%", work.wrk_method).replace("%UPLOAD%", str(work.upload))
+    script.write_text(said if work.upload < 1 << 20 else said.replace("1, 1000", "1, 20").replace("% 1000", "% 20"))
     out = folder / f"wrk-{time.monotonic_ns()}.txt"
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s", "--timeout", "5s", "-s", script,
-               "-H", f"Host: {host}", f"http://127.0.0.1:{port}{path}"]
+               "-H", f"Host: {host}", f"{'https' if work.tls else 'http'}://127.0.0.1:{port}{path}"]
     with Process("wrk", command, cores, folder, stdout=out) as load:
         wait(load, seconds + 30)
         for line in out.read_text(errors="replace").splitlines():
             if line.startswith("RESULT "):
                 return json.loads(line[7:])
     raise Invalid(f"wrk said nothing: {load.last_words()}")
+
+
+def h2load_closed(port, host, path, seconds, cores, folder):
+    """Closed-loop load of HTTP/2 over TLS, eight streams on each of sixteen connections; as wrk tells it."""
+    out = folder / f"h2load-{time.monotonic_ns()}.txt"
+    command = ["h2load", "-t1", "-c16", "-m8", f"-D{max(1, round(seconds))}", "-H", f":authority: {host}",
+               "-H", "x-user-id: user-000001", "-H", f"x-api-key: {API_KEY}", f"https://127.0.0.1:{port}{path}"]
+    with Process("h2load", command, cores, folder, stdout=out) as load:
+        wait(load, seconds + 30)
+        said = out.read_text(errors="replace")
+    found = re.search(r"requests: (\d+) total.* (\d+) done, (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", said)
+    took = re.search(r"finished in ([\d.]+)(m?)s", said)
+    times = re.search(r"time for request:\s+\S+\s+(\S+)\s+(\S+)", said)
+    data = re.search(r"traffic: .*\((\d+)\) total", said)
+    if not (found and took and times and data):
+        raise Invalid(f"h2load said nothing to go by: {said[-500:]} {load.last_words()}")
+    _, done, good, failed, errored, timeout = map(int, found.groups())
+    micros = float(took[1]) * (1e3 if took[2] else 1e6)
+    longest, mean = (spelt_micros(text) for text in times.groups())
+    return {"requests": good, "micros": micros, "bytes": int(data[1]), "p50_us": mean, "p99_us": longest,
+            "max_us": longest, "connect": 0, "read": errored, "write": 0, "status": done - good, "timeout": timeout}
+
+
+def spelt_micros(text):
+    """`1.5ms`, `15us` or `2s` in microseconds."""
+    number, unit = re.fullmatch(r"([\d.]+)(us|ms|s)", text).groups()
+    return float(number) * {"us": 1, "ms": 1e3, "s": 1e6}[unit]
 
 
 def wrk_faults(result):

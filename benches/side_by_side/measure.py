@@ -8,7 +8,7 @@ counted, none dropped, and the contender the bottleneck. What is wrong is return
 import json
 import time
 
-from load import BODY, CONNECTIONS, count_lines, fetch, settled_size, wrk, wrk_faults
+from load import BODY, CONNECTIONS, count_lines, fetch, h2load_closed, settled_size, wrk, wrk_faults
 from machine import Invalid, busy_of
 
 FIELDS = ("time", "method", "path", "status", "bytes", "server")
@@ -19,18 +19,25 @@ def measure(contender, options, origins, folder):
     """Figures of one contender in one round, `problems` among them."""
     folder.mkdir()
     with contender.start(folder, origins.ports) as process:
-        status, _, body = fetch(process.port, contender.path(), contender.host())
-        if (status, body) != (200, BODY):
+        work = options.work
+        status, _, body = fetch(process.port, contender.path(), contender.host(), tls=work.tls)
+        if (status, body) != (200, BODY) if work.answer == 128 else (status, len(body)) != (200, work.answer):
             raise Invalid(f"{contender.label} answered {status} with another body than the origin's")
-        load = (process.port, contender.host(), contender.path())
-        wrk(*load, options.warm_up, options.others, folder)
+        target = (process.port, contender.host(), contender.path())
+
+        def load(seconds):
+            if work.http2:
+                return h2load_closed(*target, seconds, options.others, folder)
+            return wrk(*target, seconds, options.others, folder, work)
+
+        load(options.warm_up)
         before = state(contender, process, origins)
         cpu, busy = process.cpu(), busy_of(options.mine)
-        seen = wrk(*load, options.seconds, options.others, folder)
+        seen = load(options.seconds)
         busy = busy_of(options.mine) - busy
         after = state(contender, process, origins)
         cpu = process.cpu() - cpu  # with what was written after the last answer
-        problems = [*faults(seen), *uncounted(seen, before, after)]
+        problems = [*faults(seen, work), *uncounted(seen, before, after, work)]
         if process.log:
             lines = count_lines(process.log, before["log"])
             problems += unlogged(process.log, lines, seen, before, after)
@@ -59,29 +66,30 @@ def state(contender, process, origins):
     return {"served": served, "log": log, "counted": contender.counted()}
 
 
-def faults(seen):
+def faults(seen, work):
     bad = wrk_faults(seen)
     if bad:
         yield f"wrk saw failures: {bad}"
-    if seen["requests"] and seen["bytes"] / seen["requests"] < len(BODY):
+    if seen["requests"] and seen["bytes"] / seen["requests"] < work.answer:
         yield "wrk read fewer bytes than the bodies have"
 
 
-def uncounted(seen, before, after):
+def uncounted(seen, before, after, work):
     served = after["served"] - before["served"]
-    if not seen["requests"] <= served <= seen["requests"] + CONNECTIONS + PROBES_IN_FLIGHT:
+    in_flight = 128 if work.http2 else CONNECTIONS
+    if not seen["requests"] <= served <= seen["requests"] + in_flight + PROBES_IN_FLIGHT:
         yield f"wrk counts {seen['requests']} answers, the origins {served}"
     for what, value in after["counted"].items():
         value -= before["counted"][what]
         expected = what not in ("dropped log lines", "retries")
-        if expected and not seen["requests"] <= value <= seen["requests"] + CONNECTIONS:
+        if expected and not seen["requests"] <= value <= seen["requests"] + in_flight:
             yield f"wrk counts {seen['requests']} answers, its own metric of {what} {value}"
         if not expected and value:
             yield f"{value} {what}"
 
 
 def unlogged(path, lines, seen, before, after):
-    if not seen["requests"] <= lines <= seen["requests"] + CONNECTIONS:
+    if not seen["requests"] <= lines <= seen["requests"] + 128:
         yield f"wrk counts {seen['requests']} answers, the access log {lines} lines"
     if not path.exists():
         return

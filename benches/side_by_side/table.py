@@ -29,9 +29,9 @@ def markdown(heads, rows):
     return "\n".join([line(heads), rule, *map(line, rows)])
 
 
-def side_by_side(results):
+def side_by_side(results, work):
     """One row a contender; `results` maps its label to its figures, a dict a round."""
-    base = next((rounds for label, rounds in results.items() if label.startswith("bare")), None)
+    base, floor = floor_of(results, work)
     rows = []
     for label, rounds in results.items():
         ratio = "–"
@@ -41,8 +41,17 @@ def side_by_side(results):
             label, median_and_spread([one["cpu_us"] for one in rounds], "{:.1f}".format), ratio,
             f"{middle(rounds, 'per_second'):,.0f}", f"{middle(rounds, 'p50_us') / 1000:.2f}",
             f"{middle(rounds, 'p99_us') / 1000:.2f}", f"{middle(rounds, 'busy'):.0%}"])
-    heads = ["proxy", "CPU µs/request", "ratio to bare", "requests/s", "p50 ms", "p99 ms", "core used"]
+    heads = ["proxy", "CPU µs/request", f"ratio to {floor}", "requests/s", "p50 ms", "p99 ms", "core used"]
     return markdown(heads, rows)
+
+
+def floor_of(results, work):
+    """The rounds that the ratios are to, and whose they are: the bare proxy's, or with another work than `get` nginx's."""
+    floors = [("bare Pingora", "bare"), ("nginx", "nginx")]
+    for label, name in floors if work.key == "get" else reversed(floors):
+        if label in results:
+            return results[label], name
+    return None, "–"
 
 
 def ratios(rounds, base):
@@ -77,5 +86,5 @@ def caption(record):
     said = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     lines = [f"`{record['command']}` at {record['revision']}, {record['date']}; {machine['cpu']}, {machine['cores']} "
              f"cores, Linux {machine['kernel']}; {said}. {record['setup']}"]
-    lines += ["", NOTES if record["mode"] == "table" else PUSH_NOTES]
+    lines += ["", PUSH_NOTES if record["mode"] in ("half", "peak") else NOTES]
     return "\n".join(lines)
