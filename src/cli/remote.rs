@@ -77,12 +77,18 @@ fn admin_of_broken(path: &Path) -> Option<(SocketAddr, Option<PathBuf>)> {
     })
 }
 
+/// The most bytes of an answer; the longest ones tell every server, or a change of the configuration.
+const ANSWER_MAX: usize = 32 << 20;
+
 impl RemoteGateway {
     /// Whether the gateway did it, and its answer.
     pub fn call(&self, method: Method, path: &str) -> Result<(bool, Value), String> {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
         let (status, text) = runtime.block_on(self.ask(method, path))?;
-        let body = serde_json::from_str(&text).map_err(|_| format!("{} answered {status}: {text}", self.url))?;
+        let body = serde_json::from_str(&text).map_err(|_| {
+            let begin: String = text.chars().take(200).collect();
+            format!("{} answered {status}, and no JSON: {begin}", self.url)
+        })?;
         Ok((status.is_success(), body))
     }
 
@@ -95,10 +101,20 @@ impl RemoteGateway {
         }
         let request = request.build().map_err(|e| format!("{}: {}", self.url, causes(&e)))?;
         let answered = client.execute(request).await;
-        let answer = answered.map_err(|e| format!("{}: {}; is the gateway running?", self.url, causes(&e)))?;
+        let mut answer = answered.map_err(|e| format!("{}: {}; is the gateway running?", self.url, causes(&e)))?;
         let status = answer.status();
-        let text = answer.text().await.map_err(|e| format!("{}: {}", self.url, causes(&e)))?;
-        Ok((status, text))
+        let mut bytes = vec![];
+        while let Some(part) = answer.chunk().await.map_err(|e| format!("{}: {}", self.url, causes(&e)))? {
+            if bytes.len() + part.len() > ANSWER_MAX {
+                let mib = ANSWER_MAX >> 20;
+                return Err(format!(
+                    "{}: its answer is longer than {mib} MiB; is it a gateway's [admin] address?",
+                    self.url
+                ));
+            }
+            bytes.extend_from_slice(&part);
+        }
+        Ok((status, String::from_utf8_lossy(&bytes).into_owned()))
     }
 }
 

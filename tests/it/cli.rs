@@ -1,7 +1,10 @@
 //! The command line: answers on stdout, errors on stderr, 0 done, 1 the answer is no, 2 wrong use.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::process::{Command, Output};
+use std::thread;
 
 use serde_json::Value;
 
@@ -222,6 +225,22 @@ fn run_says_why_it_cannot_serve() {
     assert!(stderr(&output).contains(&address.to_string()), "{}", stderr(&output));
     let findings = World::prepare().cli(&["run", "--json", "-c", "none.toml"]);
     assert_eq!(json(&findings, 1).as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn an_admin_address_that_sends_on_and_on_is_not_read_for_ever() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.read_exact(&mut [0; 16]).unwrap();
+        let sent = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").is_ok();
+        sent && std::iter::repeat_with(|| stream.write_all(&[b' '; 1 << 16])).take(2_000).any(|sent| sent.is_err())
+    });
+    let ran = Command::new(world::executable()).args(["release", "list", "--admin", &url]).output().unwrap();
+    done(&ran, 1);
+    assert!(stderr(&ran).contains("its answer is longer than 32 MiB"), "{}", stderr(&ran));
+    assert!(server.join().unwrap(), "it read all of 125 MiB");
 }
 
 #[test]
