@@ -1,5 +1,6 @@
 //! Cohorts, releases and notify: what their author is told, and what is understood.
 
+use gray::user_source::EXAMPLES;
 use std::time::Duration;
 
 use http::Method;
@@ -178,7 +179,7 @@ fn what_a_release_lacks_is_found() {
 
 #[test]
 fn values_of_a_release_are_judged_one_by_one() {
-    let lines = "user = [\"header:a b\", \"cookie:\", \"query:x\", \"IP\"]\nhash = \"growthbook\"\nholdback = -1\n\
+    let lines = "user = [\"header:a b\", \"cookie:\", \"other:x\", \"IP\"]\nhash = \"growthbook\"\nholdback = -1\n\
                  layer = { name = \"\", from = 0.123, to = 101 }\n\
                  steps = [{ percent = 0 }, { percent = 0.001 }, { percent = 99.999, hold = \"1d\" }, { percent = 1e300 }]\n\
                  rescue = { on = [399, \"never\"], methods = [\"get\"], budget_percent = 101 }\n\
@@ -188,10 +189,8 @@ fn values_of_a_release_are_judged_one_by_one() {
         [
             "13:9 `a b` is not a header name -> such as \"x-tenant\"",
             "13:23 `` is not a cookie name -> such as \"uid\"",
-            "13:34 `query:x` is not a source of the user key -> such as \"header:x-user-id\", \"cookie:uid\", \"app\", \
-             \"claim\" or \"ip\"",
-            "13:45 `IP` is not a source of the user key -> such as \"header:x-user-id\", \"cookie:uid\", \"app\", \
-             \"claim\" or \"ip\"",
+            &format!("13:34 `other:x` is not a source of the user key -> such as {EXAMPLES}"),
+            &format!("13:45 `IP` is not a source of the user key -> such as {EXAMPLES}"),
             "14:8 `growthbook` is not a hash -> did you mean `growthbook2`? allowed: xxh3, growthbook2, unleash, \
              launchdarkly, flagd2, nginx",
             "15:12 `-1` is out of range -> a number of percent from 0 to 100",
