@@ -25,7 +25,7 @@ import ledger
 import ledger_scale
 import table
 import works
-from load import CONNECTIONS, Origins
+from load import CONNECTIONS, H2_CONNECTIONS, H2_STREAMS, Origins
 from machine import Invalid, describe, split_cores, version_of
 from measure import measure
 from pushes import pushes
@@ -56,7 +56,8 @@ def arguments():
     parser.add_argument("--routes", type=int, default=1000, help="routes of each configuration (default: 1000)")
     parser.add_argument("--threads", type=int, default=1, help="worker threads of each proxy (default: 1)")
     parser.add_argument("--core", help="core of the proxies, or cores, as 0,1 (default: the first one)")
-    parser.add_argument("--work", default="get", help=f"what is asked of them, one of {','.join(works.ALL)} (default: get)")
+    parser.add_argument("--work", default="get",
+                        help=f"what is asked of them, one of {','.join(works.ALL)} (default: get)")
     parser.add_argument("--rows", help=f"which proxies, of {','.join(keys)} (default: all that are installed)")
     parser.add_argument("--push", type=float, default=10, help="configurations pushed a second (default: 10)")
     parser.add_argument("--share", type=float, default=50, help="percent of the peak rate for --half (default: 50)")
@@ -65,7 +66,7 @@ def arguments():
     parser.add_argument("--limit", type=float, metavar="RATIO", help="exit 1 when Tollgate's median ratio is above")
     parser.add_argument("--json", metavar="FILE", help="write every figure of every round there")
     parser.add_argument("--record", action="store_true",
-                        help="append the medians to benches/record.jsonl, so that a change that makes a request dearer is seen")
+                        help="append the medians to benches/record.jsonl, to see a request become dearer")
     parser.add_argument("--tollgate", metavar="PATH", help="a gateway that is built already (default: build it)")
     parser.add_argument("--bare", metavar="PATH", help="a bare proxy that is built already (default: build it)")
     options = parser.parse_args()
@@ -172,7 +173,7 @@ def record_of(options):
 
 
 def work_of(work):
-    kept = "eight streams on each of 16 connections" if work.http2 else f"{CONNECTIONS} kept connections"
+    kept = f"{H2_STREAMS} streams on each of {H2_CONNECTIONS} connections" if work.http2 else f"{CONNECTIONS} kept connections"
     return f"{work.what}; {kept}"
 
 

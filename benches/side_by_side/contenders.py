@@ -344,14 +344,14 @@ class HaproxyPlain(Haproxy):
 ALL = [Bare, Tollgate, TollgateRelease, TollgateEverything, Nginx, NginxUnbuffered, NginxPlain, Haproxy, HaproxyPlain]
 
 NOTES = """\
-CPU per request is the process time (user and system, all threads) of the proxy alone, divided by the answers counted by
-wrk and checked against the origins' own count; the ratio is taken within each round, and its median and its extremes
-are shown. bare Pingora: a prebuilt peer per request, no routes, no timeouts, no log, no metrics; the profile, allocator
-and pool of Tollgate. Tollgate: routing, balancing, active and passive health, retries, metrics per route and server,
-JSON access log. "release running": beside that a release on the route, judged, a tenth of the users on its canary, and two
-cohorts, one of them a file of 100,000 users; "everything on": beside that an API key and a limit. nginx and HAProxy: the same routes, servers, request id, X-Forwarded-For and a JSON access log of like
-fields; nginx has no active health probes, and neither of the two counts per route.
-It passes bodies on as they come (`proxy_request_buffering off`) and writes none to a file (`proxy_max_temp_file_size 0`). nginx writes its log through
+CPU per request is the process time (user and system, all threads) of the proxy alone, divided by the answers that the
+load counted and checked against the origins' own count; the ratio is taken within each round, and its median and its
+extremes are shown. bare Pingora: a prebuilt peer per request, no routes, no timeouts, no log, no metrics; the profile,
+allocator and pool of Tollgate. Tollgate: routing, balancing, active and passive health, retries, metrics per route and
+server, JSON access log. "release running": beside that a release on the route, judged, a tenth of the users on its
+canary, and two cohorts, one of them a file of 100,000 users; "everything on": beside that an API key and a limit. nginx
+and HAProxy: the same routes, servers, request id, X-Forwarded-For and a JSON access log of like fields; nginx has no
+active health probes, and neither of the two counts per route. nginx passes bodies on as they come
+(`proxy_request_buffering off`) and writes none to a file (`proxy_max_temp_file_size 0`). It writes its log through
 `buffer=64k flush=100ms`, which its manual offers and its default does not do: the default is the row "log unbuffered".
 HAProxy writes a line at a time to its standard output, which is the file."""
-

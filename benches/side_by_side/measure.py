@@ -8,7 +8,8 @@ counted, none dropped, and the contender the bottleneck. What is wrong is return
 import json
 import time
 
-from load import BODY, CONNECTIONS, count_lines, fetch, h2load_closed, settled_size, wrk, wrk_faults
+from load import (BODY, CONNECTIONS, H2_CONNECTIONS, H2_STREAMS, count_lines, fetch, h2load_closed, settled_size, wrk,
+                  wrk_faults)
 from machine import Invalid, busy_of
 
 FIELDS = ("time", "method", "path", "status", "bytes", "server")
@@ -40,7 +41,7 @@ def measure(contender, options, origins, folder):
         problems = [*faults(seen, work), *uncounted(seen, before, after, work)]
         if process.log:
             lines = count_lines(process.log, before["log"])
-            problems += unlogged(process.log, lines, seen, before, after)
+            problems += unlogged(process.log, lines, seen, before, after, work)
             process.log.unlink(missing_ok=True)
         else:
             lines = None
@@ -74,9 +75,14 @@ def faults(seen, work):
         yield "wrk read fewer bytes than the bodies have"
 
 
+def in_flight_of(work):
+    """Requests that the end of the load may cut off."""
+    return H2_CONNECTIONS * H2_STREAMS if work.http2 else CONNECTIONS
+
+
 def uncounted(seen, before, after, work):
     served = after["served"] - before["served"]
-    in_flight = 128 if work.http2 else CONNECTIONS
+    in_flight = in_flight_of(work)
     if not seen["requests"] <= served <= seen["requests"] + in_flight + PROBES_IN_FLIGHT:
         yield f"wrk counts {seen['requests']} answers, the origins {served}"
     for what, value in after["counted"].items():
@@ -88,8 +94,8 @@ def uncounted(seen, before, after, work):
             yield f"{value} {what}"
 
 
-def unlogged(path, lines, seen, before, after):
-    if not seen["requests"] <= lines <= seen["requests"] + 128:
+def unlogged(path, lines, seen, before, after, work):
+    if not seen["requests"] <= lines <= seen["requests"] + in_flight_of(work):
         yield f"wrk counts {seen['requests']} answers, the access log {lines} lines"
     if not path.exists():
         return

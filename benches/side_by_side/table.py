@@ -46,7 +46,7 @@ def side_by_side(results, work):
 
 
 def floor_of(results, work):
-    """The rounds that the ratios are to, and whose they are: the bare proxy's, or with another work than `get` nginx's."""
+    """The rounds that the ratios are to, and whose they are: the bare proxy's, or for other works than `get` nginx's."""
     floors = [("bare Pingora", "bare"), ("nginx", "nginx")]
     for label, name in floors if work.key == "get" else reversed(floors):
         if label in results:
