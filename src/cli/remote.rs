@@ -4,6 +4,7 @@ use std::error::Error;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use http::{Method, StatusCode};
@@ -80,6 +81,9 @@ fn admin_of_broken(path: &Path) -> Option<(SocketAddr, Option<PathBuf>)> {
 /// The most bytes of an answer; the longest ones tell every server, or a change of the configuration.
 const ANSWER_MAX: usize = 32 << 20;
 
+/// The time for a whole answer. A gateway that is frozen never gives one.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+
 impl RemoteGateway {
     /// Whether the gateway did it, and its answer.
     pub fn call(&self, method: Method, path: &str) -> Result<(bool, Value), String> {
@@ -93,18 +97,17 @@ impl RemoteGateway {
     }
 
     async fn ask(&self, method: Method, path: &str) -> Result<(StatusCode, String), String> {
-        let client = http_client::builder()?.build().map_err(|e| e.to_string())?;
+        let client = http_client::builder()?.timeout(ANSWER_TIME).build().map_err(|e| e.to_string())?;
         let user = std::env::var("USER").unwrap_or_else(|_| "unknown".into());
         let mut request = client.request(method, format!("{}{path}", self.url)).header("x-tollgate-user", user);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
         let request = request.build().map_err(|e| format!("{}: {}", self.url, causes(&e)))?;
-        let answered = client.execute(request).await;
-        let mut answer = answered.map_err(|e| format!("{}: {}; is the gateway running?", self.url, causes(&e)))?;
+        let mut answer = client.execute(request).await.map_err(|e| self.failed(&e))?;
         let status = answer.status();
         let mut bytes = vec![];
-        while let Some(part) = answer.chunk().await.map_err(|e| format!("{}: {}", self.url, causes(&e)))? {
+        while let Some(part) = answer.chunk().await.map_err(|e| self.failed(&e))? {
             if bytes.len() + part.len() > ANSWER_MAX {
                 let mib = ANSWER_MAX >> 20;
                 return Err(format!(
@@ -115,6 +118,16 @@ impl RemoteGateway {
             bytes.extend_from_slice(&part);
         }
         Ok((status, String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    fn failed(&self, error: &http_client::Error) -> String {
+        match error.is_timeout() {
+            true => {
+                let seconds = ANSWER_TIME.as_secs();
+                format!("{}: no whole answer within {seconds} s; what was asked may still be done", self.url)
+            }
+            false => format!("{}: {}; is the gateway running?", self.url, causes(error)),
+        }
     }
 }
 

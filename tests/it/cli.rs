@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::{Command, Output};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -241,6 +242,18 @@ fn an_admin_address_that_sends_on_and_on_is_not_read_for_ever() {
     done(&ran, 1);
     assert!(stderr(&ran).contains("its answer is longer than 32 MiB"), "{}", stderr(&ran));
     assert!(server.join().unwrap(), "it read all of 125 MiB");
+}
+
+#[test]
+fn a_gateway_that_is_frozen_is_not_waited_for_for_ever() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    // The kernel accepts the connection, as it does for a process that is stopped.
+    let begun = Instant::now();
+    let ran = Command::new(world::executable()).args(["release", "list", "--admin", &url]).output().unwrap();
+    done(&ran, 1);
+    assert!(stderr(&ran).contains("no whole answer within 10 s"), "{}", stderr(&ran));
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
 }
 
 #[test]

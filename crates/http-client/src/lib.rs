@@ -18,6 +18,7 @@ pub mod webhook;
 use std::sync::Arc;
 
 use reqwest::ClientBuilder;
+pub use reqwest::Error;
 use reqwest::redirect::Policy;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
