@@ -30,15 +30,8 @@ pub async fn of_us(session: &mut Session, ctx: &Ctx) -> Result<()> {
 
 /// Sends the route's own answer if it has one; says whether it did.
 pub async fn from_route(session: &mut Session, ctx: &Ctx, route: usize) -> Result<bool> {
-    match &ctx.snapshot.route(route).0.action {
-        Action::Upstream(_) | Action::Ledger => Ok(false),
-        own => Box::pin(own_answer(session, ctx, own)).await.map(|()| true),
-    }
-}
-
-async fn own_answer(session: &mut Session, ctx: &Ctx, action: &Action) -> Result<()> {
-    let (head, body) = match action {
-        Action::Upstream(_) | Action::Ledger => return Ok(()),
+    let (mut head, body) = match &ctx.snapshot.route(route).0.action {
+        Action::Upstream(_) | Action::Ledger => return Ok(false),
         Action::Redirect { to, status } => (redirect(session, ctx, to, *status)?, Bytes::new()),
         Action::Respond { status, body, headers } => {
             let mut head = ResponseHeader::build(*status, Some(headers.len() + 2))?;
@@ -48,9 +41,9 @@ async fn own_answer(session: &mut Session, ctx: &Ctx, action: &Action) -> Result
             (head, body.clone())
         }
     };
-    let mut head = head;
     rewrite::response(&mut head, ctx)?;
-    reject::respond(session, ctx, head, body, false).await
+    // Boxed, so that a request that a server answers does not carry it.
+    Box::pin(reject::respond(session, ctx, head, body, false)).await.map(|()| true)
 }
 
 fn redirect(session: &Session, ctx: &Ctx, to: &[Piece], status: StatusCode) -> Result<ResponseHeader> {

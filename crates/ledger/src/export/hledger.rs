@@ -2,8 +2,8 @@
 //!
 //! Accounts and commodities are declared, so that `hledger check -s` finds undeclared ones. An amount has its
 //! currency's code before it and the currency's digits; where a provider counts in other units, as Stripe does, it has
-//! the provider's digits, so that it is the sum that was paid. The description is the kind; the ids are tags, which hold nothing that a provider or merchant
-//! chose.
+//! the provider's digits, so that it is the sum that was paid. The description is the kind; the ids are tags, which hold
+//! nothing that a provider or merchant chose.
 
 use std::collections::HashMap;
 use std::io::Write;
