@@ -41,6 +41,7 @@ pub mod body;
 pub mod compress;
 pub mod ctx;
 pub mod downstream;
+pub mod exchange;
 pub mod forward;
 pub mod gate;
 pub mod identify;
@@ -60,7 +61,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -69,7 +70,9 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 
 use self::ctx::Ctx;
+use self::exchange::Exchange;
 use self::gate::admit;
+use self::upstream::deadline::link::Link;
 use crate::memory::Account;
 use crate::problem::Reason;
 use crate::runtime::snapshot::Snapshot;
@@ -106,56 +109,15 @@ impl ProxyHttp for Gateway {
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
-        self.end_when_draining(session);
-        identify::obey_connection(session);
         rewrite::join_cookies(session.req_header_mut())?;
         rewrite::spare_informational(session);
-        identify::identify(session, ctx);
-        if let Some(reason) = admit(session, ctx) {
-            reject::answer(session, ctx, reason, true).await?;
-            return Ok(true);
-        }
-        if answer::is_asked_of_us(session) {
-            Box::pin(answer::of_us(session, ctx)).await?;
-            return Ok(true);
-        }
-        let Some(route) = route::find(session, ctx) else {
-            reject::answer(session, ctx, Reason::NoRoute, false).await?;
-            return Ok(true);
-        };
-        if let Some(reason) = route::refusal(session, ctx, route) {
-            reject::answer(session, ctx, reason, reason == Reason::BodyTooLarge).await?;
-            return Ok(true);
-        }
-        body::watch(session, ctx);
-        if authenticate::authenticate(session, ctx, route, (&self.nonces, &self.memory)).await? {
-            return Ok(true);
-        }
-        if let Some(reason) = limit::limit(session, ctx, route) {
-            reject::answer(session, ctx, reason, false).await?;
-            return Ok(true);
-        }
-        if answer::from_route(session, ctx, route).await? {
-            return Ok(true);
-        }
-        assign::assign(session, ctx, route);
-        rewrite::identified(session, ctx)?;
-        Ok(false)
+        self.is_answered(session, ctx).await
     }
 
     /// Refuses a request here if no server can take it. After an error in a later hook Pingora closes the client's
     /// connection, and reconnecting clients would add to an overload.
     async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
-        let ready = match session.as_mut().is_body_empty() {
-            true => Ok(()),
-            // Boxed, so that a request without a body does not move this future.
-            false => Box::pin(ahead::prepare(session, ctx, &self.memory)).await?,
-        };
-        let Err(reason) = ready.and_then(|()| forward::pick(session, ctx)) else { return Ok(true) };
-        let close = !session.as_mut().is_body_done();
-        let reason = forward::told(ctx, reason);
-        reject::answer(session, ctx, reason, close).await?;
-        Ok(false)
+        self.has_server(session, ctx).await
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<Box<HttpPeer>> {
@@ -166,7 +128,7 @@ impl ProxyHttp for Gateway {
             ctx.rejected = Some(reason);
             return Error::e_explain(ErrorType::HTTPStatus(reason.status()), reason.label());
         }
-        forward::peer(session, ctx, left)
+        forward::peer(session.has_body(), ctx, left)
     }
 
     async fn connected_to_upstream(
@@ -178,7 +140,9 @@ impl ProxyHttp for Gateway {
         digest: Option<&Digest>,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        forward::connected(session, ctx, reused, digest)
+        let without = || Error::explain(ErrorType::InternalError, "a connection without limits");
+        forward::connected(session, ctx, reused, Link::of(digest).ok_or_else(without)?);
+        Ok(())
     }
 
     async fn upstream_request_filter(
@@ -187,7 +151,7 @@ impl ProxyHttp for Gateway {
         upstream_request: &mut RequestHeader,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        rewrite::request(session, upstream_request, ctx)
+        rewrite::request(session.req_header(), upstream_request, ctx)
     }
 
     async fn request_body_filter(
@@ -197,7 +161,12 @@ impl ProxyHttp for Gateway {
         end_of_stream: bool,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        body::request_part(session, body, end_of_stream, ctx)
+        body::request_part(session, body.as_deref(), end_of_stream, ctx)?;
+        // An empty last part would end a chunked request twice and leave the second end on the pooled connection.
+        if end_of_stream && body.as_ref().is_some_and(|part| part.is_empty()) {
+            *body = None;
+        }
+        Ok(())
     }
 
     async fn upstream_response_filter(
@@ -217,7 +186,12 @@ impl ProxyHttp for Gateway {
         head: &mut ResponseHeader,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        answer::to_client(self, session, head, ctx).await
+        answer::to_client(self, session, head, ctx)?;
+        if session.req_header().version == Version::HTTP_10 && !head.status.is_informational() {
+            // Boxed, so that other futures do not reserve room for it.
+            return Box::pin(rewrite::frame_for_http10(session, head)).await;
+        }
+        Ok(())
     }
 
     fn response_body_filter(
@@ -272,7 +246,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Box<Ctx>) -> FailToProxy {
-        reject::failed(session, ctx, e).await
+        FailToProxy { error_code: reject::failed(session, ctx, e).await, can_reuse_downstream: false }
     }
 
     async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Box<Ctx>) {
@@ -289,10 +263,52 @@ impl ProxyHttp for Gateway {
 }
 
 impl Gateway {
-    /// While the process drains, the answer to this request is the last one on its connection.
-    fn end_when_draining(&self, session: &mut Session) {
+    /// The stages before a server is chosen, on either way. True if the request is answered.
+    pub async fn is_answered(&self, exchange: &mut impl Exchange, ctx: &mut Ctx) -> Result<bool> {
+        // While the process drains, the answer to this request is the last one on its connection.
         if self.draining.load(Ordering::Relaxed) {
-            session.set_keepalive(None);
+            exchange.ends_connection();
         }
+        identify::obey_connection(exchange);
+        identify::identify(exchange, ctx);
+        if let Some(reason) = admit(exchange, ctx) {
+            return reject::answer(exchange, ctx, reason, true).await.map(|()| true);
+        }
+        if answer::is_asked_of_us(exchange) {
+            return Box::pin(answer::of_us(exchange, ctx)).await.map(|()| true);
+        }
+        let Some(route) = route::find(exchange, ctx) else {
+            return reject::answer(exchange, ctx, Reason::NoRoute, false).await.map(|()| true);
+        };
+        if let Some(reason) = route::refusal(exchange, ctx, route) {
+            return reject::answer(exchange, ctx, reason, reason == Reason::BodyTooLarge).await.map(|()| true);
+        }
+        body::watch(exchange, ctx);
+        if authenticate::authenticate(exchange, ctx, route, (&self.nonces, &self.memory)).await? {
+            return Ok(true);
+        }
+        if let Some(reason) = limit::limit(exchange, ctx, route) {
+            return reject::answer(exchange, ctx, reason, false).await.map(|()| true);
+        }
+        if answer::from_route(exchange, ctx, route).await? {
+            return Ok(true);
+        }
+        assign::assign(exchange, ctx, route);
+        rewrite::identified(exchange, ctx)?;
+        Ok(false)
+    }
+
+    /// Prepares the body and picks the first attempt's server, on either way. False if the request is refused.
+    pub async fn has_server(&self, exchange: &mut impl Exchange, ctx: &mut Ctx) -> Result<bool> {
+        let ready = match exchange.has_body() {
+            // Boxed, so that a request without a body does not move this future.
+            true => Box::pin(ahead::prepare(exchange, ctx, &self.memory)).await?,
+            false => Ok(()),
+        };
+        let Err(reason) = ready.and_then(|()| forward::pick(exchange, ctx)) else { return Ok(true) };
+        let close = !exchange.is_body_read();
+        let reason = forward::told(ctx, reason);
+        reject::answer(exchange, ctx, reason, close).await?;
+        Ok(false)
     }
 }

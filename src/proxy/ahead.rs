@@ -17,10 +17,9 @@ use std::time::Duration;
 use http::HeaderValue;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use pingora::Result;
-use pingora::proxy::Session;
 
 use super::ctx::Ctx;
-use super::downstream::connection::Peer;
+use super::exchange::Exchange;
 use crate::memory::{Account, Held, Kind};
 use crate::problem::Reason;
 use base::clock;
@@ -68,21 +67,21 @@ pub enum Read {
 }
 
 /// Whether this is a gRPC call, in which both sides talk and have their own deadlines.
-pub fn talks(session: &Session, ctx: &Ctx) -> bool {
+pub fn talks(exchange: &impl Exchange, ctx: &Ctx) -> bool {
     let grpc = |value: &HeaderValue| value.as_bytes().starts_with(b"application/grpc");
     ctx.upstream().is_some_and(|upstream| upstream.http2)
-        && session.req_header().headers.get(CONTENT_TYPE).is_some_and(grpc)
+        && exchange.asked().headers.get(CONTENT_TYPE).is_some_and(grpc)
 }
 
 /// The length of the body, if known.
-pub fn length(session: &Session) -> Option<u64> {
-    session.req_header().headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+pub fn length(exchange: &impl Exchange) -> Option<u64> {
+    exchange.asked().headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Makes room for a body that is not empty, unless it has room already. False if there is none.
-pub fn make_room(session: &Session, ctx: &mut Ctx, memory: &Arc<Account>) -> bool {
+pub fn make_room(exchange: &impl Exchange, ctx: &mut Ctx, memory: &Arc<Account>) -> bool {
     if ctx.room.is_none() {
-        let buffer = if Peer::of(session).http2 { 0 } else { length(session).map_or(READ_MAX, |n| n.min(READ_MAX)) };
+        let buffer = if exchange.peer().http2 { 0 } else { length(exchange).map_or(READ_MAX, |n| n.min(READ_MAX)) };
         ctx.room = memory.try_hold(Kind::Bodies, buffer).map(|held| BodyRoom { held, buffer });
     }
     ctx.room.is_some()
@@ -90,21 +89,21 @@ pub fn make_room(session: &Session, ctx: &mut Ctx, memory: &Arc<Account>) -> boo
 
 /// Prepares a body that is not empty for the choice of a server. The inner error is the reason for a refusal.
 pub async fn prepare(
-    session: &mut Session,
+    exchange: &mut impl Exchange,
     ctx: &mut Ctx,
     memory: &Arc<Account>,
 ) -> Result<std::result::Result<(), Reason>> {
-    if !make_room(session, ctx, memory) {
+    if !make_room(exchange, ctx, memory) {
         return Ok(Err(Reason::Overloaded));
     }
     // A signed body was read before.
-    if session.as_mut().is_body_done() || Peer::of(session).watch.verdict().upgrade || talks(session, ctx) {
+    if exchange.is_body_read() || exchange.peer().watch.verdict().upgrade || talks(exchange, ctx) {
         return Ok(Ok(()));
     }
     let bounded = ctx.upstream().is_some_and(|upstream| upstream.is_bounded());
-    let short = length(session).is_some_and(|length| length <= KEPT_MAX as u64);
-    if bounded && short && !session.req_header().headers.contains_key(EXPECT) {
-        let read = read(session, &mut ctx.room, |_| {}).await?;
+    let short = length(exchange).is_some_and(|length| length <= KEPT_MAX as u64);
+    if bounded && short && !exchange.asked().headers.contains_key(EXPECT) {
+        let read = read(exchange, &mut ctx.room, |_| {}).await?;
         // The server's time begins now.
         ctx.attempts.began = clock::now();
         match read {
@@ -119,12 +118,16 @@ pub async fn prepare(
 }
 
 /// Reads the body, which Pingora keeps and sends once a server is chosen.
-pub async fn read(session: &mut Session, room: &mut Option<BodyRoom>, mut each: impl FnMut(&[u8])) -> Result<Read> {
+pub async fn read(
+    exchange: &mut impl Exchange,
+    room: &mut Option<BodyRoom>,
+    mut each: impl FnMut(&[u8]),
+) -> Result<Read> {
     // Otherwise Pingora would have nothing left to send.
-    session.as_mut().enable_retry_buffering();
+    exchange.keep_body();
     let reading = async {
         let mut seen = 0;
-        while let Some(part) = session.as_mut().read_request_body().await? {
+        while let Some(part) = exchange.read_body().await? {
             seen += part.len();
             if seen > KEPT_MAX {
                 return Ok(Read::TooLong);

@@ -4,35 +4,34 @@
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use http::{StatusCode, Uri, Version, header};
+use http::{StatusCode, Uri, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
-use pingora::proxy::Session;
 
 use super::ctx::Ctx;
-use super::downstream::connection::Peer;
+use super::exchange::Exchange;
 use super::{Gateway, compress, reject, rewrite};
 use base::said;
 use config::model::{Action, Piece, Scheme};
 
 /// Whether a request asks for the options of the gateway itself (RFC 9110, section 9.3.7). Admission allows `*` for no
 /// other method.
-pub fn is_asked_of_us(session: &Session) -> bool {
-    session.req_header().uri.path() == "*"
+pub fn is_asked_of_us(exchange: &impl Exchange) -> bool {
+    exchange.asked().uri.path() == "*"
 }
 
 /// Answers with the gateway's options: no single server could speak for all of them.
-pub async fn of_us(session: &mut Session, ctx: &Ctx) -> Result<()> {
+pub async fn of_us(exchange: &mut impl Exchange, ctx: &Ctx) -> Result<()> {
     let mut head = ResponseHeader::build(StatusCode::NO_CONTENT, Some(3))?;
     head.insert_header(header::ALLOW, reject::PROXIED)?;
-    reject::respond(session, ctx, head, Bytes::new(), false).await
+    reject::respond(exchange, ctx, head, Bytes::new(), false).await
 }
 
 /// Sends the route's own answer if it has one; says whether it did.
-pub async fn from_route(session: &mut Session, ctx: &Ctx, route: usize) -> Result<bool> {
+pub async fn from_route(exchange: &mut impl Exchange, ctx: &Ctx, route: usize) -> Result<bool> {
     let (mut head, body) = match &ctx.snapshot.route(route).0.action {
         Action::Upstream(_) | Action::Ledger => return Ok(false),
-        Action::Redirect { to, status } => (redirect(session, ctx, to, *status)?, Bytes::new()),
+        Action::Redirect { to, status } => (redirect(exchange, ctx, to, *status)?, Bytes::new()),
         Action::Respond { status, body, headers } => {
             let mut head = ResponseHeader::build(*status, Some(headers.len() + 2))?;
             for (name, value) in headers {
@@ -43,11 +42,11 @@ pub async fn from_route(session: &mut Session, ctx: &Ctx, route: usize) -> Resul
     };
     rewrite::response(&mut head, ctx)?;
     // Boxed, so that a request that a server answers does not carry it.
-    Box::pin(reject::respond(session, ctx, head, body, false)).await.map(|()| true)
+    Box::pin(reject::respond(exchange, ctx, head, body, false)).await.map(|()| true)
 }
 
-fn redirect(session: &Session, ctx: &Ctx, to: &[Piece], status: StatusCode) -> Result<ResponseHeader> {
-    let sent = session.req_header();
+fn redirect(exchange: &impl Exchange, ctx: &Ctx, to: &[Piece], status: StatusCode) -> Result<ResponseHeader> {
+    let sent = exchange.asked();
     let mut head = ResponseHeader::build(status, Some(3))?;
     let host = said::host(said::authority(&sent.uri, &sent.headers));
     let path = ctx.path.as_deref().unwrap_or(sent.uri.path());
@@ -77,17 +76,17 @@ pub fn location(to: &[Piece], scheme: Scheme, host: &str, path: &str, uri: &Uri)
 }
 
 /// Prepares the head of a server's answer for the client.
-pub async fn to_client(
+pub fn to_client(
     gateway: &Gateway,
-    session: &mut Session,
+    exchange: &mut impl Exchange,
     head: &mut ResponseHeader,
     ctx: &mut Ctx,
 ) -> Result<()> {
     // A request in flight when draining began was promised a persistent connection.
     if gateway.draining.load(Ordering::Relaxed) && !head.status.is_informational() {
-        session.set_keepalive(None);
+        exchange.ends_connection();
     }
-    let watch = &Peer::of(session).watch;
+    let watch = &exchange.peer().watch;
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         watch.becomes_tunnel();
     }
@@ -95,11 +94,7 @@ pub async fn to_client(
     let compress = ctx.route.is_some_and(|route| ctx.snapshot.route(route).0.filters.compression.0);
     if compress && !head.status.is_informational() {
         let room = |bytes| gateway.memory.try_hold_encoder(ctx.client, bytes);
-        ctx.compression = compress::begin(session.req_header(), head, room)?;
-    }
-    if session.req_header().version == Version::HTTP_10 && !head.status.is_informational() {
-        // Boxed, so that other futures do not reserve room for it.
-        return Box::pin(rewrite::frame_for_http10(session, head)).await;
+        ctx.compression = compress::begin(exchange.asked(), head, room)?;
     }
     Ok(())
 }

@@ -5,9 +5,8 @@
 
 use std::time::Duration;
 
-use pingora::proxy::Session;
-
 use super::ctx::Ctx;
+use super::exchange::Exchange;
 use super::rescue::Rescue;
 use crate::runtime::snapshot::{OfRoute, Snapshot};
 use crate::telemetry::series;
@@ -61,13 +60,13 @@ impl Assigned {
 }
 
 /// Asks the route's releases for a decision.
-pub fn assign(session: &Session, ctx: &mut Ctx, route: usize) {
+pub fn assign(exchange: &impl Exchange, ctx: &mut Ctx, route: usize) {
     let releases = ctx.snapshot.releases_of(route);
     if releases.is_empty() {
         return;
     }
     let asked = RequestView {
-        headers: &session.req_header().headers,
+        headers: &exchange.asked().headers,
         client: Some(ctx.client),
         app: ctx.snapshot.app(ctx.app),
         claim: ctx.user.as_deref(),

@@ -14,12 +14,11 @@ use std::sync::Arc;
 use http::header::{AUTHORIZATION, EXPECT, HeaderMap, HeaderName, WWW_AUTHENTICATE};
 use http::{HeaderValue, Version};
 use pingora::Result;
-use pingora::proxy::Session;
 
 use super::ahead;
 use super::ahead::Read;
 use super::ctx::Ctx;
-use super::downstream::connection::Peer;
+use super::exchange::Exchange;
 use super::reject;
 use crate::memory::Account;
 use crate::problem::Reason;
@@ -82,7 +81,7 @@ struct Proven {
 
 /// Judges the proofs that the route asks for, and sends a refusal if one does not hold; true if all hold.
 pub async fn authenticate(
-    session: &mut Session,
+    exchange: &mut impl Exchange,
     ctx: &mut Ctx,
     route: usize,
     (nonces, memory): (&Nonces, &Arc<Account>),
@@ -90,21 +89,21 @@ pub async fn authenticate(
     if ctx.snapshot.route(route).0.auths.is_empty() {
         return Ok(false);
     }
-    match judge(session, ctx, route, (nonces, memory)).await? {
+    match judge(exchange, ctx, route, (nonces, memory)).await? {
         Ok(()) => Ok(false),
-        Err(refusal) => Box::pin(refuse(session, ctx, refusal)).await.map(|()| true),
+        Err(refusal) => Box::pin(refuse(exchange, ctx, refusal)).await.map(|()| true),
     }
 }
 
 async fn judge(
-    session: &mut Session,
+    exchange: &mut impl Exchange,
     ctx: &mut Ctx,
     route: usize,
     (nonces, memory): (&Nonces, &Arc<Account>),
 ) -> Result<std::result::Result<(), Refusal>> {
-    let has_body = !session.as_mut().is_body_empty();
+    let has_body = exchange.has_body();
     let now_s = clock::wall_ms_at(clock::now()) / 1000;
-    let proven = match heads(session, ctx, route, has_body, now_s) {
+    let proven = match heads(exchange, ctx, route, has_body, now_s) {
         Ok(proven) => proven,
         Err(refusal) => return Ok(Err(refusal)),
     };
@@ -115,7 +114,7 @@ async fn judge(
         Some(AppStatus::Approved) | None => {}
     }
     if proven.signed.iter().any(|signed| signed.covers_body)
-        && let Err(refusal) = Box::pin(body(session, ctx, has_body, memory)).await?
+        && let Err(refusal) = Box::pin(body(exchange, ctx, has_body, memory)).await?
     {
         return Ok(Err(refusal));
     }
@@ -124,14 +123,14 @@ async fn judge(
 
 /// Judges the heads of all proofs, in the order written.
 fn heads(
-    session: &Session,
+    exchange: &impl Exchange,
     ctx: &Ctx,
     route: usize,
     has_body: bool,
     now_s: u64,
 ) -> std::result::Result<Proven, Refusal> {
     let (config, callers) = (&ctx.snapshot.config, &ctx.snapshot.callers);
-    let headers = &session.req_header().headers;
+    let headers = &exchange.asked().headers;
     let mut proven = Proven::default();
     for auth in config.routes[route].auths.iter().filter_map(|auth| config.auths.get(*auth)) {
         let app = match &auth.kind {
@@ -144,7 +143,7 @@ fn heads(
             }
             AuthKind::Hmac { clock_skew } => {
                 let window = Window { now_s, skew_s: clock_skew.as_secs() };
-                let signed = signed(session, ctx, has_body, window).map_err(|e| Refusal::lacks(auth, e, false))?;
+                let signed = signed(exchange, ctx, has_body, window).map_err(|e| Refusal::lacks(auth, e, false))?;
                 let app = signed.by.app;
                 proven.signed.push(signed);
                 Some(app)
@@ -196,12 +195,12 @@ fn user(
 
 /// The signature of a request, without its body and nonce.
 fn signed(
-    session: &Session,
+    exchange: &impl Exchange,
     ctx: &Ctx,
     has_body: bool,
     window: Window,
 ) -> std::result::Result<Signed, signature::SignatureError> {
-    let head = session.req_header();
+    let head = exchange.asked();
     let request = signature::Request {
         method: head.method.as_str(),
         scheme: match ctx.scheme {
@@ -219,7 +218,7 @@ fn signed(
 
 /// Reads the body, which goes on to the server, and compares it with its digest.
 async fn body(
-    session: &mut Session,
+    exchange: &mut impl Exchange,
     ctx: &mut Ctx,
     has_body: bool,
     memory: &Arc<Account>,
@@ -228,18 +227,18 @@ async fn body(
         let challenge = Some(HeaderValue::from_static("Signature"));
         Ok(Err(Refusal { reason: Reason::Unauthorized, detail: Some(detail.to_owned()), challenge }))
     };
-    let Some(mut digests) = Digests::of(&session.req_header().headers) else {
+    let Some(mut digests) = Digests::of(&exchange.asked().headers) else {
         return refused("Content-Digest (RFC 9530) has no whole sha-256 or sha-512, or has one twice.");
     };
     if has_body {
-        if ahead::length(session).is_some_and(|length| length > ahead::KEPT_MAX as u64) {
+        if ahead::length(exchange).is_some_and(|length| length > ahead::KEPT_MAX as u64) {
             return Ok(Err(Refusal::of(Reason::SignedBodyTooLarge)));
         }
-        if !ahead::make_room(session, ctx, memory) {
+        if !ahead::make_room(exchange, ctx, memory) {
             return Ok(Err(Refusal::of(Reason::Overloaded)));
         }
-        invite(session).await?;
-        match ahead::read(session, &mut ctx.room, |part| digests.update(part)).await? {
+        invite(exchange).await?;
+        match ahead::read(exchange, &mut ctx.room, |part| digests.update(part)).await? {
             Read::Whole => {}
             Read::TooLong => return Ok(Err(Refusal::of(Reason::SignedBodyTooLarge))),
             Read::TooSlow => return Ok(Err(Refusal::of(Reason::BodyTooSlow))),
@@ -250,15 +249,15 @@ async fn body(
 }
 
 /// Sends `100 Continue` to a client that waits for it, because here the gateway itself needs the body.
-async fn invite(session: &mut Session) -> Result<()> {
-    let head = session.req_header();
+async fn invite(exchange: &mut impl Exchange) -> Result<()> {
+    let head = exchange.asked();
     let waits = head.headers.get(EXPECT).is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     if waits {
         if head.version == Version::HTTP_11 {
-            session.as_mut().write_continue_response().await?;
-            Peer::of(session).watch.continues(clock::now);
+            exchange.send_continue().await?;
+            exchange.peer().watch.continues(clock::now);
         }
-        session.req_header_mut().remove_header(&EXPECT);
+        exchange.asked_mut().remove_header(&EXPECT);
     }
     Ok(())
 }
@@ -289,7 +288,7 @@ fn take(ctx: &Ctx, signed: &Signed, nonces: &Nonces, now_s: u64) -> std::result:
 }
 
 /// Sends a refusal.
-async fn refuse(session: &mut Session, ctx: &mut Ctx, refusal: Refusal) -> Result<()> {
+async fn refuse(exchange: &mut impl Exchange, ctx: &mut Ctx, refusal: Refusal) -> Result<()> {
     let mut fields = vec![];
     if let Some(challenge) = refusal.challenge {
         if challenge == "Signature" {
@@ -299,8 +298,8 @@ async fn refuse(session: &mut Session, ctx: &mut Ctx, refusal: Refusal) -> Resul
     }
     let close = match refusal.reason {
         Reason::SignedBodyTooLarge | Reason::BodyTooSlow => true,
-        Reason::Overloaded => !session.as_mut().is_body_done(),
+        Reason::Overloaded => !exchange.is_body_read(),
         _ => false,
     };
-    reject::answer_with(session, ctx, refusal.reason, refusal.detail.as_deref(), fields, close).await
+    reject::answer_with(exchange, ctx, refusal.reason, refusal.detail.as_deref(), fields, close).await
 }

@@ -5,32 +5,31 @@
 
 use bytes::Bytes;
 use http::HeaderMap;
-use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
 use super::ctx::Ctx;
-use super::downstream::connection::Peer;
+use super::exchange::Exchange;
 use super::{ahead, forward, rescue};
 use crate::problem::Reason;
 use base::clock;
 
 /// Starts to wait for the body of an HTTP/2 request; for HTTP/1.1 the connection does so. The two sides of a gRPC call
 /// have their own deadlines.
-pub fn watch(session: &mut Session, ctx: &Ctx) {
-    if !Peer::of(session).http2 || ahead::talks(session, ctx) || session.as_mut().is_body_empty() {
+pub fn watch(exchange: &mut impl Exchange, ctx: &Ctx) {
+    if !exchange.peer().http2 || ahead::talks(exchange, ctx) || !exchange.has_body() {
         return;
     }
-    Peer::of(session).watch.begins_upload(clock::now);
+    exchange.peer().watch.begins_upload(clock::now);
 }
 
 /// Handles a part of the request's body on its way to the server.
-pub fn request_part(session: &Session, body: &mut Option<Bytes>, end_of_stream: bool, ctx: &mut Ctx) -> Result<()> {
-    match end_of_stream {
+pub fn request_part(exchange: &impl Exchange, part: Option<&[u8]>, ends: bool, ctx: &mut Ctx) -> Result<()> {
+    match ends {
         true => forward::request_sent(ctx),
         false => forward::part_sent(ctx),
     }
-    let Some(part) = body else { return Ok(()) };
-    let peer = Peer::of(session);
+    let Some(part) = part else { return Ok(()) };
+    let peer = exchange.peer();
     if peer.http2 {
         peer.watch.moves();
         peer.watch.sends_on();
@@ -47,10 +46,6 @@ pub fn request_part(session: &Session, body: &mut Option<Bytes>, end_of_stream: 
         ctx.rejected = Some(Reason::Overloaded);
         return Err(Error::explain(ErrorType::HTTPStatus(503), "no room for the body").into_down());
     }
-    // An empty last part would end a chunked request twice and leave the second end on the pooled connection.
-    if end_of_stream && part.is_empty() {
-        *body = None;
-    }
     Ok(())
 }
 
@@ -66,9 +61,9 @@ pub fn response_part(body: &mut Option<Bytes>, end_of_stream: bool, ctx: &mut Ct
 
 /// Handles the answer's trailers. They take the place of the body's last part, so what compression still holds goes
 /// first.
-pub fn response_trailers(session: &mut Session, trailers: &HeaderMap, ctx: &mut Ctx) -> Result<Option<Bytes>> {
+pub fn response_trailers(exchange: &mut impl Exchange, trailers: &HeaderMap, ctx: &mut Ctx) -> Result<Option<Bytes>> {
     rescue::ended_as_grpc(ctx, trailers);
-    answer_moves(session, true);
+    answer_moves(exchange, true);
     let mut rest = None;
     if let Some(compression) = &mut ctx.compression {
         compression.part(&mut rest, true)?;
@@ -78,12 +73,12 @@ pub fn response_trailers(session: &mut Session, trailers: &HeaderMap, ctx: &mut 
 
 /// Notes a part of the answer to an HTTP/2 stream. After the last part the client has nothing to wait for, so it owes
 /// the rest of its request, even in a gRPC call.
-pub fn answer_moves(session: &mut Session, ends: bool) {
-    if !Peer::of(session).http2 {
+pub fn answer_moves(exchange: &mut impl Exchange, ends: bool) {
+    if !exchange.peer().http2 {
         return;
     }
-    let over = !ends || session.as_mut().is_body_done();
-    let watch = &Peer::of(session).watch;
+    let over = !ends || exchange.is_body_read();
+    let watch = &exchange.peer().watch;
     watch.moves();
     if ends {
         watch.has_answer();

@@ -9,19 +9,18 @@
 //!
 //! A status in `retry.on` is retried only while another try is possible; otherwise the client gets it as it is.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
-use pingora::protocols::Digest;
-use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result, RetryType};
 
 use super::balance;
 use super::ctx::{AttemptEnd, Ctx};
-use super::downstream::connection::Peer;
+use super::exchange::Exchange;
 use super::observe;
 use super::rescue::{self, FailedAttempt};
 use super::rewrite::KEEP_ALIVE;
@@ -47,34 +46,34 @@ const FREE_MAX: u32 = 4;
 ///
 /// Both cases count against the arm like a failed connection, and for both arms alike. A slower canary reaches its
 /// limit sooner, which is its fault; under general overload stable refuses as well, and the judge compares the two.
-pub fn pick(session: &Session, ctx: &mut Ctx) -> std::result::Result<(), Reason> {
-    let none = match picked(session, ctx) {
+pub fn pick(exchange: &impl Exchange, ctx: &mut Ctx) -> std::result::Result<(), Reason> {
+    let none = match picked(exchange, ctx) {
         Ok(()) => return Ok(()),
         Err(none) => none,
     };
     rescue::note(ctx, Ending::Failed(AttemptFailure::Connect));
-    match rescue::take_over(session, ctx, FailedAttempt::CONNECT, false) {
-        true => picked(session, ctx),
+    match rescue::take_over(exchange, ctx, FailedAttempt::CONNECT, false) {
+        true => picked(exchange, ctx),
         false => Err(none),
     }
 }
 
-fn picked(session: &Session, ctx: &mut Ctx) -> std::result::Result<(), Reason> {
-    balance::pick(session.req_header(), ctx)?;
+fn picked(exchange: &impl Exchange, ctx: &mut Ctx) -> std::result::Result<(), Reason> {
+    balance::pick(exchange.asked(), ctx)?;
     let limit = ctx.upstream().and_then(|upstream| upstream.timeout.together());
-    Peer::of(session).watch.may_be_still(limit);
+    exchange.peer().watch.may_be_still(limit);
     Ok(())
 }
 
 /// How to connect to the picked server; `left` is the rest of `total`.
-pub fn peer(session: &mut Session, ctx: &Ctx, left: Option<Duration>) -> Result<Box<HttpPeer>> {
+pub fn peer(has_body: bool, ctx: &Ctx, left: Option<Duration>) -> Result<Box<HttpPeer>> {
     let lease = ctx.attempts.lease.as_ref().ok_or_else(|| Error::new(ErrorType::InternalError))?;
     let mut peer = Box::new(lease.attached.peer.clone());
     match ctx.upstream().is_some_and(|upstream| upstream.is_plain()) {
         true => peer.options.alpn = connector::plain(),
         false => peer.options.custom_l4 = Some(connector::tracked()),
     }
-    if ctx.upstream().is_some_and(|upstream| upstream.is_plain()) || session.as_mut().is_body_empty() {
+    if ctx.upstream().is_some_and(|upstream| upstream.is_plain()) || !has_body {
         // Tollgate's own streams enforce it at a lower cost, and to the end; a head alone fits any socket's buffer.
         peer.options.write_timeout = None;
     }
@@ -101,12 +100,10 @@ pub fn time_left(ctx: &Ctx) -> Result<Option<Duration>> {
 
 /// Sets the limits of the attempt, which begins now. A server owes nothing before it has the whole request: while the
 /// client sends a body, only `write` and `total` count. If the client waits for `100 Continue`, the server owes that.
-pub fn connected(session: &mut Session, ctx: &mut Ctx, reused: bool, digest: Option<&Digest>) -> Result<()> {
-    let Some(upstream) = ctx.upstream() else { return Ok(()) };
-    let link =
-        Link::of(digest).ok_or_else(|| Error::explain(ErrorType::InternalError, "a connection without limits"))?;
-    let has_body = !session.as_mut().is_body_empty();
-    let peer = Peer::of(session);
+pub fn connected(exchange: &mut impl Exchange, ctx: &mut Ctx, reused: bool, link: &Arc<Link>) {
+    let Some(upstream) = ctx.upstream() else { return };
+    let has_body = exchange.has_body();
+    let peer = exchange.peer();
     if !upstream.http2 {
         // HTTP/2 connections are shared.
         link.serves(&peer.watch, peer.http2);
@@ -124,7 +121,6 @@ pub fn connected(session: &mut Session, ctx: &mut Ctx, reused: bool, digest: Opt
     let limited = !upstream.http2 || silence.is_some() || total.is_some();
     ctx.attempts.deadline = limited.then(|| Deadline::set(link, now, limits));
     ctx.attempts.reused = reused;
-    Ok(())
 }
 
 /// `read`, if the gateway enforces it: only its own streams know when they wait for a read.
@@ -158,8 +154,8 @@ pub fn request_sent(ctx: &mut Ctx) {
 }
 
 /// Judges the head of an answer: whether it has no body. An error sends the request to another server.
-pub fn head_arrived(session: &Session, ctx: &mut Ctx, head: &ResponseHeader) -> Result<bool> {
-    let watch = &Peer::of(session).watch;
+pub fn head_arrived(exchange: &impl Exchange, ctx: &mut Ctx, head: &ResponseHeader) -> Result<bool> {
+    let watch = &exchange.peer().watch;
     if head.status == StatusCode::CONTINUE {
         watch.continues(clock::now);
         // The client has to send now.
@@ -181,7 +177,7 @@ pub fn head_arrived(session: &Session, ctx: &mut Ctx, head: &ResponseHeader) -> 
         watch.may_be_still(ctx.upstream().and_then(|upstream| upstream.timeout.read));
         ctx.attempts.deadline.iter().for_each(Deadline::becomes_tunnel);
     }
-    let by_rule = matches!(status, 204 | 304) || session.req_header().method == Method::HEAD;
+    let by_rule = matches!(status, 204 | 304) || exchange.asked().method == Method::HEAD;
     if let (true, Some(deadline)) = (by_rule, &ctx.attempts.deadline) {
         deadline.has_no_body();
     }
@@ -201,11 +197,11 @@ pub fn head_arrived(session: &Session, ctx: &mut Ctx, head: &ResponseHeader) -> 
         _ => lease.succeeded(latency, now),
     }
     rescue::answered(ctx, head, now);
-    if rescue::take_over(session, ctx, FailedAttempt::by_status(status), false) {
+    if rescue::take_over(exchange, ctx, FailedAttempt::by_status(status), false) {
         return Err(again(ctx, status));
     }
     let listed = ctx.upstream().is_some_and(|upstream| upstream.retry.on.lists(AttemptFailure::Status, status));
-    if listed && may_repeat(session) && take_try(ctx) {
+    if listed && may_repeat(exchange) && take_try(ctx) {
         retried(ctx, STATUS);
         return Err(again(ctx, status));
     }
@@ -265,7 +261,7 @@ fn answer_went_on(ctx: &mut Ctx, now: Nanos, end: bool) -> Result<()> {
 }
 
 /// Decides what follows a failed connection.
-pub fn connect_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Box<Error> {
+pub fn connect_failed(exchange: &impl Exchange, ctx: &mut Ctx, mut e: Box<Error>) -> Box<Error> {
     let timed_out = matches!(e.etype(), ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout);
     // The judge learns how long it took at least.
     let (end, noted) = match timed_out {
@@ -274,13 +270,12 @@ pub fn connect_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Bo
     };
     rescue::note(ctx, Ending::Failed(noted));
     ended(ctx, end);
-    if rescue::take_over(session, ctx, FailedAttempt::CONNECT, false) {
+    if rescue::take_over(exchange, ctx, FailedAttempt::CONNECT, false) {
         e.set_retry(true);
         return e;
     }
     // Nothing was sent, so any method may be sent again.
-    let retry =
-        ctx.upstream().is_some_and(|upstream| upstream.retry.on.connect) && !session.as_ref().retry_buffer_truncated();
+    let retry = ctx.upstream().is_some_and(|upstream| upstream.retry.on.connect) && exchange.is_repeatable();
     let retry = retry && take_try(ctx);
     if retry {
         retried(ctx, end);
@@ -290,7 +285,7 @@ pub fn connect_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Bo
 }
 
 /// Decides what follows an attempt that failed after its connection was open.
-pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Box<Error> {
+pub fn attempt_failed(exchange: &impl Exchange, ctx: &mut Ctx, mut e: Box<Error>) -> Box<Error> {
     if ctx.attempts.end == Some(STATUS) {
         ended(ctx, STATUS);
         e.set_retry(true);
@@ -312,10 +307,10 @@ pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Bo
     let timed_out = late || matches!(e.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
     let failure = if timed_out { AttemptFailure::Timeout } else { AttemptFailure::Reset };
     let answered =
-        ctx.attempts.head_after.is_some() || session.response_written().is_some_and(|r| !r.status.is_informational());
-    let whole = !answered && !session.as_ref().retry_buffer_truncated();
+        ctx.attempts.head_after.is_some() || exchange.answered().is_some_and(|status| !status.is_informational());
+    let whole = !answered && exchange.is_repeatable();
     let unprocessed = Unprocessed::of(&e).filter(|_| !timed_out);
-    let repeatable = whole && (unprocessed.is_some() || session.req_header().method.is_idempotent());
+    let repeatable = whole && (unprocessed.is_some() || exchange.asked().method.is_idempotent());
     if whole && !timed_out && costs_nothing(ctx, &e, unprocessed, repeatable) {
         e.set_retry(true);
         return e;
@@ -325,7 +320,7 @@ pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Bo
         e.set_retry(false);
         return e;
     }
-    if timed_out && waits_for_continue(session, ctx) {
+    if timed_out && waits_for_continue(exchange, ctx) {
         // Some servers wait for the body instead, which the client did not send: neither is to blame.
         ended(ctx, AttemptEnd::Unsaid);
         e.set_retry(false);
@@ -334,7 +329,7 @@ pub fn attempt_failed(session: &Session, ctx: &mut Ctx, mut e: Box<Error>) -> Bo
     let failed = FailedAttempt { failure, status: 0, unprocessed: unprocessed.is_some() };
     rescue::note(ctx, Ending::Failed(failure));
     ended(ctx, AttemptEnd::Failed(failure));
-    if rescue::take_over(session, ctx, failed, answered) {
+    if rescue::take_over(exchange, ctx, failed, answered) {
         e.set_retry(true);
         return e;
     }
@@ -367,15 +362,15 @@ fn costs_nothing(ctx: &mut Ctx, e: &Error, unprocessed: Option<Unprocessed>, rep
 }
 
 /// Whether the client waits for `100 Continue`, and has sent nothing of the body.
-fn waits_for_continue(session: &Session, ctx: &Ctx) -> bool {
+fn waits_for_continue(exchange: &impl Exchange, ctx: &Ctx) -> bool {
     ctx.attempts.body_bytes == 0
         && ctx.attempts.head_after.is_none()
-        && Peer::of(session).watch.verdict().expects_continue
+        && exchange.peer().watch.verdict().expects_continue
 }
 
 /// Whether the request may be sent again although a server may have seen it.
-fn may_repeat(session: &Session) -> bool {
-    session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated()
+fn may_repeat(exchange: &impl Exchange) -> bool {
+    exchange.asked().method.is_idempotent() && exchange.is_repeatable()
 }
 
 /// Takes one of the remaining tries, and its part of the budget.

@@ -7,11 +7,9 @@
 //! connection whose client would not be admitted any more: its authority was removed, or its certificate has expired.
 //! On a new connection it may show another one.
 
-use pingora::proxy::Session;
-
 use super::ctx::Ctx;
-use super::downstream::connection::Peer;
 use super::downstream::watch::{Cause, RefusedRequest};
+use super::exchange::Exchange;
 use crate::problem::Reason;
 use crate::runtime::snapshot::listener::covers;
 use base::clock;
@@ -47,15 +45,15 @@ impl Cause {
 }
 
 /// Why a request is not admitted.
-pub fn admit(session: &mut Session, ctx: &mut Ctx) -> Option<Reason> {
-    let ends = session.as_mut().is_body_empty();
-    let peer = Peer::of(session);
+pub fn admit(exchange: &mut impl Exchange, ctx: &mut Ctx) -> Option<Reason> {
+    let ends = !exchange.has_body();
+    let peer = exchange.peer();
     if let Some(refused) = peer.watch.refused() {
         let reason = refused.cause.reason();
         ctx.refused = Some(refused);
         return Some(reason);
     }
-    let head = session.req_header();
+    let head = exchange.asked();
     if peer.http2 {
         let request = h2::Request { method: &head.method, uri: &head.uri, headers: &head.headers, ends };
         let judged = h2::judge(&request, &peer.bounds.limits());

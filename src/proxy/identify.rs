@@ -9,11 +9,10 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use http::HeaderValue;
 use http::header::{HeaderMap, HeaderName, UPGRADE};
-use pingora::proxy::Session;
 
 use super::ahead;
 use super::ctx::{Ctx, LoggedRequest};
-use super::downstream::connection::Peer;
+use super::exchange::Exchange;
 use crate::runtime::snapshot::Snapshot;
 use config::model::Scheme;
 
@@ -83,25 +82,25 @@ fn new_request_id(random: u128) -> HeaderValue {
 }
 
 /// Applies the client's connection options as admission has read them: Pingora reads fewer.
-pub fn obey_connection(session: &mut Session) {
-    let verdict = Peer::of(session).watch.verdict();
+pub fn obey_connection(exchange: &mut impl Exchange) {
+    let verdict = exchange.peer().watch.verdict();
     if verdict.close {
-        session.set_keepalive(None);
+        exchange.ends_connection();
     }
     if verdict.other_upgrade {
-        session.req_header_mut().remove_header(&UPGRADE);
+        exchange.asked_mut().remove_header(&UPGRADE);
     }
 }
 
 /// Determines the client's address and scheme, and gives the request its id.
-pub fn identify(session: &Session, ctx: &mut Ctx) {
-    let from = Peer::of(session);
+pub fn identify(exchange: &impl Exchange, ctx: &mut Ctx) {
+    let from = exchange.peer();
     from.watch.busy();
     from.watch.may_be_still(Some(ahead::WAIT));
     ctx.watch = Some(from.watch.clone());
-    ctx.asked = from.http2.then(|| Box::new(LoggedRequest::of(session.req_header())));
+    ctx.asked = from.http2.then(|| Box::new(LoggedRequest::of(exchange.asked())));
     let peer = from.address;
-    let headers = &session.req_header().headers;
+    let headers = &exchange.asked().headers;
     ctx.request_id = request_id(headers);
     ctx.peer_trusted = ctx.snapshot.trusts(peer);
     ctx.client = if ctx.peer_trusted { client(&ctx.snapshot, headers, peer) } else { peer };

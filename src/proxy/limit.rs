@@ -16,9 +16,9 @@ use std::sync::Arc;
 
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
-use pingora::proxy::Session;
 
 use super::ctx::Ctx;
+use super::exchange::Exchange;
 use crate::problem::Reason;
 use base::clock;
 use base::said;
@@ -88,20 +88,20 @@ impl Over {
 }
 
 /// Asks the limits; the reason if one refuses the request.
-pub fn limit(session: &Session, ctx: &mut Ctx, route: usize) -> Option<Reason> {
+pub fn limit(exchange: &impl Exchange, ctx: &mut Ctx, route: usize) -> Option<Reason> {
     let mut numbers = ctx.snapshot.config.limits_of(route, ctx.app.map(|app| app as usize)).peekable();
     numbers.peek()?;
-    let limited = ask(session, ctx, route, numbers.collect());
+    let limited = ask(exchange, ctx, route, numbers.collect());
     let reason = limited.over.as_ref().map(Over::reason);
     ctx.limited = Some(Box::new(limited));
     reason
 }
 
-fn ask(session: &Session, ctx: &Ctx, route: usize, numbers: Vec<usize>) -> Limited {
+fn ask(exchange: &impl Exchange, ctx: &Ctx, route: usize, numbers: Vec<usize>) -> Limited {
     let (config, all) = (&ctx.snapshot.config, &ctx.snapshot.limits);
     let ask = |n: &usize| {
         let rule = &all.get(*n).rule;
-        Ask::new(rule, key(rule, &config.limits[*n].key, session, ctx, route))
+        Ask::new(rule, key(rule, &config.limits[*n].key, exchange, ctx, route))
     };
     let mut asks: Vec<Ask<'_>> = numbers.iter().map(ask).collect();
     let decision = decide(&mut asks, clock::now());
@@ -124,8 +124,8 @@ fn ask(session: &Session, ctx: &Ctx, route: usize, numbers: Vec<usize>) -> Limit
     }
 }
 
-fn key(rule: &Rule, parts: &[KeyPart], session: &Session, ctx: &Ctx, route: usize) -> Key {
-    let head = session.req_header();
+fn key(rule: &Rule, parts: &[KeyPart], exchange: &impl Exchange, ctx: &Ctx, route: usize) -> Key {
+    let head = exchange.asked();
     let config = &ctx.snapshot.config;
     let mut key = rule.key();
     for part in parts {

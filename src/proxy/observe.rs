@@ -6,17 +6,15 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use http::HeaderValue;
 use http::header::USER_AGENT;
-use pingora::proxy::Session;
+use http::{HeaderValue, StatusCode};
 use pingora::{Error, ErrorSource, ErrorType};
 
 use super::ctx::{AttemptEnd, Ctx};
-use super::downstream::connection::Peer;
 use super::downstream::watch::Cut;
-use super::reject::GRPC_STATUS;
+use super::exchange::Exchange;
 use super::rescue::{self, Rescue};
-use super::{Gateway, assign};
+use super::{Gateway, assign, rewrite};
 use crate::problem::Reason;
 use crate::runtime::snapshot::Server;
 use crate::telemetry::Registry;
@@ -33,16 +31,16 @@ use base::units::Nanos;
 const CLIENT_LEFT: u16 = 499;
 
 /// Books the request.
-pub fn finished(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &mut Ctx) {
+pub fn finished(gateway: &Gateway, exchange: &impl Exchange, e: Option<&Error>, ctx: &mut Ctx) {
     ctx.booked = true;
     let now = clock::now();
     let duration = now.since(ctx.started);
-    let watch = &Peer::of(session).watch;
+    let watch = &exchange.peer().watch;
     watch.ended(now);
     // A tunnel ends with an error in normal operation.
     let e = e.filter(|e| ctx.attempts.status != 101 || *e.esource() == ErrorSource::Downstream);
-    let left = e.is_some_and(|e| is_clients(session, ctx, e));
-    let status = status(session, e, ctx);
+    let left = e.is_some_and(|e| is_clients(exchange, ctx, e));
+    let status = status(exchange, e, ctx);
     if let Some(lease) = ctx.attempts.lease.take() {
         let outcome = match ctx.attempts.status {
             _ if left => Outcome::Canceled,
@@ -65,32 +63,32 @@ pub fn finished(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &m
     }
     let sample = ctx.snapshot.config.log.sample.fraction();
     if gateway.access_log.is_on() && (status >= 500 || sample >= 1.0 || fastrand::f64() < sample) {
-        log(gateway, session, e, ctx, (status, now));
+        log(gateway, exchange, e, ctx, (status, now));
     }
 }
 
 /// Whether the client caused an error. What breaks off at an HTTP/2 client has no source.
-pub fn is_clients(session: &Session, ctx: &Ctx, e: &Error) -> bool {
+pub fn is_clients(exchange: &impl Exchange, ctx: &Ctx, e: &Error) -> bool {
     let breaks = || matches!(e.etype(), ErrorType::WriteError | ErrorType::ReadError | ErrorType::H2Error);
     let source = e.esource();
     *source == ErrorSource::Downstream
-        || Peer::of(session).http2 && *source != ErrorSource::Upstream && ctx.attempts.end.is_none() && breaks()
+        || exchange.peer().http2 && *source != ErrorSource::Upstream && ctx.attempts.end.is_none() && breaks()
 }
 
 /// Status of the answer, as the client saw it.
-fn status(session: &Session, e: Option<&Error>, ctx: &Ctx) -> u16 {
-    match (session.response_written(), ctx.rejected) {
+fn status(exchange: &impl Exchange, e: Option<&Error>, ctx: &Ctx) -> u16 {
+    match (exchange.answered(), ctx.rejected) {
         // A refusal in gRPC is a success in HTTP.
-        (Some(head), Some(reason)) if head.status == 200 && head.headers.contains_key(GRPC_STATUS) => reason.status(),
-        (Some(head), _) if !head.status.is_informational() || head.status == 101 => head.status.as_u16(),
+        (Some(StatusCode::OK), Some(reason)) if exchange.refused_as_grpc() => reason.status(),
+        (Some(status), _) if !rewrite::informational(status) => status.as_u16(),
         (_, Some(reason)) => reason.status(),
-        (_, None) if e.is_none_or(|e| is_clients(session, ctx, e)) => CLIENT_LEFT,
+        (_, None) if e.is_none_or(|e| is_clients(exchange, ctx, e)) => CLIENT_LEFT,
         (_, None) => 500,
     }
 }
 
-fn log(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &Ctx, (status, now): (u16, Nanos)) {
-    let head = session.req_header();
+fn log(gateway: &Gateway, exchange: &impl Exchange, e: Option<&Error>, ctx: &Ctx, (status, now): (u16, Nanos)) {
+    let head = exchange.asked();
     let refused = ctx.refused.as_deref();
     let error = match (ctx.rejected, ctx.attempts.end, e) {
         _ if refused.is_some() => refused.map_or("", |refused| refused.cause.word()),
@@ -100,7 +98,7 @@ fn log(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &Ctx, (stat
         }
         (Some(reason), ..) => reason.label(),
         (None, Some(AttemptEnd::Idle), _) => AttemptEnd::Idle.label(),
-        (None, _, Some(e)) if is_clients(session, ctx, e) => AttemptEnd::Canceled.label(),
+        (None, _, Some(e)) if is_clients(exchange, ctx, e) => AttemptEnd::Canceled.label(),
         (None, _, Some(_)) => Reason::Internal.label(),
         (None, _, None) => "",
     };
@@ -110,7 +108,7 @@ fn log(gateway: &Gateway, session: &Session, e: Option<&Error>, ctx: &Ctx, (stat
         method,
         host,
         path: path.split(|b| *b == b'?').next().unwrap_or_default(),
-        bytes: session.body_bytes_sent() as u64,
+        bytes: exchange.bytes_sent(),
         user_agent: head.headers.get(USER_AGENT).map_or(b"", |agent| agent.as_bytes()),
         ..line(ctx, (status, error), now)
     });

@@ -9,12 +9,10 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use pingora::http::ResponseHeader;
-use pingora::protocols::http::ServerSession;
-use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, ErrorType, Result};
 
 use super::ctx::Ctx;
-use super::downstream::connection::Peer;
+use super::exchange::Exchange;
 use super::limit::Over;
 use super::{forward, observe, rewrite};
 use crate::problem::Reason;
@@ -43,8 +41,8 @@ pub const PROXIED: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT,
 /// Answers with a problem. With `close` the connection ends after it.
 ///
 /// Boxed: a request that is not refused would carry the future's room through every hook.
-pub fn answer<'a>(session: &'a mut Session, ctx: &'a mut Ctx, reason: Reason, close: bool) -> Answered<'a> {
-    Box::pin(answer_with(session, ctx, reason, None, vec![], close))
+pub fn answer<'a>(exchange: &'a mut impl Exchange, ctx: &'a mut Ctx, reason: Reason, close: bool) -> Answered<'a> {
+    Box::pin(answer_with(exchange, ctx, reason, None, vec![], close))
 }
 
 /// An answer on its way.
@@ -52,7 +50,7 @@ pub type Answered<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
 
 /// The same, with other text than the reason's own, and more fields.
 pub async fn answer_with(
-    session: &mut Session,
+    exchange: &mut impl Exchange,
     ctx: &mut Ctx,
     reason: Reason,
     detail: Option<&str>,
@@ -61,7 +59,7 @@ pub async fn answer_with(
 ) -> Result<()> {
     ctx.rejected = Some(reason);
     let over = ctx.limited.as_ref().and_then(|limited| limited.over()).filter(|_| reason.is_limit());
-    let (mut head, body) = match grpc::is_spoken(session.req_header()) {
+    let (mut head, body) = match grpc::is_spoken(exchange.asked()) {
         true => {
             let words = over.map_or_else(|| detail.unwrap_or(reason.detail()).to_owned(), Over::detail);
             (grpc::head(reason.status(), &words, reason.passes())?, vec![])
@@ -79,32 +77,34 @@ pub async fn answer_with(
             head.append_header(name, value)?;
         }
     }
-    respond(session, ctx, head, body.into(), close).await?;
+    respond(exchange, ctx, head, body.into(), close).await?;
     if matches!(reason, Reason::BodyTooLarge | Reason::SignedBodyTooLarge) {
-        linger(session).await;
+        linger(exchange).await;
     }
     Ok(())
 }
 
 /// Answers a request that could not be proxied, if its client has no answer yet and is still connected.
-pub async fn failed(session: &mut Session, ctx: &mut Ctx, e: &Error) -> FailToProxy {
-    let gone = observe::is_clients(session, ctx, e)
+///
+/// Returns the status; 0 if it sent none.
+pub async fn failed(exchange: &mut impl Exchange, ctx: &mut Ctx, e: &Error) -> u16 {
+    let gone = observe::is_clients(exchange, ctx, e)
         && matches!(
             e.etype(),
             ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed | ErrorType::H2Error
         );
-    let refused = Peer::of(session).watch.refused();
-    let begun = session.response_written().is_some_and(|head| !rewrite::informational(head.status));
+    let refused = exchange.peer().watch.refused();
+    let begun = exchange.answered().is_some_and(|status| !rewrite::informational(status));
     if begun || gone && refused.is_none() {
-        session.set_keepalive(None);
-        return FailToProxy { error_code: 0, can_reuse_downstream: false };
+        exchange.ends_connection();
+        return 0;
     }
     let reason = refused.as_ref().map_or_else(|| forward::reason(ctx, e), |refused| refused.cause.reason());
     ctx.refused = refused;
-    if let Err(e) = answer(session, ctx, reason, true).await {
+    if let Err(e) = answer(exchange, ctx, reason, true).await {
         log::debug!("an error answer did not reach its client: {e}");
     }
-    FailToProxy { error_code: reason.status(), can_reuse_downstream: false }
+    reason.status()
 }
 
 fn problem(reason: Reason) -> Result<ResponseHeader> {
@@ -122,10 +122,10 @@ fn problem(reason: Reason) -> Result<ResponseHeader> {
 
 /// Reads for a while what the client still sends. Closing at once would reset the connection, and a client that is busy
 /// sending might never see its answer.
-async fn linger(session: &mut Session) {
+async fn linger(exchange: &mut impl Exchange) {
     let rest = async {
         let mut seen = 0;
-        while let Ok(Some(part)) = session.as_mut().read_request_body().await {
+        while let Ok(Some(part)) = exchange.read_body().await {
             seen += part.len();
             if seen > LINGER_BYTES {
                 return;
@@ -137,33 +137,23 @@ async fn linger(session: &mut Session) {
 
 /// Sends an answer of the gateway: adds length and request id, and omits the body where HTTP has none.
 pub async fn respond(
-    session: &mut Session,
+    exchange: &mut impl Exchange,
     ctx: &Ctx,
     mut head: ResponseHeader,
     body: bytes::Bytes,
     close: bool,
 ) -> Result<()> {
-    if head.headers.contains_key(GRPC_STATUS)
-        && let ServerSession::H2(stream) = session.as_mut()
-    {
-        // Trailers must end the stream; Pingora would end it by an empty part of a body.
-        head.insert_header(X_REQUEST_ID, ctx.request_id.clone())?;
-        return stream.write_response_header(Box::new(head), true);
-    }
     let bodiless = matches!(head.status.as_u16(), 204 | 304);
-    if !bodiless {
+    // A refusal in gRPC consists of trailers.
+    if !bodiless && !head.headers.contains_key(GRPC_STATUS) {
         head.insert_header(header::CONTENT_LENGTH, body.len())?;
     }
     head.insert_header(X_REQUEST_ID, ctx.request_id.clone())?;
     if close {
-        session.set_keepalive(None);
+        exchange.ends_connection();
     }
-    let empty = bodiless || body.is_empty() || session.req_header().method == http::Method::HEAD;
-    session.write_response_header(Box::new(head), empty).await?;
-    if !empty {
-        session.write_response_body(Some(body), true).await?;
-    }
-    Ok(())
+    let bodiless = bodiless || body.is_empty() || exchange.asked().method == http::Method::HEAD;
+    exchange.send(head, body, bodiless).await
 }
 
 /// How much longer a client may send after its body was refused as too large.

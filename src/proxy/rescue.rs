@@ -11,12 +11,11 @@
 
 use http::{HeaderMap, HeaderName, Method};
 use pingora::http::ResponseHeader;
-use pingora::proxy::Session;
 use pingora::{Error, ErrorSource};
 
 use super::assign::First;
 use super::ctx::Ctx;
-use super::downstream::connection::Peer;
+use super::exchange::Exchange;
 use super::reject::GRPC_STATUS;
 use balance::Tried;
 use balance::attempt::{AttemptFailure, FailureSet};
@@ -140,14 +139,14 @@ pub fn left(ctx: &mut Ctx) {
 
 /// Whether stable takes the request over from a failed canary; arranges it if so. `answered`: a part of an answer has
 /// reached the client.
-pub fn take_over(session: &Session, ctx: &mut Ctx, failed: FailedAttempt, answered: bool) -> bool {
+pub fn take_over(exchange: &impl Exchange, ctx: &mut Ctx, failed: FailedAttempt, answered: bool) -> bool {
     let Some(assigned) = ctx.assigned.as_ref().filter(|assigned| assigned.is_on_canary()) else { return false };
     let plan = assigned.plan(&ctx.snapshot);
     if !failed.is_listed(&plan.rescue.on) {
         return false;
     }
     let now = clock::now();
-    let protected = !answered && may_repeat(session, failed, &plan.rescue);
+    let protected = !answered && may_repeat(exchange, failed, &plan.rescue);
     let rescue = match protected {
         false => Rescue::Missed(RescueOutcome::Unprotected),
         true if !plan.live.try_rescue(plan.rescue.budget, now) => Rescue::Missed(RescueOutcome::Budget),
@@ -170,11 +169,11 @@ pub fn take_over(session: &Session, ctx: &mut Ctx, failed: FailedAttempt, answer
     rescue == Rescue::TakenOver
 }
 
-fn may_repeat(session: &Session, failed: FailedAttempt, rescue: &settings::Rescue) -> bool {
-    if session.as_ref().retry_buffer_truncated() || Peer::of(session).watch.verdict().upgrade {
+fn may_repeat(exchange: &impl Exchange, failed: FailedAttempt, rescue: &settings::Rescue) -> bool {
+    if !exchange.is_repeatable() || exchange.peer().watch.verdict().upgrade {
         return false;
     }
-    let head = session.req_header();
+    let head = exchange.asked();
     let keyed = || head.headers.get(IDEMPOTENCY_KEY).is_some_and(|key| !key.is_empty());
     let method: &Method = &head.method;
     failed.unprocessed || rescue.methods.contains(method) && (method.is_idempotent() || keyed())

@@ -20,7 +20,7 @@ use pingora::proxy::Session;
 use pingora::{Error, InvalidHTTPHeader, OrErr, Result};
 
 use super::ctx::Ctx;
-use super::downstream::connection::Peer;
+use super::exchange::Exchange;
 use super::identify::{X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use super::reject::X_REQUEST_ID;
 use config::filter::headers::HeaderFields;
@@ -51,10 +51,10 @@ pub fn join_cookies(head: &mut RequestHeader) -> Result<()> {
 /// Pingora keeps a second map for the case of header names, and an insertion into it costs more than everything else
 /// here. So the head drops that map: names that HTTP/1.1 peers usually see capitalised still are, others are lower
 /// case, as HTTP/2 makes all of them.
-pub fn identified(session: &mut Session, ctx: &Ctx) -> Result<()> {
-    let peer = Peer::of(session);
+pub fn identified(exchange: &mut impl Exchange, ctx: &Ctx) -> Result<()> {
+    let peer = exchange.peer();
     let (address, text) = (peer.address, peer.text.clone());
-    let head = session.req_header_mut();
+    let head = exchange.asked_mut();
     let odd = (!head.raw_path_is_utf8()).then(|| head.raw_path().to_vec());
     let mut parts: Parts = std::mem::replace(head, empty()).into();
     parts.headers.reserve(ADDED);
@@ -73,13 +73,13 @@ pub fn identified(session: &mut Session, ctx: &Ctx) -> Result<()> {
 }
 
 /// Applies the route's rules to an attempt: path and headers.
-pub fn request(session: &Session, head: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
+pub fn request(sent: &RequestHeader, head: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
     if let Some(app) = ctx.snapshot.app(ctx.app) {
         let app = HeaderValue::from_bytes(app.as_bytes()).or_err(InvalidHTTPHeader, "the name of an app")?;
         head.insert_header(X_TOLLGATE_APP, app)?;
     }
     let Some(route) = ctx.route.map(|route| ctx.snapshot.route(route).0) else { return Ok(()) };
-    if let Some(target) = target(session, ctx, route) {
+    if let Some(target) = target(sent, ctx, route) {
         head.set_raw_path(&target)?;
     }
     route.filters.request_headers.apply(&mut RequestFields(head))
@@ -258,8 +258,7 @@ fn appended(mut list: Vec<u8>, element: &[u8]) -> Result<HeaderValue> {
 }
 
 /// The target for the server, if it differs from the one sent.
-fn target(session: &Session, ctx: &Ctx, route: &Route) -> Option<Vec<u8>> {
-    let sent = session.req_header();
+fn target(sent: &RequestHeader, ctx: &Ctx, route: &Route) -> Option<Vec<u8>> {
     let absolute = sent.uri.authority().is_some();
     // The ledger gets exactly the bytes that were judged.
     let as_sent = ctx.path.is_none() && !absolute && route.action != Action::Ledger;

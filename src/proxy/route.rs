@@ -3,11 +3,10 @@
 //! [`Router`](config::router::Router) ranks the routes. `allow` and `deny` are judged after the match: they answer 403
 //! and never make another route win.
 
-use pingora::proxy::Session;
-
 use super::ahead;
 use super::ctx::Ctx;
 use super::downstream::watch::{Cause, RefusedRequest};
+use super::exchange::Exchange;
 use crate::problem::Reason;
 use base::path::normalise_path;
 use base::said;
@@ -16,8 +15,8 @@ use config::router::Request;
 use http_guard::violation::Violation;
 
 /// Finds the route and, where it forwards, its upstream.
-pub fn find(session: &Session, ctx: &mut Ctx) -> Option<usize> {
-    let head = session.req_header();
+pub fn find(exchange: &impl Exchange, ctx: &mut Ctx) -> Option<usize> {
+    let head = exchange.asked();
     let host = said::host(said::authority(&head.uri, &head.headers));
     let path = normalise_path(head.uri.path());
     let found = ctx.snapshot.router.find(&Request {
@@ -38,9 +37,9 @@ pub fn find(session: &Session, ctx: &mut Ctx) -> Option<usize> {
 }
 
 /// Why the route may not serve this request.
-pub fn refusal(session: &Session, ctx: &mut Ctx, route: usize) -> Option<Reason> {
+pub fn refusal(exchange: &impl Exchange, ctx: &mut Ctx, route: usize) -> Option<Reason> {
     let (guarded, route) = (ctx.snapshot.guarded(route), ctx.snapshot.route(route).0);
-    let head = session.req_header();
+    let head = exchange.asked();
     let path = ctx.path.as_deref().unwrap_or(head.uri.path());
     match access::refusal(route, guarded, &Shown { headers: &head.headers, path, client: Some(ctx.client) }) {
         Some(Refusal::LookalikeName) => {
@@ -53,6 +52,6 @@ pub fn refusal(session: &Session, ctx: &mut Ctx, route: usize) -> Option<Reason>
         Some(Refusal::NotACallback) => return Some(Reason::NotACallback),
         None => {}
     }
-    let too_long = ahead::length(session).is_some_and(|length| route.filters.body_limit.is_exceeded_by(length));
+    let too_long = ahead::length(exchange).is_some_and(|length| route.filters.body_limit.is_exceeded_by(length));
     too_long.then_some(Reason::BodyTooLarge)
 }
