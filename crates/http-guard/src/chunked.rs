@@ -9,6 +9,8 @@
 //! resumable at every byte and keeps no bytes but the start of a trailer's name. The meaning of the body, and its
 //! length limit, are not checked here.
 
+use std::ops::Range;
+
 use self::extension::Extension;
 use super::bytes::{ODD, TOKEN, class};
 use super::field::{self, Name};
@@ -81,7 +83,12 @@ pub struct Chunked {
 impl Chunked {
     /// Validates the next bytes of the connection.
     pub fn feed(&mut self, bytes: &[u8]) -> Step {
-        match self.taken(bytes) {
+        self.decode(bytes, |_| {})
+    }
+
+    /// The same, and says where in them the body itself stands, without its framing.
+    pub fn decode(&mut self, bytes: &[u8], data: impl FnMut(Range<usize>)) -> Step {
+        match self.taken(bytes, data) {
             Ok(None) => Step::More,
             Ok(Some(taken)) => Step::Done(taken),
             Err(fault) => Step::Refused(fault),
@@ -93,11 +100,12 @@ impl Chunked {
         self.length
     }
 
-    fn taken(&mut self, bytes: &[u8]) -> Result<Option<usize>, Violation> {
+    fn taken(&mut self, bytes: &[u8], mut data: impl FnMut(Range<usize>)) -> Result<Option<usize>, Violation> {
         let mut i = 0;
         while self.at != At::Done {
             if self.at == At::Data {
                 let part = self.left.min((bytes.len() - i) as u64);
+                data(i..i + part as usize);
                 i += part as usize;
                 self.left -= part;
                 self.length = self.length.saturating_add(part);

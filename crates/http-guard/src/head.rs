@@ -10,6 +10,8 @@
 //! reported; those that only the whole head shows (no `Host`, two framings) come last. Routes are not known here:
 //! whether the host or method is served is decided later.
 
+use std::ops::Range;
+
 use super::Verdict;
 use super::bytes::{self, Line, ODD, PATH, QUERY, SUBTLE, TOKEN, class};
 use super::field::{self, Connection, Name};
@@ -21,6 +23,9 @@ use base::path::is_ambiguous;
 pub(super) const METHOD_MAX: usize = 32;
 /// The length of a request line without its target: the method, two spaces, the version and CRLF.
 const LINE_MAX: usize = METHOD_MAX + 12;
+
+/// Headers for which a judge keeps room.
+const KEPT: usize = 32;
 
 /// The size limits of a head.
 #[derive(Clone, Copy, Debug)]
@@ -138,6 +143,27 @@ pub struct Judge {
     /// The authority of an absolute target.
     authority: Option<Span>,
     host: Option<Span>,
+    fields: Vec<Field>,
+}
+
+/// Where a header stands in the head.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    line: u32,
+    colon: u32,
+    value: (u32, u32),
+}
+
+impl Field {
+    /// Its name, as sent.
+    pub fn name(self) -> Range<usize> {
+        self.line as usize..self.colon as usize
+    }
+
+    /// Its value, without the whitespace around it.
+    pub fn value(self) -> Range<usize> {
+        self.value.0 as usize..self.value.1 as usize
+    }
 }
 
 /// A part of the head, from its first byte to the one behind its last.
@@ -163,6 +189,20 @@ impl Judge {
                 Judged::Refused(Refusal { fault, method, target, host })
             }
         }
+    }
+
+    /// The headers of the head, in their order, once it is accepted.
+    pub fn fields(&self) -> &[Field] {
+        &self.fields
+    }
+
+    /// Begins another head, with the room of this one.
+    pub fn reset(&mut self) {
+        let mut fields = std::mem::take(&mut self.fields);
+        fields.clear();
+        // Longer heads are rare, and a connection may be idle for long.
+        fields.shrink_to(KEPT);
+        *self = Judge { fields, ..Judge::default() };
     }
 
     fn lines<'b>(&mut self, bytes: &'b [u8], limits: &Limits) -> Result<Option<Head<'b>>, Violation> {
@@ -266,6 +306,14 @@ impl Judge {
             });
         }
         let (name, value) = (&text[..colon], &text[colon + 1..]);
+        let trimmed = value.trim_ascii();
+        let begin = line.1 - value.trim_ascii_start().len();
+        // A head is far shorter than four gigabytes.
+        self.fields.push(Field {
+            line: line.0 as u32,
+            colon: (line.0 + colon) as u32,
+            value: (begin as u32, (begin + trimmed.len()) as u32),
+        });
         match Name::of(name) {
             Name::Other if field::is_lookalike(name, seen & ODD != 0) => Err(Violation::LookalikeName),
             Name::Other => Ok(()),

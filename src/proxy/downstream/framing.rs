@@ -4,11 +4,13 @@
 //! has ended. A fault in a body that arrived together with its head is reported at the next look, so that the head goes
 //! on and the refusal has a request to belong to.
 
+use std::ops::Range;
+
 use super::watch::{Cause, ClientWatch, RefusedRequest};
 use crate::runtime::snapshot::listener::Bounds;
 use base::clock;
 use http_guard::chunked::{Chunked, Step};
-use http_guard::head::{Framing as Frame, Judge, Judged, Refusal};
+use http_guard::head::{Field, Framing as Frame, Judge, Judged, Refusal};
 use http_guard::violation::Violation;
 
 /// The meaning of the next bytes.
@@ -51,7 +53,13 @@ impl Framing {
 
     /// The request ended: a head follows.
     pub fn next(&mut self) {
-        *self = Framing::default();
+        self.judge.reset();
+        (self.phase, self.left, self.chunked, self.fault) = (Phase::Head, 0, None, None);
+    }
+
+    /// The headers of the head that was accepted last.
+    pub fn fields(&self) -> &[Field] {
+        self.judge.fields()
     }
 
     /// Nothing more may go on.
@@ -71,24 +79,12 @@ impl Framing {
         }
         let mut cleared = 0;
         if self.phase == Phase::Head {
-            match self.judge.judge(bytes, &bounds.limits()) {
-                Judged::Partial => {
-                    watch.awaits_head(clock::now());
-                    return Ok(0);
-                }
-                Judged::Refused(refusal) => return Err(Box::new(refused(refusal))),
-                Judged::Accepted(head) => {
-                    watch.has_head();
-                    watch.admits(head.verdict());
-                    cleared = head.length;
-                    self.begin(head.framing, watch);
-                }
-            }
+            cleared = self.head(bytes, bounds, watch)?;
         }
         match self.phase {
             Phase::Head | Phase::Between => Ok(cleared),
             Phase::Raw => Ok(bytes.len()),
-            Phase::Body => match self.body(&bytes[cleared..]) {
+            Phase::Body => match self.body(&bytes[cleared..], |_| {}) {
                 Ok(part) => Ok(cleared + part),
                 Err(fault) if cleared > 0 => {
                     self.fault = Some(fault);
@@ -97,6 +93,33 @@ impl Framing {
                 Err(fault) => Err(Box::new(RefusedRequest::bare(Cause::Violation(fault), false))),
             },
         }
+    }
+
+    /// The length of the head with which the bytes begin; 0 while more are needed.
+    pub fn head(&mut self, bytes: &[u8], bounds: &Bounds, watch: &ClientWatch) -> Result<usize, Box<RefusedRequest>> {
+        match self.judge.judge(bytes, &bounds.limits()) {
+            Judged::Partial => {
+                watch.awaits_head(clock::now());
+                Ok(0)
+            }
+            Judged::Refused(refusal) => Err(Box::new(refused(refusal))),
+            Judged::Accepted(head) => {
+                watch.has_head();
+                watch.admits(head.verdict());
+                self.begin(head.framing, watch);
+                Ok(head.length)
+            }
+        }
+    }
+
+    /// How many of the bytes belong to the body, and where in them the body itself stands, without its framing.
+    pub fn payload(&mut self, bytes: &[u8], data: impl FnMut(Range<usize>)) -> Result<usize, Box<RefusedRequest>> {
+        self.body(bytes, data).map_err(|fault| Box::new(RefusedRequest::bare(Cause::Violation(fault), false)))
+    }
+
+    /// The most bytes that can belong to the body.
+    pub fn left(&self) -> u64 {
+        if self.chunked.is_some() { u64::MAX } else { self.left }
     }
 
     fn begin(&mut self, frame: Frame, watch: &ClientWatch) {
@@ -110,16 +133,17 @@ impl Framing {
         }
     }
 
-    fn body(&mut self, bytes: &[u8]) -> Result<usize, Violation> {
+    fn body(&mut self, bytes: &[u8], mut data: impl FnMut(Range<usize>)) -> Result<usize, Violation> {
         let Some(chunked) = &mut self.chunked else {
             let part = self.left.min(bytes.len() as u64);
+            data(0..part as usize);
             self.left -= part;
             if self.left == 0 {
                 self.phase = Phase::Between;
             }
             return Ok(part as usize);
         };
-        match chunked.feed(bytes) {
+        match chunked.decode(bytes, data) {
             Step::More => Ok(bytes.len()),
             Step::Done(end) => {
                 (self.phase, self.chunked) = (Phase::Between, None);

@@ -52,6 +52,18 @@ fn bodies_end_where_they_say() {
 }
 
 #[test]
+fn the_body_itself_is_told_from_its_framing() {
+    let body = b"5;a=b\r\nhello\r\n6\r\n world\r\n0\r\nx: y\r\n\r\n";
+    for cut in 0..=body.len() {
+        let (mut chunked, mut seen) = (Chunked::default(), Vec::new());
+        for part in [&body[..cut], &body[cut..]] {
+            chunked.decode(part, |data| seen.extend_from_slice(&part[data]));
+        }
+        assert_eq!(seen, b"hello world", "cut at {cut}");
+    }
+}
+
+#[test]
 fn what_servers_read_differently_is_refused() {
     for (body, fault) in [
         (&b"\r\n"[..], Violation::ChunkSize),

@@ -38,6 +38,26 @@ fn verdict(bytes: &[u8]) -> Said {
     whole
 }
 
+#[test]
+fn headers_stand_where_the_judge_says() {
+    let head = b"GET / HTTP/1.1\r\nHost: a\r\nX-Empty:\r\nX-Blank: \t \r\nX-Wide:\t a\tb  \r\nx-last:z\r\n\r\nGET";
+    let mut judge = Judge::default();
+    for again in 0..2 {
+        for end in 0..=head.len() {
+            judge.judge(&head[..end], &LIMITS);
+            if end == head.len() - 3 {
+                break;
+            }
+        }
+        let fields = judge.fields().iter().map(|field| (&head[field.name()], &head[field.value()]));
+        let expected: [(&[u8], &[u8]); 5] =
+            [(b"Host", b"a"), (b"X-Empty", b""), (b"X-Blank", b""), (b"X-Wide", b"a\tb"), (b"x-last", b"z")];
+        assert_eq!(fields.collect::<Vec<_>>(), expected, "round {again}");
+        judge.reset();
+        assert!(judge.fields().is_empty());
+    }
+}
+
 const CHROME: &str = "GET /v1/orders/17?full=1&q=%7B%22a%22%3A1%7D HTTP/1.1\r\nHost: shop.example\r\nConnection: keep-alive\r\n\
     sec-ch-ua: \"Chromium\";v=\"142\", \"Google Chrome\";v=\"142\", \"Not_A Brand\";v=\"99\"\r\nsec-ch-ua-mobile: ?0\r\n\
     sec-ch-ua-platform: \"Linux\"\r\nUpgrade-Insecure-Requests: 1\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) \
