@@ -45,6 +45,7 @@ pub mod exchange;
 pub mod forward;
 pub mod gate;
 pub mod identify;
+pub mod lane;
 pub mod limit;
 pub mod observe;
 pub mod reject;
