@@ -180,7 +180,6 @@ struct Ready {
     workers: Runtime,
     draining: Arc<AtomicBool>,
     nonces: Arc<Nonces>,
-    proxy: Arc<HttpProxy<Gateway, Http1Connector>>,
     stop: watch::Sender<bool>,
     doors: Vec<(Arc<ListeningSocket>, TcpListener)>,
     admin: Option<(TcpListener, SocketAddr)>,
@@ -213,19 +212,24 @@ fn ready(path: &Path, base: &Base, books: Option<Arc<Books>>, heir: Option<&mut 
         memory: memory.clone(),
         draining: draining.clone(),
     };
-    let proxy = one_proxy::proxy(gateway, worker_count(config.server.threads));
+    let proxy = one_proxy::proxy(gateway.clone(), worker_count(config.server.threads));
     // Before the first connection: its requests are logged too.
     followers.follow(&first);
     let room = Arc::new(ConnectionRoom::new(config.server.max_connections, memory));
-    let doors =
-        listen((&snapshot, &base.sockets), (registry, log), (&proxy, &room), (&workers, background), &shutdown)?;
+    let doors = listen(
+        (&snapshot, &base.sockets),
+        (registry, log),
+        (&gateway, &proxy, &room),
+        (&workers, background),
+        &shutdown,
+    )?;
     let admin = admin_socket(&first, base)?;
     if let Some(heir) = heir {
         heir.ready().map_err(StartError::Io)?;
         nonces.take_over(clock::wall_ms() / 1000);
         log::info!("{} takes over: {}", std::process::id(), path.display());
     }
-    Ok(Ready { first, snapshot, releases, followers, workers, draining, nonces, proxy, stop, doors, admin, books })
+    Ok(Ready { first, snapshot, releases, followers, workers, draining, nonces, stop, doors, admin, books })
 }
 
 /// Serves until the end.
@@ -241,6 +245,7 @@ fn serve(
         .start(boot.refused.clone())
         .map_err(StartError::io("starting the config thread"))?;
     let open = ready.doors.iter().map(|(door, _)| door.open.clone()).collect();
+    let sweepers = ready.doors.iter().map(|(door, _)| door.sweeper.clone()).collect();
     let acceptors = ready.doors.into_iter().map(|(door, socket)| workers.spawn(door.run(socket))).collect();
     // Once this process owns all sockets, and before another revision can be requested.
     boot.keep();
@@ -277,8 +282,7 @@ fn serve(
     upgrade_child::serving(heir, &sockets, &log);
     let grace = first.config.server.shutdown_grace;
     drop(first);
-    let end =
-        drain::Drain { draining, nonces: ready.nonces, stop: ready.stop, proxy: ready.proxy, open, grace, sockets };
+    let end = drain::Drain { draining, nonces: ready.nonces, stop: ready.stop, sweepers, open, grace, sockets };
     let end = background.block_on(drain::until_ended(end, signals, (&control, &log), &handover));
     // After a hand-over this socket belongs to the new process, or is about to.
     if end == drain::DrainEnd::Signal {
@@ -401,7 +405,7 @@ fn runtime(name: &str, threads: usize) -> Result<Runtime, StartError> {
 fn listen(
     (snapshot, sockets): (&Arc<ArcSwap<Snapshot>>, &Sockets),
     (registry, log): (&Arc<Registry>, &Arc<AccessLog>),
-    (proxy, room): (&Arc<HttpProxy<Gateway, Http1Connector>>, &Arc<ConnectionRoom>),
+    (gateway, proxy, room): (&Gateway, &Arc<HttpProxy<Gateway, Http1Connector>>, &Arc<ConnectionRoom>),
     (workers, background): (&Runtime, &Runtime),
     shutdown: &watch::Receiver<bool>,
 ) -> Result<Vec<(Arc<ListeningSocket>, TcpListener)>, StartError> {
@@ -417,6 +421,7 @@ fn listen(
         let door = Arc::new(ListeningSocket {
             address,
             snapshot: snapshot.clone(),
+            gateway: gateway.clone(),
             proxy: proxy.clone(),
             registry: registry.clone(),
             access_log: log.clone(),

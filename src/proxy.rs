@@ -73,6 +73,7 @@ use pingora::{Error, ErrorType, Result};
 use self::ctx::Ctx;
 use self::exchange::Exchange;
 use self::gate::admit;
+use self::route::Found;
 use self::upstream::deadline::link::Link;
 use crate::memory::Account;
 use crate::problem::Reason;
@@ -82,6 +83,7 @@ use crate::telemetry::access_log::AccessLog;
 use client_auth::nonce::Nonces;
 
 /// The state that all requests share: the current snapshot, counters and logs.
+#[derive(Clone)]
 pub struct Gateway {
     /// The configuration for new requests.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
@@ -112,7 +114,7 @@ impl ProxyHttp for Gateway {
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
         rewrite::join_cookies(session.req_header_mut())?;
         rewrite::spare_informational(session);
-        self.is_answered(session, ctx).await
+        self.is_answered(session, ctx, None).await
     }
 
     /// Refuses a request here if no server can take it. After an error in a later hook Pingora closes the client's
@@ -122,13 +124,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<Box<HttpPeer>> {
-        let left = forward::time_left(ctx)?;
-        if ctx.attempts.lease.is_none()
-            && let Err(reason) = forward::pick(session, ctx)
-        {
-            ctx.rejected = Some(reason);
-            return Error::e_explain(ErrorType::HTTPStatus(reason.status()), reason.label());
-        }
+        let left = forward::next(session, ctx)?;
         forward::peer(session.has_body(), ctx, left)
     }
 
@@ -162,7 +158,7 @@ impl ProxyHttp for Gateway {
         end_of_stream: bool,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        body::request_part(session, body.as_deref(), end_of_stream, ctx)?;
+        body::request_part(session, body.as_ref().map(Bytes::len), end_of_stream, ctx)?;
         // An empty last part would end a chunked request twice and leave the second end on the pooled connection.
         if end_of_stream && body.as_ref().is_some_and(|part| part.is_empty()) {
             *body = None;
@@ -265,20 +261,26 @@ impl ProxyHttp for Gateway {
 
 impl Gateway {
     /// The stages before a server is chosen, on either way. True if the request is answered.
-    pub async fn is_answered(&self, exchange: &mut impl Exchange, ctx: &mut Ctx) -> Result<bool> {
+    ///
+    /// A way that has `found` the route already has identified the client too.
+    pub async fn is_answered(&self, exchange: &mut impl Exchange, ctx: &mut Ctx, found: Option<Found>) -> Result<bool> {
         // While the process drains, the answer to this request is the last one on its connection.
         if self.draining.load(Ordering::Relaxed) {
             exchange.ends_connection();
         }
         identify::obey_connection(exchange);
-        identify::identify(exchange, ctx);
+        identify::begins(exchange, ctx);
+        if found.is_none() {
+            identify::who(exchange.asked(), exchange.peer(), ctx);
+        }
         if let Some(reason) = admit(exchange, ctx) {
             return reject::answer(exchange, ctx, reason, true).await.map(|()| true);
         }
         if answer::is_asked_of_us(exchange) {
             return Box::pin(answer::of_us(exchange, ctx)).await.map(|()| true);
         }
-        let Some(route) = route::find(exchange, ctx) else {
+        let found = found.unwrap_or_else(|| route::find(exchange.asked(), ctx));
+        let Some(route) = route::take(ctx, found) else {
             return reject::answer(exchange, ctx, Reason::NoRoute, false).await.map(|()| true);
         };
         if let Some(reason) = route::refusal(exchange, ctx, route) {

@@ -13,15 +13,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use pingora::apps::HttpServerApp;
-use pingora::proxy::HttpProxy;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::startup_config;
 use super::upgrade_parent::Handover;
-use crate::proxy::Gateway;
-use crate::proxy::upstream::connector::Http1Connector;
+use crate::proxy::downstream::watch::sweeper::Sweeper;
 use crate::runtime::reload::{By, ReloadControl};
 use crate::telemetry::access_log::AccessLog;
 use crate::upgrade::manager;
@@ -42,8 +39,8 @@ pub struct Drain {
     pub nonces: Arc<Nonces>,
     /// Stops the listeners.
     pub stop: watch::Sender<bool>,
-    /// Holds the silent connections.
-    pub proxy: Arc<HttpProxy<Gateway, Http1Connector>>,
+    /// Close the silent connections of each listener.
+    pub sweepers: Vec<Arc<Sweeper>>,
     /// Open connections of each listener.
     pub open: Vec<Arc<Gauge>>,
     /// How long to wait for them.
@@ -139,7 +136,7 @@ impl Drain {
         log::info!("another process serves; draining {} connections", self.connections());
         let ended = async {
             if !self.none_left_within(self.grace).await {
-                self.proxy.http_cleanup().await;
+                self.sweepers.iter().for_each(|sweeper| sweeper.close_silent());
                 log::info!("silent connections are closed; {} are in use and go on", self.connections());
                 while !self.none_left_within(self.grace.max(LINGER)).await {}
             }
@@ -164,7 +161,7 @@ impl Drain {
         if self.none_left_within(left(linger)).await {
             return;
         }
-        self.proxy.http_cleanup().await;
+        self.sweepers.iter().for_each(|sweeper| sweeper.close_silent());
         if !self.none_left_within(left(self.grace)).await {
             log::warn!("the grace is over: {} connections are cut", self.connections());
         }

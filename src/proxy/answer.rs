@@ -10,7 +10,7 @@ use pingora::http::ResponseHeader;
 
 use super::ctx::Ctx;
 use super::exchange::Exchange;
-use super::{Gateway, compress, reject, rewrite};
+use super::{Gateway, compress, lane, reject, rewrite};
 use base::said;
 use config::model::{Action, Piece, Scheme};
 
@@ -76,9 +76,9 @@ pub fn location(to: &[Piece], scheme: Scheme, host: &str, path: &str, uri: &Uri)
 }
 
 /// Prepares the head of a server's answer for the client.
-pub fn to_client(
+pub fn to_client<E: Exchange>(
     gateway: &Gateway,
-    exchange: &mut impl Exchange,
+    exchange: &mut E,
     head: &mut ResponseHeader,
     ctx: &mut Ctx,
 ) -> Result<()> {
@@ -91,6 +91,9 @@ pub fn to_client(
         watch.becomes_tunnel();
     }
     rewrite::response(head, ctx)?;
+    if let Some((name, way)) = lane::shown(E::WAY).filter(|_| !rewrite::informational(head.status)) {
+        head.insert_header(name, way)?;
+    }
     let compress = ctx.route.is_some_and(|route| ctx.snapshot.route(route).0.filters.compression.0);
     if compress && !head.status.is_informational() {
         let room = |bytes| gateway.memory.try_hold_encoder(ctx.client, bytes);

@@ -23,7 +23,7 @@ pub fn watch(exchange: &mut impl Exchange, ctx: &Ctx) {
 }
 
 /// Handles a part of the request's body on its way to the server.
-pub fn request_part(exchange: &impl Exchange, part: Option<&[u8]>, ends: bool, ctx: &mut Ctx) -> Result<()> {
+pub fn request_part(exchange: &impl Exchange, part: Option<usize>, ends: bool, ctx: &mut Ctx) -> Result<()> {
     match ends {
         true => forward::request_sent(ctx),
         false => forward::part_sent(ctx),
@@ -34,7 +34,7 @@ pub fn request_part(exchange: &impl Exchange, part: Option<&[u8]>, ends: bool, c
         peer.watch.moves();
         peer.watch.sends_on();
     }
-    ctx.attempts.body_bytes += part.len() as u64;
+    ctx.attempts.body_bytes += part as u64;
     // A tunnel has no body, however many bytes pass.
     let route = ctx.route.filter(|_| ctx.attempts.status != 101);
     if route.is_some_and(|route| ctx.snapshot.route(route).0.filters.body_limit.is_exceeded_by(ctx.attempts.body_bytes))

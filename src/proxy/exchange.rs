@@ -15,6 +15,9 @@ use super::reject::GRPC_STATUS;
 
 /// A request and its answer.
 pub trait Exchange: Send {
+    /// The name of its way.
+    const WAY: &'static str;
+
     /// The head of the request.
     fn asked(&self) -> &RequestHeader;
 
@@ -59,6 +62,8 @@ pub trait Exchange: Send {
 }
 
 impl Exchange for Session {
+    const WAY: &'static str = "pingora";
+
     fn asked(&self) -> &RequestHeader {
         self.req_header()
     }

@@ -90,12 +90,24 @@ pub fn peer(has_body: bool, ctx: &Ctx, left: Option<Duration>) -> Result<Box<Htt
 }
 
 /// The rest of `total`, if it is set; an error if nothing is left.
-pub fn time_left(ctx: &Ctx) -> Result<Option<Duration>> {
+fn time_left(ctx: &Ctx) -> Result<Option<Duration>> {
     let Some(total) = ctx.upstream().and_then(|u| u.timeout.total) else { return Ok(None) };
     match total.checked_sub(clock::now().since(ctx.attempts.began)) {
         Some(left) if !left.is_zero() => Ok(Some(left)),
         _ => Err(Error::explain(ErrorType::ReadTimedout, "the request's total time is over").into_up()),
     }
+}
+
+/// Prepares an attempt: it has a server then. Returns the rest of `total`, if it is set.
+pub fn next(exchange: &impl Exchange, ctx: &mut Ctx) -> Result<Option<Duration>> {
+    let left = time_left(ctx)?;
+    if ctx.attempts.lease.is_none()
+        && let Err(reason) = pick(exchange, ctx)
+    {
+        ctx.rejected = Some(reason);
+        return Error::e_explain(ErrorType::HTTPStatus(reason.status()), reason.label());
+    }
+    Ok(left)
 }
 
 /// Sets the limits of the attempt, which begins now. A server owes nothing before it has the whole request: while the

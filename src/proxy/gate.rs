@@ -50,7 +50,7 @@ pub fn admit(exchange: &mut impl Exchange, ctx: &mut Ctx) -> Option<Reason> {
     let peer = exchange.peer();
     if let Some(refused) = peer.watch.refused() {
         let reason = refused.cause.reason();
-        ctx.refused = Some(refused);
+        ctx.refused = Some(Box::new(refused.clone()));
         return Some(reason);
     }
     let head = exchange.asked();

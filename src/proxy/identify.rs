@@ -9,9 +9,11 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use http::HeaderValue;
 use http::header::{HeaderMap, HeaderName, UPGRADE};
+use pingora::http::RequestHeader;
 
 use super::ahead;
 use super::ctx::{Ctx, LoggedRequest};
+use super::downstream::connection::Peer;
 use super::exchange::Exchange;
 use crate::runtime::snapshot::Snapshot;
 use config::model::Scheme;
@@ -92,15 +94,19 @@ pub fn obey_connection(exchange: &mut impl Exchange) {
     }
 }
 
-/// Determines the client's address and scheme, and gives the request its id.
-pub fn identify(exchange: &impl Exchange, ctx: &mut Ctx) {
+/// Notes that the request is under way.
+pub fn begins(exchange: &impl Exchange, ctx: &mut Ctx) {
     let from = exchange.peer();
     from.watch.busy();
     from.watch.may_be_still(Some(ahead::WAIT));
     ctx.watch = Some(from.watch.clone());
     ctx.asked = from.http2.then(|| Box::new(LoggedRequest::of(exchange.asked())));
+}
+
+/// Determines the client's address and scheme, and gives the request its id.
+pub fn who(asked: &RequestHeader, from: &Peer, ctx: &mut Ctx) {
     let peer = from.address;
-    let headers = &exchange.asked().headers;
+    let headers = &asked.headers;
     ctx.request_id = request_id(headers);
     ctx.peer_trusted = ctx.snapshot.trusts(peer);
     ctx.client = if ctx.peer_trusted { client(&ctx.snapshot, headers, peer) } else { peer };

@@ -14,7 +14,7 @@ use pingora::{Error, ErrorType, Result};
 use super::ctx::Ctx;
 use super::exchange::Exchange;
 use super::limit::Over;
-use super::{forward, observe, rewrite};
+use super::{forward, lane, observe, rewrite};
 use crate::problem::Reason;
 use base::problem::{PROBLEM_JSON, Problem};
 
@@ -93,7 +93,7 @@ pub async fn failed(exchange: &mut impl Exchange, ctx: &mut Ctx, e: &Error) -> u
             e.etype(),
             ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed | ErrorType::H2Error
         );
-    let refused = exchange.peer().watch.refused();
+    let refused = exchange.peer().watch.refused().map(|refused| Box::new(refused.clone()));
     let begun = exchange.answered().is_some_and(|status| !rewrite::informational(status));
     if begun || gone && refused.is_none() {
         exchange.ends_connection();
@@ -136,8 +136,8 @@ async fn linger(exchange: &mut impl Exchange) {
 }
 
 /// Sends an answer of the gateway: adds length and request id, and omits the body where HTTP has none.
-pub async fn respond(
-    exchange: &mut impl Exchange,
+pub async fn respond<E: Exchange>(
+    exchange: &mut E,
     ctx: &Ctx,
     mut head: ResponseHeader,
     body: bytes::Bytes,
@@ -149,6 +149,9 @@ pub async fn respond(
         head.insert_header(header::CONTENT_LENGTH, body.len())?;
     }
     head.insert_header(X_REQUEST_ID, ctx.request_id.clone())?;
+    if let Some((name, way)) = lane::shown(E::WAY) {
+        head.insert_header(name, way)?;
+    }
     if close {
         exchange.ends_connection();
     }

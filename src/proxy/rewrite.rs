@@ -74,15 +74,23 @@ pub fn identified(exchange: &mut impl Exchange, ctx: &Ctx) -> Result<()> {
 
 /// Applies the route's rules to an attempt: path and headers.
 pub fn request(sent: &RequestHeader, head: &mut RequestHeader, ctx: &Ctx) -> Result<()> {
+    let target = edit(sent, &mut RequestFields(head), ctx)?;
+    target.map_or(Ok(()), |target| head.set_raw_path(&target))
+}
+
+/// Applies the route's rules to the headers of an attempt; returns the target for the server, if it differs from the
+/// one sent.
+pub fn edit<F>(sent: &RequestHeader, fields: &mut F, ctx: &Ctx) -> Result<Option<Vec<u8>>>
+where
+    F: HeaderFields<Error = Box<Error>>,
+{
     if let Some(app) = ctx.snapshot.app(ctx.app) {
         let app = HeaderValue::from_bytes(app.as_bytes()).or_err(InvalidHTTPHeader, "the name of an app")?;
-        head.insert_header(X_TOLLGATE_APP, app)?;
+        fields.set(&X_TOLLGATE_APP, &app)?;
     }
-    let Some(route) = ctx.route.map(|route| ctx.snapshot.route(route).0) else { return Ok(()) };
-    if let Some(target) = target(sent, ctx, route) {
-        head.set_raw_path(&target)?;
-    }
-    route.filters.request_headers.apply(&mut RequestFields(head))
+    let Some(route) = ctx.route.map(|route| ctx.snapshot.route(route).0) else { return Ok(None) };
+    route.filters.request_headers.apply(fields)?;
+    Ok(target(sent, ctx, route))
 }
 
 /// A request's head, as the rules change it.
@@ -122,6 +130,7 @@ pub fn response(head: &mut ResponseHeader, ctx: &Ctx) -> Result<()> {
         parts.headers.remove(CONTENT_LENGTH);
         parts.headers.remove(TRANSFER_ENCODING);
     }
+    say_length_once(&mut parts.headers);
     parts.headers.insert(X_REQUEST_ID, ctx.request_id.clone());
     if let Some(limited) = ctx.limited.as_ref().filter(|_| !informational(parts.status)) {
         limited.tell(&mut parts.headers);
@@ -165,6 +174,18 @@ pub async fn frame_for_http10(session: &mut Session, head: &mut ResponseHeader) 
 /// Whether the final answer is still to come.
 pub fn informational(status: StatusCode) -> bool {
     status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
+}
+
+/// A length that the server says several times, always alike, goes to the client once (RFC 9112, section 6.3).
+fn say_length_once(headers: &mut HeaderMap) {
+    let mut lines = headers.get_all(CONTENT_LENGTH).iter();
+    let (first, second) = (lines.next(), lines.next());
+    let Some(first) = first.filter(|first| second.is_some() || first.as_bytes().contains(&b',')) else { return };
+    let length = first.as_bytes().split(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
+    let length = HeaderValue::from_bytes(length);
+    if let Ok(length) = length {
+        headers.insert(CONTENT_LENGTH, length);
+    }
 }
 
 /// Removes headers about the server's own connection (RFC 9110, section 7.6.1).

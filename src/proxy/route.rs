@@ -3,6 +3,8 @@
 //! [`Router`](config::router::Router) ranks the routes. `allow` and `deny` are judged after the match: they answer 403
 //! and never make another route win.
 
+use pingora::http::RequestHeader;
+
 use super::ahead;
 use super::ctx::Ctx;
 use super::downstream::watch::{Cause, RefusedRequest};
@@ -14,26 +16,35 @@ use config::access::{self, Refusal, Shown};
 use config::router::Request;
 use http_guard::violation::Violation;
 
-/// Finds the route and, where it forwards, its upstream.
-pub fn find(exchange: &impl Exchange, ctx: &mut Ctx) -> Option<usize> {
-    let head = exchange.asked();
+/// The route of a request, and the path by which it was found, if it differs from the one sent.
+pub struct Found {
+    /// Number of the route.
+    pub route: Option<usize>,
+    path: Option<Box<str>>,
+}
+
+/// Finds the route.
+pub fn find(head: &RequestHeader, ctx: &Ctx) -> Found {
     let host = said::host(said::authority(&head.uri, &head.headers));
     let path = normalise_path(head.uri.path());
-    let found = ctx.snapshot.router.find(&Request {
+    let route = ctx.snapshot.router.find(&Request {
         host: &host,
         path: &path,
         method: &head.method,
         headers: &head.headers,
         scheme: ctx.scheme,
     });
-    if let std::borrow::Cow::Owned(path) = path {
-        ctx.path = Some(path.into());
-    }
-    ctx.route = found;
-    if let Some(upstream) = ctx.snapshot.forwards_to(found?) {
+    let path = if let std::borrow::Cow::Owned(path) = path { Some(path.into()) } else { None };
+    Found { route, path }
+}
+
+/// Takes the route that was found and, where it forwards, its upstream.
+pub fn take(ctx: &mut Ctx, found: Found) -> Option<usize> {
+    (ctx.route, ctx.path) = (found.route, found.path);
+    if let Some(upstream) = ctx.snapshot.forwards_to(found.route?) {
         ctx.attempts.upstream = upstream;
     }
-    found
+    found.route
 }
 
 /// Why the route may not serve this request.

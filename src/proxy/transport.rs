@@ -61,6 +61,18 @@ impl AsyncWrite for Transport {
         either!(self, it => it.poll_write(cx, buf))
     }
 
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        either!(self, it => it.poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         either!(self, it => it.poll_flush(cx))
     }
@@ -122,6 +134,22 @@ pub fn poll_read(stream: &TcpStream, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             tried => return Poll::Ready(tried),
         }
+    }
+}
+
+/// Writes what fits of these parts: how many bytes, at least one.
+pub fn poll_write_parts<W: AsyncWrite>(
+    stream: Pin<&mut W>,
+    cx: &mut Context<'_>,
+    parts: [&[u8]; 3],
+) -> Poll<io::Result<usize>> {
+    let written = match parts {
+        [one, [], []] | [[], one, []] | [[], [], one] => stream.poll_write(cx, one),
+        _ => stream.poll_write_vectored(cx, &parts.map(IoSlice::new)),
+    };
+    match written {
+        Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+        written => written,
     }
 }
 

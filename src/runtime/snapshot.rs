@@ -60,6 +60,8 @@ pub struct Snapshot {
     pub plans: Vec<Assignment>,
     /// Releases by the numbers of `config.routes`; empty without any release.
     by_route: Vec<Vec<OfRoute>>,
+    /// By the numbers of `config.routes`: whether all servers that a request may come to speak HTTP/1.1 without TLS.
+    plain: Vec<bool>,
     /// Counters.
     pub registry: Arc<Registry>,
     /// By the numbers of `config.upstreams`; then the ledger, if a route leads to it.
@@ -93,8 +95,9 @@ impl Snapshot {
             .iter()
             .zip(lives)
             .map(|(release, live)| Assignment::new(release, config.cohorts.len(), live));
-        Snapshot {
+        let mut snapshot = Snapshot {
             revision,
+            plain: Vec::new(),
             router: Router::new(&config.routes),
             series,
             listeners: listeners.collect(),
@@ -106,7 +109,20 @@ impl Snapshot {
             upstreams,
             limits: Limits::new(&config, previous.map(|p| &p.limits), registry),
             config,
-        }
+        };
+        snapshot.plain = (0..snapshot.config.routes.len()).map(|route| snapshot.all_are_plain(route)).collect();
+        snapshot
+    }
+
+    fn all_are_plain(&self, route: usize) -> bool {
+        let canaries = self.releases_of(route).iter().map(|of| self.plans[of.plan as usize].canary);
+        let mut upstreams = self.forwards_to(route).into_iter().chain(canaries);
+        upstreams.all(|upstream| self.upstreams.get(upstream).is_none_or(|upstream| upstream.is_plain()))
+    }
+
+    /// Whether all servers that a request of this route may come to speak HTTP/1.1 without TLS.
+    pub fn is_plain(&self, route: usize) -> bool {
+        self.plain[route]
     }
 
     /// Name of an app.

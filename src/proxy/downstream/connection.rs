@@ -9,6 +9,8 @@
 //! Where possible, reads go straight into the session's buffer. Small writes are gathered, so that a head and a short
 //! body leave in one packet. The connection carries the peer's identity, once rather than once per request.
 
+mod direct;
+
 use std::fmt;
 use std::io;
 use std::mem::MaybeUninit;
@@ -82,7 +84,7 @@ impl Peer {
             sweeper: Arc::default(),
         });
         let carried = session.as_ref().digest().and_then(|digest| digest.proxy_digest.as_ref()?.user_data.as_ref());
-        carried.and_then(|data| data.downcast_ref::<Peer>()).unwrap_or_else(|| &UNKNOWN)
+        carried.and_then(|data| data.downcast_ref::<Arc<Peer>>()).map_or_else(|| &*UNKNOWN, |peer| &**peer)
     }
 
     /// The peer for a stream of an HTTP/2 connection, with a watch of its own.
@@ -101,13 +103,13 @@ impl Peer {
     pub fn text(address: IpAddr) -> HeaderValue {
         HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("unknown"))
     }
+}
 
-    /// The form in which Pingora carries it to the session. The digest is made for HTTP proxies and must contain an
-    /// answer of one.
-    pub fn carried(self) -> pingora::Result<Arc<ProxyDigest>> {
-        let response = Box::new(ResponseHeader::build(200, Some(0))?);
-        Ok(Arc::new(ProxyDigest::new(response, Some(Box::new(self)))))
-    }
+/// The form in which Pingora carries a peer to the session. The digest is made for HTTP proxies and must contain an
+/// answer of one.
+pub fn carried(peer: Arc<Peer>) -> pingora::Result<Arc<ProxyDigest>> {
+    let response = Box::new(ResponseHeader::build(200, Some(0))?);
+    Ok(Arc::new(ProxyDigest::new(response, Some(Box::new(peer)))))
 }
 
 /// The result of a read.
@@ -132,13 +134,15 @@ pub struct Connection {
     gathered: Vec<u8>,
     watch: Arc<ClientWatch>,
     socket: Arc<SocketDigest>,
-    peer: Arc<ProxyDigest>,
+    peer: Arc<Peer>,
+    digest: Arc<ProxyDigest>,
 }
 
 impl Connection {
     /// Wraps an accepted connection, of which `ahead` was read already. `raw` is for HTTP/2.
     pub fn new(transport: Transport, ahead: BytesMut, peer: Peer, raw: bool) -> pingora::Result<Connection> {
         let (bounds, watch) = (peer.bounds.clone(), peer.watch.clone());
+        let peer = Arc::new(peer);
         Ok(Connection {
             socket: Arc::new(SocketDigest::from_raw_fd(transport.fd())),
             transport,
@@ -149,7 +153,8 @@ impl Connection {
             cleared: 0,
             gathered: Vec::new(),
             watch,
-            peer: peer.carried()?,
+            digest: carried(peer.clone())?,
+            peer,
         })
     }
 
@@ -466,7 +471,7 @@ impl GetTimingDigest for Connection {
 
 impl GetProxyDigest for Connection {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        Some(self.peer.clone())
+        Some(self.digest.clone())
     }
 }
 

@@ -59,7 +59,9 @@ pub struct ListeningSocket {
     pub address: SocketAddr,
     /// The configuration for new connections.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
-    /// The proxy that all listeners share.
+    /// The state that all requests share.
+    pub gateway: Gateway,
+    /// Pingora's way, which all listeners share.
     pub proxy: Arc<HttpProxy<Gateway, Http1Connector>>,
     /// Counters.
     pub registry: Arc<Registry>,

@@ -218,6 +218,12 @@ impl ClientWatch {
         }
     }
 
+    /// Whether no request is under way, and its task does not end it in order by itself.
+    fn is_silent(&self) -> bool {
+        let waits = |since: &AtomicU64| since.load(Ordering::Relaxed) != NOT;
+        (waits(&self.idle) || waits(&self.head)) && !self.tells_goodbye()
+    }
+
     /// The head is complete, and is handed on.
     pub fn has_head(&self) {
         if self.head.load(Ordering::Relaxed) != NOT {
@@ -461,8 +467,8 @@ impl ClientWatch {
     }
 
     /// Why the request was not handed on.
-    pub fn refused(&self) -> Option<Box<RefusedRequest>> {
-        self.refused.get().cloned()
+    pub fn refused(&self) -> Option<&RefusedRequest> {
+        self.refused.get().map(|refused| &**refused)
     }
 
     /// Whether a look found it late.

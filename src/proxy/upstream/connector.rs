@@ -27,8 +27,8 @@ use pingora::protocols::l4::{ext, socket};
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::CustomALPN;
 use pingora::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, SocketDigest, Ssl, TimingDigest, UniqueID,
-    UniqueIDType,
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, SocketDigest, Ssl, TcpKeepalive, TimingDigest,
+    UniqueID, UniqueIDType,
 };
 use pingora::upstreams::peer::{Peer, Tracer, Tracing};
 use pingora::{Error, ErrorType, Result};
@@ -64,7 +64,7 @@ impl Connector for Http1Connector {
         let address = inet(peer.address())?;
         let open = match idle_pool::take(address) {
             Some(open) => open,
-            None => Box::new(connect(address, peer).await?),
+            None => Box::new(connect(address, peer.total_connection_timeout(), peer.tcp_keepalive()).await?),
         };
         Ok((Connection::Stream(Box::new(ServerStream { open: Some(open), released: false })), false))
     }
@@ -81,15 +81,20 @@ fn inet(address: &socket::SocketAddr) -> Result<SocketAddr> {
     address.as_inet().copied().ok_or_else(none)
 }
 
-async fn connect<P: Peer>(address: SocketAddr, peer: &P) -> Result<ServerConnection> {
+/// Opens a connection, within `limit`.
+pub async fn connect(
+    address: SocketAddr,
+    limit: Option<Duration>,
+    keepalive: Option<&TcpKeepalive>,
+) -> Result<ServerConnection> {
     let connecting = ext::connect(&address, None);
-    let stream = match peer.total_connection_timeout() {
+    let stream = match limit {
         None => connecting.await,
         Some(limit) => tokio::time::timeout(limit, connecting)
             .await
             .unwrap_or_else(|_| Error::e_explain(ErrorType::ConnectTimedout, format!("{address} after {limit:?}"))),
     }?;
-    if let Some(keepalive) = peer.tcp_keepalive() {
+    if let Some(keepalive) = keepalive {
         ext::set_tcp_keepalive(&stream, keepalive)?;
     }
     // An error means that the server has closed it meanwhile.

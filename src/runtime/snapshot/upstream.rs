@@ -22,6 +22,8 @@ use config::model::{self, Health, Retry, Servers, Timeouts};
 /// The state of a server in its pool.
 #[derive(Debug)]
 pub struct Server {
+    /// Where it is.
+    pub address: SocketAddr,
     /// How to connect; cloned for each attempt.
     pub peer: HttpPeer,
     /// Its address, for the log.
@@ -149,6 +151,7 @@ fn specs(
         address: *address,
         weight: *weight,
         attached: Server {
+            address: *address,
             peer: peer::at(template, *address),
             name: address.to_string().into(),
             series: registry.server(upstream, *address),

@@ -22,7 +22,7 @@ use pingora::protocols::{Digest, SocketDigest, Stream};
 use super::ListeningSocket;
 use super::room::StreamRoom;
 use crate::problem::Reason;
-use crate::proxy::downstream::connection::{Connection, Peer};
+use crate::proxy::downstream::connection::{Connection, Peer, carried};
 use crate::proxy::downstream::frames::Wrong;
 use crate::proxy::downstream::watch::ClientWatch;
 use base::clock;
@@ -139,7 +139,7 @@ fn digest(stream: Peer, socket: &Arc<SocketDigest>) -> pingora::Result<Arc<Diges
     Ok(Arc::new(Digest {
         ssl_digest: None,
         timing_digest: Vec::new(),
-        proxy_digest: Some(stream.carried()?),
+        proxy_digest: Some(carried(Arc::new(stream))?),
         socket_digest: Some(socket.clone()),
     }))
 }

@@ -147,6 +147,21 @@ impl Sweeper {
         }
     }
 
+    /// Closes the connections without a request, as far as their tasks do not end them in order.
+    pub fn close_silent(&self) {
+        for shard in &self.followed {
+            for followed in shard.lock().iter() {
+                if let What::Connection(socket, watch) = &followed.what
+                    && watch.is_silent()
+                    && let Some(socket) = socket.upgrade()
+                {
+                    // An error means that the client has closed it meanwhile.
+                    let _ = SockRef::from(&*socket).shutdown(Shutdown::Both);
+                }
+            }
+        }
+    }
+
     /// Applies the last resort.
     fn give_up(&self, watch: &ClientWatch) {
         if watch.was_cut().is_none() {
