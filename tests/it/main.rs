@@ -28,6 +28,7 @@ mod resilience;
 mod routing;
 mod tls;
 mod uploads;
+mod ways;
 mod windows;
 
 mod fuzz;
