@@ -233,9 +233,12 @@ fn post_head(path: &str, length: usize) -> Vec<u8> {
 
 /// A body of 30 MB, sent by curl.
 fn curl(world: &World, protocol: &str) -> String {
-    std::fs::write(world.path("long"), vec![b'x'; 30_000_000]).unwrap();
+    // A file for each of those who send at once.
+    let file = format!("long{protocol}");
+    std::fs::write(world.path(&file), vec![b'x'; 30_000_000]).unwrap();
     let output = Command::new("curl")
-        .args(["--silent", "--show-error", protocol, "--header", "expect:", "--data-binary", "@long"])
+        .args(["--silent", "--show-error", protocol, "--header", "expect:", "--data-binary"])
+        .arg(format!("@{file}"))
         .arg(format!("http://127.0.0.1:{}/", world.port))
         .current_dir(world.path(""))
         .output()
