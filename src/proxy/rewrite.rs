@@ -201,7 +201,8 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-fn empty() -> RequestHeader {
+/// The head of no request.
+pub fn empty() -> RequestHeader {
     RequestHeader::from(http::Request::new(()).into_parts().0)
 }
 

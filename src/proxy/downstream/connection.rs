@@ -25,7 +25,8 @@ use http::HeaderValue;
 use pingora::http::ResponseHeader;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, SocketDigest, Ssl, TimingDigest, UniqueID, UniqueIDType,
+    Digest, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, SocketDigest, Ssl, TimingDigest, UniqueID,
+    UniqueIDType,
 };
 use pingora::proxy::Session;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -83,8 +84,12 @@ impl Peer {
             watch: Arc::default(),
             sweeper: Arc::default(),
         });
-        let carried = session.as_ref().digest().and_then(|digest| digest.proxy_digest.as_ref()?.user_data.as_ref());
-        carried.and_then(|data| data.downcast_ref::<Arc<Peer>>()).map_or_else(|| &*UNKNOWN, |peer| &**peer)
+        Peer::carried_by(session.as_ref().digest()).map_or_else(|| &*UNKNOWN, |peer| &**peer)
+    }
+
+    /// The peer that a session's digest carries.
+    pub fn carried_by(digest: Option<&Digest>) -> Option<&Arc<Peer>> {
+        digest?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
     }
 
     /// The peer for a stream of an HTTP/2 connection, with a watch of its own.

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use pingora::{Error, ErrorType, Result};
 
-use super::request::Request;
+use super::client::Client;
+use super::request::{Body, Request};
 use super::transfer::Transfer;
 use super::wire::{self, Edits};
 use crate::proxy::ctx::Ctx;
@@ -15,7 +16,7 @@ use crate::proxy::upstream::idle_pool;
 use crate::proxy::{Gateway, forward, rewrite};
 
 /// Sends the request until an attempt is answered, or none may follow.
-pub async fn attempts(gateway: &Gateway, request: &mut Request, ctx: &mut Ctx) -> Result<()> {
+pub async fn attempts<C: Client>(gateway: &Gateway, request: &mut Request<C>, ctx: &mut Ctx) -> Result<()> {
     loop {
         let left = forward::next(request, ctx)?;
         let connected = match idle(ctx) {
@@ -49,10 +50,17 @@ async fn connect(ctx: &Ctx, left: Option<Duration>) -> Result<Box<ServerConnecti
 }
 
 /// One attempt on this connection, which is kept or closed after it.
-async fn attempt(gateway: &Gateway, request: &mut Request, ctx: &mut Ctx, server: Box<ServerConnection>) -> Result<()> {
+async fn attempt<C: Client>(
+    gateway: &Gateway,
+    request: &mut Request<C>,
+    ctx: &mut Ctx,
+    server: Box<ServerConnection>,
+) -> Result<()> {
     forward::connected(request, ctx, false, &server.link);
-    head(request, ctx)?;
-    let mut transfer = Transfer::new(gateway, request, ctx, server)?;
+    // Once: the end of a body may arrive at any time.
+    let body = request.body();
+    head(request, ctx, body)?;
+    let mut transfer = Transfer::new(gateway, request, ctx, server, body)?;
     poll_fn(|cx| transfer.poll(cx)).await?;
     if let Some(server) = transfer.reusable() {
         idle_pool::keep(server);
@@ -61,12 +69,12 @@ async fn attempt(gateway: &Gateway, request: &mut Request, ctx: &mut Ctx, server
 }
 
 /// Puts the head for the server into its buffer.
-fn head(request: &mut Request, ctx: &Ctx) -> Result<()> {
-    let (mut edits, chunked) = (Edits::default(), request.is_chunked());
+fn head<C: Client>(request: &mut Request<C>, ctx: &Ctx, body: Body) -> Result<()> {
+    let mut edits = Edits::default();
     let target = rewrite::edit(request.asked(), &mut edits, ctx)?;
     let mut out = std::mem::take(&mut request.workspace.to_server);
     out.clear();
-    wire::request(&mut out.bytes, request.asked(), target.as_deref(), &edits, chunked);
+    wire::request(&mut out.bytes, request.asked(), target.as_deref(), &edits, body == Body::Chunked);
     request.workspace.to_server = out;
     Ok(())
 }

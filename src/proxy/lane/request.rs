@@ -6,19 +6,21 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::StatusCode;
+use http::header::CONTENT_LENGTH;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType, Result};
 
-use super::wire;
+use super::client::Client;
 use super::workspace::{READ, Workspace};
 use crate::proxy::ahead::KEPT_MAX;
-use crate::proxy::downstream::connection::{Connection, Peer};
+use crate::proxy::downstream::connection::Peer;
 use crate::proxy::exchange::Exchange;
+use crate::proxy::reject::GRPC_STATUS;
 use crate::proxy::rewrite::informational;
 
 /// A request and its answer.
-pub struct Request {
-    pub client: Box<Connection>,
+pub struct Request<C> {
+    pub client: C,
     pub workspace: Workspace,
     asked: RequestHeader,
     has_body: bool,
@@ -27,7 +29,19 @@ pub struct Request {
     /// Whether the client may send another request after this one.
     pub goes_on: bool,
     answered: Option<StatusCode>,
+    refused_as_grpc: bool,
     sent: u64,
+}
+
+/// The framing of the body that goes to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// There is none.
+    None,
+    /// By the length that the head says.
+    Length,
+    /// By chunks.
+    Chunked,
 }
 
 /// The body so far, for further attempts.
@@ -52,17 +66,18 @@ impl Kept {
     }
 }
 
-impl Request {
+impl<C: Client> Request<C> {
     /// The request with this head, whose body is on the connection.
-    pub fn new(client: Box<Connection>, asked: RequestHeader) -> Request {
+    pub fn new(client: C, asked: RequestHeader) -> Self {
         Request {
             has_body: !client.is_body_read(),
             client,
-            workspace: Workspace::take(),
+            workspace: Workspace::take(!C::CHUNKS),
             asked,
             kept: Kept::default(),
             goes_on: true,
             answered: None,
+            refused_as_grpc: false,
             sent: 0,
         }
     }
@@ -72,9 +87,13 @@ impl Request {
         &self.kept.bytes
     }
 
-    /// Whether the body that goes to a server is framed by chunks.
-    pub fn is_chunked(&mut self) -> bool {
-        self.has_body() && !self.asked.headers.contains_key(http::header::CONTENT_LENGTH)
+    /// The body for a server.
+    pub fn body(&mut self) -> Body {
+        match (self.has_body(), self.asked.headers.contains_key(CONTENT_LENGTH)) {
+            (false, _) => Body::None,
+            (true, true) => Body::Length,
+            (true, false) => Body::Chunked,
+        }
     }
 
     /// Reads a part of the body into the buffer for it, which is empty; 0 at the end.
@@ -87,15 +106,16 @@ impl Request {
         Poll::Ready(Ok(read))
     }
 
-    /// Puts the head of an answer into the buffer for the client.
-    pub fn answer_with(&mut self, head: &ResponseHeader) {
+    /// Sends the head of an answer, with what is in the buffer for the client. `ends`: no body follows.
+    pub fn answer_with(&mut self, head: &ResponseHeader, ends: bool) -> Result<()> {
         let last = !informational(head.status);
         if last && !self.client.is_body_read() {
             // The rest of the body is in the way of the next request.
             self.goes_on = false;
         }
-        wire::answer(&mut self.workspace.to_client.bytes, head, last.then_some(self.goes_on));
+        self.refused_as_grpc = head.headers.contains_key(GRPC_STATUS);
         self.answered = Some(head.status);
+        self.client.head(head, last.then_some(self.goes_on), ends, &mut self.workspace.to_client.bytes)
     }
 
     /// Counts bytes of the answer's body.
@@ -103,12 +123,12 @@ impl Request {
         self.sent += bytes as u64;
     }
 
-    /// Sends what is in the buffer for the client, and after it what is left of this body.
-    pub fn poll_send(&mut self, cx: &mut Context<'_>, body: &mut &[u8]) -> Poll<Result<()>> {
+    /// Sends what is in the buffer for the client, and after it what is left of this body; `ends`: nothing follows.
+    pub fn poll_send(&mut self, cx: &mut Context<'_>, body: &mut &[u8], ends: bool) -> Poll<Result<()>> {
         loop {
             let first = self.workspace.to_client.unsent();
             let of_first = first.len();
-            let written = ready!(self.client.poll_send(cx, [first, body, &[]]))?;
+            let written = ready!(self.client.poll_send(cx, [first, body, &[]], ends))?;
             if written == 0 {
                 return Poll::Ready(Ok(()));
             }
@@ -119,12 +139,12 @@ impl Request {
 }
 
 /// An error at the client.
-pub fn broken(what: ErrorType, e: io::Error) -> Box<Error> {
+fn broken(what: ErrorType, e: io::Error) -> Box<Error> {
     let what = if e.kind() == io::ErrorKind::UnexpectedEof { ErrorType::ConnectionClosed } else { what };
     Error::because(what, "at the client", e).into_down()
 }
 
-impl Exchange for Request {
+impl<C: Client> Exchange for Request<C> {
     const WAY: &'static str = "lane";
 
     fn asked(&self) -> &RequestHeader {
@@ -160,7 +180,7 @@ impl Exchange for Request {
     }
 
     fn refused_as_grpc(&self) -> bool {
-        false
+        self.refused_as_grpc
     }
 
     fn bytes_sent(&self) -> u64 {
@@ -178,14 +198,14 @@ impl Exchange for Request {
     }
 
     async fn send_continue(&mut self) -> Result<()> {
-        self.answer_with(&ResponseHeader::build_no_case(StatusCode::CONTINUE, Some(0))?);
-        poll_fn(|cx| self.poll_send(cx, &mut &[][..])).await
+        self.answer_with(&ResponseHeader::build_no_case(StatusCode::CONTINUE, Some(0))?, false)?;
+        poll_fn(|cx| self.poll_send(cx, &mut &[][..], false)).await
     }
 
     async fn send(&mut self, head: ResponseHeader, body: Bytes, bodiless: bool) -> Result<()> {
-        self.answer_with(&head);
+        self.answer_with(&head, bodiless)?;
         let mut rest = if bodiless { &[] } else { &body[..] };
         self.counts(rest.len());
-        poll_fn(|cx| self.poll_send(cx, &mut rest)).await
+        poll_fn(|cx| self.poll_send(cx, &mut rest, true)).await
     }
 }

@@ -14,9 +14,10 @@ use pingora::{Error, ErrorType, InvalidHTTPHeader, Result, RetryType};
 use tokio::io::ReadBuf;
 
 use super::answer::{self, Framing, HEAD_MAX};
-use super::request::Request;
+use super::client::Client;
+use super::request::{Body, Request};
 use super::wire;
-use super::workspace::{READ, READ_LONG};
+use super::workspace::{READ, READ_LONG, READ_SHORT};
 use crate::proxy::ctx::Ctx;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::rewrite::informational;
@@ -83,9 +84,9 @@ impl Sending {
 }
 
 /// An attempt under way.
-pub struct Transfer<'a> {
+pub struct Transfer<'a, C> {
     gateway: &'a Gateway,
-    request: &'a mut Request,
+    request: &'a mut Request<C>,
     ctx: &'a mut Ctx,
     server: Box<ServerConnection>,
     up: Up,
@@ -98,26 +99,25 @@ pub struct Transfer<'a> {
     to_client: Sending,
     /// Something for the client was not flushed.
     unsent: bool,
+    /// It is the last of the answer.
+    ends: bool,
     /// The server keeps the connection open after the answer.
     kept: bool,
 }
 
-impl<'a> Transfer<'a> {
+impl<'a, C: Client> Transfer<'a, C> {
     /// The transfer of a request whose head is in the buffer for the server.
     pub fn new(
         gateway: &'a Gateway,
-        request: &'a mut Request,
+        request: &'a mut Request<C>,
         ctx: &'a mut Ctx,
         server: Box<ServerConnection>,
+        framing: Body,
     ) -> Result<Self> {
-        let up = match request.has_body() {
-            true => Up::Body { again: 0 },
-            false => {
-                body::request_part(request, None, true, ctx)?;
-                Up::Last
-            }
-        };
-        let chunks_up = request.is_chunked();
+        if framing == Body::None {
+            body::request_part(request, None, true, ctx)?;
+        }
+        let up = if framing == Body::None { Up::Last } else { Up::Body { again: 0 } };
         request.workspace.answer.clear();
         request.workspace.body.clear();
         Ok(Transfer {
@@ -127,11 +127,12 @@ impl<'a> Transfer<'a> {
             server,
             up,
             down: Down::Head,
-            chunks_up,
+            chunks_up: framing == Body::Chunked,
             chunks_down: false,
             to_server: Sending::default(),
             to_client: Sending::default(),
             unsent: false,
+            ends: false,
             kept: false,
         })
     }
@@ -269,7 +270,7 @@ impl<'a> Transfer<'a> {
             };
             let (first, [part, tail]) = (workspace.to_client.unsent(), self.to_client.rest(part));
             let of_first = first.len();
-            let written = match client.poll_send(cx, [first, part, tail]) {
+            let written = match client.poll_send(cx, [first, part, tail], self.ends) {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(written) => written?,
             };
@@ -278,6 +279,7 @@ impl<'a> Transfer<'a> {
                     workspace.answer.read(taken);
                 }
                 (self.to_client, self.unsent) = (Sending::default(), false);
+                client.takes_all();
                 return Ok(true);
             }
             workspace.to_client.sent(written.min(of_first));
@@ -288,12 +290,11 @@ impl<'a> Transfer<'a> {
     /// Reads from the server; false if there is nothing yet.
     fn receive(&mut self, cx: &mut Context<'_>) -> Result<bool> {
         let answer = &mut self.request.workspace.answer;
-        let long = matches!(&self.down, Down::Body(framing) if framing.left() > READ as u64);
+        let left = if let Down::Body(framing) = &self.down { framing.left() } else { 0 };
         let size = match answer.unread().len() {
             // A long head, or a line between chunks, does not fit.
-            filled if filled >= READ => (2 * filled).min(HEAD_MAX),
-            _ if long => READ_LONG,
-            _ => READ,
+            filled if filled >= READ_SHORT => (2 * filled).max(READ).min(HEAD_MAX),
+            _ => self.request.client.read_size(left),
         };
         let mut buf = ReadBuf::new(answer.room(size));
         if buf.remaining() == 0 {
@@ -344,20 +345,21 @@ impl<'a> Transfer<'a> {
         if informational(head.status) {
             forward::head_arrived(self.request, self.ctx, &head)?;
             answers::to_client(self.gateway, self.request, &mut head, self.ctx)?;
-            self.request.answer_with(&head);
+            self.request.answer_with(&head, false)?;
             self.unsent = true;
             return Ok(true);
         }
         self.kept = answer::is_kept(&head) && !framing.may_end();
-        forward::head_arrived(self.request, self.ctx, &head)?;
+        let bodiless = forward::head_arrived(self.request, self.ctx, &head)?;
+        body::answer_moves(self.request, bodiless);
         let has_body = !framing.is_over();
         answers::to_client(self.gateway, self.request, &mut head, self.ctx)?;
-        self.chunks_down = has_body && !head.headers.contains_key(CONTENT_LENGTH);
+        self.chunks_down = C::CHUNKS && has_body && !head.headers.contains_key(CONTENT_LENGTH);
         if self.chunks_down {
             answer::chunk(&mut head)?;
         }
-        self.request.answer_with(&head);
-        self.unsent = true;
+        self.request.answer_with(&head, !has_body)?;
+        (self.unsent, self.ends) = (true, !has_body);
         self.down = Down::Body(framing);
         if has_body {
             self.body_part(false)?;
@@ -374,6 +376,7 @@ impl<'a> Transfer<'a> {
             self.request.workspace.answer.read(part.taken);
             return Ok(false);
         }
+        body::answer_moves(self.request, ends);
         forward::body_part_arrived(self.ctx, ends)?;
         let made = match &self.ctx.compression {
             None => None,
@@ -403,7 +406,7 @@ impl<'a> Transfer<'a> {
                 Behind::Made(made)
             }
         };
-        (self.to_client, self.unsent) = (Sending { part, tail, sent: 0 }, true);
+        (self.to_client, self.unsent, self.ends) = (Sending { part, tail, sent: 0 }, true, ends);
         Ok(true)
     }
 }

@@ -5,14 +5,18 @@
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
-/// Bytes of a server's answer per read, and of a client's body. More where a body is known to be long.
+/// Bytes of a server's answer per read, and of a client's body: more where a body is known to be long, and fewer at
+/// first where one client may have many requests.
 pub const READ: usize = 16 << 10;
 pub const READ_LONG: usize = 64 << 10;
+pub const READ_SHORT: usize = 4 << 10;
 /// Sets of buffers that a thread keeps.
 const KEPT: usize = 64;
 
 thread_local! {
     static SPARE: RefCell<Vec<Buffers>> = const { RefCell::new(Vec::new()) };
+    /// Those that hold little.
+    static SHORT: RefCell<Vec<Buffers>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The buffers.
@@ -30,12 +34,16 @@ pub struct Buffers {
 
 /// The buffers of one request; dropping gives them back.
 #[derive(Debug)]
-pub struct Workspace(Buffers);
+pub struct Workspace {
+    buffers: Buffers,
+    short: bool,
+}
 
 impl Workspace {
-    /// Buffers that are empty.
-    pub fn take() -> Workspace {
-        Workspace(SPARE.with_borrow_mut(Vec::pop).unwrap_or_default())
+    /// Buffers that are empty. `short`: they hold little until more is put into them.
+    pub fn take(short: bool) -> Workspace {
+        let spare = if short { &SHORT } else { &SPARE };
+        Workspace { buffers: spare.with_borrow_mut(Vec::pop).unwrap_or_default(), short }
     }
 }
 
@@ -43,25 +51,26 @@ impl Deref for Workspace {
     type Target = Buffers;
 
     fn deref(&self) -> &Buffers {
-        &self.0
+        &self.buffers
     }
 }
 
 impl DerefMut for Workspace {
     fn deref_mut(&mut self) -> &mut Buffers {
-        &mut self.0
+        &mut self.buffers
     }
 }
 
 impl Drop for Workspace {
     fn drop(&mut self) {
-        let mut buffers = std::mem::take(&mut self.0);
-        buffers.to_client.reset();
-        buffers.to_server.reset();
-        buffers.answer.clear();
-        buffers.body.clear();
+        let mut buffers = std::mem::take(&mut self.buffers);
+        let (spare, most) = if self.short { (&SHORT, READ_SHORT) } else { (&SPARE, READ_LONG) };
+        buffers.to_client.reset(most);
+        buffers.to_server.reset(most);
+        buffers.answer.reset(most);
+        buffers.body.reset(most);
         // A task may be dropped while its thread ends.
-        let _ = SPARE.try_with(|spare| {
+        let _ = spare.try_with(|spare| {
             let mut spare = spare.borrow_mut();
             if spare.len() < KEPT {
                 spare.push(buffers);
@@ -98,9 +107,11 @@ impl Outgoing {
         self.sent = 0;
     }
 
-    fn reset(&mut self) {
+    fn reset(&mut self, most: usize) {
         self.clear();
-        self.bytes.shrink_to(READ);
+        if self.bytes.capacity() > most {
+            self.bytes = Vec::new();
+        }
     }
 }
 
@@ -131,7 +142,7 @@ impl Incoming {
         }
     }
 
-    /// Room for more bytes, in a buffer of at least `size` bytes.
+    /// Room for more bytes, in a buffer of this size or larger.
     pub fn room(&mut self, size: usize) -> &mut [u8] {
         if self.bytes.len() < size {
             // Cleared once for all requests that will use it.
@@ -152,7 +163,11 @@ impl Incoming {
     /// Drops what is there.
     pub fn clear(&mut self) {
         (self.from, self.to) = (0, 0);
-        if self.bytes.len() > READ_LONG {
+    }
+
+    fn reset(&mut self, most: usize) {
+        self.clear();
+        if self.bytes.len() > most {
             self.bytes = Vec::new();
         }
     }

@@ -10,6 +10,8 @@ use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
 
 use super::ListeningSocket;
+use tokio::io::AsyncWriteExt;
+
 use crate::problem::Reason;
 use crate::proxy::downstream::connection::Connection;
 use crate::proxy::downstream::watch::ClientWatch;
@@ -28,7 +30,14 @@ pub async fn serve(door: &Arc<ListeningSocket>, connection: Connection, from: Ip
             break;
         }
         kept = match lane::take(&door.gateway, connection) {
-            Ok(taken) => taken.serve(&door.gateway).await,
+            Ok(taken) => match taken.serve(&door.gateway).await {
+                (connection, true) => Some(connection),
+                (mut connection, false) => {
+                    // The client may be gone.
+                    let _ = AsyncWriteExt::shutdown(&mut connection).await;
+                    None
+                }
+            },
             Err(connection) => Box::pin(by_pingora(door, connection)).await,
         };
     }

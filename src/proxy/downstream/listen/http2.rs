@@ -17,7 +17,7 @@ use bytes::Bytes;
 use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake};
-use pingora::protocols::{Digest, SocketDigest, Stream};
+use pingora::protocols::{Digest, SocketDigest};
 
 use super::ListeningSocket;
 use super::room::StreamRoom;
@@ -25,6 +25,8 @@ use crate::problem::Reason;
 use crate::proxy::downstream::connection::{Connection, Peer, carried};
 use crate::proxy::downstream::frames::Wrong;
 use crate::proxy::downstream::watch::ClientWatch;
+use crate::proxy::lane;
+use crate::proxy::lane::stream::Stream;
 use base::clock;
 
 /// Concurrent streams.
@@ -119,7 +121,7 @@ pub async fn serve(door: &Arc<ListeningSocket>, connection: Connection, peer: Pe
 /// The next request. The connection hands on one new head at a time; the next follows once the codec has given out the
 /// request of the one before, or has refused it.
 async fn next(
-    connection: &mut h2::server::Connection<Stream, Bytes>,
+    connection: &mut h2::server::Connection<pingora::protocols::Stream, Bytes>,
     digest: Arc<Digest>,
     watch: &ClientWatch,
 ) -> pingora::Result<Option<H2Accept>> {
@@ -201,11 +203,22 @@ fn options(peer: &Peer) -> H2Options {
 
 /// Serves one stream.
 async fn one(door: Arc<ListeningSocket>, session: HttpSession, watch: Arc<ClientWatch>, _held: (Active, StreamRoom)) {
-    let mut session = ServerSession::new_http2(session);
     // A client that opens no window gets no more time than one that takes nothing.
-    session.set_write_timeout(Some(door.patience().idle));
+    let patience = door.patience().idle;
+    let served = async {
+        let session = match Peer::carried_by(session.digest()).cloned() {
+            None => session,
+            Some(peer) => match lane::take_stream(&door.gateway, Stream::new(session, peer, patience)) {
+                Ok(taken) => return drop(taken.serve(&door.gateway).await),
+                Err(stream) => stream.into_session(),
+            },
+        };
+        let mut session = ServerSession::new_http2(session);
+        session.set_write_timeout(Some(patience));
+        Box::pin(door.proxy.process_new_http(session, &door.shutdown)).await;
+    };
     tokio::select! {
-        _ = door.proxy.process_new_http(session, &door.shutdown) => {}
+        () = served => {}
         () = sends_on(&watch) => {}
     }
 }
