@@ -138,7 +138,8 @@ impl ProxyHttp for Gateway {
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
         let without = || Error::explain(ErrorType::InternalError, "a connection without limits");
-        forward::connected(session, ctx, reused, Link::of(digest).ok_or_else(without)?);
+        let own = ctx.upstream().is_some_and(|upstream| upstream.is_plain());
+        forward::connected(session, ctx, (reused, own), Link::of(digest).ok_or_else(without)?);
         Ok(())
     }
 

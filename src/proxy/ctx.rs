@@ -127,6 +127,8 @@ pub struct Attempts {
     pub has_pauses: bool,
     /// Whether this attempt's connection has served a request before.
     pub reused: bool,
+    /// How long its server may be silent after the head of its answer, if the gateway itself watches it.
+    pub read: Option<Duration>,
     /// Ends this attempt if it is late.
     pub deadline: Option<Deadline>,
     /// How the last attempt without an answer ended; decides between 502 and 504.
@@ -228,6 +230,7 @@ impl Ctx {
                 status: 0,
                 has_pauses: false,
                 reused: false,
+                read: None,
                 deadline: None,
                 end: None,
                 body_bytes: 0,

@@ -29,7 +29,6 @@ use super::upstream::deadline::link::Link;
 use super::upstream::deadline::{AttemptLimits, Deadline};
 use super::upstream::unprocessed::Unprocessed;
 use crate::problem::Reason;
-use crate::runtime::snapshot::Upstream;
 use crate::telemetry::series::{Outcome, RetryReason};
 use ::balance::attempt::AttemptFailure;
 use base::clock;
@@ -112,7 +111,9 @@ pub fn next(exchange: &impl Exchange, ctx: &mut Ctx) -> Result<Option<Duration>>
 
 /// Sets the limits of the attempt, which begins now. A server owes nothing before it has the whole request: while the
 /// client sends a body, only `write` and `total` count. If the client waits for `100 Continue`, the server owes that.
-pub fn connected(exchange: &mut impl Exchange, ctx: &mut Ctx, reused: bool, link: &Arc<Link>) {
+///
+/// `own`: its streams are the gateway's own, which know when they wait for a read or a write.
+pub fn connected(exchange: &mut impl Exchange, ctx: &mut Ctx, (reused, own): (bool, bool), link: &Arc<Link>) {
     let Some(upstream) = ctx.upstream() else { return };
     let has_body = exchange.has_body();
     let peer = exchange.peer();
@@ -125,19 +126,14 @@ pub fn connected(exchange: &mut impl Exchange, ctx: &mut Ctx, reused: bool, link
     }
     let reused = reused || link.is_used();
     let uploading = has_body && !peer.watch.owes_continue();
-    let silence = upstream.timeout.first_byte.or(read_limit(upstream));
-    let (total, write) = (upstream.timeout.total, upstream.timeout.write.filter(|_| upstream.is_plain()));
+    let (read, write) = (upstream.timeout.read.filter(|_| own), upstream.timeout.write.filter(|_| own));
+    let (silence, total) = (upstream.timeout.first_byte.or(read), upstream.timeout.total);
     // An existing connection took no time to open.
     let now = if reused { ctx.attempts.started } else { clock::now() };
     let limits = AttemptLimits { silence, write, uploading, total, began: ctx.attempts.began };
     let limited = !upstream.http2 || silence.is_some() || total.is_some();
     ctx.attempts.deadline = limited.then(|| Deadline::set(link, now, limits));
-    ctx.attempts.reused = reused;
-}
-
-/// `read`, if the gateway enforces it: only its own streams know when they wait for a read.
-fn read_limit(upstream: &Upstream) -> Option<Duration> {
-    upstream.timeout.read.filter(|_| upstream.is_plain())
+    (ctx.attempts.reused, ctx.attempts.read) = (reused, read);
 }
 
 /// Notes that the client sent a part of the request and will send more.
@@ -256,10 +252,9 @@ pub fn body_part_arrived(ctx: &mut Ctx, end: bool) -> Result<()> {
 /// the pool.
 fn answer_went_on(ctx: &mut Ctx, now: Nanos, end: bool) -> Result<()> {
     let Some(deadline) = &ctx.attempts.deadline else { return Ok(()) };
-    let read = ctx.upstream().and_then(|upstream| read_limit(upstream));
     let in_time = match end {
         true => ctx.attempts.deadline.take().is_none_or(Deadline::lift),
-        false => deadline.renew(now, read),
+        false => deadline.renew(now, ctx.attempts.read),
     };
     match in_time {
         true => Ok(()),

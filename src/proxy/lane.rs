@@ -13,18 +13,18 @@
 //! | [`wire`] | heads as bytes |
 //! | [`workspace`] | buffers, kept for the next request |
 //!
-//! What the lane does not speak goes Pingora's way, from the same first line: HTTP/1.0, upgrades, HTTP/2 and TLS to
+//! What the lane does not speak goes Pingora's way, from the same first line: HTTP/1.0, upgrades, HTTP/2 to
 //! servers, and heads of HTTP/1.x that admission refuses. The environment variable `TOLLGATE_WAY=pingora` sends everything
 //! that way, and `TOLLGATE_SHOW_WAY=1` says in `x-tollgate-way` which one an answer took: both are for tests.
 
-mod answer;
-mod attempt;
-mod client;
-mod request;
+pub mod answer;
+pub mod attempt;
+pub mod client;
+pub mod request;
 pub mod stream;
-mod transfer;
-mod wire;
-mod workspace;
+pub mod transfer;
+pub mod wire;
+pub mod workspace;
 
 use std::future::poll_fn;
 use std::sync::LazyLock;
@@ -82,7 +82,7 @@ pub fn take(
 }
 
 /// Takes the request of a stream, unless Pingora's way must. Nothing has happened to it then.
-pub fn take_stream(gateway: &Gateway, mut stream: Stream) -> std::result::Result<Taken<Stream>, Stream> {
+pub fn take_stream(gateway: &Gateway, mut stream: Box<Stream>) -> std::result::Result<Taken<Box<Stream>>, Box<Stream>> {
     if !*IS_ON || rewrite::join_cookies(stream.session_mut().req_header_mut()).is_err() {
         return Err(stream);
     }
@@ -100,7 +100,7 @@ fn choose(gateway: &Gateway, peer: &Peer, asked: &RequestHeader) -> Option<(Box<
     let mut ctx = Box::new(Ctx::new(gateway.snapshot.load_full()));
     identify::who(asked, peer, &mut ctx);
     let found = route::find(asked, &ctx);
-    if found.route.is_none_or(|route| ctx.snapshot.is_plain(route)) {
+    if found.route.is_none_or(|route| ctx.snapshot.is_http1(route)) {
         return Some((ctx, found));
     }
     // The other way has a state of its own.

@@ -60,8 +60,8 @@ pub struct Snapshot {
     pub plans: Vec<Assignment>,
     /// Releases by the numbers of `config.routes`; empty without any release.
     by_route: Vec<Vec<OfRoute>>,
-    /// By the numbers of `config.routes`: whether all servers that a request may come to speak HTTP/1.1 without TLS.
-    plain: Vec<bool>,
+    /// By the numbers of `config.routes`: whether all servers that a request may come to speak HTTP/1.1.
+    http1: Vec<bool>,
     /// Counters.
     pub registry: Arc<Registry>,
     /// By the numbers of `config.upstreams`; then the ledger, if a route leads to it.
@@ -97,7 +97,7 @@ impl Snapshot {
             .map(|(release, live)| Assignment::new(release, config.cohorts.len(), live));
         let mut snapshot = Snapshot {
             revision,
-            plain: Vec::new(),
+            http1: Vec::new(),
             router: Router::new(&config.routes),
             series,
             listeners: listeners.collect(),
@@ -110,19 +110,19 @@ impl Snapshot {
             limits: Limits::new(&config, previous.map(|p| &p.limits), registry),
             config,
         };
-        snapshot.plain = (0..snapshot.config.routes.len()).map(|route| snapshot.all_are_plain(route)).collect();
+        snapshot.http1 = (0..snapshot.config.routes.len()).map(|route| snapshot.all_speak_http1(route)).collect();
         snapshot
     }
 
-    fn all_are_plain(&self, route: usize) -> bool {
+    fn all_speak_http1(&self, route: usize) -> bool {
         let canaries = self.releases_of(route).iter().map(|of| self.plans[of.plan as usize].canary);
         let mut upstreams = self.forwards_to(route).into_iter().chain(canaries);
-        upstreams.all(|upstream| self.upstreams.get(upstream).is_none_or(|upstream| upstream.is_plain()))
+        upstreams.all(|upstream| self.upstreams.get(upstream).is_none_or(|upstream| !upstream.http2))
     }
 
-    /// Whether all servers that a request of this route may come to speak HTTP/1.1 without TLS.
-    pub fn is_plain(&self, route: usize) -> bool {
-        self.plain[route]
+    /// Whether all servers that a request of this route may come to speak HTTP/1.1.
+    pub fn is_http1(&self, route: usize) -> bool {
+        self.http1[route]
     }
 
     /// Name of an app.

@@ -1,7 +1,11 @@
 //! Two ways of a request: the lane, and Pingora's. Which one takes what, and that nobody can tell them apart.
 
+use std::ffi::OsString;
+
 use crate::support::client::request;
+use crate::support::nginx::Nginx;
 use crate::support::origin::End;
+use crate::support::secure::made;
 use crate::support::*;
 
 const WAYS: [&str; 2] = ["lane", "pingora"];
@@ -10,24 +14,33 @@ const WAYS: [&str; 2] = ["lane", "pingora"];
 #[track_caller]
 fn start(way: &str, config: &str) -> World {
     let mut world = World::prepare();
-    world.layer = vec![("TOLLGATE_WAY".into(), way.into()), ("TOLLGATE_SHOW_WAY".into(), "1".into())];
+    world.layer = switches(way);
     world.boot(config);
     world
 }
 
-/// One upstream of plain servers, one of TLS that refuses connections, and a route's own answer.
+fn switches(way: &str) -> Vec<(OsString, OsString)> {
+    vec![("TOLLGATE_WAY".into(), way.into()), ("TOLLGATE_SHOW_WAY".into(), "1".into())]
+}
+
+const ROUTE: &str = r#"
+[route.all]
+upstream = "app"
+"#;
+
+/// One upstream of HTTP/1.1, one of HTTP/2 that refuses connections, and a route's own answer.
 fn config(origin: &Origin) -> String {
     format!(
         r#"
         {}
-        [upstream.tls]
+        [upstream.two]
         servers = ["127.0.0.1:1"]
-        tls = {{ verify = false }}
+        http2 = true
         [route.all]
         upstream = "app"
-        [route.tls]
-        paths = ["/tls"]
-        upstream = "tls"
+        [route.two]
+        paths = ["/two"]
+        upstream = "two"
         [route.own]
         paths = ["/own"]
         respond = {{ body = "/own" }}
@@ -52,7 +65,7 @@ fn what_the_lane_speaks_takes_it_and_nothing_else_does() {
         (post("/", "2\r\nab\r\n0\r\n\r\n").header("transfer-encoding", "chunked"), 200, "lane"),
         (get("/own"), 200, "lane"),
         (get("/").host("other.test"), 204, "lane"),
-        (get("/tls"), 502, "pingora"),
+        (get("/two"), 502, "pingora"),
         (get("/").header("content-length", "x"), 400, "pingora"),
         (request("OPTIONS", "*"), 204, "lane"),
         (upgrade, 200, "pingora"),
@@ -72,6 +85,46 @@ fn what_the_lane_speaks_takes_it_and_nothing_else_does() {
 }
 
 #[test]
+fn clients_of_http2_and_servers_over_tls_take_the_lane() {
+    let made = made(&["inside.example"]);
+    let secure = Nginx::with(
+        "listen 127.0.0.1:$PORT ssl; ssl_certificate a.crt; ssl_certificate_key a.key;",
+        "return 200 '$connection $request_method';",
+        &[("a.crt", &made.cert), ("a.key", &made.key)],
+    );
+    let config = format!(
+        r#"
+        [[listener]]
+        address = "$LISTEN"
+        h2c = true
+        [upstream.app]
+        servers = ["{}"]
+        tls = {{ sni = "inside.example", ca = "a.crt" }}
+        {ROUTE}
+        "#,
+        secure.address()
+    );
+    for way in WAYS {
+        let mut world = World::prepare();
+        world.write_as("a.crt", made.cert.as_bytes());
+        world.layer = switches(way);
+        world.boot(&config);
+        let mut connections = Vec::new();
+        for n in 0..10 {
+            let protocol = if n % 2 == 0 { "--http1.1" } else { "--http2-prior-knowledge" };
+            let url = format!("http://127.0.0.1:{}/", world.port);
+            let asked = ["--silent", "--show-error", "--include", protocol, &url];
+            let output = std::process::Command::new("curl").args(asked).output().unwrap();
+            let answer = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(answer.contains(&format!("x-tollgate-way: {way}\r\n")), "{protocol}: {answer}");
+            connections.push(answer.lines().last().unwrap().to_owned());
+        }
+        connections.dedup();
+        assert!(connections.len() <= 2, "{way}: connections are used again, by either thread: {connections:?}");
+    }
+}
+
+#[test]
 fn a_connection_goes_from_way_to_way() {
     let origin = Origin::start("a");
     origin.script(|seen| Act::body(&format!("{} {}", seen.path, seen.body.len())));
@@ -79,7 +132,7 @@ fn a_connection_goes_from_way_to_way() {
     let chunked = post("/p", "3\r\nabc\r\n0\r\n\r\n").header("transfer-encoding", "chunked");
     let asked = [
         (get("/1"), "lane", "/1 0"),
-        (get("/tls"), "pingora", ""),
+        (get("/two"), "pingora", ""),
         (post("/2", "four"), "lane", "/2 4"),
         (chunked, "lane", "/p 3"),
         (get("/own"), "lane", "/own"),

@@ -11,7 +11,7 @@ use super::transfer::Transfer;
 use super::wire::{self, Edits};
 use crate::proxy::ctx::Ctx;
 use crate::proxy::exchange::Exchange;
-use crate::proxy::upstream::connector::{self, ServerConnection};
+use crate::proxy::upstream::connector::{self, Destination, ServerConnection};
 use crate::proxy::upstream::idle_pool;
 use crate::proxy::{Gateway, forward, rewrite};
 
@@ -37,16 +37,15 @@ pub async fn attempts<C: Client>(gateway: &Gateway, request: &mut Request<C>, ct
 }
 
 fn idle(ctx: &Ctx) -> Option<Box<ServerConnection>> {
-    idle_pool::take(ctx.attempts.lease.as_ref()?.attached.address)
+    let server = &ctx.attempts.lease.as_ref()?.attached;
+    idle_pool::take(Destination::of(server.address, &server.peer))
 }
 
 async fn connect(ctx: &Ctx, left: Option<Duration>) -> Result<Box<ServerConnection>> {
     let lease = ctx.attempts.lease.as_ref().ok_or_else(|| Error::new(ErrorType::InternalError))?;
     let limit = ctx.upstream().and_then(|upstream| upstream.timeout.connect);
     let limit = [limit, left].into_iter().flatten().min();
-    connector::connect(lease.attached.address, limit, lease.attached.peer.options.tcp_keepalive.as_ref())
-        .await
-        .map(Box::new)
+    connector::open(&lease.attached.peer, limit).await.map(Box::new)
 }
 
 /// One attempt on this connection, which is kept or closed after it.
@@ -56,7 +55,7 @@ async fn attempt<C: Client>(
     ctx: &mut Ctx,
     server: Box<ServerConnection>,
 ) -> Result<()> {
-    forward::connected(request, ctx, false, &server.link);
+    forward::connected(request, ctx, (false, true), &server.link);
     // Once: the end of a body may arrive at any time.
     let body = request.body();
     head(request, ctx, body)?;

@@ -29,7 +29,7 @@ pub trait Client: Send {
 
     /// Sends the head of an answer, or puts it into `out`, which is sent next. `goes_on`: whether another request may
     /// follow, if this head is the final one; `ends`: no body follows.
-    fn head(&mut self, head: &ResponseHeader, goes_on: Option<bool>, ends: bool, out: &mut Vec<u8>) -> Result<()>;
+    fn head(&mut self, head: ResponseHeader, goes_on: Option<bool>, ends: bool, out: &mut Vec<u8>) -> Result<()>;
 
     /// Sends what the client takes of these parts: how many bytes. `ends`: nothing follows them. Without any bytes, what
     /// was sent before reaches the client.
@@ -61,8 +61,8 @@ impl Client for Box<Connection> {
         Connection::poll_left(self, cx)
     }
 
-    fn head(&mut self, head: &ResponseHeader, goes_on: Option<bool>, _ends: bool, out: &mut Vec<u8>) -> Result<()> {
-        wire::answer(out, head, goes_on);
+    fn head(&mut self, head: ResponseHeader, goes_on: Option<bool>, _ends: bool, out: &mut Vec<u8>) -> Result<()> {
+        wire::answer(out, &head, goes_on);
         Ok(())
     }
 

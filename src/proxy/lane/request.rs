@@ -107,7 +107,7 @@ impl<C: Client> Request<C> {
     }
 
     /// Sends the head of an answer, with what is in the buffer for the client. `ends`: no body follows.
-    pub fn answer_with(&mut self, head: &ResponseHeader, ends: bool) -> Result<()> {
+    pub fn answer_with(&mut self, head: ResponseHeader, ends: bool) -> Result<()> {
         let last = !informational(head.status);
         if last && !self.client.is_body_read() {
             // The rest of the body is in the way of the next request.
@@ -198,12 +198,12 @@ impl<C: Client> Exchange for Request<C> {
     }
 
     async fn send_continue(&mut self) -> Result<()> {
-        self.answer_with(&ResponseHeader::build_no_case(StatusCode::CONTINUE, Some(0))?, false)?;
+        self.answer_with(ResponseHeader::build_no_case(StatusCode::CONTINUE, Some(0))?, false)?;
         poll_fn(|cx| self.poll_send(cx, &mut &[][..], false)).await
     }
 
     async fn send(&mut self, head: ResponseHeader, body: Bytes, bodiless: bool) -> Result<()> {
-        self.answer_with(&head, bodiless)?;
+        self.answer_with(head, bodiless)?;
         let mut rest = if bodiless { &[] } else { &body[..] };
         self.counts(rest.len());
         poll_fn(|cx| self.poll_send(cx, &mut rest, true)).await

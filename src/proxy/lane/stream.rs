@@ -42,9 +42,10 @@ pub struct Stream {
 
 impl Stream {
     /// The stream of a session; `patience` is how long its client may take nothing.
-    pub fn new(session: HttpSession, peer: Arc<Peer>, patience: Duration) -> Stream {
+    pub fn new(session: HttpSession, peer: Arc<Peer>, patience: Duration) -> Box<Stream> {
         let (body, writer, late) = (Bytes::new(), None, None);
-        Stream { session, peer, body, over: false, writer, ended: false, read: READ_SHORT, patience, late }
+        let read = READ_SHORT;
+        Box::new(Stream { session, peer, body, over: false, writer, ended: false, read, patience, late })
     }
 
     /// The session, to which nothing has happened.
@@ -58,7 +59,8 @@ impl Stream {
     }
 
     /// The same, for another way.
-    pub fn into_session(self) -> HttpSession {
+    pub fn into_session(mut self: Box<Self>) -> HttpSession {
+        self.session.set_write_timeout(Some(self.patience));
         self.session
     }
 
@@ -87,7 +89,7 @@ impl Stream {
     }
 }
 
-impl Client for Stream {
+impl Client for Box<Stream> {
     const CHUNKS: bool = false;
 
     fn peer(&self) -> &Peer {
@@ -125,11 +127,11 @@ impl Client for Stream {
     }
 
     /// The codec sends no informational answers.
-    fn head(&mut self, head: &ResponseHeader, _goes_on: Option<bool>, ends: bool, _out: &mut Vec<u8>) -> Result<()> {
+    fn head(&mut self, head: ResponseHeader, _goes_on: Option<bool>, ends: bool, _out: &mut Vec<u8>) -> Result<()> {
         if informational(head.status) {
             return Ok(());
         }
-        self.session.write_response_header(Box::new(head.clone()), ends).map_err(|e| e.into_down())?;
+        self.session.write_response_header(Box::new(head), ends).map_err(|e| e.into_down())?;
         self.writer = self.session.take_response_body_writer();
         self.ended = ends;
         Ok(())

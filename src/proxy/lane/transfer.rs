@@ -5,7 +5,6 @@
 //! [`ClientWatch`](crate::proxy::downstream::watch::ClientWatch)): the limits are the same on both ways.
 
 use std::io;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -21,7 +20,6 @@ use super::workspace::{READ, READ_LONG, READ_SHORT};
 use crate::proxy::ctx::Ctx;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::rewrite::informational;
-use crate::proxy::transport::{poll_read, poll_write_parts};
 use crate::proxy::upstream::connector::ServerConnection;
 use crate::proxy::{Gateway, answer as answers, body, forward};
 use base::clock;
@@ -142,6 +140,7 @@ impl<'a, C: Client> Transfer<'a, C> {
         loop {
             let moved = self.upload(cx)? | self.download(cx)?;
             if matches!((&self.up, &self.down), (Up::Done | Up::Broken, Down::Done)) {
+                self.kept &= self.server.io.is_drained(cx);
                 return Poll::Ready(Ok(()));
             }
             if moved {
@@ -195,17 +194,17 @@ impl<'a, C: Client> Transfer<'a, C> {
                 _ => &[],
             };
             let (first, [part, tail]) = (workspace.to_server.unsent(), self.to_server.rest(part));
-            if first.is_empty() && part.is_empty() && tail.is_empty() {
+            let written = self.server.io.poll_write(cx, [first, part, tail]);
+            let of_first = first.len();
+            self.server.link.writes(written.is_pending(), clock::now);
+            let written = ready!(written)?;
+            if written == 0 {
                 if let Behind::Read { taken, .. } = self.to_server.part {
                     self.request.workspace.body.read(taken);
                 }
                 self.to_server = Sending::default();
                 return Poll::Ready(Ok(()));
             }
-            let written = poll_write_parts(Pin::new(&mut self.server.stream), cx, [first, part, tail]);
-            let of_first = first.len();
-            self.server.link.writes(written.is_pending(), clock::now);
-            let written = ready!(written)?;
             self.server.link.moved(0);
             self.request.workspace.to_server.sent(written.min(of_first));
             self.to_server.sent += written.saturating_sub(of_first);
@@ -293,14 +292,14 @@ impl<'a, C: Client> Transfer<'a, C> {
         let left = if let Down::Body(framing) = &self.down { framing.left() } else { 0 };
         let size = match answer.unread().len() {
             // A long head, or a line between chunks, does not fit.
-            filled if filled >= READ_SHORT => (2 * filled).max(READ).min(HEAD_MAX),
+            filled if filled >= READ_SHORT => (2 * filled).clamp(READ, HEAD_MAX),
             _ => self.request.client.read_size(left),
         };
         let mut buf = ReadBuf::new(answer.room(size));
         if buf.remaining() == 0 {
             return Err(Error::explain(InvalidHTTPHeader, "an answer's head is too long").into_up());
         }
-        let read = poll_read(&self.server.stream, cx, &mut buf, usize::MAX);
+        let read = self.server.io.poll_read(cx, &mut buf, usize::MAX);
         let came = buf.filled().len();
         self.server.link.reads(read.is_pending(), clock::now);
         match read {
@@ -323,11 +322,14 @@ impl<'a, C: Client> Transfer<'a, C> {
                 Ok(())
             }
             down => {
+                // Without an error of the system or an end it is TLS that failed.
+                let closed =
+                    e.as_ref().is_none_or(|e| e.raw_os_error().is_some() || e.kind() == io::ErrorKind::UnexpectedEof);
                 let mut ended = match e {
                     Some(e) => Error::because(ErrorType::ReadError, "at the server", e),
                     None => Error::explain(ErrorType::ConnectionClosed, "the server closed the connection"),
                 };
-                if matches!(down, Down::Head) {
+                if matches!(down, Down::Head) && closed {
                     // A server may close a kept connection at any time.
                     ended.retry = RetryType::ReusedOnly;
                 }
@@ -345,7 +347,7 @@ impl<'a, C: Client> Transfer<'a, C> {
         if informational(head.status) {
             forward::head_arrived(self.request, self.ctx, &head)?;
             answers::to_client(self.gateway, self.request, &mut head, self.ctx)?;
-            self.request.answer_with(&head, false)?;
+            self.request.answer_with(head, false)?;
             self.unsent = true;
             return Ok(true);
         }
@@ -358,7 +360,7 @@ impl<'a, C: Client> Transfer<'a, C> {
         if self.chunks_down {
             answer::chunk(&mut head)?;
         }
-        self.request.answer_with(&head, !has_body)?;
+        self.request.answer_with(head, !has_body)?;
         (self.unsent, self.ends) = (true, !has_body);
         self.down = Down::Body(framing);
         if has_body {

@@ -7,7 +7,9 @@
 //! would keep it. At that check a stream whose answer is complete reports its end, so Pingora drops it and
 //! [`idle_pool`] keeps the connection. A stream dropped without that check is closed.
 //!
-//! TLS and HTTP/2 use Pingora's own connections and pool; [`tracked`] only makes them subject to limits.
+//! The lane uses the same connections and the same pool, and over TLS too: those are opened by Pingora's connector and
+//! kept here. On Pingora's way TLS and HTTP/2 use its own connections and pool; [`tracked`] only makes them subject to
+//! limits.
 
 use std::fmt;
 use std::io;
@@ -19,25 +21,25 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pingora::connectors::L4Connect;
 use pingora::connectors::http::custom::{Connection, Connector};
+use pingora::connectors::{L4Connect, TransportConnector};
 use pingora::http::ResponseHeader;
-use pingora::protocols::l4::stream::Stream;
-use pingora::protocols::l4::{ext, socket};
+use pingora::protocols::l4::{self, ext, socket};
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::CustomALPN;
 use pingora::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, SocketDigest, Ssl, TcpKeepalive, TimingDigest,
-    UniqueID, UniqueIDType,
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, SocketDigest, Ssl, Stream, TcpKeepalive,
+    TimingDigest, UniqueID, UniqueIDType,
 };
-use pingora::upstreams::peer::{Peer, Tracer, Tracing};
+use pingora::upstreams::peer::{HttpPeer, Peer, Tracer, Tracing};
 use pingora::{Error, ErrorType, Result};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::deadline::link::Link;
 use super::idle_pool;
-use crate::proxy::transport::{poll_read, poll_write};
+use crate::authorities;
+use crate::proxy::transport::{poll_read, poll_write, poll_write_parts};
 use base::clock;
 
 /// Bytes of an answer per read. Up to a dozen such parts wait for a client that reads slowly, so this bounds its cost.
@@ -62,7 +64,7 @@ impl Connector for Http1Connector {
 
     async fn get_http_session<P: Peer + Send + Sync + 'static>(&self, peer: &P) -> Result<(Connection<()>, bool)> {
         let address = inet(peer.address())?;
-        let open = match idle_pool::take(address) {
+        let open = match idle_pool::take(address.into()) {
             Some(open) => open,
             None => Box::new(connect(address, peer.total_connection_timeout(), peer.tcp_keepalive()).await?),
         };
@@ -81,8 +83,28 @@ fn inet(address: &socket::SocketAddr) -> Result<SocketAddr> {
     address.as_inet().copied().ok_or_else(none)
 }
 
-/// Opens a connection, within `limit`.
-pub async fn connect(
+/// Opens a connection to a server, within `limit`: over TLS if the peer says so.
+pub async fn open(peer: &HttpPeer, limit: Option<Duration>) -> Result<ServerConnection> {
+    let address = inet(peer.address())?;
+    if !peer.tls() {
+        return connect(address, limit, peer.tcp_keepalive()).await;
+    }
+    static SECURE: LazyLock<TransportConnector> =
+        LazyLock::new(|| TransportConnector::new(Some(authorities::options(1))));
+    let mut peer = peer.clone();
+    peer.options.custom_l4 = Some(tracked());
+    peer.options.total_connection_timeout = limit;
+    let stream = SECURE.new_stream(&peer).await?;
+    let digest = stream.get_proxy_digest();
+    let link = digest.as_ref().and_then(|digest| Link::carried_by(digest).cloned());
+    let (Some(digest), Some(link)) = (digest, link) else {
+        return Error::e_explain(ErrorType::InternalError, "a connection without limits");
+    };
+    Ok(ServerConnection { to: Destination { address, group: peer.group_key }, link, digest, io: ServerIo::Tls(stream) })
+}
+
+/// Opens a connection without TLS, within `limit`.
+async fn connect(
     address: SocketAddr,
     limit: Option<Duration>,
     keepalive: Option<&TcpKeepalive>,
@@ -100,7 +122,7 @@ pub async fn connect(
     // An error means that the server has closed it meanwhile.
     let _ = stream.set_nodelay(true);
     let link = Link::new(stream.as_raw_fd());
-    Ok(ServerConnection { address, digest: digest(&link)?, link, stream })
+    Ok(ServerConnection { to: address.into(), digest: digest(&link)?, link, io: ServerIo::Plain(stream) })
 }
 
 /// The digest that makes a session's [`Link`] available to the stages.
@@ -110,16 +132,75 @@ fn digest(link: &Arc<Link>) -> Result<Arc<ProxyDigest>> {
     Ok(Arc::new(ProxyDigest::new(response, Some(Box::new(link.clone())))))
 }
 
+/// Where a connection leads: those of equal destinations serve each other's requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Destination {
+    /// The server.
+    pub address: SocketAddr,
+    /// Equal for equal trust; 0 without TLS.
+    pub group: u64,
+}
+
+impl From<SocketAddr> for Destination {
+    fn from(address: SocketAddr) -> Destination {
+        Destination { address, group: 0 }
+    }
+}
+
+impl Destination {
+    /// Where this peer is.
+    pub fn of(address: SocketAddr, peer: &HttpPeer) -> Destination {
+        Destination { address, group: peer.group_key }
+    }
+}
+
 /// An open connection to a server.
 #[derive(Debug)]
 pub struct ServerConnection {
-    /// The server.
-    pub address: SocketAddr,
-    /// The socket.
-    pub stream: TcpStream,
+    /// Where it leads.
+    pub to: Destination,
+    /// Its bytes.
+    pub io: ServerIo,
     /// Its limits.
     pub link: Arc<Link>,
     digest: Arc<ProxyDigest>,
+}
+
+/// The bytes of a connection to a server.
+#[derive(Debug)]
+pub enum ServerIo {
+    /// Plain TCP.
+    Plain(TcpStream),
+    /// Under TLS.
+    Tls(Stream),
+}
+
+impl ServerIo {
+    /// Reads what is available, at most `max` bytes.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>, max: usize) -> Poll<io::Result<()>> {
+        match self {
+            ServerIo::Plain(tcp) => poll_read(tcp, cx, buf, max),
+            ServerIo::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+        }
+    }
+
+    /// Writes what fits of these parts; without any, what TLS still holds.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, parts: [&[u8]; 3]) -> Poll<io::Result<usize>> {
+        match (self, parts) {
+            (ServerIo::Plain(_), [[], [], []]) => Poll::Ready(Ok(0)),
+            (ServerIo::Tls(tls), [[], [], []]) => Pin::new(tls).poll_flush(cx).map_ok(|()| 0),
+            (ServerIo::Plain(tcp), parts) => poll_write_parts(Pin::new(tcp), cx, parts),
+            (ServerIo::Tls(tls), parts) => poll_write_parts(Pin::new(tls), cx, parts),
+        }
+    }
+
+    /// Whether nothing that was decrypted waits to be read.
+    pub fn is_drained(&mut self, cx: &mut Context<'_>) -> bool {
+        match self {
+            ServerIo::Plain(_) => true,
+            ServerIo::Tls(tls) => Pin::new(tls).poll_read(cx, &mut ReadBuf::new(&mut [0])).is_pending(),
+        }
+    }
 }
 
 impl Drop for ServerConnection {
@@ -137,8 +218,11 @@ pub struct ServerStream {
 }
 
 impl ServerStream {
-    fn open(&self) -> io::Result<&ServerConnection> {
-        self.open.as_deref().ok_or_else(|| io::ErrorKind::NotConnected.into())
+    fn open(&self) -> io::Result<(&ServerConnection, &TcpStream)> {
+        match self.open.as_deref() {
+            Some(open @ ServerConnection { io: ServerIo::Plain(tcp), .. }) => Ok((open, tcp)),
+            _ => Err(io::ErrorKind::NotConnected.into()),
+        }
     }
 }
 
@@ -156,13 +240,13 @@ impl AsyncRead for ServerStream {
             self.released = true;
             return Poll::Ready(Ok(()));
         }
-        let open = self.open()?;
+        let (open, tcp) = self.open()?;
         if open.link.is_held(cx) {
             return Poll::Pending;
         }
         let before = buf.filled().len();
         let max = if open.link.is_ahead() { READ_AHEAD } else { READ_MAX };
-        let read = poll_read(&open.stream, cx, buf, max);
+        let read = poll_read(tcp, cx, buf, max);
         open.link.reads(read.is_pending(), clock::now);
         if read.is_ready() {
             open.link.moved(buf.filled().len() - before);
@@ -173,8 +257,8 @@ impl AsyncRead for ServerStream {
 
 impl AsyncWrite for ServerStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let open = self.open()?;
-        let written = poll_write(&open.stream, cx, buf);
+        let (open, tcp) = self.open()?;
+        let written = poll_write(tcp, cx, buf);
         open.link.writes(written.is_pending(), clock::now);
         if written.is_ready() {
             open.link.moved(0);
@@ -190,7 +274,7 @@ impl AsyncWrite for ServerStream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(socket2::SockRef::from(&self.open()?.stream).shutdown(std::net::Shutdown::Write))
+        Poll::Ready(socket2::SockRef::from(self.open()?.1).shutdown(std::net::Shutdown::Write))
     }
 }
 
@@ -204,7 +288,7 @@ impl pingora::protocols::Shutdown for ServerStream {
 
 impl UniqueID for ServerStream {
     fn id(&self) -> UniqueIDType {
-        self.open().map_or(-1, |open| open.stream.as_raw_fd())
+        self.open().map_or(-1, |(_, tcp)| tcp.as_raw_fd())
     }
 }
 
@@ -247,8 +331,8 @@ struct Tracked;
 
 #[async_trait]
 impl L4Connect for Tracked {
-    async fn connect(&self, address: &socket::SocketAddr) -> Result<Stream> {
-        let mut stream = Stream::from(ext::connect(&inet(address)?, None).await?);
+    async fn connect(&self, address: &socket::SocketAddr) -> Result<l4::stream::Stream> {
+        let mut stream = l4::stream::Stream::from(ext::connect(&inet(address)?, None).await?);
         let link = Link::new(stream.as_raw_fd());
         stream.tracer = Some(Tracer(Box::new(Traced(link.clone()))));
         let response = Box::new(ResponseHeader::build(200, Some(0))?);
@@ -281,10 +365,10 @@ pub(crate) mod tests {
     pub fn open(stream: TcpStream) -> Box<ServerConnection> {
         let link = Link::new(stream.as_raw_fd());
         Box::new(ServerConnection {
-            address: stream.peer_addr().unwrap(),
+            to: stream.peer_addr().unwrap().into(),
             digest: digest(&link).unwrap(),
             link,
-            stream,
+            io: ServerIo::Plain(stream),
         })
     }
 }

@@ -1,6 +1,6 @@
-//! Idle connections of HTTP/1.1 without TLS to servers, kept for the next request. Connections of TLS and of HTTP/2
+//! Idle connections of HTTP/1.1 to servers, kept for the next request. Those of HTTP/2, and of TLS on Pingora's way,
 //! wait in Pingora's pool, which `runtime/snapshot/peer` and `app/one_proxy` configure. Whether one may be kept is
-//! decided by [`connector`](super::connector).
+//! decided by [`connector`](super::connector) and by the lane.
 //!
 //! Each thread keeps its own and takes the most recent one; only a thread without any looks at the others'. If a server
 //! closed an idle connection, or sent something on it, that is noticed when it is taken or within a second. The runtime
@@ -11,7 +11,6 @@
 //! a connection that is being closed.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -20,7 +19,7 @@ use ahash::AHashMap;
 use parking_lot::Mutex;
 use rustix::net::{RecvFlags, recv};
 
-use super::connector::ServerConnection;
+use super::connector::{Destination, ServerConnection, ServerIo};
 use base::clock;
 use base::shard::{SHARDS, index};
 use base::units::Nanos;
@@ -40,14 +39,14 @@ static NOW: AtomicU64 = AtomicU64::new(0);
 
 #[derive(Default)]
 struct IdlePool {
-    servers: AHashMap<SocketAddr, Vec<(Box<ServerConnection>, Nanos)>>,
+    servers: AHashMap<Destination, Vec<(Box<ServerConnection>, Nanos)>>,
     count: usize,
 }
 
 impl IdlePool {
     /// The connection used last, and since when it is idle.
-    fn take(&mut self, address: SocketAddr) -> Option<(Box<ServerConnection>, Nanos)> {
-        let kept = self.servers.get_mut(&address)?;
+    fn take(&mut self, to: Destination) -> Option<(Box<ServerConnection>, Nanos)> {
+        let kept = self.servers.get_mut(&to)?;
         let at = kept.iter().rposition(|(open, _)| open.link.is_ready(clock::now))?;
         let taken = kept.remove(at);
         self.count -= 1;
@@ -56,16 +55,16 @@ impl IdlePool {
 
     /// Keeps a connection. Above the maximum it evicts the server's oldest, or any server's oldest.
     fn keep(&mut self, open: Box<ServerConnection>, now: Nanos) -> Option<Box<ServerConnection>> {
-        let address = open.address;
-        self.servers.entry(address).or_default().push((open, now));
+        let to = open.to;
+        self.servers.entry(to).or_default().push((open, now));
         self.count += 1;
         if self.count <= MAX {
             return None;
         }
-        let own = self.servers.get_mut(&address).filter(|kept| kept.len() > 1);
+        let own = self.servers.get_mut(&to).filter(|kept| kept.len() > 1);
         let spare = match own {
             Some(own) => own.remove(0),
-            None => self.servers.iter_mut().find(|(other, kept)| **other != address && !kept.is_empty())?.1.remove(0),
+            None => self.servers.iter_mut().find(|(other, kept)| **other != to && !kept.is_empty())?.1.remove(0),
         };
         self.count -= 1;
         Some(spare.0)
@@ -89,21 +88,25 @@ fn is_old(open: &ServerConnection, since: Nanos, now: Nanos) -> bool {
 
 /// Whether the server neither closed the connection nor sent anything, as far as the runtime knows.
 fn is_quiet(open: &ServerConnection) -> bool {
-    matches!(open.stream.try_read(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+    match &open.io {
+        ServerIo::Plain(tcp) => matches!(tcp.try_read(&mut [0]), Err(e) if e.kind() == io::ErrorKind::WouldBlock),
+        ServerIo::Tls(_) => !open.link.is_loud(),
+    }
 }
 
 /// The same, according to the kernel.
 fn is_empty(open: &ServerConnection) -> bool {
-    let peeked = recv(&open.stream, &mut [0; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+    let ServerIo::Plain(tcp) = &open.io else { return is_quiet(open) };
+    let peeked = recv(tcp, &mut [0; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
     matches!(peeked, Err(e) if e.kind() == io::ErrorKind::WouldBlock)
 }
 
 /// A connection to the server that can serve another request.
-pub fn take(address: SocketAddr) -> Option<Box<ServerConnection>> {
+pub fn take(to: Destination) -> Option<Box<ServerConnection>> {
     let (mine, now) = (index(), now());
     for shelf in (mine..SHARDS).chain(0..mine) {
         loop {
-            let Some((open, since)) = SHELVES[shelf].lock().take(address) else { break };
+            let Some((open, since)) = SHELVES[shelf].lock().take(to) else { break };
             let quiet = if now.since(since) <= LOOK * 2 { is_empty(&open) } else { is_quiet(&open) };
             if quiet && !is_old(&open, since, now) {
                 open.link.take_again();
@@ -147,6 +150,7 @@ pub async fn tidy() {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::net::SocketAddr;
 
     use tokio::net::{TcpListener, TcpStream};
 
@@ -166,8 +170,15 @@ mod tests {
         (listener, address)
     }
 
+    fn plain(open: &ServerConnection) -> &TcpStream {
+        match &open.io {
+            ServerIo::Plain(tcp) => tcp,
+            ServerIo::Tls(_) => panic!("no test uses TLS"),
+        }
+    }
+
     fn port(open: &ServerConnection) -> u16 {
-        open.stream.local_addr().unwrap().port()
+        plain(open).local_addr().unwrap().port()
     }
 
     #[tokio::test]
@@ -177,10 +188,10 @@ mod tests {
         let ((a, _a), (b, _b)) = (pair(&listener).await, pair(&listener).await);
         let (port_a, port_b) = (port(&a), port(&b));
         assert!(shelf.keep(a, Nanos(1)).is_none() && shelf.keep(b, Nanos(2)).is_none());
-        assert!(shelf.take(SocketAddr::from(([127, 0, 0, 1], 1))).is_none());
-        assert_eq!(shelf.take(address).map(|(open, _)| port(&open)), Some(port_b));
-        assert_eq!(shelf.take(address).map(|(open, _)| port(&open)), Some(port_a));
-        assert!(shelf.take(address).is_none());
+        assert!(shelf.take(SocketAddr::from(([127, 0, 0, 1], 1)).into()).is_none());
+        assert_eq!(shelf.take(address.into()).map(|(open, _)| port(&open)), Some(port_b));
+        assert_eq!(shelf.take(address.into()).map(|(open, _)| port(&open)), Some(port_a));
+        assert!(shelf.take(address.into()).is_none());
         assert_eq!(shelf.count, 0);
     }
 
@@ -197,13 +208,13 @@ mod tests {
         server.write_all(b"x").unwrap();
         let (quiet, _quiet) = pair(&listener).await;
         let kept = port(&quiet);
-        closed.stream.readable().await.unwrap();
-        talks.stream.readable().await.unwrap();
+        plain(&closed).readable().await.unwrap();
+        plain(&talks).readable().await.unwrap();
         for (open, since) in [(stale, old), (closed, now), (talks, now), (quiet, now)] {
             assert!(shelf.keep(open, since).is_none());
         }
         assert_eq!(shelf.look(now).len(), 3);
-        assert_eq!((shelf.count, shelf.take(address).map(|(open, _)| port(&open))), (1, Some(kept)));
+        assert_eq!((shelf.count, shelf.take(address.into()).map(|(open, _)| port(&open))), (1, Some(kept)));
         assert!(shelf.look(now).is_empty() && shelf.servers.is_empty());
     }
 
@@ -216,7 +227,7 @@ mod tests {
         keep(ours);
         server.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
         // On loopback the bytes arrive when they are written, and the runtime has not run since.
-        assert!(take(address).is_none());
+        assert!(take(address.into()).is_none());
     }
 
     #[tokio::test]
@@ -232,9 +243,9 @@ mod tests {
         };
         super::super::deadline::Deadline::set(&ours.link, Nanos(0), limits).has_no_body();
         keep(ours);
-        assert!(take(address).is_none());
+        assert!(take(address.into()).is_none());
         tokio::time::sleep(Duration::from_millis(10)).await;
-        assert!(take(address).is_some());
+        assert!(take(address.into()).is_some());
     }
 
     #[tokio::test]
@@ -264,6 +275,6 @@ mod tests {
         assert!(shelf.keep(a, Nanos(1)).is_none() && shelf.keep(b, Nanos(2)).is_none());
         assert_eq!(shelf.keep(c, Nanos(3)).map(|open| port(&open)), Some(port_a));
         assert_eq!(shelf.keep(d, Nanos(4)).map(|open| port(&open)), Some(port_b));
-        assert_eq!((shelf.servers[&first].len(), shelf.servers[&second].len(), shelf.count), (1, 1, MAX));
+        assert_eq!((shelf.servers[&first.into()].len(), shelf.servers[&second.into()].len(), shelf.count), (1, 1, MAX));
     }
 }

@@ -162,7 +162,8 @@ fn begin(
     };
     match room {
         Ok(room) => {
-            let task = tokio::spawn(one(door.clone(), session, watch.clone(), (active, room)));
+            let Some(stream) = stream(door, session) else { return };
+            let task = tokio::spawn(one(door.clone(), stream, watch.clone(), (active, room)));
             watch.runs_in(task.abort_handle());
             peer.sweeper.follow_stream(&watch);
         }
@@ -201,21 +202,22 @@ fn options(peer: &Peer) -> H2Options {
     options
 }
 
+/// The stream of a session. A client that opens no window gets no more time than one that takes nothing.
+fn stream(door: &ListeningSocket, session: HttpSession) -> Option<Box<Stream>> {
+    let peer = Peer::carried_by(session.digest())?.clone();
+    Some(Stream::new(session, peer, door.patience().idle))
+}
+
 /// Serves one stream.
-async fn one(door: Arc<ListeningSocket>, session: HttpSession, watch: Arc<ClientWatch>, _held: (Active, StreamRoom)) {
-    // A client that opens no window gets no more time than one that takes nothing.
-    let patience = door.patience().idle;
+async fn one(door: Arc<ListeningSocket>, stream: Box<Stream>, watch: Arc<ClientWatch>, _held: (Active, StreamRoom)) {
     let served = async {
-        let session = match Peer::carried_by(session.digest()).cloned() {
-            None => session,
-            Some(peer) => match lane::take_stream(&door.gateway, Stream::new(session, peer, patience)) {
-                Ok(taken) => return drop(taken.serve(&door.gateway).await),
-                Err(stream) => stream.into_session(),
-            },
-        };
-        let mut session = ServerSession::new_http2(session);
-        session.set_write_timeout(Some(patience));
-        Box::pin(door.proxy.process_new_http(session, &door.shutdown)).await;
+        match lane::take_stream(&door.gateway, stream) {
+            Ok(taken) => drop(taken.serve(&door.gateway).await),
+            Err(stream) => {
+                let session = Box::new(ServerSession::new_http2(stream.into_session()));
+                drop(Box::pin(door.proxy.process_new_http(*session, &door.shutdown)).await);
+            }
+        }
     };
     tokio::select! {
         () = served => {}

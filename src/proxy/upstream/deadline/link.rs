@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use pingora::protocols::Digest;
+use pingora::protocols::raw_connect::ProxyDigest;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{Shutdown, shutdown};
 
@@ -113,7 +114,20 @@ impl Link {
 
     /// The link that a session's digest carries.
     pub fn of(digest: Option<&Digest>) -> Option<&Arc<Link>> {
-        digest?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
+        Link::carried_by(digest?.proxy_digest.as_ref()?)
+    }
+
+    /// The link that a stream's digest carries.
+    pub fn carried_by(digest: &ProxyDigest) -> Option<&Arc<Link>> {
+        digest.user_data.as_ref()?.downcast_ref()
+    }
+
+    /// Whether its server has closed it, or sent something that nobody has read.
+    pub fn is_loud(&self) -> bool {
+        let socket = self.socket.lock();
+        #[allow(unsafe_code)]
+        // SAFETY: as in `look`.
+        socket.is_none_or(|number| is_readable(unsafe { BorrowedFd::borrow_raw(number) }))
     }
 
     /// Its socket is about to be closed.
