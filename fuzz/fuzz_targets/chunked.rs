@@ -6,12 +6,12 @@ use http_guard::chunked::{Chunked, Step};
 
 fuzz_target!(|input: (u16, &[u8])| {
     let (cut, bytes) = input;
-    let mut whole = Chunked::default();
-    let step = whole.feed(bytes);
+    let (mut whole, mut body) = (Chunked::default(), Vec::new());
+    let step = whole.decode(bytes, |data| body.extend_from_slice(&bytes[data]));
     let cut = usize::from(cut).min(bytes.len());
-    let mut two = Chunked::default();
-    let parts = match two.feed(&bytes[..cut]) {
-        Step::More => match two.feed(&bytes[cut..]) {
+    let (mut two, mut again, (first, second)) = (Chunked::default(), Vec::new(), bytes.split_at(cut));
+    let parts = match two.decode(first, |data| again.extend_from_slice(&first[data])) {
+        Step::More => match two.decode(second, |data| again.extend_from_slice(&second[data])) {
             Step::Done(taken) => Step::Done(cut + taken),
             other => other,
         },
@@ -19,7 +19,8 @@ fuzz_target!(|input: (u16, &[u8])| {
     };
     assert_eq!(parts, step);
     let Step::Done(taken) = step else { return };
-    let (mut at, mut length) = (0, 0);
+    assert_eq!(body, again);
+    let (mut at, mut theirs) = (0, Vec::new());
     loop {
         let Ok(httparse::Status::Complete((line, size))) = httparse::parse_chunk_size(&bytes[at..]) else {
             panic!("a chunk's line is read differently");
@@ -28,12 +29,13 @@ fuzz_target!(|input: (u16, &[u8])| {
         if size == 0 {
             break;
         }
-        length += size;
+        theirs.extend_from_slice(&bytes[at..at + size as usize]);
         at += size as usize + 2;
     }
     let mut trailers = [httparse::EMPTY_HEADER; 64];
     let Ok(httparse::Status::Complete((end, _))) = httparse::parse_headers(&bytes[at..], &mut trailers) else {
         panic!("the trailers are read differently");
     };
-    assert_eq!((whole.length(), taken), (length, at + end));
+    assert_eq!((whole.length(), taken), (body.len() as u64, at + end));
+    assert_eq!(body, theirs);
 });

@@ -8,7 +8,8 @@ const LIMITS: Limits = Limits { head_max: 2048, headers_max: 24, uri_max: 256 };
 
 fuzz_target!(|input: (u16, &[u8])| {
     let (cut, bytes) = input;
-    let whole = Judge::default().judge(bytes, &LIMITS);
+    let mut judge = Judge::default();
+    let whole = judge.judge(bytes, &LIMITS);
     let mut two = Judge::default();
     let cut = usize::from(cut).min(bytes.len());
     let first = two.judge(&bytes[..cut], &LIMITS);
@@ -25,6 +26,9 @@ fuzz_target!(|input: (u16, &[u8])| {
     assert_eq!(request.parse(bytes), Ok(httparse::Status::Complete(head.length)));
     assert_eq!(request.method.map(str::as_bytes), Some(head.method));
     assert_eq!(request.path.map(str::as_bytes), Some(head.target));
+    let fields = judge.fields().iter().map(|field| (&bytes[field.name()], &bytes[field.value()]));
+    let theirs = request.headers.iter().map(|header| (header.name.as_bytes(), header.value.trim_ascii()));
+    assert!(fields.eq(theirs), "a header is read differently");
     let named = |name: &str| request.headers.iter().filter(|h| h.name.eq_ignore_ascii_case(name)).collect::<Vec<_>>();
     assert_eq!(named("host").len(), 1);
     let (lengths, codings) = (named("content-length"), named("transfer-encoding"));
