@@ -1,5 +1,7 @@
 //! Two ways of a request: the lane, and Pingora's. Which one takes what, and that nobody can tell them apart.
 
+mod differential;
+
 use std::ffi::OsString;
 
 use crate::support::client::request;

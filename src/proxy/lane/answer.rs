@@ -11,8 +11,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
 use pingora::{Error, InvalidHTTPHeader, OrErr, Result};
 
-/// The most headers of an answer, and the most bytes of its head.
+/// The most headers of an answer.
 const HEADERS_MAX: usize = 256;
+/// The most bytes of its head.
 pub const HEAD_MAX: usize = 1 << 20;
 /// The most bytes of a line with a chunk's size, with its extension, and of all trailers.
 const SIZE_LINE_MAX: usize = 8 << 10;

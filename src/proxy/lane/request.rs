@@ -20,7 +20,9 @@ use crate::proxy::rewrite::informational;
 
 /// A request and its answer.
 pub struct Request<C> {
+    /// Where it comes from.
     pub client: C,
+    /// Its buffers.
     pub workspace: Workspace,
     asked: RequestHeader,
     has_body: bool,

@@ -5,10 +5,11 @@
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
-/// Bytes of a server's answer per read, and of a client's body: more where a body is known to be long, and fewer at
-/// first where one client may have many requests.
+/// Bytes of a server's answer per read, and of a client's body.
 pub const READ: usize = 16 << 10;
+/// The same where a body is known to be long.
 pub const READ_LONG: usize = 64 << 10;
+/// The same at first where one client may have many requests.
 pub const READ_SHORT: usize = 4 << 10;
 /// Sets of buffers that a thread keeps.
 const KEPT: usize = 64;
