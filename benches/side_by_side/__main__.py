@@ -23,6 +23,7 @@ import contenders
 import instructions
 import ledger
 import ledger_scale
+import others
 import table
 import works
 from load import CONNECTIONS, H2_CONNECTIONS, H2_STREAMS, Origins
@@ -30,6 +31,7 @@ from machine import Invalid, describe, split_cores, version_of
 from measure import measure
 from pushes import pushes
 
+ALL = contenders.ALL + others.ALL
 ROOT = Path(__file__).resolve().parents[2]
 NOISE = 0.05  # of the contender's core, used by others
 
@@ -39,7 +41,7 @@ def say(text):
 
 
 def arguments():
-    keys = [one.key for one in contenders.ALL]
+    keys = [one.key for one in ALL]
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__.split("\n\n")[0])
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--half", dest="mode", action="store_const", const="half", default="table",
@@ -82,18 +84,19 @@ def arguments():
     chosen = options.rows.split(",") if options.rows else None
     if chosen and not set(chosen) <= set(keys):
         parser.error(f"--rows knows {', '.join(keys)}")
-    options.chosen = [one for one in contenders.ALL if chosen is None or one.key in chosen]
+    options.chosen = [one for one in ALL if chosen is None or one.key in chosen]
     if options.work.tls:
         options.chosen = [one for one in options.chosen if one.speaks_tls]
     if options.mode in ("half", "peak"):
         options.chosen = [contenders.Tollgate]
     if options.mode == "instructions" and options.work.http2:
         parser.error("--instructions speaks HTTP/1.1 to the proxies")
-    if shutil.which("haproxy") is None and any(one.key.startswith("haproxy") for one in options.chosen):
-        if chosen and options.mode in ("table", "instructions"):
-            parser.error("haproxy is not installed")
-        say("bench: haproxy is not installed: no row for it")
-        options.chosen = [one for one in options.chosen if not one.key.startswith("haproxy")]
+    for name in sorted({one.command_name for one in options.chosen if one.command_name}):
+        if shutil.which(name) is None:
+            if chosen and options.mode in ("table", "instructions"):
+                parser.error(f"{name} is not installed")
+            say(f"bench: {name} is not installed: no row for it")
+            options.chosen = [one for one in options.chosen if one.command_name != name]
     options.mine, options.others = split_cores(options.core)
     return options
 

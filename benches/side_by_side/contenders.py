@@ -36,6 +36,8 @@ class Contender:
     """One row of the table. A subclass says what it writes and what is started."""
 
     key = label = note = ""
+    command_name = None  # what must be installed for this row
+    names = {}  # of the fields of its log that have other names than ours; a dot leads into an object
     logs = False
     routed = True
     speaks_tls = True
@@ -318,7 +320,7 @@ HAPROXY_LOG = """log global
 
 
 class Haproxy(Contender):
-    key, label = "haproxy", "HAProxy"
+    key, label, command_name = "haproxy", "HAProxy", "haproxy"
     logs = "stdout"
 
     def command(self, folder, port, origins):

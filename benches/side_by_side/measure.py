@@ -41,7 +41,7 @@ def measure(contender, options, origins, folder):
         problems = [*faults(seen, work), *uncounted(seen, before, after, work)]
         if process.log:
             lines = count_lines(process.log, before["log"])
-            problems += unlogged(process.log, lines, seen, before, after, work)
+            problems += unlogged((process.log, contender.names), lines, seen, before, after, work)
             process.log.unlink(missing_ok=True)
         else:
             lines = None
@@ -94,7 +94,8 @@ def uncounted(seen, before, after, work):
             yield f"{value} {what}"
 
 
-def unlogged(path, lines, seen, before, after, work):
+def unlogged(log, lines, seen, before, after, work):
+    path, names = log
     if not seen["requests"] <= lines <= seen["requests"] + in_flight_of(work):
         yield f"wrk counts {seen['requests']} answers, the access log {lines} lines"
     if not path.exists():
@@ -103,10 +104,17 @@ def unlogged(path, lines, seen, before, after, work):
         counted = after["counted"]["requests"] - before["counted"]["requests"]
         if counted != lines:
             yield f"its metrics count {counted} requests, its access log {lines} lines"
-    yield from sample_problems(path, before["log"], after["log"])
+    yield from sample_problems(path, before["log"], after["log"], names)
 
 
-def sample_problems(path, start, end, every=4 << 20):
+def found(fields, path):
+    """The value at a path of names in nested objects; None if there is none."""
+    for name in path.split("."):
+        fields = fields.get(name) if isinstance(fields, dict) else None
+    return fields
+
+
+def sample_problems(path, start, end, names, every=4 << 20):
     """What is wrong with the lines logged: a few of them, spread over the file, must be JSON and tell a success.
 
     The end of the file is left out: the requests that wrk cut off when its time was over may tell of a failure.
@@ -124,7 +132,8 @@ def sample_problems(path, start, end, every=4 << 20):
             except ValueError:
                 yield f"a line logged is not JSON: {line[:300]!r}"
                 return
-            missing = [field for field in FIELDS if field not in fields]
-            if missing or fields["status"] != 200:
+            logged = {field: found(fields, names.get(field, field)) for field in FIELDS}
+            missing = [field for field, value in logged.items() if value is None]
+            if missing or logged["status"] != 200:
                 yield f"a line logged lacks {missing} or has no status 200: {line[:300]!r}"
                 return
