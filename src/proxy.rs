@@ -1,7 +1,9 @@
 //! The way of a request: listen → identify → admit → route → authenticate → limit → assign → balance → forward →
 //! observe.
 //!
-//! Each of Pingora's hooks calls one stage. This file is the table of contents; all decisions are in the stages.
+//! This file is the table of contents; all decisions are in the stages. A request takes one of two ways: the [`lane`],
+//! in a straight line, or Pingora's, whose hooks call the same stages, for what the lane does not speak. Stages see both
+//! as an [`exchange`].
 //!
 //! | hook | stage | what it settles |
 //! |---|---|---|

@@ -135,10 +135,10 @@ impl Drain {
         self.nonces.hand_over(clock::wall_ms() / 1000);
         log::info!("another process serves; draining {} connections", self.connections());
         let ended = async {
-            if !self.none_left_within(self.grace).await {
-                self.sweepers.iter().for_each(|sweeper| sweeper.close_silent());
+            if !self.none_left_within(self.grace, false).await {
+                self.close_silent();
                 log::info!("silent connections are closed; {} are in use and go on", self.connections());
-                while !self.none_left_within(self.grace.max(LINGER)).await {}
+                while !self.none_left_within(self.grace.max(LINGER), true).await {}
             }
         };
         tokio::pin!(ended);
@@ -158,11 +158,10 @@ impl Drain {
         log::info!("draining: {} connections, {:?} at most", self.connections(), self.grace);
         let linger = LINGER.min(self.grace / 2);
         let left = |limit: Duration| limit.saturating_sub(clock::now().since(begun));
-        if self.none_left_within(left(linger)).await {
+        if self.none_left_within(left(linger), false).await {
             return;
         }
-        self.sweepers.iter().for_each(|sweeper| sweeper.close_silent());
-        if !self.none_left_within(left(self.grace)).await {
+        if !self.none_left_within(left(self.grace), true).await {
             log::warn!("the grace is over: {} connections are cut", self.connections());
         }
     }
@@ -171,9 +170,18 @@ impl Drain {
         self.open.iter().map(|open| open.value()).sum()
     }
 
-    fn none_left_within(&self, limit: Duration) -> impl Future<Output = bool> + '_ {
-        let none_left = async {
+    fn close_silent(&self) {
+        self.sweepers.iter().for_each(|sweeper| sweeper.close_silent());
+    }
+
+    /// `closes`: connections that are silent are closed, as soon as they are. An answer that began before the drain has
+    /// promised its client another request.
+    fn none_left_within(&self, limit: Duration, closes: bool) -> impl Future<Output = bool> + '_ {
+        let none_left = async move {
             while self.connections() > 0 {
+                if closes {
+                    self.close_silent();
+                }
                 tokio::time::sleep(LOOK).await;
             }
         };

@@ -143,11 +143,16 @@ pub fn part_sent(ctx: &Ctx) {
     }
 }
 
-/// Notes that the whole request is on its way: from now on the server's silence counts.
-pub fn request_sent(ctx: &mut Ctx) {
+/// Notes that the server gets nothing more of the request: its answer is due.
+pub fn nothing_follows(ctx: &Ctx) {
     if let Some(deadline) = &ctx.attempts.deadline {
         deadline.uploads(false, clock::now);
     }
+}
+
+/// Notes that the whole request is on its way: from now on the server's silence counts.
+pub fn request_sent(ctx: &mut Ctx) {
+    nothing_follows(ctx);
     if std::mem::take(&mut ctx.attempts.uploading)
         && ctx.attempts.head_after.is_none()
         && let Some(limit) = ctx.upstream().and_then(|upstream| upstream.adaptive.as_ref())
@@ -166,8 +171,10 @@ pub fn head_arrived(exchange: &impl Exchange, ctx: &mut Ctx, head: &ResponseHead
     let watch = &exchange.peer().watch;
     if head.status == StatusCode::CONTINUE {
         watch.continues(clock::now);
-        // The client has to send now.
-        ctx.attempts.deadline.iter().for_each(|deadline| deadline.uploads(true, clock::now));
+        if watch.verdict().expects_continue && ctx.attempts.body_bytes == 0 {
+            // The client has to send now.
+            ctx.attempts.deadline.iter().for_each(|deadline| deadline.uploads(true, clock::now));
+        }
     }
     if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(false);

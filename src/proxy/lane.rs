@@ -29,9 +29,10 @@ pub mod workspace;
 use std::future::poll_fn;
 use std::sync::LazyLock;
 
+use http::header::UPGRADE;
 use http::{HeaderName, HeaderValue};
-use pingora::Result;
 use pingora::http::RequestHeader;
+use pingora::{ErrorSource, Result};
 
 use self::client::Client;
 use self::request::Request;
@@ -71,7 +72,13 @@ pub fn take(
         return Err(client);
     }
     let (asked, bytes) = client.take_head();
-    let chosen = asked.ok().and_then(|asked| choose(gateway, client.peer(), &asked).map(|chosen| (asked, chosen)));
+    let chosen = asked.ok().and_then(|mut asked| {
+        if verdict.other_upgrade {
+            // Before a route is found by it.
+            asked.remove_header(&UPGRADE);
+        }
+        choose(gateway, client.peer(), &asked).map(|chosen| (asked, chosen))
+    });
     match chosen {
         Some((asked, (ctx, found))) => Ok(Taken { request: Box::new(Request::new(client, asked)), ctx, found }),
         None => {
@@ -116,8 +123,10 @@ impl<C: Client> Taken<C> {
         if let Err(e) = &served {
             request.ends_connection();
             Box::pin(reject::failed(&mut *request, &mut ctx, e)).await;
-            // What came before the error is the client's; it may be gone.
-            let _ = poll_fn(|cx| request.poll_send(cx, &mut &[][..], false)).await;
+            if *e.esource() != ErrorSource::Downstream {
+                // What came before the error is the client's; it may be gone.
+                let _ = poll_fn(|cx| request.poll_send(cx, &mut &[][..], false)).await;
+            }
         }
         observe::finished(gateway, &*request, served.err().as_deref(), &mut ctx);
         let goes_on = request.goes_on && request.client.is_body_read();

@@ -180,6 +180,26 @@ fn long_bodies_that_end_in_every_way() {
 }
 
 #[test]
+fn a_length_of_nothing_is_no_body_wherever_its_stream_ends() {
+    let origin = Origin::start("a");
+    origin.script(|seen| Act::body(&format!("{} {}", seen.method, seen.body.len())));
+    let world = World::start(&format!("{LISTENER}{}{ROUTE}", fleet("app", &[&origin])));
+    let port = world.port;
+    run(async move {
+        let mut client = connect(port).await;
+        for method in ["GET", "POST"] {
+            poll_fn(|cx| client.poll_ready(cx)).await.unwrap();
+            let request = Request::builder().method(method).uri("http://a.example/").header("content-length", "0");
+            let (answer, mut stream) = client.send_request(request.body(()).unwrap(), false).unwrap();
+            let answer = answer.await.unwrap();
+            assert_eq!(answer.status(), 200, "{method}");
+            assert_eq!(text(answer).await, format!("{method} 0"));
+            let _ = stream.send_data(Bytes::new(), true);
+        }
+    });
+}
+
+#[test]
 fn requests_are_served_side_by_side_and_told_apart() {
     let origin = Origin::start("a");
     origin.script(|seen| Act::body(&seen.path));

@@ -1,5 +1,6 @@
 //! The end of the process: what is in flight is finished, nothing new is taken.
 
+use std::io::{Read, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -62,6 +63,38 @@ fn silent_connections_do_not_hold_the_end_up() {
     kept.closed_after();
     world.ends_well();
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn an_answer_that_began_before_does_not_hold_the_end_up_after_it() {
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut world = World::start(&format!(
+        r#"
+        [server]
+        shutdown_grace = "60s"
+        [upstream.app]
+        servers = ["{}"]
+        [route.all]
+        upstream = "app"
+        "#,
+        server.local_addr().unwrap()
+    ));
+    let mut client = world.connect();
+    client.send(&get("/").bytes()).unwrap();
+    let mut origin = server.accept().unwrap().0;
+    let asked = |origin: &mut std::net::TcpStream| origin.read(&mut [0; 4096]).unwrap() > 0;
+    assert!(asked(&mut origin));
+    origin.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello").unwrap();
+    let head = client.exactly(17).unwrap();
+    assert_eq!(head, b"HTTP/1.1 200 OK\r\n");
+    let begun = Instant::now();
+    world.signal(Signal::TERM);
+    eventually("the listener is closed", || Connection::to(world.port).is_err().then_some(()));
+    // Longer than silent connections may stay.
+    thread::sleep(Duration::from_millis(1500));
+    origin.write_all(b"again").unwrap();
+    world.ends_well();
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
 }
 
 #[test]

@@ -181,7 +181,14 @@ fn a_client_that_closes_its_half_has_left() {
 }
 
 /// Answers that are odd, and what a client gets of them: the status, and the body where there is one.
-const ODD: [(&str, End, u16, &str); 17] = [
+const ODD: [(&str, End, u16, &str); 19] = [
+    ("HTTP/1.1 200 OK\r\ncontent-length: 0, 0\r\n\r\n", End::Keep, 200, ""),
+    (
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
+        End::Keep,
+        200,
+        "ab",
+    ),
     ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 2\r\n\r\nab", End::Keep, 200, "ab"),
     ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\nab", End::Hang, 502, ""),
     ("HTTP/1.1 200 OK\r\ncontent-length: -2\r\n\r\nab", End::Hang, 502, ""),

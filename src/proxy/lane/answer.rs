@@ -161,10 +161,14 @@ fn is_chunked(headers: &HeaderMap) -> bool {
 
 /// Says that the body is framed by chunks, behind the codings that the server says.
 pub fn chunk(head: &mut ResponseHeader) -> Result<()> {
-    if is_chunked(&head.headers) {
+    if head.headers.get(TRANSFER_ENCODING).is_some_and(|only| only == "chunked")
+        && head.headers.get_all(TRANSFER_ENCODING).iter().nth(1).is_none()
+    {
         return Ok(());
     }
-    let mut codings: Vec<&[u8]> = head.headers.get_all(TRANSFER_ENCODING).iter().map(|line| line.as_bytes()).collect();
+    let lines = head.headers.get_all(TRANSFER_ENCODING).iter().map(|line| line.as_bytes());
+    let codings = lines.flat_map(|line| line.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let mut codings: Vec<&[u8]> = codings.filter(|coding| !coding.eq_ignore_ascii_case(b"chunked")).collect();
     codings.push(b"chunked");
     let codings = HeaderValue::from_maybe_shared(Bytes::from(codings.join(&b", "[..])));
     head.insert_header(TRANSFER_ENCODING, codings.or_err(InvalidHTTPHeader, "the coding of an answer")?)

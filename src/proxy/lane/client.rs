@@ -1,13 +1,13 @@
 //! The client's side of a request in the lane: a connection of HTTP/1.1, or a stream of HTTP/2.
 
 use std::io;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use pingora::Result;
 use pingora::http::ResponseHeader;
 
 use super::wire;
-use super::workspace::{READ, READ_LONG};
+use super::workspace::{Incoming, READ, READ_LONG};
 use crate::proxy::downstream::connection::{Connection, Peer};
 
 /// Where a request comes from and its answer goes to.
@@ -21,8 +21,9 @@ pub trait Client: Send {
     /// Whether the whole body was read, or there is none.
     fn is_body_read(&self) -> bool;
 
-    /// Reads a part of the body into `room`, without its framing: how many bytes; none at the end alone.
-    fn poll_body(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>>;
+    /// Reads a part of the body into `buffer`, without its framing: how many bytes, about `size` at most; none at the end
+    /// alone.
+    fn poll_body(&mut self, cx: &mut Context<'_>, buffer: &mut Incoming, size: usize) -> Poll<io::Result<usize>>;
 
     /// Ready once the client has left, while its request is complete.
     fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()>;
@@ -38,7 +39,7 @@ pub trait Client: Send {
     /// How much of an answer to read at once, of which `left` bytes are known to come.
     fn read_size(&self, left: u64) -> usize;
 
-    /// The client has taken all that was read.
+    /// The client has taken all that was read, and it was something.
     fn takes_all(&mut self) {}
 }
 
@@ -53,8 +54,10 @@ impl Client for Box<Connection> {
         Connection::is_body_read(self)
     }
 
-    fn poll_body(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
-        Connection::poll_body(self, cx, room)
+    fn poll_body(&mut self, cx: &mut Context<'_>, buffer: &mut Incoming, size: usize) -> Poll<io::Result<usize>> {
+        let read = ready!(Connection::poll_body(self, cx, buffer.room(size)))?;
+        buffer.came(read);
+        Poll::Ready(Ok(read))
     }
 
     fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {

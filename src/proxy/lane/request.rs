@@ -101,10 +101,9 @@ impl<C: Client> Request<C> {
     /// Reads a part of the body into the buffer for it, which is empty; 0 at the end.
     pub fn poll_body(&mut self, cx: &mut Context<'_>, size: usize) -> Poll<Result<usize>> {
         let Request { client, workspace, kept, .. } = self;
-        let room = workspace.body.room(size);
-        let read = ready!(client.poll_body(cx, room)).map_err(|e| broken(ErrorType::ReadError, e))?;
-        kept.keep(&room[..read]);
-        workspace.body.came(read);
+        let read = ready!(client.poll_body(cx, &mut workspace.body, size));
+        let read = read.map_err(|e| broken(ErrorType::ReadError, e))?;
+        kept.keep(&workspace.body.unread()[..read]);
         Poll::Ready(Ok(read))
     }
 
@@ -193,6 +192,8 @@ impl<C: Client> Exchange for Request<C> {
     fn keep_body(&mut self) {}
 
     async fn read_body(&mut self) -> Result<Option<Bytes>> {
+        // A part that was refused is still there.
+        self.workspace.body.clear();
         let read = poll_fn(|cx| self.poll_body(cx, READ)).await?;
         let part = Bytes::copy_from_slice(&self.workspace.body.unread()[..read]);
         self.workspace.body.clear();
@@ -207,7 +208,9 @@ impl<C: Client> Exchange for Request<C> {
     async fn send(&mut self, head: ResponseHeader, body: Bytes, bodiless: bool) -> Result<()> {
         self.answer_with(head, bodiless)?;
         let mut rest = if bodiless { &[] } else { &body[..] };
-        self.counts(rest.len());
-        poll_fn(|cx| self.poll_send(cx, &mut rest, true)).await
+        let length = rest.len();
+        poll_fn(|cx| self.poll_send(cx, &mut rest, true)).await?;
+        self.counts(length);
+        Ok(())
     }
 }

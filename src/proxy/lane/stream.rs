@@ -17,7 +17,7 @@ use pingora::{Error, ErrorType, OrErr, Result};
 use tokio::time::{Sleep, sleep};
 
 use super::client::Client;
-use super::workspace::{READ_LONG, READ_SHORT};
+use super::workspace::{Incoming, READ_LONG, READ_SHORT};
 use crate::proxy::downstream::connection::Peer;
 use crate::proxy::rewrite::informational;
 
@@ -44,8 +44,9 @@ impl Stream {
     /// The stream of a session; `patience` is how long its client may take nothing.
     pub fn new(session: HttpSession, peer: Arc<Peer>, patience: Duration) -> Box<Stream> {
         let (body, writer, late) = (Bytes::new(), None, None);
-        let read = READ_SHORT;
-        Box::new(Stream { session, peer, body, over: false, writer, ended: false, read, patience, late })
+        // Asked before the head is taken, which may say a length of nothing.
+        let (over, read) = (session.is_body_empty(), READ_SHORT);
+        Box::new(Stream { session, peer, body, over, writer, ended: false, read, patience, late })
     }
 
     /// The session, to which nothing has happened.
@@ -100,7 +101,8 @@ impl Client for Box<Stream> {
         self.body.is_empty() && (self.over || self.session.is_body_done())
     }
 
-    fn poll_body(&mut self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+    /// Room is made for what has come: a client may have many streams on which nothing comes.
+    fn poll_body(&mut self, cx: &mut Context<'_>, buffer: &mut Incoming, size: usize) -> Poll<io::Result<usize>> {
         while self.body.is_empty() {
             match ready!(self.session.poll_read_body_bytes(cx)) {
                 None => {
@@ -114,8 +116,9 @@ impl Client for Box<Stream> {
                 return Poll::Ready(Ok(0));
             }
         }
-        let part = self.body.len().min(room.len());
-        self.body.copy_to_slice(&mut room[..part]);
+        let part = self.body.len().min(size);
+        self.body.copy_to_slice(&mut buffer.room(part)[..part]);
+        buffer.came(part);
         Poll::Ready(Ok(part))
     }
 

@@ -56,8 +56,12 @@ struct Sending {
     part: Behind,
     /// The framing behind it.
     tail: &'static [u8],
-    /// Bytes of both that were sent.
+    /// Bytes of the body that are on their way, wherever they are.
+    size: usize,
+    /// Bytes of part and tail that were sent.
     sent: usize,
+    /// Anything was sent.
+    took: bool,
 }
 
 /// Where a part of a body is.
@@ -168,8 +172,11 @@ impl<'a, C: Client> Transfer<'a, C> {
         while !matches!(self.up, Up::Done | Up::Broken) {
             match self.write(cx) {
                 Poll::Pending => return Ok(moved),
-                // What its answer says counts, if there is one.
-                Poll::Ready(Err(_)) => self.up = Up::Broken,
+                // What its answer says counts, if there is one, and that is due now.
+                Poll::Ready(Err(_)) => {
+                    self.up = Up::Broken;
+                    forward::nothing_follows(self.ctx);
+                }
                 Poll::Ready(Ok(())) => match self.up {
                     Up::Body { again } => {
                         if !self.next_part(cx, again)? {
@@ -201,6 +208,7 @@ impl<'a, C: Client> Transfer<'a, C> {
             if written == 0 {
                 if let Behind::Read { taken, .. } = self.to_server.part {
                     self.request.workspace.body.read(taken);
+                    self.request.workspace.body.holds(if C::CHUNKS { READ_LONG } else { READ_SHORT });
                 }
                 self.to_server = Sending::default();
                 return Poll::Ready(Ok(()));
@@ -227,7 +235,8 @@ impl<'a, C: Client> Transfer<'a, C> {
         if self.chunks_up && body > 0 {
             wire::chunk_size(&mut self.request.workspace.to_server.bytes, body);
         }
-        self.to_server = Sending { part, tail: tail(self.chunks_up, body, ends), sent: 0 };
+        let tail = tail(self.chunks_up, body, ends);
+        self.to_server = Sending { part, tail, size: body, sent: 0, took: false };
         self.up = if ends { Up::Last } else { Up::Body { again: again + body } };
         Ok(true)
     }
@@ -247,6 +256,8 @@ impl<'a, C: Client> Transfer<'a, C> {
                 Down::Head => self.head()?,
                 Down::Body(framing) if framing.is_over() => {
                     self.down = Down::Done;
+                    // The client has it: what it still sends is owed.
+                    body::answer_moves(self.request, true);
                     continue;
                 }
                 Down::Body(_) => self.body_part(false)?,
@@ -277,11 +288,15 @@ impl<'a, C: Client> Transfer<'a, C> {
                 if let Behind::Read { taken, .. } = self.to_client.part {
                     workspace.answer.read(taken);
                 }
+                if self.to_client.took {
+                    client.takes_all();
+                }
+                self.request.counts(self.to_client.size);
                 (self.to_client, self.unsent) = (Sending::default(), false);
-                client.takes_all();
                 return Ok(true);
             }
             workspace.to_client.sent(written.min(of_first));
+            self.to_client.took = true;
             self.to_client.sent += written.saturating_sub(of_first);
         }
     }
@@ -353,8 +368,12 @@ impl<'a, C: Client> Transfer<'a, C> {
         }
         self.kept = answer::is_kept(&head) && !framing.may_end();
         let bodiless = forward::head_arrived(self.request, self.ctx, &head)?;
-        body::answer_moves(self.request, bodiless);
+        body::answer_moves(self.request, false);
         let has_body = !framing.is_over();
+        if !has_body && !bodiless {
+            // By its framing it is.
+            forward::body_part_arrived(self.ctx, true)?;
+        }
         answers::to_client(self.gateway, self.request, &mut head, self.ctx)?;
         self.chunks_down = C::CHUNKS && has_body && !head.headers.contains_key(CONTENT_LENGTH);
         if self.chunks_down {
@@ -378,7 +397,7 @@ impl<'a, C: Client> Transfer<'a, C> {
             self.request.workspace.answer.read(part.taken);
             return Ok(false);
         }
-        body::answer_moves(self.request, ends);
+        body::answer_moves(self.request, false);
         forward::body_part_arrived(self.ctx, ends)?;
         let made = match &self.ctx.compression {
             None => None,
@@ -390,7 +409,6 @@ impl<'a, C: Client> Transfer<'a, C> {
             }
         };
         let size = made.as_ref().map_or(part.body, Bytes::len);
-        self.request.counts(size);
         let workspace = &mut *self.request.workspace;
         if self.chunks_down && size > 0 {
             wire::chunk_size(&mut workspace.to_client.bytes, size);
@@ -408,7 +426,7 @@ impl<'a, C: Client> Transfer<'a, C> {
                 Behind::Made(made)
             }
         };
-        (self.to_client, self.unsent, self.ends) = (Sending { part, tail, sent: 0 }, true, ends);
+        (self.to_client, self.unsent, self.ends) = (Sending { part, tail, size, sent: 0, took: false }, true, ends);
         Ok(true)
     }
 }

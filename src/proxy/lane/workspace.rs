@@ -140,20 +140,29 @@ impl Incoming {
         self.from += count;
         if self.from == self.to {
             (self.from, self.to) = (0, 0);
+            self.holds(READ_LONG);
         }
     }
 
-    /// Room for more bytes, in a buffer of this size or larger.
+    /// Room for more bytes, until `size` of them are there.
     pub fn room(&mut self, size: usize) -> &mut [u8] {
         if self.bytes.len() < size {
             // Cleared once for all requests that will use it.
             self.bytes.resize(size, 0);
         }
-        if self.to == self.bytes.len() && self.from > 0 {
+        let more = size.saturating_sub(self.to - self.from);
+        if self.bytes.len() - self.to < more {
             self.bytes.copy_within(self.from..self.to, 0);
             (self.from, self.to) = (0, self.to - self.from);
         }
-        &mut self.bytes[self.to..]
+        &mut self.bytes[self.to..self.to + more]
+    }
+
+    /// Gives the buffer back if it is empty and larger than this.
+    pub fn holds(&mut self, most: usize) {
+        if self.from == self.to && self.bytes.len() > most {
+            self.bytes = Vec::new();
+        }
     }
 
     /// Notes that `count` bytes came into that room.
@@ -168,8 +177,6 @@ impl Incoming {
 
     fn reset(&mut self, most: usize) {
         self.clear();
-        if self.bytes.len() > most {
-            self.bytes = Vec::new();
-        }
+        self.holds(most);
     }
 }

@@ -251,8 +251,11 @@ impl Link {
         }
     }
 
-    /// Restarts the limit that counts now.
+    /// Restarts the limit that counts now; after a whole answer none does, whatever is still sent.
     fn stir(&self, now: Nanos) {
+        if self.is_done() {
+            return;
+        }
         self.change(now.0.saturating_add(self.limit()).min(self.end.load(Ordering::Relaxed)));
     }
 
