@@ -19,6 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import beside
 import contenders
 import instructions
 import ledger
@@ -50,6 +51,9 @@ def arguments():
                       help="failures at the peak rate, quiet and under pushes")
     mode.add_argument("--instructions", dest="mode", action="store_const", const="instructions",
                       help="instructions of user space a request, by callgrind (needs valgrind)")
+    mode.add_argument("--latency", dest="mode", action="store_const", const="latency",
+                      help="latency at --share of the lowest peak of all rows (needs h2load)")
+    mode.add_argument("--idle", type=int, metavar="N", help="memory of N connections that wait after an answer")
     mode.add_argument("--ledger", action="store_true", help="the payment ledger; its options: --ledger --help")
     mode.add_argument("--ledger-scale", action="store_true", help="the ledger on a store of many transactions")
     parser.add_argument("--rounds", type=int, help="rounds, interleaved (default: 5; --half: 3; --peak: 1)")
@@ -72,15 +76,16 @@ def arguments():
     parser.add_argument("--tollgate", metavar="PATH", help="a gateway that is built already (default: build it)")
     parser.add_argument("--bare", metavar="PATH", help="a bare proxy that is built already (default: build it)")
     options = parser.parse_args()
-    defaults = {"table": (5, 4), "half": (3, 20), "peak": (1, 60), "instructions": (1, 1)}[options.mode]
+    options.mode = "idle" if options.idle else options.mode
+    defaults = {"table": (5, 4), "half": (3, 20), "peak": (1, 60), "latency": (5, 10)}.get(options.mode, (1, 1))
     options.rounds, options.seconds = options.rounds or defaults[0], options.seconds or defaults[1]
     if min(options.rounds, options.seconds, options.warm_up, options.routes, options.threads) < 1 or options.push <= 0:
         parser.error("rounds, seconds, warm-up, routes, threads and push must be above zero")
     if options.work not in works.ALL:
         parser.error(f"--work knows {', '.join(works.ALL)}")
     options.work = works.ALL[options.work]
-    if options.mode in ("half", "peak") and options.work.key != "get":
-        parser.error("--half and --peak measure the work `get`")
+    if options.mode in ("half", "peak", "latency", "idle") and options.work.key != "get":
+        parser.error("--half, --peak, --latency and --idle measure the work `get`")
     chosen = options.rows.split(",") if options.rows else None
     if chosen and not set(chosen) <= set(keys):
         parser.error(f"--rows knows {', '.join(keys)}")
@@ -89,6 +94,8 @@ def arguments():
         options.chosen = [one for one in options.chosen if one.speaks_tls]
     if options.mode in ("half", "peak"):
         options.chosen = [contenders.Tollgate]
+    if options.mode in ("latency", "idle") and not chosen:
+        options.chosen = [contenders.Tollgate, contenders.Nginx]
     if options.mode == "instructions" and options.work.http2:
         parser.error("--instructions speaks HTTP/1.1 to the proxies")
     for name in sorted({one.command_name for one in options.chosen if one.command_name}):
@@ -159,7 +166,7 @@ def over_limit(options, results):
 
 def record_of(options):
     versions = {"nginx": version_of(["nginx", "-v"]), "wrk": version_of(["wrk", "-v"])}
-    if options.mode == "half" or options.work.http2:
+    if options.mode in ("half", "latency") or options.work.http2:
         versions["h2load"] = version_of(["h2load", "--version"])
     if any(one.key.startswith("haproxy") for one in options.chosen):
         versions["HAProxy"] = version_of(["haproxy", "-v"])
@@ -219,6 +226,16 @@ def run(options):
                 problems, warnings, missed = [], [], []
                 record |= {"instructions": found}
                 shown = instructions.table(found)
+            elif options.mode == "latency":
+                rate, runs = beside.latency(options, origins, folder, say)
+                problems, warnings, missed = [], [], []
+                record |= {"rate": rate, "runs": runs}
+                shown = f"At {rate:,} requests a second:\n\n{table.latencies(runs)}"
+            elif options.mode == "idle":
+                found = beside.idle(options, origins, folder, say)
+                problems, warnings, missed = [], [], []
+                record |= {"idle": found}
+                shown = f"{options.idle:,} idle connections:\n\n{table.memory(found)}"
             else:
                 found = pushes(options, origins, folder / "tollgate")
                 warnings, problems, missed = [], found["problems"], found["missed"]

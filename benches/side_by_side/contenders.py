@@ -206,7 +206,7 @@ daemon off;
 worker_processes {threads};
 pid {folder}/nginx.pid;
 error_log {folder}/error.log warn;
-events {{ worker_connections 4096; }}
+events {{ worker_connections 32768; }}
 http {{
     {log}
     keepalive_requests 1000000000;

@@ -80,6 +80,17 @@ def pushed(runs):
     return markdown(heads, rows)
 
 
+def latencies(runs):
+    """One row a contender: medians and extremes of its rounds."""
+    rows = [[label, *(median_and_spread([run[what] / 1000 for run in rounds], "{:.2f}".format)
+                      for what in ("p50_us", "p99_us", "p999_us"))] for label, rounds in runs.items()]
+    return markdown(["proxy", "p50 ms", "p99 ms", "p99.9 ms"], rows)
+
+
+def memory(found):
+    return markdown(["proxy", "bytes a connection"], [[label, f"{size:,.0f}"] for label, size in found.items()])
+
+
 def caption(record):
     """What stands under a table: the command, the machine, the versions and what the rows mean."""
     machine, versions = record["machine"], record["versions"]
