@@ -200,6 +200,37 @@ fn a_length_of_nothing_is_no_body_wherever_its_stream_ends() {
 }
 
 #[test]
+fn a_client_that_closes_its_connection_leaves_nothing_behind() {
+    let origin = Origin::start("a");
+    origin.does(Act::hang());
+    let world = World::start(&format!("{LISTENER}{}{ROUTE}", fleet("app", &[&origin])));
+    let (port, hits) = (world.port, &origin);
+    run(async move {
+        let mut client = connect(port).await;
+        let mut asked = Vec::new();
+        for (path, method) in [("/get", "GET"), ("/post", "POST")] {
+            poll_fn(|cx| client.poll_ready(cx)).await.unwrap();
+            let request = Request::builder().method(method).uri(format!("http://a.example{path}")).body(()).unwrap();
+            let (answer, mut stream) = client.send_request(request, method == "GET").unwrap();
+            if method == "POST" {
+                stream.send_data(Bytes::from_static(b"whole"), true).unwrap();
+            }
+            asked.push(answer);
+        }
+        while hits.hits() < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    // The runtime is gone, and its connection with it.
+    for path in ["/get", "/post"] {
+        let line = world.log_line(path);
+        assert_eq!((line["status"].as_u64(), line["attempts"].as_u64()), (Some(499), Some(1)), "{line}");
+    }
+    let upstreams = world.admin(get("/api/v1/upstreams")).json();
+    assert_eq!(upstreams[0]["servers"][0]["in_flight"], 0, "{upstreams}");
+}
+
+#[test]
 fn requests_are_served_side_by_side_and_told_apart() {
     let origin = Origin::start("a");
     origin.script(|seen| Act::body(&seen.path));

@@ -96,6 +96,9 @@ impl Framing {
     pub fn of(head: &ResponseHeader, method: &Method) -> Result<Framing> {
         let bodiless = *method == Method::HEAD || matches!(head.status.as_u16(), 204 | 304);
         let length = length(&head.headers)?;
+        if is_chunked_within(&head.headers) {
+            return Error::e_explain(InvalidHTTPHeader, "chunks that are coded again");
+        }
         Ok(match length {
             _ if bodiless => Framing::Length(0),
             _ if is_chunked(&head.headers) => Framing::Chunked(Chunks::default()),
@@ -154,9 +157,21 @@ fn length(headers: &HeaderMap) -> Result<Option<u64>> {
 
 /// Whether the last coding of the body is `chunked`.
 fn is_chunked(headers: &HeaderMap) -> bool {
-    let last = headers.get_all(TRANSFER_ENCODING).iter().next_back().map_or(&b""[..], |line| line.as_bytes());
-    let coding = last.rsplit(|byte| *byte == b',').next().unwrap_or_default();
-    coding.trim_ascii().eq_ignore_ascii_case(b"chunked")
+    codings(headers).next_back().is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked"))
+}
+
+/// The codings of the body.
+fn codings(headers: &HeaderMap) -> impl DoubleEndedIterator<Item = &[u8]> {
+    let lines = headers.get_all(TRANSFER_ENCODING).iter().map(|line| line.as_bytes());
+    lines.flat_map(|line| line.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+}
+
+/// Whether a coding other than `chunked` follows it: where such a body ends nobody knows (RFC 9112, section 6.1).
+fn is_chunked_within(headers: &HeaderMap) -> bool {
+    headers.contains_key(TRANSFER_ENCODING)
+        && codings(headers)
+            .skip_while(|coding| !coding.eq_ignore_ascii_case(b"chunked"))
+            .any(|coding| !coding.eq_ignore_ascii_case(b"chunked"))
 }
 
 /// Says that the body is framed by chunks, behind the codings that the server says.
@@ -166,9 +181,8 @@ pub fn chunk(head: &mut ResponseHeader) -> Result<()> {
     {
         return Ok(());
     }
-    let lines = head.headers.get_all(TRANSFER_ENCODING).iter().map(|line| line.as_bytes());
-    let codings = lines.flat_map(|line| line.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
-    let mut codings: Vec<&[u8]> = codings.filter(|coding| !coding.eq_ignore_ascii_case(b"chunked")).collect();
+    let others = |coding: &&[u8]| ![&b"chunked"[..], b"identity"].iter().any(|name| coding.eq_ignore_ascii_case(name));
+    let mut codings: Vec<&[u8]> = codings(&head.headers).filter(others).collect();
     codings.push(b"chunked");
     let codings = HeaderValue::from_maybe_shared(Bytes::from(codings.join(&b", "[..])));
     head.insert_header(TRANSFER_ENCODING, codings.or_err(InvalidHTTPHeader, "the coding of an answer")?)

@@ -19,7 +19,7 @@ pub trait Client: Send {
     fn peer(&self) -> &Peer;
 
     /// Whether the whole body was read, or there is none.
-    fn is_body_read(&self) -> bool;
+    fn is_body_read(&mut self) -> bool;
 
     /// Reads a part of the body into `buffer`, without its framing: how many bytes, about `size` at most; none at the end
     /// alone.
@@ -50,7 +50,7 @@ impl Client for Box<Connection> {
         Connection::peer(self)
     }
 
-    fn is_body_read(&self) -> bool {
+    fn is_body_read(&mut self) -> bool {
         Connection::is_body_read(self)
     }
 

@@ -70,7 +70,7 @@ impl Kept {
 
 impl<C: Client> Request<C> {
     /// The request with this head, whose body is on the connection.
-    pub fn new(client: C, asked: RequestHeader) -> Self {
+    pub fn new(mut client: C, asked: RequestHeader) -> Self {
         Request {
             has_body: !client.is_body_read(),
             client,

@@ -27,7 +27,8 @@ pub struct Stream {
     peer: Arc<Peer>,
     /// Bytes of its body that were read and not handed on.
     body: Bytes,
-    /// Its body has ended. Trailers behind it are not read, so the codec does not say so.
+    /// Its body has ended. The codec does not say so where trailers follow, which are not read, and no more once the
+    /// client has left.
     over: bool,
     /// Takes the answer's body.
     writer: Option<SendStream<Bytes>>,
@@ -45,7 +46,7 @@ impl Stream {
     pub fn new(session: HttpSession, peer: Arc<Peer>, patience: Duration) -> Box<Stream> {
         let (body, writer, late) = (Bytes::new(), None, None);
         // Asked before the head is taken, which may say a length of nothing.
-        let (over, read) = (session.is_body_empty(), READ_SHORT);
+        let (over, read) = (session.is_body_empty() || session.is_body_done(), READ_SHORT);
         Box::new(Stream { session, peer, body, over, writer, ended: false, read, patience, late })
     }
 
@@ -97,8 +98,9 @@ impl Client for Box<Stream> {
         &self.peer
     }
 
-    fn is_body_read(&self) -> bool {
-        self.body.is_empty() && (self.over || self.session.is_body_done())
+    fn is_body_read(&mut self) -> bool {
+        self.over |= self.session.is_body_done();
+        self.over && self.body.is_empty()
     }
 
     /// Room is made for what has come: a client may have many streams on which nothing comes.

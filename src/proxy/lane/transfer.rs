@@ -150,10 +150,8 @@ impl<'a, C: Client> Transfer<'a, C> {
             if moved {
                 continue;
             }
-            if !matches!(self.down, Down::Done)
-                && self.request.client.is_body_read()
-                && self.request.client.poll_left(cx).is_ready()
-            {
+            let has_all = matches!(self.up, Up::Last | Up::Done) || self.request.client.is_body_read();
+            if has_all && !matches!(self.down, Down::Done) && self.request.client.poll_left(cx).is_ready() {
                 return Poll::Ready(Err(Error::explain(ErrorType::ConnectionClosed, "the client left").into_down()));
             }
             return Poll::Pending;

@@ -60,6 +60,12 @@ fn bodies_end_where_the_head_says() {
     for twice in ["200 OK\r\ncontent-length: 5\r\ncontent-length: 5", "200 OK\r\ncontent-length: 5, 5"] {
         assert!(matches!(of(Method::GET, twice), Framing::Length(5)), "{twice}");
     }
+    assert!(framing(Method::GET, "200 OK\r\ntransfer-encoding: chunked, gzip").is_err());
+    for (said, told) in [("identity", "chunked"), ("gzip", "gzip, chunked"), ("gzip, CHUNKED", "gzip, chunked")] {
+        let (_, mut head) = framing(Method::GET, &format!("200 OK\r\ntransfer-encoding: {said}")).unwrap();
+        chunk(&mut head).unwrap();
+        assert_eq!(head.headers[TRANSFER_ENCODING], told, "{said}");
+    }
     for wrong in ["5, 6", "-1", "+5", "5x", "", "99999999999999999999"] {
         assert!(framing(Method::GET, &format!("200 OK\r\ncontent-length: {wrong}")).is_err(), "{wrong}");
     }
