@@ -42,9 +42,10 @@ def idle(options, origins, folder, say):
     """{label: bytes of resident memory a connection} that has had its answer and waits."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 3 * options.idle + 1000
-    if hard != resource.RLIM_INFINITY and hard < wanted:
-        raise Invalid(f"{options.idle} connections need {wanted} open files (ulimit -n)")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), max(hard, wanted)))
+    except (ValueError, OSError) as refused:
+        raise Invalid(f"{options.idle} connections need {wanted} open files (ulimit -n)") from refused
     found = {}
     for row in (contender(options) for contender in options.chosen):
         place = folder / f"{row.key}-idle"
