@@ -41,7 +41,7 @@ def peak(row, options, origins, folder):
 def idle(options, origins, folder, say):
     """{label: bytes of resident memory a connection} that has had its answer and waits."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 3 * options.idle + 1000
+    wanted = options.idle + 2000
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), max(hard, wanted)))
     except (ValueError, OSError) as refused:
