@@ -1,6 +1,6 @@
 //! The handling of a request's body before a server is chosen: room in memory, and reading ahead.
 //!
-//! Pingora keeps the first 64 KiB of each body for further attempts, and an HTTP/1.1 session reads into a buffer of the
+//! Both ways keep the first 64 KiB of each body for further attempts, and for HTTP/1.1 read into a buffer of up to the
 //! same size. The account of [`memory`](mod@crate::memory) counts both by the bytes that have arrived and not by the
 //! announced length: a client can make the gateway hold no more than it sends. Without room the request is refused as
 //! overloaded, before its body is read or in the middle of it. Pingora has no way to go on without keeping the bytes.

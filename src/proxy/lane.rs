@@ -44,10 +44,11 @@ use super::route::{self, Found};
 use super::{Gateway, identify, observe, reject, rewrite};
 
 /// Says which way an answer took, where that is asked for.
-pub const X_TOLLGATE_WAY: HeaderName = HeaderName::from_static("x-tollgate-way");
+const X_TOLLGATE_WAY: HeaderName = HeaderName::from_static("x-tollgate-way");
 
 static IS_ON: LazyLock<bool> = LazyLock::new(|| std::env::var_os("TOLLGATE_WAY").is_none_or(|way| way != "pingora"));
-static SHOWS_WAY: LazyLock<bool> = LazyLock::new(|| std::env::var_os("TOLLGATE_SHOW_WAY").is_some());
+static SHOWS_WAY: LazyLock<bool> =
+    LazyLock::new(|| std::env::var_os("TOLLGATE_SHOW_WAY").is_some_and(|says| says == "1"));
 
 /// The header that names a way, where that is asked for.
 pub fn shown(way: &'static str) -> Option<(HeaderName, HeaderValue)> {

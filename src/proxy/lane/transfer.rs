@@ -312,7 +312,7 @@ impl<'a, C: Client> Transfer<'a, C> {
         if buf.remaining() == 0 {
             return Err(Error::explain(InvalidHTTPHeader, "an answer's head is too long").into_up());
         }
-        let read = self.server.io.poll_read(cx, &mut buf, usize::MAX);
+        let read = self.server.io.poll_read(cx, &mut buf);
         let came = buf.filled().len();
         self.server.link.reads(read.is_pending(), clock::now);
         match read {

@@ -176,10 +176,10 @@ pub enum ServerIo {
 }
 
 impl ServerIo {
-    /// Reads what is available, at most `max` bytes.
-    pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>, max: usize) -> Poll<io::Result<()>> {
+    /// Reads what is available.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self {
-            ServerIo::Plain(tcp) => poll_read(tcp, cx, buf, max),
+            ServerIo::Plain(tcp) => poll_read(tcp, cx, buf, usize::MAX),
             ServerIo::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
         }
     }
