@@ -1,8 +1,8 @@
 """`scripts/bench`: what Tollgate costs beside the bare Pingora proxy, nginx and HAProxy, on one core of one machine.
 
-Three modes: the table of CPU per request (default), `--half` (latency at half of the peak rate while the configuration
-is pushed) and `--peak` (failures at the peak while it is); `--ledger` (ledger.py) and `--ledger-scale`
-(ledger_scale.py) are benches of their own. Exit code 0: valid, and within `--limit` where one is given; 1: invalid or
+The table of CPU per request is the default; `--half` is latency at half of the peak rate while the configuration is
+pushed, `--peak` failures at the peak while it is, and the other modes are said in `--help`. `--ledger` (ledger.py) and
+`--ledger-scale` (ledger_scale.py) are benches of their own. Exit code 0: valid, and within `--limit` where one is given; 1: invalid or
 above it; 2: wrong use. The table goes to standard output only when the run is valid. Linux, two cores.
 """
 
@@ -54,6 +54,8 @@ def arguments():
     mode.add_argument("--latency", dest="mode", action="store_const", const="latency",
                       help="latency at --share of the lowest peak of all rows (needs h2load)")
     mode.add_argument("--idle", type=int, metavar="N", help="memory of N connections that wait after an answer")
+    mode.add_argument("--workers", dest="mode", action="store_const", const="workers",
+                      help="CPU per request of one worker and of two, on all cores")
     mode.add_argument("--ledger", action="store_true", help="the payment ledger; its options: --ledger --help")
     mode.add_argument("--ledger-scale", action="store_true", help="the ledger on a store of many transactions")
     parser.add_argument("--rounds", type=int, help="rounds, interleaved (default: 5; --half: 3; --peak: 1)")
@@ -77,7 +79,7 @@ def arguments():
     parser.add_argument("--bare", metavar="PATH", help="a bare proxy that is built already (default: build it)")
     options = parser.parse_args()
     options.mode = "idle" if options.idle else options.mode
-    defaults = {"table": (5, 4), "half": (3, 20), "peak": (1, 60), "latency": (5, 10)}.get(options.mode, (1, 1))
+    defaults = {"table": (5, 4), "half": (3, 20), "peak": (1, 60), "latency": (5, 10), "workers": (7, 3)}.get(options.mode, (1, 1))
     options.rounds, options.seconds = options.rounds or defaults[0], options.seconds or defaults[1]
     if min(options.rounds, options.seconds, options.warm_up, options.routes, options.threads) < 1 or options.push <= 0:
         parser.error("rounds, seconds, warm-up, routes, threads and push must be above zero")
@@ -94,7 +96,7 @@ def arguments():
         options.chosen = [one for one in options.chosen if one.speaks_tls]
     if options.mode in ("half", "peak"):
         options.chosen = [contenders.Tollgate]
-    if options.mode in ("latency", "idle") and not chosen:
+    if options.mode in ("latency", "idle", "workers") and not chosen:
         options.chosen = [contenders.Tollgate, contenders.Nginx]
     if options.mode == "instructions" and options.work.http2:
         parser.error("--instructions speaks HTTP/1.1 to the proxies")
@@ -105,6 +107,9 @@ def arguments():
             say(f"bench: {name} is not installed: no row for it")
             options.chosen = [one for one in options.chosen if one.command_name != name]
     options.mine, options.others = split_cores(options.core)
+    if options.mode == "workers":
+        options.mine = options.others = options.mine | options.others
+        options.min_busy = 0
     return options
 
 
@@ -171,9 +176,11 @@ def record_of(options):
     if any(one.key.startswith("haproxy") for one in options.chosen):
         versions["HAProxy"] = version_of(["haproxy", "-v"])
     threads = "one worker thread" if options.threads == 1 else f"{options.threads} worker threads"
-    setup = (f"The proxy has {threads} and core {list_of(options.mine)} to itself; four nginx origins and the "
-             f"load ({work_of(options.work)}) have core {list_of(options.others)}; "
-             f"{options.routes:,} routes; rounds: {options.rounds}, of {options.seconds} s each.")
+    cores = (f"The proxy has {threads} and core {list_of(options.mine)} to itself; four nginx origins and the "
+             f"load ({work_of(options.work)}) have core {list_of(options.others)}")
+    if options.mode == "workers":
+        cores = f"The proxy, four nginx origins and the load ({work_of(options.work)}) share all cores"
+    setup = f"{cores}; {options.routes:,} routes; rounds: {options.rounds}, of {options.seconds} s each."
     if options.mode in ("half", "peak"):
         setup += f" Pushed: servers and routes changed {options.push:g} times a second."
     git = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True)
@@ -231,6 +238,11 @@ def run(options):
                 problems, warnings, missed = [], [], []
                 record |= {"rate": rate, "runs": runs}
                 shown = f"At {rate:,} requests a second:\n\n{table.latencies(runs)}"
+            elif options.mode == "workers":
+                runs = beside.workers(options, origins, folder, say)
+                problems, warnings, missed = [], [], []
+                record |= {"workers": runs}
+                shown = table.scaling(runs)
             elif options.mode == "idle":
                 found = beside.idle(options, origins, folder, say)
                 problems, warnings, missed = [], [], []

@@ -1,4 +1,4 @@
-"""Latency at a rate that every row can serve, and memory of idle connections: Tollgate beside the others."""
+"""Tollgate beside the others: latency at a rate that all can serve, memory of idle connections, and what a second worker adds."""
 
 import resource
 import socket
@@ -6,6 +6,7 @@ import time
 
 from load import fetch, h2load, wrk
 from machine import Invalid
+from measure import measure
 
 REQUEST = "GET /{path} HTTP/1.1\r\nHost: {host}\r\n\r\n"
 
@@ -68,3 +69,23 @@ def idle(options, origins, folder, say):
                 one.close()
         origins.settled()
     return found
+
+
+def workers(options, origins, folder, say):
+    """{label: {workers: [CPU seconds a request of each round]}} of one and of two workers.
+
+    Where a worker costs a request as much beside another one as alone, two serve twice as many. This is what can be
+    seen where proxies, origins and load share all cores: there a rate tells how the kernel divides them.
+    """
+    rows = [contender(options) for contender in options.chosen]
+    runs = {row.label: {1: [], 2: []} for row in rows}
+    for number in range(options.rounds):
+        for row in rows:
+            for options.threads in (1, 2) if number % 2 else (2, 1):
+                seen = measure(row, options, origins, folder / f"{row.key}-{options.threads}-{number}")
+                if seen["problems"]:
+                    raise Invalid(f"{row.label}: {seen['problems']}")
+                say(f"bench: {row.label}, round {number + 1}, workers: {options.threads}: {seen['cpu_us']:.2f} µs, "
+                    f"{seen['per_second']:,.0f}/s")
+                runs[row.label][options.threads].append(seen["cpu_us"] / 1e6)
+    return runs

@@ -91,6 +91,16 @@ def memory(found):
     return markdown(["proxy", "bytes a connection"], [[label, f"{size:,.0f}"] for label, size in found.items()])
 
 
+def scaling(runs):
+    """One row a contender: what two workers serve of what one does."""
+    rows = []
+    for label, by in runs.items():
+        rows.append([
+            label, *(median_and_spread([cpu * 1e6 for cpu in by[count]], "{:.1f}".format) for count in (1, 2)),
+            median_and_spread([2 * one / two for one, two in zip(by[1], by[2])], "{:.2f}".format)])
+    return markdown(["proxy", "CPU µs/request, one worker", "two workers", "two serve, of one"], rows)
+
+
 def caption(record):
     """What stands under a table: the command, the machine, the versions and what the rows mean."""
     machine, versions = record["machine"], record["versions"]

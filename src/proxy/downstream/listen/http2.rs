@@ -11,6 +11,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -120,13 +121,23 @@ pub async fn serve(door: &Arc<ListeningSocket>, connection: Connection, peer: Pe
 
 /// The next request. The connection hands on one new head at a time; the next follows once the codec has given out the
 /// request of the one before, or has refused it.
+///
+/// A stream that answers wakes its connection, which the runtime runs next, before other streams that are ready. So it
+/// goes behind them once, and their answers leave with one write.
 async fn next(
     connection: &mut h2::server::Connection<pingora::protocols::Stream, Bytes>,
     digest: Arc<Digest>,
     watch: &ClientWatch,
 ) -> pingora::Result<Option<H2Accept>> {
     let mut accepting = pin!(HttpSession::from_h2_conn(connection, digest));
+    let mut behind = true;
     poll_fn(|cx| {
+        if !behind {
+            behind = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        behind = false;
         let accepted = accepting.as_mut().poll(cx);
         if accepted.is_pending() && watch.was_refused() {
             cx.waker().wake_by_ref();
@@ -163,7 +174,8 @@ fn begin(
     match room {
         Ok(room) => {
             let Some(stream) = stream(door, session) else { return };
-            let task = tokio::spawn(one(door.clone(), stream, watch.clone(), (active, room)));
+            // In a box: the runtime moves a task several times before it runs.
+            let task = tokio::spawn(Box::pin(one(door.clone(), stream, watch.clone(), (active, room))));
             watch.runs_in(task.abort_handle());
             peer.sweeper.follow_stream(&watch);
         }
