@@ -1,5 +1,6 @@
 //! The tables of meaning, row by row, over books in memory that answer exactly what is asked.
 
+mod books;
 mod parties;
 
 use std::collections::BTreeMap;
@@ -7,200 +8,14 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use self::books::*;
 use super::*;
-use crate::rows::{Anomaly, Entry, Outgoing, Row, Table, Typed, Value};
+use crate::rows::{Anomaly, Entry, Order, Outgoing, Row, Table, Typed, Value};
 use crate::store::Loaded;
-use crate::stored_enum::{EventState, Side, StoredEnum};
+use crate::stored_enum::{EventState, Side, Source, StoredEnum};
 use config::model::ledger::{Fee, Rounding};
 use providers::configured::{Configured, KeyValue, Values};
 use providers::{alipay, stripe};
-
-/// Books in memory.
-struct Books {
-    rows: BTreeMap<i64, Row>,
-    channel: Arc<Channel>,
-    clock: i64,
-    provider: &'static Provider,
-}
-
-/// By a clock that is right.
-fn at(now: i64) -> Time {
-    Time { recorded: now, wall: now }
-}
-
-fn channel() -> Channel {
-    Channel {
-        name: "card".into(),
-        provider: Configured { provider: &stripe::PROVIDER, values: Values::default() },
-        merchant: "shop".into(),
-        require_order: false,
-        fee: None,
-    }
-}
-
-impl Books {
-    fn new() -> Books {
-        Books::with(channel())
-    }
-
-    fn with(channel: Channel) -> Books {
-        Books { rows: BTreeMap::new(), channel: Arc::new(channel), clock: 1_000, provider: &stripe::PROVIDER }
-    }
-
-    fn all<T: Typed>(&self) -> Vec<T> {
-        let rows = self.rows.values().filter(|row| row.table == T::TABLE);
-        rows.map(|row| {
-            let mut cells = vec![Value::Int(row.seq), Value::Text(row.id.to_string())];
-            cells.extend(row.values.clone());
-            T::from_cells(cells).unwrap()
-        })
-        .collect()
-    }
-
-    fn load(&self, asked: &Wanted) -> Loaded {
-        let mut transactions: Vec<Transaction> = self.all();
-        transactions.retain(|t| {
-            let by_key = asked.keys.iter().any(|key| {
-                (key.provider, &key.account, key.kind, &key.key) == (&*t.provider, &t.account, t.kind, &t.key)
-            });
-            let by_trade = t.kind == Kind::Payment
-                && asked.trades.iter().any(|(c, o)| *c == t.channel && Some(o) == t.out_trade_no.as_ref());
-            let waits = t.state == TxState::Parked
-                && asked.waiting.iter().any(|(p, a, of)| {
-                    *p == t.provider && a.as_ref().is_none_or(|a| *a == t.account) && Some(of) == t.of.as_ref()
-                });
-            let by_number = asked.numbers.iter().any(|(p, kind, number)| {
-                *p == t.provider && *kind == t.kind && Some(number) == t.channel_txn_no.as_ref()
-            });
-            by_key || by_number || by_trade || waits
-        });
-        let mut orders: Vec<Order> = self.all();
-        orders.retain(|order| {
-            asked.orders.iter().any(|(c, o)| *c == order.channel && *o == order.out_trade_no)
-                || transactions.iter().any(|t| t.order_id == Some(order.id))
-        });
-        Loaded { transactions, orders }
-    }
-
-    /// What a callback does, and its outcome.
-    fn take(&mut self, event: &ProviderEvent) -> Outcome {
-        self.run(event, decide)
-    }
-
-    fn run<T>(
-        &mut self,
-        event: &ProviderEvent,
-        does: impl FnOnce(&Callback<'_>, &mut Facts, &mut PostingBuilder<'_>) -> T,
-    ) -> T {
-        self.clock += 1;
-        let evidence = Evidence {
-            seq: 0,
-            id: Uuid::now_v7(),
-            channel: "card".into(),
-            key_id: Uuid::nil(),
-            received_at: self.clock,
-            headers: vec![],
-            body: vec![],
-        };
-        let channel = self.channel.clone();
-        let callback = Callback { provider: self.provider, channel: &channel, event, evidence: &evidence };
-        let mut asked = Wanted::default();
-        asks(&callback, &mut asked);
-        let mut facts = Facts::new(self.load(&asked));
-        let mut ids = Uuid::now_v7;
-        let last = self.rows.keys().next_back().copied().unwrap_or(0);
-        let mut scribe = PostingBuilder::new(last, at(self.clock), &mut ids);
-        let outcome = does(&callback, &mut facts, &mut scribe);
-        let plan = scribe.done();
-        for (n, row) in plan.rows.into_iter().enumerate() {
-            assert_eq!(row.seq, last + 1 + n as i64, "rows have no gap");
-            self.rows.insert(row.seq, row);
-        }
-        for ((table, seq), update) in plan.updates {
-            let row = self.rows.get_mut(&seq).unwrap();
-            assert_eq!(row.table, table);
-            row.values.splice(table.frozen().len().., update.state);
-        }
-        self.check();
-        outcome
-    }
-
-    /// What holds after every message.
-    fn check(&self) {
-        let mut journals = BTreeMap::<Uuid, i64>::new();
-        for entry in self.all::<Entry>() {
-            let sign = if entry.side == Side::Debit { 1 } else { -1 };
-            *journals.entry(entry.journal_id).or_default() += sign * entry.amount_minor;
-        }
-        assert!(journals.values().all(|sum| *sum == 0), "every journal sums to zero");
-        let transactions: Vec<Transaction> = self.all();
-        for payment in transactions.iter().filter(|t| t.kind == Kind::Payment && t.state == TxState::Posted) {
-            assert!((0..=payment.amount_minor.unwrap()).contains(&payment.refunded_minor));
-        }
-        let told: Vec<Outgoing> = self.all();
-        let booked = transactions.iter().filter(|t| matches!(t.state, TxState::Posted | TxState::Suspense));
-        for transaction in booked.filter(|t| t.kind != Kind::Fee) {
-            let of = |event: &&Outgoing| event.transaction_id == transaction.id && event.state == EventState::Pending;
-            assert_eq!(told.iter().filter(of).count(), 1, "one event each");
-        }
-    }
-
-    fn balance(&self, account: &str) -> i64 {
-        let entries = self.all::<Entry>();
-        let of = entries.iter().filter(|entry| entry.account == account);
-        of.map(|e| if e.side == Side::Debit { e.amount_minor } else { -e.amount_minor }).sum()
-    }
-
-    fn order(&self) -> Order {
-        self.all::<Order>().remove(0)
-    }
-
-    fn anomalies(&self) -> Vec<&'static str> {
-        self.all::<Anomaly>().iter().map(|anomaly| anomaly.kind.word()).collect()
-    }
-
-    fn states(&self) -> Vec<(&'static str, &'static str)> {
-        self.all::<Transaction>().iter().map(|t| (t.kind.word(), t.state.word())).collect()
-    }
-}
-
-fn usd() -> Currency {
-    Currency::parse("USD").unwrap()
-}
-
-fn paid(number: &str, trade: &str, amount: i64) -> ProviderEvent {
-    ProviderEvent {
-        kind: Kind::Payment,
-        effect: Effect::Book,
-        account: String::new(),
-        key: number.into(),
-        number: Some(number.into()),
-        out_trade_no: Some(trade.into()),
-        of: None,
-        amount: Some(Amount::Exact(amount)),
-        currency: Some(usd()),
-        occurred_ms: Some(5),
-    }
-}
-
-fn of(kind: Kind, number: &str, payment: &str, amount: i64) -> ProviderEvent {
-    ProviderEvent {
-        kind,
-        out_trade_no: None,
-        of: Some(Of::Number(payment.into())),
-        key: number.into(),
-        number: Some(number.into()),
-        ..paid("", "", amount)
-    }
-}
-
-fn cumulative(number: &str, payment: &str, all: i64) -> ProviderEvent {
-    ProviderEvent { amount: Some(Amount::Cumulative(all)), ..of(Kind::Refund, number, payment, 0) }
-}
-
-const ASSETS: &str = "assets:channel:card";
-const OWED: &str = "liabilities:merchant:shop";
-const SUSPENSE: &str = "liabilities:suspense:card";
 
 #[test]
 fn a_payment_opens_its_order_and_posts_once() {
