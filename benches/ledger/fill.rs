@@ -171,6 +171,7 @@ impl Books {
             amount: Some(Amount::Exact(amount)),
             currency: Currency::parse(currency),
             occurred_ms: Some((BEGAN_MS + number as i64 * STEP_MS) as u64 - 1_500),
+            request: None,
         };
         let of = |prefix: &str, kind, of, minor| ProviderEvent {
             kind,

@@ -146,7 +146,7 @@ pub fn decide(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut PostingBu
     }
     scribe.evidence(callback.evidence);
     match &event.effect {
-        Effect::Note => note(callback, facts, scribe),
+        Effect::Note | Effect::Fail => note(callback, facts, scribe),
         Effect::Close => close(callback, facts, scribe),
         Effect::Foreign(field) => foreign(callback, facts, scribe, field),
         Effect::Unreadable(reason) => unreadable(callback, facts, scribe, reason),
@@ -264,7 +264,7 @@ pub fn accept(
         Effect::Book => {}
         Effect::Foreign(field) => return Err(format!("The message's {field} is still not the channel's.")),
         Effect::Unreadable(reason) => return Err(format!("It is still unreadable: {reason}.")),
-        Effect::Note | Effect::Close => return Err("Its message books nothing.".to_owned()),
+        Effect::Note | Effect::Close | Effect::Fail => return Err("Its message books nothing.".to_owned()),
     }
     if matches!(known.state, TxState::Posted | TxState::Suspense) {
         return Err("It is in the books already.".to_owned());

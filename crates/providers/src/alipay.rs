@@ -20,7 +20,7 @@ use super::form::{self, Parameter};
 use super::keyed::{RsaVerifier, rsa};
 use super::rsa::FILE;
 use crate::configured::{ACCOUNT, ConfigKey, Need, Shape, Values};
-use crate::event::{Amount, Effect, Kind, Of, ProviderEvent};
+use crate::event::{Amount, Effect, Kind, Of, ProviderEvent, Requested};
 use crate::normalise::{self, Money, Note};
 use crate::receive::Received;
 use crate::verify::{Verifier, VerifyError};
@@ -241,7 +241,7 @@ impl<'a> AlipayMessage<'a> {
 
     fn refund(&self, fee: Result<i64, &'static str>, body: &[u8]) -> ProviderEvent {
         let trade_no = self.get("trade_no");
-        Money {
+        let event = Money {
             kind: Kind::Refund,
             account: self.account(),
             number: self.get("out_biz_no").or_else(|| self.get("gmt_refund")),
@@ -253,7 +253,8 @@ impl<'a> AlipayMessage<'a> {
             currency: Ok(Some(Currency::CNY)),
             occurred_ms: self.time("gmt_refund"),
         }
-        .event(body)
+        .event(body);
+        ProviderEvent { request: normalise::name(self.get("out_biz_no")).map(Requested::OutRefundNo), ..event }
     }
 
     fn note(&self, status: &str, body: &[u8]) -> ProviderEvent {

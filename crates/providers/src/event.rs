@@ -51,6 +51,17 @@ pub struct ProviderEvent {
     pub currency: Option<Currency>,
     /// The provider's time, in milliseconds since 1970; `None` means the time of arrival.
     pub occurred_ms: Option<u64>,
+    /// The refund that was asked for, of which it tells the end.
+    pub request: Option<Requested>,
+}
+
+/// How a message names the refund that a merchant asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Requested {
+    /// By the merchant's number of the refund.
+    OutRefundNo(String),
+    /// By the provider's number of it.
+    Number(String),
 }
 
 /// What the books make of a message.
@@ -62,6 +73,8 @@ pub enum Effect {
     Note,
     /// The order was closed unpaid.
     Close,
+    /// A refund that was asked for did not go through; no money moved.
+    Fail,
     /// It belongs to another app_id, seller_id or mchid; the field, for the anomaly (such as `app_id`).
     Foreign(&'static str),
     /// Money moved, but the amount cannot be read; why, without any content of the message.

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::keyed::{HmacKeys, tag_base64, tag_hex};
 use super::{form, json};
 use crate::configured::{ConfigKey, FileError, FileKind, Names, Need, Shape, TextError, TextKind, Values};
-use crate::event::{Amount, Kind, Of, ProviderEvent};
+use crate::event::{Amount, Kind, Of, ProviderEvent, Requested};
 use crate::normalise::{self, Money, Note};
 use crate::receive::Received;
 use crate::verify::{Verifier, VerifyError};
@@ -23,7 +23,21 @@ use base::units::Currency;
 /// Its row.
 pub const PROVIDER: Provider = Provider {
     name: "hmac",
-    keys: &[SECRETS, HEADER, ALGORITHM, ENCODING, FORMAT, PREFIX, ID, ORDER, AMOUNT, AMOUNT_UNIT, CURRENCY, KIND],
+    keys: &[
+        SECRETS,
+        HEADER,
+        ALGORITHM,
+        ENCODING,
+        FORMAT,
+        PREFIX,
+        ID,
+        ORDER,
+        AMOUNT,
+        AMOUNT_UNIT,
+        CURRENCY,
+        KIND,
+        REFUND,
+    ],
     either: None,
     prepare: |values, names| crate::verifier(Hmac::new(values, names)),
     dialect: Dialect::Plain,
@@ -109,6 +123,13 @@ pub const CURRENCY: ConfigKey = field("currency_field", "Where the currency is."
 /// Where the kind is.
 pub const KIND: ConfigKey = field("kind_field", "Where the kind is: payment, refund or chargeback.", "kind");
 
+/// Where the number of a refund that was asked for is.
+pub const REFUND: ConfigKey = field(
+    "refund_field",
+    "Where the merchant's number of a refund is, by which a requested refund ends.",
+    "out_refund_no",
+);
+
 const fn one_of(
     name: &'static str,
     about: &'static str,
@@ -149,17 +170,17 @@ pub struct Hmac {
     /// Whether bodies are forms; `None`: detected from the body.
     is_form: Option<bool>,
     prefix: String,
-    /// Names of id, order, amount, currency and kind in a form.
-    names: [String; 5],
+    /// Names of id, order, amount, currency, kind and refund in a form.
+    names: [String; FIELDS],
     /// The same names as paths in JSON.
-    paths: [Vec<String>; 5],
+    paths: [Vec<String>; FIELDS],
     major: bool,
 }
 
 impl Hmac {
     fn new(values: &Values, of: &Names<'_>) -> Hmac {
         let text = |key: &ConfigKey| values.text(key).unwrap_or_default().to_owned();
-        let names = [&ID, &ORDER, &AMOUNT, &CURRENCY, &KIND].map(text);
+        let names = [&ID, &ORDER, &AMOUNT, &CURRENCY, &KIND, &REFUND].map(text);
         Hmac {
             channel: of.channel.to_owned(),
             keys: HmacKeys::new(values.files(&SECRETS)),
@@ -175,7 +196,7 @@ impl Hmac {
 
     fn of_form<'a>(&self, body: &'a [u8]) -> Result<Generic<'a>, VerifyError> {
         let mut parameters = form::parse(body).ok_or(VerifyError::Malformed("the form has too many parameters"))?;
-        let mut values = [const { None }; 5];
+        let mut values = [const { None }; FIELDS];
         for (name, value) in parameters.drain(..) {
             for (_, place) in self.names.iter().zip(&mut values).filter(|(wanted, _)| wanted.as_bytes() == &*name) {
                 let text = text(value.clone()).ok_or(VerifyError::Malformed("the form is not UTF-8"))?;
@@ -231,6 +252,9 @@ impl Verifier for Hmac {
     }
 }
 
+/// The number of fields that are read of a generic message.
+pub const FIELDS: usize = 6;
+
 /// The fields of a generic message.
 #[derive(Debug)]
 pub struct Generic<'a> {
@@ -239,23 +263,27 @@ pub struct Generic<'a> {
     amount: Result<i64, &'static str>,
     currency: Result<Currency, &'static str>,
     kind: Option<Cow<'a, str>>,
+    out_refund_no: Option<Cow<'a, str>>,
     /// The time of the message, in milliseconds since 1970.
     pub occurred_ms: Option<u64>,
 }
 
 impl<'a> Generic<'a> {
-    /// Reads id, order, amount, currency and kind.
-    pub fn of_json([id, order, amount, currency, kind]: [Option<&'a RawValue>; 5], major: bool) -> Generic<'a> {
+    /// Reads id, order, amount, currency, kind and refund.
+    pub fn of_json(fields: [Option<&'a RawValue>; FIELDS], major: bool) -> Generic<'a> {
+        let [id, order, amount, currency, kind, refund] = fields;
         let text = |raw| json::scalar(raw).filter(|text| !text.is_empty());
         let currency = normalise::currency(json::text(currency).as_deref());
         let amount = digits(currency, major).and_then(|digits| json::minor(amount, digits));
-        Generic { id: text(id), out_trade_no: text(order), amount, currency, kind: text(kind), occurred_ms: None }
+        let [id, out_trade_no, kind, out_refund_no] = [id, order, kind, refund].map(text);
+        Generic { id, out_trade_no, amount, currency, kind, out_refund_no, occurred_ms: None }
     }
 
-    fn of_texts([id, order, amount, currency, kind]: [Option<Cow<'a, str>>; 5], major: bool) -> Generic<'a> {
+    fn of_texts(fields: [Option<Cow<'a, str>>; FIELDS], major: bool) -> Generic<'a> {
+        let [id, out_trade_no, amount, currency, kind, out_refund_no] = fields;
         let currency = normalise::currency(currency.as_deref());
         let amount = digits(currency, major).and_then(|digits| normalise::minor(amount.as_deref(), digits));
-        Generic { id, out_trade_no: order, amount, currency, kind, occurred_ms: None }
+        Generic { id, out_trade_no, amount, currency, kind, out_refund_no, occurred_ms: None }
     }
 
     /// The meaning of the message.
@@ -268,7 +296,8 @@ impl<'a> Generic<'a> {
             return Note { account, key, number, out_trade_no, occurred_ms: self.occurred_ms }.event();
         };
         let of = normalise::name(self.out_trade_no.clone()).filter(|_| kind != Kind::Payment).map(Of::OutTradeNo);
-        Money {
+        let request = normalise::name(self.out_refund_no).filter(|_| kind == Kind::Refund).map(Requested::OutRefundNo);
+        let event = Money {
             kind,
             account,
             number: Some(self.id.unwrap_or_else(|| normalise::digest(body).into())),
@@ -279,7 +308,8 @@ impl<'a> Generic<'a> {
             currency: self.currency.map(Some),
             occurred_ms: self.occurred_ms,
         }
-        .event(body)
+        .event(body);
+        ProviderEvent { request, ..event }
     }
 }
 

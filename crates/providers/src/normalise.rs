@@ -178,6 +178,7 @@ impl Money<'_> {
             amount: self.amount.ok(),
             currency: self.currency.ok().flatten(),
             occurred_ms: self.occurred_ms,
+            request: None,
         }
     }
 
@@ -224,6 +225,7 @@ impl Note<'_> {
             amount: None,
             currency: None,
             occurred_ms: self.occurred_ms,
+            request: None,
         }
     }
 }

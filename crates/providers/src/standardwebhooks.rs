@@ -121,12 +121,13 @@ impl StandardWebhooks {
     }
 }
 
-const PATHS: [&[&str]; 6] = [
+const PATHS: [&[&str]; 7] = [
     &["data", "id"],
     &["data", "out_trade_no"],
     &["data", "amount_minor"],
     &["data", "currency"],
     &["type"],
+    &["data", "out_refund_no"],
     &["timestamp"],
 ];
 
@@ -143,9 +144,9 @@ impl Verifier for StandardWebhooks {
         }
         window(at_ms, now_ms, |skew_ms| skew_ms.abs() <= WINDOW_MS)?;
         let found = pick(&received.body, &PATHS).ok_or(VerifyError::Malformed("the message is no JSON object"))?;
-        let occurred_ms = normalise::rfc3339(json::text(found[5]).as_deref());
-        let [id, order, amount, currency, kind, _] = found;
-        let mut message = Generic::of_json([id, order, amount, currency, kind], false);
+        let [fields @ .., time] = found;
+        let occurred_ms = normalise::rfc3339(json::text(time).as_deref());
+        let mut message = Generic::of_json(fields, false);
         message.occurred_ms = occurred_ms.or(u64::try_from(at_ms).ok());
         Ok(message)
     }

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::json::{self, pick};
 use super::keyed::{HmacKeys, Tag, seconds, tag_hex, window};
 use crate::configured::{self, ConfigKey, FileError, FileKind, Names, Need, Shape, TextError, TextKind, Values};
-use crate::event::{Amount, Kind, Of, ProviderEvent};
+use crate::event::{Amount, Kind, Of, ProviderEvent, Requested};
 use crate::normalise::{self, Money, Note};
 use crate::receive::Received;
 use crate::verify::{Verifier, VerifyError};
@@ -229,7 +229,10 @@ impl<'a> StripeMessage<'a> {
     fn later(self, kind: Kind, account: &str, body: &[u8]) -> ProviderEvent {
         let of = normalise::name(self.payment_intent.clone().or_else(|| self.charge.clone())).map(Of::Number);
         let amount = self.amount;
-        self.money((kind, account), None, of, amount, body)
+        let event = self.money((kind, account), None, of, amount, body);
+        let is_of_refund = matches!(kind, Kind::Refund | Kind::RefundReversal);
+        let request = event.number.clone().filter(|_| is_of_refund).map(Requested::Number);
+        ProviderEvent { request, ..event }
     }
 
     fn money(

@@ -15,7 +15,7 @@ use super::json::{self, pick};
 use super::keyed::{RsaVerifier, rsa, seconds, window};
 use super::rsa::FILE;
 use crate::configured::{ACCOUNT, ConfigKey, FileError, FileKind, Need, Shape, Values};
-use crate::event::{Amount, Effect, Kind, Of, ProviderEvent};
+use crate::event::{Amount, Effect, Kind, Of, ProviderEvent, Requested};
 use crate::normalise::{self, Money, Note};
 use crate::receive::Received;
 use crate::verify::{Verifier, VerifyError};
@@ -188,12 +188,13 @@ struct Resource {
     success_time: Option<String>,
     refund_id: Option<String>,
     refund_status: Option<String>,
+    out_refund_no: Option<String>,
     currency: Option<String>,
     total: Result<i64, &'static str>,
     refund: Result<i64, &'static str>,
 }
 
-const RESOURCE: [&[&str]; 11] = [
+const RESOURCE: [&[&str]; 12] = [
     &["mchid"],
     &["sp_mchid"],
     &["transaction_id"],
@@ -205,6 +206,7 @@ const RESOURCE: [&[&str]; 11] = [
     &["amount", "currency"],
     &["amount", "total"],
     &["amount", "refund"],
+    &["out_refund_no"],
 ];
 
 impl Resource {
@@ -219,10 +221,15 @@ impl Resource {
             success_time: text(5),
             refund_id: text(6),
             refund_status: text(7),
+            out_refund_no: text(11),
             currency: text(8),
             total: json::minor(found[9], 0),
             refund: json::minor(found[10], 0),
         })
+    }
+
+    fn request(&self) -> Option<Requested> {
+        normalise::name(self.out_refund_no.as_deref().map(Cow::Borrowed)).map(Requested::OutRefundNo)
     }
 }
 
@@ -235,6 +242,7 @@ impl WechatPayMessage<'_> {
         let event = match self.event_type.as_deref() {
             Some("TRANSACTION.SUCCESS") if is(&self.resource.state) => self.payment(account, body),
             Some("REFUND.SUCCESS") if is(&self.resource.refund_status) => self.refund(account, body),
+            Some("REFUND.ABNORMAL" | "REFUND.CLOSED") => self.failed_refund(account, body),
             _ => self.note(account, body),
         };
         if is_foreign { ProviderEvent { effect: Effect::Foreign("mchid"), ..event } } else { event }
@@ -263,13 +271,13 @@ impl WechatPayMessage<'_> {
     }
 
     fn refund(self, account: String, body: &[u8]) -> ProviderEvent {
-        let occurred_ms = self.occurred_ms();
+        let (occurred_ms, request) = (self.occurred_ms(), self.resource.request());
         let resource = self.resource;
         let of = normalise::name(resource.transaction_id.map(Cow::Owned)).map(Of::Number);
         let order = || normalise::name(resource.out_trade_no.as_deref().map(Cow::Borrowed)).map(Of::OutTradeNo);
         let of = of.or_else(order);
         let currency = resource.currency.as_deref();
-        Money {
+        let event = Money {
             kind: Kind::Refund,
             account: account.into(),
             number: resource.refund_id.map(Cow::Owned),
@@ -280,7 +288,14 @@ impl WechatPayMessage<'_> {
             currency: currency.map(|code| normalise::currency(Some(code))).transpose(),
             occurred_ms,
         }
-        .event(body)
+        .event(body);
+        ProviderEvent { request, ..event }
+    }
+
+    fn failed_refund(self, account: String, body: &[u8]) -> ProviderEvent {
+        let request = self.resource.request();
+        let effect = if request.is_some() { Effect::Fail } else { Effect::Note };
+        ProviderEvent { effect, request, ..self.note(account, body) }
     }
 
     fn note(self, account: String, body: &[u8]) -> ProviderEvent {
@@ -344,6 +359,18 @@ mod tests {
         assert_eq!((refund.kind, &refund.effect, &*refund.key), (Kind::Refund, &Effect::Book, "50"));
         assert_eq!((refund.amount, refund.currency), (Some(Amount::Exact(8)), None));
         assert_eq!((refund.of, refund.out_trade_no.as_deref()), (Some(Of::Number("4200".into())), Some("O1")));
+    }
+
+    #[test]
+    fn a_refund_names_the_request_that_it_ends_and_one_that_failed_says_so() {
+        let number = r#""mchid":"1900000001","transaction_id":"42","refund_id":"50","out_refund_no":"R1""#;
+        let named = Some(Requested::OutRefundNo("R1".into()));
+        let done = event("REFUND.SUCCESS", &format!(r#"{{{number},"amount":{{"refund":8}}}}"#));
+        assert_eq!((done.effect, done.request), (Effect::Book, named.clone()));
+        for kind in ["REFUND.ABNORMAL", "REFUND.CLOSED"] {
+            let failed = event(kind, &format!("{{{number}}}"));
+            assert_eq!((failed.effect, failed.request), (Effect::Fail, named.clone()), "{kind}");
+        }
     }
 
     #[test]

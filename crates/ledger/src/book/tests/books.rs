@@ -167,6 +167,7 @@ pub(super) fn paid(number: &str, trade: &str, amount: i64) -> ProviderEvent {
         amount: Some(Amount::Exact(amount)),
         currency: Some(usd()),
         occurred_ms: Some(5),
+        request: None,
     }
 }
 
