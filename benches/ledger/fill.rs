@@ -101,8 +101,7 @@ fn make(key: [u8; 32], transactions: usize, bytes: usize, take: impl Fn(Chunk) -
             return Err("nobody takes the rows any more".to_owned());
         }
     }
-    let sum = |((account, currency), (debit, credit))| BalanceRow { account, currency, debit, credit };
-    Ok(End { balances: books.balances.into_iter().map(sum).collect(), wraps: books.wraps })
+    Ok(End { balances: books.balances.into_values().collect(), wraps: books.wraps })
 }
 
 /// Where the books are.
@@ -113,7 +112,7 @@ struct Books {
     link: Vec<u8>,
     ids: u64,
     payload: Vec<u8>,
-    balances: BTreeMap<(String, Currency), (i128, i128)>,
+    balances: BTreeMap<(String, Currency), BalanceRow>,
 }
 
 /// Channels as `scripts/bench --ledger` has them, of any merchant; Stripe's account is the merchant's.
@@ -240,9 +239,10 @@ impl Books {
     }
 
     fn keep(&mut self, plan: Postings, now: i64, chunk: &mut Chunk, last: i64) {
-        for (account, currency, debit, credit) in plan.moved {
-            let sums = self.balances.entry((account, currency)).or_default();
-            (sums.0, sums.1) = (sums.0 + i128::from(debit), sums.1 + i128::from(credit));
+        for movement in plan.moved {
+            let empty = || BalanceRow::new(&movement.account, movement.currency);
+            let balance = self.balances.entry((movement.account.clone(), movement.currency));
+            movement.add_to(balance.or_insert_with(empty));
         }
         let link = self.ring.chain().link(&self.link, &plan.rows);
         (self.seq, self.link) = (link.seq, link.link.clone());

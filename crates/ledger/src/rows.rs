@@ -10,7 +10,9 @@ mod tables;
 use uuid::Uuid;
 
 pub use self::parts::Part;
-pub use self::tables::{Anomaly, Entry, Evidence, Journal, Order, Outgoing, Table, Transaction};
+pub use self::tables::{
+    Adoption, Anomaly, Entry, Evidence, IdempotencyKey, Journal, Order, Outgoing, Refund, Table, Transaction,
+};
 use base::units::Currency;
 
 /// A cell of a row.
@@ -196,4 +198,20 @@ pub struct BalanceRow {
     pub debit: i128,
     /// Sum of credits in minor units.
     pub credit: i128,
+    /// Debits that are asked for and not decided, in minor units.
+    pub pending_debit: i128,
+    /// Credits that are asked for and not decided, in minor units.
+    pub pending_credit: i128,
+}
+
+impl BalanceRow {
+    /// A balance of nothing.
+    pub fn new(account: &str, currency: Currency) -> BalanceRow {
+        BalanceRow { account: account.to_owned(), currency, debit: 0, credit: 0, pending_debit: 0, pending_credit: 0 }
+    }
+
+    /// The credits that are left beyond the debits, those that are pending included.
+    pub fn free_credit(&self) -> i128 {
+        self.credit - self.debit - self.pending_debit
+    }
 }

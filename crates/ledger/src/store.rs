@@ -18,7 +18,9 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::rows::{Anomaly, BalanceRow, Link, Order, Outgoing, Row, Transaction, Type, Update, Value, Wrap};
+use super::rows::{
+    Anomaly, BalanceRow, IdempotencyKey, Link, Order, Outgoing, Refund, Row, Transaction, Type, Update, Value, Wrap,
+};
 use config::model::ledger as model;
 use providers::event::Kind;
 
@@ -80,6 +82,18 @@ pub struct Wanted {
     pub numbers: Vec<(&'static str, Kind, String)>,
     /// Provider, account (or any) and `of`: all parked transactions that wait for it.
     pub waiting: Vec<(&'static str, Option<String>, String)>,
+    /// Orders, by id.
+    pub order_ids: Vec<Uuid>,
+    /// Channel and out_trade_no: all transactions of that order.
+    pub of_orders: Vec<(String, String)>,
+    /// Requested refunds, by order and out_refund_no.
+    pub refunds: Vec<(Uuid, String)>,
+    /// Channel and out_refund_no: all requested refunds with that number.
+    pub refund_numbers: Vec<(String, String)>,
+    /// Requested refunds, by the provider's number.
+    pub refund_txns: Vec<String>,
+    /// Idempotency keys, by digest.
+    pub idempotency_keys: Vec<String>,
 }
 
 /// The rows that were asked for, in no order; a row may occur more than once.
@@ -87,8 +101,12 @@ pub struct Wanted {
 pub struct Loaded {
     /// All transactions that were asked for.
     pub transactions: Vec<Transaction>,
-    /// The orders that were asked for, and those of the transactions.
+    /// The orders that were asked for, and those of the transactions and requested refunds.
     pub orders: Vec<Order>,
+    /// The requested refunds that were asked for.
+    pub refunds: Vec<Refund>,
+    /// The idempotency keys that were asked for.
+    pub idempotency_keys: Vec<IdempotencyKey>,
 }
 
 /// What a store is to write, in this order: rows by `seq`, then the rest.

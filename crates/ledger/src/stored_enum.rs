@@ -66,6 +66,15 @@ words! {
         /// Its payment is in suspense.
         Suspense = "suspense",
     }
+    /// The state of a refund that was asked for by API.
+    RefundState {
+        /// The provider has not decided it.
+        Pending = "pending",
+        /// The money went back.
+        Succeeded = "succeeded",
+        /// It did not.
+        Failed = "failed",
+    }
     /// A transaction's state.
     TxState {
         /// In the books.
@@ -85,6 +94,8 @@ words! {
         Suspend = "suspend",
         /// Takes it out of suspense: the reversing journal before the ordinary one.
         Release = "release",
+        /// Takes a posted one back: the reversing journal, before one to suspense or for good.
+        Reverse = "reverse",
     }
     /// A side of the books.
     Side {

@@ -1,4 +1,5 @@
-//! Stores of version 1 of the schema, whose events had their state in their own row: this ledger brings them up to date.
+//! Stores of older versions of the schema, which this ledger brings up to date. In version 1 events had their state in
+//! their own row; version 2 knew nothing that merchants ask for by API.
 //!
 //! Such a store is made of one of this version: rows go into tables of the frozen text.
 
@@ -13,51 +14,80 @@ use rusqlite::Connection;
 
 use crate::support::postgres::Postgres;
 
-/// Every table of version 1.
-const TABLES: [&str; 10] =
-    ["evidence", "orders", "transactions", "journals", "entries", "events", "anomalies", "chain", "balances", "keys"];
+/// A version of the schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// The first one.
+    One = 1,
+    /// With the outbox beside the events.
+    Two = 2,
+}
 
-const SCHEMA: &str = include_str!("older/version1.sql");
+impl Version {
+    /// Its schema, as SQLite has it.
+    fn schema(self) -> &'static str {
+        match self {
+            Version::One => include_str!("older/version1.sql"),
+            Version::Two => include_str!("older/version2.sql"),
+        }
+    }
 
-/// Makes a store that nobody has open what a ledger of version 1 would have left.
-pub fn to_version_1(place: &Place) {
-    match place {
-        Place::Sqlite(path) => sqlite(path),
-        Place::Postgres { url, .. } => postgres(url),
+    /// Statements that copy all rows out of the schema `rest`.
+    fn copies(self) -> String {
+        let tables = self.schema().lines().filter_map(|line| line.strip_prefix("CREATE TABLE "));
+        let copy = |table: &str| {
+            let (name, rest) = table.split_once(" (").unwrap();
+            let rest = rest.split(", PRIMARY KEY (").next().unwrap();
+            let columns: Vec<&str> = rest.split(", ").map(|column| column.split(' ').next().unwrap()).collect();
+            let columns = columns.join(", ");
+            // The columns of a whole event stand in the view.
+            let source = if self == Version::One && name == "events" { "outgoing" } else { name };
+            format!("INSERT INTO {name} ({columns}) SELECT {columns} FROM rest.{source};")
+        };
+        tables.map(copy).collect()
     }
 }
 
-/// Copies all rows out of the schema `rest`; the columns of a whole event are in the order they had.
-fn copies() -> String {
-    let source = |table: &str| if table == "events" { "outgoing".to_owned() } else { table.to_owned() };
-    TABLES.map(|table| format!("INSERT INTO {table} SELECT * FROM rest.{};", source(table))).concat()
+/// Makes a store that nobody has open what a ledger of version 1 would have left.
+pub fn to_version_1(place: &Place) {
+    to_version(place, Version::One);
 }
 
-fn sqlite(path: &Path) {
+/// Makes a store that nobody has open what a ledger of this version would have left.
+pub fn to_version(place: &Place, version: Version) {
+    match place {
+        Place::Sqlite(path) => sqlite(path, version),
+        Place::Postgres { url, .. } => postgres(url, version),
+    }
+}
+
+fn sqlite(path: &Path, version: Version) {
     let rest = path.with_extension("rest");
     // What a killed ledger left in its log goes into the file first.
     let closed = Connection::open(path).unwrap().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
     closed.unwrap();
     std::fs::rename(path, &rest).unwrap();
     let made = Connection::open(path).unwrap();
-    let begin = "PRAGMA journal_mode = WAL; PRAGMA application_id = 1953459308; PRAGMA user_version = 1;";
-    made.execute_batch(&format!("{begin} BEGIN; {SCHEMA} COMMIT;")).unwrap();
+    let begin = "PRAGMA journal_mode = WAL; PRAGMA application_id = 1953459308;";
+    let (number, schema) = (version as i64, version.schema());
+    made.execute_batch(&format!("{begin} PRAGMA user_version = {number}; BEGIN; {schema} COMMIT;")).unwrap();
     made.execute("ATTACH ?1 AS rest", [rest.to_str().unwrap()]).unwrap();
-    made.execute_batch(&copies()).unwrap();
+    made.execute_batch(&version.copies()).unwrap();
     drop(made);
     std::fs::remove_file(rest).unwrap();
 }
 
-fn postgres(url: &str) {
-    let spelled = SCHEMA.replace(" STRICT, WITHOUT ROWID", "").replace(" STRICT", "");
+fn postgres(url: &str, version: Version) {
+    let spelled = version.schema().replace(" STRICT, WITHOUT ROWID", "").replace(" STRICT", "");
     let spelled = [(" INTEGER", " BIGINT"), (" TEXT", " TEXT COLLATE \"C\""), (" BLOB", " BYTEA")]
         .iter()
         .fold(spelled, |sql, (word, theirs)| sql.replace(word, theirs));
     let own = "CREATE TABLE writer (one BOOL PRIMARY KEY CHECK (one), epoch BIGINT NOT NULL, at TIMESTAMPTZ NOT NULL); \
                CREATE TABLE tollgate_meta (one BOOL PRIMARY KEY CHECK (one), version BIGINT NOT NULL); \
-               INSERT INTO writer SELECT * FROM rest.writer; INSERT INTO tollgate_meta VALUES (TRUE, 1);";
+               INSERT INTO writer SELECT * FROM rest.writer;";
     let moved = "ALTER SCHEMA public RENAME TO rest; CREATE SCHEMA public;";
-    let copied = copies();
-    let all = format!("BEGIN; {moved} {spelled} {own} {copied} DROP SCHEMA rest CASCADE; COMMIT");
+    let (number, copied) = (version as i64, version.copies());
+    let numbered = format!("INSERT INTO tollgate_meta VALUES (TRUE, {number});");
+    let all = format!("BEGIN; {moved} {spelled} {own} {numbered} {copied} DROP SCHEMA rest CASCADE; COMMIT");
     Postgres::client(url).batch_execute(&all).unwrap();
 }

@@ -1,12 +1,15 @@
 //! Verifies every balance against the entries.
 //!
-//! Entries are summed while the chain is walked, up to its end. The stored balances are those of now: later entries are
+//! Entries are summed while the chain is walked, up to its end; what is pending follows from requests that are not
+//! decided. The stored balances are those of now: later entries are
 //! summed in pages until few are left, and those in the same view as the balances are read in.
 
 use std::collections::HashMap;
 
 use super::page::Source;
 use super::{Collected, DiscrepancyKind};
+use crate::book::posting_builder::of_channel;
+use crate::query::accounts::of_merchant;
 use crate::rows::{self, Cell, Table, Type, Typed, Value};
 use crate::store::{Reader, StoreError};
 use crate::stored_enum::Side;
@@ -66,8 +69,9 @@ pub fn verify(
 
 fn compare(reader: &mut dyn Reader, Sums(mut sums): Sums, found: &mut Collected) -> Result<(), StoreError> {
     let mut wrong = vec![];
+    let Sums(mut held) = held(reader)?;
     for row in stored(reader)? {
-        let Ok([account, currency, debit, credit]) = <[Value; 4]>::try_from(row) else {
+        let Ok([account, currency, debit, credit, pending_debit, pending_credit]) = <[Value; 6]>::try_from(row) else {
             wrong.push(None);
             continue;
         };
@@ -75,12 +79,16 @@ fn compare(reader: &mut dyn Reader, Sums(mut sums): Sums, found: &mut Collected)
         let stored = word(debit).parse().ok().zip(word(credit).parse().ok());
         let code = word(currency);
         let currency = Currency::parse(&code).filter(|currency| currency.code() == code);
-        let summed = currency.and_then(|currency| sums.remove(&(account.clone(), currency)));
-        if summed != stored || stored.is_none() {
+        let pending = word(pending_debit).parse().ok().zip(word(pending_credit).parse().ok());
+        let key = currency.map(|currency| (account.clone(), currency));
+        let (summed, asked) = key.map_or((None, None), |key| (sums.remove(&key), held.remove(&key)));
+        // What is pending may come before the first entry.
+        let summed = summed.or(asked.map(|_| (0, 0)));
+        if summed != stored || stored.is_none() || Some(asked.unwrap_or_default()) != pending {
             wrong.push(Some(account));
         }
     }
-    wrong.extend(sums.into_keys().map(|(account, _)| Some(account)));
+    wrong.extend(sums.into_keys().chain(held.into_keys()).map(|(account, _)| Some(account)));
     wrong.sort();
     wrong.dedup();
     for account in wrong {
@@ -89,17 +97,43 @@ fn compare(reader: &mut dyn Reader, Sums(mut sums): Sums, found: &mut Collected)
     Ok(())
 }
 
+/// What is asked for and not decided, by account and currency: debits and credits.
+fn held(reader: &mut dyn Reader) -> Result<Sums, StoreError> {
+    let sql = "SELECT merchant, channel, currency, CAST(SUM(amount_minor / 1000000) AS BIGINT), \
+               CAST(SUM(amount_minor % 1000000) AS BIGINT) FROM refunds WHERE state = 'pending' \
+               GROUP BY merchant, channel, currency";
+    let mut held = HashMap::<_, (i128, i128)>::new();
+    let rows = match reader.select(sql, &[], &[Type::Text, Type::Text, Type::Text, Type::Int, Type::Int]) {
+        // The check of the chain reports an unreadable row.
+        Err(StoreError::Row(_)) => return Ok(Sums(held)),
+        rows => rows?,
+    };
+    for row in rows {
+        let mut cells = row.into_iter();
+        let mut text = || cells.next().map(word).unwrap_or_default();
+        let (merchant, channel, currency) = (text(), text(), Currency::parse(&text()));
+        let mut int = || cells.next().and_then(i64::take).map_or(0, i128::from);
+        let sum = int() * 1_000_000 + int();
+        if let Some(currency) = currency {
+            held.entry((of_merchant(&merchant), currency)).or_default().0 += sum;
+            held.entry((of_channel(&channel), currency)).or_default().1 += sum;
+        }
+    }
+    Ok(Sums(held))
+}
+
 /// The rows of balances, without cells where they cannot be read.
 fn stored(reader: &mut dyn Reader) -> Result<Vec<Vec<Value>>, StoreError> {
-    let sql = "SELECT account, currency, debit, credit FROM balances ORDER BY account, currency";
-    match reader.select(sql, &[], &[Type::Text; 4]) {
+    let sql = "SELECT account, currency, debit, credit, pending_debit, pending_credit FROM balances \
+               ORDER BY account, currency";
+    match reader.select(sql, &[], &[Type::Text; 6]) {
         Err(StoreError::Row(_)) => {}
         rows => return rows,
     }
     let count = reader.select("SELECT COUNT(*) FROM balances", &[], &[Type::Int])?;
     let count = count.into_iter().flatten().find_map(i64::take).unwrap_or(0);
     let one = format!("{sql} LIMIT 1 OFFSET $1");
-    let rows = (0..count).map(|at| match reader.select(&one, &[Value::Int(at)], &[Type::Text; 4]) {
+    let rows = (0..count).map(|at| match reader.select(&one, &[Value::Int(at)], &[Type::Text; 6]) {
         Ok(mut rows) => Ok(rows.pop().unwrap_or_default()),
         Err(StoreError::Row(_)) => Ok(vec![]),
         Err(e) => Err(e),

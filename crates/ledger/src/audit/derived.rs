@@ -2,7 +2,7 @@
 //!
 //! Transactions are read in pages, with their journals and entries. A journal that does not sum to zero in a currency
 //! is reported, as is an entry that belongs to no journal of its transaction. After a release, and until the next
-//! journal, a transaction stays in suspense. One that was kept without an entry may be booked much later: its journal
+//! journal, a transaction stays in suspense; a reversal without another journal leaves it noted. One that was kept without an entry may be booked much later: its journal
 //! names it.
 
 use std::collections::{BTreeSet, HashMap};
@@ -152,10 +152,13 @@ fn transactions(
 fn follows(transaction: &rows::Transaction, journals: &[rows::Journal]) -> bool {
     let named = transaction.of.as_ref().and_then(|of| of.strip_prefix("n:"));
     let (mut state, mut order_id, mut payment_txn_no) = (transaction.first_state, None, named);
+    let mut is_taken_back = false;
     for journal in journals {
+        is_taken_back = journal.what == What::Reverse;
         match journal.what {
             What::Post => state = TxState::Posted,
             What::Suspend => state = TxState::Suspense,
+            What::Reverse => state = TxState::Noted,
             What::Release => {}
         }
         order_id = journal.order_id;
@@ -167,7 +170,7 @@ fn follows(transaction: &rows::Transaction, journals: &[rows::Journal]) -> bool 
     transaction.state == state
         && transaction.order_id == order_id
         && transaction.payment_txn_no.as_deref() == payment_txn_no
-        && booked != journals.is_empty()
+        && (booked || is_taken_back) != journals.is_empty()
         && only_payments
 }
 

@@ -39,7 +39,10 @@ const ORDERS: &str = "
     HAVING o.paid_minor <> COALESCE(CAST(SUM(CASE WHEN t.state = 'posted' THEN t.amount_minor ELSE 0 END) AS BIGINT), 0)
         OR o.refunded_minor
             <> COALESCE(CAST(SUM(CASE WHEN t.state = 'posted' THEN t.refunded_minor ELSE 0 END) AS BIGINT), 0)
-        OR o.refund_pending_minor <> 0
+        OR o.refund_pending_minor <> COALESCE((SELECT CAST(SUM(r.amount_minor) AS BIGINT) FROM refunds r
+            WHERE r.order_id = o.id AND r.state = 'pending'), 0)
+        OR COALESCE(o.asked_minor, -1) <> COALESCE((SELECT a.amount_minor FROM adoptions a WHERE a.order_id = o.id), -1)
+        OR COALESCE(o.asked_currency, '') <> COALESCE((SELECT a.currency FROM adoptions a WHERE a.order_id = o.id), '')
         OR COALESCE(o.paid_at, -1) <> COALESCE(MIN(CASE WHEN t.state = 'posted' THEN t.recorded_at END), -1)
         OR CASE
             WHEN o.paid_minor > 0 AND o.refunded_minor >= o.paid_minor THEN o.state <> 'refunded'

@@ -4,7 +4,7 @@ mod beside;
 mod later;
 
 use super::*;
-use crate::query::tests::book::{Book, sample};
+use crate::query::tests::book::{Book, full, sample};
 use crate::rows::{Table, Type};
 
 fn checked(book: &Book, anchor: Option<&Anchor>) -> Report {
@@ -46,7 +46,7 @@ fn of_rows(report: &Report) -> Vec<&Discrepancy> {
 
 #[test]
 fn whole_books_are_whole() {
-    let book = sample();
+    let book = full();
     let (sequence, head) = book.head();
     let report = checked(&book, Some(&anchor((sequence, head.clone()))));
     assert_eq!(report, Report { ok: true, sequence, head: base::hex::encode(&head), problems: vec![] });
@@ -56,7 +56,7 @@ fn whole_books_are_whole() {
 
 #[test]
 fn a_change_of_any_frozen_column_is_named_by_table_and_id() {
-    let book = sample();
+    let book = full();
     for table in Table::ALL {
         let (seq, id) = rows_of(&book, table.name()).pop().unwrap();
         for column in table.frozen() {
@@ -76,7 +76,7 @@ fn a_change_of_any_frozen_column_is_named_by_table_and_id() {
 
 #[test]
 fn a_changed_id_or_type_is_named_by_the_id_the_chain_holds() {
-    let book = sample();
+    let book = full();
     for table in Table::ALL {
         let (seq, id) = rows_of(&book, table.name()).remove(0);
         let name = table.name();
@@ -94,7 +94,7 @@ fn a_changed_id_or_type_is_named_by_the_id_the_chain_holds() {
 
 #[test]
 fn every_removed_row_is_named() {
-    let book = sample();
+    let book = full();
     for table in Table::ALL {
         for (seq, id) in rows_of(&book, table.name()) {
             let harm = format!("DELETE FROM {} WHERE seq = {seq}", table.name());
@@ -107,7 +107,7 @@ fn every_removed_row_is_named() {
 
 #[test]
 fn a_row_that_no_link_names_is_named() {
-    let book = sample();
+    let book = full();
     for seq in [-1, 0, 1_000_000] {
         let id = "0190aaaa-0000-7000-8000-000000000000";
         let harm = format!(
@@ -126,7 +126,7 @@ fn a_row_that_no_link_names_is_named() {
 
 #[test]
 fn a_changed_link_is_named_and_its_followers_are_not() {
-    let book = sample();
+    let book = full();
     let last = book.head().0;
     let mut statement = book.store.prepare("SELECT seq FROM chain ORDER BY seq").unwrap();
     let links: Vec<i64> = statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
@@ -160,7 +160,7 @@ fn a_changed_link_is_named_and_its_followers_are_not() {
 
 #[test]
 fn a_link_made_without_the_key_is_found() {
-    let mut book = sample();
+    let mut book = full();
     let right = std::mem::replace(&mut book.key, ChainKey::new(&[8; 32]));
     book.evidence("card");
     book.commit();
@@ -194,14 +194,19 @@ fn a_cut_tail_is_found_by_the_anchor_and_only_by_it() {
 
 #[test]
 fn a_balance_that_does_not_follow_from_the_entries_is_named() {
-    let book = sample();
+    let book = full();
     let card = "assets:channel:card";
     for (harm, account) in [
         ("UPDATE balances SET debit = '11001' WHERE account = 'assets:channel:card' AND currency = 'CNY'", card),
         ("UPDATE balances SET credit = 'much' WHERE account = 'assets:channel:card' AND currency = 'JPY'", card),
         ("UPDATE balances SET debit = 5.5 WHERE account = 'assets:channel:card' AND currency = 'JPY'", card),
+        (
+            "UPDATE balances SET pending_debit = '0' WHERE account = 'liabilities:merchant:shop'",
+            "liabilities:merchant:shop",
+        ),
+        ("UPDATE balances SET pending_credit = '101' WHERE account = 'assets:channel:card' AND currency = 'CNY'", card),
         ("DELETE FROM balances WHERE account = 'income:fee:card'", "income:fee:card"),
-        ("INSERT INTO balances VALUES ('assets:bank', 'CNY', '0', '0')", "assets:bank"),
+        ("INSERT INTO balances VALUES ('assets:bank', 'CNY', '0', '0', '0', '0')", "assets:bank"),
     ] {
         let report = after(&book, "balances", harm);
         assert_eq!(report.problems.len(), 1, "{harm}: {report:?}");
@@ -215,7 +220,7 @@ fn a_balance_that_does_not_follow_from_the_entries_is_named() {
 
 #[test]
 fn state_that_does_not_follow_from_the_journals_is_named() {
-    let book = sample();
+    let book = full();
     let name = |table: &str, condition: &str| -> (i64, String) {
         let sql = format!("SELECT seq, id FROM {table} WHERE {condition}");
         book.store.query_row(&sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
@@ -256,7 +261,7 @@ fn state_that_does_not_follow_from_the_journals_is_named() {
 
 #[test]
 fn an_event_that_lost_its_state_is_named() {
-    let book = sample();
+    let book = full();
     for (seq, id) in rows_of(&book, "events") {
         let report = after(&book, "outbox", &format!("DELETE FROM outbox WHERE seq = {seq}"));
         assert!(has(&report, DiscrepancyKind::Removed, "outbox", Some(&id), Some(seq)), "{report:?}");
@@ -266,7 +271,7 @@ fn an_event_that_lost_its_state_is_named() {
 
 #[test]
 fn state_of_no_event_or_of_another_merchant_is_named() {
-    let book = sample();
+    let book = full();
     for (seq, id) in rows_of(&book, "events") {
         let harm = format!("UPDATE outbox SET merchant = merchant || 'x' WHERE seq = {seq}");
         let report = after(&book, "outbox", &harm);

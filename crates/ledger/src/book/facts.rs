@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use crate::rows::{Order, Transaction};
+use crate::rows::{IdempotencyKey, Order, Refund, Transaction};
 use crate::store::Loaded;
 use crate::stored_enum::TxState;
 use providers::event::{Kind, Of};
@@ -25,6 +25,8 @@ pub struct Facts {
     orders: Vec<Order>,
     order_by_trade: HashMap<(String, String), usize>,
     order_by_id: HashMap<Uuid, usize>,
+    refunds: Vec<Refund>,
+    idempotency_keys: HashMap<String, IdempotencyKey>,
 }
 
 /// The name by which a transaction refers to its payment: `n:` and the provider's number, or `o:` and the order's.
@@ -48,7 +50,48 @@ impl Facts {
         for transaction in transactions {
             facts.add(transaction);
         }
+        loaded.refunds.into_iter().for_each(|refund| facts.add_refund(refund));
+        loaded.idempotency_keys.into_iter().for_each(|key| facts.add_key(key));
         facts
+    }
+
+    /// Adds a requested refund, unless it is there already.
+    pub fn add_refund(&mut self, refund: Refund) {
+        if self.refunds.iter().all(|known| known.id != refund.id) {
+            self.refunds.push(refund);
+        }
+    }
+
+    /// Adds an idempotency key.
+    pub fn add_key(&mut self, key: IdempotencyKey) {
+        self.idempotency_keys.insert(key.key.clone(), key);
+    }
+
+    /// The call that has this idempotency key.
+    pub fn key(&self, digest: &str) -> Option<&IdempotencyKey> {
+        self.idempotency_keys.get(digest)
+    }
+
+    /// A requested refund, by itself and its order.
+    pub fn refund_where(&mut self, is: impl Fn(&Refund, &Order) -> bool) -> Option<&mut Refund> {
+        let Facts { refunds, orders, order_by_id, .. } = self;
+        let order = |refund: &Refund| order_by_id.get(&refund.order_id).map(|at| &orders[*at]);
+        refunds.iter_mut().find(|refund| order(refund).is_some_and(|order| is(refund, order)))
+    }
+
+    /// The places of all transactions of an order, in the order in which they came.
+    pub fn of_order(&self, order: Uuid) -> Vec<usize> {
+        let of = |at: &usize| self.transactions[*at].order_id == Some(order);
+        let mut places: Vec<usize> = (0..self.transactions.len()).filter(of).collect();
+        places.sort_by_key(|at| self.transactions[*at].seq);
+        places
+    }
+
+    /// The places of all payments with an out_trade_no in a channel, in the order in which they came.
+    pub fn payments(&self, channel: &str, out_trade_no: &str) -> Vec<usize> {
+        let mut places = self.by_trade.get(&(channel.to_owned(), out_trade_no.to_owned())).cloned().unwrap_or_default();
+        places.sort_by_key(|at| self.transactions[*at].seq);
+        places
     }
 
     /// Adds a transaction; returns its place.

@@ -9,6 +9,7 @@ use crate::outcome::Outcome;
 use crate::rows::{Order, Transaction};
 use crate::stored_enum::{AnomalyKind, OrderState, Source, TxState};
 use base::units::Currency;
+use config::model::ledger::Channel;
 
 /// Books a payment that arrived, or one that is known (`known`) and can be booked now.
 pub fn arrived(
@@ -22,7 +23,8 @@ pub fn arrived(
     // A payment that is accepted later was paid when it came.
     let paid_at = known.map_or(scribe.now(), |at| facts.transaction(at).recorded_at);
     let number = callback.out_trade_no().unwrap_or(&callback.event.key).to_owned();
-    let Some(order) = facts.order_of(&channel.name, &number) else {
+    let payment = known.map_or(Payment::Arrives(callback), Payment::Known);
+    let Some(order) = facts.order_of(&channel.name, &number).map(|order| order.id) else {
         if channel.require_order {
             let transaction = draft_payment(callback, facts, scribe, TxState::Parked);
             keep(transaction, facts, scribe);
@@ -32,37 +34,74 @@ pub fn arrived(
         let id = order.id;
         scribe.row(&order);
         facts.add_order(order);
-        return post_payment(callback, facts, scribe, id, known);
+        return post(channel, payment, facts, scribe, (id, currency));
     };
+    fit(channel, payment, facts, scribe, (order, (amount, currency), paid_at))
+}
+
+/// Books the payments that were parked until somebody named their order, in the order in which they came.
+pub fn named(channel: &Channel, order: Uuid, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) {
+    let Some(number) = facts.order(order).map(|order| order.out_trade_no.clone()) else { return };
+    for at in facts.payments(&channel.name, &number) {
+        let parked = facts.transaction(at);
+        let (Some(amount @ 1..), Some(currency), Some(_)) =
+            (parked.amount_minor, parked.currency, &parked.channel_txn_no)
+        else {
+            continue;
+        };
+        if parked.state == TxState::Parked {
+            let paid_at = parked.recorded_at;
+            fit(channel, Payment::Known(at), facts, scribe, (order, (amount, currency), paid_at));
+        }
+    }
+}
+
+/// A payment to be booked.
+#[derive(Clone, Copy)]
+enum Payment<'a> {
+    /// Its message has just come.
+    Arrives(&'a Callback<'a>),
+    /// It was kept without an entry, at this place.
+    Known(usize),
+}
+
+/// Posts a payment to its order, or to suspense if it does not fit.
+fn fit(
+    channel: &Channel,
+    payment: Payment<'_>,
+    facts: &mut Facts,
+    scribe: &mut PostingBuilder<'_>,
+    (id, (amount, currency), paid_at): (Uuid, (i64, Currency), i64),
+) -> Outcome {
+    let Some(order) = facts.order(id) else { return Outcome::Parked };
     match unlike(order, amount, currency) {
         None => {
             (order.state, order.paid_minor) = (OrderState::Paid, amount);
             order.paid_at = Some(paid_at);
             scribe.update(order);
-            let id = order.id;
-            post_payment(callback, facts, scribe, id, known)
+            post(channel, payment, facts, scribe, (id, currency))
         }
-        Some((kind, detail)) => {
+        Some(why) => {
             if matches!(order.state, OrderState::Pending | OrderState::Closed) {
                 order.state = OrderState::Suspense;
                 scribe.update(order);
             }
-            let id = order.id;
-            suspend_payment(callback, facts, scribe, (id, known), (kind, &detail))
+            suspend(channel, payment, facts, scribe, ((id, currency), why))
         }
     }
 }
 
 /// Why a payment does not fit its order, if so.
-fn unlike(order: &Order, amount: i64, currency: Currency) -> Option<(AnomalyKind, String)> {
+pub fn unlike(order: &Order, amount: i64, currency: Currency) -> Option<(AnomalyKind, String)> {
+    let (asked_minor, asked_currency) = order.asked();
     if order.paid_minor > 0 {
         let detail = format!("a second payment, of {amount} {currency}, of an order that is paid");
         Some((AnomalyKind::DuplicatePayment, detail))
-    } else if order.currency != currency {
-        let detail = format!("the order is in {}, the payment in {currency}", order.currency);
+    } else if asked_currency != currency {
+        let detail = format!("the order is in {asked_currency}, the payment in {currency}");
         Some((AnomalyKind::CurrencyMismatch, detail))
-    } else if order.amount_minor != amount {
-        let detail = format!("the order says {} {currency}, the payment {amount}", order.amount_minor);
+    } else if asked_minor != amount {
+        let detail = format!("the order says {asked_minor} {currency}, the payment {amount}");
         Some((AnomalyKind::AmountMismatch, detail))
     } else {
         None
@@ -91,61 +130,67 @@ fn opened(
         refunded_minor: 0,
         refund_pending_minor: 0,
         paid_at: Some(scribe.now()),
+        asked_minor: None,
+        asked_currency: None,
     }
 }
 
-fn post_payment(
-    callback: &Callback<'_>,
+fn post(
+    channel: &Channel,
+    payment: Payment<'_>,
     facts: &mut Facts,
     scribe: &mut PostingBuilder<'_>,
-    order: Uuid,
-    known: Option<usize>,
+    order: (Uuid, Currency),
 ) -> Outcome {
-    let at = place_payment(callback, facts, scribe, (TxState::Posted, order), known);
+    let at = place(channel, payment, facts, scribe, (TxState::Posted, order));
     scribe.journal(facts.transaction(at), None);
     fee::post(facts.transaction(at), scribe);
     settle::waiting(at, facts, scribe);
     Outcome::Posted
 }
 
-fn suspend_payment(
-    callback: &Callback<'_>,
+fn suspend(
+    channel: &Channel,
+    payment: Payment<'_>,
     facts: &mut Facts,
     scribe: &mut PostingBuilder<'_>,
-    (order, known): (Uuid, Option<usize>),
-    (kind, detail): (AnomalyKind, &str),
+    (order, (kind, detail)): ((Uuid, Currency), (AnomalyKind, String)),
 ) -> Outcome {
-    let at = place_payment(callback, facts, scribe, (TxState::Suspense, order), known);
+    let at = place(channel, payment, facts, scribe, (TxState::Suspense, order));
     let transaction = facts.transaction(at);
     scribe.journal(transaction, None);
-    scribe.anomaly(kind, (&transaction.channel, &transaction.merchant), Some(transaction.id), None, detail);
+    scribe.anomaly(kind, (&transaction.channel, &transaction.merchant), Some(transaction.id), None, &detail);
     settle::waiting(at, facts, scribe);
     Outcome::Suspense
 }
 
 /// Writes a payment, or updates a known one that was kept without an entry; returns its place.
-fn place_payment(
-    callback: &Callback<'_>,
+fn place(
+    channel: &Channel,
+    payment: Payment<'_>,
     facts: &mut Facts,
     scribe: &mut PostingBuilder<'_>,
-    (state, order): (TxState, Uuid),
-    known: Option<usize>,
+    (state, (order, currency)): (TxState, (Uuid, Currency)),
 ) -> usize {
     let fee = |amount: Option<i64>| {
         let posted = amount.filter(|_| state == TxState::Posted);
-        posted.and_then(|amount| fee::of(callback.channel, amount))
+        posted.and_then(|amount| fee::of(channel, amount))
     };
-    let Some(at) = known else {
-        let mut transaction = draft_payment(callback, facts, scribe, state);
-        (transaction.order_id, transaction.fee_minor) = (Some(order), fee(transaction.amount_minor));
-        return keep(transaction, facts, scribe);
-    };
-    let transaction = facts.transaction_mut(at);
-    (transaction.state, transaction.order_id) = (state, Some(order));
-    transaction.fee_minor = fee(transaction.amount_minor);
-    transaction.currency = transaction.currency.or(callback.event.currency);
-    scribe.update(transaction);
-    at
+    match payment {
+        Payment::Arrives(callback) => {
+            let mut transaction = draft_payment(callback, facts, scribe, state);
+            (transaction.order_id, transaction.fee_minor) = (Some(order), fee(transaction.amount_minor));
+            keep(transaction, facts, scribe)
+        }
+        Payment::Known(at) => {
+            let transaction = facts.transaction_mut(at);
+            (transaction.state, transaction.order_id) = (state, Some(order));
+            transaction.fee_minor = fee(transaction.amount_minor);
+            transaction.currency = transaction.currency.or(Some(currency));
+            scribe.update(transaction);
+            at
+        }
+    }
 }
 
 /// A payment, filed under the account of the transactions that wait for it.

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::query::accounts::of_merchant;
 use crate::query::views::{self, View};
-use crate::rows::{Anomaly, Entry, Evidence, Journal, Outgoing, Row, Table, Transaction, Typed, Update};
+use crate::rows::{Anomaly, BalanceRow, Entry, Evidence, Journal, Outgoing, Row, Table, Transaction, Typed, Update};
 use crate::stored_enum::{AnomalyKind, AnomalyState, EventState, Side, StoredEnum, TxState, What};
 use base::units::Currency;
 use providers::event::Kind;
@@ -19,12 +20,39 @@ pub struct Postings {
     pub rows: Vec<Row>,
     /// New state of existing rows.
     pub updates: BTreeMap<(Table, i64), Update>,
-    /// What the entries add to balances: account, currency, debit, credit.
-    pub moved: Vec<(String, Currency, i64, i64)>,
+    /// What is added to balances.
+    pub moved: Vec<Movement>,
     /// What the parked transactions of this plan wait for.
     pub waited: Vec<String>,
     /// The number of events that it put into the outbox.
     pub events: usize,
+}
+
+/// A change of an account's balance in one currency, in minor units.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Movement {
+    /// The account, such as `assets:channel:card`.
+    pub account: String,
+    /// The currency.
+    pub currency: Currency,
+    /// What is added to its debits or credits.
+    pub side: Side,
+    /// The amount; below 0 only for what is pending no more.
+    pub amount: i64,
+    /// Whether it is asked for and not decided: it has no entry.
+    pub pending: bool,
+}
+
+impl Movement {
+    /// Adds it to the balance of its account and currency.
+    pub fn add_to(&self, balance: &mut BalanceRow) {
+        *match (self.pending, self.side) {
+            (false, Side::Debit) => &mut balance.debit,
+            (false, Side::Credit) => &mut balance.credit,
+            (true, Side::Debit) => &mut balance.pending_debit,
+            (true, Side::Credit) => &mut balance.pending_credit,
+        } += i128::from(self.amount);
+    }
 }
 
 /// The time of a write, in milliseconds since 1970.
@@ -96,8 +124,20 @@ impl PostingBuilder<'_> {
     /// Posts a transaction to the accounts that its state calls for, and writes its merchant's event. `payment` is the
     /// payment it belongs to, whose accounts move.
     pub fn journal(&mut self, transaction: &Transaction, payment: Option<&Transaction>) {
-        let (Some(amount), Some(currency)) = (transaction.amount_minor, transaction.currency) else { return };
+        if transaction.amount_minor.is_none() || transaction.currency.is_none() {
+            return;
+        }
         let what = if transaction.state == TxState::Suspense { What::Suspend } else { What::Post };
+        let of = payment.unwrap_or(transaction);
+        self.entries(what, transaction, of);
+        if transaction.kind != Kind::Fee {
+            self.event(transaction, &of.merchant);
+        }
+    }
+
+    /// Writes a journal without an event. `of` names the accounts.
+    pub fn entries(&mut self, what: What, transaction: &Transaction, of: &Transaction) {
+        let (Some(amount), Some(currency)) = (transaction.amount_minor, transaction.currency) else { return };
         let (seq, id) = self.name();
         self.row(&Journal {
             seq,
@@ -108,21 +148,24 @@ impl PostingBuilder<'_> {
             payment_txn_no: transaction.payment_txn_no.clone(),
             recorded_at: self.time.recorded,
         });
-        let of = payment.unwrap_or(transaction);
         let (debit, credit) = accounts(transaction.kind, what, &of.channel, &of.merchant);
         for (account, side) in [(debit, Side::Debit), (credit, Side::Credit)] {
             self.entry(id, transaction.id, account, side, (amount, currency));
         }
-        if transaction.kind != Kind::Fee {
-            self.event(transaction, &of.merchant);
+    }
+
+    /// Adds to what is pending between two accounts, or takes it away (below 0).
+    pub fn hold(&mut self, debit: &str, credit: &str, (amount, currency): (i64, Currency)) {
+        for (account, side) in [(debit, Side::Debit), (credit, Side::Credit)] {
+            self.plan.moved.push(Movement { account: account.to_owned(), currency, side, amount, pending: true });
         }
     }
 
     fn entry(&mut self, journal: Uuid, transaction: Uuid, account: String, side: Side, money: (i64, Currency)) {
         let (seq, id) = self.name();
         let (amount_minor, currency) = money;
-        let (debit, credit) = if side == Side::Debit { (amount_minor, 0) } else { (0, amount_minor) };
-        self.plan.moved.push((account.clone(), currency, debit, credit));
+        let movement = Movement { account: account.clone(), currency, side, amount: amount_minor, pending: false };
+        self.plan.moved.push(movement);
         self.row(&Entry {
             seq,
             id,
@@ -203,14 +246,23 @@ fn body(kind: &str, at: i64, transaction: &Transaction) -> String {
 
 /// The debited and the credited account.
 fn accounts(kind: Kind, what: What, channel: &str, merchant: &str) -> (String, String) {
-    let assets = format!("assets:channel:{channel}");
+    let assets = of_channel(channel);
     let owed = match what {
-        What::Suspend => format!("liabilities:suspense:{channel}"),
-        What::Post | What::Release => format!("liabilities:merchant:{merchant}"),
+        What::Suspend | What::Release => format!("liabilities:suspense:{channel}"),
+        What::Post | What::Reverse => of_merchant(merchant),
     };
-    match kind {
+    let (debit, credit) = match kind {
         Kind::Refund | Kind::Chargeback => (owed, assets),
         Kind::Fee => (owed, format!("income:fee:{channel}")),
         _ => (assets, owed),
+    };
+    match what {
+        What::Post | What::Suspend => (debit, credit),
+        What::Reverse | What::Release => (credit, debit),
     }
+}
+
+/// The account of the money that a channel holds for the platform.
+pub fn of_channel(name: &str) -> String {
+    format!("assets:channel:{name}")
 }

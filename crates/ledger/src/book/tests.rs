@@ -195,6 +195,8 @@ fn another_amount_or_currency_than_the_orders_is_in_suspense() {
             refunded_minor: 0,
             refund_pending_minor: 0,
             paid_at: None,
+            asked_minor: None,
+            asked_currency: None,
         };
         books.rows.insert(1, order.row());
         assert_eq!(books.take(&event), Outcome::Suspense);

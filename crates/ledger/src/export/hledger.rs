@@ -78,6 +78,7 @@ fn states(
         match journal.what {
             What::Post => states.insert(journal.transaction_id, TxState::Posted),
             What::Suspend => states.insert(journal.transaction_id, TxState::Suspense),
+            What::Reverse => states.insert(journal.transaction_id, TxState::Noted),
             What::Release => None,
         };
     }

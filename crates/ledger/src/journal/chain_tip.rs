@@ -17,7 +17,7 @@ pub struct ChainTip {
     pub link: Vec<u8>,
     /// No later row is recorded before this, in milliseconds since 1970.
     pub recorded_at: i64,
-    balances: BTreeMap<(String, Currency), (i128, i128)>,
+    balances: BTreeMap<(String, Currency), BalanceRow>,
     touched: BTreeSet<(String, Currency)>,
     /// What parked transactions wait or waited for; `None` above [`Heads::WAITED_MAX`].
     waited: Option<HashSet<String>>,
@@ -26,7 +26,7 @@ pub struct ChainTip {
 impl ChainTip {
     /// The end as the store has it.
     pub fn new(heads: Heads) -> ChainTip {
-        let balance = |balance: BalanceRow| ((balance.account, balance.currency), (balance.debit, balance.credit));
+        let balance = |balance: BalanceRow| ((balance.account.clone(), balance.currency), balance);
         ChainTip {
             seq: heads.seq,
             link: heads.link,
@@ -63,22 +63,24 @@ impl ChainTip {
             waited.extend(plan.waited.iter().cloned());
         }
         self.waited.take_if(|waited| waited.len() > Heads::WAITED_MAX);
-        for (account, currency, debit, credit) in &plan.moved {
-            let key = (account.clone(), *currency);
-            let sums = self.balances.entry(key.clone()).or_default();
-            sums.0 += i128::from(*debit);
-            sums.1 += i128::from(*credit);
+        for movement in &plan.moved {
+            let key = (movement.account.clone(), movement.currency);
+            let empty = || BalanceRow::new(&movement.account, movement.currency);
+            movement.add_to(self.balances.entry(key.clone()).or_insert_with(empty));
             self.touched.insert(key);
         }
     }
 
+    /// The balance of an account in a currency.
+    pub fn balance(&self, account: &str, currency: Currency) -> BalanceRow {
+        let known = self.balances.get(&(account.to_owned(), currency));
+        known.cloned().unwrap_or_else(|| BalanceRow::new(account, currency))
+    }
+
     /// The balances that this batch has changed.
     pub fn changed(&mut self) -> Vec<BalanceRow> {
-        let balance = |(account, currency): (String, Currency)| {
-            let (debit, credit) = self.balances.get(&(account.clone(), currency)).copied().unwrap_or_default();
-            BalanceRow { account, currency, debit, credit }
-        };
-        std::mem::take(&mut self.touched).into_iter().map(balance).collect()
+        let touched = std::mem::take(&mut self.touched);
+        touched.into_iter().map(|(account, currency)| self.balance(&account, currency)).collect()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Balances of accounts: now, at a time in the past, and all together.
 //!
-//! The stored balance is that of now; an earlier one is summed from the entries by `recorded_at`. A sum is taken in two
+//! The stored balance is that of now; an earlier one is summed from the entries by `recorded_at`, without what was pending. A sum is taken in two
 //! parts, so that no engine's 64 bits overflow. An account exists once it has a balance; before its first entry it had
 //! zero.
 
@@ -10,6 +10,9 @@ use super::{Reader, decimal, int, text};
 use crate::rows::{Type, Value};
 use crate::store::StoreError;
 use crate::stored_enum::{Side, StoredEnum};
+
+/// Columns of a balance.
+const COLUMNS: &str = "account, currency, debit, credit, pending_debit, pending_credit";
 
 /// The account of what a merchant is owed.
 pub fn of_merchant(name: &str) -> String {
@@ -51,7 +54,7 @@ pub fn list(reader: &mut dyn Reader, asked: &AccountsQuery, only: Option<&str>) 
     let mut values = filter.values;
     values.push(Value::Int(asked.limit + 1));
     let sql = format!(
-        "SELECT account, currency, debit, credit FROM balances WHERE account IN ({sql} ORDER BY account LIMIT ${}) \
+        "SELECT {COLUMNS} FROM balances WHERE account IN ({sql} ORDER BY account LIMIT ${}) \
          ORDER BY account, currency",
         values.len()
     );
@@ -64,13 +67,13 @@ pub fn list(reader: &mut dyn Reader, asked: &AccountsQuery, only: Option<&str>) 
 
 /// All accounts with their balances.
 pub fn all(reader: &mut dyn Reader) -> Result<Vec<Account>, StoreError> {
-    grouped(reader, "SELECT account, currency, debit, credit FROM balances ORDER BY account, currency", &[])
+    grouped(reader, &format!("SELECT {COLUMNS} FROM balances ORDER BY account, currency"), &[])
 }
 
 /// An account as it is now.
 pub fn one(reader: &mut dyn Reader, id: &str) -> Result<Option<Account>, StoreError> {
-    let sql = "SELECT account, currency, debit, credit FROM balances WHERE account = $1 ORDER BY currency";
-    Ok(grouped(reader, sql, &[Value::Text(id.to_owned())])?.pop())
+    let sql = format!("SELECT {COLUMNS} FROM balances WHERE account = $1 ORDER BY currency");
+    Ok(grouped(reader, &sql, &[Value::Text(id.to_owned())])?.pop())
 }
 
 /// An account as it was at the end of the millisecond `at`.
@@ -120,10 +123,12 @@ pub fn sums(reader: &mut dyn Reader) -> Result<Vec<Sum>, StoreError> {
 
 fn grouped(reader: &mut dyn Reader, sql: &str, values: &[Value]) -> Result<Vec<Account>, StoreError> {
     let mut accounts: Vec<Account> = vec![];
-    for row in reader.select(sql, values, &[Type::Text; 4])? {
+    for row in reader.select(sql, values, &[Type::Text; 6])? {
         let mut cells = row.into_iter();
         let (id, currency) = (text(cells.next())?, text(cells.next())?);
         let balance = Balance::new(currency, decimal(cells.next())?, decimal(cells.next())?);
+        let (pending_debit_minor, pending_credit_minor) = (decimal(cells.next())?, decimal(cells.next())?);
+        let balance = Balance { pending_debit_minor, pending_credit_minor, ..balance };
         match accounts.last_mut().filter(|account| account.id == id) {
             Some(account) => account.balances.push(balance),
             None => accounts.push(Account { id, balances: vec![balance] }),

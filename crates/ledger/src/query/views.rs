@@ -47,6 +47,26 @@ pub struct Order {
     pub paid_at: Option<String>,
 }
 
+/// A refund that was asked for.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Refund {
+    /// The refund's id.
+    #[schema(format = "uuid")]
+    pub id: String,
+    /// The order.
+    #[schema(format = "uuid")]
+    pub order_id: String,
+    /// The merchant's number of the refund, unique within the order.
+    pub out_refund_no: String,
+    /// The amount, in minor units of the currency.
+    pub amount_minor: i64,
+    /// ISO 4217 code.
+    pub currency: String,
+    /// The refund's state.
+    #[schema(value_type = String)]
+    pub state: &'static str,
+}
+
 /// A transaction: a fact that a provider reported, and its state.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Transaction {
@@ -149,10 +169,10 @@ pub struct Balance {
     pub credit_minor: i128,
     /// Debits less credits, in minor units.
     pub balance_minor: i128,
-    /// Debits of transfers that are not decided, in minor units.
-    pub pending_debit_minor: i64,
-    /// Credits of transfers that are not decided, in minor units.
-    pub pending_credit_minor: i64,
+    /// Debits of refunds and transfers that are not decided, in minor units; 0 for a time in the past.
+    pub pending_debit_minor: i128,
+    /// Credits of refunds and transfers that are not decided, in minor units; 0 for a time in the past.
+    pub pending_credit_minor: i128,
 }
 
 impl Balance {
@@ -305,13 +325,14 @@ pub trait View: Serialize {
 impl View for Order {
     type Row = rows::Order;
     fn of(row: rows::Order) -> Order {
+        let (amount_minor, currency) = row.asked();
         Order {
             id: row.id.to_string(),
             merchant: row.merchant,
             channel: row.channel,
             out_trade_no: row.out_trade_no,
-            amount_minor: row.amount_minor,
-            currency: row.currency.to_string(),
+            amount_minor,
+            currency: currency.to_string(),
             source: row.source.word(),
             state: row.state.word(),
             paid_minor: row.paid_minor,
@@ -319,6 +340,20 @@ impl View for Order {
             refund_pending_minor: row.refund_pending_minor,
             created_at: time(row.created_at),
             paid_at: row.paid_at.map(time),
+        }
+    }
+}
+
+impl View for Refund {
+    type Row = rows::Refund;
+    fn of(row: rows::Refund) -> Refund {
+        Refund {
+            id: row.id.to_string(),
+            order_id: row.order_id.to_string(),
+            out_refund_no: row.out_refund_no,
+            amount_minor: row.amount_minor,
+            currency: row.currency.to_string(),
+            state: row.state.word(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::{Cell, Column, Row, Typed, Update, Value};
-use crate::stored_enum::{AnomalyKind, AnomalyState, EventState, OrderState, Side, Source, TxState, What};
+use crate::stored_enum::{AnomalyKind, AnomalyState, EventState, OrderState, RefundState, Side, Source, TxState, What};
 use base::units::Currency;
 use providers::event::Kind;
 
@@ -124,6 +124,10 @@ tables! {
         refund_pending_minor: i64,
         /// Time of the payment, in milliseconds since 1970.
         paid_at: Option<i64>,
+        /// The amount that an adoption asks for instead of `amount_minor`.
+        asked_minor: Option<i64>,
+        /// The currency that an adoption asks for.
+        asked_currency: Option<Currency>,
     }
     /// A transaction of the books, and its state.
     Transaction "transactions" 3 {
@@ -258,11 +262,68 @@ tables! {
         /// Whether it is resolved.
         state: AnomalyState,
     }
+    /// A refund that a merchant asked for by API.
+    Refund "refunds" 8 {
+        /// The order.
+        order_id: Uuid,
+        /// The merchant.
+        merchant: String,
+        /// The channel by which the order was paid.
+        channel: String,
+        /// The merchant's number of the refund; unique in the order.
+        out_refund_no: String,
+        /// The amount in minor units.
+        amount_minor: i64,
+        /// The currency of the amount.
+        currency: Currency,
+        /// Time of the request, in milliseconds since 1970.
+        created_at: i64,
+        ;
+        /// The state of the refund.
+        state: RefundState,
+        /// The transaction that the provider's message made of it.
+        transaction_id: Option<Uuid>,
+        /// The provider's number of the refund, once it is known.
+        refund_txn_no: Option<String>,
+    }
+    /// A call that an idempotency key names, and its answer.
+    IdempotencyKey "idempotency_keys" 9 {
+        /// The digest of the caller and its key.
+        key: String,
+        /// The digest of method, path and body.
+        fingerprint: String,
+        /// Time of the call, in milliseconds since 1970.
+        created_at: i64,
+        ;
+        /// The HTTP status of the first answer; none while the call runs.
+        status: Option<i64>,
+        /// The evidence that holds the body of the first answer.
+        answer_id: Option<Uuid>,
+    }
+    /// The creation of an order by API after its payment had opened it.
+    Adoption "adoptions" 10 {
+        /// The order.
+        order_id: Uuid,
+        /// The amount in minor units that it asks for.
+        amount_minor: i64,
+        /// The currency of the amount.
+        currency: Currency,
+        /// Time of the request, in milliseconds since 1970.
+        recorded_at: i64,
+        ;
+    }
 }
 
 impl Table {
     /// The table with this code in the chain.
     pub fn from_code(code: u8) -> Option<Table> {
         Table::ALL.iter().copied().find(|table| *table as u8 == code)
+    }
+}
+
+impl Order {
+    /// The amount in minor units and the currency that it asks for.
+    pub fn asked(&self) -> (i64, Currency) {
+        (self.asked_minor.unwrap_or(self.amount_minor), self.asked_currency.unwrap_or(self.currency))
     }
 }

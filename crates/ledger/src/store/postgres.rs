@@ -20,7 +20,7 @@ mod reader;
 mod statements;
 mod tls;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio_postgres::types::ToSql;
@@ -33,7 +33,7 @@ use crate::rows::{Anomaly, Outgoing, Typed, Value, Wrap};
 use base::clock;
 use base::secret::Secret;
 use base::units::Nanos;
-use batch::{Batch, BoundStatements, Columns, asks};
+use batch::{Batch, BoundStatements, Columns};
 use cells::{PgCell, cells, failure};
 use client::Client;
 use connect::Warnings;
@@ -254,19 +254,25 @@ impl Store for Postgres {
 
     fn load(&mut self, asked: &Wanted) -> Result<Loaded, StoreError> {
         let mut loaded = Loaded::default();
-        let (session, statements, found) = (&mut self.session, &self.statements, &mut loaded.transactions);
-        let mut questions = asks(statements, asked);
-        let orders = asked.orders.iter();
-        let by_trade = orders.map(|(channel, number)| [PgCell::Text(channel), PgCell::Text(number)]);
-        let orders_at = questions.len();
-        batch::push(&mut questions, &statements.orders_by_trade, by_trade);
-        let answers = session.query_all(&questions)?;
-        let (transactions, orders) = answers.split_at(orders_at);
-        transactions.iter().try_for_each(|rows| read(rows, found))?;
-        orders.iter().try_for_each(|rows| read(rows, &mut loaded.orders))?;
-        let known: HashSet<Uuid> = loaded.orders.iter().map(|order| order.id).collect();
-        let unknown = sql::unknown_orders(found, |id| known.contains(&id));
-        let by_id = vec![unknown.into_iter().map(PgCell::Id).collect()];
+        let (session, statements) = (&mut self.session, &self.statements);
+        let mut questions = batch::asks(statements, asked);
+        let mut parts = vec![questions.len()];
+        for more in [
+            batch::orders(statements, asked),
+            batch::refunds(statements, asked),
+            batch::idempotency_keys(statements, asked),
+        ] {
+            parts.push(more.len());
+            questions.extend(more);
+        }
+        let mut answers = session.query_all(&questions)?.into_iter();
+        let mut next = parts.into_iter().map(|count| answers.by_ref().take(count).flatten().collect::<Vec<Row>>());
+        let mut part = || next.next().unwrap_or_default();
+        read(&part(), &mut loaded.transactions)?;
+        read(&part(), &mut loaded.orders)?;
+        read(&part(), &mut loaded.refunds)?;
+        read(&part(), &mut loaded.idempotency_keys)?;
+        let by_id = vec![sql::unknown_orders(&loaded).into_iter().map(PgCell::Id).collect()];
         session.select(&statements.orders_by_id, by_id, &mut loaded.orders)?;
         Ok(loaded)
     }

@@ -7,7 +7,7 @@
 use crate::rows::{Column, Part, Table, Type};
 
 /// The version of the schema. A newer store is refused; an older one is brought up to date ([`SqlDialect::forward`]).
-pub const VERSION: i64 = 2;
+pub const VERSION: i64 = 3;
 
 /// The total of rows up to which missing parts of an older store are made within seconds.
 pub(super) const FEW: i64 = 500_000;
@@ -40,7 +40,18 @@ pub const INDEXES: &[&str] = &[
     "CREATE INDEX IF NOT EXISTS anomalies_open ON anomalies (state) WHERE state = 'open'",
     "CREATE INDEX IF NOT EXISTS anomalies_merchant ON anomalies (merchant, seq)",
     "CREATE INDEX IF NOT EXISTS anomalies_transaction ON anomalies (transaction_id) WHERE transaction_id IS NOT NULL",
+    "CREATE UNIQUE INDEX IF NOT EXISTS refunds_order ON refunds (order_id, out_refund_no)",
+    "CREATE INDEX IF NOT EXISTS refunds_number ON refunds (channel, out_refund_no)",
+    "CREATE INDEX IF NOT EXISTS refunds_txn ON refunds (refund_txn_no) WHERE refund_txn_no IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS refunds_pending ON refunds (state) WHERE state = 'pending'",
+    "CREATE UNIQUE INDEX IF NOT EXISTS idempotency_keys_key ON idempotency_keys (\"key\")",
+    "CREATE UNIQUE INDEX IF NOT EXISTS adoptions_order ON adoptions (order_id)",
 ];
+
+/// Tables that version 3 has and version 2 has not.
+const NEW_IN_3: [Table; 3] = [Table::Refund, Table::IdempotencyKey, Table::Adoption];
+/// Columns that version 3 has added to the orders.
+const ORDERS_IN_3: [&str; 2] = ["asked_minor", "asked_currency"];
 
 /// The name in an index's statement.
 pub fn index_name(sql: &str) -> &str {
@@ -91,7 +102,8 @@ impl SqlDialect {
         ));
         tables.push(format!(
             "CREATE TABLE IF NOT EXISTS balances (account {text} NOT NULL, currency {text} NOT NULL, \
-             debit {text} NOT NULL, credit {text} NOT NULL, PRIMARY KEY (account, currency)){by_key}"
+             debit {text} NOT NULL, credit {text} NOT NULL, pending_debit {text} NOT NULL DEFAULT '0', \
+             pending_credit {text} NOT NULL DEFAULT '0', PRIMARY KEY (account, currency)){by_key}"
         ));
         tables.push(format!(
             "CREATE TABLE IF NOT EXISTS keys (id {text} NOT NULL, wrapped_by {text} NOT NULL, \
@@ -101,12 +113,48 @@ impl SqlDialect {
         tables
     }
 
-    /// Statements that make version 2 of version 1, in one transaction: the state of events moves out of their rows.
+    /// Statements that make this version of an older one, in one transaction.
+    pub fn forward(self, from: i64) -> Vec<String> {
+        let apart = if from < 2 { self.apart() } else { vec![] };
+        [apart, self.requests()].concat()
+    }
+
+    /// The tables of other programs that an older version must not meet ([`SqlDialect::forward`]).
+    pub fn new_names(from: i64) -> Vec<&'static str> {
+        let apart = if from < 2 { vec![Table::Outgoing.state_name(), Table::Outgoing.source()] } else { vec![] };
+        apart.into_iter().chain(NEW_IN_3.map(Table::name)).collect()
+    }
+
+    /// The tables whose columns change on the way from an older version.
+    pub fn altered(from: i64) -> Vec<&'static str> {
+        let events = (from < 2).then_some(Table::Outgoing.name());
+        events.into_iter().chain([Table::Order.name(), "balances"]).collect()
+    }
+
+    /// Version 3 of version 2: what merchants ask for by API. No row is read or copied.
+    fn requests(self) -> Vec<String> {
+        let text = self.spell(Type::Text);
+        // Unlike at the first start, a table of this name is another program's.
+        let made = |part: Part| self.table(&part).replacen("IF NOT EXISTS ", "", 1);
+        let mut steps: Vec<String> = NEW_IN_3.iter().flat_map(|table| table.parts()).map(made).collect();
+        let added = Table::Order.state().iter().filter(|column| ORDERS_IN_3.contains(&column.name));
+        steps.extend(
+            added.map(|column| format!("ALTER TABLE orders ADD COLUMN {} {}", column.name, self.spell(column.ty))),
+        );
+        for column in ["pending_debit", "pending_credit"] {
+            steps.push(format!("ALTER TABLE balances ADD COLUMN {column} {text} NOT NULL DEFAULT '0'"));
+        }
+        let is_new = |sql: &&&str| NEW_IN_3.iter().any(|table| sql.contains(&format!(" ON {} ", table.name())));
+        steps.extend(INDEXES.iter().filter(is_new).map(|sql| (*sql).to_owned()));
+        steps
+    }
+
+    /// Version 2 of version 1: the state of events moves out of their rows.
     ///
     /// They copy that state, some fifty bytes an event, and no body. PostgreSQL drops the old columns without rewriting
     /// a row; SQLite would rewrite each. So on SQLite the columns stay, under names that are never read, and new rows
     /// leave them empty.
-    pub fn forward(self) -> Vec<String> {
+    fn apart(self) -> Vec<String> {
         let [events, outbox] = Table::Outgoing.parts().try_into().expect("events and their outbox");
         let columns: Vec<String> = outbox.columns().map(|column| format!("\"{}\"", column.name)).collect();
         let columns = columns.join(", ");
@@ -121,7 +169,8 @@ impl SqlDialect {
         steps
     }
 
-    /// The statements of [`SqlDialect::forward`] that take the state out of the rows of events. They read no row.
+    /// The statements of [`SqlDialect::forward`] from version 1 that take the state out of the rows of events. They read
+    /// no row.
     pub(super) fn leave(self) -> Vec<String> {
         let alter = format!("ALTER TABLE {}", Table::Outgoing.name());
         let leave = |Column { name, optional, .. }: &Column| match self {

@@ -2,14 +2,17 @@
 //!
 //! It knows no engine; each connection of an engine builds its statements of these parts once.
 
-use crate::rows::{BalanceRow, Column, Table, Transaction, Typed, Value, Wrap};
-use crate::store::{Heads, StoreError};
+use std::collections::HashSet;
+
+use crate::rows::{BalanceRow, Column, Table, Typed, Value, Wrap};
+use crate::store::{Heads, Loaded, StoreError};
 use base::units::Currency;
 
 use uuid::Uuid;
 
 /// All balances. Sums are exact decimal text, since an account's sum may exceed 64 bits.
-pub(super) const BALANCES: &str = "SELECT account, currency, debit, credit FROM balances";
+pub(super) const BALANCES: &str =
+    "SELECT account, currency, debit, credit, pending_debit, pending_credit FROM balances";
 
 /// All wraps of all keys.
 pub(super) const WRAPS: &str = "SELECT id, wrapped_by, purpose, day, wrapped, created_at FROM keys";
@@ -67,11 +70,19 @@ fn unreadable(table: &str, seq: Option<Value>) -> StoreError {
 }
 
 /// A balance from the cells of [`BALANCES`].
-pub(super) fn balance(cells: [Option<String>; 4]) -> Result<BalanceRow, StoreError> {
+pub(super) fn balance(cells: [Option<String>; 6]) -> Result<BalanceRow, StoreError> {
     let made = || {
-        let [account, currency, debit, credit] = cells;
+        let [account, currency, sums @ ..] = cells;
         let currency = Currency::parse(&currency?)?;
-        Some(BalanceRow { account: account?, currency, debit: debit?.parse().ok()?, credit: credit?.parse().ok()? })
+        let [debit, credit, pending_debit, pending_credit] = sums.map(|sum| sum?.parse().ok());
+        Some(BalanceRow {
+            account: account?,
+            currency,
+            debit: debit?,
+            credit: credit?,
+            pending_debit: pending_debit?,
+            pending_credit: pending_credit?,
+        })
     };
     made().ok_or_else(|| unreadable("balances", None))
 }
@@ -88,9 +99,12 @@ pub(super) fn wrap(
     Ok(Wrap { id, by, purpose, day, wrapped: rest.0, created_at: rest.1 })
 }
 
-/// The orders of these transactions that are not known yet.
-pub(super) fn unknown_orders(transactions: &[Transaction], known: impl Fn(Uuid) -> bool) -> Vec<Uuid> {
-    let mut ids: Vec<Uuid> = transactions.iter().filter_map(|found| found.order_id).filter(|id| !known(*id)).collect();
+/// The orders of these rows that are not known yet.
+pub(super) fn unknown_orders(loaded: &Loaded) -> Vec<Uuid> {
+    let known: HashSet<Uuid> = loaded.orders.iter().map(|order| order.id).collect();
+    let of_transactions = loaded.transactions.iter().filter_map(|found| found.order_id);
+    let of_refunds = loaded.refunds.iter().map(|refund| refund.order_id);
+    let mut ids: Vec<Uuid> = of_transactions.chain(of_refunds).filter(|id| !known.contains(id)).collect();
     ids.sort_unstable();
     ids.dedup();
     ids

@@ -83,8 +83,9 @@ pub struct Sqlite {
 const LINK: &str = "INSERT INTO chain (seq, rows, link) VALUES (?1, ?2, ?3)";
 const WRAP: &str = "INSERT INTO keys (id, wrapped_by, purpose, day, wrapped, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
     ON CONFLICT DO NOTHING";
-const BALANCE: &str = "INSERT INTO balances (account, currency, debit, credit) VALUES (?1, ?2, ?3, ?4) \
-    ON CONFLICT (account, currency) DO UPDATE SET debit = excluded.debit, credit = excluded.credit";
+const BALANCE: &str = "INSERT INTO balances (account, currency, debit, credit, pending_debit, pending_credit) \
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (account, currency) DO UPDATE SET debit = excluded.debit, \
+    credit = excluded.credit, pending_debit = excluded.pending_debit, pending_credit = excluded.pending_credit";
 
 impl Sqlite {
     /// Opens the file; `None` while another process holds the lock. Slow work on an older file is done only if there is
@@ -153,7 +154,7 @@ impl Sqlite {
         let mut balances = prepared(&self.connection, sql::BALANCES)?;
         let mut rows = balances.query([]).map_err(said)?;
         while let Some(row) = rows.next().map_err(said)? {
-            heads.balances.push(sql::balance([row.get(0).ok(), row.get(1).ok(), row.get(2).ok(), row.get(3).ok()])?);
+            heads.balances.push(sql::balance(std::array::from_fn(|at| row.get(at).ok()))?);
         }
         let mut waited = prepared(&self.connection, &self.statements.waited)?;
         let names = waited.query_map([], |row| row.get(0)).map_err(said)?;
@@ -189,9 +190,25 @@ impl Sqlite {
         for (provider, account, of) in &asked.waiting {
             self.select(&statements.waiting, (of, provider, account), found)?;
         }
-        let known = &loaded.orders;
-        let unknown = sql::unknown_orders(found, |id| known.iter().any(|order| order.id == id));
-        for id in unknown {
+        for (channel, number) in &asked.of_orders {
+            self.select(&statements.of_order, (channel, number), found)?;
+        }
+        for id in &asked.order_ids {
+            self.select(&statements.order_by_id, [Id::new(*id)], &mut loaded.orders)?;
+        }
+        for (order, number) in &asked.refunds {
+            self.select(&statements.refund, (Id::new(*order), number), &mut loaded.refunds)?;
+        }
+        for (channel, number) in &asked.refund_numbers {
+            self.select(&statements.refund_by_number, (channel, number), &mut loaded.refunds)?;
+        }
+        for number in &asked.refund_txns {
+            self.select(&statements.refund_by_txn, [number], &mut loaded.refunds)?;
+        }
+        for key in &asked.idempotency_keys {
+            self.select(&statements.idempotency_key, [key], &mut loaded.idempotency_keys)?;
+        }
+        for id in sql::unknown_orders(&loaded) {
             self.select(&statements.order_by_id, [Id::new(id)], &mut loaded.orders)?;
         }
         Ok(loaded)
@@ -213,8 +230,10 @@ impl Sqlite {
             execute(&self.connection, LINK, (seq, rows, link))?;
         }
         changes.updates.iter().try_for_each(|update| self.update(update))?;
-        for BalanceRow { account, currency, debit, credit } in &changes.balances {
-            let values = (account, currency.code(), debit.to_string(), credit.to_string());
+        for BalanceRow { account, currency, debit, credit, pending_debit, pending_credit } in &changes.balances {
+            let [debit, credit, pending_debit, pending_credit] =
+                [debit, credit, pending_debit, pending_credit].map(i128::to_string);
+            let values = (account, currency.code(), debit, credit, pending_debit, pending_credit);
             execute(&self.connection, BALANCE, values)?;
         }
         for wrap in &changes.wraps {

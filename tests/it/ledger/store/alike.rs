@@ -158,8 +158,8 @@ fn load_answers_what_is_asked(place: &Place) {
         keys: vec![key("a")],
         orders: vec![("card".into(), "order-c".into()), ("other".into(), "order-a".into())],
         trades: vec![("card".into(), "order-c".into())],
-        numbers: vec![],
         waiting: vec![("alipay", Some("app".into()), "n:txn-a".into()), ("stripe", None, "n:txn-a".into())],
+        ..Wanted::default()
     };
     let mut loaded = store.load(&asked).unwrap();
     loaded.transactions.sort_by_key(|found| found.seq);

@@ -273,7 +273,7 @@ fn the_writer_asks_and_changes_by_index_only() {
             (client.query_one(sessions, &[]).unwrap().get::<_, i64>(0) == 0).then_some(())
         });
         let scans = "SELECT SUM(seq_scan)::BIGINT, SUM(idx_scan)::BIGINT FROM pg_stat_user_tables \
-                     WHERE relname IN ('transactions', 'orders', 'events', 'outbox', 'chain')";
+                     WHERE relname IN ('transactions', 'orders', 'events', 'outbox', 'chain', 'refunds', 'idempotency_keys')";
         let row = client.query_one(scans, &[]).unwrap();
         (row.get::<_, i64>(0), row.get::<_, Option<i64>>(1).unwrap_or(0))
     };
@@ -287,9 +287,15 @@ fn the_writer_asks_and_changes_by_index_only() {
         trades: vec![("card".into(), "order-a".into())],
         numbers: vec![("alipay", Kind::Payment, "txn-a".into())],
         waiting: vec![("alipay", Some("app".into()), "n:txn-a".into())],
+        order_ids: vec![a.order.id],
+        of_orders: vec![("card".into(), "order-a".into())],
+        refunds: vec![(a.order.id, "R1".into())],
+        refund_numbers: vec![("card".into(), "R1".into())],
+        refund_txns: vec!["re_1".into()],
+        idempotency_keys: vec!["k1".into()],
     };
     store.begin().unwrap();
-    assert_eq!(store.load(&asked).unwrap().transactions.len(), 3, "each answers");
+    assert_eq!(store.load(&asked).unwrap().transactions.len(), 4, "each answers");
     store.write(&Changes { updates: vec![a.order.update(), a.event.update()], ..Changes::default() }).unwrap();
     store.commit().unwrap();
     store.events(&[a.event.id]).unwrap();

@@ -86,6 +86,8 @@ fn paid(seq: i64, name: &str, at: i64) -> Order {
         refunded_minor: 0,
         refund_pending_minor: 0,
         paid_at: Some(at),
+        asked_minor: None,
+        asked_currency: None,
     }
 }
 
@@ -172,7 +174,7 @@ impl Callback {
 }
 
 pub fn balance(account: &str, debit: i128) -> BalanceRow {
-    BalanceRow { account: account.into(), currency: cny(), debit, credit: 5 }
+    BalanceRow { debit, credit: 5, pending_debit: 7, ..BalanceRow::new(account, cny()) }
 }
 
 pub fn wrap(by: &str) -> Wrap {

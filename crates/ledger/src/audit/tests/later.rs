@@ -52,7 +52,7 @@ struct Scene {
 
 impl Scene {
     fn new() -> Scene {
-        let mut book = sample();
+        let mut book = full();
         let (one, other) = (noted(&mut book, "N-1"), noted(&mut book, "N-2"));
         let (report, mark) = since(&mut book.reader(), &book.key, vec![], None, None).unwrap();
         assert!(report.ok, "{report:?}");

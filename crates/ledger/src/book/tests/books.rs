@@ -66,7 +66,7 @@ impl Books {
             asked.orders.iter().any(|(c, o)| *c == order.channel && *o == order.out_trade_no)
                 || transactions.iter().any(|t| t.order_id == Some(order.id))
         });
-        Loaded { transactions, orders }
+        Loaded { transactions, orders, ..Loaded::default() }
     }
 
     /// What a callback does, and its outcome.

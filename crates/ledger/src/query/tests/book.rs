@@ -81,6 +81,8 @@ pub struct Book {
     time: i64,
     pending: Vec<Row>,
     balances: BTreeMap<(String, &'static str), (i128, i128)>,
+    /// What is pending.
+    held: BTreeMap<(String, &'static str), (i128, i128)>,
 }
 
 impl Book {
@@ -95,8 +97,8 @@ impl Book {
             store.execute_batch(&loose).unwrap();
         }
         INDEXES.iter().for_each(|sql| store.execute_batch(sql).unwrap());
-        let (key, balances) = (ChainKey::new(&[7; 32]), BTreeMap::new());
-        Book { folder, store, key, seq: 0, head: vec![], time: START, pending: vec![], balances }
+        let (key, balances, held) = (ChainKey::new(&[7; 32]), BTreeMap::new(), BTreeMap::new());
+        Book { folder, store, key, seq: 0, head: vec![], time: START, pending: vec![], balances, held }
     }
 
     /// Another connection to it.
@@ -145,6 +147,11 @@ impl Book {
             let sql = "INSERT OR REPLACE INTO balances (account, currency, debit, credit) VALUES (?, ?, ?, ?)";
             self.store.execute(sql, params![account, currency, debit.to_string(), credit.to_string()]).unwrap();
         }
+        for ((account, currency), (debit, credit)) in &self.held {
+            let sql =
+                "UPDATE balances SET pending_debit = ?3, pending_credit = ?4 WHERE account = ?1 AND currency = ?2";
+            self.store.execute(sql, params![account, currency, debit.to_string(), credit.to_string()]).unwrap();
+        }
         self.store.execute_batch("COMMIT").unwrap();
         self.head = link.link;
         self.time += 1000;
@@ -154,6 +161,41 @@ impl Book {
     pub fn evidence(&mut self, channel: &str) -> Uuid {
         let (seq, id) = self.next();
         self.evidence_as(seq, id, channel)
+    }
+
+    /// Adds the adoption of an order.
+    pub fn adoption(&mut self, order_id: Uuid, amount_minor: i64) {
+        let (seq, id) = self.next();
+        self.push(&Adoption { seq, id, order_id, amount_minor, currency: Currency::CNY, recorded_at: self.time });
+    }
+
+    /// Adds an idempotency key with its answer.
+    pub fn key(&mut self, key: &str) {
+        let answer_id = Some(self.evidence(""));
+        let (seq, id) = self.next();
+        let (key, fingerprint) = (key.to_owned(), "call".to_owned());
+        self.push(&IdempotencyKey { seq, id, key, fingerprint, created_at: self.time, status: Some(201), answer_id });
+    }
+
+    /// Adds a refund that is not decided.
+    pub fn refund(&mut self, order_id: Uuid, number: &str, amount_minor: i64) {
+        let (seq, id) = self.next();
+        self.push(&Refund {
+            seq,
+            id,
+            order_id,
+            merchant: "shop".to_owned(),
+            channel: "card".to_owned(),
+            out_refund_no: number.to_owned(),
+            amount_minor,
+            currency: Currency::CNY,
+            created_at: self.time,
+            state: RefundState::Pending,
+            transaction_id: None,
+            refund_txn_no: None,
+        });
+        self.held.entry((SHOP.to_owned(), "CNY")).or_default().0 += i128::from(amount_minor);
+        self.held.entry((CARD.to_owned(), "CNY")).or_default().1 += i128::from(amount_minor);
     }
 
     /// Adds what was decided of an anomaly.
@@ -187,6 +229,8 @@ impl Book {
             refunded_minor: 0,
             refund_pending_minor: 0,
             paid_at: None,
+            asked_minor: None,
+            asked_currency: None,
         };
         order(&mut row);
         row.paid_at = row.paid_at.map(|_| self.time);
@@ -317,6 +361,36 @@ pub fn sample() -> Book {
     book.order(|order| (order.source, order.out_trade_no) = (Source::Api, "T-api".to_owned()));
     book.commit();
     book
+}
+
+/// A book with a row of every table.
+pub fn full() -> Book {
+    let mut book = sample();
+    requested(&mut book);
+    book
+}
+
+/// An order that was adopted, and a refund of it that is not decided; each call has its idempotency key.
+fn requested(book: &mut Book) {
+    let paid_at = Some(START);
+    let order_id = book.order(|order| {
+        (order.state, order.out_trade_no) = (OrderState::Paid, "T-adopted".to_owned());
+        (order.amount_minor, order.paid_minor, order.paid_at) = (400, 400, paid_at);
+        (order.asked_minor, order.asked_currency, order.refund_pending_minor) = (Some(400), Some(Currency::CNY), 100);
+    });
+    let payment = book.fact(|t| {
+        (t.order_id, t.out_trade_no, t.amount_minor) = (Some(order_id), Some("T-adopted".to_owned()), Some(400));
+        t.channel_txn_no = Some("pi_adopted".to_owned());
+    });
+    book.journal(&payment, What::Post, CARD, SHOP);
+    book.event(&payment, EventState::Delivered);
+    book.commit();
+    book.adoption(order_id, 400);
+    book.key("adopted");
+    book.commit();
+    book.refund(order_id, "R-1", 100);
+    book.key("refunded");
+    book.commit();
 }
 
 /// A payment with a fee, a refund, its reversal in part, and a refund in suspense.

@@ -51,12 +51,7 @@ pub(super) fn asks<'a>(statements: &'a PgStatements, asked: &'a Wanted) -> Batch
     let keys = asked.keys.iter();
     let by_key = keys.map(|key| [key.provider, &key.account, key.kind.word(), &key.key].map(PgCell::Text));
     push(&mut batch, &statements.by_key, by_key);
-    let trades = asked.trades.iter();
-    push(
-        &mut batch,
-        &statements.by_trade,
-        trades.map(|(channel, number)| [channel, number].map(|text| PgCell::Text(text))),
-    );
+    push(&mut batch, &statements.by_trade, pairs(&asked.trades));
     let numbers = asked.numbers.iter();
     let by_number = numbers.map(|(provider, kind, number)| [number, *provider, kind.word()].map(PgCell::Text));
     push(&mut batch, &statements.by_number, by_number);
@@ -64,7 +59,37 @@ pub(super) fn asks<'a>(statements: &'a PgStatements, asked: &'a Wanted) -> Batch
         [PgCell::Text(of), PgCell::Text(provider), account.as_deref().map_or(PgCell::Null, PgCell::Text)]
     });
     push(&mut batch, &statements.waiting, waiting);
+    push(&mut batch, &statements.of_orders, pairs(&asked.of_orders));
     batch
+}
+
+/// The queries for the orders that are asked for.
+pub(super) fn orders<'a>(statements: &'a PgStatements, asked: &'a Wanted) -> Batch<'a> {
+    let mut batch = vec![];
+    push(&mut batch, &statements.orders_by_trade, pairs(&asked.orders));
+    push(&mut batch, &statements.orders_by_id, asked.order_ids.iter().map(|id| [PgCell::Id(*id)]));
+    batch
+}
+
+/// The queries for the requested refunds that are asked for.
+pub(super) fn refunds<'a>(statements: &'a PgStatements, asked: &'a Wanted) -> Batch<'a> {
+    let mut batch = vec![];
+    let named = asked.refunds.iter().map(|(order, number)| [PgCell::Id(*order), PgCell::Text(number)]);
+    push(&mut batch, &statements.refunds, named);
+    push(&mut batch, &statements.refunds_by_number, pairs(&asked.refund_numbers));
+    push(&mut batch, &statements.refunds_by_txn, asked.refund_txns.iter().map(|number| [PgCell::Text(number)]));
+    batch
+}
+
+/// The queries for the idempotency keys that are asked for.
+pub(super) fn idempotency_keys<'a>(statements: &'a PgStatements, asked: &'a Wanted) -> Batch<'a> {
+    let mut batch = vec![];
+    push(&mut batch, &statements.idempotency_keys, asked.idempotency_keys.iter().map(|key| [PgCell::Text(key)]));
+    batch
+}
+
+fn pairs<'a>(pairs: &'a [(String, String)]) -> impl Iterator<Item = [PgCell<'a>; 2]> {
+    pairs.iter().map(|(one, other)| [PgCell::Text(one), PgCell::Text(other)])
 }
 
 /// The writes, with new rows before updates.
@@ -76,7 +101,9 @@ pub(super) fn written<'a>(statements: &'a PgStatements, changes: &'a Changes) ->
     let mut seen = HashSet::new();
     let latest = changes.balances.iter().rev().filter(|it| seen.insert((it.account.as_str(), it.currency)));
     let balances = latest.map(|it| {
-        [PgCell::Text(&it.account), PgCell::Text(it.currency.code()), PgCell::Sum(it.debit), PgCell::Sum(it.credit)]
+        let [debit, credit, pending_debit, pending_credit] =
+            [it.debit, it.credit, it.pending_debit, it.pending_credit].map(PgCell::Sum);
+        [PgCell::Text(&it.account), PgCell::Text(it.currency.code()), debit, credit, pending_debit, pending_credit]
     });
     push(&mut batch, &statements.put_balances, balances);
     let wraps = changes.wraps.iter().map(|it| {

@@ -139,8 +139,8 @@ pub(super) fn writer(url: &str, password: Option<&Secret>, time: bool) -> Result
     warnings.lock().take();
     let epoch = client.query_one(raise, &[]).and_then(|row| row.try_get(0)).map_err(|e| said(&e))?;
     // No writer of an older epoch is left: its transactions have ended, and it can begin no more.
-    if version(&mut client)? != Some(VERSION) {
-        forward(&mut client, epoch, time)?;
+    if let Some(older) = version(&mut client)?.filter(|version| *version != VERSION) {
+        forward(&mut client, (epoch, older), time)?;
     }
     if let Some(warning) = warnings.lock().take() {
         return Err(StoreError::Lost(warning));
@@ -202,25 +202,32 @@ fn free(client: &mut Client, names: impl IntoIterator<Item = &'static str>, do_s
 
 /// Brings the schema up to date in one transaction, so that a kill leaves it as it was. Obstacles are looked for first,
 /// even if there is no `time`: the old process of an upgrade can still go on then.
-fn forward(client: &mut Client, epoch: i64, time: bool) -> Result<(), StoreError> {
+fn forward(client: &mut Client, (epoch, from): (i64, i64), time: bool) -> Result<(), StoreError> {
     let rows = client.query_one(sql::ROWS, &[]).and_then(|row| row.try_get(0)).map_err(|e| said(&e))?;
-    let ours = [Table::Outgoing.state_name(), Table::Outgoing.source()];
-    free(client, ours, "rename it, or set the role's `search_path` so that the ledger does not meet it")?;
+    free(
+        client,
+        SqlDialect::new_names(from),
+        "rename it, or set the role's `search_path` so that the ledger does not meet it",
+    )?;
     let answers = client.simple_query(&begin(epoch)).map_err(|e| said(&e))?;
     if !is_ours(&answers) {
         return Err(StoreError::Lost(TAKEN_OVER.into()));
     }
-    let lock = format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", Table::Outgoing.name());
-    client.batch_execute(&lock).map_err(|e| held(&e))?;
-    let leave = SqlDialect::Postgres.leave().join("; ");
-    client.batch_execute(&format!("SAVEPOINT tried; {leave}; ROLLBACK TO tried")).map_err(|e| needed(&e))?;
-    if rows > FEW && !time {
+    for table in SqlDialect::altered(from) {
+        let lock = format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE");
+        client.batch_execute(&lock).map_err(|e| held(&e, table))?;
+    }
+    if from < 2 {
+        let leave = SqlDialect::Postgres.leave().join("; ");
+        client.batch_execute(&format!("SAVEPOINT tried; {leave}; ROLLBACK TO tried")).map_err(|e| needed(&e))?;
+    }
+    if from < 2 && rows > FEW && !time {
         client.batch_execute("ROLLBACK").map_err(|e| said(&e))?;
         return Err(later(rows));
     }
     let began = clock::now();
     log::warn!("ledger: bringing the store of an older tollgate up to date (schema {VERSION}), over {rows} rows");
-    for step in SqlDialect::Postgres.forward() {
+    for step in SqlDialect::Postgres.forward(from) {
         client.batch_execute(&step).map_err(|e| said(&e))?;
     }
     let end = format!("UPDATE tollgate_meta SET version = {VERSION}; COMMIT");
@@ -229,14 +236,13 @@ fn forward(client: &mut Client, epoch: i64, time: bool) -> Result<(), StoreError
     Ok(())
 }
 
-/// The error if `events` could not be locked: its readers did not end within `lock_timeout`.
-fn held(error: &tokio_postgres::Error) -> StoreError {
+/// The error if a table could not be locked: its readers did not end within `lock_timeout`.
+fn held(error: &tokio_postgres::Error, table: &str) -> StoreError {
     if error.code() != Some(&SqlState::LOCK_NOT_AVAILABLE) {
         return said(error);
     }
-    let events = Table::Outgoing.name();
     StoreError::Held(format!(
-        "the store is of an older tollgate, and cannot be brought up to date while somebody reads `{events}` (pg_dump, a \
+        "the store is of an older tollgate, and cannot be brought up to date while somebody reads `{table}` (pg_dump, a \
          report, a transaction that was left open): end that; it is tried again"
     ))
 }

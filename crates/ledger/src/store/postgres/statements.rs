@@ -16,6 +16,11 @@ pub(super) struct PgStatements {
     pub(super) waiting: String,
     pub(super) orders_by_trade: String,
     pub(super) orders_by_id: String,
+    pub(super) of_orders: String,
+    pub(super) refunds: String,
+    pub(super) refunds_by_number: String,
+    pub(super) refunds_by_txn: String,
+    pub(super) idempotency_keys: String,
     pub(super) events: String,
     pub(super) anomalies: String,
     pub(super) last_time: String,
@@ -110,6 +115,16 @@ impl PgStatements {
             ),
             orders_by_trade: joined(Table::Order, 2, "t.channel = q.a AND t.out_trade_no = q.b"),
             orders_by_id: by_ids(Table::Order),
+            of_orders: joined(
+                Table::Transaction,
+                2,
+                "t.order_id = (SELECT id FROM orders WHERE channel = q.a AND out_trade_no = q.b) \
+                 AND t.order_id IS NOT NULL",
+            ),
+            refunds: joined(Table::Refund, 2, "t.order_id = q.a AND t.out_refund_no = q.b"),
+            refunds_by_number: joined(Table::Refund, 2, "t.channel = q.a AND t.out_refund_no = q.b"),
+            refunds_by_txn: joined(Table::Refund, 1, "t.refund_txn_no = q.a AND t.refund_txn_no IS NOT NULL"),
+            idempotency_keys: joined(Table::IdempotencyKey, 1, "t.\"key\" = q.a"),
             events: by_ids(Table::Outgoing),
             anomalies: by_ids(Table::Anomaly),
             last_time: sql::last_time(),
@@ -121,9 +136,10 @@ impl PgStatements {
                 "INSERT INTO chain (seq, rows, link) SELECT * FROM UNNEST($1::BIGINT[], $2::BYTEA[], $3::BYTEA[])",
             ),
             put_balances: text(
-                "INSERT INTO balances (account, currency, debit, credit) \
-                 SELECT * FROM UNNEST($1::TEXT[], $2::TEXT[], $3::TEXT[], $4::TEXT[]) \
-                 ON CONFLICT (account, currency) DO UPDATE SET debit = excluded.debit, credit = excluded.credit",
+                "INSERT INTO balances (account, currency, debit, credit, pending_debit, pending_credit) \
+                 SELECT * FROM UNNEST($1::TEXT[], $2::TEXT[], $3::TEXT[], $4::TEXT[], $5::TEXT[], $6::TEXT[]) \
+                 ON CONFLICT (account, currency) DO UPDATE SET debit = excluded.debit, credit = excluded.credit, \
+                 pending_debit = excluded.pending_debit, pending_credit = excluded.pending_credit",
             ),
             put_wraps: text(
                 "INSERT INTO keys (id, wrapped_by, purpose, day, wrapped, created_at) \

@@ -130,7 +130,7 @@ pub(super) fn writer(path: &Path, time: bool) -> Result<Connection, StoreError> 
     settle(&connection)?;
     match found {
         What::Empty => create(&connection).map_err(|e| failure(&e))?,
-        What::Older => forward::bring(&connection, time)?,
+        What::Older(version) => forward::bring(&connection, version, time)?,
         What::Ledger => {}
     }
     indexes::complete(&connection, time)?;
@@ -171,8 +171,8 @@ pub(super) fn named(connection: &Connection) -> rusqlite::Result<()> {
 pub(super) enum What {
     /// An empty file.
     Empty,
-    /// A ledger of an older schema.
-    Older,
+    /// A ledger of this older schema.
+    Older(i64),
     /// A ledger of this schema.
     Ledger,
 }
@@ -188,7 +188,7 @@ pub(super) fn what(connection: &Connection, path: &Path) -> Result<What, StoreEr
                 "{}: made by a newer tollgate (schema {newer}, this one knows {VERSION}); run that one",
                 path.display()
             ))),
-            _ => Ok(What::Older),
+            older => Ok(What::Older(older)),
         };
     }
     if application == 0 && read("SELECT COUNT(*) FROM sqlite_schema")? == 0 {

@@ -46,7 +46,7 @@ impl SqliteReader {
         let connection = connection.map_err(|e| open::of(path, &e))?;
         match open::what(&connection, path)? {
             What::Ledger => Ok(Box::new(SqliteReader { connection })),
-            What::Older => Err(StoreError::Row(format!("{}: {OLDER}", path.display()))),
+            What::Older(_) => Err(StoreError::Row(format!("{}: {OLDER}", path.display()))),
             What::Empty => Err(none()),
         }
     }

@@ -91,7 +91,10 @@ fn a_file_that_is_no_ledger_is_refused_and_not_changed() {
 fn a_newer_ledger_is_refused() {
     let place = place();
     drop(place.open());
-    Connection::open(&place.path).unwrap().execute_batch("PRAGMA user_version = 3").unwrap();
+    Connection::open(&place.path)
+        .unwrap()
+        .execute_batch(&format!("PRAGMA user_version = {}", crate::store::schema::VERSION + 1))
+        .unwrap();
     assert!(place.refused().contains("newer tollgate"), "{}", place.refused());
 }
 
