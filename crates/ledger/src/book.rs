@@ -8,14 +8,17 @@
 //! |---|---|
 //! | [`facts`] | what is known of the books while a batch is decided |
 //! | [`posting_builder`] | the rows that a decision makes |
+//! | [`orders`], [`refunds`] | what merchants ask for by API |
 //! | [`payment`] | where a payment belongs |
 //! | [`settle`] | where a refund, a chargeback or a reversal belongs once its payment is known |
 //! | [`fee`] | the merchant's fee |
 
 pub mod facts;
 pub mod fee;
+pub mod orders;
 pub mod payment;
 pub mod posting_builder;
+pub mod refunds;
 pub mod settle;
 
 use std::sync::Arc;
@@ -28,7 +31,7 @@ use super::store::{MeaningKey, Wanted};
 use super::stored_enum::{AnomalyKind, OrderState, TxState};
 use base::units::Currency;
 use config::model::ledger::Channel;
-use providers::event::{Amount, Effect, Kind, Of, ProviderEvent};
+use providers::event::{Amount, Effect, Kind, Of, ProviderEvent, Requested};
 use providers::{Numbers, Provider};
 
 /// The last millisecond of the year 9999, which is the last that RFC 3339 can write.
@@ -123,6 +126,13 @@ pub fn asks(callback: &Callback<'_>, asked: &mut Wanted) {
     if let Some(Of::Number(number)) = &event.of {
         key(Kind::Payment, number);
     }
+    match &event.request {
+        Some(Requested::OutRefundNo(number)) => {
+            asked.refund_numbers.push((callback.channel.name.to_string(), number.clone()));
+        }
+        Some(Requested::Number(number)) => asked.refund_txns.push(number.clone()),
+        None => {}
+    }
     let waiting = waited_for(callback).into_iter().chain(event.of.as_ref().map(facts::of));
     let account = (!callback.is_global()).then_some(&event.account);
     asked.waiting.extend(waiting.map(|of| (provider, account.cloned(), of)));
@@ -138,6 +148,19 @@ fn waited_for(callback: &Callback<'_>) -> Vec<String> {
     [number, trade].into_iter().flatten().map(|of| facts::of(&of)).collect()
 }
 
+/// What parked transactions may wait for of these payments, as [`Wanted::waiting`] asks for it.
+pub fn waiting_for(transactions: &[Transaction]) -> Vec<(&'static str, Option<String>, String)> {
+    let parked = transactions.iter().filter(|one| one.kind == Kind::Payment && one.state == TxState::Parked);
+    let names = |payment: &Transaction| {
+        let provider = Provider::named(&payment.provider)?.name;
+        let number = payment.channel_txn_no.clone().map(Of::Number);
+        let trade = payment.out_trade_no.clone().map(Of::OutTradeNo);
+        let account = payment.account.clone();
+        Some([number, trade].into_iter().flatten().map(move |of| (provider, Some(account.clone()), facts::of(&of))))
+    };
+    parked.filter_map(names).flatten().collect()
+}
+
 /// Decides a callback.
 pub fn decide(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) -> Outcome {
     let event = callback.event;
@@ -146,8 +169,12 @@ pub fn decide(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut PostingBu
     }
     scribe.evidence(callback.evidence);
     match &event.effect {
-        Effect::Note | Effect::Fail => note(callback, facts, scribe),
+        Effect::Note => note(callback, facts, scribe),
         Effect::Close => close(callback, facts, scribe),
+        Effect::Fail => {
+            refunds::failed(callback, facts, scribe);
+            note(callback, facts, scribe)
+        }
         Effect::Foreign(field) => foreign(callback, facts, scribe, field),
         Effect::Unreadable(reason) => unreadable(callback, facts, scribe, reason),
         Effect::Book => match (event.kind, event.amount.map(Amount::stated), event.currency) {

@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 pub use self::outbox::{Fresh, OutboxNews, OutboxQueue};
 pub use self::writer::{AlarmHook, Settings, Writer};
+use super::command::{Command, Commanded};
 use super::keys::{DataKey, Ring};
 use super::outcome::Outcome;
 use super::resolve::{Resolution, Resolved};
@@ -114,6 +115,7 @@ enum Task {
     Mark(Vec<Update>, Vec<Raised>, Reply<()>),
     Redeliver(Uuid, Reply<Option<Outgoing>>),
     Resolve(Box<Resolution>, Reply<Resolved>),
+    Command(Box<Command>, Reply<Commanded>),
     /// Nothing; makes a waiting writer check whether to go on.
     Wake,
 }
@@ -126,6 +128,7 @@ impl Task {
             Task::Mark(_, _, reply) => drop(reply.send(Err(why))),
             Task::Redeliver(_, reply) => drop(reply.send(Err(why))),
             Task::Resolve(_, reply) => drop(reply.send(Err(why))),
+            Task::Command(_, reply) => drop(reply.send(Err(why))),
             Task::Wake => {}
         }
     }
@@ -211,6 +214,13 @@ impl Journal {
     pub async fn resolve(&self, resolution: Resolution) -> Result<Resolved, CommitError> {
         let (reply, answer) = oneshot::channel();
         self.queue(Task::Resolve(Box::new(resolution), reply))?;
+        wait(answer).await
+    }
+
+    /// Does what a caller of the API asks for, once.
+    pub async fn command(&self, command: Command) -> Result<Commanded, CommitError> {
+        let (reply, answer) = oneshot::channel();
+        self.queue(Task::Command(Box::new(command), reply))?;
         wait(answer).await
     }
 

@@ -8,6 +8,7 @@
 //! | [`channel`] | a provider's keys, prepared for one channel |
 //! | [`journal`] | the one writer: batches, commits, receipts; [`book`] decides, [`keys`] encrypt, [`chain`] links |
 //! | [`acknowledge`] | the answer to the provider |
+//! | [`command`] | what merchants ask for by API, once for each idempotency key |
 //! | [`resolve`] | a person's decision about an anomaly |
 //! | [`deliver`] | sending events to merchants until they accept them |
 //! | [`rows`], [`stored_enum`], [`store`] | the rows of the books, their words, and their stores: SQLite, PostgreSQL |
@@ -26,6 +27,7 @@ pub mod audit;
 pub mod book;
 pub mod chain;
 pub mod channel;
+pub mod command;
 pub mod deliver;
 pub mod export;
 pub mod ingest;

@@ -6,7 +6,7 @@
 
 use super::facts::{Facts, of};
 use super::posting_builder::PostingBuilder;
-use super::{Callback, account_of, conflict, draft, keep};
+use super::{Callback, account_of, conflict, draft, keep, refunds};
 use crate::outcome::Outcome;
 use crate::rows::Transaction;
 use crate::stored_enum::{AnomalyKind, OrderState, StoredEnum, TxState};
@@ -79,7 +79,17 @@ pub fn arrived(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut PostingB
     }
     let at = keep(transaction, facts, scribe);
     write(at, place, facts, scribe);
+    end_request(callback, at, facts, scribe);
     outcome
+}
+
+/// Ends the refund that was asked for, if a message tells its end.
+fn end_request(callback: &Callback<'_>, at: usize, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) {
+    match (callback.event.kind, facts.transaction(at).state) {
+        (Kind::Refund, TxState::Posted | TxState::Suspense) => refunds::succeeded(callback, at, facts, scribe),
+        (Kind::RefundReversal, _) => refunds::failed(callback, facts, scribe),
+        _ => {}
+    }
 }
 
 /// Books a refund, chargeback or reversal that was kept without an entry; an error says why it cannot be booked.
@@ -111,7 +121,9 @@ pub fn accept(
             "Other refunds of its payment came meanwhile: how much it adds is not what was recorded.".to_owned()
         );
     }
-    Ok(follow(at, place, facts, scribe))
+    let outcome = follow(at, place, facts, scribe);
+    end_request(callback, at, facts, scribe);
+    Ok(outcome)
 }
 
 /// Books what waited for a payment that is now in the books, in the order in which it came.

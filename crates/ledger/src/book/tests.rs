@@ -2,6 +2,7 @@
 
 mod books;
 mod parties;
+mod requests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

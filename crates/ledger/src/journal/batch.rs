@@ -14,6 +14,7 @@ use super::chain_tip::ChainTip;
 use super::outbox::Fresh;
 use super::{CommitError, Durable, Raised, Receipt, Reply, Sealed, Task};
 use crate::book::{self, Callback, Facts, PostingBuilder, Postings, Time};
+use crate::command::{Call, Commanded};
 use crate::keys::{DataKey, Ring};
 use crate::outcome::Outcome;
 use crate::resolve::{Reread, Resolution, Resolved};
@@ -39,6 +40,7 @@ enum Decided {
     Marked,
     Event(Option<Box<Outgoing>>),
     Resolved(Resolved),
+    Commanded(Commanded),
 }
 
 /// The result of a batch.
@@ -184,10 +186,16 @@ impl BatchWriter {
     /// Loads the facts that these tasks need.
     fn load(&mut self, tasks: &[Task]) -> Result<crate::store::Loaded, StoreError> {
         let mut asked = Wanted::default();
+        let mut names_orders = false;
         for task in tasks {
             let about = match task {
                 Task::Callback(sealed, _) => Some(callback(sealed)),
                 Task::Resolve(resolution, _) => resolution.accepted.as_ref().map(reread),
+                Task::Command(command, _) => {
+                    names_orders |= matches!(command.call, Call::Order(_));
+                    command.asks(&mut asked);
+                    None
+                }
                 _ => None,
             };
             if let Some(about) = about {
@@ -195,7 +203,18 @@ impl BatchWriter {
             }
         }
         asked.waiting.retain(|(.., of)| self.end.may_wait(of));
-        self.store.load(&asked)
+        let mut loaded = self.store.load(&asked)?;
+        if names_orders {
+            // A payment that is booked by its order's creation brings what waited for it.
+            let waiting = book::waiting_for(&loaded.transactions);
+            let waiting = waiting.into_iter().filter(|(.., of)| self.end.may_wait(of)).collect::<Vec<_>>();
+            if !waiting.is_empty() {
+                let more = self.store.load(&Wanted { waiting, ..Wanted::default() })?;
+                loaded.transactions.extend(more.transactions);
+                loaded.orders.extend(more.orders);
+            }
+        }
+        Ok(loaded)
     }
 
     fn decide(&mut self, task: &Task, facts: &mut Facts, now: Time) -> Result<(Postings, Decided), StoreError> {
@@ -215,6 +234,14 @@ impl BatchWriter {
                 Decided::Event(event)
             }
             Task::Resolve(resolution, _) => Decided::Resolved(self.resolve(resolution, facts, &mut scribe)?),
+            Task::Command(command, _) => {
+                let end = &self.end;
+                Decided::Commanded(command.decide(
+                    facts,
+                    |account, currency| end.balance(account, currency),
+                    &mut scribe,
+                ))
+            }
             Task::Wake => Decided::Marked,
         };
         let mut plan = scribe.done();
@@ -236,6 +263,7 @@ impl BatchWriter {
                 &sealed.key
             }
             Task::Resolve(resolution, _) => &resolution.key,
+            Task::Command(command, _) => &command.sealing,
             _ => return,
         };
         if !key.unkept().is_empty() {
@@ -313,6 +341,7 @@ fn reply(task: Task, answer: Result<Decided, CommitError>) {
         (Task::Callback(_, to), Ok(Decided::Receipt(outcome))) => send(to, Ok(Durable(Receipt { outcome }))),
         (Task::Mark(_, _, to), Ok(_)) => send(to, Ok(())),
         (Task::Resolve(_, to), Ok(Decided::Resolved(resolved))) => send(to, Ok(resolved)),
+        (Task::Command(_, to), Ok(Decided::Commanded(commanded))) => send(to, Ok(commanded)),
         (Task::Redeliver(_, to), Ok(Decided::Event(event))) => send(to, Ok(event.map(|event| *event))),
         (task, Err(why)) => task.refuse(why),
         (task, Ok(_)) => task.refuse(CommitError::Failed),

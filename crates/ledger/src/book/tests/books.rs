@@ -1,6 +1,11 @@
 //! Books in memory that answer exactly what is asked, and messages for them.
 
+use base::secret::Secret;
+
 use super::*;
+use crate::command::{Call, Command, Commanded, key_digest};
+use crate::keys::Ring;
+use crate::rows::{BalanceRow, IdempotencyKey, Refund};
 
 /// Books in memory.
 pub(super) struct Books {
@@ -8,6 +13,8 @@ pub(super) struct Books {
     pub(super) channel: Arc<Channel>,
     pub(super) clock: i64,
     pub(super) provider: &'static Provider,
+    /// Balances, whose currency is always the same.
+    pub(super) held: BTreeMap<String, BalanceRow>,
 }
 
 /// By a clock that is right.
@@ -31,7 +38,13 @@ impl Books {
     }
 
     pub(super) fn with(channel: Channel) -> Books {
-        Books { rows: BTreeMap::new(), channel: Arc::new(channel), clock: 1_000, provider: &stripe::PROVIDER }
+        Books {
+            rows: BTreeMap::new(),
+            channel: Arc::new(channel),
+            clock: 1_000,
+            provider: &stripe::PROVIDER,
+            held: BTreeMap::new(),
+        }
     }
 
     pub(super) fn all<T: Typed>(&self) -> Vec<T> {
@@ -59,14 +72,29 @@ impl Books {
             let by_number = asked.numbers.iter().any(|(p, kind, number)| {
                 *p == t.provider && *kind == t.kind && Some(number) == t.channel_txn_no.as_ref()
             });
-            by_key || by_number || by_trade || waits
+            let of_order = asked.of_orders.iter().any(|(c, o)| {
+                self.all().iter().any(|order: &Order| {
+                    Some(order.id) == t.order_id && *c == order.channel && *o == order.out_trade_no
+                })
+            });
+            by_key || by_number || by_trade || waits || of_order
         });
+        let mut refunds: Vec<Refund> = self.all();
+        refunds.retain(|refund| {
+            asked.refunds.iter().any(|(order, no)| *order == refund.order_id && *no == refund.out_refund_no)
+                || asked.refund_numbers.iter().any(|(c, no)| *c == refund.channel && *no == refund.out_refund_no)
+                || asked.refund_txns.iter().any(|no| Some(no) == refund.refund_txn_no.as_ref())
+        });
+        let mut idempotency_keys: Vec<IdempotencyKey> = self.all();
+        idempotency_keys.retain(|key| asked.idempotency_keys.contains(&key.key));
         let mut orders: Vec<Order> = self.all();
         orders.retain(|order| {
             asked.orders.iter().any(|(c, o)| *c == order.channel && *o == order.out_trade_no)
+                || asked.order_ids.contains(&order.id)
                 || transactions.iter().any(|t| t.order_id == Some(order.id))
+                || refunds.iter().any(|refund| refund.order_id == order.id)
         });
-        Loaded { transactions, orders, ..Loaded::default() }
+        Loaded { transactions, orders, refunds, idempotency_keys }
     }
 
     /// What a callback does, and its outcome.
@@ -99,6 +127,48 @@ impl Books {
         let mut scribe = PostingBuilder::new(last, at(self.clock), &mut ids);
         let outcome = does(&callback, &mut facts, &mut scribe);
         let plan = scribe.done();
+        self.keep(last, plan);
+        outcome
+    }
+
+    /// What a caller of the API asks for, and the answer: its status, and its object or the end of the problem's type.
+    pub(super) fn ask(&mut self, key: &str, call: Call) -> (u16, serde_json::Value) {
+        self.clock += 1;
+        let ring = Ring::open(&[Secret([7; 32].into())], &[], 0).unwrap().0;
+        let command = Command {
+            merchant: Some("shop".into()),
+            key: key_digest(Some("shop"), key),
+            fingerprint: format!("{call:?}"),
+            call,
+            sealing: ring.today(0).unwrap(),
+        };
+        let mut asked = Wanted::default();
+        command.asks(&mut asked);
+        let mut loaded = self.load(&asked);
+        let waiting = waiting_for(&loaded.transactions);
+        loaded.transactions.extend(self.load(&Wanted { waiting, ..Wanted::default() }).transactions);
+        let mut facts = Facts::new(loaded);
+        let mut ids = Uuid::now_v7;
+        let last = self.rows.keys().next_back().copied().unwrap_or(0);
+        let mut scribe = PostingBuilder::new(last, at(self.clock), &mut ids);
+        let balance =
+            |account: &str, currency| self.held.get(account).cloned().unwrap_or(BalanceRow::new(account, currency));
+        let answer = command.decide(&mut facts, balance, &mut scribe);
+        let plan = scribe.done();
+        self.keep(last, plan);
+        match answer {
+            Commanded::Answer { status, body } => (status, serde_json::from_slice(&body).unwrap()),
+            Commanded::Before { status, .. } => (status, "before".into()),
+            Commanded::Other => (422, "other".into()),
+            Commanded::Running => (409, "running".into()),
+        }
+    }
+
+    fn keep(&mut self, last: i64, plan: Postings) {
+        for movement in plan.moved {
+            let empty = || BalanceRow::new(&movement.account, movement.currency);
+            movement.add_to(self.held.entry(movement.account.clone()).or_insert_with(empty));
+        }
         for (n, row) in plan.rows.into_iter().enumerate() {
             assert_eq!(row.seq, last + 1 + n as i64, "rows have no gap");
             self.rows.insert(row.seq, row);
@@ -109,7 +179,6 @@ impl Books {
             row.values.splice(table.frozen().len().., update.state);
         }
         self.check();
-        outcome
     }
 
     /// What holds after every message.

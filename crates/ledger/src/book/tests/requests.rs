@@ -1,0 +1,165 @@
+//! Orders and refunds by API, before and after the providers' messages.
+
+use serde_json::Value as Json;
+
+use super::*;
+use crate::book::orders::NewOrder;
+use crate::book::refunds::NewRefund;
+use crate::command::Call;
+use crate::rows::{Journal, Refund};
+use crate::stored_enum::{RefundState, What};
+use providers::event::Requested;
+
+fn order(books: &Books, trade: &str, amount: i64) -> Call {
+    let channel = books.channel.clone();
+    Call::Order(NewOrder { channel, out_trade_no: trade.into(), amount_minor: amount, currency: usd() })
+}
+
+fn refund(books: &Books, number: &str, amount: i64) -> Call {
+    let order = books.order().id;
+    Call::Refund(NewRefund { order, out_refund_no: number.into(), amount_minor: amount })
+}
+
+fn ends(number: &str, payment: &str, amount: i64, request: &str) -> ProviderEvent {
+    let request = Some(Requested::OutRefundNo(request.into()));
+    ProviderEvent { request, ..of(Kind::Refund, number, payment, amount) }
+}
+
+fn kind(answer: &(u16, Json)) -> (u16, &str) {
+    let label = answer.1["type"].as_str().or(answer.1.as_str()).unwrap_or_default();
+    (answer.0, label.rsplit(':').next().unwrap_or_default())
+}
+
+#[test]
+fn an_order_is_paid_by_its_payment_and_created_once() {
+    let mut books = Books::new();
+    let asked = order(&books, "A", 1000);
+    let (status, made) = books.ask("k1", asked.clone());
+    assert_eq!((status, &made["state"], &made["source"]), (201, &Json::from("pending"), &Json::from("api")));
+    assert_eq!(books.ask("k1", asked.clone()), (201, "before".into()), "the same call again");
+    let other = order(&books, "B", 1000);
+    assert_eq!(books.ask("k1", other), (422, "other".into()), "its key for another call");
+    assert_eq!(kind(&books.ask("k2", asked.clone())), (409, "order_exists"));
+    assert_eq!(books.ask("k2", asked), (409, "before".into()), "a refusal stays, too");
+    assert_eq!(books.take(&paid("p1", "A", 1000)), Outcome::Posted);
+    assert_eq!(
+        (books.order().state, books.order().paid_minor, books.all::<Order>().len()),
+        (OrderState::Paid, 1000, 1)
+    );
+}
+
+#[test]
+fn an_order_after_its_payment_adopts_what_the_payment_opened() {
+    let mut books = Books::new();
+    books.take(&paid("p1", "A", 1000));
+    let asked = order(&books, "A", 1000);
+    let (status, made) = books.ask("k1", asked.clone());
+    assert_eq!((status, &made["state"], &made["source"]), (201, &Json::from("paid"), &Json::from("callback")));
+    assert_eq!(kind(&books.ask("k2", asked)), (409, "order_exists"), "it was adopted");
+    assert_eq!((books.balance(OWED), books.anomalies().len()), (-1000, 0));
+}
+
+#[test]
+fn an_adoption_that_asks_for_another_amount_moves_everything_to_suspense() {
+    let fee =
+        Some(Fee { percent: "1".parse().unwrap(), fixed_minor: 0, minimum_minor: 0, rounding: Rounding::HalfEven });
+    let mut books = Books::with(Channel { fee, ..channel() });
+    books.take(&paid("p1", "A", 1000));
+    books.take(&of(Kind::Refund, "r1", "p1", 300));
+    assert_eq!(books.balance(OWED), -690);
+    let asked = order(&books, "A", 900);
+    let (status, made) = books.ask("k1", asked);
+    assert_eq!((status, &made["state"], &made["amount_minor"]), (201, &Json::from("suspense"), &Json::from(900)));
+    assert_eq!((books.balance(OWED), books.balance(SUSPENSE), books.balance("income:fee:card")), (0, -700, 0));
+    assert_eq!(books.states(), [("payment", "suspense"), ("fee", "noted"), ("refund", "suspense")]);
+    assert_eq!(books.anomalies(), ["amount_mismatch"]);
+    let whats: Vec<What> = books.all::<Journal>().iter().map(|journal| journal.what).collect();
+    use What::{Post, Reverse, Suspend};
+    assert_eq!(whats, [Post, Post, Post, Reverse, Suspend, Reverse, Reverse, Suspend]);
+    assert_eq!(books.take(&paid("p2", "A", 900)), Outcome::Posted, "the right payment still pays it");
+    assert_eq!((books.order().state, books.balance(OWED)), (OrderState::Paid, -891));
+}
+
+#[test]
+fn a_parked_payment_is_booked_once_its_order_is_named() {
+    let mut books = Books::with(Channel { require_order: true, ..channel() });
+    assert_eq!(books.take(&paid("p1", "A", 1000)), Outcome::Parked);
+    assert_eq!(books.take(&of(Kind::Refund, "r1", "p1", 400)), Outcome::Parked);
+    let asked = order(&books, "A", 1000);
+    let (status, made) = books.ask("k1", asked);
+    assert_eq!(
+        (status, &made["state"], &made["paid_minor"]),
+        (201, &Json::from("partially_refunded"), &Json::from(1000))
+    );
+    assert_eq!(books.balance(OWED), -600);
+    let asked = order(&books, "B", 5);
+    assert_eq!(books.take(&paid("p2", "B", 6)), Outcome::Parked);
+    assert_eq!(books.ask("k2", asked).1["state"], "suspense", "another amount than the order's");
+}
+
+#[test]
+fn a_refund_is_held_until_the_providers_message_ends_it() {
+    let mut books = Books::new();
+    books.take(&paid("p1", "A", 1000));
+    let asked = refund(&books, "R1", 600);
+    let (status, made) = books.ask("k1", asked.clone());
+    assert_eq!((status, &made["state"], &made["currency"]), (201, &Json::from("pending"), &Json::from("USD")));
+    assert_eq!((books.order().refund_pending_minor, books.held[OWED].pending_debit), (600, 600));
+    assert_eq!((books.held[ASSETS].pending_credit, books.balance(OWED)), (600, -1000));
+    assert_eq!(kind(&books.ask("k2", asked)), (409, "refund_exists"));
+    let more = refund(&books, "R2", 401);
+    assert_eq!(kind(&books.ask("k3", more)), (422, "over_refund"));
+    assert_eq!(books.take(&ends("r1", "p1", 600, "R1")), Outcome::Posted);
+    let ended = books.all::<Refund>().remove(0);
+    assert_eq!((ended.state, ended.transaction_id.is_some()), (RefundState::Succeeded, true));
+    assert_eq!((books.order().refund_pending_minor, books.order().refunded_minor), (0, 600));
+    assert_eq!((books.held[OWED].pending_debit, books.balance(OWED)), (0, -400));
+}
+
+#[test]
+fn a_refund_that_fails_gives_back_what_it_held() {
+    let mut books = Books::new();
+    books.take(&paid("p1", "A", 1000));
+    let asked = refund(&books, "R1", 600);
+    books.ask("k1", asked);
+    let request = Some(Requested::OutRefundNo("R1".into()));
+    let failed = ProviderEvent { kind: Kind::Other, effect: Effect::Fail, request, ..paid("r1:CLOSED", "A", 600) };
+    assert_eq!(books.take(&failed), Outcome::Noted);
+    assert_eq!(books.all::<Refund>()[0].state, RefundState::Failed);
+    assert_eq!((books.order().refund_pending_minor, books.held[OWED].pending_debit), (0, 0));
+    assert_eq!(books.take(&ends("r1", "p1", 600, "R1")), Outcome::Posted, "it went through after all");
+    assert_eq!((books.all::<Refund>()[0].state, books.held[OWED].pending_debit), (RefundState::Succeeded, 0));
+}
+
+#[test]
+fn another_amount_than_asked_for_is_booked_and_an_anomaly() {
+    let mut books = Books::new();
+    books.take(&paid("p1", "A", 1000));
+    let asked = refund(&books, "R1", 600);
+    books.ask("k1", asked);
+    assert_eq!(books.take(&ends("r1", "p1", 500, "R1")), Outcome::Posted);
+    assert_eq!((books.order().refund_pending_minor, books.balance(OWED)), (0, -500));
+    assert_eq!(books.anomalies(), ["amount_mismatch"]);
+}
+
+#[test]
+fn what_the_merchant_is_not_owed_and_what_is_unpaid_or_foreign_is_not_refunded() {
+    let fee =
+        Some(Fee { percent: "1".parse().unwrap(), fixed_minor: 0, minimum_minor: 0, rounding: Rounding::HalfEven });
+    let mut books = Books::with(Channel { fee, ..channel() });
+    books.take(&paid("p1", "A", 1000));
+    let all = refund(&books, "R1", 1000);
+    assert_eq!(kind(&books.ask("k1", all)), (422, "insufficient_balance"), "the fee is kept");
+    let asked = order(&books, "B", 5);
+    books.ask("k2", asked);
+    let unpaid = books.all::<Order>().remove(1).id;
+    let call = |order| Call::Refund(NewRefund { order, out_refund_no: "R".into(), amount_minor: 1 });
+    assert_eq!(kind(&books.ask("k3", call(unpaid))), (422, "not_paid"));
+    assert_eq!(kind(&books.ask("k4", call(Uuid::now_v7()))), (404, "not_found"));
+    books
+        .rows
+        .values_mut()
+        .filter(|row| row.table == Table::Order)
+        .for_each(|row| row.values[0] = Value::Text("x".into()));
+    assert_eq!(kind(&books.ask("k5", call(unpaid))), (404, "not_found"), "another merchant's");
+}

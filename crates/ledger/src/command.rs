@@ -1,0 +1,203 @@
+//! What callers of the API ask the writer to do, each once for its idempotency key.
+//!
+//! A key belongs to its caller. Its first answer is kept with the rows that it tells of, in one commit, and given again
+//! to every later call with the same method, path and body, for good. The draft of the field is
+//! draft-ietf-httpapi-idempotency-key-header.
+
+use std::sync::Arc;
+
+use ring::digest::{self, SHA256};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::book::facts::Facts;
+use crate::book::orders::{self, NewOrder};
+use crate::book::posting_builder::PostingBuilder;
+use crate::book::refunds::{self, NewRefund};
+use crate::keys::DataKey;
+use crate::query::views::{self, View};
+use crate::rows::{BalanceRow, Evidence, IdempotencyKey};
+use crate::store::Wanted;
+use base::problem::Problem;
+use base::units::Currency;
+use http::StatusCode;
+
+/// A call that changes the books.
+#[derive(Debug)]
+pub struct Command {
+    /// The caller: a merchant, or the platform.
+    pub merchant: Option<Arc<str>>,
+    /// The digest of the caller and its key.
+    pub key: String,
+    /// The digest of method, path and body.
+    pub fingerprint: String,
+    /// What is asked for.
+    pub call: Call,
+    /// The key that encrypts the answer.
+    pub sealing: Arc<DataKey>,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Call {
+    /// An order.
+    Order(NewOrder),
+    /// A refund of an order.
+    Refund(NewRefund),
+}
+
+/// Why the books do not do what is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The HTTP status.
+    pub status: u16,
+    /// The end of the problem's type.
+    pub label: &'static str,
+    /// What is wrong.
+    pub detail: String,
+}
+
+impl Refusal {
+    /// A refusal.
+    pub fn new(status: u16, label: &'static str, detail: impl Into<String>) -> Refusal {
+        Refusal { status, label, detail: detail.into() }
+    }
+}
+
+/// What came of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Commanded {
+    /// It was decided now.
+    Answer {
+        /// The HTTP status.
+        status: u16,
+        /// The body: JSON, a problem document from 400 on.
+        body: Vec<u8>,
+    },
+    /// It was decided before.
+    Before {
+        /// The HTTP status.
+        status: u16,
+        /// The evidence with the body.
+        answer: Uuid,
+    },
+    /// The key was used for another call.
+    Other,
+    /// The first call with the key still runs.
+    Running,
+}
+
+/// The digest of a caller and its key.
+pub fn key_digest(merchant: Option<&str>, key: &str) -> String {
+    let caller = merchant.map_or_else(|| "platform".to_owned(), |merchant| format!("merchant:{merchant}"));
+    hashed(&[caller.as_bytes(), key.as_bytes()])
+}
+
+/// The digest of a call.
+pub fn fingerprint(method: &str, path: &str, body: &[u8]) -> String {
+    hashed(&[method.as_bytes(), path.as_bytes(), body])
+}
+
+/// SHA-256 over parts, none of which but the last holds a NUL.
+fn hashed(parts: &[&[u8]]) -> String {
+    base::hex::encode(digest::digest(&SHA256, &parts.join(&0)).as_ref())
+}
+
+impl Command {
+    /// Adds what must be known to decide it.
+    pub fn asks(&self, asked: &mut Wanted) {
+        asked.idempotency_keys.push(self.key.clone());
+        match &self.call {
+            Call::Order(order) => {
+                let trade = (order.channel.name.to_string(), order.out_trade_no.clone());
+                asked.orders.push(trade.clone());
+                asked.trades.push(trade.clone());
+                asked.of_orders.push(trade);
+            }
+            Call::Refund(refund) => {
+                asked.order_ids.push(refund.order);
+                asked.refunds.push((refund.order, refund.out_refund_no.clone()));
+            }
+        }
+    }
+
+    /// Decides it, and writes its answer beside its rows. `balance` is that of an account now.
+    pub fn decide(
+        &self,
+        facts: &mut Facts,
+        balance: impl Fn(&str, Currency) -> BalanceRow,
+        scribe: &mut PostingBuilder<'_>,
+    ) -> Commanded {
+        if let Some(known) = facts.key(&self.key) {
+            return match (known.status, known.answer_id) {
+                _ if known.fingerprint != self.fingerprint => Commanded::Other,
+                (Some(status), Some(answer)) => {
+                    Commanded::Before { status: u16::try_from(status).unwrap_or_default(), answer }
+                }
+                _ => Commanded::Running,
+            };
+        }
+        let (status, body) = match self.done(facts, balance, scribe) {
+            Ok(body) => (StatusCode::CREATED.as_u16(), body),
+            Err(Refusal { status, label, detail }) => {
+                let code = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                (status, Problem::new(code, label, detail).into_json().into_bytes())
+            }
+        };
+        self.keep(status, &body, facts, scribe);
+        Commanded::Answer { status, body }
+    }
+
+    /// Does it; the object that the answer shows, in JSON.
+    fn done(
+        &self,
+        facts: &mut Facts,
+        balance: impl Fn(&str, Currency) -> BalanceRow,
+        scribe: &mut PostingBuilder<'_>,
+    ) -> Result<Vec<u8>, Refusal> {
+        let lost = || Refusal::new(500, "internal", "What was made is not there.");
+        match &self.call {
+            Call::Order(order) => {
+                let id = orders::create(order, facts, scribe)?;
+                facts.order(id).cloned().map(views::Order::of).map(json).ok_or_else(lost)
+            }
+            Call::Refund(refund) => {
+                let id = refunds::create(refund, self.merchant.as_deref(), facts, balance, scribe)?;
+                let made = facts.refund_where(|refund, _| refund.id == id).cloned();
+                made.map(views::Refund::of).map(json).ok_or_else(lost)
+            }
+        }
+    }
+
+    /// Writes the key and the answer.
+    fn keep(&self, status: u16, body: &[u8], facts: &mut Facts, scribe: &mut PostingBuilder<'_>) {
+        let (seq, id) = scribe.name();
+        let seal = |column: &str, content: &[u8]| self.sealing.seal("evidence", column, id, content);
+        scribe.row(&Evidence {
+            seq,
+            id,
+            channel: String::new(),
+            key_id: self.sealing.id(),
+            received_at: scribe.now(),
+            headers: seal("headers", b""),
+            body: seal("body", body),
+        });
+        let (seq, row) = scribe.name();
+        let key = IdempotencyKey {
+            seq,
+            id: row,
+            key: self.key.clone(),
+            fingerprint: self.fingerprint.clone(),
+            created_at: scribe.now(),
+            status: Some(i64::from(status)),
+            answer_id: Some(id),
+        };
+        scribe.row(&key);
+        facts.add_key(key);
+    }
+}
+
+fn json(shown: impl Serialize) -> Vec<u8> {
+    // Strings and integers always have a JSON form.
+    serde_json::to_vec(&shown).unwrap_or_default()
+}
