@@ -14,6 +14,7 @@ mod hanging;
 mod invariants;
 mod keys;
 mod older;
+mod orders;
 mod parked;
 mod parties;
 mod provider;

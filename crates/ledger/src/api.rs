@@ -1,10 +1,12 @@
-//! The ledger's HTTP API: reads of the books, the redelivery of an event, and the resolution of an anomaly.
+//! The ledger's HTTP API: reads of the books, orders and refunds, the redelivery of an event, and the resolution of an
+//! anomaly.
 //!
 //! Reads run on blocking threads, a few at once, on connections of their own. They neither wait for the writer nor
 //! delay a callback, and go on in standby and after a failure, as long as the store can be read. `/callbacks/{channel}`
 //! is another router, which is merged with this one; only this one has a fallback.
 
 mod calls;
+mod create;
 mod cumulative;
 mod openapi;
 mod problem;
@@ -27,6 +29,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::audit::LastCheck;
+use super::command::{Command, Commanded};
 use super::journal::{CommitError, Journal, Standing};
 use super::keys::Ring;
 use super::resolve::{Resolution, Resolved};
@@ -51,6 +54,8 @@ pub trait ApiWriter: Send + Sync {
     async fn redeliver(&self, id: Uuid) -> Result<Option<Outgoing>, CommitError>;
     /// Resolves an anomaly, and books what is accepted.
     async fn resolve(&self, resolution: Resolution) -> Result<Resolved, CommitError>;
+    /// Does what a caller asks for, once.
+    async fn command(&self, command: Command) -> Result<Commanded, CommitError>;
     /// The keys, while this process writes.
     fn ring(&self) -> Option<Arc<Ring>>;
 }
@@ -67,6 +72,10 @@ impl ApiWriter for Journal {
 
     async fn resolve(&self, resolution: Resolution) -> Result<Resolved, CommitError> {
         Journal::resolve(self, resolution).await
+    }
+
+    async fn command(&self, command: Command) -> Result<Commanded, CommitError> {
+        Journal::command(self, command).await
     }
 
     fn ring(&self) -> Option<Arc<Ring>> {
@@ -132,8 +141,9 @@ pub fn router(state: ApiState) -> Router {
         .route("/readyz", get(calls::readyz))
         .route("/metrics", get(calls::metrics))
         .route("/openapi.json", get(openapi::document))
-        .route("/v1/orders", get(calls::orders))
+        .route("/v1/orders", get(calls::orders).post(create::order))
         .route("/v1/orders/{id}", get(calls::order))
+        .route("/v1/orders/{id}/refunds", post(create::refund))
         .route("/v1/refunds/{id}", get(calls::refund))
         .route("/v1/transfers/{id}", get(calls::transfer))
         .route("/v1/accounts", get(calls::accounts))

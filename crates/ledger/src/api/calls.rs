@@ -111,10 +111,17 @@ pub async fn order(
 
 /// A requested refund.
 #[utoipa::path(get, path = "/v1/refunds/{id}", params(("id" = String, Path)),
-    responses((status = 404, description = "Not available yet.", content_type = "application/problem+json",
-        body = Problem)))]
-pub async fn refund() -> Problem {
-    Problem::unknown("refund")
+    responses((status = 200, description = "The refund", body = views::Refund)))]
+pub async fn refund(
+    With(calls): With<Calls>,
+    Extension(scope): Caller,
+    id: Segment,
+    QueryParams(pairs): QueryParams,
+) -> ApiResult {
+    list::only(&pairs, &[])?;
+    let id = uuid(id, "refund")?;
+    let found = calls.read(move |reader| query::one::<rows::Refund>(reader, id, scope.0.as_deref())).await?;
+    json(found.map(views::Refund::of), "refund")
 }
 
 /// A transfer.

@@ -12,10 +12,12 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, Required, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
-use super::{Problem, calls, resolve};
+use super::{Problem, calls, create, resolve};
 use crate::query::list::{self, List};
 use crate::query::views;
-use crate::stored_enum::{AnomalyKind, AnomalyState, EventState, OrderState, Side, Source, StoredEnum, TxState};
+use crate::stored_enum::{
+    AnomalyKind, AnomalyState, EventState, OrderState, RefundState, Side, Source, StoredEnum, TxState,
+};
 use providers::event::Kind;
 
 #[derive(OpenApi)]
@@ -31,6 +33,8 @@ use providers::event::Kind;
         calls::metrics,
         document,
         calls::orders,
+        create::order,
+        create::refund,
         calls::order,
         calls::refund,
         calls::transfer,
@@ -48,6 +52,7 @@ use providers::event::Kind;
     components(schemas(
         Problem,
         views::Order,
+        views::Refund,
         views::Transaction,
         views::TransactionDetail,
         views::Entry,
@@ -159,6 +164,7 @@ fn words(document: &mut Document) {
     let fields = [
         ("Order", "source", of::<Source>()),
         ("Order", "state", of::<OrderState>()),
+        ("Refund", "state", of::<RefundState>()),
         ("Transaction", "kind", of::<Kind>()),
         ("Transaction", "state", of::<TxState>()),
         ("Entry", "side", of::<Side>()),

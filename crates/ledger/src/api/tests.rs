@@ -40,6 +40,10 @@ impl ApiWriter for Told {
         Err(CommitError::Failed)
     }
 
+    async fn command(&self, _: Command) -> Result<Commanded, CommitError> {
+        Err(CommitError::Failed)
+    }
+
     fn ring(&self) -> Option<Arc<Ring>> {
         None
     }

@@ -39,10 +39,6 @@ impl Check<'_, '_> {
             return None;
         };
         self.foreign_keys(form, provider);
-        if form.require_order == Some(true) {
-            let hint = "remove it: no call makes orders yet, so every payment would be parked for ever";
-            self.findings.at(&item.span, "`require_order` cannot be true yet", hint);
-        }
         let values = self.key_values(item, provider);
         Some(Channel {
             name: Arc::from(&*item.name),

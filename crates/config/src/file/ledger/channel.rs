@@ -30,7 +30,7 @@ pub struct ChannelForm {
     /// Name of the merchant to whom the money is owed.
     #[schemars(required)]
     pub merchant: Option<Word<Name>>,
-    /// Whether a payment that no order names is parked until one does. Refused as true until the API can make orders.
+    /// Whether a payment that no order names is parked until one does.
     #[schemars(extend("default" = false))]
     pub require_order: Option<bool>,
     /// What the merchant is charged. Absent: nothing.

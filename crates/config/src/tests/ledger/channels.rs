@@ -113,17 +113,6 @@ fn a_misspelt_key_is_offered_the_keys_of_its_own_table() {
 }
 
 #[test]
-fn orders_cannot_be_required_while_no_call_makes_them() {
-    let stripe = "provider = \"stripe\"\nsecret_files = [\"secrets-example/stripe.whsec\"]\n";
-    tells(
-        &channel(&format!("{stripe}require_order = true")),
-        &["6:1 `require_order` cannot be true yet -> remove it: no call makes orders yet, so every payment would be \
-           parked for ever"],
-    );
-    assert_eq!(found(&channel(&format!("{stripe}require_order = false"))), Vec::<String>::new());
-}
-
-#[test]
 fn every_provider_says_what_it_lacks() {
     let platform = "{ serial = \"5157F09EFDC096DE15EBE81A47057A72\", file = \"secrets/wechatpay.pem\" }";
     tells(
