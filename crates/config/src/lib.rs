@@ -23,6 +23,7 @@ mod source_map;
 pub mod unwise;
 
 use std::path::Path;
+use std::time::Duration;
 
 use base::finding::Finding;
 use findings::Findings;
@@ -58,6 +59,11 @@ pub fn load_source(source: Source) -> Result<Loaded, Vec<Finding>> {
         }
         (_, found) => Err(found),
     }
+}
+
+/// Reads a duration as the configuration writes it, such as `10m`; an error says what it should be.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    file::scalar::FromText::from_text(text)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`facts`] | what is known of the books while a batch is decided |
 //! | [`posting_builder`] | the rows that a decision makes |
-//! | [`orders`], [`refunds`] | what merchants ask for by API |
+//! | [`orders`], [`refunds`], [`transfers`] | what is asked for by API |
 //! | [`payment`] | where a payment belongs |
 //! | [`settle`] | where a refund, a chargeback or a reversal belongs once its payment is known |
 //! | [`fee`] | the merchant's fee |
@@ -20,6 +20,7 @@ pub mod payment;
 pub mod posting_builder;
 pub mod refunds;
 pub mod settle;
+pub mod transfers;
 
 use std::sync::Arc;
 

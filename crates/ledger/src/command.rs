@@ -14,6 +14,7 @@ use crate::book::facts::Facts;
 use crate::book::orders::{self, NewOrder};
 use crate::book::posting_builder::PostingBuilder;
 use crate::book::refunds::{self, NewRefund};
+use crate::book::transfers::{self, NewTransfer};
 use crate::keys::DataKey;
 use crate::query::views::{self, View};
 use crate::rows::{BalanceRow, Evidence, IdempotencyKey};
@@ -44,6 +45,12 @@ pub enum Call {
     Order(NewOrder),
     /// A refund of an order.
     Refund(NewRefund),
+    /// A transfer between accounts.
+    Transfer(NewTransfer),
+    /// The posting of a transfer that is held.
+    Post(Uuid),
+    /// Its opposite.
+    Void(Uuid),
 }
 
 /// Why the books do not do what is asked for.
@@ -118,6 +125,8 @@ impl Command {
                 asked.order_ids.push(refund.order);
                 asked.refunds.push((refund.order, refund.out_refund_no.clone()));
             }
+            Call::Transfer(_) => {}
+            Call::Post(id) | Call::Void(id) => asked.transfers.push(*id),
         }
     }
 
@@ -138,7 +147,7 @@ impl Command {
             };
         }
         let (status, body) = match self.done(facts, balance, scribe) {
-            Ok(body) => (StatusCode::CREATED.as_u16(), body),
+            Ok(body) => (self.success().as_u16(), body),
             Err(Refusal { status, label, detail }) => {
                 let code = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
                 (status, Problem::new(code, label, detail).into_json().into_bytes())
@@ -146,6 +155,13 @@ impl Command {
         };
         self.keep(status, &body, facts, scribe);
         Commanded::Answer { status, body }
+    }
+
+    fn success(&self) -> StatusCode {
+        match self.call {
+            Call::Order(_) | Call::Refund(_) | Call::Transfer(_) => StatusCode::CREATED,
+            Call::Post(_) | Call::Void(_) => StatusCode::OK,
+        }
     }
 
     /// Does it; the object that the answer shows, in JSON.
@@ -165,6 +181,15 @@ impl Command {
                 let id = refunds::create(refund, self.merchant.as_deref(), facts, balance, scribe)?;
                 let made = facts.refund_where(|refund, _| refund.id == id).cloned();
                 made.map(views::Refund::of).map(json).ok_or_else(lost)
+            }
+            Call::Transfer(transfer) => {
+                let id = transfers::create(transfer, facts, balance, scribe)?;
+                facts.transfer(id).cloned().map(views::Transfer::of).map(json).ok_or_else(lost)
+            }
+            Call::Post(id) | Call::Void(id) => {
+                let posts = matches!(self.call, Call::Post(_));
+                transfers::decide(*id, self.merchant.as_deref(), posts, facts, scribe)?;
+                facts.transfer(*id).cloned().map(views::Transfer::of).map(json).ok_or_else(lost)
             }
         }
     }

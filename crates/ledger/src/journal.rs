@@ -116,6 +116,8 @@ enum Task {
     Redeliver(Uuid, Reply<Option<Outgoing>>),
     Resolve(Box<Resolution>, Reply<Resolved>),
     Command(Box<Command>, Reply<Commanded>),
+    /// Transfers of which something is due.
+    Due(Vec<Uuid>, Reply<()>),
     /// Nothing; makes a waiting writer check whether to go on.
     Wake,
 }
@@ -129,6 +131,7 @@ impl Task {
             Task::Redeliver(_, reply) => drop(reply.send(Err(why))),
             Task::Resolve(_, reply) => drop(reply.send(Err(why))),
             Task::Command(_, reply) => drop(reply.send(Err(why))),
+            Task::Due(_, reply) => drop(reply.send(Err(why))),
             Task::Wake => {}
         }
     }
@@ -221,6 +224,13 @@ impl Journal {
     pub async fn command(&self, command: Command) -> Result<Commanded, CommitError> {
         let (reply, answer) = oneshot::channel();
         self.queue(Task::Command(Box::new(command), reply))?;
+        wait(answer).await
+    }
+
+    /// Does what is due of these transfers.
+    pub async fn due(&self, transfers: Vec<Uuid>) -> Result<(), CommitError> {
+        let (reply, answer) = oneshot::channel();
+        self.queue(Task::Due(transfers, reply))?;
         wait(answer).await
     }
 

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 pub use self::parts::Part;
 pub use self::tables::{
-    Adoption, Anomaly, Entry, Evidence, IdempotencyKey, Journal, Order, Outgoing, Refund, Table, Transaction,
+    Adoption, Anomaly, Entry, Evidence, IdempotencyKey, Journal, Order, Outgoing, Refund, Table, Transaction, Transfer,
 };
 use base::units::Currency;
 

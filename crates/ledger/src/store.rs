@@ -19,7 +19,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::rows::{
-    Anomaly, BalanceRow, IdempotencyKey, Link, Order, Outgoing, Refund, Row, Transaction, Type, Update, Value, Wrap,
+    Anomaly, BalanceRow, IdempotencyKey, Link, Order, Outgoing, Refund, Row, Transaction, Transfer, Type, Update,
+    Value, Wrap,
 };
 use config::model::ledger as model;
 use providers::event::Kind;
@@ -94,6 +95,8 @@ pub struct Wanted {
     pub refund_txns: Vec<String>,
     /// Idempotency keys, by digest.
     pub idempotency_keys: Vec<String>,
+    /// Transfers, by id.
+    pub transfers: Vec<Uuid>,
 }
 
 /// The rows that were asked for, in no order; a row may occur more than once.
@@ -107,6 +110,8 @@ pub struct Loaded {
     pub refunds: Vec<Refund>,
     /// The idempotency keys that were asked for.
     pub idempotency_keys: Vec<IdempotencyKey>,
+    /// The transfers that were asked for.
+    pub transfers: Vec<Transfer>,
 }
 
 /// What a store is to write, in this order: rows by `seq`, then the rest.

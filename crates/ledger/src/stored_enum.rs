@@ -75,6 +75,17 @@ words! {
         /// It did not.
         Failed = "failed",
     }
+    /// The state of a transfer.
+    TransferState {
+        /// Held, and not decided.
+        Pending = "pending",
+        /// In the books.
+        Posted = "posted",
+        /// Given back by a decision.
+        Voided = "voided",
+        /// Given back because its time was over.
+        Expired = "expired",
+    }
     /// A transaction's state.
     TxState {
         /// In the books.

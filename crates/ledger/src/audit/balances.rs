@@ -8,8 +8,6 @@ use std::collections::HashMap;
 
 use super::page::Source;
 use super::{Collected, DiscrepancyKind};
-use crate::book::posting_builder::of_channel;
-use crate::query::accounts::of_merchant;
 use crate::rows::{self, Cell, Table, Type, Typed, Value};
 use crate::store::{Reader, StoreError};
 use crate::stored_enum::Side;
@@ -82,8 +80,11 @@ fn compare(reader: &mut dyn Reader, Sums(mut sums): Sums, found: &mut Collected)
         let pending = word(pending_debit).parse().ok().zip(word(pending_credit).parse().ok());
         let key = currency.map(|currency| (account.clone(), currency));
         let (summed, asked) = key.map_or((None, None), |key| (sums.remove(&key), held.remove(&key)));
-        // What is pending may come before the first entry.
-        let summed = summed.or(asked.map(|_| (0, 0)));
+        // What is pending, or was, may come before the first entry.
+        let summed = match summed {
+            None if asked.is_some() || was_held(reader, &account, &code)? => Some((0, 0)),
+            summed => summed,
+        };
         if summed != stored || stored.is_none() || Some(asked.unwrap_or_default()) != pending {
             wrong.push(Some(account));
         }
@@ -97,13 +98,26 @@ fn compare(reader: &mut dyn Reader, Sums(mut sums): Sums, found: &mut Collected)
     Ok(())
 }
 
+/// Whether a transfer names the account.
+fn was_held(reader: &mut dyn Reader, account: &str, currency: &str) -> Result<bool, StoreError> {
+    let sql = "SELECT seq FROM transfers WHERE (debit_account = $1 OR credit_account = $1) AND currency = $2 LIMIT 1";
+    let values = [Value::Text(account.to_owned()), Value::Text(currency.to_owned())];
+    let named = reader.select(sql, &values, &[Type::Int]);
+    // The check of the chain reports an unreadable row.
+    named.map(|rows| !rows.is_empty()).or_else(|e| if let StoreError::Row(_) = e { Ok(false) } else { Err(e) })
+}
+
 /// What is asked for and not decided, by account and currency: debits and credits.
 fn held(reader: &mut dyn Reader) -> Result<Sums, StoreError> {
-    let sql = "SELECT merchant, channel, currency, CAST(SUM(amount_minor / 1000000) AS BIGINT), \
-               CAST(SUM(amount_minor % 1000000) AS BIGINT) FROM refunds WHERE state = 'pending' \
-               GROUP BY merchant, channel, currency";
+    let sums = "currency, CAST(SUM(amount_minor / 1000000) AS BIGINT), CAST(SUM(amount_minor % 1000000) AS BIGINT)";
+    let sql = format!(
+        "SELECT 'liabilities:merchant:' || merchant, 'assets:channel:' || channel, {sums} FROM refunds \
+         WHERE state = 'pending' GROUP BY merchant, channel, currency UNION ALL \
+         SELECT debit_account, credit_account, {sums} FROM transfers WHERE state = 'pending' \
+         GROUP BY debit_account, credit_account, currency"
+    );
     let mut held = HashMap::<_, (i128, i128)>::new();
-    let rows = match reader.select(sql, &[], &[Type::Text, Type::Text, Type::Text, Type::Int, Type::Int]) {
+    let rows = match reader.select(&sql, &[], &[Type::Text, Type::Text, Type::Text, Type::Int, Type::Int]) {
         // The check of the chain reports an unreadable row.
         Err(StoreError::Row(_)) => return Ok(Sums(held)),
         rows => rows?,
@@ -111,12 +125,12 @@ fn held(reader: &mut dyn Reader) -> Result<Sums, StoreError> {
     for row in rows {
         let mut cells = row.into_iter();
         let mut text = || cells.next().map(word).unwrap_or_default();
-        let (merchant, channel, currency) = (text(), text(), Currency::parse(&text()));
+        let (debit, credit, currency) = (text(), text(), Currency::parse(&text()));
         let mut int = || cells.next().and_then(i64::take).map_or(0, i128::from);
         let sum = int() * 1_000_000 + int();
         if let Some(currency) = currency {
-            held.entry((of_merchant(&merchant), currency)).or_default().0 += sum;
-            held.entry((of_channel(&channel), currency)).or_default().1 += sum;
+            held.entry((debit, currency)).or_default().0 += sum;
+            held.entry((credit, currency)).or_default().1 += sum;
         }
     }
     Ok(Sums(held))

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use crate::rows::{IdempotencyKey, Order, Refund, Transaction};
+use crate::rows::{IdempotencyKey, Order, Refund, Transaction, Transfer};
 use crate::store::Loaded;
 use crate::stored_enum::TxState;
 use providers::event::{Kind, Of};
@@ -27,6 +27,7 @@ pub struct Facts {
     order_by_id: HashMap<Uuid, usize>,
     refunds: Vec<Refund>,
     idempotency_keys: HashMap<String, IdempotencyKey>,
+    transfers: HashMap<Uuid, Transfer>,
 }
 
 /// The name by which a transaction refers to its payment: `n:` and the provider's number, or `o:` and the order's.
@@ -52,6 +53,7 @@ impl Facts {
         }
         loaded.refunds.into_iter().for_each(|refund| facts.add_refund(refund));
         loaded.idempotency_keys.into_iter().for_each(|key| facts.add_key(key));
+        loaded.transfers.into_iter().for_each(|transfer| facts.add_transfer(transfer));
         facts
     }
 
@@ -60,6 +62,16 @@ impl Facts {
         if self.refunds.iter().all(|known| known.id != refund.id) {
             self.refunds.push(refund);
         }
+    }
+
+    /// Adds a transfer.
+    pub fn add_transfer(&mut self, transfer: Transfer) {
+        self.transfers.insert(transfer.id, transfer);
+    }
+
+    /// A transfer by id.
+    pub fn transfer(&mut self, id: Uuid) -> Option<&mut Transfer> {
+        self.transfers.get_mut(&id)
     }
 
     /// Adds an idempotency key.

@@ -137,6 +137,12 @@ impl PostingBuilder<'_> {
 
     /// Writes a journal without an event. `of` names the accounts.
     pub fn entries(&mut self, what: What, transaction: &Transaction, of: &Transaction) {
+        let (debit, credit) = accounts(transaction.kind, what, &of.channel, &of.merchant);
+        self.between(what, transaction, (debit, credit));
+    }
+
+    /// Writes a journal between the debited and the credited account.
+    pub fn between(&mut self, what: What, transaction: &Transaction, (debit, credit): (String, String)) {
         let (Some(amount), Some(currency)) = (transaction.amount_minor, transaction.currency) else { return };
         let (seq, id) = self.name();
         self.row(&Journal {
@@ -148,7 +154,6 @@ impl PostingBuilder<'_> {
             payment_txn_no: transaction.payment_txn_no.clone(),
             recorded_at: self.time.recorded,
         });
-        let (debit, credit) = accounts(transaction.kind, what, &of.channel, &of.merchant);
         for (account, side) in [(debit, Side::Debit), (credit, Side::Credit)] {
             self.entry(id, transaction.id, account, side, (amount, currency));
         }
@@ -181,14 +186,26 @@ impl PostingBuilder<'_> {
 
     fn event(&mut self, transaction: &Transaction, merchant: &str) {
         let kind = format!("{}.{}", transaction.kind.word(), transaction.state.word());
+        let shown: views::Transaction = View::of(transaction.clone());
+        self.tell(kind, (transaction.id, transaction.order_id), merchant, shown);
+    }
+
+    /// Writes an event about an object and its order, if it has one.
+    pub fn tell(
+        &mut self,
+        kind: String,
+        (about, order_id): (Uuid, Option<Uuid>),
+        merchant: &str,
+        shown: impl Serialize,
+    ) {
         let (seq, id) = self.name();
         self.row(&Outgoing {
             seq,
             id,
-            body: body(&kind, self.time.recorded, transaction),
+            body: body(&kind, self.time.recorded, shown),
             kind,
-            transaction_id: transaction.id,
-            order_id: transaction.order_id,
+            transaction_id: about,
+            order_id,
             merchant: merchant.to_owned(),
             created_at: self.time.recorded,
             state: EventState::Pending,
@@ -232,14 +249,14 @@ impl PostingBuilder<'_> {
 }
 
 /// The body of an event, the same bytes at each attempt.
-fn body(kind: &str, at: i64, transaction: &Transaction) -> String {
+fn body(kind: &str, at: i64, data: impl Serialize) -> String {
     #[derive(Serialize)]
-    struct Body<'a> {
+    struct Body<'a, T> {
         r#type: &'a str,
         timestamp: String,
-        data: views::Transaction,
+        data: T,
     }
-    let body = Body { r#type: kind, timestamp: views::time(at), data: View::of(transaction.clone()) };
+    let body = Body { r#type: kind, timestamp: views::time(at), data };
     // Strings and integers always have a JSON form.
     serde_json::to_string(&body).unwrap_or_default()
 }

@@ -3,9 +3,11 @@
 mod books;
 mod parties;
 mod requests;
+mod transfers;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use uuid::Uuid;
 

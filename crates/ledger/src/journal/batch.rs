@@ -196,6 +196,10 @@ impl BatchWriter {
                     command.asks(&mut asked);
                     None
                 }
+                Task::Due(transfers, _) => {
+                    asked.transfers.extend(transfers);
+                    None
+                }
                 _ => None,
             };
             if let Some(about) = about {
@@ -241,6 +245,10 @@ impl BatchWriter {
                     |account, currency| end.balance(account, currency),
                     &mut scribe,
                 ))
+            }
+            Task::Due(transfers, _) => {
+                transfers.iter().for_each(|id| book::transfers::due(*id, facts, &mut scribe));
+                Decided::Marked
             }
             Task::Wake => Decided::Marked,
         };
@@ -339,7 +347,7 @@ fn reply(task: Task, answer: Result<Decided, CommitError>) {
     }
     match (task, answer) {
         (Task::Callback(_, to), Ok(Decided::Receipt(outcome))) => send(to, Ok(Durable(Receipt { outcome }))),
-        (Task::Mark(_, _, to), Ok(_)) => send(to, Ok(())),
+        (Task::Mark(_, _, to) | Task::Due(_, to), Ok(_)) => send(to, Ok(())),
         (Task::Resolve(_, to), Ok(Decided::Resolved(resolved))) => send(to, Ok(resolved)),
         (Task::Command(_, to), Ok(Decided::Commanded(commanded))) => send(to, Ok(commanded)),
         (Task::Redeliver(_, to), Ok(Decided::Event(event))) => send(to, Ok(event.map(|event| *event))),

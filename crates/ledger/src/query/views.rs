@@ -67,6 +67,28 @@ pub struct Refund {
     pub state: &'static str,
 }
 
+/// A transfer between two accounts.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Transfer {
+    /// The transfer's id.
+    #[schema(format = "uuid")]
+    pub id: String,
+    /// The account that is debited.
+    pub debit_account: String,
+    /// The account that is credited.
+    pub credit_account: String,
+    /// The amount, in minor units of the currency.
+    pub amount_minor: i64,
+    /// ISO 4217 code.
+    pub currency: String,
+    /// The transfer's state.
+    #[schema(value_type = String)]
+    pub state: &'static str,
+    /// When it expires unless it is posted or voided.
+    #[schema(required = true, format = DateTime)]
+    pub expires_at: Option<String>,
+}
+
 /// A transaction: a fact that a provider reported, and its state.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Transaction {
@@ -354,6 +376,21 @@ impl View for Refund {
             amount_minor: row.amount_minor,
             currency: row.currency.to_string(),
             state: row.state.word(),
+        }
+    }
+}
+
+impl View for Transfer {
+    type Row = rows::Transfer;
+    fn of(row: rows::Transfer) -> Transfer {
+        Transfer {
+            id: row.id.to_string(),
+            debit_account: row.debit_account,
+            credit_account: row.credit_account,
+            amount_minor: row.amount_minor,
+            currency: row.currency.to_string(),
+            state: row.state.word(),
+            expires_at: row.expires_at.map(time),
         }
     }
 }

@@ -3,7 +3,9 @@
 use uuid::Uuid;
 
 use super::{Cell, Column, Row, Typed, Update, Value};
-use crate::stored_enum::{AnomalyKind, AnomalyState, EventState, OrderState, RefundState, Side, Source, TxState, What};
+use crate::stored_enum::{
+    AnomalyKind, AnomalyState, EventState, OrderState, RefundState, Side, Source, TransferState, TxState, What,
+};
 use base::units::Currency;
 use providers::event::Kind;
 
@@ -218,7 +220,7 @@ tables! {
     Outgoing "events" 6 {
         /// The type of the event, such as `payment.posted`.
         kind: String,
-        /// The transaction that it reports.
+        /// The transaction (or the transfer) that it reports.
         transaction_id: Uuid,
         /// The order, within which events are sent in order.
         order_id: Option<Uuid>,
@@ -299,6 +301,30 @@ tables! {
         status: Option<i64>,
         /// The evidence that holds the body of the first answer.
         answer_id: Option<Uuid>,
+    }
+    /// A transfer between two accounts that was asked for by API.
+    Transfer "transfers" 11 {
+        /// The merchant of the debited account, else of the credited one; empty if neither is a merchant's.
+        merchant: String,
+        /// The account that is debited.
+        debit_account: String,
+        /// The account that is credited.
+        credit_account: String,
+        /// The amount in minor units.
+        amount_minor: i64,
+        /// The currency of the amount.
+        currency: Currency,
+        /// Time of the request, in milliseconds since 1970.
+        created_at: i64,
+        /// When it expires unless it is decided, in milliseconds since 1970.
+        expires_at: Option<i64>,
+        ;
+        /// The state of the transfer.
+        state: TransferState,
+        /// The transaction that posts it.
+        transaction_id: Option<Uuid>,
+        /// When its merchant is asked about it, in milliseconds since 1970; none once asked or decided.
+        check_at: Option<i64>,
     }
     /// The creation of an order by API after its payment had opened it.
     Adoption "adoptions" 10 {

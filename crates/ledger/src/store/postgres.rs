@@ -261,6 +261,7 @@ impl Store for Postgres {
             batch::orders(statements, asked),
             batch::refunds(statements, asked),
             batch::idempotency_keys(statements, asked),
+            batch::transfers(statements, asked),
         ] {
             parts.push(more.len());
             questions.extend(more);
@@ -272,6 +273,7 @@ impl Store for Postgres {
         read(&part(), &mut loaded.orders)?;
         read(&part(), &mut loaded.refunds)?;
         read(&part(), &mut loaded.idempotency_keys)?;
+        read(&part(), &mut loaded.transfers)?;
         let by_id = vec![sql::unknown_orders(&loaded).into_iter().map(PgCell::Id).collect()];
         session.select(&statements.orders_by_id, by_id, &mut loaded.orders)?;
         Ok(loaded)

@@ -46,10 +46,14 @@ pub const INDEXES: &[&str] = &[
     "CREATE INDEX IF NOT EXISTS refunds_pending ON refunds (state) WHERE state = 'pending'",
     "CREATE UNIQUE INDEX IF NOT EXISTS idempotency_keys_key ON idempotency_keys (\"key\")",
     "CREATE UNIQUE INDEX IF NOT EXISTS adoptions_order ON adoptions (order_id)",
+    "CREATE INDEX IF NOT EXISTS transfers_expires ON transfers (expires_at) \
+     WHERE state = 'pending' AND expires_at IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS transfers_check ON transfers (check_at) WHERE check_at IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS transfers_pending ON transfers (state) WHERE state = 'pending'",
 ];
 
 /// Tables that version 3 has and version 2 has not.
-const NEW_IN_3: [Table; 3] = [Table::Refund, Table::IdempotencyKey, Table::Adoption];
+const NEW_IN_3: [Table; 4] = [Table::Refund, Table::IdempotencyKey, Table::Adoption, Table::Transfer];
 /// Columns that version 3 has added to the orders.
 const ORDERS_IN_3: [&str; 2] = ["asked_minor", "asked_currency"];
 

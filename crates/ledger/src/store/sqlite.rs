@@ -208,6 +208,9 @@ impl Sqlite {
         for key in &asked.idempotency_keys {
             self.select(&statements.idempotency_key, [key], &mut loaded.idempotency_keys)?;
         }
+        for id in &asked.transfers {
+            self.select(&statements.transfer, [Id::new(*id)], &mut loaded.transfers)?;
+        }
         for id in sql::unknown_orders(&loaded) {
             self.select(&statements.order_by_id, [Id::new(id)], &mut loaded.orders)?;
         }

@@ -5,7 +5,7 @@ use base::secret::Secret;
 use super::*;
 use crate::command::{Call, Command, Commanded, key_digest};
 use crate::keys::Ring;
-use crate::rows::{BalanceRow, IdempotencyKey, Refund};
+use crate::rows::{BalanceRow, IdempotencyKey, Refund, Transfer};
 
 /// Books in memory.
 pub(super) struct Books {
@@ -94,7 +94,9 @@ impl Books {
                 || transactions.iter().any(|t| t.order_id == Some(order.id))
                 || refunds.iter().any(|refund| refund.order_id == order.id)
         });
-        Loaded { transactions, orders, refunds, idempotency_keys }
+        let mut transfers: Vec<Transfer> = self.all();
+        transfers.retain(|transfer| asked.transfers.contains(&transfer.id));
+        Loaded { transactions, orders, refunds, idempotency_keys, transfers }
     }
 
     /// What a callback does, and its outcome.
@@ -164,7 +166,23 @@ impl Books {
         }
     }
 
-    fn keep(&mut self, last: i64, plan: Postings) {
+    /// Does what is due of a transfer.
+    pub(super) fn due(&mut self, id: Uuid) {
+        let mut facts = Facts::new(self.load(&Wanted { transfers: vec![id], ..Wanted::default() }));
+        let mut ids = Uuid::now_v7;
+        let last = self.rows.keys().next_back().copied().unwrap_or(0);
+        let mut scribe = PostingBuilder::new(last, at(self.clock), &mut ids);
+        crate::book::transfers::due(id, &mut facts, &mut scribe);
+        let plan = scribe.done();
+        self.keep(last, plan);
+    }
+
+    /// Lets time pass, in milliseconds.
+    pub(super) fn passes(&mut self, ms: i64) {
+        self.clock += ms;
+    }
+
+    pub(super) fn keep(&mut self, last: i64, plan: Postings) {
         for movement in plan.moved {
             let empty = || BalanceRow::new(&movement.account, movement.currency);
             movement.add_to(self.held.entry(movement.account.clone()).or_insert_with(empty));
@@ -195,7 +213,7 @@ impl Books {
         }
         let told: Vec<Outgoing> = self.all();
         let booked = transactions.iter().filter(|t| matches!(t.state, TxState::Posted | TxState::Suspense));
-        for transaction in booked.filter(|t| t.kind != Kind::Fee) {
+        for transaction in booked.filter(|t| t.evidence_id.is_some()) {
             let of = |event: &&Outgoing| event.transaction_id == transaction.id && event.state == EventState::Pending;
             assert_eq!(told.iter().filter(of).count(), 1, "one event each");
         }

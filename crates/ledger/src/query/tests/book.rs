@@ -1,5 +1,7 @@
 //! A small book in a file, with one of everything, written through the rows' own types and linked with the chain's key.
 
+mod requests;
+
 use std::collections::BTreeMap;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -14,6 +16,8 @@ use crate::store::{Reader, StoreError};
 use crate::stored_enum::*;
 use base::units::Currency;
 use providers::event::Kind;
+
+pub use self::requests::full;
 
 /// When the first row was written: 2026-11-21T03:38:00.120Z; each callback is a second later.
 pub const START: i64 = 1_795_232_280_120;
@@ -161,41 +165,6 @@ impl Book {
     pub fn evidence(&mut self, channel: &str) -> Uuid {
         let (seq, id) = self.next();
         self.evidence_as(seq, id, channel)
-    }
-
-    /// Adds the adoption of an order.
-    pub fn adoption(&mut self, order_id: Uuid, amount_minor: i64) {
-        let (seq, id) = self.next();
-        self.push(&Adoption { seq, id, order_id, amount_minor, currency: Currency::CNY, recorded_at: self.time });
-    }
-
-    /// Adds an idempotency key with its answer.
-    pub fn key(&mut self, key: &str) {
-        let answer_id = Some(self.evidence(""));
-        let (seq, id) = self.next();
-        let (key, fingerprint) = (key.to_owned(), "call".to_owned());
-        self.push(&IdempotencyKey { seq, id, key, fingerprint, created_at: self.time, status: Some(201), answer_id });
-    }
-
-    /// Adds a refund that is not decided.
-    pub fn refund(&mut self, order_id: Uuid, number: &str, amount_minor: i64) {
-        let (seq, id) = self.next();
-        self.push(&Refund {
-            seq,
-            id,
-            order_id,
-            merchant: "shop".to_owned(),
-            channel: "card".to_owned(),
-            out_refund_no: number.to_owned(),
-            amount_minor,
-            currency: Currency::CNY,
-            created_at: self.time,
-            state: RefundState::Pending,
-            transaction_id: None,
-            refund_txn_no: None,
-        });
-        self.held.entry((SHOP.to_owned(), "CNY")).or_default().0 += i128::from(amount_minor);
-        self.held.entry((CARD.to_owned(), "CNY")).or_default().1 += i128::from(amount_minor);
     }
 
     /// Adds what was decided of an anomaly.
@@ -361,36 +330,6 @@ pub fn sample() -> Book {
     book.order(|order| (order.source, order.out_trade_no) = (Source::Api, "T-api".to_owned()));
     book.commit();
     book
-}
-
-/// A book with a row of every table.
-pub fn full() -> Book {
-    let mut book = sample();
-    requested(&mut book);
-    book
-}
-
-/// An order that was adopted, and a refund of it that is not decided; each call has its idempotency key.
-fn requested(book: &mut Book) {
-    let paid_at = Some(START);
-    let order_id = book.order(|order| {
-        (order.state, order.out_trade_no) = (OrderState::Paid, "T-adopted".to_owned());
-        (order.amount_minor, order.paid_minor, order.paid_at) = (400, 400, paid_at);
-        (order.asked_minor, order.asked_currency, order.refund_pending_minor) = (Some(400), Some(Currency::CNY), 100);
-    });
-    let payment = book.fact(|t| {
-        (t.order_id, t.out_trade_no, t.amount_minor) = (Some(order_id), Some("T-adopted".to_owned()), Some(400));
-        t.channel_txn_no = Some("pi_adopted".to_owned());
-    });
-    book.journal(&payment, What::Post, CARD, SHOP);
-    book.event(&payment, EventState::Delivered);
-    book.commit();
-    book.adoption(order_id, 400);
-    book.key("adopted");
-    book.commit();
-    book.refund(order_id, "R-1", 100);
-    book.key("refunded");
-    book.commit();
 }
 
 /// A payment with a fee, a refund, its reversal in part, and a refund in suspense.

@@ -88,6 +88,13 @@ pub(super) fn idempotency_keys<'a>(statements: &'a PgStatements, asked: &'a Want
     batch
 }
 
+/// The queries for the transfers that are asked for.
+pub(super) fn transfers<'a>(statements: &'a PgStatements, asked: &'a Wanted) -> Batch<'a> {
+    let mut batch = vec![];
+    push(&mut batch, &statements.transfers, asked.transfers.iter().map(|id| [PgCell::Id(*id)]));
+    batch
+}
+
 fn pairs<'a>(pairs: &'a [(String, String)]) -> impl Iterator<Item = [PgCell<'a>; 2]> {
     pairs.iter().map(|(one, other)| [PgCell::Text(one), PgCell::Text(other)])
 }
