@@ -24,5 +24,6 @@ mod secrets;
 mod senders;
 mod stall;
 mod store;
+mod transfers;
 mod unreadable;
 mod upgrade;

@@ -1,4 +1,4 @@
-//! The ledger's HTTP API: reads of the books, orders and refunds, the redelivery of an event, and the resolution of an
+//! The ledger's HTTP API: reads of the books, orders, refunds and transfers, the redelivery of an event, and the resolution of an
 //! anomaly.
 //!
 //! Reads run on blocking threads, a few at once, on connections of their own. They neither wait for the writer nor
@@ -12,6 +12,7 @@ mod openapi;
 mod problem;
 mod resolve;
 mod token;
+mod transfers;
 
 #[cfg(test)]
 mod tests;
@@ -145,7 +146,10 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/orders/{id}", get(calls::order))
         .route("/v1/orders/{id}/refunds", post(create::refund))
         .route("/v1/refunds/{id}", get(calls::refund))
-        .route("/v1/transfers/{id}", get(calls::transfer))
+        .route("/v1/transfers", post(transfers::transfer))
+        .route("/v1/transfers/{id}", get(transfers::one))
+        .route("/v1/transfers/{id}/post", post(transfers::post))
+        .route("/v1/transfers/{id}/void", post(transfers::void))
         .route("/v1/accounts", get(calls::accounts))
         .route("/v1/accounts/{id}", get(calls::account))
         .route("/v1/accounts/{id}/entries", get(calls::entries))

@@ -14,6 +14,7 @@
 //! | [`rows`], [`stored_enum`], [`store`] | the rows of the books, their words, and their stores: SQLite, PostgreSQL |
 //! | [`query`], [`api`] | reads of the books, the form in which they are shown, and the API's calls |
 //! | [`audit`], [`anchor`], [`export`] | verification of the books; the chain's end, kept elsewhere; files to import |
+//! | [`holds`] | the watch over transfers that are held |
 //! | [`monitor`], [`skew`] | the watch over the anchor, the disk, the clock and what waits |
 //! | [`service`], [`ingest`], [`serve`] | the ledger as a whole, the way of a callback over HTTP, the listener |
 
@@ -30,6 +31,7 @@ pub mod channel;
 pub mod command;
 pub mod deliver;
 pub mod export;
+pub mod holds;
 pub mod ingest;
 pub mod journal;
 pub mod keys;

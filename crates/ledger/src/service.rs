@@ -27,7 +27,7 @@ use super::monitor::{self, Monitor, Parts, Tell, Verification};
 use super::rows::Type;
 use super::store::{self, Readers};
 use super::stored_enum::AnomalyKind;
-use super::{anchor, query, serve};
+use super::{anchor, holds, query, serve};
 use crate::metrics::LedgerSeries;
 use base::clock;
 use config::model::ledger::Ledger as Config;
@@ -108,6 +108,8 @@ impl Ledger {
             series: outside.series,
             integrity: checked,
         };
+        let (stop, stopped) = watch::channel(false);
+        runtime.spawn(holds::watch(journal.clone(), Readers::of_points(config.store.clone()), stopped));
         let callbacks = Router::new()
             .route("/callbacks/{channel}", post(callback).fallback(other_method))
             .with_state(front.clone());
@@ -118,7 +120,7 @@ impl Ledger {
             journal,
             runtime: Some(runtime),
             waiting: Mutex::new(Some((socket, router))),
-            stop: watch::channel(false).0,
+            stop,
             server: Mutex::new(None),
             delivery: Mutex::new(Some(delivery)),
             writer: Mutex::new(Some(writer)),

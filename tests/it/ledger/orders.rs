@@ -11,9 +11,9 @@ use crate::support::postgres::Postgres;
 use crate::support::providers::{Callback, Channel, Refund};
 
 /// A ledger with an order, and the platform's token.
-struct Scene {
-    ledger: Ledger,
-    process: Process,
+pub struct Scene {
+    pub ledger: Ledger,
+    pub process: Process,
 }
 
 impl Scene {
@@ -23,11 +23,11 @@ impl Scene {
         Scene { ledger, process }
     }
 
-    fn post(&self, path: &str, key: &str, body: &Value) -> Answer {
+    pub fn post(&self, path: &str, key: &str, body: &Value) -> Answer {
         self.post_as(&self.ledger.token, path, key, body)
     }
 
-    fn post_as(&self, token: &str, path: &str, key: &str, body: &Value) -> Answer {
+    pub fn post_as(&self, token: &str, path: &str, key: &str, body: &Value) -> Answer {
         let request = post(path, body.to_string()).header("authorization", format!("Bearer {token}"));
         self.process.ask(&request.header("idempotency-key", key)).unwrap()
     }
@@ -44,7 +44,7 @@ impl Scene {
     }
 
     #[track_caller]
-    fn tells(&self, trade: &str, refund: Option<(&str, i64, i64)>) {
+    pub fn tells(&self, trade: &str, refund: Option<(&str, i64, i64)>) {
         let refund =
             refund.map(|(number, amount, cumulative)| Refund { number: number.to_owned(), amount, cumulative });
         let (payment, out_trade_no) = (format!("pay-{trade}"), trade.to_owned());
@@ -53,7 +53,7 @@ impl Scene {
         assert_eq!(answer.body, b"success", "{}", answer.text());
     }
 
-    fn get(&self, path: &str) -> Value {
+    pub fn get(&self, path: &str) -> Value {
         self.process.books(&self.ledger.token).get(path)
     }
 
@@ -62,18 +62,18 @@ impl Scene {
     }
 
     #[track_caller]
-    fn is_whole(&self) {
+    pub fn is_whole(&self) {
         let said = self.ledger.cli(&["verify"]);
         assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stdout));
     }
 }
 
-fn id(answer: &Answer) -> String {
+pub fn id(answer: &Answer) -> String {
     answer.json()["id"].as_str().unwrap().to_owned()
 }
 
 /// On each engine.
-fn on_both(check: fn(&mut Scene)) {
+pub fn on_both(check: fn(&mut Scene)) {
     check(&mut Scene::on("sqlite:ledger.db"));
     let server = Postgres::start();
     check(&mut Scene::on(&server.url()));

@@ -51,7 +51,7 @@ pub(super) fn uuid(segment: Segment, what: &str) -> Result<Uuid, Problem> {
     Uuid::try_parse(&text(segment, what)?).map_err(|_| Problem::unknown(what))
 }
 
-fn json<T: Serialize>(found: Option<T>, what: &str) -> ApiResult {
+pub(super) fn json<T: Serialize>(found: Option<T>, what: &str) -> ApiResult {
     found.map(|found| Json(found).into_response()).ok_or_else(|| Problem::unknown(what))
 }
 
@@ -122,14 +122,6 @@ pub async fn refund(
     let id = uuid(id, "refund")?;
     let found = calls.read(move |reader| query::one::<rows::Refund>(reader, id, scope.0.as_deref())).await?;
     json(found.map(views::Refund::of), "refund")
-}
-
-/// A transfer.
-#[utoipa::path(get, path = "/v1/transfers/{id}", params(("id" = String, Path)),
-    responses((status = 404, description = "Not available yet.", content_type = "application/problem+json",
-        body = Problem)))]
-pub async fn transfer() -> Problem {
-    Problem::unknown("transfer")
 }
 
 /// The one account that a merchant sees.

@@ -61,14 +61,21 @@ pub struct RefundBody {
 }
 
 /// A call with its idempotency key, read but not decided.
-struct Keyed {
+pub(super) struct Keyed {
     key: String,
     fingerprint: String,
     scope: Scope,
 }
 
+impl Keyed {
+    /// The merchant that calls; none for the platform.
+    pub(super) fn merchant(&self) -> Option<&str> {
+        self.scope.0.as_deref()
+    }
+}
+
 /// Reads the key of a call; quoted (a string of RFC 8941) or bare.
-fn keyed(headers: &HeaderMap, (path, body): (&str, &[u8]), scope: Scope) -> Result<Keyed, Problem> {
+pub(super) fn keyed(headers: &HeaderMap, (path, body): (&str, &[u8]), scope: Scope) -> Result<Keyed, Problem> {
     let bad = |detail: &str| Problem::new(StatusCode::BAD_REQUEST, "idempotency_key", detail);
     let mut sent = headers.get_all("idempotency-key").iter();
     let missing =
@@ -108,12 +115,12 @@ fn unquoted(text: &str) -> Option<String> {
 }
 
 /// Reads a body; `example` shows what it should be.
-fn read<T: DeserializeOwned>(body: &[u8], example: &str) -> Result<T, Problem> {
+pub(super) fn read<T: DeserializeOwned>(body: &[u8], example: &str) -> Result<T, Problem> {
     serde_json::from_slice(body)
         .map_err(|e| Problem::new(StatusCode::BAD_REQUEST, "bad_body", format!("Send {example}: {e}.")))
 }
 
-fn wrong(detail: String) -> Problem {
+pub(super) fn wrong(detail: String) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "unprocessable", detail)
 }
 
@@ -122,9 +129,15 @@ fn named(field: &str, text: &str) -> Result<(), Problem> {
     if is_name(text) { Ok(()) } else { Err(wrong(detail())) }
 }
 
-fn amount(amount: i64) -> Result<(), Problem> {
+pub(super) fn amount(amount: i64) -> Result<(), Problem> {
     let detail = "`amount_minor` is a whole number of minor units, from 1 to 2^53 - 1.";
     if (1..=AMOUNT_MAX).contains(&amount) { Ok(()) } else { Err(wrong(detail.to_owned())) }
+}
+
+/// Reads a currency, in upper case.
+pub(super) fn currency(code: &str) -> Result<Currency, Problem> {
+    let currency = Currency::parse(code).filter(|currency| currency.code() == code);
+    currency.ok_or_else(|| wrong("`currency` is a code of ISO 4217, such as \"CNY\".".to_owned()))
 }
 
 /// Creates an order, or adopts the one that its payment has opened.
@@ -149,8 +162,7 @@ pub async fn order(
     let asked: OrderBody = read(&body, example)?;
     named("out_trade_no", &asked.out_trade_no)?;
     amount(asked.amount_minor)?;
-    let currency = Currency::parse(&asked.currency).filter(|currency| currency.code() == asked.currency);
-    let currency = currency.ok_or_else(|| wrong("`currency` is a code of ISO 4217, such as \"CNY\".".to_owned()))?;
+    let currency = currency(&asked.currency)?;
     let config = calls.state.config.load_full();
     let is_own = keyed.scope.0.as_deref().is_none_or(|own| own == asked.merchant);
     let channel = config.channels.iter().find(|channel| *channel.name == asked.channel);
@@ -194,7 +206,7 @@ pub async fn refund(
 }
 
 /// Lets the writer decide a call, and answers it.
-async fn decided(calls: &Calls, keyed: Keyed, call: Call) -> ApiResult {
+pub(super) async fn decided(calls: &Calls, keyed: Keyed, call: Call) -> ApiResult {
     let ring = calls.state.journal.ring().ok_or_else(|| Problem::unavailable("This process does not write."))?;
     let internal = |why: String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", why);
     let sealing = ring.today(clock::wall_ms()).map_err(|e| internal(e.to_string()))?;

@@ -12,11 +12,11 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, Required, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
-use super::{Problem, calls, create, resolve};
+use super::{Problem, calls, create, resolve, transfers};
 use crate::query::list::{self, List};
 use crate::query::views;
 use crate::stored_enum::{
-    AnomalyKind, AnomalyState, EventState, OrderState, RefundState, Side, Source, StoredEnum, TxState,
+    AnomalyKind, AnomalyState, EventState, OrderState, RefundState, Side, Source, StoredEnum, TransferState, TxState,
 };
 use providers::event::Kind;
 
@@ -37,7 +37,10 @@ use providers::event::Kind;
         create::refund,
         calls::order,
         calls::refund,
-        calls::transfer,
+        transfers::transfer,
+        transfers::one,
+        transfers::post,
+        transfers::void,
         calls::accounts,
         calls::account,
         calls::entries,
@@ -53,6 +56,7 @@ use providers::event::Kind;
         Problem,
         views::Order,
         views::Refund,
+        views::Transfer,
         views::Transaction,
         views::TransactionDetail,
         views::Entry,
@@ -165,6 +169,7 @@ fn words(document: &mut Document) {
         ("Order", "source", of::<Source>()),
         ("Order", "state", of::<OrderState>()),
         ("Refund", "state", of::<RefundState>()),
+        ("Transfer", "state", of::<TransferState>()),
         ("Transaction", "kind", of::<Kind>()),
         ("Transaction", "state", of::<TxState>()),
         ("Entry", "side", of::<Side>()),

@@ -273,7 +273,7 @@ fn the_writer_asks_and_changes_by_index_only() {
             (client.query_one(sessions, &[]).unwrap().get::<_, i64>(0) == 0).then_some(())
         });
         let scans = "SELECT SUM(seq_scan)::BIGINT, SUM(idx_scan)::BIGINT FROM pg_stat_user_tables \
-                     WHERE relname IN ('transactions', 'orders', 'events', 'outbox', 'chain', 'refunds', 'idempotency_keys')";
+                     WHERE relname IN ('transactions', 'orders', 'events', 'outbox', 'chain', 'refunds', 'idempotency_keys', 'transfers')";
         let row = client.query_one(scans, &[]).unwrap();
         (row.get::<_, i64>(0), row.get::<_, Option<i64>>(1).unwrap_or(0))
     };
@@ -293,6 +293,7 @@ fn the_writer_asks_and_changes_by_index_only() {
         refund_numbers: vec![("card".into(), "R1".into())],
         refund_txns: vec!["re_1".into()],
         idempotency_keys: vec!["k1".into()],
+        transfers: vec![a.order.id],
     };
     store.begin().unwrap();
     assert_eq!(store.load(&asked).unwrap().transactions.len(), 4, "each answers");
