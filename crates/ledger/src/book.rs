@@ -127,12 +127,8 @@ pub fn asks(callback: &Callback<'_>, asked: &mut Wanted) {
     if let Some(Of::Number(number)) = &event.of {
         key(Kind::Payment, number);
     }
-    match &event.request {
-        Some(Requested::OutRefundNo(number)) => {
-            asked.refund_numbers.push((callback.channel.name.to_string(), number.clone()));
-        }
-        Some(Requested::Number(number)) => asked.refund_txns.push(number.clone()),
-        None => {}
+    if let Some(Requested::Number(number)) = &event.request {
+        asked.refund_txns.push(number.clone());
     }
     let waiting = waited_for(callback).into_iter().chain(event.of.as_ref().map(facts::of));
     let account = (!callback.is_global()).then_some(&event.account);
@@ -149,9 +145,24 @@ fn waited_for(callback: &Callback<'_>) -> Vec<String> {
     [number, trade].into_iter().flatten().map(|of| facts::of(&of)).collect()
 }
 
-/// What parked transactions may wait for of these payments, as [`Wanted::waiting`] asks for it.
-pub fn waiting_for(transactions: &[Transaction]) -> Vec<(&'static str, Option<String>, String)> {
-    let parked = transactions.iter().filter(|one| one.kind == Kind::Payment && one.state == TxState::Parked);
+/// Adds to `asked` what must be known beside the first answers: the refunds that a message may end.
+pub fn asks_more(callback: &Callback<'_>, facts: &Facts, asked: &mut Wanted) {
+    let order_of = |payment: usize| facts.transaction(payment).order_id;
+    if let Some(Requested::OutRefundNo(number)) = &callback.event.request {
+        let order = settle::payment_of(callback, facts).and_then(order_of);
+        asked.refunds.extend(order.map(|order| (order, number.clone())));
+    }
+    let trade = callback.out_trade_no().filter(|_| callback.event.kind == Kind::Payment);
+    let order = trade.and_then(|number| facts.order_id(&callback.channel.name, number));
+    for at in waited_for(callback).iter().flat_map(|of| callback.parked(facts, of)) {
+        asked.refunds.extend(order.zip(facts.transaction(at).out_refund_no.clone()));
+    }
+}
+
+/// What parked transactions may wait for of the payments that a new order books.
+pub fn waiting_for(channel: &str, out_trade_no: &str, facts: &Facts) -> Vec<(&'static str, Option<String>, String)> {
+    let payments = facts.payments(channel, out_trade_no).into_iter().map(|at| facts.transaction(at));
+    let parked = payments.filter(|payment| payment.state == TxState::Parked);
     let names = |payment: &Transaction| {
         let provider = Provider::named(&payment.provider)?.name;
         let number = payment.channel_txn_no.clone().map(Of::Number);
@@ -309,8 +320,9 @@ pub fn accept(
     if known.stated_trade_no.as_deref() != callback.out_trade_no() {
         return Err("Its order's number was read otherwise when it came, and what was recorded does not change.".into());
     }
-    if callback.channel.require_order {
-        return Err("The channel requires an order.".to_owned());
+    let number = callback.out_trade_no().unwrap_or(&event.key);
+    if callback.channel.require_order && facts.order_of(&callback.channel.name, number).is_none() {
+        return Err(format!("The channel requires an order: create {number} first."));
     }
     Ok(payment::arrived(callback, facts, scribe, (amount, currency), Some(at)))
 }
@@ -361,6 +373,10 @@ fn draft(callback: &Callback<'_>, scribe: &mut PostingBuilder<'_>, state: TxStat
         fee_minor: None,
         refunded_minor: 0,
         held_minor: 0,
+        out_refund_no: match &event.request {
+            Some(Requested::OutRefundNo(number)) => Some(number.clone()),
+            _ => None,
+        },
     }
 }
 

@@ -10,6 +10,7 @@ use ring::digest::{self, SHA256};
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::book;
 use crate::book::facts::Facts;
 use crate::book::orders::{self, NewOrder};
 use crate::book::posting_builder::PostingBuilder;
@@ -119,14 +120,23 @@ impl Command {
                 let trade = (order.channel.name.to_string(), order.out_trade_no.clone());
                 asked.orders.push(trade.clone());
                 asked.trades.push(trade.clone());
+                asked.refunds_of.push(trade.clone());
                 asked.of_orders.push(trade);
             }
             Call::Refund(refund) => {
                 asked.order_ids.push(refund.order);
+                asked.transactions_of.push(refund.order);
                 asked.refunds.push((refund.order, refund.out_refund_no.clone()));
             }
             Call::Transfer(_) => {}
             Call::Post(id) | Call::Void(id) => asked.transfers.push(*id),
+        }
+    }
+
+    /// Adds what must be known beside the first answers.
+    pub fn asks_more(&self, facts: &Facts, asked: &mut Wanted) {
+        if let Call::Order(order) = &self.call {
+            asked.waiting.extend(book::waiting_for(&order.channel.name, &order.out_trade_no, facts));
         }
     }
 

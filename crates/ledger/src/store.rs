@@ -89,8 +89,10 @@ pub struct Wanted {
     pub of_orders: Vec<(String, String)>,
     /// Requested refunds, by order and out_refund_no.
     pub refunds: Vec<(Uuid, String)>,
-    /// Channel and out_refund_no: all requested refunds with that number.
-    pub refund_numbers: Vec<(String, String)>,
+    /// Channel and out_trade_no: all requested refunds of that order.
+    pub refunds_of: Vec<(String, String)>,
+    /// Orders by id: all their transactions.
+    pub transactions_of: Vec<Uuid>,
     /// Requested refunds, by the provider's number.
     pub refund_txns: Vec<String>,
     /// Idempotency keys, by digest.

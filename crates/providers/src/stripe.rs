@@ -149,6 +149,7 @@ pub struct StripeMessage<'a> {
     payment_intent: Option<Cow<'a, str>>,
     charge: Option<Cow<'a, str>>,
     out_trade_no: Option<Cow<'a, str>>,
+    out_refund_no: Option<Cow<'a, str>>,
     currency: Option<Cow<'a, str>>,
     amount: Option<&'a RawValue>,
     received: Option<&'a RawValue>,
@@ -156,7 +157,7 @@ pub struct StripeMessage<'a> {
     is_captured: bool,
 }
 
-const PATHS: [&[&str]; 13] = [
+const PATHS: [&[&str]; 14] = [
     &["id"],
     &["type"],
     &["created"],
@@ -170,6 +171,7 @@ const PATHS: [&[&str]; 13] = [
     &["data", "object", "amount_received"],
     &["data", "object", "amount_captured"],
     &["data", "object", "captured"],
+    &["data", "object", "metadata", "out_refund_no"],
 ];
 
 impl<'a> StripeMessage<'a> {
@@ -186,6 +188,7 @@ impl<'a> StripeMessage<'a> {
             payment_intent: reference(found[5]),
             charge: reference(found[6]),
             out_trade_no: text(7),
+            out_refund_no: text(13),
             currency: text(8),
             amount: found[9],
             received: found[10],
@@ -228,11 +231,11 @@ impl<'a> StripeMessage<'a> {
     /// A refund or a dispute. Its order is the order of its payment, whatever its own metadata say.
     fn later(self, kind: Kind, account: &str, body: &[u8]) -> ProviderEvent {
         let of = normalise::name(self.payment_intent.clone().or_else(|| self.charge.clone())).map(Of::Number);
-        let amount = self.amount;
+        let (amount, out_refund_no) = (self.amount, normalise::name(self.out_refund_no.clone()));
         let event = self.money((kind, account), None, of, amount, body);
         let is_of_refund = matches!(kind, Kind::Refund | Kind::RefundReversal);
-        let request = event.number.clone().filter(|_| is_of_refund).map(Requested::Number);
-        ProviderEvent { request, ..event }
+        let request = out_refund_no.map(Requested::OutRefundNo).or(event.number.clone().map(Requested::Number));
+        ProviderEvent { request: request.filter(|_| is_of_refund), ..event }
     }
 
     fn money(

@@ -228,6 +228,13 @@ impl Resource {
         })
     }
 
+    /// The payment of a refund.
+    fn payment(&self) -> Option<Of> {
+        let name = |text: &Option<String>| normalise::name(text.as_deref().map(Cow::Borrowed));
+        let number = name(&self.transaction_id).map(Of::Number);
+        number.or_else(|| name(&self.out_trade_no).map(Of::OutTradeNo))
+    }
+
     fn request(&self) -> Option<Requested> {
         normalise::name(self.out_refund_no.as_deref().map(Cow::Borrowed)).map(Requested::OutRefundNo)
     }
@@ -273,9 +280,7 @@ impl WechatPayMessage<'_> {
     fn refund(self, account: String, body: &[u8]) -> ProviderEvent {
         let (occurred_ms, request) = (self.occurred_ms(), self.resource.request());
         let resource = self.resource;
-        let of = normalise::name(resource.transaction_id.map(Cow::Owned)).map(Of::Number);
-        let order = || normalise::name(resource.out_trade_no.as_deref().map(Cow::Borrowed)).map(Of::OutTradeNo);
-        let of = of.or_else(order);
+        let of = resource.payment();
         let currency = resource.currency.as_deref();
         let event = Money {
             kind: Kind::Refund,
@@ -293,9 +298,9 @@ impl WechatPayMessage<'_> {
     }
 
     fn failed_refund(self, account: String, body: &[u8]) -> ProviderEvent {
-        let request = self.resource.request();
+        let (request, of) = (self.resource.request(), self.resource.payment());
         let effect = if request.is_some() { Effect::Fail } else { Effect::Note };
-        ProviderEvent { effect, request, ..self.note(account, body) }
+        ProviderEvent { effect, request, of, ..self.note(account, body) }
     }
 
     fn note(self, account: String, body: &[u8]) -> ProviderEvent {

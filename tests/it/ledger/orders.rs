@@ -222,4 +222,51 @@ fn a_call_without_a_key_with_a_wrong_body_or_for_another_merchant_is_refused() {
     scene.post_as(own, &path, "k2", &refund).is_problem(404, "not_found");
     scene.post(&path, "k2", &refund).is_problem(422, "not_paid");
     scene.post("/v1/orders/nothing/refunds", "k3", &refund).is_problem(404, "not_found");
+    let long = json!({"out_refund_no": "R".repeat(70_000), "amount_minor": 1});
+    scene.post(&path, "k4", &long).is_problem(413, "body_too_large");
+}
+
+#[test]
+fn a_fee_and_an_adoption_that_come_at_once_leave_whole_books() {
+    on_both(|scene| {
+        let scene = &*scene;
+        thread::scope(|scope| {
+            for at in 0..20 {
+                let trade = format!("F{at}");
+                let callback = Callback {
+                    channel: Channel::Card,
+                    refund: None,
+                    payment: format!("pay-{trade}"),
+                    out_trade_no: trade.clone(),
+                    total: 1_000,
+                };
+                scope.spawn(move || assert_eq!(scene.process.ask(&callback.request()).unwrap().status, 200));
+                let currency = Channel::Card.currency();
+                let body = json!({"merchant": "shop", "channel": "card", "out_trade_no": trade, "amount_minor": 900,
+                    "currency": currency});
+                scope.spawn(move || assert_eq!(scene.post("/v1/orders", &format!("k{at}"), &body).status / 100, 2));
+            }
+        });
+        scene.is_whole();
+    });
+}
+
+#[test]
+fn a_first_answer_stays_when_its_channel_is_gone() {
+    let mut ledger = Ledger::prepare();
+    let gone = "[ledger.channel.gone]\nprovider = \"hmac\"\nmerchant = \"shop\"\nsecret_files = [\"secrets/generic.key\"]\n\
+                header = \"x-signature\"\n";
+    ledger.more = gone.to_owned();
+    let process = ledger.run();
+    let mut scene = Scene { ledger, process };
+    let body =
+        json!({"merchant": "shop", "channel": "gone", "out_trade_no": "A", "amount_minor": 1, "currency": "CNY"});
+    let made = scene.post("/v1/orders", "k1", &body);
+    assert_eq!(made.status, 201, "{}", made.text());
+    scene.process.kill9();
+    let file = scene.ledger.path("ledger1.toml");
+    fs::write(&file, fs::read_to_string(&file).unwrap().replace(gone, "")).unwrap();
+    scene.process.run(&scene.ledger.disk);
+    assert_eq!(scene.post("/v1/orders", "k1", &body).body, made.body);
+    scene.post("/v1/orders", "k2", &body).is_problem(422, "unprocessable");
 }

@@ -3,8 +3,9 @@
 //! Rows that are foreign to a caller are unknown to it: 404. Only the platform may read the integrity: 403.
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Extension, FromRequestParts, Path, Query, State as With};
+use axum::extract::{Extension, FromRequest, FromRequestParts, Path, Query, Request, State as With};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -24,6 +25,9 @@ use crate::store::Reader;
 use base::clock;
 
 pub(super) type ApiResult = Result<Response, Problem>;
+/// The most bytes of a body.
+pub(super) const BODY_MAX: usize = 64 << 10;
+
 pub(super) type Caller = Extension<Scope>;
 
 /// The query's parameters, in order.
@@ -36,6 +40,23 @@ impl<S: Sync> FromRequestParts<S> for QueryParams {
         let Query(pairs) = Query::<Pairs>::try_from_uri(&parts.uri)
             .map_err(|e| Problem::new(StatusCode::BAD_REQUEST, "bad_query", e.body_text()))?;
         Ok(QueryParams(pairs))
+    }
+}
+
+/// The body of a call, within [`BODY_MAX`].
+pub struct SentBody(pub(super) Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for SentBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<SentBody, Problem> {
+        Bytes::from_request(request, state).await.map(SentBody).map_err(|e| match e.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                let detail = format!("A body has at most {BODY_MAX} bytes.");
+                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+            }
+            _ => Problem::new(StatusCode::BAD_REQUEST, "bad_body", "The body ended early or broke HTTP."),
+        })
     }
 }
 

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
 use axum::extract::{Extension, State as With};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
-use super::calls::{ApiResult, Caller, QueryParams, Segment, not_written, uuid};
+use super::calls::{ApiResult, Caller, QueryParams, Segment, SentBody, not_written, uuid};
 use super::token::Scope;
 use super::{Calls, Problem};
 use crate::book::orders::NewOrder;
@@ -18,10 +18,11 @@ use crate::book::refunds::NewRefund;
 use crate::command::{self, Call, Command, Commanded};
 use crate::query;
 use crate::query::{list, views};
-use crate::rows::Evidence;
+use crate::rows::{Cell, Evidence, IdempotencyKey};
 use base::clock;
 use base::problem::PROBLEM_JSON;
 use base::units::Currency;
+use config::model::ledger::Ledger;
 use providers::event::AMOUNT_MAX;
 use providers::normalise::{NAME_MAX, is_name};
 
@@ -154,28 +155,31 @@ pub async fn order(
     QueryParams(pairs): QueryParams,
     headers: HeaderMap,
     uri: Uri,
-    body: Bytes,
+    SentBody(body): SentBody,
 ) -> ApiResult {
     list::only(&pairs, &[])?;
     let keyed = keyed(&headers, (uri.path(), &body), scope)?;
     let example = "{\"merchant\", \"channel\", \"out_trade_no\", \"amount_minor\", \"currency\"}";
     let asked: OrderBody = read(&body, example)?;
-    named("out_trade_no", &asked.out_trade_no)?;
-    amount(asked.amount_minor)?;
-    let currency = currency(&asked.currency)?;
-    let config = calls.state.config.load_full();
-    let is_own = keyed.scope.0.as_deref().is_none_or(|own| own == asked.merchant);
-    let channel = config.channels.iter().find(|channel| *channel.name == asked.channel);
-    let channel = channel.filter(|channel| is_own && *channel.merchant == asked.merchant);
-    let channel =
-        channel.ok_or_else(|| wrong(format!("The merchant {} has no channel {}.", asked.merchant, asked.channel)))?;
-    let order = NewOrder {
-        channel: Arc::new(channel.clone()),
-        out_trade_no: asked.out_trade_no,
-        amount_minor: asked.amount_minor,
-        currency,
-    };
-    decided(&calls, keyed, Call::Order(order)).await
+    match asked.checked(&calls.state.config.load(), keyed.merchant()) {
+        Ok(order) => decided(&calls, keyed, Call::Order(order)).await,
+        Err(problem) => before_or(&calls, keyed, problem).await,
+    }
+}
+
+impl OrderBody {
+    /// Checks it against the configuration.
+    fn checked(self, config: &Ledger, caller: Option<&str>) -> Result<NewOrder, Problem> {
+        named("out_trade_no", &self.out_trade_no)?;
+        amount(self.amount_minor)?;
+        let currency = currency(&self.currency)?;
+        let is_own = caller.is_none_or(|own| own == self.merchant);
+        let channel = config.channels.iter().find(|channel| *channel.name == self.channel);
+        let channel = channel.filter(|channel| is_own && *channel.merchant == self.merchant);
+        let none = || wrong(format!("The merchant {} has no channel {}.", self.merchant, self.channel));
+        let channel = Arc::new(channel.ok_or_else(none)?.clone());
+        Ok(NewOrder { channel, out_trade_no: self.out_trade_no, amount_minor: self.amount_minor, currency })
+    }
 }
 
 /// Asks for a refund of a paid order.
@@ -193,7 +197,7 @@ pub async fn refund(
     QueryParams(pairs): QueryParams,
     headers: HeaderMap,
     uri: Uri,
-    body: Bytes,
+    SentBody(body): SentBody,
 ) -> ApiResult {
     list::only(&pairs, &[])?;
     let keyed = keyed(&headers, (uri.path(), &body), scope)?;
@@ -205,6 +209,34 @@ pub async fn refund(
     decided(&calls, keyed, Call::Refund(NewRefund { order, out_refund_no, amount_minor })).await
 }
 
+/// The first answer to a call that the configuration of now does not allow, if it was answered before; else why not.
+pub(super) async fn before_or(calls: &Calls, keyed: Keyed, problem: Problem) -> ApiResult {
+    let key = keyed.key;
+    let known = calls.read(move |reader| query::rows::<IdempotencyKey>(reader, " WHERE \"key\" = $1", &[key.put()]));
+    match known.await?.pop() {
+        Some(IdempotencyKey { fingerprint, status: Some(status), answer_id: Some(answer), .. })
+            if fingerprint == keyed.fingerprint =>
+        {
+            again(calls, u16::try_from(status).unwrap_or_default(), answer).await
+        }
+        _ => Err(problem),
+    }
+}
+
+/// Gives a first answer again.
+async fn again(calls: &Calls, status: u16, id: Uuid) -> ApiResult {
+    let ring = calls.state.journal.ring().ok_or_else(|| Problem::unavailable("This process does not write."))?;
+    let found = calls.read(move |reader| query::one::<Evidence>(reader, id, None)).await?;
+    let body = found.and_then(|kept| ring.unseal(kept.key_id, "evidence", "body", id, &kept.body));
+    let Some(body) = body else {
+        let detail = "It was answered before, and the answer cannot be read any more: ask for the object.";
+        return Err(Problem::new(StatusCode::GONE, "answer_erased", detail));
+    };
+    let mut again = answer(status, body);
+    again.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+    Ok(again)
+}
+
 /// Lets the writer decide a call, and answers it.
 pub(super) async fn decided(calls: &Calls, keyed: Keyed, call: Call) -> ApiResult {
     let ring = calls.state.journal.ring().ok_or_else(|| Problem::unavailable("This process does not write."))?;
@@ -214,17 +246,7 @@ pub(super) async fn decided(calls: &Calls, keyed: Keyed, call: Call) -> ApiResul
     let command = Command { merchant: scope.0, key, fingerprint, call, sealing };
     match calls.state.journal.command(command).await.map_err(not_written)? {
         Commanded::Answer { status, body } => Ok(answer(status, body)),
-        Commanded::Before { status, answer: id } => {
-            let found = calls.read(move |reader| query::one::<Evidence>(reader, id, None)).await?;
-            let body = found.and_then(|kept| ring.unseal(kept.key_id, "evidence", "body", id, &kept.body));
-            let Some(body) = body else {
-                let detail = "It was answered before, and the answer cannot be read any more: ask for the object.";
-                return Err(Problem::new(StatusCode::GONE, "answer_erased", detail));
-            };
-            let mut again = answer(status, body);
-            again.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
-            Ok(again)
-        }
+        Commanded::Before { status, answer } => again(calls, status, answer).await,
         Commanded::Other => {
             let detail = "The Idempotency-Key was used for another call: send a new one.";
             Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail))

@@ -122,6 +122,17 @@ fn guarded(path: &str, operation: &mut Operation) {
         add("401", "No token, or a wrong one.");
         add("422", "More rows would have to be read for it than may be.");
         add("503", "Not now: see Retry-After.");
+        if operation.request_body.is_some() {
+            add("413", "The body is too large.");
+        }
+        let keyed = operation
+            .parameters
+            .iter()
+            .flatten()
+            .any(|parameter| matches!(parameter, RefOr::T(parameter) if parameter.name == "Idempotency-Key"));
+        if keyed {
+            add("410", "It was answered before, and that answer was erased.");
+        }
         operation.security = Some(vec![SecurityRequirement::new("token", Vec::<String>::new())]);
     }
     if path == "/v1/integrity" {

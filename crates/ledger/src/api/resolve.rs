@@ -10,7 +10,7 @@ use axum::extract::{Extension, State as With};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
-use super::calls::{ApiResult, Caller, QueryParams, Segment, not_written, uuid};
+use super::calls::{ApiResult, Caller, QueryParams, Segment, SentBody, not_written, uuid};
 use super::{Calls, Problem, cumulative};
 use crate::query;
 use crate::query::list;
@@ -87,7 +87,7 @@ pub async fn resolve(
     Extension(scope): Caller,
     id: Segment,
     QueryParams(pairs): QueryParams,
-    body: Bytes,
+    SentBody(body): SentBody,
 ) -> ApiResult {
     list::only(&pairs, &[])?;
     let (id, decision) = (uuid(id, "anomaly")?, read(&body)?);

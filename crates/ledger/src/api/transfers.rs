@@ -4,13 +4,12 @@
 
 use std::time::Duration;
 
-use axum::body::Bytes;
 use axum::extract::{Extension, State as With};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::calls::{ApiResult, Caller, QueryParams, Segment, json, uuid};
+use super::calls::{ApiResult, Caller, QueryParams, Segment, SentBody, json, uuid};
 use super::create::{self, keyed, read, wrong};
 use super::{Calls, Problem};
 use crate::book::transfers::{Account, Hold, NewTransfer, Owner};
@@ -120,14 +119,16 @@ pub async fn transfer(
     QueryParams(pairs): QueryParams,
     headers: HeaderMap,
     uri: Uri,
-    body: Bytes,
+    SentBody(body): SentBody,
 ) -> ApiResult {
     list::only(&pairs, &[])?;
     let keyed = keyed(&headers, (uri.path(), &body), scope)?;
     let example = "{\"debit_account\", \"credit_account\", \"amount_minor\", \"currency\"}";
     let asked: TransferBody = read(&body, example)?;
-    let asked = asked.checked(&calls.state.config.load(), keyed.merchant())?;
-    create::decided(&calls, keyed, Call::Transfer(asked)).await
+    match asked.checked(&calls.state.config.load(), keyed.merchant()) {
+        Ok(asked) => create::decided(&calls, keyed, Call::Transfer(asked)).await,
+        Err(problem) => create::before_or(&calls, keyed, problem).await,
+    }
 }
 
 /// A transfer.
@@ -159,7 +160,7 @@ pub async fn post(
     QueryParams(pairs): QueryParams,
     headers: HeaderMap,
     uri: Uri,
-    body: Bytes,
+    SentBody(body): SentBody,
 ) -> ApiResult {
     list::only(&pairs, &[])?;
     let keyed = keyed(&headers, (uri.path(), &body), scope)?;
@@ -180,7 +181,7 @@ pub async fn void(
     QueryParams(pairs): QueryParams,
     headers: HeaderMap,
     uri: Uri,
-    body: Bytes,
+    SentBody(body): SentBody,
 ) -> ApiResult {
     list::only(&pairs, &[])?;
     let keyed = keyed(&headers, (uri.path(), &body), scope)?;

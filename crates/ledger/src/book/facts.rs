@@ -1,6 +1,6 @@
 //! What is known of the books while a batch is decided: rows from the store, and what the batch has added.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
@@ -15,6 +15,8 @@ type KeyText = (String, String, Kind, String);
 #[derive(Debug, Default)]
 pub struct Facts {
     transactions: Vec<Transaction>,
+    /// The transactions that came from the store, by `seq`.
+    loaded: HashSet<i64>,
     by_key: HashMap<KeyText, usize>,
     /// Payments by channel and out_trade_no.
     by_trade: HashMap<(String, String), Vec<usize>>,
@@ -42,19 +44,23 @@ impl Facts {
     /// The facts that the store has.
     pub fn new(loaded: Loaded) -> Facts {
         let mut facts = Facts::default();
-        for order in loaded.orders {
-            facts.add_order(order);
-        }
+        facts.extend(loaded);
+        facts
+    }
+
+    /// Adds what the store has, unless it is there already.
+    pub fn extend(&mut self, loaded: Loaded) {
+        loaded.orders.into_iter().for_each(|order| self.add_order(order));
         let mut transactions = loaded.transactions;
         transactions.sort_by_key(|transaction| transaction.seq);
-        transactions.dedup_by_key(|transaction| transaction.seq);
         for transaction in transactions {
-            facts.add(transaction);
+            if self.loaded.insert(transaction.seq) {
+                self.add(transaction);
+            }
         }
-        loaded.refunds.into_iter().for_each(|refund| facts.add_refund(refund));
-        loaded.idempotency_keys.into_iter().for_each(|key| facts.add_key(key));
-        loaded.transfers.into_iter().for_each(|transfer| facts.add_transfer(transfer));
-        facts
+        loaded.refunds.into_iter().for_each(|refund| self.add_refund(refund));
+        loaded.idempotency_keys.into_iter().for_each(|key| self.add_key(key));
+        loaded.transfers.into_iter().for_each(|transfer| self.add_transfer(transfer));
     }
 
     /// Adds a requested refund, unless it is there already.
@@ -180,6 +186,12 @@ impl Facts {
         });
         parked.sort_by_key(|at| self.transactions[*at].seq);
         parked
+    }
+
+    /// The id of an order by channel and out_trade_no.
+    pub fn order_id(&self, channel: &str, out_trade_no: &str) -> Option<Uuid> {
+        let at = *self.order_by_trade.get(&(channel.to_owned(), out_trade_no.to_owned()))?;
+        self.orders.get(at).map(|order| order.id)
     }
 
     /// An order by channel and out_trade_no.

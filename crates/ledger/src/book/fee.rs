@@ -4,6 +4,7 @@
 
 use rust_decimal::{Decimal, RoundingStrategy};
 
+use super::facts::Facts;
 use super::posting_builder::PostingBuilder;
 use crate::rows::Transaction;
 use crate::stored_enum::TxState;
@@ -31,7 +32,8 @@ fn amount_of(fee: &Fee, amount: i64) -> i64 {
 }
 
 /// Posts the fee of a posted payment.
-pub fn post(payment: &Transaction, scribe: &mut PostingBuilder<'_>) {
+pub fn post(payment: usize, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) {
+    let payment = facts.transaction(payment).clone();
     let Some(amount) = payment.fee_minor else { return };
     let (seq, id) = scribe.name();
     let fee = Transaction {
@@ -57,7 +59,9 @@ pub fn post(payment: &Transaction, scribe: &mut PostingBuilder<'_>) {
         ..payment.clone()
     };
     scribe.row(&fee);
-    scribe.journal(&fee, Some(payment));
+    scribe.journal(&fee, Some(&payment));
+    // A later call of the same batch may take it back.
+    facts.add(fee);
 }
 
 #[cfg(test)]

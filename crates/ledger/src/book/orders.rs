@@ -1,7 +1,7 @@
 //! Orders that merchants create by API, before or after their payments come.
 //!
 //! A payment that no order named has opened one; the creation adopts it. If it asks for something else than was paid,
-//! all that was posted for the order moves to suspense, by reversals.
+//! all that was posted for the order moves to suspense, by reversals, and refunds that were asked for are given up.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::facts::Facts;
 use super::payment;
 use super::posting_builder::PostingBuilder;
+use super::refunds;
 use crate::command::Refusal;
 use crate::rows::{Adoption, Order};
 use crate::stored_enum::{OrderState, Source, TxState, What};
@@ -34,11 +35,13 @@ pub struct NewOrder {
 pub fn create(asked: &NewOrder, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) -> Result<Uuid, Refusal> {
     let NewOrder { channel, out_trade_no, amount_minor, currency } = asked;
     if let Some(order) = facts.order_of(&channel.name, out_trade_no) {
-        if order.source == Source::Api || order.asked_minor.is_some() {
+        let is_foreign = *order.merchant != *channel.merchant;
+        if order.source == Source::Api || order.asked_minor.is_some() || is_foreign {
             return Err(Refusal::new(409, "order_exists", format!("The channel has an order {out_trade_no} already.")));
         }
         let id = order.id;
         adopt(id, (*amount_minor, *currency), facts, scribe);
+        payment::named(channel, id, facts, scribe);
         return Ok(id);
     }
     let (seq, id) = scribe.name();
@@ -96,7 +99,8 @@ fn suspend(id: Uuid, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) {
         transaction.state = if transaction.kind == Kind::Fee { TxState::Noted } else { TxState::Suspense };
         if transaction.kind == Kind::Payment {
             transaction.fee_minor = None;
-            transaction.held_minor += std::mem::take(&mut transaction.refunded_minor);
+            let refunded = std::mem::take(&mut transaction.refunded_minor);
+            transaction.held_minor = transaction.held_minor.saturating_add(refunded);
         }
         scribe.update(transaction);
         let moved = transaction.clone();
@@ -105,6 +109,7 @@ fn suspend(id: Uuid, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) {
             scribe.entries(What::Suspend, &moved, &of);
         }
     }
+    refunds::give_up(id, facts, scribe);
     let Some(order) = facts.order(id) else { return };
     (order.paid_minor, order.refunded_minor, order.paid_at) = (0, 0, None);
     let unlike =

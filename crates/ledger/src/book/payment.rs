@@ -26,8 +26,9 @@ pub fn arrived(
     let payment = known.map_or(Payment::Arrives(callback), Payment::Known);
     let Some(order) = facts.order_of(&channel.name, &number).map(|order| order.id) else {
         if channel.require_order {
-            let transaction = draft_payment(callback, facts, scribe, TxState::Parked);
-            keep(transaction, facts, scribe);
+            let draft = draft_payment(callback, facts, scribe, TxState::Parked);
+            let of = Some(waits_for_order(&number));
+            keep(Transaction { of, ..draft }, facts, scribe);
             return Outcome::Parked;
         }
         let order = Order { paid_at: Some(paid_at), ..opened(callback, scribe, number, (amount, currency)) };
@@ -41,19 +42,30 @@ pub fn arrived(
 
 /// Books the payments that were parked until somebody named their order, in the order in which they came.
 pub fn named(channel: &Channel, order: Uuid, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) {
-    let Some(number) = facts.order(order).map(|order| order.out_trade_no.clone()) else { return };
-    for at in facts.payments(&channel.name, &number) {
+    let Some(order) = facts.order(order).cloned() else { return };
+    let of = waits_for_order(&order.out_trade_no);
+    let waits = |parked: &Transaction| {
+        parked.state == TxState::Parked && parked.of.as_ref() == Some(&of) && parked.merchant == order.merchant
+    };
+    let mut places = facts.payments(&channel.name, &order.out_trade_no);
+    places.retain(|at| waits(facts.transaction(*at)));
+    // What fits comes first: what waited for a payment belongs to that one.
+    places.sort_by_key(|at| {
+        let parked = facts.transaction(*at);
+        (parked.amount_minor, parked.currency) != (Some(order.asked().0), Some(order.asked().1))
+    });
+    for at in places {
         let parked = facts.transaction(at);
-        let (Some(amount @ 1..), Some(currency), Some(_)) =
-            (parked.amount_minor, parked.currency, &parked.channel_txn_no)
-        else {
-            continue;
-        };
-        if parked.state == TxState::Parked {
+        if let (Some(amount), Some(currency)) = (parked.amount_minor, parked.currency) {
             let paid_at = parked.recorded_at;
-            fit(channel, Payment::Known(at), facts, scribe, (order, (amount, currency), paid_at));
+            fit(channel, Payment::Known(at), facts, scribe, (order.id, (amount, currency), paid_at));
         }
     }
+}
+
+/// The name under which a payment is parked until its order is created.
+fn waits_for_order(out_trade_no: &str) -> String {
+    format!("order:{out_trade_no}")
 }
 
 /// A payment to be booked.
@@ -144,7 +156,7 @@ fn post(
 ) -> Outcome {
     let at = place(channel, payment, facts, scribe, (TxState::Posted, order));
     scribe.journal(facts.transaction(at), None);
-    fee::post(facts.transaction(at), scribe);
+    fee::post(at, facts, scribe);
     settle::waiting(at, facts, scribe);
     Outcome::Posted
 }

@@ -2,15 +2,15 @@
 
 use uuid::Uuid;
 
-use super::Callback;
 use super::facts::Facts;
 use super::posting_builder::{PostingBuilder, of_channel};
+use super::{Callback, settle};
 use crate::command::Refusal;
 use crate::query::accounts::of_merchant;
-use crate::rows::{BalanceRow, Order, Refund};
+use crate::rows::{BalanceRow, Refund, Transaction};
 use crate::stored_enum::{AnomalyKind, RefundState, StoredEnum};
 use base::units::Currency;
-use providers::event::Requested;
+use providers::event::{Kind, Requested};
 
 /// A refund to be asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +39,33 @@ pub fn create(
     if facts.refund_where(|refund, of| of.id == *id && refund.out_refund_no == *out_refund_no).is_some() {
         return Err(Refusal::new(409, "refund_exists", format!("The order has a refund {out_refund_no} already.")));
     }
+    let currency = order.asked().1;
+    let draft = |scribe: &mut PostingBuilder<'_>| {
+        let (seq, row) = scribe.name();
+        Refund {
+            seq,
+            id: row,
+            order_id: *id,
+            merchant: order.merchant.clone(),
+            channel: order.channel.clone(),
+            out_refund_no: out_refund_no.clone(),
+            amount_minor: *amount_minor,
+            currency,
+            created_at: scribe.now(),
+            state: RefundState::Pending,
+            transaction_id: None,
+            refund_txn_no: None,
+        }
+    };
+    if let Some(before) = booked_before(*id, out_refund_no, facts) {
+        // Its message came first: what happened is in the books.
+        let refund = Refund { state: RefundState::Failed, ..draft(scribe) };
+        let row = refund.id;
+        scribe.row(&refund);
+        facts.add_refund(refund);
+        succeeded((&before, Some(*id)), true, facts, scribe);
+        return Ok(row);
+    }
     if order.paid_minor == 0 {
         let detail = format!("The order is {}: nothing of it can be refunded.", order.state.word());
         return Err(Refusal::new(422, "not_paid", detail));
@@ -48,27 +75,13 @@ pub fn create(
         let detail = format!("{left} of what was paid are left to be refunded, less what is asked for already.");
         return Err(Refusal::new(422, "over_refund", detail));
     }
-    let currency = order.asked().1;
     let (owed, held) = (of_merchant(&order.merchant), of_channel(&order.channel));
     if balance(&owed, currency).free_credit() < i128::from(*amount_minor) {
         let detail = "The merchant is owed less than that, after its fees, payouts and what is asked for already.";
         return Err(Refusal::new(422, "insufficient_balance", detail));
     }
-    let (seq, row) = scribe.name();
-    let refund = Refund {
-        seq,
-        id: row,
-        order_id: *id,
-        merchant: order.merchant,
-        channel: order.channel,
-        out_refund_no: out_refund_no.clone(),
-        amount_minor: *amount_minor,
-        currency,
-        created_at: scribe.now(),
-        state: RefundState::Pending,
-        transaction_id: None,
-        refund_txn_no: None,
-    };
+    let refund = draft(scribe);
+    let row = refund.id;
     scribe.row(&refund);
     scribe.hold(&owed, &held, (*amount_minor, currency));
     facts.add_refund(refund);
@@ -79,21 +92,40 @@ pub fn create(
     Ok(row)
 }
 
-/// Ends the refund that a booked transaction names.
-pub fn succeeded(callback: &Callback<'_>, at: usize, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) {
-    let transaction = facts.transaction(at).clone();
-    let (Some(request), Some(order)) = (&callback.event.request, transaction.order_id) else { return };
-    let Some(refund) = facts.refund_where(|refund, of| of.id == order && is_named(refund, request)) else { return };
-    let was = std::mem::replace(&mut refund.state, RefundState::Succeeded);
-    refund.transaction_id = Some(transaction.id);
-    scribe.update(refund);
+/// A refund of the order that was booked under this number before it was asked for.
+fn booked_before(order: Uuid, out_refund_no: &str, facts: &Facts) -> Option<Transaction> {
+    let mut booked = facts.of_order(order).into_iter().map(|at| facts.transaction(at));
+    let is_named =
+        |booked: &&Transaction| booked.kind == Kind::Refund && booked.out_refund_no.as_deref() == Some(out_refund_no);
+    booked.rfind(is_named).cloned()
+}
+
+/// Ends the refund of an order that a transaction names. `is_exact`: its amount is that of this refund alone.
+pub fn succeeded(
+    (transaction, order): (&Transaction, Option<Uuid>),
+    is_exact: bool,
+    facts: &mut Facts,
+    scribe: &mut PostingBuilder<'_>,
+) {
+    let Some(refund) = facts.refund_where(|refund, of| Some(of.id) == order && is_named(refund, transaction)) else {
+        return;
+    };
+    let was = refund.state;
+    let other = refund.transaction_id.filter(|_| was == RefundState::Succeeded);
+    if other.is_none() {
+        (refund.state, refund.transaction_id) = (RefundState::Succeeded, Some(transaction.id));
+        scribe.update(refund);
+    }
     let refund = refund.clone();
     if was == RefundState::Pending {
         release(&refund, facts, scribe);
     }
-    if transaction.amount_minor != Some(refund.amount_minor) {
+    let place = (&*refund.channel, &*refund.merchant);
+    if other.is_some_and(|other| other != transaction.id) {
+        let detail = "another refund of this number was booked before";
+        scribe.anomaly(AnomalyKind::ContentConflict, place, Some(transaction.id), None, detail);
+    } else if is_exact && transaction.amount_minor != Some(refund.amount_minor) {
         let detail = format!("a refund of {} {} was asked for", refund.amount_minor, refund.currency);
-        let place = (&*refund.channel, &*refund.merchant);
         scribe.anomaly(AnomalyKind::AmountMismatch, place, Some(transaction.id), None, &detail);
     }
 }
@@ -101,10 +133,22 @@ pub fn succeeded(callback: &Callback<'_>, at: usize, facts: &mut Facts, scribe: 
 /// Ends the refund that a message says has failed.
 pub fn failed(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) {
     let Some(request) = &callback.event.request else { return };
-    let number = callback.event.out_trade_no.as_ref();
-    let is_own = |order: &Order| number.is_none_or(|number| order.out_trade_no == *number);
-    let Some(refund) = facts.refund_where(|refund, of| is_own(of) && is_named(refund, request)) else { return };
-    let was = std::mem::replace(&mut refund.state, RefundState::Failed);
+    let payment = settle::payment_of(callback, facts).filter(|at| callback.is_own(facts, *at));
+    let Some(order) = payment.and_then(|at| facts.transaction(at).order_id) else { return };
+    let is_named = |refund: &Refund| match request {
+        Requested::OutRefundNo(number) => refund.out_refund_no == *number,
+        Requested::Number(number) => refund.refund_txn_no.as_ref() == Some(number),
+    };
+    let Some(refund) = facts.refund_where(|refund, of| of.id == order && is_named(refund)) else { return };
+    let was = refund.state;
+    // What was booked is taken back by a message of its own, which makes a transaction.
+    if was == RefundState::Succeeded && callback.event.kind != Kind::RefundReversal {
+        let (place, booked) = ((refund.channel.clone(), refund.merchant.clone()), refund.transaction_id);
+        let detail = "the refund was booked, and a message says that it failed";
+        scribe.anomaly(AnomalyKind::ContentConflict, (&place.0, &place.1), booked, None, detail);
+        return;
+    }
+    refund.state = RefundState::Failed;
     scribe.update(refund);
     let refund = refund.clone();
     if was == RefundState::Pending {
@@ -112,11 +156,20 @@ pub fn failed(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut PostingBu
     }
 }
 
-fn is_named(refund: &Refund, request: &Requested) -> bool {
-    match request {
-        Requested::OutRefundNo(number) => refund.out_refund_no == *number,
-        Requested::Number(number) => refund.refund_txn_no.as_ref() == Some(number),
+/// Gives up the refunds of an order that are not decided: its money is not the merchant's. One that goes through all the
+/// same succeeds with its message.
+pub fn give_up(order: Uuid, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) {
+    while let Some(refund) = facts.refund_where(|refund, of| of.id == order && refund.state == RefundState::Pending) {
+        refund.state = RefundState::Failed;
+        scribe.update(refund);
+        let refund = refund.clone();
+        release(&refund, facts, scribe);
     }
+}
+
+fn is_named(refund: &Refund, by: &Transaction) -> bool {
+    let has_number = refund.refund_txn_no.is_some() && refund.refund_txn_no == by.channel_txn_no;
+    has_number || by.out_refund_no.as_ref() == Some(&refund.out_refund_no)
 }
 
 /// Gives back what a decided refund held.

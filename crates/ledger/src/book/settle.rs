@@ -83,10 +83,20 @@ pub fn arrived(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut PostingB
     outcome
 }
 
-/// Ends the refund that was asked for, if a message tells its end.
+/// Ends the refund that was asked for, if a message tells its end. One that adds nothing to a cumulative amount is
+/// among what was posted before.
 fn end_request(callback: &Callback<'_>, at: usize, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) {
-    match (callback.event.kind, facts.transaction(at).state) {
-        (Kind::Refund, TxState::Posted | TxState::Suspense) => refunds::succeeded(callback, at, facts, scribe),
+    let (transaction, amount) = (facts.transaction(at).clone(), callback.event.amount);
+    match (callback.event.kind, transaction.state) {
+        (Kind::Refund, TxState::Noted) if matches!(amount, Some(Amount::Cumulative(1..))) => {
+            if let Some(payment) = payment_of(callback, facts) {
+                refunds::succeeded((&transaction, facts.transaction(payment).order_id), false, facts, scribe);
+            }
+        }
+        (Kind::Refund, TxState::Posted | TxState::Suspense) => {
+            let is_exact = matches!(amount, Some(Amount::Exact(_)));
+            refunds::succeeded((&transaction, transaction.order_id), is_exact, facts, scribe);
+        }
         (Kind::RefundReversal, _) => refunds::failed(callback, facts, scribe),
         _ => {}
     }
@@ -148,6 +158,10 @@ pub fn waiting(payment: usize, facts: &mut Facts, scribe: &mut PostingBuilder<'_
         };
         if matches!(place, Place::Posted(_) | Place::Suspense(..)) {
             follow(at, place, facts, scribe);
+            let booked = facts.transaction(at).clone();
+            if booked.kind == Kind::Refund {
+                refunds::succeeded((&booked, booked.order_id), true, facts, scribe);
+            }
         }
     }
 }
@@ -185,7 +199,8 @@ fn name_payment(transaction: &mut Transaction, payment: &Transaction) {
     transaction.out_trade_no = transaction.out_trade_no.take().or_else(|| payment.out_trade_no.clone());
 }
 
-fn payment_of(callback: &Callback<'_>, facts: &Facts) -> Option<usize> {
+/// The payment that a message belongs to.
+pub fn payment_of(callback: &Callback<'_>, facts: &Facts) -> Option<usize> {
     match callback.event.of.as_ref()? {
         Of::Number(number) => callback.find(facts, Kind::Payment, number),
         Of::OutTradeNo(number) => facts.payment_of(&callback.channel.name, number),
@@ -284,7 +299,7 @@ fn write(at: usize, place: Place, facts: &mut Facts, scribe: &mut PostingBuilder
     };
     let payment = facts.transaction_mut(payment_at);
     if transaction.state == TxState::Suspense {
-        payment.held_minor += change;
+        payment.held_minor = payment.held_minor.saturating_add(change);
         scribe.update(payment);
         return;
     }

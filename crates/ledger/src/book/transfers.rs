@@ -227,6 +227,7 @@ fn post(transfer: &mut Transfer, scribe: &mut PostingBuilder<'_>) {
         fee_minor: None,
         refunded_minor: 0,
         held_minor: 0,
+        out_refund_no: None,
     };
     scribe.row(&transaction);
     let accounts = (transfer.debit_account.clone(), transfer.credit_account.clone());

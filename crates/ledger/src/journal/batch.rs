@@ -14,7 +14,7 @@ use super::chain_tip::ChainTip;
 use super::outbox::Fresh;
 use super::{CommitError, Durable, Raised, Receipt, Reply, Sealed, Task};
 use crate::book::{self, Callback, Facts, PostingBuilder, Postings, Time};
-use crate::command::{Call, Commanded};
+use crate::command::Commanded;
 use crate::keys::{DataKey, Ring};
 use crate::outcome::Outcome;
 use crate::resolve::{Reread, Resolution, Resolved};
@@ -109,7 +109,7 @@ impl BatchWriter {
         for task in tasks {
             // A row that the task needs may be unreadable; that too fails this task alone.
             let loaded = self.load(std::slice::from_ref(task));
-            let (mut plan, answer) = match loaded.and_then(|all| self.decide(task, &mut Facts::new(all), now)) {
+            let (mut plan, answer) = match loaded.and_then(|mut facts| self.decide(task, &mut facts, now)) {
                 Ok(decided) => decided,
                 Err(StoreError::Row(reason)) => {
                     work.answers.push(Err(refused(&reason)));
@@ -144,7 +144,7 @@ impl BatchWriter {
         let mut work = Work::default();
         let before = self.end.seq;
         self.store.begin()?;
-        let mut facts = Facts::new(self.load(tasks)?);
+        let mut facts = self.load(tasks)?;
         let mut all = Changes::default();
         for task in tasks {
             let (mut plan, answer) = self.decide(task, &mut facts, now)?;
@@ -183,42 +183,32 @@ impl BatchWriter {
         Ok(all)
     }
 
-    /// Loads the facts that these tasks need.
-    fn load(&mut self, tasks: &[Task]) -> Result<crate::store::Loaded, StoreError> {
+    /// Loads the facts that these tasks need, some of which only the first ones tell.
+    fn load(&mut self, tasks: &[Task]) -> Result<Facts, StoreError> {
         let mut asked = Wanted::default();
-        let mut names_orders = false;
         for task in tasks {
-            let about = match task {
-                Task::Callback(sealed, _) => Some(callback(sealed)),
-                Task::Resolve(resolution, _) => resolution.accepted.as_ref().map(reread),
-                Task::Command(command, _) => {
-                    names_orders |= matches!(command.call, Call::Order(_));
-                    command.asks(&mut asked);
-                    None
-                }
-                Task::Due(transfers, _) => {
-                    asked.transfers.extend(transfers);
-                    None
-                }
-                _ => None,
-            };
-            if let Some(about) = about {
-                book::asks(&about, &mut asked);
+            match (task, message(task)) {
+                (_, Some(about)) => book::asks(&about, &mut asked),
+                (Task::Command(command, _), _) => command.asks(&mut asked),
+                (Task::Due(transfers, _), _) => asked.transfers.extend(transfers),
+                _ => {}
             }
         }
         asked.waiting.retain(|(.., of)| self.end.may_wait(of));
-        let mut loaded = self.store.load(&asked)?;
-        if names_orders {
-            // A payment that is booked by its order's creation brings what waited for it.
-            let waiting = book::waiting_for(&loaded.transactions);
-            let waiting = waiting.into_iter().filter(|(.., of)| self.end.may_wait(of)).collect::<Vec<_>>();
-            if !waiting.is_empty() {
-                let more = self.store.load(&Wanted { waiting, ..Wanted::default() })?;
-                loaded.transactions.extend(more.transactions);
-                loaded.orders.extend(more.orders);
+        let mut facts = Facts::new(self.store.load(&asked)?);
+        let mut more = Wanted::default();
+        for task in tasks {
+            match (task, message(task)) {
+                (_, Some(about)) => book::asks_more(&about, &facts, &mut more),
+                (Task::Command(command, _), _) => command.asks_more(&facts, &mut more),
+                _ => {}
             }
         }
-        Ok(loaded)
+        more.waiting.retain(|(.., of)| self.end.may_wait(of));
+        if more != Wanted::default() {
+            facts.extend(self.store.load(&more)?);
+        }
+        Ok(facts)
     }
 
     fn decide(&mut self, task: &Task, facts: &mut Facts, now: Time) -> Result<(Postings, Decided), StoreError> {
@@ -324,6 +314,15 @@ fn refused(reason: &str) -> CommitError {
 fn callback(sealed: &Sealed) -> Callback<'_> {
     let Sealed { channel, event, evidence, .. } = sealed;
     Callback { provider: channel.provider.provider, channel, event, evidence }
+}
+
+/// The message that a task is about.
+fn message(task: &Task) -> Option<Callback<'_>> {
+    match task {
+        Task::Callback(sealed, _) => Some(callback(sealed)),
+        Task::Resolve(resolution, _) => resolution.accepted.as_ref().map(reread),
+        _ => None,
+    }
 }
 
 fn reread(again: &Reread) -> Callback<'_> {

@@ -189,6 +189,7 @@ impl Scene {
             fee_minor: None,
             refunded_minor: 0,
             held_minor: 0,
+            out_refund_no: None,
         };
         self.fake.0.lock().memory.insert(row.row());
         id

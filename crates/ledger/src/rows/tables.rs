@@ -183,6 +183,8 @@ tables! {
         refunded_minor: i64,
         /// Refunds of this payment in suspense, less their reversals.
         held_minor: i64,
+        /// The merchant's number of a refund, as its message names it.
+        out_refund_no: Option<String>,
     }
     /// A set of entries that sums to zero.
     Journal "journals" 4 {

@@ -41,7 +41,6 @@ pub const INDEXES: &[&str] = &[
     "CREATE INDEX IF NOT EXISTS anomalies_merchant ON anomalies (merchant, seq)",
     "CREATE INDEX IF NOT EXISTS anomalies_transaction ON anomalies (transaction_id) WHERE transaction_id IS NOT NULL",
     "CREATE UNIQUE INDEX IF NOT EXISTS refunds_order ON refunds (order_id, out_refund_no)",
-    "CREATE INDEX IF NOT EXISTS refunds_number ON refunds (channel, out_refund_no)",
     "CREATE INDEX IF NOT EXISTS refunds_txn ON refunds (refund_txn_no) WHERE refund_txn_no IS NOT NULL",
     "CREATE INDEX IF NOT EXISTS refunds_pending ON refunds (state) WHERE state = 'pending'",
     "CREATE UNIQUE INDEX IF NOT EXISTS idempotency_keys_key ON idempotency_keys (\"key\")",
@@ -54,8 +53,9 @@ pub const INDEXES: &[&str] = &[
 
 /// Tables that version 3 has and version 2 has not.
 const NEW_IN_3: [Table; 4] = [Table::Refund, Table::IdempotencyKey, Table::Adoption, Table::Transfer];
-/// Columns that version 3 has added to the orders.
-const ORDERS_IN_3: [&str; 2] = ["asked_minor", "asked_currency"];
+/// Columns that version 3 has added to other tables.
+const COLUMNS_IN_3: [(Table, &str); 3] =
+    [(Table::Order, "asked_minor"), (Table::Order, "asked_currency"), (Table::Transaction, "out_refund_no")];
 
 /// The name in an index's statement.
 pub fn index_name(sql: &str) -> &str {
@@ -132,7 +132,7 @@ impl SqlDialect {
     /// The tables whose columns change on the way from an older version.
     pub fn altered(from: i64) -> Vec<&'static str> {
         let events = (from < 2).then_some(Table::Outgoing.name());
-        events.into_iter().chain([Table::Order.name(), "balances"]).collect()
+        events.into_iter().chain([Table::Order.name(), Table::Transaction.name(), "balances"]).collect()
     }
 
     /// Version 3 of version 2: what merchants ask for by API. No row is read or copied.
@@ -141,10 +141,10 @@ impl SqlDialect {
         // Unlike at the first start, a table of this name is another program's.
         let made = |part: Part| self.table(&part).replacen("IF NOT EXISTS ", "", 1);
         let mut steps: Vec<String> = NEW_IN_3.iter().flat_map(|table| table.parts()).map(made).collect();
-        let added = Table::Order.state().iter().filter(|column| ORDERS_IN_3.contains(&column.name));
-        steps.extend(
-            added.map(|column| format!("ALTER TABLE orders ADD COLUMN {} {}", column.name, self.spell(column.ty))),
-        );
+        for (table, name) in COLUMNS_IN_3 {
+            let column = table.state().iter().find(|column| column.name == name).expect("a column of state");
+            steps.push(format!("ALTER TABLE {} ADD COLUMN {name} {}", table.name(), self.spell(column.ty)));
+        }
         for column in ["pending_debit", "pending_credit"] {
             steps.push(format!("ALTER TABLE balances ADD COLUMN {column} {text} NOT NULL DEFAULT '0'"));
         }

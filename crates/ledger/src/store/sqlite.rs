@@ -193,14 +193,17 @@ impl Sqlite {
         for (channel, number) in &asked.of_orders {
             self.select(&statements.of_order, (channel, number), found)?;
         }
+        for order in &asked.transactions_of {
+            self.select(&statements.transactions_of, [Id::new(*order)], found)?;
+        }
         for id in &asked.order_ids {
             self.select(&statements.order_by_id, [Id::new(*id)], &mut loaded.orders)?;
         }
         for (order, number) in &asked.refunds {
             self.select(&statements.refund, (Id::new(*order), number), &mut loaded.refunds)?;
         }
-        for (channel, number) in &asked.refund_numbers {
-            self.select(&statements.refund_by_number, (channel, number), &mut loaded.refunds)?;
+        for (channel, number) in &asked.refunds_of {
+            self.select(&statements.refunds_of, (channel, number), &mut loaded.refunds)?;
         }
         for number in &asked.refund_txns {
             self.select(&statements.refund_by_txn, [number], &mut loaded.refunds)?;

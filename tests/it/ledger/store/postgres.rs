@@ -290,13 +290,14 @@ fn the_writer_asks_and_changes_by_index_only() {
         order_ids: vec![a.order.id],
         of_orders: vec![("card".into(), "order-a".into())],
         refunds: vec![(a.order.id, "R1".into())],
-        refund_numbers: vec![("card".into(), "R1".into())],
+        refunds_of: vec![("card".into(), "order-a".into())],
+        transactions_of: vec![a.order.id],
         refund_txns: vec!["re_1".into()],
         idempotency_keys: vec!["k1".into()],
         transfers: vec![a.order.id],
     };
     store.begin().unwrap();
-    assert_eq!(store.load(&asked).unwrap().transactions.len(), 4, "each answers");
+    assert_eq!(store.load(&asked).unwrap().transactions.len(), 5, "each answers");
     store.write(&Changes { updates: vec![a.order.update(), a.event.update()], ..Changes::default() }).unwrap();
     store.commit().unwrap();
     store.events(&[a.event.id]).unwrap();

@@ -119,6 +119,7 @@ fn payment(seq: i64, order: Uuid, name: &str, at: i64) -> Transaction {
         fee_minor: None,
         refunded_minor: 0,
         held_minor: 0,
+        out_refund_no: None,
     }
 }
 

@@ -15,6 +15,8 @@ pub(super) struct Books {
     pub(super) provider: &'static Provider,
     /// Balances, whose currency is always the same.
     pub(super) held: BTreeMap<String, BalanceRow>,
+    /// The facts of a batch that goes on.
+    pub(super) shared: Option<Facts>,
 }
 
 /// By a clock that is right.
@@ -44,6 +46,7 @@ impl Books {
             clock: 1_000,
             provider: &stripe::PROVIDER,
             held: BTreeMap::new(),
+            shared: None,
         }
     }
 
@@ -77,12 +80,16 @@ impl Books {
                     Some(order.id) == t.order_id && *c == order.channel && *o == order.out_trade_no
                 })
             });
-            by_key || by_number || by_trade || waits || of_order
+            let of_id = t.order_id.is_some_and(|id| asked.transactions_of.contains(&id));
+            by_key || by_number || by_trade || waits || of_order || of_id
         });
         let mut refunds: Vec<Refund> = self.all();
         refunds.retain(|refund| {
             asked.refunds.iter().any(|(order, no)| *order == refund.order_id && *no == refund.out_refund_no)
-                || asked.refund_numbers.iter().any(|(c, no)| *c == refund.channel && *no == refund.out_refund_no)
+                || asked.refunds_of.iter().any(|(c, no)| {
+                    let of = |order: &Order| order.id == refund.order_id && *no == order.out_trade_no;
+                    *c == refund.channel && self.all::<Order>().iter().any(of)
+                })
                 || asked.refund_txns.iter().any(|no| Some(no) == refund.refund_txn_no.as_ref())
         });
         let mut idempotency_keys: Vec<IdempotencyKey> = self.all();
@@ -124,6 +131,9 @@ impl Books {
         let mut asked = Wanted::default();
         asks(&callback, &mut asked);
         let mut facts = Facts::new(self.load(&asked));
+        let mut more = Wanted::default();
+        asks_more(&callback, &facts, &mut more);
+        facts.extend(self.load(&more));
         let mut ids = Uuid::now_v7;
         let last = self.rows.keys().next_back().copied().unwrap_or(0);
         let mut scribe = PostingBuilder::new(last, at(self.clock), &mut ids);
@@ -146,10 +156,12 @@ impl Books {
         };
         let mut asked = Wanted::default();
         command.asks(&mut asked);
-        let mut loaded = self.load(&asked);
-        let waiting = waiting_for(&loaded.transactions);
-        loaded.transactions.extend(self.load(&Wanted { waiting, ..Wanted::default() }).transactions);
-        let mut facts = Facts::new(loaded);
+        let mut facts = Facts::new(self.load(&asked));
+        let mut more = Wanted::default();
+        command.asks_more(&facts, &mut more);
+        facts.extend(self.load(&more));
+        // Within a batch nothing is read anew.
+        let mut facts = self.shared.take().unwrap_or(facts);
         let mut ids = Uuid::now_v7;
         let last = self.rows.keys().next_back().copied().unwrap_or(0);
         let mut scribe = PostingBuilder::new(last, at(self.clock), &mut ids);
@@ -164,6 +176,17 @@ impl Books {
             Commanded::Other => (422, "other".into()),
             Commanded::Running => (409, "running".into()),
         }
+    }
+
+    /// A message and a call in one batch, whose facts they share.
+    pub(super) fn batch(&mut self, event: &ProviderEvent, call: Call) {
+        let facts = std::cell::RefCell::new(Facts::default());
+        self.run(event, |callback, own, scribe| {
+            decide(callback, own, scribe);
+            std::mem::swap(own, &mut facts.borrow_mut());
+        });
+        self.shared = Some(facts.into_inner());
+        self.ask("batch", call);
     }
 
     /// Does what is due of a transfer.

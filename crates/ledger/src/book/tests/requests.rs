@@ -123,7 +123,8 @@ fn a_refund_that_fails_gives_back_what_it_held() {
     let asked = refund(&books, "R1", 600);
     books.ask("k1", asked);
     let request = Some(Requested::OutRefundNo("R1".into()));
-    let failed = ProviderEvent { kind: Kind::Other, effect: Effect::Fail, request, ..paid("r1:CLOSED", "A", 600) };
+    let of = Some(Of::Number("p1".into()));
+    let failed = ProviderEvent { kind: Kind::Other, effect: Effect::Fail, request, of, ..paid("r1:CLOSED", "A", 600) };
     assert_eq!(books.take(&failed), Outcome::Noted);
     assert_eq!(books.all::<Refund>()[0].state, RefundState::Failed);
     assert_eq!((books.order().refund_pending_minor, books.held[OWED].pending_debit), (0, 0));
@@ -162,4 +163,120 @@ fn what_the_merchant_is_not_owed_and_what_is_unpaid_or_foreign_is_not_refunded()
         .filter(|row| row.table == Table::Order)
         .for_each(|row| row.values[0] = Value::Text("x".into()));
     assert_eq!(kind(&books.ask("k5", call(unpaid))), (404, "not_found"), "another merchant's");
+}
+
+#[test]
+fn a_fee_of_the_same_batch_is_taken_back_with_its_payment() {
+    let fee =
+        Some(Fee { percent: "10".parse().unwrap(), fixed_minor: 0, minimum_minor: 0, rounding: Rounding::HalfEven });
+    let mut books = Books::with(Channel { fee, ..channel() });
+    let (event, asked) = (paid("p1", "A", 1000), order(&books, "A", 900));
+    books.batch(&event, asked);
+    assert_eq!(books.states(), [("payment", "suspense"), ("fee", "noted")]);
+    assert_eq!((books.balance(OWED), books.balance("income:fee:card"), books.balance(SUSPENSE)), (0, 0, -1000));
+}
+
+#[test]
+fn a_refund_whose_message_came_first_is_what_was_booked() {
+    let mut books = Books::new();
+    books.take(&paid("p1", "A", 1000));
+    books.take(&ends("r1", "p1", 300, "R1"));
+    let asked = refund(&books, "R1", 300);
+    let (status, made) = books.ask("k1", asked);
+    assert_eq!((status, &made["state"]), (201, &Json::from("succeeded")), "{made}");
+    assert_eq!((books.order().refund_pending_minor, books.balance(OWED)), (0, -700));
+    assert!(books.held.values().all(|balance| balance.pending_debit == 0), "nothing is held");
+    let again = refund(&books, "R1", 300);
+    assert_eq!(kind(&books.ask("k2", again)), (409, "refund_exists"));
+}
+
+#[test]
+fn a_refund_that_was_parked_ends_its_request_once_it_is_booked() {
+    let mut books = Books::new();
+    books.take(&paid("p1", "A", 1000));
+    let asked = refund(&books, "R1", 300);
+    books.ask("k1", asked);
+    assert_eq!(books.take(&ends("r1", "p2", 300, "R1")), Outcome::Parked);
+    assert_eq!(books.take(&paid("p2", "A", 1000)), Outcome::Suspense, "a second payment");
+    assert_eq!((books.all::<Refund>()[0].state, books.held[OWED].pending_debit), (RefundState::Succeeded, 0));
+}
+
+#[test]
+fn a_refund_that_a_cumulative_amount_covers_is_no_more_pending() {
+    let mut books = Books::new();
+    books.take(&paid("p1", "A", 1000));
+    for (key, number) in [("k1", "R1"), ("k2", "R2")] {
+        let asked = refund(&books, number, 100);
+        books.ask(key, asked);
+    }
+    for (number, all, outcome) in [("R2", 200, Outcome::Posted), ("R1", 100, Outcome::Noted)] {
+        let request = Some(Requested::OutRefundNo(number.into()));
+        assert_eq!(books.take(&ProviderEvent { request, ..cumulative(number, "p1", all) }), outcome);
+    }
+    assert!(books.all::<Refund>().iter().all(|refund| refund.state == RefundState::Succeeded));
+    assert_eq!((books.held[OWED].pending_debit, books.balance(OWED), books.anomalies().len()), (0, -800, 0));
+}
+
+#[test]
+fn a_failure_ends_the_refund_of_its_payment_alone_and_none_that_was_booked() {
+    let mut books = Books::new();
+    let orders = ["A", "B"].map(|trade| {
+        books.take(&paid(&format!("p-{trade}"), trade, 1000));
+        books.all::<Order>().pop().unwrap().id
+    });
+    for (key, order) in orders.into_iter().enumerate() {
+        let call = Call::Refund(NewRefund { order, out_refund_no: "R1".into(), amount_minor: 100 });
+        books.ask(&key.to_string(), call);
+    }
+    let fails = |payment: &str| {
+        let (request, of) = (Some(Requested::OutRefundNo("R1".into())), Some(Of::Number(payment.into())));
+        ProviderEvent { kind: Kind::Other, effect: Effect::Fail, request, of, ..paid(&format!("f-{payment}"), "", 1) }
+    };
+    books.take(&fails("p-B"));
+    let states = |books: &Books| books.all::<Refund>().iter().map(|refund| refund.state).collect::<Vec<_>>();
+    assert_eq!(states(&books), [RefundState::Pending, RefundState::Failed]);
+    books.take(&ends("r1", "p-A", 100, "R1"));
+    books.take(&fails("p-A"));
+    assert_eq!((states(&books)[0], books.anomalies()), (RefundState::Succeeded, vec!["content_conflict"]));
+    books.take(&ends("r2", "p-A", 100, "R1"));
+    assert_eq!(books.anomalies(), ["content_conflict"; 2], "a second refund of one number");
+}
+
+#[test]
+fn a_refund_is_given_up_where_its_order_goes_to_suspense() {
+    let mut books = Books::new();
+    books.take(&paid("p1", "A", 1000));
+    let asked = refund(&books, "R1", 600);
+    books.ask("k1", asked);
+    let other = order(&books, "A", 900);
+    books.ask("k2", other);
+    assert_eq!((books.all::<Refund>()[0].state, books.held[OWED].pending_debit), (RefundState::Failed, 0));
+    assert_eq!(books.order().refund_pending_minor, 0);
+    assert_eq!(books.take(&ends("r1", "p1", 600, "R1")), Outcome::Suspense);
+    assert_eq!(books.all::<Refund>()[0].state, RefundState::Succeeded);
+}
+
+#[test]
+fn the_parked_payment_that_fits_comes_first_and_an_unreadable_one_needs_a_decision() {
+    let mut books = Books::with(Channel { require_order: true, ..channel() });
+    books.take(&paid("p1", "A", 100));
+    books.take(&paid("p2", "A", 101));
+    let unreadable = ProviderEvent { effect: Effect::Unreadable("out_trade_no is no name"), ..paid("p3", "B", 5) };
+    books.take(&unreadable);
+    let asked = order(&books, "A", 101);
+    assert_eq!(books.ask("k1", asked).1["state"], "paid");
+    let states: Vec<_> = books.states();
+    assert_eq!(states, [("payment", "suspense"), ("payment", "posted"), ("payment", "parked")]);
+    let asked = order(&books, "B", 5);
+    assert_eq!(books.ask("k2", asked).1["state"], "pending");
+}
+
+#[test]
+fn an_order_of_another_merchant_is_not_adopted() {
+    let mut books = Books::new();
+    books.take(&paid("p1", "A", 1000));
+    books.channel = Arc::new(Channel { merchant: "other".into(), ..channel() });
+    let asked = order(&books, "A", 1);
+    assert_eq!(kind(&books.ask("k1", asked)), (409, "order_exists"));
+    assert_eq!(books.balance(OWED), -1000);
 }

@@ -237,6 +237,7 @@ impl Book {
             fee_minor: None,
             refunded_minor: 0,
             held_minor: 0,
+            out_refund_no: None,
         };
         fact(&mut row);
         (row.stated_trade_no, row.stated_currency) = (row.out_trade_no.clone(), row.currency);

@@ -60,6 +60,7 @@ pub(super) fn asks<'a>(statements: &'a PgStatements, asked: &'a Wanted) -> Batch
     });
     push(&mut batch, &statements.waiting, waiting);
     push(&mut batch, &statements.of_orders, pairs(&asked.of_orders));
+    push(&mut batch, &statements.transactions_of, asked.transactions_of.iter().map(|id| [PgCell::Id(*id)]));
     batch
 }
 
@@ -76,7 +77,7 @@ pub(super) fn refunds<'a>(statements: &'a PgStatements, asked: &'a Wanted) -> Ba
     let mut batch = vec![];
     let named = asked.refunds.iter().map(|(order, number)| [PgCell::Id(*order), PgCell::Text(number)]);
     push(&mut batch, &statements.refunds, named);
-    push(&mut batch, &statements.refunds_by_number, pairs(&asked.refund_numbers));
+    push(&mut batch, &statements.refunds_of, pairs(&asked.refunds_of));
     push(&mut batch, &statements.refunds_by_txn, asked.refund_txns.iter().map(|number| [PgCell::Text(number)]));
     batch
 }
