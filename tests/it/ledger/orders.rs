@@ -10,6 +10,9 @@ use crate::support::ledger::{Ledger, Process};
 use crate::support::postgres::Postgres;
 use crate::support::providers::{Callback, Channel, Refund};
 
+/// The token of the merchant `own`.
+pub const OWN: &str = "a-token-of-the-merchants-own-32-chars";
+
 /// A ledger with an order, and the platform's token.
 pub struct Scene {
     pub ledger: Ledger,
@@ -19,6 +22,19 @@ pub struct Scene {
 impl Scene {
     fn on(store: &str) -> Scene {
         let mut ledger = Ledger::on(store);
+        let process = ledger.run();
+        Scene { ledger, process }
+    }
+
+    /// With a merchant `own` that has a token.
+    pub fn with_own() -> Scene {
+        let mut ledger = Ledger::prepare();
+        fs::write(ledger.path("secrets/own.token"), OWN).unwrap();
+        ledger.more = format!(
+            "[ledger.merchant.own]\nurl = \"http://{}/shop\"\nsecret_file = \"secrets/shop.whsec\"\n\
+             token_file = \"secrets/own.token\"\nallow_private = true\n",
+            ledger.merchants.address()
+        );
         let process = ledger.run();
         Scene { ledger, process }
     }
@@ -185,16 +201,8 @@ fn sixty_four_clients_never_refund_more_than_was_paid() {
 
 #[test]
 fn a_call_without_a_key_with_a_wrong_body_or_for_another_merchant_is_refused() {
-    let mut ledger = Ledger::prepare();
-    let own = "a-token-of-the-merchants-own-32-chars";
-    fs::write(ledger.path("secrets/own.token"), own).unwrap();
-    ledger.more = format!(
-        "[ledger.merchant.own]\nurl = \"http://{}/shop\"\nsecret_file = \"secrets/shop.whsec\"\n\
-         token_file = \"secrets/own.token\"\nallow_private = true\n",
-        ledger.merchants.address()
-    );
-    let process = ledger.run();
-    let scene = Scene { ledger, process };
+    let scene = Scene::with_own();
+    let own = OWN;
     let token = scene.ledger.token.clone();
     let body =
         json!({"merchant": "shop", "channel": "alipay", "out_trade_no": "A", "amount_minor": 1, "currency": "CNY"});

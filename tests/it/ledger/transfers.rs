@@ -1,14 +1,12 @@
 //! Transfers from outside: held, decided by one of many, expired, asked about, and bounded by what a merchant is owed.
 
-use std::fs;
 use std::thread;
 
 use serde_json::{Value, json};
 
-use super::orders::{Scene, id, on_both};
+use super::orders::{OWN, Scene, id, on_both};
 use crate::support::client::Answer;
 use crate::support::eventually;
-use crate::support::ledger::Ledger;
 
 const SHOP: &str = "liabilities:merchant:shop";
 const STALL: &str = "liabilities:merchant:stall";
@@ -101,16 +99,8 @@ fn a_hold_expires_and_silence_before_that_is_asked_about() {
 
 #[test]
 fn who_may_move_what_is_checked() {
-    let mut ledger = Ledger::prepare();
-    let own = "a-token-of-the-merchants-own-32-chars";
-    fs::write(ledger.path("secrets/own.token"), own).unwrap();
-    ledger.more = format!(
-        "[ledger.merchant.own]\nurl = \"http://{}/shop\"\nsecret_file = \"secrets/shop.whsec\"\n\
-         token_file = \"secrets/own.token\"\nallow_private = true\n",
-        ledger.merchants.address()
-    );
-    let process = ledger.run();
-    let scene = Scene { ledger, process };
+    let scene = Scene::with_own();
+    let own = OWN;
     let none = json!({});
     for (debit, credit, more, status, label) in [
         (SHOP, SHOP, none.clone(), 422, "unprocessable"),

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Extension, State as With};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::body::Bytes;
+use axum::extract::{Extension, FromRequest, FromRequestParts, Request, State as With};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -62,10 +63,11 @@ pub struct RefundBody {
 }
 
 /// A call with its idempotency key, read but not decided.
-pub(super) struct Keyed {
+pub struct Keyed {
     key: String,
     fingerprint: String,
     scope: Scope,
+    body: Bytes,
 }
 
 impl Keyed {
@@ -73,10 +75,34 @@ impl Keyed {
     pub(super) fn merchant(&self) -> Option<&str> {
         self.scope.0.as_deref()
     }
+
+    /// Reads the body; `example` shows what it should be.
+    pub(super) fn read<T: DeserializeOwned>(&self, example: &str) -> Result<T, Problem> {
+        serde_json::from_slice(&self.body)
+            .map_err(|e| Problem::new(StatusCode::BAD_REQUEST, "bad_body", format!("Send {example}: {e}.")))
+    }
+}
+
+impl<S: Send + Sync> FromRequest<S> for Keyed {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Keyed, Problem> {
+        let (mut parts, body) = request.into_parts();
+        let Extension(scope): Caller = Extension::from_request_parts(&mut parts, state)
+            .await
+            .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The caller is not known."))?;
+        let QueryParams(pairs) = QueryParams::from_request_parts(&mut parts, state).await?;
+        list::only(&pairs, &[])?;
+        let key = key(&parts.headers)?;
+        let path = parts.uri.path().to_owned();
+        let SentBody(body) = SentBody::from_request(Request::from_parts(parts, body), state).await?;
+        let fingerprint = command::fingerprint("POST", &path, &body);
+        Ok(Keyed { key: command::key_digest(scope.0.as_deref(), &key), fingerprint, scope, body })
+    }
 }
 
 /// Reads the key of a call; quoted (a string of RFC 8941) or bare.
-pub(super) fn keyed(headers: &HeaderMap, (path, body): (&str, &[u8]), scope: Scope) -> Result<Keyed, Problem> {
+fn key(headers: &HeaderMap) -> Result<String, Problem> {
     let bad = |detail: &str| Problem::new(StatusCode::BAD_REQUEST, "idempotency_key", detail);
     let mut sent = headers.get_all("idempotency-key").iter();
     let missing =
@@ -86,9 +112,7 @@ pub(super) fn keyed(headers: &HeaderMap, (path, body): (&str, &[u8]), scope: Sco
         return Err(bad("Send one Idempotency-Key."));
     }
     let key = key.to_str().ok().and_then(unquoted).filter(|key| (1..=KEY_MAX).contains(&key.len()));
-    let key = key.ok_or_else(|| bad("An Idempotency-Key has 1 to 255 printable characters of ASCII."))?;
-    let digest = command::key_digest(scope.0.as_deref(), &key);
-    Ok(Keyed { key: digest, fingerprint: command::fingerprint("POST", path, body), scope })
+    key.ok_or_else(|| bad("An Idempotency-Key has 1 to 255 printable characters of ASCII."))
 }
 
 fn unquoted(text: &str) -> Option<String> {
@@ -113,12 +137,6 @@ fn unquoted(text: &str) -> Option<String> {
         key.push(letter);
     }
     (!escaped).then_some(key)
-}
-
-/// Reads a body; `example` shows what it should be.
-pub(super) fn read<T: DeserializeOwned>(body: &[u8], example: &str) -> Result<T, Problem> {
-    serde_json::from_slice(body)
-        .map_err(|e| Problem::new(StatusCode::BAD_REQUEST, "bad_body", format!("Send {example}: {e}.")))
 }
 
 pub(super) fn wrong(detail: String) -> Problem {
@@ -149,18 +167,9 @@ pub(super) fn currency(code: &str) -> Result<Currency, Problem> {
         (status = 409, description = "The channel has such an order, or a call with this key runs.", content_type = "application/problem+json", body = Problem),
         (status = 422, description = "It cannot be created so, or the key was used for another call.", content_type = "application/problem+json", body = Problem),
     ))]
-pub async fn order(
-    With(calls): With<Calls>,
-    Extension(scope): Caller,
-    QueryParams(pairs): QueryParams,
-    headers: HeaderMap,
-    uri: Uri,
-    SentBody(body): SentBody,
-) -> ApiResult {
-    list::only(&pairs, &[])?;
-    let keyed = keyed(&headers, (uri.path(), &body), scope)?;
+pub async fn order(With(calls): With<Calls>, keyed: Keyed) -> ApiResult {
     let example = "{\"merchant\", \"channel\", \"out_trade_no\", \"amount_minor\", \"currency\"}";
-    let asked: OrderBody = read(&body, example)?;
+    let asked: OrderBody = keyed.read(example)?;
     match asked.checked(&calls.state.config.load(), keyed.merchant()) {
         Ok(order) => decided(&calls, keyed, Call::Order(order)).await,
         Err(problem) => before_or(&calls, keyed, problem).await,
@@ -190,22 +199,11 @@ impl OrderBody {
         (status = 409, description = "The order has such a refund, or a call with this key runs.", content_type = "application/problem+json", body = Problem),
         (status = 422, description = "It cannot be refunded so, or the key was used for another call.", content_type = "application/problem+json", body = Problem),
     ))]
-pub async fn refund(
-    With(calls): With<Calls>,
-    Extension(scope): Caller,
-    id: Segment,
-    QueryParams(pairs): QueryParams,
-    headers: HeaderMap,
-    uri: Uri,
-    SentBody(body): SentBody,
-) -> ApiResult {
-    list::only(&pairs, &[])?;
-    let keyed = keyed(&headers, (uri.path(), &body), scope)?;
+pub async fn refund(With(calls): With<Calls>, id: Segment, keyed: Keyed) -> ApiResult {
     let order = uuid(id, "order")?;
-    let asked: RefundBody = read(&body, "{\"out_refund_no\", \"amount_minor\"}")?;
-    named("out_refund_no", &asked.out_refund_no)?;
-    amount(asked.amount_minor)?;
-    let RefundBody { out_refund_no, amount_minor } = asked;
+    let RefundBody { out_refund_no, amount_minor } = keyed.read("{\"out_refund_no\", \"amount_minor\"}")?;
+    named("out_refund_no", &out_refund_no)?;
+    amount(amount_minor)?;
     decided(&calls, keyed, Call::Refund(NewRefund { order, out_refund_no, amount_minor })).await
 }
 
@@ -242,7 +240,7 @@ pub(super) async fn decided(calls: &Calls, keyed: Keyed, call: Call) -> ApiResul
     let ring = calls.state.journal.ring().ok_or_else(|| Problem::unavailable("This process does not write."))?;
     let internal = |why: String| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", why);
     let sealing = ring.today(clock::wall_ms()).map_err(|e| internal(e.to_string()))?;
-    let Keyed { key, fingerprint, scope } = keyed;
+    let Keyed { key, fingerprint, scope, .. } = keyed;
     let command = Command { merchant: scope.0, key, fingerprint, call, sealing };
     match calls.state.journal.command(command).await.map_err(not_written)? {
         Commanded::Answer { status, body } => Ok(answer(status, body)),

@@ -5,12 +5,12 @@
 use std::time::Duration;
 
 use axum::extract::{Extension, State as With};
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::StatusCode;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::calls::{ApiResult, Caller, QueryParams, Segment, SentBody, json, uuid};
-use super::create::{self, keyed, read, wrong};
+use super::calls::{ApiResult, Caller, QueryParams, Segment, json, uuid};
+use super::create::{self, Keyed, wrong};
 use super::{Calls, Problem};
 use crate::book::transfers::{Account, Hold, NewTransfer, Owner};
 use crate::command::Call;
@@ -113,18 +113,9 @@ impl TransferBody {
         (status = 409, description = "A call with this key runs.", content_type = "application/problem+json", body = Problem),
         (status = 422, description = "It cannot be made so, or the key was used for another call.", content_type = "application/problem+json", body = Problem),
     ))]
-pub async fn transfer(
-    With(calls): With<Calls>,
-    Extension(scope): Caller,
-    QueryParams(pairs): QueryParams,
-    headers: HeaderMap,
-    uri: Uri,
-    SentBody(body): SentBody,
-) -> ApiResult {
-    list::only(&pairs, &[])?;
-    let keyed = keyed(&headers, (uri.path(), &body), scope)?;
+pub async fn transfer(With(calls): With<Calls>, keyed: Keyed) -> ApiResult {
     let example = "{\"debit_account\", \"credit_account\", \"amount_minor\", \"currency\"}";
-    let asked: TransferBody = read(&body, example)?;
+    let asked: TransferBody = keyed.read(example)?;
     match asked.checked(&calls.state.config.load(), keyed.merchant()) {
         Ok(asked) => create::decided(&calls, keyed, Call::Transfer(asked)).await,
         Err(problem) => create::before_or(&calls, keyed, problem).await,
@@ -153,17 +144,7 @@ pub async fn one(
         (status = 200, description = "The transfer, posted", body = views::Transfer),
         (status = 409, description = "It is decided already, or a call with this key runs.", content_type = "application/problem+json", body = Problem),
     ))]
-pub async fn post(
-    With(calls): With<Calls>,
-    Extension(scope): Caller,
-    id: Segment,
-    QueryParams(pairs): QueryParams,
-    headers: HeaderMap,
-    uri: Uri,
-    SentBody(body): SentBody,
-) -> ApiResult {
-    list::only(&pairs, &[])?;
-    let keyed = keyed(&headers, (uri.path(), &body), scope)?;
+pub async fn post(With(calls): With<Calls>, id: Segment, keyed: Keyed) -> ApiResult {
     create::decided(&calls, keyed, Call::Post(uuid(id, "transfer")?)).await
 }
 
@@ -174,16 +155,6 @@ pub async fn post(
         (status = 200, description = "The transfer, voided", body = views::Transfer),
         (status = 409, description = "It is decided already, or a call with this key runs.", content_type = "application/problem+json", body = Problem),
     ))]
-pub async fn void(
-    With(calls): With<Calls>,
-    Extension(scope): Caller,
-    id: Segment,
-    QueryParams(pairs): QueryParams,
-    headers: HeaderMap,
-    uri: Uri,
-    SentBody(body): SentBody,
-) -> ApiResult {
-    list::only(&pairs, &[])?;
-    let keyed = keyed(&headers, (uri.path(), &body), scope)?;
+pub async fn void(With(calls): With<Calls>, id: Segment, keyed: Keyed) -> ApiResult {
     create::decided(&calls, keyed, Call::Void(uuid(id, "transfer")?)).await
 }
