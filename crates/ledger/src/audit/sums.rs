@@ -1,4 +1,5 @@
-//! Verifies what follows from several transactions: a payment's refunds and fee, and an order's state.
+//! Verifies what follows from several rows: a payment's refunds and fee, an order's state, and the state of what was
+//! asked for.
 //!
 //! The engine joins and sums, for a range of rows or for named ones, so that this process holds none of it; only
 //! mismatches come back. A payment, its refunds and its fee have one order, by whose index they are found. The states
@@ -52,10 +53,31 @@ const ORDERS: &str = "
             ELSE o.state NOT IN ('pending', 'closed') END
     ORDER BY o.seq LIMIT 1000";
 
-/// Verifies payments and orders of a range.
+/// Requested refunds that succeeded without a refund in the books.
+const REFUNDS: &str = "
+    SELECT f.seq, f.id FROM refunds f
+    WHERE {} AND f.state = 'succeeded'
+        AND NOT EXISTS (SELECT 1 FROM transactions t WHERE t.id = f.transaction_id AND t.kind = 'refund')
+    ORDER BY f.seq LIMIT 1000";
+
+/// Transfers that are posted without entries between their accounts, or have a transaction without being posted.
+const TRANSFERS: &str = "
+    SELECT f.seq, f.id FROM transfers f
+    WHERE {} AND CASE WHEN f.state = 'posted' THEN 2 ELSE 0 END
+        <> (SELECT COUNT(*) FROM entries e WHERE e.transaction_id = f.transaction_id
+            AND e.amount_minor = f.amount_minor AND e.currency = f.currency
+            AND (e.side = 'debit' AND e.account = f.debit_account OR e.side = 'credit' AND e.account = f.credit_account))
+    ORDER BY f.seq LIMIT 1000";
+
+/// Verifies payments, orders, requested refunds and transfers of a range.
 pub fn verify(reader: &mut dyn Reader, range: Range, found: &mut Collected) -> Result<(), StoreError> {
     let bounds = [Value::Int(range.0), Value::Int(range.1)];
-    for (sql, row, table) in [(PAYMENTS, "p.", "transactions"), (ORDERS, "o.", "orders")] {
+    for (sql, row, table) in [
+        (PAYMENTS, "p.", "transactions"),
+        (ORDERS, "o.", "orders"),
+        (REFUNDS, "f.", "refunds"),
+        (TRANSFERS, "f.", "transfers"),
+    ] {
         let sql = sql.replace("{}", &format!("{row}seq > $1 AND {row}seq <= $2"));
         name(reader, (&sql, &bounds), (DiscrepancyKind::Balance, table), found)?;
     }
@@ -133,6 +155,12 @@ mod tests {
             let plan = format!("{plan:?}");
             assert!(!plan.contains("SCAN") && !plan.contains("B-TREE") && !plan.contains("AUTOMATIC"), "{sql}: {plan}");
             assert!(plan.contains("transactions_order"), "{sql}: {plan}");
+        }
+        for sql in [REFUNDS, TRANSFERS] {
+            let sql = sql.replace("{}", "f.seq > 1 AND f.seq <= 2");
+            let types = [Type::Int, Type::Int, Type::Int, text];
+            let plan = book.reader().select(&format!("EXPLAIN QUERY PLAN {sql}"), &[], &types).unwrap();
+            assert!(!format!("{plan:?}").contains("SCAN"), "{sql}: {plan:?}");
         }
     }
 }
