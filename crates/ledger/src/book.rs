@@ -10,6 +10,7 @@
 //! | [`posting_builder`] | the rows that a decision makes |
 //! | [`orders`], [`refunds`], [`transfers`] | what is asked for by API |
 //! | [`payment`] | where a payment belongs |
+//! | [`release`] | what is taken out of suspense |
 //! | [`settle`] | where a refund, a chargeback or a reversal belongs once its payment is known |
 //! | [`fee`] | the merchant's fee |
 
@@ -19,6 +20,7 @@ pub mod orders;
 pub mod payment;
 pub mod posting_builder;
 pub mod refunds;
+pub mod release;
 pub mod settle;
 pub mod transfers;
 
@@ -173,6 +175,13 @@ pub fn waiting_for(channel: &str, out_trade_no: &str, facts: &Facts) -> Vec<(&'s
     parked.filter_map(names).flatten().collect()
 }
 
+/// Adds to `asked` what must be known to take the payment of an accepted message out of suspense.
+pub fn asks_to_accept(callback: &Callback<'_>, facts: &Facts, asked: &mut Wanted) {
+    let known = callback.find(facts, callback.event.kind, &callback.event.key).map(|at| facts.transaction(at));
+    let suspended = known.filter(|known| known.state == TxState::Suspense);
+    asked.transactions_of.extend(suspended.and_then(|known| known.order_id));
+}
+
 /// Decides a callback.
 pub fn decide(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) -> Outcome {
     let event = callback.event;
@@ -305,8 +314,13 @@ pub fn accept(
         Effect::Unreadable(reason) => return Err(format!("It is still unreadable: {reason}.")),
         Effect::Note | Effect::Close | Effect::Fail => return Err("Its message books nothing.".to_owned()),
     }
-    if matches!(known.state, TxState::Posted | TxState::Suspense) {
-        return Err("It is in the books already.".to_owned());
+    match (known.state, event.kind) {
+        (TxState::Posted, _) => return Err("It is in the books already.".to_owned()),
+        (TxState::Suspense, Kind::Payment) => return release::payment(callback.channel, at, facts, scribe),
+        (TxState::Suspense, _) => {
+            return Err("It stays in suspense: what its payment leaves of it follows when that is accepted.".to_owned());
+        }
+        (TxState::Parked | TxState::Noted, _) => {}
     }
     if event.amount.map(Amount::stated) != known.stated_minor || known.stated_minor.is_none() {
         return Err("Its amount could not be read when it came, and what was recorded then does not change.".to_owned());

@@ -150,6 +150,19 @@ fn an_order_after_its_payment_adopts_it_and_another_amount_is_suspense() {
         let suspense = scene.get("/v1/accounts/liabilities:suspense:alipay");
         assert_eq!(suspense["balances"][0]["balance_minor"], -1_000);
         scene.is_whole();
+        // A person accepts what was paid.
+        let accept = json!({"action": "accept", "note": "the buyer had a voucher"});
+        let path = format!("/v1/anomalies/{}/resolve", open[0]["id"].as_str().unwrap());
+        let resolved = scene.post(&path, "none", &accept);
+        assert_eq!(resolved.status, 200, "{}", resolved.text());
+        let paid = scene.get(&format!("/v1/orders/{}", id(&other)));
+        assert_eq!(
+            (&paid["state"], &paid["paid_minor"], &paid["amount_minor"]),
+            (&json!("paid"), &json!(1_000), &json!(900))
+        );
+        let suspense = scene.get("/v1/accounts/liabilities:suspense:alipay");
+        assert_eq!(suspense["balances"][0]["balance_minor"], 0);
+        scene.is_whole();
     });
 }
 

@@ -8,7 +8,7 @@ use super::facts::{Facts, of};
 use super::posting_builder::PostingBuilder;
 use super::{Callback, account_of, conflict, draft, keep, refunds};
 use crate::outcome::Outcome;
-use crate::rows::Transaction;
+use crate::rows::{Order, Transaction};
 use crate::stored_enum::{AnomalyKind, OrderState, StoredEnum, TxState};
 use providers::event::{Amount, Effect, Kind, Of};
 
@@ -291,27 +291,46 @@ fn write(at: usize, place: Place, facts: &mut Facts, scribe: &mut PostingBuilder
         let place = (&*transaction.channel, &*transaction.merchant);
         scribe.anomaly(kind, place, Some(transaction.id), None, &detail);
     }
-    let amount = transaction.amount_minor.unwrap_or_default();
-    let change = match transaction.kind {
-        Kind::Refund => amount,
-        Kind::RefundReversal => -amount,
-        _ => return,
-    };
-    let payment = facts.transaction_mut(payment_at);
+    let change = refunded_by(&transaction);
+    if change == 0 {
+        return;
+    }
     if transaction.state == TxState::Suspense {
+        let payment = facts.transaction_mut(payment_at);
         payment.held_minor = payment.held_minor.saturating_add(change);
         scribe.update(payment);
         return;
     }
+    refunded(payment_at, change, facts, scribe);
+}
+
+/// What a transaction adds to what is refunded of its payment.
+pub fn refunded_by(transaction: &Transaction) -> i64 {
+    let amount = transaction.amount_minor.unwrap_or_default();
+    match transaction.kind {
+        Kind::Refund => amount,
+        Kind::RefundReversal => -amount,
+        _ => 0,
+    }
+}
+
+/// Adds to what is refunded of a payment and of its order.
+pub fn refunded(payment: usize, change: i64, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) {
+    let payment = facts.transaction_mut(payment);
     payment.refunded_minor += change;
     scribe.update(payment);
     if let Some(order) = payment.order_id.and_then(|id| facts.order(id)) {
         order.refunded_minor += change;
-        order.state = match order.refunded_minor {
-            0 => OrderState::Paid,
-            all if all >= order.paid_minor => OrderState::Refunded,
-            _ => OrderState::PartiallyRefunded,
-        };
+        order.state = state_of(order);
         scribe.update(order);
+    }
+}
+
+/// The state of an order that is paid.
+pub fn state_of(order: &Order) -> OrderState {
+    match order.refunded_minor {
+        0 => OrderState::Paid,
+        all if all >= order.paid_minor => OrderState::Refunded,
+        _ => OrderState::PartiallyRefunded,
     }
 }

@@ -2,6 +2,7 @@
 
 mod books;
 mod parties;
+mod release;
 mod requests;
 mod transfers;
 
@@ -15,7 +16,7 @@ use self::books::*;
 use super::*;
 use crate::rows::{Anomaly, Entry, Order, Outgoing, Row, Table, Typed, Value};
 use crate::store::Loaded;
-use crate::stored_enum::{EventState, Side, Source, StoredEnum};
+use crate::stored_enum::{Side, Source, StoredEnum};
 use config::model::ledger::{Fee, Rounding};
 use providers::configured::{Configured, KeyValue, Values};
 use providers::{alipay, stripe};

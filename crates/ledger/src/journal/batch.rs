@@ -199,6 +199,10 @@ impl BatchWriter {
         let mut more = Wanted::default();
         for task in tasks {
             match (task, message(task)) {
+                (Task::Resolve(..), Some(about)) => {
+                    book::asks_more(&about, &facts, &mut more);
+                    book::asks_to_accept(&about, &facts, &mut more);
+                }
                 (_, Some(about)) => book::asks_more(&about, &facts, &mut more),
                 (Task::Command(command, _), _) => command.asks_more(&facts, &mut more),
                 _ => {}
