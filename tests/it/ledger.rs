@@ -13,6 +13,7 @@ mod front;
 mod hanging;
 mod invariants;
 mod keys;
+mod model;
 mod older;
 mod orders;
 mod parked;
