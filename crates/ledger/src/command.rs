@@ -198,7 +198,7 @@ impl Command {
             }
             Call::Post(id) | Call::Void(id) => {
                 let posts = matches!(self.call, Call::Post(_));
-                transfers::decide(*id, self.merchant.as_deref(), posts, facts, scribe)?;
+                transfers::decide(*id, self.merchant.as_deref(), posts, facts, balance, scribe)?;
                 facts.transfer(*id).cloned().map(views::Transfer::of).map(json).ok_or_else(lost)
             }
         }

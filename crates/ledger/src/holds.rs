@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -32,8 +33,10 @@ pub async fn watch(journal: Journal, readers: Arc<Readers>, mut stop: watch::Rec
         match tokio::task::spawn_blocking(move || readers.with(|reader| due(reader, now))).await {
             Ok(Ok(transfers)) if transfers.is_empty() => {}
             Ok(Ok(transfers)) => {
-                if let Err(why) = journal.due(transfers).await {
-                    log::warn!("ledger: transfers that are due wait: {why:?}");
+                // Each apart: one that cannot be read keeps no other.
+                let all = transfers.into_iter().map(|transfer| journal.due(vec![transfer]));
+                for why in join_all(all).await.into_iter().filter_map(Result::err) {
+                    log::warn!("ledger: a transfer that is due waits: {why:?}");
                 }
             }
             Ok(Err(e)) => log::warn!("ledger: transfers that are due cannot be read: {e}"),

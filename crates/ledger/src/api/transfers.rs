@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::calls::{ApiResult, Caller, QueryParams, Segment, json, uuid};
 use super::create::{self, Keyed, wrong};
 use super::{Calls, Problem};
-use crate::book::transfers::{Account, Hold, NewTransfer, Owner};
+use crate::book::transfers::{Account, Hold, NewTransfer};
 use crate::command::Call;
 use crate::query::views::{self, View};
 use crate::query::{self, list};
@@ -81,7 +81,7 @@ impl TransferBody {
         if debit.id == credit.id {
             return Err(wrong("The two accounts are one.".to_owned()));
         }
-        let is_own = |own: &str| debit.merchant() == Some(own) && matches!(credit.of, Owner::Merchant(_));
+        let is_own = |own: &str| debit.is_moved_by(own, &credit);
         if !caller.is_none_or(is_own) {
             let detail = "A merchant's token moves its own money to other merchants; the rest is the platform's.";
             return Err(Problem::new(StatusCode::FORBIDDEN, "platform_only", detail));
@@ -142,6 +142,7 @@ pub async fn one(
     params(("id" = String, Path), ("Idempotency-Key" = String, Header, description = "The same for every try of this call")),
     responses(
         (status = 200, description = "The transfer, posted", body = views::Transfer),
+        (status = 403, description = "Only the platform may decide it.", content_type = "application/problem+json", body = Problem),
         (status = 409, description = "It is decided already, or a call with this key runs.", content_type = "application/problem+json", body = Problem),
     ))]
 pub async fn post(With(calls): With<Calls>, id: Segment, keyed: Keyed) -> ApiResult {
@@ -153,6 +154,7 @@ pub async fn post(With(calls): With<Calls>, id: Segment, keyed: Keyed) -> ApiRes
     params(("id" = String, Path), ("Idempotency-Key" = String, Header, description = "The same for every try of this call")),
     responses(
         (status = 200, description = "The transfer, voided", body = views::Transfer),
+        (status = 403, description = "Only the platform may decide it.", content_type = "application/problem+json", body = Problem),
         (status = 409, description = "It is decided already, or a call with this key runs.", content_type = "application/problem+json", body = Problem),
     ))]
 pub async fn void(With(calls): With<Calls>, id: Segment, keyed: Keyed) -> ApiResult {

@@ -8,7 +8,7 @@ use super::{Callback, settle};
 use crate::command::Refusal;
 use crate::query::accounts::of_merchant;
 use crate::rows::{BalanceRow, Refund, Transaction};
-use crate::stored_enum::{AnomalyKind, RefundState, StoredEnum};
+use crate::stored_enum::{AnomalyKind, RefundState, StoredEnum, TxState};
 use base::units::Currency;
 use providers::event::{Kind, Requested};
 
@@ -58,12 +58,17 @@ pub fn create(
         }
     };
     if let Some(before) = booked_before(*id, out_refund_no, facts) {
-        // Its message came first: what happened is in the books.
+        // Its message came first: what happened is in the books, also that it was taken back.
+        let is_reversed = facts.of_order(*id).into_iter().map(|at| facts.transaction(at)).any(|later| {
+            later.kind == Kind::RefundReversal && later.key == before.key && later.state != TxState::Noted
+        });
         let refund = Refund { state: RefundState::Failed, ..draft(scribe) };
         let row = refund.id;
         scribe.row(&refund);
         facts.add_refund(refund);
-        succeeded((&before, Some(*id)), true, facts, scribe);
+        if !is_reversed {
+            succeeded((&before, Some(*id)), before.amount_minor == before.stated_minor, facts, scribe);
+        }
         return Ok(row);
     }
     if order.paid_minor == 0 {
@@ -141,6 +146,17 @@ pub fn failed(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut PostingBu
     };
     let Some(refund) = facts.refund_where(|refund, of| of.id == order && is_named(refund)) else { return };
     let was = refund.state;
+    let reversed = match callback.event.kind {
+        Kind::RefundReversal => callback.find(facts, Kind::Refund, &callback.event.key),
+        _ => None,
+    };
+    let reversed = reversed.map(|at| facts.transaction(at).id);
+    let Some(refund) = facts.refund_where(|refund, of| of.id == order && is_named(refund)) else { return };
+    if was == RefundState::Succeeded && callback.event.kind == Kind::RefundReversal && reversed != refund.transaction_id
+    {
+        // Another try of it failed; what was booked stays.
+        return;
+    }
     // What was booked is taken back by a message of its own, which makes a transaction.
     if was == RefundState::Succeeded && callback.event.kind != Kind::RefundReversal {
         let (place, booked) = ((refund.channel.clone(), refund.merchant.clone()), refund.transaction_id);

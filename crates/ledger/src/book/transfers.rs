@@ -77,6 +77,11 @@ impl Account {
         let of = match words[..] {
             ["liabilities", "merchant", name] => Owner::Merchant(name.to_owned()),
             ["assets", "channel", name] => Owner::Channel(name.to_owned()),
+            ["liabilities", "suspense", _] | ["income" | "expenses", "fee", _] => Owner::Platform,
+            // Their accounts have no others below or above them.
+            ["liabilities", "merchant" | "suspense", ..]
+            | ["assets", "channel", ..]
+            | ["income" | "expenses", "fee", ..] => return None,
             _ => Owner::Platform,
         };
         Some(Account { id: id.to_owned(), of })
@@ -85,6 +90,11 @@ impl Account {
     /// The merchant whose it is.
     pub fn merchant(&self) -> Option<&str> {
         if let Owner::Merchant(name) = &self.of { Some(name) } else { None }
+    }
+
+    /// Whether a merchant may move money from here to `credit` by itself: its own, to another merchant.
+    pub fn is_moved_by(&self, merchant: &str, credit: &Account) -> bool {
+        self.merchant() == Some(merchant) && credit.merchant().is_some()
     }
 
     fn channel(&self) -> Option<&str> {
@@ -141,14 +151,29 @@ pub fn decide(
     merchant: Option<&str>,
     posts: bool,
     facts: &mut Facts,
+    balance: impl Fn(&str, Currency) -> BalanceRow,
     scribe: &mut PostingBuilder<'_>,
 ) -> Result<(), Refusal> {
     let transfer = facts.transfer(id).filter(|transfer| merchant.is_none_or(|own| own == transfer.merchant));
     let transfer = transfer.ok_or_else(|| Refusal::new(404, "not_found", "There is no such transfer."))?;
+    let [debit, credit] = [&transfer.debit_account, &transfer.credit_account].map(|id| Account::read(id));
+    let is_own =
+        |own: &str| debit.as_ref().zip(credit.as_ref()).is_some_and(|(debit, credit)| debit.is_moved_by(own, credit));
+    if !merchant.is_none_or(is_own) {
+        let detail = "A merchant's token decides what it may move itself; this is the platform's.";
+        return Err(Refusal::new(403, "platform_only", detail));
+    }
     expire(transfer, scribe);
     if transfer.state != TransferState::Pending {
         let detail = format!("It is {}: that stays.", transfer.state.word());
         return Err(Refusal::new(409, "already_decided", detail));
+    }
+    let now = balance(&transfer.debit_account, transfer.currency);
+    let is_merchants = debit.is_some_and(|debit| debit.merchant().is_some());
+    // A provider's message may have taken since what is held.
+    if posts && is_merchants && now.credit - now.debit < i128::from(transfer.amount_minor) {
+        let detail = "The merchant is owed less than that by now.";
+        return Err(Refusal::new(422, "insufficient_balance", detail));
     }
     release(transfer, scribe);
     if posts {
@@ -163,13 +188,14 @@ pub fn decide(
 /// Does what is due of a transfer: it expires, or its merchant is asked about it.
 pub fn due(id: Uuid, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) {
     let Some(transfer) = facts.transfer(id) else { return };
-    expire(transfer, scribe);
+    // Asked before it expires, also where both are due.
     if transfer.check_at.is_some_and(|at| at <= scribe.now()) {
         transfer.check_at = None;
         scribe.update(transfer);
         let shown: views::Transfer = View::of(transfer.clone());
         scribe.tell("transfer.check".to_owned(), (id, None), &transfer.merchant, shown);
     }
+    expire(transfer, scribe);
 }
 
 fn expire(transfer: &mut Transfer, scribe: &mut PostingBuilder<'_>) {
@@ -244,7 +270,18 @@ mod tests {
         assert_eq!(Account::read("liabilities:merchant:shop").unwrap().merchant(), Some("shop"));
         assert_eq!(Account::read("assets:channel:card").unwrap().channel(), Some("card"));
         assert_eq!(Account::read("equity:own").unwrap().of, Owner::Platform);
-        for wrong in ["assets", "cash:bank", "assets:", "assets:Bank", "assets:a:b:c:d:e", "assets:a b", ""] {
+        for wrong in [
+            "liabilities:merchant:shop:reserve",
+            "liabilities:merchant",
+            "assets:channel:a:b",
+            "assets",
+            "cash:bank",
+            "assets:",
+            "assets:Bank",
+            "assets:a:b:c:d:e",
+            "assets:a b",
+            "",
+        ] {
             assert_eq!(Account::read(wrong), None, "{wrong}");
         }
     }

@@ -280,3 +280,22 @@ fn an_order_of_another_merchant_is_not_adopted() {
     assert_eq!(kind(&books.ask("k1", asked)), (409, "order_exists"));
     assert_eq!(books.balance(OWED), -1000);
 }
+
+#[test]
+fn the_failure_of_another_try_leaves_a_refund_that_went_through() {
+    let mut books = Books::new();
+    books.take(&paid("p1", "A", 1000));
+    let asked = refund(&books, "R1", 400);
+    books.ask("k1", asked);
+    books.take(&ends("re_2", "p1", 400, "R1"));
+    let request = || Some(Requested::OutRefundNo("R1".into()));
+    let fails = |number: &str| ProviderEvent { request: request(), ..of(Kind::RefundReversal, number, "p1", 400) };
+    books.take(&fails("re_1"));
+    assert_eq!(books.all::<Refund>()[0].state, RefundState::Succeeded, "re_1 was never booked");
+    books.take(&fails("re_2"));
+    assert_eq!((books.all::<Refund>()[0].state, books.order().refunded_minor), (RefundState::Failed, 0));
+    let late = refund(&books, "R2", 100);
+    books.take(&ends("re_3", "p1", 100, "R2"));
+    books.take(&ProviderEvent { request: Some(Requested::OutRefundNo("R2".into())), ..fails("re_3") });
+    assert_eq!(books.ask("k2", late).1["state"], "failed", "it was taken back before it was asked for");
+}

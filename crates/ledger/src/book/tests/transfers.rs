@@ -106,3 +106,38 @@ fn silence_is_asked_about_once() {
     assert_eq!((last(&books).state, &body["type"]), (TransferState::Pending, &Json::from("transfer.check")));
     assert_eq!(books.ask("k2", Call::Post(id)).1["state"], "posted");
 }
+
+#[test]
+fn a_merchant_decides_what_it_may_move_itself_and_nothing_of_the_platforms() {
+    let mut books = paid_books();
+    for (debit, credit) in [("assets:bank", OWED), (OWED, "assets:bank")] {
+        books.ask(&format!("hold {debit}"), transfer(debit, credit, 100, held(0, 0)));
+        let id = last(&books).id;
+        for call in [Call::Post(id), Call::Void(id)] {
+            let (status, told) = books.ask(&format!("{call:?}"), call);
+            assert_eq!((status, &told["type"]), (403, &Json::from("urn:tollgate:problem:platform_only")));
+        }
+    }
+}
+
+#[test]
+fn a_hold_that_a_chargeback_has_taken_is_not_posted() {
+    let mut books = paid_books();
+    books.ask("k1", transfer(OWED, CORNER, 1000, held(0, 0)));
+    let id = last(&books).id;
+    books.take(&of(Kind::Chargeback, "c1", "p1", 1000));
+    assert_eq!(books.ask("k2", Call::Post(id)).0, 422);
+    assert_eq!((last(&books).state, books.balance(OWED)), (TransferState::Pending, 0));
+    assert_eq!(books.ask("k3", Call::Void(id)).1["state"], "voided");
+}
+
+#[test]
+fn a_merchant_is_asked_also_where_the_hold_is_over_at_once() {
+    let mut books = paid_books();
+    books.ask("k1", transfer(OWED, CORNER, 700, held(6, 5)));
+    let id = last(&books).id;
+    books.passes(10);
+    books.due(id);
+    let asked = books.all::<Outgoing>().iter().filter(|event| event.kind == "transfer.check").count();
+    assert_eq!((asked, last(&books).state), (1, TransferState::Expired));
+}
