@@ -1,5 +1,5 @@
 //! Stores of older versions of the schema, which this ledger brings up to date. In version 1 events had their state in
-//! their own row; version 2 knew nothing that merchants ask for by API.
+//! their own row; version 2 knew nothing that merchants ask for by API; version 3 called no provider.
 //!
 //! Such a store is made of one of this version: rows go into tables of the frozen text.
 
@@ -21,6 +21,8 @@ pub enum Version {
     One = 1,
     /// With the outbox beside the events.
     Two = 2,
+    /// With what merchants ask for by API.
+    Three = 3,
 }
 
 impl Version {
@@ -29,6 +31,7 @@ impl Version {
         match self {
             Version::One => include_str!("older/version1.sql"),
             Version::Two => include_str!("older/version2.sql"),
+            Version::Three => include_str!("older/version3.sql"),
         }
     }
 

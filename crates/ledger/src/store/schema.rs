@@ -7,7 +7,7 @@
 use crate::rows::{Column, Part, Table, Type};
 
 /// The version of the schema. A newer store is refused; an older one is brought up to date ([`SqlDialect::forward`]).
-pub const VERSION: i64 = 3;
+pub const VERSION: i64 = 4;
 
 /// The total of rows up to which missing parts of an older store are made within seconds.
 pub(super) const FEW: i64 = 500_000;
@@ -51,11 +51,23 @@ pub const INDEXES: &[&str] = &[
     "CREATE INDEX IF NOT EXISTS transfers_pending ON transfers (state) WHERE state = 'pending'",
 ];
 
-/// Tables that version 3 has and version 2 has not.
-const NEW_IN_3: [Table; 4] = [Table::Refund, Table::IdempotencyKey, Table::Adoption, Table::Transfer];
-/// Columns that version 3 has added to other tables.
-const COLUMNS_IN_3: [(Table, &str); 3] =
-    [(Table::Order, "asked_minor"), (Table::Order, "asked_currency"), (Table::Transaction, "out_refund_no")];
+/// Tables that came after version 2, each with the version that brought it.
+const NEW: &[(i64, Table)] =
+    &[(3, Table::Refund), (3, Table::IdempotencyKey), (3, Table::Adoption), (3, Table::Transfer)];
+/// Columns of state that came to older tables, each with the version that brought it. All may be empty.
+const COLUMNS: &[(i64, Table, &str)] =
+    &[(3, Table::Order, "asked_minor"), (3, Table::Order, "asked_currency"), (3, Table::Transaction, "out_refund_no")];
+
+/// The tables that a store of version `from` has not.
+fn new(from: i64) -> impl Iterator<Item = Table> {
+    NEW.iter().filter(move |(version, _)| *version > from).map(|(_, table)| *table)
+}
+
+/// The columns of older tables that a store of version `from` has not.
+fn columns(from: i64) -> impl Iterator<Item = (Table, &'static str)> {
+    let added = COLUMNS.iter().filter(move |(version, ..)| *version > from).map(|(_, table, name)| (*table, *name));
+    added.filter(move |(table, _)| new(from).all(|made| made != *table))
+}
 
 /// The name in an index's statement.
 pub fn index_name(sql: &str) -> &str {
@@ -120,35 +132,42 @@ impl SqlDialect {
     /// Statements that make this version of an older one, in one transaction.
     pub fn forward(self, from: i64) -> Vec<String> {
         let apart = if from < 2 { self.apart() } else { vec![] };
-        [apart, self.requests()].concat()
+        [apart, self.additions(from)].concat()
     }
 
     /// The tables of other programs that an older version must not meet ([`SqlDialect::forward`]).
     pub fn new_names(from: i64) -> Vec<&'static str> {
         let apart = if from < 2 { vec![Table::Outgoing.state_name(), Table::Outgoing.source()] } else { vec![] };
-        apart.into_iter().chain(NEW_IN_3.map(Table::name)).collect()
+        apart.into_iter().chain(new(from).map(Table::name)).collect()
     }
 
     /// The tables whose columns change on the way from an older version.
     pub fn altered(from: i64) -> Vec<&'static str> {
         let events = (from < 2).then_some(Table::Outgoing.name());
-        events.into_iter().chain([Table::Order.name(), Table::Transaction.name(), "balances"]).collect()
+        let balances = (from < 3).then_some("balances");
+        let mut altered: Vec<_> = columns(from).map(|(table, _)| table.name()).chain(events).chain(balances).collect();
+        altered.sort_unstable();
+        altered.dedup();
+        altered
     }
 
-    /// Version 3 of version 2: what merchants ask for by API. No row is read or copied.
-    fn requests(self) -> Vec<String> {
+    /// The tables and columns that came after version `from`. No row is read or copied.
+    fn additions(self, from: i64) -> Vec<String> {
         let text = self.spell(Type::Text);
         // Unlike at the first start, a table of this name is another program's.
         let made = |part: Part| self.table(&part).replacen("IF NOT EXISTS ", "", 1);
-        let mut steps: Vec<String> = NEW_IN_3.iter().flat_map(|table| table.parts()).map(made).collect();
-        for (table, name) in COLUMNS_IN_3 {
+        let mut steps: Vec<String> = new(from).flat_map(|table| table.parts()).map(made).collect();
+        steps.extend(new(from).filter_map(view));
+        for (table, name) in columns(from) {
             let column = table.state().iter().find(|column| column.name == name).expect("a column of state");
             steps.push(format!("ALTER TABLE {} ADD COLUMN {name} {}", table.name(), self.spell(column.ty)));
         }
-        for column in ["pending_debit", "pending_credit"] {
-            steps.push(format!("ALTER TABLE balances ADD COLUMN {column} {text} NOT NULL DEFAULT '0'"));
+        if from < 3 {
+            for column in ["pending_debit", "pending_credit"] {
+                steps.push(format!("ALTER TABLE balances ADD COLUMN {column} {text} NOT NULL DEFAULT '0'"));
+            }
         }
-        let is_new = |sql: &&&str| NEW_IN_3.iter().any(|table| sql.contains(&format!(" ON {} ", table.name())));
+        let is_new = |sql: &&&str| new(from).any(|table| sql.contains(&format!(" ON {} ", table.name())));
         steps.extend(INDEXES.iter().filter(is_new).map(|sql| (*sql).to_owned()));
         steps
     }

@@ -155,6 +155,7 @@ pub fn on_both(check: fn(&Place)) {
 fn an_older_store_is_brought_up_to_date_and_answers_as_before() {
     on_both(|place| answers_as_before(place, Version::One));
     on_both(|place| answers_as_before(place, Version::Two));
+    on_both(|place| answers_as_before(place, Version::Three));
 }
 
 #[test]
