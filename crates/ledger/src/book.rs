@@ -161,6 +161,23 @@ pub fn asks_more(callback: &Callback<'_>, facts: &Facts, asked: &mut Wanted) {
     }
 }
 
+/// Adds to `asked` what messages of one batch must know of each other: the refund that one ends, where its payment
+/// comes in the same batch and joins an order that is there.
+pub fn asks_together(batch: &[Callback<'_>], facts: &Facts, asked: &mut Wanted) {
+    for callback in batch {
+        let (Some(Requested::OutRefundNo(number)), Some(of)) = (&callback.event.request, &callback.event.of) else {
+            continue;
+        };
+        if settle::payment_of(callback, facts).is_some() {
+            continue;
+        }
+        let pays = |other: &&Callback<'_>| waited_for(other).contains(&facts::of(of));
+        let order = |payment: &Callback<'_>| facts.order_id(&payment.channel.name, payment.out_trade_no()?);
+        let orders = batch.iter().filter(pays).filter_map(order);
+        asked.refunds.extend(orders.map(|order| (order, number.clone())));
+    }
+}
+
 /// What parked transactions may wait for of the payments that a new order books.
 pub fn waiting_for(channel: &str, out_trade_no: &str, facts: &Facts) -> Vec<(&'static str, Option<String>, String)> {
     let payments = facts.payments(channel, out_trade_no).into_iter().map(|at| facts.transaction(at));

@@ -134,9 +134,16 @@ impl Command {
     }
 
     /// Adds what must be known beside the first answers.
-    pub fn asks_more(&self, facts: &Facts, asked: &mut Wanted) {
-        if let Call::Order(order) = &self.call {
-            asked.waiting.extend(book::waiting_for(&order.channel.name, &order.out_trade_no, facts));
+    pub fn asks_more(&self, facts: &mut Facts, asked: &mut Wanted) {
+        match &self.call {
+            Call::Order(order) => {
+                asked.waiting.extend(book::waiting_for(&order.channel.name, &order.out_trade_no, facts));
+            }
+            Call::Refund(refund) => {
+                let channel = facts.order(refund.order).map(|order| order.channel.clone());
+                asked.named_refunds.extend(channel.zip(Some(refund.out_refund_no.clone())));
+            }
+            Call::Transfer(_) | Call::Post(_) | Call::Void(_) => {}
         }
     }
 

@@ -35,12 +35,24 @@ pub fn rows<T: Typed>(reader: &mut dyn Reader, tail: &str, values: &[Value]) -> 
     cells.into_iter().map(|cells| T::from_cells(cells).ok_or_else(|| unreadable(T::TABLE.name()))).collect()
 }
 
+/// The condition that a row is a merchant's: it is filed with it, or moves its money.
+fn of_merchant(table: rows::Table) -> &'static str {
+    match table {
+        rows::Table::Transfer => "(merchant = ? OR credit_account = 'liabilities:merchant:' || ?)",
+        rows::Table::Transaction => {
+            "(merchant = ? OR EXISTS (SELECT 1 FROM entries WHERE entries.transaction_id = transactions.id \
+             AND entries.account = 'liabilities:merchant:' || ?))"
+        }
+        _ => "merchant = ?",
+    }
+}
+
 /// A row by its id; with `scope`, of that merchant only.
 pub fn one<T: Typed>(reader: &mut dyn Reader, id: Uuid, scope: Option<&str>) -> Result<Option<T>, StoreError> {
     let mut filter = Where::default();
     filter.and("id = ?", rows::Cell::put(&id));
     if let Some(merchant) = scope {
-        filter.and("merchant = ?", Value::Text(merchant.to_owned()));
+        filter.and(of_merchant(T::TABLE), Value::Text(merchant.to_owned()));
     }
     Ok(rows(reader, &filter.sql(), &filter.values)?.pop())
 }

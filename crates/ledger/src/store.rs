@@ -93,6 +93,8 @@ pub struct Wanted {
     pub refunds_of: Vec<(String, String)>,
     /// Orders by id: all their transactions.
     pub transactions_of: Vec<Uuid>,
+    /// Channel and out_refund_no: all transactions that name it.
+    pub named_refunds: Vec<(String, String)>,
     /// Requested refunds, by the provider's number.
     pub refund_txns: Vec<String>,
     /// Idempotency keys, by digest.

@@ -129,6 +129,17 @@ fn who_may_move_what_is_checked() {
     assert_eq!(books.get(&format!("/v1/transfers/{}", id(&held)))["state"], "pending");
     let path = format!("/v1/transfers/{}/post", id(&held));
     assert_eq!(scene.post_as(own, &path, "k2", &Value::Null).status, 200);
+    // What it is credited it sees: the transfer, and the transaction that its entry names.
+    let got = scene.transfer("k6", SHOP, mine, (20, none.clone()));
+    assert_eq!(books.get(&format!("/v1/transfers/{}", id(&got)))["state"], "posted");
+    let entries = books.get(&format!("/v1/accounts/{mine}/entries"));
+    let transaction = entries["data"][0]["transaction_id"].as_str().unwrap();
+    assert_eq!(books.get(&format!("/v1/transactions/{transaction}"))["amount_minor"], 20);
+    let paid_out = scene.transfer("k7", mine, "assets:bank", (1, json!({"pending": true})));
+    for what in ["post", "void"] {
+        let path = format!("/v1/transfers/{}/{what}", id(&paid_out));
+        scene.post_as(own, &path, &format!("k7 {what}"), &Value::Null).is_problem(403, "platform_only");
+    }
     let foreign = scene.transfer("k4", "assets:bank", SHOP, (1, none));
     let path = format!("/v1/transfers/{}/void", id(&foreign));
     scene.post_as(own, &path, "k5", &Value::Null).is_problem(404, "not_found");

@@ -105,6 +105,14 @@ impl Facts {
         places
     }
 
+    /// The transactions of a channel that name a refund by this number.
+    pub fn naming_refund(&self, channel: &str, out_refund_no: &str) -> impl Iterator<Item = &Transaction> {
+        let is = move |found: &&Transaction| {
+            found.channel == channel && found.out_refund_no.as_deref() == Some(out_refund_no)
+        };
+        self.transactions.iter().filter(is)
+    }
+
     /// The places of all payments with an out_trade_no in a channel, in the order in which they came.
     pub fn payments(&self, channel: &str, out_trade_no: &str) -> Vec<usize> {
         let mut places = self.by_trade.get(&(channel.to_owned(), out_trade_no.to_owned())).cloned().unwrap_or_default();

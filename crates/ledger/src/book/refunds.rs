@@ -2,15 +2,15 @@
 
 use uuid::Uuid;
 
-use super::facts::Facts;
+use super::facts::{Facts, of};
 use super::posting_builder::{PostingBuilder, of_channel};
 use super::{Callback, settle};
 use crate::command::Refusal;
 use crate::query::accounts::of_merchant;
-use crate::rows::{BalanceRow, Refund, Transaction};
+use crate::rows::{BalanceRow, Order, Refund, Transaction};
 use crate::stored_enum::{AnomalyKind, RefundState, StoredEnum, TxState};
 use base::units::Currency;
-use providers::event::{Kind, Requested};
+use providers::event::{Kind, Of, Requested};
 
 /// A refund to be asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +71,13 @@ pub fn create(
         }
         return Ok(row);
     }
+    if has_failed(&order, out_refund_no, facts) {
+        let refund = Refund { state: RefundState::Failed, ..draft(scribe) };
+        let row = refund.id;
+        scribe.row(&refund);
+        facts.add_refund(refund);
+        return Ok(row);
+    }
     if order.paid_minor == 0 {
         let detail = format!("The order is {}: nothing of it can be refunded.", order.state.word());
         return Err(Refusal::new(422, "not_paid", detail));
@@ -103,6 +110,23 @@ fn booked_before(order: Uuid, out_refund_no: &str, facts: &Facts) -> Option<Tran
     let is_named =
         |booked: &&Transaction| booked.kind == Kind::Refund && booked.out_refund_no.as_deref() == Some(out_refund_no);
     booked.rfind(is_named).cloned()
+}
+
+/// Whether a message said, before the refund was asked for, that one of this number has failed.
+fn has_failed(order: &Order, out_refund_no: &str, facts: &Facts) -> bool {
+    let payments = facts.of_order(order.id).into_iter().map(|at| facts.transaction(at));
+    let payments: Vec<&Transaction> = payments.filter(|payment| payment.kind == Kind::Payment).collect();
+    let is_of = |noted: &Transaction, payment: &Transaction| {
+        let by_number = payment.channel_txn_no.clone().map(Of::Number);
+        let by_trade = payment.out_trade_no.clone().map(Of::OutTradeNo);
+        let mut names = [by_number, by_trade].into_iter().flatten().map(|name| of(&name));
+        (&noted.provider, &noted.account) == (&payment.provider, &payment.account)
+            && names.any(|name| noted.of.as_ref() == Some(&name))
+    };
+    facts.naming_refund(&order.channel, out_refund_no).any(|noted| {
+        let says_so = noted.state == TxState::Noted && noted.kind != Kind::Refund && !noted.key.starts_with("foreign:");
+        says_so && payments.iter().any(|payment| is_of(noted, payment))
+    })
 }
 
 /// Ends the refund of an order that a transaction names. `is_exact`: its amount is that of this refund alone.

@@ -185,6 +185,9 @@ pub fn decide(
     Ok(())
 }
 
+/// The type of the event that asks a merchant about a transfer.
+pub const CHECK: &str = "transfer.check";
+
 /// Does what is due of a transfer: it expires, or its merchant is asked about it.
 pub fn due(id: Uuid, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) {
     let Some(transfer) = facts.transfer(id) else { return };
@@ -193,7 +196,7 @@ pub fn due(id: Uuid, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) {
         transfer.check_at = None;
         scribe.update(transfer);
         let shown: views::Transfer = View::of(transfer.clone());
-        scribe.tell("transfer.check".to_owned(), (id, None), &transfer.merchant, shown);
+        scribe.tell(CHECK.to_owned(), (id, None), &transfer.merchant, shown);
     }
     expire(transfer, scribe);
 }

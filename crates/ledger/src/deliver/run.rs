@@ -17,6 +17,7 @@ use super::Outbox;
 use super::backoff;
 use super::due::{DueEvents, Question};
 use super::scheduler::Scheduler;
+use crate::book::transfers;
 use crate::journal::{CommitError, Raised};
 use crate::rows::{Outgoing, Typed, Update};
 use crate::store::StoreError;
@@ -397,7 +398,8 @@ fn undelivered(event: &Outgoing) -> Raised {
         kind: AnomalyKind::Undelivered,
         channel: channel_of(&event.body).unwrap_or_default(),
         merchant: event.merchant.clone(),
-        transaction_id: Some(event.transaction_id),
+        // What is asked about has no transaction yet.
+        transaction_id: (event.kind != transfers::CHECK).then_some(event.transaction_id),
         detail: format!("event {} ({}): {} tries, at last {last}", event.id, event.kind, event.attempts),
     }
 }

@@ -21,8 +21,8 @@ use providers::Provider;
 /// Writes the whole journal.
 pub fn write(reader: &mut dyn Reader, end: i64, out: &mut dyn Write) -> Result<(), ExportError> {
     declarations(reader, end, out)?;
-    // The providers of the channels' last messages.
-    let mut providers = HashMap::new();
+    // The providers of the channels' last messages, and how those of a merchant count a currency.
+    let (mut providers, mut of_merchants) = (HashMap::new(), HashMap::new());
     pages(reader, end, |reader, journals: Vec<Journal>| {
         let transactions = transactions(reader, journals.iter().map(|journal| journal.transaction_id))?;
         let ids = journals.iter().map(|journal| journal.transaction_id);
@@ -50,11 +50,18 @@ pub fn write(reader: &mut dyn Reader, end: i64, out: &mut dyn Write) -> Result<(
                 providers.insert(of.channel.clone(), Provider::named(&of.provider));
             }
             let provider = providers.get(&of.channel).copied().flatten();
-            let digits = provider.map_or(Currency::digits as fn(_) -> _, |provider| provider.digits);
             for entry in entries.remove(&journal.id).unwrap_or_default() {
                 let currency = entry.currency;
-                let (account, amount) =
-                    (&entry.account, amount(entry.side, entry.amount_minor, (currency, digits(currency))));
+                let place = (of.merchant.clone(), currency);
+                let digits = match provider {
+                    Some(provider) => (provider.digits)(currency),
+                    // A payout or a transfer has no channel: it moves what the merchant's channels took.
+                    None => of_merchants.get(&place).copied().unwrap_or(currency.digits()),
+                };
+                if !of.provider.is_empty() {
+                    of_merchants.insert(place, digits);
+                }
+                let (account, amount) = (&entry.account, amount(entry.side, entry.amount_minor, (currency, digits)));
                 writeln!(out, "    {account:<40}  {amount}")?;
             }
             writeln!(out)?;

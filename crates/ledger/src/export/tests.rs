@@ -6,6 +6,8 @@ use std::process::Command;
 use super::*;
 use crate::query::accounts;
 use crate::query::tests::book::sample;
+use crate::stored_enum::What;
+use providers::event::Kind;
 
 fn exported(format: Format) -> String {
     let mut text = vec![];
@@ -86,7 +88,10 @@ fn empty_books_are_exported_too() {
 #[test]
 fn amounts_that_stripe_counts_in_other_units_are_the_sums_that_were_paid() {
     for (code, amount) in [("MGA", "MGA 10000"), ("ISK", "ISK 100.00"), ("KWD", "KWD 10.000")] {
-        let book = sample();
+        let mut book = sample();
+        let paid_out = book.fact(|t| (t.kind, t.provider, t.channel) = (Kind::Payout, String::new(), String::new()));
+        book.journal(&paid_out, What::Post, "liabilities:merchant:shop", "assets:bank");
+        book.commit();
         for table in ["entries", "balances"] {
             let sql = format!("UPDATE {table} SET currency = ?1 WHERE currency = 'CNY'");
             book.store.execute(&sql, [code]).unwrap();
@@ -96,6 +101,8 @@ fn amounts_that_stripe_counts_in_other_units_are_the_sums_that_were_paid() {
         export(&mut book.reader(), Format::Hledger, &mut text).unwrap();
         let text = String::from_utf8(text).unwrap();
         assert!(text.lines().any(|line| line.ends_with(amount)), "{amount} is not in {text}");
+        let bank = text.lines().find(|line| line.contains("assets:bank  ")).unwrap();
+        assert!(bank.ends_with(&amount.replace(' ', " -")), "{bank}");
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("ledger.journal");
         std::fs::write(&file, &text).unwrap();
@@ -115,7 +122,7 @@ impl Reader for Beside {
     ) -> Result<Vec<Vec<Value>>, StoreError> {
         let rows = self.0.select(sql, values, types)?;
         let fact = self.1.fact(|t| (t.channel, t.merchant) = ("later".to_owned(), "later".to_owned()));
-        self.1.journal(&fact, crate::stored_enum::What::Post, "assets:channel:later", "liabilities:merchant:later");
+        self.1.journal(&fact, What::Post, "assets:channel:later", "liabilities:merchant:later");
         self.1.commit();
         self.1.store.execute_batch("UPDATE transactions SET state = 'parked' WHERE kind = 'payment'").unwrap();
         Ok(rows)

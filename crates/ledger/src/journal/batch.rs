@@ -204,10 +204,11 @@ impl BatchWriter {
                     book::asks_to_accept(&about, &facts, &mut more);
                 }
                 (_, Some(about)) => book::asks_more(&about, &facts, &mut more),
-                (Task::Command(command, _), _) => command.asks_more(&facts, &mut more),
+                (Task::Command(command, _), _) => command.asks_more(&mut facts, &mut more),
                 _ => {}
             }
         }
+        book::asks_together(&tasks.iter().filter_map(message).collect::<Vec<_>>(), &facts, &mut more);
         more.waiting.retain(|(.., of)| self.end.may_wait(of));
         if more != Wanted::default() {
             facts.extend(self.store.load(&more)?);

@@ -28,6 +28,8 @@ pub const INDEXES: &[&str] = &[
      WHERE out_trade_no IS NOT NULL",
     "CREATE INDEX IF NOT EXISTS transactions_order ON transactions (order_id, payment_txn_no) \
      WHERE order_id IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS transactions_out_refund_no ON transactions (channel, out_refund_no) \
+     WHERE out_refund_no IS NOT NULL",
     "CREATE UNIQUE INDEX IF NOT EXISTS orders_trade ON orders (channel, out_trade_no)",
     "CREATE INDEX IF NOT EXISTS orders_merchant ON orders (merchant, seq)",
     "CREATE INDEX IF NOT EXISTS orders_out_trade_no ON orders (out_trade_no, seq)",

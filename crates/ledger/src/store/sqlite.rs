@@ -196,6 +196,9 @@ impl Sqlite {
         for order in &asked.transactions_of {
             self.select(&statements.transactions_of, [Id::new(*order)], found)?;
         }
+        for (channel, number) in &asked.named_refunds {
+            self.select(&statements.named_refunds, (channel, number), found)?;
+        }
         for id in &asked.order_ids {
             self.select(&statements.order_by_id, [Id::new(*id)], &mut loaded.orders)?;
         }

@@ -292,6 +292,7 @@ fn the_writer_asks_and_changes_by_index_only() {
         refunds: vec![(a.order.id, "R1".into())],
         refunds_of: vec![("card".into(), "order-a".into())],
         transactions_of: vec![a.order.id],
+        named_refunds: vec![("card".into(), "R1".into())],
         refund_txns: vec!["re_1".into()],
         idempotency_keys: vec!["k1".into()],
         transfers: vec![a.order.id],

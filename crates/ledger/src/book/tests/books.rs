@@ -81,7 +81,9 @@ impl Books {
                 })
             });
             let of_id = t.order_id.is_some_and(|id| asked.transactions_of.contains(&id));
-            by_key || by_number || by_trade || waits || of_order || of_id
+            let names = t.out_refund_no.clone().map(|no| (t.channel.clone(), no));
+            let is_named = names.is_some_and(|named| asked.named_refunds.contains(&named));
+            by_key || by_number || by_trade || waits || of_order || of_id || is_named
         });
         let mut refunds: Vec<Refund> = self.all();
         refunds.retain(|refund| {
@@ -159,7 +161,7 @@ impl Books {
         command.asks(&mut asked);
         let mut facts = Facts::new(self.load(&asked));
         let mut more = Wanted::default();
-        command.asks_more(&facts, &mut more);
+        command.asks_more(&mut facts, &mut more);
         facts.extend(self.load(&more));
         // Within a batch nothing is read anew.
         let mut facts = self.shared.take().unwrap_or(facts);

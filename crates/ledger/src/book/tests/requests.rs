@@ -133,6 +133,60 @@ fn a_refund_that_fails_gives_back_what_it_held() {
 }
 
 #[test]
+fn a_refund_that_failed_before_it_was_asked_for_has_failed() {
+    let mut books = Books::new();
+    books.take(&paid("p1", "A", 1000));
+    let request = Some(Requested::OutRefundNo("R1".into()));
+    let fails = |of: &str, key: &str| ProviderEvent {
+        kind: Kind::Other,
+        effect: Effect::Fail,
+        request: request.clone(),
+        of: Some(Of::Number(of.into())),
+        ..paid(key, "A", 600)
+    };
+    books.take(&fails("p2", "r0:CLOSED"));
+    let asked = refund(&books, "R1", 600);
+    assert_eq!(books.ask("k1", asked).1["state"], "pending", "another payment's refund failed");
+    books.take(&fails("p1", "r1:CLOSED"));
+    assert_eq!(books.all::<Refund>()[0].state, RefundState::Failed);
+    let mut books = Books::new();
+    books.take(&paid("p1", "A", 1000));
+    books.take(&fails("p1", "r1:CLOSED"));
+    let asked = refund(&books, "R1", 600);
+    let (status, told) = books.ask("k1", asked);
+    assert_eq!((status, &told["state"]), (201, &"failed".into()));
+    assert_eq!((books.order().refund_pending_minor, books.held.get(OWED).map_or(0, |held| held.pending_debit)), (0, 0));
+    assert_eq!(books.take(&ends("r1", "p1", 600, "R1")), Outcome::Posted, "it went through after all");
+    assert_eq!(books.all::<Refund>()[0].state, RefundState::Succeeded);
+}
+
+#[test]
+fn a_batch_knows_the_refund_whose_payment_it_brings() {
+    let mut books = Books::new();
+    books.take(&paid("p1", "A", 1000));
+    let order = books.order().id;
+    let (payment, refund) = (paid("p2", "A", 1000), ends("r2", "p2", 1000, "R1"));
+    let channel = books.channel.clone();
+    let evidence = Evidence {
+        seq: 0,
+        id: Uuid::nil(),
+        channel: "card".into(),
+        key_id: Uuid::nil(),
+        received_at: 0,
+        headers: vec![],
+        body: vec![],
+    };
+    let of = |event| Callback { provider: books.provider, channel: &channel, event, evidence: &evidence };
+    let batch = [of(&payment), of(&refund)];
+    let mut asked = Wanted::default();
+    batch.iter().for_each(|callback| asks(callback, &mut asked));
+    let facts = Facts::new(books.load(&asked));
+    let mut more = Wanted::default();
+    asks_together(&batch, &facts, &mut more);
+    assert_eq!(more.refunds, [(order, "R1".to_owned())]);
+}
+
+#[test]
 fn another_amount_than_asked_for_is_booked_and_an_anomaly() {
     let mut books = Books::new();
     books.take(&paid("p1", "A", 1000));

@@ -61,6 +61,7 @@ pub(super) fn asks<'a>(statements: &'a PgStatements, asked: &'a Wanted) -> Batch
     push(&mut batch, &statements.waiting, waiting);
     push(&mut batch, &statements.of_orders, pairs(&asked.of_orders));
     push(&mut batch, &statements.transactions_of, asked.transactions_of.iter().map(|id| [PgCell::Id(*id)]));
+    push(&mut batch, &statements.named_refunds, pairs(&asked.named_refunds));
     batch
 }
 

@@ -17,6 +17,7 @@ pub(super) struct SqliteStatements {
     pub(super) refund: String,
     pub(super) refunds_of: String,
     pub(super) transactions_of: String,
+    pub(super) named_refunds: String,
     pub(super) refund_by_txn: String,
     pub(super) idempotency_key: String,
     pub(super) transfer: String,
@@ -82,6 +83,10 @@ impl SqliteStatements {
                 "order_id = (SELECT id FROM orders WHERE channel = ?1 AND out_trade_no = ?2)",
             ),
             transactions_of: select(Table::Transaction, "order_id = ?1 AND order_id IS NOT NULL"),
+            named_refunds: select(
+                Table::Transaction,
+                "channel = ?1 AND out_refund_no = ?2 AND out_refund_no IS NOT NULL",
+            ),
             refund_by_txn: select(Table::Refund, "refund_txn_no = ?1 AND refund_txn_no IS NOT NULL"),
             idempotency_key: select(Table::IdempotencyKey, "\"key\" = ?1"),
             transfer: select(Table::Transfer, "id = ?1"),
