@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 /// Time between two messages of a state that lasts.
 const REMIND_MS: i64 = 24 * 3_600_000;
+/// Time between two messages of a state that grows.
+const GROWN_MS: i64 = 300_000;
 /// Time after which a state that is not seen has ended.
 const ENDED_MS: i64 = 60_000;
 
@@ -20,6 +22,8 @@ pub enum AlarmKind {
     ClockAhead,
     /// There is little room on the disk.
     LowDisk,
+    /// A person must decide about an anomaly.
+    Anomalies,
     /// A merchant does not get its events.
     Undelivered,
     /// Nothing is written any more.
@@ -38,6 +42,7 @@ impl AlarmKind {
             AlarmKind::ClockSkew => "clock_skew",
             AlarmKind::ClockAhead => "clock_ahead",
             AlarmKind::LowDisk => "low_disk",
+            AlarmKind::Anomalies => "anomalies",
             AlarmKind::Undelivered => "undelivered",
             AlarmKind::StoreFailed => "store_failed",
             AlarmKind::NoAnchor => "no_anchor",
@@ -52,6 +57,7 @@ impl AlarmKind {
             AlarmKind::ParkedOld
             | AlarmKind::ClockSkew
             | AlarmKind::ClockAhead
+            | AlarmKind::Anomalies
             | AlarmKind::Undelivered
             | AlarmKind::NoAnchor => "warning",
         }
@@ -76,6 +82,8 @@ struct Episode {
     since_ms: i64,
     told_ms: i64,
     seen_ms: i64,
+    /// What was told of it.
+    told: i64,
 }
 
 /// The states that last.
@@ -87,6 +95,12 @@ pub struct Book {
 impl Book {
     /// Takes the `state` at `now_ms`: a description of what is wrong, or `None`. Returns the alarm to send, if any.
     pub fn look(&mut self, kind: AlarmKind, state: Option<String>, now_ms: i64) -> Option<Alarm> {
+        self.grown(kind, state, 0, now_ms)
+    }
+
+    /// Like [`Book::look`], for a state that grows: it is told again when `size` is above what was told, but not more
+    /// often than every five minutes.
+    pub fn grown(&mut self, kind: AlarmKind, state: Option<String>, size: i64, now_ms: i64) -> Option<Alarm> {
         // A clock that was ahead saw it and was set back: the state would be silent until that time has come.
         if self.episodes.get(&kind).is_some_and(|episode| episode.seen_ms - now_ms >= ENDED_MS) {
             self.episodes.remove(&kind);
@@ -99,13 +113,14 @@ impl Book {
             return None;
         };
         let new = !self.episodes.contains_key(&kind);
-        let first = Episode { since_ms: now_ms, told_ms: now_ms, seen_ms: now_ms };
+        let first = Episode { since_ms: now_ms, told_ms: now_ms, seen_ms: now_ms, told: size };
         let episode = self.episodes.entry(kind).or_insert(first);
         episode.seen_ms = now_ms;
-        if !new && now_ms - episode.told_ms < REMIND_MS {
+        let pause = if size > episode.told { GROWN_MS } else { REMIND_MS };
+        if !new && now_ms - episode.told_ms < pause {
             return None;
         }
-        episode.told_ms = now_ms;
+        (episode.told_ms, episode.told) = (now_ms, size);
         Some(Alarm { kind, text, since_ms: episode.since_ms, at_ms: now_ms })
     }
 }
@@ -144,6 +159,17 @@ mod tests {
         assert_eq!(look(ahead - 1_000), None, "it was set by a little");
         assert_eq!(look(5_000), Some(5_000));
         assert_eq!(look(6_000), None);
+    }
+
+    #[test]
+    fn what_grows_is_told_again_after_a_while() {
+        let mut book = Book::default();
+        let mut look = |size, at| book.grown(AlarmKind::Anomalies, Some("open".to_owned()), size, at).is_some();
+        assert!(look(1, 0));
+        assert!(!look(2, 1_000) && !look(2, GROWN_MS - 1));
+        assert!(look(3, GROWN_MS));
+        assert!(!look(3, 3 * GROWN_MS) && !look(2, 4 * GROWN_MS));
+        assert!(look(3, GROWN_MS + REMIND_MS));
     }
 
     #[test]

@@ -19,12 +19,12 @@ pub struct Waiting {
     pub pending: i64,
     /// When the oldest of them was made, in milliseconds since 1970.
     pub pending_since: Option<i64>,
-    /// Open anomalies, by kind.
-    pub anomalies: BTreeMap<String, i64>,
+    /// Open anomalies, by kind: how many, and the place of the last.
+    pub anomalies: BTreeMap<String, (i64, i64)>,
 }
 
 /// Open anomalies by kind, without `ORDER BY`: the order does not matter.
-const ANOMALIES: &str = "SELECT kind, COUNT(*) FROM anomalies WHERE state = 'open' GROUP BY kind";
+const ANOMALIES: &str = "SELECT kind, COUNT(*), MAX(seq) FROM anomalies WHERE state = 'open' GROUP BY kind";
 const PARKED: &str = "SELECT recorded_at FROM transactions WHERE state = 'parked' ORDER BY recorded_at LIMIT 1";
 const PENDING: &str = "SELECT COUNT(*), MIN(seq) FROM outbox WHERE state = 'pending'";
 
@@ -41,10 +41,12 @@ pub fn look(reader: &mut dyn Reader) -> Result<Waiting, StoreError> {
         let rows = reader.select("SELECT created_at FROM events WHERE seq = $1", &[first], &[Type::Int])?;
         look.pending_since = rows.into_iter().flatten().find_map(i64::take);
     }
-    for row in reader.select(ANOMALIES, &[], &[Type::Text, Type::Int])? {
+    for row in reader.select(ANOMALIES, &[], &[Type::Text, Type::Int, Type::Int])? {
         let mut cells = row.into_iter();
-        if let (Some(kind), Some(count)) = (cells.next().and_then(String::take), cells.next().and_then(i64::take)) {
-            look.anomalies.insert(kind, count);
+        let kind = cells.next().and_then(String::take);
+        let mut number = || cells.next().and_then(i64::take);
+        if let (Some(kind), Some(count), Some(last)) = (kind, number(), number()) {
+            look.anomalies.insert(kind, (count, last));
         }
     }
     Ok(look)

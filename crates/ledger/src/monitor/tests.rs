@@ -315,6 +315,33 @@ fn what_waits_is_shown_and_told_when_it_waits_for_long() {
 }
 
 #[test]
+fn anomalies_that_a_person_must_decide_are_told() {
+    let scene = Scene::new();
+    let raise = |kind| {
+        scene.fake.raise(vec![Raised {
+            kind,
+            channel: "card".into(),
+            merchant: "shop".into(),
+            transaction_id: None,
+            detail: "x".into(),
+        }])
+    };
+    let (mut watch, _) = scene.watch();
+    raise(AnomalyKind::StuckPending);
+    watch.tick(second(0), NOW);
+    assert_eq!(scene.told(), Vec::<String>::new(), "others tell it");
+    raise(AnomalyKind::OverRefund);
+    watch.tick(second(2), NOW + 2_000);
+    raise(AnomalyKind::AmountMismatch);
+    watch.tick(second(4), NOW + 4_000);
+    assert_eq!(scene.told(), ["ledger.anomalies"]);
+    watch.tick(second(400), NOW + 400_000);
+    assert_eq!(scene.told(), ["ledger.anomalies"; 2]);
+    let text = scene.told.lock()[1].text.clone();
+    assert!(text.contains("1 amount_mismatch, 1 over_refund"), "{text}");
+}
+
+#[test]
 fn many_that_are_stuck_are_raised_in_few_commits() {
     let scene = Scene::new();
     for seq in 1..=150 {

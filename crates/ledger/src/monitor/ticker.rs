@@ -8,7 +8,8 @@
 //! **Disk.** Little room is less than 256 MiB, or less than 1 % of the file system if that is more, up to 4 GiB.
 //!
 //! **Waits.** An hour is long, for a parked transaction (each raises `stuck_pending` once) and for a pending event. The
-//! open anomaly of a dead event reports it.
+//! open anomaly of a dead event reports it. Other open anomalies are told at once, and those that come after within five
+//! minutes.
 //!
 //! **Clock.** A row is never recorded before an earlier one. After this clock, or another writer's, was ahead, rows are
 //! recorded in the future until that time is passed. Deliveries go by the clock, but ages counted from such rows are
@@ -290,7 +291,7 @@ impl<W: Watched> Ticker<W> {
             Ok(look) => {
                 let series = &self.parts.series;
                 series.outbox.set(look.pending as f64);
-                series.anomalies.set(look.anomalies.values().sum::<i64>() as f64);
+                series.anomalies.set(look.anomalies.values().map(|(count, _)| count).sum::<i64>() as f64);
                 self.look = Some(look);
             }
             // On standby there may be no store yet.
@@ -388,21 +389,42 @@ impl<W: Watched> Ticker<W> {
         } else {
             (open(look, AnomalyKind::Tampered) > 0).then_some("an open anomaly says that the books were changed")
         };
+        let (decide, last) = to_decide(look);
         self.alarm(AlarmKind::ParkedOld, parked, wall);
+        let grown = self.book.grown(AlarmKind::Anomalies, decide, last, wall);
+        self.send(grown);
         self.alarm(AlarmKind::Undelivered, undelivered, wall);
         self.alarm(AlarmKind::Tampered, tampered.map(str::to_owned), wall);
     }
 
     fn alarm(&mut self, kind: AlarmKind, state: Option<String>, wall: i64) {
-        let Some(alarm) = self.book.look(kind, state, wall) else { return };
-        log::error!("ledger: alarm {}: {}", kind.label(), alarm.text);
+        let alarm = self.book.look(kind, state, wall);
+        self.send(alarm);
+    }
+
+    fn send(&self, alarm: Option<Alarm>) {
+        let Some(alarm) = alarm else { return };
+        log::error!("ledger: alarm {}: {}", alarm.kind.label(), alarm.text);
         (self.parts.tell)(alarm);
     }
 }
 
 /// The number of open anomalies of a kind.
 fn open(look: &Waiting, kind: AnomalyKind) -> i64 {
-    look.anomalies.get(kind.word()).copied().unwrap_or_default()
+    look.anomalies.get(kind.word()).map(|(count, _)| *count).unwrap_or_default()
+}
+
+/// Kinds of anomalies that other alarms tell.
+const TOLD_OTHERWISE: [AnomalyKind; 3] = [AnomalyKind::Undelivered, AnomalyKind::Tampered, AnomalyKind::StuckPending];
+
+/// What open anomalies a person must decide about, and the place of the last one.
+fn to_decide(look: &Waiting) -> (Option<String>, i64) {
+    let own = |kind: &str| TOLD_OTHERWISE.iter().all(|other| other.word() != kind);
+    let open: Vec<_> = look.anomalies.iter().filter(|(kind, _)| own(kind)).collect();
+    let last = open.iter().map(|(_, (_, last))| *last).max().unwrap_or_default();
+    let counts: Vec<String> = open.iter().map(|(kind, (count, _))| format!("{count} {kind}")).collect();
+    let text = format!("open anomalies: {}; GET /v1/anomalies?state=open names them", counts.join(", "));
+    ((!open.is_empty()).then_some(text), last)
 }
 
 /// Free bytes below which the alarm is sent, for a file system of `whole` bytes.
