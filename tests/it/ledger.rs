@@ -9,6 +9,7 @@
 mod clock;
 mod crash;
 mod disk;
+mod failover;
 mod front;
 mod hanging;
 mod invariants;

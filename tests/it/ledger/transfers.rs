@@ -140,6 +140,9 @@ fn who_may_move_what_is_checked() {
         let path = format!("/v1/transfers/{}/{what}", id(&paid_out));
         scene.post_as(own, &path, &format!("k7 {what}"), &Value::Null).is_problem(403, "platform_only");
     }
+    let mine_alone = books.get("/v1/transfers?state=posted");
+    let listed: Vec<_> = mine_alone["data"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap()).collect();
+    assert_eq!(listed, [&*id(&held), &*id(&given)], "another's is seen by id only");
     let foreign = scene.transfer("k4", "assets:bank", SHOP, (1, none));
     let path = format!("/v1/transfers/{}/void", id(&foreign));
     scene.post_as(own, &path, "k5", &Value::Null).is_problem(404, "not_found");

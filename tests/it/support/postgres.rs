@@ -90,6 +90,36 @@ impl Postgres {
         server
     }
 
+    /// A standby that has all that this server has, and must confirm each commit from now on.
+    pub fn standby(&self) -> Postgres {
+        let folder = tempfile::Builder::new().prefix("tollgate-it-standby-").tempdir().unwrap();
+        if let Some((user, group)) = user() {
+            chown(folder.path(), Some(user), Some(group)).unwrap();
+        }
+        let copied = command("pg_basebackup")
+            .args(["--no-sync", "--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--pgdata"])
+            .arg(folder.path().join("data"))
+            .args(["--dbname", &format!("postgres://tollgate@127.0.0.1:{}", self.port)])
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert!(copied.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&copied.stderr));
+        let mut standby = Postgres { port: free_port(), folder, settings: vec![], child: None };
+        standby.again();
+        let mut primary = Self::client(&self.url());
+        primary.batch_execute("ALTER SYSTEM SET synchronous_standby_names = '*'").unwrap();
+        primary.batch_execute("SELECT pg_reload_conf()").unwrap();
+        let in_step = "SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'";
+        let confirms = within(PATIENCE, || (!primary.query(in_step, &[]).unwrap().is_empty()).then_some(()));
+        assert!(confirms.is_some(), "the standby does not follow: {}", standby.said());
+        standby
+    }
+
+    /// Makes a standby the primary.
+    pub fn promote(&self) {
+        Self::client(&self.url()).query_one("SELECT pg_promote()", &[]).unwrap();
+    }
+
     /// Starts it, on the same port.
     pub fn again(&mut self) {
         assert!(self.child.is_none(), "it runs");
@@ -154,6 +184,12 @@ impl Postgres {
     /// The URL of a database.
     pub fn database(&self, name: &str) -> String {
         format!("postgres://tollgate@127.0.0.1:{}/{name}?sslmode=disable", self.port)
+    }
+
+    /// The URL of both servers: whichever writes is taken.
+    pub fn url_with(&self, other: &Postgres) -> String {
+        let (one, other) = (self.port, other.port);
+        format!("postgres://tollgate@127.0.0.1:{one},127.0.0.1:{other}/postgres?sslmode=disable")
     }
 
     /// A connection to a database by its URL.

@@ -76,7 +76,12 @@ pub(super) fn json<T: Serialize>(found: Option<T>, what: &str) -> ApiResult {
     found.map(|found| Json(found).into_response()).ok_or_else(|| Problem::unknown(what))
 }
 
-async fn listed<V: View + Send + 'static>(calls: &Calls, list: &List, pairs: &Pairs, scope: Scope) -> ApiResult {
+pub(super) async fn listed<V: View + Send + 'static>(
+    calls: &Calls,
+    list: &List,
+    pairs: &Pairs,
+    scope: Scope,
+) -> ApiResult {
     let asked = list.asked(pairs)?;
     let page = calls.read(move |reader| query::list::<V>(reader, asked, scope.0.as_deref())).await?;
     Ok(Json(page).into_response())
@@ -128,6 +133,13 @@ pub async fn order(
     let id = uuid(id, "order")?;
     let found = calls.read(move |reader| query::one::<rows::Order>(reader, id, scope.0.as_deref())).await?;
     json(found.map(views::Order::of), "order")
+}
+
+/// Lists requested refunds.
+#[utoipa::path(get, path = "/v1/refunds", responses((status = 200, description = "A page of the list",
+    body = views::Page<views::Refund>)))]
+pub async fn refunds(With(calls): With<Calls>, Extension(scope): Caller, QueryParams(pairs): QueryParams) -> ApiResult {
+    listed::<views::Refund>(&calls, &list::REFUNDS, &pairs, scope).await
 }
 
 /// A requested refund.

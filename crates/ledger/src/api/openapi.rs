@@ -36,8 +36,10 @@ use providers::event::Kind;
         create::order,
         create::refund,
         calls::order,
+        calls::refunds,
         calls::refund,
         transfers::transfer,
+        transfers::all,
         transfers::one,
         transfers::post,
         transfers::void,
@@ -91,6 +93,8 @@ impl Modify for Rest {
         }
         for (path, list) in [
             ("/v1/orders", &list::ORDERS),
+            ("/v1/refunds", &list::REFUNDS),
+            ("/v1/transfers", &list::TRANSFERS),
             ("/v1/transactions", &list::TRANSACTIONS),
             ("/v1/events", &list::EVENTS),
             ("/v1/anomalies", &list::ANOMALIES),

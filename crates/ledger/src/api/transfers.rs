@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::calls::{ApiResult, Caller, QueryParams, Segment, json, uuid};
+use super::calls::{self, ApiResult, Caller, QueryParams, Segment, json, uuid};
 use super::create::{self, Keyed, wrong};
 use super::{Calls, Problem};
 use crate::book::transfers::{Account, Hold, NewTransfer};
@@ -120,6 +120,13 @@ pub async fn transfer(With(calls): With<Calls>, keyed: Keyed) -> ApiResult {
         Ok(asked) => create::decided(&calls, keyed, Call::Transfer(asked)).await,
         Err(problem) => create::before_or(&calls, keyed, problem).await,
     }
+}
+
+/// Lists transfers.
+#[utoipa::path(get, path = "/v1/transfers", responses((status = 200, description = "A page of the list",
+    body = views::Page<views::Transfer>)))]
+pub async fn all(With(calls): With<Calls>, Extension(scope): Caller, QueryParams(pairs): QueryParams) -> ApiResult {
+    calls::listed::<views::Transfer>(&calls, &list::TRANSFERS, &pairs, scope).await
 }
 
 /// A transfer.

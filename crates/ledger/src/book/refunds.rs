@@ -39,77 +39,83 @@ pub fn create(
     if facts.refund_where(|refund, of| of.id == *id && refund.out_refund_no == *out_refund_no).is_some() {
         return Err(Refusal::new(409, "refund_exists", format!("The order has a refund {out_refund_no} already.")));
     }
-    let currency = order.asked().1;
-    let draft = |scribe: &mut PostingBuilder<'_>| {
-        let (seq, row) = scribe.name();
-        Refund {
-            seq,
-            id: row,
-            order_id: *id,
-            merchant: order.merchant.clone(),
-            channel: order.channel.clone(),
-            out_refund_no: out_refund_no.clone(),
-            amount_minor: *amount_minor,
-            currency,
-            created_at: scribe.now(),
-            state: RefundState::Pending,
-            transaction_id: None,
-            refund_txn_no: None,
-        }
+    let before = told_before(&order, out_refund_no, facts);
+    if before.is_none() {
+        fits(*amount_minor, &order, balance)?;
+    }
+    let (seq, row) = scribe.name();
+    let refund = Refund {
+        seq,
+        id: row,
+        order_id: *id,
+        merchant: order.merchant.clone(),
+        channel: order.channel.clone(),
+        out_refund_no: out_refund_no.clone(),
+        amount_minor: *amount_minor,
+        currency: order.asked().1,
+        created_at: scribe.now(),
+        state: if before.is_some() { RefundState::Failed } else { RefundState::Pending },
+        transaction_id: None,
+        refund_txn_no: None,
     };
-    if let Some(before) = booked_before(*id, out_refund_no, facts) {
-        // Its message came first: what happened is in the books, also that it was taken back.
-        let is_reversed = facts.of_order(*id).into_iter().map(|at| facts.transaction(at)).any(|later| {
-            later.kind == Kind::RefundReversal && later.key == before.key && later.state != TxState::Noted
-        });
-        let refund = Refund { state: RefundState::Failed, ..draft(scribe) };
-        let row = refund.id;
-        scribe.row(&refund);
-        facts.add_refund(refund);
-        if !is_reversed {
-            succeeded((&before, Some(*id)), before.amount_minor == before.stated_minor, facts, scribe);
-        }
-        return Ok(row);
+    scribe.row(&refund);
+    match before {
+        None => hold(&refund, facts, scribe),
+        Some(_) => facts.add_refund(refund),
     }
-    if has_failed(&order, out_refund_no, facts) {
-        let refund = Refund { state: RefundState::Failed, ..draft(scribe) };
-        let row = refund.id;
-        scribe.row(&refund);
-        facts.add_refund(refund);
-        return Ok(row);
+    if let Some(Before::Booked(booked)) = before {
+        succeeded((&booked, Some(*id)), booked.amount_minor == booked.stated_minor, facts, scribe);
     }
+    Ok(row)
+}
+
+/// Whether the order and its merchant have so much that can be refunded.
+fn fits(amount_minor: i64, order: &Order, balance: impl Fn(&str, Currency) -> BalanceRow) -> Result<(), Refusal> {
     if order.paid_minor == 0 {
         let detail = format!("The order is {}: nothing of it can be refunded.", order.state.word());
         return Err(Refusal::new(422, "not_paid", detail));
     }
     let left = order.paid_minor - order.refunded_minor - order.refund_pending_minor;
-    if *amount_minor > left {
+    if amount_minor > left {
         let detail = format!("{left} of what was paid are left to be refunded, less what is asked for already.");
         return Err(Refusal::new(422, "over_refund", detail));
     }
-    let (owed, held) = (of_merchant(&order.merchant), of_channel(&order.channel));
-    if balance(&owed, currency).free_credit() < i128::from(*amount_minor) {
+    if balance(&of_merchant(&order.merchant), order.asked().1).free_credit() < i128::from(amount_minor) {
         let detail = "The merchant is owed less than that, after its fees, payouts and what is asked for already.";
         return Err(Refusal::new(422, "insufficient_balance", detail));
     }
-    let refund = draft(scribe);
-    let row = refund.id;
-    scribe.row(&refund);
-    scribe.hold(&owed, &held, (*amount_minor, currency));
-    facts.add_refund(refund);
-    if let Some(order) = facts.order(*id) {
-        order.refund_pending_minor += amount_minor;
-        scribe.update(order);
-    }
-    Ok(row)
+    Ok(())
 }
 
-/// A refund of the order that was booked under this number before it was asked for.
-fn booked_before(order: Uuid, out_refund_no: &str, facts: &Facts) -> Option<Transaction> {
-    let mut booked = facts.of_order(order).into_iter().map(|at| facts.transaction(at));
+/// Holds what a refund asks for until it is decided.
+fn hold(refund: &Refund, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) {
+    let amount = (refund.amount_minor, refund.currency);
+    scribe.hold(&of_merchant(&refund.merchant), &of_channel(&refund.channel), amount);
+    facts.add_refund(refund.clone());
+    if let Some(order) = facts.order(refund.order_id) {
+        order.refund_pending_minor += refund.amount_minor;
+        scribe.update(order);
+    }
+}
+
+/// What messages told of a refund before it was asked for.
+enum Before {
+    Booked(Transaction),
+    /// Or it was booked, and taken back.
+    Failed,
+}
+
+fn told_before(order: &Order, out_refund_no: &str, facts: &Facts) -> Option<Before> {
+    let of_order = || facts.of_order(order.id).into_iter().map(|at| facts.transaction(at));
     let is_named =
         |booked: &&Transaction| booked.kind == Kind::Refund && booked.out_refund_no.as_deref() == Some(out_refund_no);
-    booked.rfind(is_named).cloned()
+    let Some(booked) = of_order().filter(is_named).last() else {
+        return has_failed(order, out_refund_no, facts).then_some(Before::Failed);
+    };
+    let reverses = |later: &Transaction| {
+        later.kind == Kind::RefundReversal && later.key == booked.key && later.state != TxState::Noted
+    };
+    Some(if of_order().any(reverses) { Before::Failed } else { Before::Booked(booked.clone()) })
 }
 
 /// Whether a message said, before the refund was asked for, that one of this number has failed.

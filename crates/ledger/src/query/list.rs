@@ -8,7 +8,9 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::rows::{Table, Value};
-use crate::stored_enum::{AnomalyKind, AnomalyState, EventState, OrderState, StoredEnum, TxState};
+use crate::stored_enum::{
+    AnomalyKind, AnomalyState, EventState, OrderState, RefundState, StoredEnum, TransferState, TxState,
+};
 use providers::event::Kind;
 
 /// Rows that a list shows by default.
@@ -78,6 +80,26 @@ pub const ORDERS: List = List {
         word("state", "state = ?", words::<OrderState>),
         number("out_trade_no", "out_trade_no = ?"),
     ],
+};
+
+/// `GET /v1/refunds`
+pub const REFUNDS: List = List {
+    table: Table::Refund,
+    time: "created_at",
+    filters: &[
+        text("merchant", MERCHANT),
+        text("channel", "channel = ?"),
+        word("state", "state = ?", words::<RefundState>),
+        number("out_trade_no", "order_id IN (SELECT id FROM orders WHERE out_trade_no = ?)"),
+        number("out_refund_no", "out_refund_no = ?"),
+    ],
+};
+
+/// `GET /v1/transfers`
+pub const TRANSFERS: List = List {
+    table: Table::Transfer,
+    time: "created_at",
+    filters: &[text("merchant", MERCHANT), word("state", "state = ?", words::<TransferState>)],
 };
 
 /// `GET /v1/transactions`

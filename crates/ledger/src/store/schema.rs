@@ -43,10 +43,13 @@ pub const INDEXES: &[&str] = &[
     "CREATE INDEX IF NOT EXISTS anomalies_merchant ON anomalies (merchant, seq)",
     "CREATE INDEX IF NOT EXISTS anomalies_transaction ON anomalies (transaction_id) WHERE transaction_id IS NOT NULL",
     "CREATE UNIQUE INDEX IF NOT EXISTS refunds_order ON refunds (order_id, out_refund_no)",
+    "CREATE INDEX IF NOT EXISTS refunds_merchant ON refunds (merchant, seq)",
+    "CREATE INDEX IF NOT EXISTS refunds_number ON refunds (out_refund_no, seq)",
     "CREATE INDEX IF NOT EXISTS refunds_txn ON refunds (refund_txn_no) WHERE refund_txn_no IS NOT NULL",
     "CREATE INDEX IF NOT EXISTS refunds_pending ON refunds (state) WHERE state = 'pending'",
     "CREATE UNIQUE INDEX IF NOT EXISTS idempotency_keys_key ON idempotency_keys (\"key\")",
     "CREATE UNIQUE INDEX IF NOT EXISTS adoptions_order ON adoptions (order_id)",
+    "CREATE INDEX IF NOT EXISTS transfers_merchant ON transfers (merchant, seq)",
     "CREATE INDEX IF NOT EXISTS transfers_expires ON transfers (expires_at) \
      WHERE state = 'pending' AND expires_at IS NOT NULL",
     "CREATE INDEX IF NOT EXISTS transfers_check ON transfers (check_at) WHERE check_at IS NOT NULL",

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use base::units::Currency;
 use config::model::ledger::Store as Place;
 use ledger::deliver::due::{self, Question, Scan};
 use ledger::monitor::queries;
@@ -9,8 +10,9 @@ use ledger::query::{
     self,
     list::{self, List},
 };
-use ledger::rows::{Type, Value};
+use ledger::rows::{Link, Refund, Transfer, Type, Typed, Value};
 use ledger::store::{self, Changes, Reader, Readers, StoreError};
+use ledger::stored_enum::{RefundState, TransferState};
 use uuid::Uuid;
 
 use super::alike::{keep, open};
@@ -60,9 +62,50 @@ fn fill_untold(place: &Place) -> Callback {
     first.expect("a callback")
 }
 
+/// What merchants asked for by API.
+fn fill_requests(place: &Place) {
+    let mut store = open(place);
+    let mut all = Changes::default();
+    for at in 0..1_000 {
+        let merchant = if at % 500 == 0 { "corner" } else { "shop" }.to_owned();
+        let refund = Refund {
+            seq: 20_001 + at * 2,
+            id: Uuid::now_v7(),
+            order_id: Uuid::now_v7(),
+            merchant: merchant.clone(),
+            channel: "card".into(),
+            out_refund_no: format!("refund-{at}"),
+            amount_minor: 1,
+            currency: Currency::CNY,
+            created_at: at,
+            state: RefundState::Succeeded,
+            transaction_id: None,
+            refund_txn_no: None,
+        };
+        let transfer = Transfer {
+            seq: refund.seq + 1,
+            id: Uuid::now_v7(),
+            merchant,
+            debit_account: "assets:bank".into(),
+            credit_account: "equity:own".into(),
+            amount_minor: 1,
+            currency: Currency::CNY,
+            created_at: at,
+            expires_at: None,
+            state: TransferState::Posted,
+            transaction_id: None,
+            check_at: None,
+        };
+        all.rows.extend([refund.row(), transfer.row()]);
+    }
+    all.links.push(Link { seq: 22_000, rows: vec![], link: vec![1] });
+    keep(&mut *store, &all);
+}
+
 /// The same, which the engine has looked at.
 fn fill(place: &Place) {
     fill_untold(place);
+    fill_requests(place);
     by_hand(place, "ANALYZE");
     if let Place::Sqlite(_) = place {
         // A ledger's file has no statistics: nobody asks for them.
@@ -77,6 +120,7 @@ const NUMBER: &[(&str, &str)] = &[("out_trade_no", "order-7")];
 const BOTH: &[(&str, &str)] = &[("merchant", "shop"), ("out_trade_no", "order-7")];
 const OF_SHOP: &[(&str, &str)] = &[("merchant", "shop")];
 const OF_CORNER: &[(&str, &str)] = &[("merchant", "corner")];
+const REFUND: &[(&str, &str)] = &[("out_refund_no", "refund-7")];
 const TXN: &[(&str, &str)] = &[("channel_txn_no", "txn-7")];
 
 const CASES: &[Case] = &[
@@ -95,6 +139,12 @@ const CASES: &[Case] = &[
     (&list::EVENTS, NUMBER, None, "events_order"),
     (&list::EVENTS, BOTH, Some("shop"), "events_order"),
     (&list::EVENTS, TXN, Some("shop"), "events_order"),
+    (&list::REFUNDS, OF_CORNER, None, "refunds_merchant"),
+    (&list::REFUNDS, &[], Some("corner"), "refunds_merchant"),
+    (&list::REFUNDS, NUMBER, Some("shop"), "refunds_order"),
+    (&list::REFUNDS, REFUND, Some("shop"), "refunds_number"),
+    (&list::TRANSFERS, OF_CORNER, None, "transfers_merchant"),
+    (&list::TRANSFERS, &[], Some("corner"), "transfers_merchant"),
     (&list::ANOMALIES, OF_CORNER, None, "anomalies_merchant"),
     (&list::ANOMALIES, &[], Some("corner"), "anomalies_merchant"),
     (&list::ANOMALIES, NUMBER, Some("shop"), "anomalies_transaction"),
@@ -116,7 +166,7 @@ pub fn every_list_is_answered_by_an_index(place: &Place) {
     };
     CASES.iter().for_each(shown);
     // Whoever has much is read from his newest rows on, by whichever index has their order.
-    for list in [&list::ORDERS, &list::TRANSACTIONS, &list::EVENTS] {
+    for list in [&list::ORDERS, &list::TRANSACTIONS, &list::EVENTS, &list::REFUNDS, &list::TRANSFERS] {
         let pairs = OF_SHOP.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         let (tail, values) = list.asked(&pairs).unwrap().sql();
         let sql = query::select(list.table, &tail);

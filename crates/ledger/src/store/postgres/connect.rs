@@ -92,7 +92,8 @@ pub(super) fn connect(url: &str, password: Option<&Secret>, name: &str) -> Resul
         .keepalives_idle(Duration::from_secs(5))
         .keepalives_interval(Duration::from_secs(2))
         .keepalives_retries(3);
-    if name == WRITER_NAME {
+    // Of several servers the one that writes has the books; a standby's may be old.
+    if name == WRITER_NAME || config.get_hosts().len() > 1 {
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     }
     let tls = tls::client(config.get_ssl_mode() == SslMode::Require)?;
