@@ -1,13 +1,14 @@
 //! `tollgate ledger`: serves a ledger alone, or reads its store, whether or not a ledger runs on it.
 //!
-//! Commands that read change nothing and need no lock; only `keys` changes data, outside of the chain. `verify` and
-//! `keys` need the encryption keys, the others do not. A store with a problem gives exit code 1, as does one that
+//! Commands that read change nothing and need no lock; only `keys`, `archive` and `restore` change data, outside of the
+//! chain. These and `verify` need the encryption keys, the others do not. A store with a problem gives exit code 1, as does one that
 //! cannot be read.
 
+mod archive;
 mod keys;
 
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
@@ -15,6 +16,7 @@ use serde::Serialize;
 
 use super::Conf;
 use super::check::report;
+use base::clock;
 use config;
 use config::model::ledger::Ledger;
 use ledger::anchor;
@@ -39,6 +41,27 @@ pub enum LedgerCommand {
         #[command(subcommand)]
         what: keys::KeysCommand,
     },
+    /// Move what was received on a day out of the store into a file; the books stay whole.
+    Archive {
+        /// Day in UTC, such as 2026-11-21.
+        #[arg(value_name = "DAY")]
+        day: String,
+        /// The file to write.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// The configuration.
+        #[command(flatten)]
+        conf: Conf,
+    },
+    /// Put an archived day back into the store.
+    Restore {
+        /// The archive's file.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// The configuration.
+        #[command(flatten)]
+        conf: Conf,
+    },
     /// Print all entries.
     Export {
         /// The configuration.
@@ -60,6 +83,8 @@ pub fn run(command: &LedgerCommand, json: bool) -> ExitCode {
         }
         LedgerCommand::Balances(conf) => opened(&conf.conf, json).and_then(|(_, reader)| balances(reader, json)),
         LedgerCommand::Keys { what } => keys::run(what, json),
+        LedgerCommand::Archive { day, file, conf } => archive::archive(day, file, conf, json),
+        LedgerCommand::Restore { file, conf } => archive::restore(file, conf, json),
         LedgerCommand::Export { conf, format } => {
             opened(&conf.conf, json).and_then(|(_, reader)| printed(reader, *format))
         }
@@ -87,6 +112,17 @@ fn configured(path: &Path, json: bool) -> Result<Ledger, ExitCode> {
         return Err(super::fail(false, format!("{} has no table [ledger]: {hint}", path.display())));
     };
     Ok(ledger)
+}
+
+/// A day in UTC that is over.
+fn over(day: &str) -> Result<jiff::civil::Date, ExitCode> {
+    let date: jiff::civil::Date =
+        day.parse().map_err(|_| super::fail(false, format!("`{day}` is no day, such as 2026-11-21")))?;
+    let today = clock::rfc3339(clock::wall_ms());
+    if *date.to_string() >= today[..10] {
+        return Err(super::fail(false, format!("{date} is not over, in UTC: wait until tomorrow")));
+    }
+    Ok(date)
 }
 
 fn unread(e: &StoreError) -> ExitCode {

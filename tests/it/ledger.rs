@@ -6,6 +6,7 @@
 
 //! The ledger from outside: nothing lost, nothing twice.
 
+mod archive;
 mod clock;
 mod crash;
 mod disk;

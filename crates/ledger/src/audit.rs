@@ -34,6 +34,7 @@ use serde::Serialize;
 
 use self::balances::Sums;
 use super::anchor::Anchor;
+use super::archive;
 use super::chain::ChainKey;
 use super::query;
 use super::store::{Reader, StoreError};
@@ -164,7 +165,8 @@ pub fn since(
     };
     let mut found = Collected { problems: keys, ..Collected::default() };
     let mut sums = mark.map(|mark| mark.sums.clone()).unwrap_or_default();
-    let mut walk = links::Walk::new(chain, mark.map(|mark| (mark.sequence, mark.link.clone())));
+    let archived = archive::days(reader, chain)?;
+    let mut walk = links::Walk::new(chain, &archived, mark.map(|mark| (mark.sequence, mark.link.clone())));
     // Rows may stand before the first link, too.
     let mut after = mark.map_or(i64::MIN, |mark| mark.sequence);
     let old = mark.map(|mark| mark.sequence);

@@ -45,6 +45,11 @@ impl ChainKey {
         Link { seq, rows: covered, link }
     }
 
+    /// The HMAC of an archived day. Its text differs from the bytes of any link in length or in its first word.
+    pub fn seal_archive(&self, day: &str, rows: i64, digest: &str) -> Vec<u8> {
+        hmac::sign(&self.0, format!("tollgate archive {day} {rows} {digest}").as_bytes()).as_ref().to_vec()
+    }
+
     /// The HMAC that the link over these bytes must have.
     pub fn sign(&self, before: &[u8], seq: i64, rows: &[u8]) -> Vec<u8> {
         let mut context = hmac::Context::with_key(&self.0);
@@ -53,6 +58,17 @@ impl ChainKey {
         context.update(rows);
         context.sign().as_ref().to_vec()
     }
+}
+
+/// Whether the bytes of a link whose last row has the place `seq` name this row as it is.
+pub fn names(seq: i64, rows: &[u8], row: &Row) -> bool {
+    let first = seq - (rows.len() / ROW_BYTES) as i64 + 1;
+    let at = usize::try_from(row.seq - first).ok();
+    let named = at.and_then(|at| rows.chunks_exact(ROW_BYTES).nth(at));
+    named.is_some_and(|named| {
+        let digest = row_digest(row.table, row.seq, row.id, &row.values);
+        named[0] == row.table as u8 && named[1..17] == *row.id.as_bytes() && named[17..] == digest
+    })
 }
 
 /// SHA-256 of a row's frozen columns; columns of state after them in `values` are ignored.

@@ -14,6 +14,7 @@
 //! | [`rows`], [`stored_enum`], [`store`] | the rows of the books, their words, and their stores: SQLite, PostgreSQL |
 //! | [`query`], [`api`] | reads of the books, the form in which they are shown, and the API's calls |
 //! | [`audit`], [`anchor`], [`export`] | verification of the books; the chain's end, kept elsewhere; files to import |
+//! | [`archive`] | a day's evidence in a file instead of the store |
 //! | [`holds`] | the watch over transfers that are held |
 //! | [`monitor`], [`skew`] | the watch over the anchor, the disk, the clock and what waits |
 //! | [`service`], [`ingest`], [`serve`] | the ledger as a whole, the way of a callback over HTTP, the listener |
@@ -24,6 +25,7 @@
 pub mod acknowledge;
 pub mod anchor;
 pub mod api;
+pub mod archive;
 pub mod audit;
 pub mod book;
 pub mod chain;

@@ -145,7 +145,9 @@ pub fn reread(config: &Ledger, ring: &Ring, evidence: Evidence) -> Result<Reread
     };
     let open = |column: &str, sealed: &[u8]| ring.unseal(evidence.key_id, "evidence", column, evidence.id, sealed);
     let (Some(headers), Some(body)) = (open("headers", &evidence.headers), open("body", &evidence.body)) else {
-        return Err("What was received cannot be decrypted: the key of its day was erased.".to_owned());
+        return Err(
+            "What was received cannot be read: the key of its day was erased, or the day is archived.".to_owned()
+        );
     };
     let at_ms = u64::try_from(evidence.received_at).unwrap_or_default();
     let received = Received { id: evidence.id, headers: parsed(&headers), body: body.into(), at_ms };

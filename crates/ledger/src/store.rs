@@ -8,6 +8,7 @@
 //! Only the holder of the lock has a `Store`: [`open`] returns `None` while another process holds it.
 
 pub mod erase;
+pub mod operator;
 pub mod postgres;
 pub mod schema;
 mod sql;

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::{configured, opened, unread};
+use super::{configured, opened, over, unread};
 use crate::cli::{Conf, fail, print};
 use base::clock;
 use config::model::ledger::Ledger;
@@ -154,13 +154,8 @@ fn rotate(conf: &Conf, json: bool) -> Result<ExitCode, ExitCode> {
 }
 
 fn erased(day: &str, conf: &Conf, json: bool) -> Result<ExitCode, ExitCode> {
-    let date: jiff::civil::Date =
-        day.parse().map_err(|_| fail(false, format!("`{day}` is no day, such as 2026-11-21")))?;
-    let (ledger, today) = (configured(&conf.conf, json)?, clock::rfc3339(clock::wall_ms()));
-    let day = date.to_string();
-    if *day >= today[..10] {
-        return Err(fail(false, format!("{day} is not over, in UTC: its key is still in use; erase it tomorrow")));
-    }
+    let day = over(day)?.to_string();
+    let ledger = configured(&conf.conf, json)?;
     let done = erase(&ledger.store, Which::Day(&day)).map_err(|e| fail(false, e))?;
     let said = match done.wraps {
         0 => format!("{day} has no key: nothing was received then, or it is erased already"),

@@ -100,7 +100,7 @@ fn hold(refund: &Refund, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) {
 
 /// What messages told of a refund before it was asked for.
 enum Before {
-    Booked(Transaction),
+    Booked(Box<Transaction>),
     /// Or it was booked, and taken back.
     Failed,
 }
@@ -109,13 +109,13 @@ fn told_before(order: &Order, out_refund_no: &str, facts: &Facts) -> Option<Befo
     let of_order = || facts.of_order(order.id).into_iter().map(|at| facts.transaction(at));
     let is_named =
         |booked: &&Transaction| booked.kind == Kind::Refund && booked.out_refund_no.as_deref() == Some(out_refund_no);
-    let Some(booked) = of_order().filter(is_named).last() else {
+    let Some(booked) = of_order().rfind(is_named) else {
         return has_failed(order, out_refund_no, facts).then_some(Before::Failed);
     };
     let reverses = |later: &Transaction| {
         later.kind == Kind::RefundReversal && later.key == booked.key && later.state != TxState::Noted
     };
-    Some(if of_order().any(reverses) { Before::Failed } else { Before::Booked(booked.clone()) })
+    Some(if of_order().any(reverses) { Before::Failed } else { Before::Booked(Box::new(booked.clone())) })
 }
 
 /// Whether a message said, before the refund was asked for, that one of this number has failed.

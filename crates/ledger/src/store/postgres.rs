@@ -16,6 +16,7 @@ mod client;
 mod connect;
 mod erase;
 mod indexes;
+mod operator;
 mod reader;
 mod statements;
 mod tls;
@@ -40,6 +41,7 @@ use connect::Warnings;
 use statements::PgStatements;
 
 pub use erase::erase;
+pub use operator::PostgresOperator;
 pub use reader::PostgresReader;
 
 /// Time between two checks that the server keeps what it commits.

@@ -74,6 +74,9 @@ fn columns(from: i64) -> impl Iterator<Item = (Table, &'static str)> {
     added.filter(move |(table, _)| new(from).all(|made| made != *table))
 }
 
+/// The table of archived days.
+const ARCHIVES: &str = "archives";
+
 /// The name in an index's statement.
 pub fn index_name(sql: &str) -> &str {
     sql.split_whitespace().skip_while(|word| *word != "EXISTS").nth(1).unwrap_or_default()
@@ -131,7 +134,18 @@ impl SqlDialect {
              purpose {text} NOT NULL, day {text} NOT NULL, wrapped {blob} NOT NULL, created_at {int} NOT NULL, \
              PRIMARY KEY (id, wrapped_by)){by_key}"
         ));
+        tables.push(self.archives());
         tables
+    }
+
+    /// The days whose evidence is in files.
+    fn archives(self) -> String {
+        let [int, text, blob] = [Type::Int, Type::Text, Type::Blob].map(|ty| self.spell(ty));
+        format!(
+            "CREATE TABLE IF NOT EXISTS {ARCHIVES} (day {text} NOT NULL PRIMARY KEY, rows {int} NOT NULL, \
+             digest {text} NOT NULL, mac {blob} NOT NULL){}",
+            self.end(true)
+        )
     }
 
     /// Statements that make this version of an older one, in one transaction.
@@ -143,7 +157,8 @@ impl SqlDialect {
     /// The tables of other programs that an older version must not meet ([`SqlDialect::forward`]).
     pub fn new_names(from: i64) -> Vec<&'static str> {
         let apart = if from < 2 { vec![Table::Outgoing.state_name(), Table::Outgoing.source()] } else { vec![] };
-        apart.into_iter().chain(new(from).map(Table::name)).collect()
+        let archives = (from < 4).then_some(ARCHIVES);
+        apart.into_iter().chain(archives).chain(new(from).map(Table::name)).collect()
     }
 
     /// The tables whose columns change on the way from an older version.
@@ -166,6 +181,9 @@ impl SqlDialect {
         for (table, name) in columns(from) {
             let column = table.state().iter().find(|column| column.name == name).expect("a column of state");
             steps.push(format!("ALTER TABLE {} ADD COLUMN {name} {}", table.name(), self.spell(column.ty)));
+        }
+        if from < 4 {
+            steps.push(self.archives().replacen("IF NOT EXISTS ", "", 1));
         }
         if from < 3 {
             for column in ["pending_debit", "pending_credit"] {

@@ -13,6 +13,7 @@ mod erase;
 mod forward;
 mod indexes;
 mod open;
+mod operator;
 mod reader;
 mod statements;
 #[cfg(test)]
@@ -36,6 +37,7 @@ use copier::Copier;
 use statements::{SqliteInsert, SqliteStatements};
 
 pub use erase::erase;
+pub use operator::SqliteOperator;
 pub use reader::SqliteReader;
 
 /// Pages of the log not yet copied, above which they are copied: 8 MiB.

@@ -8,10 +8,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 
-use super::cells::failure;
-use super::open::{self, What};
+use super::open;
+use super::operator;
 use crate::store::StoreError;
 use crate::store::erase::{Erased, Which};
 use base::clock;
@@ -22,12 +22,7 @@ const TRY: Duration = Duration::from_millis(200);
 
 /// Deletes these wraps.
 pub fn erase(path: &Path, which: Which<'_>) -> Result<Erased, StoreError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(|e| open::of(path, &e))?;
-    if open::what(&connection, path)? != What::Ledger {
-        return Err(StoreError::Row(format!("{}: no ledger of this version; start the ledger once", path.display())));
-    }
-    connection.busy_timeout(open::BUSY).map_err(|e| failure(&e))?;
+    let connection = operator::connection(path)?;
     let (condition, value) = which.sql();
     let run = || {
         connection.query_row("PRAGMA secure_delete = ON", [], |_| Ok(()))?;
