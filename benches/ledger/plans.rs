@@ -11,7 +11,7 @@ use ledger::store::{Reader, Readers, StoreError};
 /// Prints the plan of each, and how long it takes.
 pub fn run(place: &Place, merchant: &str, number: &str) -> Result<(), String> {
     let readers = Readers::limited(place.clone(), Duration::from_secs(5));
-    for list in [&list::ORDERS, &list::TRANSACTIONS, &list::EVENTS, &list::ANOMALIES] {
+    for list in [&list::ORDERS, &list::REFUNDS, &list::TRANSACTIONS, &list::EVENTS, &list::ANOMALIES] {
         for (name, value) in [("merchant", merchant), ("out_trade_no", number)] {
             let asked = list.asked(&vec![(name.to_owned(), value.to_owned())]).map_err(|e| e.to_string())?;
             let (tail, values) = asked.sql();

@@ -75,7 +75,8 @@ class Watch(threading.Thread):
         self.ledger, self.api, self.pages = ledger, Api(ledger.port, token), pages
         self.payments, self.over = payments, threading.Event()
         self.began, self.verified, self.ok, self.why = time.monotonic(), None, None, None
-        self.wal, self.rss, self.times = [0], [], {"merchant": [], "out_trade_no": []}
+        self.wal, self.rss = [0], []
+        self.times = {"merchant": [], "out_trade_no": [], "status": [], "history": [], "balance": []}
 
     def run(self):
         try:
@@ -94,9 +95,21 @@ class Watch(threading.Thread):
     def page(self):
         number = f"order-{random.randrange(self.payments * 11 // 10):010}"
         for name, value in (("merchant", random.choice(MERCHANTS)), ("out_trade_no", number)):
-            began = time.monotonic()
-            self.api.get(f"/v1/{random.choice(['orders', 'transactions', 'events', 'anomalies'])}?{name}={value}")
-            self.times[name].append((time.monotonic() - began) * 1000)
+            self.timed(name, f"/v1/{random.choice(['orders', 'transactions', 'events', 'anomalies'])}?{name}={value}")
+        orders = self.api.get(f"/v1/orders?out_trade_no={number}")["data"]
+        for order in orders[:1]:
+            self.timed("status", f"/v1/orders/{order['id']}")
+        account = random.choice(["liabilities:merchant:shop", "liabilities:merchant:m01"])
+        self.timed("balance", f"/v1/accounts/{account}")
+        found = self.timed("history", f"/v1/accounts/{account}/entries")
+        if found["next"]:
+            self.timed("history", f"/v1/accounts/{account}/entries?cursor={found['next']}")
+
+    def timed(self, name, path):
+        began = time.monotonic()
+        found = self.api.get(path)
+        self.times[name].append((time.monotonic() - began) * 1000)
+        return found
 
     def __enter__(self):
         self.start()
@@ -202,8 +215,8 @@ def verdicts(key, found):
             (f"{label}: memory flat: at most {RSS_MIB} MiB more within a verification",
              found["alone"]["rss_growth_mib"] <= RSS_MIB,
              f"{found['alone']['rss_growth_mib']:.1f} of {found['alone']['rss_mib']:.0f} MiB"),
-            (f"{label}: first pages by merchant and order number under {PAGE_MS} ms at p99", max(pages) < PAGE_MS,
-             f"{', '.join(f'{page} ms' for page in pages)}; beside the load on these cores {loaded} ms"),
+            (f"{label}: first pages, an order's state, an account's history and balance under {PAGE_MS} ms at p99", max(pages) < PAGE_MS,
+             f"{', '.join(f'{name} {page['p99_ms']} ms' for name, page in found['pages'].items())}; beside the load on these cores {loaded} ms"),
             (f"{label}: the books are whole", found["alone"]["ok"] and under["ok"], f"{under['verified_s']:.0f} s")]
     if key == "sqlite":
         said.append((f"{label}: log at most {WAL_MIB} MiB", under["wal_mib"] <= WAL_MIB, f"{under['wal_mib']:.0f} MiB"))

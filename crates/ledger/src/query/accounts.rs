@@ -1,13 +1,15 @@
 //! Balances of accounts: now, at a time in the past, and all together.
 //!
-//! The stored balance is that of now; an earlier one is summed from the entries by `recorded_at`, without what was pending. A sum is taken in two
-//! parts, so that no engine's 64 bits overflow. An account exists once it has a balance; before its first entry it had
-//! zero.
+//! The stored balance is that of now; an earlier one follows from the entries by `recorded_at`, without what was pending. A
+//! sum is taken in two parts, so that no engine's 64 bits overflow. An account exists once it has a balance; before its
+//! first entry it had zero.
+
+use std::collections::HashMap;
 
 use super::list::{self, Pairs, QueryError, Where};
 use super::views::{Account, Balance, Page, Sum};
 use super::{Reader, decimal, int, text};
-use crate::rows::{Type, Value};
+use crate::rows::{Table, Type, Value};
 use crate::store::StoreError;
 use crate::stored_enum::{Side, StoredEnum};
 
@@ -76,30 +78,33 @@ pub fn one(reader: &mut dyn Reader, id: &str) -> Result<Option<Account>, StoreEr
     Ok(grouped(reader, &sql, &[Value::Text(id.to_owned())])?.pop())
 }
 
-/// An account as it was at the end of the millisecond `at`.
+/// An account as it was at the end of the millisecond `at`, read within one view: the sum of its entries until then, or
+/// its balance less later entries, whichever are fewer rows of the books.
 pub fn as_of(reader: &mut dyn Reader, id: &str, at: i64) -> Result<Option<Account>, StoreError> {
     let Some(mut account) = one(reader, id)? else { return Ok(None) };
-    let sql = "SELECT currency, side, CAST(SUM(amount_minor / 1000000) AS BIGINT), \
-               CAST(SUM(amount_minor % 1000000) AS BIGINT) FROM entries \
-               WHERE account = $1 AND recorded_at <= $2 GROUP BY currency, side";
-    let values = [Value::Text(id.to_owned()), Value::Int(at)];
-    let sums = reader.select(sql, &values, &[Type::Text, Type::Text, Type::Int, Type::Int])?;
-    account.balances.iter_mut().for_each(|balance| *balance = Balance::new(balance.currency.clone(), 0, 0));
-    for row in sums {
+    let later = super::first_at(reader, Table::Entry, "recorded_at", at.saturating_add(1))?;
+    let is_late = later > super::head(reader)?.0 / 2;
+    let sql = format!(
+        "SELECT currency, side, CAST(SUM(amount_minor / 1000000) AS BIGINT), \
+         CAST(SUM(amount_minor % 1000000) AS BIGINT) FROM entries \
+         WHERE account = $1 AND seq {} $2 GROUP BY currency, side",
+        if is_late { ">=" } else { "<" }
+    );
+    let values = [Value::Text(id.to_owned()), Value::Int(later)];
+    let mut sums = HashMap::<(String, Side), i128>::new();
+    for row in reader.select(&sql, &values, &[Type::Text, Type::Text, Type::Int, Type::Int])? {
         let mut cells = row.into_iter();
         let (currency, side) = (text(cells.next())?, text(cells.next())?);
         let sum = i128::from(int(cells.next())?) * 1_000_000 + i128::from(int(cells.next())?);
-        let at = account.balances.iter().position(|balance| balance.currency == currency);
-        let at = at.unwrap_or_else(|| {
-            account.balances.push(Balance::new(currency.clone(), 0, 0));
-            account.balances.len() - 1
-        });
-        let Balance { debit_minor, credit_minor, .. } = account.balances[at];
-        account.balances[at] = match Side::from_word(&side) {
-            Some(Side::Debit) => Balance::new(currency, sum, credit_minor),
-            Some(Side::Credit) => Balance::new(currency, debit_minor, sum),
-            None => return Err(super::unreadable("entries")),
-        };
+        let side = Side::from_word(&side).ok_or_else(|| super::unreadable("entries"))?;
+        sums.insert((currency, side), sum);
+    }
+    for balance in &mut account.balances {
+        let sum = |side| sums.get(&(balance.currency.clone(), side)).copied().unwrap_or_default();
+        let (debit, credit) = (sum(Side::Debit), sum(Side::Credit));
+        let (debit, credit) =
+            if is_late { (balance.debit_minor - debit, balance.credit_minor - credit) } else { (debit, credit) };
+        *balance = Balance::new(balance.currency.clone(), debit, credit);
     }
     Ok(Some(account))
 }
