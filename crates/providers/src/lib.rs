@@ -35,6 +35,7 @@ pub mod normalise;
 pub mod receive;
 pub mod rsa;
 pub mod standardwebhooks;
+pub mod statement;
 pub mod stripe;
 pub mod verify;
 pub mod wechatpay;
