@@ -24,6 +24,7 @@ pub use self::writer::{AlarmHook, Settings, Writer};
 use super::command::{Command, Commanded};
 use super::keys::{DataKey, Ring};
 use super::outcome::Outcome;
+use super::reconcile::Reconciled;
 use super::resolve::{Resolution, Resolved};
 use super::rows::{Evidence, Outgoing, Update};
 use super::stored_enum::AnomalyKind;
@@ -118,6 +119,7 @@ enum Task {
     Command(Box<Command>, Reply<Commanded>),
     /// Transfers of which something is due.
     Due(Vec<Uuid>, Reply<()>),
+    Reconcile(Box<Reconciled>, Reply<Uuid>),
     /// Nothing; makes a waiting writer check whether to go on.
     Wake,
 }
@@ -132,6 +134,7 @@ impl Task {
             Task::Resolve(_, reply) => drop(reply.send(Err(why))),
             Task::Command(_, reply) => drop(reply.send(Err(why))),
             Task::Due(_, reply) => drop(reply.send(Err(why))),
+            Task::Reconcile(_, reply) => drop(reply.send(Err(why))),
             Task::Wake => {}
         }
     }
@@ -232,6 +235,14 @@ impl Journal {
         let (reply, answer) = oneshot::channel();
         self.queue(Task::Due(transfers, reply))?;
         wait(answer).await
+    }
+
+    /// Writes what a statement came to; the reconciliation's id.
+    pub async fn reconcile(&self, done: Reconciled) -> Result<Uuid, CommitError> {
+        let (reply, answer) = oneshot::channel();
+        self.queue(Task::Reconcile(Box::new(done), reply))?;
+        // There may be thousands of rows in it.
+        answer.await.unwrap_or(Err(CommitError::Failed))
     }
 
     /// Opens an anomaly from a thread without a runtime; false if it could not be written.

@@ -10,6 +10,7 @@
 //! | [`acknowledge`] | the answer to the provider |
 //! | [`command`] | what merchants ask for by API, once for each idempotency key |
 //! | [`resolve`] | a person's decision about an anomaly |
+//! | [`reconcile`] | a provider's statement against the books |
 //! | [`deliver`] | sending events to merchants until they accept them |
 //! | [`rows`], [`stored_enum`], [`store`] | the rows of the books, their words, and their stores: SQLite, PostgreSQL |
 //! | [`query`], [`api`] | reads of the books, the form in which they are shown, and the API's calls |
@@ -42,6 +43,7 @@ pub mod monitor;
 pub mod names;
 pub mod outcome;
 pub mod query;
+pub mod reconcile;
 pub mod resolve;
 pub mod rows;
 pub mod serve;

@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 pub use self::parts::Part;
 pub use self::tables::{
-    Adoption, Anomaly, Entry, Evidence, IdempotencyKey, Journal, Order, Outgoing, Refund, Table, Transaction, Transfer,
+    Adoption, Anomaly, Entry, Evidence, Finding, IdempotencyKey, Journal, Order, Outgoing, Reconciliation, Refund,
+    Table, Transaction, Transfer,
 };
 use base::units::Currency;
 

@@ -20,8 +20,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::rows::{
-    Anomaly, BalanceRow, IdempotencyKey, Link, Order, Outgoing, Refund, Row, Transaction, Transfer, Type, Update,
-    Value, Wrap,
+    Anomaly, BalanceRow, Finding, IdempotencyKey, Link, Order, Outgoing, Reconciliation, Refund, Row, Transaction,
+    Transfer, Type, Update, Value, Wrap,
 };
 use config::model::ledger as model;
 use providers::event::Kind;
@@ -102,6 +102,8 @@ pub struct Wanted {
     pub idempotency_keys: Vec<String>,
     /// Transfers, by id.
     pub transfers: Vec<Uuid>,
+    /// Channel and day: the statement's reconciliation, with all its findings.
+    pub reconciliations: Vec<(String, String)>,
 }
 
 /// The rows that were asked for, in no order; a row may occur more than once.
@@ -117,6 +119,10 @@ pub struct Loaded {
     pub idempotency_keys: Vec<IdempotencyKey>,
     /// The transfers that were asked for.
     pub transfers: Vec<Transfer>,
+    /// The reconciliations that were asked for.
+    pub reconciliations: Vec<Reconciliation>,
+    /// Their findings.
+    pub findings: Vec<Finding>,
 }
 
 /// What a store is to write, in this order: rows by `seq`, then the rest.

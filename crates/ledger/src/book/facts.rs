@@ -4,9 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
-use crate::rows::{IdempotencyKey, Order, Refund, Transaction, Transfer};
+use crate::rows::{Finding, IdempotencyKey, Order, Reconciliation, Refund, Transaction, Transfer};
 use crate::store::Loaded;
-use crate::stored_enum::TxState;
+use crate::stored_enum::{AnomalyKind, TxState};
 use providers::event::{Kind, Of};
 
 type KeyText = (String, String, Kind, String);
@@ -30,6 +30,8 @@ pub struct Facts {
     refunds: Vec<Refund>,
     idempotency_keys: HashMap<String, IdempotencyKey>,
     transfers: HashMap<Uuid, Transfer>,
+    reconciliations: Vec<Reconciliation>,
+    findings: HashSet<(Uuid, AnomalyKind, String)>,
 }
 
 /// The name by which a transaction refers to its payment: `n:` and the provider's number, or `o:` and the order's.
@@ -61,6 +63,8 @@ impl Facts {
         loaded.refunds.into_iter().for_each(|refund| self.add_refund(refund));
         loaded.idempotency_keys.into_iter().for_each(|key| self.add_key(key));
         loaded.transfers.into_iter().for_each(|transfer| self.add_transfer(transfer));
+        loaded.reconciliations.into_iter().for_each(|row| self.add_reconciliation(row));
+        loaded.findings.into_iter().for_each(|row| self.add_finding(row));
     }
 
     /// Adds a requested refund, unless it is there already.
@@ -68,6 +72,26 @@ impl Facts {
         if self.refunds.iter().all(|known| known.id != refund.id) {
             self.refunds.push(refund);
         }
+    }
+
+    /// Adds a reconciliation.
+    pub fn add_reconciliation(&mut self, row: Reconciliation) {
+        self.reconciliations.push(row);
+    }
+
+    /// The reconciliation of a statement.
+    pub fn reconciliation(&self, channel: &str, day: &str) -> Option<&Reconciliation> {
+        self.reconciliations.iter().find(|row| row.channel == channel && row.day == day)
+    }
+
+    /// Adds a finding.
+    pub fn add_finding(&mut self, row: Finding) {
+        self.findings.insert((row.reconciliation_id, row.kind, row.number));
+    }
+
+    /// Whether a statement has found this before.
+    pub fn has_finding(&self, reconciliation: Uuid, kind: AnomalyKind, number: &str) -> bool {
+        self.findings.contains(&(reconciliation, kind, number.to_owned()))
     }
 
     /// Adds a transfer.

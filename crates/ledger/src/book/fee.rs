@@ -17,7 +17,8 @@ pub fn of(channel: &Channel, amount: i64) -> Option<i64> {
     (fee > 0).then_some(fee)
 }
 
-fn amount_of(fee: &Fee, amount: i64) -> i64 {
+/// The fee of an amount in minor units.
+pub fn amount_of(fee: &Fee, amount: i64) -> i64 {
     let strategy = match fee.rounding {
         Rounding::HalfEven => RoundingStrategy::MidpointNearestEven,
         Rounding::HalfUp => RoundingStrategy::MidpointAwayFromZero,

@@ -218,7 +218,7 @@ impl PostingBuilder<'_> {
         self.plan.events += 1;
     }
 
-    /// Opens an anomaly for a channel and merchant.
+    /// Opens an anomaly for a channel and merchant; returns its id.
     pub fn anomaly(
         &mut self,
         kind: AnomalyKind,
@@ -226,7 +226,7 @@ impl PostingBuilder<'_> {
         transaction_id: Option<Uuid>,
         evidence_id: Option<Uuid>,
         detail: &str,
-    ) {
+    ) -> Uuid {
         let (seq, id) = self.name();
         self.row(&Anomaly {
             seq,
@@ -240,6 +240,7 @@ impl PostingBuilder<'_> {
             opened_at: self.time.recorded,
             state: AnomalyState::Open,
         });
+        id
     }
 
     /// The finished plan.

@@ -41,6 +41,7 @@ enum Decided {
     Event(Option<Box<Outgoing>>),
     Resolved(Resolved),
     Commanded(Commanded),
+    Reconciled(Uuid),
 }
 
 /// The result of a batch.
@@ -191,6 +192,7 @@ impl BatchWriter {
                 (_, Some(about)) => book::asks(&about, &mut asked),
                 (Task::Command(command, _), _) => command.asks(&mut asked),
                 (Task::Due(transfers, _), _) => asked.transfers.extend(transfers),
+                (Task::Reconcile(done, _), _) => book::reconciled::asks(done, &mut asked),
                 _ => {}
             }
         }
@@ -245,6 +247,11 @@ impl BatchWriter {
                 transfers.iter().for_each(|id| book::transfers::due(*id, facts, &mut scribe));
                 Decided::Marked
             }
+            Task::Reconcile(done, _) => {
+                let explained: Vec<Uuid> = done.explained.iter().map(|(id, _)| *id).collect();
+                let open = self.store.anomalies(&explained)?;
+                Decided::Reconciled(book::reconciled::write(done, open, facts, &mut scribe))
+            }
             Task::Wake => Decided::Marked,
         };
         let mut plan = scribe.done();
@@ -267,6 +274,7 @@ impl BatchWriter {
             }
             Task::Resolve(resolution, _) => &resolution.key,
             Task::Command(command, _) => &command.sealing,
+            Task::Reconcile(done, _) => &done.key,
             _ => return,
         };
         if !key.unkept().is_empty() {
@@ -353,6 +361,7 @@ fn reply(task: Task, answer: Result<Decided, CommitError>) {
         (Task::Callback(_, to), Ok(Decided::Receipt(outcome))) => send(to, Ok(Durable(Receipt { outcome }))),
         (Task::Mark(_, _, to) | Task::Due(_, to), Ok(_)) => send(to, Ok(())),
         (Task::Resolve(_, to), Ok(Decided::Resolved(resolved))) => send(to, Ok(resolved)),
+        (Task::Reconcile(_, to), Ok(Decided::Reconciled(id))) => send(to, Ok(id)),
         (Task::Command(_, to), Ok(Decided::Commanded(commanded))) => send(to, Ok(commanded)),
         (Task::Redeliver(_, to), Ok(Decided::Event(event))) => send(to, Ok(event.map(|event| *event))),
         (task, Err(why)) => task.refuse(why),

@@ -328,6 +328,34 @@ tables! {
         /// When its merchant is asked about it, in milliseconds since 1970; none once asked or decided.
         check_at: Option<i64>,
     }
+    /// A provider's statement of a day, held against the books.
+    Reconciliation "reconciliations" 15 {
+        /// The channel.
+        channel: String,
+        /// The day in the provider's time zone, such as `2026-11-21`.
+        day: String,
+        /// Time of the first run, in milliseconds since 1970.
+        created_at: i64,
+        ;
+        /// Rows of the statement that was run last.
+        rows: i64,
+        /// Its rows that are in the books as it has them.
+        matched: i64,
+    }
+    /// An anomaly that a statement found.
+    Finding "findings" 16 {
+        /// The statement.
+        reconciliation_id: Uuid,
+        /// The anomaly.
+        anomaly_id: Uuid,
+        /// Its kind.
+        kind: AnomalyKind,
+        /// The provider's number.
+        number: String,
+        /// Time of the finding, in milliseconds since 1970.
+        created_at: i64,
+        ;
+    }
     /// The creation of an order by API after its payment had opened it.
     Adoption "adoptions" 10 {
         /// The order.

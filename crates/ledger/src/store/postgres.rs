@@ -264,6 +264,8 @@ impl Store for Postgres {
             batch::refunds(statements, asked),
             batch::idempotency_keys(statements, asked),
             batch::transfers(statements, asked),
+            batch::reconciliations(statements, asked),
+            batch::findings(statements, asked),
         ] {
             parts.push(more.len());
             questions.extend(more);
@@ -276,6 +278,8 @@ impl Store for Postgres {
         read(&part(), &mut loaded.refunds)?;
         read(&part(), &mut loaded.idempotency_keys)?;
         read(&part(), &mut loaded.transfers)?;
+        read(&part(), &mut loaded.reconciliations)?;
+        read(&part(), &mut loaded.findings)?;
         let by_id = vec![sql::unknown_orders(&loaded).into_iter().map(PgCell::Id).collect()];
         session.select(&statements.orders_by_id, by_id, &mut loaded.orders)?;
         Ok(loaded)

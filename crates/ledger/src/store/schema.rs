@@ -30,6 +30,8 @@ pub const INDEXES: &[&str] = &[
      WHERE order_id IS NOT NULL",
     "CREATE INDEX IF NOT EXISTS transactions_out_refund_no ON transactions (channel, out_refund_no) \
      WHERE out_refund_no IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS transactions_occurred ON transactions (channel, occurred_at, seq) \
+     WHERE channel_txn_no IS NOT NULL",
     "CREATE UNIQUE INDEX IF NOT EXISTS orders_trade ON orders (channel, out_trade_no)",
     "CREATE INDEX IF NOT EXISTS orders_merchant ON orders (merchant, seq)",
     "CREATE INDEX IF NOT EXISTS orders_out_trade_no ON orders (out_trade_no, seq)",
@@ -48,6 +50,9 @@ pub const INDEXES: &[&str] = &[
     "CREATE INDEX IF NOT EXISTS refunds_txn ON refunds (refund_txn_no) WHERE refund_txn_no IS NOT NULL",
     "CREATE INDEX IF NOT EXISTS refunds_pending ON refunds (state) WHERE state = 'pending'",
     "CREATE UNIQUE INDEX IF NOT EXISTS idempotency_keys_key ON idempotency_keys (\"key\")",
+    "CREATE UNIQUE INDEX IF NOT EXISTS reconciliations_day ON reconciliations (channel, day)",
+    "CREATE UNIQUE INDEX IF NOT EXISTS findings_number ON findings (reconciliation_id, kind, number)",
+    "CREATE INDEX IF NOT EXISTS findings_anomaly ON findings (anomaly_id)",
     "CREATE UNIQUE INDEX IF NOT EXISTS adoptions_order ON adoptions (order_id)",
     "CREATE INDEX IF NOT EXISTS transfers_merchant ON transfers (merchant, seq)",
     "CREATE INDEX IF NOT EXISTS transfers_expires ON transfers (expires_at) \
@@ -57,8 +62,14 @@ pub const INDEXES: &[&str] = &[
 ];
 
 /// Tables that came after version 2, each with the version that brought it.
-const NEW: &[(i64, Table)] =
-    &[(3, Table::Refund), (3, Table::IdempotencyKey), (3, Table::Adoption), (3, Table::Transfer)];
+const NEW: &[(i64, Table)] = &[
+    (3, Table::Refund),
+    (3, Table::IdempotencyKey),
+    (3, Table::Adoption),
+    (3, Table::Transfer),
+    (4, Table::Reconciliation),
+    (4, Table::Finding),
+];
 /// Columns of state that came to older tables, each with the version that brought it. All may be empty.
 const COLUMNS: &[(i64, Table, &str)] =
     &[(3, Table::Order, "asked_minor"), (3, Table::Order, "asked_currency"), (3, Table::Transaction, "out_refund_no")];

@@ -219,6 +219,10 @@ impl Sqlite {
         for id in &asked.transfers {
             self.select(&statements.transfer, [Id::new(*id)], &mut loaded.transfers)?;
         }
+        for (channel, day) in &asked.reconciliations {
+            self.select(&statements.reconciliation, (channel, day), &mut loaded.reconciliations)?;
+            self.select(&statements.findings, (channel, day), &mut loaded.findings)?;
+        }
         for id in sql::unknown_orders(&loaded) {
             self.select(&statements.order_by_id, [Id::new(id)], &mut loaded.orders)?;
         }

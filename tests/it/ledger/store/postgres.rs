@@ -296,6 +296,7 @@ fn the_writer_asks_and_changes_by_index_only() {
         refund_txns: vec!["re_1".into()],
         idempotency_keys: vec!["k1".into()],
         transfers: vec![a.order.id],
+        reconciliations: vec![("card".into(), "2026-11-21".into())],
     };
     store.begin().unwrap();
     assert_eq!(store.load(&asked).unwrap().transactions.len(), 5, "each answers");

@@ -5,7 +5,7 @@ use base::secret::Secret;
 use super::*;
 use crate::command::{Call, Command, Commanded, key_digest};
 use crate::keys::Ring;
-use crate::rows::{BalanceRow, IdempotencyKey, Refund, Transfer};
+use crate::rows::{BalanceRow, Finding, IdempotencyKey, Reconciliation, Refund, Transfer};
 
 /// Books in memory.
 pub(super) struct Books {
@@ -105,7 +105,11 @@ impl Books {
         });
         let mut transfers: Vec<Transfer> = self.all();
         transfers.retain(|transfer| asked.transfers.contains(&transfer.id));
-        Loaded { transactions, orders, refunds, idempotency_keys, transfers }
+        let mut reconciliations: Vec<Reconciliation> = self.all();
+        reconciliations.retain(|row| asked.reconciliations.contains(&(row.channel.clone(), row.day.clone())));
+        let mut findings: Vec<Finding> = self.all();
+        findings.retain(|row| reconciliations.iter().any(|of| of.id == row.reconciliation_id));
+        Loaded { transactions, orders, refunds, idempotency_keys, transfers, reconciliations, findings }
     }
 
     /// What a callback does, and its outcome.

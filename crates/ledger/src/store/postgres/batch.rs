@@ -97,6 +97,20 @@ pub(super) fn transfers<'a>(statements: &'a PgStatements, asked: &'a Wanted) -> 
     batch
 }
 
+/// The queries for the reconciliations that are asked for.
+pub(super) fn reconciliations<'a>(statements: &'a PgStatements, asked: &'a Wanted) -> Batch<'a> {
+    let mut batch = vec![];
+    push(&mut batch, &statements.reconciliations, pairs(&asked.reconciliations));
+    batch
+}
+
+/// The queries for their findings.
+pub(super) fn findings<'a>(statements: &'a PgStatements, asked: &'a Wanted) -> Batch<'a> {
+    let mut batch = vec![];
+    push(&mut batch, &statements.findings, pairs(&asked.reconciliations));
+    batch
+}
+
 fn pairs<'a>(pairs: &'a [(String, String)]) -> impl Iterator<Item = [PgCell<'a>; 2]> {
     pairs.iter().map(|(one, other)| [PgCell::Text(one), PgCell::Text(other)])
 }

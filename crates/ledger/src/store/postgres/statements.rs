@@ -24,6 +24,8 @@ pub(super) struct PgStatements {
     pub(super) refunds_by_txn: String,
     pub(super) idempotency_keys: String,
     pub(super) transfers: String,
+    pub(super) reconciliations: String,
+    pub(super) findings: String,
     pub(super) events: String,
     pub(super) anomalies: String,
     pub(super) last_time: String,
@@ -92,6 +94,17 @@ fn by_ids(table: Table) -> String {
     format!("SELECT {} FROM {} WHERE id = ANY ($1::TEXT[])", sql::columns(table.columns(), ""), table.source())
 }
 
+const LINKS: &str = "INSERT INTO chain (seq, rows, link) SELECT * FROM UNNEST($1::BIGINT[], $2::BYTEA[], $3::BYTEA[])";
+
+const PUT_BALANCES: &str = "INSERT INTO balances (account, currency, debit, credit, pending_debit, pending_credit) \
+    SELECT * FROM UNNEST($1::TEXT[], $2::TEXT[], $3::TEXT[], $4::TEXT[], $5::TEXT[], $6::TEXT[]) \
+    ON CONFLICT (account, currency) DO UPDATE SET debit = excluded.debit, credit = excluded.credit, \
+    pending_debit = excluded.pending_debit, pending_credit = excluded.pending_credit";
+
+const PUT_WRAPS: &str = "INSERT INTO keys (id, wrapped_by, purpose, day, wrapped, created_at) \
+    SELECT * FROM UNNEST($1::TEXT[], $2::TEXT[], $3::TEXT[], $4::TEXT[], $5::BYTEA[], $6::BIGINT[]) \
+    ON CONFLICT DO NOTHING";
+
 impl PgStatements {
     pub(super) fn new() -> PgStatements {
         let text = |sql: &str| sql.to_owned();
@@ -138,6 +151,12 @@ impl PgStatements {
             ),
             refunds_by_txn: joined(Table::Refund, 1, "t.refund_txn_no = q.a AND t.refund_txn_no IS NOT NULL"),
             transfers: by_ids(Table::Transfer),
+            reconciliations: joined(Table::Reconciliation, 2, "t.channel = q.a AND t.day = q.b"),
+            findings: joined(
+                Table::Finding,
+                2,
+                "t.reconciliation_id = (SELECT id FROM reconciliations WHERE channel = q.a AND day = q.b)",
+            ),
             idempotency_keys: joined(Table::IdempotencyKey, 1, "t.\"key\" = q.a"),
             events: by_ids(Table::Outgoing),
             anomalies: by_ids(Table::Anomaly),
@@ -146,20 +165,9 @@ impl PgStatements {
             balances: text(sql::BALANCES),
             waited: sql::waited(),
             wraps: text(sql::WRAPS),
-            links: text(
-                "INSERT INTO chain (seq, rows, link) SELECT * FROM UNNEST($1::BIGINT[], $2::BYTEA[], $3::BYTEA[])",
-            ),
-            put_balances: text(
-                "INSERT INTO balances (account, currency, debit, credit, pending_debit, pending_credit) \
-                 SELECT * FROM UNNEST($1::TEXT[], $2::TEXT[], $3::TEXT[], $4::TEXT[], $5::TEXT[], $6::TEXT[]) \
-                 ON CONFLICT (account, currency) DO UPDATE SET debit = excluded.debit, credit = excluded.credit, \
-                 pending_debit = excluded.pending_debit, pending_credit = excluded.pending_credit",
-            ),
-            put_wraps: text(
-                "INSERT INTO keys (id, wrapped_by, purpose, day, wrapped, created_at) \
-                 SELECT * FROM UNNEST($1::TEXT[], $2::TEXT[], $3::TEXT[], $4::TEXT[], $5::BYTEA[], $6::BIGINT[]) \
-                 ON CONFLICT DO NOTHING",
-            ),
+            links: text(LINKS),
+            put_balances: text(PUT_BALANCES),
+            put_wraps: text(PUT_WRAPS),
         }
     }
 }
