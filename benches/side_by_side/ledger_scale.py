@@ -216,7 +216,7 @@ def verdicts(key, found):
              found["alone"]["rss_growth_mib"] <= RSS_MIB,
              f"{found['alone']['rss_growth_mib']:.1f} of {found['alone']['rss_mib']:.0f} MiB"),
             (f"{label}: first pages, an order's state, an account's history and balance under {PAGE_MS} ms at p99", max(pages) < PAGE_MS,
-             f"{', '.join(f'{name} {page['p99_ms']} ms' for name, page in found['pages'].items())}; beside the load on these cores {loaded} ms"),
+             f"{', '.join(f'{name} {p99} ms' for name, p99 in zip(found['pages'], pages))}; beside the load on these cores {loaded} ms"),
             (f"{label}: the books are whole", found["alone"]["ok"] and under["ok"], f"{under['verified_s']:.0f} s")]
     if key == "sqlite":
         said.append((f"{label}: log at most {WAL_MIB} MiB", under["wal_mib"] <= WAL_MIB, f"{under['wal_mib']:.0f} MiB"))

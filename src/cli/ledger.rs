@@ -6,6 +6,7 @@
 
 mod archive;
 mod keys;
+mod reconcile;
 
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -40,6 +41,21 @@ pub enum LedgerCommand {
         /// The subcommand.
         #[command(subcommand)]
         what: keys::KeysCommand,
+    },
+    /// Hold a provider's statement against the books of the running ledger; 1 where anomalies are open.
+    Reconcile {
+        /// The channel whose statement it is.
+        #[arg(value_name = "CHANNEL")]
+        channel: String,
+        /// The provider's file, as it is.
+        #[arg(value_name = "STATEMENT")]
+        statement: PathBuf,
+        /// Its day in the provider's time zone, such as 2026-11-21; else as the file shows it.
+        #[arg(long, value_name = "DAY")]
+        date: Option<String>,
+        /// The configuration.
+        #[command(flatten)]
+        conf: Conf,
     },
     /// Move what was received on a day out of the store into a file; the books stay whole.
     Archive {
@@ -83,6 +99,9 @@ pub fn run(command: &LedgerCommand, json: bool) -> ExitCode {
         }
         LedgerCommand::Balances(conf) => opened(&conf.conf, json).and_then(|(_, reader)| balances(reader, json)),
         LedgerCommand::Keys { what } => keys::run(what, json),
+        LedgerCommand::Reconcile { channel, statement, date, conf } => {
+            reconcile::reconcile((channel, statement, date.as_deref()), conf, json)
+        }
         LedgerCommand::Archive { day, file, conf } => archive::archive(day, file, conf, json),
         LedgerCommand::Restore { file, conf } => archive::restore(file, conf, json),
         LedgerCommand::Export { conf, format } => {

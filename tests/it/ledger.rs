@@ -21,6 +21,7 @@ mod orders;
 mod parked;
 mod parties;
 mod provider;
+mod reconcile;
 mod resolve;
 mod route;
 mod secrets;

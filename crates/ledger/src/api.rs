@@ -10,6 +10,7 @@ mod create;
 mod cumulative;
 mod openapi;
 mod problem;
+mod reconcile;
 mod resolve;
 mod token;
 mod transfers;
@@ -34,6 +35,7 @@ use super::audit::LastCheck;
 use super::command::{Command, Commanded};
 use super::journal::{CommitError, Journal, Standing};
 use super::keys::Ring;
+use super::reconcile::Reconciled;
 use super::resolve::{Resolution, Resolved};
 use super::rows::Outgoing;
 use super::store::{Reader, Readers, StoreError};
@@ -58,6 +60,8 @@ pub trait ApiWriter: Send + Sync {
     async fn resolve(&self, resolution: Resolution) -> Result<Resolved, CommitError>;
     /// Does what a caller asks for, once.
     async fn command(&self, command: Command) -> Result<Commanded, CommitError>;
+    /// Writes what a statement came to.
+    async fn reconcile(&self, done: Reconciled) -> Result<Uuid, CommitError>;
     /// The keys, while this process writes.
     fn ring(&self) -> Option<Arc<Ring>>;
 }
@@ -78,6 +82,10 @@ impl ApiWriter for Journal {
 
     async fn command(&self, command: Command) -> Result<Commanded, CommitError> {
         Journal::command(self, command).await
+    }
+
+    async fn reconcile(&self, done: Reconciled) -> Result<Uuid, CommitError> {
+        Journal::reconcile(self, done).await
     }
 
     fn ring(&self) -> Option<Arc<Ring>> {
@@ -105,6 +113,8 @@ pub struct ApiState {
 struct Calls {
     state: ApiState,
     turns: Arc<Semaphore>,
+    /// The number of statements that may be read at once.
+    statements: Arc<Semaphore>,
 }
 
 impl Calls {
@@ -137,7 +147,7 @@ impl Calls {
 
 /// The router of all calls except the callbacks.
 pub fn router(state: ApiState) -> Router {
-    let calls = Calls { state, turns: Arc::new(Semaphore::new(READS)) };
+    let calls = Calls { state, turns: Arc::new(Semaphore::new(READS)), statements: Arc::new(Semaphore::new(1)) };
     Router::new()
         .route("/healthz", get(calls::healthz))
         .route("/readyz", get(calls::readyz))
@@ -161,6 +171,8 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/events/{id}/redeliver", post(calls::redeliver))
         .route("/v1/anomalies", get(calls::anomalies))
         .route("/v1/anomalies/{id}/resolve", post(resolve::resolve))
+        .route("/v1/reconciliations", post(reconcile::run).layer(DefaultBodyLimit::disable()))
+        .route("/v1/reconciliations/{id}", get(reconcile::one))
         .route("/v1/integrity", get(calls::integrity))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "not_found", "There is no such call.") })
         .method_not_allowed_fallback(|| async {

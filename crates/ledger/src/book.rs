@@ -10,6 +10,7 @@
 //! | [`posting_builder`] | the rows that a decision makes |
 //! | [`orders`], [`refunds`], [`transfers`] | what is asked for by API |
 //! | [`payment`] | where a payment belongs |
+//! | [`reconciled`] | what a statement came to |
 //! | [`release`] | what is taken out of suspense |
 //! | [`settle`] | where a refund, a chargeback or a reversal belongs once its payment is known |
 //! | [`fee`] | the merchant's fee |
@@ -19,6 +20,7 @@ pub mod fee;
 pub mod orders;
 pub mod payment;
 pub mod posting_builder;
+pub mod reconciled;
 pub mod refunds;
 pub mod release;
 pub mod settle;

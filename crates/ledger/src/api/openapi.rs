@@ -12,7 +12,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, Required, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
-use super::{Problem, calls, create, resolve, transfers};
+use super::{Problem, calls, create, reconcile, resolve, transfers};
 use crate::query::list::{self, List};
 use crate::query::views;
 use crate::stored_enum::{
@@ -52,6 +52,8 @@ use providers::event::Kind;
         calls::redeliver,
         calls::anomalies,
         resolve::resolve,
+        reconcile::run,
+        reconcile::one,
         calls::integrity,
     ),
     components(schemas(

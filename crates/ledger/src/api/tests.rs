@@ -44,6 +44,10 @@ impl ApiWriter for Told {
         Err(CommitError::Failed)
     }
 
+    async fn reconcile(&self, _: Reconciled) -> Result<Uuid, CommitError> {
+        Err(CommitError::Failed)
+    }
+
     fn ring(&self) -> Option<Arc<Ring>> {
         None
     }
