@@ -42,8 +42,8 @@ impl Admin {
 
     /// Reads `GET /api/v1/reports/ID` as a page; `None` if there is no such report.
     pub async fn report(self, id: &str) -> Option<String> {
-        let page = Some((header::ACCEPT, "text/markdown"));
-        let answer = client::once_with(self.0, "GET", &format!("/api/v1/reports/{id}"), page).await.ok()?;
+        let page = [(header::ACCEPT, "text/markdown")];
+        let answer = client::once_with(self.0, "GET", &format!("/api/v1/reports/{id}"), &page, "").await.ok()?;
         answer.status.is_success().then_some(answer.body)
     }
 

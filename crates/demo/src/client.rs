@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Request, StatusCode, header};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -28,22 +28,24 @@ pub struct Answer {
 
 /// Sends one request.
 pub async fn once(address: SocketAddr, method: &str, path: &str) -> Result<Answer, String> {
-    once_with(address, method, path, None).await
+    once_with(address, method, path, &[], "").await
 }
 
-/// Sends one request with one more header.
+/// Sends one request with more headers and a body.
 pub async fn once_with(
     address: SocketAddr,
     method: &str,
     path: &str,
-    more: Option<(HeaderName, &str)>,
+    more: &[(HeaderName, &str)],
+    body: &str,
 ) -> Result<Answer, String> {
     let why = |what: &str, e: &dyn std::fmt::Display| format!("{method} {path}: {what}: {e}");
     let mut request = Request::builder().method(method).uri(path).header(header::HOST, address.to_string());
-    if let Some((name, value)) = more {
-        request = request.header(name, value);
+    for (name, value) in more {
+        request = request.header(name, *value);
     }
-    let request = request.body(Empty::<Bytes>::new()).map_err(|e| why("no request", &e))?;
+    let request =
+        request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).map_err(|e| why("no request", &e))?;
     let answered = async {
         let stream = TcpStream::connect(address).await.map_err(|e| why("connecting", &e))?;
         let (mut sender, connection) =

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use http::header;
+use http::{HeaderName, header};
 use serde_json::Value;
 
 use crate::client;
@@ -31,9 +31,18 @@ impl Ledger {
     /// Reads a JSON document.
     pub async fn json(&self, path: &str) -> Result<Value, String> {
         let bearer = format!("Bearer {}", self.token);
-        let answer = client::once_with(self.address, "GET", path, Some((header::AUTHORIZATION, &bearer))).await?;
+        let answer = client::once_with(self.address, "GET", path, &[(header::AUTHORIZATION, &bearer)], "").await?;
         let parsed = serde_json::from_str(&answer.body).ok().filter(|_| answer.status.is_success());
         parsed.ok_or_else(|| format!("{path} answered {}: {}", answer.status, answer.body))
+    }
+
+    /// Asks for something, under a key of its own; the status and the object.
+    pub async fn ask(&self, path: &str, key: &str, body: &Value) -> Result<(u16, Value), String> {
+        let (bearer, key_name) = (format!("Bearer {}", self.token), HeaderName::from_static("idempotency-key"));
+        let headers = [(header::AUTHORIZATION, &*bearer), (key_name, key)];
+        let answer = client::once_with(self.address, "POST", path, &headers, &body.to_string()).await?;
+        let parsed = serde_json::from_str(&answer.body).map_err(|e| format!("{path} answered no JSON: {e}"))?;
+        Ok((answer.status.as_u16(), parsed))
     }
 
     /// All rows of a list, page after page.

@@ -131,8 +131,13 @@ impl Callback {
     }
 
     /// The number of the order.
-    fn out_trade_no(&self) -> String {
+    pub fn out_trade_no(&self) -> String {
         format!("order-{}-{}", self.channel.name(), self.order)
+    }
+
+    /// The merchant's number of the refund.
+    pub fn out_refund_no(&self) -> String {
+        format!("refund-{}-{}", self.channel.name(), self.order)
     }
 
     /// The value of `kind`.
@@ -185,8 +190,9 @@ impl Callback {
     }
 
     fn plain(&self) -> Value {
+        let out_refund_no = self.is_refund.then(|| self.out_refund_no());
         json!({ "id": self.number(), "out_trade_no": self.out_trade_no(), "amount_minor": self.amount,
-            "currency": self.channel.currency() })
+            "currency": self.channel.currency(), "out_refund_no": out_refund_no })
     }
 }
 

@@ -8,6 +8,7 @@ mod death;
 mod fault;
 mod front;
 mod payments;
+mod purchase;
 mod push;
 mod release;
 mod start;

@@ -25,6 +25,7 @@ impl Story<'_> {
         self.sums_are_equal(&paid).await?;
         self.chain_holds().await?;
         self.balances_are_right(&paid).await?;
+        self.purchase(&paid).await?;
         self.turn("a graceful stop").await?;
         paid.process.terminate()?;
         let status = until("the ledger to end", LIMIT, async || paid.process.ended()).await?;
@@ -96,7 +97,7 @@ impl Story<'_> {
         Ok(())
     }
 
-    async fn heard(&self) -> Result<Heard, String> {
+    pub(super) async fn heard(&self) -> Result<Heard, String> {
         let answer = client::once(self.conf.merchant, "GET", "/heard").await?;
         serde_json::from_str(&answer.body).map_err(|e| format!("/heard: {e}"))
     }
@@ -142,7 +143,7 @@ impl Story<'_> {
         Ok(())
     }
 
-    async fn ledger_tool(&self, arguments: &[&str]) -> Result<(bool, String), String> {
+    pub(super) async fn ledger_tool(&self, arguments: &[&str]) -> Result<(bool, String), String> {
         let file = self.folder.at("gateway.toml");
         let file = file.to_string_lossy();
         self.tollgate.tool(&self.folder, &[&["ledger"], arguments, &["-c", &file]].concat()).await
