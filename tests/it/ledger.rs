@@ -10,6 +10,7 @@ mod archive;
 mod clock;
 mod crash;
 mod disk;
+mod endpoints;
 mod failover;
 mod front;
 mod hanging;

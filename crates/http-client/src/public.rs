@@ -16,6 +16,14 @@ pub fn names_private(url: &Url) -> bool {
     literal(url).is_some_and(is_private)
 }
 
+/// Whether an http or https URL is a private address by itself; `None` if the text is no such URL.
+pub fn is_private_url(text: &str) -> Option<bool> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())?;
+    let host = url.host_str().unwrap_or_default();
+    // RFC 6761: it never leads elsewhere.
+    Some(names_private(&url) || host == "localhost" || host.ends_with(".localhost"))
+}
+
 /// Whether a request failed because its name leads to a private address.
 pub fn refused(error: &reqwest::Error) -> bool {
     let mut causes = std::iter::successors(error.source(), |&cause| cause.source());

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Url;
+use reqwest::header::HeaderMap;
 use ring::hmac;
 
 use crate::public::{self, PublicResolver};
@@ -20,6 +21,8 @@ pub use self::signature::{signature, signing_key};
 
 /// Bytes of an answer's body that are read, so that its connection can be kept.
 const BODY_MAX: usize = 64 * 1024;
+/// Bytes of an answer's body that are kept.
+pub const KEPT_BODY: usize = 1_024;
 /// Time for which an idle connection is kept.
 const IDLE: Duration = Duration::from_secs(4);
 /// Idle connections kept for each host.
@@ -43,6 +46,8 @@ pub struct Endpoint {
     url: Result<Url, &'static str>,
     /// The key that signs; without one, messages are not signed.
     key: Option<hmac::Key>,
+    /// Further headers of each message.
+    headers: HeaderMap,
     allow_private: bool,
     timeout: Duration,
 }
@@ -55,7 +60,12 @@ impl Endpoint {
             true => Err(PRIVATE),
             false => Ok(url),
         });
-        Endpoint { url, key: secret.map(signing_key), allow_private, timeout }
+        Endpoint { url, key: secret.map(signing_key), headers: HeaderMap::new(), allow_private, timeout }
+    }
+
+    /// The same receiver, with further headers of each message.
+    pub fn with_headers(self, headers: HeaderMap) -> Endpoint {
+        Endpoint { headers, ..self }
     }
 }
 
@@ -109,12 +119,18 @@ impl Sender {
     /// Sends a message once. With an `id`, which names the message in every attempt and has no full stop, it gets the
     /// headers of Standard Webhooks.
     pub async fn send(&self, to: &Endpoint, id: Option<&str>, body: String) -> Answer {
+        self.exchange(to, id, body).await.0
+    }
+
+    /// Like [`Sender::send`]; also returns the beginning of the answer's body.
+    pub async fn exchange(&self, to: &Endpoint, id: Option<&str>, body: String) -> (Answer, Vec<u8>) {
         let url = match &to.url {
             Ok(url) => url.clone(),
-            Err(why) => return Answer::Silence(why),
+            Err(why) => return (Answer::Silence(why), vec![]),
         };
         let client = if to.allow_private { &self.open } else { &self.guarded };
-        let mut request = client.post(url).timeout(to.timeout).header("content-type", "application/json");
+        let request = client.post(url).timeout(to.timeout).headers(to.headers.clone());
+        let mut request = request.header("content-type", "application/json");
         if let Some(id) = id {
             let timestamp = clock::wall_ms() / 1_000;
             request = request.header("webhook-id", id).header("webhook-timestamp", timestamp);
@@ -124,23 +140,24 @@ impl Sender {
         }
         match request.body(body).send().await {
             Ok(answer) => heard(answer).await,
-            Err(e) => Answer::Silence(why(&e)),
+            Err(e) => (Answer::Silence(why(&e)), vec![]),
         }
     }
 }
 
-async fn heard(mut answer: reqwest::Response) -> Answer {
+async fn heard(mut answer: reqwest::Response) -> (Answer, Vec<u8>) {
     let status = answer.status().as_u16();
     let after = answer.headers().get("retry-after").and_then(|value| value.to_str().ok());
     let retry_after = after.and_then(|text| signature::retry_after(text, clock::wall_ms()));
-    let mut read = 0;
+    let (mut read, mut kept) = (0, vec![]);
     // The status decides the result; the end of the body decides only whether the connection is kept.
     while read <= BODY_MAX
         && let Ok(Some(chunk)) = answer.chunk().await
     {
         read += chunk.len();
+        kept.extend_from_slice(chunk.get(..KEPT_BODY - kept.len()).unwrap_or(&chunk));
     }
-    Answer::Status { status, retry_after }
+    (Answer::Status { status, retry_after }, kept)
 }
 
 /// Why no answer came, in our words: an error's own text may hold the URL.

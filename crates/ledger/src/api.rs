@@ -8,6 +8,8 @@
 mod calls;
 mod create;
 mod cumulative;
+mod endpoints;
+mod events;
 mod openapi;
 mod problem;
 mod reconcile;
@@ -27,17 +29,17 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
-use axum::routing::{get, post};
+use axum::routing::{get, patch, post};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use super::audit::LastCheck;
 use super::command::{Command, Commanded};
-use super::journal::{CommitError, Journal, Standing};
+use super::endpoints::change::{Changed, EndpointChange};
+use super::journal::{CommitError, Journal, Redelivery, Standing};
 use super::keys::Ring;
 use super::reconcile::Reconciled;
 use super::resolve::{Resolution, Resolved};
-use super::rows::Outgoing;
 use super::store::{Reader, Readers, StoreError};
 use crate::metrics::LedgerSeries;
 use config::model::ledger::Ledger;
@@ -54,8 +56,10 @@ pub const READ: Duration = Duration::from_secs(5);
 pub trait ApiWriter: Send + Sync {
     /// Whether this process writes.
     fn standing(&self) -> Standing;
-    /// Puts an event back into the outbox; `None` if there is no such event.
-    async fn redeliver(&self, id: Uuid) -> Result<Option<Outgoing>, CommitError>;
+    /// Puts events back to be sent at once; returns for how many addresses.
+    async fn redeliver(&self, what: Redelivery) -> Result<usize, CommitError>;
+    /// Changes a merchant's endpoints.
+    async fn endpoint(&self, change: EndpointChange) -> Result<Changed, CommitError>;
     /// Resolves an anomaly, and books what is accepted.
     async fn resolve(&self, resolution: Resolution) -> Result<Resolved, CommitError>;
     /// Does what a caller asks for, once.
@@ -72,8 +76,12 @@ impl ApiWriter for Journal {
         Journal::standing(self)
     }
 
-    async fn redeliver(&self, id: Uuid) -> Result<Option<Outgoing>, CommitError> {
-        Journal::redeliver(self, id).await
+    async fn redeliver(&self, what: Redelivery) -> Result<usize, CommitError> {
+        Journal::redeliver(self, what).await
+    }
+
+    async fn endpoint(&self, change: EndpointChange) -> Result<Changed, CommitError> {
+        Journal::endpoint(self, change).await
     }
 
     async fn resolve(&self, resolution: Resolution) -> Result<Resolved, CommitError> {
@@ -167,8 +175,12 @@ pub fn router(state: ApiState) -> Router {
         .route("/v1/accounts/{id}/entries", get(calls::entries))
         .route("/v1/transactions", get(calls::transactions))
         .route("/v1/transactions/{id}", get(calls::transaction))
-        .route("/v1/events", get(calls::events))
-        .route("/v1/events/{id}/redeliver", post(calls::redeliver))
+        .route("/v1/merchants/{merchant}/endpoints", get(endpoints::list).post(endpoints::create))
+        .route("/v1/merchants/{merchant}/endpoints/{id}", patch(endpoints::change).delete(endpoints::delete))
+        .route("/v1/events", get(events::list))
+        .route("/v1/events/redeliver", post(events::redeliver_many))
+        .route("/v1/events/{id}/redeliver", post(events::redeliver))
+        .route("/v1/events/{id}/attempts", get(events::attempts))
         .route("/v1/anomalies", get(calls::anomalies))
         .route("/v1/anomalies/{id}/resolve", post(resolve::resolve))
         .route("/v1/reconciliations", post(reconcile::run).layer(DefaultBodyLimit::disable()))

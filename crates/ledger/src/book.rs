@@ -13,8 +13,10 @@
 //! | [`reconciled`] | what a statement came to |
 //! | [`release`] | what is taken out of suspense |
 //! | [`settle`] | where a refund, a chargeback or a reversal belongs once its payment is known |
+//! | [`endpoints`] | which endpoints get an event |
 //! | [`fee`] | the merchant's fee |
 
+pub mod endpoints;
 pub mod facts;
 pub mod fee;
 pub mod orders;

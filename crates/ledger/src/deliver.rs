@@ -2,17 +2,22 @@
 //!
 //! | module | is |
 //! |---|---|
+//! | [`address`] | where events go, of the configuration and of the books |
 //! | [`backoff`] | the state of an event after an attempt (pure) |
 //! | [`scheduler`] | the choice of events to send next, and of questions to the store (pure) |
 //! | [`due`] | what is due, in SQL |
+//! | [`parcel`], [`pace`] | an event on its way to one address, and the rate of an address (pure) |
 //! | [`run`] | the loop that joins them |
 //!
 //! It has a thread and a runtime of its own, so that a slow merchant slows nothing else, and works only while this
 //! process writes the books. Attempts that a process could not mark are repeated by the next one: a merchant detects
 //! repetitions by `webhook-id`. A merchant that is no longer configured gets nothing, and its events wait.
 
+pub mod address;
 pub mod backoff;
 pub mod due;
+pub mod pace;
+pub mod parcel;
 pub mod run;
 pub mod scheduler;
 
@@ -25,9 +30,13 @@ use tokio::sync::oneshot;
 
 use self::due::{DueEvents, Question};
 use self::run::Run;
-use super::journal::{CommitError, Journal, OutboxNews, Raised, Standing};
-use super::rows::Update;
+use super::endpoints::settings::Settings;
+use super::journal::{CommitError, Journal, Marks, OutboxNews, Standing};
+use super::keys::DataKey;
+use super::query;
+use super::rows::Endpoint;
 use super::store::{Readers, StoreError};
+use base::clock;
 use config::model::ledger::Ledger;
 use http_client::webhook::Sender;
 
@@ -37,8 +46,12 @@ pub trait Outbox: Send + Sync + 'static {
     fn active(&self) -> bool;
     /// Reads what is due; blocks.
     fn ask(&self, question: &Question) -> Result<DueEvents, StoreError>;
+    /// Reads the endpoints that are not deleted; blocks.
+    fn endpoints(&self) -> Result<Vec<(Endpoint, Settings)>, StoreError>;
+    /// The key that encrypts answers now; `None` while another process writes the books.
+    fn sealing(&self) -> Option<Arc<DataKey>>;
     /// Writes new states of events; returns after the commit.
-    fn mark(&self, marks: Vec<Update>, raised: Vec<Raised>) -> impl Future<Output = Result<(), CommitError>> + Send;
+    fn mark(&self, marks: Marks) -> impl Future<Output = Result<(), CommitError>> + Send;
     /// Returns when there is news.
     fn woken(&self) -> impl Future<Output = ()> + Send;
     /// Takes the news.
@@ -63,8 +76,27 @@ impl Outbox for OutboxBooks {
         self.readers.with(|reader| due::ask(reader, question))
     }
 
-    async fn mark(&self, marks: Vec<Update>, raised: Vec<Raised>) -> Result<(), CommitError> {
-        self.journal.mark(marks, raised).await
+    fn endpoints(&self) -> Result<Vec<(Endpoint, Settings)>, StoreError> {
+        // Without the books there is nothing to send.
+        let Some(ring) = self.journal.ring() else { return Ok(vec![]) };
+        let rows: Vec<Endpoint> =
+            self.readers.with(|reader| query::rows(reader, " WHERE deleted_at IS NULL ORDER BY seq", &[]))?;
+        let opened = rows.into_iter().filter_map(|row| {
+            let settings = ring.unseal_settings(row.id, &row.settings).and_then(|bytes| Settings::from_bytes(&bytes));
+            if settings.is_none() {
+                log::error!("ledger: endpoint {} cannot be read; its events wait", row.id);
+            }
+            settings.map(|settings| (row, settings))
+        });
+        Ok(opened.collect())
+    }
+
+    fn sealing(&self) -> Option<Arc<DataKey>> {
+        self.journal.ring()?.today(clock::wall_ms()).ok()
+    }
+
+    async fn mark(&self, marks: Marks) -> Result<(), CommitError> {
+        self.journal.mark(marks).await
     }
 
     async fn woken(&self) {

@@ -6,6 +6,7 @@
 
 mod batch;
 mod chain_tip;
+mod endpoints;
 mod outbox;
 mod writer;
 
@@ -22,11 +23,12 @@ use uuid::Uuid;
 pub use self::outbox::{Fresh, OutboxNews, OutboxQueue};
 pub use self::writer::{AlarmHook, Settings, Writer};
 use super::command::{Command, Commanded};
+use super::endpoints::change::{Changed, EndpointChange};
 use super::keys::{DataKey, Ring};
 use super::outcome::Outcome;
 use super::reconcile::Reconciled;
 use super::resolve::{Resolution, Resolved};
-use super::rows::{Evidence, Outgoing, Update};
+use super::rows::{Attempt, Evidence, Update};
 use super::stored_enum::AnomalyKind;
 use config::model::ledger::Channel;
 use providers::event::ProviderEvent;
@@ -97,6 +99,41 @@ pub struct Raised {
     pub detail: String,
 }
 
+/// What deliveries have come to.
+#[derive(Clone, Debug, Default)]
+pub struct Marks {
+    /// New states of events and deliveries.
+    pub updates: Vec<Update>,
+    /// Anomalies to open.
+    pub raised: Vec<Raised>,
+    /// The attempts.
+    pub attempts: Vec<Attempt>,
+    /// The keys that encrypt answers.
+    pub keys: Vec<Arc<DataKey>>,
+    /// How endpoints fare, in the order of their attempts.
+    pub health: Vec<(Uuid, Health)>,
+}
+
+/// What an attempt says of its endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It took an event.
+    Works,
+    /// It did not, at this time in milliseconds since 1970.
+    Fails(i64),
+    /// It asked for no more events, at this time.
+    Gone(i64),
+}
+
+/// What is to be sent again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Redelivery {
+    /// Events, to the configuration's url.
+    pub events: Vec<Uuid>,
+    /// Deliveries, each to its endpoint.
+    pub deliveries: Vec<Uuid>,
+}
+
 /// Whether this process writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -113,8 +150,9 @@ type Reply<T> = oneshot::Sender<Result<T, CommitError>>;
 /// A request to the writer.
 enum Task {
     Callback(Box<Sealed>, Reply<Durable<Receipt>>),
-    Mark(Vec<Update>, Vec<Raised>, Reply<()>),
-    Redeliver(Uuid, Reply<Option<Outgoing>>),
+    Mark(Box<Marks>, Reply<()>),
+    Redeliver(Redelivery, Reply<usize>),
+    Endpoint(Box<EndpointChange>, Reply<Changed>),
     Resolve(Box<Resolution>, Reply<Resolved>),
     Command(Box<Command>, Reply<Commanded>),
     /// Transfers of which something is due.
@@ -129,8 +167,9 @@ impl Task {
         // If the caller is gone, the answer is not needed.
         match self {
             Task::Callback(_, reply) => drop(reply.send(Err(why))),
-            Task::Mark(_, _, reply) => drop(reply.send(Err(why))),
+            Task::Mark(_, reply) => drop(reply.send(Err(why))),
             Task::Redeliver(_, reply) => drop(reply.send(Err(why))),
+            Task::Endpoint(_, reply) => drop(reply.send(Err(why))),
             Task::Resolve(_, reply) => drop(reply.send(Err(why))),
             Task::Command(_, reply) => drop(reply.send(Err(why))),
             Task::Due(_, reply) => drop(reply.send(Err(why))),
@@ -203,16 +242,23 @@ impl Journal {
     }
 
     /// Writes new states of events and opens anomalies; returns after the commit.
-    pub async fn mark(&self, marks: Vec<Update>, raised: Vec<Raised>) -> Result<(), CommitError> {
+    pub async fn mark(&self, marks: Marks) -> Result<(), CommitError> {
         let (reply, answer) = oneshot::channel();
-        self.queue(Task::Mark(marks, raised, reply))?;
+        self.queue(Task::Mark(Box::new(marks), reply))?;
         answer.await.unwrap_or(Err(CommitError::Failed))
     }
 
-    /// Puts an event back into the outbox to be sent at once; `None` if there is no such event.
-    pub async fn redeliver(&self, id: Uuid) -> Result<Option<Outgoing>, CommitError> {
+    /// Puts events back to be sent at once; returns for how many addresses.
+    pub async fn redeliver(&self, what: Redelivery) -> Result<usize, CommitError> {
         let (reply, answer) = oneshot::channel();
-        self.queue(Task::Redeliver(id, reply))?;
+        self.queue(Task::Redeliver(what, reply))?;
+        wait(answer).await
+    }
+
+    /// Changes a merchant's endpoints.
+    pub async fn endpoint(&self, change: EndpointChange) -> Result<Changed, CommitError> {
+        let (reply, answer) = oneshot::channel();
+        self.queue(Task::Endpoint(Box::new(change), reply))?;
         wait(answer).await
     }
 
@@ -248,7 +294,8 @@ impl Journal {
     /// Opens an anomaly from a thread without a runtime; false if it could not be written.
     pub fn raise_blocking(&self, raised: Raised) -> bool {
         let (reply, answer) = oneshot::channel();
-        let queued = self.queue(Task::Mark(vec![], vec![raised], reply));
+        let marks = Marks { raised: vec![raised], ..Marks::default() };
+        let queued = self.queue(Task::Mark(Box::new(marks), reply));
         queued.is_ok() && matches!(answer.blocking_recv(), Ok(Ok(())))
     }
 

@@ -43,6 +43,8 @@ pub enum KeyError {
 pub struct Ring {
     encryption: Vec<EncryptionKey>,
     chain: ChainKey,
+    /// Encrypts the settings of endpoints, which outlive every day's key.
+    settings: LessSafeKey,
     data: RwLock<HashMap<Uuid, Arc<DataKey>>>,
     today: RwLock<Option<Arc<DataKey>>>,
 }
@@ -113,7 +115,7 @@ impl Ring {
                 new.push(wrap(first, id, &known.purpose, &known.day, &bytes, now_ms));
             }
             if known.purpose == CHAIN {
-                chain = Some(ChainKey::new(&bytes));
+                chain = Some((ChainKey::new(&bytes), settings_key(&bytes)?));
             } else {
                 data.insert(id, Arc::new(data_key(id, &known.day, &bytes, vec![])?));
             }
@@ -121,12 +123,12 @@ impl Ring {
         if chain.is_none() && !wraps.is_empty() {
             return Err(KeyError::Wrong("the store has lost the key of its chain: restore the table `keys`".into()));
         }
-        let chain = match chain {
+        let (chain, settings) = match chain {
             Some(chain) => chain,
             None => {
                 let bytes = random::<KEY_BYTES>()?;
                 new.push(wrap(first, Uuid::now_v7(), CHAIN, "", &bytes, now_ms));
-                ChainKey::new(&bytes)
+                (ChainKey::new(&bytes), settings_key(&bytes)?)
             }
         };
         let today = day(now_ms);
@@ -134,7 +136,7 @@ impl Ring {
         let rotated = new.iter().any(|wrap| wrap.purpose == DATA);
         let of_today = data.values().filter(|key: &&Arc<DataKey>| key.day == today && !rotated);
         let latest = of_today.max_by_key(|key| key.id).cloned();
-        let ring = Ring { encryption, chain, data: RwLock::new(data), today: RwLock::new(latest) };
+        let ring = Ring { encryption, chain, settings, data: RwLock::new(data), today: RwLock::new(latest) };
         if rotated {
             // At once: the next start finds nothing new, and would go on with the older one.
             new.extend_from_slice(ring.today(now_ms)?.unkept());
@@ -174,6 +176,16 @@ impl Ring {
         unseal(&key.key, &place(table, column, id), sealed)
     }
 
+    /// Encrypts the settings of an endpoint.
+    pub fn seal_settings(&self, id: Uuid, content: &[u8]) -> Vec<u8> {
+        seal(&self.settings, &place("endpoints", "settings", id), content)
+    }
+
+    /// Decrypts the settings of an endpoint; `None` if they were changed.
+    pub fn unseal_settings(&self, id: Uuid, sealed: &[u8]) -> Option<Vec<u8>> {
+        unseal(&self.settings, &place("endpoints", "settings", id), sealed)
+    }
+
     /// Whether a configured key opens this wrap.
     pub fn opens(&self, wrap: &Wrap) -> bool {
         open_wrap(&self.encryption, wrap).is_some()
@@ -184,6 +196,11 @@ impl Ring {
 pub fn fingerprint(key: &[u8]) -> String {
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), b"tollgate encryption key");
     base::hex::encode(&tag.as_ref()[..8])
+}
+
+/// The key of endpoints' settings, derived from the chain's: no day's erasure takes it away.
+fn settings_key(chain: &[u8]) -> Result<LessSafeKey, KeyError> {
+    aead(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, chain), b"tollgate endpoint settings").as_ref())
 }
 
 fn encryption_key(bytes: &[u8]) -> Result<EncryptionKey, KeyError> {

@@ -33,6 +33,7 @@ pub mod chain;
 pub mod channel;
 pub mod command;
 pub mod deliver;
+pub mod endpoints;
 pub mod export;
 pub mod holds;
 pub mod ingest;

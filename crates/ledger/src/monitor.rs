@@ -26,7 +26,7 @@ use tokio::runtime::Runtime;
 use self::ticker::{MonitorState, Ticker};
 pub use self::ticker::{Parts, Tell, Verification};
 use super::anchor::Anchor;
-use super::journal::{CommitError, Journal, Raised, Standing};
+use super::journal::{CommitError, Journal, Marks, Raised, Standing};
 use super::store::{Reader, Readers, StoreError};
 use base::clock;
 use config::model::ledger::{Ledger, Store};
@@ -116,7 +116,7 @@ impl Watched for MonitoredBooks {
 
     fn raise(&self, raised: Vec<Raised>) -> bool {
         let journal = self.journal.clone();
-        let ask = || -> Asking { Box::pin(async move { journal.mark(vec![], raised).await }) };
+        let ask = || -> Asking { Box::pin(async move { journal.mark(Marks { raised, ..Marks::default() }).await }) };
         self.pending.ask(&self.runtime, ask, RAISE)
     }
 

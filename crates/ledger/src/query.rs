@@ -5,6 +5,7 @@
 //! that foreign and missing rows give the same answer.
 
 pub mod accounts;
+pub mod deliveries;
 pub mod list;
 pub mod views;
 
@@ -58,26 +59,32 @@ pub fn one<T: Typed>(reader: &mut dyn Reader, id: Uuid, scope: Option<&str>) -> 
 }
 
 /// A list's rows, newest first; with `scope`, of that merchant only.
-pub fn list<V: View>(
+pub fn list<V: View>(reader: &mut dyn Reader, asked: ListQuery, scope: Option<&str>) -> Result<Page<V>, StoreError> {
+    let (rows, next) = page::<V::Row>(reader, asked, scope)?;
+    Ok(Page { data: rows.into_iter().map(V::of).collect(), next })
+}
+
+/// The rows of a list's page, and the cursor of the next one.
+fn page<T: Typed>(
     reader: &mut dyn Reader,
     mut asked: ListQuery,
     scope: Option<&str>,
-) -> Result<Page<V>, StoreError> {
+) -> Result<(Vec<T>, Option<String>), StoreError> {
     scope.iter().for_each(|merchant| asked.of(merchant));
     let (time, from, to) = asked.span();
     for (bound, condition) in [(from, "seq >= ?"), (to, "seq < ?")] {
         if let Some(at) = bound {
-            let seq = first_at(reader, V::Row::TABLE, time, at)?;
+            let seq = first_at(reader, T::TABLE, time, at)?;
             asked.filter.and(condition, Value::Int(seq));
         }
     }
     let limit = asked.limit;
     let (tail, values) = asked.sql();
-    let mut rows: Vec<V::Row> = rows(reader, &tail, &values)?;
+    let mut rows: Vec<T> = rows(reader, &tail, &values)?;
     let more = rows.len() as i64 > limit;
     rows.truncate(limit as usize);
     let next = rows.last().filter(|_| more).map(|row| list::sealed(&row.row().seq.to_string()));
-    Ok(Page { data: rows.into_iter().map(V::of).collect(), next })
+    Ok((rows, next))
 }
 
 /// The place of the first row whose time is not before `at`, or one behind the last. Times never decrease from row to

@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 pub use self::parts::Part;
 pub use self::tables::{
-    Adoption, Anomaly, Entry, Evidence, Finding, IdempotencyKey, Journal, Order, Outgoing, Reconciliation, Refund,
-    Table, Transaction, Transfer,
+    Adoption, Anomaly, Delivery, Endpoint, Entry, Evidence, Finding, IdempotencyKey, Journal, Order, Outgoing,
+    Reconciliation, Refund, Table, Transaction, Transfer,
 };
 use base::units::Currency;
 
@@ -175,6 +175,23 @@ pub struct Wrap {
     pub wrapped: Vec<u8>,
     /// Time of creation, in milliseconds since 1970.
     pub created_at: i64,
+}
+
+/// An attempt to send an event to an endpoint, and its answer. It is outside of the chain, like all state of deliveries.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attempt {
+    /// The `seq` of the event.
+    pub event_seq: i64,
+    /// When it ended, in milliseconds since 1970.
+    pub at: i64,
+    /// The endpoint.
+    pub endpoint_id: Uuid,
+    /// The HTTP status; none if no answer came.
+    pub status: Option<i64>,
+    /// How long it took, in milliseconds.
+    pub latency_ms: i64,
+    /// The data key and what it encrypts: the beginning of the answer's body; none if that is empty.
+    pub body: Option<(Uuid, Vec<u8>)>,
 }
 
 /// A link of the chain: the rows of one callback, the last of them `seq`.

@@ -20,8 +20,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::rows::{
-    Anomaly, BalanceRow, Finding, IdempotencyKey, Link, Order, Outgoing, Reconciliation, Refund, Row, Transaction,
-    Transfer, Type, Update, Value, Wrap,
+    Anomaly, Attempt, BalanceRow, Delivery, Endpoint, Finding, IdempotencyKey, Link, Order, Outgoing, Reconciliation,
+    Refund, Row, Transaction, Transfer, Type, Update, Value, Wrap,
 };
 use config::model::ledger as model;
 use providers::event::Kind;
@@ -138,6 +138,8 @@ pub struct Changes {
     pub balances: Vec<BalanceRow>,
     /// New wraps of keys.
     pub wraps: Vec<Wrap>,
+    /// New attempts; one that is there already stays as it is.
+    pub attempts: Vec<Attempt>,
 }
 
 /// The end of the books.
@@ -153,6 +155,8 @@ pub struct Heads {
     pub balances: Vec<BalanceRow>,
     /// What parked transactions wait for (`of`), each once or more; at most one more than [`Heads::WAITED_MAX`].
     pub waited: Vec<String>,
+    /// All endpoints that are not deleted.
+    pub endpoints: Vec<Endpoint>,
 }
 
 impl Heads {
@@ -186,6 +190,8 @@ pub trait Store: Send {
     fn rollback(&mut self);
     /// Events of the outbox, by id.
     fn events(&mut self, ids: &[Uuid]) -> Result<Vec<Outgoing>, StoreError>;
+    /// Deliveries to endpoints, by id.
+    fn deliveries(&mut self, ids: &[Uuid]) -> Result<Vec<Delivery>, StoreError>;
     /// Anomalies, by id.
     fn anomalies(&mut self, ids: &[Uuid]) -> Result<Vec<Anomaly>, StoreError>;
     /// Called about once a second while there is nothing to write: keeps the connection (and the lock) alive, and

@@ -1,4 +1,4 @@
-//! The calls that read the books, and the redelivery.
+//! The calls that read the books.
 //!
 //! Rows that are foreign to a caller are unknown to it: 404. Only the platform may read the integrity: 403.
 
@@ -20,7 +20,6 @@ use crate::query::list::{self, List, Pairs};
 use crate::query::views::{self, View};
 use crate::query::{self, accounts};
 use crate::rows;
-use crate::rows::Outgoing;
 use crate::store::Reader;
 use base::clock;
 
@@ -63,7 +62,7 @@ impl<S: Send + Sync> FromRequest<S> for SentBody {
 /// A segment of the path; one that is not text names nothing.
 pub(super) type Segment = Result<Path<String>, PathRejection>;
 
-fn text(segment: Segment, what: &str) -> Result<String, Problem> {
+pub(super) fn text(segment: Segment, what: &str) -> Result<String, Problem> {
     let segment = segment.map_err(|_| Problem::unknown(what))?.0;
     if segment.contains('\0') { Err(Problem::unknown(what)) } else { Ok(segment) }
 }
@@ -240,34 +239,6 @@ pub async fn transaction(
         query::snapshot(reader, |reader| query::transaction(reader, id, scope.0.as_deref()))
     };
     json(calls.read(read).await?, "transaction")
-}
-
-/// Lists the outbox.
-#[utoipa::path(get, path = "/v1/events", responses((status = 200, description = "A page of the list",
-    body = views::Page<views::Event>)))]
-pub async fn events(With(calls): With<Calls>, Extension(scope): Caller, QueryParams(pairs): QueryParams) -> ApiResult {
-    listed::<views::Event>(&calls, &list::EVENTS, &pairs, scope).await
-}
-
-/// Sends an event again: at once, with the same id and body.
-#[utoipa::path(post, path = "/v1/events/{id}/redeliver", params(("id" = String, Path)),
-    responses((status = 200, description = "The event, pending again", body = views::Event)))]
-pub async fn redeliver(
-    With(calls): With<Calls>,
-    Extension(scope): Caller,
-    id: Segment,
-    QueryParams(pairs): QueryParams,
-) -> ApiResult {
-    list::only(&pairs, &[])?;
-    let id = uuid(id, "event")?;
-    if scope.0.is_some() {
-        let found = calls.read(move |reader| query::one::<Outgoing>(reader, id, scope.0.as_deref())).await?;
-        found.ok_or_else(|| Problem::unknown("event"))?;
-    }
-    match calls.state.journal.redeliver(id).await {
-        Ok(found) => json(found.map(views::Event::of), "event"),
-        Err(why) => Err(not_written(why)),
-    }
 }
 
 /// The error for a write that did not happen.

@@ -12,7 +12,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, Required, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
-use super::{Problem, calls, create, reconcile, resolve, transfers};
+use super::{Problem, calls, create, endpoints, events, reconcile, resolve, transfers};
 use crate::query::list::{self, List};
 use crate::query::views;
 use crate::stored_enum::{
@@ -48,8 +48,14 @@ use providers::event::Kind;
         calls::entries,
         calls::transactions,
         calls::transaction,
-        calls::events,
-        calls::redeliver,
+        events::list,
+        events::attempts,
+        events::redeliver,
+        events::redeliver_many,
+        endpoints::list,
+        endpoints::create,
+        endpoints::change,
+        endpoints::delete,
         calls::anomalies,
         resolve::resolve,
         reconcile::run,
@@ -66,6 +72,8 @@ use providers::event::Kind;
         views::Entry,
         views::Account,
         views::Event,
+        views::Attempt,
+        views::Endpoint,
         views::Anomaly,
         views::Integrity
     )),
@@ -89,7 +97,7 @@ impl Modify for Rest {
             components.add_security_scheme("token", bearer);
         }
         for (path, item) in &mut document.paths.paths {
-            for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
+            for operation in [&mut item.get, &mut item.post, &mut item.patch, &mut item.delete].into_iter().flatten() {
                 guarded(path, operation);
             }
         }

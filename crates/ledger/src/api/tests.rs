@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use serde_json::Value as Json;
-use uuid::Uuid;
 
 use super::*;
 use crate::anchor;
@@ -19,7 +18,6 @@ use config::model::ledger::{Merchant, Store};
 
 struct Told {
     standing: Standing,
-    event: Outgoing,
 }
 
 #[async_trait]
@@ -28,12 +26,16 @@ impl ApiWriter for Told {
         self.standing
     }
 
-    async fn redeliver(&self, id: Uuid) -> Result<Option<Outgoing>, CommitError> {
+    async fn redeliver(&self, what: Redelivery) -> Result<usize, CommitError> {
         match self.standing {
-            Standing::Active => Ok(Some(self.event.clone()).filter(|event| event.id == id)),
+            Standing::Active => Ok(what.events.len()),
             Standing::Standby => Err(CommitError::Standby),
             Standing::Failed => Err(CommitError::Failed),
         }
+    }
+
+    async fn endpoint(&self, _: EndpointChange) -> Result<Changed, CommitError> {
+        Err(CommitError::Failed)
     }
 
     async fn resolve(&self, _: Resolution) -> Result<Resolved, CommitError> {
@@ -134,12 +136,11 @@ impl Served {
     }
 
     fn with(standing: Standing, book: Book, readers: Vec<Box<dyn Reader>>) -> Served {
-        let event = query::rows::<Outgoing>(&mut book.reader(), " ORDER BY seq LIMIT 1", &[]).unwrap().remove(0);
         let config = Arc::new(ArcSwap::from_pointee(configured(book.folder().to_owned())));
         let integrity = LastCheck::default();
         let state = ApiState {
             config: config.clone(),
-            journal: Arc::new(Told { standing, event }),
+            journal: Arc::new(Told { standing }),
             readers: Readers::filled(readers),
             series: Arc::default(),
             integrity: integrity.clone(),
@@ -360,6 +361,10 @@ fn the_description_names_every_call_and_object() {
         "/v1/transactions/{id}",
         "/v1/events",
         "/v1/events/{id}/redeliver",
+        "/v1/events/{id}/attempts",
+        "/v1/events/redeliver",
+        "/v1/merchants/{merchant}/endpoints",
+        "/v1/merchants/{merchant}/endpoints/{id}",
         "/v1/anomalies",
         "/v1/integrity",
     ] {

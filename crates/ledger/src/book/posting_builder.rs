@@ -8,7 +8,9 @@ use uuid::Uuid;
 
 use crate::query::accounts::of_merchant;
 use crate::query::views::{self, View};
-use crate::rows::{Anomaly, BalanceRow, Entry, Evidence, Journal, Outgoing, Row, Table, Transaction, Typed, Update};
+use crate::rows::{
+    Anomaly, Attempt, BalanceRow, Entry, Evidence, Journal, Outgoing, Row, Table, Transaction, Typed, Update,
+};
 use crate::stored_enum::{AnomalyKind, AnomalyState, EventState, Side, StoredEnum, TxState, What};
 use base::units::Currency;
 use providers::event::Kind;
@@ -24,8 +26,10 @@ pub struct Postings {
     pub moved: Vec<Movement>,
     /// What the parked transactions of this plan wait for.
     pub waited: Vec<String>,
-    /// The number of events that it put into the outbox.
+    /// The number of events that it put on their way, once for each address.
     pub events: usize,
+    /// Attempts to send events.
+    pub attempts: Vec<Attempt>,
 }
 
 /// A change of an account's balance in one currency, in minor units.
@@ -81,6 +85,21 @@ impl PostingBuilder<'_> {
     /// The recorded time.
     pub fn now(&self) -> i64 {
         self.time.recorded
+    }
+
+    /// The time of the clock, by which events are due.
+    pub fn wall(&self) -> i64 {
+        self.time.wall
+    }
+
+    /// The rows so far.
+    pub fn rows(&self) -> &[Row] {
+        &self.plan.rows
+    }
+
+    /// Counts what it put on its way to endpoints.
+    pub fn sent(&mut self, deliveries: usize) {
+        self.plan.events += deliveries;
     }
 
     /// The next row's `seq` and id. Write that row before you ask for another.
@@ -198,8 +217,34 @@ impl PostingBuilder<'_> {
         merchant: &str,
         shown: impl Serialize,
     ) {
+        let event = self.outgoing(kind, (about, order_id), merchant, shown);
+        self.row(&event);
+        self.sent(1);
+    }
+
+    /// Writes an event that the configuration's url does not get: there it has nothing to wait for.
+    pub fn tell_endpoints(
+        &mut self,
+        kind: &str,
+        (about, order_id): (Uuid, Option<Uuid>),
+        merchant: &str,
+        shown: impl Serialize,
+    ) -> Outgoing {
+        let event = self.outgoing(kind.to_owned(), (about, order_id), merchant, shown);
+        let event = Outgoing { state: EventState::Delivered, next_attempt_at: None, ..event };
+        self.row(&event);
+        event
+    }
+
+    fn outgoing(
+        &mut self,
+        kind: String,
+        (about, order_id): (Uuid, Option<Uuid>),
+        merchant: &str,
+        shown: impl Serialize,
+    ) -> Outgoing {
         let (seq, id) = self.name();
-        self.row(&Outgoing {
+        Outgoing {
             seq,
             id,
             body: body(&kind, self.time.recorded, shown),
@@ -214,8 +259,7 @@ impl PostingBuilder<'_> {
             next_attempt_at: Some(self.time.wall),
             last_status: None,
             delivered_at: None,
-        });
-        self.plan.events += 1;
+        }
     }
 
     /// Opens an anomaly for a channel and merchant; returns its id.
@@ -241,6 +285,11 @@ impl PostingBuilder<'_> {
             state: AnomalyState::Open,
         });
         id
+    }
+
+    /// Notes an attempt to send an event.
+    pub fn attempt(&mut self, attempt: Attempt) {
+        self.plan.attempts.push(attempt);
     }
 
     /// The finished plan.

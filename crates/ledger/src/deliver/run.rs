@@ -12,20 +12,26 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
 
 use super::Outbox;
+use super::address::{self, Address};
 use super::backoff;
 use super::due::{DueEvents, Question};
+use super::parcel::{Parcel, To};
 use super::scheduler::Scheduler;
 use crate::book::transfers;
-use crate::journal::{CommitError, Raised};
-use crate::rows::{Outgoing, Typed, Update};
+use crate::endpoints::filter::ORDER_CREATED;
+use crate::endpoints::settings::Settings;
+use crate::journal::{CommitError, Health, Marks, Raised};
+use crate::keys::DataKey;
+use crate::rows::{Attempt, Endpoint, Outgoing};
 use crate::store::StoreError;
 use crate::stored_enum::{AnomalyKind, EventState};
 use base::clock;
 use base::units::Nanos;
-use config::model::ledger::{Ledger, Merchant};
-use http_client::webhook::{Answer, Endpoint, Sender};
+use config::model::ledger::Ledger;
+use http_client::webhook::{Answer, Sender};
 
 /// Time for which results are collected.
 const COLLECT: Duration = Duration::from_millis(3);
@@ -46,31 +52,65 @@ const GRACE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 
 /// An event of the loop.
 enum RunEvent {
-    Tried(u64, Box<Outgoing>, Answer),
+    Tried(u64, Box<Tried>),
     Found(u64, Question, Result<DueEvents, StoreError>, Duration),
-    Marked(u64, Marks, Result<(), CommitError>),
+    Marked(u64, Results, Result<(), CommitError>),
+    Endpoints(u64, Result<Vec<(Endpoint, Settings)>, StoreError>),
 }
 
-/// Results to be marked.
+/// The end of an attempt.
+struct Tried {
+    parcel: Parcel,
+    answer: Answer,
+    /// The beginning of the answer's body.
+    body: Vec<u8>,
+    took: Duration,
+}
+
+/// Results to be marked, each with its attempt.
 #[derive(Clone, Default)]
-struct Marks {
-    events: Vec<Outgoing>,
-    raised: Vec<Raised>,
+struct Results {
+    parcels: Vec<(Parcel, Attempt, Option<Health>)>,
     tried: u32,
 }
 
-impl Marks {
-    fn updates(&self) -> Vec<Update> {
-        self.events.iter().map(Typed::update).collect()
+impl Results {
+    /// What is written of them; the keys that encrypt their answers are those of today.
+    fn marks(&self, keys: &[Arc<DataKey>]) -> Marks {
+        let parcels = self.parcels.iter();
+        Marks {
+            updates: parcels.clone().map(|(parcel, ..)| parcel.update()).collect(),
+            raised: parcels.clone().filter_map(|(parcel, ..)| undelivered(parcel)).collect(),
+            attempts: parcels.clone().map(|(_, attempt, _)| attempt.clone()).collect(),
+            keys: keys.to_vec(),
+            health: parcels.filter_map(|(parcel, _, health)| Some((endpoint_of(&parcel.to)?, (*health)?))).collect(),
+        }
     }
+}
+
+impl Results {
+    fn parcels(&self) -> Vec<Parcel> {
+        self.parcels.iter().map(|(parcel, ..)| parcel.clone()).collect()
+    }
+}
+
+fn endpoint_of(to: &To) -> Option<Uuid> {
+    if let To::Endpoint(id) = to { Some(*id) } else { None }
 }
 
 /// The state of the loop.
 pub struct Run<O> {
     config: Arc<ArcSwap<Ledger>>,
-    /// The configuration from which `endpoints` were made.
+    /// The configuration from which `addresses` were made.
     seen: Option<Arc<Ledger>>,
-    endpoints: HashMap<Arc<str>, Arc<Endpoint>>,
+    addresses: HashMap<To, Arc<Address>>,
+    /// The endpoints of the books, as they were read last.
+    endpoints: Vec<(Endpoint, Settings)>,
+    /// Whether to read them again, and whether that is under way.
+    reread: bool,
+    reading: bool,
+    /// The keys that encrypted the answers that are not marked yet.
+    keys: Vec<Arc<DataKey>>,
     outbox: Arc<O>,
     client: Sender,
     desk: Scheduler,
@@ -79,7 +119,7 @@ pub struct Run<O> {
     active: bool,
     /// The number of changes of the writer; news from an earlier era are dropped.
     era: u64,
-    results: Marks,
+    results: Results,
     /// When the first of the results came.
     since: Option<Nanos>,
     marking: bool,
@@ -99,7 +139,11 @@ impl<O: Outbox> Run<O> {
         Run {
             config,
             seen: None,
-            endpoints: HashMap::new(),
+            addresses: HashMap::new(),
+            endpoints: vec![],
+            reread: true,
+            reading: false,
+            keys: vec![],
             outbox: Arc::new(outbox),
             client,
             desk: Scheduler::default(),
@@ -107,7 +151,7 @@ impl<O: Outbox> Run<O> {
             news,
             active: false,
             era: 0,
-            results: Marks::default(),
+            results: Results::default(),
             since: None,
             marking: false,
             unmarked: false,
@@ -147,6 +191,8 @@ impl<O: Outbox> Run<O> {
         if news.look {
             self.desk.wake();
         }
+        self.desk.look_at(news.again);
+        self.reread |= news.endpoints;
     }
 
     /// Starts everything that is due.
@@ -160,6 +206,7 @@ impl<O: Outbox> Run<O> {
         if !active {
             return;
         }
+        self.read_endpoints();
         let now = clock::now();
         if now >= self.tick_at {
             self.tick_at = now.after(TICK);
@@ -167,12 +214,12 @@ impl<O: Outbox> Run<O> {
             if self.sweeping {
                 self.sweep_at = now.after(SWEEP.0);
             }
-            self.desk.look_again(self.sweeping);
+            if self.sweeping { self.desk.look_again(true) } else { self.desk.look() }
         }
         let wall = wall_ms();
         if !self.unmarked {
-            for event in self.desk.launch(wall) {
-                self.send(event);
+            for parcel in self.desk.launch(wall) {
+                self.send(parcel);
             }
         }
         if now >= self.ask_at
@@ -188,36 +235,66 @@ impl<O: Outbox> Run<O> {
         if self.seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &config)) {
             return;
         }
-        let endpoint =
-            |to: &Merchant| Endpoint::new(&to.url, Some(&to.secret.0), to.allow_private, config.delivery_timeout);
-        let merchants = config.merchants.iter();
-        self.endpoints = merchants.map(|to| (Arc::clone(&to.name), Arc::new(endpoint(to)))).collect();
-        self.desk.merchants(self.endpoints.keys().map(|name| &**name));
         self.seen = Some(config);
+        self.readdress();
+    }
+
+    /// Makes the addresses anew, of the configuration and of the books.
+    fn readdress(&mut self) {
+        let Some(config) = &self.seen else { return };
+        self.addresses = address::all(config, &self.endpoints);
+        self.desk.addresses(self.addresses.iter().map(|(to, address)| (to.clone(), address.bounds)));
+    }
+
+    fn read_endpoints(&mut self) {
+        if self.reading || !std::mem::take(&mut self.reread) {
+            return;
+        }
+        self.reading = true;
+        let (outbox, sender, era) = (Arc::clone(&self.outbox), self.sender.clone(), self.era);
+        tokio::task::spawn_blocking(move || drop(sender.send(RunEvent::Endpoints(era, outbox.endpoints()))));
+    }
+
+    fn endpoints_read(&mut self, read: Result<Vec<(Endpoint, Settings)>, StoreError>) {
+        self.reading = false;
+        match read {
+            Ok(endpoints) => {
+                self.endpoints = endpoints;
+                self.readdress();
+            }
+            Err(e) => {
+                log::error!("ledger: the endpoints of merchants cannot be read, once more soon: {e}");
+                self.reread = true;
+            }
+        }
     }
 
     /// Drops all state: another process may have had the books, or gets them.
     fn forget(&mut self) {
         self.era += 1;
         self.desk.reset();
-        (self.results, self.since) = (Marks::default(), None);
+        (self.results, self.since, self.keys) = (Results::default(), None, vec![]);
+        (self.reread, self.reading) = (true, false);
         (self.marking, self.unmarked) = (false, false);
         (self.ask_at, self.mark_at, self.tick_at) = (Nanos(0), Nanos(0), Nanos(0));
     }
 
-    fn send(&self, event: Outgoing) {
-        let Some(endpoint) = self.endpoints.get(event.merchant.as_str()).cloned() else {
-            // The scheduler knows the same merchants; if it did not, the slot must not be lost.
-            let _ =
-                self.sender.send(RunEvent::Tried(self.era, Box::new(event), Answer::Silence("it is not configured")));
+    fn send(&self, parcel: Parcel) {
+        let (sender, era) = (self.sender.clone(), self.era);
+        let tried =
+            move |parcel, (answer, body), took| RunEvent::Tried(era, Box::new(Tried { parcel, answer, body, took }));
+        let Some(address) = self.addresses.get(&parcel.to).cloned() else {
+            // The scheduler knows the same addresses; if it did not, the slot must not be lost.
+            let silence = (Answer::Silence("it is not configured"), vec![]);
+            let _ = self.sender.send(tried(parcel, silence, Duration::ZERO));
             return;
         };
-        let (client, sender, era) = (self.client.clone(), self.sender.clone(), self.era);
+        let client = self.client.clone();
         tokio::spawn(async move {
-            let id = event.id.hyphenated().to_string();
-            let answer = client.send(&endpoint, Some(&id), event.body.clone()).await;
+            let begun = clock::now();
+            let answer = address.send(&client, &parcel.event).await;
             // After the end there is no receiver.
-            let _ = sender.send(RunEvent::Tried(era, Box::new(event), answer));
+            let _ = sender.send(tried(parcel, answer, clock::now().since(begun)));
         });
     }
 
@@ -232,33 +309,33 @@ impl<O: Outbox> Run<O> {
 
     fn mark(&mut self, now: Nanos) {
         let Some(since) = self.since else { return };
-        let ripe = self.results.events.len() >= BATCH.0 || now.since(since) >= COLLECT;
+        let ripe = self.results.parcels.len() >= BATCH.0 || now.since(since) >= COLLECT;
         if self.marking || !ripe || now < self.mark_at {
             return;
         }
         self.marking = true;
-        let marks = self.next_marks();
-        let (updates, raised) = (marks.updates(), marks.raised.clone());
+        let results = self.next_results();
+        let marks = results.marks(&self.keys);
         let (outbox, sender, era) = (Arc::clone(&self.outbox), self.sender.clone(), self.era);
         tokio::spawn(async move {
-            let kept = outbox.mark(updates, raised).await;
-            let _ = sender.send(RunEvent::Marked(era, marks, kept));
+            let kept = outbox.mark(marks).await;
+            let _ = sender.send(RunEvent::Marked(era, results, kept));
         });
     }
 
-    /// The oldest results, with the anomalies that they raise.
-    fn next_marks(&mut self) -> Marks {
-        let events: Vec<Outgoing> = self.results.events.drain(..self.results.events.len().min(BATCH.1)).collect();
-        let raised = events.iter().filter(|event| event.state == EventState::Dead).map(undelivered).collect();
-        if self.results.events.is_empty() {
+    /// The oldest results.
+    fn next_results(&mut self) -> Results {
+        let parcels: Vec<_> = self.results.parcels.drain(..self.results.parcels.len().min(BATCH.1)).collect();
+        if self.results.parcels.is_empty() {
             self.since = None;
         }
-        Marks { events, raised, tried: std::mem::take(&mut self.results.tried) }
+        Results { parcels, tried: std::mem::take(&mut self.results.tried) }
     }
 
     fn take(&mut self, news: RunEvent) {
         match news {
-            RunEvent::Tried(era, event, answer) if era == self.era => self.tried(&event, answer),
+            RunEvent::Tried(era, tried) if era == self.era => self.tried(*tried),
+            RunEvent::Endpoints(era, read) if era == self.era => self.endpoints_read(read),
             RunEvent::Found(era, question, found, took) if era == self.era => self.found(question, found, took),
             RunEvent::Marked(era, marks, kept) if era == self.era => self.marked(marks, kept),
             // The books were lost meanwhile.
@@ -266,32 +343,62 @@ impl<O: Outbox> Run<O> {
         }
     }
 
-    fn tried(&mut self, event: &Outgoing, answer: Answer) {
+    fn tried(&mut self, Tried { parcel, answer, body, took }: Tried) {
         let waits = self.seen.as_ref().map(|config| config.delivery_backoff.as_slice()).unwrap_or_default();
         let now = wall_ms();
-        let after = backoff::after(event, answer, waits, now, fastrand::f64());
+        let after = backoff::after(&parcel.event, answer, waits, now, fastrand::f64());
+        self.tell(&parcel.to, &after, answer, now);
+        let delivered = after.state == EventState::Delivered;
+        self.desk.tried(&parcel.to, delivered, now);
+        let health = match (delivered, after.last_status) {
+            (true, _) => Health::Works,
+            (false, Some(410)) => Health::Gone(now),
+            (false, _) => Health::Fails(now),
+        };
+        let attempt = Attempt {
+            event_seq: after.seq,
+            at: now,
+            endpoint_id: address::id(&parcel.to),
+            status: after.last_status,
+            latency_ms: i64::try_from(took.as_millis()).unwrap_or(i64::MAX),
+            body: self.sealed(after.id, &body),
+        };
+        self.results.parcels.push((Parcel { event: after, ..parcel }, attempt, Some(health)));
+        self.since.get_or_insert(clock::now());
+    }
+
+    /// The beginning of an answer, encrypted: it may hold anything.
+    fn sealed(&mut self, event: Uuid, body: &[u8]) -> Option<(Uuid, Vec<u8>)> {
+        let key = self.outbox.sealing().filter(|_| !body.is_empty())?;
+        if self.keys.iter().all(|known| known.id() != key.id()) {
+            self.keys.push(key.clone());
+        }
+        Some((key.id(), key.seal("attempts", "body", event, body)))
+    }
+
+    fn tell(&self, to: &To, after: &Outgoing, answer: Answer, now: i64) {
         let (merchant, id, tries) = (&after.merchant, after.id, after.attempts);
+        let endpoint = endpoint_of(to).map(|id| format!(", endpoint {id}")).unwrap_or_default();
         match (after.state, after.next_attempt_at) {
-            (EventState::Delivered, _) => log::debug!("ledger: merchant {merchant}: event {id} is delivered"),
+            (EventState::Delivered, _) => {
+                log::debug!("ledger: merchant {merchant}{endpoint}: event {id} is delivered");
+            }
             (_, Some(at)) => {
-                // A merchant that is down for days is logged once, not once for each of its events.
-                let level = if self.desk.fails(merchant) { log::Level::Debug } else { log::Level::Warn };
+                // An address that is down for days is logged once, not once for each of its events.
+                let level = if self.desk.fails(to) { log::Level::Debug } else { log::Level::Warn };
                 log::log!(
                     level,
-                    "ledger: merchant {merchant}: event {id} failed, once more in {:.1} s: {}",
+                    "ledger: merchant {merchant}{endpoint}: event {id} failed, once more in {:.1} s: {}",
                     (at - now) as f64 / 1_000.0,
                     answer.text()
                 );
             }
             _ => log::error!(
-                "ledger: merchant {merchant}: event {id} is dead after {tries} tries: {}; \
+                "ledger: merchant {merchant}{endpoint}: event {id} is dead after {tries} tries: {}; \
                  POST /v1/events/{id}/redeliver sends it again",
                 answer.text()
             ),
         }
-        self.desk.tried(merchant, after.state == EventState::Delivered, now);
-        self.results.events.push(after);
-        self.since.get_or_insert(clock::now());
     }
 
     fn found(&mut self, question: Question, found: Result<DueEvents, StoreError>, took: Duration) {
@@ -317,23 +424,23 @@ impl<O: Outbox> Run<O> {
         }
     }
 
-    fn marked(&mut self, mut marks: Marks, kept: Result<(), CommitError>) {
+    fn marked(&mut self, mut marks: Results, kept: Result<(), CommitError>) {
         // Earlier commits are known by then, so that marked events do not arrive as new ones.
         self.hear();
         self.marking = false;
         match kept {
             Ok(()) => {
                 self.unmarked = false;
-                self.desk.settled(&marks.events, true);
+                self.desk.settled(&marks.parcels(), true);
             }
             Err(why) if why != CommitError::Refused || marks.tried + 1 < MARKS => {
                 // If the queue is only full, arrived events are still sent: the number known of each merchant is
                 // bounded.
                 self.unmarked |= why != CommitError::Overloaded;
-                log::warn!("ledger: {} deliveries cannot be marked yet: {why:?}", marks.events.len());
+                log::warn!("ledger: {} deliveries cannot be marked yet: {why:?}", marks.parcels.len());
                 // The same marks again, before those that came meanwhile.
-                marks.events.append(&mut self.results.events);
-                self.results = Marks { tried: marks.tried + u32::from(why == CommitError::Refused), ..marks };
+                marks.parcels.append(&mut self.results.parcels);
+                self.results = Results { tried: marks.tried + u32::from(why == CommitError::Refused), ..marks };
                 self.since.get_or_insert(clock::now());
                 self.mark_at = clock::now().after(REST);
             }
@@ -341,9 +448,9 @@ impl<O: Outbox> Run<O> {
                 self.unmarked = false;
                 log::error!(
                     "ledger: {} deliveries could not be marked, they will be sent again: {why:?}",
-                    marks.events.len()
+                    marks.parcels.len()
                 );
-                self.desk.settled(&marks.events, false);
+                self.desk.settled(&marks.parcels(), false);
                 self.mark_at = clock::now().after(REST);
             }
         }
@@ -381,9 +488,9 @@ impl<O: Outbox> Run<O> {
                 _ => break,
             }
         }
-        while self.active && self.outbox.active() && !self.results.events.is_empty() {
-            let marks = self.next_marks();
-            let kept = tokio::time::timeout(GRACE.1, self.outbox.mark(marks.updates(), marks.raised)).await;
+        while self.active && self.outbox.active() && !self.results.parcels.is_empty() {
+            let marks = self.next_results().marks(&self.keys);
+            let kept = tokio::time::timeout(GRACE.1, self.outbox.mark(marks)).await;
             if !matches!(kept, Ok(Ok(()))) {
                 return log::warn!("ledger: the last deliveries could not be marked, they will be sent again");
             }
@@ -391,17 +498,21 @@ impl<O: Outbox> Run<O> {
     }
 }
 
-/// The anomaly of a dead event.
-fn undelivered(event: &Outgoing) -> Raised {
+/// The anomaly of a dead event; `None` for one that is not dead.
+fn undelivered(parcel: &Parcel) -> Option<Raised> {
+    let event = Some(&parcel.event).filter(|event| event.state == EventState::Dead)?;
     let last = event.last_status.map_or("no answer".to_owned(), |status| format!("status {status}"));
-    Raised {
+    let endpoint = endpoint_of(&parcel.to).map(|id| format!(" at endpoint {id}")).unwrap_or_default();
+    // An order has no transaction, nor has what is asked about.
+    let has_none = [ORDER_CREATED, transfers::CHECK].contains(&&*event.kind);
+    let transaction_id = (!has_none).then_some(event.transaction_id);
+    Some(Raised {
         kind: AnomalyKind::Undelivered,
         channel: channel_of(&event.body).unwrap_or_default(),
         merchant: event.merchant.clone(),
-        // What is asked about has no transaction yet.
-        transaction_id: (event.kind != transfers::CHECK).then_some(event.transaction_id),
-        detail: format!("event {} ({}): {} tries, at last {last}", event.id, event.kind, event.attempts),
-    }
+        transaction_id,
+        detail: format!("event {} ({}){endpoint}: {} tries, at last {last}", event.id, event.kind, event.attempts),
+    })
 }
 
 /// The channel of the transaction that an event reports.

@@ -1,6 +1,6 @@
 //! The choice of events to send next, and of questions to the store. Pure: it reads no clock and no store.
 //!
-//! Each merchant has a lane: a short queue of events that may go out now, and a place in the store up to which it has
+//! Each address has a lane (a merchant's url of the configuration, and each endpoint): a short queue of events that may go out now, and a place in the store up to which it has
 //! seen what is due. Events that do not fit into a queue stay in the store: the lane is then `behind` and asks again
 //! when there is room. A place never comes closer to now than `LAG_MS`, since later writes may stand before it. Each
 //! lane looks again from its place once a second. Now and then, and after the clock was set back, it looks from the
@@ -11,14 +11,19 @@
 //! all merchants together have too many events under way, each may still have one. Merchants that hang, or fail every
 //! time, do not count for the others, so merchants that answer stay fast. One that fails every time gets one event
 //! after the other, slowly, until it takes one.
+//!
+//! An endpoint may bound its lane: so many events per second, so many under way, or none while it is paused. Lanes of
+//! endpoints may be thousands, so a question scans a part of them, in turns, and each looks again less often. What is
+//! redelivered tells its lane.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 
 use uuid::Uuid;
 
-use super::due::{BEGINNING, DueEvents, Question, Scan, TAIL, is_due};
+use super::due::{BEGINNING, DueEvents, Question, Scan, is_due};
+use super::pace::Pace;
+use super::parcel::{Parcel, To};
 use crate::journal::Fresh;
-use crate::rows::Outgoing;
 use crate::stored_enum::EventState;
 
 /// The most events under way to one merchant.
@@ -44,10 +49,26 @@ const FAILURES: u32 = 8;
 /// Least time between two events to such a merchant.
 const SLOW_MS: i64 = 20;
 
+/// The most scans of one question.
+const SCANS_MAX: usize = 256;
+/// Looks of a merchant's lane for each of an endpoint's.
+const LOOKS: usize = 8;
+
+/// The bounds of a lane.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// The most events per second.
+    pub rate: Option<u32>,
+    /// The most events under way.
+    pub concurrency: Option<u32>,
+    /// Whether all wait.
+    pub paused: bool,
+}
+
 /// All lanes.
 #[derive(Debug, Default)]
 pub struct Scheduler {
-    lanes: BTreeMap<String, MerchantQueue>,
+    lanes: BTreeMap<To, Lane>,
     /// The last `seq` seen, of an event or of another row.
     tail: Option<i64>,
     /// The last row that was announced, now and at the time of the question.
@@ -57,25 +78,31 @@ pub struct Scheduler {
     fresh: bool,
     /// Whether to ask for the merchants with pending events.
     names: bool,
-    freed: VecDeque<Uuid>,
+    freed: VecDeque<(To, Uuid)>,
     /// Whether a question is under way.
     asking: bool,
     /// The latest time of a question, by a clock that may be set back.
     latest: i64,
     /// Events marked during a question.
-    limbo: Vec<(String, i64)>,
+    limbo: Vec<(To, i64)>,
     under_way: usize,
     /// The lane that goes first, in turns.
     turn: usize,
+    /// The lane after which the next question scans.
+    scanned: Option<To>,
+    /// The number of looks.
+    looks: usize,
     /// Merchants that were reported as unknown.
     told: BTreeSet<String>,
 }
 
-/// The lane of a merchant.
+/// The lane of an address.
 #[derive(Debug)]
-struct MerchantQueue {
+struct Lane {
     configured: bool,
-    queue: VecDeque<Outgoing>,
+    bounds: Bounds,
+    pace: Pace,
+    queue: VecDeque<Parcel>,
     known: HashSet<i64>,
     under_way: usize,
     behind: bool,
@@ -88,10 +115,12 @@ struct MerchantQueue {
     moved_at: i64,
 }
 
-impl Default for MerchantQueue {
-    fn default() -> MerchantQueue {
-        MerchantQueue {
-            configured: true,
+impl Default for Lane {
+    fn default() -> Lane {
+        Lane {
+            configured: false,
+            bounds: Bounds::default(),
+            pace: Pace::default(),
             queue: VecDeque::new(),
             known: HashSet::new(),
             under_way: 0,
@@ -105,15 +134,17 @@ impl Default for MerchantQueue {
     }
 }
 
-impl MerchantQueue {
+impl Lane {
     fn room(&self) -> usize {
         (QUEUE_MAX - self.queue.len().min(QUEUE_MAX)).min(KNOWN_MAX - self.known.len().min(KNOWN_MAX))
     }
 
-    /// How long it must wait for a slow merchant's turn; 0 for not at all. A clock that was set back delays nothing.
+    /// How long it must wait for a slow merchant's turn or for its rate; 0 for not at all. A clock that was set back
+    /// delays nothing.
     fn held(&self, now_ms: i64) -> i64 {
         let wait = self.not_before - now_ms;
-        if self.is_failing() && (1..=SLOW_MS).contains(&wait) { wait } else { 0 }
+        let slow = if self.is_failing() && (1..=SLOW_MS).contains(&wait) { wait } else { 0 };
+        slow.max(self.bounds.rate.map_or(0, |rate| self.pace.wait(rate, now_ms)))
     }
 
     fn is_failing(&self) -> bool {
@@ -128,21 +159,37 @@ impl MerchantQueue {
     /// Whether it may have one more event: `answering` are under way to answering merchants, `all` to all of them.
     fn has_slot(&self, now_ms: i64, answering: usize, all: usize) -> bool {
         let room = if self.answers(now_ms) { answering < ALL_MAX } else { all < HANG_MAX };
-        self.under_way == 0 || (!self.is_failing() && self.under_way < LANE_MAX && room)
+        let most = self.bounds.concurrency.map_or(LANE_MAX, |most| most as usize);
+        let is_free = self.under_way == 0 || (!self.is_failing() && self.under_way < most && room);
+        is_free && !self.bounds.paused
+    }
+
+    /// Whether the store is asked for it.
+    fn scans(&self) -> bool {
+        self.configured && !self.bounds.paused && self.behind && self.room() > 0 && self.queue.len() <= QUEUE_MAX / 2
     }
 }
 
 impl Scheduler {
-    /// Sets the configured merchants.
-    pub fn merchants<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) {
-        self.lanes.values_mut().for_each(|lane| lane.configured = false);
-        for name in names {
-            let lane = self.lanes.entry(name.to_owned()).or_default();
-            (lane.configured, lane.behind, lane.place) = (true, true, BEGINNING);
+    /// Sets the addresses with their bounds. A new one, or one that is paused no more, looks from the beginning.
+    pub fn addresses(&mut self, addresses: impl IntoIterator<Item = (To, Bounds)>) {
+        let mut before = std::mem::take(&mut self.lanes);
+        for (to, bounds) in addresses {
+            let mut lane = before.remove(&to).unwrap_or_default();
+            if !lane.configured || lane.bounds.paused {
+                (lane.behind, lane.place) = (true, BEGINNING);
+            }
+            (lane.configured, lane.bounds) = (true, bounds);
+            self.lanes.insert(to, lane);
         }
-        for lane in self.lanes.values_mut().filter(|lane| !lane.configured) {
-            for event in lane.queue.drain(..) {
-                lane.known.remove(&event.seq);
+        for (to, mut lane) in before {
+            lane.configured = false;
+            for parcel in lane.queue.drain(..) {
+                lane.known.remove(&parcel.seq);
+            }
+            // What is under way there is counted to its end.
+            if !lane.known.is_empty() {
+                self.lanes.insert(to, lane);
             }
         }
         self.told.clear();
@@ -152,9 +199,9 @@ impl Scheduler {
     /// Forgets all but the merchants: another process may have had the books.
     pub fn reset(&mut self) {
         let lanes = std::mem::take(&mut self.lanes);
-        let names = lanes.iter().filter(|(_, lane)| lane.configured).map(|(name, _)| name.as_str());
+        let configured = lanes.into_iter().filter(|(_, lane)| lane.configured).map(|(to, lane)| (to, lane.bounds));
         *self = Scheduler::default();
-        self.merchants(names);
+        self.addresses(configured);
     }
 
     /// Says that there may be new events.
@@ -169,28 +216,44 @@ impl Scheduler {
             self.fresh = true;
             return;
         };
-        for (event, is_first) in fresh.events.into_iter().filter(|(event, _)| event.seq > tail) {
-            match event.order_id.filter(|_| !is_first) {
+        for (parcel, is_first) in fresh.events.into_iter().filter(|(parcel, _)| parcel.seq > tail) {
+            match parcel.event.order_id.filter(|_| !is_first) {
                 // If an earlier one is pending, its end asks for this order again.
-                Some(order) if self.freed.len() < FREED_WAIT => self.freed.push_back(order),
+                Some(order) if self.freed.len() < FREED_WAIT => self.freed.push_back((parcel.to, order)),
                 Some(_) => self.look_again(false),
-                None => self.came(event, false, now_ms),
+                None => self.came(parcel, false, now_ms),
             }
         }
         self.tail = Some(tail.max(fresh.upto));
     }
 
-    fn came(&mut self, event: Outgoing, waits: bool, now_ms: i64) {
-        let Some(lane) = self.lanes.get_mut(&event.merchant) else { return };
-        if lane.room() > 0 && !waits && is_due(&event, now_ms) {
-            self.accept(event);
-        } else if !waits && let Some(at) = event.next_attempt_at {
+    fn came(&mut self, parcel: Parcel, waits: bool, now_ms: i64) {
+        let Some(lane) = self.lanes.get_mut(&parcel.to) else { return };
+        if lane.room() > 0 && !waits && is_due(&parcel.event, now_ms) {
+            self.accept(parcel);
+        } else if !waits && let Some(at) = parcel.event.next_attempt_at {
             lane.behind = true;
-            lane.place = lane.place.min((at, event.seq - 1));
+            lane.place = lane.place.min((at, parcel.seq - 1));
         }
     }
 
-    /// Makes each merchant look again from its place on, or from the beginning.
+    /// The look of each second: merchants look again from their places on, and a part of the endpoints in turns.
+    pub fn look(&mut self) {
+        self.fresh = true;
+        self.looks = self.looks.wrapping_add(1);
+        for (at, (to, lane)) in self.lanes.iter_mut().enumerate() {
+            lane.behind |= matches!(to, To::Merchant(_)) || at % LOOKS == self.looks % LOOKS;
+        }
+    }
+
+    /// Makes these look again from their places on: something of theirs was put back.
+    pub fn look_at(&mut self, addresses: impl IntoIterator<Item = To>) {
+        for to in addresses {
+            self.lanes.entry(to).and_modify(|lane| lane.behind = true);
+        }
+    }
+
+    /// Makes each address look again from its place on, or from the beginning.
     pub fn look_again(&mut self, from_the_beginning: bool) {
         self.fresh = true;
         for lane in self.lanes.values_mut() {
@@ -212,16 +275,8 @@ impl Scheduler {
         }
         self.latest = self.latest.max(now_ms);
         let mut question = Question { now_ms, tail: self.tail, names: self.names, ..Question::default() };
-        for (name, lane) in self.lanes.iter_mut().filter(|(_, lane)| lane.configured) {
-            if lane.next_at.is_some_and(|at| at <= now_ms) {
-                (lane.next_at, lane.behind) = (None, true);
-            }
-            let room = lane.room();
-            if lane.behind && room > 0 && lane.queue.len() <= QUEUE_MAX / 2 {
-                let limit = room + lane.known.len();
-                question.scans.push(Scan { merchant: name.clone(), behind: lane.place, limit });
-            }
-        }
+        question.endpoints = self.lanes.keys().any(|to| matches!(to, To::Endpoint(_)));
+        question.scans = self.scans(now_ms);
         let nothing = question.scans.is_empty() && self.freed.is_empty();
         if nothing && !self.fresh && !self.names && self.tail.is_some() {
             return None;
@@ -232,18 +287,39 @@ impl Scheduler {
         Some(question)
     }
 
+    /// The scans of the next question, in turns.
+    fn scans(&mut self, now_ms: i64) -> Vec<Scan> {
+        let mut scans = vec![];
+        for (to, lane) in self.lanes.iter_mut().filter(|(_, lane)| lane.configured) {
+            if lane.next_at.is_some_and(|at| at <= now_ms) {
+                (lane.next_at, lane.behind) = (None, true);
+            }
+            if lane.scans() {
+                scans.push(Scan { to: to.clone(), behind: lane.place, limit: lane.room() + lane.known.len() });
+            }
+        }
+        if scans.len() > SCANS_MAX {
+            let first = scans.partition_point(|scan| Some(&scan.to) <= self.scanned.as_ref());
+            let first = first % scans.len();
+            scans.rotate_left(first);
+            scans.truncate(SCANS_MAX);
+        }
+        self.scanned = scans.last().map(|scan| scan.to.clone());
+        scans
+    }
+
     /// Takes the answer; returns merchants with pending events that are not configured, each once.
     pub fn answer(&mut self, question: &Question, found: DueEvents) -> Vec<String> {
         // The answer holds all rows announced before the question, unless it is cut. What came in memory meanwhile may
         // lie behind it.
-        let seen = if found.new.len() < TAIL { self.asked_upto.max(found.tail) } else { found.tail };
+        let seen = if found.cut { found.tail } else { self.asked_upto.max(found.tail) };
         self.tail = self.tail.max(Some(seen));
-        self.fresh |= found.new.len() == TAIL;
-        found.freed.into_iter().for_each(|event| self.came(event, false, question.now_ms));
-        found.new.into_iter().for_each(|(event, waits)| self.came(event, waits, question.now_ms));
+        self.fresh |= found.cut;
+        found.freed.into_iter().for_each(|parcel| self.came(parcel, false, question.now_ms));
+        found.new.into_iter().for_each(|(parcel, waits)| self.came(parcel, waits, question.now_ms));
         for (scan, events) in question.scans.iter().zip(found.scans) {
-            let last = events.last().map(|event| (event.next_attempt_at.unwrap_or_default(), event.seq));
-            if let Some(lane) = self.lanes.get_mut(&scan.merchant)
+            let last = events.last().map(|parcel| (parcel.event.next_attempt_at.unwrap_or_default(), parcel.seq));
+            if let Some(lane) = self.lanes.get_mut(&scan.to)
                 // Otherwise it was set back meanwhile.
                 && lane.place == scan.behind
             {
@@ -257,11 +333,13 @@ impl Scheduler {
                     _ => lane.place.max(edge),
                 };
             }
-            events.into_iter().for_each(|event| self.accept(event));
+            events.into_iter().for_each(|parcel| self.accept(parcel));
         }
         self.asked();
-        let unknown = found.names.into_iter().filter(|name| !self.lanes.get(name).is_some_and(|lane| lane.configured));
-        unknown.filter(|name| self.told.insert(name.clone())).collect()
+        let is_configured =
+            |name: &String| self.lanes.get(&To::Merchant(name.clone())).is_some_and(|lane| lane.configured);
+        let unknown: Vec<String> = found.names.into_iter().filter(|name| !is_configured(name)).collect();
+        unknown.into_iter().filter(|name| self.told.insert(name.clone())).collect()
     }
 
     /// Takes a failed question, to be asked again.
@@ -274,29 +352,29 @@ impl Scheduler {
 
     fn asked(&mut self) {
         self.asking = false;
-        for (merchant, seq) in std::mem::take(&mut self.limbo) {
-            self.forget(&merchant, seq);
+        for (to, seq) in std::mem::take(&mut self.limbo) {
+            self.forget(&to, seq);
         }
     }
 
-    fn accept(&mut self, event: Outgoing) {
-        if let Some(lane) = self.lanes.get_mut(&event.merchant)
+    fn accept(&mut self, parcel: Parcel) {
+        if let Some(lane) = self.lanes.get_mut(&parcel.to)
             && lane.configured
-            && event.state == EventState::Pending
-            && lane.known.insert(event.seq)
+            && parcel.event.state == EventState::Pending
+            && lane.known.insert(parcel.seq)
         {
-            lane.queue.push_back(event);
+            lane.queue.push_back(parcel);
         }
     }
 
-    fn forget(&mut self, merchant: &str, seq: i64) {
-        if let Some(lane) = self.lanes.get_mut(merchant) {
+    fn forget(&mut self, to: &To, seq: i64) {
+        if let Some(lane) = self.lanes.get_mut(to) {
             lane.known.remove(&seq);
         }
     }
 
     /// Events to be sent now, with merchants in turns.
-    pub fn launch(&mut self, now_ms: i64) -> Vec<Outgoing> {
+    pub fn launch(&mut self, now_ms: i64) -> Vec<Parcel> {
         let mut launched = vec![];
         self.turn = self.turn.wrapping_add(1);
         let first = self.turn % self.lanes.len().max(1);
@@ -313,16 +391,17 @@ impl Scheduler {
             for (_, lane) in late.into_iter().chain(early) {
                 if lane.has_slot(now_ms, answering, self.under_way)
                     && lane.held(now_ms) == 0
-                    && let Some(event) = lane.queue.pop_front()
+                    && let Some(parcel) = lane.queue.pop_front()
                 {
                     if lane.under_way == 0 {
                         lane.moved_at = now_ms;
                     }
                     lane.under_way += 1;
                     lane.not_before = now_ms + SLOW_MS;
+                    lane.bounds.rate.iter().for_each(|rate| lane.pace.takes(*rate, now_ms));
                     answering += usize::from(lane.answers(now_ms));
                     self.under_way += 1;
-                    launched.push(event);
+                    launched.push(parcel);
                 }
             }
             if launched.len() == before {
@@ -331,15 +410,15 @@ impl Scheduler {
         }
     }
 
-    /// Whether a merchant's last attempt failed.
-    pub fn fails(&self, merchant: &str) -> bool {
-        self.lanes.get(merchant).is_some_and(|lane| lane.failures > 0)
+    /// Whether the last attempt at an address failed.
+    pub fn fails(&self, to: &To) -> bool {
+        self.lanes.get(to).is_some_and(|lane| lane.failures > 0)
     }
 
     /// Takes the end of an attempt. A failed one may be a timeout, which is not an answer.
-    pub fn tried(&mut self, merchant: &str, delivered: bool, now_ms: i64) {
+    pub fn tried(&mut self, to: &To, delivered: bool, now_ms: i64) {
         self.under_way = self.under_way.saturating_sub(1);
-        if let Some(lane) = self.lanes.get_mut(merchant) {
+        if let Some(lane) = self.lanes.get_mut(to) {
             lane.under_way = lane.under_way.saturating_sub(1);
             lane.failures = if delivered { 0 } else { lane.failures.saturating_add(1) };
             if delivered {
@@ -349,18 +428,18 @@ impl Scheduler {
     }
 
     /// Takes marks that are kept or given up; events of the latter are looked for from the beginning.
-    pub fn settled(&mut self, marks: &[Outgoing], kept: bool) {
+    pub fn settled(&mut self, marks: &[Parcel], kept: bool) {
         for mark in marks {
             if self.asking {
-                self.limbo.push((mark.merchant.clone(), mark.seq));
+                self.limbo.push((mark.to.clone(), mark.seq));
             } else {
-                self.forget(&mark.merchant, mark.seq);
+                self.forget(&mark.to, mark.seq);
             }
-            let Some(lane) = self.lanes.get_mut(&mark.merchant) else { continue };
-            match (kept, mark.next_attempt_at, mark.order_id) {
+            let Some(lane) = self.lanes.get_mut(&mark.to) else { continue };
+            match (kept, mark.event.next_attempt_at, mark.event.order_id) {
                 (false, ..) => (lane.behind, lane.place) = (true, BEGINNING),
                 (true, Some(at), _) => lane.next_at = Some(lane.next_at.map_or(at, |earlier| earlier.min(at))),
-                (true, None, Some(order)) => self.freed.push_back(order),
+                (true, None, Some(order)) => self.freed.push_back((mark.to.clone(), order)),
                 (true, None, None) => {}
             }
         }
@@ -375,7 +454,8 @@ impl Scheduler {
     pub fn wait(&self, now_ms: i64) -> Option<i64> {
         let lanes = self.lanes.values().filter(|lane| lane.configured);
         let waits = lanes.flat_map(|lane| {
-            let held = (!lane.queue.is_empty()).then(|| lane.held(now_ms)).filter(|wait| *wait > 0);
+            let waits = !lane.queue.is_empty() && !lane.bounds.paused;
+            let held = waits.then(|| lane.held(now_ms)).filter(|wait| *wait > 0);
             // During a question, its answer comes first.
             let next_at = lane.next_at.filter(|_| !self.asking);
             [held, next_at.map(|at| (at - now_ms).max(0))]

@@ -5,22 +5,24 @@
 //! cost about a sixth of the writer's time: SQLite copies every page they touch.) If the disk or the connection fails,
 //! all callbacks fail; none is answered before the commit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use uuid::Uuid;
 
 use super::chain_tip::ChainTip;
 use super::outbox::Fresh;
-use super::{CommitError, Durable, Raised, Receipt, Reply, Sealed, Task};
+use super::{CommitError, Durable, Raised, Receipt, Reply, Sealed, Task, endpoints};
+use crate::book::endpoints::fan_out;
 use crate::book::{self, Callback, Facts, PostingBuilder, Postings, Time};
 use crate::command::Commanded;
+use crate::deliver::parcel::To;
+use crate::endpoints::change::Changed;
 use crate::keys::{DataKey, Ring};
 use crate::outcome::Outcome;
 use crate::resolve::{Reread, Resolution, Resolved};
-use crate::rows::Outgoing;
 use crate::store::{Changes, Grouping, Store, StoreError, Wanted};
-use crate::stored_enum::{AnomalyState, EventState};
+use crate::stored_enum::AnomalyState;
 
 /// The store and the end of the books in it.
 pub struct BatchWriter {
@@ -37,8 +39,12 @@ pub struct BatchWriter {
 /// The answer to a task once the commit is there.
 enum Decided {
     Receipt(Outcome),
-    Marked,
-    Event(Option<Box<Outgoing>>),
+    Marked {
+        /// Whether endpoints changed with it.
+        endpoints: bool,
+    },
+    Again(BTreeSet<To>, usize),
+    Endpoint(Changed),
     Resolved(Resolved),
     Commanded(Commanded),
     Reconciled(Uuid),
@@ -49,8 +55,12 @@ enum Decided {
 pub struct Done {
     /// Callbacks in it.
     pub callbacks: usize,
-    /// Events that it put into the outbox, new ones and others.
+    /// New events that it put on their way, once for each address.
     pub events: usize,
+    /// Addresses to which it put something back.
+    pub again: BTreeSet<To>,
+    /// Whether it changed endpoints.
+    pub endpoints: bool,
     /// The new events, if they are all at hand.
     pub fresh: Option<Fresh>,
     /// Whether there was anything to commit.
@@ -127,7 +137,7 @@ impl BatchWriter {
             match self.store.write(&changes) {
                 Ok(()) => {
                     self.store.release(true)?;
-                    self.take(&mut work, task, &changes, &plan, now);
+                    self.take(&mut work, task, (&changes, &answer), &plan, now);
                     work.answers.push(Ok(answer));
                 }
                 Err(StoreError::Row(reason)) => {
@@ -150,11 +160,12 @@ impl BatchWriter {
         for task in tasks {
             let (mut plan, answer) = self.decide(task, &mut facts, now)?;
             let changes = self.end.changes(&mut plan, self.ring.chain());
-            self.take(&mut work, task, &changes, &plan, now);
+            self.take(&mut work, task, (&changes, &answer), &plan, now);
             work.answers.push(Ok(answer));
             all.rows.extend(changes.rows);
             all.links.extend(changes.links);
             all.updates.extend(changes.updates);
+            all.attempts.extend(changes.attempts);
         }
         self.finish(&work, &mut all)?;
         work.done.fresh = Some(Fresh::of(before, all.rows));
@@ -172,6 +183,8 @@ impl BatchWriter {
                     all.done.callbacks += work.done.callbacks;
                     all.done.events += work.done.events;
                     all.done.committed |= work.done.committed;
+                    all.done.again.extend(work.done.again);
+                    all.done.endpoints |= work.done.endpoints;
                     all.answers.extend(work.answers);
                     all.keys.extend(work.keys);
                 }
@@ -223,16 +236,18 @@ impl BatchWriter {
         let mut scribe = PostingBuilder::new(self.end.seq, now, &mut ids);
         let answer = match task {
             Task::Callback(sealed, _) => Decided::Receipt(book::decide(&callback(sealed), facts, &mut scribe)),
-            Task::Mark(marks, raised, _) => {
-                marks.iter().for_each(|mark| scribe.state(mark.clone()));
-                raised.iter().for_each(|raised| raise(&mut scribe, raised));
-                Decided::Marked
+            Task::Mark(marks, _) => {
+                marks.updates.iter().for_each(|mark| scribe.state(mark.clone()));
+                marks.attempts.iter().for_each(|attempt| scribe.attempt(attempt.clone()));
+                marks.raised.iter().for_each(|raised| raise(&mut scribe, raised));
+                Decided::Marked { endpoints: endpoints::fare(&marks.health, &mut self.end.endpoints, &mut scribe) }
             }
-            Task::Redeliver(id, _) => {
-                let event = self.store.events(&[*id])?.pop();
-                let event = event.map(|event| Box::new(again(event, now.wall)));
-                event.iter().for_each(|event| scribe.update(&**event));
-                Decided::Event(event)
+            Task::Redeliver(what, _) => {
+                let (again, count) = endpoints::again(what, &mut *self.store, &mut scribe)?;
+                Decided::Again(again, count)
+            }
+            Task::Endpoint(change, _) => {
+                Decided::Endpoint(endpoints::change(change, &mut self.end.endpoints, &self.ring, &mut scribe))
             }
             Task::Resolve(resolution, _) => Decided::Resolved(self.resolve(resolution, facts, &mut scribe)?),
             Task::Command(command, _) => {
@@ -245,25 +260,40 @@ impl BatchWriter {
             }
             Task::Due(transfers, _) => {
                 transfers.iter().for_each(|id| book::transfers::due(*id, facts, &mut scribe));
-                Decided::Marked
+                Decided::Marked { endpoints: false }
             }
             Task::Reconcile(done, _) => {
                 let explained: Vec<Uuid> = done.explained.iter().map(|(id, _)| *id).collect();
                 let open = self.store.anomalies(&explained)?;
                 Decided::Reconciled(book::reconciled::write(done, open, facts, &mut scribe))
             }
-            Task::Wake => Decided::Marked,
+            Task::Wake => Decided::Marked { endpoints: false },
         };
-        let mut plan = scribe.done();
-        plan.events += usize::from(matches!(answer, Decided::Event(Some(_))));
-        Ok((plan, answer))
+        fan_out(&self.end.endpoints, &mut scribe);
+        Ok((scribe.done(), answer))
     }
 
     /// Counts a task whose rows are written.
-    fn take(&mut self, work: &mut Work, task: &Task, changes: &Changes, plan: &Postings, now: Time) {
+    fn take(
+        &mut self,
+        work: &mut Work,
+        task: &Task,
+        (changes, answer): (&Changes, &Decided),
+        plan: &Postings,
+        now: Time,
+    ) {
         self.end.advance(changes, plan, now.recorded);
         work.done.events += plan.events;
         work.done.committed |= *changes != Changes::default();
+        match answer {
+            Decided::Again(again, _) => work.done.again.extend(again.iter().cloned()),
+            Decided::Endpoint(_) | Decided::Marked { endpoints: true } => work.done.endpoints = true,
+            _ => {}
+        }
+        if let Task::Mark(marks, _) = task {
+            let unkept = marks.keys.iter().filter(|key| !key.unkept().is_empty());
+            work.keys.extend(unkept.map(|key| (key.id(), key.clone())));
+        }
         if changes.rows.is_empty() {
             return;
         }
@@ -347,11 +377,6 @@ fn raise(scribe: &mut PostingBuilder<'_>, raised: &Raised) {
     scribe.anomaly(raised.kind, (&raised.channel, &raised.merchant), raised.transaction_id, None, &raised.detail);
 }
 
-/// An event to be sent again, with the whole backoff ahead of it.
-fn again(event: Outgoing, wall: i64) -> Outgoing {
-    Outgoing { state: EventState::Pending, round: 0, next_attempt_at: Some(wall), delivered_at: None, ..event }
-}
-
 fn reply(task: Task, answer: Result<Decided, CommitError>) {
     fn send<T>(reply: Reply<T>, answer: Result<T, CommitError>) {
         // If the caller has gone, the provider sends again and finds a duplicate.
@@ -359,11 +384,12 @@ fn reply(task: Task, answer: Result<Decided, CommitError>) {
     }
     match (task, answer) {
         (Task::Callback(_, to), Ok(Decided::Receipt(outcome))) => send(to, Ok(Durable(Receipt { outcome }))),
-        (Task::Mark(_, _, to) | Task::Due(_, to), Ok(_)) => send(to, Ok(())),
+        (Task::Mark(_, to) | Task::Due(_, to), Ok(_)) => send(to, Ok(())),
         (Task::Resolve(_, to), Ok(Decided::Resolved(resolved))) => send(to, Ok(resolved)),
         (Task::Reconcile(_, to), Ok(Decided::Reconciled(id))) => send(to, Ok(id)),
         (Task::Command(_, to), Ok(Decided::Commanded(commanded))) => send(to, Ok(commanded)),
-        (Task::Redeliver(_, to), Ok(Decided::Event(event))) => send(to, Ok(event.map(|event| *event))),
+        (Task::Redeliver(_, to), Ok(Decided::Again(_, count))) => send(to, Ok(count)),
+        (Task::Endpoint(_, to), Ok(Decided::Endpoint(changed))) => send(to, Ok(changed)),
         (task, Err(why)) => task.refuse(why),
         (task, Ok(_)) => task.refuse(CommitError::Failed),
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::book::Postings;
+use crate::book::endpoints::LiveEndpoints;
 use crate::chain::ChainKey;
 use crate::rows::BalanceRow;
 use crate::store::{Changes, Heads};
@@ -21,6 +22,8 @@ pub struct ChainTip {
     touched: BTreeSet<(String, Currency)>,
     /// What parked transactions wait or waited for; `None` above [`Heads::WAITED_MAX`].
     waited: Option<HashSet<String>>,
+    /// The endpoints, with the changes of the batch.
+    pub endpoints: LiveEndpoints,
 }
 
 impl ChainTip {
@@ -33,6 +36,7 @@ impl ChainTip {
             recorded_at: heads.recorded_at,
             balances: heads.balances.into_iter().map(balance).collect(),
             touched: BTreeSet::new(),
+            endpoints: LiveEndpoints::new(heads.endpoints),
             waited: (heads.waited.len() <= Heads::WAITED_MAX).then(|| heads.waited.into_iter().collect()),
         }
     }
@@ -49,6 +53,7 @@ impl ChainTip {
             rows: std::mem::take(&mut plan.rows),
             links: link.into_iter().collect(),
             updates: std::mem::take(&mut plan.updates).into_values().collect(),
+            attempts: std::mem::take(&mut plan.attempts),
             ..Changes::default()
         }
     }

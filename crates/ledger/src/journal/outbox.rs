@@ -1,11 +1,14 @@
 //! New events on their way from a commit to delivery, in memory. Delivery reads the store only when it is behind.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use uuid::Uuid;
 
-use crate::rows::{Outgoing, Row, Table, Typed, Value};
+use crate::deliver::parcel::{Parcel, To};
+use crate::rows::{Delivery, Outgoing, Row, Table, Typed, Value};
+use crate::stored_enum::EventState;
 
 /// The most events that wait here; delivery finds the others in the store.
 const MOST: usize = 2_048;
@@ -17,31 +20,53 @@ pub struct Fresh {
     pub after: i64,
     /// The last row of the range.
     pub upto: i64,
-    /// Each event, with whether it is the first of its order or has no order: then it waits for no other event.
-    pub events: Vec<(Outgoing, bool)>,
+    /// Each event, once for each address, with whether it is the first of its order there or has no order: then it
+    /// waits for no other event.
+    pub events: Vec<(Parcel, bool)>,
 }
 
 impl Fresh {
     /// The events among rows that begin after `after`.
     pub(super) fn of(after: i64, rows: Vec<Row>) -> Fresh {
         let mut fresh = Fresh { after, upto: rows.last().map_or(after, |row| row.seq), events: vec![] };
-        // Orders that are new in these rows and have no event yet.
-        let mut new = HashSet::new();
+        let has_deliveries = rows.iter().any(|row| row.table == Table::Delivery);
+        // Orders that are new in these rows, and the addresses that have an event of one already.
+        let (mut new, mut begun) = (HashSet::new(), HashSet::new());
+        let mut is_first = |order: Option<Uuid>, new: &HashSet<Uuid>, to: &To| {
+            order.is_none_or(|order| new.contains(&order) && begun.insert((order, to.clone())))
+        };
+        let mut events = HashMap::new();
         for row in rows {
             match row.table {
                 Table::Order => _ = new.insert(row.id),
                 Table::Outgoing => {
-                    let head = [Value::Int(row.seq), Value::Text(row.id.hyphenated().to_string())];
-                    let cells = head.into_iter().chain(row.values).collect();
-                    let Some(event) = Outgoing::from_cells(cells) else { continue };
-                    let is_first = event.order_id.is_none_or(|order| new.remove(&order));
-                    fresh.events.push((event, is_first));
+                    let Some(event) = typed::<Outgoing>(row) else { continue };
+                    if has_deliveries {
+                        events.insert(event.seq, event.clone());
+                    }
+                    if event.state == EventState::Pending {
+                        let parcel = Parcel::from(event);
+                        let is_first = is_first(parcel.event.order_id, &new, &parcel.to);
+                        fresh.events.push((parcel, is_first));
+                    }
+                }
+                Table::Delivery => {
+                    let Some(delivery) = typed::<Delivery>(row) else { continue };
+                    let Some(event) = events.get(&delivery.event_seq) else { continue };
+                    let parcel = Parcel::to_endpoint(event, delivery);
+                    let is_first = is_first(parcel.event.order_id, &new, &parcel.to);
+                    fresh.events.push((parcel, is_first));
                 }
                 _ => {}
             }
         }
         fresh
     }
+}
+
+fn typed<T: Typed>(row: Row) -> Option<T> {
+    let head = [Value::Int(row.seq), Value::Text(row.id.hyphenated().to_string())];
+    T::from_cells(head.into_iter().chain(row.values).collect())
 }
 
 /// News for delivery.
@@ -51,6 +76,10 @@ pub struct OutboxNews {
     pub fresh: Option<Fresh>,
     /// Whether there may be more in the store.
     pub look: bool,
+    /// Addresses to which something was put back.
+    pub again: BTreeSet<To>,
+    /// Whether endpoints changed.
+    pub endpoints: bool,
 }
 
 /// The queue between the writer and delivery.
@@ -88,6 +117,18 @@ impl OutboxQueue {
         self.notify.notify_one();
     }
 
+    /// Says that something was put back for these addresses.
+    pub(super) fn again(&self, addresses: BTreeSet<To>) {
+        self.news.lock().again.extend(addresses);
+        self.notify.notify_one();
+    }
+
+    /// Says that endpoints changed.
+    pub(super) fn endpoints(&self) {
+        self.news.lock().endpoints = true;
+        self.notify.notify_one();
+    }
+
     /// Takes the news.
     pub fn take(&self) -> OutboxNews {
         std::mem::take(&mut *self.news.lock())
@@ -101,10 +142,7 @@ impl OutboxQueue {
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
-    use crate::stored_enum::EventState;
 
     fn event(seq: i64, order_id: Option<u128>) -> Row {
         let event = Outgoing {
@@ -134,7 +172,7 @@ mod tests {
     fn the_first_event_of_a_new_order_waits_for_none() {
         let rows = vec![order(8, 1), event(9, Some(1)), event(10, Some(1)), event(11, Some(2)), event(12, None)];
         let fresh = Fresh::of(7, rows);
-        let told: Vec<(i64, bool)> = fresh.events.iter().map(|(event, is_first)| (event.seq, *is_first)).collect();
+        let told: Vec<(i64, bool)> = fresh.events.iter().map(|(parcel, is_first)| (parcel.seq, *is_first)).collect();
         assert_eq!((fresh.after, fresh.upto), (7, 12));
         assert_eq!(told, [(9, true), (10, false), (11, false), (12, true)]);
     }

@@ -209,6 +209,12 @@ impl Writer {
                     if done.callbacks > 0 {
                         self.settings.series.batch.observe(done.callbacks as f64);
                     }
+                    if !done.again.is_empty() {
+                        self.shared.outbox.again(done.again);
+                    }
+                    if done.endpoints {
+                        self.shared.outbox.endpoints();
+                    }
                     let told = done.fresh.as_ref().map_or(0, |fresh| fresh.events.len());
                     done.fresh.into_iter().for_each(|fresh| self.shared.outbox.put(fresh));
                     if told < done.events {

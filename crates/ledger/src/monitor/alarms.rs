@@ -26,6 +26,8 @@ pub enum AlarmKind {
     Anomalies,
     /// A merchant does not get its events.
     Undelivered,
+    /// An endpoint has taken nothing for a day.
+    EndpointFailing,
     /// Nothing is written any more.
     StoreFailed,
     /// There are books, and no anchor beside them.
@@ -44,6 +46,7 @@ impl AlarmKind {
             AlarmKind::LowDisk => "low_disk",
             AlarmKind::Anomalies => "anomalies",
             AlarmKind::Undelivered => "undelivered",
+            AlarmKind::EndpointFailing => "endpoint_failing",
             AlarmKind::StoreFailed => "store_failed",
             AlarmKind::NoAnchor => "no_anchor",
             AlarmKind::Tampered => "tampered",
@@ -59,6 +62,7 @@ impl AlarmKind {
             | AlarmKind::ClockAhead
             | AlarmKind::Anomalies
             | AlarmKind::Undelivered
+            | AlarmKind::EndpointFailing
             | AlarmKind::NoAnchor => "warning",
         }
     }

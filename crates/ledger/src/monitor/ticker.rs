@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 use super::Watched;
 use super::alarms::{Alarm, AlarmKind, Book};
-use super::queries::{self, Waiting};
+use super::queries::{self, Failing, Waiting};
 use crate::anchor::{self, Anchor};
 use crate::journal::{Raised, Standing};
 use crate::metrics::LedgerSeries;
@@ -44,6 +44,8 @@ const COMPLAIN: Duration = Duration::from_secs(60);
 const AHEAD_MS: i64 = 60_000;
 /// The age from which a wait counts as long.
 const LONG_MS: i64 = 3_600_000;
+/// The time without a success after which an endpoint is reported.
+const DAY_MS: i64 = 24 * 3_600_000;
 const MIB: u64 = 1 << 20;
 /// The niceness of the verification's thread.
 const NICE: i32 = 10;
@@ -381,6 +383,7 @@ impl<W: Watched> Ticker<W> {
             (0, true) => Some(format!("an event waits for its merchant for {} minutes", pending / 60_000)),
             (dead, _) => Some(format!("{dead} anomalies say that merchants did not get an event")),
         };
+        let failing = failing(&look.failing, wall);
         let verified = self.shared.lock().verified.as_ref().is_some_and(|verified| !verified.ok);
         let tampered = if matches!(self.trust, Trust::Broken(_)) {
             Some("the books do not go through their anchor: they were cut or replaced")
@@ -394,6 +397,7 @@ impl<W: Watched> Ticker<W> {
         let grown = self.book.grown(AlarmKind::Anomalies, decide, last, wall);
         self.send(grown);
         self.alarm(AlarmKind::Undelivered, undelivered, wall);
+        self.alarm(AlarmKind::EndpointFailing, failing, wall);
         self.alarm(AlarmKind::Tampered, tampered.map(str::to_owned), wall);
     }
 
@@ -407,6 +411,16 @@ impl<W: Watched> Ticker<W> {
         log::error!("ledger: alarm {}: {}", alarm.kind.label(), alarm.text);
         (self.parts.tell)(alarm);
     }
+}
+
+/// What is said of endpoints that have taken nothing for a day.
+fn failing(endpoints: &[Failing], wall: i64) -> Option<String> {
+    let long = endpoints.iter().filter(|endpoint| wall - endpoint.since >= DAY_MS);
+    let (first, count) = (long.clone().next()?, long.count());
+    let Failing { id, merchant, since } = first;
+    let others = if count > 1 { format!(", and {} more", count - 1) } else { String::new() };
+    let hours = (wall - since) / 3_600_000;
+    Some(format!("endpoint {id} of merchant {merchant} has taken no event for {hours} hours{others}"))
 }
 
 /// The number of open anomalies of a kind.
@@ -435,6 +449,15 @@ fn least(whole: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_endpoint_is_reported_after_a_day() {
+        let one = |n, since| Failing { id: Uuid::from_u128(n), merchant: "shop".into(), since };
+        assert_eq!(failing(&[one(1, 1)], DAY_MS), None);
+        let text = failing(&[one(1, 0), one(2, 0), one(3, 9)], DAY_MS).unwrap();
+        let id = Uuid::from_u128(1);
+        assert_eq!(text, format!("endpoint {id} of merchant shop has taken no event for 24 hours, and 1 more"));
+    }
 
     #[test]
     fn little_room_is_a_hundredth_between_two_bounds() {

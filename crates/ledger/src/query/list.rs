@@ -116,6 +116,12 @@ pub const TRANSACTIONS: List = List {
     ],
 };
 
+/// The state of an event at all its addresses. A store without endpoints is not asked for them at each event.
+const EVENT_STATE: &str = "CASE WHEN NOT EXISTS (SELECT 1 FROM deliveries WHERE seq > 0) THEN state \
+    ELSE CASE (SELECT MAX(CASE d.state WHEN 'pending' THEN 2 WHEN 'dead' THEN 1 ELSE 0 END) FROM deliveries AS d \
+    WHERE d.event_seq = outgoing.seq AND (SELECT n.deleted_at FROM endpoints AS n WHERE n.id = d.endpoint_id) IS NULL) \
+    WHEN 2 THEN 'pending' WHEN 1 THEN CASE state WHEN 'pending' THEN state ELSE 'dead' END ELSE state END END = ?";
+
 /// `GET /v1/events`; filters on columns that events lack use the transaction, which has the same order.
 pub const EVENTS: List = List {
     table: Table::Outgoing,
@@ -123,7 +129,7 @@ pub const EVENTS: List = List {
     filters: &[
         text("merchant", MERCHANT),
         text("channel", "EXISTS (SELECT 1 FROM transactions AS t WHERE t.id = transaction_id AND t.channel || '' = ?)"),
-        word("state", "state = ?", words::<EventState>),
+        word("state", EVENT_STATE, words::<EventState>),
         // The event's type, such as `payment.posted`, or a transaction's kind.
         text("kind", "kind || '.' LIKE CAST(? AS TEXT) || '.%'"),
         number(

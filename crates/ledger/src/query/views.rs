@@ -4,11 +4,13 @@
 //! Sums are 128 bits wide and may only be written by a serializer that takes them as they are (`serde_json::to_string`,
 //! not `to_value`). Nothing encrypted is shown anywhere.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::rows;
-use crate::stored_enum::{Side, StoredEnum};
+use crate::stored_enum::{EventState, Side, StoredEnum};
 use base::clock;
 
 /// An order of a merchant.
@@ -209,6 +211,63 @@ impl Balance {
             pending_credit_minor: 0,
         }
     }
+}
+
+/// An attempt to send an event to an endpoint.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Attempt {
+    /// When it ended.
+    #[schema(format = DateTime)]
+    pub at: String,
+    /// The endpoint's id.
+    #[schema(format = "uuid")]
+    pub endpoint: String,
+    /// The HTTP status; null if no answer came.
+    #[schema(required = true)]
+    pub status: Option<i64>,
+    /// How long it took, in milliseconds.
+    pub latency_ms: i64,
+    /// The first KiB of the answer's body; null if it cannot be decrypted here or any more.
+    #[schema(required = true)]
+    pub body: Option<String>,
+}
+
+/// An endpoint of a merchant.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Endpoint {
+    /// The endpoint's id.
+    #[schema(format = "uuid")]
+    pub id: String,
+    /// The merchant's name.
+    pub merchant: String,
+    /// Where events go.
+    pub url: String,
+    /// The event types that it takes; empty for all.
+    pub events: Vec<String>,
+    /// The most events per second; null for no bound.
+    #[schema(required = true)]
+    pub rate: Option<u32>,
+    /// The most attempts under way; null for 16.
+    #[schema(required = true)]
+    pub concurrency: Option<u32>,
+    /// Whether its events wait.
+    pub paused: bool,
+    /// The names of further headers; their values are not shown.
+    pub headers: BTreeMap<String, Option<String>>,
+    /// The body's template; null where the event itself is sent.
+    #[schema(required = true)]
+    pub template: Option<String>,
+    /// Whether it is the url of the configuration, which only the configuration changes.
+    pub configured: bool,
+    /// Since when every attempt has failed; null if it works.
+    #[schema(required = true, format = DateTime)]
+    pub failing_since: Option<String>,
+    /// Time of creation; null for the configuration's.
+    #[schema(required = true, format = DateTime)]
+    pub created_at: Option<String>,
+    /// The secret that signs; shown once, at creation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
 }
 
 /// An event for a merchant.
@@ -434,9 +493,26 @@ impl View for Entry {
     }
 }
 
-impl View for Event {
-    type Row = rows::Outgoing;
-    fn of(row: rows::Outgoing) -> Event {
+impl Event {
+    /// An event at all its addresses: the configuration's url, whose state is in its row, and endpoints. It is pending
+    /// while one of them is, and dead if one gave up. `last` is the status of the last attempt, if there are deliveries.
+    pub fn whole(mut row: rows::Outgoing, deliveries: &[rows::Delivery], last: Option<Option<i64>>) -> Event {
+        let rank = |state: EventState| match state {
+            EventState::Delivered => 0,
+            EventState::Dead => 1,
+            EventState::Pending => 2,
+        };
+        for delivery in deliveries {
+            if rank(delivery.state) > rank(row.state) {
+                row.state = delivery.state;
+            }
+            row.attempts += delivery.attempts;
+            let next = [row.next_attempt_at, delivery.next_attempt_at];
+            row.next_attempt_at = next.into_iter().flatten().min();
+            row.delivered_at = row.delivered_at.max(delivery.delivered_at);
+        }
+        row.last_status = last.unwrap_or(row.last_status);
+        row.delivered_at = row.delivered_at.filter(|_| row.state == EventState::Delivered);
         Event {
             id: row.id.to_string(),
             kind: row.kind,
@@ -448,6 +524,29 @@ impl View for Event {
             last_status: row.last_status,
             created_at: time(row.created_at),
             delivered_at: row.delivered_at.map(time),
+        }
+    }
+}
+
+impl View for Event {
+    type Row = rows::Outgoing;
+    fn of(row: rows::Outgoing) -> Event {
+        Event::whole(row, &[], None)
+    }
+}
+
+impl Attempt {
+    /// An attempt with the decrypted beginning of the answer's body.
+    pub fn of(row: rows::Attempt, body: Option<Vec<u8>>) -> Attempt {
+        Attempt {
+            at: time(row.at),
+            endpoint: row.endpoint_id.to_string(),
+            status: row.status,
+            latency_ms: row.latency_ms,
+            body: match (&row.body, body) {
+                (None, _) => Some(String::new()),
+                (Some(_), body) => body.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
+            },
         }
     }
 }

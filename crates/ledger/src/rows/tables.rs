@@ -356,6 +356,46 @@ tables! {
         created_at: i64,
         ;
     }
+    /// An address of a merchant's that events are sent to, beside the configuration's.
+    Endpoint "endpoints" 13 {
+        /// The merchant.
+        merchant: String,
+        /// Time of creation, in milliseconds since 1970.
+        created_at: i64,
+        ;
+        /// The event types that it takes, separated by commas; empty for all.
+        events: String,
+        /// 1 while its events wait, else 0.
+        paused: i64,
+        /// Its address, secret, headers, template and bounds: nonce, ciphertext and tag.
+        settings: Vec<u8>,
+        /// Since when every attempt has failed, in milliseconds since 1970.
+        failing_since: Option<i64>,
+        /// Time of deletion, in milliseconds since 1970.
+        deleted_at: Option<i64>,
+    }
+    /// An event on its way to an endpoint that is not the configuration's.
+    Delivery "deliveries" 14 {
+        /// The `seq` of the event.
+        event_seq: i64,
+        /// The endpoint.
+        endpoint_id: Uuid,
+        /// The event's order, within which events are sent in order.
+        order_id: Option<Uuid>,
+        ;
+        /// The state of the delivery.
+        state: EventState,
+        /// Attempts so far.
+        attempts: i64,
+        /// Attempts since it was last redelivered: its place in the backoff.
+        round: i64,
+        /// When the next attempt is due, in milliseconds since 1970; none once delivered or dead.
+        next_attempt_at: Option<i64>,
+        /// HTTP status of the last attempt; none if no answer came.
+        last_status: Option<i64>,
+        /// Time of delivery, in milliseconds since 1970.
+        delivered_at: Option<i64>,
+    }
     /// The creation of an order by API after its payment had opened it.
     Adoption "adoptions" 10 {
         /// The order.

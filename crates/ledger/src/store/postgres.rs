@@ -30,7 +30,7 @@ use uuid::Uuid;
 
 use super::sql;
 use super::{Changes, Grouping, Heads, Loaded, Store, StoreError, Wanted};
-use crate::rows::{Anomaly, Outgoing, Typed, Value, Wrap};
+use crate::rows::{Anomaly, Delivery, Outgoing, Typed, Value, Wrap};
 use base::clock;
 use base::secret::Secret;
 use base::units::Nanos;
@@ -221,6 +221,7 @@ impl Store for Postgres {
         for row in self.session.query(&self.statements.waited, &none)? {
             heads.waited.push(row.try_get(0).map_err(|e| failure(&e))?);
         }
+        self.session.select(&self.statements.endpoints, none, &mut heads.endpoints)?;
         Ok(heads)
     }
 
@@ -332,6 +333,13 @@ impl Store for Postgres {
         let mut found = vec![];
         let by_id = vec![ids.iter().map(|id| PgCell::Id(*id)).collect()];
         self.session.select(&self.statements.events, by_id, &mut found)?;
+        Ok(found)
+    }
+
+    fn deliveries(&mut self, ids: &[Uuid]) -> Result<Vec<Delivery>, StoreError> {
+        let mut found = vec![];
+        let by_id = vec![ids.iter().map(|id| PgCell::Id(*id)).collect()];
+        self.session.select(&self.statements.deliveries, by_id, &mut found)?;
         Ok(found)
     }
 

@@ -9,6 +9,9 @@ use crate::rows::{Column, Part, Table, Type};
 /// The version of the schema. A newer store is refused; an older one is brought up to date ([`SqlDialect::forward`]).
 pub const VERSION: i64 = 4;
 
+/// The table of attempts.
+pub(super) const ATTEMPTS: &str = "attempts";
+
 /// The total of rows up to which missing parts of an older store are made within seconds.
 pub(super) const FEW: i64 = 500_000;
 
@@ -58,6 +61,11 @@ pub const INDEXES: &[&str] = &[
     "CREATE INDEX IF NOT EXISTS transfers_expires ON transfers (expires_at) \
      WHERE state = 'pending' AND expires_at IS NOT NULL",
     "CREATE INDEX IF NOT EXISTS transfers_check ON transfers (check_at) WHERE check_at IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS endpoints_merchant ON endpoints (merchant, seq)",
+    "CREATE INDEX IF NOT EXISTS endpoints_failing ON endpoints (failing_since) WHERE failing_since IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS deliveries_due ON deliveries (endpoint_id, next_attempt_at, seq) WHERE state = 'pending'",
+    "CREATE INDEX IF NOT EXISTS deliveries_order ON deliveries (endpoint_id, order_id, seq) WHERE state = 'pending'",
+    "CREATE INDEX IF NOT EXISTS deliveries_event ON deliveries (event_seq)",
     "CREATE INDEX IF NOT EXISTS transfers_pending ON transfers (state) WHERE state = 'pending'",
 ];
 
@@ -69,6 +77,8 @@ const NEW: &[(i64, Table)] = &[
     (3, Table::Transfer),
     (4, Table::Reconciliation),
     (4, Table::Finding),
+    (4, Table::Endpoint),
+    (4, Table::Delivery),
 ];
 /// Columns of state that came to older tables, each with the version that brought it. All may be empty.
 const COLUMNS: &[(i64, Table, &str)] =
@@ -146,6 +156,7 @@ impl SqlDialect {
              PRIMARY KEY (id, wrapped_by)){by_key}"
         ));
         tables.push(self.archives());
+        tables.push(self.attempts());
         tables
     }
 
@@ -159,6 +170,17 @@ impl SqlDialect {
         )
     }
 
+    /// The table of attempts: a row in the order of the events, and no other index.
+    fn attempts(self) -> String {
+        let [int, text, blob] = [Type::Int, Type::Text, Type::Blob].map(|ty| self.spell(ty));
+        format!(
+            "CREATE TABLE IF NOT EXISTS {ATTEMPTS} (event_seq {int} NOT NULL, at {int} NOT NULL, \
+             endpoint_id {text} NOT NULL, status {int}, latency_ms {int} NOT NULL, key_id {text}, body {blob}, \
+             PRIMARY KEY (event_seq, at, endpoint_id)){}",
+            self.end(true)
+        )
+    }
+
     /// Statements that make this version of an older one, in one transaction.
     pub fn forward(self, from: i64) -> Vec<String> {
         let apart = if from < 2 { self.apart() } else { vec![] };
@@ -168,8 +190,8 @@ impl SqlDialect {
     /// The tables of other programs that an older version must not meet ([`SqlDialect::forward`]).
     pub fn new_names(from: i64) -> Vec<&'static str> {
         let apart = if from < 2 { vec![Table::Outgoing.state_name(), Table::Outgoing.source()] } else { vec![] };
-        let archives = (from < 4).then_some(ARCHIVES);
-        apart.into_iter().chain(archives).chain(new(from).map(Table::name)).collect()
+        let beside: &[&str] = if from < 4 { &[ARCHIVES, ATTEMPTS] } else { &[] };
+        apart.into_iter().chain(new(from).map(Table::name)).chain(beside.iter().copied()).collect()
     }
 
     /// The tables whose columns change on the way from an older version.
@@ -193,13 +215,14 @@ impl SqlDialect {
             let column = table.state().iter().find(|column| column.name == name).expect("a column of state");
             steps.push(format!("ALTER TABLE {} ADD COLUMN {name} {}", table.name(), self.spell(column.ty)));
         }
-        if from < 4 {
-            steps.push(self.archives().replacen("IF NOT EXISTS ", "", 1));
-        }
         if from < 3 {
             for column in ["pending_debit", "pending_credit"] {
                 steps.push(format!("ALTER TABLE balances ADD COLUMN {column} {text} NOT NULL DEFAULT '0'"));
             }
+        }
+        if from < 4 {
+            let beside = [self.archives(), self.attempts()];
+            steps.extend(beside.map(|table| table.replacen("IF NOT EXISTS ", "", 1)));
         }
         let is_new = |sql: &&&str| new(from).any(|table| sql.contains(&format!(" ON {} ", table.name())));
         steps.extend(INDEXES.iter().filter(is_new).map(|sql| (*sql).to_owned()));

@@ -20,6 +20,9 @@ pub(super) const WRAPS: &str = "SELECT id, wrapped_by, purpose, day, wrapped, cr
 /// The last link.
 pub(super) const LAST_LINK: &str = "SELECT seq, link FROM chain ORDER BY seq DESC LIMIT 1";
 
+/// A new attempt. A mark that is repeated after a lost answer brings it once more.
+pub(super) const ATTEMPT: &str = "(event_seq, at, endpoint_id, status, latency_ms, key_id, body)";
+
 /// The number of rows of all tables together.
 pub(super) const ROWS: &str = "SELECT COALESCE(MAX(seq), 0) FROM chain";
 

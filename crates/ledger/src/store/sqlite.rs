@@ -29,7 +29,7 @@ use uuid::Uuid;
 
 use super::sql;
 use super::{Changes, Grouping, Heads, Loaded, Store, StoreError, Wanted};
-use crate::rows::{Anomaly, BalanceRow, Link, Outgoing, Row, Typed, Update, Wrap};
+use crate::rows::{Anomaly, Attempt, BalanceRow, Delivery, Link, Outgoing, Row, Typed, Update, Wrap};
 use crate::stored_enum::StoredEnum;
 use base::clock;
 use cells::{BoundValue, Id, failure};
@@ -161,6 +161,7 @@ impl Sqlite {
         let mut waited = prepared(&self.connection, &self.statements.waited)?;
         let names = waited.query_map([], |row| row.get(0)).map_err(said)?;
         heads.waited = names.collect::<Result<_, _>>().map_err(said)?;
+        self.select(&self.statements.endpoints, [], &mut heads.endpoints)?;
         Ok(heads)
     }
 
@@ -254,6 +255,11 @@ impl Sqlite {
         for wrap in &changes.wraps {
             let values = (Id::new(wrap.id), &wrap.by, &wrap.purpose, &wrap.day, &wrap.wrapped, wrap.created_at);
             execute(&self.connection, WRAP, values)?;
+        }
+        for Attempt { event_seq, at, endpoint_id, status, latency_ms, body } in &changes.attempts {
+            let (key, body) = body.as_ref().map(|(key, body)| (Id::new(*key), body)).unzip();
+            let values = (event_seq, at, Id::new(*endpoint_id), status, latency_ms, key, body);
+            execute(&self.connection, &self.statements.attempt, values)?;
         }
         Ok(())
     }
@@ -439,6 +445,13 @@ impl Store for Sqlite {
         self.well()?;
         let mut found = vec![];
         let answer = ids.iter().try_for_each(|id| self.select(&self.statements.event, [Id::new(*id)], &mut found));
+        self.heed(answer).map(|()| found)
+    }
+
+    fn deliveries(&mut self, ids: &[Uuid]) -> Result<Vec<Delivery>, StoreError> {
+        self.well()?;
+        let mut found = vec![];
+        let answer = ids.iter().try_for_each(|id| self.select(&self.statements.delivery, [Id::new(*id)], &mut found));
         self.heed(answer).map(|()| found)
     }
 

@@ -2,6 +2,7 @@
 
 use config::model::ledger::Store as Place;
 use ledger::deliver::due::{self, BEGINNING, DueEvents, Question, Scan};
+use ledger::deliver::parcel::To;
 use ledger::query::{self, list, views};
 use ledger::rows::{Link, Outgoing, Table, Transaction, Type, Typed};
 use ledger::store::{self, Changes, StoreError};
@@ -72,8 +73,8 @@ pub fn seen(place: &Place) -> Seen {
         let page = query::list::<views::Event>(reader, asked, None).unwrap();
         lists.push(serde_json::to_string(&page).unwrap());
     }
-    let scans = vec![Scan { merchant: "shop".into(), behind: BEGINNING, limit: 1_000 }];
-    let question = Question { now_ms: NOW + 5, tail: Some(0), freed: vec![], scans, names: true };
+    let scans = vec![Scan { to: To::Merchant("shop".into()), behind: BEGINNING, limit: 1_000 }];
+    let question = Question { now_ms: NOW + 5, tail: Some(0), scans, names: true, ..Question::default() };
     let due = due::ask(reader, &question).unwrap();
     Seen { events: rows(reader), transactions: rows(reader), lists, due }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use base::units::Currency;
 use config::model::ledger::Store as Place;
 use ledger::deliver::due::{self, Question, Scan};
+use ledger::deliver::parcel::{Parcel, To};
 use ledger::monitor::queries;
 use ledger::query::{
     self,
@@ -230,10 +231,11 @@ pub fn what_is_due_is_found_by_an_index(place: &Place) {
         if with_statistics {
             by_hand(place, "ANALYZE");
         }
-        let scans = vec![Scan { merchant: "shop".into(), behind: (0, 0), limit: 50 }];
+        let scans = vec![Scan { to: To::Merchant("shop".into()), behind: (0, 0), limit: 50 }];
         // As many as come together: an engine expects many events of them.
-        let freed: Vec<Uuid> = event.order_id.into_iter().chain(std::iter::repeat_with(id).take(150)).collect();
-        let question = Question { now_ms: i64::MAX, tail: Some(8), freed, scans, names: true };
+        let orders = event.order_id.into_iter().chain(std::iter::repeat_with(id).take(150));
+        let freed = orders.map(|order| (To::Merchant("shop".into()), order)).collect();
+        let question = Question { now_ms: i64::MAX, tail: Some(8), freed, scans, names: true, ..Question::default() };
         let (found, plans) = readers
             .with(|reader| {
                 let mut reader = Explaining { place, reader, plans: vec![] };
@@ -243,7 +245,7 @@ pub fn what_is_due_is_found_by_an_index(place: &Place) {
             })
             .unwrap();
         assert_eq!((found.new.len(), found.scans[0].len(), found.names.len()), (due::TAIL, 50, 2));
-        assert_eq!(found.freed, std::slice::from_ref(&event));
+        assert_eq!(found.freed, [Parcel::from(event.clone())]);
         let of_outbox: Vec<_> = plans.iter().filter(|(sql, _)| sql.contains("out")).collect();
         assert_eq!(of_outbox.len(), 5, "tail, freed, scan, names, pending: {of_outbox:#?}");
         let wrong: Vec<_> = of_outbox.iter().filter(|(_, plan)| !is_by_index(plan)).collect();

@@ -1,12 +1,17 @@
 //! The desk before answers that are made up.
 
 use super::*;
+use crate::deliver::due::TAIL;
 use crate::rows::Outgoing;
 
 const NOW: i64 = 1_795_232_280_000;
 
-fn event(seq: i64, merchant: &str) -> Outgoing {
-    Outgoing {
+fn to(merchant: &str) -> To {
+    To::Merchant(merchant.to_owned())
+}
+
+fn event(seq: i64, merchant: &str) -> Parcel {
+    Parcel::from(Outgoing {
         seq,
         id: Uuid::from_u128(seq as u128),
         kind: "payment.posted".into(),
@@ -21,17 +26,28 @@ fn event(seq: i64, merchant: &str) -> Outgoing {
         next_attempt_at: Some(NOW - 1),
         last_status: None,
         delivered_at: None,
-    }
+    })
 }
 
-fn delivered(event: &Outgoing) -> Outgoing {
-    Outgoing { state: EventState::Delivered, next_attempt_at: None, ..event.clone() }
+/// The same parcel after a change of its event.
+fn with(parcel: &Parcel, change: impl FnOnce(&mut Outgoing)) -> Parcel {
+    let mut parcel = parcel.clone();
+    change(&mut parcel.event);
+    parcel
+}
+
+fn delivered(parcel: &Parcel) -> Parcel {
+    with(parcel, |event| (event.state, event.next_attempt_at) = (EventState::Delivered, None))
+}
+
+fn configure<'a>(desk: &mut Scheduler, merchants: impl IntoIterator<Item = &'a str>) {
+    desk.addresses(merchants.into_iter().map(|name| (to(name), Bounds::default())));
 }
 
 /// A desk that has nothing to ask any more.
 fn desk(merchants: &[&str]) -> Scheduler {
     let mut desk = Scheduler::default();
-    desk.merchants(merchants.iter().copied());
+    configure(&mut desk, merchants.iter().copied());
     let question = desk.question(NOW).unwrap();
     assert_eq!((question.tail, question.names, question.scans.len()), (None, true, merchants.len()));
     let scans = vec![vec![]; merchants.len()];
@@ -41,7 +57,7 @@ fn desk(merchants: &[&str]) -> Scheduler {
 }
 
 /// New events come.
-fn come(desk: &mut Scheduler, events: Vec<Outgoing>) {
+fn come(desk: &mut Scheduler, events: Vec<Parcel>) {
     desk.wake();
     let question = desk.question(NOW).unwrap();
     let tail = events.last().map_or(question.tail.unwrap(), |event| event.seq);
@@ -50,7 +66,7 @@ fn come(desk: &mut Scheduler, events: Vec<Outgoing>) {
     desk.answer(&question, DueEvents { tail, new, scans, ..DueEvents::default() });
 }
 
-fn seqs(events: &[Outgoing]) -> Vec<i64> {
+fn seqs(events: &[Parcel]) -> Vec<i64> {
     events.iter().map(|event| event.seq).collect()
 }
 
@@ -59,10 +75,10 @@ fn a_merchant_has_sixteen_under_way_and_another_is_not_kept_waiting() {
     let mut desk = desk(&["a", "b"]);
     come(&mut desk, (1..=40).map(|seq| event(seq, "a")).chain([event(41, "b")]).collect());
     let launched = desk.launch(NOW);
-    assert_eq!(launched.iter().filter(|event| event.merchant == "a").count(), 16);
-    assert_eq!(launched.iter().filter(|event| event.merchant == "b").count(), 1);
+    assert_eq!(launched.iter().filter(|event| event.event.merchant == "a").count(), 16);
+    assert_eq!(launched.iter().filter(|event| event.event.merchant == "b").count(), 1);
     assert_eq!(desk.launch(NOW), []);
-    desk.tried("a", true, NOW);
+    desk.tried(&to("a"), true, NOW);
     assert_eq!(seqs(&desk.launch(NOW)), [17]);
 }
 
@@ -94,13 +110,13 @@ fn those_that_hang_or_fail_do_not_count_for_those_that_answer() {
     let healthy = || (1_000..1_030).map(|seq| event(seq, "m29")).collect::<Vec<_>>();
     come(&mut desk, healthy());
     let launched = desk.launch(later);
-    assert_eq!(launched.iter().filter(|event| event.merchant == "m29").count(), LANE_MAX);
+    assert_eq!(launched.iter().filter(|event| event.event.merchant == "m29").count(), LANE_MAX);
     assert!(desk.under_way() <= 21 * LANE_MAX);
     // They were given up: each is asked for one at a time.
-    hanging.iter().chain(&launched).for_each(|event| desk.tried(&event.merchant, event.merchant == "m29", later));
+    hanging.iter().chain(&launched).for_each(|event| desk.tried(&event.to, event.event.merchant == "m29", later));
     let again = desk.launch(later + SLOW_MS);
-    assert_eq!(again.iter().filter(|event| event.merchant == "m00").count(), 1);
-    assert_eq!(again.iter().filter(|event| event.merchant == "m29").count(), 30 - LANE_MAX);
+    assert_eq!(again.iter().filter(|event| event.event.merchant == "m00").count(), 1);
+    assert_eq!(again.iter().filter(|event| event.event.merchant == "m29").count(), 30 - LANE_MAX);
 }
 
 #[test]
@@ -110,7 +126,7 @@ fn an_answer_that_was_asked_for_before_the_mark_sends_nothing_twice() {
     let sent = desk.launch(NOW);
     desk.look_again(false);
     let question = desk.question(NOW).unwrap();
-    desk.tried("a", true, NOW);
+    desk.tried(&to("a"), true, NOW);
     desk.settled(&[delivered(&sent[0])], true);
     desk.answer(&question, DueEvents { tail: 1, scans: vec![vec![event(1, "a")]], ..DueEvents::default() });
     assert_eq!(desk.launch(NOW), []);
@@ -128,7 +144,7 @@ fn what_does_not_fit_into_the_queue_is_asked_for_when_there_is_room() {
     let sent = desk.launch(NOW);
     assert_eq!(desk.question(NOW), None, "the queue is more than half full");
     for sent in &sent {
-        desk.tried("a", true, NOW);
+        desk.tried(&to("a"), true, NOW);
         desk.settled(&[delivered(sent)], true);
     }
     desk.launch(NOW);
@@ -141,7 +157,7 @@ fn what_does_not_fit_into_the_queue_is_asked_for_when_there_is_room() {
 #[test]
 fn a_place_follows_the_answers_and_stays_behind_now() {
     let mut desk = desk(&["a"]);
-    let ask = |desk: &mut Scheduler, now: i64, due: Vec<Outgoing>| {
+    let ask = |desk: &mut Scheduler, now: i64, due: Vec<Parcel>| {
         desk.look_again(false);
         let question = desk.question(now).unwrap();
         desk.answer(&question, DueEvents { tail: 0, scans: vec![due], ..DueEvents::default() });
@@ -151,23 +167,24 @@ fn a_place_follows_the_answers_and_stays_behind_now() {
     let scan = ask(&mut desk, NOW + 1_000, vec![]);
     assert_eq!(scan.behind, (NOW - LAG_MS, i64::MIN));
     desk.look_again(true);
-    let old = (1..=64).map(|seq| Outgoing { next_attempt_at: Some(NOW - 50_000), ..event(seq, "a") });
+    let old =
+        (1..=64).map(|seq| Parcel::from(Outgoing { next_attempt_at: Some(NOW - 50_000), ..event(seq, "a").event }));
     let scan = ask(&mut desk, NOW + 1_000, old.collect());
     assert_eq!(scan.behind, BEGINNING);
     desk.launch(NOW);
-    assert_eq!(desk.lanes["a"].place, (NOW - 50_000, 64), "full: it goes on behind the last one");
-    assert!(desk.lanes["a"].behind);
+    assert_eq!(desk.lanes[&to("a")].place, (NOW - 50_000, 64), "full: it goes on behind the last one");
+    assert!(desk.lanes[&to("a")].behind);
 }
 
 #[test]
 fn the_next_of_an_order_is_asked_for_when_one_is_delivered_or_dead_and_not_when_it_failed() {
     let mut desk = desk(&["a"]);
     let order = Uuid::from_u128(9);
-    let of_order = Outgoing { order_id: Some(order), ..event(1, "a") };
+    let of_order = Parcel::from(Outgoing { order_id: Some(order), ..event(1, "a").event });
     come(&mut desk, vec![of_order.clone()]);
     desk.launch(NOW);
-    desk.tried("a", false, NOW);
-    desk.settled(&[Outgoing { next_attempt_at: Some(NOW + 5_000), ..of_order.clone() }], true);
+    desk.tried(&to("a"), false, NOW);
+    desk.settled(&[with(&of_order, |event| event.next_attempt_at = Some(NOW + 5_000))], true);
     assert_eq!((desk.question(NOW), desk.wait(NOW)), (None, Some(5_000)));
     desk.wake();
     desk.question(NOW).unwrap();
@@ -177,9 +194,9 @@ fn the_next_of_an_order_is_asked_for_when_one_is_delivered_or_dead_and_not_when_
     desk.asked();
     desk.settled(&[delivered(&of_order)], true);
     let question = desk.question(NOW).unwrap();
-    assert_eq!(question.freed, [order]);
+    assert_eq!(question.freed, [(to("a"), order)]);
     desk.no_answer(question);
-    assert_eq!(desk.question(NOW).unwrap().freed, [order], "it is not forgotten");
+    assert_eq!(desk.question(NOW).unwrap().freed, [(to("a"), order)], "it is not forgotten");
 }
 
 #[test]
@@ -188,16 +205,16 @@ fn a_merchant_that_always_fails_is_asked_slowly_until_it_takes_one() {
     come(&mut desk, (1..=60).map(|seq| event(seq, "a")).collect());
     for _ in 0..FAILURES {
         desk.launch(NOW);
-        desk.tried("a", false, NOW);
+        desk.tried(&to("a"), false, NOW);
     }
     while desk.under_way() > 0 {
-        desk.tried("a", false, NOW);
+        desk.tried(&to("a"), false, NOW);
     }
     assert_eq!(desk.launch(NOW).len(), 0);
     assert_eq!(desk.wait(NOW), Some(SLOW_MS));
     assert_eq!(desk.launch(NOW + SLOW_MS).len(), 1);
     assert_eq!(desk.launch(NOW + SLOW_MS).len(), 0);
-    desk.tried("a", true, NOW);
+    desk.tried(&to("a"), true, NOW);
     assert!(desk.launch(NOW + SLOW_MS).len() > 4);
 }
 
@@ -206,7 +223,7 @@ fn marks_that_were_not_kept_are_looked_for_from_the_beginning() {
     let mut desk = desk(&["a"]);
     come(&mut desk, vec![event(1, "a")]);
     let sent = desk.launch(NOW);
-    desk.tried("a", true, NOW);
+    desk.tried(&to("a"), true, NOW);
     assert_eq!(desk.question(NOW), None);
     desk.settled(&[delivered(&sent[0])], false);
     let question = desk.question(NOW).unwrap();
@@ -219,14 +236,14 @@ fn marks_that_were_not_kept_are_looked_for_from_the_beginning() {
 fn events_of_a_merchant_that_is_gone_wait_and_are_said_once() {
     let mut desk = desk(&["a"]);
     come(&mut desk, vec![event(1, "a"), event(2, "gone")]);
-    desk.merchants(["b"]);
+    configure(&mut desk, ["b"]);
     assert_eq!(desk.launch(NOW), []);
     let question = desk.question(NOW).unwrap();
     let names = vec!["a".to_owned(), "b".to_owned(), "gone".to_owned()];
     let found = DueEvents { tail: 2, scans: vec![vec![]], names, ..DueEvents::default() };
     assert_eq!(desk.answer(&question, found.clone()), ["a", "gone"]);
     assert_eq!(desk.answer(&question, found), [""; 0]);
-    desk.merchants(["a"]);
+    configure(&mut desk, ["a"]);
     let question = desk.question(NOW).unwrap();
     assert_eq!(question.scans[0].behind, BEGINNING);
     desk.answer(&question, DueEvents { tail: 2, scans: vec![vec![event(1, "a")]], ..DueEvents::default() });
@@ -242,7 +259,7 @@ fn after_the_clock_was_set_back_new_events_go_at_once_and_places_begin_anew() {
     desk.answer(&question, DueEvents { scans: vec![vec![]], ..DueEvents::default() });
     desk.wake();
     let question = desk.question(back).unwrap();
-    let new = vec![(event(1, "a"), false), (Outgoing { round: 1, ..event(2, "a") }, false)];
+    let new = vec![(event(1, "a"), false), (Parcel::from(Outgoing { round: 1, ..event(2, "a").event }), false)];
     desk.answer(&question, DueEvents { tail: 2, new, ..DueEvents::default() });
     assert_eq!(seqs(&desk.launch(back)), [1], "only what was tried waits for its time");
 }
@@ -250,8 +267,8 @@ fn after_the_clock_was_set_back_new_events_go_at_once_and_places_begin_anew() {
 #[test]
 fn all_that_a_clock_left_ahead_goes_out_as_fast_as_its_merchant_takes_it() {
     let mut desk = desk(&["a"]);
-    let ahead = |seq| Outgoing { next_attempt_at: Some(NOW + 3_600_000), ..event(seq, "a") };
-    let mut pending: Vec<Outgoing> = (1..=500).map(ahead).collect();
+    let ahead = |seq| Parcel::from(Outgoing { next_attempt_at: Some(NOW + 3_600_000), ..event(seq, "a").event });
+    let mut pending: Vec<Parcel> = (1..=500).map(ahead).collect();
     desk.look_again(true);
     for _ in 0..40 {
         if let Some(question) = desk.question(NOW) {
@@ -264,7 +281,7 @@ fn all_that_a_clock_left_ahead_goes_out_as_fast_as_its_merchant_takes_it() {
             desk.answer(&question, DueEvents { tail: 500, scans, ..DueEvents::default() });
         }
         let sent = desk.launch(NOW);
-        sent.iter().for_each(|event| desk.tried(&event.merchant, true, NOW));
+        sent.iter().for_each(|event| desk.tried(&event.to, true, NOW));
         desk.settled(&sent.iter().map(delivered).collect::<Vec<_>>(), true);
         pending.retain(|event| sent.iter().all(|sent| sent.seq != event.seq));
     }
@@ -274,14 +291,14 @@ fn all_that_a_clock_left_ahead_goes_out_as_fast_as_its_merchant_takes_it() {
 #[test]
 fn what_is_committed_goes_out_without_a_question() {
     let mut desk = desk(&["a"]);
-    let fresh = |after, upto, events: Vec<(Outgoing, bool)>| Fresh { after, upto, events };
+    let fresh = |after, upto, events: Vec<(Parcel, bool)>| Fresh { after, upto, events };
     desk.answer(&Question::default(), DueEvents { tail: 7, ..DueEvents::default() });
     let order = Uuid::from_u128(9);
-    let of_order = |seq| Outgoing { order_id: Some(order), ..event(seq, "a") };
+    let of_order = |seq| Parcel::from(Outgoing { order_id: Some(order), ..event(seq, "a").event });
     desk.fresh(fresh(7, 12, vec![(event(8, "a"), true), (of_order(10), true), (of_order(12), false)]), NOW);
     assert_eq!(seqs(&desk.launch(NOW)), [8, 10], "another one of the order may be before the third");
     let question = desk.question(NOW).unwrap();
-    assert_eq!((question.tail, question.freed.as_slice()), (Some(12), &[order][..]));
+    assert_eq!((question.tail, question.freed.as_slice()), (Some(12), &[(to("a"), order)][..]));
     // Committed while the store is asked: the answer neither brings them again nor takes the place back.
     desk.fresh(fresh(12, 14, vec![(event(13, "a"), true)]), NOW);
     assert_eq!(seqs(&desk.launch(NOW)), [13]);
@@ -311,10 +328,10 @@ fn what_has_no_room_is_found_in_the_store() {
     let events = (1..=100).map(|seq| (event(seq, "a"), true)).collect();
     desk.fresh(Fresh { after: 0, upto: 100, events }, NOW);
     let sent = desk.launch(NOW);
-    sent.iter().for_each(|event| desk.tried(&event.merchant, true, NOW));
+    sent.iter().for_each(|event| desk.tried(&event.to, true, NOW));
     desk.settled(&sent.iter().map(delivered).collect::<Vec<_>>(), true);
     while !desk.launch(NOW).is_empty() {
-        (0..16).for_each(|_| desk.tried("a", true, NOW));
+        (0..16).for_each(|_| desk.tried(&to("a"), true, NOW));
     }
     let question = desk.question(NOW).expect("the rest");
     assert!(question.scans[0].behind < (NOW - 1, 65), "{question:?}");
@@ -334,7 +351,7 @@ fn after_a_gap_it_hears_again_as_soon_as_the_store_has_answered() {
     desk.fresh(Fresh { after: 40, upto: 2_000, events: vec![] }, NOW);
     let question = desk.question(NOW).unwrap();
     let new = (100..100 + TAIL as i64).map(|seq| (event(seq, "b"), false)).collect();
-    desk.answer(&question, DueEvents { tail: 99 + TAIL as i64, new, ..DueEvents::default() });
+    desk.answer(&question, DueEvents { tail: 99 + TAIL as i64, cut: true, new, ..DueEvents::default() });
     assert_eq!(desk.question(NOW).unwrap().tail, Some(99 + TAIL as i64));
 }
 
@@ -342,17 +359,18 @@ fn after_a_gap_it_hears_again_as_soon_as_the_store_has_answered() {
 fn orders_that_go_on_take_no_more_room_than_others() {
     let mut desk = desk(&["down"]);
     for n in 0..2_000 {
-        let event = Outgoing { order_id: Some(Uuid::from_u128(n as u128)), ..event(n + 1, "down") };
+        let event = Parcel::from(Outgoing { order_id: Some(Uuid::from_u128(n as u128)), ..event(n + 1, "down").event });
         desk.fresh(Fresh { after: n, upto: n + 1, events: vec![(event.clone(), false)] }, NOW);
         if let Some(question) = desk.question(NOW) {
             let scans = vec![vec![]; question.scans.len()];
             desk.answer(&question, DueEvents { tail: n + 1, freed: vec![event], scans, ..DueEvents::default() });
         }
     }
-    assert!(desk.lanes["down"].queue.len() <= QUEUE_MAX, "{}", desk.lanes["down"].queue.len());
+    assert!(desk.lanes[&to("down")].queue.len() <= QUEUE_MAX, "{}", desk.lanes[&to("down")].queue.len());
     (0..10_000).for_each(|n| {
-        let event = Outgoing { order_id: Some(Uuid::from_u128(n as u128)), ..event(n + 2_001, "down") };
+        let event =
+            Parcel::from(Outgoing { order_id: Some(Uuid::from_u128(n as u128)), ..event(n + 2_001, "down").event });
         desk.fresh(Fresh { after: n + 2_000, upto: n + 2_001, events: vec![(event, false)] }, NOW);
     });
-    assert!(desk.freed.len() <= FREED_WAIT && desk.lanes["down"].behind);
+    assert!(desk.freed.len() <= FREED_WAIT && desk.lanes[&to("down")].behind);
 }

@@ -13,8 +13,10 @@ use uuid::Uuid;
 
 use crate::deliver::Outbox;
 use crate::deliver::due::{self, DueEvents, Question};
-use crate::journal::{CommitError, OutboxNews, Raised};
-use crate::rows::{Outgoing, Row, Table as Tables, Type, Typed, Update, Value};
+use crate::endpoints::settings::Settings;
+use crate::journal::{CommitError, Marks, OutboxNews, Raised};
+use crate::keys::DataKey;
+use crate::rows::{Endpoint, Outgoing, Row, Table as Tables, Type, Typed, Update, Value};
 use crate::store::schema::{INDEXES, SqlDialect};
 use crate::store::{Reader, StoreError};
 use crate::stored_enum::EventState;
@@ -125,6 +127,7 @@ impl Reader for Memory {
 /// The outbox.
 pub struct Table {
     memory: Mutex<Memory>,
+    endpoints: Mutex<Vec<(Endpoint, Settings)>>,
     raised: Mutex<Vec<Raised>>,
     standby: AtomicBool,
     refuse: Mutex<(usize, CommitError)>,
@@ -138,6 +141,7 @@ impl Table {
     pub fn new() -> Arc<Table> {
         Arc::new(Table {
             memory: Mutex::new(Memory::new()),
+            endpoints: Mutex::default(),
             raised: Mutex::default(),
             standby: AtomicBool::default(),
             refuse: Mutex::new((0, CommitError::Failed)),
@@ -214,7 +218,15 @@ impl Outbox for Arc<Table> {
         due::ask(&mut *self.memory.lock(), question)
     }
 
-    async fn mark(&self, marks: Vec<Update>, raised: Vec<Raised>) -> Result<(), CommitError> {
+    fn endpoints(&self) -> Result<Vec<(Endpoint, Settings)>, StoreError> {
+        Ok(self.endpoints.lock().clone())
+    }
+
+    fn sealing(&self) -> Option<Arc<DataKey>> {
+        None
+    }
+
+    async fn mark(&self, Marks { updates: marks, raised, .. }: Marks) -> Result<(), CommitError> {
         {
             let mut refuse = self.refuse.lock();
             if refuse.0 > 0 {
@@ -233,6 +245,6 @@ impl Outbox for Arc<Table> {
     }
 
     fn news(&self) -> OutboxNews {
-        OutboxNews { fresh: None, look: self.look.swap(false, Ordering::SeqCst) }
+        OutboxNews { look: self.look.swap(false, Ordering::SeqCst), ..OutboxNews::default() }
     }
 }

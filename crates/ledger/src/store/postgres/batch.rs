@@ -135,6 +135,16 @@ pub(super) fn written<'a>(statements: &'a PgStatements, changes: &'a Changes) ->
         [PgCell::Id(it.id), by, purpose, day, PgCell::Blob(&it.wrapped), PgCell::Int(it.created_at)]
     });
     push(&mut batch, &statements.put_wraps, wraps);
+    let attempts = changes.attempts.iter().map(|it| {
+        let (key, body) = match &it.body {
+            Some((key, body)) => (PgCell::Id(*key), PgCell::Blob(body)),
+            None => (PgCell::Null, PgCell::Null),
+        };
+        let status = it.status.map_or(PgCell::Null, PgCell::Int);
+        let [seq, at, latency] = [it.event_seq, it.at, it.latency_ms].map(PgCell::Int);
+        [seq, at, PgCell::Id(it.endpoint_id), status, latency, key, body]
+    });
+    push(&mut batch, &statements.put_attempts, attempts);
     (batch, updates)
 }
 

@@ -18,7 +18,7 @@ use super::cells::failure;
 use super::client::Client;
 use super::tls;
 use crate::rows::Table;
-use crate::store::schema::{FEW, INDEXES, SqlDialect, VERSION};
+use crate::store::schema::{ATTEMPTS, FEW, INDEXES, SqlDialect, VERSION};
 use crate::store::{OLDER, StoreError, later, sql};
 use base::clock;
 use base::secret::Secret;
@@ -267,7 +267,7 @@ fn create(client: &mut Client) -> Result<(), StoreError> {
         return Ok(());
     }
     let parts = Table::ALL.iter().flat_map(|table| table.parts()).map(|part| part.name);
-    let names = parts.chain([Table::Outgoing.source(), "chain", "balances", "keys", "writer"]);
+    let names = parts.chain([Table::Outgoing.source(), "chain", "balances", "keys", ATTEMPTS, "writer"]);
     free(client, names, "name another database")?;
     let mut sql = "BEGIN;".to_owned();
     for statement in SqlDialect::Postgres.tables().iter().map(String::as_str).chain(INDEXES.iter().copied()) {

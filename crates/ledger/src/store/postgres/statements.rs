@@ -27,6 +27,9 @@ pub(super) struct PgStatements {
     pub(super) reconciliations: String,
     pub(super) findings: String,
     pub(super) events: String,
+    pub(super) deliveries: String,
+    pub(super) endpoints: String,
+    pub(super) put_attempts: String,
     pub(super) anomalies: String,
     pub(super) last_time: String,
     pub(super) last_link: String,
@@ -159,6 +162,16 @@ impl PgStatements {
             ),
             idempotency_keys: joined(Table::IdempotencyKey, 1, "t.\"key\" = q.a"),
             events: by_ids(Table::Outgoing),
+            deliveries: by_ids(Table::Delivery),
+            endpoints: format!(
+                "SELECT {} FROM endpoints WHERE deleted_at IS NULL ORDER BY seq",
+                sql::columns(Table::Endpoint.columns(), "")
+            ),
+            put_attempts: format!(
+                "INSERT INTO attempts {} SELECT * FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::TEXT[], $4::BIGINT[], \
+                 $5::BIGINT[], $6::TEXT[], $7::BYTEA[]) ON CONFLICT DO NOTHING",
+                sql::ATTEMPT
+            ),
             anomalies: by_ids(Table::Anomaly),
             last_time: sql::last_time(),
             last_link: text(sql::LAST_LINK),

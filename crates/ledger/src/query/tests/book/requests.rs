@@ -1,6 +1,7 @@
 //! What was asked for by API, in a book.
 
 use super::*;
+use crate::rows::{Delivery, Endpoint};
 
 impl Book {
     /// Adds the adoption of an order.
@@ -35,6 +36,41 @@ impl Book {
             refund_txn_no: None,
         });
         self.holds((SHOP, CARD), amount_minor);
+    }
+
+    /// Adds an endpoint that takes all events; its settings are none.
+    pub fn endpoint(&mut self, merchant: &str) -> Uuid {
+        let (seq, id) = self.next();
+        self.push(&Endpoint {
+            seq,
+            id,
+            merchant: merchant.to_owned(),
+            created_at: self.time,
+            events: String::new(),
+            paused: 0,
+            settings: vec![],
+            failing_since: None,
+            deleted_at: None,
+        });
+        id
+    }
+
+    /// Adds a delivery that waits, of the first event.
+    pub fn delivery(&mut self, endpoint_id: Uuid) {
+        let (seq, id) = self.next();
+        self.push(&Delivery {
+            seq,
+            id,
+            event_seq: 1,
+            endpoint_id,
+            order_id: None,
+            state: EventState::Pending,
+            attempts: 0,
+            round: 0,
+            next_attempt_at: Some(self.time),
+            last_status: None,
+            delivered_at: None,
+        });
     }
 
     /// Adds a transfer that is held.
@@ -92,5 +128,8 @@ fn requested(book: &mut Book) {
     book.refund(order_id, "R-1", 100);
     book.transfer("liabilities:merchant:shop", "liabilities:merchant:corner", 50);
     book.key("refunded");
+    book.commit();
+    let endpoint_id = book.endpoint("shop");
+    book.delivery(endpoint_id);
     book.commit();
 }

@@ -1,0 +1,99 @@
+//! Which endpoints get an event: those that take its type and were there when it was made.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use super::PostingBuilder;
+use crate::endpoints::filter::{self, ORDER_CREATED};
+use crate::query::views::{self, View};
+use crate::rows::{Delivery, Endpoint, Order, Outgoing, Row, Table, Typed, Value};
+use crate::stored_enum::{EventState, OrderState, Source};
+
+/// The endpoints that are not deleted.
+#[derive(Clone, Debug, Default)]
+pub struct LiveEndpoints {
+    by_merchant: BTreeMap<String, BTreeMap<Uuid, Endpoint>>,
+    merchants: BTreeMap<Uuid, String>,
+}
+
+impl LiveEndpoints {
+    /// These endpoints.
+    pub fn new(endpoints: Vec<Endpoint>) -> LiveEndpoints {
+        let mut live = LiveEndpoints::default();
+        endpoints.into_iter().for_each(|endpoint| live.put(endpoint));
+        live
+    }
+
+    /// Takes the new state of an endpoint.
+    pub fn put(&mut self, endpoint: Endpoint) {
+        let of_merchant = self.by_merchant.entry(endpoint.merchant.clone()).or_default();
+        if endpoint.deleted_at.is_some() {
+            self.merchants.remove(&endpoint.id);
+            of_merchant.remove(&endpoint.id);
+        } else {
+            self.merchants.insert(endpoint.id, endpoint.merchant.clone());
+            of_merchant.insert(endpoint.id, endpoint);
+        }
+    }
+
+    /// An endpoint.
+    pub fn get(&self, id: Uuid) -> Option<&Endpoint> {
+        self.by_merchant.get(self.merchants.get(&id)?)?.get(&id)
+    }
+
+    /// How many a merchant has.
+    pub fn count(&self, merchant: &str) -> usize {
+        self.by_merchant.get(merchant).map_or(0, BTreeMap::len)
+    }
+
+    fn that_take<'a>(&'a self, merchant: &str, kind: &'a str) -> impl Iterator<Item = &'a Endpoint> {
+        let of_merchant = self.by_merchant.get(merchant).into_iter().flat_map(BTreeMap::values);
+        of_merchant.filter(move |endpoint| filter::takes(&endpoint.events, kind))
+    }
+}
+
+/// Writes the deliveries of new events to endpoints, and the event of a new order if an endpoint asks for it.
+pub fn fan_out(endpoints: &LiveEndpoints, scribe: &mut PostingBuilder<'_>) {
+    if endpoints.merchants.is_empty() {
+        return;
+    }
+    let new = scribe.rows().to_vec();
+    let events = new.iter().filter(|row| row.table == Table::Outgoing).filter_map(typed::<Outgoing>);
+    let events: Vec<Outgoing> = events.collect();
+    for order in new.iter().filter(|row| row.table == Table::Order).filter_map(typed::<Order>) {
+        let is_asked_for = || endpoints.that_take(&order.merchant, ORDER_CREATED).next().is_some();
+        if order.source == Source::Api && order.state == OrderState::Pending && is_asked_for() {
+            let (about, merchant) = (order.id, order.merchant.clone());
+            let shown = views::Order::of(order);
+            let event = scribe.tell_endpoints(ORDER_CREATED, (about, Some(about)), &merchant, shown);
+            deliver(&event, endpoints, scribe);
+        }
+    }
+    events.iter().for_each(|event| deliver(event, endpoints, scribe));
+}
+
+fn deliver(event: &Outgoing, endpoints: &LiveEndpoints, scribe: &mut PostingBuilder<'_>) {
+    for endpoint in endpoints.that_take(&event.merchant, &event.kind) {
+        let (seq, id) = scribe.name();
+        scribe.row(&Delivery {
+            seq,
+            id,
+            event_seq: event.seq,
+            endpoint_id: endpoint.id,
+            order_id: event.order_id,
+            state: EventState::Pending,
+            attempts: 0,
+            round: 0,
+            next_attempt_at: Some(scribe.wall()),
+            last_status: None,
+            delivered_at: None,
+        });
+        scribe.sent(1);
+    }
+}
+
+fn typed<T: Typed>(row: &Row) -> Option<T> {
+    let head = [Value::Int(row.seq), Value::Text(row.id.hyphenated().to_string())];
+    T::from_cells(head.into_iter().chain(row.values.iter().cloned()).collect())
+}
