@@ -7,6 +7,7 @@
 //! | [`scheduler`] | the choice of events to send next, and of questions to the store (pure) |
 //! | [`due`] | what is due, in SQL |
 //! | [`parcel`], [`pace`] | an event on its way to one address, and the rate of an address (pure) |
+//! | `results` | the ends of attempts, on their way to the marks |
 //! | [`run`] | the loop that joins them |
 //!
 //! It has a thread and a runtime of its own, so that a slow merchant slows nothing else, and works only while this
@@ -18,6 +19,7 @@ pub mod backoff;
 pub mod due;
 pub mod pace;
 pub mod parcel;
+mod results;
 pub mod run;
 pub mod scheduler;
 

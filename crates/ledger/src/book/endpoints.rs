@@ -97,3 +97,52 @@ fn typed<T: Typed>(row: &Row) -> Option<T> {
     let head = [Value::Int(row.seq), Value::Text(row.id.hyphenated().to_string())];
     T::from_cells(head.into_iter().chain(row.values.iter().cloned()).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::book::Time;
+
+    const NOW: i64 = 1_795_232_280_000;
+
+    fn endpoint(n: u128, merchant: &str, events: &str) -> Endpoint {
+        Endpoint {
+            seq: n as i64,
+            id: Uuid::from_u128(n),
+            merchant: merchant.into(),
+            created_at: NOW,
+            events: events.into(),
+            paused: 0,
+            settings: vec![],
+            failing_since: None,
+            deleted_at: None,
+        }
+    }
+
+    /// The deliveries of an event of `shop`: place, event and endpoint.
+    fn fanned(live: &LiveEndpoints) -> Vec<(i64, i64, u128)> {
+        let mut ids = Uuid::now_v7;
+        let mut scribe = PostingBuilder::new(10, Time { recorded: NOW, wall: NOW - 1 }, &mut ids);
+        scribe.tell("payment.posted".into(), (Uuid::nil(), None), "shop", 0);
+        fan_out(live, &mut scribe);
+        let plan = scribe.done();
+        let deliveries: Vec<Delivery> = plan.rows.iter().filter_map(typed::<Delivery>).collect();
+        assert_eq!(plan.events, 1 + deliveries.len());
+        assert!(deliveries.iter().all(|delivery| delivery.next_attempt_at == Some(NOW - 1)));
+        deliveries.iter().map(|it| (it.seq, it.event_seq, it.endpoint_id.as_u128())).collect()
+    }
+
+    #[test]
+    fn an_event_goes_to_the_endpoints_of_its_merchant_that_take_it() {
+        let mut live = LiveEndpoints::new(vec![
+            endpoint(1, "shop", ""),
+            endpoint(2, "shop", "refund.*"),
+            endpoint(3, "other", ""),
+            endpoint(4, "shop", "payment.posted"),
+        ]);
+        assert_eq!(fanned(&live), [(12, 11, 1), (13, 11, 4)]);
+        live.put(Endpoint { deleted_at: Some(NOW), ..endpoint(1, "shop", "") });
+        assert_eq!((fanned(&live), live.count("shop")), (vec![(12, 11, 4)], 2));
+        assert_eq!(fanned(&LiveEndpoints::default()), []);
+    }
+}

@@ -19,15 +19,14 @@ use super::address::{self, Address};
 use super::backoff;
 use super::due::{DueEvents, Question};
 use super::parcel::{Parcel, To};
+use super::results::{Results, Tried, endpoint_of};
 use super::scheduler::Scheduler;
-use crate::book::transfers;
-use crate::endpoints::filter::ORDER_CREATED;
 use crate::endpoints::settings::Settings;
-use crate::journal::{CommitError, Health, Marks, Raised};
+use crate::journal::{CommitError, Health};
 use crate::keys::DataKey;
 use crate::rows::{Attempt, Endpoint, Outgoing};
 use crate::store::StoreError;
-use crate::stored_enum::{AnomalyKind, EventState};
+use crate::stored_enum::EventState;
 use base::clock;
 use base::units::Nanos;
 use config::model::ledger::Ledger;
@@ -56,46 +55,6 @@ enum RunEvent {
     Found(u64, Question, Result<DueEvents, StoreError>, Duration),
     Marked(u64, Results, Result<(), CommitError>),
     Endpoints(u64, Result<Vec<(Endpoint, Settings)>, StoreError>),
-}
-
-/// The end of an attempt.
-struct Tried {
-    parcel: Parcel,
-    answer: Answer,
-    /// The beginning of the answer's body.
-    body: Vec<u8>,
-    took: Duration,
-}
-
-/// Results to be marked, each with its attempt.
-#[derive(Clone, Default)]
-struct Results {
-    parcels: Vec<(Parcel, Attempt, Option<Health>)>,
-    tried: u32,
-}
-
-impl Results {
-    /// What is written of them; the keys that encrypt their answers are those of today.
-    fn marks(&self, keys: &[Arc<DataKey>]) -> Marks {
-        let parcels = self.parcels.iter();
-        Marks {
-            updates: parcels.clone().map(|(parcel, ..)| parcel.update()).collect(),
-            raised: parcels.clone().filter_map(|(parcel, ..)| undelivered(parcel)).collect(),
-            attempts: parcels.clone().map(|(_, attempt, _)| attempt.clone()).collect(),
-            keys: keys.to_vec(),
-            health: parcels.filter_map(|(parcel, _, health)| Some((endpoint_of(&parcel.to)?, (*health)?))).collect(),
-        }
-    }
-}
-
-impl Results {
-    fn parcels(&self) -> Vec<Parcel> {
-        self.parcels.iter().map(|(parcel, ..)| parcel.clone()).collect()
-    }
-}
-
-fn endpoint_of(to: &To) -> Option<Uuid> {
-    if let To::Endpoint(id) = to { Some(*id) } else { None }
 }
 
 /// The state of the loop.
@@ -363,7 +322,7 @@ impl<O: Outbox> Run<O> {
             latency_ms: i64::try_from(took.as_millis()).unwrap_or(i64::MAX),
             body: self.sealed(after.id, &body),
         };
-        self.results.parcels.push((Parcel { event: after, ..parcel }, attempt, Some(health)));
+        self.results.parcels.push((Parcel { event: after, ..parcel }, attempt, health));
         self.since.get_or_insert(clock::now());
     }
 
@@ -496,29 +455,6 @@ impl<O: Outbox> Run<O> {
             }
         }
     }
-}
-
-/// The anomaly of a dead event; `None` for one that is not dead.
-fn undelivered(parcel: &Parcel) -> Option<Raised> {
-    let event = Some(&parcel.event).filter(|event| event.state == EventState::Dead)?;
-    let last = event.last_status.map_or("no answer".to_owned(), |status| format!("status {status}"));
-    let endpoint = endpoint_of(&parcel.to).map(|id| format!(" at endpoint {id}")).unwrap_or_default();
-    // An order has no transaction, nor has what is asked about.
-    let has_none = [ORDER_CREATED, transfers::CHECK].contains(&&*event.kind);
-    let transaction_id = (!has_none).then_some(event.transaction_id);
-    Some(Raised {
-        kind: AnomalyKind::Undelivered,
-        channel: channel_of(&event.body).unwrap_or_default(),
-        merchant: event.merchant.clone(),
-        transaction_id,
-        detail: format!("event {} ({}){endpoint}: {} tries, at last {last}", event.id, event.kind, event.attempts),
-    })
-}
-
-/// The channel of the transaction that an event reports.
-fn channel_of(body: &str) -> Option<String> {
-    let body: serde_json::Value = serde_json::from_str(body).ok()?;
-    body["data"]["channel"].as_str().map(str::to_owned)
 }
 
 fn wall_ms() -> i64 {

@@ -47,24 +47,24 @@ fn of_two_thousand_endpoints_a_tenth_that_hangs_or_fails_slows_no_other() {
         }
     });
     for n in 0..2_000 {
-        let url = format!("http://{}/hook/{n}", origin.address());
-        // Each takes one kind of a hundred, so that an event has twenty endpoints, two of which do not take it.
-        let events = [format!("payment.{}", if n % 100 == 0 { "posted" } else { "suspense" })];
-        let made = scene.call("POST", "/v1/merchants/shop/endpoints", &json!({"url": url, "events": events}));
+        let body = json!({"url": format!("http://{}/hook/{n}", origin.address())});
+        let made = scene.call("POST", "/v1/merchants/shop/endpoints", &body);
         assert_eq!(made.status, 201, "{}", made.text());
     }
-    // The first hundredth hears of payments; then all do, of one.
+    // Each event goes to all of them.
     let mut late = vec![];
-    for n in 0..100 {
+    for n in 0..10 {
         let begun = Instant::now();
         scene.tells(&format!("T-{n}"), None);
         let id = scene.get("/v1/events?limit=1")["data"][0]["id"].as_str().unwrap().to_owned();
         let all = within(Duration::from_secs(30), || {
-            let times: Vec<Instant> =
-                heard.lock().iter().filter(|((_, of), _)| *of == id).map(|(_, (at, _))| *at).collect();
-            (times.len() == 18).then_some(times)
+            let heard = heard.lock();
+            let times = heard.iter().filter(|((_, of), _)| *of == id).map(|(_, (at, _))| *at);
+            let times: Vec<Instant> = times.collect();
+            (times.len() == 1_800).then_some(times)
         });
         late.extend(all.expect("the healthy ones hear").into_iter().map(|at| at - begun));
+        std::thread::sleep(Duration::from_secs(1));
     }
     late.sort();
     let p99 = late[late.len() * 99 / 100];

@@ -374,3 +374,77 @@ fn orders_that_go_on_take_no_more_room_than_others() {
     });
     assert!(desk.freed.len() <= FREED_WAIT && desk.lanes[&to("down")].behind);
 }
+
+fn endpoint(n: u128) -> To {
+    To::Endpoint(Uuid::from_u128(n))
+}
+
+fn to_endpoint(seq: i64, n: u128) -> Parcel {
+    Parcel { to: endpoint(n), ..event(seq, "a") }
+}
+
+/// A desk of one merchant and of endpoints with bounds, which has nothing to ask any more.
+fn desk_of(endpoints: &[(u128, Bounds)]) -> Scheduler {
+    let mut desk = Scheduler::default();
+    let endpoints = endpoints.iter().map(|(n, bounds)| (endpoint(*n), *bounds));
+    desk.addresses([(to("a"), Bounds::default())].into_iter().chain(endpoints));
+    while let Some(question) = desk.question(NOW) {
+        let scans = vec![vec![]; question.scans.len()];
+        desk.answer(&question, DueEvents { scans, ..DueEvents::default() });
+    }
+    desk
+}
+
+#[test]
+fn an_endpoint_has_its_own_bounds() {
+    let bounds = |rate, concurrency, paused| Bounds { rate, concurrency, paused };
+    let mut desk = desk_of(&[
+        (1, bounds(None, Some(2), false)),
+        (2, bounds(Some(10), None, false)),
+        (3, bounds(None, None, true)),
+        (4, bounds(None, Some(40), false)),
+    ]);
+    let all = (1..=4).flat_map(|n| (0..50).map(move |at| to_endpoint(100 * n as i64 + at, n)));
+    come(&mut desk, all.collect());
+    let launched = desk.launch(NOW);
+    let count = |n| launched.iter().filter(|parcel| parcel.to == endpoint(n)).count();
+    assert_eq!([count(1), count(2), count(3), count(4)], [2, 2, 0, 40]);
+    desk.tried(&endpoint(1), true, NOW);
+    assert_eq!(seqs(&desk.launch(NOW)), [102]);
+    assert_eq!(desk.wait(NOW), Some(100), "the next of ten a second");
+    assert_eq!(seqs(&desk.launch(NOW + 100)), [202]);
+}
+
+#[test]
+fn one_that_is_paused_no_more_is_looked_for_from_the_beginning() {
+    let paused = Bounds { paused: true, ..Bounds::default() };
+    let mut desk = desk_of(&[(1, paused)]);
+    desk.look_again(true);
+    let question = desk.question(NOW).unwrap();
+    assert_eq!(question.scans.iter().map(|scan| &scan.to).collect::<Vec<_>>(), [&to("a")], "nobody asks while it is");
+    desk.answer(&question, DueEvents { scans: vec![vec![]], ..DueEvents::default() });
+    desk.addresses([(to("a"), Bounds::default()), (endpoint(1), Bounds::default())]);
+    let question = desk.question(NOW).unwrap();
+    assert_eq!((&question.scans[0].to, question.scans[0].behind), (&endpoint(1), BEGINNING));
+    let scans = vec![vec![to_endpoint(7, 1)]];
+    desk.answer(&question, DueEvents { scans, ..DueEvents::default() });
+    assert_eq!(seqs(&desk.launch(NOW)), [7]);
+}
+
+#[test]
+fn a_question_scans_a_part_of_many_lanes_in_turns() {
+    let endpoints: Vec<_> = (1..=600).map(|n| (n, Bounds::default())).collect();
+    let mut desk = desk_of(&endpoints);
+    desk.look_again(true);
+    let mut scanned = HashSet::new();
+    for _ in 0..3 {
+        let question = desk.question(NOW).unwrap();
+        assert!(question.scans.len() <= SCANS_MAX);
+        scanned.extend(question.scans.iter().map(|scan| scan.to.clone()));
+        let scans = vec![vec![]; question.scans.len()];
+        desk.answer(&question, DueEvents { scans, ..DueEvents::default() });
+    }
+    assert_eq!(scanned.len(), 601);
+    desk.look_at([endpoint(600)]);
+    assert_eq!(desk.question(NOW).unwrap().scans.len(), 1);
+}
