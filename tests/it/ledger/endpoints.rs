@@ -199,7 +199,8 @@ fn events_are_sent_again_by_time_state_kind_and_endpoint() {
         eventually("the endpoint hears again", || (one.hits() == 8).then_some(()));
         let mut twice = ids(&one.seen()[4..]);
         let mut once = first.clone();
-        (twice.sort(), once.sort());
+        twice.sort();
+        once.sort();
         assert_eq!((twice, told(scene)), (once, 4));
         assert_eq!(again(json!({"kind": "refund"})), 1);
         eventually("both hear of the refund", || (one.hits() == 9 && told(scene) == 5).then_some(()));

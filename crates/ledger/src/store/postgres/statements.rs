@@ -108,6 +108,19 @@ const PUT_WRAPS: &str = "INSERT INTO keys (id, wrapped_by, purpose, day, wrapped
     SELECT * FROM UNNEST($1::TEXT[], $2::TEXT[], $3::TEXT[], $4::TEXT[], $5::BYTEA[], $6::BIGINT[]) \
     ON CONFLICT DO NOTHING";
 
+fn live_endpoints() -> String {
+    let columns = sql::columns(Table::Endpoint.columns(), "");
+    format!("SELECT {columns} FROM endpoints WHERE deleted_at IS NULL ORDER BY seq")
+}
+
+fn put_attempts() -> String {
+    format!(
+        "INSERT INTO attempts {} SELECT * FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::TEXT[], $4::BIGINT[], \
+         $5::BIGINT[], $6::TEXT[], $7::BYTEA[]) ON CONFLICT DO NOTHING",
+        sql::ATTEMPT
+    )
+}
+
 impl PgStatements {
     pub(super) fn new() -> PgStatements {
         let text = |sql: &str| sql.to_owned();
@@ -163,15 +176,8 @@ impl PgStatements {
             idempotency_keys: joined(Table::IdempotencyKey, 1, "t.\"key\" = q.a"),
             events: by_ids(Table::Outgoing),
             deliveries: by_ids(Table::Delivery),
-            endpoints: format!(
-                "SELECT {} FROM endpoints WHERE deleted_at IS NULL ORDER BY seq",
-                sql::columns(Table::Endpoint.columns(), "")
-            ),
-            put_attempts: format!(
-                "INSERT INTO attempts {} SELECT * FROM UNNEST($1::BIGINT[], $2::BIGINT[], $3::TEXT[], $4::BIGINT[], \
-                 $5::BIGINT[], $6::TEXT[], $7::BYTEA[]) ON CONFLICT DO NOTHING",
-                sql::ATTEMPT
-            ),
+            endpoints: live_endpoints(),
+            put_attempts: put_attempts(),
             anomalies: by_ids(Table::Anomaly),
             last_time: sql::last_time(),
             last_link: text(sql::LAST_LINK),
