@@ -231,11 +231,12 @@ pub fn what_is_due_is_found_by_an_index(place: &Place) {
         if with_statistics {
             by_hand(place, "ANALYZE");
         }
-        let scans = vec![Scan { to: To::Merchant("shop".into()), behind: (0, 0), limit: 50 }];
+        let to = [To::Merchant("shop".into()), To::Endpoint(id())];
+        let scans = to.clone().map(|to| Scan { to, behind: (0, 0), limit: 50 }).to_vec();
         // As many as come together: an engine expects many events of them.
         let orders = event.order_id.into_iter().chain(std::iter::repeat_with(id).take(150));
-        let freed = orders.map(|order| (To::Merchant("shop".into()), order)).collect();
-        let question = Question { now_ms: i64::MAX, tail: Some(8), freed, scans, names: true, ..Question::default() };
+        let freed = orders.flat_map(|order| to.clone().map(|to| (to, order))).collect();
+        let question = Question { now_ms: i64::MAX, tail: Some(8), freed, scans, names: true, endpoints: true };
         let (found, plans) = readers
             .with(|reader| {
                 let mut reader = Explaining { place, reader, plans: vec![] };
@@ -248,6 +249,12 @@ pub fn what_is_due_is_found_by_an_index(place: &Place) {
         assert_eq!(found.freed, [Parcel::from(event.clone())]);
         let of_outbox: Vec<_> = plans.iter().filter(|(sql, _)| sql.contains("out")).collect();
         assert_eq!(of_outbox.len(), 5, "tail, freed, scan, names, pending: {of_outbox:#?}");
+        let of_deliveries: Vec<_> = plans.iter().filter(|(sql, _)| sql.contains("deliveries AS o")).collect();
+        assert_eq!(of_deliveries.len(), 3, "tail, freed, scan: {of_deliveries:#?}");
+        for (sql, plan) in of_deliveries {
+            let reads_all = ["SCAN o", "SCAN e", "Seq Scan on deliveries", "Seq Scan on events"];
+            assert!(!reads_all.iter().any(|all| plan.contains(all)), "{sql}: {plan}");
+        }
         let wrong: Vec<_> = of_outbox.iter().filter(|(_, plan)| !is_by_index(plan)).collect();
         assert!(wrong.is_empty(), "{wrong:#?}");
         let scan = plans.iter().find(|(sql, _)| sql.contains("o.merchant = ")).expect("a scan");
