@@ -102,7 +102,7 @@ impl Keys {
         ];
         let channel = |(provider, (name, _)): (Configured, (&str, _))| {
             let (name, merchant) = (Arc::from(name), Arc::from("shop"));
-            Arc::new(Channel { name, provider, merchant, require_order: false, fee: None })
+            Arc::new(Channel { name, provider, merchant, require_order: false, fee: None, query_after: vec![] })
         };
         providers.into_iter().zip(PROVIDERS).map(channel).collect()
     }

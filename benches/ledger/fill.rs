@@ -145,6 +145,7 @@ fn channel(number: usize) -> Arc<Channel> {
         merchant: Arc::from(merchant(number)),
         require_order: false,
         fee: (name == "card").then_some(fee),
+        query_after: vec![],
     })
 }
 

@@ -2,6 +2,7 @@
 //!
 //! | module | is |
 //! |---|---|
+//! | [`api`] | a call to a payment provider |
 //! | [`webhook`] | a POST to a receiver, signed as in Standard Webhooks |
 //! | [`public`] | keeps requests away from private addresses |
 //!
@@ -12,6 +13,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
+pub mod api;
 pub mod public;
 pub mod webhook;
 

@@ -10,6 +10,8 @@
 //! value that a payer chooses (`passback_params`, `subject`, `body`) holds `&refund_fee=…`, anyone with the signed
 //! notification can send it as a separate parameter. So such a value must not hold `&`.
 
+mod api;
+
 use std::borrow::Cow;
 
 use base64::Engine;
@@ -19,6 +21,7 @@ use encoding_rs::{Encoding, UTF_8};
 use super::form::{self, Parameter};
 use super::keyed::{RsaVerifier, rsa};
 use super::rsa::FILE;
+use crate::api::{API_URL, NOTIFY_URL};
 use crate::configured::{ACCOUNT, ConfigKey, Need, Shape, Values};
 use crate::event::{Amount, Effect, Kind, Of, ProviderEvent, Requested};
 use crate::normalise::{self, Money, Note};
@@ -30,7 +33,7 @@ use base::units::Currency;
 /// Its row.
 pub const PROVIDER: Provider = Provider {
     name: "alipay",
-    keys: &[APP_ID, SELLER_ID, PUBLIC_KEYS],
+    keys: &[APP_ID, SELLER_ID, PUBLIC_KEYS, API_URL, api::PRIVATE_KEY, NOTIFY_URL],
     either: None,
     prepare: |values, _| crate::verifier(Alipay::new(values)),
     dialect: Dialect::Words("success", "failure"),
@@ -38,6 +41,7 @@ pub const PROVIDER: Provider = Provider {
     names_owner: true,
     cumulative_refunds: true,
     digits: Currency::digits,
+    outgoing: Some(api::OUTGOING),
 };
 
 /// Our app.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::api::{Api, Base};
 use super::verify::Verify;
 use super::{ALL, Provider};
 use base::secret::{self, Secret};
@@ -194,6 +195,11 @@ impl Values {
         }
     }
 
+    /// Whether a key has a value of its own.
+    pub fn has(&self, key: &ConfigKey) -> bool {
+        self.0.contains_key(key.name)
+    }
+
     /// What is in the files of a key; none where it is absent.
     pub fn files(&self, key: &ConfigKey) -> &[Secret] {
         if let Some(KeyValue::Files(files)) = self.0.get(key.name) { files } else { &[] }
@@ -224,6 +230,12 @@ impl Configured {
     /// Prepares the keys.
     pub fn prepare(&self, names: &Names<'_>) -> Box<dyn Verify> {
         (self.provider.prepare)(&self.values, names)
+    }
+
+    /// Prepares what calls the provider; `None` where the channel does not say how.
+    pub fn api(&self, names: &Names<'_>) -> Option<Box<dyn Api>> {
+        let (outgoing, base) = (self.provider.outgoing.as_ref()?, Base::of(&self.values)?);
+        Some((outgoing.prepare)(&self.values, names, base))
     }
 
     /// The keys of which the values differ; for another provider, `provider` alone.

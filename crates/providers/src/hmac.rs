@@ -45,6 +45,7 @@ pub const PROVIDER: Provider = Provider {
     names_owner: false,
     cumulative_refunds: false,
     digits: Currency::digits,
+    outgoing: None,
 };
 
 /// The secrets, as the sender has them.

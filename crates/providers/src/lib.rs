@@ -17,14 +17,16 @@
 //! | [`standardwebhooks`] | JSON signed by HMAC or ed25519 |
 //! | [`hmac`] | anything signed by HMAC, with fields by configuration |
 //! | [`receive`], [`verify`], [`normalise`], [`event`] | a message on its way from raw bytes to its meaning |
+//! | [`api`] | what a provider is asked, and what its answer means; each provider's `api` makes and reads it |
 //! | [`configured`] | the keys of a channel, and their values |
-//! | [`rsa`] | the shapes of RSA public keys in files |
+//! | [`rsa`], [`signing`] | the shapes of RSA keys in files: providers' public ones, our private ones |
 //! | [`keyed`], [`json`], [`form`] | signatures and formats that providers share |
 //!
 //! The signature is checked before the window, and the window before the signed content is parsed. Alipay is the
 //! exception: its signature is a field of the form that it signs.
 
 pub mod alipay;
+pub mod api;
 pub mod configured;
 pub mod event;
 pub mod form;
@@ -34,6 +36,7 @@ pub mod keyed;
 pub mod normalise;
 pub mod receive;
 pub mod rsa;
+pub mod signing;
 pub mod standardwebhooks;
 pub mod statement;
 pub mod stripe;
@@ -71,6 +74,8 @@ pub struct Provider {
     pub cumulative_refunds: bool,
     /// The decimals of its amounts in a currency.
     pub digits: fn(Currency) -> u32,
+    /// How it is called; `None` where it cannot be.
+    pub outgoing: Option<api::Outgoing>,
 }
 
 impl Provider {

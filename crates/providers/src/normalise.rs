@@ -120,6 +120,12 @@ pub fn china(text: Option<&str>) -> Option<u64> {
     u64::try_from(time.timestamp().as_millisecond()).ok()
 }
 
+/// A time in China's time zone, as `2026-11-21 11:38:00`.
+pub fn in_china(ms: u64) -> String {
+    let time = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()).unwrap_or_default();
+    time.to_zoned(TimeZone::fixed(tz::offset(8))).strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
 /// The kind of a generic message by its word; `None` for a kind that is not needed.
 pub fn kind(word: &str) -> Option<Kind> {
     match word {

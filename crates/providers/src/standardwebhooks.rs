@@ -41,6 +41,7 @@ pub const PROVIDER: Provider = Provider {
     names_owner: false,
     cumulative_refunds: false,
     digits: Currency::digits,
+    outgoing: None,
 };
 
 /// The secrets of v1.

@@ -4,12 +4,15 @@
 //! own libraries, but not older than 300 s. Amounts are in Stripe's units, which for a few currencies differ from the
 //! minor units of ISO 4217 ([`digits`]).
 
+mod api;
+
 use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
 use super::json::{self, pick};
 use super::keyed::{HmacKeys, Tag, seconds, tag_hex, window};
+use crate::api::API_URL;
 use crate::configured::{self, ConfigKey, FileError, FileKind, Names, Need, Shape, TextError, TextKind, Values};
 use crate::event::{Amount, Kind, Of, ProviderEvent, Requested};
 use crate::normalise::{self, Money, Note};
@@ -22,7 +25,7 @@ use base::units::Currency;
 /// Its row.
 pub const PROVIDER: Provider = Provider {
     name: "stripe",
-    keys: &[SECRETS, ACCOUNT],
+    keys: &[SECRETS, ACCOUNT, API_URL, api::API_KEY],
     either: None,
     prepare: |values, names| crate::verifier(Stripe::new(values, names)),
     dialect: Dialect::Plain,
@@ -30,6 +33,7 @@ pub const PROVIDER: Provider = Provider {
     names_owner: false,
     cumulative_refunds: false,
     digits,
+    outgoing: Some(api::OUTGOING),
 };
 
 /// The secrets of the endpoint.

@@ -5,6 +5,8 @@
 //! begin with `WECHATPAY/SIGNTEST/` are WeChat Pay's own probes. A message without an mchid is ours, since our key
 //! decrypted it.
 
+mod api;
+
 use std::borrow::Cow;
 
 use base64::Engine;
@@ -14,6 +16,7 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use super::json::{self, pick};
 use super::keyed::{RsaVerifier, rsa, seconds, window};
 use super::rsa::FILE;
+use crate::api::{API_URL, NOTIFY_URL};
 use crate::configured::{ACCOUNT, ConfigKey, FileError, FileKind, Need, Shape, Values};
 use crate::event::{Amount, Effect, Kind, Of, ProviderEvent, Requested};
 use crate::normalise::{self, Money, Note};
@@ -30,7 +33,7 @@ const SIGNATURE_TYPE: &str = "WECHATPAY2-SHA256-RSA2048";
 /// Its row.
 pub const PROVIDER: Provider = Provider {
     name: "wechatpay",
-    keys: &[MCHID, API_V3_KEY, PLATFORM_KEYS],
+    keys: &[MCHID, API_V3_KEY, PLATFORM_KEYS, API_URL, api::PRIVATE_KEY, NOTIFY_URL, api::SERIAL, api::APP_ID],
     either: None,
     prepare: |values, _| crate::verifier(WechatPay::new(values)),
     dialect: Dialect::CodeAndMessage("SUCCESS", "FAIL"),
@@ -38,6 +41,7 @@ pub const PROVIDER: Provider = Provider {
     names_owner: true,
     cumulative_refunds: false,
     digits: Currency::digits,
+    outgoing: Some(api::OUTGOING),
 };
 
 /// Our merchant number.

@@ -29,7 +29,7 @@ fn now_s() -> u64 {
 
 fn prepared(provider: Configured) -> Prepared {
     let (name, merchant) = (Arc::from("channel"), Arc::from("shop"));
-    Prepared::new(Arc::new(Channel { name, provider, merchant, require_order: false, fee: None }))
+    Prepared::new(Arc::new(Channel { name, provider, merchant, require_order: false, fee: None, query_after: vec![] }))
 }
 
 fn verify_at(provider: &Prepared, callback: &Callback, seconds: u64) -> Result<ProviderEvent, VerifyError> {

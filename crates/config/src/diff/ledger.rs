@@ -58,12 +58,13 @@ pub(super) fn channels(old: &Config, new: &Config) -> Changes {
         channels.map(|it| (it.name.to_string(), it.clone())).collect()
     };
     changes(&named(old), &named(new), |old, new| {
-        let Channel { name: _, provider, merchant, require_order, fee } = new;
+        let Channel { name: _, provider, merchant, require_order, fee, query_after } = new;
         let mut keys = provider.changed(&old.provider);
         keys.extend(differing([
             ("merchant", old.merchant != *merchant),
             ("require_order", old.require_order != *require_order),
             ("fee", old.fee != *fee),
+            ("query_after", old.query_after != *query_after),
         ]));
         keys
     })

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use base::finding::Place;
 use base::secret::Secret;
+use providers::api::{API_URL, Api};
 use providers::configured::{Configured, Names};
 use providers::verify::Verify;
 
@@ -69,6 +70,8 @@ pub struct Channel {
     pub require_order: bool,
     /// The fee charged to the merchant.
     pub fee: Option<Fee>,
+    /// Times after its creation at which the provider is asked about an order or refund that is pending; at least one.
+    pub query_after: Vec<Duration>,
 }
 
 /// `fee`: `percent` of the amount and `fixed_minor`, at least `minimum_minor`.
@@ -98,6 +101,16 @@ pub enum Rounding {
 }
 
 impl Channel {
+    /// Prepares what calls its provider; `None` where it is never called.
+    pub fn api(&self) -> Option<Box<dyn Api>> {
+        self.provider.api(&Names { channel: &self.name, merchant: &self.merchant })
+    }
+
+    /// Whether its provider is called.
+    pub fn is_called(&self) -> bool {
+        self.provider.values.has(&API_URL)
+    }
+
     /// Prepares the keys of its provider.
     pub fn prepare(&self) -> Box<dyn Verify> {
         self.provider.prepare(&Names { channel: &self.name, merchant: &self.merchant })

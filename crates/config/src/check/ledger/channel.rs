@@ -5,8 +5,10 @@
 //! the later one gets the finding; serials are compared without case.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use providers::Provider;
+use providers::api::API_URL;
 use providers::configured::{ConfigKey, Configured, FileKind, KeyValue, Need, Shape, Values};
 
 use super::super::{Check, number, twice, word};
@@ -18,6 +20,9 @@ use crate::file::{ConfigForm, Item};
 use crate::findings::suggest;
 use crate::model::ledger::{Channel, Fee};
 use base::secret::Secret;
+
+/// The seconds of `query_after`, where nothing else is written.
+const QUERY_AFTER: [u64; 5] = [60, 300, 1_800, 7_200, 43_200];
 
 impl Check<'_, '_> {
     pub(super) fn channels(&mut self, form: &ConfigForm) -> Vec<Channel> {
@@ -40,13 +45,54 @@ impl Check<'_, '_> {
         };
         self.foreign_keys(form, provider);
         let values = self.key_values(item, provider);
+        let query_after = self.calls(item, provider)?;
         Some(Channel {
             name: Arc::from(&*item.name),
             provider: Configured { provider, values: values? },
             merchant: Arc::from(&*form.merchant.as_ref()?.value.0.0),
             require_order: form.require_order.unwrap_or_default(),
             fee: form.fee.as_ref().and_then(|at| charged(&at.value.0)),
+            query_after,
         })
+    }
+
+    /// What is needed to call the provider: all of it, or nothing.
+    fn calls(&mut self, item: &Item<ChannelForm>, provider: &Provider) -> Option<Vec<Duration>> {
+        let form = &item.form;
+        let needs = provider.outgoing.as_ref().map(|outgoing| outgoing.needs).unwrap_or_default();
+        let is_called = form.key(API_URL.name).is_some();
+        let mut lacks = false;
+        for key in needs {
+            match form.key(key.name) {
+                None if is_called => {
+                    lacks = true;
+                    let hint = format!("add it, or take `api_url` out: then {} is never called", provider.name);
+                    let message = format!("`{}` is missing: `api_url` cannot be called without it", key.name);
+                    if item.whole {
+                        self.findings.at(&item.span, message, hint);
+                    }
+                }
+                Some(written) if !is_called && item.whole => {
+                    let message = format!("`{}` does nothing without `api_url`", key.name);
+                    self.findings.at(&written.span, message, "add api_url, or remove it");
+                }
+                _ => {}
+            }
+        }
+        let Some(written) = form.query_after.as_ref() else {
+            return (!lacks).then(|| QUERY_AFTER.map(Duration::from_secs).to_vec());
+        };
+        if !is_called && item.whole {
+            let hint = "add api_url and the keys that go with it, or remove `query_after`";
+            self.findings.at(&written.span, "`query_after` does nothing without `api_url`", hint);
+        }
+        if written.value.is_empty() && item.whole {
+            let hint = "name at least one time, such as [\"1m\", \"5m\", \"30m\"]";
+            self.findings.at(&written.span, "`query_after` is empty", hint);
+        }
+        let mut times: Vec<Duration> = written.value.iter().map(|at| self.longer_than_nothing(at)).collect();
+        times.sort();
+        (!lacks).then_some(times)
     }
 
     fn no_merchant(&mut self, at: &Word<Name>, merchants: &[&str]) {

@@ -4,6 +4,7 @@
 //! requires the keys of the channel's own provider and refuses those of another, since it can name both.
 
 use std::fmt;
+use std::time::Duration;
 
 use providers::configured::{ConfigKey, Need, Shape, TextError, TextKind, word};
 use providers::{ALL, Provider};
@@ -35,6 +36,9 @@ pub struct ChannelForm {
     pub require_order: Option<bool>,
     /// What the merchant is charged. Absent: nothing.
     pub fee: Sub<FeeForm>,
+    /// With api_url: times after its creation at which the provider is asked about a pending order or refund. After the
+    /// last one a refund is asked about each time it has passed again, until it is decided. Absent: 1m, 5m, 30m, 2h, 12h.
+    pub query_after: Option<Located<Vec<Word<Duration>>>>,
     /// The keys of providers, in the order of their declarations; `decode` reads them.
     #[serde(skip)]
     pub keys: Vec<ProviderKey>,
@@ -149,6 +153,9 @@ fn key_schema(key: &ConfigKey) -> Map<String, Value> {
         if let Need::Default(default) = key.need {
             schema["default"] = json!(default);
         }
+    } else if owners.iter().filter_map(|owner| owner.key(key.name)).all(|same| same.about == key.about) {
+        let names: Vec<String> = owners.iter().map(|owner| format!("\"{}\"", owner.name)).collect();
+        schema["description"] = json!(format!("With `provider` {}: {}", names.join(", "), key.about));
     } else {
         let each = owners.iter().filter_map(|owner| Some((owner.name, owner.key(key.name)?.about)));
         let each: Vec<String> = each.map(|(name, about)| format!("With `provider = \"{name}\"`: {about}")).collect();

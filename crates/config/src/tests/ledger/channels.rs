@@ -52,9 +52,9 @@ fn keys_of_another_provider_are_refused_by_name() {
         &channel("provider = \"stripe\"\nsecret_files = []\napp_id = \"1\"\nplatform_keys = []\nencoding = \"hex\""),
         &[
             "9:16 `secret_files` is empty -> name at least one file",
-            "10:10 `app_id` is alipay's -> remove it: stripe has secret_files and account",
-            "11:17 `platform_keys` is wechatpay's -> remove it: stripe has secret_files and account",
-            "12:12 `encoding` is hmac's -> remove it: stripe has secret_files and account",
+            "10:10 `app_id` is alipay's and wechatpay's -> remove it: stripe has secret_files, account, api_url and api_key_file",
+            "11:17 `platform_keys` is wechatpay's -> remove it: stripe has secret_files, account, api_url and api_key_file",
+            "12:12 `encoding` is hmac's -> remove it: stripe has secret_files, account, api_url and api_key_file",
         ],
     );
     tells(
@@ -70,7 +70,7 @@ fn keys_of_another_provider_are_refused_by_name() {
             "6:1 `public_key_files` is missing -> add it: public_key_files = [\"secrets/card\"]",
             "6:1 `seller_id` is missing -> add it: seller_id = \"2088000000000000\"",
             &format!(
-                "9:16 `secret_files` is {} -> remove it: alipay has app_id, seller_id and public_key_files",
+                "9:16 `secret_files` is {} -> remove it: alipay has app_id, seller_id, public_key_files, api_url, private_key_file and notify_url",
                 owners.join(" and ")
             ),
         ],
@@ -101,7 +101,7 @@ fn texts_of_keys_are_read_whatever_the_provider_is() {
 fn a_misspelt_key_is_offered_the_keys_of_its_own_table() {
     let stripe = "provider = \"stripe\"\nsecret_files = [\"secrets-example/stripe.whsec\"]\n";
     let keys: Vec<&str> = ConfigKey::all().into_iter().map(|key| key.name).collect();
-    let allowed = format!("allowed here: provider, merchant, require_order, fee, {}", keys.join(", "));
+    let allowed = format!("allowed here: provider, merchant, require_order, fee, query_after, {}", keys.join(", "));
     tells(
         &channel(&format!("{stripe}acount = \"acct_1\"")),
         &[&format!("10:1 unknown key `acount` -> did you mean `account`? {allowed}")],
@@ -264,5 +264,44 @@ fn a_fee_is_kept_exactly_as_written() {
             "10:43 `9007199254740992` is out of range -> a whole number from 0 to 9007199254740991",
             "10:72 `even` is not a way to round -> allowed: half_even, half_up, up, down",
         ],
+    );
+}
+
+#[test]
+fn a_provider_is_called_with_all_of_its_keys_or_not_at_all() {
+    let stripe = "provider = \"stripe\"\nsecret_files = [\"secrets-example/stripe.whsec\"]\n";
+    let key = "api_key_file = \"secrets-example/stripe.key\"\n";
+    tells(
+        &channel(&format!("{stripe}api_url = \"https://api.stripe.com\"")),
+        &[
+            "6:1 `api_key_file` is missing: `api_url` cannot be called without it -> add it, or take `api_url` out: then \
+           stripe is never called",
+        ],
+    );
+    tells(
+        &channel(&format!("{stripe}{key}query_after = [\"1s\"]")),
+        &[
+            "10:16 `api_key_file` does nothing without `api_url` -> add api_url, or remove it",
+            "11:15 `query_after` does nothing without `api_url` -> add api_url and the keys that go with it, or remove \
+             `query_after`",
+        ],
+    );
+    tells(
+        &channel(&format!("{stripe}api_url = \"api.stripe.com\"\napi_key_file = \"secrets-example/stripe.whsec\"")),
+        &[
+            "10:11 `api.stripe.com` is not an address of http:// or https:// -> such as \"https://api.example.com\"",
+            "11:16 this is the signing secret of an endpoint, which calls nothing -> the secret key of the account, which \
+             begins with `sk_` or `rk_`",
+        ],
+    );
+    tells(
+        &channel(
+            "provider = \"hmac\"\nsecret_files = [\"secrets-example/partner.hmac\"]\nheader = \"x\"\napi_url = \"http://h\"",
+        ),
+        &[&format!(
+            "11:11 `api_url` is stripe's and alipay's and wechatpay's -> remove it: hmac has {}",
+            "secret_files, header, algorithm, encoding, format, prefix, id_field, order_field, amount_field, amount_unit, \
+             currency_field, kind_field and refund_field"
+        )],
     );
 }

@@ -31,6 +31,7 @@ pub(super) fn channel() -> Channel {
         merchant: "shop".into(),
         require_order: false,
         fee: None,
+        query_after: vec![],
     }
 }
 
