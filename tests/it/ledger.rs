@@ -19,6 +19,7 @@ mod keys;
 mod model;
 mod older;
 mod orders;
+mod outcalls;
 mod parked;
 mod parties;
 mod provider;

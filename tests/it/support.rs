@@ -1,5 +1,6 @@
 //! What tests stand on: a gateway process, backends, a client that sends exactly what it is told.
 
+pub mod api;
 pub mod caller;
 pub mod client;
 pub mod clock;

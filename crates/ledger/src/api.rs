@@ -38,9 +38,11 @@ use super::command::{Command, Commanded};
 use super::endpoints::change::{Changed, EndpointChange};
 use super::journal::{CommitError, Journal, Redelivery, Standing};
 use super::keys::Ring;
+use super::outcalls::{Outcalls, Unfinished};
 use super::reconcile::Reconciled;
 use super::resolve::{Resolution, Resolved};
 use super::store::{Reader, Readers, StoreError};
+use crate::book::called::Subject;
 use crate::metrics::LedgerSeries;
 use config::model::ledger::Ledger;
 
@@ -64,40 +66,57 @@ pub trait ApiWriter: Send + Sync {
     async fn resolve(&self, resolution: Resolution) -> Result<Resolved, CommitError>;
     /// Does what a caller asks for, once.
     async fn command(&self, command: Command) -> Result<Commanded, CommitError>;
+    /// Calls the provider of what a command made, and answers the caller whose idempotency key has this digest.
+    async fn call(&self, subject: Subject, key: String) -> Result<Commanded, Unfinished>;
     /// Writes what a statement came to.
     async fn reconcile(&self, done: Reconciled) -> Result<Uuid, CommitError>;
     /// The keys, while this process writes.
     fn ring(&self) -> Option<Arc<Ring>>;
 }
 
+/// The writer, and the way to the providers.
+pub struct Desk {
+    /// The writer.
+    pub journal: Journal,
+    /// Calls providers.
+    pub outcalls: Arc<Outcalls>,
+}
+
 #[async_trait]
-impl ApiWriter for Journal {
+impl ApiWriter for Desk {
     fn standing(&self) -> Standing {
-        Journal::standing(self)
+        self.journal.standing()
     }
 
     async fn redeliver(&self, what: Redelivery) -> Result<usize, CommitError> {
-        Journal::redeliver(self, what).await
+        self.journal.redeliver(what).await
     }
 
     async fn endpoint(&self, change: EndpointChange) -> Result<Changed, CommitError> {
-        Journal::endpoint(self, change).await
+        self.journal.endpoint(change).await
     }
 
     async fn resolve(&self, resolution: Resolution) -> Result<Resolved, CommitError> {
-        Journal::resolve(self, resolution).await
+        self.journal.resolve(resolution).await
     }
 
     async fn command(&self, command: Command) -> Result<Commanded, CommitError> {
-        Journal::command(self, command).await
+        self.journal.command(command).await
+    }
+
+    async fn call(&self, subject: Subject, key: String) -> Result<Commanded, Unfinished> {
+        let outcalls = self.outcalls.clone();
+        // A caller that goes away does not end the call.
+        let call = tokio::spawn(async move { outcalls.attempt(subject, Some(key)).await });
+        call.await.unwrap_or(Err(Unfinished::NotWritten(CommitError::Failed)))
     }
 
     async fn reconcile(&self, done: Reconciled) -> Result<Uuid, CommitError> {
-        Journal::reconcile(self, done).await
+        self.journal.reconcile(done).await
     }
 
     fn ring(&self) -> Option<Arc<Ring>> {
-        Journal::ring(self)
+        self.journal.ring()
     }
 }
 

@@ -9,6 +9,7 @@
 //! | [`facts`] | what is known of the books while a batch is decided |
 //! | [`posting_builder`] | the rows that a decision makes |
 //! | [`orders`], [`refunds`], [`transfers`] | what is asked for by API |
+//! | [`called`] | what came of a call to a provider, where no message of the provider tells it |
 //! | [`payment`] | where a payment belongs |
 //! | [`reconciled`] | what a statement came to |
 //! | [`release`] | what is taken out of suspense |
@@ -16,6 +17,7 @@
 //! | [`endpoints`] | which endpoints get an event |
 //! | [`fee`] | the merchant's fee |
 
+pub mod called;
 pub mod endpoints;
 pub mod facts;
 pub mod fee;
@@ -237,6 +239,11 @@ fn again(callback: &Callback<'_>, known: &Transaction, scribe: &mut PostingBuild
     }
     let event = callback.event;
     let stated = event.amount.map(Amount::stated);
+    // A query tells of one refund where callbacks tell of all so far.
+    let is_one_of_all = callback.provider.cumulative_refunds && matches!(event.amount, Some(Amount::Exact(_)));
+    if is_one_of_all && event.kind == Kind::Refund && (stated == known.amount_minor || known.amount_minor == Some(0)) {
+        return Outcome::Duplicate;
+    }
     let differs = |what: &str, ours: String, theirs: String| {
         Some(format!("another {what}: the books have {ours}, this message says {theirs}"))
     };

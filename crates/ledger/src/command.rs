@@ -11,6 +11,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::book;
+use crate::book::called::{self, Came, Shown, Subject};
 use crate::book::facts::Facts;
 use crate::book::orders::{self, NewOrder};
 use crate::book::posting_builder::PostingBuilder;
@@ -18,8 +19,9 @@ use crate::book::refunds::{self, NewRefund};
 use crate::book::transfers::{self, NewTransfer};
 use crate::keys::DataKey;
 use crate::query::views::{self, View};
-use crate::rows::{BalanceRow, Evidence, IdempotencyKey};
+use crate::rows::{BalanceRow, Evidence, IdempotencyKey, Order, Refund};
 use crate::store::Wanted;
+use crate::stored_enum::{OrderState, RefundState, Source};
 use base::problem::Problem;
 use base::units::Currency;
 use http::StatusCode;
@@ -70,6 +72,13 @@ impl Refusal {
     pub fn new(status: u16, label: &'static str, detail: impl Into<String>) -> Refusal {
         Refusal { status, label, detail: detail.into() }
     }
+
+    /// As an answer: the status and a problem document.
+    fn answer(self) -> (u16, Vec<u8>) {
+        let Refusal { status, label, detail } = self;
+        let code = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, Problem::new(code, label, detail).into_json().into_bytes())
+    }
 }
 
 /// What came of a command.
@@ -93,6 +102,70 @@ pub enum Commanded {
     Other,
     /// The first call with the key still runs.
     Running,
+    /// It is written, and its provider is to be called before it is answered: [`Finish`] ends it.
+    Calls(Subject),
+}
+
+/// What came of the call that a command was to make, and its answer.
+#[derive(Debug)]
+pub struct Finish {
+    /// What the provider was called about.
+    pub subject: Subject,
+    /// What came of it.
+    pub came: Came,
+    /// What the payer needs, encrypted, if it is new; `seq` is 0 until it is written.
+    pub evidence: Option<Evidence>,
+    /// When to ask again.
+    pub query_at: Option<i64>,
+    /// The answer to be kept, if the call was a caller's.
+    pub answer: Option<FinishedAnswer>,
+    /// The key that encrypts.
+    pub sealing: Arc<DataKey>,
+}
+
+/// The answer to a call that waited for its provider.
+#[derive(Debug)]
+pub struct FinishedAnswer {
+    /// The digest of the caller and its key.
+    pub key: String,
+    /// What the payer needs.
+    pub pay: Option<views::Pay>,
+    /// The provider's refusal of an order.
+    pub refusal: Option<Refusal>,
+}
+
+impl Finish {
+    /// Adds what must be known to write it.
+    pub fn asks(&self, asked: &mut Wanted) {
+        match self.subject {
+            Subject::Order(id) => asked.order_ids.push(id),
+            Subject::Refund(id) => asked.refund_ids.push(id),
+        }
+        asked.idempotency_keys.extend(self.answer.as_ref().map(|answer| answer.key.clone()));
+    }
+
+    /// Writes it.
+    pub fn decide(&self, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) -> Commanded {
+        self.evidence.iter().for_each(|evidence| scribe.evidence(evidence));
+        let shown = called::record(self.subject, &self.came, self.query_at, facts, scribe);
+        let (Some(shown), Some(answer)) = (shown, &self.answer) else { return Commanded::Running };
+        let (status, body) = match (&answer.refusal, shown) {
+            (Some(refusal), _) => refusal.clone().answer(),
+            (None, Shown::Order(order)) => {
+                (StatusCode::CREATED.as_u16(), json(views::Order { pay: answer.pay.clone(), ..*order }))
+            }
+            (None, Shown::Refund(refund)) => (StatusCode::CREATED.as_u16(), json(refund)),
+        };
+        let Some(known) = facts.key(&answer.key).cloned() else { return Commanded::Running };
+        if let (Some(status), Some(answer)) = (known.status, known.answer_id) {
+            return Commanded::Before { status: u16::try_from(status).unwrap_or_default(), answer };
+        }
+        let answer_id = Some(keep_answer(&self.sealing, &body, scribe));
+        let key = IdempotencyKey { status: Some(i64::from(status)), answer_id, ..known };
+        scribe.update(&key);
+        facts.add_key(key);
+        Commanded::Answer { status, body }
+    }
 }
 
 /// The digest of a caller and its key.
@@ -160,18 +233,54 @@ impl Command {
                 (Some(status), Some(answer)) => {
                     Commanded::Before { status: u16::try_from(status).unwrap_or_default(), answer }
                 }
-                _ => Commanded::Running,
+                _ => self.unfinished(facts).map_or(Commanded::Running, Commanded::Calls),
             };
         }
-        let (status, body) = match self.done(facts, balance, scribe) {
+        let done = self.done(facts, balance, scribe);
+        if let Some(subject) = done.as_ref().ok().and_then(|_| self.calls(facts)) {
+            self.keep(None, facts, scribe);
+            return Commanded::Calls(subject);
+        }
+        let (status, body) = match done {
             Ok(body) => (self.success().as_u16(), body),
-            Err(Refusal { status, label, detail }) => {
-                let code = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-                (status, Problem::new(code, label, detail).into_json().into_bytes())
+            Err(refusal) => refusal.answer(),
+        };
+        self.keep(Some((status, &body)), facts, scribe);
+        Commanded::Answer { status, body }
+    }
+
+    /// What it made, for which the provider is to be called.
+    fn calls(&self, facts: &mut Facts) -> Option<Subject> {
+        let is_called = match &self.call {
+            Call::Order(order) => order.channel.is_called(),
+            Call::Refund(refund) => refund.query_after.is_some(),
+            _ => false,
+        };
+        let subject = self.unfinished(facts).filter(|_| is_called)?;
+        let is_pending = match subject {
+            Subject::Order(id) => facts.order(id).is_some_and(|order| order.state == OrderState::Pending),
+            Subject::Refund(id) => {
+                facts.refund_where(|refund, _| refund.id == id && refund.state == RefundState::Pending).is_some()
             }
         };
-        self.keep(status, &body, facts, scribe);
-        Commanded::Answer { status, body }
+        is_pending.then_some(subject)
+    }
+
+    /// What it made, whose provider was to be called: perhaps a process ended before it was answered.
+    fn unfinished(&self, facts: &mut Facts) -> Option<Subject> {
+        match &self.call {
+            Call::Order(order) => {
+                let order = facts.order_of(&order.channel.name, &order.out_trade_no)?;
+                (order.source == Source::Api).then_some(Subject::Order(order.id))
+            }
+            Call::Refund(asked) => {
+                let is_it = |refund: &Refund, order: &Order| {
+                    order.id == asked.order && refund.out_refund_no == asked.out_refund_no
+                };
+                facts.refund_where(is_it).map(|refund| Subject::Refund(refund.id))
+            }
+            _ => None,
+        }
     }
 
     fn success(&self) -> StatusCode {
@@ -211,19 +320,9 @@ impl Command {
         }
     }
 
-    /// Writes the key and the answer.
-    fn keep(&self, status: u16, body: &[u8], facts: &mut Facts, scribe: &mut PostingBuilder<'_>) {
-        let (seq, id) = scribe.name();
-        let seal = |column: &str, content: &[u8]| self.sealing.seal("evidence", column, id, content);
-        scribe.row(&Evidence {
-            seq,
-            id,
-            channel: String::new(),
-            key_id: self.sealing.id(),
-            received_at: scribe.now(),
-            headers: seal("headers", b""),
-            body: seal("body", body),
-        });
+    /// Writes the key and the answer, if it is known.
+    fn keep(&self, answer: Option<(u16, &[u8])>, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) {
+        let answer_id = answer.map(|(_, body)| keep_answer(&self.sealing, body, scribe));
         let (seq, row) = scribe.name();
         let key = IdempotencyKey {
             seq,
@@ -231,12 +330,28 @@ impl Command {
             key: self.key.clone(),
             fingerprint: self.fingerprint.clone(),
             created_at: scribe.now(),
-            status: Some(i64::from(status)),
-            answer_id: Some(id),
+            status: answer.map(|(status, _)| i64::from(status)),
+            answer_id,
         };
         scribe.row(&key);
         facts.add_key(key);
     }
+}
+
+/// Writes the body of an answer, encrypted; returns the id of its row.
+fn keep_answer(sealing: &DataKey, body: &[u8], scribe: &mut PostingBuilder<'_>) -> Uuid {
+    let (seq, id) = scribe.name();
+    let seal = |column: &str, content: &[u8]| sealing.seal("evidence", column, id, content);
+    scribe.row(&Evidence {
+        seq,
+        id,
+        channel: String::new(),
+        key_id: sealing.id(),
+        received_at: scribe.now(),
+        headers: seal("headers", b""),
+        body: seal("body", body),
+    });
+    id
 }
 
 fn json(shown: impl Serialize) -> Vec<u8> {

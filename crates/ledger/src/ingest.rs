@@ -206,7 +206,7 @@ fn seal(front: &Front, door: &Door, verified: VerifiedMessage, room: Room) -> Re
 }
 
 /// The headers as they came, one a line.
-fn headers(received: &Received) -> Vec<u8> {
+pub fn headers(received: &Received) -> Vec<u8> {
     let mut lines = Vec::with_capacity(512);
     for (name, value) in &received.headers {
         lines.extend_from_slice(name.as_str().as_bytes());

@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 pub use self::outbox::{Fresh, OutboxNews, OutboxQueue};
 pub use self::writer::{AlarmHook, Settings, Writer};
-use super::command::{Command, Commanded};
+use super::command::{Command, Commanded, Finish};
 use super::endpoints::change::{Changed, EndpointChange};
 use super::keys::{DataKey, Ring};
 use super::outcome::Outcome;
@@ -158,6 +158,8 @@ enum Task {
     /// Transfers of which something is due.
     Due(Vec<Uuid>, Reply<()>),
     Reconcile(Box<Reconciled>, Reply<Uuid>),
+    /// What came of a call to a provider.
+    Finish(Box<Finish>, Reply<Commanded>),
     /// Nothing; makes a waiting writer check whether to go on.
     Wake,
 }
@@ -174,6 +176,7 @@ impl Task {
             Task::Command(_, reply) => drop(reply.send(Err(why))),
             Task::Due(_, reply) => drop(reply.send(Err(why))),
             Task::Reconcile(_, reply) => drop(reply.send(Err(why))),
+            Task::Finish(_, reply) => drop(reply.send(Err(why))),
             Task::Wake => {}
         }
     }
@@ -289,6 +292,13 @@ impl Journal {
         self.queue(Task::Reconcile(Box::new(done), reply))?;
         // There may be thousands of rows in it.
         answer.await.unwrap_or(Err(CommitError::Failed))
+    }
+
+    /// Writes what came of a call to a provider, and the answer to the caller who waits for it.
+    pub async fn finish(&self, finish: Finish) -> Result<Commanded, CommitError> {
+        let (reply, answer) = oneshot::channel();
+        self.queue(Task::Finish(Box::new(finish), reply))?;
+        wait(answer).await
     }
 
     /// Opens an anomaly from a thread without a runtime; false if it could not be written.

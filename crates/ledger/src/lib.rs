@@ -16,6 +16,7 @@
 //! | [`query`], [`api`] | reads of the books, the form in which they are shown, and the API's calls |
 //! | [`audit`], [`anchor`], [`export`] | verification of the books; the chain's end, kept elsewhere; files to import |
 //! | [`archive`] | a day's evidence in a file instead of the store |
+//! | [`outcalls`] | calls to the providers: orders and refunds by API, and the watch over what is pending |
 //! | [`holds`] | the watch over transfers that are held |
 //! | [`monitor`], [`skew`] | the watch over the anchor, the disk, the clock and what waits |
 //! | [`service`], [`ingest`], [`serve`] | the ledger as a whole, the way of a callback over HTTP, the listener |
@@ -42,6 +43,7 @@ pub mod keys;
 pub mod metrics;
 pub mod monitor;
 pub mod names;
+pub mod outcalls;
 pub mod outcome;
 pub mod query;
 pub mod reconcile;

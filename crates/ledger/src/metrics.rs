@@ -13,6 +13,8 @@ pub struct LedgerSeries {
     registry: Registry,
     /// Callbacks by channel and outcome.
     pub callbacks: IntCounterVec,
+    /// Calls to providers by channel, call and outcome.
+    pub provider_calls: IntCounterVec,
     /// Seconds of a commit.
     pub commit: Histogram,
     /// Callbacks in a commit.
@@ -38,6 +40,8 @@ impl Default for LedgerSeries {
         let plain = |name: &Name| Gauge::with_opts(options(name)).expect("a valid name");
         let series = LedgerSeries {
             callbacks: IntCounterVec::new(options(&names::CALLBACKS), names::CALLBACKS.labels).expect("valid names"),
+            provider_calls: IntCounterVec::new(options(&names::PROVIDER_CALLS), names::PROVIDER_CALLS.labels)
+                .expect("valid names"),
             commit: histogram(
                 &names::COMMIT,
                 &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0],
@@ -52,8 +56,9 @@ impl Default for LedgerSeries {
             state: GaugeVec::new(options(&names::STATE), names::STATE.labels).expect("valid names"),
             registry,
         };
-        let all: [Box<dyn Collector>; 10] = [
+        let all: [Box<dyn Collector>; 11] = [
             Box::new(series.callbacks.clone()),
+            Box::new(series.provider_calls.clone()),
             Box::new(series.commit.clone()),
             Box::new(series.batch.clone()),
             Box::new(series.outbox.clone()),

@@ -5,6 +5,8 @@ use base::metric::Name;
 base::metric_names! {
     CALLBACKS Counter "ledger_callbacks_total" ["channel", "outcome"]
         "Payment callbacks, by channel and outcome: posted, duplicate, parked, suspense, noted, conflict, forged, expired, probe, malformed, overloaded, failed.";
+    PROVIDER_CALLS Counter "ledger_provider_calls_total" ["channel", "call", "outcome"]
+        "Calls to payment providers, by channel, call (create, query, refund, query_refund) and outcome: answered, refused, failed.";
     COMMIT Histogram "ledger_commit_seconds" []
         "Seconds a batch took, from its first row to its commit.";
     BATCH Histogram "ledger_batch_callbacks" []

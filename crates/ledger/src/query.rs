@@ -7,6 +7,7 @@
 pub mod accounts;
 pub mod deliveries;
 pub mod list;
+pub mod pay;
 pub mod views;
 
 #[cfg(test)]

@@ -18,8 +18,10 @@ use uuid::Uuid;
 use super::keys::{DataKey, KeyError, Ring};
 use super::rows::{Anomaly, Evidence};
 use crate::channel::Prepared;
+use crate::outcalls;
 use base::clock;
 use config::model::ledger::{Channel, Ledger};
+use providers::api::{Answer, Call, Meaning, Trouble};
 use providers::event::ProviderEvent;
 use providers::receive::Received;
 use providers::verify::VerifyError;
@@ -151,6 +153,10 @@ pub fn reread(config: &Ledger, ring: &Ring, evidence: Evidence) -> Result<Reread
     };
     let at_ms = u64::try_from(evidence.received_at).unwrap_or_default();
     let received = Received { id: evidence.id, headers: parsed(&headers), body: body.into(), at_ms };
+    if let Some(call) = outcalls::answered(&headers) {
+        let event = answered(&channel, &call, received)?;
+        return Ok(Reread { channel, event, evidence: Evidence { headers: vec![], body: vec![], ..evidence } });
+    }
     match Prepared::new(channel.clone()).verify(received, at_ms) {
         // Headers and body are in the books already; without them the queue stays small.
         Ok(verified) => {
@@ -164,6 +170,18 @@ pub fn reread(config: &Ledger, ring: &Ring, evidence: Evidence) -> Result<Reread
             };
             Err(format!("What was received does not verify by the channel's keys of now: {why}."))
         }
+    }
+}
+
+/// The meaning now of a provider's answer; its kept headers are its own after the first line.
+fn answered(channel: &Channel, call: &Call, received: Received) -> Result<ProviderEvent, String> {
+    let api = channel.api().ok_or("It is an answer of the provider, which the channel does not call any more.")?;
+    // Only answers of success are kept.
+    let answer = Answer { status: 200, received };
+    match api.read(call, &answer) {
+        Ok(Meaning::Decided(event)) => Ok(*event),
+        Ok(_) => Err("What the provider answered decides nothing now.".to_owned()),
+        Err(Trouble(why)) => Err(format!("What the provider answered is not usable now: {why}.")),
     }
 }
 

@@ -17,13 +17,14 @@ use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
-use super::api::{self, ApiState};
+use super::api::{self, ApiState, Desk};
 use super::audit::rounds::Rounds;
 use super::audit::{self, Checked, LastCheck};
 use super::deliver::{self, Delivery};
 use super::ingest::{Front, IngestChannels, callback, other_method};
 use super::journal::{Journal, Raised, Settings, Standing};
 use super::monitor::{self, Monitor, Parts, Tell, Verification};
+use super::outcalls::{self, Outcalls};
 use super::rows::Type;
 use super::store::{self, Readers};
 use super::stored_enum::AnomalyKind;
@@ -101,15 +102,19 @@ impl Ledger {
         let delivery = Delivery::start(shared.clone(), books)?;
         let checked = LastCheck::default();
         let monitor = monitor(config, (&journal, &readers, &front), outside.tell.clone(), &checked)?;
+        let of_points = Readers::of_points(config.store.clone());
+        let outcalls = Outcalls::new(shared.clone(), journal.clone(), of_points.clone(), outside.series.clone())?;
+        let outcalls = Arc::new(outcalls);
         let state = ApiState {
             config: shared.clone(),
-            journal: Arc::new(journal.clone()),
+            journal: Arc::new(Desk { journal: journal.clone(), outcalls: outcalls.clone() }),
             readers: Readers::limited(config.store.clone(), api::READ),
             series: outside.series,
             integrity: checked,
         };
         let (stop, stopped) = watch::channel(false);
-        runtime.spawn(holds::watch(journal.clone(), Readers::of_points(config.store.clone()), stopped));
+        runtime.spawn(holds::watch(journal.clone(), of_points, stopped.clone()));
+        runtime.spawn(outcalls::watch::watch(outcalls, stopped));
         let callbacks = Router::new()
             .route("/callbacks/{channel}", post(callback).fallback(other_method))
             .with_state(front.clone());

@@ -104,6 +104,8 @@ pub struct Wanted {
     pub transfers: Vec<Uuid>,
     /// Channel and day: the statement's reconciliation, with all its findings.
     pub reconciliations: Vec<(String, String)>,
+    /// Requested refunds, by id.
+    pub refund_ids: Vec<Uuid>,
 }
 
 /// The rows that were asked for, in no order; a row may occur more than once.

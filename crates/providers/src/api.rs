@@ -20,6 +20,8 @@ pub struct Outgoing {
     pub needs: &'static [&'static ConfigKey],
     /// Whether it takes orders in this currency.
     pub takes: fn(Currency) -> bool,
+    /// The milliseconds for which a refund that is asked for again is known to be the same; none without end.
+    pub same_for_ms: Option<i64>,
     /// Prepares the keys of a channel that has them all.
     pub prepare: fn(&Values, &Names<'_>, Base) -> Box<dyn Api>,
 }

@@ -16,6 +16,7 @@ use super::token::Scope;
 use super::{Calls, Problem};
 use crate::anchor;
 use crate::journal::{CommitError, Standing};
+use crate::outcalls;
 use crate::query::list::{self, List, Pairs};
 use crate::query::views::{self, View};
 use crate::query::{self, accounts};
@@ -130,8 +131,13 @@ pub async fn order(
 ) -> ApiResult {
     list::only(&pairs, &[])?;
     let id = uuid(id, "order")?;
-    let found = calls.read(move |reader| query::one::<rows::Order>(reader, id, scope.0.as_deref())).await?;
-    json(found.map(views::Order::of), "order")
+    let ring = calls.state.journal.ring();
+    let read = move |reader: &mut dyn Reader| {
+        let Some(order) = query::one::<rows::Order>(reader, id, scope.0.as_deref())? else { return Ok(None) };
+        let pay = ring.map(|ring| outcalls::ask::pay(reader, &order, &ring)).transpose()?.flatten();
+        Ok(Some(views::Order { pay, ..views::Order::of(order) }))
+    };
+    json(calls.read(read).await?, "order")
 }
 
 /// Lists requested refunds.

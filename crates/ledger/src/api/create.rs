@@ -17,13 +17,14 @@ use super::{Calls, Problem};
 use crate::book::orders::NewOrder;
 use crate::book::refunds::NewRefund;
 use crate::command::{self, Call, Command, Commanded};
+use crate::outcalls::Unfinished;
 use crate::query;
 use crate::query::{list, views};
-use crate::rows::{Cell, Evidence, IdempotencyKey};
+use crate::rows::{self, Cell, Evidence, IdempotencyKey};
 use base::clock;
 use base::problem::PROBLEM_JSON;
 use base::units::Currency;
-use config::model::ledger::Ledger;
+use config::model::ledger::{Channel, Ledger};
 use providers::event::AMOUNT_MAX;
 use providers::normalise::{NAME_MAX, is_name};
 
@@ -165,7 +166,8 @@ pub(super) fn currency(code: &str) -> Result<Currency, Problem> {
     responses(
         (status = 201, description = "The order", body = views::Order),
         (status = 409, description = "The channel has such an order, or a call with this key runs.", content_type = "application/problem+json", body = Problem),
-        (status = 422, description = "It cannot be created so, or the key was used for another call.", content_type = "application/problem+json", body = Problem),
+        (status = 422, description = "It cannot be created so, the provider refuses it, or the key was used for another call.", content_type = "application/problem+json", body = Problem),
+        (status = 503, description = "It is recorded, and its provider gave no answer: send it again with the same key.", content_type = "application/problem+json", body = Problem),
     ))]
 pub async fn order(With(calls): With<Calls>, keyed: Keyed) -> ApiResult {
     let example = "{\"merchant\", \"channel\", \"out_trade_no\", \"amount_minor\", \"currency\"}";
@@ -187,6 +189,10 @@ impl OrderBody {
         let channel = channel.filter(|channel| is_own && *channel.merchant == self.merchant);
         let none = || wrong(format!("The merchant {} has no channel {}.", self.merchant, self.channel));
         let channel = Arc::new(channel.ok_or_else(none)?.clone());
+        let outgoing = channel.provider.provider.outgoing.as_ref().filter(|_| channel.is_called());
+        if outgoing.is_some_and(|outgoing| !(outgoing.takes)(currency)) {
+            return Err(wrong(format!("The provider of the channel {} takes no {currency}.", self.channel)));
+        }
         Ok(NewOrder { channel, out_trade_no: self.out_trade_no, amount_minor: self.amount_minor, currency })
     }
 }
@@ -204,7 +210,20 @@ pub async fn refund(With(calls): With<Calls>, id: Segment, keyed: Keyed) -> ApiR
     let RefundBody { out_refund_no, amount_minor } = keyed.read("{\"out_refund_no\", \"amount_minor\"}")?;
     named("out_refund_no", &out_refund_no)?;
     amount(amount_minor)?;
-    decided(&calls, keyed, Call::Refund(NewRefund { order, out_refund_no, amount_minor })).await
+    let query_after = query_after(&calls, order).await?;
+    decided(&calls, keyed, Call::Refund(NewRefund { order, out_refund_no, amount_minor, query_after })).await
+}
+
+/// The milliseconds after which the provider of an order is asked about a refund; none if it is never called.
+async fn query_after(calls: &Calls, order: Uuid) -> Result<Option<i64>, Problem> {
+    let config = calls.state.config.load_full();
+    if !config.channels.iter().any(Channel::is_called) {
+        return Ok(None);
+    }
+    let order = calls.read(move |reader| query::one::<rows::Order>(reader, order, None)).await?;
+    let channel = order.and_then(|order| config.channels.iter().find(|channel| *channel.name == order.channel));
+    let wait = channel.filter(|channel| channel.is_called()).and_then(|channel| channel.query_after.first());
+    Ok(wait.map(|wait| i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
 }
 
 /// The first answer to a call that the configuration of now does not allow, if it was answered before; else why not.
@@ -242,16 +261,38 @@ pub(super) async fn decided(calls: &Calls, keyed: Keyed, call: Call) -> ApiResul
     let sealing = ring.today(clock::wall_ms()).map_err(|e| internal(e.to_string()))?;
     let Keyed { key, fingerprint, scope, .. } = keyed;
     let command = Command { merchant: scope.0, key, fingerprint, call, sealing };
-    match calls.state.journal.command(command).await.map_err(not_written)? {
+    let key = command.key.clone();
+    let commanded = match calls.state.journal.command(command).await.map_err(not_written)? {
+        Commanded::Calls(subject) => calls.state.journal.call(subject, key).await.map_err(unfinished)?,
+        commanded => commanded,
+    };
+    match commanded {
         Commanded::Answer { status, body } => Ok(answer(status, body)),
         Commanded::Before { status, answer } => again(calls, status, answer).await,
         Commanded::Other => {
             let detail = "The Idempotency-Key was used for another call: send a new one.";
             Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail))
         }
-        Commanded::Running => {
-            let detail = "The first call with this Idempotency-Key still runs: try again soon.";
-            Err(Problem::new(StatusCode::CONFLICT, "idempotency_key_running", detail))
+        Commanded::Running | Commanded::Calls(_) => Err(running()),
+    }
+}
+
+fn running() -> Problem {
+    let detail = "The first call with this Idempotency-Key still runs: try again soon.";
+    Problem::new(StatusCode::CONFLICT, "idempotency_key_running", detail)
+}
+
+/// The answer to a call whose provider was not reached. What it made is in the books.
+fn unfinished(why: Unfinished) -> Problem {
+    match why {
+        Unfinished::Running => running(),
+        Unfinished::NotWritten(why) => not_written(why),
+        Unfinished::NoAnswer(why) => {
+            let detail = format!(
+                "It is recorded and pending, but its provider gave no usable answer ({why}). Send the same call with the \
+                 same Idempotency-Key again: nothing is done twice."
+            );
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "provider_unavailable", detail)
         }
     }
 }

@@ -50,6 +50,10 @@ impl ApiWriter for Told {
         Err(CommitError::Failed)
     }
 
+    async fn call(&self, _: Subject, _: String) -> Result<Commanded, Unfinished> {
+        Err(Unfinished::Running)
+    }
+
     fn ring(&self) -> Option<Arc<Ring>> {
         None
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::called;
 use super::facts::Facts;
 use super::payment;
 use super::posting_builder::PostingBuilder;
@@ -62,6 +63,9 @@ pub fn create(asked: &NewOrder, facts: &mut Facts, scribe: &mut PostingBuilder<'
         paid_at: None,
         asked_minor: None,
         asked_currency: None,
+        query_at: channel.is_called().then(|| called::next(scribe.now(), scribe.now(), channel)).flatten(),
+        provider_no: None,
+        pay_id: None,
     };
     scribe.row(&order);
     facts.add_order(order);

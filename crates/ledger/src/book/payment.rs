@@ -144,6 +144,9 @@ fn opened(
         paid_at: Some(scribe.now()),
         asked_minor: None,
         asked_currency: None,
+        query_at: None,
+        provider_no: None,
+        pay_id: None,
     }
 }
 

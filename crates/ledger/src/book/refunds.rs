@@ -21,6 +21,8 @@ pub struct NewRefund {
     pub out_refund_no: String,
     /// The amount in minor units, above 0.
     pub amount_minor: i64,
+    /// The milliseconds after which the provider is asked about it; none if the channel's provider is never called.
+    pub query_after: Option<i64>,
 }
 
 /// Asks for a refund of an order that this merchant (or the platform) may see; returns its id. `balance` is that of an
@@ -32,7 +34,7 @@ pub fn create(
     balance: impl Fn(&str, Currency) -> BalanceRow,
     scribe: &mut PostingBuilder<'_>,
 ) -> Result<Uuid, Refusal> {
-    let NewRefund { order: id, out_refund_no, amount_minor } = asked;
+    let NewRefund { order: id, out_refund_no, amount_minor, query_after } = asked;
     let is_own = |name: &str| merchant.is_none_or(|merchant| merchant == name);
     let order = facts.order(*id).filter(|order| is_own(&order.merchant)).cloned();
     let order = order.ok_or_else(|| Refusal::new(404, "not_found", "There is no such order."))?;
@@ -57,6 +59,7 @@ pub fn create(
         state: if before.is_some() { RefundState::Failed } else { RefundState::Pending },
         transaction_id: None,
         refund_txn_no: None,
+        query_at: query_after.filter(|_| before.is_none()).map(|wait| scribe.now().saturating_add(wait)),
     };
     scribe.row(&refund);
     match before {
@@ -216,6 +219,16 @@ pub fn give_up(order: Uuid, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) 
 fn is_named(refund: &Refund, by: &Transaction) -> bool {
     let has_number = refund.refund_txn_no.is_some() && refund.refund_txn_no == by.channel_txn_no;
     has_number || by.out_refund_no.as_ref() == Some(&refund.out_refund_no)
+}
+
+/// Ends a refund that its provider refuses: nothing of it was done.
+pub fn refused(id: Uuid, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) {
+    let is_it = |refund: &Refund, _: &Order| refund.id == id && refund.state == RefundState::Pending;
+    let Some(refund) = facts.refund_where(is_it) else { return };
+    refund.state = RefundState::Failed;
+    scribe.update(refund);
+    let refund = refund.clone();
+    release(&refund, facts, scribe);
 }
 
 /// Gives back what a decided refund held.

@@ -45,6 +45,10 @@ pub fn arrived(callback: &Callback<'_>, facts: &mut Facts, scribe: &mut PostingB
         transaction.account = account_of(callback, facts, std::slice::from_ref(named));
     }
     transaction.amount_minor = amount(callback, facts, payment);
+    if let (true, Some(Amount::Exact(one))) = (callback.provider.cumulative_refunds, callback.event.amount) {
+        // The callback about it states all so far.
+        transaction.stated_minor = Some(so_far(callback, facts, payment).saturating_add(one));
+    }
     let place = match reversed(callback, facts) {
         Some(Reversed::Nothing) => Place::Noted,
         Some(Reversed::Of(refund)) => {
@@ -209,20 +213,22 @@ pub fn payment_of(callback: &Callback<'_>, facts: &Facts) -> Option<usize> {
 
 /// The amount that this message adds: a cumulative amount less what is known already.
 fn amount(callback: &Callback<'_>, facts: &Facts, payment: Option<usize>) -> Option<i64> {
-    let event = callback.event;
-    match event.amount? {
+    match callback.event.amount? {
         Amount::Exact(amount) => Some(amount),
-        Amount::Cumulative(all) => {
-            let booked = payment.map_or(0, |at| {
-                let payment = facts.transaction(at);
-                payment.refunded_minor + payment.held_minor
-            });
-            let parked = event.of.as_ref().map(|named| callback.parked(facts, &of(named)));
-            let refunds = parked.iter().flatten().map(|at| facts.transaction(*at)).filter(|t| t.kind == Kind::Refund);
-            let waiting: i64 = refunds.filter_map(|refund| refund.amount_minor).sum();
-            Some((all - booked - waiting).max(0))
-        }
+        Amount::Cumulative(all) => Some((all - so_far(callback, facts, payment)).max(0)),
     }
+}
+
+/// What is known to be refunded of the payment.
+fn so_far(callback: &Callback<'_>, facts: &Facts, payment: Option<usize>) -> i64 {
+    let booked = payment.map_or(0, |at| {
+        let payment = facts.transaction(at);
+        payment.refunded_minor + payment.held_minor
+    });
+    let parked = callback.event.of.as_ref().map(|named| callback.parked(facts, &of(named)));
+    let refunds = parked.iter().flatten().map(|at| facts.transaction(*at)).filter(|t| t.kind == Kind::Refund);
+    let waiting: i64 = refunds.filter_map(|refund| refund.amount_minor).sum();
+    booked + waiting
 }
 
 /// For a refund's failure and for the refund itself: the effect of the other message.

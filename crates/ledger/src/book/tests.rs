@@ -201,6 +201,9 @@ fn another_amount_or_currency_than_the_orders_is_in_suspense() {
             paid_at: None,
             asked_minor: None,
             asked_currency: None,
+            query_at: None,
+            provider_no: None,
+            pay_id: None,
         };
         books.rows.insert(1, order.row());
         assert_eq!(books.take(&event), Outcome::Suspense);

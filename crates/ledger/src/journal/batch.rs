@@ -206,6 +206,7 @@ impl BatchWriter {
                 (Task::Command(command, _), _) => command.asks(&mut asked),
                 (Task::Due(transfers, _), _) => asked.transfers.extend(transfers),
                 (Task::Reconcile(done, _), _) => book::reconciled::asks(done, &mut asked),
+                (Task::Finish(finish, _), _) => finish.asks(&mut asked),
                 _ => {}
             }
         }
@@ -267,6 +268,7 @@ impl BatchWriter {
                 let open = self.store.anomalies(&explained)?;
                 Decided::Reconciled(book::reconciled::write(done, open, facts, &mut scribe))
             }
+            Task::Finish(finish, _) => Decided::Commanded(finish.decide(facts, &mut scribe)),
             Task::Wake => Decided::Marked { endpoints: false },
         };
         fan_out(&self.end.endpoints, &mut scribe);
@@ -305,6 +307,7 @@ impl BatchWriter {
             Task::Resolve(resolution, _) => &resolution.key,
             Task::Command(command, _) => &command.sealing,
             Task::Reconcile(done, _) => &done.key,
+            Task::Finish(finish, _) => &finish.sealing,
             _ => return,
         };
         if !key.unkept().is_empty() {
@@ -387,7 +390,7 @@ fn reply(task: Task, answer: Result<Decided, CommitError>) {
         (Task::Mark(_, to) | Task::Due(_, to), Ok(_)) => send(to, Ok(())),
         (Task::Resolve(_, to), Ok(Decided::Resolved(resolved))) => send(to, Ok(resolved)),
         (Task::Reconcile(_, to), Ok(Decided::Reconciled(id))) => send(to, Ok(id)),
-        (Task::Command(_, to), Ok(Decided::Commanded(commanded))) => send(to, Ok(commanded)),
+        (Task::Command(_, to) | Task::Finish(_, to), Ok(Decided::Commanded(commanded))) => send(to, Ok(commanded)),
         (Task::Redeliver(_, to), Ok(Decided::Again(_, count))) => send(to, Ok(count)),
         (Task::Endpoint(_, to), Ok(Decided::Endpoint(changed))) => send(to, Ok(changed)),
         (task, Err(why)) => task.refuse(why),

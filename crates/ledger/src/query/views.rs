@@ -9,6 +9,7 @@ mod delivery;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+pub use super::pay::Pay;
 use crate::rows;
 use crate::stored_enum::{Side, StoredEnum};
 use base::clock;
@@ -49,6 +50,9 @@ pub struct Order {
     /// Time of payment.
     #[schema(required = true, format = DateTime)]
     pub paid_at: Option<String>,
+    /// What the payer needs, where the provider was called; not in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pay: Option<Pay>,
 }
 
 /// A refund that was asked for.
@@ -333,6 +337,7 @@ impl View for Order {
             refund_pending_minor: row.refund_pending_minor,
             created_at: time(row.created_at),
             paid_at: row.paid_at.map(time),
+            pay: None,
         }
     }
 }

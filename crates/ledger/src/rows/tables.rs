@@ -130,6 +130,12 @@ tables! {
         asked_minor: Option<i64>,
         /// The currency that an adoption asks for.
         asked_currency: Option<Currency>,
+        /// When its provider is asked about it while it is pending, in milliseconds since 1970; none if never again.
+        query_at: Option<i64>,
+        /// The provider's number of what was created for it, if it gave one.
+        provider_no: Option<String>,
+        /// The evidence that holds what the payer needs, once it is known.
+        pay_id: Option<Uuid>,
     }
     /// A transaction of the books, and its state.
     Transaction "transactions" 3 {
@@ -289,6 +295,8 @@ tables! {
         transaction_id: Option<Uuid>,
         /// The provider's number of the refund, once it is known.
         refund_txn_no: Option<String>,
+        /// When its provider is asked about it while it is pending, in milliseconds since 1970; none if never.
+        query_at: Option<i64>,
     }
     /// A call that an idempotency key names, and its answer.
     IdempotencyKey "idempotency_keys" 9 {

@@ -52,6 +52,10 @@ pub const INDEXES: &[&str] = &[
     "CREATE INDEX IF NOT EXISTS refunds_number ON refunds (out_refund_no, seq)",
     "CREATE INDEX IF NOT EXISTS refunds_txn ON refunds (refund_txn_no) WHERE refund_txn_no IS NOT NULL",
     "CREATE INDEX IF NOT EXISTS refunds_pending ON refunds (state) WHERE state = 'pending'",
+    "CREATE INDEX IF NOT EXISTS orders_query ON orders (channel, query_at) \
+     WHERE state = 'pending' AND query_at IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS refunds_query ON refunds (channel, query_at) \
+     WHERE state = 'pending' AND query_at IS NOT NULL",
     "CREATE UNIQUE INDEX IF NOT EXISTS idempotency_keys_key ON idempotency_keys (\"key\")",
     "CREATE UNIQUE INDEX IF NOT EXISTS reconciliations_day ON reconciliations (channel, day)",
     "CREATE UNIQUE INDEX IF NOT EXISTS findings_number ON findings (reconciliation_id, kind, number)",
@@ -81,8 +85,15 @@ const NEW: &[(i64, Table)] = &[
     (4, Table::Delivery),
 ];
 /// Columns of state that came to older tables, each with the version that brought it. All may be empty.
-const COLUMNS: &[(i64, Table, &str)] =
-    &[(3, Table::Order, "asked_minor"), (3, Table::Order, "asked_currency"), (3, Table::Transaction, "out_refund_no")];
+const COLUMNS: &[(i64, Table, &str)] = &[
+    (3, Table::Order, "asked_minor"),
+    (3, Table::Order, "asked_currency"),
+    (3, Table::Transaction, "out_refund_no"),
+    (4, Table::Order, "query_at"),
+    (4, Table::Order, "provider_no"),
+    (4, Table::Order, "pay_id"),
+    (4, Table::Refund, "query_at"),
+];
 
 /// The tables that a store of version `from` has not.
 fn new(from: i64) -> impl Iterator<Item = Table> {

@@ -211,6 +211,9 @@ impl Sqlite {
         for (channel, number) in &asked.refunds_of {
             self.select(&statements.refunds_of, (channel, number), &mut loaded.refunds)?;
         }
+        for id in &asked.refund_ids {
+            self.select(&statements.refund_by_id, [Id::new(*id)], &mut loaded.refunds)?;
+        }
         for number in &asked.refund_txns {
             self.select(&statements.refund_by_txn, [number], &mut loaded.refunds)?;
         }

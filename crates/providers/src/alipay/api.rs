@@ -29,6 +29,7 @@ use base64::engine::general_purpose::STANDARD;
 /// How its channels are called.
 pub const OUTGOING: Outgoing = Outgoing {
     needs: &[&PRIVATE_KEY, &NOTIFY_URL],
+    same_for_ms: None,
     takes: |currency| currency == Currency::CNY,
     prepare: |values, _, base| Box::new(AlipayApi::new(values, base)),
 };

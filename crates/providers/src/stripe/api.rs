@@ -24,6 +24,8 @@ use base::secret::{self, Secret};
 /// How its channels are called.
 pub const OUTGOING: Outgoing = Outgoing {
     needs: &[&API_KEY],
+    // Its idempotency keys are kept for 24 hours at least.
+    same_for_ms: Some(23 * 3_600_000),
     takes: |_| true,
     prepare: |values, names, base| Box::new(StripeApi::new(values, names, base)),
 };

@@ -22,6 +22,7 @@ use crate::signing::{PRIVATE_FILE, RsaSigner};
 /// How its channels are called.
 pub const OUTGOING: Outgoing = Outgoing {
     needs: &[&PRIVATE_KEY, &NOTIFY_URL, &SERIAL, &APP_ID],
+    same_for_ms: None,
     takes: |_| true,
     prepare: |values, _, base| Box::new(WechatPayApi::new(values, base)),
 };

@@ -82,6 +82,7 @@ fn fill_requests(place: &Place) {
             state: RefundState::Succeeded,
             transaction_id: None,
             refund_txn_no: None,
+            query_at: None,
         };
         let transfer = Transfer {
             seq: refund.seq + 1,

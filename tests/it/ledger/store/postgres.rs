@@ -282,6 +282,7 @@ fn the_writer_asks_and_changes_by_index_only() {
     let mut a = keep_callback(&mut *store, 1, "a");
     a.order.refunded_minor = 1;
     let asked = Wanted {
+        refund_ids: vec![],
         keys: vec![MeaningKey { provider: "alipay", account: "app".into(), kind: Kind::Payment, key: "txn-a".into() }],
         orders: vec![("card".into(), "order-a".into())],
         trades: vec![("card".into(), "order-a".into())],

@@ -88,6 +88,9 @@ fn paid(seq: i64, name: &str, at: i64) -> Order {
         paid_at: Some(at),
         asked_minor: None,
         asked_currency: None,
+        query_at: None,
+        provider_no: None,
+        pay_id: None,
     }
 }
 

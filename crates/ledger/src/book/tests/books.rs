@@ -183,6 +183,7 @@ impl Books {
             Commanded::Before { status, .. } => (status, "before".into()),
             Commanded::Other => (422, "other".into()),
             Commanded::Running => (409, "running".into()),
+            Commanded::Calls(subject) => (0, subject.id().to_string().into()),
         }
     }
 

@@ -17,7 +17,7 @@ fn order(books: &Books, trade: &str, amount: i64) -> Call {
 
 fn refund(books: &Books, number: &str, amount: i64) -> Call {
     let order = books.order().id;
-    Call::Refund(NewRefund { order, out_refund_no: number.into(), amount_minor: amount })
+    Call::Refund(NewRefund { order, out_refund_no: number.into(), amount_minor: amount, query_after: None })
 }
 
 fn ends(number: &str, payment: &str, amount: i64, request: &str) -> ProviderEvent {
@@ -208,7 +208,7 @@ fn what_the_merchant_is_not_owed_and_what_is_unpaid_or_foreign_is_not_refunded()
     let asked = order(&books, "B", 5);
     books.ask("k2", asked);
     let unpaid = books.all::<Order>().remove(1).id;
-    let call = |order| Call::Refund(NewRefund { order, out_refund_no: "R".into(), amount_minor: 1 });
+    let call = |order| Call::Refund(NewRefund { order, out_refund_no: "R".into(), amount_minor: 1, query_after: None });
     assert_eq!(kind(&books.ask("k3", call(unpaid))), (422, "not_paid"));
     assert_eq!(kind(&books.ask("k4", call(Uuid::now_v7()))), (404, "not_found"));
     books
@@ -279,7 +279,7 @@ fn a_failure_ends_the_refund_of_its_payment_alone_and_none_that_was_booked() {
         books.all::<Order>().pop().unwrap().id
     });
     for (key, order) in orders.into_iter().enumerate() {
-        let call = Call::Refund(NewRefund { order, out_refund_no: "R1".into(), amount_minor: 100 });
+        let call = Call::Refund(NewRefund { order, out_refund_no: "R1".into(), amount_minor: 100, query_after: None });
         books.ask(&key.to_string(), call);
     }
     let fails = |payment: &str| {

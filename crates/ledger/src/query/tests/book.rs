@@ -200,6 +200,9 @@ impl Book {
             paid_at: None,
             asked_minor: None,
             asked_currency: None,
+            query_at: None,
+            provider_no: None,
+            pay_id: None,
         };
         order(&mut row);
         row.paid_at = row.paid_at.map(|_| self.time);

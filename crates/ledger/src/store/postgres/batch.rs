@@ -79,6 +79,7 @@ pub(super) fn refunds<'a>(statements: &'a PgStatements, asked: &'a Wanted) -> Ba
     let named = asked.refunds.iter().map(|(order, number)| [PgCell::Id(*order), PgCell::Text(number)]);
     push(&mut batch, &statements.refunds, named);
     push(&mut batch, &statements.refunds_of, pairs(&asked.refunds_of));
+    push(&mut batch, &statements.refunds_by_id, asked.refund_ids.iter().map(|id| [PgCell::Id(*id)]));
     push(&mut batch, &statements.refunds_by_txn, asked.refund_txns.iter().map(|number| [PgCell::Text(number)]));
     batch
 }

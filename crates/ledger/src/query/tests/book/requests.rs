@@ -34,6 +34,7 @@ impl Book {
             state: RefundState::Pending,
             transaction_id: None,
             refund_txn_no: None,
+            query_at: None,
         });
         self.holds((SHOP, CARD), amount_minor);
     }
