@@ -1,6 +1,6 @@
 //! A day's evidence in a file instead of the store, and back.
 //!
-//! What a store holds of a day are mostly the messages themselves. An archived day's are in a file ([`file`]), as they
+//! What a store holds of a day are mostly the messages themselves. An archived day's are in a file ([`mod@file`]), as they
 //! were stored: encrypted. Their rows stay, without headers and body, and so do all entries, balances and links. The
 //! chain names what each row was, so what comes back is compared with it. A row without content counts as archived only
 //! on a day that has a mark, which the chain's key signs: whoever can only write to the store cannot make one.

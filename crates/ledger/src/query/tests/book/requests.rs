@@ -1,7 +1,8 @@
 //! What was asked for by API, in a book.
 
 use super::*;
-use crate::rows::{Delivery, Endpoint};
+use crate::rows::{Delivery, Endpoint, Finding, Reconciliation};
+use crate::stored_enum::AnomalyKind;
 
 impl Book {
     /// Adds the adoption of an order.
@@ -74,6 +75,23 @@ impl Book {
         });
     }
 
+    /// Adds a statement's reconciliation, and what it found.
+    pub fn statement(&mut self) {
+        let (seq, reconciliation) = self.next();
+        let (channel, day, created_at) = ("card".to_owned(), "2026-11-21".to_owned(), self.time);
+        self.push(&Reconciliation { seq, id: reconciliation, channel, day, created_at, rows: 2, matched: 1 });
+        let (seq, id) = self.next();
+        self.push(&Finding {
+            seq,
+            id,
+            reconciliation_id: reconciliation,
+            anomaly_id: Uuid::now_v7(),
+            kind: AnomalyKind::MissingInLedger,
+            number: "pi_lost".to_owned(),
+            created_at: self.time,
+        });
+    }
+
     /// Adds a transfer that is held.
     pub fn transfer(&mut self, debit: &str, credit: &str, amount_minor: i64) {
         let (seq, id) = self.next();
@@ -132,5 +150,7 @@ fn requested(book: &mut Book) {
     book.commit();
     let endpoint_id = book.endpoint("shop");
     book.delivery(endpoint_id);
+    book.commit();
+    book.statement();
     book.commit();
 }
