@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`alipay`] | 业务明细: a zip of GBK CSVs, or the CSV; summary lines begin with `#` |
 //! | [`wechatpay`] | the bill of trades: each cell behind a back-tick, plain or gzip; its totals end it |
-//! | [`stripe`] | the itemised balance-change report, and the export of balance history |
+//! | [`stripe`] | the itemised balance-change report, and exports of balance history |
 //! | [`generic`] | a CSV whose header names what it has |
 //! | [`lines`] | the lines of a file, decompressed and decoded |
 //! | [`cells`] | cells by the names of their columns, and what they say |

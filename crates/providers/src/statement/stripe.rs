@@ -1,4 +1,4 @@
-//! Stripe's itemised balance-change report, and the export of balance history.
+//! Stripe's itemised balance-change report, and exports of balance history that name payment intents.
 //!
 //! Amounts are in major units; those of refunds are below 0.
 
@@ -54,7 +54,8 @@ fn places(columns: &Columns) -> Result<Places, StatementError> {
         currency: columns.needed(&["currency", "Currency"])?,
         at: columns.place(&["created_utc", "created", "Created (UTC)", "Created date (UTC)"]),
         source: columns.needed(&["source_id", "Source", "source"])?,
-        intent: columns.place(&["payment_intent_id", "PaymentIntent ID", "payment_intent"]),
+        // The books know a payment by it.
+        intent: Some(columns.needed(&["payment_intent_id", "PaymentIntent ID", "payment_intent"])?),
         charge: columns.place(&["charge_id", "charge"]),
         trade: columns.place(&["payment_metadata[out_trade_no]", "out_trade_no (metadata)"]),
         refund: columns.place(&["refund_metadata[out_refund_no]", "out_refund_no (metadata)"]),

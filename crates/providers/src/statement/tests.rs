@@ -114,9 +114,10 @@ fn stripe_is_read_in_both_forms() {
         ]
     );
     assert_eq!((found[0].fee_minor, found[0].at_ms), (Some(Decimal::from(66)), Some(1_767_323_045_000)));
-    let history = "id,Type,Source,Amount,Fee,Net,Currency,Created (UTC)\n\
-        txn_1,charge,ch_1,12.34,0.66,11.68,usd,2026-01-02 03:04\n";
-    assert_eq!(&*rows(&stripe::PROVIDER, history.as_bytes()).unwrap().0[0].number, "ch_1");
+    let history = "id,Type,Source,Amount,Fee,Net,Currency,Created (UTC),PaymentIntent ID\n\
+        txn_1,charge,ch_1,12.34,0.66,11.68,usd,2026-01-02 03:04,pi_1\n";
+    assert_eq!(&*rows(&stripe::PROVIDER, history.as_bytes()).unwrap().0[0].number, "pi_1");
+    fails(&stripe::PROVIDER, history.replace("PaymentIntent ID", "x").as_bytes(), "no column `payment_intent_id`");
     fails(&stripe::PROVIDER, b"a,b\n", "no column `reporting_category` or `Type`");
 }
 
