@@ -70,16 +70,17 @@ fn details<E: From<StatementError>>(
     each: &mut impl FnMut(StatementRow) -> Result<(), E>,
 ) -> Result<Option<Date>, E> {
     let mut lines = Lines::new(file, encoding_of(first), false);
-    let (mut day, mut header) = (None, None);
+    let (mut day, mut header, mut has_ended) = (None, None, false);
     while let Some((line, record)) = lines.record()? {
         let begin = record.get(0).unwrap_or_default();
         if begin.starts_with('#') {
-            if begin.contains(ENDED) && header.is_some() {
-                lines.drain()?;
-                return Ok(day);
-            }
+            has_ended |= begin.contains(ENDED) && header.is_some();
             day = day.or_else(|| begin.contains("起始日期").then(|| named_day(begin)).flatten());
             continue;
+        }
+        if has_ended {
+            let what = "it goes on after its end: are these two files?".to_owned();
+            return Err(StatementError::Line { line, what }.into());
         }
         let Some((columns, places)) = &header else {
             header = Some(columns(line, &record)?);
@@ -88,6 +89,9 @@ fn details<E: From<StatementError>>(
         if let Some(row) = row(&Cells::of(line, &record, columns)?, places, line)? {
             each(row)?;
         }
+    }
+    if has_ended {
+        return Ok(day);
     }
     let what = "the file has no end (业务明细列表结束): it is cut, or no statement of Alipay";
     Err(StatementError::Format(what.to_owned()).into())

@@ -100,14 +100,19 @@ impl<'a> Cells<'a> {
     pub fn decimal(&self, place: Option<usize>) -> Result<Option<Decimal>, StatementError> {
         let text = self.text(place);
         let Some(place) = place.filter(|_| !text.is_empty()) else { return Ok(None) };
-        let exact = Decimal::from_str_exact(text).map(Some);
-        exact.map_err(|_| self.bad(place, "an amount such as 12.34"))
+        // An exponent, a sign in front or a separator is no amount.
+        let is_plain = text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'-'));
+        let exact = Decimal::from_str_exact(text).ok().filter(|_| is_plain);
+        exact.map(Some).ok_or_else(|| self.bad(place, "an amount such as 12.34"))
     }
 
     /// An amount in major units, as minor units and fractions of them.
     pub fn fraction(&self, place: Option<usize>, digits: u32) -> Result<Option<Decimal>, StatementError> {
         let scale = Decimal::from(10_u64.pow(digits));
-        Ok(self.decimal(place)?.and_then(|major| major.checked_mul(scale)))
+        let Some(major) = self.decimal(place)? else { return Ok(None) };
+        let minor = major.checked_mul(scale).filter(|minor| minor.abs() <= Decimal::from(AMOUNT_MAX));
+        let too_much = || self.bad(place.unwrap_or_default(), "at most 2^53 - 1 minor units");
+        minor.map(Some).ok_or_else(too_much)
     }
 
     /// The size of an amount that must be there and above 0, in minor units.

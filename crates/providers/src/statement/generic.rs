@@ -63,6 +63,9 @@ pub fn read<E: From<StatementError>>(
                 return Err(cells.wrong(what).into());
             }
         };
+        if cells.text(Some(amount)).starts_with('-') {
+            return Err(cells.wrong("an amount is above 0; `kind` says which way it went").into());
+        }
         let currency = cells.currency(currency)?;
         let digits = (provider.digits)(currency);
         let fee_minor = match columns.place(&["fee_minor"]) {

@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::rc::Rc;
 
 use csv::StringRecord;
-use encoding_rs::{Decoder, Encoding};
+use encoding_rs::{CoderResult, Decoder, Encoding};
 
 use super::StatementError;
 
@@ -26,6 +26,8 @@ struct Decoded<R> {
     /// What of `raw` is not decoded yet.
     left: std::ops::Range<usize>,
     ended: bool,
+    /// Whether the decoder has given its last.
+    done: bool,
     /// Bytes given out since the last record.
     since: Rc<Cell<u64>>,
     all: u64,
@@ -34,12 +36,16 @@ struct Decoded<R> {
 impl<R: Read> Read for Decoded<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         loop {
+            if self.done {
+                return Ok(0);
+            }
             if self.left.is_empty() && !self.ended {
                 let read = self.from.read(&mut self.raw)?;
                 (self.left, self.ended) = (0..read, read == 0);
             }
             let raw = &self.raw[self.left.clone()];
-            let (_, read, written, wrong) = self.decoder.decode_to_utf8(raw, out, self.ended);
+            let (result, read, written, wrong) = self.decoder.decode_to_utf8(raw, out, self.ended);
+            self.done = self.ended && result == CoderResult::InputEmpty;
             if wrong {
                 let why = format!("it has bytes that are no {}", self.name);
                 return Err(io::Error::new(io::ErrorKind::InvalidData, why));
@@ -52,7 +58,7 @@ impl<R: Read> Read for Decoded<R> {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, why));
             }
             let kept = without_returns(&mut out[..written]);
-            if kept > 0 || (self.ended && read == 0 && written == 0) {
+            if kept > 0 {
                 return Ok(kept);
             }
         }
@@ -97,6 +103,7 @@ impl<R: Read> Lines<R> {
             raw: vec![0; 64 << 10],
             left: 0..0,
             ended: false,
+            done: false,
             since: Rc::clone(&since),
             all: 0,
         };
@@ -104,10 +111,15 @@ impl<R: Read> Lines<R> {
         Lines { reader, since }
     }
 
-    /// Passes over the rest, at whose end a compressed file has its checksum.
-    pub fn drain(&mut self) -> Result<(), StatementError> {
-        while self.record()?.is_some() {}
-        Ok(())
+    /// Reads to the end, where a compressed file has its checksum; nothing may come any more.
+    pub fn end(&mut self) -> Result<(), StatementError> {
+        match self.record()? {
+            None => Ok(()),
+            Some((line, _)) => {
+                let what = "it goes on after its end: are these two files?".to_owned();
+                Err(StatementError::Line { line, what })
+            }
+        }
     }
 
     /// The next record with its line; none at the end. Empty lines are passed over.

@@ -54,6 +54,7 @@ fn alipay_is_read_in_a_zip_or_not_in_gbk_or_utf_8() {
     fails(&alipay::PROVIDER, &zip[..zip.len() / 2], "zip cannot be read");
     fails(&alipay::PROVIDER, &zipped(&[("x_汇总.csv", b"#\r\n")]), "no file of details");
     fails(&alipay::PROVIDER, ALIPAY.split("#-----业务明细列表结束").next().unwrap().as_bytes(), "it is cut");
+    fails(&alipay::PROVIDER, (ALIPAY.to_owned() + ALIPAY).as_bytes(), "goes on after its end");
     fails(&alipay::PROVIDER, ALIPAY.replace("100.00", "100.005").as_bytes(), "line 5: `订单金额(元)`");
     fails(&alipay::PROVIDER, ALIPAY.replace("23:59:59,-30.00,", "23:59:59,").as_bytes(), "line 6: 7 cells");
     fails(&alipay::PROVIDER, ALIPAY.replace("业务类型", "类型").as_bytes(), "no column `业务类型`");
@@ -90,6 +91,14 @@ fn wechat_pay_is_read_plain_or_zipped() {
         WECHAT.replace("`REFUND,`CNY,`0.00,`50", "`REFUND,`CNY,`0.00,`0").as_bytes(),
         "line 3:",
     );
+    fails(&wechatpay::PROVIDER, (WECHAT.to_owned() + "`more\r\n").as_bytes(), "goes on after its end");
+    fails(&wechatpay::PROVIDER, WECHAT.replace(",`30.00\r\n总", ",`x\r\n总").as_bytes(), "line 4");
+    fails(&wechatpay::PROVIDER, WECHAT.replace("CHANGE", "WAT").as_bytes(), "line 4: `退款状态`");
+    assert_eq!(rows(&wechatpay::PROVIDER, WECHAT.trim_end().as_bytes()).unwrap().0.len(), 3, "no newline at its end");
+    let comma = WECHAT.replacen("`A-1,", "`A,1,", 1);
+    assert_eq!(rows(&wechatpay::PROVIDER, comma.as_bytes()).unwrap().0[0].out_trade_no.as_deref(), Some("A,1"));
+    let in_money = WECHAT.replace("`PROCESSING,`-0.18000,`100.00,`30.00", "`PROCESSING,`-0.18000,`100.00,`0.00");
+    assert_eq!(rows(&wechatpay::PROVIDER, in_money.as_bytes()).unwrap().0[1].amount_minor, 2_900);
     fails(&wechatpay::PROVIDER, b"", "empty");
     fails(&wechatpay::PROVIDER, &[0xff, 0xfe, 0x00], "no UTF-8");
 }
@@ -133,7 +142,9 @@ fn any_other_names_its_columns() {
     fails(&hmac::PROVIDER, b"number,kind,currency\n", "no column `amount_minor` or `amount`");
     fails(&hmac::PROVIDER, b"number,kind,amount,currency\np1,gift,1,CNY\n", "line 2: `kind` is \"gift\"");
     fails(&hmac::PROVIDER, b"number,kind,amount,currency\np1,payment,1.001,CNY\n", "fraction of a minor unit");
-    fails(&hmac::PROVIDER, b"number,kind,amount,currency\np1,payment,0,CNY\n", "above 0");
+    for amount in ["0", "-5", "1_000", "+1", "1e3", "99999999999999999999"] {
+        fails(&hmac::PROVIDER, format!("number,kind,amount,currency\np1,payment,{amount},CNY\n").as_bytes(), "line 2:");
+    }
     fails(&hmac::PROVIDER, b"number,kind,amount,currency\np1,payment,1,XXZ\n", "ISO 4217");
     fails(&hmac::PROVIDER, b"number,kind,amount,currency\np1,payment\n", "may be cut");
 }

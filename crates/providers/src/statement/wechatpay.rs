@@ -4,6 +4,7 @@
 
 use std::io::{Read, Seek, SeekFrom};
 
+use csv::StringRecord;
 use flate2::read::MultiGzDecoder;
 use jiff::civil::Date;
 
@@ -34,17 +35,32 @@ pub fn read<E: From<StatementError>>(
     let places = places(&columns)?;
     while let Some((line, record)) = lines.record()? {
         if record.get(0).is_some_and(|cell| cell.trim_start_matches('`').starts_with(TOTALS)) {
-            let totals = lines.record()?.is_some_and(|(_, totals)| totals.len() + 1 >= record.len());
-            if totals {
-                lines.drain()?;
+            if lines.record()?.is_some_and(|(_, totals)| totals.len() >= record.len()) {
+                lines.end()?;
                 return Ok(None);
             }
             break;
         }
+        let record = joined(&record);
         let cells = Cells::of(line, &record, &columns)?;
         each(row(&cells, &places, line)?)?;
     }
     Err(StatementError::Format("the file has no totals (总交易单数) at its end: it is cut".to_owned()).into())
+}
+
+/// A cell without a back-tick is what a comma has cut off the one before.
+fn joined(record: &StringRecord) -> StringRecord {
+    let mut cells: Vec<String> = vec![];
+    for cell in record {
+        match cells.last_mut().filter(|_| !cell.starts_with('`')) {
+            Some(before) => {
+                before.push(',');
+                before.push_str(cell);
+            }
+            None => cells.push(cell.to_owned()),
+        }
+    }
+    StringRecord::from(cells)
 }
 
 struct Places {
@@ -56,7 +72,8 @@ struct Places {
     amount: Option<usize>,
     refund_number: Option<usize>,
     refund_trade: Option<usize>,
-    refund_amount: Option<usize>,
+    /// What was asked for, and what was paid of it in money.
+    refund_amounts: [Option<usize>; 2],
     refund_state: Option<usize>,
     fee: Option<usize>,
 }
@@ -71,7 +88,7 @@ fn places(columns: &Columns) -> Result<Places, StatementError> {
         amount: columns.place(&["订单金额", "应结订单金额", "总金额"]),
         refund_number: columns.place(&["微信退款单号"]),
         refund_trade: columns.place(&["商户退款单号"]),
-        refund_amount: columns.place(&["申请退款金额", "退款金额"]),
+        refund_amounts: [columns.place(&["申请退款金额"]), columns.place(&["退款金额"])],
         refund_state: columns.place(&["退款状态"]),
         fee: columns.place(&["手续费"]),
     })
@@ -88,6 +105,8 @@ fn row(cells: &Cells<'_>, places: &Places, line: u64) -> Result<StatementRow, St
         let place = place.ok_or_else(|| cells.wrong("no column with an amount"))?;
         cells.amount(place, 2)
     };
+    let [asked, _] = places.refund_amounts;
+    let asked = asked.filter(|place| !matches!(cells.text(Some(*place)), "" | "0" | "0.00"));
     let currency = places.currency.map_or(Ok(base::units::Currency::CNY), |place| cells.currency(place))?;
     let fee_minor = cells.fraction(places.fee, 2)?;
     let at_ms = cells.time(Some(places.at), &shanghai())?;
@@ -112,14 +131,14 @@ fn row(cells: &Cells<'_>, places: &Places, line: u64) -> Result<StatementRow, St
             payment: Some(payment),
             out_trade_no: trade,
             out_refund_no: cells.some(places.refund_trade),
-            amount_minor: amount(places.refund_amount)?,
+            amount_minor: amount(asked.or(places.refund_amounts[1]))?,
             currency,
             fee_minor,
             status: match cells.text(places.refund_state) {
                 "SUCCESS" | "" => RowStatus::Succeeded,
                 "PROCESSING" => RowStatus::Pending,
-                // FAIL, CHANGE and CLOSED
-                _ => RowStatus::Failed,
+                "FAIL" | "FAILED" | "CHANGE" | "CLOSED" | "ABNORMAL" => RowStatus::Failed,
+                other => return Err(cells.wrong(format!("`退款状态` is \"{other}\", which is none that is known"))),
             },
             at_ms,
         },
