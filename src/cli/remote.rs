@@ -55,11 +55,15 @@ pub fn gateway(target: &GatewayTarget) -> Result<RemoteGateway, String> {
             (address, file.as_ref().map(token).transpose()?)
         }
     };
-    let mut address = address;
+    Ok(RemoteGateway { url: format!("http://{}", reachable(address)), token: named.or(secret) })
+}
+
+/// The address by which a listener is reached from its own machine.
+pub fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
     }
-    Ok(RemoteGateway { url: format!("http://{address}"), token: named.or(secret) })
+    address
 }
 
 fn no_admin(path: &Path) -> String {

@@ -211,7 +211,7 @@ impl Outcalls {
         let (mut evidence, mut pay, mut refusal) = (None, asked.pay.clone(), None);
         let came = match heard {
             Heard::Created(new, number) => {
-                let kept = kept_pay(asked, new, &sealing);
+                let kept = kept_pay(new, &sealing);
                 let id = kept.id;
                 (evidence, pay) = (Some(kept), Some(new.clone()));
                 Came::Created { evidence: id, number: number.clone() }
@@ -323,7 +323,7 @@ pub fn answered(headers: &[u8]) -> Option<Call> {
 }
 
 /// Evidence of what a payer needs.
-fn kept_pay(asked: &Asked, pay: &views::Pay, sealing: &DataKey) -> Evidence {
+fn kept_pay(pay: &views::Pay, sealing: &DataKey) -> Evidence {
     let id = Uuid::now_v7();
     let seal = |column: &str, content: &[u8]| sealing.seal("evidence", column, id, content);
     // Texts always have a JSON form.
@@ -331,7 +331,8 @@ fn kept_pay(asked: &Asked, pay: &views::Pay, sealing: &DataKey) -> Evidence {
     Evidence {
         seq: 0,
         id,
-        channel: asked.channel.clone(),
+        // No callback's: it stays where its day is archived.
+        channel: String::new(),
         key_id: sealing.id(),
         received_at: i64::try_from(clock::wall_ms()).unwrap_or(i64::MAX),
         headers: seal("headers", b""),

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::runtime::Builder;
 
 use super::configured;
+use crate::cli::remote::reachable;
 use crate::cli::{Conf, fail, print};
 use config::model::ledger::Ledger;
 
@@ -69,10 +70,7 @@ async fn send(
 ) -> Result<(StatusCode, Value), String> {
     let file = tokio::fs::File::open(statement).await.map_err(|e| format!("{}: {e}", statement.display()))?;
     let length = file.metadata().await.map_err(|e| format!("{}: {e}", statement.display()))?.len();
-    let mut address = ledger.address;
-    if address.ip().is_unspecified() {
-        address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
-    }
+    let address = reachable(ledger.address);
     let mut query = vec![("channel", channel)];
     query.extend(date.map(|date| ("date", date)));
     let url = format!("http://{address}/v1/reconciliations?{}", encoded(&query));

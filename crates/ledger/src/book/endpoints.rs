@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::PostingBuilder;
 use crate::endpoints::filter::{self, ORDER_CREATED};
 use crate::query::views::{self, View};
-use crate::rows::{Delivery, Endpoint, Order, Outgoing, Row, Table, Typed, Value};
+use crate::rows::{Delivery, Endpoint, Order, Outgoing, Row, Typed, Value};
 use crate::stored_enum::{EventState, OrderState, Source};
 
 /// The endpoints that are not deleted.
@@ -58,10 +58,8 @@ pub fn fan_out(endpoints: &LiveEndpoints, scribe: &mut PostingBuilder<'_>) {
     if endpoints.merchants.is_empty() {
         return;
     }
-    let new = scribe.rows().to_vec();
-    let events = new.iter().filter(|row| row.table == Table::Outgoing).filter_map(typed::<Outgoing>);
-    let events: Vec<Outgoing> = events.collect();
-    for order in new.iter().filter(|row| row.table == Table::Order).filter_map(typed::<Order>) {
+    let (orders, events): (Vec<Order>, Vec<Outgoing>) = (of(scribe.rows()), of(scribe.rows()));
+    for order in orders {
         let is_asked_for = || endpoints.that_take(&order.merchant, ORDER_CREATED).next().is_some();
         if order.source == Source::Api && order.state == OrderState::Pending && is_asked_for() {
             let (about, merchant) = (order.id, order.merchant.clone());
@@ -93,9 +91,13 @@ fn deliver(event: &Outgoing, endpoints: &LiveEndpoints, scribe: &mut PostingBuil
     }
 }
 
-fn typed<T: Typed>(row: &Row) -> Option<T> {
-    let head = [Value::Int(row.seq), Value::Text(row.id.hyphenated().to_string())];
-    T::from_cells(head.into_iter().chain(row.values.iter().cloned()).collect())
+/// The rows of one table; evidence, which is large, is not copied.
+fn of<T: Typed>(rows: &[Row]) -> Vec<T> {
+    let typed = |row: &Row| {
+        let head = [Value::Int(row.seq), Value::Text(row.id.hyphenated().to_string())];
+        T::from_cells(head.into_iter().chain(row.values.iter().cloned()).collect())
+    };
+    rows.iter().filter(|row| row.table == T::TABLE).filter_map(typed).collect()
 }
 
 #[cfg(test)]
@@ -126,7 +128,7 @@ mod tests {
         scribe.tell("payment.posted".into(), (Uuid::nil(), None), "shop", 0);
         fan_out(live, &mut scribe);
         let plan = scribe.done();
-        let deliveries: Vec<Delivery> = plan.rows.iter().filter_map(typed::<Delivery>).collect();
+        let deliveries: Vec<Delivery> = of(&plan.rows);
         assert_eq!(plan.events, 1 + deliveries.len());
         assert!(deliveries.iter().all(|delivery| delivery.next_attempt_at == Some(NOW - 1)));
         deliveries.iter().map(|it| (it.seq, it.event_seq, it.endpoint_id.as_u128())).collect()

@@ -108,6 +108,40 @@ impl PostingBuilder<'_> {
         (self.seq, (self.ids)())
     }
 
+    /// A posted transaction that no message made, of no channel and no merchant. It has a name, and is to be written.
+    pub fn own(&mut self, kind: Kind, (amount_minor, currency): (i64, Currency)) -> Transaction {
+        let (seq, id) = self.name();
+        Transaction {
+            seq,
+            id,
+            evidence_id: None,
+            provider: String::new(),
+            account: String::new(),
+            kind,
+            key: String::new(),
+            channel: String::new(),
+            merchant: String::new(),
+            stated_trade_no: None,
+            channel_txn_no: None,
+            of: None,
+            amount_minor: Some(amount_minor),
+            stated_minor: Some(amount_minor),
+            stated_currency: Some(currency),
+            occurred_at: self.time.recorded,
+            recorded_at: self.time.recorded,
+            first_state: TxState::Posted,
+            state: TxState::Posted,
+            order_id: None,
+            payment_txn_no: None,
+            out_trade_no: None,
+            currency: Some(currency),
+            fee_minor: None,
+            refunded_minor: 0,
+            held_minor: 0,
+            out_refund_no: None,
+        }
+    }
+
     /// Writes a row.
     pub fn row(&mut self, row: &impl Typed) {
         self.plan.rows.push(row.row());

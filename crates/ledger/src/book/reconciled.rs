@@ -10,7 +10,7 @@ use super::posting_builder::{PostingBuilder, of_channel};
 use crate::reconcile::{Found, Reconciled};
 use crate::rows::{Anomaly, Finding, Reconciliation, Transaction};
 use crate::store::Wanted;
-use crate::stored_enum::{AnomalyKind, AnomalyState, TxState, What};
+use crate::stored_enum::{AnomalyKind, AnomalyState, What};
 use base::units::Currency;
 use providers::event::Kind;
 
@@ -101,36 +101,8 @@ fn fees(done: &Reconciled, facts: &mut Facts, scribe: &mut PostingBuilder<'_>) -
 }
 
 fn post(done: &Reconciled, (kept, currency): (i64, Currency), facts: &mut Facts, scribe: &mut PostingBuilder<'_>) {
-    let (seq, id) = scribe.name();
-    let fee = Transaction {
-        seq,
-        id,
-        evidence_id: None,
-        provider: String::new(),
-        account: String::new(),
-        kind: Kind::Fee,
-        key: String::new(),
-        channel: done.channel.clone(),
-        merchant: String::new(),
-        stated_trade_no: None,
-        channel_txn_no: Some(number(done)),
-        of: None,
-        amount_minor: Some(kept.abs()),
-        stated_minor: Some(kept.abs()),
-        stated_currency: Some(currency),
-        occurred_at: scribe.now(),
-        recorded_at: scribe.now(),
-        first_state: TxState::Posted,
-        state: TxState::Posted,
-        order_id: None,
-        payment_txn_no: None,
-        out_trade_no: None,
-        currency: Some(currency),
-        fee_minor: None,
-        refunded_minor: 0,
-        held_minor: 0,
-        out_refund_no: None,
-    };
+    let own = scribe.own(Kind::Fee, (kept.abs(), currency));
+    let fee = Transaction { channel: done.channel.clone(), channel_txn_no: Some(number(done)), ..own };
     scribe.row(&fee);
     let (expenses, assets) = (format!("expenses:fee:{}", done.channel), of_channel(&done.channel));
     // More was given back than kept.

@@ -13,7 +13,7 @@ use super::posting_builder::PostingBuilder;
 use crate::command::Refusal;
 use crate::query::views::{self, View};
 use crate::rows::{BalanceRow, Transaction, Transfer};
-use crate::stored_enum::{StoredEnum, TransferState, TxState, What};
+use crate::stored_enum::{StoredEnum, TransferState, What};
 use base::units::Currency;
 use providers::event::Kind;
 
@@ -228,40 +228,13 @@ fn post(transfer: &mut Transfer, scribe: &mut PostingBuilder<'_>) {
         _ => Kind::Transfer,
     };
     let channel = debit.and_then(Account::channel).or(credit.and_then(Account::channel)).unwrap_or_default();
-    let (seq, id) = scribe.name();
-    let transaction = Transaction {
-        seq,
-        id,
-        evidence_id: None,
-        provider: String::new(),
-        account: String::new(),
-        kind,
-        key: String::new(),
-        channel: channel.to_owned(),
-        merchant: transfer.merchant.clone(),
-        stated_trade_no: None,
-        channel_txn_no: None,
-        of: None,
-        amount_minor: Some(transfer.amount_minor),
-        stated_minor: Some(transfer.amount_minor),
-        stated_currency: Some(transfer.currency),
-        occurred_at: scribe.now(),
-        recorded_at: scribe.now(),
-        first_state: TxState::Posted,
-        state: TxState::Posted,
-        order_id: None,
-        payment_txn_no: None,
-        out_trade_no: None,
-        currency: Some(transfer.currency),
-        fee_minor: None,
-        refunded_minor: 0,
-        held_minor: 0,
-        out_refund_no: None,
-    };
+    let (channel, merchant) = (channel.to_owned(), transfer.merchant.clone());
+    let own = scribe.own(kind, (transfer.amount_minor, transfer.currency));
+    let transaction = Transaction { channel, merchant, ..own };
     scribe.row(&transaction);
     let accounts = (transfer.debit_account.clone(), transfer.credit_account.clone());
     scribe.between(What::Post, &transaction, accounts);
-    (transfer.state, transfer.transaction_id) = (TransferState::Posted, Some(id));
+    (transfer.state, transfer.transaction_id) = (TransferState::Posted, Some(transaction.id));
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::query;
 use crate::query::views::{self, View};
-use crate::query::{self};
 use crate::rows::{Anomaly, Finding, Reconciliation, Value};
 use crate::store::{Reader, StoreError};
 

@@ -44,6 +44,11 @@ impl Columns {
         self.place(names).ok_or_else(missing)
     }
 
+    /// The header's line.
+    pub fn line(&self) -> u64 {
+        self.line
+    }
+
     /// All names.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.names.iter().map(String::as_str)

@@ -5,7 +5,7 @@ use std::io::{Read, Seek};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use super::cells::{Cells, Columns};
+use super::cells::Cells;
 use super::lines::Lines;
 use super::{RowKind, RowStatus, StatementError, StatementRow};
 use crate::Provider;
@@ -33,13 +33,10 @@ pub fn read<E: From<StatementError>>(
     each: &mut impl FnMut(StatementRow) -> Result<(), E>,
 ) -> Result<Option<Date>, E> {
     let mut lines = Lines::new(file, encoding_rs::UTF_8, true);
-    let Some((line, header)) = lines.record()? else {
-        return Err(StatementError::Format("the file is empty".to_owned()).into());
-    };
-    let columns = Columns::of(line, &header);
+    let columns = lines.header()?;
     if let Some(other) = columns.names().find(|name| !KNOWN.contains(name)) {
         let what = format!("unknown column `{other}`; known are {}", KNOWN.join(", "));
-        return Err(StatementError::Line { line, what }.into());
+        return Err(StatementError::Line { line: columns.line(), what }.into());
     }
     let number = columns.needed(&["number"])?;
     columns.needed(&["kind"])?;

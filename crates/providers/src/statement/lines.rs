@@ -11,6 +11,7 @@ use csv::StringRecord;
 use encoding_rs::{CoderResult, Decoder, Encoding};
 
 use super::StatementError;
+use super::cells::Columns;
 
 /// The most bytes of a record.
 const RECORD_MAX: u64 = 4 << 20;
@@ -109,6 +110,12 @@ impl<R: Read> Lines<R> {
         };
         let reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).quoting(quotes).from_reader(decoded);
         Lines { reader, since }
+    }
+
+    /// The columns that the first record names.
+    pub fn header(&mut self) -> Result<Columns, StatementError> {
+        let (line, header) = self.record()?.ok_or_else(|| StatementError::Format("the file is empty".to_owned()))?;
+        Ok(Columns::of(line, &header))
     }
 
     /// Reads to the end, where a compressed file has its checksum; nothing may come any more.

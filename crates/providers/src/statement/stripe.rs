@@ -19,10 +19,7 @@ pub fn read<E: From<StatementError>>(
     each: &mut impl FnMut(StatementRow) -> Result<(), E>,
 ) -> Result<Option<Date>, E> {
     let mut lines = Lines::new(file, encoding_rs::UTF_8, true);
-    let Some((line, header)) = lines.record()? else {
-        return Err(StatementError::Format("the file is empty".to_owned()).into());
-    };
-    let columns = Columns::of(line, &header);
+    let columns = lines.header()?;
     let places = places(&columns)?;
     while let Some((line, record)) = lines.record()? {
         let cells = Cells::of(line, &record, &columns)?;

@@ -28,10 +28,7 @@ pub fn read<E: From<StatementError>>(
     let file: Box<dyn Read + '_> =
         if magic == [0x1f, 0x8b] { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
     let mut lines = Lines::new(file, encoding_rs::UTF_8, false);
-    let Some((line, header)) = lines.record()? else {
-        return Err(StatementError::Format("the file is empty".to_owned()).into());
-    };
-    let columns = Columns::of(line, &header);
+    let columns = lines.header()?;
     let places = places(&columns)?;
     while let Some((line, record)) = lines.record()? {
         if record.get(0).is_some_and(|cell| cell.trim_start_matches('`').starts_with(TOTALS)) {
