@@ -27,7 +27,7 @@ SENDERS = 64
 SLOW_MS = 5
 LEAST_BATCH, LEAST_SPEEDUP = 16, 10
 MOST_RATIO = {"sqlite": 2.0, "postgres": 2.5}
-FIRST_GUESS = 3000  # callbacks a second, until one was measured
+FIRST_GUESS = 8000  # callbacks a second, until one was measured: too few end the load within the warm-up
 NOISE = 0.05  # of the ledger's core, used by others
 DRAIN = 60  # seconds for the merchant to have everything after the load has ended
 
